@@ -1,0 +1,75 @@
+"""What holds for every test: no network but loopback, an empty home, no settings or keys of the one who runs it.
+
+The network switch is an audit hook, so it also sees the sockets that a library opens by itself. It covers this
+process: a test that starts another one sees to it that there is nothing for it to call.
+"""
+
+import ipaddress
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PRIVATE_PREFIXES = ("LLLM_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "HF_", "XDG_")
+PRIVATE_SUFFIXES = ("_API_KEY", "_TOKEN", "_SECRET", "_PASSWORD", "_PROXY", "_proxy")
+# Browsers are installed once per user, below the home folder that every test hides.
+BROWSERS = os.environ.get("PLAYWRIGHT_BROWSERS_PATH", str(Path.home() / ".cache" / "ms-playwright"))
+
+
+class NetworkRefused(BaseException):
+    """A test tried to leave this machine. Not an `Exception`, so that no retry or fallback swallows it."""
+
+
+def stays_here(host: object, *, connecting: bool) -> bool:
+    """Whether `host` means this machine. Only resolving a numeric address, whatever it is, sends nothing."""
+    name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host or "")
+    try:
+        return ipaddress.ip_address(name.partition("%")[0]).is_loopback or not connecting
+    except ValueError:
+        return name.lower() in ("", "localhost", socket.gethostname().lower())
+
+
+def refuse_network(event: str, args: tuple[Any, ...]) -> None:
+    """Raise where a socket is about to reach another machine."""
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        sock, address = args
+        if address is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        host, allowed = address[0], stays_here(address[0], connecting=True)
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        host, allowed = args[0], stays_here(args[0], connecting=False)
+    else:
+        return
+    if not allowed:
+        raise NetworkRefused(
+            f"{event} to {host!r}: tests only talk to this machine; serve a fake on 127.0.0.1"
+        )
+
+
+def pytest_configure() -> None:
+    sys.addaudithook(refuse_network)
+
+
+@pytest.fixture(autouse=True)
+def nobodys_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Start the test in an empty home folder that is also the working folder, with a bare environment."""
+    for name in list(os.environ):
+        if name.startswith(PRIVATE_PREFIXES) or name.endswith(PRIVATE_SUFFIXES):
+            monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.chdir(home)
+    for name, value in {
+        "HOME": str(home),
+        "USERPROFILE": str(home),
+        "PLAYWRIGHT_BROWSERS_PATH": BROWSERS,
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "COLUMNS": "120",
+        "NO_COLOR": "1",
+        "TZ": "UTC",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return home
