@@ -1,7 +1,7 @@
-"""What holds for every test: no network but loopback, an empty home, no settings or keys of the one who runs it.
+"""What holds for every test: no network but loopback, an empty home, no settings or keys of its user.
 
-The network switch is an audit hook, so it also sees the sockets that a library opens by itself. It covers this
-process: a test that starts another one sees to it that there is nothing for it to call.
+The network switch is an audit hook, so it also sees the sockets that a library opens by itself. It covers
+this process: a test that starts another one sees to it that there is nothing for it to call.
 """
 
 import ipaddress

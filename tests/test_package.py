@@ -40,13 +40,13 @@ def wheel(distributions: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` folder of a fresh environment with the wheel and, by a path file, our copies of its dependencies."""
+    """The `bin` folder of a fresh environment with the wheel and, by a path file, its dependencies from here."""
     folder = tmp_path_factory.mktemp("venv")
     venv.create(folder, symlinks=True)
     scripts = Path(sysconfig.get_path("scripts", "venv", {"base": str(folder), "platbase": str(folder)}))
     python = scripts / "python"
     run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel)
-    # A path file inside a folder that a path file names is not read: the editable installation stays out of sight.
+    # Path files inside a folder that is named by one are not read: the editable lllm stays out of sight.
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return scripts
