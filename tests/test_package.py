@@ -40,7 +40,7 @@ def wheel(distributions: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` folder of a fresh environment with the wheel and, by a path file, its dependencies from here."""
+    """The `bin` folder of a fresh environment: the wheel and, by a path file, its dependencies from here."""
     folder = tmp_path_factory.mktemp("venv")
     venv.create(folder, symlinks=True)
     scripts = Path(sysconfig.get_path("scripts", "venv", {"base": str(folder), "platbase": str(folder)}))
