@@ -1,0 +1,136 @@
+"""Canonical JSON (RFC 8785) and its digest: the one encoding of everything that is hashed or logged.
+
+Two values that are equal as JSON have the same bytes. Departures from the RFC, both documented in
+`docs/reference/log-format.md`: integers keep all their digits (the RFC rounds above 2**53), and a float
+that is not finite is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+import orjson
+
+_SORTED: Final = orjson.OPT_SORT_KEYS
+# orjson writes floats as Rust does (1.0, 1e16) and sorts keys by UTF-8; the RFC wants ES6 numbers (1, 1e+16)
+# and UTF-16 order. The two differ only where a float or a character beyond the BMP is present, so those alone
+# take the slow road. The pattern may match inside a string: then the slow road is merely slower.
+_SUSPECT: Final = re.compile(rb"[0-9](?:\.[0-9]|[eE][-+0-9])|[\xf0-\xf4]")
+
+
+def encode(value: Any) -> bytes:
+    """Canonical bytes of a JSON value (dict with str keys, list, tuple, str, int, float, bool, None).
+
+    Raises:
+        TypeError: the value, or a part of it, is not JSON.
+        ValueError: a float is NaN or infinite, or a string is not valid Unicode.
+    """
+    try:
+        data = orjson.dumps(value, option=_SORTED)
+    except TypeError as error:
+        if "64-bit" not in str(error) and "surrogate" not in str(error) and "UTF-8" not in str(error):
+            raise
+        return _slow(value)
+    # orjson turns NaN and infinities into null without a word; `null` is rare enough to look closer.
+    if b"null" in data and not _finite(value):
+        raise ValueError("a float is not finite: JSON has no NaN and no infinity")
+    return _slow(value) if _SUSPECT.search(data) else data
+
+
+def decode(data: bytes | bytearray | memoryview | str) -> Any:
+    """The value of JSON text. Integers of any size survive."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return json.loads(data if isinstance(data, str) else bytes(data))
+
+
+def digest(data: bytes) -> str:
+    """`sha256:` and 64 hexadecimal digits."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """Digest of a value's canonical bytes."""
+    return digest(encode(value))
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return value - value == 0.0
+    if isinstance(value, Mapping):
+        return all(_finite(item) for item in value.values())
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return all(_finite(item) for item in value)
+    return True
+
+
+def _slow(value: Any) -> bytes:
+    parts: list[str] = []
+    _write(value, parts)
+    return "".join(parts).encode("utf-8")  # a lone surrogate is a UnicodeEncodeError, which is a ValueError
+
+
+def _write(value: Any, out: list[str]) -> None:
+    if value is None:
+        out.append("null")
+    elif isinstance(value, bool):
+        out.append("true" if value else "false")
+    elif isinstance(value, str):
+        out.append(json.dumps(value, ensure_ascii=False))
+    elif isinstance(value, int):
+        out.append(int.__repr__(value))
+    elif isinstance(value, float):
+        out.append(number(value))
+    elif isinstance(value, Mapping):
+        out.append("{")
+        for index, key in enumerate(sorted(value, key=_utf16)):
+            if index:
+                out.append(",")
+            out.append(json.dumps(key, ensure_ascii=False))
+            out.append(":")
+            _write(value[key], out)
+        out.append("}")
+    elif isinstance(value, list | tuple):
+        out.append("[")
+        for index, item in enumerate(value):
+            if index:
+                out.append(",")
+            _write(item, out)
+        out.append("]")
+    else:
+        raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
+
+
+def _utf16(key: Any) -> bytes:
+    if not isinstance(key, str):
+        raise TypeError(f"keys must be str, not {type(key).__name__}")
+    return key.encode("utf-16-be", "surrogatepass")
+
+
+def number(value: float) -> str:
+    """A float as ECMAScript's Number::toString writes it (RFC 8785, section 3.2.2.3)."""
+    if value - value != 0.0:
+        raise ValueError("a float is not finite: JSON has no NaN and no infinity")
+    if value == 0.0:
+        return "0"
+    sign, digits, exponent = Decimal(repr(value)).as_tuple()
+    assert isinstance(exponent, int)
+    text = "".join(map(str, digits)).rstrip("0")
+    exponent += len(digits) - len(text)
+    point = len(text) + exponent  # where the decimal point stands, counted from the first digit
+    if len(text) <= point <= 21:
+        text += "0" * (point - len(text))
+    elif 0 < point <= 21:
+        text = f"{text[:point]}.{text[point:]}"
+    elif -6 < point <= 0:
+        text = f"0.{'0' * -point}{text}"
+    else:
+        mantissa = text[0] + (f".{text[1:]}" if len(text) > 1 else "")
+        text = f"{mantissa}e{'+' if point > 0 else '-'}{abs(point - 1)}"
+    return f"-{text}" if sign else text

@@ -1,0 +1,379 @@
+"""Every error that lllm raises on purpose, in one tree.
+
+    LLMError
+    |-- ConfigError (ValueError)            a file, key, value or name that the user can mend     exit 2
+    |   |-- UnknownKeyError                 a key nobody reads, with the nearest known one
+    |   |-- UnknownNameError (LookupError)  no such prompt, agent, model, backend, session ...
+    |   |-- NameTakenError                  two things under one name
+    |   `-- DependencyError (ImportError)   a package is missing; names the extra that brings it
+    |-- PromptError (ValueError)            a template and its arguments do not fit
+    |-- ParseError (ValueError)             a reply is not in the form asked for; lists all problems
+    |-- ToolError                           a tool could not be run or its arguments do not fit
+    |   |-- ToolTimeout
+    |   `-- ToolDenied
+    |-- LLMInitializationError              a model could not be loaded
+    |-- LLMInferenceError                   a model did not answer
+    |   `-- ProviderError                   an endpoint answered with a fault, or not at all
+    |       |-- AuthenticationError         401, 403
+    |       |-- ModelNotFoundError          404
+    |       |-- BadRequestError             400, 409, 413, 422 and other 4xx
+    |       |   `-- ContextLengthError
+    |       |-- UnsupportedError            the backend cannot do what the request needs
+    |       |-- RateLimitError              429                                   retryable
+    |       |   `-- QuotaError              429 that waiting does not mend
+    |       |-- ServerError                 5xx, 408                              retryable
+    |       |-- ConnectionFailed            refused, reset, no such host          retryable
+    |       |-- StreamInterrupted           the connection dropped within a reply retryable
+    |       |-- ProviderTimeout             connect, first_token, idle or total   retryable
+    |       `-- ProtocolError               an answer that is not the documented format
+    |-- CallError                           an agent call ended without a result; carries attempts  exit 1
+    |   |-- RepairExhausted                 max_exception_retry
+    |   |-- ToolBudgetExceeded              max_interrupt_times
+    |   |-- BudgetExceeded                  max_model_calls, max_tokens_total, max_cost
+    |   |-- DeadlineExceeded                deadline
+    |   |-- ProviderFailed                  a provider fault outlived its retries
+    |   |-- HandlerFailed                   a parser or handler of the project raised
+    |   `-- CallCancelled
+    |-- LogError
+    |   |-- LogWriteError                   the store did not take an event (disk full, no permission)
+    |   `-- LogCorrupt                      a record is torn, changed or out of order               exit 3
+    |-- ReplayDivergence                    re-execution disagrees with the record                  exit 3
+    |-- UncertainEffect                     an effect may or may not have happened                  exit 4
+    `-- IllegalMove                         an event that the machine's table does not allow
+
+A message says what was given, what is possible, and what to type next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class LLMError(Exception):
+    """Root of all errors raised by lllm.
+
+    `exit_code` is what the command line exits with; `retryable` says whether trying the same thing
+    again may help.
+    """
+
+    exit_code: ClassVar[int] = 1
+    retryable: bool = False
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that looks most like `name`, or None when nothing is close."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
+
+
+def listing(names: Iterable[str], limit: int = 12) -> str:
+    """`a, b, c` for a message; a long list is cut and says how many more there are."""
+    ordered = sorted(names)
+    shown = ", ".join(ordered[:limit]) or "none"
+    return shown if len(ordered) <= limit else f"{shown} and {len(ordered) - limit} more"
+
+
+class ConfigError(LLMError, ValueError):
+    """A file, key, value or name that the user can mend. `where` is `file:line` where known."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, hint: str | None = None, where: str | None = None) -> None:
+        super().__init__(f"{where}: {message}" if where else message, hint=hint)
+        self.where = where
+
+
+class UnknownKeyError(ConfigError):
+    """A key that nothing reads."""
+
+    def __init__(self, key: str, known: Iterable[str], *, where: str | None = None) -> None:
+        known = list(known)
+        close = nearest(key.rpartition(".")[2], (k.rpartition(".")[2] for k in known))
+        hint = f"Did you mean '{close}'?" if close else f"Known keys: {listing(known)}."
+        super().__init__(f"unknown key '{key}'", hint=hint, where=where)
+        self.key = key
+
+
+class UnknownNameError(ConfigError, LookupError):
+    """A name that is not registered or stored. `kind` is the noun: prompt, agent, backend, session ..."""
+
+    def __init__(
+        self, kind: str, name: str, known: Iterable[str], *, hint: str | None = None, where: str | None = None
+    ) -> None:
+        known = list(known)
+        close = nearest(name, known)
+        suggestion = f"Did you mean '{close}'?" if close else f"Known: {listing(known)}."
+        super().__init__(f"no {kind} named '{name}'", hint=f"{suggestion} {hint or ''}".strip(), where=where)
+        self.kind = kind
+        self.name = name
+
+
+class NameTakenError(ConfigError):
+    """Two things under one name."""
+
+
+class DependencyError(ConfigError, ImportError):
+    """A package that is not installed. Names the extra that brings it."""
+
+    def __init__(self, package: str, extra: str, needed_for: str) -> None:
+        super().__init__(
+            f"{needed_for} needs the package '{package}', which is not installed",
+            hint=f"Type: pip install 'lllm[{extra}]'",
+        )
+        self.package = package
+        self.extra = extra
+
+
+class PromptError(LLMError, ValueError):
+    """A template and its arguments do not fit."""
+
+    exit_code = 2
+
+
+class ParseError(LLMError, ValueError):
+    """A reply is not in the form asked for. `errors` lists every problem found, one sentence each."""
+
+    def __init__(self, errors: Sequence[str] | str) -> None:
+        self.errors: list[str] = [errors] if isinstance(errors, str) else list(errors)
+        super().__init__("; ".join(self.errors))
+
+
+class ToolError(LLMError):
+    """A tool could not be run, or its arguments do not fit its schema."""
+
+
+class ToolTimeout(ToolError):
+    """A tool did not return within its time limit."""
+
+
+class ToolDenied(ToolError):
+    """A tool was not approved."""
+
+
+class LLMInitializationError(LLMError):
+    """A model could not be loaded."""
+
+
+class LLMInferenceError(LLMError):
+    """A model did not answer."""
+
+
+class ProviderError(LLMInferenceError):
+    """An endpoint answered with a fault, or did not answer.
+
+    Attributes:
+        status: HTTP status, or None when there was no HTTP answer.
+        body: the provider's own words, redacted, at most 2,000 characters.
+        retry_after: seconds that the provider asked to wait, or None.
+        partial: text that had arrived before the fault ('' when none).
+    """
+
+    default_retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        status: int | None = None,
+        body: str | None = None,
+        retry_after: float | None = None,
+        partial: str = "",
+        retryable: bool | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.body = body
+        self.retry_after = retry_after
+        self.partial = partial
+        self.retryable = self.default_retryable if retryable is None else retryable
+
+
+class AuthenticationError(ProviderError):
+    """401 or 403: the key is missing, wrong, or not allowed to do this."""
+
+
+class ModelNotFoundError(ProviderError):
+    """404: no such model, or a base URL that is not an API root."""
+
+
+class BadRequestError(ProviderError):
+    """400 and kin: the endpoint does not accept this request."""
+
+
+class ContextLengthError(BadRequestError):
+    """The request is longer than the model's context."""
+
+
+class UnsupportedError(ProviderError):
+    """The backend cannot do what the request needs (tools, grammar, log-probabilities, images ...)."""
+
+
+class RateLimitError(ProviderError):
+    """429: too many requests or tokens in a while."""
+
+    default_retryable = True
+
+
+class QuotaError(RateLimitError):
+    """429 that waiting does not mend: the account is out of credit."""
+
+    default_retryable = False
+
+
+class ServerError(ProviderError):
+    """5xx or 408."""
+
+    default_retryable = True
+
+
+class ConnectionFailed(ProviderError):
+    """Refused, reset, unreachable, or no such host."""
+
+    default_retryable = True
+
+
+class StreamInterrupted(ProviderError):
+    """The connection dropped before the reply was whole."""
+
+    default_retryable = True
+
+
+class ProviderTimeout(ProviderError):
+    """A time limit passed. `stage` is connect, first_token, idle or total; `seconds` the limit."""
+
+    default_retryable = True
+
+    def __init__(self, message: str, *, stage: str, seconds: float, **more: Any) -> None:
+        super().__init__(message, **more)
+        self.stage = stage
+        self.seconds = seconds
+
+
+class ProtocolError(ProviderError):
+    """An answer that is not in the documented format."""
+
+
+class CallError(LLMError):
+    """An agent call ended without a result.
+
+    Attributes:
+        reason: the machine's reason, e.g. 'repair_exhausted'.
+        attempts: one mapping per rejected reply or provider fault, oldest first.
+        session, call: where the log holds the whole story (None with logging off).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "",
+        attempts: Sequence[Mapping[str, Any]] = (),
+        session: str | None = None,
+        call: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+        self.attempts = list(attempts)
+        self.session = session
+        self.call = call
+
+
+class RepairExhausted(CallError):
+    """No acceptable reply within `max_exception_retry` repairs."""
+
+
+class ToolBudgetExceeded(CallError):
+    """The model asked for tools after `max_interrupt_times` rounds."""
+
+
+class BudgetExceeded(CallError):
+    """`max_model_calls`, `max_tokens_total` or `max_cost` was used up."""
+
+
+class DeadlineExceeded(CallError):
+    """`deadline` passed."""
+
+
+class ProviderFailed(CallError):
+    """A provider fault outlived its retries, or was not retryable. `__cause__` is the ProviderError."""
+
+
+class HandlerFailed(CallError):
+    """A parser or handler of the project raised something else than ParseError."""
+
+
+class CallCancelled(CallError):
+    """The call was cancelled."""
+
+    exit_code = 130
+
+
+class LogError(LLMError):
+    """The session log could not be used."""
+
+
+class LogWriteError(LogError):
+    """The store did not take an event. Nothing was done that is not in the log."""
+
+
+class LogCorrupt(LogError):
+    """A record is torn, changed or out of order. `seq` is the first bad event, where known."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, seq: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.seq = seq
+
+
+class ReplayDivergence(LLMError):
+    """Re-execution disagrees with the record.
+
+    Attributes:
+        seq: sequence number of the first event that differs.
+        kind: its kind.
+        cause: prompt, tool schema, sampling, model, parser, handler, config or code.
+        recorded, present: both values.
+    """
+
+    exit_code = 3
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        seq: int | None,
+        kind: str,
+        cause: str,
+        recorded: Any = None,
+        present: Any = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.seq = seq
+        self.kind = kind
+        self.cause = cause
+        self.recorded = recorded
+        self.present = present
+
+
+class UncertainEffect(LLMError):
+    """An effect was begun and its result is not in the log: it may or may not have happened."""
+
+    exit_code = 4
+
+
+class IllegalMove(LLMError):
+    """An event that the machine's table does not allow in this phase."""

@@ -1,0 +1,35 @@
+"""Prompt, Message, Function, FunctionCall, MCP, Reply, Usage: the values that people write and read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lllm.models.function import MCP as MCP
+    from lllm.models.function import Function as Function
+    from lllm.models.function import tool as tool
+    from lllm.models.message import FunctionCall as FunctionCall
+    from lllm.models.message import Message as Message
+    from lllm.models.prompt import Prompt as Prompt
+    from lllm.models.reply import Reply as Reply
+    from lllm.models.reply import Usage as Usage
+
+_HOME = {
+    "Function": "function",
+    "MCP": "function",
+    "tool": "function",
+    "FunctionCall": "message",
+    "Message": "message",
+    "Prompt": "prompt",
+    "Reply": "reply",
+    "Usage": "reply",
+}
+__all__ = ["MCP", "Function", "FunctionCall", "Message", "Prompt", "Reply", "Usage", "tool"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'lllm.models' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(f"lllm.models.{_HOME[name]}"), name)

@@ -1,0 +1,224 @@
+"""Usage and Reply: what a model gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from lllm.models.message import FunctionCall, Message
+
+
+class Usage(NamedTuple):
+    """Tokens of one or more replies. `cached` is the part of `prompt` that the provider had cached, `reasoning` the
+    part of `completion` that was thinking. All counts are None-free: an unknown usage is `None` in its place."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    reasoning: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.prompt + self.completion
+
+    def plus(self, other: Usage | None) -> Usage:
+        """Both together."""
+        if other is None:
+            return self
+        return Usage(*(a + b for a, b in zip(self, other, strict=True)))
+
+    def record(self) -> dict[str, int]:
+        """As the log writes it; zero `cached` and `reasoning` are left out."""
+        out = {"prompt": self.prompt, "completion": self.completion}
+        if self.cached:
+            out["cached"] = self.cached
+        if self.reasoning:
+            out["reasoning"] = self.reasoning
+        return out
+
+    @classmethod
+    def from_record(cls, value: Mapping[str, int] | None) -> Usage | None:
+        return None if value is None else cls(**value)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Mapping[str, Any]):
+    """What a model said.
+
+    Reads as attributes (`reply.content`), as a mapping (`reply["content"]`, `reply["think"]`,
+    `reply["tool_calls"]`), as text (`str(reply)`), and as an OpenAI response (`reply.to_openai()`).
+
+    Attributes:
+        content: the answer, without thinking.
+        thinking: reasoning text, or None.
+        tool_calls: what the model asks for.
+        finish_reason: stop, length, tool_calls, content_filter, or the provider's own word.
+        refusal: the provider's refusal text, or None.
+        usage: tokens of this reply, or None when the backend did not say.
+        model: the model that answered, as the provider names it.
+        id: the provider's id of the reply, or None.
+        logprobs: one mapping per token `{"token", "logprob", "top": [{"token", "logprob"}, ...]}`, or None.
+        token_ids: ids of the reply's tokens as the backend produced them, or None.
+        prompt_token_ids: ids of the request's tokens, or None.
+        raw: content as the model wrote it where that differs (with its thinking tags), or None.
+        parsed: the accepted payload of an agent call (parser's or `format`'s value); for a bare reply the content.
+        messages: the dialog of the call that gave this reply, after it (empty for a bare reply).
+        cost: money for the whole call in US dollars, or None where a price is unknown.
+        total_usage: tokens of all attempts of the call, or None.
+        session, call: where the log holds the story, or None.
+    """
+
+    content: str = ""
+    thinking: str | None = None
+    tool_calls: tuple[FunctionCall, ...] = ()
+    finish_reason: str = "stop"
+    refusal: str | None = None
+    usage: Usage | None = None
+    model: str | None = None
+    id: str | None = None
+    logprobs: Sequence[Mapping[str, Any]] | None = None
+    token_ids: Sequence[int] | None = None
+    prompt_token_ids: Sequence[int] | None = None
+    raw: str | None = None
+    parsed: Any = None
+    messages: tuple[Message, ...] = field(default=(), repr=False)
+    cost: Decimal | None = None
+    total_usage: Usage | None = None
+    session: str | None = None
+    call: str | None = None
+
+    def __str__(self) -> str:
+        return self.content
+
+    def __bool__(self) -> bool:
+        return True  # a reply is something, also when its content is empty
+
+    @property
+    def think(self) -> str | None:
+        """`thinking` under its short name."""
+        return self.thinking
+
+    @property
+    def text(self) -> str:
+        """`content` under its other name."""
+        return self.content
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in _KEYS:
+            from lllm.errors import listing
+
+            raise KeyError(f"{key!r}: a Reply has {listing(_KEYS)}")
+        return getattr(self, _KEYS[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_KEYS)
+
+    def __len__(self) -> int:
+        return len(_KEYS)
+
+    def message(self) -> Message:
+        """The assistant message that this reply adds to a dialog."""
+        return Message("assistant", self.content, tool_calls=self.tool_calls, thinking=self.thinking)
+
+    def with_(self, **changes: Any) -> Reply:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def record(self) -> dict[str, Any]:
+        """The part of a reply that the log keeps. `from_record` reads it back."""
+        out: dict[str, Any] = {"message": self.message().record(), "finish": self.finish_reason}
+        if self.usage is not None:
+            out["usage"] = self.usage.record()
+        for name in ("refusal", "model", "id", "raw"):
+            if (value := getattr(self, name)) is not None:
+                out[name] = value
+        for name in ("logprobs", "token_ids", "prompt_token_ids"):
+            if (value := getattr(self, name)) is not None:
+                out[name] = list(value)
+        return out
+
+    @classmethod
+    def from_record(cls, data: Mapping[str, Any]) -> Reply:
+        message = Message.from_dict(data["message"])
+        return cls(
+            content=message.text,
+            thinking=message.thinking,
+            tool_calls=message.tool_calls,
+            finish_reason=data.get("finish", "stop"),
+            refusal=data.get("refusal"),
+            usage=Usage.from_record(data.get("usage")),
+            model=data.get("model"),
+            id=data.get("id"),
+            logprobs=data.get("logprobs"),
+            token_ids=data.get("token_ids"),
+            prompt_token_ids=data.get("prompt_token_ids"),
+            raw=data.get("raw"),
+        )
+
+    def to_openai(self) -> dict[str, Any]:
+        """The reply as a chat-completions response body."""
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": None if self.tool_calls and not self.content else self.content,
+            "refusal": self.refusal,
+        }
+        if self.thinking is not None:
+            message["reasoning_content"] = self.thinking
+        if self.tool_calls:
+            message["tool_calls"] = [call.to_dict() for call in self.tool_calls]
+        choice: dict[str, Any] = {
+            "index": 0, "message": message, "finish_reason": self.finish_reason, "logprobs": None
+        }  # fmt: skip
+        if self.logprobs is not None:
+            choice["logprobs"] = {
+                "content": [
+                    {
+                        "token": entry["token"],
+                        "logprob": entry["logprob"],
+                        "bytes": list(entry["token"].encode()),
+                        "top_logprobs": [
+                            {"token": top["token"], "logprob": top["logprob"], "bytes": list(top["token"].encode())}
+                            for top in entry.get("top", ())
+                        ],
+                    }
+                    for entry in self.logprobs
+                ],
+                "refusal": None,
+            }
+        body: dict[str, Any] = {
+            "id": self.id or "chatcmpl-lllm",
+            "object": "chat.completion",
+            "created": 0,
+            "model": self.model or "",
+            "choices": [choice],
+        }
+        if self.usage is not None:
+            body["usage"] = {
+                "prompt_tokens": self.usage.prompt,
+                "completion_tokens": self.usage.completion,
+                "total_tokens": self.usage.total,
+                "prompt_tokens_details": {"cached_tokens": self.usage.cached},
+                "completion_tokens_details": {"reasoning_tokens": self.usage.reasoning},
+            }
+        return body
+
+
+# what a Reply answers to as a mapping, and the attribute behind each key
+_KEYS = {
+    "content": "content",
+    "think": "thinking",
+    "thinking": "thinking",
+    "tool_calls": "tool_calls",
+    "finish_reason": "finish_reason",
+    "refusal": "refusal",
+    "usage": "usage",
+    "model": "model",
+    "id": "id",
+    "logprobs": "logprobs",
+    "token_ids": "token_ids",
+    "parsed": "parsed",
+    "cost": "cost",
+    "session": "session",
+}

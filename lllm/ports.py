@@ -1,0 +1,206 @@
+"""The ports: what a plug-in implements, and the values that cross.
+
+A backend, a store, a parser, a handler, a tool of this package is written against this page alone, and so is a
+stranger's. Nothing here does anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from lllm.models.message import Message
+from lllm.models.reply import Reply
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+class Timeouts(NamedTuple):
+    """Seconds; None means no limit. `first_token` counts from the request being sent, `idle` between two pieces of a
+    stream, `total` the whole request. Without streaming, `first_token` and `idle` do not apply."""
+
+    connect: float | None = 10.0
+    first_token: float | None = 120.0
+    idle: float | None = 60.0
+    total: float | None = 600.0
+
+
+class Request(NamedTuple):
+    """One question to a model, fully rendered.
+
+    Attributes:
+        model: the name behind the provider prefix (`gpt-4o-mini` of `openai/gpt-4o-mini`).
+        messages: the dialog, oldest first.
+        tools: function tools in the chat-completions form `{"type": "function", "function": {...}}`.
+        sampling: temperature, top_p, max_tokens, stop, seed, logprobs, top_logprobs, tool_choice,
+            reasoning_effort, token_ids, ...: only what the caller set. A backend refuses what it cannot honour.
+        format: None, or `{"name": str, "schema": JSON schema, "strict": bool}` for a structured reply.
+        stream: whether somebody follows; a backend may answer in one piece when False.
+        timeouts: see Timeouts.
+        idempotency_key: stable over retries of the same request.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+    sampling: Mapping[str, Any] = {}
+    format: Mapping[str, Any] | None = None
+    stream: bool = False
+    timeouts: Timeouts = Timeouts()
+    idempotency_key: str | None = None
+
+
+class TextDelta(NamedTuple):
+    """A piece of the answer."""
+
+    text: str
+
+
+class ThinkingDelta(NamedTuple):
+    """A piece of the reasoning."""
+
+    text: str
+
+
+class ToolCallDelta(NamedTuple):
+    """A piece of a tool call: `index` tells the calls of one reply apart; `id` and `name` come once, `arguments` in
+    pieces."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+class Restart(NamedTuple):
+    """Forget the pieces of this reply: it is asked for again. Sent by the runtime, never by a backend."""
+
+    reason: str
+
+
+class Completed(NamedTuple):
+    """The finished reply: always the last item, exactly once."""
+
+    reply: Reply
+
+
+Delta = TextDelta | ThinkingDelta | ToolCallDelta | Restart | Completed
+
+
+class Capabilities(NamedTuple):
+    """What a backend can do. A request for more is an UnsupportedError before anything is sent.
+
+    `grammar` says that `Request.format` is enforced while decoding; without it the reply is validated afterwards."""
+
+    tools: bool = True
+    grammar: bool = False
+    logprobs: bool = False
+    token_ids: bool = False
+    vision: bool = False
+    seed: bool = False
+    streaming: bool = True
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A model provider. One method; everything else is derived from it.
+
+    `stream` yields deltas and ends with one `Completed`. It raises a `lllm.errors.ProviderError` for every fault
+    (nothing else escapes), is safe to call concurrently from any event loop, and cleans up when it is closed early.
+    It does not retry: the agent machine does, so that every attempt is in the log.
+    """
+
+    capabilities: Capabilities
+
+    def stream(self, request: Request) -> AsyncIterator[Delta]: ...
+
+    async def aclose(self) -> None: ...
+
+
+# --- the session log -------------------------------------------------------------------------------------------------
+
+
+class Record(NamedTuple):
+    """One event as a store keeps it. `body` is the whole event in canonical JSON; the rest is there to look it up."""
+
+    session: str
+    seq: int
+    at: int
+    kind: str
+    call: str | None
+    hash: str
+    body: bytes
+
+
+class SessionInfo(NamedTuple):
+    """One line of `lllm sessions`: what a store knows about a session without folding it.
+
+    `started` and `updated` are microseconds since the epoch. `status` is running, done, failed or cancelled (running
+    also means: the process died). `meta` is the SessionStarted event's data."""
+
+    id: str
+    status: str
+    started: int
+    updated: int
+    events: int
+    meta: Mapping[str, Any]
+
+
+@runtime_checkable
+class LogStore(Protocol):
+    """Where session logs live. Safe for concurrent use from several threads and event loops of one process, and by
+    several processes that write different sessions."""
+
+    async def append(self, records: Sequence[Record], blobs: Mapping[str, bytes] | None = None) -> None:
+        """Keeps records (all of one session, consecutive) and blobs, atomically; returns when they are durable.
+
+        Raises LogWriteError when they could not be kept, and when `seq` does not follow the last stored one."""
+        ...
+
+    def read(self, session: str, after: int = -1) -> Iterable[bytes]:
+        """Bodies with seq > after, in order. UnknownNameError when there is no such session."""
+        ...
+
+    def sessions(self, limit: int | None = None, *, prefix: str = "") -> Sequence[SessionInfo]:
+        """Newest first; only ids that start with `prefix`."""
+        ...
+
+    def blob(self, digest: str) -> bytes:
+        """A blob by `sha256:...`. UnknownNameError when it is not here."""
+        ...
+
+    def close(self) -> None: ...
+
+
+# --- parsers, handlers, tools ----------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Parser(Protocol):
+    """Turns a reply's text into a payload. Raises ParseError with all that is wrong with it. May be async."""
+
+    def __call__(self, content: str, **args: Any) -> Any: ...
+
+
+class HandlerContext(NamedTuple):
+    """What a handler is told.
+
+    Attributes:
+        kind: exception, interrupt or final.
+        errors: what was wrong with the last reply (exception).
+        reply: the last reply.
+        results: `{"name", "arguments", "content", "ok"}` of each tool call of this round (interrupt, final).
+        args: the arguments of the invocation prompt.
+        attempt: 1 for the first repair of a turn, or the number of the tool round.
+    """
+
+    kind: str
+    errors: Sequence[str]
+    reply: Reply
+    results: Sequence[Mapping[str, Any]]
+    args: Mapping[str, Any]
+    attempt: int
+
+
+Handler = Callable[[HandlerContext], "str | Sequence[Message] | Awaitable[str | Sequence[Message]]"]
+"""Gives the text of the next user message, or messages. May be async."""
