@@ -13,7 +13,7 @@ check() {
 check $bin/ruff check .
 check $bin/ruff format --check .
 check $bin/mypy
-check $bin/lint-imports --no-cache
+check $bin/lint-imports --no-logo --no-cache
 if [ -f docs/generate.py ]; then
     check $bin/python -m docs.generate --check
 fi
