@@ -30,6 +30,10 @@ class FunctionCall:
             raise ValueError(f"arguments are {type(value).__name__}, not an object")
         return value
 
+    def with_arguments(self, arguments: str) -> FunctionCall:
+        """The same call with other arguments."""
+        return FunctionCall(self.id, self.name, arguments)
+
     def to_dict(self) -> dict[str, Any]:
         """The call as the chat-completions wire writes it."""
         return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}

@@ -1,0 +1,75 @@
+"""A dialog as a persistent list: each node holds one message and a link to the node before it.
+
+Forks, repair branches and retries share their common past. A node's `id` is a hash over the whole dialog up to it, so
+two dialogs are the same exactly when their heads have the same id, and a request is identified without looking at more
+than its last message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from lllm.core.canonical import encode
+from lllm.models.message import Message
+
+
+class Node:
+    """One message and what came before. Immutable; equal when the whole dialog up to it is equal."""
+
+    __slots__ = ("_id", "length", "message", "parent")
+
+    def __init__(self, message: Message, parent: Node | None = None) -> None:
+        self.message = message
+        self.parent = parent
+        self.length: int = 1 if parent is None else parent.length + 1
+        self._id: str | None = None
+
+    @property
+    def id(self) -> str:
+        """`sha256:...` over the parent's id and this message."""
+        if self._id is None:
+            # walk back to the last hashed node first: recursion would end at 1,000 messages
+            chain: list[Node] = [self]
+            while (above := chain[-1].parent) is not None and above._id is None:
+                chain.append(above)
+            for node in reversed(chain):
+                node._id = _hash(node.parent._id if node.parent else None, node.message)
+        return self._id  # type: ignore[return-value]
+
+    def messages(self) -> tuple[Message, ...]:
+        """The dialog up to and with this node, oldest first."""
+        out: list[Message] = []
+        node: Node | None = self
+        while node is not None:
+            out.append(node.message)
+            node = node.parent
+        out.reverse()
+        return tuple(out)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Node) and self.id == other.id)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"Node({self.length} messages, last: {self.message.role} {self.message.text[:40]!r})"
+
+
+def _hash(parent: str | None, message: Message) -> str:
+    digest = hashlib.sha256((parent or "").encode())
+    digest.update(message.wire() if message.thinking is None else encode(message.record()))
+    return "sha256:" + digest.hexdigest()
+
+
+def extend(head: Node | None, messages: Iterable[Message]) -> Node | None:
+    """The dialog with more messages at its end."""
+    for message in messages:
+        head = Node(message, head)
+    return head
+
+
+def messages_of(head: Node | None) -> tuple[Message, ...]:
+    """All messages up to `head`; nothing for None."""
+    return () if head is None else head.messages()

@@ -1,0 +1,63 @@
+"""The effects: what the machine wants done in the world. `perform.py` does them and answers each with an event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lllm.core.dialog import Node
+from lllm.models.message import FunctionCall
+from lllm.models.reply import Reply
+
+
+class CallModel(NamedTuple):
+    """Ask the model with the dialog up to `head`. Answered by ModelReplied or ModelFailed."""
+
+    head: Node
+    tools: bool
+
+
+class Parse(NamedTuple):
+    """Read a reply. Answered by ReplyAccepted, ReplyRejected or HandlerFailed."""
+
+    reply: Reply
+    tools: bool
+
+
+class Handle(NamedTuple):
+    """Ask a handler for messages: exception, interrupt or final. Answered by HandlerReturned or HandlerFailed."""
+
+    kind: str
+    errors: Sequence[str]
+    reply: Reply
+    results: Sequence[Mapping[str, Any]]
+    attempt: int
+
+
+class RunTool(NamedTuple):
+    """Run a tool. `number` counts the tool calls of the agent call. Answered by ToolReturned."""
+
+    call: FunctionCall
+    number: int
+
+
+class Reuse(NamedTuple):
+    """Give the result of an earlier, equal call again. Answered by ToolReturned that names it."""
+
+    call: FunctionCall
+    of: str
+
+
+class AskApproval(NamedTuple):
+    """Ask somebody whether a tool may run. Answered by ApprovalGiven."""
+
+    call: FunctionCall
+
+
+class Wait(NamedTuple):
+    """Wait before asking again. Answered by WaitEnded."""
+
+    seconds: float
+
+
+Effect = CallModel | Parse | Handle | RunTool | Reuse | AskApproval | Wait

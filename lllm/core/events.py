@@ -1,0 +1,77 @@
+"""The events of a session: what happened, in the words of the log.
+
+An event that has no `call` belongs to the session as a whole. `data` is JSON; its keys are described per kind in `KINDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+
+class Event(NamedTuple):
+    """One thing that happened.
+
+    Attributes:
+        kind: one of KINDS.
+        data: JSON.
+        at: microseconds since the epoch.
+        call: the agent call it belongs to, or None for the session as a whole.
+        dialog: the caller's dialog.
+        value: what `data` stands for (a Reply, a Spec, a Node), where the sender has it at hand. Never logged and never
+            needed: without it the machine reads `data`.
+    """
+
+    kind: str
+    data: Mapping[str, Any]
+    at: int = 0
+    call: str | None = None
+    dialog: str | None = None
+    value: Any = None
+
+
+SESSION_STARTED: Final = "SessionStarted"
+SESSION_ENDED: Final = "SessionEnded"
+FRONTEND: Final = "Frontend"
+ARTIFACT: Final = "Artifact"
+NOTE: Final = "Note"
+
+CALL_STARTED: Final = "CallStarted"
+MODEL_REQUESTED: Final = "ModelRequested"
+MODEL_REPLIED: Final = "ModelReplied"
+MODEL_FAILED: Final = "ModelFailed"
+WAIT_ENDED: Final = "WaitEnded"
+REPLY_ACCEPTED: Final = "ReplyAccepted"
+REPLY_REJECTED: Final = "ReplyRejected"
+HANDLER_RETURNED: Final = "HandlerReturned"
+HANDLER_FAILED: Final = "HandlerFailed"
+APPROVAL_GIVEN: Final = "ApprovalGiven"
+TOOL_REQUESTED: Final = "ToolRequested"
+TOOL_RETURNED: Final = "ToolReturned"
+LIMIT_REACHED: Final = "LimitReached"
+CANCELLED: Final = "Cancelled"
+CALL_ENDED: Final = "CallEnded"
+
+KINDS: Final[Mapping[str, str]] = {
+    SESSION_STARTED: "a session began: name, entry, task, lllm version, price table, seed, config fingerprint",
+    SESSION_ENDED: "a session ended: status, result or error",
+    FRONTEND: "something was shown to the user: method, args, and enter/exit for contexts",
+    ARTIFACT: "a file or value that the system keeps: name, digest of the blob, media type",
+    NOTE: "a remark of the runtime or the user: text",
+    CALL_STARTED: "an agent call began: agent, prompt, args, limits, tools, model, hashes of all parts, first messages",
+    MODEL_REQUESTED: "a model is about to be asked: hash of the request and of each of its parts",
+    MODEL_REPLIED: "a model answered: message, finish reason, usage, cost",
+    MODEL_FAILED: "a provider fault: class, message, status, whether it is worth a retry",
+    WAIT_ENDED: "a back-off wait is over: seconds",
+    REPLY_ACCEPTED: "the parser took the reply: value, or the tools to run",
+    REPLY_REJECTED: "the parser refused the reply: errors",
+    HANDLER_RETURNED: "an exception, interrupt or final handler gave messages",
+    HANDLER_FAILED: "a parser or handler raised: error",
+    APPROVAL_GIVEN: "somebody approved or denied a tool call",
+    TOOL_REQUESTED: "a tool is about to be run: id, name, arguments, idempotency key",
+    TOOL_RETURNED: "a tool gave a result, or an earlier result was given again: id, content, ok",
+    LIMIT_REACHED: "a budget or the deadline ended the call: reason, message",
+    CANCELLED: "the call was cancelled: reason",
+    CALL_ENDED: "an agent call ended: status, reason, usage, cost, dialog head",
+}
+"""Every kind of event and what its data says."""

@@ -1,0 +1,35 @@
+"""Any Python value as JSON, for the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import fields, is_dataclass
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+
+def jsonable(value: Any) -> Any:
+    """The value as JSON: dataclasses and pydantic models as objects, enums by value, sets sorted, decimals and dates as
+    text; what cannot be told is `{"$repr": ...}`, cut to 500 characters."""
+    if value is None or isinstance(value, str | bool | int) and not isinstance(value, Enum):
+        return value
+    if isinstance(value, float):
+        return value if value - value == 0.0 else {"$repr": repr(value)}
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else str(jsonable(key)): jsonable(item) for key, item in value.items()}
+    if isinstance(value, Enum):
+        return jsonable(value.value)
+    if isinstance(value, Decimal):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: jsonable(getattr(value, item.name)) for item in fields(value) if not item.name.startswith("_")}
+    if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
+        return jsonable(dump(mode="json"))
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return [jsonable(item) for item in value]
+    if isinstance(value, Set):
+        return sorted((jsonable(item) for item in value), key=repr)
+    if callable(iso := getattr(value, "isoformat", None)) and not isinstance(value, type):
+        return iso()
+    return {"$repr": repr(value)[:500]}

@@ -1,0 +1,613 @@
+"""The agent call as a state machine.
+
+Rules:
+
+1. `step(state, event) -> (state, effects)` is a pure function. The same events give the same states, so a log is folded
+   (`fold`) to exactly the state that the live call had.
+2. `TABLE` says which event may come in which phase and where it may lead. An event that the table does not list is
+   refused with IllegalMove before anything happens; a move to a phase that it does not list is a bug, and refused too.
+3. Every budget is checked before the model is asked, in one place (`_ask`). So every call ends: each model turn has at
+   most `max_exception_retry` repairs and `max_provider_retry` waits, and there are at most `max_interrupt_times` tool
+   rounds.
+4. A repair happens on a branch of the dialog. An accepted reply is put onto the trunk and the branch is dropped. A tool
+   round stays on the trunk.
+
+The diagram in `docs/guides/agent-call.md`, the viewer's colours and the message for an illegal move come from TABLE.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from lllm.core import events as ev
+from lllm.core.canonical import encode
+from lllm.core.dialog import Node, extend
+from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
+from lllm.core.events import Event
+from lllm.errors import IllegalMove
+from lllm.models.message import FunctionCall, Message
+from lllm.models.reply import Reply
+
+READY: Final = "READY"
+CALLING: Final = "CALLING"
+BACKING_OFF: Final = "BACKING_OFF"
+PARSING: Final = "PARSING"
+REPAIRING: Final = "REPAIRING"
+RUNNING_TOOLS: Final = "RUNNING_TOOLS"
+WAITING: Final = "WAITING"
+DONE: Final = "DONE"
+FAILED: Final = "FAILED"
+CANCELLED: Final = "CANCELLED"
+
+TERMINAL: Final = frozenset((DONE, FAILED, CANCELLED))
+
+_STOPS: Final[Mapping[str, tuple[str, ...]]] = {ev.LIMIT_REACHED: (FAILED,), ev.CANCELLED: (CANCELLED,)}
+_END: Final[Mapping[str, tuple[str, ...]]] = {}
+
+TABLE: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    READY: {ev.CALL_STARTED: (CALLING, FAILED)},
+    CALLING: {
+        ev.MODEL_REQUESTED: (CALLING,),
+        ev.MODEL_REPLIED: (PARSING,),
+        ev.MODEL_FAILED: (BACKING_OFF, CALLING, FAILED),
+        **_STOPS,
+    },
+    BACKING_OFF: {ev.WAIT_ENDED: (CALLING, FAILED), **_STOPS},
+    PARSING: {
+        ev.REPLY_ACCEPTED: (DONE, RUNNING_TOOLS, WAITING, FAILED),
+        ev.REPLY_REJECTED: (REPAIRING, FAILED),
+        ev.HANDLER_FAILED: (FAILED,),
+        **_STOPS,
+    },
+    REPAIRING: {ev.HANDLER_RETURNED: (CALLING, FAILED), ev.HANDLER_FAILED: (FAILED,), **_STOPS},
+    RUNNING_TOOLS: {
+        ev.TOOL_REQUESTED: (RUNNING_TOOLS,),
+        ev.TOOL_RETURNED: (RUNNING_TOOLS, CALLING, FAILED),
+        ev.HANDLER_RETURNED: (CALLING, FAILED),
+        ev.HANDLER_FAILED: (FAILED,),
+        **_STOPS,
+    },
+    WAITING: {
+        ev.APPROVAL_GIVEN: (WAITING, RUNNING_TOOLS, CALLING, FAILED),
+        ev.TOOL_REQUESTED: (WAITING,),
+        ev.TOOL_RETURNED: (WAITING,),
+        **_STOPS,
+    },
+    DONE: _END,
+    FAILED: _END,
+    CANCELLED: _END,
+}
+"""phase -> event kind -> phases it may lead to."""
+
+
+class Limits(NamedTuple):
+    """Budgets of one agent call. None means no limit.
+
+    Attributes:
+        max_exception_retry: repairs per model turn.
+        max_interrupt_times: tool rounds per call; then tools are withdrawn and the final prompt is sent. 0: no tools.
+        max_llm_recall: further tries after a provider fault that does not look worth a retry.
+        max_provider_retry: further tries after a provider fault that does (429, 5xx, timeouts, dropped connections).
+        max_model_calls: requests to the model, all in all.
+        max_tokens_total: prompt and completion tokens of all replies; no further request is sent once reached.
+        max_cost: US dollars, as a decimal string; likewise.
+        deadline: seconds from the start of the call.
+        backoff_base, backoff_cap: seconds; the n-th wait is `base * 2**(n-1)`, at most `cap`, times a jitter between
+            one half and one.
+    """
+
+    max_exception_retry: int = 3
+    max_interrupt_times: int | None = 5
+    max_llm_recall: int = 0
+    max_provider_retry: int = 4
+    max_model_calls: int | None = None
+    max_tokens_total: int | None = None
+    max_cost: str | None = None
+    deadline: float | None = None
+    backoff_base: float = 0.5
+    backoff_cap: float = 30.0
+
+    def record(self) -> dict[str, Any]:
+        """What differs from the defaults."""
+        return {n: v for n, v, d in zip(self._fields, self, _DEFAULTS, strict=True) if v != d}
+
+
+_DEFAULTS: Final = Limits()
+
+
+class ToolRule(NamedTuple):
+    """What the machine must know of a tool. See `lllm.models.Function`."""
+
+    approval: bool = False
+    concurrent: bool = True
+    repeatable: bool = False
+    effect: str = "ask"
+
+    def record(self) -> dict[str, Any]:
+        return {n: v for n, v, d in zip(self._fields, self, _RULE, strict=True) if v != d}
+
+
+_RULE: Final = ToolRule()
+
+
+class Spec(NamedTuple):
+    """The part of a call's settings that the machine decides by. `interrupt` says whether the prompt has an interrupt
+    handler of its own; `execute` is False for a call whose tool calls are given back to the caller; `seed` feeds the
+    jitter."""
+
+    limits: Limits = _DEFAULTS
+    tools: Mapping[str, ToolRule] = {}
+    interrupt: bool = False
+    execute: bool = True
+    seed: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """As CallStarted carries it."""
+        out: dict[str, Any] = {}
+        if limits := self.limits.record():
+            out["limits"] = limits
+        if self.tools:
+            out["tools"] = {name: rule.record() for name, rule in self.tools.items()}
+        if self.interrupt:
+            out["interrupt"] = True
+        if not self.execute:
+            out["execute"] = False
+        if self.seed:
+            out["seed"] = self.seed
+        return out
+
+    @classmethod
+    def from_record(cls, data: Mapping[str, Any]) -> Spec:
+        return cls(
+            Limits(**data.get("limits", {})),
+            {name: ToolRule(**rule) for name, rule in data.get("tools", {}).items()},
+            data.get("interrupt", False),
+            data.get("execute", True),
+            data.get("seed", ""),
+        )
+
+
+class Opening(NamedTuple):
+    """What CallStarted means to the machine: the settings, and the dialog with the first messages in it."""
+
+    spec: Spec
+    trunk: Node | None
+
+    @classmethod
+    def from_record(cls, data: Mapping[str, Any], base: Node | None = None) -> Opening:
+        """Reads the event's data. `base` is the dialog that `data["base"]` names; it is found by whoever folds the
+        session, because it belongs to an earlier call."""
+        return cls(Spec.from_record(data.get("spec", {})), extend(base, _messages(data)))
+
+
+class Pending(NamedTuple):
+    """One tool call of the present round. `state` is asking, planned, running, twin (waits for an equal call of the same
+    round) or returned."""
+
+    call: FunctionCall
+    key: str
+    number: int
+    state: str
+    content: str = ""
+    ok: bool = True
+
+
+class Result(NamedTuple):
+    """A tool result that may be given again."""
+
+    key: str
+    id: str
+    content: str
+
+
+class State(NamedTuple):
+    """Where an agent call stands. A value: equal when its content is equal.
+
+    Attributes:
+        trunk: the dialog that the caller will have.
+        branch: the dialog that the model sees while a reply is being repaired; None when that is the trunk.
+        offer_tools: whether the next request offers tools.
+        reply: the last reply.
+        rejected, faults, recalls: repairs, retries and recalls of the present model turn.
+        rounds: tool rounds so far. numbered: tool calls so far.
+        model_calls, tokens, cost: what was used; tokens and cost are None once a reply did not say.
+        pending: tool calls of the present round. results: good results of the call, for the duplicate guard.
+        attempts: one mapping per rejected reply or fault.
+        value: the accepted payload as JSON. reason, error: why the call failed.
+        at: time of the last event; deadline_at: when the call must have ended (both microseconds).
+    """
+
+    phase: str = READY
+    spec: Spec = Spec()
+    trunk: Node | None = None
+    branch: Node | None = None
+    offer_tools: bool = False
+    reply: Reply | None = None
+    rejected: int = 0
+    faults: int = 0
+    recalls: int = 0
+    rounds: int = 0
+    numbered: int = 0
+    model_calls: int = 0
+    tokens: int | None = 0
+    cost: Decimal | None = Decimal(0)
+    pending: tuple[Pending, ...] = ()
+    results: tuple[Result, ...] = ()
+    attempts: tuple[Mapping[str, Any], ...] = ()
+    value: Any = None
+    reason: str = ""
+    error: str = ""
+    at: int = 0
+    deadline_at: int | None = None
+
+    @property
+    def head(self) -> Node | None:
+        """The dialog that the model sees next."""
+        return self.branch or self.trunk
+
+    @property
+    def terminal(self) -> bool:
+        return self.phase in TERMINAL
+
+
+Step = tuple[State, tuple[Effect, ...]]
+_NOTHING: Final[tuple[Effect, ...]] = ()
+
+
+def step(state: State, event: Event) -> Step:
+    """Moves the call by one event. Raises IllegalMove when TABLE does not allow the event, or the event contradicts
+    the state (a result for a tool call that is not pending)."""
+    move = _MOVES.get((state.phase, event.kind))
+    if move is None:
+        raise IllegalMove(
+            f"{event.kind} in phase {state.phase}",
+            hint=f"Possible here: {', '.join(TABLE[state.phase]) or 'nothing, the call has ended'}.",
+        )
+    function, targets = move
+    after, effects = function(state, event)
+    if after.phase not in targets:
+        raise IllegalMove(f"{event.kind} leads from {state.phase} to {after.phase}, which the table does not list")
+    return after, effects
+
+
+def fold(events: Iterable[Event]) -> State:
+    """The state after the events of one call. Events that are not the machine's (CallEnded) are passed over."""
+    state = State()
+    for event in events:
+        if event.kind in _MACHINE_KINDS:
+            state, _ = step(state, event)
+    return state
+
+
+def outstanding(events: Iterable[Event]) -> Step:
+    """The state after the events of one call, and the effects that have no answer yet."""
+    state = State()
+    effects: tuple[Effect, ...] = ()
+    for event in events:
+        if event.kind not in _MACHINE_KINDS:
+            continue
+        state, new = step(state, event)
+        effects = new if event.kind in _REPLACE else _remaining(effects, event) + new
+    return state, effects
+
+
+# --- moves -----------------------------------------------------------------------------------------------------------
+
+
+def _call_started(state: State, event: Event) -> Step:
+    opening = event.value or Opening.from_record(event.data)
+    spec = opening.spec
+    deadline = spec.limits.deadline
+    return _ask(
+        state._replace(
+            spec=spec,
+            trunk=opening.trunk,
+            offer_tools=bool(spec.tools) and spec.limits.max_interrupt_times != 0,
+            at=event.at,
+            deadline_at=None if deadline is None else event.at + int(deadline * 1_000_000),
+        )
+    )
+
+
+def _model_requested(state: State, event: Event) -> Step:
+    return state._replace(at=event.at), _NOTHING
+
+
+def _model_replied(state: State, event: Event) -> Step:
+    reply = event.value or Reply.from_record(event.data)
+    tokens, cost = state.tokens, state.cost
+    usage, price = reply.usage, event.data.get("cost")
+    after = state._replace(
+        phase=PARSING,
+        reply=reply,
+        at=event.at,
+        model_calls=state.model_calls + 1,
+        tokens=None if usage is None or tokens is None else tokens + usage.prompt + usage.completion,
+        cost=None if price is None or cost is None else cost + Decimal(price),
+    )
+    return after, (Parse(reply, state.offer_tools),)
+
+
+def _model_failed(state: State, event: Event) -> Step:
+    data, limits = event.data, state.spec.limits
+    attempt = {"fault": data["error"], "message": data["message"], "status": data.get("status")}
+    state = state._replace(
+        at=event.at, model_calls=state.model_calls + 1, attempts=(*state.attempts, attempt), error=data["message"]
+    )
+    if data.get("retryable"):
+        if state.faults >= limits.max_provider_retry:
+            return _fail(state, "provider_failed", data["message"])
+        state = state._replace(faults=state.faults + 1)
+        seconds = _backoff(state, data.get("retry_after"))
+        if state.deadline_at is not None and state.at + int(seconds * 1_000_000) >= state.deadline_at:
+            return _fail(state, "deadline", f"{data['message']}; the next try would be after the deadline")
+        return state._replace(phase=BACKING_OFF), (Wait(seconds),)
+    if not data.get("fatal") and state.recalls < limits.max_llm_recall:
+        return _ask(state._replace(recalls=state.recalls + 1))
+    return _fail(state, "provider_failed", data["message"])
+
+
+def _wait_ended(state: State, event: Event) -> Step:
+    return _ask(state._replace(at=event.at))
+
+
+def _reply_accepted(state: State, event: Event) -> Step:
+    reply = state.reply
+    assert reply is not None
+    state = state._replace(
+        trunk=Node(reply.message(), state.trunk), branch=None, rejected=0, faults=0, recalls=0, at=event.at
+    )
+    if not reply.tool_calls or not state.spec.execute:
+        return state._replace(phase=DONE, value=event.data.get("value")), _NOTHING
+    if not state.offer_tools:
+        return _fail(
+            state,
+            "tool_budget",
+            f"the model still asks for tools ({', '.join(call.name for call in reply.tool_calls)}) "
+            f"after {state.rounds} tool rounds",
+        )
+    return _plan_tools(state, reply.tool_calls)
+
+
+def _reply_rejected(state: State, event: Event) -> Step:
+    data, reply = event.data, state.reply
+    assert reply is not None
+    errors = tuple(data["errors"])
+    attempt = {"reply": reply.content, "errors": list(errors)}
+    state = state._replace(at=event.at, rejected=state.rejected + 1, attempts=(*state.attempts, attempt))
+    if state.rejected > state.spec.limits.max_exception_retry:
+        return _fail(state, "repair_exhausted", "; ".join(errors))
+    # an assistant message with tool calls must be answered call by call, or providers refuse the dialog; arguments
+    # that are not JSON break some chat templates, so they are shown empty here and quoted in the error
+    unreadable = set(data.get("unreadable", ()))
+    shown = tuple(call if call.id not in unreadable else call.with_arguments("{}") for call in reply.tool_calls)
+    message = reply.message()
+    if unreadable:
+        message = Message("assistant", message.content, tool_calls=shown, thinking=message.thinking)
+    why = data.get("calls", {})
+    answers = [
+        Message("tool", why.get(call.id, "not run: another call of this reply was malformed"), tool_call_id=call.id)
+        for call in shown
+    ]
+    branch = extend(Node(message, state.head), answers)
+    effect = Handle("exception", errors, reply, (), state.rejected)
+    return state._replace(phase=REPAIRING, branch=branch), (effect,)
+
+
+def _repair_prompted(state: State, event: Event) -> Step:
+    return _ask(state._replace(branch=extend(state.branch, _messages(event.data)), at=event.at))
+
+
+def _tool_requested(state: State, event: Event) -> Step:
+    return state._replace(pending=_mark(state.pending, event.data["id"], state="running"), at=event.at), _NOTHING
+
+
+def _tool_returned(state: State, event: Event) -> Step:
+    data = event.data
+    content, ok = data.get("content"), data.get("ok", True)
+    if "reused" in data:
+        content, ok = _earlier(state, _find(state.pending, data["id"]).key)
+    return _settle(state._replace(at=event.at), data["id"], content or "", ok)
+
+
+def _approval_given(state: State, event: Event) -> Step:
+    data = event.data
+    state = state._replace(at=event.at)
+    if not data["approved"]:
+        note = f": {data['note']}" if data.get("note") else ""
+        return _settle(state, data["id"], f"error: not approved{note}", False)
+    waiting = _find(state.pending, data["id"])
+    state = state._replace(pending=_mark(state.pending, data["id"], state="planned"))
+    return state._replace(phase=_tools_phase(state.pending)), (RunTool(waiting.call, waiting.number),)
+
+
+def _tools_handled(state: State, event: Event) -> Step:
+    return _ask(state._replace(trunk=extend(state.trunk, _messages(event.data)), pending=(), at=event.at))
+
+
+def _handler_failed(state: State, event: Event) -> Step:
+    return _fail(state._replace(at=event.at), "handler_failed", event.data["message"])
+
+
+def _limit_reached(state: State, event: Event) -> Step:
+    return _fail(state._replace(at=event.at), event.data["reason"], event.data["message"])
+
+
+def _cancelled(state: State, event: Event) -> Step:
+    reason = event.data.get("reason", "cancelled")
+    return state._replace(phase=CANCELLED, reason="cancelled", error=reason, branch=None, at=event.at), _NOTHING
+
+
+# --- what moves share ------------------------------------------------------------------------------------------------
+
+
+def _ask(state: State) -> Step:
+    """Asks the model, unless a budget is used up. The only place that does."""
+    limits = state.spec.limits
+    if limits.max_model_calls is not None and state.model_calls >= limits.max_model_calls:
+        return _fail(state, "max_model_calls", f"max_model_calls={limits.max_model_calls} is used up")
+    if limits.max_tokens_total is not None:
+        if state.tokens is None:
+            return _fail(state, "max_tokens_total", "max_tokens_total is set, but the backend does not report usage")
+        if state.tokens >= limits.max_tokens_total:
+            return _fail(state, "max_tokens_total", f"{state.tokens} of {limits.max_tokens_total} tokens are used up")
+    if limits.max_cost is not None:
+        if state.cost is None:
+            return _fail(state, "max_cost", "max_cost is set, but the price of the model is unknown")
+        if state.cost >= Decimal(limits.max_cost):
+            return _fail(state, "max_cost", f"${state.cost} of ${limits.max_cost} is used up")
+    if state.deadline_at is not None and state.at >= state.deadline_at:
+        return _fail(state, "deadline", f"the deadline of {limits.deadline:g} s has passed")
+    head = state.head
+    if head is None:
+        return _fail(state, "empty_dialog", "there is no message to send")
+    return state._replace(phase=CALLING), (CallModel(head, state.offer_tools),)
+
+
+def _fail(state: State, reason: str, error: str) -> Step:
+    return state._replace(phase=FAILED, reason=reason, error=error, branch=None), _NOTHING
+
+
+def _backoff(state: State, retry_after: float | None) -> float:
+    """Seconds to wait: what the provider asked for, or exponential with jitter from the seed. Rounded to milliseconds
+    so that the log is short and the same everywhere."""
+    if retry_after is not None:
+        return round(max(0.0, retry_after), 3)
+    limits = state.spec.limits
+    seed = f"{state.spec.seed}/{state.model_calls}/{state.faults}".encode()
+    jitter = int.from_bytes(hashlib.sha256(seed).digest()[:4], "big") / 2**32
+    whole = min(limits.backoff_cap, limits.backoff_base * 2.0 ** (state.faults - 1))
+    return round(whole * (0.5 + jitter / 2), 3)
+
+
+def _plan_tools(state: State, calls: tuple[FunctionCall, ...]) -> Step:
+    pending: list[Pending] = []
+    effects: list[Effect] = []
+    seen: dict[str, str] = {}
+    number = state.numbered
+    for call in calls:
+        number += 1
+        rule = state.spec.tools.get(call.name, _RULE)
+        key = f"{call.name} {encode(call.parsed()).decode()}"
+        earlier = None if rule.repeatable else next((done for done in state.results if done.key == key), None)
+        if earlier is not None:
+            effects.append(Reuse(call, earlier.id))
+            status = "planned"
+        elif key in seen and not rule.repeatable:
+            status = "twin"
+        elif rule.approval:
+            effects.append(AskApproval(call))
+            status = "asking"
+        else:
+            effects.append(RunTool(call, number))
+            status = "planned"
+        seen.setdefault(key, call.id)
+        pending.append(Pending(call, key, number, status))
+    state = state._replace(pending=tuple(pending), rounds=state.rounds + 1, numbered=number)
+    return state._replace(phase=_tools_phase(state.pending)), tuple(effects)
+
+
+def _tools_phase(pending: Iterable[Pending]) -> str:
+    return WAITING if any(item.state == "asking" for item in pending) else RUNNING_TOOLS
+
+
+def _find(pending: Iterable[Pending], call_id: str) -> Pending:
+    for item in pending:
+        if item.call.id == call_id and item.state != "returned":
+            return item
+    raise IllegalMove(f"no tool call '{call_id}' is pending")
+
+
+def _mark(pending: tuple[Pending, ...], call_id: str, **changes: Any) -> tuple[Pending, ...]:
+    found = _find(pending, call_id)
+    return tuple(item._replace(**changes) if item is found else item for item in pending)
+
+
+def _earlier(state: State, key: str) -> tuple[str, bool]:
+    """The result of an equal call. Looked up by the call's content, since providers reuse ids."""
+    for item in state.pending:
+        if item.key == key and item.state == "returned":
+            return item.content, item.ok
+    for done in state.results:
+        if done.key == key:
+            return done.content, True
+    raise IllegalMove(f"no earlier result of {key}")
+
+
+def _settle(state: State, call_id: str, content: str, ok: bool) -> Step:
+    """A tool call has its result: goes on when it was the last one."""
+    settled = _find(state.pending, call_id)
+    pending = _mark(state.pending, call_id, state="returned", content=content, ok=ok)
+    state = state._replace(pending=pending)
+    if ok and all(done.key != settled.key for done in state.results):
+        state = state._replace(results=(*state.results, Result(settled.key, call_id, content)))
+    twins = [item for item in pending if item.state == "twin" and item.key == settled.key]
+    if twins:
+        state = state._replace(
+            pending=tuple(item._replace(state="planned") if item in twins else item for item in pending),
+        )
+        return state._replace(phase=_tools_phase(pending)), tuple(Reuse(item.call, call_id) for item in twins)
+    if any(item.state != "returned" for item in pending):
+        return state._replace(phase=_tools_phase(pending)), _NOTHING
+    return _finish_round(state)
+
+
+def _finish_round(state: State) -> Step:
+    """All results are there: they are injected in call order, and the model goes on."""
+    answers = [Message("tool", item.content, tool_call_id=item.call.id) for item in state.pending]
+    limit = state.spec.limits.max_interrupt_times
+    last = limit is not None and state.rounds >= limit
+    state = state._replace(trunk=extend(state.trunk, answers), offer_tools=state.offer_tools and not last)
+    if last or state.spec.interrupt:
+        results = tuple(
+            {"name": item.call.name, "arguments": item.call.arguments, "content": item.content, "ok": item.ok}
+            for item in state.pending
+        )
+        assert state.reply is not None
+        effect = Handle("final" if last else "interrupt", (), state.reply, results, state.rounds)
+        return state._replace(phase=RUNNING_TOOLS), (effect,)
+    return _ask(state._replace(pending=()))
+
+
+def _messages(data: Mapping[str, Any]) -> Iterable[Message]:
+    return (Message.from_dict(item) for item in data.get("add", ()))
+
+
+_FUNCTIONS: Final[Mapping[str, Callable[[State, Event], Step]]] = {
+    ev.CALL_STARTED: _call_started,
+    ev.MODEL_REQUESTED: _model_requested,
+    ev.MODEL_REPLIED: _model_replied,
+    ev.MODEL_FAILED: _model_failed,
+    ev.WAIT_ENDED: _wait_ended,
+    ev.REPLY_ACCEPTED: _reply_accepted,
+    ev.REPLY_REJECTED: _reply_rejected,
+    ev.HANDLER_FAILED: _handler_failed,
+    ev.TOOL_REQUESTED: _tool_requested,
+    ev.TOOL_RETURNED: _tool_returned,
+    ev.APPROVAL_GIVEN: _approval_given,
+    ev.LIMIT_REACHED: _limit_reached,
+    ev.CANCELLED: _cancelled,
+}
+_BY_PHASE: Final[Mapping[tuple[str, str], Callable[[State, Event], Step]]] = {
+    (REPAIRING, ev.HANDLER_RETURNED): _repair_prompted,
+    (RUNNING_TOOLS, ev.HANDLER_RETURNED): _tools_handled,
+}
+_MOVES: Final = {
+    (phase, kind): (_BY_PHASE.get((phase, kind)) or _FUNCTIONS[kind], frozenset(targets))
+    for phase, moves in TABLE.items()
+    for kind, targets in moves.items()
+}
+_MACHINE_KINDS: Final = frozenset(kind for moves in TABLE.values() for kind in moves)
+_REPLACE: Final = _MACHINE_KINDS - {ev.MODEL_REQUESTED, ev.TOOL_REQUESTED, ev.TOOL_RETURNED, ev.APPROVAL_GIVEN}
+
+
+def _remaining(effects: tuple[Effect, ...], event: Event) -> tuple[Effect, ...]:
+    if event.kind in (ev.MODEL_REQUESTED, ev.TOOL_REQUESTED):
+        return effects
+    settled = event.data["id"]
+    return tuple(
+        item for item in effects if not (isinstance(item, RunTool | Reuse | AskApproval) and item.call.id == settled)
+    )

@@ -1,0 +1,366 @@
+"""Effects happen here and nowhere else: the only file that awaits a plug-in.
+
+`perform(effect)` does one effect and says what came of it, as the kind, data and value of an event. It never raises for
+what a plug-in does wrong: a provider's fault, a tool that raises or hangs, a parser that refuses are events too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from lllm.core import events as ev
+from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
+from lllm.core.jsonable import jsonable
+from lllm.core.machine import Limits, ToolRule
+from lllm.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ConfigError,
+    ModelNotFoundError,
+    ParseError,
+    ProviderError,
+    UnsupportedError,
+)
+from lllm.models.message import FunctionCall, Message
+from lllm.models.reply import Reply
+from lllm.ports import Backend, Completed, HandlerContext, Request, Restart, Timeouts
+from lllm.session import Scope, Session, current
+
+FATAL: Final = (AuthenticationError, ModelNotFoundError, BadRequestError, UnsupportedError)
+"""Faults that asking again never mends: not even `max_llm_recall` does."""
+
+
+class BoundTool(NamedTuple):
+    """A tool as a call uses it.
+
+    Attributes:
+        rule: what the machine decides by.
+        validate: all that is wrong with arguments; an empty list when they are good.
+        invoke: runs it with arguments and the key that stays the same when it is run again after a crash; gives the text
+            for the model.
+        timeout: seconds, or None.
+        agent: the agent that it is, when it is one: a replay then re-executes it.
+    """
+
+    rule: ToolRule
+    validate: Callable[[dict[str, Any]], Sequence[str]]
+    invoke: Callable[[dict[str, Any], Mapping[str, Any]], Awaitable[str]]
+    timeout: float | None = 60.0
+    agent: str | None = None
+
+
+@dataclass(slots=True)
+class Plan:
+    """All that one agent call needs from outside: what `llm.py` has bound together from configuration.
+
+    Attributes:
+        agent: its name in the log.
+        backend, model: who answers. `model` is the configured name, `model_name` what the backend is asked for.
+        tools, tool_specs: by name, and in the wire form.
+        sampling, format, timeouts: see `lllm.ports.Request`.
+        read: the parser: gives a payload for a reply, or raises ParseError. None accepts every reply.
+        user_code: whether `read` or the handlers are the project's own code; then the log is flushed before they run.
+        handle: the handlers: text or messages for a HandlerContext.
+        args: arguments of the invocation prompt.
+        approve: asked before a tool that wants approval: gives True, False, or a reason for the refusal.
+        price: money for a usage, as a decimal string, or None where unknown.
+        fixed: hash over model, sampling, format and tools; with tools offered and without.
+        opening: what CallStarted says of all this (hashes, sampling, names).
+        stream: whether somebody follows.
+        secrets: values that must not reach the log.
+    """
+
+    agent: str
+    backend: Backend
+    model: str
+    model_name: str
+    handle: Callable[[HandlerContext], Any]
+    tools: Mapping[str, BoundTool] = field(default_factory=dict)
+    tool_specs: tuple[Mapping[str, Any], ...] = ()
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    format: Mapping[str, Any] | None = None
+    timeouts: Timeouts = Timeouts()
+    read: Callable[[Reply], Any] | None = None
+    user_code: bool = False
+    args: Mapping[str, Any] = field(default_factory=dict)
+    approve: Callable[[FunctionCall], Any] | None = None
+    price: Callable[[str, Any], str | None] | None = None
+    fixed: tuple[str, str] = ("", "")
+    opening: Mapping[str, Any] = field(default_factory=dict)
+    limits: Limits = Limits()
+    interrupt: bool = False
+    execute: bool = True
+    stream: bool = False
+    secrets: Mapping[str, str] = field(default_factory=dict)
+
+
+class Outcome(NamedTuple):
+    """What came of an effect: kind and data of the event that says so, and the value behind the data."""
+
+    kind: str
+    data: Mapping[str, Any]
+    value: Any = None
+
+
+class Performer:
+    """Does the effects of one agent call."""
+
+    __slots__ = ("accepted", "call", "dialog", "plan", "said", "serial", "session")
+
+    def __init__(self, plan: Plan, session: Session, call: str, dialog: str | None) -> None:
+        self.plan = plan
+        self.session = session
+        self.call = call
+        self.dialog = dialog
+        self.accepted: Any = None  # the live payload; the log holds its JSON
+        self.said = False  # whether pieces of the present reply were shown
+        self.serial: asyncio.Lock | None = None
+
+    async def perform(self, effect: Effect) -> Outcome:
+        """Does one effect."""
+        return await _DO[type(effect)](self, effect)
+
+    # --- model
+
+    async def call_model(self, effect: CallModel) -> Outcome:
+        session = self.session
+        if (known := session.recorded(self.call, _MODEL_ANSWERS)) is not None:
+            return Outcome(known.kind, known.data)
+        plan = self.plan
+        request = Request(
+            plan.model_name,
+            effect.head.messages(),
+            plan.tool_specs if effect.tools else (),
+            plan.sampling,
+            plan.format,
+            plan.stream or bool(session.followers),
+            plan.timeouts,
+        )
+        if self.said:
+            self.said = False
+            session.tell(self.call, Restart("asked again"))
+        reply: Reply | None = None
+        try:
+            async for delta in plan.backend.stream(request):
+                if type(delta) is Completed:
+                    reply = delta.reply
+                elif session.followers:
+                    self.said = True
+                    session.tell(self.call, delta)
+        except (ProviderError, ConfigError) as error:
+            return self._fault(error)
+        if reply is None:
+            return self._fault(ProviderError(f"backend of '{plan.model}' ended without a reply", retryable=True))
+        if session.followers:
+            session.tell(self.call, Completed(reply))
+        if reply.tool_calls:
+            reply = _with_ids(reply)
+        data: dict[str, Any] = reply.record()
+        if plan.price is not None and (cost := plan.price(reply.model or plan.model_name, reply.usage)) is not None:
+            data["cost"] = cost
+        clean = session.redactor.clean(data)
+        return Outcome(ev.MODEL_REPLIED, clean, reply if clean is data else None)
+
+    def _fault(self, error: ProviderError | ConfigError) -> Outcome:
+        data: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
+        if isinstance(error, ProviderError):
+            for name in ("status", "body", "retry_after", "partial"):
+                if (value := getattr(error, name)) not in (None, ""):
+                    data[name] = value
+        if error.retryable:
+            data["retryable"] = True
+        if isinstance(error, (*FATAL, ConfigError)):
+            data["fatal"] = True
+        return Outcome(ev.MODEL_FAILED, self.session.redactor.clean(data), error)
+
+    # --- reading
+
+    async def parse(self, effect: Parse) -> Outcome:
+        plan, reply = self.plan, effect.reply
+        if reply.tool_calls and plan.execute:
+            return self._read_calls(reply, effect.tools)
+        if plan.read is None:
+            self.accepted = reply.content
+            return Outcome(ev.REPLY_ACCEPTED, {})
+        problem = _unusable(reply)
+        if problem:
+            return Outcome(ev.REPLY_REJECTED, {"errors": [problem]})
+        if plan.user_code:
+            await self.session.flush()
+        try:
+            value = plan.read(reply)
+            if inspect.isawaitable(value):
+                value = await value
+        except ParseError as error:
+            errors = list(error.errors)
+            if reply.finish_reason == "length":
+                errors.append("the reply was cut off by the token limit")
+            return Outcome(ev.REPLY_REJECTED, {"errors": errors})
+        except Exception as error:
+            return _handler_failed("parser", error)
+        self.accepted = value
+        # the reply itself is in the log already: a payload that is the same text is not written twice
+        data = {} if value is reply.content else {"value": self.session.redactor.clean(jsonable(value))}
+        return Outcome(ev.REPLY_ACCEPTED, data)
+
+    def _read_calls(self, reply: Reply, offered: bool) -> Outcome:
+        if not offered:
+            return Outcome(ev.REPLY_ACCEPTED, {})  # the machine ends the call: nothing to validate
+        problems: dict[str, str] = {}
+        unreadable: list[str] = []
+        for call in reply.tool_calls:
+            tool = self.plan.tools.get(call.name)
+            if tool is None:
+                known = ", ".join(sorted(self.plan.tools))
+                problems[call.id] = f"error: there is no tool named '{call.name}'; the tools are: {known}"
+                continue
+            try:
+                arguments = call.parsed()
+            except ValueError as error:
+                unreadable.append(call.id)
+                problems[call.id] = (
+                    f"error: the arguments of '{call.name}' are not a JSON object ({error}): {call.arguments[:500]}"
+                )
+                continue
+            if wrong := tool.validate(arguments):
+                problems[call.id] = f"error: wrong arguments for '{call.name}': {'; '.join(wrong)}"
+        if not problems:
+            return Outcome(ev.REPLY_ACCEPTED, {})
+        for call in reply.tool_calls:
+            # a good call with arguments that do not parse cannot happen; an unknown tool may have both faults
+            if call.id in problems and call.id not in unreadable and not _is_object(call):
+                unreadable.append(call.id)
+        data: dict[str, Any] = {"errors": [text.removeprefix("error: ") for text in problems.values()], "calls": problems}
+        if unreadable:
+            data["unreadable"] = unreadable
+        return Outcome(ev.REPLY_REJECTED, data)
+
+    async def handle(self, effect: Handle) -> Outcome:
+        context = HandlerContext(
+            effect.kind, effect.errors, effect.reply, effect.results, self.plan.args, effect.attempt
+        )
+        if self.plan.user_code:
+            await self.session.flush()
+        try:
+            given = self.plan.handle(context)
+            if inspect.isawaitable(given):
+                given = await given
+            messages = [Message("user", given)] if isinstance(given, str) else list(given)
+            data = {"handler": effect.kind, "add": [message.record() for message in messages]}
+        except Exception as error:
+            return _handler_failed(f"{effect.kind} handler", error)
+        return Outcome(ev.HANDLER_RETURNED, self.session.redactor.clean(data))
+
+    # --- tools
+
+    async def run_tool(self, effect: RunTool) -> Outcome:
+        call = effect.call
+        tool = self.plan.tools[call.name]
+        known = self.session.recorded(self.call, _TOOL_ANSWERS, call.id)
+        if known is not None and tool.agent is None:
+            return Outcome(known.kind, known.data)
+        key = f"{self.session.id}/{self.call}/{effect.number}"
+        token = current.set(Scope(self.session, self.call, call.id))
+        try:
+            arguments = call.parsed()
+            if tool.timeout is None or self.session.replaying:
+                content = await tool.invoke(arguments, {"id": call.id, "key": key})
+            else:
+                async with asyncio.timeout(tool.timeout):
+                    content = await tool.invoke(arguments, {"id": call.id, "key": key})
+            data: dict[str, Any] = {"id": call.id, "content": content}
+        except TimeoutError as error:
+            # a TimeoutError of the tool itself reads the same to the model
+            limit = f" within {tool.timeout:g} s" if tool.timeout is not None else ""
+            data = {"id": call.id, "ok": False, "content": f"error: '{call.name}' did not return{limit}", "error": repr(error)}
+        except Exception as error:
+            text = str(error) or type(error).__name__
+            data = {"id": call.id, "ok": False, "content": f"error: {text}", "error": type(error).__name__}
+        finally:
+            current.reset(token)
+        return Outcome(ev.TOOL_RETURNED, self.session.redactor.clean(data))
+
+    async def reuse(self, effect: Reuse) -> Outcome:
+        return Outcome(ev.TOOL_RETURNED, {"id": effect.call.id, "reused": effect.of})
+
+    async def ask_approval(self, effect: AskApproval) -> Outcome:
+        call = effect.call
+        if (known := self.session.recorded(self.call, _APPROVALS, call.id)) is not None:
+            return Outcome(known.kind, known.data)
+        if self.plan.approve is None:
+            answer: Any = "nobody can be asked: this call was made without approve="
+        else:
+            try:
+                answer = self.plan.approve(call)
+                if inspect.isawaitable(answer):
+                    answer = await answer
+            except Exception as error:
+                answer = f"asking failed: {error}"
+        data: dict[str, Any] = {"id": call.id, "approved": answer is True}
+        if isinstance(answer, str):
+            data["note"] = answer
+        return Outcome(ev.APPROVAL_GIVEN, self.session.redactor.clean(data))
+
+    async def wait(self, effect: Wait) -> Outcome:
+        if (known := self.session.recorded(self.call, _WAITS)) is not None:
+            return Outcome(known.kind, known.data)
+        await self.session.sleep(effect.seconds)
+        return Outcome(ev.WAIT_ENDED, {"seconds": effect.seconds})
+
+
+_STOPS: Final = (ev.LIMIT_REACHED, ev.CANCELLED)
+_MODEL_ANSWERS: Final = (ev.MODEL_REPLIED, ev.MODEL_FAILED, *_STOPS)
+_TOOL_ANSWERS: Final = (ev.TOOL_RETURNED, *_STOPS)
+_APPROVALS: Final = (ev.APPROVAL_GIVEN, *_STOPS)
+_WAITS: Final = (ev.WAIT_ENDED, *_STOPS)
+
+_DO: Final[Mapping[type, Callable[[Performer, Any], Awaitable[Outcome]]]] = {
+    CallModel: Performer.call_model,
+    Parse: Performer.parse,
+    Handle: Performer.handle,
+    RunTool: Performer.run_tool,
+    Reuse: Performer.reuse,
+    AskApproval: Performer.ask_approval,
+    Wait: Performer.wait,
+}
+
+
+def _unusable(reply: Reply) -> str | None:
+    """Why a reply cannot even be given to a parser."""
+    if reply.refusal:
+        return f"the model refused: {reply.refusal}"
+    if reply.finish_reason == "content_filter":
+        return "the provider's content filter stopped the reply"
+    if not reply.content.strip() and reply.finish_reason == "length":
+        return "the reply was cut off by the token limit before it said anything"
+    return None
+
+
+def _is_object(call: FunctionCall) -> bool:
+    try:
+        call.parsed()
+    except ValueError:
+        return False
+    return True
+
+
+def _with_ids(reply: Reply) -> Reply:
+    """Every tool call needs an id of its own: some providers give none, or the same twice."""
+    seen: set[str] = set()
+    calls = []
+    for index, call in enumerate(reply.tool_calls):
+        name = call.id or f"call_{index + 1}"
+        while name in seen:
+            name += f"_{index + 1}"
+        seen.add(name)
+        calls.append(call if name == call.id else FunctionCall(name, call.name, call.arguments))
+    return reply if all(a is b for a, b in zip(calls, reply.tool_calls, strict=True)) else reply.with_(tool_calls=tuple(calls))
+
+
+def _handler_failed(what: str, error: Exception) -> Outcome:
+    message = f"the {what} raised {type(error).__name__}: {error}"
+    return Outcome(ev.HANDLER_FAILED, {"handler": what, "message": message}, error)

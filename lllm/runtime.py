@@ -1,0 +1,282 @@
+"""Drives one agent call: step, append, perform.
+
+The order is always the same. An effect's intent is an event; it is stepped (the machine may refuse), appended, made
+durable, and only then is the effect done. Its result is an event too. Cancellation and deadline are events like any
+other, so a call that was stopped has a log that says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from lllm.core import events as ev
+from lllm.core.dialog import Node
+from lllm.core.effects import AskApproval, CallModel, Effect, RunTool, Wait
+from lllm.core.machine import CANCELLED, DONE, Opening, Spec, State, step
+from lllm.errors import (
+    BudgetExceeded,
+    CallCancelled,
+    CallError,
+    ConfigError,
+    DeadlineExceeded,
+    HandlerFailed,
+    ProviderFailed,
+    RepairExhausted,
+    ToolBudgetExceeded,
+)
+from lllm.models.message import Message
+from lllm.models.reply import Reply, Usage
+from lllm.perform import Outcome, Performer, Plan
+from lllm.session import Scope, Session
+
+_WORLD: Final = (CallModel, RunTool, AskApproval, Wait)
+"""Effects that act on the world: what was learnt before must be durable by then."""
+
+
+class Call:
+    """One live agent call. `run` drives it to its end; afterwards `state` says how it ended."""
+
+    def __init__(self, plan: Plan, session: Session, *, parent: Scope | None = None, dialog: str | None = None) -> None:
+        self.plan = plan
+        self.session = session
+        self.parent = parent
+        self.id = session.new_call(plan.agent, parent)
+        self.dialog = dialog
+        self.state = State()
+        self.usage: Usage | None = None
+        self.fault: BaseException | None = None
+        self.performer = Performer(plan, session, self.id, dialog)
+
+    async def run(self, base: Node | None, add: Sequence[Message]) -> State:
+        """Drives the call from a dialog (`base` and new messages) to a terminal state. Raises only when the log cannot
+        be written, and CancelledError (after writing that down)."""
+        try:
+            effects = self._begin(base, add)
+            await self._drive(effects)
+        except asyncio.CancelledError:
+            await self._stop("cancelled")
+            raise
+        except KeyboardInterrupt:
+            await self._stop("interrupted")
+            raise
+        self._finish()
+        return self.state
+
+    def _begin(self, base: Node | None, add: Sequence[Message]) -> tuple[Effect, ...]:
+        plan, session = self.plan, self.session
+        rules = {name: tool.rule for name, tool in plan.tools.items()}
+        spec = Spec(plan.limits, rules, plan.interrupt, plan.execute, session.seed)
+        trunk = base
+        for message in add:
+            trunk = Node(message, trunk)
+        data: dict[str, Any] = {"agent": plan.agent, **plan.opening}
+        if record := spec.record():
+            data["spec"] = record
+        if self.parent is not None and self.parent.call is not None:
+            data["parent"] = self.parent.call
+            data["via"] = self.parent.tool_call
+        if base is not None:
+            if session.dialogs.get(base.id) is None and session.logs:
+                # the dialog began outside of this session: its past is written here, once
+                add = (*base.messages(), *add)
+            else:
+                data["base"] = base.id
+        data["add"] = [message.record() for message in add]
+        clean = session.redactor.clean(data)
+        if clean is not data:
+            trunk = Opening.from_record(clean, base if "base" in data else None).trunk
+        return self._apply(Outcome(ev.CALL_STARTED, clean, Opening(spec, trunk)))
+
+    def _apply(self, outcome: Outcome) -> tuple[Effect, ...]:
+        """Step first (it may refuse), then append."""
+        event = self.session.emit(outcome.kind, outcome.data, self.id, self.dialog, outcome.value)
+        self.state, effects = step(self.state, event)
+        if outcome.kind == ev.MODEL_REPLIED:
+            reply = self.state.reply
+            if reply is not None and reply.usage is not None:
+                self.usage = reply.usage.plus(self.usage)
+        elif outcome.kind in (ev.MODEL_FAILED, ev.HANDLER_FAILED) and outcome.value is not None:
+            self.fault = outcome.value
+        return effects
+
+    async def _drive(self, effects: Sequence[Effect]) -> None:
+        while not self.state.terminal:
+            if len(effects) == 1:
+                effects = self._apply(await self._do(effects[0]))
+            else:
+                effects = await self._together(effects)
+
+    async def _do(self, effect: Effect) -> Outcome:
+        """Does one effect, its intent first; a deadline that passes meanwhile is the outcome."""
+        if type(effect) is CallModel:
+            self._apply(Outcome(ev.MODEL_REQUESTED, self._request(effect)))
+        elif type(effect) is RunTool:
+            self._apply(Outcome(ev.TOOL_REQUESTED, {"id": effect.call.id, "name": effect.call.name, "n": effect.number}))
+        if isinstance(effect, _WORLD):
+            await self.session.flush()
+            if self.state.deadline_at is not None and not self.session.replaying:
+                return await self._in_time(effect, self.state.deadline_at)
+        return await self.performer.perform(effect)
+
+    async def _in_time(self, effect: Effect, deadline_at: int) -> Outcome:
+        # a Wait that would pass the deadline was refused by the machine; its own clock decides, not the loop's
+        left = (deadline_at - self.session.clock()) / 1_000_000
+        if isinstance(effect, Wait):
+            return await self.performer.perform(effect)
+        task = asyncio.ensure_future(self.performer.perform(effect))
+        try:
+            done, _ = await asyncio.wait((task,), timeout=max(0.0, left))
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait((task,))
+            raise
+        if done:
+            return task.result()
+        task.cancel()
+        await asyncio.wait((task,))
+        limit = self.state.spec.limits.deadline
+        return Outcome(
+            ev.LIMIT_REACHED, {"reason": "deadline", "message": f"the deadline of {limit:g} s has passed"}
+        )
+
+    async def _together(self, effects: Sequence[Effect]) -> tuple[Effect, ...]:
+        """Does several effects at once and applies their outcomes as they come; gives the effects that follow when all
+        are done. A stop (deadline, cancellation) ends them all."""
+        running: dict[asyncio.Task[Outcome], Effect] = {}
+        following: tuple[Effect, ...] = ()
+        try:
+            todo = list(effects)
+            while todo or running:
+                for effect in todo:
+                    running[asyncio.ensure_future(self._one_of_many(effect))] = effect
+                todo = []
+                await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in [task for task in running if task.done()]:
+                    del running[task]
+                    if self.state.terminal:
+                        task.exception()  # looked at, so that nobody is warned of it
+                        continue
+                    new = self._apply(task.result())
+                    if self.state.terminal:
+                        return ()
+                    if running:
+                        todo.extend(new)
+                    else:
+                        following = (*todo, *new)
+                        todo = []
+        finally:
+            for task in running:
+                task.cancel()
+            if running:
+                await asyncio.wait(running)
+        return following
+
+    async def _one_of_many(self, effect: Effect) -> Outcome:
+        if isinstance(effect, RunTool) and not self.plan.tools[effect.call.name].rule.concurrent:
+            if self.performer.serial is None:
+                self.performer.serial = asyncio.Lock()
+            async with self.performer.serial:
+                return await self._in_turn(effect)
+        return await self._in_turn(effect)
+
+    async def _in_turn(self, effect: Effect) -> Outcome:
+        name = getattr(effect, "call").id  # noqa: B009  only tool effects come in groups
+        if isinstance(effect, RunTool):
+            await self.session.turn(self.id, ev.TOOL_REQUESTED, name)
+        outcome = await self._do(effect)
+        await self.session.turn(self.id, outcome.kind, name)
+        return outcome
+
+    def _request(self, effect: CallModel) -> dict[str, Any]:
+        """What ModelRequested says: the hash of the rendered request, from the hash of its fixed part and the dialog's
+        head; nothing is encoded twice."""
+        from lllm.core.canonical import digest
+
+        if not self.session.logs:
+            return {}
+        fixed = self.plan.fixed[0 if effect.tools else 1]
+        return {
+            "request": digest(f"{fixed} {effect.head.id}".encode()),
+            "head": effect.head.id,
+            "tools": effect.tools,
+        }
+
+    async def _stop(self, reason: str) -> None:
+        if not self.state.terminal and self.state.phase != "READY":
+            self._apply(Outcome(ev.CANCELLED, {"reason": reason}))
+        if self.state.terminal:
+            self._finish()
+        await asyncio.shield(self.session.flush())
+
+    def _finish(self) -> None:
+        state = self.state
+        data: dict[str, Any] = {"status": state.phase.lower()}
+        if state.phase != DONE:
+            data["reason"], data["error"] = state.reason, state.error
+        if self.usage is not None:
+            data["usage"] = self.usage.record()
+        if state.cost:
+            data["cost"] = str(state.cost)
+        elif state.cost is None:
+            data["cost"] = None
+        if state.phase == DONE and state.trunk is not None and self.session.logs:
+            data["head"] = state.trunk.id
+            self.session.dialogs[state.trunk.id] = state.trunk
+        self.session.emit(ev.CALL_ENDED, data, self.id, self.dialog)
+
+    def result(self) -> Reply:
+        """The reply of a call that is done. Raises the CallError that says why there is none."""
+        state = self.state
+        if state.phase == DONE:
+            assert state.reply is not None and state.trunk is not None
+            return state.reply.with_(
+                parsed=self.performer.accepted,
+                messages=state.trunk.messages(),
+                cost=state.cost,
+                total_usage=self.usage,
+                session=self.session.id if self.session.logs else None,
+                call=self.id,
+            )
+        raise self._error() from (self.fault if isinstance(self.fault, Exception) else None)
+
+    def _error(self) -> CallError:
+        state = self.state
+        kind, hint = _ERRORS.get(state.reason, (CallError, None))
+        if kind is ProviderFailed and isinstance(self.fault, ConfigError):
+            raise self.fault
+        text = state.error
+        if kind is RepairExhausted:
+            text = f"no acceptable reply after {state.spec.limits.max_exception_retry} repairs: {text}"
+        if kind is ProviderFailed and state.model_calls > 1:
+            text = f"{text} (after {state.model_calls} tries)"
+        error = kind(
+            f"agent '{self.plan.agent}': {text}" if state.phase != CANCELLED else text,
+            reason=state.reason,
+            attempts=state.attempts,
+            session=self.session.id if self.session.logs else None,
+            call=self.id,
+            hint=hint,
+        )
+        return error
+
+    @property
+    def cost(self) -> Decimal | None:
+        """Money so far, in US dollars; None where a price is unknown."""
+        return self.state.cost
+
+
+_ERRORS: Final[dict[str, tuple[type[CallError], str | None]]] = {
+    "repair_exhausted": (RepairExhausted, "Raise max_exception_retry, or look at the attempts: lllm show."),
+    "tool_budget": (ToolBudgetExceeded, "Raise max_interrupt_times (null: no limit)."),
+    "max_model_calls": (BudgetExceeded, "Raise max_model_calls."),
+    "max_tokens_total": (BudgetExceeded, "Raise max_tokens_total."),
+    "max_cost": (BudgetExceeded, "Raise max_cost."),
+    "deadline": (DeadlineExceeded, "Raise deadline."),
+    "provider_failed": (ProviderFailed, None),
+    "handler_failed": (HandlerFailed, None),
+    "cancelled": (CallCancelled, None),
+    "empty_dialog": (CallError, "Give the call a prompt or a message."),
+}

@@ -1,0 +1,165 @@
+"""A session: the one writer of its log.
+
+`emit` gives an event its time, number and place in the hash chain; `flush` returns when everything emitted is durable.
+Whoever acts on the world flushes first, so nothing happens that is not in the log. A replayed session has the same face
+(`lllm.replay.Replayed`) and compares where this one writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lllm.core import events as ev
+from lllm.core.canonical import digest
+from lllm.core.dialog import Node
+from lllm.core.envelope import seal
+from lllm.core.events import Event
+from lllm.core.redact import Redactor
+from lllm.ports import Delta, LogStore, Record
+
+Follower = Callable[[str, Delta], None]
+
+
+class Scope(NamedTuple):
+    """Where code is running: in which session, and within which tool call of which agent call."""
+
+    session: Session
+    call: str | None = None
+    tool_call: str | None = None
+
+
+current: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("lllm_scope", default=None)
+"""The scope of the running code. A tool's code and everything that it calls sees the tool's own."""
+
+
+def new_id(name: str = "") -> str:
+    """A session id: time, a name made safe for files and shells, and randomness. At most 80 characters."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    word = "".join(char if char.isascii() and char.isalnum() else "-" for char in name[:60]).strip("-").lower()
+    while "--" in word:
+        word = word.replace("--", "-")
+    return "-".join(filter(None, (stamp, word[:40].strip("-"), os.urandom(4).hex())))
+
+
+class Session:
+    """A live session.
+
+    Args:
+        store: where the log goes.
+        id: the session's id; made from the time and `name` by default.
+        seed: feeds every random choice of the runtime (jitter of back-off waits). Drawn when None, and logged.
+        clock: microseconds since the epoch. sleep: awaits seconds. Both can be replaced by a test.
+        redactor: takes secrets out of everything that is learnt from the world.
+    """
+
+    def __init__(
+        self,
+        store: LogStore,
+        *,
+        id: str | None = None,
+        name: str = "",
+        seed: str | int | None = None,
+        clock: Callable[[], int] | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        redactor: Redactor | None = None,
+    ) -> None:
+        self.store = store
+        self.id = id or new_id(name)
+        self.seed = os.urandom(4).hex() if seed is None else str(seed)
+        self.clock = clock or _now
+        self.sleep = sleep
+        self.redactor = redactor or Redactor({})
+        self.followers: list[Follower] = []
+        self.dialogs: dict[str, Node] = {}
+        self.started = False
+        self.ended = False
+        self.logs = not getattr(store, "keeps_nothing", False)
+        self._seq = 0
+        self._prev = ""
+        self._calls = 0
+        self._dialogs = 0
+        self._records: list[Record] = []
+        self._blobs: dict[str, bytes] = {}
+
+    # --- the log
+
+    def emit(
+        self, kind: str, data: Mapping[str, Any], call: str | None = None, dialog: str | None = None, value: Any = None
+    ) -> Event:
+        """Writes down that something happened. Durable after the next `flush`. Thread-safe only within one event loop."""
+        at = self.clock()
+        if self.logs:
+            seq = self._seq
+            hash_, body = seal(self.id, seq, at, call, dialog, kind, data, self._prev)
+            self._records.append(Record(self.id, seq, at, kind, call, hash_, body))
+            self._seq = seq + 1
+            self._prev = hash_
+        return Event(kind, data, at, call, dialog, value)
+
+    async def flush(self) -> None:
+        """Returns when everything emitted so far is durable. Raises LogWriteError."""
+        if self._records:
+            records, blobs = self._records, self._blobs
+            self._records, self._blobs = [], {}
+            await self.store.append(records, blobs)
+
+    def keep(self, data: bytes) -> str:
+        """Keeps bytes as a blob of the session and gives their digest."""
+        name = digest(data)
+        if self.logs:
+            self._blobs[name] = data
+        return name
+
+    # --- life
+
+    async def start(self, meta: Mapping[str, Any] | None = None) -> None:
+        """Writes SessionStarted, once. `meta` says what is run: name, entry, task, config."""
+        if not self.started:
+            self.started = True
+            from lllm._version import __version__
+
+            self.emit(ev.SESSION_STARTED, {"seed": self.seed, "lllm": __version__, **(meta or {})})
+
+    async def end(self, status: str, **data: Any) -> None:
+        """Writes SessionEnded, once, and flushes. `status` is done, failed or cancelled."""
+        if self.started and not self.ended:
+            self.ended = True
+            self.emit(ev.SESSION_ENDED, {"status": status, **data})
+        await self.flush()
+
+    def new_call(self, agent: str, parent: Scope | None) -> str:
+        """The id of the next agent call: c1, c2, ..."""
+        self._calls += 1
+        return f"c{self._calls}"
+
+    def new_dialog(self) -> str:
+        """The id of the next dialog: d1, d2, ..."""
+        self._dialogs += 1
+        return f"d{self._dialogs}"
+
+    # --- what a replayed session does otherwise
+
+    replaying = False
+
+    async def turn(self, call: str, kind: str, tool_call: str) -> None:
+        """Waits until it is this event's turn. A live session never waits; a replayed one keeps the recorded order."""
+
+    def recorded(self, call: str, kinds: Sequence[str], tool_call: str | None = None) -> Event | None:
+        """The recorded answer to an effect, or None when it must be done for real, as in every live session."""
+        return None
+
+    # --- followers
+
+    def tell(self, call: str, delta: Delta) -> None:
+        """Shows a piece of a reply to whoever follows."""
+        for follower in self.followers:
+            follower(call, delta)
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

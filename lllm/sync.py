@@ -1,0 +1,159 @@
+"""The one door between blocking and async code.
+
+`run` is how a blocking caller gets the result of a coroutine: on a thread without a running loop it drives a loop of that
+thread's own (kept, so that connections live on); inside a running loop (a notebook) it uses a background loop; after a
+fork it starts afresh. `in_thread` is the way back: a plain function, called from async code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextvars
+import os
+import queue
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class _Local(threading.local):
+    """Each thread's own loop; closed when the thread ends."""
+
+    runner: asyncio.Runner | None = None
+
+    def __del__(self) -> None:
+        runner, self.runner = self.runner, None
+        if runner is not None:
+            runner.close()
+
+
+_local = _Local()
+_lock = threading.Lock()
+_background: asyncio.AbstractEventLoop | None = None
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The coroutine's result, or its exception. The caller's context variables are visible to it."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _drive(coroutine)
+    context = contextvars.copy_context()
+    future = asyncio.run_coroutine_threadsafe(_within(context, coroutine), _background_loop())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def _drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    runner = _local.runner
+    if runner is None:
+        runner = _local.runner = asyncio.Runner()
+        if threading.current_thread() is threading.main_thread():
+            atexit.register(runner.close)  # thread locals of the main thread are not reliably cleared at exit
+    return runner.run(coroutine, context=contextvars.copy_context())
+
+
+async def _within(context: contextvars.Context, coroutine: Coroutine[Any, Any, T]) -> T:
+    return await asyncio.get_running_loop().create_task(coroutine, context=context)
+
+
+def _background_loop() -> asyncio.AbstractEventLoop:
+    global _background
+    with _lock:
+        if _background is None:
+            loop = asyncio.new_event_loop()
+            threading.Thread(target=loop.run_forever, name="lllm-loop", daemon=True).start()
+            _background = loop
+        return _background
+
+
+class _Workers:
+    """Daemon threads for plain functions. Unlike the executor of asyncio they never keep the interpreter from exiting,
+    so a tool that hangs costs one idle thread and nothing else."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+
+    def submit(self, job: Callable[[], None]) -> None:
+        self._jobs.put(job)
+        if not self._idle.acquire(blocking=False):
+            threading.Thread(target=self._work, name="lllm-worker", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            self._jobs.get()()
+            self._idle.release()
+
+
+_workers = _Workers()
+
+
+async def in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Calls a plain function in a worker thread, with the caller's context variables. Cancelling stops the waiting, not
+    the function: a thread cannot be stopped from outside."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is None:
+            future.set_result(result)  # type: ignore[arg-type]
+        elif isinstance(error, StopIteration):
+            # a Future refuses StopIteration: it would end the coroutine that awaits it
+            future.set_exception(RuntimeError(f"StopIteration raised: {error}"))
+        else:
+            future.set_exception(error)
+
+    def job() -> None:
+        try:
+            result, error = context.run(function, *args, **kwargs), None
+        except BaseException as caught:
+            result, error = None, caught
+        try:
+            loop.call_soon_threadsafe(settle, result, error)
+        except RuntimeError:
+            return  # the loop has been closed: nobody waits any more
+
+    _workers.submit(job)
+    return await future
+
+
+async def maybe_async(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Calls a function, plain or async, and awaits what it gives. Plain functions run in a worker thread."""
+    if is_async(function):
+        return await function(*args, **kwargs)
+    result = await in_thread(function, *args, **kwargs)
+    return await result if asyncio.iscoroutine(result) or isinstance(result, asyncio.Future) else result
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling `function` gives an awaitable: an async function, a partial or method of one, or an object with an
+    async `__call__`."""
+    import functools
+    import inspect
+
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def _after_fork() -> None:
+    # the child has none of the parent's threads and must not touch its loops
+    global _background, _lock, _workers, _local
+    _background = None
+    _lock = threading.Lock()
+    _workers = _Workers()
+    _local.runner = None
+    _local = _Local()
+
+
+os.register_at_fork(after_in_child=_after_fork)
