@@ -26,7 +26,7 @@ from lllm.errors import (
     UnsupportedError,
 )
 from lllm.models.message import FunctionCall, Message
-from lllm.models.reply import Reply
+from lllm.models.reply import Reply, Usage
 from lllm.ports import Backend, Completed, HandlerContext, Request, Restart, Timeouts
 from lllm.session import Scope, Session, current
 
@@ -67,11 +67,12 @@ class Plan:
         handle: the handlers: text or messages for a HandlerContext.
         args: arguments of the invocation prompt.
         approve: asked before a tool that wants approval: gives True, False, or a reason for the refusal.
-        price: money for a usage, as a decimal string, or None where unknown.
+        price: money for a usage (as a decimal string) and the version of the price table, or None where unknown. Asked
+            with the model's name as the provider and as the request writes it.
         fixed: hash over model, sampling, format and tools; with tools offered and without.
         opening: what CallStarted says of all this (hashes, sampling, names).
         stream: whether somebody follows.
-        secrets: values that must not reach the log.
+        blobs: what `opening` names by digest: the full tool schemas.
     """
 
     agent: str
@@ -88,14 +89,14 @@ class Plan:
     user_code: bool = False
     args: Mapping[str, Any] = field(default_factory=dict)
     approve: Callable[[FunctionCall], Any] | None = None
-    price: Callable[[str, Any], str | None] | None = None
+    price: Callable[[str | None, str, Usage | None], tuple[str, str] | None] | None = None
     fixed: tuple[str, str] = ("", "")
     opening: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits = Limits()
     interrupt: bool = False
     execute: bool = True
     stream: bool = False
-    secrets: Mapping[str, str] = field(default_factory=dict)
+    blobs: tuple[bytes, ...] = ()
 
 
 class Outcome(NamedTuple):
@@ -160,8 +161,8 @@ class Performer:
         if reply.tool_calls:
             reply = _with_ids(reply)
         data: dict[str, Any] = reply.record()
-        if plan.price is not None and (cost := plan.price(reply.model or plan.model_name, reply.usage)) is not None:
-            data["cost"] = cost
+        if plan.price is not None and (priced := plan.price(reply.model, plan.model_name, reply.usage)) is not None:
+            data["cost"], data["prices"] = priced
         clean = session.redactor.clean(data)
         return Outcome(ev.MODEL_REPLIED, clean, reply if clean is data else None)
 

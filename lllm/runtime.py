@@ -85,6 +85,8 @@ class Call:
             else:
                 data["base"] = base.id
         data["add"] = [message.record() for message in add]
+        for blob in plan.blobs:
+            session.keep(blob)
         clean = session.redactor.clean(data)
         if clean is not data:
             trunk = Opening.from_record(clean, base if "base" in data else None).trunk

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from lllm.core.dialog import Node
 from lllm.core.envelope import seal
 from lllm.core.events import Event
 from lllm.core.redact import Redactor
+from lllm.errors import LLMError
 from lllm.ports import Delta, LogStore, Record
 
 Follower = Callable[[str, Delta], None]
@@ -80,39 +82,88 @@ class Session:
         self.ended = False
         self.logs = not getattr(store, "keeps_nothing", False)
         self._seq = 0
+        self._durable = 0
         self._prev = ""
         self._calls = 0
         self._dialogs = 0
         self._records: list[Record] = []
         self._blobs: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+        self._writing = False
+        self._waiting: list[asyncio.Future[None]] = []
+        self._broken: LLMError | None = None
 
     # --- the log
 
     def emit(
         self, kind: str, data: Mapping[str, Any], call: str | None = None, dialog: str | None = None, value: Any = None
     ) -> Event:
-        """Writes down that something happened. Durable after the next `flush`. Thread-safe only within one event loop."""
+        """Writes down that something happened. Durable after the next `flush`. Raises LogWriteError once the store has
+        failed: a session that cannot be written does not go on."""
         at = self.clock()
         if self.logs:
-            seq = self._seq
-            hash_, body = seal(self.id, seq, at, call, dialog, kind, data, self._prev)
-            self._records.append(Record(self.id, seq, at, kind, call, hash_, body))
-            self._seq = seq + 1
-            self._prev = hash_
+            if self._broken is not None:
+                raise self._broken
+            with self._lock:
+                seq = self._seq
+                hash_, body = seal(self.id, seq, at, call, dialog, kind, data, self._prev)
+                self._records.append(Record(self.id, seq, at, kind, call, hash_, body))
+                self._seq = seq + 1
+                self._prev = hash_
         return Event(kind, data, at, call, dialog, value)
 
     async def flush(self) -> None:
-        """Returns when everything emitted so far is durable. Raises LogWriteError."""
-        if self._records:
-            records, blobs = self._records, self._blobs
-            self._records, self._blobs = [], {}
-            await self.store.append(records, blobs)
+        """Returns when everything emitted so far is durable. Raises LogWriteError.
+
+        One writer at a time: agent calls that run side by side, in one loop or in several threads, wait for whoever
+        writes and then find their events written too."""
+        wanted = self._seq
+        while self._durable < wanted:
+            with self._lock:
+                if self._broken is not None:
+                    raise self._broken
+                waiter: asyncio.Future[None] | None = None
+                if self._writing:
+                    waiter = asyncio.get_running_loop().create_future()
+                    self._waiting.append(waiter)
+                elif self._durable >= wanted:
+                    return
+                else:
+                    self._writing = True
+                    records, blobs = self._records, self._blobs
+                    self._records, self._blobs = [], {}
+            if waiter is not None:
+                await waiter
+                continue
+            try:
+                await self.store.append(records, blobs)
+            except LLMError as error:
+                self._broken = error
+                raise
+            finally:
+                # a cancelled append is still written by the store; should it fail, the next one does not follow and
+                # is refused
+                self._durable = records[-1].seq + 1
+                self._wake()
+
+    def _wake(self) -> None:
+        with self._lock:
+            self._writing = False
+            waiting, self._waiting = self._waiting, []
+        here = asyncio.get_running_loop()
+        for waiter in waiting:
+            loop = waiter.get_loop()
+            if loop is here:
+                _settle(waiter)
+            else:
+                loop.call_soon_threadsafe(_settle, waiter)
 
     def keep(self, data: bytes) -> str:
         """Keeps bytes as a blob of the session and gives their digest."""
         name = digest(data)
         if self.logs:
-            self._blobs[name] = data
+            with self._lock:
+                self._blobs[name] = data
         return name
 
     # --- life
@@ -134,13 +185,15 @@ class Session:
 
     def new_call(self, agent: str, parent: Scope | None) -> str:
         """The id of the next agent call: c1, c2, ..."""
-        self._calls += 1
-        return f"c{self._calls}"
+        with self._lock:
+            self._calls += 1
+            return f"c{self._calls}"
 
     def new_dialog(self) -> str:
         """The id of the next dialog: d1, d2, ..."""
-        self._dialogs += 1
-        return f"d{self._dialogs}"
+        with self._lock:
+            self._dialogs += 1
+            return f"d{self._dialogs}"
 
     # --- what a replayed session does otherwise
 
@@ -159,6 +212,11 @@ class Session:
         """Shows a piece of a reply to whoever follows."""
         for follower in self.followers:
             follower(call, delta)
+
+
+def _settle(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def _now() -> int:

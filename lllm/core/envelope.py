@@ -1,0 +1,1 @@
+from lllm.log.codec import seal as seal

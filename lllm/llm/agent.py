@@ -1,0 +1,423 @@
+"""Agent: a model with a system prompt, tools, limits and a format, that can be called."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lllm.core.machine import Limits
+from lllm.errors import ConfigError, UnknownKeyError
+from lllm.llm.bind import Binding, Settings
+from lllm.llm.connect import connect
+from lllm.llm.dialog import Dialog, as_message
+from lllm.llm.sessions import ending, open_session
+from lllm.models.function import Function, as_function
+from lllm.models.message import Message
+from lllm.models.prompt import Prompt
+from lllm.models.reply import Reply
+from lllm.ports import Backend, Timeouts
+from lllm.runtime import Call
+from lllm.session import Session, current
+from lllm.sync import run
+
+Input = str | Prompt | Dialog | Message | Mapping[str, Any] | Sequence[Message | Mapping[str, Any]] | None
+"""What an agent can be called with. Text is a user message (or the path of a registered prompt), a Prompt is rendered
+with the call's arguments, a Dialog or a list of messages is gone on with."""
+
+
+class Agent:
+    """A model with a role.
+
+    Args:
+        name: its name in the log, and as a tool.
+        model: `provider/model`, a backend's name, or a backend; None takes what the configuration says (the embedded
+            model where nothing is configured).
+        system_prompt: text, a Prompt, or the path of a registered one.
+        prompt: the invocation prompt that is used when a call gives only arguments.
+        tools: functions, Functions, schemas, or other agents.
+        format: pydantic model, dataclass, TypedDict or JSON schema of the reply.
+        approve: called with the FunctionCall of a tool that wants approval; True lets it run, text is the reason why
+            not.
+        model_args: sampling values (temperature, max_tokens, ...), also as keywords.
+        options: for the backend's constructor: base_url, api_key, ...
+        timeouts: connect, first_token, idle, total: seconds.
+        Limits as in `lllm.core.machine.Limits`: max_exception_retry, max_interrupt_times, max_cost, deadline, ...
+
+    Safe to call from many threads and tasks at once.
+    """
+
+    def __init__(
+        self,
+        name: str = "agent",
+        model: str | Backend | None = None,
+        system_prompt: str | Prompt | None = None,
+        *,
+        prompt: str | Prompt | None = None,
+        tools: Sequence[Any] = (),
+        format: Any = None,
+        approve: Callable[..., Any] | None = None,
+        model_args: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        timeouts: Timeouts | Mapping[str, Any] | None = None,
+        description: str = "",
+        **more: Any,
+    ) -> None:
+        self.name = name
+        self.description = description
+        self.approve = approve
+        limits = {key: more.pop(key) for key in list(more) if key in Limits._fields}
+        sampling = {**(model_args or {}), **more}
+        self._system = _system_prompt(name, system_prompt)
+        self._prompt = find_prompt(prompt) if isinstance(prompt, str) else prompt
+        backend, full, short = connect(default_model() if model is None else model, options)
+        self._settings = Settings(
+            name=name,
+            backend=backend,
+            model=full,
+            model_name=short,
+            tools=tuple(_as_tool(item) for item in tools),
+            sampling=sampling,
+            format=format,
+            timeouts=timeouts_of(timeouts),
+            limits=limits_of(limits),
+            approve=approve,
+        )
+        self._bindings: dict[Any, Binding] = {}
+
+    @property
+    def model(self) -> str:
+        """The model's full name."""
+        return self._settings.model
+
+    @property
+    def system_prompt(self) -> Prompt | None:
+        return self._system
+
+    @property
+    def prompt(self) -> Prompt | None:
+        """The invocation prompt that is used when a call gives only arguments."""
+        return self._prompt
+
+    @property
+    def tools(self) -> tuple[Function, ...]:
+        return self._settings.tools
+
+    @property
+    def limits(self) -> Limits:
+        return self._settings.limits
+
+    def with_(self, **changes: Any) -> Agent:
+        """A copy with other settings: `agent.with_(model="openai/gpt-4o", temperature=0, tools=[])`."""
+        twin = object.__new__(Agent)
+        twin.__dict__.update(self.__dict__)
+        twin._bindings = {}
+        twin._settings = self._overridden(changes)
+        if "system_prompt" in changes:
+            twin._system = _system_prompt(self.name, changes["system_prompt"])
+        twin.name = twin._settings.name
+        return twin
+
+    # --- dialogs
+
+    def init_dialog(self, args: Mapping[str, Any] | None = None, *, session: Session | None = None) -> Dialog:
+        """A dialog that begins with the system prompt."""
+        dialog = Dialog(self._opening(args or {}), name=self.name)
+        if session is not None:
+            dialog.id = session.new_dialog()
+        return dialog
+
+    def send_message(
+        self, dialog: Dialog, prompt: str | Prompt, args: Mapping[str, Any] | None = None
+    ) -> Dialog:
+        """Puts a rendered prompt at the end of a dialog. The next `call(dialog)` parses the reply with it."""
+        found = _prompt_or_text(prompt, args)
+        if isinstance(found, Prompt):
+            dialog.append(Message("user", found.render(args or {})))
+            dialog.prompt, dialog.args = found, dict(args or {})
+        else:
+            dialog.append(found)
+        return dialog
+
+    def _opening(self, args: Mapping[str, Any]) -> list[Message]:
+        if self._system is None:
+            return []
+        wanted = {name: value for name, value in args.items() if name in self._system.variables}
+        return [Message("system", self._system.render(wanted))]
+
+    # --- calls
+
+    async def acall(
+        self,
+        input: Input = None,
+        args: Mapping[str, Any] | None = None,
+        *,
+        session: Session | None = None,
+        parser_args: Mapping[str, Any] | None = None,
+        follow: Callable[..., None] | None = None,
+        **overrides: Any,
+    ) -> Reply:
+        """Calls the agent and gives its reply: `reply.parsed` is the payload, `reply.messages` the dialog.
+
+        The call belongs to `session`, else to the session that is running here, else to one of its own. `overrides`
+        replace any setting for this call (model, tools, format, temperature, limits ...). `follow(call, delta)` sees the
+        reply as it comes.
+
+        Raises:
+            CallError: the call ended without a result; the subclass says why. The caller's dialog is unchanged.
+            PromptError, ConfigError: before any model is asked.
+            LogWriteError: the log could not be written.
+        """
+        binding, base, add, render_args, dialog = self._prepare(input, args or {}, overrides)
+        plan = binding.plan(render_args, stream=follow is not None, parser_args=parser_args)
+        scope = current.get()
+        own = session is None and scope is None
+        live = session or (scope.session if scope is not None else open_session(self.name))
+        if own:
+            await live.start({"name": self.name, "entry": {"kind": "agent", "agent": self.name}})
+        elif not live.started:
+            await live.start({"name": self.name})
+        if dialog is not None and dialog.id is None:
+            dialog.id = live.new_dialog()
+        call = Call(plan, live, parent=scope, dialog=dialog.id if dialog is not None else None)
+        if follow is not None:
+            live.followers.append(follow)
+        try:
+            await call.run(base, add)
+            reply = call.result()
+        except BaseException as error:
+            if own:
+                status, data = ending(error)
+                await live.end(*status, **data)
+            raise
+        finally:
+            if follow is not None:
+                live.followers.remove(follow)
+        if own:
+            await live.end("done")
+        else:
+            await live.flush()
+        if dialog is not None:
+            dialog.head, dialog.unsent, dialog.prompt = call.state.trunk, [], None
+        return reply
+
+    def call(self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any) -> Reply:
+        """`acall` for blocking code. Works within a running loop too (a notebook)."""
+        return run(self.acall(input, args, **more))
+
+    def __call__(self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any) -> Reply:
+        return run(self.acall(input, args, **more))
+
+    async def astream(self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any) -> AsyncIterator[Any]:
+        """The deltas of a call as they come (`lllm.ports.Delta`), of tool rounds and repairs too. Ends with
+        `Completed` of the whole call's reply."""
+        from lllm.llm.streaming import deltas
+
+        async for delta in deltas(self.acall, input, args, more):
+            yield delta
+
+    def stream(self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any) -> Iterator[Any]:
+        """`astream` for blocking code."""
+        from lllm.llm.streaming import blocking
+
+        return blocking(self.astream(input, args, **more))
+
+    # --- classification
+
+    async def aclassify(self, input: Input, classes: Sequence[str], *, args: Mapping[str, Any] | None = None, **more: Any) -> dict[str, float]:
+        """Probabilities of `classes` from the log-probabilities of a one-token reply. See `lllm.llm.classify`."""
+        from lllm.llm.classify import classify
+
+        return await classify(self, input, classes, args, more)
+
+    def classify(self, input: Input, classes: Sequence[str], **more: Any) -> dict[str, float]:
+        """`aclassify` for blocking code."""
+        return run(self.aclassify(input, classes, **more))
+
+    async def abinary_classify(self, input: Input, positive: str = "yes", negative: str = "no", **more: Any) -> float:
+        """Probability of `positive` against `negative`."""
+        return (await self.aclassify(input, (positive, negative), **more))[positive]
+
+    def binary_classify(self, input: Input, positive: str = "yes", negative: str = "no", **more: Any) -> float:
+        """`abinary_classify` for blocking code."""
+        return run(self.abinary_classify(input, positive, negative, **more))
+
+    # --- as a part of others
+
+    def as_tool(self, description: str = "") -> Function:
+        """This agent as a tool of another: it takes `task` and answers with its reply."""
+
+        async def ask(task: str) -> str:
+            reply = await self.acall(task if self._prompt is None else None, None if self._prompt is None else {"task": task})
+            return reply.content
+
+        function = as_function(ask)
+        return replace(
+            function, name=self.name, description=description or self.description or f"Ask the agent {self.name}.",
+            agent=self.name, timeout=None,
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"Agent({self.name!r}, {self.model!r})"
+
+    # --- inside
+
+    def _prepare(
+        self, input: Input, args: Mapping[str, Any], overrides: Mapping[str, Any]
+    ) -> tuple[Binding, Any, Sequence[Message], Mapping[str, Any], Dialog | None]:
+        """Binding, base dialog, new messages, arguments of the prompt, and the caller's dialog."""
+        if isinstance(input, Dialog):
+            return (
+                self._binding(input.prompt, overrides),
+                input.head,
+                tuple(input.unsent),
+                {**input.args, **args},
+                input,
+            )
+        if input is None:
+            if self._prompt is None:
+                raise ConfigError(f"agent '{self.name}' was called with nothing", hint="Give text, a prompt or a dialog.")
+            input = self._prompt
+        if isinstance(input, str):
+            input = _prompt_or_text(input, args)
+        if isinstance(input, Prompt):
+            system = self._opening(args)
+            own = args if self._system is None else {
+                key: value for key, value in args.items()
+                if key in input.variables or key not in self._system.variables
+            }  # fmt: skip
+            return self._binding(input, overrides), None, (*system, Message("user", input.render(own))), args, None
+        messages = [as_message(input)] if isinstance(input, Message | Mapping) else [as_message(item) for item in input]
+        if not messages:
+            raise ConfigError(f"agent '{self.name}' was called with an empty list", hint="Give at least one message.")
+        if not any(message.role in ("system", "developer") for message in messages):
+            messages = [*self._opening(args), *messages]
+        return self._binding(None, overrides), None, messages, args, None
+
+    def _binding(self, prompt: Prompt | None, overrides: Mapping[str, Any]) -> Binding:
+        if overrides:
+            return Binding(self._overridden(overrides), prompt, self._system, overrides.get("read"))
+        key = id(prompt)
+        found = self._bindings.get(key)
+        if found is None or found.prompt is not prompt:
+            found = self._bindings[key] = Binding(self._settings, prompt, self._system)
+        return found
+
+    def _overridden(self, changes: Mapping[str, Any]) -> Settings:
+        return override(self._settings, changes)
+
+
+def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Settings with some values replaced; a key that is no setting is a sampling value."""
+    known: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
+    sampling = dict(settings.sampling)
+    for key, value in changes.items():
+        if key in ("read", "system_prompt"):
+            continue
+        if key == "tools":
+            known["tools"] = tuple(_as_tool(item) for item in value or ())
+        elif key == "model":
+            known["backend"], known["model"], known["model_name"] = connect(value, changes.get("options"))
+        elif key == "timeouts":
+            known["timeouts"] = timeouts_of(value)
+        elif key in ("format", "approve", "name", "execute"):
+            known[key] = value
+        elif key == "model_args":
+            sampling.update(value)
+        elif key in Limits._fields:
+            limits[key] = value
+        elif key in RESERVED:
+            raise ConfigError(f"'{key}' cannot be overridden in a call", hint="For a stream, call .stream(...).")
+        elif key != "options":
+            sampling[key] = value
+    if limits:
+        known["limits"] = limits_of({**settings.limits._asdict(), **limits})
+    return replace(settings, sampling=sampling, **known)
+
+
+RESERVED = ("stream", "messages", "session", "args", "input")
+
+
+def _as_tool(item: Any) -> Function:
+    return item.as_tool() if isinstance(item, Agent) else as_function(item)
+
+
+def _system_prompt(name: str, value: str | Prompt | None) -> Prompt | None:
+    if value is None or isinstance(value, Prompt):
+        return value
+    found = registered(value)
+    return found if found is not None else Prompt(path=f"{name}/system", prompt=value, args=())
+
+
+def _prompt_or_text(value: str | Prompt, args: Mapping[str, Any] | None) -> Prompt | Message:
+    """Text is text, unless it is the path of a registered prompt, or arguments say that it must be one."""
+    if isinstance(value, Prompt):
+        return value
+    if args:
+        return find_prompt(value)
+    return registered(value) or Message("user", value)
+
+
+def registered(path: str) -> Prompt | None:
+    """The registered prompt of that path, or None. Text that cannot be a path is not looked up."""
+    if len(path) > 200 or not path.strip() or any(char.isspace() for char in path):
+        return None
+    from lllm.registry import registry
+
+    return registry.get("prompt", path) if registry.has("prompt", path) else None
+
+
+def find_prompt(path: str) -> Prompt:
+    """The registered prompt of that path. UnknownNameError with the nearest one."""
+    from lllm.registry import registry
+
+    found: Prompt = registry.get("prompt", path)
+    return found
+
+
+def default_model() -> str | Backend:
+    """The model that the configuration names; the embedded one where nothing is configured."""
+    from lllm.llm.build import configured_model
+
+    return configured_model()
+
+
+def timeouts_of(value: Timeouts | Mapping[str, Any] | float | None) -> Timeouts:
+    """Timeouts from a mapping, or from one number for the total."""
+    if value is None:
+        return Timeouts()
+    if isinstance(value, Timeouts):
+        return value
+    if isinstance(value, Mapping):
+        for key in value:
+            if key not in Timeouts._fields:
+                raise UnknownKeyError(f"timeouts.{key}", Timeouts._fields)
+        return Timeouts(**value)
+    return Timeouts(total=float(value))
+
+
+def limits_of(values: Mapping[str, Any]) -> Limits:
+    """Limits, checked: counts are whole and not negative, times are above zero."""
+    for key, value in values.items():
+        if value is None:
+            if key in ("max_exception_retry", "max_llm_recall", "max_provider_retry", "backoff_base", "backoff_cap"):
+                raise ConfigError(f"{key} is null; it is a number")
+            continue
+        if key == "max_cost":
+            from decimal import Decimal, InvalidOperation
+
+            try:
+                if not Decimal(str(value)) >= 0:
+                    raise InvalidOperation
+            except InvalidOperation:
+                raise ConfigError(f"max_cost is {value!r}; it is US dollars, 0 or more") from None
+            continue
+        wanted: tuple[type, ...] = (int, float) if key in ("deadline", "backoff_base", "backoff_cap") else (int,)
+        if isinstance(value, bool) or not isinstance(value, wanted) or not value >= 0:
+            what = "seconds" if float in wanted else "a whole number"
+            raise ConfigError(f"{key} is {value!r}; it is {what}, 0 or more")
+    given = dict(values)
+    if given.get("max_cost") is not None:
+        given["max_cost"] = str(given["max_cost"])
+    return Limits(**given)

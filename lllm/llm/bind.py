@@ -1,0 +1,221 @@
+"""Binds an agent's settings into the Plan of one call: tools, parser, handlers, hashes. Nothing is computed twice for the
+same agent and prompt."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lllm.core import handlers
+from lllm.core.canonical import digest, digest_of, encode
+from lllm.core.jsonable import jsonable
+from lllm.core.machine import Limits, ToolRule
+from lllm.models.function import Function, ToolContext, as_function
+from lllm.models.message import Message
+from lllm.models.prompt import Prompt
+from lllm.models.render import render_result
+from lllm.models.reply import Reply, Usage
+from lllm.perform import BoundTool, Plan
+from lllm.ports import Backend, HandlerContext, Timeouts
+from lllm.session import current
+from lllm.sync import in_thread, is_async
+
+
+@dataclass(slots=True)
+class Settings:
+    """What an agent is made of, besides its prompts. The bound form of a YAML agent, or of `Agent(...)`'s arguments."""
+
+    name: str
+    backend: Backend
+    model: str
+    model_name: str
+    tools: tuple[Function, ...] = ()
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    format: Any = None
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    approve: Callable[..., Any] | None = None
+    execute: bool = True
+    strict_json: bool = True
+
+
+class Binding:
+    """One agent's settings with one invocation prompt (or none): everything about a call that does not depend on its
+    arguments."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        prompt: Prompt | None = None,
+        system: Prompt | None = None,
+        read: Callable[[Reply], Any] | None = None,
+        functions: Sequence[Any] = (),
+    ) -> None:
+        from lllm.tools.formats import Format
+
+        self.settings = settings
+        self.prompt = prompt
+        tools: dict[str, Function] = {}
+        for item in (*settings.tools, *(prompt.functions if prompt else ()), *functions):
+            function = as_function(item)
+            tools[function.name] = function
+        self.tools = {name: bind_tool(function) for name, function in tools.items()}
+        self.specs = tuple(function.spec() for function in tools.values())
+        wanted = settings.format if settings.format is not None else (prompt.format if prompt else None)
+        self.format = Format.of(wanted)
+        self.wire_format = None
+        if self.format is not None:
+            self.wire_format = {
+                "name": self.format.name, "schema": self.format.schema, "strict": self.format.strict
+            }  # fmt: skip
+        self.read = read or reader(prompt, self.format)
+        self.user_code = bool(
+            read is not None
+            or (prompt and (callable(prompt.parser) or callable(prompt.exception_prompt)))
+            or (prompt and (callable(prompt.interrupt_prompt) or callable(prompt.final_prompt)))
+        )
+        self.opening, self.blobs = self._describe(tools, system)
+        fixed = {key: self.opening.get(key) for key in ("model", "sampling", "format")}
+        with_tools = {**fixed, "specs": self.opening.get("specs")}
+        self.fixed = (digest_of(with_tools), digest_of(fixed))
+
+    def _describe(
+        self, tools: Mapping[str, Function], system: Prompt | None
+    ) -> tuple[dict[str, Any], tuple[bytes, ...]]:
+        settings, prompt = self.settings, self.prompt
+        opening: dict[str, Any] = {"model": settings.model}
+        if prompt is not None and prompt.path:
+            opening["prompt"] = {"path": prompt.path, "parts": prompt.fingerprint()}
+        if system is not None and system.path:
+            opening["system"] = {"path": system.path, "parts": system.fingerprint()}
+        if settings.sampling:
+            opening["sampling"] = jsonable(settings.sampling)
+        if self.format is not None:
+            opening["format"] = digest_of(self.wire_format)
+        blobs: tuple[bytes, ...] = ()
+        if tools:
+            opening["tools"] = {name: function.schema_hash for name, function in tools.items()}
+            blobs = (encode(list(self.specs)),)
+            opening["specs"] = digest(blobs[0])
+        return opening, blobs
+
+    def plan(self, args: Mapping[str, Any], *, stream: bool = False, parser_args: Mapping[str, Any] | None = None) -> Plan:
+        """The plan of one call."""
+        settings, prompt = self.settings, self.prompt
+        opening = self.opening
+        if args:
+            opening = {**opening, "args": jsonable(args)}
+        read = self.read
+        if parser_args and prompt is not None:
+            opening = {**opening, "parser_args": jsonable(parser_args)}
+            read = reader(prompt, self.format, parser_args)
+        return Plan(
+            agent=settings.name,
+            backend=settings.backend,
+            model=settings.model,
+            model_name=settings.model_name,
+            handle=self.handle,
+            tools=self.tools,
+            tool_specs=self.specs,
+            sampling=settings.sampling,
+            format=self.wire_format,
+            timeouts=settings.timeouts,
+            read=read,
+            user_code=self.user_code,
+            args=args,
+            approve=settings.approve,
+            price=price,
+            fixed=self.fixed,
+            opening=opening,
+            limits=settings.limits,
+            interrupt=prompt is not None and prompt.interrupt_prompt is not None,
+            execute=settings.execute,
+            stream=stream,
+            blobs=self.blobs,
+        )
+
+    def handle(self, context: HandlerContext) -> Sequence[Message] | Awaitable[Sequence[Message]]:
+        """The messages of the handler that the context asks for."""
+        handler = getattr(self.prompt, f"{context.kind}_prompt", None)
+        if callable(handler) and not is_async(handler):
+            return _in_thread(handler, context)
+        given = _HANDLERS[context.kind](handler, context)
+        return _messages(given) if inspect.isawaitable(given) else given
+
+
+_HANDLERS: Mapping[str, Callable[..., Any]] = {
+    "exception": handlers.exception_message,
+    "interrupt": handlers.interrupt_message,
+    "final": handlers.final_message,
+}
+
+
+async def _in_thread(handler: Callable[..., Any], context: HandlerContext) -> Sequence[Message]:
+    return handlers.messages(await in_thread(handler, context))
+
+
+async def _messages(given: Awaitable[Any]) -> Sequence[Message]:
+    return handlers.messages(await given)
+
+
+def bind_tool(function: Function) -> BoundTool:
+    """A Function as the runtime runs it."""
+    rule = ToolRule(function.approval, function.concurrent, function.repeatable, function.effect)
+    asynchronous = function.call is not None and is_async(function.call)
+
+    async def invoke(arguments: dict[str, Any], info: Mapping[str, Any]) -> str:
+        scope = current.get()
+        context = ToolContext(
+            session=scope.session.id if scope else None,
+            call=scope.call if scope else None,
+            tool_call_id=info["id"],
+            idempotency_key=info["key"],
+            deadline=info.get("deadline"),
+        )
+        if asynchronous:
+            value = await function.invoke(arguments, context)
+        else:
+            value = await in_thread(function.invoke, arguments, context)
+            if inspect.isawaitable(value):
+                value = await value
+        return value if type(value) is str else render_result(value)
+
+    return BoundTool(rule, function.validate, invoke, function.timeout, function.agent)
+
+
+def reader(
+    prompt: Prompt | None, format: Any, parser_args: Mapping[str, Any] | None = None
+) -> Callable[[Reply], Any] | None:
+    """What turns a reply into the payload: the prompt's own parser, the schema of `format`, or the tags. None when any
+    text will do."""
+    parser = prompt.parser if prompt is not None else None
+    given = dict(parser_args or {})
+    if callable(parser):
+        if is_async(parser):
+            return lambda reply: parser(reply.content, **given)
+        return lambda reply: in_thread(parser, reply.content, **given)
+    if format is not None:
+        return lambda reply: format.load(reply.content)
+    if prompt is not None and prompt.has_parser:
+        return lambda reply: prompt.parse(reply.content)
+    if prompt is not None:
+        return _text
+    return None
+
+
+def _text(reply: Reply) -> str:
+    return reply.content
+
+
+def price(answered: str | None, asked: str, usage: Usage | None) -> tuple[str, str] | None:
+    """Cost in US dollars and the version of the price table; None where either model or usage is unknown."""
+    if usage is None:
+        return None
+    from lllm import const
+
+    cost = const.cost(answered or asked, usage)
+    if cost is None and answered and answered != asked:
+        cost = const.cost(asked, usage)
+    return None if cost is None else (str(cost), const.PRICES_VERSION)

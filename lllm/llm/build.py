@@ -1,0 +1,199 @@
+"""From configuration to running agents: `build_agent`, `Prompts`, and the model and log that the configuration names."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lllm.errors import ConfigError, UnknownNameError
+from lllm.llm.agent import Agent
+from lllm.models.prompt import Prompt
+from lllm.ports import Backend, LogStore
+
+if TYPE_CHECKING:
+    from lllm.config import AgentConfig, Config
+    from lllm.llm.system import AgentBase
+
+_stores: dict[tuple[str, str, str], LogStore] = {}
+_lock = threading.Lock()
+
+
+def build_agent(
+    config: Config | Mapping[str, Any] | str | Path | None = None,
+    ckpt_dir: str | Path | None = None,
+    stream: Any = None,
+    agent_name: str | Enum | None = None,
+    *,
+    model: str | Backend | None = None,
+    log_base: LogStore | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    **more: Any,
+) -> AgentBase:
+    """Builds the system that a configuration describes.
+
+    Args:
+        config: a YAML file, a mapping with the same keys, a loaded Config, or None for the default of `lllm.toml`.
+        ckpt_dir: where the system keeps its files; the configuration's by default.
+        stream: shows the system's progress: any object with Streamlit's methods; None shows nothing.
+        agent_name: the class to build, by its `agent_type` (string or Enum); by default the configuration's `agent_type`,
+            and the built-in `simple` system where none is named.
+        model: replaces the model of every agent (a name or a backend).
+        log_base: the store of its sessions; the configuration's by default.
+        overrides: `["a.b=c", ...]`.
+
+    Raises:
+        ConfigError and kin, before any model is asked: unknown keys, agents, prompts, models, missing packages.
+    """
+    from lllm.config import Config, load_config
+    from lllm.registry import registry
+
+    loaded = config if isinstance(config, Config) else load_config(config, overrides=overrides)
+    wanted = agent_name or loaded.agent_type or loaded.system_type or "simple"
+    name = wanted.value if isinstance(wanted, Enum) else str(wanted)
+    import lllm.llm.simple  # noqa: F401  the built-in system registers itself as any other does
+
+    try:
+        kind: type[AgentBase] = registry.get("agent", name)
+    except UnknownNameError as error:
+        error.where = loaded.origin("agent_type") or None
+        raise
+    return kind(loaded, ckpt_dir=ckpt_dir or loaded.ckpt_dir, stream=stream, model=model, log_base=log_base, **more)
+
+
+def agents_of(config: Config, *, model: str | Backend | None = None) -> dict[str, Agent]:
+    """The agents that a configuration declares, by name. All that is wrong is told before any model is asked."""
+    return {name: agent_of(declared, config, model=model) for name, declared in config.agents.items()}
+
+
+def agent_of(declared: AgentConfig, config: Config, *, model: str | Backend | None = None) -> Agent:
+    """One declared agent."""
+    from lllm.registry import registry
+
+    where = f"agent_configs.{declared.name}"
+    system: str | Prompt | None = declared.system_prompt
+    if declared.system_prompt_path:
+        system = _named_prompt(declared.system_prompt_path, f"{where}.system_prompt_path", config)
+    prompt: Prompt | None = None
+    if declared.prompt:
+        prompt = _named_prompt(declared.prompt, f"{where}.prompt", config)
+    tools = [registry.get("tool", tool) for tool in declared.tools]
+    chosen: str | Backend = model if model is not None else declared.model_name
+    if isinstance(chosen, str) and chosen in ("auto", ""):
+        chosen = auto_model(config)[0]
+    options: dict[str, Any] = {}
+    if model is None or isinstance(model, str):
+        if declared.base_url:
+            options["base_url"] = declared.base_url
+        if declared.api_key:
+            options["api_key"] = declared.api_key
+    return Agent(
+        declared.name,
+        chosen,
+        system,
+        prompt=prompt,
+        tools=tools,
+        format=_format(declared.format, where, config),
+        model_args=declared.sampling,
+        options=options,
+        timeouts=declared.timeouts,
+        description=declared.description or "",
+        **declared.limits._asdict(),
+    )
+
+
+def _named_prompt(path: str, key: str, config: Config) -> Prompt:
+    from lllm.registry import registry
+
+    try:
+        found: Prompt = registry.get("prompt", path)
+    except UnknownNameError as error:
+        where = config.origin(key)
+        raise UnknownNameError("prompt", path, registry.names("prompt"), where=f"{where}: {key}" if where else key) from error
+    return found
+
+
+def _format(value: Any, where: str, config: Config) -> Any:
+    """A JSON schema, or the dotted path `package.module:Class` of a type."""
+    if not isinstance(value, str):
+        return value
+    module, colon, name = value.partition(":")
+    if not colon:
+        raise ConfigError(f"{where}.format is '{value}'", hint="Give a JSON schema, or 'package.module:Class'.")
+    from importlib import import_module
+
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{where}.format: {error}", where=config.origin(f"{where}.format") or None) from error
+
+
+@lru_cache(maxsize=1)
+def _project() -> Config:
+    from lllm.config import load_project
+
+    return load_project()
+
+
+def configured_model() -> str:
+    """The model of a program that names none."""
+    return auto_model(_project())[0]
+
+
+def auto_model(config: Config) -> tuple[str, str]:
+    """The model that `auto` means, and why: the first that is configured."""
+    from lllm.config import variable
+
+    if config.model not in (None, "", "auto"):
+        return str(config.model), f"named by {config.origin('model_name') or 'the configuration'}"
+    endpoint = variable("API_URL") or variable("OPENAI_BASE_URL")
+    named = variable("MODEL_NAME")
+    if endpoint and named:
+        return f"openai/{named}", "API_URL (or OPENAI_BASE_URL) and MODEL_NAME are set"
+    return "embedded", "nothing else is configured"
+
+
+def default_store() -> LogStore:
+    """The store that the project's configuration names."""
+    return store_of(_project())
+
+
+def store_of(config: Config) -> LogStore:
+    """The store that a configuration names; one object per place."""
+    log = config.log
+    key = (log.type, str(log.dir), log.synchronous or "")
+    with _lock:
+        if key not in _stores:
+            from lllm.log import open_store
+
+            _stores[key] = open_store(log.type, log.dir, synchronous=log.synchronous)
+        return _stores[key]
+
+
+class Prompts(Mapping[str, Prompt]):
+    """The registered prompts, all or those of one system: `Prompts("demo")("task_query")` is `demo/task_query`."""
+
+    def __init__(self, root: str = "") -> None:
+        self.root = root.strip("/")
+
+    def __call__(self, path: str) -> Prompt:
+        """The prompt of that path below the root. UnknownNameError with the nearest one."""
+        return self[path]
+
+    def __getitem__(self, path: str) -> Prompt:
+        from lllm.registry import registry
+
+        found: Prompt = registry.get("prompt", f"{self.root}/{path}" if self.root else path)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        from lllm.registry import registry
+
+        prefix = f"{self.root}/" if self.root else ""
+        return (name.removeprefix(prefix) for name in registry.names("prompt") if name.startswith(prefix))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -1,0 +1,63 @@
+"""Classification: the agent machine with a one-token reply, read from its log-probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lllm.errors import ConfigError, ParseError, UnsupportedError
+from lllm.models.reply import Reply
+
+if TYPE_CHECKING:
+    from lllm.llm.agent import Agent
+
+
+async def classify(
+    agent: Agent, input: Any, classes: Sequence[str], args: Mapping[str, Any] | None, more: Mapping[str, Any]
+) -> dict[str, float]:
+    """Probabilities over `classes` (they add up to 1), in the order given.
+
+    A class counts with every token of the first position that is a beginning of it, with or without a leading space or
+    capital; classes that begin with the same token cannot be told apart and are refused at the first reply. A reply that
+    names none of the classes is repaired like any other.
+
+    Raises:
+        ConfigError: fewer than two classes, or two that are the same but for case.
+        UnsupportedError: the backend gives no log-probabilities.
+    """
+    names = list(classes)
+    if len({name.strip().lower() for name in names}) < max(2, len(names)):
+        raise ConfigError(f"classes are {names!r}", hint="Give two or more that differ by more than case.")
+    if not getattr(getattr(agent._settings.backend, "capabilities", None), "logprobs", False):
+        raise UnsupportedError(
+            f"'{agent.model}' gives no log-probabilities", hint="Classify with a backend that does: openai, scripted."
+        )
+    settings = {"max_tokens": 1, "logprobs": True, "top_logprobs": 20, "tools": [], "temperature": 0, **more}
+    reply = await agent.acall(input, args, read=_reader(names), **settings)
+    return dict(reply.parsed)
+
+
+def _reader(names: Sequence[str]) -> Callable[[Reply], dict[str, float]]:
+    def read(reply: Reply) -> dict[str, float]:
+        if not reply.logprobs:
+            raise ParseError("the reply has no log-probabilities")
+        first = reply.logprobs[0]
+        tokens = {entry["token"]: float(entry["logprob"]) for entry in (first, *first.get("top", ()))}
+        mass = {name: 0.0 for name in names}
+        for token, logprob in tokens.items():
+            start = token.strip().lower()
+            fits = [name for name in names if start and name.strip().lower().startswith(start)]
+            if len(fits) > 1:
+                exact = [name for name in fits if name.strip().lower() == start]
+                if len(exact) != 1:
+                    raise ParseError(f"the token {token!r} begins {' and '.join(map(repr, fits))}: use other class names")
+                fits = exact
+            if fits:
+                mass[fits[0]] += math.exp(logprob)
+        total = sum(mass.values())
+        if total <= 0.0:
+            raise ParseError(f"answer with one word, one of: {', '.join(names)}")
+        return {name: value / total for name, value in mass.items()}
+
+    return read

@@ -1,0 +1,63 @@
+"""From a model's name to the backend that answers: `provider/model`, or a backend's own name."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from lllm.errors import ConfigError
+from lllm.ports import Backend
+
+_lock = threading.Lock()
+_open: dict[tuple[str, str], Backend] = {}
+
+
+def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> tuple[Backend, str, str]:
+    """The backend, the model's full name, and the name that the backend is asked for.
+
+    `options` (base_url, api_key, ...) go to the backend's constructor. Backends are shared: the same provider with the
+    same options is one object with one pool of connections.
+
+    Raises:
+        UnknownNameError: no such backend.
+        DependencyError: its package is missing.
+        ConfigError: a model is missing after the provider's name, or the backend refuses an option.
+    """
+    if not isinstance(model, str):
+        if not callable(getattr(model, "stream", None)):
+            raise ConfigError(
+                f"{type(model).__name__} is not a model",
+                hint="Give 'provider/model', or an object with stream(request).",
+            )
+        name = str(getattr(model, "name", "") or type(model).__name__)
+        return model, name, str(getattr(model, "model", "") or name)
+    provider, slash, rest = model.partition("/")
+    from lllm.registry import registry
+
+    if not slash and not registry.has("backend", provider):
+        raise ConfigError(
+            f"'{model}' names no provider", hint=f"Write provider/model, e.g. openai/{model}. Or: lllm list backends."
+        )
+    key = (provider, repr(sorted((options or {}).items())))
+    with _lock:
+        backend = _open.get(key)
+        if backend is None:
+            factory = registry.get("backend", provider)
+            try:
+                backend = factory(**(options or {})) if isinstance(factory, type) or callable(factory) else factory
+            except TypeError as error:
+                raise ConfigError(f"backend '{provider}': {error}") from error
+            _open[key] = backend
+    if slash and not rest:
+        raise ConfigError(f"'{model}' names no model", hint=f"Write {provider}/model.")
+    return backend, model, rest or provider
+
+
+async def close_all() -> None:
+    """Closes every backend that this process opened by name."""
+    with _lock:
+        backends = list(_open.values())
+        _open.clear()
+    for backend in backends:
+        await backend.aclose()

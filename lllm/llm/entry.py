@@ -1,0 +1,27 @@
+"""What a session ran: enough in its first event to build and run the same thing again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lllm.llm.system import AgentBase
+
+
+def describe(system: AgentBase, more: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry of a system: its type, the file it was built from, and the models that its agents had."""
+    config = system.config
+    entry: dict[str, Any] = {"kind": "system", "type": system.name}
+    if config.file is not None:
+        entry["config"] = _relative(config.file, config.root)
+    entry["models"] = {name: agent.model for name, agent in system.agents.items()}
+    return entry
+
+
+def _relative(path: Path, root: Path) -> str:
+    try:
+        return str(path.resolve().relative_to(root.resolve()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,70 @@
+"""Which session a call belongs to: the running one, a given one, or one of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from lllm.core.redact import Redactor
+from lllm.errors import LLMError
+from lllm.ports import LogStore
+from lllm.session import Scope, Session, current
+from lllm.sync import run
+
+
+def open_session(
+    name: str = "", *, store: LogStore | None = None, id: str | None = None, seed: str | int | None = None, **more: Any
+) -> Session:
+    """A new session in `store`, or in the log that the configuration names."""
+    if store is None:
+        from lllm.log import default_store
+
+        store = default_store()
+    return Session(store, id=id, name=name, seed=seed, redactor=Redactor.from_environment(os.environ), **more)
+
+
+@contextmanager
+def session(
+    name: str = "", *, store: LogStore | None = None, seed: str | int | None = None, meta: Mapping[str, Any] | None = None
+) -> Iterator[Session]:
+    """`with lllm.session("name") as s:` puts all calls made inside into one session."""
+    live = open_session(name, store=store, seed=seed)
+    run(live.start({"name": name, **(meta or {})}))
+    token = current.set(Scope(live))
+    try:
+        yield live
+    except BaseException as error:
+        run(live.end(*ending(error)[0], **ending(error)[1]))
+        raise
+    else:
+        run(live.end("done"))
+    finally:
+        current.reset(token)
+
+
+@asynccontextmanager
+async def asession(
+    name: str = "", *, store: LogStore | None = None, seed: str | int | None = None, meta: Mapping[str, Any] | None = None
+) -> AsyncIterator[Session]:
+    """`async with lllm.asession("name") as s:`, the same for async code."""
+    live = open_session(name, store=store, seed=seed)
+    await live.start({"name": name, **(meta or {})})
+    token = current.set(Scope(live))
+    try:
+        yield live
+    except BaseException as error:
+        await live.end(*ending(error)[0], **ending(error)[1])
+        raise
+    else:
+        await live.end("done")
+    finally:
+        current.reset(token)
+
+
+def ending(error: BaseException) -> tuple[tuple[str], dict[str, Any]]:
+    """Status and data of SessionEnded for an exception."""
+    status = "failed" if isinstance(error, Exception) else "cancelled"
+    message = str(error) if isinstance(error, LLMError) else f"{type(error).__name__}: {error}"
+    return (status,), {"error": message[:2000]}

@@ -1,0 +1,153 @@
+"""AgentBase: a system of agents with code of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lllm.errors import ConfigError
+from lllm.llm.agent import Agent
+from lllm.llm.sessions import ending, open_session
+from lllm.ports import Backend, LogStore
+from lllm.session import Scope, Session, current
+from lllm.sync import in_thread, is_async, run
+
+
+class AgentBase:
+    """Subclass it, set `agent_type`, write `call`. The subclass registers itself when it is defined, so configuration
+    finds it by that name.
+
+        class Vanilla(AgentBase):
+            agent_type = "vanilla"
+
+            def call(self, task: str, **more):
+                return self.agents["vanilla"].call("demo/task_query", {"task": task}).parsed
+
+    Attributes:
+        agent_type: string or Enum; what `agent_type:` in YAML names.
+        agent_group: names of the agents that the configuration must declare under `agent_configs`.
+        config: the loaded configuration. agents: the declared agents by name. ckpt_dir: where files are kept.
+        stream: shows progress; what it is told is in the session.
+    """
+
+    __lllm_kind__: ClassVar[str] = "agent"
+    agent_type: ClassVar[str | Enum | None] = None
+    agent_group: ClassVar[list[str]] = []
+
+    def __init_subclass__(cls, register: bool = True, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        kind = cls.__dict__.get("agent_type")
+        if kind is not None and register:
+            from lllm.registry import registry
+
+            summary = (cls.__doc__ or "").strip().partition("\n")[0]
+            registry.add("agent", kind.value if isinstance(kind, Enum) else str(kind), cls, summary=summary)
+
+    def __init__(
+        self,
+        config: Any = None,
+        ckpt_dir: str | Path | None = None,
+        stream: Any = None,
+        model: str | Backend | None = None,
+        log_base: LogStore | None = None,
+        **more: Any,
+    ) -> None:
+        from lllm.config import Config, load_config
+        from lllm.llm.build import agents_of, store_of
+        from lllm.utils import StreamWrapper
+
+        self.config: Config = config if isinstance(config, Config) else load_config(config)
+        self.ckpt_dir = Path(ckpt_dir or self.config.ckpt_dir)
+        self.stream = StreamWrapper(stream)
+        self.store = log_base if log_base is not None else store_of(self.config)
+        self.agents: dict[str, Agent] = agents_of(self.config, model=model)
+        missing = [name for name in type(self).agent_group if name not in self.agents]
+        if missing:
+            raise ConfigError(
+                f"system '{self.name}' needs the agents {', '.join(missing)}, which agent_configs does not declare",
+                where=str(self.config.file) if self.config.file else None,
+                hint=f"Declared: {', '.join(sorted(self.agents)) or 'none'}.",
+            )
+        if more:
+            from lllm.errors import UnknownKeyError
+
+            raise UnknownKeyError(next(iter(more)), ("config", "ckpt_dir", "stream", "model", "log_base"))
+
+    @property
+    def name(self) -> str:
+        """The system's name: its `agent_type`."""
+        kind = type(self).agent_type
+        return str(kind.value if isinstance(kind, Enum) else kind or type(self).__name__)
+
+    def call(self, task: str, **more: Any) -> Any:
+        """What the system does with a task. Plain or async."""
+        raise NotImplementedError(f"{type(self).__name__}.call: write what the system does with a task")
+
+    def __call__(self, task: str, session_name: str | None = None, *, session: Session | None = None, **more: Any) -> Any:
+        """Runs `call` in a session of its own and gives what it returns."""
+        if is_async(self.call):
+            return run(self.acall(task, session_name, session=session, **more))
+        live = self._open(task, session_name, session)
+        run(live.start(self._meta(task, session_name, more)))
+        token = current.set(Scope(live))
+        try:
+            result = self.call(task, **more)
+        except BaseException as error:
+            status, data = ending(error)
+            run(live.end(*status, **data))
+            raise
+        finally:
+            current.reset(token)
+        run(live.end("done", **_result(result)))
+        return result
+
+    async def acall(self, task: str, session_name: str | None = None, *, session: Session | None = None, **more: Any) -> Any:
+        """`__call__` for async code; a plain `call` runs in a thread."""
+        live = self._open(task, session_name, session)
+        await live.start(self._meta(task, session_name, more))
+        token = current.set(Scope(live))
+        try:
+            result = await self.call(task, **more) if is_async(self.call) else await in_thread(self.call, task, **more)
+        except BaseException as error:
+            status, data = ending(error)
+            await live.end(*status, **data)
+            raise
+        finally:
+            current.reset(token)
+        await live.end("done", **_result(result))
+        return result
+
+    def _open(self, task: str, name: str | None, session: Session | None) -> Session:
+        live = session or open_session(name or self.config.name or self.name, store=self.store, seed=self.config.random_seed)
+        for secret in self.config.secrets():
+            live.redactor.add("configuration", secret)
+        self.session = live
+        return live
+
+    def _meta(self, task: str, name: str | None, more: Mapping[str, Any]) -> dict[str, Any]:
+        from lllm.core.jsonable import jsonable
+        from lllm.llm.entry import describe
+
+        meta: dict[str, Any] = {"name": name or self.config.name or self.name, "task": task}
+        meta["entry"] = describe(self, more)
+        if more:
+            meta["args"] = jsonable(more)
+        clean: dict[str, Any] = self.session.redactor.clean(meta)
+        return clean
+
+
+class AsyncAgentBase(AgentBase):
+    """An AgentBase whose `call` is async: `async def call(self, task): ... await self.agents["x"].acall(...)`."""
+
+    async def call(self, task: str, **more: Any) -> Any:
+        """What the system does with a task."""
+        raise NotImplementedError(f"{type(self).__name__}.call: write what the system does with a task")
+
+
+def _result(result: Any) -> dict[str, Any]:
+    from lllm.core.jsonable import jsonable
+    from lllm.models.reply import Reply
+
+    return {"result": result.content if isinstance(result, Reply) else jsonable(result)}
