@@ -15,7 +15,9 @@ from lllm.errors import ConfigError
 from lllm.models.message import Message
 from lllm.models.reply import Reply
 
-EXCEPTION_PROMPT: Final = "Your last reply could not be used:\n{errors}\nAnswer again, in the format asked for."
+EXCEPTION_PROMPT: Final = (
+    "Your last reply could not be used:\n{errors}\nAnswer again, in the format asked for."
+)
 FINAL_PROMPT: Final = "No more tool calls are possible. Answer now from what you have."
 BUILTINS: Final = ("errors", "error_message", "results", "call_results", "content", "attempt")
 """The places of a handler's template besides the prompt's own arguments. `errors` and `error_message` are the problems,
@@ -81,7 +83,9 @@ def messages(value: Any) -> Messages:
         return (Message.from_dict(value),)
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return tuple(message for item in value for message in messages(item))
-    raise ConfigError(f"a handler returned {type(value).__name__}; it returns text, a Message, or a list of them")
+    raise ConfigError(
+        f"a handler returned {type(value).__name__}; it returns text, a Message, or a list of them"
+    )
 
 
 def error_lines(errors: Sequence[str]) -> str:
@@ -92,7 +96,8 @@ def error_lines(errors: Sequence[str]) -> str:
 def result_lines(results: Sequence[Mapping[str, Any]]) -> str:
     """The tool results of a round, one a line: `name(arguments) -> content`."""
     return "\n".join(
-        f"{result.get('name')}({result.get('arguments', '')}) -> {result.get('content', '')}" for result in results
+        f"{result.get('name')}({result.get('arguments', '')}) -> {result.get('content', '')}"
+        for result in results
     )
 
 

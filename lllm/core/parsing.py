@@ -88,7 +88,7 @@ def parse_tags(
     torn: set[str] = set()
     for fence in fences:
         if fence.name in md and fence.closed:
-            md[fence.name].append(_lines(fence.body))
+            md[fence.name].append(_lines(fence.body).removesuffix("\r"))
         elif fence.name in md and fence.name:
             torn.add(fence.name)
     for name in md_names:
@@ -100,7 +100,8 @@ def parse_tags(
     if errors:
         raise ParseError(errors)
     flags = {
-        name: any(not mark.fenced and mark.kind != "close" for mark in marks.get(name, [])) for name in signals
+        name: any(not mark.fenced and mark.kind != "close" for mark in marks.get(name, []))
+        for name in signals
     }
     return Tags(raw=content, xml_tags=xml, md_tags=md, signal_tags=flags)
 
@@ -109,7 +110,9 @@ def check_tag_names(xml: Iterable[str] = (), md: Iterable[str] = ()) -> None:
     """Raises ConfigError for a name that no reply could hold."""
     for name in xml:
         if not isinstance(name, str) or not name or re.search(r"[\s<>/\"']", name):
-            raise ConfigError(f"{name!r} is not a tag name", hint="Write the name alone: 'answer' for <answer>.")
+            raise ConfigError(
+                f"{name!r} is not a tag name", hint="Write the name alone: 'answer' for <answer>."
+            )
     for name in md:
         if not isinstance(name, str) or re.search(r"[\s`~]", name):
             raise ConfigError(f"{name!r} is not a code block's name", hint="Write the name alone: 'python'.")
@@ -178,6 +181,7 @@ class _Fence(NamedTuple):
     closed: bool
 
 
+_ANY_FENCE: Final = re.compile("```|~~~")
 # Before a fence on its line: blanks, list and quote marks are too rich to follow; tags are common (`<answer>```json`).
 _OPENING: Final = re.compile(r"[ \t]*+(?:<[^<>\n]*+>[ \t]*+)*+(`{3,}+|~{3,}+)([^\n]*+)")
 _CLOSING: Final = re.compile(r"[ \t]*+(`{3,}+|~{3,}+)[ \t\r]*+(?=$|\n|<)")
@@ -192,11 +196,10 @@ def _fences(content: str) -> Iterator[_Fence]:
     while at < len(content):
         if opening is None:
             # straight to the next line that can open a block
-            ticks, tildes = content.find("```", at), content.find("~~~", at)
-            candidates = [place for place in (ticks, tildes) if place >= 0]
-            if not candidates:
+            candidate = _ANY_FENCE.search(content, at)
+            if candidate is None:
                 return
-            at = max(at, content.rfind("\n", at, min(candidates)) + 1)
+            at = max(at, content.rfind("\n", at, candidate.start()) + 1)
         stop = content.find("\n", at)
         stop = len(content) if stop < 0 else stop
         if opening is None:
@@ -240,7 +243,9 @@ def parse_json(content: str) -> Any:
         blocks = [fence.body for fence in _fences(text) if fence.closed and fence.name in ("json", "JSON")]
         blocks = blocks or [fence.body for fence in _fences(text) if fence.closed and not fence.name]
         if len(blocks) > 1:
-            raise ParseError(f"not valid JSON: the reply holds {len(blocks)} code blocks with JSON; give exactly one")
+            raise ParseError(
+                f"not valid JSON: the reply holds {len(blocks)} code blocks with JSON; give exactly one"
+            )
         if blocks:
             try:
                 return _loads(blocks[0])
@@ -265,9 +270,14 @@ def parse_json(content: str) -> Any:
 
 def _loads(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("a string holds half of a surrogate pair") from None
+    return value
 
 
 def _refuse(name: str) -> Any:

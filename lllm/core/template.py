@@ -28,7 +28,11 @@ _LONGEST_COMMAND: Final = 40  # a look behind is bounded, so that a page of lett
 
 
 def render(
-    template: str, args: Mapping[str, Any] | None = None, *, declared: Iterable[str] | None = None, strict: bool = True
+    template: str,
+    args: Mapping[str, Any] | None = None,
+    *,
+    declared: Iterable[str] | None = None,
+    strict: bool = True,
 ) -> str:
     """The template with its places filled.
 
@@ -59,7 +63,9 @@ def fill(template: str, args: Mapping[str, Any]) -> str:
     return _PLACE.sub(value, template)
 
 
-def check(wanted: Iterable[str], known: Iterable[str], args: Mapping[str, Any], *, strict: bool = True) -> None:
+def check(
+    wanted: Iterable[str], known: Iterable[str], args: Mapping[str, Any], *, strict: bool = True
+) -> None:
     """Raises PromptError when `args` lacks a wanted name, holds None, or (strict) a name neither wanted nor known."""
     wanted = tuple(wanted)
     known = {*wanted, *known}

@@ -1,0 +1,290 @@
+"""Function and MCP: the tools that a model may call. `tool` makes a Function of a Python function."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib import import_module
+from typing import Any, Final, Literal, overload
+
+from lllm.errors import ConfigError, ToolError, listing
+
+Effect = Literal["pure", "idempotent", "ask", "never"]
+EFFECTS: Final = ("pure", "idempotent", "ask", "never")
+_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_MACHINERY: Final = "lllm.tools.functions"
+"""Signatures and schemas are read with pydantic and jsonschema_rs, which this floor does not know: what needs them is
+looked up by name when it is first used, as a plug-in is."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """What a tool may know of the call that it serves. A parameter annotated with this class, or one named `context`
+    without an annotation, receives it; the model does not see the parameter.
+
+    Attributes:
+        session, call: where the log holds the story.
+        tool_call_id: the model's id of this tool call.
+        idempotency_key: the same when the tool is run again after a crash; give it to the outside world.
+        deadline: seconds left for the agent call when the tool was started, or None.
+    """
+
+    session: str | None = None
+    call: str | None = None
+    tool_call_id: str | None = None
+    idempotency_key: str | None = None
+    deadline: float | None = None
+
+
+@dataclass(frozen=True)
+class Function:
+    """A tool. A value: equal when its fields are equal. Still callable as the Python function it was made of.
+
+    Attributes:
+        name: 1 to 64 letters, digits, `_` and `-`.
+        description: what the model reads about it.
+        parameters: JSON schema of the arguments, an object. Not to be changed.
+        call: the callable, plain or async; None for a tool that is only declared.
+        effect: what to do when a crash leaves open whether the tool ran. `pure`: run it again. `idempotent`: run it
+            again with the same idempotency key. `ask`: a person decides. `never`: it is not run again.
+        timeout: seconds, or None for no limit.
+        approval: whether a person must agree before it runs.
+        concurrent: whether it may run beside other tools of the same reply.
+        repeatable: whether equal arguments run it again; otherwise the earlier result is given.
+        agent: the name of the agent that answers, where the tool is one.
+        strict: whether the provider is asked to enforce the schema. Every parameter is then required.
+        typed: whether arguments become the Python types of `call`'s signature; set by whoever read the signature.
+        method: whether `call` wants the instance that the Function is looked up on; set by `tool` within a class.
+    """
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
+    call: Callable[..., Any] | None = None
+    effect: Effect = "ask"
+    timeout: float | None = 60.0
+    approval: bool = False
+    concurrent: bool = True
+    repeatable: bool = False
+    agent: str | None = None
+    strict: bool = False
+    typed: bool = field(default=False, repr=False, compare=False)
+    method: bool = field(default=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"{self.name!r} is not a tool name",
+                hint="A tool's name has 1 to 64 letters, digits, '_' and '-'. Give one: tool(name='...').",
+            )
+        if self.effect not in EFFECTS:
+            raise ConfigError(
+                f"tool '{self.name}': unknown effect {self.effect!r}", hint=f"Known: {listing(EFFECTS)}."
+            )
+        if self.timeout is not None and not self.timeout > 0:
+            raise ConfigError(
+                f"tool '{self.name}': timeout is {self.timeout!r}; it is seconds above 0, or None"
+            )
+        if not isinstance(self.parameters, Mapping) or self.parameters.get("type", "object") != "object":
+            raise ConfigError(f"tool '{self.name}': parameters is not the JSON schema of an object")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the Python function as if it had never been a tool."""
+        if self.call is None:
+            raise ToolError(f"tool '{self.name}' is only declared: there is nothing to call")
+        return self.call(*args, **kwargs)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Function:
+        """A tool defined in a class is bound to the instance that it is looked up on, as any method is."""
+        if instance is None or not self.method or self.call is None:
+            return self
+        bound = replace(self, call=self.call.__get__(instance, owner), method=False)
+        bound.__dict__["plan"] = self.plan  # the compiled signature is the same for every instance
+        return bound
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.schema_hash))
+
+    def spec(self) -> dict[str, Any]:
+        """The tool in the chat-completions form. The same object each time: not to be changed."""
+        return self._spec
+
+    @cached_property
+    def _spec(self) -> dict[str, Any]:
+        function: dict[str, Any] = {"name": self.name}
+        if self.description:
+            function["description"] = self.description
+        function["parameters"] = self.parameters
+        if self.strict:
+            function["strict"] = True
+        return {"type": "function", "function": function}
+
+    @cached_property
+    def schema_hash(self) -> str:
+        """`sha256:...` of what the model is told about the tool."""
+        from lllm.core.canonical import digest_of
+
+        return digest_of(self._spec)
+
+    @cached_property
+    def plan(self) -> Any:
+        """The compiled signature: a `lllm.tools.functions.Plan`. ConfigError when the schema is not one."""
+        return import_module(_MACHINERY).plan_of(self)
+
+    def validate(self, arguments: Mapping[str, Any]) -> list[str]:
+        """Every problem of a model's arguments, one sentence each; empty when they fit."""
+        problems: list[str] = self.plan.validate(arguments)
+        return problems
+
+    def coerce(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """A model's arguments as the Python objects that the signature names. ToolError with all problems."""
+        typed: dict[str, Any] = self.plan.coerce(arguments)
+        return typed
+
+    def invoke(self, arguments: Mapping[str, Any], context: ToolContext | None = None) -> Any:
+        """Runs the tool on a model's arguments; an async one gives an awaitable. ToolError when they do not fit."""
+        if self.call is None:
+            raise ToolError(f"tool '{self.name}' is only declared: there is nothing to call")
+        args, kwargs = self.plan.bind(arguments, context)
+        return self.call(*args, **kwargs)
+
+    def with_(self, **changes: Any) -> Function:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+
+@overload
+def tool(function: Callable[..., Any], /) -> Function: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    effect: Effect = "ask",
+    timeout: float | None = 60.0,
+    approval: bool = False,
+    concurrent: bool = True,
+    repeatable: bool = False,
+    strict: bool = False,
+) -> Callable[[Callable[..., Any]], Function]: ...
+def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Makes a Python function a tool: `@tool`, or `@tool(effect="pure", timeout=5)`.
+
+    Name, description and schema come from the function's name, docstring and signature; the result is a Function and
+    can still be called as before. See `lllm.tools.functions.function_from` for what a signature may hold.
+    """
+    if function is None:
+        return lambda function: tool_from(function, **options)
+    return tool_from(function, **options)
+
+
+def tool_from(function: Callable[..., Any], **options: Any) -> Function:
+    """`lllm.tools.functions.function_from`, loaded when it is needed."""
+    made: Function = import_module(_MACHINERY).function_from(function, **options)
+    return made
+
+
+def as_function(value: Any) -> Function:
+    """A tool from whatever stands for one: a Function, a callable, or a schema (a tool that is only declared).
+
+    A schema may be in the form of chat completions `{"type": "function", "function": {...}}`, of the responses API
+    `{"type": "function", "name": ...}`, or `{"name", "description", "parameters" | "input_schema"}`.
+    """
+    if isinstance(value, Function):
+        return value
+    if isinstance(value, Mapping):
+        inner = value.get("function", value)
+        if not isinstance(inner, Mapping) or "name" not in inner:
+            raise ConfigError(
+                f"a tool's schema has no name: {str(dict(value))[:200]}",
+                hint='Write {"type": "function", "function": {"name": ..., "parameters": {...}}}.',
+            )
+        parameters = (
+            inner.get("parameters") or inner.get("input_schema") or {"type": "object", "properties": {}}
+        )
+        return Function(
+            name=inner["name"],
+            description=inner.get("description") or "",
+            parameters=parameters,
+            strict=bool(inner.get("strict", False)),
+        )
+    if callable(value):
+        return tool_from(value)
+    raise ConfigError(
+        f"{value!r} is not a tool",
+        hint="A tool is a Python function, a Function, or a function schema (dict).",
+    )
+
+
+def as_functions(values: Sequence[Any]) -> tuple[Function, ...]:
+    """Tools from whatever stands for them. Two with one name is an error."""
+    functions = tuple(as_function(value) for value in values)
+    seen: set[str] = set()
+    for function in functions:
+        if function.name in seen:
+            from lllm.errors import NameTakenError
+
+            raise NameTakenError(
+                f"two tools are named '{function.name}'", hint="Rename one: tool(name='...')."
+            )
+        seen.add(function.name)
+    return functions
+
+
+@dataclass(frozen=True, slots=True)
+class MCP:
+    """A server of the Model Context Protocol whose tools a prompt offers: a command that is started, or a URL.
+
+    Attributes:
+        name: the prefix of its tools' names.
+        command: the program to start (stdio).
+        url: the endpoint (streamable HTTP).
+        args: the program's arguments.
+        env: names of environment variables that the program may see. Names only: values never stand in a prompt.
+        tools: the tools that may be used; None for all.
+    """
+
+    name: str
+    command: str | None = None
+    url: str | None = None
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    tools: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"{self.name!r} is not an MCP server's name",
+                hint="Letters, digits, '_' and '-', 1 to 64 of them.",
+            )
+        if (self.command is None) == (self.url is None):
+            raise ConfigError(f"MCP server '{self.name}': give either a command or a url")
+        if self.url is not None and not self.url.startswith(("http://", "https://")):
+            raise ConfigError(f"MCP server '{self.name}': {self.url!r} is not a http(s) URL")
+        for key in ("args", "env", "tools"):
+            value = getattr(self, key)
+            if isinstance(value, str | Mapping):
+                raise ConfigError(f"MCP server '{self.name}': {key} is a list of names")
+            if value is not None:
+                object.__setattr__(self, key, tuple(value))
+
+    def record(self) -> dict[str, Any]:
+        """The declaration as JSON; what is not set is left out."""
+        pairs = {name: getattr(self, name) for name in self.__slots__}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in pairs.items()
+            if value not in (None, ()) or (name == "tools" and value == ())
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any], *, where: str | None = None) -> MCP:
+        """Reads a declaration. UnknownKeyError for a key that is none of the fields."""
+        from lllm.errors import UnknownKeyError
+
+        for key in value:
+            if key not in cls.__slots__:
+                raise UnknownKeyError(str(key), cls.__slots__, where=where)
+        return cls(**value)
