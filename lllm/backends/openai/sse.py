@@ -26,7 +26,9 @@ class SSEParser:
         self._rest = b""  # a line whose end has not come
         self._data: list[bytes] = []
         self._name = b""
-        self._after_cr = False  # the last piece ended with CR: an LF right after it belongs to that line's end
+        self._after_cr = (
+            False  # the last piece ended with CR: an LF right after it belongs to that line's end
+        )
 
     def feed(self, piece: bytes) -> list[Event]:
         if self._after_cr and piece:

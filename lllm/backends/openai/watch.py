@@ -28,7 +28,18 @@ class Watch:
     of a thousand pieces costs a handful of timers.
     """
 
-    __slots__ = ("_cancelling", "_due", "_fired", "_handle", "_idle", "_loop", "_stage", "_start", "_task", "_total")
+    __slots__ = (
+        "_cancelling",
+        "_due",
+        "_fired",
+        "_handle",
+        "_idle",
+        "_loop",
+        "_stage",
+        "_start",
+        "_task",
+        "_total",
+    )
 
     def __init__(self, limits: Timeouts, *, streaming: bool) -> None:
         self._loop = asyncio.get_running_loop()

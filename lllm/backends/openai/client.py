@@ -1,0 +1,424 @@
+"""The backend: one request out, one reply in."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import parse_qsl
+
+import orjson
+
+from lllm._version import __version__
+from lllm.backends.deltas import pieces
+from lllm.backends.openai.body import Bodies
+from lllm.backends.openai.faults import Faults, Place, Scrubber
+from lllm.backends.openai.reply import Assembly, ErrorObject
+from lllm.backends.openai.sessions import Sessions
+from lllm.backends.openai.sse import Event, SSEParser
+from lllm.backends.openai.url import DEFAULT, Endpoint, endpoint
+from lllm.backends.openai.watch import Expired, Watch
+from lllm.backends.thinking import Mode
+from lllm.errors import ConfigError, ProviderError
+from lllm.ports import Capabilities, Completed, Delta, Request, Timeouts
+
+if TYPE_CHECKING:
+    import aiohttp
+    from yarl import URL
+
+KEY_VARIABLES: Final = ("OPENAI_API_KEY", "API_KEY")
+URL_VARIABLES: Final = ("OPENAI_BASE_URL", "API_URL")
+_LARGE: Final = 2**20  # aiohttp wants a stream for bodies beyond this
+_AFTER_DONE: Final = (
+    0.1  # seconds that the end of a stream may follow its last event, for the socket to be reused
+)
+
+
+class Secret(str):
+    """Text whose repr does not show it: for tracebacks that print variables."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'[key]'"
+
+
+class OpenAIBackend:
+    """OpenAI, Azure, and every endpoint that is compatible with them.
+
+    Arguments:
+        base_url: the API root; else `OPENAI_BASE_URL`, else `API_URL`, else OpenAI. The path is kept; `/v1` is added
+            only to a bare host.
+        api_key: else `OPENAI_API_KEY`, else `API_KEY`. An endpoint on this machine needs none.
+        api: `chat` (chat completions, everywhere) or `responses` (OpenAI's newer one, through the `openai` package).
+        headers: sent with every request; their values are secrets to every message.
+        organization, project: OpenAI's headers of that name.
+        api_version: Azure's `api-version`.
+        timeouts: used where a request does not bring its own.
+        connections: sockets at a time per event loop; 0 is no limit.
+        thinking: `auto` splits thinking tags from the text, `prefilled` knows that the template wrote the opening tag,
+            `off` leaves the text alone. Thinking in a field of its own is always read.
+        echo_thinking: sends the thinking of earlier assistant messages back as `reasoning_content` (DeepSeek and
+            Moonshot want that between tool rounds).
+        capabilities: what this endpoint can do, where the default is wrong.
+        proxy: URL of an HTTP proxy; else the environment's `https_proxy` and kin; "" for none.
+        clock: seconds since the epoch, for `Retry-After` dates.
+
+    One instance may be used from any number of event loops,
+    threads and calls at a time. It does not retry.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        api: Literal["chat", "responses"] = "chat",
+        headers: Mapping[str, str] | None = None,
+        organization: str | None = None,
+        project: str | None = None,
+        api_version: str | None = None,
+        timeouts: Timeouts | None = None,
+        connections: int = 0,
+        thinking: Mode = "auto",
+        echo_thinking: bool = False,
+        capabilities: Capabilities | None = None,
+        proxy: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if api not in ("chat", "responses"):
+            raise ConfigError(f"api is {api!r}", hint="It is 'chat' or 'responses'.")
+        if thinking not in ("auto", "prefilled", "off"):
+            raise ConfigError(f"thinking is {thinking!r}", hint="It is 'auto', 'prefilled' or 'off'.")
+        self._api = api
+        self._timeouts = timeouts
+        self._thinking: Mode = thinking
+        self._clock = clock
+        self._given_key = api_key
+        url, self._url_from = _first(("base_url", base_url), *((name, None) for name in URL_VARIABLES))
+        self._endpoint = endpoint(url or DEFAULT)
+        if url is None:
+            self._url_from = "base_url"
+        if api_version is not None:
+            self._endpoint = self._endpoint.with_query("api-version", api_version)
+        self._given_headers = dict(headers or {})
+        for name, value in (("OpenAI-Organization", organization), ("OpenAI-Project", project)):
+            if value is not None:
+                self._given_headers[name] = value
+        self.capabilities = capabilities or Capabilities(
+            # others may ignore the schema without a word; OpenAI decodes under it
+            grammar=self._endpoint.openai,
+            logprobs=True,
+            vision=True,
+            seed=True,
+        )
+        self._bodies = Bodies(
+            self.capabilities, compatible=not self._endpoint.openai, echo_thinking=echo_thinking
+        )
+        self._proxy = proxy
+        self._connections = connections
+        self._sessions = Sessions(connections=connections, proxy=proxy_for(self._endpoint, proxy))
+        self._ready: tuple[URL, dict[str, str], Faults] | None = None
+        self._limits: dict[float | None, aiohttp.ClientTimeout] = {}
+        self._responses: Any = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base_url={self._endpoint.root!r}, api={self._api!r})"
+
+    @property
+    def base_url(self) -> str:
+        """The API root that requests go to."""
+        return self._endpoint.root
+
+    def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """See `lllm.ports.Backend`. ConfigError before anything is sent, ProviderError afterwards, nothing else."""
+        if self._timeouts is not None and request.timeouts == Timeouts():
+            request = request._replace(timeouts=self._timeouts)
+        if self._api == "responses":
+            return self._respond(request)
+        return self._follow(request) if request.stream else self._ask(request)
+
+    async def aclose(self) -> None:
+        """Closes the connections. The backend may be used again; it then opens new ones."""
+        await self._sessions.close()
+        if self._responses is not None:
+            responses, self._responses = self._responses, None
+            await responses.aclose()
+
+    # --- one answer in one piece ---
+
+    async def _ask(self, request: Request) -> AsyncGenerator[Delta, None]:
+        body = self._bodies.encode(request)
+        url, headers, faults = self._ready or self._prepare()
+        if request.idempotency_key is not None:
+            headers = headers | {"Idempotency-Key": request.idempotency_key}
+        fault: ProviderError | None = None
+        response = None
+        watch = Watch(request.timeouts, streaming=False)
+        try:
+            with watch:
+                response = await self._post(url, headers, body, request.timeouts.connect)
+                data = await response.read()
+        except Exception as error:
+            fault = self._fault(error, faults, started=response is not None)
+        finally:
+            watch.close()
+            if response is not None:
+                response.close()  # to the pool when it was read to its end
+        if fault is not None:
+            raise fault  # here, and not above: what aiohttp raised knows the headers
+        assert response is not None
+        if response.status != 200:
+            raise faults.of_status(response.status, response.headers, data, model=request.model)
+        yield Completed(self._read(data, request, faults))
+
+    def _read(self, data: bytes, request: Request, faults: Faults) -> Any:
+        """The reply in a body."""
+        try:
+            value = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            if data.lstrip().startswith((b"data:", b"event:", b":")):
+                return self._read_events(data, request, faults)
+            raise faults.of_protocol("the answer is not JSON", data, status=200) from None
+        return self._assembled(value, data, request, faults)
+
+    def _assembled(self, value: Any, data: bytes, request: Request, faults: Faults) -> Any:
+        assembly = Assembly(request, self._thinking)
+        try:
+            assembly.body(value)
+            assembly.close()
+            return assembly.reply()
+        except ErrorObject as error:
+            fault = faults.of_object(error.value, model=request.model)
+        except ProviderError as error:
+            fault = faults.of_protocol(error.message, data, status=200)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            fault = faults.of_protocol(f"the answer is not a chat completion ({error!r})", data, status=200)
+        raise fault
+
+    def _read_events(self, data: bytes, request: Request, faults: Faults) -> Any:
+        """Some servers stream whether asked to or not."""
+        parser, assembly = SSEParser(), Assembly(request, self._thinking)
+        for event in [*parser.feed(data), *parser.close()]:
+            if event.data != b"[DONE]":
+                self._chunks(event, assembly, request, faults)
+        assembly.close()
+        return assembly.reply()
+
+    # --- an answer in pieces ---
+
+    async def _follow(self, request: Request) -> AsyncGenerator[Delta, None]:
+        body = self._bodies.encode(request)
+        url, headers, faults = self._ready or self._prepare()
+        if request.idempotency_key is not None:
+            headers = headers | {"Idempotency-Key": request.idempotency_key}
+        limits = request.timeouts
+        watch = Watch(limits, streaming=True)
+        assembly = Assembly(request, self._thinking)
+        parser = SSEParser()
+        fault: ProviderError | None = None
+        response: aiohttp.ClientResponse | None = None
+        data = b""
+        begun = done = False
+        try:
+            with watch:
+                response = await self._post(url, headers, body, limits.connect)
+                if response.status != 200 or response.content_type == "application/json":
+                    data = await response.read()
+            if response.status != 200:
+                raise faults.of_status(response.status, response.headers, data, model=request.model)
+            if data:  # asked for a stream, got it in one piece
+                reply = self._read(data, request, faults)
+                for delta in pieces(reply):
+                    yield delta
+                yield Completed(reply)
+                return
+            content = response.content
+            head = b""  # what came before the first event: a web page, perhaps
+            while not done:
+                with watch:
+                    piece = await content.readany()
+                events = parser.feed(piece) if piece else parser.close()
+                if not begun:
+                    if events:
+                        begun = True
+                        watch.first_piece(limits.idle)
+                    elif len(head) < 2000:
+                        head += piece
+                for event in events:
+                    if event.data == b"[DONE]":
+                        done = True
+                        break
+                    for delta in self._chunks(event, assembly, request, faults):
+                        yield delta
+                if not piece:
+                    break
+            if not begun and not done:
+                raise faults.of_protocol("the stream has no events", head, status=200)
+            if not done and assembly.finish is None:
+                raise faults.interrupted("it ended without a finish reason", partial=assembly.partial)
+            if done and not content.at_eof():
+                await self._drain(response, limits)
+            for delta in assembly.close():
+                yield delta
+            yield Completed(assembly.reply())
+        except ProviderError:
+            raise
+        except Exception as error:
+            fault = self._fault(error, faults, started=response is not None, partial=assembly.partial)
+        finally:
+            watch.close()
+            if response is not None:
+                response.close()
+        if fault is not None:
+            raise fault
+
+    def _chunks(self, event: Event, assembly: Assembly, request: Request, faults: Faults) -> Any:
+        """The deltas of one event."""
+        try:
+            try:
+                chunk = orjson.loads(event.data)
+            except orjson.JSONDecodeError:
+                if not event.data.strip():
+                    return ()
+                # servers that forget the empty line between events
+                deltas: list[Delta] = []
+                for line in event.data.split(b"\n"):
+                    if line != b"[DONE]":
+                        deltas += assembly.chunk(orjson.loads(line))
+                return deltas
+            if event.name == b"error" and isinstance(chunk, dict) and "error" not in chunk:
+                raise ErrorObject(chunk)
+            return assembly.chunk(chunk)
+        except ErrorObject as error:
+            fault: ProviderError = faults.of_object(
+                error.value, model=request.model, partial=assembly.partial
+            )
+        except ProviderError as error:
+            fault = faults.of_protocol(error.message, event.data, partial=assembly.partial, status=200)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            fault = faults.of_protocol(
+                f"a piece of the stream cannot be read ({error!r})",
+                event.data,
+                partial=assembly.partial,
+                status=200,
+            )
+        raise fault
+
+    async def _drain(self, response: aiohttp.ClientResponse, limits: Timeouts) -> None:
+        """Waits a moment for the end of the body, so that the connection can serve the next request."""
+        watch = Watch(limits._replace(first_token=_AFTER_DONE), streaming=True)
+        try:
+            while not response.content.at_eof():
+                with watch:
+                    await response.content.readany()
+        except Exception:  # noqa: S110 - the reply is whole; the connection is closed instead of reused
+            pass
+        finally:
+            watch.close()
+
+    # --- the other API ---
+
+    async def _respond(self, request: Request) -> AsyncGenerator[Delta, None]:
+        from lllm.backends.openai.responses import Responses
+
+        if self._responses is None:
+            _, headers, faults = self._ready or self._prepare()
+            self._responses = Responses(self._endpoint, headers, self._bodies, faults, self._thinking)
+        async for delta in self._responses.stream(request):
+            yield delta
+
+    # --- what all of them need ---
+
+    def _post(self, url: URL, headers: dict[str, str], body: bytes, connect: float | None) -> Any:
+        timeout = self._limits.get(connect)
+        if timeout is None:
+            import aiohttp
+
+            timeout = self._limits[connect] = aiohttp.ClientTimeout(total=None, connect=connect)
+        return self._sessions.get().post(
+            url,
+            data=body if len(body) < _LARGE else io.BytesIO(body),
+            headers=headers,
+            timeout=timeout,
+            allow_redirects=False,
+        )
+
+    def _prepare(self) -> tuple[URL, dict[str, str], Faults]:
+        """Reads the key and makes what every request uses."""
+        from yarl import URL
+
+        key, source = _first(("api_key", self._given_key), *((name, None) for name in KEY_VARIABLES))
+        key_from: str | None = source
+        own = {name.lower() for name in self._given_headers}
+        authorized = bool(own & {"authorization", "api-key", "x-api-key"})
+        if key is None:
+            if not self._endpoint.loopback and not authorized:
+                raise ConfigError(
+                    f"no API key for {self._endpoint.root}",
+                    hint=f"Set the environment variable {KEY_VARIABLES[0]} (or {KEY_VARIABLES[1]}), or give api_key.",
+                )
+            key_from = "headers" if authorized else None
+        headers = {"Content-Type": "application/json", "User-Agent": f"lllm/{__version__}"}
+        if key is not None and not authorized:
+            headers |= (
+                {"api-key": Secret(key)}
+                if self._endpoint.azure
+                else {"Authorization": Secret(f"Bearer {key}")}
+            )
+        headers |= {name: Secret(value) for name, value in self._given_headers.items()}
+        for name, value in headers.items():
+            if any(character in value for character in "\r\n\0") or not value.isascii():
+                raise ConfigError(
+                    f"the value of the header {name} holds characters that a header cannot",
+                    hint=f"It comes from {key_from or 'headers'}; a line break at its end is a frequent cause.",
+                )
+        secrets = [key or "", *self._given_headers.values(), *(v for _, v in parse_qsl(self._endpoint.query))]
+        secrets += [value.removeprefix("Bearer ") for value in self._given_headers.values()]
+        faults = Faults(Place(self._endpoint.root, key_from, self._url_from), Scrubber(secrets), self._clock)
+        url = URL(self._endpoint.at("/chat/completions"), encoded=True)
+        self._ready = (url, headers, faults)
+        return self._ready
+
+    def _fault(self, error: Exception, faults: Faults, *, started: bool, partial: str = "") -> ProviderError:
+        """An exception of the network as an error of the tree."""
+        import aiohttp
+
+        if isinstance(error, Expired):
+            return faults.timeout(error.stage, error.seconds, partial=partial)
+        if isinstance(error, ProviderError):
+            return error
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            limits = [seconds for seconds in self._limits if seconds is not None]
+            return faults.timeout("connect", limits[-1] if limits else 0.0)
+        if isinstance(error, aiohttp.ClientResponseError):
+            return faults.of_protocol(f"this is not an HTTP answer: {error.message}", status=None)
+        if started:
+            return faults.interrupted(error, partial=partial)
+        certificate = isinstance(error, aiohttp.ClientConnectorCertificateError)
+        return faults.unconnected(error, certificate=certificate)
+
+
+def _first(*candidates: tuple[str, str | None]) -> tuple[str | None, str]:
+    """The first value that is there, and where it came from; a candidate without a value is a variable's name."""
+    for name, value in candidates:
+        found = value if value is not None else os.environ.get(name) if name.isupper() else None
+        if found:
+            return found, name
+    return None, candidates[0][0]
+
+
+def proxy_for(place: Endpoint, given: str | None) -> str | None:
+    """The proxy that requests go through: the argument, or the environment's, never for this machine."""
+    if given is not None:
+        return given or None
+    if place.loopback:
+        return None
+    import urllib.request
+
+    proxies = urllib.request.getproxies()
+    if not proxies or urllib.request.proxy_bypass(place.host):
+        return None
+    return proxies.get(place.root.partition(":")[0]) or proxies.get("all")

@@ -1,0 +1,329 @@
+"""What goes wrong, as an error of the tree: its class from literal tables, its message with what to do next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from lllm.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ConnectionFailed,
+    ContextLengthError,
+    ModelNotFoundError,
+    ProtocolError,
+    ProviderError,
+    ProviderTimeout,
+    QuotaError,
+    RateLimitError,
+    ServerError,
+    StreamInterrupted,
+    UnsupportedError,
+)
+
+STATUS: Final[dict[int, type[ProviderError]]] = {
+    401: AuthenticationError,
+    402: QuotaError,
+    403: AuthenticationError,
+    404: ModelNotFoundError,
+    408: ServerError,
+    429: RateLimitError,
+}
+"""Not listed: other 4xx are BadRequestError, 5xx ServerError, 3xx ProtocolError."""
+
+CODES: Final[dict[str, type[ProviderError]]] = {
+    "context_length_exceeded": ContextLengthError,
+    "exceed_context_size_error": ContextLengthError,
+    "string_above_max_length": ContextLengthError,
+    "insufficient_quota": QuotaError,
+    "billing_hard_limit_reached": QuotaError,
+    "billing_not_active": QuotaError,
+    "invalid_api_key": AuthenticationError,
+    "authentication_error": AuthenticationError,
+    "permission_error": AuthenticationError,
+    "permission_denied": AuthenticationError,
+    "model_not_found": ModelNotFoundError,
+    "deploymentnotfound": ModelNotFoundError,
+    "not_found_error": ModelNotFoundError,
+    "notfounderror": ModelNotFoundError,
+    "rate_limit_exceeded": RateLimitError,
+    "rate_limit_error": RateLimitError,
+    "resource_exhausted": RateLimitError,
+    "overloaded_error": ServerError,
+    "server_error": ServerError,
+    "internal_server_error": ServerError,
+    "api_error": ServerError,
+    "unavailable_error": ServerError,
+    "invalid_request_error": BadRequestError,
+    "badrequesterror": BadRequestError,
+    "invalid_argument": BadRequestError,
+}
+"""A provider's own word, from `code` or `type` of its error object: refines a status, stands in for a missing one."""
+
+_REFINES: Final = (ContextLengthError, QuotaError, ModelNotFoundError)
+_TOO_LONG: Final = re.compile(
+    r"context[ _](?:length|window|size)|maximum (?:context|model) length|max_model_len"
+    r"|prompt is too long|input is too long|too many (?:input )?tokens"
+    r"|exceeds? the (?:maximum|max) number of (?:input )?tokens|input token count",
+    re.IGNORECASE,
+)
+_NO_TOOLS: Final = re.compile(
+    r"does not support tools|tool choice requires|tools? (?:is|are) not supported", re.IGNORECASE
+)
+_NO_CREDIT: Final = re.compile(
+    r"insufficient[_ ](?:quota|balance|credit|funds)|exceeded your current quota", re.IGNORECASE
+)
+
+BODY_LIMIT: Final = 2000
+
+
+class Scrubber:
+    """Takes secrets out of text that may reach a message, a log or a screen."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        # very short values would tear holes into ordinary words
+        self._secrets = sorted({s for s in secrets if len(s) >= 6}, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        for secret in self._secrets:
+            if secret in text:
+                text = text.replace(secret, "[key]")
+        return text
+
+
+class Place(NamedTuple):
+    """Where requests go, in words that may be shown.
+
+    Attributes:
+        url: the API root.
+        key_from: the argument or variable that the key came from, or None where there is no key.
+        url_from: the argument or variable that the base URL came from.
+    """
+
+    url: str
+    key_from: str | None
+    url_from: str
+
+
+class Faults:
+    """Makes the errors of one backend. None of its messages holds a key."""
+
+    def __init__(self, place: Place, scrub: Scrubber, clock: Callable[[], float]) -> None:
+        self._place = place
+        self._scrub = scrub
+        self._clock = clock
+
+    def of_status(
+        self, status: int, headers: Mapping[str, str], data: bytes, *, model: str, partial: str = ""
+    ) -> ProviderError:
+        """An answer that is not 200."""
+        text = data.decode("utf-8", "replace").strip()
+        try:
+            value = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            value = None
+        words, codes = read_error(value)
+        if 300 <= status < 400:
+            return self._redirected(status, headers, text)
+        kind = self._kind(status, words or text, codes)
+        looks_html = text[:200].lstrip().lower().startswith(("<!doctype", "<html", "<head"))
+        said = f"{status} HTML page" if looks_html else (words or text or "no explanation")
+        return kind(
+            self._scrub(f"{status} from {self._place.url} for model '{model}': {shorten(said)}"),
+            hint=self._hint(kind, status, model, html=looks_html),
+            status=status,
+            body=self.body(text),
+            retry_after=self.retry_after(headers),
+            partial=partial,
+            retryable=False if status in (501, 505) else None,
+        )
+
+    def of_object(self, value: Any, *, model: str, partial: str = "") -> ProviderError:
+        """An error object where a reply, or a piece of one, was due."""
+        words, codes = read_error({"error": value})
+        number = value.get("code") if isinstance(value, Mapping) else None
+        if isinstance(number, str) and number.isdigit():
+            number = int(number)
+        status = number if isinstance(number, int) and 400 <= number < 600 else None
+        kind = self._kind(status, words, codes)
+        return kind(
+            self._scrub(f"{self._place.url} answered with an error for model '{model}': {shorten(words)}"),
+            hint=self._hint(kind, status, model),
+            status=status,
+            body=self.body(orjson.dumps(value).decode()),
+            partial=partial,
+        )
+
+    def of_protocol(
+        self, problem: str, data: bytes = b"", *, partial: str = "", status: int | None = None
+    ) -> ProtocolError:
+        """An answer that cannot be read."""
+        text = data.decode("utf-8", "replace").strip()
+        html = text[:200].lower().startswith(("<!doctype", "<html", "<head"))
+        return ProtocolError(
+            self._scrub(
+                f"{self._place.url}: {'a web page came back, not an API answer' if html else problem}"
+            ),
+            hint=self._url_hint() if html or not text.startswith(("{", "data:")) else None,
+            status=status,
+            body=self.body(text) or None,
+            partial=partial,
+        )
+
+    def timeout(self, stage: str, seconds: float, *, partial: str = "") -> ProviderTimeout:
+        """A limit of `watch` passed."""
+        words = {
+            "connect": f"no connection within {seconds:g} s",
+            "first_token": f"no first piece of the reply within {seconds:g} s",
+            "idle": f"no further piece of the reply for {seconds:g} s",
+            "total": f"no complete reply within {seconds:g} s",
+        }
+        knob = f"Raise the time limit: timeouts=Timeouts({stage}=...)."
+        if stage in ("idle", "first_token"):
+            knob += (
+                " A proxy that buffers streams looks the same; lower the concurrency if the server is busy."
+            )
+        return ProviderTimeout(
+            f"{self._place.url}: {words[stage]}", stage=stage, seconds=seconds, partial=partial, hint=knob
+        )
+
+    def unconnected(self, error: BaseException, *, certificate: bool = False) -> ConnectionFailed:
+        """The request did not get through, or the connection ended before any answer."""
+        hint = (
+            "The server's certificate was not accepted: name its authority in SSL_CERT_FILE."
+            if certificate
+            else f"Is the server running, and is the base URL ({self._place.url_from}) right?"
+        )
+        return ConnectionFailed(
+            self._scrub(f"{self._place.url}: {describe(error)}"),
+            hint=hint,
+            retryable=False if certificate else None,
+        )
+
+    def interrupted(self, error: BaseException | str, *, partial: str) -> StreamInterrupted:
+        """The connection ended within a reply."""
+        words = error if isinstance(error, str) else describe(error)
+        return StreamInterrupted(
+            self._scrub(
+                f"{self._place.url}: the connection dropped within the reply, after {len(partial)} characters: {words}"
+            ),
+            hint="A proxy or gateway between here and the model often cuts long answers: raise its read timeout, "
+            "turn off its response buffering, or lower the concurrency of calls.",
+            partial=partial,
+        )
+
+    def body(self, text: str) -> str:
+        """A provider's words as an error keeps them."""
+        return self._scrub(text)[:BODY_LIMIT]
+
+    def retry_after(self, headers: Mapping[str, str]) -> float | None:
+        """Seconds to wait, from `Retry-After-Ms`, or `Retry-After` in seconds or as a date."""
+        try:
+            if milliseconds := headers.get("Retry-After-Ms"):
+                return max(0.0, float(milliseconds) / 1000)
+        except ValueError:
+            pass
+        value = (headers.get("Retry-After") or "").strip()
+        if not value:
+            return None
+        try:
+            seconds = float(value)
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(value).timestamp() - self._clock()
+            except (ValueError, OverflowError):
+                return None
+        return max(0.0, seconds) if seconds == seconds and seconds != float("inf") else None
+
+    def _kind(self, status: int | None, words: str, codes: Iterable[str]) -> type[ProviderError]:
+        named = [CODES[code] for code in codes if code in CODES]
+        refined = next((kind for kind in named if kind in _REFINES), None)
+        if refined is not None and (status is None or status < 500 or refined is ContextLengthError):
+            return refined
+        if status in (None, 400, 413, 422, 500) and _TOO_LONG.search(words):
+            return ContextLengthError
+        if status in (None, 400, 422) and _NO_TOOLS.search(words):
+            return UnsupportedError
+        if status in (None, 403, 429) and _NO_CREDIT.search(words):
+            return QuotaError
+        if status is None:
+            return named[0] if named else ServerError
+        return STATUS.get(status) or (ServerError if status >= 500 else BadRequestError)
+
+    def _hint(
+        self, kind: type[ProviderError], status: int | None, model: str, *, html: bool = False
+    ) -> str | None:
+        place = self._place
+        if html:
+            return self._url_hint()
+        if kind is AuthenticationError:
+            if place.key_from is None:
+                return f"No key was sent to {place.url}: set OPENAI_API_KEY or api_key."
+            return (
+                f"The key came from {place.key_from}: is it whole, valid for {place.url}, "
+                f"and allowed to use '{model}'?"
+            )
+        if kind is ModelNotFoundError:
+            return (
+                f"Either '{model}' is not a model of this endpoint (model_name), or {place.url} is not its API root "
+                f"({place.url_from}): most end in /v1."
+            )
+        if kind is ContextLengthError:
+            return "Shorten the dialog, lower max_tokens, or take a model with a longer context."
+        if kind is QuotaError:
+            return "The account is out of credit or over its limit; waiting does not help."
+        if kind is UnsupportedError:
+            return "Start the server with tool calling on, or take a model that knows tools."
+        if status == 405:
+            return self._url_hint()
+        return None
+
+    def _url_hint(self) -> str:
+        return f"Look at the base URL ({self._place.url_from}): {self._place.url} is not an API root; most end in /v1."
+
+    def _redirected(self, status: int, headers: Mapping[str, str], text: str) -> ProtocolError:
+        target = (headers.get("Location") or "").partition("?")[0]
+        return ProtocolError(
+            self._scrub(f"{status} from {self._place.url}: it redirects to {target or 'nowhere'}"),
+            hint="A redirect is not followed: the key would go along. If the new address is right, set base_url to it.",
+            status=status,
+            body=self.body(text) or None,
+        )
+
+
+def read_error(value: Any) -> tuple[str, list[str]]:
+    """The words of an error body and its codes in small letters, in any of the shapes that servers have."""
+    if isinstance(value, list) and value:  # Gemini wraps it in a list
+        value = value[0]
+    if not isinstance(value, Mapping):
+        return (value, []) if isinstance(value, str) else ("", [])
+    error = value.get("error")
+    if error is None:
+        error = value  # vLLM of old, FastAPI
+    if isinstance(error, str):
+        return error, []
+    if not isinstance(error, Mapping):
+        return orjson.dumps(error, default=str).decode(), []
+    words = error.get("message") or error.get("detail") or ""
+    if not isinstance(words, str):
+        words = orjson.dumps(words, default=str).decode()
+    metadata = error.get("metadata")
+    if isinstance(metadata, Mapping) and metadata.get("raw"):  # OpenRouter: what the provider behind it said
+        words = f"{words}: {metadata['raw']}"
+    codes = [str(error[name]).lower() for name in ("code", "type", "status") if error.get(name) is not None]
+    return words, codes
+
+
+def shorten(text: str, limit: int = 300) -> str:
+    """One line of at most `limit` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def describe(error: BaseException) -> str:
+    """An exception of the network in words; its repr may hold headers, so only its text is used."""
+    return shorten(str(error)) or type(error).__name__

@@ -1,0 +1,242 @@
+"""A model whose replies are written down: for tests, examples and documentation.
+
+    backend = ScriptedBackend(["Hello.", {"tool_calls": [{"name": "add", "arguments": {"a": 1, "b": 2}}]}, "3."])
+
+It keeps the requests that it saw, so that a test can look at what would have been sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from lllm.backends.deltas import pieces
+from lllm.core.canonical import encode
+from lllm.errors import ConfigError, LLMInferenceError
+from lllm.models.message import FunctionCall, Message
+from lllm.models.reply import Reply, Usage
+from lllm.ports import (
+    Capabilities,
+    Completed,
+    Delta,
+    Request,
+    Restart,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+)
+
+_DELTAS: Final = (TextDelta, ThinkingDelta, ToolCallDelta, Restart, Completed)
+_KEYS: Final = {
+    "content",
+    "thinking",
+    "tool_calls",
+    "finish_reason",
+    "refusal",
+    "usage",
+    "model",
+    "logprobs",
+    "token_ids",
+    "prompt_token_ids",
+    "raw",
+    "delay",
+}
+
+
+class ScriptedBackend:
+    """Answers with what it was given, in that order.
+
+    Arguments:
+        replies: a list, or a function of the Request (plain or async) that gives one item. An item is
+            - text, or a Reply (given as it is; a usage is added where it has none);
+            - a FunctionCall, or a list of them: the model asks for tools;
+            - a mapping with `content`, `thinking`, `tool_calls` (FunctionCalls, or mappings with `name` and
+              `arguments`, text or mapping), `finish_reason`, `refusal`, `usage`, `logprobs`, `token_ids`, `raw`, and
+              `delay` in seconds for this reply alone;
+            - an exception, which is raised;
+            - a list of deltas, streamed as they are; without a Completed at its end they are joined to the reply.
+        delay: seconds before each reply; while streaming also between two pieces.
+        chunk: characters per piece while streaming; None is the whole text in one piece.
+        capabilities: everything, unless a test wants less.
+        model: the name that replies bear; else the request's.
+
+    Attributes:
+        requests: every Request so far, oldest first.
+
+    Usage is counted at about 4 characters per token. One instance may serve any number of calls at a time: each takes
+    the next item. LLMInferenceError when none is left.
+    """
+
+    def __init__(
+        self,
+        replies: Iterable[Any] | Callable[[Request], Any] = (),
+        *,
+        delay: float = 0.0,
+        chunk: int | None = None,
+        capabilities: Capabilities | None = None,
+        model: str | None = None,
+    ) -> None:
+        if isinstance(replies, str | Mapping | Reply):
+            raise ConfigError(
+                f"replies is {type(replies).__name__}, not a list", hint="Type: ScriptedBackend([reply])"
+            )
+        if chunk is not None and chunk < 1:
+            raise ConfigError(f"chunk is {chunk}", hint="It is a number of characters, 1 or more.")
+        self._function = replies if callable(replies) else None
+        self._items: list[Any] = [] if callable(replies) else list(replies)
+        self._delay = delay
+        self._chunk = chunk
+        self._model = model
+        self._lock = threading.Lock()
+        self._asked = 0
+        self.requests: list[Request] = []
+        self.capabilities = capabilities or Capabilities(
+            tools=True, grammar=True, logprobs=True, token_ids=True, vision=True, seed=True
+        )
+
+    def __repr__(self) -> str:
+        if self._function is not None:
+            return f"ScriptedBackend({getattr(self._function, '__name__', 'function')})"
+        return f"ScriptedBackend({len(self._items)} replies, {self._asked} asked for)"
+
+    @property
+    def remaining(self) -> int:
+        """How many replies have not been asked for; 0 for a function."""
+        return max(0, len(self._items) - self._asked)
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """See `lllm.ports.Backend`."""
+        with self._lock:
+            self.requests.append(request)
+            number = self._asked
+            self._asked = number + 1
+        if self._function is not None:
+            item = self._function(request)
+            if inspect.isawaitable(item):
+                item = await item
+        elif number < len(self._items):
+            item = self._items[number]
+        else:
+            raise LLMInferenceError(
+                f"the script has {len(self._items)} replies, and reply {number + 1} was asked for",
+                hint="Give ScriptedBackend one more reply, or a function of the request.",
+            )
+        delay = self._delay
+        if isinstance(item, Mapping) and not isinstance(item, Reply):
+            delay = float(item.get("delay", delay))
+        if delay:
+            await asyncio.sleep(delay)
+        if isinstance(item, BaseException):
+            raise fresh(item)
+        if isinstance(item, Sequence) and not isinstance(item, str) and item and isinstance(item[0], _DELTAS):
+            reply, deltas = self._joined(item, request, number)
+        else:
+            reply, deltas = self._reply(item, request, number), None
+        if request.stream:
+            for delta in deltas if deltas is not None else pieces(reply, self._chunk):
+                yield delta
+                if delay:
+                    await asyncio.sleep(delay)
+        yield Completed(reply)
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    def _reply(self, item: Any, request: Request, number: int) -> Reply:
+        if isinstance(item, str):
+            return Reply(content=item, usage=count(request, len(item)), model=self._model or request.model)
+        if isinstance(item, Reply):
+            return item if item.usage is not None else item.with_(usage=count(request, size(item)))
+        if isinstance(item, FunctionCall):
+            item = {"tool_calls": [item]}
+        elif isinstance(item, Mapping):
+            unknown = set(item) - _KEYS
+            if unknown:
+                from lllm.errors import UnknownKeyError
+
+                raise UnknownKeyError(sorted(unknown)[0], _KEYS, where=f"scripted reply {number + 1}")
+        elif isinstance(item, Sequence) and item and all(isinstance(entry, FunctionCall) for entry in item):
+            item = {"tool_calls": item}
+        else:
+            raise ConfigError(
+                f"scripted reply {number + 1} is {type(item).__name__}",
+                hint="A reply is text, a Reply, FunctionCalls, a mapping, an exception or a list of deltas.",
+            )
+        calls = tuple(_call(entry, number, at) for at, entry in enumerate(item.get("tool_calls") or ()))
+        usage = item.get("usage")
+        reply = Reply(
+            content=item.get("content") or "",
+            thinking=item.get("thinking"),
+            tool_calls=calls,
+            finish_reason=item.get("finish_reason") or ("tool_calls" if calls else "stop"),
+            refusal=item.get("refusal"),
+            usage=usage if isinstance(usage, Usage) else Usage.from_record(usage),
+            model=item.get("model") or self._model or request.model,
+            logprobs=item.get("logprobs"),
+            token_ids=item.get("token_ids"),
+            prompt_token_ids=item.get("prompt_token_ids"),
+            raw=item.get("raw"),
+        )
+        return reply if reply.usage is not None else reply.with_(usage=count(request, size(reply)))
+
+    def _joined(self, deltas: Sequence[Any], request: Request, number: int) -> tuple[Reply, Sequence[Delta]]:
+        """The reply that a list of deltas adds up to, and the deltas without their end."""
+        if isinstance(deltas[-1], Completed):
+            return self._reply(deltas[-1].reply, request, number), deltas[:-1]
+        calls: dict[int, list[str]] = {}
+        for delta in deltas:
+            if isinstance(delta, ToolCallDelta):
+                call = calls.setdefault(delta.index, ["", "", ""])
+                call[0] = call[0] or delta.id or ""
+                call[1] = call[1] or delta.name or ""
+                call[2] += delta.arguments
+        whole = {
+            "content": "".join(delta.text for delta in deltas if isinstance(delta, TextDelta)),
+            "thinking": "".join(delta.text for delta in deltas if isinstance(delta, ThinkingDelta)) or None,
+            "tool_calls": [FunctionCall(*calls[index]) for index in sorted(calls)],
+        }
+        return self._reply(whole, request, number), deltas
+
+
+def size(reply: Reply) -> int:
+    """Characters of a reply."""
+    calls = sum(len(call.name) + len(call.arguments) for call in reply.tool_calls)
+    return len(reply.content) + len(reply.thinking or "") + calls
+
+
+def count(request: Request, answer: int) -> Usage:
+    """About 4 characters per token, and at least one token for anything."""
+    asked = sum(
+        [
+            len(message.content) if type(message.content) is str else _long(message)
+            for message in request.messages
+        ]
+    )
+    return Usage(-(-asked // 4), -(-answer // 4))
+
+
+def _long(message: Message) -> int:
+    return len(message.text)
+
+
+def fresh(error: BaseException) -> BaseException:
+    """The scripted exception without the traces of an earlier raise."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
+
+
+def _call(entry: Any, number: int, at: int) -> FunctionCall:
+    """A tool call, with an id that no other reply of the script has."""
+    ident = f"call_{number + 1}_{at + 1}"
+    if isinstance(entry, Mapping):
+        function = entry.get("function") or entry
+        arguments = function.get("arguments", "{}")
+        if not isinstance(arguments, str):
+            arguments = encode(arguments).decode()
+        return FunctionCall(str(entry.get("id") or ident), function["name"], arguments)
+    if not isinstance(entry, FunctionCall):
+        raise ConfigError(f"scripted reply {number + 1} has a tool call that is {type(entry).__name__}")
+    return entry if entry.id else FunctionCall(ident, entry.name, entry.arguments)

@@ -1,0 +1,283 @@
+"""An OpenAI-compatible server with scripted behaviour, on a thread and an event loop of its own.
+
+    with OpenAIServer() as server:
+        server.say("Hello.")                       # one answer, whole or streamed as the request asks
+        server.fault(429, retry_after="2")
+        server.say("Hello.", hang="middle")
+
+Requests are kept in `server.requests`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+MODEL = "test-model"
+
+
+@dataclass
+class Seen:
+    """A request as it came over the wire."""
+
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    data: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.data)
+
+
+@dataclass
+class Script:
+    """One answer. Everything below `content` is optional."""
+
+    content: str | None = ""
+    thinking: str | None = None
+    thinking_field: str = "reasoning_content"
+    tool_calls: list[dict[str, Any]] = field(default_factory=list)
+    finish: str | None = None
+    refusal: str | None = None
+    logprobs: list[dict[str, Any]] | None = None
+    usage: dict[str, Any] | None = field(
+        default_factory=lambda: {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+    )
+    # how it is sent
+    piece: int = 4  # characters per chunk
+    cut: int | None = None  # bytes per network write
+    gap: float = 0.0  # seconds between writes
+    newline: bytes = b"\n"
+    heartbeat: bool = False
+    done: bool = True
+    chunks: list[Any] | None = None  # the chunks themselves, instead of those made from the content
+    # how it fails
+    status: int = 200
+    raw: bytes | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+    hang: str | None = None  # before, middle
+    drop: str | None = None  # before, middle
+
+    @property
+    def finish_reason(self) -> str:
+        return self.finish or ("tool_calls" if self.tool_calls else "stop")
+
+    def body(self) -> dict[str, Any]:
+        """The answer in one piece."""
+        message: dict[str, Any] = {"role": "assistant", "content": self.content, "refusal": self.refusal}
+        if self.thinking is not None:
+            message[self.thinking_field] = self.thinking
+        if self.tool_calls:
+            message["tool_calls"] = self.tool_calls
+        choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": self.finish_reason}
+        choice["logprobs"] = None if self.logprobs is None else {"content": self.logprobs, "refusal": None}
+        out = {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": MODEL,
+            "choices": [choice],
+        }
+        return out if self.usage is None else out | {"usage": self.usage}
+
+    def stream(self) -> list[dict[str, Any]]:
+        """The answer as chunks."""
+        if self.chunks is not None:
+            return self.chunks
+        deltas: list[tuple[dict[str, Any], Any]] = [({"role": "assistant", "content": ""}, None)]
+        deltas += [({self.thinking_field: text}, None) for text in self._cut(self.thinking)]
+        logprobs = deque(self.logprobs or ())
+        if self.logprobs is not None:
+            for text in [entry["token"] for entry in self.logprobs]:
+                deltas.append(({"content": text}, {"content": [logprobs.popleft()], "refusal": None}))
+        else:
+            deltas += [({"content": text}, None) for text in self._cut(self.content)]
+        deltas += [({"refusal": text}, None) for text in self._cut(self.refusal)]
+        for index, call in enumerate(self.tool_calls):
+            function = call["function"]
+            head = {"index": index, "id": call["id"], "type": "function"}
+            deltas.append(
+                ({"tool_calls": [head | {"function": {"name": function["name"], "arguments": ""}}]}, None)
+            )
+            deltas += [
+                ({"tool_calls": [{"index": index, "function": {"arguments": text}}]}, None)
+                for text in self._cut(function["arguments"])
+            ]
+        chunks = [
+            self._chunk([{"index": 0, "delta": delta, "logprobs": tokens, "finish_reason": None}])
+            for delta, tokens in deltas
+        ]
+        chunks.append(
+            self._chunk([{"index": 0, "delta": {}, "logprobs": None, "finish_reason": self.finish_reason}])
+        )
+        if self.usage is not None:
+            chunks.append(self._chunk([]) | {"usage": self.usage})
+        return chunks
+
+    def events(self) -> list[bytes]:
+        """The chunks as server-sent events."""
+        end = self.newline
+        out = [b": ping" + end + end] if self.heartbeat else []
+        for chunk in self.stream():
+            out.append(b"data: " + json.dumps(chunk).encode() + end + end)
+            if self.heartbeat:
+                out.append(b": ping" + end + end)
+        return [*out, b"data: [DONE]" + end + end] if self.done else out
+
+    def _cut(self, text: str | None) -> list[str]:
+        return [text[at : at + self.piece] for at in range(0, len(text), self.piece)] if text else []
+
+    def _chunk(self, choices: list[Any]) -> dict[str, Any]:
+        return {
+            "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": MODEL, "choices": choices
+        }  # fmt: skip
+
+
+def call(name: str, arguments: Any, id: str = "call_1") -> dict[str, Any]:
+    """A tool call as the wire has it."""
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": text}}
+
+
+class OpenAIServer:
+    """See above. `url` ends in `/v1`."""
+
+    def __init__(self) -> None:
+        self.requests: list[Seen] = []
+        self.scripts: deque[Script] = deque()
+        self.forever: Script | None = None
+        """What is answered when no script is left."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="openai-server", daemon=True)
+        self._started = threading.Event()
+        self._release = asyncio.Event()
+        self._runner: web.AppRunner
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def connections(self) -> int:
+        """Sockets that are open now."""
+        return len(self._runner.server.connections) if self._runner.server else 0
+
+    def say(self, content: str | None = "", **script: Any) -> Script:
+        self.scripts.append(Script(content, **script))
+        return self.scripts[-1]
+
+    def fault(
+        self,
+        status: int,
+        message: str = "it did not work",
+        *,
+        code: str | None = None,
+        type: str | None = None,
+        retry_after: str | None = None,
+        **script: Any,
+    ) -> Script:
+        body = {"error": {"message": message, "type": type, "param": None, "code": code}}
+        headers = script.pop("headers", {}) | ({} if retry_after is None else {"Retry-After": retry_after})
+        return self.say(status=status, raw=json.dumps(body).encode(), headers=headers, **script)
+
+    def __enter__(self) -> OpenAIServer:
+        self._thread.start()
+        assert self._started.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._serve())
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        self._stop = asyncio.Event()
+        app = web.Application(client_max_size=2**26)
+        app.router.add_route("*", "/{tail:.*}", self._answer)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.2, handler_cancellation=True)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+        self._started.set()
+        await self._stop.wait()
+        self._release.set()
+        await self._runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        data = await request.read()
+        self.requests.append(Seen(request.path, dict(request.query), dict(request.headers), data))
+        if self.scripts:
+            script = self.scripts.popleft()
+        elif self.forever is not None:
+            script = self.forever
+        else:
+            return web.json_response({"error": {"message": "the test gave no script"}}, status=418)
+        if script.hang == "before":
+            await self._release.wait()
+        if script.drop == "before":
+            assert request.transport is not None
+            request.transport.close()
+            return web.Response()
+        if script.raw is not None:
+            return web.Response(
+                body=script.raw,
+                status=script.status,
+                headers=script.headers,
+                content_type=script.content_type,
+            )
+        if not json.loads(data).get("stream"):
+            return await self._whole(request, script)
+        return await self._stream(request, script)
+
+    async def _whole(self, request: web.Request, script: Script) -> web.StreamResponse:
+        data = json.dumps(script.body()).encode()
+        if script.hang is None and script.drop is None:
+            return web.Response(body=data, headers=script.headers, content_type=script.content_type)
+        response = web.StreamResponse(
+            headers={"Content-Type": "application/json", "Content-Length": str(len(data))}
+        )
+        await response.prepare(request)
+        await response.write(data[: len(data) // 2])
+        await self._fail(request, script)
+        return response
+
+    async def _stream(self, request: web.Request, script: Script) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"} | script.headers)
+        await response.prepare(request)
+        events = script.events()
+        if script.hang == "middle" or script.drop == "middle":
+            events = events[: len(events) // 2]
+        data = b"".join(events)
+        writes = (
+            events
+            if script.cut is None
+            else [data[i : i + script.cut] for i in range(0, len(data), script.cut)]
+        )
+        for piece in writes:
+            await response.write(piece)
+            await asyncio.sleep(script.gap)
+        if script.hang == "middle" or script.drop == "middle":
+            await self._fail(request, script)
+        return response
+
+    async def _fail(self, request: web.Request, script: Script) -> None:
+        if script.hang == "middle":
+            await self._release.wait()
+        else:
+            assert request.transport is not None
+            request.transport.close()
