@@ -1,0 +1,65 @@
+"""Where session logs live: one port (`lllm.ports.LogStore`), several stores, loaded on first touch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from lllm.log.base import ReplayableLogBase
+    from lllm.log.files import LocalFileLog
+    from lllm.log.memory import MemoryLog
+    from lllm.log.none import NoLog
+    from lllm.log.redact import Redactor
+    from lllm.log.sqlite import SQLiteLog
+
+__all__ = ["LocalFileLog", "MemoryLog", "NoLog", "Redactor", "ReplayableLogBase", "SQLiteLog", "open_store"]
+
+_HOMES: Final = {
+    "LocalFileLog": "files",
+    "MemoryLog": "memory",
+    "NoLog": "none",
+    "Redactor": "redact",
+    "ReplayableLogBase": "base",
+    "SQLiteLog": "sqlite",
+}
+
+# log_type -> the class, and what is added to log_dir (None: the store has no place on disk)
+STORES: Final[dict[str, tuple[str, str | None]]] = {
+    "sqlite": ("SQLiteLog", "sessions.db"),
+    "localfile": ("LocalFileLog", "sessions"),
+    "files": ("LocalFileLog", "sessions"),
+    "memory": ("MemoryLog", None),
+    "none": ("NoLog", None),
+}
+
+
+def open_store(spec: str | None, dir: str | PathLike[str]) -> ReplayableLogBase:
+    """The store that `log_type` and `log_dir` of a configuration mean. None is `sqlite`. Writes nothing yet.
+
+    Raises:
+        UnknownNameError: there is no such store.
+    """
+    name = "sqlite" if spec is None else spec.strip().lower()
+    if name not in STORES:
+        from lllm.errors import UnknownNameError
+
+        raise UnknownNameError("log store", name, STORES)
+    class_name, place = STORES[name]
+    store = __getattr__(class_name)
+    made: ReplayableLogBase = store() if place is None else store(Path(dir) / place)
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,101 @@
+"""What the stores of this package share. A stranger's store needs only `lllm.ports.LogStore`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+from lllm.core import canonical
+from lllm.errors import LogError, LogWriteError, UnknownNameError
+from lllm.log.codec import verify_chain
+from lllm.ports import Record, SessionInfo
+
+STARTED: Final = "SessionStarted"
+ENDED: Final = "SessionEnded"
+
+
+class ReplayableLogBase(ABC):
+    """A `lllm.ports.LogStore`, which is where its contract stands. Usable as a context manager."""
+
+    @abstractmethod
+    async def append(self, records: Sequence[Record], blobs: Mapping[str, bytes] | None = None) -> None: ...
+
+    @abstractmethod
+    def read(self, session: str, after: int = -1) -> Iterable[bytes]: ...
+
+    @abstractmethod
+    def sessions(self, limit: int | None = None, *, prefix: str = "") -> Sequence[SessionInfo]: ...
+
+    @abstractmethod
+    def blob(self, digest: str) -> bytes: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def verify(self, session: str) -> str:
+        """Proves the session's log and gives the hash of its last event. LogCorrupt where it is not as written."""
+        return verify_chain(self.read(session), session=session)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_records(records: Sequence[Record]) -> None:
+    """LogWriteError unless the records are of one session and consecutive."""
+    if len(records) > 1:
+        session, seq = records[0].session, records[0].seq
+        for offset, record in enumerate(records):
+            if record.session != session or record.seq != seq + offset:
+                raise LogWriteError(
+                    f"one append takes consecutive events of one session; after event {seq + offset - 1} "
+                    f"of '{session}' came event {record.seq} of '{record.session}'"
+                )
+
+
+def out_of_turn(session: str, seq: int, last: int) -> LogWriteError:
+    """The error for an event that does not follow the last stored one (-1: none is stored)."""
+    if seq <= last:
+        return LogWriteError(
+            f"event {seq} of session '{session}' is already stored (the last one is {last})",
+            hint="Another process or task writes this session. Only one may: fork it, or wait for the other to end.",
+        )
+    stored = f"the last stored one is {last}" if last >= 0 else "nothing of it is stored"
+    return LogWriteError(f"event {seq} of session '{session}' does not follow: {stored}")
+
+
+def closed(where: str, kind: type[LogError] = LogWriteError) -> LogError:
+    return kind(f"the log in {where} is closed")
+
+
+def no_session(session: str, known: Iterable[str]) -> UnknownNameError:
+    return UnknownNameError("session", session, known, hint="Type: lllm sessions")
+
+
+def no_blob(digest: str, where: str) -> UnknownNameError:
+    return UnknownNameError("blob", digest, (), hint=f"Looked in {where}.")
+
+
+def data_of(body: bytes) -> Any:
+    """The data of an event that was just sealed, or that nobody needs to trust: its hash is not checked."""
+    return canonical.decode(body)["data"]
+
+
+def meta_of(kind: str, body: bytes) -> dict[str, Any]:
+    """What SessionInfo.meta says about a session that begins with this event."""
+    data = data_of(body) if kind == STARTED else None
+    return data if isinstance(data, dict) else {}
+
+
+def status_of(kind: str, body: bytes) -> str:
+    """The status of a session whose last event this is."""
+    if kind != ENDED:
+        return "running"
+    data = data_of(body)
+    return str(data.get("status", "done")) if isinstance(data, dict) else "done"

@@ -1,0 +1,68 @@
+"""Blobs: images, screenshots and large results, kept once under the digest of their content."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from lllm.core.canonical import digest as digest_of
+from lllm.errors import LogCorrupt, LogWriteError
+from lllm.log.base import no_blob
+
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def check_blobs(blobs: Mapping[str, bytes] | None) -> None:
+    """LogWriteError unless every name is a digest as `lllm.core.canonical.digest` writes it."""
+    for name in blobs or ():
+        if not _DIGEST.fullmatch(name):
+            raise LogWriteError(f"a blob is named by its digest, 'sha256:' and 64 digits, not {name!r}")
+
+
+def check_content(digest: str, data: bytes, where: str) -> bytes:
+    """`data`, unless it is not what its digest says: then LogCorrupt."""
+    if digest_of(data) != digest:
+        raise LogCorrupt(f"the blob {digest} in {where} was changed after it was written, or torn")
+    return data
+
+
+class BlobFolder:
+    """One file per blob, `ab/cdef...` below a folder. Safe for any number of writers: a file appears complete."""
+
+    def __init__(self, folder: Path, *, synchronous: bool = False) -> None:
+        self.folder = folder
+        self._synchronous = synchronous
+
+    def put(self, digest: str, data: bytes) -> None:
+        path = self._path(digest)
+        if path.exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+        try:
+            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(data)
+                if self._synchronous:
+                    file.flush()
+                    os.fsync(file.fileno())
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+    def get(self, digest: str) -> bytes:
+        try:
+            data = self._path(digest).read_bytes() if _DIGEST.fullmatch(digest) else None
+        except FileNotFoundError:
+            data = None
+        if data is None:
+            raise no_blob(digest, str(self.folder))
+        return check_content(digest, data, str(self.folder))
+
+    def _path(self, digest: str) -> Path:
+        name = digest.removeprefix("sha256:")
+        return self.folder / name[:2] / name[2:]

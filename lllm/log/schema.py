@@ -1,0 +1,186 @@
+"""The tables of an SQLite log, how they are made and brought up to date, and what its errors mean to a user.
+
+A session's events are found by (session, seq) and lie in the file in the order in which they were written, because then
+many sessions that write at once share pages: clustering them by session costs twice the time. The columns beside `body`
+are copies for queries by hand; `SELECT * FROM log` shows the events as such a query wants them.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from lllm.errors import LogCorrupt, LogError, LogWriteError
+from lllm.log.base import out_of_turn
+from lllm.ports import Record
+
+APPLICATION: Final = 0x6C6C6C6D  # 'lllm': what `file` and SQLite see in the header
+
+
+def _first(database: sqlite3.Connection) -> None:
+    for statement in (
+        "CREATE TABLE sessions (key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, started INTEGER NOT NULL,"
+        " meta BLOB NOT NULL, ended INTEGER, status TEXT)",
+        "CREATE INDEX sessions_started ON sessions (started)",
+        "CREATE TABLE events (session INTEGER NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL,"
+        " kind TEXT NOT NULL, call TEXT, body BLOB NOT NULL, UNIQUE (session, seq))",
+        "CREATE TABLE blobs (digest TEXT PRIMARY KEY, data BLOB NOT NULL)",
+        "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+        "INSERT INTO meta VALUES ('checkpoints', 0)",
+        "CREATE VIEW log AS SELECT s.id AS session, e.seq, e.at, e.kind, e.call,"
+        " json_extract(CAST(e.body AS TEXT), '$.data') AS data, json_extract(CAST(e.body AS TEXT), '$.hash') AS hash"
+        " FROM events e JOIN sessions s ON s.key = e.session ORDER BY s.key, e.seq",
+        f"PRAGMA application_id = {APPLICATION}",
+    ):
+        database.execute(statement)
+
+
+MIGRATIONS: Final[list[Callable[[sqlite3.Connection], None]]] = [_first]
+"""MIGRATIONS[n] brings a database from `user_version` n to n + 1. Only ever added to."""
+
+
+def connect(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
+    """A connection to an existing file. It never waits for a lock: the caller decides what waiting means."""
+    address = f"file:{quote(str(path))}?{'immutable=1' if immutable else 'mode=rw'}"
+    # sqlite3 is compiled thread-safe; the store's locks see to it that one thread uses a connection at a time
+    return sqlite3.connect(address, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+
+
+def open_writer(path: Path, synchronous: str) -> sqlite3.Connection:
+    """The connection that appends use: the file is made, and brought to the present schema, where that is needed.
+
+    Raises sqlite3.Error, OSError or LogError; `explain` tells the user what they mean."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A file that exists is not opened here: closing it would drop the locks that SQLite holds on it in this process.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    database = connect(path)
+    try:
+        version = check(database, path)
+        if database.execute("PRAGMA journal_mode = wal").fetchone() != ("wal",):
+            raise LogWriteError(
+                f"the file system of {path} cannot share memory between processes, which SQLite's log needs",
+                hint="Point log_dir at a local disk, or set log_type to localfile.",
+            )
+        database.execute(f"PRAGMA synchronous = {synchronous}")
+        database.execute("PRAGMA wal_autocheckpoint = 0")
+        if version < len(MIGRATIONS):
+            migrate(database, path)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def open_reader(path: Path) -> sqlite3.Connection | None:
+    """A connection to read with, or None when there is nothing to read yet."""
+    if not path.exists():
+        return None
+    try:
+        return _reader(connect(path), path)
+    except sqlite3.OperationalError as error:
+        if _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+        wal = Path(f"{path}-wal")
+        if wal.exists() and wal.stat().st_size:
+            raise
+    # A folder that we may not write to, and no write-ahead log: nobody is writing, so the file alone is all there is.
+    return _reader(connect(path, immutable=True), path)
+
+
+def _reader(database: sqlite3.Connection, path: Path) -> sqlite3.Connection | None:
+    try:
+        if check(database, path):
+            database.execute("PRAGMA query_only = on")
+            return database
+    except BaseException:
+        database.close()
+        raise
+    database.close()  # somebody is just making it
+    return None
+
+
+def check(database: sqlite3.Connection, path: Path) -> int:
+    """The schema's version, 0 for an empty file. LogCorrupt for somebody else's file, LogError for a later lllm's."""
+    version: int = database.execute("PRAGMA user_version").fetchone()[0]
+    owner = database.execute("PRAGMA application_id").fetchone()[0]
+    if owner != APPLICATION and (
+        version or database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    ):
+        raise LogCorrupt(
+            f"{path} is an SQLite database, but not a log of lllm", hint="Point log_dir elsewhere."
+        )
+    if version > len(MIGRATIONS):
+        raise LogError(
+            f"{path} is written in schema {version}; this lllm knows schemas up to {len(MIGRATIONS)}",
+            hint="Type: pip install --upgrade lllm",
+        )
+    return version
+
+
+def migrate(database: sqlite3.Connection, path: Path) -> None:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        version = check(database, path)  # again: another process may have been quicker
+        for migration in MIGRATIONS[version:]:
+            migration(database)
+        database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether another process, or another connection, was in the way: trying again may help."""
+    return isinstance(error, sqlite3.OperationalError) and _code(error) in (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    )
+
+
+def locked(path: Path, waited: float) -> LogWriteError:
+    return LogWriteError(
+        f"{path} was locked by another process for {waited:.3g} seconds",
+        hint="Close the program that keeps it open for writing (a database browser?), or raise busy_timeout.",
+    )
+
+
+def explain(
+    error: Exception, path: Path, records: Sequence[Record] = (), *, doing: str = "written"
+) -> LogError:
+    """What an error of the database means to the user, with the error as its cause."""
+    if isinstance(error, LogError):
+        return error
+    code = _code(error)
+    made: LogError
+    if code == sqlite3.SQLITE_CONSTRAINT and records:
+        made = out_of_turn(records[0].session, records[0].seq, records[0].seq)
+    elif code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        made = LogCorrupt(
+            f"{path} is not a readable SQLite database ({error})",
+            hint="Move it away, or point log_dir elsewhere. `sqlite3 FILE .recover` saves what can be read.",
+        )
+    elif code == sqlite3.SQLITE_FULL:
+        made = LogWriteError(
+            f"there is no room left for {path} ({error})",
+            hint="Free some space, or point log_dir at another disk, then type: lllm resume SESSION",
+        )
+    else:
+        kind = LogWriteError if doing == "written" else LogError
+        made = kind(
+            f"{path} could not be {doing} ({error})",
+            hint="Check that its folder exists and that you may write there, or point log_dir elsewhere.",
+        )
+    made.__cause__ = error
+    return made
+
+
+def _code(error: BaseException) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

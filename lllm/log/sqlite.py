@@ -1,0 +1,513 @@
+"""Session logs in one SQLite file: the default store.
+
+An append is written by the event loop that asked for it, without another thread: that costs less than handing it over.
+Alone, it is one statement; when several tasks of a loop append in the same turn, all of it is one transaction. What may
+wait for the disk or for another process (opening, checkpoints, `synchronous="full"`, a locked file) is done by a helper
+thread, and appends queue up behind it without blocking their loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Final, Literal
+
+from lllm.core import canonical
+from lllm.errors import ConfigError, LogError
+from lllm.log import base
+from lllm.log.base import ReplayableLogBase, check_records, closed, no_blob, no_session, out_of_turn
+from lllm.log.blobs import check_blobs, check_content
+from lllm.log.schema import connect, explain, is_busy, locked, open_reader, open_writer
+from lllm.ports import Record, SessionInfo
+
+CHECKPOINT_BYTES: Final = 16 << 20
+"""About how far the write-ahead log grows before it is moved into the database."""
+
+_ONE: Final = "INSERT INTO events VALUES (?,?,?,?,?,?)"
+_MANY: Final = [_ONE + ",(?,?,?,?,?,?)" * (rows - 1) for rows in range(9)]
+_COMMIT_BYTES: Final = 4 * 4120  # a commit rewrites about four pages besides what it adds
+_PAUSE: Final = 0.005  # seconds between two tries while another process writes
+_KNOWN: Final = 10_000  # sessions whose last event is remembered
+
+
+class _Append:
+    """One call of `append` on its way to the disk."""
+
+    __slots__ = ("blobs", "error", "future", "records")
+
+    def __init__(self, records: Sequence[Record], blobs: Mapping[str, bytes] | None) -> None:
+        self.records = records
+        self.blobs = blobs
+        self.future: asyncio.Future[None] | None = None
+        self.error: Exception | None = None
+
+
+class _Lane:
+    """What one event loop has to write. Only that loop's thread touches it.
+
+    `idle`: nothing is queued or on its way. `alone`: in its last turn the loop had a single append, so the next one is
+    written at once instead of waiting for company.
+    """
+
+    __slots__ = ("alone", "idle", "loop", "queue")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.queue: list[_Append] = []
+        self.idle = True
+        self.alone = True
+
+
+class _Session:
+    """The row of a session and the last event that is stored of it."""
+
+    __slots__ = ("key", "last")
+
+    def __init__(self, key: int, last: int) -> None:
+        self.key = key
+        self.last = last
+
+
+class SQLiteLog(ReplayableLogBase):
+    """All sessions in the file `path`, which is made on the first append.
+
+    Arguments:
+        path: the database. Its write-ahead log lies beside it while it is open.
+        synchronous: "normal" keeps every acknowledged event when the process is killed; "full" also when the machine
+            loses power, at the cost of waiting for the disk (several appends wait together).
+        busy_timeout: seconds that an append waits for another process that is writing the file.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        synchronous: Literal["normal", "full"] = "normal",
+        busy_timeout: float = 5.0,
+    ) -> None:
+        if os.fspath(path) == ":memory:":
+            raise ConfigError(
+                "SQLiteLog keeps sessions in a file", hint="Use MemoryLog() for a log in memory."
+            )
+        if synchronous not in ("normal", "full"):
+            raise ConfigError(f"synchronous is 'normal' or 'full', not {synchronous!r}")
+        self.path = Path(path).expanduser().absolute()
+        self.busy_timeout = busy_timeout
+        self._synchronous = synchronous
+        self._closed = False  # appends are refused
+        self._gone = False  # and the file is not opened again
+        self._begin()
+        _STORES.add(self)
+
+    def _begin(self) -> None:
+        """The state of a store that has opened nothing: a new one, or one in a forked child."""
+        self._lock = threading.Lock()  # guards the writing connection and what is known of its content
+        self._read_lock = threading.Lock()  # guards the reading connection
+        self._helper_lock = (
+            threading.Lock()
+        )  # guards the start and end of the helper; never taken inside the others
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._helper: _Helper | None = None
+        self._offload = True  # appends go to the helper: not open yet, in a checkpoint, or synchronous="full"
+        self._known: dict[str, _Session] = {}
+        self._unmerged = 0  # bytes written since the last checkpoint, about
+        self._lanes: dict[asyncio.AbstractEventLoop, _Lane] = {}
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    async def append(self, records: Sequence[Record], blobs: Mapping[str, bytes] | None = None) -> None:
+        check_records(records)
+        if blobs:
+            check_blobs(blobs)
+        elif not records:
+            return
+        if self._closed:
+            raise closed(str(self.path))
+        append = _Append(records, blobs)
+        lane = self._lane()
+        if lane.idle:
+            lane.idle = False
+            lane.loop.call_soon(self._turn, lane)
+            if lane.alone and not self._offload and not self._commit([append]):
+                if append.error is not None:
+                    raise append.error
+                return
+        # The waiter may be cancelled; the events are written all the same.
+        append.future = lane.loop.create_future()
+        lane.queue.append(append)
+        await append.future
+
+    def _lane(self) -> _Lane:
+        loop = asyncio.get_running_loop()
+        lane = self._lanes.get(loop)
+        if lane is None:
+            for old in list(self._lanes):
+                if old.is_closed():
+                    self._write_left_over(self._lanes.pop(old))
+            lane = self._lanes[loop] = _Lane(loop)
+        return lane
+
+    def _turn(self, lane: _Lane) -> None:
+        """Runs in the loop after all tasks of the turn that appended first: writes what they left."""
+        appends, lane.queue = lane.queue, []
+        lane.alone = len(appends) <= (0 if lane.alone else 1)
+        if not appends:
+            lane.idle = True
+            return
+        left = appends if self._offload and not self._closed else self._commit(appends)
+        if left:
+            self._submit(lambda: self._commit_in_helper(lane, appends, left))
+        else:
+            self._landed(lane, appends)
+
+    def _landed(self, lane: _Lane, appends: list[_Append]) -> None:
+        """Wakes who waited for these appends, in their loop."""
+        for append in appends:
+            future = append.future
+            if future is None or future.done():
+                continue
+            if append.error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(append.error)
+        if lane.queue:
+            lane.loop.call_soon(self._turn, lane)
+        else:
+            lane.idle = True
+
+    def _commit(self, appends: list[_Append], *, in_helper: bool = False) -> list[_Append]:
+        """Writes appends, in one transaction where that is possible. Sets `error` on those that were refused, and
+        gives those that were not tried because another process, or the helper, is at work."""
+        with self._lock:
+            if self._closed and not in_helper:
+                for append in appends:
+                    append.error = closed(str(self.path))
+                return []
+            if self._writer is None or (self._offload and not in_helper):
+                return appends
+            left = self._write(appends)
+            due = self._unmerged > CHECKPOINT_BYTES
+            if due:
+                self._unmerged = 0
+        if due:
+            self._checkpoint() if in_helper else self._submit(self._checkpoint)
+        return left
+
+    def _write(self, appends: list[_Append]) -> list[_Append]:
+        try:
+            self._transaction(appends)
+            return []
+        except Exception as error:  # whatever it is, the waiter gets it
+            if is_busy(error):
+                return appends
+            if len(appends) == 1:
+                appends[0].error = explain(error, self.path, appends[0].records)
+                return []
+        # Something in the group was refused. Each on its own, so that only the guilty one fails.
+        for number, append in enumerate(appends):
+            if self._write([append]):
+                return appends[number:]
+        return []
+
+    def _transaction(self, appends: list[_Append]) -> None:
+        writer = self._writer
+        assert writer is not None
+        size = _COMMIT_BYTES
+        try:
+            if len(appends) == 1 and (values := self._values(appends[0])):
+                writer.execute(_MANY[len(values) // 6], values)
+                size += sum(map(len, values[5::6]))
+            else:
+                events: list[tuple[Any, ...]] = []
+                writer.execute("BEGIN IMMEDIATE")
+                for append in appends:
+                    size += self._add(writer, append, events)
+                writer.executemany(_ONE, events)
+                writer.execute("COMMIT")
+        except BaseException:
+            for append in appends:
+                if append.records:
+                    self._known.pop(append.records[0].session, None)
+            if writer.in_transaction:
+                writer.execute("ROLLBACK")
+            raise
+        self._unmerged += size + (size >> 2)  # pages are not filled to the brim
+
+    def _values(self, append: _Append) -> list[Any]:
+        """The values of one INSERT that is the whole append. Empty where more than that is to be done."""
+        records = append.records
+        if append.blobs or not records or len(records) >= len(_MANY):
+            return []
+        known = self._known.get(records[0].session)
+        if known is None or records[0].seq != known.last + 1:
+            return []
+        values: list[Any] = []
+        key = known.key
+        for _, seq, at, kind, call, _, body in records:
+            if kind == base.ENDED:
+                return []
+            values += (key, seq, at, kind, call, body)
+        known.last = seq
+        return values
+
+    def _add(self, writer: sqlite3.Connection, append: _Append, events: list[tuple[Any, ...]]) -> int:
+        """Adds the append's rows to `events` and does the rest of it. Gives its size."""
+        size = 0
+        if append.blobs:
+            writer.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?)", append.blobs.items())
+            size += sum(map(len, append.blobs.values()))
+        if not append.records:
+            return size
+        known = self._session(writer, append.records[0])
+        for _, seq, at, kind, call, _, body in append.records:
+            events.append((known.key, seq, at, kind, call, body))
+            size += len(body)
+            if kind == base.ENDED:
+                ended = (seq, base.status_of(kind, body), known.key)
+                writer.execute("UPDATE sessions SET ended = ?, status = ? WHERE key = ?", ended)
+        known.last = seq
+        return size
+
+    def _session(self, writer: sqlite3.Connection, first: Record) -> _Session:
+        """The session that `first` goes on with or begins. LogWriteError when it does neither."""
+        known = self._known.get(first.session)
+        if known is not None and first.seq == known.last + 1:
+            return known
+        stored = writer.execute(
+            "SELECT key, (SELECT max(seq) FROM events WHERE session = key) FROM sessions WHERE id = ?",
+            (first.session,),
+        ).fetchone()
+        known = _Session(*stored) if stored else None
+        last = known.last if known else -1
+        if first.seq != last + 1:
+            raise out_of_turn(first.session, first.seq, last)
+        if known is None:
+            meta = canonical.encode(base.meta_of(first.kind, first.body))
+            row = (first.session, first.at, meta)
+            key = writer.execute("INSERT INTO sessions (id, started, meta) VALUES (?, ?, ?)", row).lastrowid
+            assert key is not None
+            known = _Session(key, last)
+        if len(self._known) >= _KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[first.session] = known
+        return known
+
+    # --- the helper --------------------------------------------------------------------------------------------------
+
+    def _submit(self, job: Callable[[], None]) -> None:
+        with self._helper_lock:
+            if self._helper is None and not self._closed:
+                self._helper = _Helper()
+            if self._helper is not None:
+                self._helper.jobs.put(job)
+                return
+        job()  # closed: it says so to the waiters
+
+    def _commit_in_helper(self, lane: _Lane, appends: list[_Append], left: list[_Append]) -> None:
+        """Opens the file where needed and writes what is left of `appends`, waiting for other processes."""
+        deadline = time.monotonic() + self.busy_timeout
+        while left:
+            fault: Exception | None = None
+            try:
+                self._open()
+                left = self._commit(left, in_helper=True)
+            except Exception as error:  # the file could not be opened; the waiters get to know why
+                fault = None if is_busy(error) else error
+            if left and (fault is not None or time.monotonic() > deadline):
+                for append in left:
+                    append.error = (
+                        explain(fault, self.path) if fault else locked(self.path, self.busy_timeout)
+                    )
+                break
+            if left:
+                time.sleep(_PAUSE)
+        with suppress(RuntimeError):  # their loop is closed: nobody waits
+            lane.loop.call_soon_threadsafe(self._landed, lane, appends)
+
+    def _open(self) -> None:
+        with self._lock:
+            if self._gone:
+                raise closed(str(self.path))
+            if self._writer is None:
+                self._writer = open_writer(self.path, self._synchronous)
+                self._offload = self._synchronous == "full"
+
+    def _checkpoint(self) -> None:
+        """Moves the write-ahead log into the database. Appends go on meanwhile, except for the short end of it.
+
+        Where it fails nothing is lost and the log stays longer; the next one tries again.
+        """
+        with suppress(sqlite3.Error), closing(connect(self.path)) as own:
+            own.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            # Under steady writing the log would never be moved completely, and grow for ever. So appends are held
+            # back for the last bit, and for the first write of the next round, which waits for the disk too.
+            with self._lock:
+                self._offload = True
+            try:
+                own.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                own.execute("UPDATE meta SET value = value + 1 WHERE name = 'checkpoints'")
+            finally:
+                with self._lock:
+                    self._offload = self._writer is None or self._synchronous == "full"
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def read(self, session: str, after: int = -1) -> Iterator[bytes]:
+        rows = self._query("SELECT key FROM sessions WHERE id = ?", (session,))
+        if not rows:
+            known = self._query("SELECT id FROM sessions ORDER BY started DESC LIMIT 1000")
+            raise no_session(session, (row[0] for row in known))
+        return self._bodies(rows[0][0], after)
+
+    def _bodies(self, key: int, after: int) -> Iterator[bytes]:
+        # In portions, so that neither a lock nor a snapshot is held while the reader does something else.
+        sql = "SELECT seq, body FROM events WHERE session = ? AND seq > ? ORDER BY seq LIMIT ?"
+        portion = 16
+        while rows := self._query(sql, (key, after, portion)):
+            for _, body in rows:
+                yield body
+            after = rows[-1][0]
+            if len(rows) < portion:
+                return
+            if portion < 1024 and sum(len(body) for _, body in rows) < 1 << 20:
+                portion *= 2
+
+    def sessions(self, limit: int | None = None, *, prefix: str = "") -> list[SessionInfo]:
+        rows = self._query(
+            "SELECT s.id, s.started, s.meta, s.ended, s.status, e.seq, e.at FROM sessions s JOIN events e"
+            " ON e.session = s.key AND e.seq = (SELECT max(seq) FROM events WHERE session = s.key)"
+            " WHERE substr(s.id, 1, ?) = ? ORDER BY s.started DESC, s.key DESC LIMIT ?",
+            (len(prefix), prefix, -1 if limit is None else max(limit, 0)),
+        )
+        return [
+            SessionInfo(
+                name, status if ended == seq else "running", started, at, seq + 1, canonical.decode(meta)
+            )
+            for name, started, meta, ended, status, seq, at in rows
+        ]
+
+    def blob(self, digest: str) -> bytes:
+        rows = self._query("SELECT data FROM blobs WHERE digest = ?", (digest,))
+        if not rows:
+            raise no_blob(digest, str(self.path))
+        return check_content(digest, rows[0][0], str(self.path))
+
+    def _query(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._read_lock:
+            if self._closed:
+                raise closed(str(self.path), LogError)
+            deadline = time.monotonic() + self.busy_timeout
+            while True:
+                try:
+                    if self._reader is None:
+                        self._reader = open_reader(self.path)
+                    return self._reader.execute(sql, values).fetchall() if self._reader else []
+                except sqlite3.Error as error:
+                    if not is_busy(error):
+                        raise explain(error, self.path, doing="read") from error
+                    if time.monotonic() > deadline:
+                        raise locked(self.path, self.busy_timeout) from error
+                time.sleep(_PAUSE)
+
+    # --- the end, and forks ------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Writes what is queued, then closes the file and merges its write-ahead log. Appends of other threads that
+        come later are refused."""
+        if self._closed:
+            return
+        self._closed = True
+        self._stop_helper()
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        for lane in list(self._lanes.values()):
+            if lane.queue and (lane.loop is here or not lane.loop.is_running()):
+                self._write_left_over(lane)
+        self._gone = True
+        with self._lock, self._read_lock:
+            self._disconnect()
+
+    def _write_left_over(self, lane: _Lane) -> None:
+        appends, lane.queue = lane.queue, []
+        if appends:
+            self._commit_in_helper(lane, appends, appends)
+
+    def _stop_helper(self) -> None:
+        with self._helper_lock:
+            helper, self._helper = self._helper, None
+        if helper is not None:
+            helper.stop()
+
+    def _disconnect(self) -> None:
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                connection.close()
+        self._reader = self._writer = None
+        self._offload = True
+        self._known.clear()
+
+    def _before_fork(self) -> None:
+        # A connection must not be carried into a child: SQLite would believe in locks that the child does not hold.
+        # So there is none during the fork, and parent and child open the file again when they need it.
+        self._helper_lock.acquire()
+        if self._helper is not None:
+            self._helper.stop()
+            self._helper = None
+        self._lock.acquire()
+        self._read_lock.acquire()
+        self._disconnect()
+
+    def _after_fork_in_parent(self) -> None:
+        self._read_lock.release()
+        self._lock.release()
+        self._helper_lock.release()
+
+
+class _Helper:
+    """One daemon thread that does jobs in order."""
+
+    def __init__(self) -> None:
+        self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="lllm-log", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when all jobs are done."""
+        self.jobs.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (job := self.jobs.get()) is not None:
+            job()
+
+
+_STORES: Final[weakref.WeakSet[SQLiteLog]] = weakref.WeakSet()
+
+
+def _everywhere(act: Callable[[SQLiteLog], None]) -> Callable[[], None]:
+    def run() -> None:
+        for store in list(_STORES):
+            act(store)
+
+    return run
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_everywhere(SQLiteLog._before_fork),
+        after_in_parent=_everywhere(SQLiteLog._after_fork_in_parent),
+        after_in_child=_everywhere(SQLiteLog._begin),
+    )
+atexit.register(_everywhere(SQLiteLog.close))
