@@ -232,7 +232,7 @@ def parse_json(content: str) -> Any:
     Raises:
         ParseError: `not valid JSON: ... at line 1 column 5`, or how many candidates there are.
     """
-    text = content.lstrip("\ufeff").strip()
+    text = content.strip().lstrip("\ufeff").strip()
     if not text:
         raise ParseError("not valid JSON: the reply is empty")
     try:
@@ -253,18 +253,22 @@ def parse_json(content: str) -> Any:
                 raise ParseError(f"not valid JSON: {_reason(error)}") from None
     if text[0] != "[":
         found: list[Any] = []
-        errors: list[ValueError] = []
+        refused: list[str] = []
         for start, end in _objects(text):
             try:
                 found.append(_loads(text[start:end]))
             except ValueError as error:
-                errors.append(error)
-        if len(found) == 1:
+                refused.append(_reason(error))
+            if len(found) > 1:
+                raise ParseError(
+                    "not valid JSON: the reply holds more than one JSON object; give exactly one"
+                )
+            if len(refused) > _MOST_REFUSED:
+                break
+        if found and len(refused) <= _MOST_REFUSED:
             return found[0]
-        if len(found) > 1:
-            raise ParseError(f"not valid JSON: the reply holds {len(found)} JSON objects; give exactly one")
-        if len(errors) == 1 and text[0] != "{":
-            first = errors[0]
+        if len(refused) == 1 and text[0] != "{":
+            raise ParseError(f"not valid JSON: {refused[0]}")
     raise ParseError(f"not valid JSON: {_reason(first)}")
 
 
@@ -293,6 +297,10 @@ def _reason(error: ValueError) -> str:
 _TOKEN: Final = re.compile(r"\"(?:[^\"\\\n]++|\\(?:.|\Z))*+(?:\"|\n|\Z)|[{}]")
 
 
+_LIKE_OBJECT: Final = re.compile(r"\{\s*+[\"}]")  # what is not, is prose: {this}
+_MOST_REFUSED: Final = 100  # text with more wrong objects is not prose around an answer
+
+
 def _objects(text: str) -> Iterator[tuple[int, int]]:
     """Spans of the outermost `{...}`, in one pass that knows strings. Behind a brace that is never closed there is
     nothing: an object within a torn one is not the answer."""
@@ -306,7 +314,8 @@ def _objects(text: str) -> Iterator[tuple[int, int]]:
             elif token == "}":
                 depth -= 1
                 if not depth:
-                    yield start, match.end()
+                    if _LIKE_OBJECT.match(text, start):
+                        yield start, match.end()
                     start = text.find("{", match.end())
                     break
         else:
