@@ -1,0 +1,110 @@
+"""What `lllm check` finds beyond the files themselves: names that lead nowhere, packages and keys that are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lllm.config.problems import Problem, Problems
+from lllm.config.values import AgentConfig, Config
+from lllm.errors import ConfigError, DependencyError, UnknownNameError
+
+if TYPE_CHECKING:
+    from lllm.registry import Registry
+
+
+def check(config: Config, registry: Registry | None = None) -> list[Problem]:
+    """Everything that is wrong with a configuration that could be read: its warnings, what discovery met, and each
+    name (prompt, agent, tool, model, store, ...) that is not registered, with the nearest one. Calls no model.
+
+    Performs discovery for the configuration when the registry has not performed any.
+    """
+    from lllm.discovery import auto_discover
+    from lllm.registry import registry as the_registry
+
+    registry = the_registry if registry is None else registry
+
+    problems = Problems()
+    problems.extend(config.notes)
+    if registry.report is None and config.project_file is not None:
+        auto_discover(config, strict=False, registry=registry)
+    problems.extend(registry.report.problems if registry.report else ())
+    for conflict in registry.conflicts():
+        problems.add(conflict)
+    for key, kind, name in _names(config):
+        where = config.where(key)
+        try:
+            entry = registry.entry(kind, name)
+        except UnknownNameError:
+            problems.add(UnknownNameError(kind, name, registry.names(kind), where=where))
+        except ConfigError as error:
+            problems.add(error)
+        else:
+            missing = entry.missing()
+            if missing is not None and entry.extra is not None:
+                needed = f"{where}: the {kind} '{name}'" if where else f"the {kind} '{name}'"
+                problems.add(DependencyError(missing, entry.extra, needed))
+    for name in config.agent_group:
+        if name not in config.agents:
+            problems.add(UnknownNameError("agent", name, config.agents, where=config.where("agent_group")))
+    for agent in config.agents.values():
+        _tools(config, agent, registry, problems)
+        _keys(config, agent, problems)
+    return list(problems)
+
+
+def _names(config: Config) -> Iterator[tuple[str, str, str]]:
+    """Key, kind and name of everything that a configuration names."""
+    yield "log.type", "store", config.log.type
+    if config.system_type:
+        yield "system_type", "system", config.system_type
+    if config.agent_type:
+        yield "agent_type", "agent", config.agent_type
+    for agent in config.agents.values() or [config.defaults]:
+        above = f"agent_configs.{agent.name}." if agent.name else ""
+        provider = agent.model_name.partition("/")[0]
+        if provider != "auto":
+            yield f"{above}model_name", "backend", provider
+        if agent.agent_type:
+            yield f"{above}agent_type", "agent", agent.agent_type
+        for key in ("system_prompt_path", "prompt"):
+            if name := getattr(agent, key):
+                yield f"{above}{key}", "prompt", name
+        for name in agent.prompts:
+            yield f"{above}prompts", "prompt", name
+        for name in agent.activate_proxies:
+            yield f"{above}activate_proxies", "proxy", name
+        if agent.sandbox:
+            yield f"{above}sandbox", "sandbox", agent.sandbox
+
+
+def _tools(config: Config, agent: AgentConfig, registry: Registry, problems: Problems) -> None:
+    """A tool is a registered name, `module:function`, or an endpoint `proxy/...` or `proxy.endpoint`."""
+    for name in agent.tools:
+        where = config.where(f"agent_configs.{agent.name}.tools")
+        if ":" in name and "/" not in name:
+            module = name.partition(":")[0]
+            if not _importable(module):
+                problems.add(ConfigError(f"the tool '{name}' is in no module that can be found", where=where))
+            continue
+        proxy = name.replace(".", "/").partition("/")[0]
+        if not registry.has("tool", name) and not (proxy != name and registry.has("proxy", proxy)):
+            known = [*registry.names("tool"), *(f"{proxy}/..." for proxy in registry.names("proxy"))]
+            problems.add(UnknownNameError("tool", name, known, where=where))
+
+
+def _importable(module: str) -> bool:
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(module) is not None
+    except Exception:  # a package above it does not import: there it is reported
+        return False
+
+
+def _keys(config: Config, agent: AgentConfig, problems: Problems) -> None:
+    if agent.api_key_env and agent.api_key is None:
+        message = f"the agent '{agent.name}' takes its key from {agent.api_key_env}, which is not set"
+        hint = f"Set {agent.api_key_env} in the environment or in .env."
+        where = config.where(f"agent_configs.{agent.name}.api_key_env")
+        problems.add(ConfigError(message, hint=hint, where=where))

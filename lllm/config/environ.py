@@ -1,0 +1,165 @@
+"""The environment: real variables over the lines of a `.env` file, and the settings among them.
+
+    LLLM_<KEY>   any key that is not below an agent: LLLM_MODEL, LLLM_LOG_TYPE, LLLM_MAX_COST, LLLM_TIMEOUTS_TOTAL
+    API_URL      base_url        MODEL_NAME    model, as that endpoint calls it
+    API_KEY      api_key         MAX_TOKENS    max_tokens         TEMPERATURE    temperature
+
+LLLM_* is stronger than the short names, a real variable is stronger than a line of `.env`, and an empty one counts as
+not set. `.env` lies beside lllm.toml, or in the working folder where there is none. It is never copied into the real
+environment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from lllm.config.keys import EVERYTHING, Key, Section, alias
+from lllm.config.kinds import FREE
+from lllm.config.layer import Keys, Layer, put, shown
+from lllm.config.problems import Problems
+from lllm.errors import ConfigError, UnknownKeyError
+
+SHORT_NAMES: Final = {
+    "API_URL": "base_url",
+    "API_KEY": "api_key",
+    "MODEL_NAME": "model",
+    "MAX_TOKENS": "max_tokens",
+    "TEMPERATURE": "temperature",
+}
+
+READ_EARLY: Final = {
+    "LLLM_CONFIG": "lllm.toml, or the folder that holds it",
+    "LLLM_AUTO_DISCOVER": "0: nothing is imported until `auto_discover()` is called",
+}
+"""Variables that are not keys. They are read before any file is, so a line in .env would come too late."""
+
+_LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*$")
+_ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+class Environ(Mapping[str, str]):
+    """Real variables over `.env`. Shows names, never values."""
+
+    def __init__(self, real: Mapping[str, str] | None = None, file: Path | None = None) -> None:
+        self._real = (
+            real  # None: os.environ, so that a pickled configuration carries no one's environment along
+        )
+        self._file: dict[str, str] = {}
+        self._lines: dict[str, str] = {}
+        self.problems = Problems()
+        if file is not None:
+            self._read(file)
+
+    @property
+    def real(self) -> Mapping[str, str]:
+        return os.environ if self._real is None else self._real
+
+    def __getitem__(self, name: str) -> str:
+        return self.real[name] if name in self.real else self._file[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._file, **self.real})
+
+    def __len__(self) -> int:
+        return len({**self._file, **self.real})
+
+    def __repr__(self) -> str:
+        return f"Environ({len(self.real)} variables, {len(self._file)} from .env)"
+
+    def where(self, name: str) -> str:
+        """Where a variable comes from."""
+        return f"environment variable {name}" if name in self.real else f"{self._lines[name]} {name}"
+
+    def _read(self, file: Path) -> None:
+        name = shown(file)
+        try:
+            text = file.read_text(encoding="utf-8-sig")
+        except FileNotFoundError:
+            return
+        except (OSError, UnicodeDecodeError) as error:
+            self.problems.add(ConfigError(f"cannot be read: {error}", where=name))
+            return
+        for number, line in enumerate(text.splitlines(), 1):
+            where = f"{name}:{number}"
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            match = _LINE.match(line)
+            value = _unquoted(match.group(2)) if match else None
+            if match is None or value is None:
+                said = "a quote is not closed" if match else "not a line of the form NAME=value"
+                self.problems.add(ConfigError(said, where=where))  # without the line itself: it may be a key
+                continue
+            self._file[match.group(1)] = value
+            self._lines[match.group(1)] = where
+
+
+def _unquoted(text: str) -> str | None:
+    """The value on the right of `=`. None when a quote is not closed."""
+    quote = text[:1]
+    if quote not in ("'", '"') or not text:
+        return re.sub(r"(?:^|\s+)#.*$", "", text)
+    pattern = r"'([^']*)'" if quote == "'" else r'"((?:[^"\\]|\\.)*)"'
+    match = re.match(rf"{pattern}\s*(?:#.*)?$", text)
+    if match is None:
+        return None
+    if quote == "'":
+        return match.group(1)
+    return re.sub(r"\\(.)", lambda escape: _ESCAPES.get(escape.group(1), escape.group(1)), match.group(1))
+
+
+def variables() -> dict[str, Keys]:
+    """LLLM_* variable -> the key it sets."""
+    return {f"LLLM_{'_'.join(path).upper()}": path for path in _settable(EVERYTHING, ())}
+
+
+def _settable(keys: Mapping[str, Key | Section], above: Keys) -> Iterator[Keys]:
+    for name, key in keys.items():
+        path = (*above, name)
+        if isinstance(key, Section):
+            if key.each is None:
+                yield from _settable(key.keys, path)
+        elif key.kind is not FREE and name != "extends" and alias(path) == path:
+            yield path
+
+
+def environment_layer(environ: Environ, base: Path, problems: Problems) -> Layer:
+    """The settings that the environment holds."""
+    layer = Layer("environment", {}, base)
+    known = variables()
+    for name in sorted(environ):
+        if not name.startswith("LLLM_") or not environ[name]:
+            continue
+        if name in READ_EARLY:
+            if name not in environ.real:
+                problems.warn(
+                    ConfigError(
+                        f"{name} has no effect in a .env file", where=environ.where(name).split(" ")[0]
+                    )
+                )
+        elif name not in known:
+            problems.warn(UnknownKeyError(name, [*known, *READ_EARLY], where=environ.where(name)))
+    chosen = {path: name for name, path in known.items() if environ.get(name)}
+    for name, key in SHORT_NAMES.items():
+        if environ.get(name):
+            chosen.setdefault((key,), name)
+    for path, name in chosen.items():
+        value = environ[name]
+        if name == "MODEL_NAME":
+            value = _of_endpoint(value)
+        put(layer.data, path, value)
+        layer.where[path] = environ.where(name)
+        layer.loose.add(path)
+    return layer
+
+
+def _of_endpoint(model: str) -> str:
+    """MODEL_NAME is what the endpoint calls its model (`Qwen/Qwen3-8B`): it is reached as `openai/Qwen/Qwen3-8B`."""
+    from lllm.registry import BUILTINS
+
+    provider = model.partition("/")[0]
+    known = {name for kind, name, *_ in BUILTINS if kind == "backend"} | {"auto"}
+    return model if provider in known else f"openai/{model}"

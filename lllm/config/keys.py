@@ -1,0 +1,260 @@
+"""Every key of lllm.toml and of a system's YAML file, with what it may hold, its default and what it does.
+
+These tables are the truth. Files are validated against them (`validate.py`); the JSON Schema for editors and the page
+`docs/reference/configuration.md` are made from them (`schema.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from lllm.config.kinds import (
+    COUNT,
+    FLAG,
+    FORMAT,
+    FREE,
+    LIMIT,
+    MONEY,
+    NAME,
+    NAMES,
+    PATH,
+    PATH_OR_PATHS,
+    PATHS,
+    POSITIVE,
+    SECONDS,
+    SEED,
+    SHARE,
+    STOPS,
+    TEMPERATURE,
+    TEXT,
+    TIME_LIMIT,
+    WHOLE,
+    Kind,
+    choice,
+)
+
+
+class Key(NamedTuple):
+    """A key with a value. `default` is None where leaving the key out means that there is nothing."""
+
+    kind: Kind
+    about: str
+    default: Any = None
+
+
+class Section(NamedTuple):
+    """A key with keys below it. With `each`, the keys right below are names of the user's own (`each` says of what),
+    and `keys` stand below each of them."""
+
+    about: str
+    keys: Mapping[str, Key | Section]
+    each: str | None = None
+
+
+LIMITS: Final[Mapping[str, Key | Section]] = {
+    "max_exception_retry": Key(
+        COUNT, "Repairs per model turn: how often a malformed reply is asked for again.", 3
+    ),
+    "max_interrupt_times": Key(LIMIT, "Tool rounds per call; then tools are withdrawn. 0: no tools.", 5),
+    "max_llm_recall": Key(COUNT, "Further tries after a provider fault that does not look worth a retry.", 0),
+    "max_provider_retry": Key(
+        COUNT, "Further tries after a provider fault that does (429, 5xx, timeouts).", 4
+    ),
+    "max_model_calls": Key(LIMIT, "Requests to the model in one call, all in all."),
+    "max_tokens_total": Key(LIMIT, "Prompt and completion tokens in one call, all in all."),
+    "max_cost": Key(MONEY, "What one call may cost."),
+    "deadline": Key(TIME_LIMIT, "Seconds that one call may take."),
+    "backoff_base": Key(
+        SECONDS, "The first wait after a provider fault; it doubles with each further one.", 0.5
+    ),
+    "backoff_cap": Key(SECONDS, "The longest such wait.", 30.0),
+}
+
+TIMEOUTS: Final[Mapping[str, Key | Section]] = {
+    "connect": Key(TIME_LIMIT, "Until the endpoint takes the connection.", 10.0),
+    "first_token": Key(TIME_LIMIT, "From the request to the first piece of a streamed reply.", 120.0),
+    "idle": Key(TIME_LIMIT, "Between two pieces of a streamed reply.", 60.0),
+    "total": Key(TIME_LIMIT, "One request, all in all.", 600.0),
+}
+
+SAMPLING: Final[Mapping[str, Key | Section]] = {
+    "temperature": Key(TEMPERATURE, "Randomness of the reply; the model's own default where left out."),
+    "top_p": Key(SHARE, "Nucleus sampling: the share of probability to draw from."),
+    "max_tokens": Key(POSITIVE, "The longest reply, in tokens. `max_completion_tokens` is the same key."),
+    "stop": Key(STOPS, "Where the reply ends."),
+    "seed": Key(WHOLE, "Seed of the sampling, for backends that honour one."),
+}
+
+MODEL: Final[Mapping[str, Key | Section]] = {
+    "base_url": Key(NAME, "Root of the endpoint's API, e.g. http://localhost:8000/v1."),
+    "api_key_env": Key(NAME, "The environment variable (or line of .env) that holds the key."),
+    "api_key": Key(NAME, "The key itself: only as ${VARIABLE}, never written out. Prefer api_key_env."),
+    **SAMPLING,
+    "timeouts": Section("Time limits of one request, in seconds; null is no limit.", TIMEOUTS),
+    **LIMITS,
+    "activate_proxies": Key(NAMES, "The proxies whose endpoints may be used. `proxies` is the same key.", []),
+}
+"""What may stand at the top, for every agent, and in one agent, for that one."""
+
+AGENT: Final[Mapping[str, Key | Section]] = {
+    "description": Key(TEXT, "What this agent is for; other agents and `lllm agents` show it."),
+    "agent_type": Key(NAME, "A registered agent class; the built-in one where left out."),
+    "model_name": Key(NAME, "`provider/model`, e.g. openai/gpt-4o-mini. `model` is the same key."),
+    "system_prompt_path": Key(NAME, "The registered prompt that opens every dialog."),
+    "system_prompt": Key(TEXT, "The system prompt itself, instead of system_prompt_path."),
+    "prompt": Key(NAME, "The registered prompt that a plain call uses."),
+    "prompts": Key(NAMES, "Further registered prompts that this agent may be called with.", []),
+    "tools": Key(NAMES, "Tools: registered names, endpoints of a proxy, or `module:function`.", []),
+    "format": Key(
+        FORMAT, "Form of the result: a JSON Schema, or `module:Class`. `output_schema` is the same key."
+    ),
+    "sandbox": Key(NAME, "The registered sandbox in which this agent's code runs."),
+    "model_args": Key(FREE, "Further arguments for the model, passed as they are.", {}),
+    "settings": Key(FREE, "Your own keys, for your own code.", {}),
+    **MODEL,
+}
+
+SHARED: Final[Mapping[str, Key | Section]] = {
+    "log": Section(
+        "Where sessions are kept. In YAML also `log_type` and `log_dir`.",
+        {
+            "type": Key(NAME, "A registered store: sqlite, localfile, memory, none, ...", "sqlite"),
+            "dir": Key(PATH, "The folder for it.", ".lllm"),
+            "synchronous": Key(
+                choice("full", "normal", "off"),
+                "How sure a written event is: `full` outlives a power cut, `normal` a crash, `off` neither.",
+                "full",
+            ),
+        },
+    ),
+    "cache": Section(
+        "Replies kept by the content of the request.",
+        {
+            "enabled": Key(FLAG, "Answer from the cache where it has an answer.", False),
+            "dir": Key(PATH, "The folder for it.", ".lllm/cache"),
+        },
+    ),
+    "sandbox": Section(
+        "How code of a model is kept apart.",
+        {
+            "tier": Key(choice("namespace", "process", "container"), "The isolation asked for.", "namespace"),
+            "required": Key(FLAG, "Refuse to run code below the asked tier.", True),
+            "timeout": Key(TIME_LIMIT, "Seconds that one cell may run.", 60.0),
+            "memory": Key(POSITIVE, "Megabytes that a kernel may use.", 2048),
+        },
+    ),
+}
+
+PROJECT: Final[Mapping[str, Key | Section]] = {
+    "project": Section("This project.", {"name": Key(NAME, "Its name.")}),
+    "discovery": Section(
+        "Folders whose modules are imported and whose prompts, proxies, agents and tools are registered.",
+        {
+            "prompts": Key(PATHS, "Modules and .md or .yaml files with prompts.", []),
+            "proxies": Key(PATHS, "Modules with proxies.", []),
+            "agents": Key(PATHS, "Modules with agents.", []),
+            "tools": Key(PATHS, "Modules with tools.", []),
+            "strict": Key(FLAG, "A file that cannot be imported stops the program.", False),
+        },
+    ),
+    "run": Section(
+        "What runs when nothing is named.",
+        {
+            "default": Key(PATH, "The YAML file of the system."),
+            "model": Key(NAME, "The model of every agent that names none."),
+            "profile": Key(NAME, "The profile to use."),
+        },
+    ),
+    "profiles": Section("Named sets of a system's keys; dotted keys are welcome.", {}, each="profile"),
+    **SHARED,
+}
+
+SYSTEM: Final[Mapping[str, Key | Section]] = {
+    "name": Key(NAME, "Name of the system."),
+    "description": Key(TEXT, "What the system is for."),
+    "extends": Key(PATH_OR_PATHS, "YAML files to start from, relative to this one."),
+    "profile": Key(NAME, "The profile of lllm.toml to use."),
+    "system_type": Key(NAME, "A registered system; the built-in one calls its one agent."),
+    "agent_type": Key(NAME, "The registered agent class that `build_agent` builds."),
+    "agent_group": Key(NAMES, "Which of agent_configs belong to this system; all where left out.", []),
+    "agent_configs": Section("The agents, by name.", AGENT, each="agent"),
+    "model": Key(
+        NAME, "The model of every agent that names none; `auto` is the first that is configured.", "auto"
+    ),
+    "ckpt_dir": Key(PATH, "The folder for checkpoints.", ".lllm/checkpoints"),
+    "random_seed": Key(
+        SEED, "Seed of every random choice of the runtime; drawn, and logged, where left out."
+    ),
+    "settings": Key(FREE, "Your own keys, for your own code. `extra` is the same key.", {}),
+    **MODEL,
+    **SHARED,
+}
+
+EVERYTHING: Final[Mapping[str, Key | Section]] = {
+    **{name: key for name, key in PROJECT.items() if name != "profiles"},
+    **SYSTEM,
+}
+"""What --set and the environment may set."""
+
+PROFILE: Final[Mapping[str, Key | Section]] = {
+    name: key for name, key in SYSTEM.items() if name not in ("extends", "profile")
+}
+
+ALIASES: Final = {
+    # another spelling -> the key; `*` is any one name
+    "log_type": "log.type",
+    "log_dir": "log.dir",
+    "proxies": "activate_proxies",
+    "extra": "settings",
+    "model_name": "model",
+    "max_completion_tokens": "max_tokens",
+    "run.model": "model",
+    "run.profile": "profile",
+    "agent_configs.*.model": "agent_configs.*.model_name",
+    "agent_configs.*.proxies": "agent_configs.*.activate_proxies",
+    "agent_configs.*.output_schema": "agent_configs.*.format",
+    "agent_configs.*.extra": "agent_configs.*.settings",
+    "agent_configs.*.max_completion_tokens": "agent_configs.*.max_tokens",
+}
+
+EXCLUSIVE: Final = (
+    ("api_key", "api_key_env"),
+    ("agent_configs.*.api_key", "agent_configs.*.api_key_env"),
+    ("agent_configs.*.system_prompt", "agent_configs.*.system_prompt_path"),
+)
+"""Two ways to say one thing: not both in one file, and a stronger source's way replaces a weaker one's other way."""
+
+
+def find(path: tuple[str, ...], tree: Mapping[str, Key | Section] = EVERYTHING) -> Key | Section | None:
+    """The entry of the tables for a path; None when there is none. Below a key of FREE kind, that key."""
+    here: Key | Section | None = None
+    keys = tree
+    skip = False
+    for part in path:
+        if skip:
+            skip = False
+            continue
+        if isinstance(here, Key):
+            return here if here.kind is FREE else None
+        here = keys.get(part)
+        if here is None:
+            return None
+        if isinstance(here, Section):
+            keys, skip = here.keys, here.each is not None
+    return here
+
+
+def alias(path: tuple[str, ...]) -> tuple[str, ...]:
+    """The canonical spelling of a path."""
+    shape = tuple(
+        "*" if index == 1 and path[0] == "agent_configs" else part for index, part in enumerate(path)
+    )
+    for length in range(len(shape), 0, -1):
+        target = _ALIASES.get(shape[:length])
+        if target is not None:
+            return tuple(path[1] if part == "*" else part for part in target) + path[length:]
+    return path
+
+
+_ALIASES: Final = {tuple(old.split(".")): tuple(new.split(".")) for old, new in ALIASES.items()}

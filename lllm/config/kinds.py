@@ -1,0 +1,108 @@
+"""Kinds of values: what a key may hold, in words and as JSON Schema."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+
+class Kind(NamedTuple):
+    """What a key may hold. `words` completes the sentence "it wants ..."; `schema` is JSON Schema, of which `fits`
+    understands type, enum, minimum, exclusiveMinimum, maximum, minLength, items and anyOf."""
+
+    words: str
+    schema: Mapping[str, Any]
+
+
+def choice(*values: str) -> Kind:
+    return Kind("one of " + ", ".join(values), {"enum": list(values)})
+
+
+TEXT: Final = Kind("text", {"type": "string"})
+NAME: Final = Kind("a name", {"type": "string", "minLength": 1})
+NAMES: Final = Kind("a list of names", {"type": "array", "items": NAME.schema})
+PATH: Final = Kind("a path", {"type": "string", "minLength": 1})
+PATHS: Final = Kind("a list of paths", {"type": "array", "items": PATH.schema})
+PATH_OR_PATHS: Final = Kind("a path or a list of paths", {"anyOf": [PATH.schema, PATHS.schema]})
+STOPS: Final = Kind(
+    "text or a list of texts", {"anyOf": [TEXT.schema, {"type": "array", "items": TEXT.schema}]}
+)
+FLAG: Final = Kind("true or false", {"type": "boolean"})
+WHOLE: Final = Kind("a whole number", {"type": "integer"})
+SEED: Final = Kind("a whole number, or null", {"type": ["integer", "null"]})
+COUNT: Final = Kind("a whole number of 0 or more", {"type": "integer", "minimum": 0})
+POSITIVE: Final = Kind("a whole number of 1 or more", {"type": "integer", "minimum": 1})
+LIMIT: Final = Kind(
+    "a whole number of 0 or more, or null for no limit", {"type": ["integer", "null"], "minimum": 0}
+)
+MONEY: Final = Kind(
+    "an amount of 0 or more in US dollars, or null for no limit", {"type": ["number", "null"], "minimum": 0}
+)
+SECONDS: Final = Kind("a number of seconds above 0", {"type": "number", "exclusiveMinimum": 0})
+TIME_LIMIT: Final = Kind(
+    "a number of seconds above 0, or null for no limit", {"type": ["number", "null"], "exclusiveMinimum": 0}
+)
+TEMPERATURE: Final = Kind("a number from 0 to 2", {"type": "number", "minimum": 0, "maximum": 2})
+SHARE: Final = Kind("a number from 0 to 1", {"type": "number", "minimum": 0, "maximum": 1})
+FORMAT: Final = Kind("text or a JSON Schema", {"anyOf": [NAME.schema, {"type": "object"}]})
+FREE: Final = Kind("keys and values of your own", {"type": "object"})
+
+
+_PYTHON: Final[Mapping[str, tuple[type, ...]]] = {
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "number": (int, float),
+    "array": (list,),
+    "object": (dict,),
+    "null": (type(None),),
+}
+
+_WORDS: Final = {
+    bool: "a truth value",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "keys and values",
+    type(None): "nothing",
+}
+
+
+def fits(value: Any, schema: Mapping[str, Any]) -> bool:
+    """Whether a value is of this kind. A truth value is not a number here, and neither is NaN."""
+    if "anyOf" in schema:
+        return any(fits(value, one) for one in schema["anyOf"])
+    if "enum" in schema:
+        return isinstance(value, str) and value in schema["enum"]
+    types: list[str] = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    if isinstance(value, bool):
+        return "boolean" in types
+    if not any(isinstance(value, _PYTHON[name]) for name in types):
+        return False
+    if isinstance(value, int | float):
+        return bool(
+            math.isfinite(value)
+            and value >= schema.get("minimum", -math.inf)
+            and value <= schema.get("maximum", math.inf)
+            and value > schema.get("exclusiveMinimum", -math.inf)
+        )
+    if isinstance(value, str):
+        return len(value.strip()) >= schema.get("minLength", 0)
+    if isinstance(value, list) and "items" in schema:
+        return all(fits(item, schema["items"]) for item in value)
+    return True
+
+
+def takes_text_only(kind: Kind) -> bool:
+    """Whether a value of this kind is text, whatever it looks like."""
+    return "enum" in kind.schema or kind.schema.get("type") == "string"
+
+
+def in_words(value: Any) -> str:
+    """A value for an error message: what it is, cut to a readable length."""
+    text = "null" if value is None else repr(value).lower() if isinstance(value, bool) else repr(value)
+    if len(text) > 60:
+        text = f"{text[:57]}..."
+    return f"{text} ({_WORDS.get(type(value), type(value).__name__)})"

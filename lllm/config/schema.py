@@ -1,0 +1,84 @@
+"""The tables as JSON Schema, for editors, and as Markdown, for the docs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from typing import Any, Final
+
+from lllm.config.keys import ALIASES, PROFILE, PROJECT, SYSTEM, Key, Section, find
+
+_REFERENCE: Final = {
+    "type": "string",
+    "pattern": r"\$\{",
+}  # ${NAME}: what it becomes is checked when it is read
+
+_FILES: Final[Mapping[str, tuple[str, Mapping[str, Key | Section]]]] = {
+    "system": ("A system of agents (YAML)", SYSTEM),
+    "project": ("lllm.toml", PROJECT),
+}
+
+
+def schema(file: str = "system") -> dict[str, Any]:
+    """JSON Schema of a system's YAML file, or of lllm.toml (`project`)."""
+    from lllm.errors import UnknownNameError
+
+    if file not in _FILES:
+        raise UnknownNameError("file", file, _FILES)
+    title, keys = _FILES[file]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **_object(keys, ())}
+
+
+def _object(keys: Mapping[str, Key | Section], path: tuple[str, ...]) -> dict[str, Any]:
+    properties = {name: _property(entry, (*path, name)) for name, entry in keys.items()}
+    for old, new in ALIASES.items():
+        *above, name = old.split(".")
+        target = find(tuple(new.split(".")))
+        if tuple(above) == path and name not in properties and target and (path or keys is not PROJECT):
+            properties[name] = _property(target, (*path, name))
+            properties[name]["description"] = f"Another spelling of `{new.rpartition('.*.')[2]}`."
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _property(entry: Key | Section, path: tuple[str, ...]) -> dict[str, Any]:
+    if isinstance(entry, Section):
+        if path == ("profiles",):
+            inner = _object(PROFILE, ("profiles", "*"))
+            inner["patternProperties"] = {r"\.": {}}  # quoted dotted keys
+        else:
+            inner = _object(entry.keys, (*path, "*") if entry.each else path)
+        if entry.each:
+            inner = {"type": "object", "additionalProperties": {**inner, "type": ["object", "null"]}}
+        return {"description": entry.about, **inner}
+    kind = deepcopy(dict(entry.kind.schema))
+    if kind.get("type") not in ("string", "object", "array") and "anyOf" not in kind:
+        kind = {"anyOf": [kind, dict(_REFERENCE)]}
+    out = {"description": entry.about, **kind}
+    if entry.default is not None:
+        out["default"] = entry.default
+    return out
+
+
+def table(file: str | None = None) -> str:
+    """The keys as Markdown tables: of one file, or of both."""
+    if file is None:
+        return "\n".join(table(name) for name in ("project", "system"))
+    title, keys = _FILES[file]
+    rows = "\n".join(_rows(keys, ""))
+    return f"## {title}\n\n| Key | Wants | Default | |\n|---|---|---|---|\n{rows}\n"
+
+
+def _rows(keys: Mapping[str, Key | Section], above: str) -> Iterator[str]:
+    for name, entry in keys.items():
+        dotted = f"{above}{name}"
+        if isinstance(entry, Section):
+            yield f"| `{dotted}` | | | {_cell(entry.about)} |"
+            yield from _rows(entry.keys, f"{dotted}.<{entry.each}>." if entry.each else f"{dotted}.")
+        else:
+            default = "" if entry.default is None else f"`{json.dumps(entry.default)}`"
+            yield f"| `{dotted}` | {_cell(entry.kind.words)} | {default} | {_cell(entry.about)} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,0 +1,180 @@
+"""What a layer says, held against the tables: spelling, kinds of values, what excludes what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from lllm.config.keys import ALIASES, EXCLUSIVE, Key, Section, alias, find
+from lllm.config.kinds import FREE, PATH, PATH_OR_PATHS, PATHS, Kind, fits, in_words, takes_text_only
+from lllm.config.layer import Keys, Layer, peek, put
+from lllm.config.problems import Problems
+from lllm.config.secret import is_secret
+from lllm.errors import ConfigError, UnknownKeyError
+
+_PATHS: Final = (PATH, PATHS, PATH_OR_PATHS)
+
+
+def validate(
+    layer: Layer, tree: Mapping[str, Key | Section], problems: Problems, *, written: bool = True
+) -> Layer:
+    """The layer with canonical spellings, values of the right kinds and absolute paths; the rest is left out of it
+    and goes to `problems`.
+
+    Args:
+        written: the layer is a file that people keep, so secrets must not stand in it.
+    """
+    out = Layer(layer.name, {}, layer.base, dict(layer.where), layer.loose, layer.quoted)
+    _Validator(layer, out, problems, written).section(layer.data, tree, ())
+    for one, other in EXCLUSIVE:
+        for first, second in _pairs(out.data, one, other):
+            if peek(out.data, first) is not None and peek(out.data, second) is not None:
+                message = f"'{'.'.join(first)}' and '{second[-1]}' say the same thing in two ways; keep one"
+                problems.add(ConfigError(message, where=out.at(second)))
+    return out
+
+
+def _pairs(data: dict[str, Any], one: str, other: str) -> list[tuple[Keys, Keys]]:
+    first, second = tuple(one.split(".")), tuple(other.split("."))
+    if "*" not in first:
+        return [(first, second)]
+    agents = peek(data, ("agent_configs",), {})
+    return [((first[0], agent, first[2]), (second[0], agent, second[2])) for agent in agents]
+
+
+class _Validator:
+    def __init__(self, source: Layer, out: Layer, problems: Problems, written: bool) -> None:
+        self.source = source
+        self.out = out
+        self.problems = problems
+        self.written = written
+
+    def section(self, data: Mapping[str, Any], keys: Mapping[str, Key | Section], path: Keys) -> None:
+        for name, value in data.items():
+            here = (*path, name)
+            where = self.source.at(here)
+            target = alias(here)
+            entry = keys.get(name)
+            if entry is None and target != here:
+                entry = find(target)
+            if entry is None:
+                known = [*keys, *_other_spellings(path)]
+                dotted = ".".join(path)
+                prefixed = [f"{dotted}.{key}" if dotted else key for key in known]
+                self.problems.add(UnknownKeyError(".".join(map(str, here)), prefixed, where=where))
+            elif isinstance(entry, Key):
+                self.key(entry, value, here, target)
+            elif value is None:
+                if peek(self.out.data, target) is None:
+                    put(self.out.data, target, {})
+                self.names({}, entry, target)
+            elif not isinstance(value, dict):
+                self.problems.add(
+                    ConfigError(
+                        f"{'.'.join(here)} is {in_words(value)}; it wants keys and values", where=where
+                    )
+                )
+            elif entry.each is not None:
+                self.names(value, entry, here)
+            else:
+                self.section(value, entry.keys, here)
+
+    def names(self, data: Mapping[str, Any], entry: Section, path: Keys) -> None:
+        """A section whose keys are names of the user's own."""
+        if peek(self.out.data, path) is None:
+            put(self.out.data, path, {})
+        for name, value in data.items():
+            here = (*path, name)
+            where = self.source.at(here)
+            if not name.strip() or "." in name:
+                self.problems.add(
+                    ConfigError(f"{name!r} is no name for an {entry.each}: no dots", where=where)
+                )
+            elif value is not None and not isinstance(value, dict):
+                message = f"{'.'.join(here)} is {in_words(value)}; it wants keys and values"
+                self.problems.add(ConfigError(message, where=where))
+            else:
+                put(self.out.data, here, {})
+                self.section(value or {}, entry.keys, here)
+
+    def key(self, entry: Key, value: Any, here: Keys, target: Keys) -> None:
+        where = self.source.at(here)
+        dotted = ".".join(here)
+        loose = here in self.source.loose
+        if loose and isinstance(value, str):
+            value = _read_loosely(value, entry.kind)
+        if not fits(value, entry.kind.schema):
+            given = "given" if is_secret(here[-1]) else in_words(value)
+            self.problems.add(ConfigError(f"{dotted} is {given}; it wants {entry.kind.words}", where=where))
+            return
+        if peek(self.out.data, target) is not None:
+            message = f"'{dotted}' and another spelling of '{target[-1]}' are both given; keep one"
+            self.problems.add(ConfigError(message, where=where))
+            return
+        if self.written and not loose and is_secret(here[-1]):
+            self.problems.add(
+                ConfigError(
+                    f"{dotted} holds a secret; this file is no place for it",
+                    hint=f"Write {here[-1]}_env: NAME_OF_A_VARIABLE, or {here[-1]}: ${{NAME_OF_A_VARIABLE}}.",
+                    where=where,
+                )
+            )
+            return
+        if entry.kind in _PATHS:
+            value = self.absolute(value)
+        elif entry.kind is FREE or isinstance(value, dict):
+            value = self.free(value, here)
+        put(self.out.data, target, value)
+        self.out.where[target] = where
+        if target != here:  # lines of what stands below
+            for below, line in self.source.where.items():
+                if below[: len(here)] == here:
+                    self.out.where[target + below[len(here) :]] = line
+
+    def absolute(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self.absolute(item) for item in value]
+        return str((self.source.base / Path(value).expanduser()).absolute())
+
+    def free(self, value: Any, path: Keys) -> Any:
+        """A copy of a value below a key whose contents are the user's own."""
+        if isinstance(value, dict):
+            for key, item in value.items():
+                if self.written and isinstance(item, str) and item and is_secret(str(key)):
+                    inner = (*path, str(key))
+                    if inner not in self.source.loose:
+                        message = f"{'.'.join(inner)} looks like a secret; this file is no place for it"
+                        hint = "Write ${NAME_OF_A_VARIABLE}."
+                        self.problems.warn(ConfigError(message, hint=hint, where=self.source.at(inner)))
+            return {str(key): self.free(item, (*path, str(key))) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.free(item, (*path, str(index))) for index, item in enumerate(value)]
+        if isinstance(value, float) and value - value != 0:
+            message = f"{'.'.join(path)} is {value}; it wants a finite number"
+            self.problems.add(ConfigError(message, where=self.source.at(path)))
+            return None
+        if isinstance(value, str) and path in self.source.loose and path not in self.source.quoted:
+            from lllm.config.yaml_source import scalar
+
+            return scalar(value)
+        return value
+
+
+def _read_loosely(text: str, kind: Kind) -> Any:
+    """A text from the environment, or an interpolated one, as what the key wants."""
+    if takes_text_only(kind):
+        return text
+    from lllm.config.yaml_source import scalar
+
+    value = scalar(text)
+    return value if fits(value, kind.schema) or not fits(text, kind.schema) else text
+
+
+def _other_spellings(path: Keys) -> list[str]:
+    """The aliases that may stand at this level."""
+    shape = tuple(
+        "*" if index == 1 and path[0] == "agent_configs" else part for index, part in enumerate(path)
+    )
+    split = [tuple(name.split(".")) for name in ALIASES]
+    return [name[-1] for name in split if name[:-1] == shape]

@@ -1,0 +1,308 @@
+"""Config: all settings of a program, as one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lllm.config.environ import Environ
+from lllm.config.keys import EVERYTHING, LIMITS, SAMPLING, Key, alias, find
+from lllm.config.layer import Keys, peek
+from lllm.config.problems import Problem
+from lllm.config.secret import is_secret, redacted, secrets_in
+from lllm.errors import UnknownKeyError, UnknownNameError
+
+if TYPE_CHECKING:
+    from lllm.core.machine import Limits
+    from lllm.ports import Timeouts
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """Where sessions are kept."""
+
+    type: str
+    dir: Path
+    synchronous: str
+
+
+@dataclass(frozen=True, slots=True)
+class CacheConfig:
+    """Replies kept by the content of the request."""
+
+    enabled: bool
+    dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxConfig:
+    """How code of a model is kept apart. `timeout` is in seconds (None: no limit), `memory` in megabytes."""
+
+    tier: str
+    required: bool
+    timeout: float | None
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryConfig:
+    """What discovery imports."""
+
+    prompts: tuple[Path, ...] = ()
+    proxies: tuple[Path, ...] = ()
+    agents: tuple[Path, ...] = ()
+    tools: tuple[Path, ...] = ()
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """One agent as it is configured, with all that it takes over from the top.
+
+    Attributes:
+        sampling: what the request to the model carries: temperature, top_p, ... and `model_args`; only what was set.
+        api_key: the key itself, from `api_key`, or the variable that `api_key_env` names; None when there is none.
+    """
+
+    name: str
+    description: str | None
+    agent_type: str | None
+    model_name: str
+    base_url: str | None
+    api_key: str | None = field(repr=False)
+    api_key_env: str | None
+    system_prompt_path: str | None
+    system_prompt: str | None
+    prompt: str | None
+    prompts: tuple[str, ...]
+    tools: tuple[str, ...]
+    activate_proxies: tuple[str, ...]
+    format: str | dict[str, Any] | None
+    sandbox: str | None
+    sampling: dict[str, Any] = field(repr=False)
+    model_args: dict[str, Any] = field(repr=False)
+    timeouts: Timeouts
+    limits: Limits
+    settings: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Config:
+    """All settings. Made by `load_config`; read everywhere; changed nowhere.
+
+    Attributes:
+        agents: the agents by name, as the YAML file orders them.
+        defaults: what holds for an agent that the files do not mention.
+        settings: the user's own keys.
+        root: the folder of lllm.toml, or the working folder where there is none.
+        project_file: lllm.toml, or None. file: the system's YAML file, or None. files: all that were read.
+        tree: every value under its canonical key, defaults included; `get` and `[]` look into it by dotted keys.
+        notes: warnings.
+    """
+
+    name: str | None
+    description: str | None
+    system_type: str | None
+    agent_type: str | None
+    agent_group: tuple[str, ...]
+    agents: dict[str, AgentConfig]
+    defaults: AgentConfig
+    log: LogConfig
+    cache: CacheConfig
+    sandbox: SandboxConfig
+    discovery: DiscoveryConfig
+    ckpt_dir: Path
+    random_seed: int | None
+    profile: str | None
+    settings: dict[str, Any]
+    project: str | None
+    root: Path
+    project_file: Path | None
+    file: Path | None
+    files: tuple[Path, ...]
+    tree: dict[str, Any]
+    origins: dict[Keys, str]
+    environ: Environ
+    notes: tuple[Problem, ...]
+
+    @property
+    def agent_configs(self) -> dict[str, AgentConfig]:
+        """`agents` under the files' name."""
+        return self.agents
+
+    @property
+    def model(self) -> str:
+        """The model of an agent that names none."""
+        return self.defaults.model_name
+
+    def agent(self, name: str) -> AgentConfig:
+        """One agent by name. Raises UnknownNameError with the nearest name."""
+        if name not in self.agents:
+            raise UnknownNameError("agent", name, self.agents, where=self.origins.get(("agent_configs",)))
+        return self.agents[name]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a dotted key, `agent_configs.vanilla.temperature`; `default` when it is not set."""
+        return deepcopy(peek(self.tree, self._path(key), default))
+
+    def __getitem__(self, key: str) -> Any:
+        path = self._path(key)
+        value = peek(self.tree, path, _NOTHING)
+        if value is _NOTHING:
+            above = peek(self.tree, path[:-1], {})
+            raise UnknownKeyError(key, above if isinstance(above, Mapping) else ())
+        return deepcopy(value)
+
+    def origin(self, key: str) -> str:
+        """Where a value comes from: `config/demo.yaml:7`, `environment variable LLLM_MODEL`, `.env:2 MODEL_NAME`,
+        `--set a.b`, or `default`. For a value that an agent takes over, where it stands at the top."""
+        path = self._path(key)
+        if path in self.origins:
+            return self.origins[path]
+        if path[0] == "agent_configs" and len(path) > 2:
+            top = "model" if path[2] == "model_name" else path[2]
+            if top in EVERYTHING and top not in ("description", "agent_type", "sandbox", "settings"):
+                return self.origins.get((top, *path[3:]), "default")
+        if find(path) is None:
+            raise UnknownKeyError(key, EVERYTHING)
+        return "default"
+
+    def where(self, key: str) -> str | None:
+        """`origin`, for messages: None when the value is a default."""
+        found = self.origin(key)
+        return None if found == "default" else found
+
+    def variable(self, name: str) -> str | None:
+        """An environment variable, or a line of `.env`; None when it is not set or empty."""
+        return self.environ.get(name) or None
+
+    def as_dict(self, *, redact: bool = True) -> dict[str, Any]:
+        """Every value under its canonical key, as plain JSON values. Secrets are hidden unless asked for."""
+        value = deepcopy(self.tree)
+        return dict(redacted(value)) if redact else value
+
+    def secrets(self) -> frozenset[str]:
+        """The texts that must not reach a log: values of secret keys here, and of secret variables."""
+        found = secrets_in(self.tree)
+        found |= {value for name, value in self.environ.items() if value and is_secret(name)}
+        for agent in (self.defaults, *self.agents.values()):
+            found |= {agent.api_key} if agent.api_key else set()
+        return frozenset(found)
+
+    def _path(self, key: str) -> Keys:
+        return alias(tuple(key.split(".")))
+
+    def __repr__(self) -> str:
+        file = str(self.file) if self.file else None
+        return f"Config(name={self.name!r}, agents={list(self.agents)}, model={self.model!r}, file={file!r})"
+
+
+_NOTHING = object()
+
+
+def build(
+    tree: dict[str, Any],
+    origins: dict[Keys, str],
+    environ: Environ,
+    *,
+    root: Path,
+    project_file: Path | None,
+    file: Path | None,
+    files: tuple[Path, ...],
+    notes: tuple[Problem, ...],
+) -> Config:
+    """The Config of a merged, valid tree."""
+    _fill(tree, EVERYTHING, (), root)
+    defaults = _agent("", {}, tree, environ)
+    return Config(
+        name=tree.get("name"),
+        description=tree.get("description"),
+        system_type=tree.get("system_type"),
+        agent_type=tree.get("agent_type"),
+        agent_group=tuple(tree["agent_group"]),
+        agents={name: _agent(name, given, tree, environ) for name, given in tree["agent_configs"].items()},
+        defaults=defaults,
+        log=LogConfig(tree["log"]["type"], Path(tree["log"]["dir"]), tree["log"]["synchronous"]),
+        cache=CacheConfig(tree["cache"]["enabled"], Path(tree["cache"]["dir"])),
+        sandbox=SandboxConfig(**tree["sandbox"]),
+        discovery=_discovery(tree["discovery"]),
+        ckpt_dir=Path(tree["ckpt_dir"]),
+        random_seed=tree.get("random_seed"),
+        profile=tree.get("profile"),
+        settings=tree["settings"],
+        project=tree["project"].get("name"),
+        root=root,
+        project_file=project_file,
+        file=file,
+        files=files,
+        tree=tree,
+        origins=origins,
+        environ=environ,
+        notes=notes,
+    )
+
+
+def _fill(data: dict[str, Any], keys: Mapping[str, Any], path: Keys, root: Path) -> None:
+    """Writes the defaults of the tables where nothing is set. Agents are left as they are: they take over."""
+    from lllm.config.kinds import PATH
+
+    for name, entry in keys.items():
+        if alias((*path, name)) != (*path, name):
+            continue
+        if not isinstance(entry, Key):
+            inner = data.setdefault(name, {})
+            if entry.each is None:
+                _fill(inner, entry.keys, (*path, name), root)
+        elif entry.default is not None and name not in data:
+            data[name] = str(root / entry.default) if entry.kind is PATH else deepcopy(entry.default)
+
+
+def _discovery(tree: Mapping[str, Any]) -> DiscoveryConfig:
+    folders = {name: tuple(map(Path, tree[name])) for name in ("prompts", "proxies", "agents", "tools")}
+    return DiscoveryConfig(**folders, strict=tree["strict"])
+
+
+def _agent(name: str, own: Mapping[str, Any], top: Mapping[str, Any], environ: Environ) -> AgentConfig:
+    from lllm.core.machine import Limits
+    from lllm.ports import Timeouts
+
+    def value(key: str) -> Any:
+        return own[key] if key in own else top.get(key)
+
+    key, key_env = own.get("api_key"), own.get("api_key_env")
+    if key is None and key_env is None and own.get("base_url") in (None, top.get("base_url")):
+        # A key is only sent to the endpoint that it stands beside.
+        key, key_env = top.get("api_key"), top.get("api_key_env")
+    model_args = deepcopy(own.get("model_args", {}))
+    limits = {key: value(key) for key in LIMITS}
+    if limits["max_cost"] is not None:
+        limits["max_cost"] = str(limits["max_cost"])  # a decimal string: money is not counted in floats
+    return AgentConfig(
+        name=name,
+        description=own.get("description"),
+        agent_type=own.get("agent_type"),
+        model_name=own.get("model_name", top["model"]),
+        base_url=value("base_url"),
+        api_key=key if key is not None else (environ.get(key_env) or None) if key_env else None,
+        api_key_env=key_env,
+        system_prompt_path=own.get("system_prompt_path"),
+        system_prompt=own.get("system_prompt"),
+        prompt=own.get("prompt"),
+        prompts=tuple(own.get("prompts", ())),
+        tools=tuple(own.get("tools", ())),
+        activate_proxies=tuple(value("activate_proxies")),
+        format=deepcopy(own.get("format")),
+        sandbox=own.get("sandbox"),
+        sampling={
+            **{key: deepcopy(top[key]) for key in SAMPLING if key in top},
+            **model_args,
+            **{key: deepcopy(own[key]) for key in SAMPLING if key in own},
+        },
+        model_args=model_args,
+        timeouts=Timeouts(**{**top["timeouts"], **own.get("timeouts", {})}),
+        limits=Limits(**limits),
+        settings=deepcopy(own.get("settings", {})),
+    )

@@ -1,0 +1,340 @@
+"""Discovery: the folders that lllm.toml names -> the registry.
+
+    [discovery]
+    prompts = ["prompts"]        # every module below is imported; .md and .yaml files here are prompts, too
+    proxies = ["proxies"]
+    strict = false               # true: a file that does not import stops the program
+
+What counts is a marker, not a folder: any object or class at the top of a module whose `__lllm_kind__` is a kind of the
+registry is registered, where it is defined and nowhere else. Its name is `__lllm_name__`, or what NAMES says.
+
+A module is imported under the name that a normal import gives it, so both yield the same object. Where its folder
+cannot be imported from, the folder is appended to `sys.path` once: the folder that holds the outermost package, or the
+one of lllm.toml where the file is in no package. Then `from prompts.task import TASK` works in the project's own code.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from enum import Enum
+from importlib import import_module, invalidate_caches
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, NamedTuple
+
+from lllm.config import Config, Problem, Problems, load_project
+from lllm.config.layer import shown
+from lllm.config.problems import raise_errors
+from lllm.errors import ConfigError
+from lllm.registry import KINDS, Entry, Registry
+from lllm.registry import registry as the_registry
+
+MARK: Final = "__lllm_kind__"
+
+NAMES: Final = {
+    # kind: the attributes that may hold the name, best first; then, but for these three, a class's own name
+    "prompt": ("path",),
+    "agent": ("agent_type",),
+    "system": ("system_type",),
+    "proxy": ("_proxy_path", "path", "name"),
+    "api": ("_proxy_path", "path", "name"),
+}
+_NAMELESS: Final = ("prompt", "agent", "system")
+"""Kinds whose classes are abstract until they name themselves."""
+
+OFF: Final = ("0", "false", "no", "off")
+ON: Final = ("", "1", "true", "yes", "on")
+
+
+class Report(NamedTuple):
+    """What discovery found, in the order of files and lines, and what it could not read."""
+
+    found: tuple[Entry, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def auto_discover(
+    config: Config | str | Path | None = None,
+    *,
+    strict: bool | None = None,
+    registry: Registry | None = None,
+) -> Report:
+    """Imports the modules in the folders that lllm.toml names, and registers what they define.
+
+    May be called again: what is registered stays, and new files are added. `LLLM_AUTO_DISCOVER=0` keeps `import lllm`
+    from arming this; a call performs it all the same.
+
+    Args:
+        config: a Config, or lllm.toml or its folder; by default found as `lllm.config.find_project` says.
+        strict: whether a problem is raised; by default what lllm.toml says.
+
+    Raises:
+        ConfigError: lllm.toml is not there or not right, or there was a problem and `strict` is set.
+    """
+    if not isinstance(config, Config):
+        config = load_project(config)
+    registry = the_registry if registry is None else registry
+    report = _Discovery(config, registry).run()
+    registry.report = report
+    if config.discovery.strict if strict is None else strict:
+        raise_errors(report.problems, "discovery")
+    return report
+
+
+def first_look(registry: Registry | None = None) -> Report:
+    """What an armed registry performs: `auto_discover`, unless LLLM_AUTO_DISCOVER is 0. Logs the problems."""
+    switch = os.environ.get("LLLM_AUTO_DISCOVER", "").strip().lower()
+    if switch in OFF:
+        return Report()
+    if switch not in ON:
+        raise ConfigError(
+            f"LLLM_AUTO_DISCOVER is '{switch}'; it wants 0 or 1",
+            where="environment variable LLLM_AUTO_DISCOVER",
+        )
+    report = auto_discover(registry=registry)
+    for problem in report.problems:
+        logging.getLogger("lllm.discovery").warning("%s", problem)
+    return report
+
+
+class _Discovery:
+    def __init__(self, config: Config, registry: Registry) -> None:
+        self.config = config
+        self.registry = registry
+        self.root = Path(os.path.realpath(config.root))
+        self.problems = Problems()
+        self.found: list[Entry] = []
+        self.seen: set[Path] = set()
+
+    def run(self) -> Report:
+        discovery = self.config.discovery
+        for key in ("prompts", "proxies", "agents", "tools"):
+            where = self.config.where(f"discovery.{key}")
+            for folder in getattr(discovery, key):
+                if not folder.exists():
+                    self.problems.add(ConfigError(f"no such folder: {shown(folder)}", where=where))
+                    continue
+                for file in self.files(folder):
+                    if file.suffix == ".py":
+                        self.module(file)
+                    elif key == "prompts":
+                        self.prompt_file(file)
+        return Report(tuple(self.found), tuple(self.problems))
+
+    # --- files
+
+    def files(self, folder: Path) -> Iterator[Path]:
+        """The files below a folder that may matter, each once, `__init__.py` first, else sorted by name. Hidden ones
+        and caches are left out; links are followed, but not in circles."""
+        real = Path(os.path.realpath(folder))
+        if real in self.seen:
+            return
+        self.seen.add(real)
+        if real.is_file():
+            yield real
+            return
+        try:
+            entries = sorted(real.iterdir(), key=lambda path: (path.name != "__init__.py", path.name))
+        except OSError as error:
+            self.problems.add(ConfigError(f"cannot be read: {error.strerror or error}", where=shown(real)))
+            return
+        for path in entries:
+            if path.name.startswith(".") or path.name == "__pycache__" or (path / "pyvenv.cfg").exists():
+                continue
+            if path.is_dir() or path.suffix in (".py", ".md", ".yaml", ".yml"):
+                yield from self.files(path)
+
+    def prompt_file(self, file: Path) -> None:
+        """A .md or .yaml file. A Markdown file without front matter is just a text (a README)."""
+        from lllm.models import prompt as prompts
+
+        try:
+            if file.suffix == ".md" and not file.read_text(encoding="utf-8-sig").startswith("---"):
+                return
+            for prompt in prompts.load_prompt_file(file):
+                self.add("prompt", prompt.path, prompt, f"{shown(file)}:1")
+        except ConfigError as error:
+            self.problems.add(error if error.where else _at(error, shown(file)))
+        except Exception as error:
+            self.problems.add(_blame(error, file, "is not a prompt"))
+
+    # --- modules
+
+    def module(self, file: Path) -> None:
+        try:
+            module = self.load(file)
+            text = file.read_bytes()
+        except ConfigError as error:
+            self.problems.add(error if error.where else _at(error, shown(file)))
+        except (Exception, SystemExit) as error:  # a script that exits must not end the program
+            self.problems.add(_blame(error, file, "does not import"))
+        else:
+            bindings = _Bindings(text)
+            for name, value in list(vars(module).items()):
+                self.candidate(module, file, name, value, bindings)
+
+    def load(self, file: Path) -> ModuleType:
+        """The module of a file: the one that a normal import gives."""
+        for module in list(sys.modules.values()):
+            if _file_of(module) == file:
+                return module
+        if "." in file.stem:
+            raise ConfigError("a module's name has no dots; rename the file", where=shown(file))
+        names = self.module_names(file)
+        for _, name in names:
+            if self.leads_to(name, file):
+                return import_module(name)
+        folder, name = names[0]
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+            invalidate_caches()
+            if self.leads_to(name, file):
+                return import_module(name)
+        other = find_spec(name)
+        raise ConfigError(
+            f"is '{name}' for Python, and that name belongs to {other.origin if other else 'nothing'}",
+            hint="Rename the folder, or make it part of a package of your own.",
+            where=shown(file),
+        )
+
+    def module_names(self, file: Path) -> list[tuple[Path, str]]:
+        """Under which folder of sys.path a file could have which name; the documented one first."""
+        top = file.parent
+        while (top / "__init__.py").is_file() and top != top.parent:
+            top = top.parent
+        if top == file.parent and self.root in file.parents:
+            top = self.root  # in no package
+        above = {Path(os.path.realpath(entry or os.getcwd())) for entry in sys.path}
+        others = sorted(
+            (entry for entry in above if entry in file.parents), key=lambda entry: -len(entry.parts)
+        )
+        found = []
+        for folder in [top, *(entry for entry in others if entry != top)]:
+            parts = list(file.relative_to(folder).with_suffix("").parts)
+            if parts[-1] == "__init__":
+                parts.pop()
+            if parts and not any("." in part for part in parts):
+                found.append((folder, ".".join(parts)))
+        if not found:
+            raise ConfigError(
+                "a folder above it has a dot in its name; it cannot be imported", where=shown(file)
+            )
+        return found
+
+    def leads_to(self, name: str, file: Path) -> bool:
+        """Whether an import of this name gives this file. Imports the packages above it."""
+        try:
+            spec = find_spec(name)
+        except ModuleNotFoundError as error:
+            if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+                return False  # no such package; anything else is missing within one
+            raise
+        return bool(spec and spec.origin and Path(os.path.realpath(spec.origin)) == file)
+
+    # --- objects
+
+    def candidate(self, module: ModuleType, file: Path, name: str, value: Any, bindings: _Bindings) -> None:
+        """Registers a module's attribute if it is marked, named, and defined there."""
+        kind = inspect.getattr_static(value, MARK, None)  # static: never runs a stranger's __getattr__
+        if not isinstance(kind, str) or kind not in KINDS:
+            return
+        if isinstance(value, type):
+            if value.__module__ != module.__name__ or inspect.isabstract(value):
+                return
+        elif name in bindings.imported:
+            return
+        label = _name_of(value, kind)
+        if label is not None:
+            line = bindings.lines.get(getattr(value, "__name__", name)) or bindings.lines.get(name) or 1
+            self.add(kind, label, value, f"{shown(file)}:{line}")
+
+    def add(self, kind: str, name: str, value: Any, where: str) -> None:
+        try:
+            entry = self.registry.add(kind, name, value, where=where)
+        except ConfigError as error:
+            self.problems.add(error if error.where else _at(error, where))
+        else:
+            if entry not in self.found:
+                self.found.append(entry)
+
+
+class _Bindings:
+    """Which names a module's text defines at the top, in which lines, and which ones it imports."""
+
+    def __init__(self, text: bytes) -> None:
+        self.lines: dict[str, int] = {}
+        self.imported: set[str] = set()
+        with suppress(SyntaxError, ValueError):  # it did import: whatever it is, it has no lines to tell
+            self._read(ast.parse(text).body)
+
+    def _read(self, body: list[ast.stmt]) -> None:
+        for node in body:
+            match node:
+                case ast.Import(names=names) | ast.ImportFrom(names=names):
+                    self.imported |= {(alias.asname or alias.name).partition(".")[0] for alias in names}
+                case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                    self._bind(name, node.lineno)
+                case ast.Assign(targets=targets):
+                    for target in targets:
+                        self._targets(target)
+                case ast.AnnAssign(target=target):
+                    self._targets(target)
+                case ast.If() | ast.Try() | ast.With() | ast.For() | ast.While():
+                    for part in ("body", "orelse", "finalbody"):
+                        self._read(getattr(node, part, []))
+                    for handler in getattr(node, "handlers", []):
+                        self._read(handler.body)
+
+    def _targets(self, target: ast.expr) -> None:
+        for node in ast.walk(target):
+            if isinstance(node, ast.Name):
+                self._bind(node.id, node.lineno)
+
+    def _bind(self, name: str, line: int) -> None:
+        self.lines[name] = line
+        self.imported.discard(name)
+
+
+def _name_of(value: Any, kind: str) -> str | None:
+    """The name that a marked object gives itself; None for an abstract base."""
+    for attribute in ("__lllm_name__", *NAMES.get(kind, ("name",))):
+        name = getattr(value, attribute, None)
+        name = name.value if isinstance(name, Enum) else name
+        if isinstance(name, str) and name.strip():
+            return name
+    own = getattr(value, "__name__", None)
+    return own if isinstance(own, str) and kind not in _NAMELESS else None
+
+
+def _file_of(module: Any) -> Path | None:
+    file = getattr(module, "__dict__", {}).get("__file__")
+    return Path(os.path.realpath(file)) if isinstance(file, str) else None
+
+
+def _at(error: ConfigError, where: str) -> ConfigError:
+    """The same error with a place."""
+    return ConfigError(error.message, hint=error.hint, where=where)
+
+
+def _blame(error: BaseException, file: Path, what: str) -> ConfigError:
+    """What a file's code raised, with the line in it where it began."""
+    line: int | None = None
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        line = error.lineno
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(file):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    where = f"{shown(file)}:{line}" if line else shown(file)
+    said = f"{type(error).__name__}: {error}".rstrip(": ")
+    found = ConfigError(f"{what}: {said}", where=where)
+    found.__cause__ = error
+    return found

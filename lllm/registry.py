@@ -1,0 +1,456 @@
+"""The registry: everything that has a name, found by kind and name.
+
+    backend    openai            lllm.backends.openai:OpenAIBackend     OpenAI and every compatible endpoint
+    prompt     demo/task_query   <Prompt object>                        prompts/task.py:12
+      kind     name              target: a dotted path or an object     what it is, or where it stands
+
+What ships here comes in through the door of everybody else: `add(kind, name, target, summary=..., extra=...)`.
+Listing imports nothing; `get` imports a target when it is used. Other packages offer theirs under the entry-point
+group `lllm.plugins`, each named `kind.name`, so that they too are listed without being imported:
+
+    [project.entry-points."lllm.plugins"]
+    "backend.mine" = "my_package.backend:MyBackend"
+
+`import lllm` arms discovery; the first look into the registry performs it, once, whatever thread looks first.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+from lllm.errors import ConfigError, DependencyError, NameTakenError, UnknownNameError, listing
+
+if TYPE_CHECKING:
+    from lllm.discovery import Report
+
+KINDS: Final = {
+    "prompt": "a text with parameters, its parser and its handlers; named by its path",
+    "agent": "a class that runs a system of agents; named by its agent_type",
+    "system": "what runs a YAML file without a class of its own; named by system_type",
+    "tool": "something a model may call",
+    "proxy": "a family of endpoints behind one name",
+    "api": "a proxy to somebody's web API",
+    "backend": "a provider of models; the part of a model's name before the first slash",
+    "store": "where session logs are kept; log_type names one",
+    "sandbox": "where code of a model runs",
+    "environment": "a task with rewards to train on",
+    "step": "a part of a pipeline",
+}
+
+BUILTINS: Final = (
+    # kind, name, target, summary, extra
+    ("backend", "openai", "lllm.backends.openai:OpenAIBackend", "OpenAI and every compatible endpoint", None),
+    (
+        "backend",
+        "scripted",
+        "lllm.backends.scripted:ScriptedBackend",
+        "replies from a list or a function",
+        None,
+    ),
+    (
+        "backend",
+        "embedded",
+        "lllm.backends.embedded:EmbeddedBackend",
+        "the small model in this package",
+        "local",
+    ),
+    ("store", "sqlite", "lllm.log.sqlite:SQLiteLog", "one SQLite file for all sessions", None),
+    ("store", "localfile", "lllm.log.files:LocalFileLog", "a folder of JSON Lines per session", None),
+    ("store", "memory", "lllm.log.memory:MemoryLog", "sessions that end with the process", None),
+    ("store", "none", "lllm.log.none:NoLog", "nothing is kept", None),
+)
+
+EXTRAS: Final = {
+    # extra: the modules that its packages bring (the packages themselves stand in pyproject.toml)
+    "local": ("xllamacpp",),
+    "openai": ("openai",),
+    "llama-cpp": ("llama_cpp",),
+    "transformers": ("transformers", "torch", "accelerate", "gguf"),
+    "sandbox": ("ipykernel", "jupyter_client", "nbformat"),
+    "browser": ("playwright",),
+    "rl": ("trl", "datasets", "transformers", "torch", "accelerate", "gguf"),
+    "ray": ("ray",),
+    "postgres": ("psycopg",),
+    "serve": ("starlette", "uvicorn"),
+    "otel": ("opentelemetry",),
+}
+
+PLUGINS: Final = "lllm.plugins"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name in the registry.
+
+    Attributes:
+        kind: one of KINDS.
+        name: what `get` is asked for.
+        target: the object, or the dotted path `package.module:attribute` that leads to it.
+        summary: one sentence for listings.
+        extra: the extra of lllm whose packages it needs, or None.
+        where: `file:line`, or the package that offers it; None where that is not known.
+    """
+
+    kind: str
+    name: str
+    target: Any = field(repr=False)
+    summary: str = ""
+    extra: str | None = None
+    where: str | None = None
+
+    @property
+    def path(self) -> str:
+        """The dotted path of the target, whether or not it is imported; '' for a nameless object."""
+        return self.target if isinstance(self.target, str) else _path_of(self.target)
+
+    @property
+    def source(self) -> str:
+        """Where this name comes from, for a person: `file:line`, else the dotted path."""
+        return self.where or self.path or f"an object of type {type(self.target).__name__}"
+
+    def missing(self) -> str | None:
+        """The first module of its extra that is not installed, or None. Imports nothing."""
+        from importlib.util import find_spec
+
+        return next((name for name in EXTRAS.get(self.extra or "", ()) if not find_spec(name)), None)
+
+    def load(self) -> Any:
+        """The object. Imports the dotted path.
+
+        Raises:
+            DependencyError: a package of the entry's extra is not installed.
+            ConfigError: the module has no such attribute.
+        """
+        if not isinstance(self.target, str):
+            return self.target
+        from importlib import import_module
+
+        module, _, attribute = self.target.partition(":")
+        try:
+            found: Any = import_module(module)
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        except ModuleNotFoundError as error:
+            # Only the extra's own packages: a file that is missing among the target's must be seen as that.
+            if error.name not in EXTRAS.get(self.extra or "", ()):
+                raise
+            assert self.extra is not None
+            raise DependencyError(str(error.name), self.extra, f"the {self.kind} '{self.name}'") from error
+        except AttributeError as error:
+            raise ConfigError(
+                f"the {self.kind} '{self.name}' is registered as '{self.target}': {error}", where=self.where
+            ) from error
+        return found
+
+
+class Registry:
+    """Names and what they stand for. Safe to use from several threads.
+
+    A program has one, `lllm.registry.registry`, and the functions of this module are its methods.
+    """
+
+    def __init__(self, builtins: Iterable[tuple[str, str, str, str, str | None]] = BUILTINS) -> None:
+        self._lock = threading.RLock()
+        self._entries: dict[tuple[str, str], Entry] = {}
+        self._loaded: dict[tuple[str, str], Any] = {}
+        self._plugins: dict[tuple[str, str], list[Entry]] | None = None  # None: not looked up yet
+        self._first_look = _FirstLook()
+        for kind, name, target, summary, extra in builtins:
+            self.add(kind, name, target, summary=summary, extra=extra, where="lllm")
+
+    # --- writing
+
+    def add(
+        self,
+        kind: str,
+        name: str,
+        target: Any,
+        *,
+        summary: str = "",
+        extra: str | None = None,
+        where: str | None = None,
+        overwrite: bool = False,
+    ) -> Entry:
+        """Registers an object, or a dotted path `package.module:attribute`, under a name.
+
+        Adding the same object again changes nothing, and a class or function that was defined anew (a notebook
+        cell run twice, a reloaded module) takes the place of its former self.
+
+        Raises:
+            NameTakenError: something else has this name, and `overwrite` is not set.
+            ConfigError: the kind is unknown, the name is empty, or a path has no colon.
+        """
+        _known_kind(kind)
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigError(f"a {kind} needs a name; got {name!r}", where=where)
+        if isinstance(target, str) and not all(target.partition(":")):
+            raise ConfigError(
+                f"the {kind} '{name}' is registered as '{target}', which is not a path to an object",
+                hint="Type: package.module:attribute",
+                where=where,
+            )
+        entry = Entry(kind, name, target, summary or _first_sentence(target), extra, where)
+        with self._lock:
+            present = self._entries.get((kind, name))
+            if present is not None and not overwrite:
+                if present.target is target or (isinstance(target, str) and present.target == target):
+                    if (
+                        present.where is None and where is not None
+                    ):  # discovery knows the line, definition did not
+                        self._entries[kind, name] = entry = replace(entry, summary=summary or present.summary)
+                        return entry
+                    return present
+                if not (present.path and present.path == entry.path):
+                    raise NameTakenError(
+                        f"two {_plural(kind)} are named '{name}': one from {present.source}, one from {entry.source}",
+                        hint="Rename one, or register it with overwrite=True.",
+                    )
+            self._entries[kind, name] = entry
+            self._loaded.pop((kind, name), None)
+        return entry
+
+    def remove(self, kind: str, name: str) -> None:
+        """Forgets a name. Does nothing when it is not there."""
+        with self._lock:
+            self._entries.pop((kind, name), None)
+            self._loaded.pop((kind, name), None)
+
+    # --- looking
+
+    def get(self, kind: str, name: str) -> Any:
+        """The object behind a name, imported on its first use.
+
+        Raises:
+            UnknownNameError: no such name; says the nearest one.
+            DependencyError: a package is missing; says which extra brings it.
+            NameTakenError: two installed packages offer it.
+        """
+        entry = self.entry(kind, name)
+        with self._lock:
+            if (kind, name) in self._loaded:
+                return self._loaded[kind, name]
+        found = entry.load()  # outside of the lock: an import may look into the registry from another thread
+        with self._lock:
+            if self._entries.get((kind, name)) is entry:
+                self._loaded[kind, name] = found
+        return found
+
+    def entry(self, kind: str, name: str) -> Entry:
+        """What is known about a name, without importing it. Raises as `get` does."""
+        _known_kind(kind)
+        name = getattr(name, "value", name)  # an Enum stands for its value
+        self._look()
+        with self._lock:
+            found = self._entries.get((kind, name))
+        if found is not None:
+            return found
+        offered = self._plugin_entries().get((kind, name), [])
+        if len(offered) > 1:
+            raise NameTakenError(
+                f"two packages offer the {kind} '{name}': {offered[0].source} and {offered[1].source}",
+                hint="Uninstall one, or register yours with overwrite=True.",
+            )
+        if offered:
+            with self._lock:
+                return self._entries.setdefault((kind, name), offered[0])
+        raise UnknownNameError(kind, str(name), self.names(kind), hint=self._why_missing())
+
+    def has(self, kind: str, name: str) -> bool:
+        """Whether `entry(kind, name)` finds something."""
+        try:
+            self.entry(kind, name)
+        except UnknownNameError:
+            return False
+        return True
+
+    def names(self, kind: str) -> list[str]:
+        """All names of a kind, sorted."""
+        return [entry.name for entry in self.entries(kind)]
+
+    def entries(self, kind: str | None = None) -> list[Entry]:
+        """All entries, of one kind or of all, by kind and name. Imports none of them."""
+        if kind is not None:
+            _known_kind(kind)
+        self._look()
+        every = {key: offered[0] for key, offered in self._plugin_entries().items()}
+        with self._lock:
+            every.update(self._entries)
+        order = list(KINDS)
+        return sorted(
+            (entry for entry in every.values() if kind in (None, entry.kind)),
+            key=lambda entry: (order.index(entry.kind), entry.name),
+        )
+
+    def conflicts(self) -> list[NameTakenError]:
+        """Names that an installed package offers although something else has them. Looks up all plug-ins."""
+        found = []
+        for (kind, name), offered in sorted(self._plugin_entries().items()):
+            with self._lock:
+                present = self._entries.get((kind, name))
+            rivals = [present] * (present is not None and present not in offered) + offered
+            if len(rivals) > 1:
+                sources = listing({rival.source for rival in rivals if rival})
+                found.append(NameTakenError(f"{len(rivals)} {_plural(kind)} are named '{name}': {sources}"))
+        return found
+
+    # --- discovery
+
+    def arm(self, discover: Callable[[], Report] | None = None) -> None:
+        """Has the first look perform discovery (`discover`, or `lllm.discovery.auto_discover`)."""
+        self._first_look.arm(discover or (lambda: _auto_discover(self)))
+
+    @property
+    def report(self) -> Report | None:
+        """What the last discovery into this registry found; None before the first one."""
+        return self._first_look.report
+
+    @report.setter
+    def report(self, report: Report) -> None:
+        self._first_look.report = report
+
+    def _look(self) -> None:
+        self._first_look()
+
+    def _why_missing(self) -> str | None:
+        problems = self.report.problems if self.report else ()
+        if not problems:
+            return None
+        return "Discovery had problems:\n" + "\n".join(f"    {problem.message}" for problem in problems)
+
+    def _plugin_entries(self) -> dict[tuple[str, str], list[Entry]]:
+        if self._plugins is None:
+            found: dict[tuple[str, str], list[Entry]] = {}
+            for entry in _installed_plugins():
+                found.setdefault((entry.kind, entry.name), []).append(entry)
+            self._plugins = found
+        return self._plugins
+
+    # --- tests
+
+    @contextmanager
+    def scope(self, *, empty: bool = False) -> Iterator[Registry]:
+        """Undoes, at its end, all that was registered within. Discovery is disarmed inside.
+
+        Args:
+            empty: start with the built-ins alone.
+        """
+        with self._lock:
+            kept = self._entries, self._loaded, self._plugins, self._first_look
+            self._entries = dict(kept[0])
+            self._loaded = dict(kept[1])
+            self._first_look = _FirstLook()
+            if empty:
+                self._entries = {key: entry for key, entry in kept[0].items() if entry.where == "lllm"}
+                self._plugins = {}
+        try:
+            yield self
+        finally:
+            with self._lock:
+                self._entries, self._loaded, self._plugins, self._first_look = kept
+
+
+class _FirstLook:
+    """Runs discovery at the first look, once. Others that look meanwhile wait, with two exceptions: discovery's own
+    thread (the modules it imports look too), and a thread that is within an import, which may hold the lock of a
+    module that discovery waits for."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._runner: int | None = None
+        self._discover: Callable[[], Report] | None = None
+        self.report: Report | None = None
+
+    def arm(self, discover: Callable[[], Report]) -> None:
+        self._discover = discover
+
+    def __call__(self) -> None:
+        if self._discover is None or self._runner == threading.get_ident():
+            return
+        if not self._turn.acquire(blocking=not _importing()):
+            return
+        try:
+            discover = self._discover  # another thread may have been faster
+            if discover is None:
+                return
+            self._runner = threading.get_ident()
+            self.report = discover()
+            self._discover = (
+                None  # not before: what failed fails again at the next look, rather than seem done
+            )
+        finally:
+            self._runner = None
+            self._turn.release()
+
+
+def _auto_discover(registry: Registry) -> Report:
+    from lllm.discovery import first_look
+
+    return first_look(registry)
+
+
+def _importing() -> bool:
+    """Whether this thread is inside an import statement."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "_find_and_load" and "importlib" in frame.f_code.co_filename:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _installed_plugins() -> list[Entry]:
+    """What installed packages offer, in a stable order. An entry point with another form of name is not ours."""
+    from importlib.metadata import entry_points  # 24 ms: only when a name is unknown, or for a full listing
+
+    found = []
+    for point in entry_points(group=PLUGINS):
+        kind, _, name = point.name.partition(".")
+        if kind in KINDS and name and ":" in point.value:
+            package = point.dist.name if point.dist else "?"
+            summary = str(point.dist.metadata["Summary"] or "") if point.dist else ""
+            found.append(Entry(kind, name, point.value, summary, None, f"the package {package}"))
+    return sorted(found, key=lambda entry: (entry.kind, entry.name, entry.source))
+
+
+def _known_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise UnknownNameError("kind", str(kind), KINDS)
+
+
+def _path_of(target: Any) -> str:
+    """`module:qualified name` of a class or function; '' for anything else."""
+    module, name = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
+    return f"{module}:{name}" if isinstance(module, str) and isinstance(name, str) else ""
+
+
+def _first_sentence(target: Any) -> str:
+    """The first line of an object's docstring; '' for a path, which is not imported, and for instances."""
+    if isinstance(target, str) or not (isinstance(target, type) or callable(target)):
+        return ""
+    if not isinstance(target, type) and not hasattr(target, "__qualname__"):
+        return ""
+    return (getattr(target, "__doc__", None) or "").strip().partition("\n")[0].strip()
+
+
+def _plural(kind: str) -> str:
+    return {"proxy": "proxies", "sandbox": "sandboxes"}.get(kind, f"{kind}s")
+
+
+registry: Final = Registry()
+
+add = registry.add
+remove = registry.remove
+get = registry.get
+entry = registry.entry
+has = registry.has
+names = registry.names
+entries = registry.entries
+conflicts = registry.conflicts
+arm = registry.arm
+scope = registry.scope
