@@ -1,1 +1,117 @@
-"""lllm."""
+"""lllm runs systems of LLM agents from configuration. Every agent call is a deterministic state machine, and every
+session is a log that re-executes.
+
+    import lllm
+
+    llm = lllm.LLM()                                  # what is configured, else the small embedded model
+    print(llm("What is 17 times 23?", tools=[...]))
+
+    agent = lllm.Agent("calculator", "openai/gpt-4o-mini", "Use the tools.", tools=[calculate])
+    print(agent("What is 17 times 23?").parsed)
+
+Names load on first touch: importing this package imports nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lllm._version import __version__
+
+if TYPE_CHECKING:
+    from lllm.backends.scripted import ScriptedBackend as ScriptedBackend
+    from lllm.config import Config as Config
+    from lllm.config import load_config as load_config
+    from lllm.const import APITypes as APITypes
+    from lllm.const import Modalities as Modalities
+    from lllm.const import Providers as Providers
+    from lllm.const import Roles as Roles
+    from lllm.discovery import auto_discover as auto_discover
+    from lllm.errors import LLMError as LLMError
+    from lllm.llm.agent import Agent as Agent
+    from lllm.llm.build import Prompts as Prompts
+    from lllm.llm.build import build_agent as build_agent
+    from lllm.llm.dialog import Dialog as Dialog
+    from lllm.llm.model import LLM as LLM
+    from lllm.llm.sessions import arecord as arecord
+    from lllm.llm.sessions import record as record
+    from lllm.llm.system import AgentBase as AgentBase
+    from lllm.llm.system import AsyncAgentBase as AsyncAgentBase
+    from lllm.log import LocalFileLog as LocalFileLog
+    from lllm.log import MemoryLog as MemoryLog
+    from lllm.log import NoLog as NoLog
+    from lllm.log import ReplayableLogBase as ReplayableLogBase
+    from lllm.log import SQLiteLog as SQLiteLog
+    from lllm.models.function import MCP as MCP
+    from lllm.models.function import Function as Function
+    from lllm.models.function import ToolContext as ToolContext
+    from lllm.models.function import tool as tool
+    from lllm.models.message import FunctionCall as FunctionCall
+    from lllm.models.message import Message as Message
+    from lllm.models.prompt import Prompt as Prompt
+    from lllm.models.reply import Reply as Reply
+    from lllm.models.reply import Usage as Usage
+    from lllm.registry import registry as registry
+    from lllm.replay import replay_session as replay_session
+    from lllm.utils import PrintSystem as PrintSystem
+    from lllm.utils import StreamWrapper as StreamWrapper
+
+_HOME = {
+    "APITypes": "const",
+    "Agent": "llm.agent",
+    "AgentBase": "llm.system",
+    "AsyncAgentBase": "llm.system",
+    "Config": "config",
+    "Dialog": "llm.dialog",
+    "Function": "models.function",
+    "FunctionCall": "models.message",
+    "LLM": "llm.model",
+    "LLMError": "errors",
+    "LocalFileLog": "log",
+    "MCP": "models.function",
+    "MemoryLog": "log",
+    "Message": "models.message",
+    "Modalities": "const",
+    "NoLog": "log",
+    "PrintSystem": "utils",
+    "Prompt": "models.prompt",
+    "Prompts": "llm.build",
+    "Providers": "const",
+    "ReplayableLogBase": "log",
+    "Reply": "models.reply",
+    "Roles": "const",
+    "SQLiteLog": "log",
+    "ScriptedBackend": "backends.scripted",
+    "StreamWrapper": "utils",
+    "ToolContext": "models.function",
+    "Usage": "models.reply",
+    "arecord": "llm.sessions",
+    "auto_discover": "discovery",
+    "build_agent": "llm.build",
+    "load_config": "config",
+    "record": "llm.sessions",
+    "registry": "registry",
+    "replay_session": "replay",
+    "tool": "models.function",
+}
+
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        from importlib import import_module
+
+        # a name that is a module too (registry) stays what the table says, for good
+        value = globals()[name] = getattr(import_module(f"lllm.{_HOME[name]}"), name)
+        return value
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    if not name.startswith("_") and find_spec(f"lllm.{name}") is not None:
+        return import_module(f"lllm.{name}")
+    raise AttributeError(f"module 'lllm' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "errors", "const", "models", "config", "log", "llm"])

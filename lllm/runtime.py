@@ -39,11 +39,19 @@ _WORLD: Final = (CallModel, RunTool, AskApproval, Wait)
 class Call:
     """One live agent call. `run` drives it to its end; afterwards `state` says how it ended."""
 
-    def __init__(self, plan: Plan, session: Session, *, parent: Scope | None = None, dialog: str | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        session: Session,
+        *,
+        parent: Scope | None = None,
+        dialog: str | None = None,
+        id: str | None = None,
+    ) -> None:
         self.plan = plan
         self.session = session
         self.parent = parent
-        self.id = session.new_call(plan.agent, parent)
+        self.id = id or session.new_call(plan.agent, parent)
         self.dialog = dialog
         self.state = State()
         self.usage: Usage | None = None
@@ -113,6 +121,8 @@ class Call:
 
     async def _do(self, effect: Effect) -> Outcome:
         """Does one effect, its intent first; a deadline that passes meanwhile is the outcome."""
+        if self.session.replaying and (stop := self.session.stopped(self.id)) is not None:
+            return Outcome(stop.kind, stop.data)
         if type(effect) is CallModel:
             self._apply(Outcome(ev.MODEL_REQUESTED, self._request(effect)))
         elif type(effect) is RunTool:

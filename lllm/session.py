@@ -106,10 +106,10 @@ class Session:
                 raise self._broken
             with self._lock:
                 seq = self._seq
-                hash_, body = seal(self.id, seq, at, call, dialog, kind, data, self._prev)
-                self._records.append(Record(self.id, seq, at, kind, call, hash_, body))
+                record = seal(self.id, seq, at, call, dialog, kind, data, self._prev)
+                self._records.append(record)
                 self._seq = seq + 1
-                self._prev = hash_
+                self._prev = record.hash
         return Event(kind, data, at, call, dialog, value)
 
     async def flush(self) -> None:
@@ -201,6 +201,10 @@ class Session:
 
     async def turn(self, call: str, kind: str, tool_call: str) -> None:
         """Waits until it is this event's turn. A live session never waits; a replayed one keeps the recorded order."""
+
+    def stopped(self, call: str) -> Event | None:
+        """The recorded stop of a call, when it comes next in the record."""
+        return None
 
     def recorded(self, call: str, kinds: Sequence[str], tool_call: str | None = None) -> Event | None:
         """The recorded answer to an effect, or None when it must be done for real, as in every live session."""

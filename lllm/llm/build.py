@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError, UnknownNameError
 from lllm.llm.agent import Agent
+from lllm.llm.connect import offline
 from lllm.models.prompt import Prompt
 from lllm.ports import Backend, LogStore
 
@@ -61,7 +62,10 @@ def build_agent(
     except UnknownNameError as error:
         error.where = loaded.origin("agent_type") or None
         raise
-    return kind(loaded, ckpt_dir=ckpt_dir or loaded.ckpt_dir, stream=stream, model=model, log_base=log_base, **more)
+    system = kind(loaded, ckpt_dir=ckpt_dir or loaded.ckpt_dir, stream=stream, model=model, log_base=log_base, **more)
+    if not isinstance(config, Config):
+        system.overrides = [f"{key}={value}" for key, value in overrides.items()] if isinstance(overrides, Mapping) else list(overrides)
+    return system
 
 
 def agents_of(config: Config, *, model: str | Backend | None = None) -> dict[str, Agent]:
@@ -83,7 +87,8 @@ def agent_of(declared: AgentConfig, config: Config, *, model: str | Backend | No
     tools = [registry.get("tool", tool) for tool in declared.tools]
     chosen: str | Backend = model if model is not None else declared.model_name
     if isinstance(chosen, str) and chosen in ("auto", ""):
-        chosen = auto_model(config)[0]
+        # what `auto` meant when a session was recorded is not a change of the project
+        chosen = (offline.get() or {}).get(declared.name) or auto_model(config)[0]
     options: dict[str, Any] = {}
     if model is None or isinstance(model, str):
         if declared.base_url:

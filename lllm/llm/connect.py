@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from lllm.errors import ConfigError
-from lllm.ports import Backend
+from lllm.errors import ConfigError, LLMInferenceError
+from lllm.ports import Backend, Capabilities, Delta, Request
+
+offline: contextvars.ContextVar[Mapping[str, str] | None] = contextvars.ContextVar("lllm_offline", default=None)
+"""Set during a replay, to the recorded model of each agent: no backend is opened then, because none is asked."""
+
+
+class Offline:
+    """The backend of a replay. It answers nothing: answers come from the record."""
+
+    capabilities = Capabilities(logprobs=True, token_ids=True, vision=True, seed=True)
+
+    async def stream(self, request: Request) -> AsyncIterator[Delta]:
+        raise LLMInferenceError("a replay asked a model: this is a fault of lllm, please report it")
+        yield  # makes this an async generator
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
 
 _lock = threading.Lock()
 _open: dict[tuple[str, str], Backend] = {}
@@ -24,6 +42,9 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
         DependencyError: its package is missing.
         ConfigError: a model is missing after the provider's name, or the backend refuses an option.
     """
+    if offline.get() is not None:
+        name = model if isinstance(model, str) else str(getattr(model, "name", "") or type(model).__name__)
+        return Offline(), name, name.partition("/")[2] or name
     if not isinstance(model, str):
         if not callable(getattr(model, "stream", None)):
             raise ConfigError(

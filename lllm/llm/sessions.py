@@ -19,17 +19,17 @@ def open_session(
 ) -> Session:
     """A new session in `store`, or in the log that the configuration names."""
     if store is None:
-        from lllm.log import default_store
+        from lllm.llm.build import default_store
 
         store = default_store()
     return Session(store, id=id, name=name, seed=seed, redactor=Redactor.from_environment(os.environ), **more)
 
 
 @contextmanager
-def session(
+def record(
     name: str = "", *, store: LogStore | None = None, seed: str | int | None = None, meta: Mapping[str, Any] | None = None
 ) -> Iterator[Session]:
-    """`with lllm.session("name") as s:` puts all calls made inside into one session."""
+    """`with lllm.record("name") as session:` puts all calls made inside into one session."""
     live = open_session(name, store=store, seed=seed)
     run(live.start({"name": name, **(meta or {})}))
     token = current.set(Scope(live))
@@ -45,10 +45,10 @@ def session(
 
 
 @asynccontextmanager
-async def asession(
+async def arecord(
     name: str = "", *, store: LogStore | None = None, seed: str | int | None = None, meta: Mapping[str, Any] | None = None
 ) -> AsyncIterator[Session]:
-    """`async with lllm.asession("name") as s:`, the same for async code."""
+    """`async with lllm.arecord("name") as session:`, the same for async code."""
     live = open_session(name, store=store, seed=seed)
     await live.start({"name": name, **(meta or {})})
     token = current.set(Scope(live))

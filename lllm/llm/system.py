@@ -59,6 +59,8 @@ class AgentBase:
         from lllm.utils import StreamWrapper
 
         self.config: Config = config if isinstance(config, Config) else load_config(config)
+        self.overrides: list[str] = []  # `--set` values that the configuration was loaded with
+        self.chosen_model = model
         self.ckpt_dir = Path(ckpt_dir or self.config.ckpt_dir)
         self.stream = StreamWrapper(stream)
         self.store = log_base if log_base is not None else store_of(self.config)

@@ -1,0 +1,1 @@
+from lllm.log.redact import Redactor as Redactor
