@@ -59,7 +59,7 @@ def function_from(
     parameters = _parameters(reading, doc.parameters, name, strict)
     made = Function(
         name=name,
-        description=doc.description if description is None else inspect.cleandoc(description),
+        description=doc.description if description is None else inspect.cleandoc(description).strip(),
         parameters=parameters,
         call=function,
         effect=effect,

@@ -86,7 +86,7 @@ def test_without_arguments_a_text_is_unchanged(text: str) -> None:
 @given(st.text(alphabet="{}a ", max_size=30), st.text(max_size=20))
 def test_a_value_stands_in_every_place(text: str, value: str) -> None:
     args = {"a": value} if "a" in places(text) else {}
-    rendered = render(text, args)
+    rendered = render(text, args, declared=tuple(args))
     # splitting at the places is an independent way to the same text
     expected, index = "", 0
     while index < len(text):
