@@ -22,6 +22,8 @@ _SORTED: Final = orjson.OPT_SORT_KEYS
 # take the slow road. The pattern may match inside a string: then the slow road is merely slower.
 _SUSPECT: Final = re.compile(rb"[0-9](?:\.[0-9]|[eE][-+0-9])|[\xf0-\xf4]")
 
+_NO_CONTENT: Final = b'{"content":null,"role":"assistant","tool_calls":['
+
 
 def encode(value: Any) -> bytes:
     """Canonical bytes of a JSON value (dict with str keys, list, tuple, str, int, float, bool, None).
@@ -36,8 +38,9 @@ def encode(value: Any) -> bytes:
         if "64-bit" not in str(error) and "surrogate" not in str(error) and "UTF-8" not in str(error):
             raise
         return _slow(value)
-    # orjson turns NaN and infinities into null without a word; `null` is rare enough to look closer.
-    if b"null" in data and not _finite(value):
+    # orjson turns NaN and infinities into null without a word, so every null is looked at more closely, but for the one
+    # in each assistant message that only calls tools.
+    if b"null" in data and data.count(b"null") != data.count(_NO_CONTENT) and not _finite(value):
         raise ValueError("a float is not finite: JSON has no NaN and no infinity")
     return _slow(value) if _SUSPECT.search(data) else data
 

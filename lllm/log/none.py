@@ -13,6 +13,8 @@ from lllm.ports import Record, SessionInfo
 class NoLog(ReplayableLogBase):
     """Takes everything and keeps nothing. Sessions cannot be shown, replayed or resumed."""
 
+    keeps_nothing = True  # so that a session need not encode what nobody will read
+
     async def append(self, records: Sequence[Record], blobs: Mapping[str, bytes] | None = None) -> None:
         pass
 
