@@ -16,7 +16,7 @@ from lllm.backends.deltas import pieces
 from lllm.backends.openai.body import Bodies
 from lllm.backends.openai.faults import Faults, Place, Scrubber
 from lllm.backends.openai.reply import Assembly, ErrorObject
-from lllm.backends.openai.sessions import Sessions
+from lllm.backends.openai.sessions import sessions
 from lllm.backends.openai.sse import Event, SSEParser
 from lllm.backends.openai.url import DEFAULT, Endpoint, endpoint
 from lllm.backends.openai.watch import Expired, Watch
@@ -117,9 +117,8 @@ class OpenAIBackend:
         self._bodies = Bodies(
             self.capabilities, compatible=not self._endpoint.openai, echo_thinking=echo_thinking
         )
-        self._proxy = proxy
-        self._connections = connections
-        self._sessions = Sessions(connections=connections, proxy=proxy_for(self._endpoint, proxy))
+        self._proxy = proxy_for(self._endpoint, proxy)
+        self._sessions = sessions(connections=connections, proxy=self._proxy)
         self._ready: tuple[URL, dict[str, str], Faults] | None = None
         self._limits: dict[float | None, aiohttp.ClientTimeout] = {}
         self._responses: Any = None
@@ -326,7 +325,9 @@ class OpenAIBackend:
 
         if self._responses is None:
             _, headers, faults = self._ready or self._prepare()
-            self._responses = Responses(self._endpoint, headers, self._bodies, faults, self._thinking)
+            self._responses = Responses(
+                self._endpoint, headers, self._bodies, faults, self._thinking, self._proxy
+            )
         async for delta in self._responses.stream(request):
             yield delta
 

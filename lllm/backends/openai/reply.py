@@ -242,7 +242,7 @@ class Assembly:
     def _tokens(self, choice: Mapping[str, Any]) -> None:
         logprobs = choice.get("logprobs") or {}
         if (content := logprobs.get("content")) is not None:
-            self._logprobs = (self._logprobs or []) + [_token(entry) for entry in content]
+            self._logprobs = (self._logprobs or []) + [read_token(entry) for entry in content]
         if (ids := choice.get("token_ids")) is not None:
             self._token_ids = (self._token_ids or []) + list(ids)
 
@@ -266,7 +266,7 @@ def usage_of(usage: Mapping[str, Any] | None) -> Usage | None:
     )
 
 
-def _token(entry: Mapping[str, Any]) -> dict[str, Any]:
+def read_token(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "token": entry["token"],
         "logprob": entry["logprob"],

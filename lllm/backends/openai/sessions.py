@@ -1,7 +1,7 @@
-"""Pooled connections: one aiohttp session per event loop, made on first use, never left behind.
+"""Pooled connections: one client per event loop, made on first use, never left behind.
 
-A session ends with `close()`, with its loop (asyncio closes the asynchronous generators of a loop that ends, and a
-generator guards each session), or with its backend (the guard is collected). What none of these reached, because a loop
+A client ends with `close()`, with its loop (asyncio closes the asynchronous generators of a loop that ends, and a
+generator guards each client), or with its backend (the guard is collected). What none of these reached, because a loop
 was closed by hand or the process forks or exits, is dropped without a word to the other side and without a warning.
 """
 
@@ -12,76 +12,106 @@ import atexit
 import contextlib
 import os
 import weakref
-from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     import aiohttp
 
-_all: weakref.WeakSet[Sessions] = weakref.WeakSet()
+T = TypeVar("T")
+_all: weakref.WeakSet[PerLoop[Any]] = weakref.WeakSet()
 
 
-class Sessions:
-    """The sessions of one backend. `get()` gives the running loop's."""
+class PerLoop(Generic[T]):
+    """Something that belongs to an event loop. `get()` gives the running loop's.
 
-    def __init__(self, *, connections: int, proxy: str | None) -> None:
-        self._connections = connections
-        self._proxy = proxy
-        self._open: dict[
-            asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, AsyncGenerator[None, None]]
-        ] = {}
+    Arguments:
+        make: makes one, in its loop, without waiting.
+        close: ends one properly, in its loop.
+        alive: whether it can still be used.
+        bury: frees one outside of its loop, without a word.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], T],
+        close: Callable[[T], Awaitable[None]],
+        *,
+        alive: Callable[[T], bool],
+        bury: Callable[[T], None],
+    ) -> None:
+        self._make, self._close, self._alive, self._bury = make, close, alive, bury
+        self._open: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[None, None]]] = {}
         _all.add(self)
 
-    def get(self) -> aiohttp.ClientSession:
-        """The session of the running event loop."""
+    def get(self) -> T:
+        """The one of the running event loop."""
         loop = asyncio.get_running_loop()
         found = self._open.get(loop)
-        if found is not None and not found[0].closed:
+        if found is not None and self._alive(found[0]):
             return found[0]
-        return self._make(loop)
-
-    async def close(self) -> None:
-        """Ends this loop's session properly, and those of other loops without waiting for them."""
-        mine = asyncio.get_running_loop()
-        while self._open:
-            loop, (session, guard) = self._open.popitem()
-            if loop is mine:
-                await guard.aclose()
-                await session.close()
-            elif loop.is_running():
-                with contextlib.suppress(RuntimeError):  # it ended just now
-                    loop.call_soon_threadsafe(loop.create_task, session.close())
-                    continue
-            bury(session)
-
-    def drop(self) -> None:
-        """Lets go of every session at once, from wherever this is called."""
-        while self._open:
-            bury(self._open.popitem()[1][0])
-
-    def _make(self, loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession:
-        import aiohttp
-
         for other in [other for other in self._open if other.is_closed()]:
-            bury(self._open.pop(other)[0])
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
-            proxy=self._proxy,
-        )
-        guard = _guard(session)
+            self._bury(self._open.pop(other)[0])
+        made = self._make()
+        guard = _guard(made, self._close)
         with contextlib.suppress(StopIteration):  # runs to its yield without an await: now the loop knows it
             guard.__anext__().send(None)
-        self._open[loop] = (session, guard)
-        return session
+        self._open[loop] = (made, guard)
+        return made
+
+    async def close(self) -> None:
+        """Ends this loop's properly, and those of other loops without waiting for them."""
+        mine = asyncio.get_running_loop()
+        while self._open:
+            loop, (thing, guard) = self._open.popitem()
+            if loop is mine:
+                await guard.aclose()
+            elif loop.is_running():
+                with contextlib.suppress(RuntimeError):  # it ended just now
+                    loop.call_soon_threadsafe(_finish, loop, guard)
+                    continue
+            self._bury(thing)
+
+    def drop(self) -> None:
+        """Lets go of all at once, from wherever this is called."""
+        while self._open:
+            self._bury(self._open.popitem()[1][0])
 
 
-async def _guard(session: aiohttp.ClientSession) -> AsyncGenerator[None, None]:
+async def _guard(thing: T, close: Callable[[T], Awaitable[None]]) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
-        await session.close()
+        await close(thing)
+
+
+def _finish(loop: asyncio.AbstractEventLoop, guard: AsyncGenerator[None, None]) -> None:
+    task = loop.create_task(_ended(guard))
+    _ending.add(task)
+    task.add_done_callback(_ending.discard)
+
+
+async def _ended(guard: AsyncGenerator[None, None]) -> None:
+    await guard.aclose()
+
+
+_ending: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
+
+
+def sessions(*, connections: int, proxy: str | None) -> PerLoop[aiohttp.ClientSession]:
+    """aiohttp sessions with at most `connections` sockets each (0: no limit)."""
+
+    def make() -> aiohttp.ClientSession:
+        import aiohttp
+
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
+            proxy=proxy,
+        )
+
+    return PerLoop(make, lambda session: session.close(), alive=lambda session: not session.closed, bury=bury)
 
 
 def bury(session: Any) -> None:
@@ -116,8 +146,8 @@ def bury(session: Any) -> None:
 
 
 def _drop_all() -> None:
-    for sessions in list(_all):
-        sessions.drop()
+    for one in list(_all):
+        one.drop()
 
 
 if hasattr(os, "register_at_fork"):
