@@ -1,0 +1,183 @@
+"""A session as a list of rows, one for each thing that happened: what `lllm show` and the viewer print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from lllm.core import events as ev
+from lllm.core.machine import State
+from lllm.log.folding import Folding
+from lllm.models.message import FunctionCall, Message
+
+ROWS: Final[Mapping[str, str]] = {
+    "session": "the session begins",
+    "call": "an agent call begins",
+    "message": "a system, user, assistant or tool message that a call began with",
+    "reply": "what a model answered; `detail['verdict']` is accepted, rejected or open",
+    "rejected": "why a reply was not accepted",
+    "prompt": "what a handler said: `detail['handler']` is exception (a repair), interrupt or final",
+    "fault": "a provider fault",
+    "wait": "a back-off wait is over",
+    "approval": "somebody approved or denied a tool call",
+    "tool": "a tool is run: its name and arguments",
+    "result": "what a tool gave, or what an equal call gave before: then `detail['reused']` names it",
+    "stop": "a limit, a cancellation or the project's own code ended the call",
+    "end": "an agent call ends",
+    "frontend": "something was shown to the user",
+    "artifact": "a file or value was kept",
+    "note": "a remark",
+    "ended": "the session ends",
+}
+"""Every kind of row of a transcript."""
+
+
+class Row(NamedTuple):
+    """One line of a transcript. `kind` is one of ROWS; `who` is the speaker: an agent, a tool, a role, `session`."""
+
+    seq: int
+    at: int
+    kind: str
+    call: str | None
+    who: str
+    text: str
+    detail: dict[str, Any]
+
+
+def transcript(events: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """All that happened, in order: one row per message, reply, tool run, result, repair, fault, wait and so on."""
+    writer = _Writer()
+    for event in events:
+        writer.take(event)
+    return writer.rows
+
+
+class _Writer:
+    """Writes the rows of a transcript."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self._folding = Folding()
+        self._replies: dict[str, int] = {}  # the row of each call's last reply
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        folding, call = self._folding, event["call"]
+        before = folding.calls.get(call, State()) if call is not None else State()
+        after = folding.take(event)
+        agent = folding.infos[call].agent if call in folding.infos else ""
+        for kind, who, text, detail in _rows(event, agent, before, after):
+            if kind == "verdict":
+                self._judge(call, detail)
+                continue
+            if kind == "reply":
+                self._replies[call] = len(self.rows)
+            self.rows.append(Row(event["seq"], event["at"], kind, call, who, text, detail))
+
+    def _judge(self, call: str, detail: Mapping[str, Any]) -> None:
+        """An accepted or rejected reply is marked on its own row, where a reader looks for it."""
+        if (index := self._replies.get(call)) is not None:
+            self.rows[index].detail.update(detail)
+
+
+def _rows(
+    event: Mapping[str, Any], agent: str, before: State, after: State
+) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """Kind, speaker, text and detail of the rows that one event makes. `verdict` is about an earlier reply's row."""
+    kind, data = event["kind"], dict(event["data"])
+    match kind:
+        case ev.SESSION_STARTED:
+            yield "session", "session", str(data.get("task") or data.get("name") or ""), data
+        case ev.SESSION_ENDED:
+            text = data["status"] + (f": {data['error']}" if data.get("error") else "")
+            yield "ended", "session", text, data
+        case ev.CALL_STARTED:
+            added = data.pop("add", ())
+            yield "call", agent, " ".join(filter(None, (agent, data.get("model")))), data
+            for record in added:
+                yield _message("message", record)
+        case ev.MODEL_REPLIED:
+            message = Message.from_dict(data["message"])
+            wanted = "; ".join(_written(call) for call in message.tool_calls)
+            text = "\n".join(filter(None, (message.text, f"asks for {wanted}" if wanted else "")))
+            yield "reply", agent, text or (data.get("refusal") or ""), {"verdict": "open", **data}
+        case ev.REPLY_ACCEPTED:
+            value = {"value": data["value"]} if "value" in data else {}
+            yield "verdict", "", "", {"verdict": "accepted", **value}
+        case ev.REPLY_REJECTED:
+            yield "verdict", "", "", {"verdict": "rejected", "errors": data["errors"]}
+            yield "rejected", agent, "; ".join(data["errors"]), data
+        case ev.HANDLER_RETURNED:
+            for record in data.get("add", ()):
+                _, who, text, detail = _message("prompt", record)
+                yield "prompt", who, text, {"handler": data.get("handler"), **detail}
+        case ev.MODEL_FAILED:
+            yield "fault", agent, f"{data['error']}: {data['message']}", data
+        case ev.WAIT_ENDED:
+            yield "wait", agent, f"waited {data['seconds']:g} s", data
+        case ev.APPROVAL_GIVEN:
+            call = asked(before, data["id"])
+            note = f": {data['note']}" if data.get("note") else ""
+            yield "approval", call.name, ("approved" if data["approved"] else "not approved") + note, data
+        case ev.TOOL_REQUESTED:
+            call = asked(before, data["id"])
+            yield "tool", call.name, _written(call), {**data, "arguments": call.arguments}
+        case ev.TOOL_RETURNED:
+            call = asked(before, data["id"])
+            detail = {"name": call.name, "arguments": call.arguments, "ok": data.get("ok", True), **data}
+            yield "result", call.name, content_of(after, data), detail
+        case ev.HANDLER_FAILED | ev.LIMIT_REACHED:
+            yield "stop", agent, str(data.get("message", "")), data
+        case ev.CANCELLED:
+            yield "stop", agent, str(data.get("reason", "cancelled")), data
+        case ev.CALL_ENDED:
+            text = data["status"] + (f": {data['error']}" if data.get("error") else "")
+            yield "end", agent, text, data
+        case ev.FRONTEND:
+            yield "frontend", "frontend", _shown(data), data
+        case ev.ARTIFACT:
+            yield "artifact", "session", str(data.get("name", "")), data
+        case ev.NOTE:
+            yield "note", "session", str(data.get("text", "")), data
+
+
+def _message(kind: str, record: Mapping[str, Any]) -> tuple[str, str, str, dict[str, Any]]:
+    message = Message.from_dict(record)
+    return kind, message.role, message.text, {"message": dict(record)}
+
+
+def asked(state: State, id: str) -> FunctionCall:
+    """The tool call of that id in the present round."""
+    found = [item.call for item in state.pending if item.call.id == id]
+    return found[-1] if found else FunctionCall(id, "")
+
+
+def content_of(after: State, data: Mapping[str, Any]) -> str:
+    """The content of a tool result; of one that was given again, the earlier content."""
+    if "reused" not in data:
+        return str(data.get("content", ""))
+    for item in after.pending:
+        if item.call.id == data["id"]:
+            return item.content
+    node = after.trunk  # the round is over: its results stand at the end of the dialog
+    while node is not None and node.message.tool_call_id != data["id"]:
+        node = node.parent
+    return "" if node is None else node.message.text
+
+
+def _written(call: FunctionCall) -> str:
+    """A tool call as one reads it: `add(a=1, b=2)`, or with the raw text where that is not an object."""
+    try:
+        arguments = call.parsed()
+    except ValueError:
+        return f"{call.name}({call.arguments})"
+    return f"{call.name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+
+
+def _shown(data: Mapping[str, Any]) -> str:
+    """A frontend event as one reads it: `write('hello')`, `exit spinner`."""
+    method = str(data.get("method", ""))
+    if data.get("phase") == "exit":
+        return f"exit {method}"
+    given = [repr(value) for value in data.get("args", ())]
+    given += [f"{key}={value!r}" for key, value in data.get("kwargs", {}).items()]
+    return f"{'enter ' if data.get('phase') == 'enter' else ''}{method}({', '.join(given)})"

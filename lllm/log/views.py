@@ -1,0 +1,204 @@
+"""What a session's log says: pure folds over its events. No project code is needed to look at a session.
+
+    events = load(store, "20260101-120000-demo-1a2b3c4d")
+    print(markdown(events))
+
+An event is the mapping that `lllm.log.codec.open_event` gives. Everything else here takes a list of them, in order, and
+gives values; an unfinished session (a crash, or one that still runs) is a list like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from lllm.core import events as ev
+from lllm.core.dialog import messages_of
+from lllm.core.events import Event
+from lllm.log.codec import open_event, verify_chain
+from lllm.log.folding import UNFINISHED, CallInfo, Folding, SessionState
+from lllm.log.tables import collections
+from lllm.log.transcript import ROWS, Row, transcript
+from lllm.models.message import Message
+from lllm.models.reply import Usage
+from lllm.ports import LogStore
+
+__all__ = [
+    "ROWS",
+    "UNFINISHED",
+    "CallInfo",
+    "Row",
+    "SessionState",
+    "Summary",
+    "collections",
+    "dialog_of",
+    "events_of",
+    "fold_session",
+    "load",
+    "markdown",
+    "summary",
+    "transcript",
+]
+
+Events = Sequence[Mapping[str, Any]]
+
+
+class Summary(NamedTuple):
+    """A session in one line.
+
+    Attributes:
+        usage: tokens of all replies, also of rejected ones.
+        cost: US dollars of all replies, also of rejected ones; None when the price of any is unknown.
+        calls, model_calls, tool_calls: how many; a tool result that was given again is not a tool call.
+        started, ended: microseconds since the epoch; `ended` is None while the session is unfinished.
+    """
+
+    session: str
+    name: str
+    status: str
+    result: Any
+    error: str | None
+    usage: dict[str, int]
+    cost: str | None
+    calls: int
+    model_calls: int
+    tool_calls: int
+    started: int
+    ended: int | None
+
+
+def load(store: LogStore, session: str) -> list[dict[str, Any]]:
+    """The events of a session, oldest first, the hash of each and the chain of all checked.
+
+    Raises:
+        UnknownNameError: no such session.
+        LogCorrupt: the log is not as it was written; `seq` is the first such place.
+    """
+    bodies = list(store.read(session))
+    verify_chain(bodies, session=session)
+    return [open_event(body) for body in bodies]
+
+
+def fold_session(events: Events) -> SessionState:
+    """The state of a session and of each of its calls. LogCorrupt when the events contradict each other."""
+    folding = Folding()
+    for event in events:
+        folding.take(event)
+    return folding.state()
+
+
+def summary(events: Events) -> Summary:
+    """A session in one line."""
+    folded = fold_session(events)
+    usage: Usage | None = None
+    cost: Decimal | None = Decimal(0)
+    asked, tools = 0, set()
+    for event in events:
+        kind, data = event["kind"], event["data"]
+        if kind == ev.MODEL_REPLIED:
+            asked += 1
+            if (used := Usage.from_record(data.get("usage"))) is not None:
+                usage = used.plus(usage)
+            cost = None if cost is None or data.get("cost") is None else cost + Decimal(data["cost"])
+        elif kind == ev.MODEL_FAILED:
+            asked += 1
+        elif kind == ev.TOOL_REQUESTED:
+            tools.add(
+                (event["call"], data.get("n", data["id"]))
+            )  # one that a resumed session runs again is the same
+    return Summary(
+        folded.session,
+        folded.name,
+        folded.status,
+        _outcome(folded),
+        _error(folded),
+        {} if usage is None else usage.record(),
+        None if cost is None else format(cost, "f"),
+        len(folded.calls),
+        asked,
+        len(tools),
+        folded.started,
+        folded.ended,
+    )
+
+
+def _outcome(folded: SessionState) -> Any:
+    """What the session gave: the system's result, else the payload of the program's last call that is done."""
+    if "result" in folded.ending:
+        return folded.ending["result"]
+    for id, info in reversed(list(folded.infos.items())):
+        if info.parent is None and info.status == "done":
+            state = folded.calls[id]
+            return state.value if state.value is not None or state.reply is None else state.reply.content
+    return None
+
+
+def _error(folded: SessionState) -> str | None:
+    if "error" in folded.ending:
+        return str(folded.ending["error"])
+    if folded.status == "done":
+        return None
+    for id, info in reversed(list(folded.infos.items())):
+        if info.parent is None and info.status in ("failed", "cancelled"):
+            return folded.calls[id].error
+    return None
+
+
+def markdown(events: Events) -> str:
+    """The session as a Markdown page: a head with the sums, then the transcript."""
+    told = summary(events)
+    head = [
+        f"# {told.name}",
+        "",
+        f"- session: `{told.session}`",
+        f"- status: {told.status}" + (f" ({told.error})" if told.error else ""),
+        f"- started: {_time(told.started)}",
+        f"- agent calls: {told.calls}, model calls: {told.model_calls}, tool calls: {told.tool_calls}",
+        f"- tokens: {told.usage.get('prompt', 0)} in, {told.usage.get('completion', 0)} out",
+        f"- cost: {'unknown' if told.cost is None else '$' + told.cost}",
+    ]
+    body = [_section(row, told.started) for row in transcript(events)]
+    if told.result is not None:
+        body.append(
+            f"## result\n\n{_fenced(told.result if isinstance(told.result, str) else repr(told.result))}"
+        )
+    return "\n".join(head) + "\n\n" + "\n\n".join(body) + "\n"
+
+
+def _section(row: Row, started: int) -> str:
+    seconds = (row.at - started) / 1_000_000
+    marks = ""
+    if row.detail.get("verdict") == "rejected":
+        marks = " (rejected)"
+    elif row.kind == "result":
+        marks = " (given again)" if "reused" in row.detail else "" if row.detail["ok"] else " (error)"
+    who = f"{row.call} · {row.who}" if row.call and row.who else row.who or row.call or ""
+    title = f"**{row.kind}**{marks} · {who} · {seconds:.3f} s"
+    return f"{title}\n\n{_fenced(row.text)}" if row.text else title
+
+
+def _fenced(text: str) -> str:
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def _time(at: int) -> str:
+    return datetime.fromtimestamp(at / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def dialog_of(folded: SessionState, call: str) -> tuple[Message, ...]:
+    """The dialog of a call, as its caller has it."""
+    return messages_of(folded.calls[call].trunk)
+
+
+def events_of(events: Events, call: str) -> list[Event]:
+    """The events of one call, as the machine reads them."""
+    return [
+        Event(event["kind"], event["data"], event["at"], call, event["dialog"])
+        for event in events
+        if event["call"] == call
+    ]
