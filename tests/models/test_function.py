@@ -41,9 +41,7 @@ def test_spec_is_made_once() -> None:
             },
         },
     }
-    assert add.schema_hash == "sha256:4b2a0b5ac1d8d7d1e8d6d6a1c6a2d7c0" or add.schema_hash.startswith(
-        "sha256:"
-    )
+    assert add.schema_hash.startswith("sha256:")
     assert add.with_(timeout=1).schema_hash == add.schema_hash
     assert add.with_(description="").schema_hash != add.schema_hash
 
