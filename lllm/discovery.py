@@ -16,6 +16,7 @@ one of lllm.toml where the file is in no package. Then `from prompts.task import
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import logging
 import os
@@ -125,7 +126,7 @@ class _Discovery:
                     if file.suffix == ".py":
                         self.module(file)
                     elif key == "prompts":
-                        self.prompt_file(file)
+                        self.prompt_file(file, Path(os.path.realpath(folder)))
         return Report(tuple(self.found), tuple(self.problems))
 
     # --- files
@@ -151,14 +152,14 @@ class _Discovery:
             if path.is_dir() or path.suffix in (".py", ".md", ".yaml", ".yml"):
                 yield from self.files(path)
 
-    def prompt_file(self, file: Path) -> None:
+    def prompt_file(self, file: Path, folder: Path) -> None:
         """A .md or .yaml file. A Markdown file without front matter is just a text (a README)."""
         from lllm.models import prompt as prompts
 
         try:
             if file.suffix == ".md" and not file.read_text(encoding="utf-8-sig").startswith("---"):
                 return
-            for prompt in prompts.load_prompt_file(file):
+            for prompt in prompts.load_prompt_file(file, root=folder):
                 self.add("prompt", prompt.path, prompt, f"{shown(file)}:1")
         except ConfigError as error:
             self.problems.add(error if error.where else _at(error, shown(file)))
@@ -170,15 +171,13 @@ class _Discovery:
     def module(self, file: Path) -> None:
         try:
             module = self.load(file)
-            text = file.read_bytes()
+            bindings = _Bindings(file.read_bytes())
+            for name, value in list(vars(module).items()):
+                self.candidate(module, file, name, value, bindings)
         except ConfigError as error:
             self.problems.add(error if error.where else _at(error, shown(file)))
         except (Exception, SystemExit) as error:  # a script that exits must not end the program
             self.problems.add(_blame(error, file, "does not import"))
-        else:
-            bindings = _Bindings(text)
-            for name, value in list(vars(module).items()):
-                self.candidate(module, file, name, value, bindings)
 
     def load(self, file: Path) -> ModuleType:
         """The module of a file: the one that a normal import gives."""
@@ -303,14 +302,15 @@ class _Bindings:
 
 
 def _name_of(value: Any, kind: str) -> str | None:
-    """The name that a marked object gives itself; None for an abstract base."""
+    """The name that a marked object gives itself; None for an abstract base. A class does not inherit its name."""
+    own = vars(value).get if isinstance(value, type) else functools.partial(getattr, value)
     for attribute in ("__lllm_name__", *NAMES.get(kind, ("name",))):
-        name = getattr(value, attribute, None)
+        name = own(attribute, None)
         name = name.value if isinstance(name, Enum) else name
         if isinstance(name, str) and name.strip():
             return name
-    own = getattr(value, "__name__", None)
-    return own if isinstance(own, str) and kind not in _NAMELESS else None
+    name = getattr(value, "__name__", None)
+    return name if isinstance(name, str) and kind not in _NAMELESS else None
 
 
 def _file_of(module: Any) -> Path | None:

@@ -372,20 +372,23 @@ class _FirstLook:
     def __call__(self) -> None:
         if self._discover is None or self._runner == threading.get_ident():
             return
-        if not self._turn.acquire(blocking=not _importing()):
+        if self._turn.acquire(blocking=not _importing()):
+            try:
+                self._perform()
+            finally:
+                self._turn.release()
+
+    def _perform(self) -> None:
+        if self._discover is None:  # another thread was faster
             return
+        self._runner = threading.get_ident()
         try:
-            discover = self._discover  # another thread may have been faster
-            if discover is None:
-                return
-            self._runner = threading.get_ident()
-            self.report = discover()
+            self.report = self._discover()
             self._discover = (
                 None  # not before: what failed fails again at the next look, rather than seem done
             )
         finally:
             self._runner = None
-            self._turn.release()
 
 
 def _auto_discover(registry: Registry) -> Report:

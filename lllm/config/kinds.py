@@ -83,13 +83,13 @@ def fits(value: Any, schema: Mapping[str, Any]) -> bool:
         return False
     if isinstance(value, int | float):
         return bool(
-            math.isfinite(value)
+            (isinstance(value, int) or math.isfinite(value))
             and value >= schema.get("minimum", -math.inf)
             and value <= schema.get("maximum", math.inf)
             and value > schema.get("exclusiveMinimum", -math.inf)
         )
     if isinstance(value, str):
-        return len(value.strip()) >= schema.get("minLength", 0)
+        return bool(len(value.strip()) >= schema.get("minLength", 0))
     if isinstance(value, list) and "items" in schema:
         return all(fits(item, schema["items"]) for item in value)
     return True
