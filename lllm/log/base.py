@@ -59,6 +59,14 @@ def check_records(records: Sequence[Record]) -> None:
                 )
 
 
+def lines_of(records: Sequence[Record], separator: bytes) -> bytes:
+    """The bodies as lines (the last without a newline). LogWriteError when a body is more than one line."""
+    lines = separator.join([record.body for record in records])
+    if lines.count(b"\n") != len(records) - 1:
+        raise LogWriteError("the body of an event is one line, as lllm.log.codec.seal writes it")
+    return lines
+
+
 def out_of_turn(session: str, seq: int, last: int) -> LogWriteError:
     """The error for an event that does not follow the last stored one (-1: none is stored)."""
     if seq <= last:

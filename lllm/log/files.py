@@ -17,13 +17,14 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
 from lllm.core import canonical
 from lllm.errors import ConfigError, LogCorrupt, LogError, LogWriteError
 from lllm.log import base
-from lllm.log.base import ReplayableLogBase, check_records, closed, no_session, out_of_turn
+from lllm.log.base import ReplayableLogBase, check_records, closed, lines_of, no_session, out_of_turn
 from lllm.log.blobs import BlobFolder, check_blobs
 from lllm.ports import Record, SessionInfo
 
@@ -73,6 +74,7 @@ class LocalFileLog(ReplayableLogBase):
         self.recovered: list[Recovered] = []
         self._full = synchronous == "full"
         self._blobs = BlobFolder(self.dir / "blobs", synchronous=self._full)
+        self._worker: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._files: dict[str, _File] = {}  # least recently used first
         self._firsts: dict[str, tuple[int, dict[str, Any]]] = {}  # of each session what never changes
@@ -85,11 +87,18 @@ class LocalFileLog(ReplayableLogBase):
         check_records(records)
         check_blobs(blobs)
         if self._full:
-            await asyncio.shield(
-                asyncio.to_thread(self._append, records, blobs)
-            )  # written also when cancelled
+            # one thread, in order; what a cancelled waiter gave it is written all the same
+            await asyncio.shield(asyncio.wrap_future(self._submit(records, blobs)))
         else:
             self._append(records, blobs)
+
+    def _submit(self, records: Sequence[Record], blobs: Mapping[str, bytes] | None) -> Future[None]:
+        with self._lock:
+            if self._closed:
+                raise closed(str(self.dir))
+            if self._worker is None:
+                self._worker = ThreadPoolExecutor(1, "lllm-log")
+            return self._worker.submit(self._append, records, blobs)
 
     def _append(self, records: Sequence[Record], blobs: Mapping[str, bytes] | None) -> None:
         with self._lock:
@@ -107,7 +116,7 @@ class LocalFileLog(ReplayableLogBase):
         first = records[0]
         if first.seq != file.last + 1:
             raise out_of_turn(first.session, first.seq, file.last)
-        lines = b" \n".join([record.body for record in records]) + b"\n"
+        lines = lines_of(records, b" \n") + b"\n"
         try:
             rest = memoryview(lines)
             while rest:
@@ -209,6 +218,8 @@ class LocalFileLog(ReplayableLogBase):
         return self._blobs.get(digest)
 
     def close(self) -> None:
+        if self._worker is not None:
+            self._worker.shutdown()  # when what was given to it is written
         with self._lock:
             self._closed = True
             for session in list(self._files):
@@ -254,6 +265,7 @@ class LocalFileLog(ReplayableLogBase):
     def _after_fork(self) -> None:
         """In a child: the files, and their locks, are the parent's."""
         self._lock = threading.Lock()
+        self._worker = None
         for session in list(self._files):
             self._release(session)
 

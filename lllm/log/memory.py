@@ -10,6 +10,7 @@ from lllm.log.base import (
     ReplayableLogBase,
     check_records,
     closed,
+    lines_of,
     meta_of,
     no_blob,
     no_session,
@@ -40,6 +41,7 @@ class MemoryLog(ReplayableLogBase):
                 stored = self._sessions.get(first.session, [])
                 if first.seq != len(stored):
                     raise out_of_turn(first.session, first.seq, len(stored) - 1)
+                lines_of(records, b"\n")
                 self._sessions.setdefault(first.session, stored).extend(records)
             for digest, data in (blobs or {}).items():
                 self._blobs.setdefault(digest, bytes(data))

@@ -24,7 +24,7 @@ from typing import Any, Final, Literal
 from lllm.core import canonical
 from lllm.errors import ConfigError, LogError
 from lllm.log import base
-from lllm.log.base import ReplayableLogBase, check_records, closed, no_blob, no_session, out_of_turn
+from lllm.log.base import ReplayableLogBase, check_records, closed, lines_of, no_blob, no_session, out_of_turn
 from lllm.log.blobs import check_blobs, check_content
 from lllm.log.schema import connect, explain, is_busy, locked, open_reader, open_writer
 from lllm.ports import Record, SessionInfo
@@ -32,11 +32,13 @@ from lllm.ports import Record, SessionInfo
 CHECKPOINT_BYTES: Final = 16 << 20
 """About how far the write-ahead log grows before it is moved into the database."""
 
-_ONE: Final = "INSERT INTO events VALUES (?,?,?,?,?,?)"
-_MANY: Final = [_ONE + ",(?,?,?,?,?,?)" * (rows - 1) for rows in range(9)]
+_INSERT: Final = "INSERT INTO appends VALUES (?, ?, ?, ?, ?)"
 _COMMIT_BYTES: Final = 4 * 4120  # a commit rewrites about four pages besides what it adds
 _PAUSE: Final = 0.005  # seconds between two tries while another process writes
 _KNOWN: Final = 10_000  # sessions whose last event is remembered
+
+
+_Row = tuple[int, int, int, int, bytes]  # session key, first and last event, when, their lines
 
 
 class _Append:
@@ -224,15 +226,15 @@ class SQLiteLog(ReplayableLogBase):
         assert writer is not None
         size = _COMMIT_BYTES
         try:
-            if len(appends) == 1 and (values := self._values(appends[0])):
-                writer.execute(_MANY[len(values) // 6], values)
-                size += sum(map(len, values[5::6]))
+            if len(appends) == 1 and (row := self._row(appends[0])) is not None:
+                writer.execute(_INSERT, row)
+                size += len(row[-1])
             else:
-                events: list[tuple[Any, ...]] = []
+                rows: list[_Row] = []
                 writer.execute("BEGIN IMMEDIATE")
                 for append in appends:
-                    size += self._add(writer, append, events)
-                writer.executemany(_ONE, events)
+                    size += self._add(writer, append, rows)
+                writer.executemany(_INSERT, rows)
                 writer.execute("COMMIT")
         except BaseException:
             for append in appends:
@@ -243,39 +245,30 @@ class SQLiteLog(ReplayableLogBase):
             raise
         self._unmerged += size + (size >> 2)  # pages are not filled to the brim
 
-    def _values(self, append: _Append) -> list[Any]:
-        """The values of one INSERT that is the whole append. Empty where more than that is to be done."""
+    def _row(self, append: _Append) -> _Row | None:
+        """The one row that is the whole append. None where more than an INSERT is to be done."""
         records = append.records
-        if append.blobs or not records or len(records) >= len(_MANY):
-            return []
-        known = self._known.get(records[0].session)
-        if known is None or records[0].seq != known.last + 1:
-            return []
-        values: list[Any] = []
-        key = known.key
-        for _, seq, at, kind, call, _, body in records:
-            if kind == base.ENDED:
-                return []
-            values += (key, seq, at, kind, call, body)
-        known.last = seq
-        return values
+        known = None if append.blobs else self._known.get(records[0].session)
+        if known is None or records[0].seq != known.last + 1 or records[-1].kind == base.ENDED:
+            return None
+        known.last = records[-1].seq
+        return (known.key, records[0].seq, known.last, records[-1].at, lines_of(records, b"\n"))
 
-    def _add(self, writer: sqlite3.Connection, append: _Append, events: list[tuple[Any, ...]]) -> int:
-        """Adds the append's rows to `events` and does the rest of it. Gives its size."""
+    def _add(self, writer: sqlite3.Connection, append: _Append, rows: list[_Row]) -> int:
+        """Does an append within a transaction, but for its row, which is added to `rows`. Gives its size."""
         size = 0
         if append.blobs:
             writer.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?)", append.blobs.items())
             size += sum(map(len, append.blobs.values()))
-        if not append.records:
-            return size
-        known = self._session(writer, append.records[0])
-        for _, seq, at, kind, call, _, body in append.records:
-            events.append((known.key, seq, at, kind, call, body))
-            size += len(body)
-            if kind == base.ENDED:
-                ended = (seq, base.status_of(kind, body), known.key)
+        if append.records:
+            first, last = append.records[0], append.records[-1]
+            known = self._session(writer, first)
+            rows.append((known.key, first.seq, last.seq, last.at, lines_of(append.records, b"\n")))
+            size += len(rows[-1][-1])
+            if last.kind == base.ENDED:
+                ended = (last.seq, base.status_of(last.kind, last.body), known.key)
                 writer.execute("UPDATE sessions SET ended = ?, status = ? WHERE key = ?", ended)
-        known.last = seq
+            known.last = last.seq
         return size
 
     def _session(self, writer: sqlite3.Connection, first: Record) -> _Session:
@@ -284,7 +277,8 @@ class SQLiteLog(ReplayableLogBase):
         if known is not None and first.seq == known.last + 1:
             return known
         stored = writer.execute(
-            "SELECT key, (SELECT max(seq) FROM events WHERE session = key) FROM sessions WHERE id = ?",
+            "SELECT key, (SELECT last FROM appends WHERE session = key ORDER BY seq DESC LIMIT 1)"
+            " FROM sessions WHERE id = ?",
             (first.session,),
         ).fetchone()
         known = _Session(*stored) if stored else None
@@ -371,29 +365,35 @@ class SQLiteLog(ReplayableLogBase):
 
     def _bodies(self, key: int, after: int) -> Iterator[bytes]:
         # In portions, so that neither a lock nor a snapshot is held while the reader does something else.
-        sql = "SELECT seq, body FROM events WHERE session = ? AND seq > ? ORDER BY seq LIMIT ?"
+        sql = "SELECT seq, last, body FROM appends WHERE session = ? AND seq >= ? ORDER BY seq LIMIT ?"
+        # the first append wanted may begin before `after`
+        found = self._query(
+            "SELECT max(seq) FROM appends WHERE session = ? AND seq <= ?", (key, max(after + 1, 0))
+        )
+        start = found[0][0] if found else 0
         portion = 16
-        while rows := self._query(sql, (key, after, portion)):
-            for _, body in rows:
-                yield body
-            after = rows[-1][0]
+        while rows := self._query(sql, (key, start, portion)):
+            for seq, last, lines in rows:
+                if last > after:
+                    yield from lines.split(b"\n")[max(after + 1 - seq, 0) :]
             if len(rows) < portion:
                 return
-            if portion < 1024 and sum(len(body) for _, body in rows) < 1 << 20:
+            start = rows[-1][1] + 1
+            if portion < 1024 and sum(len(lines) for _, _, lines in rows) < 1 << 20:
                 portion *= 2
 
     def sessions(self, limit: int | None = None, *, prefix: str = "") -> list[SessionInfo]:
         rows = self._query(
-            "SELECT s.id, s.started, s.meta, s.ended, s.status, e.seq, e.at FROM sessions s JOIN events e"
-            " ON e.session = s.key AND e.seq = (SELECT max(seq) FROM events WHERE session = s.key)"
+            "SELECT s.id, s.started, s.meta, s.ended, s.status, a.last, a.at FROM sessions s JOIN appends a"
+            " ON a.session = s.key AND a.seq = (SELECT max(seq) FROM appends WHERE session = s.key)"
             " WHERE substr(s.id, 1, ?) = ? ORDER BY s.started DESC, s.key DESC LIMIT ?",
             (len(prefix), prefix, -1 if limit is None else max(limit, 0)),
         )
         return [
             SessionInfo(
-                name, status if ended == seq else "running", started, at, seq + 1, canonical.decode(meta)
+                name, status if ended == last else "running", started, at, last + 1, canonical.decode(meta)
             )
-            for name, started, meta, ended, status, seq, at in rows
+            for name, started, meta, ended, status, last, at in rows
         ]
 
     def blob(self, digest: str) -> bytes:
