@@ -1,0 +1,114 @@
+"""Reads the command line, runs the command, and has the last word: one door for errors, Ctrl-C and broken pipes.
+
+Typer only reads. A command comes back as a function without arguments that is called outside of typer, so that nothing
+but this file decides what an exception says and which code the process exits with.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
+from typing import Annotated, Any
+
+import typer
+
+from lllm.cli import output
+from lllm.cli.chat import chat
+from lllm.cli.check import check
+from lllm.cli.create import create
+from lllm.cli.doctor import doctor
+from lllm.cli.list import list_names
+from lllm.cli.replay import replay
+from lllm.cli.run import run as run_task
+from lllm.cli.schema import schema
+from lllm.cli.sessions import sessions
+from lllm.cli.show import show
+from lllm.errors import LLMError
+
+Command = Callable[..., int | None]
+
+COMMANDS: dict[str, Command] = {
+    # in the order of a first day with lllm
+    "create": create,
+    "run": run_task,
+    "chat": chat,
+    "sessions": sessions,
+    "show": show,
+    "replay": replay,
+    "check": check,
+    "list": list_names,
+    "schema": schema,
+    "doctor": doctor,
+}
+
+DEBUG = "--debug"
+
+
+def application() -> typer.Typer:
+    """The typer application: its commands give back what is to be called."""
+    app = typer.Typer(
+        name="lllm",
+        help="Run systems of LLM agents; look at, replay and verify every session.",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+
+    @app.callback()
+    def options(
+        version: Annotated[bool, typer.Option("--version", "-V", help="Print the version.")] = False,
+        debug: Annotated[
+            bool, typer.Option(DEBUG, envvar="LLLM_DEBUG", help="Show the traceback of an error.")
+        ] = False,
+    ) -> None:
+        """Run systems of LLM agents; look at, replay and verify every session."""
+
+    for name, command in COMMANDS.items():
+        app.command(name)(_later(command))
+    return app
+
+
+def _later(command: Command) -> Command:
+    @wraps(command)
+    def later(**arguments: Any) -> Any:
+        return partial(command, **arguments)
+
+    return later
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs one command line and gives its exit code. Nothing escapes but what ends the process."""
+    words = [*argv] or ["--help"]
+    flags = words[: words.index("--")] if "--" in words else words
+    output.begin(debug=DEBUG in flags or output.truthy(os.environ.get("LLLM_DEBUG")), json="--json" in flags)
+    # `lllm run x --debug` is what fingers type: the option is heard wherever it stands
+    rest = [word for word in flags if word != DEBUG] + words[len(flags) :]
+    try:
+        code = _run(rest)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # `lllm show | head`: the reader has seen enough. Python would complain once more while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(words: Sequence[str]) -> int:
+    try:
+        job = typer.main.get_command(application()).main(words, prog_name="lllm", standalone_mode=False)
+        return int((job() if callable(job) else job) or 0)
+    except BrokenPipeError:
+        raise
+    except LLMError as error:
+        output.failure(error)
+        return error.exit_code
+    except typer.TyperException as error:
+        output.usage(error)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort) as error:
+        output.interrupted(error)
+        return 130
+    except Exception as error:
+        output.failure(error)
+        return 1

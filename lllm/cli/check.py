@@ -1,0 +1,72 @@
+"""`lllm check`: everything that is wrong with the configuration, at once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lllm.cli import output
+from lllm.cli.options import Json, Profile, Sets
+
+if TYPE_CHECKING:
+    from lllm.config import Problem
+
+_PLACE = re.compile(r"(?P<file>.+?):(?P<line>\d+)$")
+
+
+def check(
+    file: Annotated[
+        Path | None, typer.Argument(help="A system's YAML file; by default the one that lllm.toml names.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="The same, as elsewhere.")] = None,
+    sets: Sets = None,
+    profile: Profile = None,
+    json: Json = False,
+) -> int:
+    """Check configuration, prompts and tools: every problem, with file and line."""
+    from lllm.config import check as check_config
+    from lllm.config import read_config
+
+    loaded, problems = read_config(file or config, profile=profile, overrides=sets or ())
+    if loaded is not None:
+        output.hide(loaded.secrets())
+        told = {str(problem) for problem in problems}
+        problems += [problem for problem in check_config(loaded) if str(problem) not in told]
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if json:
+        files = [str(path) for path in loaded.files] if loaded else []
+        output.data(
+            {"ok": not errors, "files": files, "problems": [_record(problem) for problem in problems]}
+        )
+    else:
+        for problem in problems:
+            output.say(output.clean(str(problem)))
+        if not problems:
+            read = ", ".join(_near(path) for path in loaded.files) if loaded and loaded.files else "no file"
+            output.text(f"ok: {read}")
+        elif not errors:
+            output.text(f"ok, with {len(problems)} warning{'s' * (len(problems) > 1)}")
+        else:
+            output.say(f"{len(errors)} problem{'s' * (len(errors) > 1)}")
+    return 2 if errors else 0
+
+
+def _record(problem: Problem) -> dict[str, Any]:
+    found = _PLACE.match(problem.where or "")
+    return {
+        "severity": problem.severity,
+        "message": output.clean(problem.message),
+        "hint": problem.hint,
+        "where": problem.where,
+        "file": found["file"] if found else None,
+        "line": int(found["line"]) if found else None,
+    }
+
+
+def _near(path: Path) -> str:
+    """A path as one would type it here."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,0 +1,145 @@
+"""`lllm create`: a new system from a template.
+
+A template is a folder. `%%name%%` in its files, and in their names, becomes the system's name. It is written beside its
+place and renamed into it, so that there is a whole system or none.
+"""
+
+from __future__ import annotations
+
+import keyword
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lllm.cli import output
+from lllm.cli.options import Json
+from lllm.errors import ConfigError, UnknownNameError
+
+MARKER = "%%name%%"
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+RESERVED = frozenset(
+    # a folder `lllm` would shadow the package; the others cannot be folders on every system
+    ["lllm", "con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))]
+)
+LEFT_OUT = ("__pycache__", ".pytest_cache", ".lllm", ".mypy_cache", ".ruff_cache", ".DS_Store")
+
+
+def _templates(incomplete: str) -> list[str]:
+    return [name for name in templates() if name.startswith(incomplete)]
+
+
+def create(
+    name: Annotated[
+        str, typer.Option("--name", "-n", help="The system's name: letters, digits, '_' and '-'.")
+    ],
+    template: Annotated[
+        str, typer.Option("--template", "-t", help="What to start from.", autocompletion=_templates)
+    ] = "init_template",
+    folder: Annotated[Path, typer.Option("--dir", help="Where to create it.")] = Path(),
+    json: Json = False,
+) -> int:
+    """Create a new system in a folder of its own."""
+    check_name(name)
+    found = templates()
+    if template not in found:
+        raise UnknownNameError("template", template, found)
+    target = write(found[template], folder, name)
+    here = target if folder.is_absolute() else folder / name
+    if json:
+        output.data(
+            {"name": name, "template": template, "path": str(target), "files": sorted(_files(target))}
+        )
+        return 0
+    output.text(
+        f"Created {here}. Next:\n\n"
+        f"  cd {_quoted(here)}\n"
+        f'  lllm run "What is 17 times 23?"\n'
+        f"  lllm show --last\n"
+        f"  lllm replay --last\n"
+    )
+    return 0
+
+
+def check_name(name: str) -> None:
+    """ConfigError with the rule that a name breaks."""
+    if not NAME.fullmatch(name):
+        what = "is empty" if not name else f"'{name[:80]}' cannot be a system's name"
+        raise ConfigError(
+            f"--name {what}" if not name else what,
+            hint="It begins with a letter and has letters, digits, '_' and '-', at most 64.",
+        )
+    if name.lower() in RESERVED or keyword.iskeyword(name):
+        raise ConfigError(f"'{name}' is a reserved word", hint="Choose another name.")
+
+
+def templates() -> dict[str, Path]:
+    """The templates by name: those within the package (a wheel), else those beside it (a checkout)."""
+    package = Path(__file__).resolve().parents[1]
+    for root in (package / "template", package.parent / "template"):
+        if root.is_dir():
+            return {
+                path.name: path
+                for path in sorted(root.iterdir())
+                if path.is_dir() and path.name[0] not in "._"
+            }
+    raise ConfigError(f"no templates in {package}", hint="Type: pip install --force-reinstall lllm")
+
+
+def write(template: Path, folder: Path, name: str) -> Path:
+    """Writes a template as `folder/name`, whole or not at all. ConfigError when that exists or cannot be written."""
+    folder = folder.expanduser().absolute()
+    target = folder / name
+    if os.path.lexists(target):
+        raise ConfigError(f"{target} exists already", hint="Choose another --name or --dir.")
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is no folder", hint="Create it first, or choose another --dir.")
+    try:
+        partial = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
+    except OSError as error:
+        raise ConfigError(f"{folder}: {error.strerror}", hint="Choose another --dir.") from error
+    try:
+        partial.chmod(0o777 & ~_umask())
+        fill(template, partial, name)
+        os.rename(partial, target)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise ConfigError(f"{target} could not be written: {error.strerror or error}") from error
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return target
+
+
+def fill(template: Path, target: Path, name: str) -> None:
+    """Copies a template into an existing folder, with the name in place of the marker."""
+    for source in sorted(template.iterdir()):
+        if source.name in LEFT_OUT or source.suffix == ".pyc":
+            continue
+        place = target / source.name.replace(MARKER, name)
+        if source.is_dir():
+            place.mkdir()
+            fill(source, place, name)
+        else:
+            place.write_bytes(source.read_bytes().replace(MARKER.encode(), name.encode()))
+
+
+def _files(folder: Path) -> Iterator[str]:
+    return (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _quoted(path: Any) -> str:
+    import shlex
+
+    return shlex.quote(str(path))

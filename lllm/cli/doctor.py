@@ -1,0 +1,145 @@
+"""`lllm doctor`: what this installation is, what it would do, and what to type where something is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lllm.cli import output
+from lllm.cli.options import ConfigFile, Json
+
+if TYPE_CHECKING:
+    from lllm.config import Config
+
+Item = dict[str, Any]
+
+
+def doctor(config: ConfigFile = None, json: Json = False) -> int:
+    """Look at this installation: Python, configuration, model, log, extras."""
+    from lllm.config import read_config
+
+    loaded, problems = read_config(config)
+    items = [*_installation()]
+    if loaded is None:
+        for problem in problems:
+            items.append(
+                _item("configuration", "problem", output.clean(str(problem.error)), hint="Type: lllm check")
+            )
+    else:
+        output.hide(loaded.secrets())
+        items += [*_configuration(loaded), _model(loaded), _log(loaded)]
+    items += [*_extras(), _weights()]
+    ok = not any(item["state"] == "problem" for item in items)
+    if json:
+        output.data({"ok": ok, "checks": items})
+    else:
+        output.table(
+            ("WHAT", "STATE", "DETAIL"),
+            [
+                (item["name"], item["state"], " ".join(filter(None, (item["detail"], item["hint"]))))
+                for item in items
+            ],
+        )
+    return 0 if ok else 2
+
+
+def _item(name: str, state: str, detail: str, *, hint: str | None = None) -> Item:
+    return {"name": name, "state": state, "detail": detail, "hint": hint}
+
+
+def _installation() -> list[Item]:
+    from lllm._version import __version__
+
+    package = Path(__file__).resolve().parents[1]
+    supported = sys.version_info >= (3, 11)
+    python = f"{platform.python_version()} at {sys.executable}, {platform.system()} {platform.machine()}"
+    return [
+        _item("lllm", "ok", f"{__version__} in {package}"),
+        _item(
+            "python",
+            "ok" if supported else "problem",
+            python,
+            hint=None if supported else "Python 3.11 is needed.",
+        ),
+    ]
+
+
+def _configuration(config: Config) -> list[Item]:
+    files = ", ".join(str(path) for path in config.files) or "no lllm.toml here or above: defaults"
+    notes = [_item("configuration", "warning", str(note.error)) for note in config.notes]
+    agents = ", ".join(f"{agent.name} on {agent.model_name}" for agent in config.agents.values())
+    return [_item("configuration", "ok", files), *notes, _item("agents", "ok" if agents else "none", agents)]
+
+
+def _model(config: Config) -> Item:
+    from lllm.llm.build import auto_model
+    from lllm.registry import registry
+
+    model, reason = auto_model(config)
+    provider = model.partition("/")[0]
+    if not registry.has("backend", provider):
+        return _item("default model", "problem", f"{model}: {reason}; there is no backend '{provider}'")
+    entry = registry.entry("backend", provider)
+    if (missing := entry.missing()) is not None:
+        hint = f"Type: pip install 'lllm[{entry.extra}]'"
+        return _item(
+            "default model", "problem", f"{model}: {reason}; needs the package '{missing}'.", hint=hint
+        )
+    return _item("default model", "ok", f"{model}: {reason}")
+
+
+def _log(config: Config) -> Item:
+    """Where sessions go, and whether they can be written there. Writes nothing."""
+    from lllm.llm.build import store_of
+
+    store = store_of(config)
+    if config.log.type in ("none", "memory"):
+        return _item("log", "ok", f"{config.log.type}: sessions are not kept")
+    place = Path(getattr(store, "path", config.log.dir))
+    folder = next(path for path in (place, *place.parents) if path.exists())
+    where = f"{config.log.type} at {place}"
+    if not os.access(folder, os.W_OK):
+        return _item("log", "problem", f"{where}: cannot write to {folder}.", hint="Set log.dir.")
+    count = len(store.sessions()) if place.exists() else 0
+    return _item("log", "ok", f"{where}, {count} sessions")
+
+
+def _extras() -> list[Item]:
+    from importlib.util import find_spec
+
+    from lllm.registry import EXTRAS
+
+    items = []
+    for extra, modules in EXTRAS.items():
+        missing = [name for name in modules if find_spec(name) is None]
+        if missing:
+            hint = f"Type: pip install 'lllm[{extra}]'"
+            items.append(
+                _item(f"extra {extra}", "not installed", f"without {', '.join(missing)}.", hint=hint)
+            )
+        else:
+            items.append(_item(f"extra {extra}", "ok", ", ".join(modules)))
+    return items
+
+
+def _weights() -> Item:
+    """The embedded model's weights, compared with the checksum that was written down when they were made."""
+    import hashlib
+
+    folder = Path(__file__).resolve().parents[1] / "backends" / "weights"
+    weights = sorted(folder.glob("*.gguf"))
+    if not weights:
+        return _item("embedded model", "problem", f"no weights in {folder}", hint="Reinstall lllm.")
+    found = hashlib.sha256(weights[0].read_bytes()).hexdigest()
+    noted = folder / f"{weights[0].name}.sha256"
+    size = f"{weights[0].stat().st_size / 1e6:.1f} MB, sha256 {found[:16]}"
+    if not noted.is_file():
+        return _item("embedded model", "ok", f"{weights[0].name}, {size}")
+    if noted.read_text(encoding="utf-8").split()[0] != found:
+        return _item(
+            "embedded model", "problem", f"{weights[0].name} is damaged ({size}).", hint="Reinstall lllm."
+        )
+    return _item("embedded model", "ok", f"{weights[0].name}, {size}, as it was made")

@@ -1,0 +1,112 @@
+"""`lllm list`: what has a name here. Imports only what lllm.toml names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from lllm.cli import output
+from lllm.cli.options import ConfigFile, Json, configuration
+from lllm.errors import ConfigError, UnknownNameError
+
+PLURALS = {
+    "prompts": "prompt",
+    "proxies": "proxy",
+    "agents": "agent",
+    "backends": "backend",
+    "tools": "tool",
+    "stores": "store",
+}
+WORDS = (*PLURALS, "models")
+
+
+def _complete(incomplete: str) -> list[str]:
+    return [word for word in WORDS if word.startswith(incomplete)]
+
+
+def list_names(
+    kind: Annotated[
+        str | None,
+        typer.Argument(metavar="[KIND]", help=f"One of {', '.join(WORDS)}.", autocompletion=_complete),
+    ] = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> int:
+    """List prompts, proxies, agents, backends, models, tools or stores."""
+    word = kind.lower() if kind else None
+    if word is not None and word not in WORDS:
+        word = next((plural for plural, one in PLURALS.items() if one == word), word)
+        word = "models" if word == "model" else word
+        if word not in WORDS:
+            raise UnknownNameError("kind of thing", kind or "", WORDS)
+    rows = [row for each in ([word] if word else WORDS) for row in rows_of(each, config)]
+    if json:
+        output.data(rows)
+        return 0
+    if not rows:
+        output.say(f"no {word}" if word else "nothing")
+    elif word:
+        output.table(("NAME", "WHAT", "FROM"), [(row["name"], row["summary"], row["source"]) for row in rows])
+    else:
+        cells = [(row["kind"], row["name"], row["summary"], row["source"]) for row in rows]
+        output.table(("KIND", "NAME", "WHAT", "FROM"), cells)
+    return 0
+
+
+def rows_of(word: str, file: Any = None) -> list[dict[str, Any]]:
+    """What there is of a kind: kind, name, summary, source, and what is missing for it."""
+    if word == "models":
+        return models()
+    from lllm.registry import registry
+
+    if word == "agents":
+        import lllm.llm.simple  # noqa: F401  the built-in system registers itself as any other does
+    rows = []
+    for entry in registry.entries(PLURALS[word]):
+        missing = entry.missing()
+        summary = entry.summary or getattr(entry.target, "description", "") or ""
+        if missing is not None:
+            summary = f"{summary} (type: pip install 'lllm[{entry.extra}]')".strip()
+        rows.append(_row(entry.kind, entry.name, summary, entry.source, missing=missing))
+    if word == "agents":
+        rows += _declared(file)
+    return rows
+
+
+def _declared(file: Any) -> list[dict[str, Any]]:
+    """The agents of the system's YAML file."""
+    try:
+        config = configuration(file)
+    except ConfigError as error:
+        output.warn(str(error))
+        return []
+    rows = []
+    for agent in config.agents.values():
+        words = f"on {agent.model_name}" + (f": {agent.description}" if agent.description else "")
+        rows.append(_row("agent", agent.name, words, config.origin(f"agent_configs.{agent.name}")))
+    return rows
+
+
+def models() -> list[dict[str, Any]]:
+    """The models that have a card: what is known of them. Any other `provider/model` can be used as well."""
+    from lllm import const
+
+    rows = []
+    for name, card in const.MODEL_CARDS.items():
+        price = const.price(name)
+        words = [f"{card.context:,} tokens" if card.context else "", "reasoning" if card.reasoning else ""]
+        words.append(f"${price.prompt} in, ${price.completion} out per million" if price else "price unknown")
+        rows.append(
+            _row(
+                "model",
+                f"{card.provider}/{name}",
+                ", ".join(filter(None, words)),
+                f"prices of {const.PRICES_VERSION}",
+            )
+        )
+    return rows
+
+
+def _row(kind: str, name: str, summary: str, source: str, **more: Any) -> dict[str, Any]:
+    return {"kind": kind, "name": name, "summary": summary, "source": source, **more}

@@ -1,0 +1,103 @@
+"""The options that several commands share, and what they lead to: a Config, a store, a session's id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lllm.cli import output
+from lllm.errors import ConfigError, UnknownNameError, listing
+
+if TYPE_CHECKING:
+    from lllm.config import Config
+    from lllm.ports import LogStore
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="The system's YAML file; by default the one that lllm.toml names."),
+]
+Model = Annotated[str | None, typer.Option("--model", "-m", help="provider/model, for every agent.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="One setting; may be repeated.")
+]
+Profile = Annotated[str | None, typer.Option("--profile", help="A profile of lllm.toml.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON value on stdout.")]
+Last = Annotated[bool, typer.Option("--last", "-l", help="The newest session.")]
+
+
+def _complete(incomplete: str) -> list[str]:
+    """The ids that begin like that, for the shell."""
+    from lllm.errors import LLMError
+
+    try:
+        return [info.id for info in store_of(configuration()).sessions(50, prefix=incomplete)]
+    except LLMError:
+        return []
+
+
+SessionId = Annotated[
+    str | None,
+    typer.Argument(metavar="[ID]", help="A session's id, or the beginning of one.", autocompletion=_complete),
+]
+
+PLAIN = {"agent_configs": {"assistant": {"description": "Answers."}}}
+"""The system of a folder that declares none: one agent that is asked."""
+
+
+def configuration(
+    file: Path | None = None, *, profile: str | None = None, sets: Sequence[str] | None = None
+) -> Config:
+    """The configuration of the system that is named, or of the default one. Warnings are said."""
+    from lllm.config import load_config
+
+    config = load_config(file, profile=profile, overrides=sets or ())
+    output.hide(config.secrets())
+    for note in config.notes:
+        output.warn(str(note.error))
+    return config
+
+
+def runnable(file: Path | None, *, profile: str | None = None, sets: Sequence[str] | None = None) -> Config:
+    """`configuration`, and where nothing at all is declared, a system with one plain agent."""
+    from lllm.config import load_config
+
+    declared = configuration(file, profile=profile)
+    if file is None and not declared.agents and declared.agent_type is None and declared.system_type is None:
+        return load_config(PLAIN, profile=profile, overrides=sets or ())
+    return configuration(file, profile=profile, sets=sets) if sets else declared
+
+
+def store_of(config: Config) -> LogStore:
+    """The store that the configuration names."""
+    from lllm.llm.build import store_of as find
+
+    return find(config)
+
+
+def session_of(store: LogStore, given: str | None, last: bool = False) -> str:
+    """The id of the session that is meant: an id, the beginning of one, or the newest.
+
+    Raises:
+        UnknownNameError: there is none; names the nearest.
+        ConfigError: several begin like that, or both an id and --last are given.
+    """
+    if given and last:
+        raise ConfigError("give either an id or --last, not both")
+    if not given:
+        newest = store.sessions(1)
+        if not newest:
+            raise ConfigError("there is no session yet", hint='Type: lllm run "..."')
+        return newest[0].id
+    found = [info.id for info in store.sessions(20, prefix=given)]
+    if given in found or len(found) == 1:
+        return given if given in found else found[0]
+    if found:
+        raise ConfigError(f"{len(found)} sessions begin with '{given}'", hint=f"One of {listing(found)}.")
+    if any(info.id == given for info in store.sessions(prefix=given)):
+        return given
+    raise UnknownNameError(
+        "session", given, [info.id for info in store.sessions(200)], hint="All: lllm sessions"
+    )

@@ -1,0 +1,207 @@
+"""Where words and data go: data to stdout, everything said to people to stderr.
+
+With `--json` stdout holds exactly one JSON value, and an error is one too. What is printed is free of keys.
+"""
+
+from __future__ import annotations
+
+import json as _json
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lllm.errors import ConfigError, LLMError, ReplayDivergence
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class _State:
+    """What holds for the one command that this process runs."""
+
+    debug = False
+    json = False
+    printed = False
+    secrets: frozenset[str] = frozenset()
+
+
+def begin(*, debug: bool, json: bool) -> None:
+    """A new command line: forgets the one before it (tests run several in a process)."""
+    _State.debug, _State.json, _State.printed, _State.secrets = debug, json, False, frozenset()
+
+
+def truthy(value: str | None) -> bool:
+    """Whether an environment variable says yes."""
+    return (value or "").strip().lower() not in ("", "0", "false", "no", "off")
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Texts that must not be printed: the keys that a configuration holds."""
+    _State.secrets |= frozenset(secret for secret in secrets if secret)
+
+
+def clean(text: str) -> str:
+    """Text without the keys that the environment or the configuration holds."""
+    from lllm.log.redact import Redactor
+
+    redactor = Redactor.from_environment(os.environ)
+    for secret in _State.secrets:
+        redactor.add("configuration", secret)
+    return str(redactor.clean(text))
+
+
+# --- data
+
+
+def data(value: Any) -> None:
+    """The one JSON value of a command: on one line in a pipe, indented for eyes."""
+    indent = 2 if sys.stdout.isatty() else None
+    _State.printed = True
+    print(_json.dumps(value, ensure_ascii=False, indent=indent, default=str))
+
+
+def text(value: str) -> None:
+    """A command's answer, for people."""
+    print(value)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Columns. A terminal gets them fitted to its width; a pipe gets every character."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        from rich import box
+        from rich.table import Table
+
+        shown = Table(*header, box=box.SIMPLE_HEAD, pad_edge=False)
+        for row in cells:
+            shown.add_row(*(_plain(cell) for cell in row))
+        console().print(shown)
+        return
+    widths = [max(len(cell) for cell in column) for column in zip(header, *cells, strict=True)]
+    for row in [list(header), *cells]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def console(*, error: bool = False) -> Console:
+    """A rich console on stdout or stderr. On a pipe it neither colours nor wraps."""
+    from rich.console import Console
+
+    stream = sys.stderr if error else sys.stdout
+    return Console(file=stream, soft_wrap=not stream.isatty(), highlight=False)
+
+
+def _plain(cell: str) -> Any:
+    from rich.text import Text
+
+    return Text(cell)  # a session's name may look like markup
+
+
+# --- words
+
+
+def say(words: str) -> None:
+    """Something for the person in front of it."""
+    print(words, file=sys.stderr, flush=True)
+
+
+def warn(words: str) -> None:
+    """Something that person should look at."""
+    say(f"warning: {clean(words)}")
+
+
+def belongs(error: BaseException, session: str | None) -> None:
+    """Notes on an error which session it ended, so that the message can say where to look."""
+    if session is not None:
+        error.__dict__["session"] = session
+
+
+def failure(error: Exception) -> None:
+    """Says what went wrong and what to do next: one line where it fits, on stderr; with --json also an object."""
+    message, hint = _words(error)
+    session = getattr(error, "session", None)
+    if isinstance(error, ReplayDivergence):
+        message = divergence(error)
+    if _State.debug:
+        traceback.print_exception(error)
+    say(f"error: {_joined(message, hint)}")
+    if session is not None and not isinstance(error, ConfigError):
+        say(f"  Look at it: lllm show {session}")
+    if not isinstance(error, LLMError) and not _State.debug:
+        say("  The traceback: add --debug")
+    _as_data("failed", type(error).__name__, message, hint, session)
+
+
+def usage(error: Any) -> None:
+    """A command line that cannot be read."""
+    message = clean(" ".join(error.format_message().split()))
+    context = getattr(error, "ctx", None)
+    hint = f"Type: {context.command_path} --help" if context is not None else "Type: lllm --help"
+    say(f"error: {_joined(message, hint)}")
+    _as_data("failed", "UsageError", message, hint, None)
+
+
+def interrupted(error: BaseException) -> None:
+    """Ctrl-C."""
+    session = getattr(error, "session", None)
+    if _State.debug:
+        traceback.print_exception(error)
+    say("interrupted" + (f". What happened until then: lllm show {session}" if session else ""))
+    _as_data("cancelled", "Interrupted", "interrupted", None, session)
+
+
+def divergence(error: ReplayDivergence) -> str:
+    """Where a replay left the record, and both values."""
+    place = f"event {error.seq} ({error.kind})" if error.seq is not None else error.kind
+    lines = [f"the replay diverges at {place}, because of the {error.cause}: {error.message}"]
+    for name, value in (("recorded", error.recorded), ("present", error.present)):
+        if value is not None:
+            lines.append(f"  {name}: {_short(value)}")
+    return clean("\n".join(lines))
+
+
+def _words(error: Exception) -> tuple[str, str | None]:
+    if isinstance(error, LLMError):
+        return clean(error.message), clean(error.hint) if error.hint else None
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return clean(f"{place}{error.strerror}"), None
+    frame = _project_frame(error)
+    place = f" ({frame})" if frame else ""
+    return clean(f"{type(error).__name__}: {error}{place}"), None
+
+
+def _project_frame(error: BaseException) -> str | None:
+    """`file:line` of the innermost code that is neither ours nor installed: the project's own, where the error began."""
+    from pathlib import Path
+
+    ours = str(Path(__file__).resolve().parents[1])
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        if not frame.filename.startswith((ours, "<")) and "site-packages" not in frame.filename:
+            if frame.filename.startswith(sys.base_prefix):
+                continue
+            name = os.path.relpath(frame.filename)
+            return f"{frame.filename if name.startswith('..') else name}:{frame.lineno}"
+    return None
+
+
+def _joined(message: str, hint: str | None) -> str:
+    if not hint:
+        return message
+    if "\n" in message or "\n" in hint:
+        return f"{message}\n  {hint}"
+    return f"{message.rstrip('.')}. {hint}"
+
+
+def _short(value: Any, limit: int = 2000) -> str:
+    words = value if isinstance(value, str) else _json.dumps(value, ensure_ascii=False, default=str)
+    return words if len(words) <= limit else f"{words[:limit]} ... ({len(words)} characters)"
+
+
+def _as_data(status: str, kind: str, message: str, hint: str | None, session: str | None) -> None:
+    if _State.json and not _State.printed:
+        data(
+            {"status": status, "error": {"type": kind, "message": message, "hint": hint}, "session": session}
+        )

@@ -1,0 +1,131 @@
+"""`lllm run`: one task for a system, in a session of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lllm.cli import output
+from lllm.cli.options import ConfigFile, Json, Model, Profile, Sets, runnable, store_of
+from lllm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lllm.llm import AgentBase
+    from lllm.ports import LogStore
+    from lllm.session import Session
+
+
+def run(
+    task: Annotated[
+        str | None, typer.Argument(help="What to do; '-', or nothing in a pipe, reads it from stdin.")
+    ] = None,
+    config: ConfigFile = None,
+    model: Model = None,
+    sets: Sets = None,
+    profile: Profile = None,
+    json: Json = False,
+    stream: Annotated[
+        bool | None,
+        typer.Option("--stream/--no-stream", help="Show progress on stderr; by default on a terminal."),
+    ] = None,
+    session_name: Annotated[str | None, typer.Option("--session-name", help="The session's name.")] = None,
+    no_log: Annotated[
+        bool, typer.Option("--no-log", help="Keep no log: nothing to show or replay later.")
+    ] = False,
+) -> int:
+    """Run a system on a task and print its result."""
+    from lllm.llm import build_agent
+    from lllm.llm.sessions import open_session
+    from lllm.log import MemoryLog
+
+    words = task_of(task)
+    loaded = runnable(config, profile=profile, sets=sets)
+    # in memory even without a log: usage and cost are folded from events
+    store: LogStore = MemoryLog() if no_log else store_of(loaded)
+    shown = sys.stderr.isatty() if stream is None else stream
+    with quiet_stdout(json):
+        frontend = None
+        if shown:
+            from lllm.cli.terminal import Terminal
+
+            frontend = Terminal()
+        system = build_agent(loaded, stream=frontend, model=model, log_base=store)
+        live = open_session(session_name or loaded.name or system.name, store=store, seed=loaded.random_seed)
+        if frontend is not None:
+            live.followers.append(frontend.follow)
+        result = _call(system, words, session_name, live, kept=not no_log)
+        if frontend is not None:
+            frontend.close()
+    usage, cost = spent(store, live.id)
+    if json:
+        output.data(
+            {
+                "session": None if no_log else live.id,
+                "status": "done",
+                "result": _plain(result),
+                "usage": usage,
+                "cost": cost,
+            }
+        )
+        return 0
+    output.text(readable(result))
+    if not no_log and sys.stderr.isatty():
+        output.say(f"session {live.id}" + (f", cost ${cost}" if cost is not None else ""))
+    return 0
+
+
+def task_of(given: str | None) -> str:
+    """The task: the argument, or what stdin holds."""
+    if given is not None and given != "-":
+        words = given
+    elif given == "-" or not sys.stdin.isatty():
+        words = sys.stdin.read()
+    else:
+        raise ConfigError("there is no task", hint='Type: lllm run "What is 17 times 23?"')
+    if not words.strip():
+        raise ConfigError("the task is empty", hint='Type: lllm run "What is 17 times 23?"')
+    return words.strip() if given in (None, "-") else words
+
+
+def _call(system: AgentBase, task: str, name: str | None, live: Session, *, kept: bool) -> Any:
+    try:
+        return system(task, name, session=live)
+    except BaseException as error:
+        output.belongs(error, live.id if kept and live.started else None)
+        raise
+
+
+def spent(store: LogStore, session: str) -> tuple[dict[str, Any], str | None]:
+    """Usage and cost of a session, folded from its log. The cost is None where a price is unknown."""
+    from lllm.log.views import load, summary
+
+    found = summary(load(store, session))
+    return dict(found.usage), found.cost
+
+
+@contextlib.contextmanager
+def quiet_stdout(wanted: bool) -> Any:
+    """With --json, what a project prints goes to stderr: stdout holds one JSON value and nothing else."""
+    if not wanted:
+        yield
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def _plain(result: Any) -> Any:
+    from lllm.core.jsonable import jsonable
+    from lllm.models.reply import Reply
+
+    return result.content if isinstance(result, Reply) else jsonable(result)
+
+
+def readable(result: Any) -> str:
+    """A result for eyes: text as it is, anything else as JSON."""
+    import json
+
+    plain = _plain(result)
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False, indent=2)

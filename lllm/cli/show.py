@@ -1,0 +1,183 @@
+"""`lllm show`: a session as it happened: messages, tools, repairs, what was shown to the user, and what it cost.
+
+Needs the log alone: the project that made the session need not be here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lllm.cli import output
+from lllm.cli.options import ConfigFile, Json, Last, SessionId, configuration, session_of, store_of
+from lllm.cli.sessions import iso
+from lllm.errors import LogCorrupt, LogError
+
+if TYPE_CHECKING:
+    from lllm.log.views import Row, Summary
+    from lllm.ports import LogStore
+
+STYLES = {
+    "session": "bold",
+    "call": "bold",
+    "reply": "green",
+    "tool": "cyan",
+    "result": "cyan",
+    "rejected": "red",
+    "fault": "red",
+    "stop": "red",
+    "prompt": "yellow",
+    "approval": "yellow",
+    "end": "dim",
+    "wait": "dim",
+    "frontend": "dim",
+}
+
+
+def show(
+    session: SessionId = None,
+    last: Last = False,
+    events: Annotated[
+        bool, typer.Option("--events", help="The events as they are logged, one JSON per line.")
+    ] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown page.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Long texts whole.")] = False,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> int:
+    """Show a session: messages, tools, repairs and cost, in order. By default the newest."""
+    from lllm.log import views
+
+    store = store_of(configuration(config))
+    id = session_of(store, session, last)
+    found, broken = readable(store, id)
+    if broken is not None and not found:
+        output.belongs(broken, id)
+        raise broken
+    if json:
+        output.data(_record(found, broken, events))
+    elif events:
+        import json as json_module
+
+        for event in found:
+            print(json_module.dumps(event, ensure_ascii=False))
+    elif markdown:
+        output.text(views.markdown(found))
+    else:
+        _print(views.transcript(found), views.summary(found), full)
+    if broken is not None:
+        hint = f" {broken.hint}" if broken.hint else ""
+        output.warn(f"the log is shown up to where it is intact: {broken.message}.{hint}")
+        return broken.exit_code
+    return 0
+
+
+def readable(store: LogStore, session: str) -> tuple[list[dict[str, Any]], LogError | None]:
+    """The events that are as they were written, and why there are no more of them, where something is wrong."""
+    from lllm.log import views
+    from lllm.log.codec import open_event
+
+    try:
+        return views.load(store, session), None
+    except LogError as error:
+        first = error
+    events: list[dict[str, Any]] = []
+    head = ""
+    try:
+        for body in store.read(session):
+            event = open_event(body)
+            if event["seq"] != len(events) or event["prev"] != head or event["session"] != session:
+                break
+            head = event["hash"]
+            events.append(event)
+        views.summary(events)  # events that contradict each other cannot be shown
+        return events, first
+    except LogCorrupt:
+        return events, first
+    except LogError as error:
+        return [], error
+
+
+def _record(events: list[dict[str, Any]], broken: LogError | None, raw: bool) -> dict[str, Any]:
+    from lllm.log import views
+
+    told = views.summary(events)
+    out: dict[str, Any] = {
+        **told._asdict(),
+        "started": iso(told.started),
+        "ended": iso(told.ended) if told.ended is not None else None,
+        "intact": broken is None,
+    }
+    if broken is not None:
+        out["problem"] = {"message": broken.message, "seq": getattr(broken, "seq", None)}
+    if raw:
+        out["events"] = events
+    else:
+        out["transcript"] = [{**row._asdict(), "at": iso(row.at)} for row in views.transcript(events)]
+    return out
+
+
+def _print(rows: Sequence[Row], told: Summary, full: bool) -> None:
+    from rich.text import Text
+
+    console = output.console()
+    depth: dict[str | None, int] = {None: 0}
+    for row in rows:
+        if row.kind == "call":
+            depth[row.call] = depth.get(row.detail.get("parent"), 0) + 1
+        if row.kind == "end" and row.text == "done":
+            continue  # its reply has just been shown
+        inner = "  " * depth.get(row.call, 0)
+        seconds = (row.at - told.started) / 1_000_000
+        line = Text(f"{seconds:8.3f}  {inner}")
+        line.append(_title(row), style=STYLES.get(row.kind, ""))
+        body = row.text if full else _cut(row.text)
+        if "\n" in body:
+            line.append("\n" + "\n".join(f"{'':10}{inner}  {part}" for part in body.splitlines()))
+        elif body:
+            line.append(f"  {body}")
+        console.print(line)
+    tokens = f"{told.usage.get('prompt', 0)} tokens in, {told.usage.get('completion', 0)} out"
+    cost = "cost unknown" if told.cost is None else f"cost ${told.cost}"
+    counts = f"{_counted(told.calls, 'agent call')}, {_counted(told.model_calls, 'model call')}, "
+    console.print(
+        Text(
+            f"\n{told.session}: {told.status}; {counts}{_counted(told.tool_calls, 'tool call')}; {tokens}; {cost}"
+        )
+    )
+    if told.error and told.status != "done":
+        console.print(Text(told.error, style="red"))
+
+
+def _title(row: Row) -> str:
+    """The kind of a row and who speaks."""
+    mark = ""
+    if row.detail.get("verdict") == "rejected":
+        mark = " (rejected)"
+    elif row.kind == "result":
+        mark = (
+            " (given again)" if "reused" in row.detail else "" if row.detail.get("ok", True) else " (error)"
+        )
+    who = row.who if row.who not in ("session", "frontend") else ""
+    if row.kind in ("message", "prompt"):
+        return f"{who}{' (repair)' if row.detail.get('handler') == 'exception' else ''}"
+    if row.kind == "call":
+        return f"call {row.call}"
+    if row.kind in ("tool", "result"):
+        return f"{row.kind}{mark}" if row.kind == "tool" else f"{who} gives{mark}"
+    return f"{row.kind}{mark}" + (f" {who}" if who else "")
+
+
+def _cut(text: str, lines: int = 20, width: int = 2000) -> str:
+    """A long text's beginning, with how much is left out."""
+    parts = text.splitlines()
+    if len(parts) <= lines and len(text) <= width:
+        return text
+    kept = "\n".join(parts[:lines])[:width]
+    return f"{kept}\n... ({len(text) - len(kept)} more characters: --full)"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -1,0 +1,124 @@
+"""Terminal: a frontend on stderr. It has the Streamlit methods that `lllm.utils.StreamWrapper` forwards, and follows
+replies as they come."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lllm.cli import output
+from lllm.ports import Completed, Delta, Restart, TextDelta, ThinkingDelta, ToolCallDelta
+
+
+class Terminal:
+    """Prints what a system shows of its progress. What it does not know how to show, it leaves out."""
+
+    def __init__(self) -> None:
+        self.console = output.console(error=True)
+        self._speaking: str | None = None
+        self._spoke = ""
+
+    # --- Streamlit's methods
+
+    def write(self, *values: Any, **more: Any) -> None:
+        self._line()
+        for value in values:
+            self.console.print(value, markup=False)
+
+    def text(self, body: Any, **more: Any) -> None:
+        self.write(body)
+
+    def markdown(self, body: str, **more: Any) -> None:
+        from rich.markdown import Markdown
+
+        self._line()
+        self.console.print(Markdown(str(body)))
+
+    def code(self, body: str, language: str | None = None, **more: Any) -> None:
+        from rich.syntax import Syntax
+
+        self._line()
+        self.console.print(Syntax(str(body), language or "text", background_color="default"))
+
+    def json(self, body: Any, **more: Any) -> None:
+        import json
+
+        self.code(
+            body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, indent=2, default=str),
+            "json",
+        )
+
+    def title(self, body: Any, **more: Any) -> None:
+        self._line()
+        self.console.print(str(body), style="bold", markup=False)
+
+    header = subheader = title
+
+    def caption(self, body: Any, **more: Any) -> None:
+        self._line()
+        self.console.print(str(body), style="dim", markup=False)
+
+    def info(self, body: Any, **more: Any) -> None:
+        self.write(body)
+
+    success = warning = error = info
+
+    def divider(self, **more: Any) -> None:
+        from rich.rule import Rule
+
+        self._line()
+        self.console.print(Rule(style="dim"))
+
+    def progress(self, value: float, text: str | None = None, **more: Any) -> Terminal:
+        share = value / 100 if isinstance(value, int) and value > 1 else float(value)
+        self.caption(f"{text or 'progress'}: {share:.0%}")
+        return self
+
+    def update(self, label: str | None = None, **more: Any) -> None:
+        if label:
+            self.caption(label)
+
+    def empty(self) -> None: ...
+
+    @contextmanager
+    def expander(self, label: Any = "", *more: Any, **named: Any) -> Iterator[Terminal]:
+        self.caption(f"▸ {label}")
+        yield self
+
+    status = spinner = container = expander
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: self  # a chart, a button: nothing a terminal can show
+
+    # --- replies as they come
+
+    def follow(self, call: str, delta: Delta) -> None:
+        """A follower of the session: text dim as it comes, one line per tool call."""
+        if isinstance(delta, TextDelta | ThinkingDelta):
+            if self._speaking not in (None, call):
+                self._line()
+            self._speaking = call
+            self._spoke = delta.text or self._spoke
+            self.console.print(delta.text, style="dim", end="", markup=False)
+        elif isinstance(delta, Restart):
+            self._line()
+            self.caption(f"({delta.reason})")
+        elif isinstance(delta, Completed):
+            self._line()
+            for tool in delta.reply.tool_calls:
+                self.caption(f"→ {tool.name} {tool.arguments}")
+        elif isinstance(delta, ToolCallDelta):
+            return  # shown whole, once it is whole
+
+    def close(self) -> None:
+        """The end: the cursor stands at the beginning of a line."""
+        self._line()
+
+    def _line(self) -> None:
+        if self._speaking is not None and not self._spoke.endswith("\n"):
+            print(file=sys.stderr, flush=True)
+        self._speaking, self._spoke = None, ""
