@@ -108,6 +108,8 @@ class Call:
             reply = self.state.reply
             if reply is not None and reply.usage is not None:
                 self.usage = reply.usage.plus(self.usage)
+        elif outcome.kind == ev.REPLY_ACCEPTED:
+            self.performer.said = False  # what was shown stays: only a reply that is asked for again is taken back
         elif outcome.kind in (ev.MODEL_FAILED, ev.HANDLER_FAILED) and outcome.value is not None:
             self.fault = outcome.value
         return effects
