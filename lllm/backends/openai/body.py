@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 
 from lllm.errors import BadRequestError, ConfigError, UnsupportedError, nearest
+from lllm.models.message import Message
 from lllm.ports import Capabilities, Request
 
 # What a caller may set, and the name that the wire has for it.
@@ -79,6 +80,8 @@ class Bodies:
     def encode(self, request: Request) -> bytes:
         """The body. ConfigError or UnsupportedError when the request asks for what this endpoint has not."""
         tools, form = request.tools, request.format
+        if not self._capabilities.vision and any(_pictures(message) for message in request.messages):
+            raise UnsupportedError("this endpoint is declared to see no images")
         try:
             key = (request.model, id(tools), id(form), request.stream, *request.sampling.items())
             found = self._tails.get(key)
@@ -99,9 +102,9 @@ class Bodies:
             raise BadRequestError(f"a message cannot be written as JSON: {error}") from None
         return b'{"messages":[' + messages + found[2]
 
-    def _with_thinking(self, message: Any) -> bytes:
+    def _with_thinking(self, message: Message) -> bytes:
         if message.thinking is None:
-            return bytes(message.wire())
+            return message.wire()
         return orjson.dumps(message.to_dict() | {"reasoning_content": message.thinking})
 
     def _tail(self, request: Request) -> bytes:
@@ -153,12 +156,6 @@ class Bodies:
                 out["tool_choice"] = _tool_choice(out["tool_choice"], request.tools)
             else:
                 del out["tool_choice"]  # without tools there is nothing to choose, and OpenAI answers 400
-        if not self._capabilities.vision and any(not isinstance(m.content, str) for m in request.messages):
-            for message in request.messages:
-                if any(
-                    part.get("type") == "image_url" for part in message.content if isinstance(part, Mapping)
-                ):
-                    raise UnsupportedError("this endpoint is declared to see no images")
         if is_reasoning(request.model):
             if "max_tokens" in out:
                 out.setdefault("max_completion_tokens", out.pop("max_tokens"))
@@ -179,6 +176,10 @@ class Bodies:
             f"unknown sampling option '{key}'",
             hint=f"{suggestion}An option that only this provider knows goes into extra_body={{'{key}': ...}}.",
         )
+
+
+def _pictures(message: Message) -> bool:
+    return not isinstance(message.content, str) and any(p.get("type") == "image_url" for p in message.content)
 
 
 def extra_body(sampling: Mapping[str, Any]) -> dict[str, Any]:

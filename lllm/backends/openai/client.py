@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import parse_qsl
 
@@ -14,7 +14,7 @@ import orjson
 from lllm._version import __version__
 from lllm.backends.deltas import pieces
 from lllm.backends.openai.body import Bodies
-from lllm.backends.openai.faults import Faults, Place, Scrubber
+from lllm.backends.openai.faults import MISREAD, Faults, Place, Scrubber
 from lllm.backends.openai.reply import Assembly, ErrorObject
 from lllm.backends.openai.sessions import sessions
 from lllm.backends.openai.sse import Event, SSEParser
@@ -22,6 +22,7 @@ from lllm.backends.openai.url import DEFAULT, Endpoint, endpoint
 from lllm.backends.openai.watch import Expired, Watch
 from lllm.backends.thinking import Mode
 from lllm.errors import ConfigError, ProviderError
+from lllm.models.reply import Reply
 from lllm.ports import Capabilities, Completed, Delta, Request, Timeouts
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class OpenAIBackend:
             raise faults.of_status(response.status, response.headers, data, model=request.model)
         yield Completed(self._read(data, request, faults))
 
-    def _read(self, data: bytes, request: Request, faults: Faults) -> Any:
+    def _read(self, data: bytes, request: Request, faults: Faults) -> Reply:
         """The reply in a body."""
         try:
             value = orjson.loads(data)
@@ -183,28 +184,23 @@ class OpenAIBackend:
             raise faults.of_protocol("the answer is not JSON", data, status=200) from None
         return self._assembled(value, data, request, faults)
 
-    def _assembled(self, value: Any, data: bytes, request: Request, faults: Faults) -> Any:
+    def _assembled(self, value: Any, data: bytes, request: Request, faults: Faults) -> Reply:
         assembly = Assembly(request, self._thinking)
         try:
             assembly.body(value)
             assembly.close()
             return assembly.reply()
-        except ErrorObject as error:
-            fault = faults.of_object(error.value, model=request.model)
-        except ProviderError as error:
-            fault = faults.of_protocol(error.message, data, status=200)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            fault = faults.of_protocol(f"the answer is not a chat completion ({error!r})", data, status=200)
+        except MISREAD as error:
+            fault = faults.of_misread(error, data, model=request.model, partial="")
         raise fault
 
-    def _read_events(self, data: bytes, request: Request, faults: Faults) -> Any:
+    def _read_events(self, data: bytes, request: Request, faults: Faults) -> Reply:
         """Some servers stream whether asked to or not."""
         parser, assembly = SSEParser(), Assembly(request, self._thinking)
         for event in [*parser.feed(data), *parser.close()]:
             if event.data != b"[DONE]":
                 self._chunks(event, assembly, request, faults)
-        assembly.close()
-        return assembly.reply()
+        return self._end(assembly, request, faults)[1]
 
     # --- an answer in pieces ---
 
@@ -260,9 +256,10 @@ class OpenAIBackend:
                 raise faults.interrupted("it ended without a finish reason", partial=assembly.partial)
             if done and not content.at_eof():
                 await self._drain(response, limits)
-            for delta in assembly.close():
+            held_back, reply = self._end(assembly, request, faults)
+            for delta in held_back:
                 yield delta
-            yield Completed(assembly.reply())
+            yield Completed(reply)
         except ProviderError:
             raise
         except Exception as error:
@@ -274,36 +271,28 @@ class OpenAIBackend:
         if fault is not None:
             raise fault
 
-    def _chunks(self, event: Event, assembly: Assembly, request: Request, faults: Faults) -> Any:
+    def _chunks(self, event: Event, assembly: Assembly, request: Request, faults: Faults) -> Sequence[Delta]:
         """The deltas of one event."""
         try:
             try:
                 chunk = orjson.loads(event.data)
             except orjson.JSONDecodeError:
-                if not event.data.strip():
-                    return ()
                 # servers that forget the empty line between events
-                deltas: list[Delta] = []
-                for line in event.data.split(b"\n"):
-                    if line != b"[DONE]":
-                        deltas += assembly.chunk(orjson.loads(line))
-                return deltas
+                lines = [line for line in event.data.split(b"\n") if line.strip() not in (b"", b"[DONE]")]
+                return [delta for line in lines for delta in assembly.chunk(orjson.loads(line))]
             if event.name == b"error" and isinstance(chunk, dict) and "error" not in chunk:
                 raise ErrorObject(chunk)
             return assembly.chunk(chunk)
-        except ErrorObject as error:
-            fault: ProviderError = faults.of_object(
-                error.value, model=request.model, partial=assembly.partial
-            )
-        except ProviderError as error:
-            fault = faults.of_protocol(error.message, event.data, partial=assembly.partial, status=200)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            fault = faults.of_protocol(
-                f"a piece of the stream cannot be read ({error!r})",
-                event.data,
-                partial=assembly.partial,
-                status=200,
-            )
+        except MISREAD as error:
+            fault = faults.of_misread(error, event.data, model=request.model, partial=assembly.partial)
+        raise fault
+
+    def _end(self, assembly: Assembly, request: Request, faults: Faults) -> tuple[Sequence[Delta], Reply]:
+        """What was held back, and the reply."""
+        try:
+            return assembly.close(), assembly.reply()
+        except MISREAD as error:
+            fault = faults.of_misread(error, b"", model=request.model, partial=assembly.partial)
         raise fault
 
     async def _drain(self, response: aiohttp.ClientResponse, limits: Timeouts) -> None:

@@ -81,6 +81,18 @@ _NO_CREDIT: Final = re.compile(
 BODY_LIMIT: Final = 2000
 
 
+class ErrorObject(Exception):
+    """An `error` where an answer was due: `value` is what the provider put there."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__("error object")
+        self.value = value
+
+
+MISREAD: Final = (ErrorObject, ProviderError, LookupError, TypeError, ValueError, AttributeError)
+"""What reading an answer raises when it is not what the format says."""
+
+
 class Scrubber:
     """Takes secrets out of text that may reach a message, a log or a screen."""
 
@@ -173,6 +185,14 @@ class Faults:
             body=self.body(text) or None,
             partial=partial,
         )
+
+    def of_misread(self, error: Exception, data: bytes, *, model: str, partial: str) -> ProviderError:
+        """One of MISREAD, raised while `data` was read."""
+        if isinstance(error, ErrorObject):
+            return self.of_object(error.value, model=model, partial=partial)
+        if isinstance(error, ProviderError):
+            return self.of_protocol(error.message, data, partial=partial, status=200)
+        return self.of_protocol(f"the answer cannot be read: {error!r}", data, partial=partial, status=200)
 
     def timeout(self, stage: str, seconds: float, *, partial: str = "") -> ProviderTimeout:
         """A limit of `watch` passed."""

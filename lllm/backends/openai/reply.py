@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from lllm.backends.openai.faults import ErrorObject as ErrorObject
 from lllm.backends.thinking import Mode, Splitter
 from lllm.core.canonical import encode
 from lllm.errors import ProtocolError
@@ -15,14 +16,6 @@ from lllm.ports import Delta, Request, ToolCallDelta
 
 # where providers put thinking outside of the content: DeepSeek and vLLM, OpenRouter and newer vLLM, Ollama
 _THINKING_FIELDS: Final = ("reasoning_content", "reasoning", "thinking")
-
-
-class ErrorObject(Exception):
-    """An `error` where an answer was due: `value` is what the provider put there."""
-
-    def __init__(self, value: Any) -> None:
-        super().__init__("error object")
-        self.value = value
 
 
 class _Slot:

@@ -1,0 +1,75 @@
+"""What the tests of every backend use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lllm.models.message import FunctionCall, Message, user
+from lllm.models.reply import Reply
+from lllm.ports import Backend, Completed, Delta, Request, TextDelta, ThinkingDelta, Timeouts, ToolCallDelta
+
+ADD: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "description": "Adds two numbers.",
+        "parameters": {
+            "type": "object",
+            "properties": {"a": {"type": "number"}, "b": {"type": "number"}},
+            "required": ["a", "b"],
+        },
+    },
+}
+
+
+def ask(
+    text: str = "Hi.", *, model: str = "test-model", messages: tuple[Message, ...] = (), **more: Any
+) -> Request:
+    """A request; `sampling` and the other fields by name."""
+    return Request(model, messages or (user(text),), **more)
+
+
+def limits(**seconds: float) -> Timeouts:
+    """Time limits that a test can wait for; the others are long."""
+    return Timeouts(**({"connect": 5.0, "first_token": 5.0, "idle": 5.0, "total": 5.0} | seconds))
+
+
+async def collect(backend: Backend, request: Request) -> list[Delta]:
+    """All deltas of a call."""
+    return [delta async for delta in backend.stream(request)]
+
+
+async def reply(backend: Backend, request: Request) -> Reply:
+    """The reply of a call, after checking the protocol: one Completed, at the end."""
+    deltas = await collect(backend, request)
+    assert [isinstance(delta, Completed) for delta in deltas] == [False] * (len(deltas) - 1) + [True]
+    assert isinstance(deltas[-1], Completed)
+    return deltas[-1].reply
+
+
+def joined(deltas: list[Delta]) -> tuple[str, str, list[FunctionCall]]:
+    """What the pieces of a stream add up to: text, thinking, tool calls."""
+    calls: dict[int, list[str]] = {}
+    for delta in deltas:
+        if isinstance(delta, ToolCallDelta):
+            call = calls.setdefault(delta.index, ["", "", ""])
+            assert not (call[0] and delta.id), "an id comes once"
+            assert not (call[1] and delta.name), "a name comes once"
+            call[0] += delta.id or ""
+            call[1] += delta.name or ""
+            call[2] += delta.arguments
+    text = "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
+    thinking = "".join(delta.text for delta in deltas if isinstance(delta, ThinkingDelta))
+    return text, thinking, [FunctionCall(*calls[index]) for index in sorted(calls)]
+
+
+def schema(name: str = "answer", **properties: Any) -> Mapping[str, Any]:
+    """A request's format."""
+    body = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    return {"name": name, "schema": body, "strict": True}
