@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
-from typing import Any, Final, Literal, overload
+from typing import Any, ClassVar, Final, Literal, overload
 
 from lllm.errors import ConfigError, ToolError, listing
 
@@ -58,6 +58,8 @@ class Function:
         typed: whether arguments become the Python types of `call`'s signature; set by whoever read the signature.
         method: whether `call` wants the instance that the Function is looked up on; set by `tool` within a class.
     """
+
+    __lllm_kind__: ClassVar[str] = "tool"
 
     name: str
     description: str = ""

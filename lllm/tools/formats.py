@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Final
 
 from lllm.core.parsing import parse_json
@@ -69,16 +69,8 @@ class Format:
         wrapped = not _is_object(checked)
         wire = _wrap(checked) if wrapped else checked
         strict = None if wanted is False else schemas.strict(wire)
-        return cls(
-            name,
-            wire if strict is None else strict,
-            strict is not None,
-            source,
-            checked,
-            wrapped,
-            shape,
-            validator,
-        )
+        told = wire if strict is None else strict
+        return cls(name, told, strict is not None, source, checked, wrapped, shape, validator)
 
     def wire(self) -> dict[str, Any]:
         """The format as a Request carries it: `{"name", "schema", "strict"}`."""
@@ -93,11 +85,7 @@ class Format:
             ParseError: with every problem, one sentence each with its JSON path.
         """
         value = parse_json(reply) if isinstance(reply, str) else reply
-        if (
-            isinstance(self.source, type)
-            and isinstance(value, self.source)
-            and not isinstance(value, dict | list)
-        ):
+        if (is_dataclass(value) or hasattr(value, "model_dump")) and isinstance(value, self.source):
             return value
         if self._wrapped and isinstance(value, Mapping) and set(value) == {_WRAP}:
             value = value[_WRAP]

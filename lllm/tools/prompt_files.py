@@ -182,8 +182,9 @@ def _mapping(key: str, value: Any, where: str) -> Any:
 
 
 def _server(value: Any, where: str) -> MCP:
+    declared = _mapping("an MCP server", value, where)
     try:
-        return MCP.from_dict(_mapping("an MCP server", value, where), where=where)
+        return MCP.from_dict(declared, where=where)
     except TypeError as error:
         raise ConfigError(f"an MCP server: {error}", where=where) from None
     except UnknownKeyError:
