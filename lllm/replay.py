@@ -124,7 +124,7 @@ async def areplay_session(
     token = offline.set((meta.get("entry") or {}).get("models", {}))
     try:
         whole = await _entry(player, config, entry, notes)
-        await _calls(player, config, notes)
+        await _calls(player, config, whole, notes)
         player.complete(whole, notes)
     except Unfinished:
         notes.append("the record ends within an agent call: the process was stopped there")
@@ -369,7 +369,7 @@ async def _entry(
         described = meta.get("entry") or {}
         if described.get("kind") != "system":
             return False
-        system = _system(described, config)
+        system = _system(described, config, player.store)
         try:
             await system.acall(meta.get("task", ""), session=player, **meta.get("args", {}))
         except (ReplayDivergence, Unfinished):
@@ -384,7 +384,7 @@ async def _entry(
         current.reset(token)
 
 
-def _system(described: Mapping[str, Any], config: Config | None) -> Any:
+def _system(described: Mapping[str, Any], config: Config | None, store: LogStore) -> Any:
     from lllm.config import load_project
     from lllm.llm.build import build_agent
 
@@ -393,16 +393,19 @@ def _system(described: Mapping[str, Any], config: Config | None) -> Any:
         source = load_project().root / described["config"]
     overrides = () if config is not None else described.get("set", ())
     return build_agent(
-        source, agent_name=described.get("type"), overrides=overrides, model=described.get("model")
+        source, agent_name=described.get("type"), overrides=overrides, model=described.get("model"), log_base=store
     )
 
 
-async def _calls(player: Replayed, config: Config | None, notes: list[str]) -> None:
-    """Re-executes each call that has not been re-executed as a part of something bigger."""
+async def _calls(player: Replayed, config: Config | None, whole: bool, notes: list[str]) -> None:
+    """Re-executes each call that has not been re-executed as a part of something bigger: all of them, or, after the whole
+    program was run, those that plain tools made."""
     for event in player.record:
         call = event["call"]
         if event["kind"] != ev.CALL_STARTED or call in player.taken:
             continue
+        if whole and event["data"].get("parent") is None:
+            raise player._diverged(event, event["kind"], None, "code: the program of today does not make this call", None)
         player.taken.add(call)
         agent = _agent(event["data"], config)
         if agent is None:

@@ -174,7 +174,8 @@ def store_of(config: Config) -> LogStore:
         if key not in _stores:
             from lllm.log import open_store
 
-            _stores[key] = open_store(log.type, log.dir, synchronous=log.synchronous)
+            options = {"synchronous": log.synchronous} if log.type == "sqlite" and log.synchronous else {}
+            _stores[key] = open_store(log.type, log.dir, **options)
         return _stores[key]
 
 

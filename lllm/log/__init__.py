@@ -36,8 +36,9 @@ STORES: Final[dict[str, tuple[str, str | None]]] = {
 }
 
 
-def open_store(spec: str | None, dir: str | PathLike[str]) -> ReplayableLogBase:
+def open_store(spec: str | None, dir: str | PathLike[str], **options: Any) -> ReplayableLogBase:
     """The store that `log_type` and `log_dir` of a configuration mean. None is `sqlite`. Writes nothing yet.
+    `options` go to the store's constructor.
 
     Raises:
         UnknownNameError: there is no such store.
@@ -49,7 +50,7 @@ def open_store(spec: str | None, dir: str | PathLike[str]) -> ReplayableLogBase:
         raise UnknownNameError("log store", name, STORES)
     class_name, place = STORES[name]
     store = __getattr__(class_name)
-    made: ReplayableLogBase = store() if place is None else store(Path(dir) / place)
+    made: ReplayableLogBase = store() if place is None else store(Path(dir) / place, **options)
     return made
 
 
