@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping
+from operator import is_
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
@@ -30,11 +31,10 @@ class Redactor:
     """
 
     def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
-        self._names: dict[str, str] = {}  # form of a value -> name
-        self._pattern: re.Pattern[str] | None = None
+        self._names: dict[str, str] = {}  # form of a value -> name, the longest form first
+        self._shortest = 0
         for name, value in (secrets or {}).items():
-            self._learn(name, value)
-        self._compile()
+            self.add(name, value)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Redactor:
@@ -43,50 +43,40 @@ class Redactor:
 
     def add(self, name: str, value: str) -> None:
         """One more secret: what is cleaned from now on is free of it."""
-        self._learn(name, value)
-        self._compile()
+        if len(value) >= SHORTEST:
+            forms = {**dict.fromkeys(_forms(value), name), **self._names}
+            self._names = dict(sorted(forms.items(), key=lambda item: (-len(item[0]), item[0])))
+            self._shortest = min(map(len, forms))
 
     def __bool__(self) -> bool:
-        return self._pattern is not None
+        return bool(self._names)
 
     def text(self, text: str) -> str:
         """`text` without secrets; the same object when there are none in it."""
-        pattern = self._pattern
-        if pattern is None or pattern.search(text) is None:
+        if len(text) < self._shortest:
             return text
-        return pattern.sub(self._mark, text)
+        # One search per form is far quicker than one pattern for all: a long form is sought in long strides.
+        found = [form for form in self._names if form in text]
+        return re.sub("|".join(map(re.escape, found)), self._mark, text) if found else text
 
     def clean(self, value: Any) -> Any:
         """A JSON value without secrets, in keys as well; the same object when there are none in it."""
-        return value if self._pattern is None else self._clean(value)
+        return self._clean(value) if self._names else value
 
     def _clean(self, value: Any) -> Any:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
-            for key, item in value.items():
-                if self.text(key) is not key or self._clean(item) is not item:
-                    return {self.text(key): self._clean(item) for key, item in value.items()}
-        elif isinstance(value, list | tuple):
-            for number, item in enumerate(value):
-                if self._clean(item) is not item:
-                    return [*value[:number], *map(self._clean, value[number:])]
+            keys, items = [*map(self._clean, value)], [*map(self._clean, value.values())]
+            same = all(map(is_, keys, value)) and all(map(is_, items, value.values()))
+            return value if same else dict(zip(keys, items, strict=True))
+        if isinstance(value, list | tuple):
+            items = [*map(self._clean, value)]
+            return value if all(map(is_, items, value)) else items
         return value
 
     def _mark(self, found: re.Match[str]) -> str:
         return f"[redacted:{self._names[found.group()]}]"
-
-    def _learn(self, name: str, value: str) -> None:
-        if len(value) >= SHORTEST:
-            names = dict(self._names)  # replaced, not changed: another thread may be looking
-            for form in _forms(value):
-                names.setdefault(form, name)
-            self._names = names
-
-    def _compile(self) -> None:
-        if self._names:
-            ordered = sorted(self._names, key=lambda form: (-len(form), form))
-            self._pattern = re.compile("|".join(map(re.escape, ordered)))
 
 
 def looks_secret(name: str) -> bool:
@@ -100,15 +90,22 @@ def looks_secret(name: str) -> bool:
 
 
 def _forms(value: str) -> set[str]:
-    forms = {value, quote(value), quote(value, safe=""), quote_plus(value)}
+    quoted = {quote(value), quote(value, safe=""), quote_plus(value)}
+    forms = {
+        value,
+        repr(value)[1:-1],
+        *quoted,
+        *(re.sub("%..", lambda hex: hex[0].lower(), form) for form in quoted),
+    }
     for ascii_only in (True, False):
         escaped = json.dumps(value, ensure_ascii=ascii_only)[1:-1]
         forms |= {escaped, escaped.replace("/", "\\/"), json.dumps(escaped)[1:-1]}
     data = value.encode("utf-8", "surrogatepass")
-    for shift in range(3):
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        whole = encode(data).decode()
+        forms |= {whole, whole.rstrip("=")}
         # Within a longer text (`user:password`), the digits at the edges depend on the neighbours and are left out.
-        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        for shift, edge in enumerate((0, 2, 3)):
             digits = encode(b"\0" * shift + data).decode().rstrip("=")
-            inner = digits[(0, 2, 3)[shift] : len(digits) - ((len(data) + shift) % 3 != 0)]
-            forms.add(inner)
+            forms.add(digits[edge : len(digits) - ((len(data) + shift) % 3 != 0)])
     return {form for form in forms if len(form) >= SHORTEST}
