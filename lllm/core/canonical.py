@@ -24,6 +24,10 @@ _SUSPECT: Final = re.compile(rb"[0-9](?:\.[0-9]|[eE][-+0-9])|[\xf0-\xf4]")
 
 _NO_CONTENT: Final = b'{"content":null,"role":"assistant","tool_calls":['
 
+# orjson reads integers beyond 64 bits as floats, without a word
+_LONG: Final = re.compile(rb"[0-9]{19}")
+_LONG_STR: Final = re.compile(r"[0-9]{19}")
+
 
 def encode(value: Any) -> bytes:
     """Canonical bytes of a JSON value (dict with str keys, list, tuple, str, int, float, bool, None).
@@ -46,11 +50,24 @@ def encode(value: Any) -> bytes:
 
 
 def decode(data: bytes | bytearray | memoryview | str) -> Any:
-    """The value of JSON text. Integers of any size survive."""
+    """The value of JSON text. Integers of any size survive.
+
+    Raises ValueError for what `encode` could not write again: NaN, infinities, halves of surrogate pairs, text that is
+    nested too deeply to be read."""
+    text = data if isinstance(data, str) else bytes(data)
+    long = _LONG_STR.search(text) if isinstance(text, str) else _LONG.search(text)
     try:
-        return orjson.loads(data)
+        value = orjson.loads(text)
+        if long is None:
+            return value
     except orjson.JSONDecodeError:
-        return json.loads(data if isinstance(data, str) else bytes(data))
+        pass  # the standard library says better what is wrong
+    try:
+        value = json.loads(text)
+        encode(value)
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None
+    return value
 
 
 def digest(data: bytes) -> str:
