@@ -335,7 +335,7 @@ def _model_failed(state: State, event: Event) -> Step:
     data, limits = event.data, state.spec.limits
     attempt = {"fault": data["error"], "message": data["message"], "status": data.get("status")}
     state = state._replace(
-        at=event.at, model_calls=state.model_calls + 1, attempts=(*state.attempts, attempt), error=data["message"]
+        at=event.at, model_calls=state.model_calls + 1, attempts=(*state.attempts, attempt)
     )
     if data.get("retryable"):
         if state.faults >= limits.max_provider_retry:
@@ -402,11 +402,13 @@ def _repair_prompted(state: State, event: Event) -> Step:
 
 
 def _tool_requested(state: State, event: Event) -> Step:
+    _expect(state, event.data["id"], "planned", "running")  # running: a resumed call runs it once more
     return state._replace(pending=_mark(state.pending, event.data["id"], state="running"), at=event.at), _NOTHING
 
 
 def _tool_returned(state: State, event: Event) -> Step:
     data = event.data
+    _expect(state, data["id"], "planned", "running")
     content, ok = data.get("content"), data.get("ok", True)
     if "reused" in data:
         content, ok = _earlier(state, _find(state.pending, data["id"]).key)
@@ -415,17 +417,23 @@ def _tool_returned(state: State, event: Event) -> Step:
 
 def _approval_given(state: State, event: Event) -> Step:
     data = event.data
+    waiting = _expect(state, data["id"], "asking")
     state = state._replace(at=event.at)
     if not data["approved"]:
         note = f": {data['note']}" if data.get("note") else ""
         return _settle(state, data["id"], f"error: not approved{note}", False)
-    waiting = _find(state.pending, data["id"])
     state = state._replace(pending=_mark(state.pending, data["id"], state="planned"))
     return state._replace(phase=_tools_phase(state.pending)), (RunTool(waiting.call, waiting.number),)
 
 
 def _tools_handled(state: State, event: Event) -> Step:
+    _expect_settled(state)
     return _ask(state._replace(trunk=extend(state.trunk, _messages(event.data)), pending=(), at=event.at))
+
+
+def _tools_handler_failed(state: State, event: Event) -> Step:
+    _expect_settled(state)
+    return _handler_failed(state, event)
 
 
 def _handler_failed(state: State, event: Event) -> Step:
@@ -479,7 +487,8 @@ def _backoff(state: State, retry_after: float | None) -> float:
     limits = state.spec.limits
     seed = f"{state.spec.seed}/{state.model_calls}/{state.faults}".encode()
     jitter = int.from_bytes(hashlib.sha256(seed).digest()[:4], "big") / 2**32
-    whole = min(limits.backoff_cap, limits.backoff_base * 2.0 ** (state.faults - 1))
+    doublings = min(state.faults - 1, 1000)  # beyond that a float overflows; every cap is reached long before
+    whole = min(limits.backoff_cap, limits.backoff_base * 2.0**doublings)
     return round(whole * (0.5 + jitter / 2), 3)
 
 
@@ -491,7 +500,10 @@ def _plan_tools(state: State, calls: tuple[FunctionCall, ...]) -> Step:
     for call in calls:
         number += 1
         rule = state.spec.tools.get(call.name, _RULE)
-        key = f"{call.name} {encode(call.parsed()).decode()}"
+        try:
+            key = f"{call.name} {encode(call.parsed()).decode()}"
+        except ValueError as error:
+            raise IllegalMove(f"tool call '{call.id}' has arguments that are no JSON object: {error}") from error
         earlier = None if rule.repeatable else next((done for done in state.results if done.key == key), None)
         if earlier is not None:
             effects.append(Reuse(call, earlier.id))
@@ -519,6 +531,21 @@ def _find(pending: Iterable[Pending], call_id: str) -> Pending:
         if item.call.id == call_id and item.state != "returned":
             return item
     raise IllegalMove(f"no tool call '{call_id}' is pending")
+
+
+def _expect(state: State, call_id: str, *states: str) -> Pending:
+    """The pending tool call, if it is in one of these states. An answer to a question that was not asked is refused: it
+    would run a tool twice, or one that nobody approved."""
+    found = _find(state.pending, call_id)
+    if found.state not in states:
+        raise IllegalMove(f"tool call '{call_id}' is {found.state}, not {' or '.join(states)}")
+    return found
+
+
+def _expect_settled(state: State) -> None:
+    """A handler is only asked when all tools of the round have returned."""
+    if not state.pending or any(item.state != "returned" for item in state.pending):
+        raise IllegalMove("a handler answered while tools are running")
 
 
 def _mark(pending: tuple[Pending, ...], call_id: str, **changes: Any) -> tuple[Pending, ...]:
@@ -594,6 +621,7 @@ _FUNCTIONS: Final[Mapping[str, Callable[[State, Event], Step]]] = {
 _BY_PHASE: Final[Mapping[tuple[str, str], Callable[[State, Event], Step]]] = {
     (REPAIRING, ev.HANDLER_RETURNED): _repair_prompted,
     (RUNNING_TOOLS, ev.HANDLER_RETURNED): _tools_handled,
+    (RUNNING_TOOLS, ev.HANDLER_FAILED): _tools_handler_failed,
 }
 _MOVES: Final = {
     (phase, kind): (_BY_PHASE.get((phase, kind)) or _FUNCTIONS[kind], frozenset(targets))
