@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib import import_module
+from operator import attrgetter
 from typing import Any, ClassVar, Final, Literal, overload
 
 from lllm.errors import ConfigError, ToolError, listing
@@ -109,6 +111,18 @@ class Function:
     def __hash__(self) -> int:
         return hash((self.name, self.schema_hash))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles by name where the name leads back here (a decorated function hides behind its tool), else by value;
+        what was compiled stays behind."""
+        module = getattr(self.call, "__module__", None) or ""
+        qualname = getattr(self.call, "__qualname__", "")
+        try:
+            if attrgetter(qualname)(sys.modules[module]) is self:
+                return _named, (module, qualname)
+        except (KeyError, AttributeError):
+            pass
+        return _rebuilt, ({item.name: getattr(self, item.name) for item in fields(self)},)
+
     def spec(self) -> dict[str, Any]:
         """The tool in the chat-completions form. The same object each time: not to be changed."""
         return self._spec
@@ -155,6 +169,14 @@ class Function:
     def with_(self, **changes: Any) -> Function:
         """A copy with some fields changed."""
         return replace(self, **changes)
+
+
+def _named(module: str, qualname: str) -> Any:
+    return attrgetter(qualname)(import_module(module))
+
+
+def _rebuilt(values: dict[str, Any]) -> Function:
+    return Function(**values)
 
 
 @overload

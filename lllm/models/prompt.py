@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib import import_module
 from typing import Any, ClassVar, Final
@@ -100,6 +100,11 @@ class Prompt:
 
     def __hash__(self) -> int:
         return hash((self.path, self.prompt))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            item.name: getattr(self, item.name) for item in fields(self)
+        }  # what was computed stays behind
 
     # --- the text ----------------------------------------------------------------------------------------------------
 

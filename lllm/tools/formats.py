@@ -104,6 +104,9 @@ class Format:
             raise ParseError(found)
         return value
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Format.of, (self.source, self.name)  # what was compiled stays behind
+
     def __hash__(self) -> int:
         return hash((self.name, self.schema_hash))
 

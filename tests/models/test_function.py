@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import FrozenInstanceError
 from typing import Any
 
@@ -157,6 +159,18 @@ def test_methods_are_bound_to_their_instance() -> None:
     assert (one.up.invoke({"by": 2}), two.up.invoke({}), one.up(by=1)) == (2, 11, 3)
     assert one.up == one.up
     assert Counter.up.name == "up"
+
+
+def test_pickling() -> None:
+    assert add.validate({"a": 1}) == []
+    assert pickle.loads(pickle.dumps(add)) is add
+    changed = pickle.loads(pickle.dumps(Function("f", parameters=add.parameters, call=len, timeout=1)))
+    assert (changed.timeout, changed.call, changed.validate({"a": "x"})) == (
+        1,
+        len,
+        ['$.a: "x" is not an integer'],
+    )
+    assert deepcopy(add.with_(timeout=2)) == add.with_(timeout=2)
 
 
 def test_two_tools_with_one_name() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import FrozenInstanceError, dataclass
 from typing import Any
 
@@ -60,6 +61,17 @@ def test_handlers_and_parser_have_arguments_too() -> None:
     assert prompt.render({"a": 1, "b": 2, "limit": 3}) == "1"
     with pytest.raises(PromptError, match="missing argument b"):
         prompt.render({"a": 1})
+
+
+def test_pickling() -> None:
+    prompt = Prompt("p", "{x}", format=Answer, functions=[look])
+    assert prompt.tools == (look,)
+    assert prompt.reply_format.load('{"text": "a"}') == Answer("a")
+    prompt.fingerprint()
+    again = pickle.loads(pickle.dumps(prompt))
+    assert again == prompt
+    assert again.fingerprint() == prompt.fingerprint()
+    assert pickle.loads(pickle.dumps(prompt.reply_format)) == prompt.reply_format
 
 
 @pytest.mark.parametrize(
