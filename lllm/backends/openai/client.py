@@ -179,10 +179,12 @@ class OpenAIBackend:
         try:
             value = orjson.loads(data)
         except orjson.JSONDecodeError:
-            if data.lstrip().startswith((b"data:", b"event:", b":")):
-                return self._read_events(data, request, faults)
-            raise faults.of_protocol("the answer is not JSON", data, status=200) from None
-        return self._assembled(value, data, request, faults)
+            value = MISREAD  # errors are raised outside of `except`: what was caught holds the whole body
+        if value is not MISREAD:
+            return self._assembled(value, data, request, faults)
+        if data.lstrip().startswith((b"data:", b"event:", b":")):
+            return self._read_events(data, request, faults)
+        raise faults.of_protocol("the answer is not JSON", data, status=200)
 
     def _assembled(self, value: Any, data: bytes, request: Request, faults: Faults) -> Reply:
         assembly = Assembly(request, self._thinking)

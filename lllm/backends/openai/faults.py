@@ -150,7 +150,7 @@ class Faults:
             status=status,
             body=self.body(text),
             retry_after=self.retry_after(headers),
-            partial=partial,
+            partial=self._scrub(partial),
             retryable=False if status in (501, 505) else None,
         )
 
@@ -167,7 +167,7 @@ class Faults:
             hint=self._hint(kind, status, model),
             status=status,
             body=self.body(orjson.dumps(value).decode()),
-            partial=partial,
+            partial=self._scrub(partial),
         )
 
     def of_protocol(
@@ -183,7 +183,7 @@ class Faults:
             hint=self._url_hint() if html or not text.startswith(("{", "data:")) else None,
             status=status,
             body=self.body(text) or None,
-            partial=partial,
+            partial=self._scrub(partial),
         )
 
     def of_misread(self, error: Exception, data: bytes, *, model: str, partial: str) -> ProviderError:
@@ -208,7 +208,11 @@ class Faults:
                 " A proxy that buffers streams looks the same; lower the concurrency if the server is busy."
             )
         return ProviderTimeout(
-            f"{self._place.url}: {words[stage]}", stage=stage, seconds=seconds, partial=partial, hint=knob
+            f"{self._place.url}: {words[stage]}",
+            stage=stage,
+            seconds=seconds,
+            partial=self._scrub(partial),
+            hint=knob,
         )
 
     def unconnected(self, error: BaseException, *, certificate: bool = False) -> ConnectionFailed:
@@ -233,7 +237,7 @@ class Faults:
             ),
             hint="A proxy or gateway between here and the model often cuts long answers: raise its read timeout, "
             "turn off its response buffering, or lower the concurrency of calls.",
-            partial=partial,
+            partial=self._scrub(partial),
         )
 
     def body(self, text: str) -> str:

@@ -173,7 +173,9 @@ class Responses:
         try:
             value = orjson.loads(data)
         except orjson.JSONDecodeError:
-            raise self._faults.of_protocol("the answer is not JSON", data, status=200) from None
+            value = None
+        if value is None:
+            raise self._faults.of_protocol("the answer is not JSON", data, status=200)
         return self._finished(value, request, "")
 
     def _finished(self, value: Any, request: Request, partial: str) -> Reply:
