@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from lllm.errors import ConfigError, nearest
@@ -11,6 +12,7 @@ from lllm.errors import ConfigError, nearest
 _CHILD: Final = ("items", "additionalProperties", "not", "contains", "propertyNames", "if", "then", "else")
 _CHILDREN: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
 _NAMED: Final = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+_MOST: Final = 50  # problems that are told at once
 _LONGEST: Final = 120  # characters of a wrong value that an error repeats
 
 
@@ -129,11 +131,15 @@ def problems(validator: Any, value: Any, known: Iterable[str] = ()) -> list[str]
 
     `known` are the keys of the outermost object, for a "did you mean"."""
     try:
-        return [
-            sentence for error in validator.iter_errors(value) for sentence in _sentences(error, tuple(known))
-        ]
+        return capped(s for error in validator.iter_errors(value) for s in _sentences(error, tuple(known)))
     except (ValueError, TypeError) as error:  # not JSON at all: a key that is not text, bytes
         return [f"$: {str(error).partition(chr(10))[0]}"]
+
+
+def capped(sentences: Iterable[str]) -> list[str]:
+    """The first of them: a model that gets hundreds of things wrong is not helped by hundreds of lines."""
+    found = list(islice(sentences, _MOST + 1))
+    return found if len(found) <= _MOST else [*found[:_MOST], "$: and more"]
 
 
 def _sentences(error: Any, known: tuple[str, ...] = ()) -> Iterator[str]:
@@ -146,7 +152,7 @@ def _sentences(error: Any, known: tuple[str, ...] = ()) -> Iterator[str]:
             for name in kind.unexpected:
                 close = nearest(name, known) if where == "$" else None
                 suffix = f'; did you mean "{close}"?' if close else ""
-                yield f"{where}: unknown key {json.dumps(name, ensure_ascii=False)}{suffix}"
+                yield f"{where}: unknown key {shown(name)}{suffix}"
         case "type":
             types = kind.types if isinstance(kind.types, list) else [kind.types]
             yield f"{where}: {shown(error.instance)} is not {_article(types)}"
@@ -181,10 +187,10 @@ def json_path(parts: tuple[Any, ...]) -> str:
     for part in parts:
         if isinstance(part, int):
             out += f"[{part}]"
-        elif str(part).isidentifier():
+        elif len(str(part)) <= _LONGEST and str(part).isidentifier():
             out += f".{part}"
         else:
-            out += f"[{json.dumps(str(part), ensure_ascii=False)}]"
+            out += f"[{shown(str(part))}]"
     return out
 
 

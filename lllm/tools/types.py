@@ -11,7 +11,7 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 from lllm.errors import ConfigError, ParseError
-from lllm.tools.schema import json_path
+from lllm.tools.schema import capped, json_path
 
 
 class Shape:
@@ -64,7 +64,9 @@ class Shape:
             return self._adapter.validate_python(value), []
         except ValidationError as error:
             details = error.errors(include_url=False, include_input=False, include_context=False)
-            return None, [f"{json_path(_within(value, item['loc']))}: {item['msg']}" for item in details]
+            return None, capped(
+                f"{json_path(_within(value, item['loc']))}: {item['msg']}" for item in details
+            )
         except Exception as error:  # a validator of the project's own
             return None, [f"$: {type(error).__name__}: {error}"]
 

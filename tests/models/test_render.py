@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import json
 import uuid
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from typing import Any
 
 import pydantic
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lllm.errors import ToolError
 from lllm.models.render import render_result
@@ -95,6 +98,17 @@ Pair = namedtuple("Pair", "a b")
 def test_rendered(value: Any, text: str) -> None:
     assert render_result(value) == text
     render_result(value).encode()
+
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+)
+
+
+@given(st.recursive(SCALARS, lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
+def test_json_is_kept(value: Any) -> None:
+    text = render_result(value)
+    assert text == value if isinstance(value, str) else json.loads(text) == value
 
 
 class Broken:

@@ -345,6 +345,14 @@ def test_long_values_are_cut() -> None:
     assert len(problem) < 200
 
 
+def test_many_problems_are_capped() -> None:
+    hostile = {f"{'k' * 1000}{index}": index for index in range(100_000)}
+    found = simple.validate(hostile)
+    assert len(found) == 51
+    assert found[-1] == "$: and more"
+    assert all(len(problem) < 200 for problem in found)
+
+
 def test_keys_that_are_not_json() -> None:
     assert len(function_from(p_any).validate({3: 4})) == 1  # type: ignore[dict-item]
 
