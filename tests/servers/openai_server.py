@@ -13,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import weakref
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,11 +157,16 @@ class OpenAIServer:
         self.scripts: deque[Script] = deque()
         self.forever: Script | None = None
         """What is answered when no script is left."""
+        self.answer: Callable[[Any], Script] | None = None
+        """Gives the answer for a request's body, when no script is left."""
+        self.accepted = 0
+        """Sockets that were ever opened."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="openai-server", daemon=True)
         self._started = threading.Event()
         self._release = asyncio.Event()
         self._runner: web.AppRunner
+        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
         self.port = 0
 
     @property
@@ -220,9 +227,15 @@ class OpenAIServer:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         data = await request.read()
+        assert request.transport is not None
+        if request.transport not in self._known:
+            self._known.add(request.transport)
+            self.accepted += 1
         self.requests.append(Seen(request.path, dict(request.query), dict(request.headers), data))
         if self.scripts:
             script = self.scripts.popleft()
+        elif self.answer is not None:
+            script = self.answer(json.loads(data))
         elif self.forever is not None:
             script = self.forever
         else:
