@@ -18,7 +18,6 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -100,6 +99,10 @@ def first_look(registry: Registry | None = None) -> Report:
             where="environment variable LLLM_AUTO_DISCOVER",
         )
     report = auto_discover(registry=registry)
+    if not report.problems:
+        return report
+    import logging
+
     for problem in report.problems:
         logging.getLogger("lllm.discovery").warning("%s", problem)
     return report
@@ -149,7 +152,9 @@ class _Discovery:
         for path in entries:
             if path.name.startswith(".") or path.name == "__pycache__" or (path / "pyvenv.cfg").exists():
                 continue
-            if path.is_dir() or path.suffix in (".py", ".md", ".yaml", ".yml"):
+            if not path.exists():
+                self.problems.add(ConfigError("a link that leads nowhere", where=shown(path)))
+            elif path.is_dir() or path.suffix in (".py", ".md", ".yaml", ".yml"):
                 yield from self.files(path)
 
     def prompt_file(self, file: Path, folder: Path) -> None:

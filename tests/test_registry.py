@@ -54,7 +54,7 @@ assert registry.get("tool", "mailbox").__module__ == "mailbox"
 def test_every_built_in_has_a_kind_a_sentence_and_a_real_extra() -> None:
     for kind, name, target, summary, extra in BUILTINS:
         assert kind in KINDS
-        assert name and summary and target.startswith("lllm.") and target.count(":") == 1
+        assert all((name, summary, target.startswith("lllm."), target.count(":") == 1))
         assert extra is None or extra in EXTRAS
 
 
@@ -70,13 +70,13 @@ def test_an_enum_stands_for_its_value(registry: Registry) -> None:
 
 
 def test_an_unknown_name_says_the_nearest_one(registry: Registry) -> None:
-    with pytest.raises(UnknownNameError, match="no backend named 'opnai'\n  Did you mean 'openai'?"):
+    with pytest.raises(UnknownNameError, match=r"no backend named 'opnai'\n  Did you mean 'openai'\?"):
         registry.get("backend", "opnai")
     assert not registry.has("backend", "opnai")
 
 
 def test_an_unknown_kind_is_an_error(registry: Registry) -> None:
-    with pytest.raises(UnknownNameError, match="no kind named 'backends'\n  Did you mean 'backend'?"):
+    with pytest.raises(UnknownNameError, match=r"no kind named 'backends'\n  Did you mean 'backend'\?"):
         registry.get("backends", "openai")
 
 

@@ -44,9 +44,10 @@ def check(config: Config, registry: Registry | None = None) -> list[Problem]:
             if missing is not None and entry.extra is not None:
                 needed = f"{where}: the {kind} '{name}'" if where else f"the {kind} '{name}'"
                 problems.add(DependencyError(missing, entry.extra, needed))
-    for name in config.agent_group:
+    for index, name in enumerate(config.agent_group):
         if name not in config.agents:
-            problems.add(UnknownNameError("agent", name, config.agents, where=config.where("agent_group")))
+            where = config.where(f"agent_group.{index}")
+            problems.add(UnknownNameError("agent", name, config.agents, where=where))
     for agent in config.agents.values():
         _tools(config, agent, registry, problems)
         _keys(config, agent, problems)
@@ -70,27 +71,28 @@ def _names(config: Config) -> Iterator[tuple[str, str, str]]:
         for key in ("system_prompt_path", "prompt"):
             if name := getattr(agent, key):
                 yield f"{above}{key}", "prompt", name
-        for name in agent.prompts:
-            yield f"{above}prompts", "prompt", name
-        for name in agent.activate_proxies:
-            yield f"{above}activate_proxies", "proxy", name
+        for index, name in enumerate(agent.prompts):
+            yield f"{above}prompts.{index}", "prompt", name
+        for index, name in enumerate(agent.activate_proxies):
+            yield f"{above}activate_proxies.{index}", "proxy", name
         if agent.sandbox:
             yield f"{above}sandbox", "sandbox", agent.sandbox
 
 
 def _tools(config: Config, agent: AgentConfig, registry: Registry, problems: Problems) -> None:
     """A tool is a registered name, `module:function`, or an endpoint `proxy/...` or `proxy.endpoint`."""
-    for name in agent.tools:
-        where = config.where(f"agent_configs.{agent.name}.tools")
+    for index, name in enumerate(agent.tools):
+        where = config.where(f"agent_configs.{agent.name}.tools.{index}")
         if ":" in name and "/" not in name:
             module = name.partition(":")[0]
             if not _importable(module):
                 problems.add(ConfigError(f"the tool '{name}' is in no module that can be found", where=where))
             continue
         proxy = name.replace(".", "/").partition("/")[0]
-        if not registry.has("tool", name) and not (proxy != name and registry.has("proxy", proxy)):
-            known = [*registry.names("tool"), *(f"{proxy}/..." for proxy in registry.names("proxy"))]
-            problems.add(UnknownNameError("tool", name, known, where=where))
+        if registry.has("tool", name) or (proxy != name and registry.has("proxy", proxy)):
+            continue
+        kind, missing = ("proxy", proxy) if "/" in name else ("tool", name)
+        problems.add(UnknownNameError(kind, missing, registry.names(kind), where=where))
 
 
 def _importable(module: str) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from lllm.config.layer import Keys, Layer
+from lllm.config.layer import BROKEN, Keys, Layer
 from lllm.config.problems import Problems
 from lllm.errors import ConfigError
 
@@ -30,11 +30,15 @@ def _walk(
     if not isinstance(value, str) or "${" not in value:
         return value
 
+    broken = False
+
     def replacement(match: re.Match[str]) -> str:
+        nonlocal broken
         if match.group() == "$${":
             return "${"
         name, default = match.groups()
         if name is None:
+            broken = True
             problems.add(
                 ConfigError(
                     f"'{'.'.join(path)}' has a '${{' that is not ${{NAME}} or ${{NAME:-default}}",
@@ -48,6 +52,7 @@ def _walk(
         if found or (found is not None and default is None):
             return found
         if default is None:
+            broken = True
             problems.add(
                 ConfigError(
                     f"'{'.'.join(path)}' needs the variable {name}, which is not set",
@@ -57,4 +62,5 @@ def _walk(
             )
         return default or ""
 
-    return _REFERENCE.sub(replacement, value)
+    text = _REFERENCE.sub(replacement, value)
+    return BROKEN if broken else text

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 Keys = tuple[str, ...]
+
+BROKEN: Final = object()
+"""Stands for a value that could not be read and has been reported."""
 
 
 @dataclass(slots=True)
@@ -19,7 +22,7 @@ class Layer:
         where: path of keys -> `file:line`, or the name of a variable.
         base: the folder that relative paths in this layer start from.
         loose: paths of texts that may be read as something else (from the environment, or interpolated).
-        quoted: paths of texts that a YAML file has in quotes: below free keys they stay texts.
+        plain: paths of texts without quotes in a YAML file: once interpolated, below free keys, they may be numbers.
     """
 
     name: str
@@ -27,7 +30,7 @@ class Layer:
     base: Path
     where: dict[Keys, str] = field(default_factory=dict)
     loose: set[Keys] = field(default_factory=set)
-    quoted: set[Keys] = field(default_factory=set)
+    plain: set[Keys] = field(default_factory=set)
 
     def at(self, path: Keys) -> str:
         """Where a key stands, or the nearest key above it whose place is known."""

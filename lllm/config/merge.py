@@ -62,6 +62,8 @@ class Tree:
             else:
                 target[name] = value
                 self.origins[here] = layer.at(here)
+                for index in range(len(value) if isinstance(value, list) else 0):
+                    self.origins[*here, str(index)] = layer.at((*here, str(index)))
 
 
 def broadcast(tree: Tree, layer: Layer) -> None:

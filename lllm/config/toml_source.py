@@ -17,7 +17,7 @@ _PART: Final = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _DOTTED: Final = rf"{_PART}(?:\s*\.\s*{_PART})*"
 _HEADER: Final = re.compile(rf"\s*\[\[?\s*({_DOTTED})\s*\]")
 _KEY: Final = re.compile(rf"\s*({_DOTTED})\s*=")
-_PLACE: Final = re.compile(r"\s*\(at line (\d+), column \d+\)$")
+_PLACE: Final = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$")
 
 
 def read_toml(path: Path, problems: Problems) -> Layer:
@@ -39,7 +39,7 @@ def read_toml(path: Path, problems: Problems) -> Layer:
     except tomllib.TOMLDecodeError as error:
         said = str(error)
         place = _PLACE.search(said)
-        line = place.group(1) if place else str(len(text.splitlines()) or 1)  # "at end of document"
+        line = (place and place.group(1)) or len(text.splitlines()) or 1
         message = f"not valid TOML: {_PLACE.sub('', said)}"
         problems.add(ConfigError(message, where=f"{name}:{line}"))
     except RecursionError:

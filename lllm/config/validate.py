@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from lllm.config.keys import ALIASES, EXCLUSIVE, Key, Section, alias, find
 from lllm.config.kinds import FREE, PATH, PATH_OR_PATHS, PATHS, Kind, fits, in_words, takes_text_only
-from lllm.config.layer import Keys, Layer, peek, put
+from lllm.config.layer import BROKEN, Keys, Layer, peek, put
 from lllm.config.problems import Problems
 from lllm.config.secret import is_secret
 from lllm.errors import ConfigError, UnknownKeyError
@@ -25,7 +25,7 @@ def validate(
     Args:
         written: the layer is a file that people keep, so secrets must not stand in it.
     """
-    out = Layer(layer.name, {}, layer.base, dict(layer.where), layer.loose, layer.quoted)
+    out = Layer(layer.name, {}, layer.base, dict(layer.where), layer.loose, layer.plain)
     _Validator(layer, out, problems, written).section(layer.data, tree, ())
     for one, other in EXCLUSIVE:
         for first, second in _pairs(out.data, one, other):
@@ -63,6 +63,8 @@ class _Validator:
                 dotted = ".".join(path)
                 prefixed = [f"{dotted}.{key}" if dotted else key for key in known]
                 self.problems.add(UnknownKeyError(".".join(map(str, here)), prefixed, where=where))
+            elif value is BROKEN:
+                continue
             elif isinstance(entry, Key):
                 self.key(entry, value, here, target)
             elif value is None:
@@ -87,6 +89,8 @@ class _Validator:
         for name, value in data.items():
             here = (*path, name)
             where = self.source.at(here)
+            if value is BROKEN:
+                continue
             if not name.strip() or "." in name:
                 self.problems.add(
                     ConfigError(f"{name!r} is no name for an {entry.each}: no dots", where=where)
@@ -102,6 +106,8 @@ class _Validator:
         where = self.source.at(here)
         dotted = ".".join(here)
         loose = here in self.source.loose
+        if isinstance(value, list):
+            value = [item for item in value if item is not BROKEN]
         if loose and isinstance(value, str):
             value = _read_loosely(value, entry.kind)
         if not fits(value, entry.kind.schema):
@@ -147,17 +153,21 @@ class _Validator:
                         message = f"{'.'.join(inner)} looks like a secret; this file is no place for it"
                         hint = "Write ${NAME_OF_A_VARIABLE}."
                         self.problems.warn(ConfigError(message, hint=hint, where=self.source.at(inner)))
-            return {str(key): self.free(item, (*path, str(key))) for key, item in value.items()}
+            return {
+                str(key): self.free(item, (*path, str(key)))
+                for key, item in value.items()
+                if item is not BROKEN
+            }
         if isinstance(value, list | tuple):
             return [self.free(item, (*path, str(index))) for index, item in enumerate(value)]
         if isinstance(value, float) and value - value != 0:
             message = f"{'.'.join(path)} is {value}; it wants a finite number"
             self.problems.add(ConfigError(message, where=self.source.at(path)))
             return None
-        if isinstance(value, str) and path in self.source.loose and path not in self.source.quoted:
-            from lllm.config.yaml_source import scalar
+        if isinstance(value, str) and path in self.source.loose and path in self.source.plain:
+            from lllm.config.yaml_source import resolve
 
-            return scalar(value)
+            return resolve(value)
         return value
 
 

@@ -158,14 +158,18 @@ class Config:
 
     def origin(self, key: str) -> str:
         """Where a value comes from: `config/demo.yaml:7`, `environment variable LLLM_MODEL`, `.env:2 MODEL_NAME`,
-        `--set a.b`, or `default`. For a value that an agent takes over, where it stands at the top."""
+        `--set a.b`, or `default`. For a value that an agent takes over, where it stands at the top. An item of a
+        list has its number for a key: `agent_configs.vanilla.tools.0`."""
         path = self._path(key)
         if path in self.origins:
             return self.origins[path]
         if path[0] == "agent_configs" and len(path) > 2:
             top = "model" if path[2] == "model_name" else path[2]
             if top in EVERYTHING and top not in ("description", "agent_type", "sandbox", "settings"):
-                return self.origins.get((top, *path[3:]), "default")
+                found = self.origins.get((top, *path[3:])) or self.origins.get((top,))
+                return found or "default"
+        if path[-1].isdigit():
+            return self.origin(".".join(path[:-1]))
         if find(path) is None:
             raise UnknownKeyError(key, EVERYTHING)
         return "default"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lllm.config.layer import Keys, Layer, shown
+from lllm.config.layer import BROKEN, Keys, Layer, shown
 from lllm.config.problems import Problems
 from lllm.errors import ConfigError
 
@@ -86,7 +86,13 @@ def parse(text: str, layer: Layer, problems: Problems) -> Any:
         mark = error.problem_mark or error.context_mark
         place = f"{layer.name}:{mark.line + 1}" if mark else layer.name
         said = ", ".join(filter(None, (error.problem, error.context)))
-        problems.add(ConfigError(f"not valid YAML: {said}", where=place))
+        lines = text.splitlines()
+        hint = (
+            "Within [ ] and { }, ${NAME} needs quotes."
+            if mark and "${" in "".join(lines[mark.line : mark.line + 1])
+            else None
+        )
+        problems.add(ConfigError(f"not valid YAML: {said}", hint=hint, where=place))
     except yaml.YAMLError as error:  # a character that YAML does not allow
         line = 1 + text.count("\n", 0, getattr(error, "position", 0) or 0)
         said = getattr(error, "reason", str(error))
@@ -100,7 +106,15 @@ def scalar(text: str) -> Any:
     """What a YAML file would make of this text: a number, truth value, list, ...; the text itself if nothing."""
     problems = Problems()
     value = parse(text, Layer("", {}, Path()), problems)
-    return text if any(problems) else value
+    if any(problems) or (isinstance(value, str) and text.lstrip()[:1] not in ("'", '"')):
+        return text  # as it is, also with a ` # ` in it
+    return value
+
+
+def resolve(text: str) -> Any:
+    """A text that stands without quotes, as a number, truth value or null, if it looks like one."""
+    kind = next((kind for kind, pattern, _ in _CORE if re.match(pattern, text)), "str")
+    return _READ[f"tag:yaml.org,2002:{kind}"](text) if kind != "merge" else text
 
 
 class _Walk:
@@ -141,15 +155,16 @@ class _Walk:
         if node.tag == "tag:yaml.org,2002:merge":
             return str(node.value)
         if read is None:
-            return self.plain_tag(node, "str")
-        if node.style is not None:
-            self.layer.quoted.add(path)
+            self.plain_tag(node, "str")
+            return BROKEN
+        if node.style is None:
+            self.layer.plain.add(path)
         try:
             return read(node.value)
         except ValueError:  # `!!int x`, or thousands of digits
             tag = node.tag.rpartition(":")[2]
             self.problems.add(ConfigError(f"{node.value[:40]!r} is not a {tag}", where=self.line(node)))
-            return None
+            return BROKEN
 
     def mapping(self, node: yaml.MappingNode, path: Keys) -> dict[str, Any]:
         import yaml
@@ -185,10 +200,9 @@ class _Walk:
             out[key] = self.value(value_node, (*path, key))
         return {**merged, **out}
 
-    def plain_tag(self, node: yaml.Node, tag: str) -> Any:
+    def plain_tag(self, node: yaml.Node, tag: str) -> None:
         if node.tag != f"tag:yaml.org,2002:{tag}":
             self.problems.add(ConfigError(f"the tag '{node.tag}' is not known here", where=self.line(node)))
-        return None
 
     def line(self, node: yaml.Node) -> str:
         return f"{self.layer.name}:{node.start_mark.line + 1}"

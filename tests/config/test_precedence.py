@@ -103,7 +103,8 @@ def test_one_override_does_too_but_the_special_one_wins_over_the_general(write: 
 def test_the_short_names_describe_an_endpoint(write: Write) -> None:
     write(
         ".env",
-        'API_URL="https://here/v1"\nAPI_KEY="the key"\nMODEL_NAME="Qwen/Qwen3-30B"\nMAX_TOKENS=32000\nTEMPERATURE=0.7\n',
+        'API_URL="https://here/v1"\nAPI_KEY="the key"\nMODEL_NAME="Qwen/Qwen3-30B"\n'
+        "MAX_TOKENS=32000\nTEMPERATURE=0.7\n",
     )
     agent = load_config().defaults
     assert (agent.base_url, agent.api_key, agent.model_name) == (
@@ -167,8 +168,10 @@ def test_a_key_is_only_sent_to_the_endpoint_it_was_given_for(write: Write) -> No
 
 
 def test_a_profile_can_be_chosen_in_four_places(write: Write) -> None:
-    toml = '[run]\nprofile = "one"\n[profiles.one]\nname = "1"\n[profiles.two]\nname = "2"\n[profiles.three]\nname = "3"'
-    write("lllm.toml", toml)
+    profiles = [
+        f'[profiles.{name}]\nname = "{number}"' for number, name in enumerate(("one", "two", "three"), 1)
+    ]
+    write("lllm.toml", "\n".join(['[run]\nprofile = "one"', *profiles]))
     assert load_config({}).name == "1"
     assert load_config({"profile": "two"}).name == "2"
     assert load_config({"profile": "two"}, environ={"LLLM_PROFILE": "three"}).name == "3"
@@ -317,12 +320,12 @@ def test_the_key_decides_how_an_override_is_read(override: str, key: str, value:
 
 
 def test_an_override_of_an_unknown_key_says_the_nearest() -> None:
-    with pytest.raises(UnknownKeyError, match="Did you mean 'temperature'?"):
+    with pytest.raises(UnknownKeyError, match=r"Did you mean 'temperature'\?"):
         load_config({"agent_configs": {"vanilla": {}}}, overrides=["agent_configs.vanilla.temprature=1"])
 
 
 def test_an_override_of_an_unknown_agent_says_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match="no agent named 'vanila'\n  Did you mean 'vanilla'?"):
+    with pytest.raises(UnknownNameError, match=r"no agent named 'vanila'\n  Did you mean 'vanilla'\?"):
         load_config({"agent_configs": {"vanilla": {}}}, overrides=["agent_configs.vanila.temperature=1"])
 
 
