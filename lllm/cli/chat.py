@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lllm.cli import output
-from lllm.cli.options import ConfigFile, Model, Profile, Sets, runnable, store_of
+from lllm.cli.options import ConfigFile, Model, Profile, Sets, overrides_of, runnable, store_of
 from lllm.errors import CallError, ConfigError, listing
 
 if TYPE_CHECKING:
@@ -28,17 +29,17 @@ def chat(
     profile: Profile = None,
 ) -> int:
     """Talk with an agent. /exit or Ctrl-D leaves; Ctrl-C stops the reply."""
-    from lllm.llm.build import agent_of
-    from lllm.llm.sessions import session
+    from lllm.llm.sessions import record
 
-    loaded = runnable(config, profile=profile, sets=sets)
+    overrides = overrides_of(sets, profile)
+    loaded = runnable(config, overrides=overrides)
     declared = chosen(loaded, agent)
-    talker = agent_of(declared, loaded, model=model)
-    if system is not None:
-        talker = talker.with_(system_prompt=system)
-    meta = {"entry": {"kind": "chat", "agent": declared.name, "models": {declared.name: talker.model}}}
+    talker = agent_for(loaded, declared, model, system)
+    given = {"config": str(config) if config else None, "set": overrides, "model": model, "system": system}
+    entry = {"kind": "chat", "agent": declared.name, **{key: value for key, value in given.items() if value}}
+    meta = {"entry": {**entry, "models": {declared.name: talker.model}}}
     eyes = sys.stdin.isatty() and sys.stdout.isatty()
-    with session(f"chat-{declared.name}", store=store_of(loaded), seed=loaded.random_seed, meta=meta) as live:
+    with record(f"chat-{declared.name}", store=store_of(loaded), seed=loaded.random_seed, meta=meta) as live:
         if eyes:
             output.say(
                 f"{declared.name} on {talker.model}. /exit leaves, Ctrl-C stops a reply. Session {live.id}"
@@ -51,6 +52,47 @@ def chat(
     if eyes:
         output.say(f"session {live.id}")
     return 0
+
+
+def agent_for(config: Config, declared: AgentConfig, model: str | None, system: str | None) -> Agent:
+    """The declared agent, as one talks to it: with the tools of its prompt, but without the prompt, whose form of reply
+    is meant for programs."""
+    from lllm.llm.build import agent_of
+
+    agent = agent_of(declared, config, model=model)
+    changes: dict[str, Any] = {}
+    if agent.prompt is not None and agent.prompt.functions:
+        changes["tools"] = (*agent.tools, *agent.prompt.functions)
+    if system is not None:
+        changes["system_prompt"] = system
+    return agent.with_(**changes) if changes else agent
+
+
+def again(
+    config: Config, entry: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
+) -> Callable[[], None]:
+    """The talk of a recorded session as a program, for `lllm replay`: the same agent is told the same things."""
+    said = [
+        event["data"]["add"][-1]["content"]
+        for event in events
+        if event["kind"] == "CallStarted" and event["data"].get("parent") is None and event["data"].get("add")
+    ]
+
+    def talk() -> None:
+        from lllm.session import current
+
+        scope = current.get()
+        agent = agent_for(config, config.agent(entry["agent"]), entry.get("model"), entry.get("system"))
+        dialog = agent.init_dialog(session=scope.session if scope else None)
+        for words in said:
+            before = list(dialog.unsent)
+            dialog.append(words)
+            try:
+                agent.call(dialog)
+            except CallError:
+                dialog.unsent = before
+
+    return talk
 
 
 def chosen(config: Config, name: str | None) -> AgentConfig:

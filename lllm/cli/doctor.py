@@ -24,10 +24,8 @@ def doctor(config: ConfigFile = None, json: Json = False) -> int:
     loaded, problems = read_config(config)
     items = [*_installation()]
     if loaded is None:
-        for problem in problems:
-            items.append(
-                _item("configuration", "problem", output.clean(str(problem.error)), hint="Type: lllm check")
-            )
+        found = [output.clean(str(problem.error)) for problem in problems]
+        items += [_item("configuration", "problem", words, hint="Type: lllm check") for words in found]
     else:
         output.hide(loaded.secrets())
         items += [*_configuration(loaded), _model(loaded), _log(loaded)]

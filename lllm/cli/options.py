@@ -47,27 +47,34 @@ PLAIN = {"agent_configs": {"assistant": {"description": "Answers."}}}
 """The system of a folder that declares none: one agent that is asked."""
 
 
-def configuration(
-    file: Path | None = None, *, profile: str | None = None, sets: Sequence[str] | None = None
-) -> Config:
+def configuration(file: Path | None = None, *, overrides: Sequence[str] = ()) -> Config:
     """The configuration of the system that is named, or of the default one. Warnings are said."""
     from lllm.config import load_config
 
-    config = load_config(file, profile=profile, overrides=sets or ())
+    return _told(load_config(file, overrides=overrides))
+
+
+def runnable(file: Path | None, *, overrides: Sequence[str] = ()) -> Config:
+    """`configuration`, and where nothing at all is declared, a system with one plain agent."""
+    from lllm.config import load_config
+
+    if file is None:
+        declared = load_config(overrides=[item for item in overrides if item.startswith("profile=")])
+        if not declared.agents and declared.agent_type is None and declared.system_type is None:
+            return _told(load_config(PLAIN, overrides=overrides))
+    return configuration(file, overrides=overrides)
+
+
+def overrides_of(sets: Sequence[str] | None, profile: str | None) -> list[str]:
+    """What the command line says beside the files, as a session's first event keeps it: a profile is a key too."""
+    return [*([f"profile={profile}"] if profile is not None else []), *(sets or ())]
+
+
+def _told(config: Config) -> Config:
     output.hide(config.secrets())
     for note in config.notes:
         output.warn(str(note.error))
     return config
-
-
-def runnable(file: Path | None, *, profile: str | None = None, sets: Sequence[str] | None = None) -> Config:
-    """`configuration`, and where nothing at all is declared, a system with one plain agent."""
-    from lllm.config import load_config
-
-    declared = configuration(file, profile=profile)
-    if file is None and not declared.agents and declared.agent_type is None and declared.system_type is None:
-        return load_config(PLAIN, profile=profile, overrides=sets or ())
-    return configuration(file, profile=profile, sets=sets) if sets else declared
 
 
 def store_of(config: Config) -> LogStore:

@@ -173,7 +173,7 @@ def _words(error: Exception) -> tuple[str, str | None]:
 
 
 def _project_frame(error: BaseException) -> str | None:
-    """`file:line` of the innermost code that is neither ours nor installed: the project's own, where the error began."""
+    """`file:line` of the innermost code of the project itself: neither ours nor installed."""
     from pathlib import Path
 
     ours = str(Path(__file__).resolve().parents[1])

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from lllm.cli import output
-from lllm.cli.options import ConfigFile, Json, Last, SessionId, configuration, session_of, store_of
+from lllm.cli.options import ConfigFile, Json, Last, SessionId, configuration, runnable, session_of, store_of
+
+if TYPE_CHECKING:
+    from lllm.ports import LogStore
 
 
 def replay(
@@ -12,11 +18,10 @@ def replay(
     """Re-execute a session on its recorded effects and verify it."""
     from lllm.replay import replay_session
 
-    loaded = configuration(config)
-    store = store_of(loaded)
+    store = store_of(configuration(config))
     id = session_of(store, session, last)
     try:
-        report = replay_session(id, store=store, config=loaded if config is not None else None)
+        report = replay_session(id, store=store, **program_of(store, id, config))
     except Exception as error:
         output.belongs(error, id)
         raise
@@ -33,6 +38,26 @@ def replay(
         for note in report.notes:
             output.say(f"note: {note}")
     return 0 if found is None else found.exit_code
+
+
+def program_of(store: LogStore, session: str, file: Path | None) -> dict[str, Any]:
+    """What to run again, where that is more than the session's own entry says: another --config, the plain agent of a
+    folder without a system, or a chat."""
+    entry = next(
+        (info.meta.get("entry") or {} for info in store.sessions(prefix=session) if info.id == session), {}
+    )
+    overrides = entry.get("set", ())
+    if entry.get("kind") == "chat":
+        from lllm.cli.chat import again
+        from lllm.log.views import load
+
+        loaded = runnable(
+            file or (Path(entry["config"]) if entry.get("config") else None), overrides=overrides
+        )
+        return {"config": loaded, "entry": again(loaded, entry, load(store, session))}
+    if file is not None or (entry.get("kind") == "system" and not entry.get("config")):
+        return {"config": runnable(file, overrides=overrides)}
+    return {}
 
 
 def _how(report: object) -> str:

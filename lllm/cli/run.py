@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lllm.cli import output
-from lllm.cli.options import ConfigFile, Json, Model, Profile, Sets, runnable, store_of
+from lllm.cli.options import ConfigFile, Json, Model, Profile, Sets, overrides_of, runnable, store_of
 from lllm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def run(
     from lllm.log import MemoryLog
 
     words = task_of(task)
-    loaded = runnable(config, profile=profile, sets=sets)
+    overrides = overrides_of(sets, profile)
+    loaded = runnable(config, overrides=overrides)
     # in memory even without a log: usage and cost are folded from events
     store: LogStore = MemoryLog() if no_log else store_of(loaded)
     shown = sys.stderr.isatty() if stream is None else stream
@@ -53,6 +54,7 @@ def run(
 
             frontend = Terminal()
         system = build_agent(loaded, stream=frontend, model=model, log_base=store)
+        system.overrides = overrides  # what a replay has to set again
         live = open_session(session_name or loaded.name or system.name, store=store, seed=loaded.random_seed)
         if frontend is not None:
             live.followers.append(frontend.follow)

@@ -1,0 +1,1 @@
+"""Its agent, and what that is told."""
