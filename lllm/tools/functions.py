@@ -226,8 +226,7 @@ def _read(function: Callable[..., Any], name: str) -> Reading:
         fields[key] = Field(annotation, default is parameter.empty, _json_default(default, parameter.empty))
     annotations = {key: modern(field.annotation) for key, field in fields.items()}
     shape = Shape.of_fields(name, annotations, {key for key, field in fields.items() if field.required})
-    plain = all(annotation in _SIMPLE for annotation in annotations.values() if isinstance(annotation, type))
-    plain = plain and all(isinstance(annotation, type) for annotation in annotations.values())
+    plain = all(annotation in _SIMPLE for annotation in annotations.values())
     return Reading(fields, shape, annotations if plain else None, tuple(injected), tuple(positional))
 
 
