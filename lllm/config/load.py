@@ -117,11 +117,11 @@ def read_config(
     elif not isinstance(system, Mapping):
         file = (here / Path(system).expanduser()).absolute()
         if file.suffix == ".toml":
-            hint = "Type: project=..." if not file.is_dir() else None
-            problems.add(ConfigError(f"{shown(file)} is no system's YAML file", hint=hint))
+            problems.add(ConfigError(f"{shown(file)} is no system's YAML file", hint="Type: project=..."))
             file = None
         elif not file.is_file():
-            problems.add(ConfigError(f"no such file: {shown(file)}", hint=_alike(file)))
+            what = "is a folder" if file.is_dir() else "no such file"
+            problems.add(ConfigError(f"{what}: {shown(file)}", hint=_alike(file)))
             file = None
     chain: list[Layer] = []
     if file is not None:
@@ -319,6 +319,8 @@ def _alike(path: Path) -> str | None:
     """A hint at a file of a similar name in the same folder."""
     from lllm.errors import nearest
 
+    if path.exists():
+        return None
     try:
         close = nearest(path.name, [entry.name for entry in path.parent.iterdir()])
     except OSError:

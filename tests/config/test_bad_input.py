@@ -182,7 +182,7 @@ def test_files_that_cannot_be_read(write: Write) -> None:
     assert problems(Path("a.yaml")) == ["error: a.yaml: not UTF-8: invalid start byte at byte 6"]
     assert problems(Path("b.yaml")) == ["error: no such file: b.yaml\n  Did you mean 'a.yaml'?"]
     assert problems(Path("a.toml")) == ["error: a.toml is no system's YAML file\n  Type: project=..."]
-    assert problems(Path()) == ["error: no such file: ."]
+    assert problems(Path()) == ["error: is a folder: ."]
     write("lllm.toml", "").write_bytes(b"\xff")
     assert problems({}) == ["error: lllm.toml: not UTF-8: invalid start byte at byte 0"]
 
