@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,10 +30,13 @@ def check(
     """Check configuration, prompts and tools: every problem, with file and line."""
     from lllm.config import check as check_config
     from lllm.config import read_config
+    from lllm.registry import registry
 
+    logging.getLogger("lllm.discovery").setLevel(logging.ERROR)  # what it met is listed below
     loaded, problems = read_config(file or config, profile=profile, overrides=sets or ())
     if loaded is not None:
         output.hide(loaded.secrets())
+        registry.names("prompt")  # the first look: discovery, as in any other command
         told = {str(problem) for problem in problems}
         problems += [problem for problem in check_config(loaded) if str(problem) not in told]
     errors = [problem for problem in problems if problem.severity == "error"]

@@ -1,7 +1,6 @@
 """What the agent is told. A session that was made with other words does not replay: `lllm replay` names the prompt."""
 
 from lllm.models import Prompt
-from system.tools import calculate
 
 SYSTEM = Prompt(
     path="%%name%%/system",
@@ -12,5 +11,4 @@ TASK_QUERY = Prompt(
     path="%%name%%/task_query",
     prompt="{task}\n\nUse the tools that you have. Give the final answer inside <answer> tags.",
     required_xml_tags=["answer"],
-    functions=[calculate],
 )

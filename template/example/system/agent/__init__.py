@@ -1,0 +1,1 @@
+"""Its agents, and what they are told."""

@@ -1,0 +1,1 @@
+"""The APIs that it may use."""

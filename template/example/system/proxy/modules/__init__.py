@@ -1,0 +1,1 @@
+"""One module per API: each BaseProxy subclass in a module here is registered by its path."""
