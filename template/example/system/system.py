@@ -6,7 +6,7 @@ python -m system.system "What is 17 times 23?"
 from pathlib import Path
 from typing import Any
 
-from lllm.llm import AgentBase, build_agent
+from lllm import AgentBase, build_agent
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "config" / "%%name%%" / "default.yaml"

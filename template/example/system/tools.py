@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 from typing import Final
 
-from lllm.models import tool
+from lllm import tool
 
 MOST_CHARACTERS: Final = 500
 MOST_BITS: Final = 4096  # of a power: about 1,200 digits

@@ -1,9 +1,7 @@
 """The system, with models that read from a script: no key, no network, the same every time."""
 
-from lllm.backends.scripted import ScriptedBackend
-from lllm.log import MemoryLog
+from lllm import FunctionCall, MemoryLog, ScriptedBackend
 from lllm.log.views import load
-from lllm.models import FunctionCall
 
 from system.system import ROOT, build
 

@@ -1,9 +1,7 @@
 """The system, with a model that reads from a script: no key, no network, the same every time."""
 
 import pytest
-from lllm.backends.scripted import ScriptedBackend
-from lllm.log import MemoryLog
-from lllm.models import FunctionCall
+from lllm import FunctionCall, MemoryLog, ScriptedBackend
 
 from system.system import build
 from system.tools import calculate

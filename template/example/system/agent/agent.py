@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lllm.llm import AgentBase
+from lllm import AgentBase
 
 
 class Report(AgentBase):

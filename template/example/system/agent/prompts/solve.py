@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lllm.models import Prompt
+from lllm import Prompt
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """What the agent is told. A session that was made with other words does not replay: `lllm replay` names the prompt."""
 
-from lllm.models import Prompt
+from lllm import Prompt
 
 SYSTEM = Prompt(
     path="%%name%%/system",
