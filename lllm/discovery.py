@@ -27,26 +27,28 @@ from importlib import import_module, invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from lllm.config import Config, Problem, Problems, load_project
 from lllm.config.layer import shown
-from lllm.config.problems import raise_errors
+from lllm.config.problems import Problem, Problems, raise_errors
+from lllm.config.project import find_project
 from lllm.errors import ConfigError
 from lllm.registry import KINDS, Entry, Registry
 from lllm.registry import registry as the_registry
 
+if TYPE_CHECKING:
+    from lllm.config import Config
+
 MARK: Final = "__lllm_kind__"
 
 NAMES: Final = {
-    # kind: the attributes that may hold the name, best first; then, but for these three, a class's own name
+    # kind: the attributes that may hold the name, best first; then, but for these two, a class's own name
     "prompt": ("path",),
     "agent": ("agent_type",),
-    "system": ("system_type",),
     "proxy": ("_proxy_path", "path", "name"),
     "api": ("_proxy_path", "path", "name"),
 }
-_NAMELESS: Final = ("prompt", "agent", "system")
+_NAMELESS: Final = ("prompt", "agent")
 """Kinds whose classes are abstract until they name themselves."""
 
 OFF: Final = ("0", "false", "no", "off")
@@ -78,6 +80,9 @@ def auto_discover(
     Raises:
         ConfigError: lllm.toml is not there or not right, or there was a problem and `strict` is set.
     """
+    from lllm.config.load import load_project
+    from lllm.config.values import Config
+
     if not isinstance(config, Config):
         config = load_project(config)
     registry = the_registry if registry is None else registry
@@ -98,6 +103,8 @@ def first_look(registry: Registry | None = None) -> Report:
             f"LLLM_AUTO_DISCOVER is '{switch}'; it wants 0 or 1",
             where="environment variable LLLM_AUTO_DISCOVER",
         )
+    if find_project() is None:
+        return Report()  # and nothing was loaded for it
     report = auto_discover(registry=registry)
     if not report.problems:
         return report

@@ -11,7 +11,8 @@ group `lllm.plugins`, each named `kind.name`, so that they too are listed withou
     [project.entry-points."lllm.plugins"]
     "backend.mine" = "my_package.backend:MyBackend"
 
-`import lllm` arms discovery; the first look into the registry performs it, once, whatever thread looks first.
+The program's registry is armed from the start: the first look into it performs discovery, once, whatever thread looks
+first. `LLLM_AUTO_DISCOVER=0` disarms it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 KINDS: Final = {
     "prompt": "a text with parameters, its parser and its handlers; named by its path",
     "agent": "a class that runs a system of agents; named by its agent_type",
-    "system": "what runs a YAML file without a class of its own; named by system_type",
     "tool": "something a model may call",
     "proxy": "a family of endpoints behind one name",
     "api": "a proxy to somebody's web API",
@@ -60,6 +60,7 @@ BUILTINS: Final = (
         "the small model in this package",
         "local",
     ),
+    ("agent", "simple", "lllm.llm.simple:Simple", "Gives the task to the one agent that is declared.", None),
     ("store", "sqlite", "lllm.log.sqlite:SQLiteLog", "one SQLite file for all sessions", None),
     ("store", "localfile", "lllm.log.files:LocalFileLog", "a folder of JSON Lines per session", None),
     ("store", "memory", "lllm.log.memory:MemoryLog", "sessions that end with the process", None),
@@ -161,7 +162,11 @@ class Registry:
         self._loaded: dict[tuple[str, str], Any] = {}
         self._plugins: dict[tuple[str, str], list[Entry]] | None = None  # None: not looked up yet
         self._first_look = _FirstLook()
-        for kind, name, target, summary, extra in builtins:
+        self._builtins = tuple(builtins)
+        self._add_builtins()
+
+    def _add_builtins(self) -> None:
+        for kind, name, target, summary, extra in self._builtins:
             self.add(kind, name, target, summary=summary, extra=extra, where="lllm")
 
     # --- writing
@@ -206,7 +211,9 @@ class Registry:
                         self._entries[kind, name] = entry = replace(entry, summary=summary or present.summary)
                         return entry
                     return present
-                if not (present.path and present.path == entry.path):
+                if present.path and present.path == entry.path:
+                    entry = replace(entry, where=where or present.where, extra=extra or present.extra)
+                else:
                     raise NameTakenError(
                         f"two {_plural(kind)} are named '{name}': one from {present.source}, one from {entry.source}",
                         hint="Rename one, or register it with overwrite=True.",
@@ -224,7 +231,8 @@ class Registry:
     # --- looking
 
     def get(self, kind: str, name: str) -> Any:
-        """The object behind a name, imported on its first use.
+        """The object behind a name, imported on its first use. A name that is not registered may be a path
+        `package.module:attribute`, so that nothing need be registered to be used once.
 
         Raises:
             UnknownNameError: no such name; says the nearest one.
@@ -259,6 +267,8 @@ class Registry:
         if offered:
             with self._lock:
                 return self._entries.setdefault((kind, name), offered[0])
+        if _leads_somewhere(name):
+            return Entry(kind, name, name)
         raise UnknownNameError(kind, str(name), self.names(kind), hint=self._why_missing())
 
     def has(self, kind: str, name: str) -> bool:
@@ -346,8 +356,8 @@ class Registry:
             self._loaded = dict(kept[1])
             self._first_look = _FirstLook()
             if empty:
-                self._entries = {key: entry for key, entry in kept[0].items() if entry.where == "lllm"}
-                self._plugins = {}
+                self._entries, self._loaded, self._plugins = {}, {}, {}
+                self._add_builtins()
         try:
             yield self
         finally:
@@ -421,6 +431,19 @@ def _installed_plugins() -> list[Entry]:
     return sorted(found, key=lambda entry: (entry.kind, entry.name, entry.source))
 
 
+def _leads_somewhere(name: str) -> bool:
+    """Whether a name is a path `package.module:attribute` to a module that can be found."""
+    from importlib.util import find_spec
+
+    module, colon, attribute = name.partition(":")
+    if not colon or not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+        return False
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a package above it
+        return False
+
+
 def _known_kind(kind: str) -> None:
     if kind not in KINDS:
         raise UnknownNameError("kind", str(kind), KINDS)
@@ -446,6 +469,7 @@ def _plural(kind: str) -> str:
 
 
 registry: Final = Registry()
+registry.arm()
 
 add = registry.add
 remove = registry.remove

@@ -38,17 +38,17 @@ def test_an_object_is_found_under_its_name(registry: Registry) -> None:
     assert registry.names("tool") == ["thing"]
 
 
-def test_a_path_is_imported_when_it_is_used() -> None:
+def test_a_path_is_imported_when_it_is_used(tmp_path: Path) -> None:
     program = """
 import sys
 from lllm.registry import registry
 registry.add("tool", "mailbox", "mailbox:Mailbox", summary="Mail.")
 assert {entry.name for entry in registry.entries()} >= {"openai", "sqlite", "mailbox"}
-loaded = {"mailbox", "openai", "yaml", "pydantic", "lllm.backends", "lllm.log", "lllm.config", "lllm.discovery"}
+loaded = {"mailbox", "openai", "yaml", "pydantic", "orjson", "lllm.backends", "lllm.log", "lllm.core", "lllm.llm"}
 assert not loaded & set(sys.modules), loaded & set(sys.modules)
 assert registry.get("tool", "mailbox").__module__ == "mailbox"
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=ROOT)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=tmp_path)
 
 
 def test_every_built_in_has_a_kind_a_sentence_and_a_real_extra() -> None:
@@ -144,6 +144,17 @@ def test_a_missing_attribute_names_the_registration(registry: Registry) -> None:
         ConfigError, match=r"table\.py:8: the tool 'far' is registered as 'json:Far'.*no attribute"
     ):
         registry.get("tool", "far")
+
+
+def test_a_path_need_not_be_registered(registry: Registry) -> None:
+    import json
+
+    assert registry.get("tool", "json:loads") is json.loads
+    assert registry.get("tool", "json:JSONDecoder.decode") is json.JSONDecoder.decode
+    assert registry.names("tool") == []
+    for name in ("no_such_module:x", "json.nothing:x", "http://json:80", "json:", ":loads", "a b:c"):
+        with pytest.raises(UnknownNameError):
+            registry.get("tool", name)
 
 
 # --- other packages

@@ -1,7 +1,7 @@
 """Every key of lllm.toml and of a system's YAML file, with what it may hold, its default and what it does.
 
 These tables are the truth. Files are validated against them (`validate.py`); the JSON Schema for editors and the page
-`docs/reference/configuration.md` are made from them (`schema.py`).
+`docs/reference/configuration.md` are made from them (`schemas.py`).
 """
 
 from __future__ import annotations
@@ -175,8 +175,11 @@ SYSTEM: Final[Mapping[str, Key | Section]] = {
     "description": Key(TEXT, "What the system is for."),
     "extends": Key(PATH_OR_PATHS, "YAML files to start from, relative to this one."),
     "profile": Key(NAME, "The profile of lllm.toml to use."),
-    "system_type": Key(NAME, "A registered system; the built-in one calls its one agent."),
-    "agent_type": Key(NAME, "The registered agent class that `build_agent` builds."),
+    "system_type": Key(
+        NAME,
+        "A registered class that runs the system, where agent_type names none; else `simple`.",
+    ),
+    "agent_type": Key(NAME, "The registered class that `build_agent` builds."),
     "agent_group": Key(NAMES, "Which of agent_configs belong to this system; all where left out.", []),
     "agent_configs": Section("The agents, by name.", AGENT, each="agent"),
     "model": Key(

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from lllm.config.environ import Environ, environment_layer
 from lllm.config.interpolate import interpolate
@@ -19,12 +19,10 @@ from lllm.config.layer import Layer, peek, put, shown
 from lllm.config.merge import Tree, broadcast, known_agents
 from lllm.config.overrides import overrides_layer
 from lllm.config.problems import Problem, Problems, raise_errors
+from lllm.config.project import alike, find_project
 from lllm.config.validate import validate
 from lllm.config.values import Config, build
 from lllm.errors import ConfigError, UnknownNameError
-
-FILE: Final = "lllm.toml"
-VARIABLE: Final = "LLLM_CONFIG"
 
 System = str | Path | Mapping[str, Any] | None
 
@@ -121,7 +119,7 @@ def read_config(
             file = None
         elif not file.is_file():
             what = "is a folder" if file.is_dir() else "no such file"
-            problems.add(ConfigError(f"{what}: {shown(file)}", hint=_alike(file)))
+            problems.add(ConfigError(f"{what}: {shown(file)}", hint=alike(file)))
             file = None
     chain: list[Layer] = []
     if file is not None:
@@ -163,37 +161,6 @@ def read_config(
         notes=tuple(problems.warnings),
     )
     return config, list(problems)
-
-
-def find_project(
-    project: str | Path | None = None,
-    *,
-    environ: Mapping[str, str] | None = None,
-    cwd: str | Path | None = None,
-) -> Path | None:
-    """The lllm.toml to use: $LLLM_CONFIG, else the argument, else the nearest one from the working folder upwards.
-
-    $LLLM_CONFIG and the argument name the file or the folder that holds it, and it must exist.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    here = Path(cwd).absolute() if cwd is not None else Path.cwd()
-    named = (os.environ if environ is None else environ).get(VARIABLE, "")
-    for value, where in ((named, f"environment variable {VARIABLE}"), (project, "argument")):
-        if value is None or value == "":
-            continue
-        path = (here / Path(value).expanduser()).absolute()
-        if path.is_dir():
-            if not (path / FILE).is_file():
-                raise ConfigError(f"the folder {shown(path)} holds no {FILE}", where=where)
-            return path / FILE
-        if not path.is_file():
-            raise ConfigError(f"no such file: {shown(path)}", hint=_alike(path), where=where)
-        if path.suffix != ".toml":
-            raise ConfigError(f"{shown(path)} is no {FILE}", where=where)
-        return path
-    return next((folder / FILE for folder in (here, *here.parents) if (folder / FILE).is_file()), None)
 
 
 def variable(name: str) -> str | None:
@@ -296,7 +263,7 @@ def _extended(
         if file in chain:
             problems.add(ConfigError(f"{shown(file)} extends itself", where=where))
         elif not file.is_file():
-            problems.add(ConfigError(f"no such file: {shown(file)}", hint=_alike(file), where=where))
+            problems.add(ConfigError(f"no such file: {shown(file)}", hint=alike(file), where=where))
         else:
             layers += _read_system(file, root, env, problems, files, chain)
     return layers
@@ -313,16 +280,3 @@ def _last(layers: list[Layer], *path: str) -> tuple[str, str] | None:
         if (value := peek(layer.data, path)) is not None:
             return str(value), layer.at(path)
     return None
-
-
-def _alike(path: Path) -> str | None:
-    """A hint at a file of a similar name in the same folder."""
-    from lllm.errors import nearest
-
-    if path.exists():
-        return None
-    try:
-        close = nearest(path.name, [entry.name for entry in path.parent.iterdir()])
-    except OSError:
-        return None
-    return f"Did you mean '{shown(path.parent / close)}'?" if close else None

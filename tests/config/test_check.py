@@ -70,17 +70,17 @@ def test_every_name_that_leads_nowhere(write: Write, registry: Registry) -> None
     said = {problem.message: (problem.hint or "") for problem in problems}
     for message, hint in {
         "a.yaml:2: no store named 'sqlit'": "Did you mean 'sqlite'?",
-        "a.yaml:3: no system named 'nothing'": "Known: none.",
+        "a.yaml:3: no agent named 'nothing'": "Known: simple, vanilla.",
         "a.yaml:4: no agent named 'vanila'": "Did you mean 'vanilla'?",
         "a.yaml:5: no agent named 'c'": "Known: a, b.",
         "a.yaml:6: no backend named 'opnai'": "Did you mean 'openai'?",
         "a.yaml:9: no backend named 'other'": "Known: embedded, openai, scripted.",
-        "a.yaml:10: no agent named 'none_such'": "Known: vanilla.",
+        "a.yaml:10: no agent named 'none_such'": "Known: simple, vanilla.",
         "a.yaml:11: no prompt named 'demo/tsk'": "Did you mean 'demo/task'?",
         "a.yaml:12: no prompt named 'far/away'": "Known: demo/task.",
         "a.yaml:14: no tool named 'serch'": "Did you mean 'search'?",
         "a.yaml:15: no proxy named 'wikki'": "Did you mean 'wiki'?",
-        "a.yaml:16: the tool 'no_such_module_here:f' is in no module that can be found": "",
+        "a.yaml:16: no tool named 'no_such_module_here:f'": "Known: search.",
         "a.yaml:17: no proxy named 'wki'": "Did you mean 'wiki'?",
         "a.yaml:18: no sandbox named 'jupiter'": "Known: none.",
         "a.yaml:19: the agent 'a' takes its key from NOT_SET, which is not set": (

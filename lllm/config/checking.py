@@ -58,7 +58,7 @@ def _names(config: Config) -> Iterator[tuple[str, str, str]]:
     """Key, kind and name of everything that a configuration names."""
     yield "log.type", "store", config.log.type
     if config.system_type:
-        yield "system_type", "system", config.system_type
+        yield "system_type", "agent", config.system_type
     if config.agent_type:
         yield "agent_type", "agent", config.agent_type
     for agent in config.agents.values() or [config.defaults]:
@@ -80,28 +80,14 @@ def _names(config: Config) -> Iterator[tuple[str, str, str]]:
 
 
 def _tools(config: Config, agent: AgentConfig, registry: Registry, problems: Problems) -> None:
-    """A tool is a registered name, `module:function`, or an endpoint `proxy/...` or `proxy.endpoint`."""
+    """A tool is what `registry.get` finds, or an endpoint of a proxy: `proxy/endpoint` or `proxy.endpoint`."""
     for index, name in enumerate(agent.tools):
         where = config.where(f"agent_configs.{agent.name}.tools.{index}")
-        if ":" in name and "/" not in name:
-            module = name.partition(":")[0]
-            if not _importable(module):
-                problems.add(ConfigError(f"the tool '{name}' is in no module that can be found", where=where))
-            continue
         proxy = name.replace(".", "/").partition("/")[0]
         if registry.has("tool", name) or (proxy != name and registry.has("proxy", proxy)):
             continue
         kind, missing = ("proxy", proxy) if "/" in name else ("tool", name)
         problems.add(UnknownNameError(kind, missing, registry.names(kind), where=where))
-
-
-def _importable(module: str) -> bool:
-    from importlib.util import find_spec
-
-    try:
-        return find_spec(module) is not None
-    except Exception:  # a package above it does not import: there it is reported
-        return False
 
 
 def _keys(config: Config, agent: AgentConfig, problems: Problems) -> None:
