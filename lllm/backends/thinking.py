@@ -19,6 +19,15 @@ _CALL_OPEN: Final = "<tool_call>"
 _CALL_CLOSE: Final = "</tool_call>"
 
 
+def _wanted(thinking: bool, tools: bool) -> tuple[tuple[str, ...], re.Pattern[str] | None]:
+    tags = (_THINK_TAGS if thinking else ()) + ((_CALL_OPEN,) if tools else ())
+    return tags, re.compile("|".join(map(re.escape, tags))) if tags else None
+
+
+# the tags that are looked for in text, and the pattern that finds them, by (thinking, tools)
+_WANTED: Final = {(a, b): _wanted(a, b) for a in (False, True) for b in (False, True)}
+
+
 class Splitter:
     """Feed it text, take pieces; `finish()` gives what was held back, then `content`, `thinking` and `calls` are whole.
 
@@ -36,12 +45,14 @@ class Splitter:
     Thinking that comes in a field of its own goes through `thought()`. Mode `off` leaves tags in the text.
     """
 
+    __slots__ = (
+        "_block", "_blocks", "_buffer", "_closer", "_drop", "_fields", "_find", "_last", "_pending", "_raw",
+        "_seen_block", "_silent", "_space", "_tags", "_text", "calls",
+    )  # fmt: skip
+
     def __init__(self, mode: Mode = "auto", *, tools: bool = False) -> None:
         self.calls: list[FunctionCall] = []
-        self._tags: tuple[str, ...] = (() if mode == "off" else _THINK_TAGS) + (
-            (_CALL_OPEN,) if tools else ()
-        )
-        self._find = re.compile("|".join(map(re.escape, self._tags))) if self._tags else None
+        self._tags, self._find = _WANTED[mode != "off", tools]
         self._closer: str | None = "</think>" if mode == "prefilled" else None  # None: not in a block
         self._buffer = ""  # read, and not yet decided
         self._last = ""  # the character before the buffer
@@ -62,6 +73,8 @@ class Splitter:
 
     @property
     def thinking(self) -> str | None:
+        if not self._fields and not self._blocks:
+            return None
         parts = [part for part in ("".join(self._fields), *self._blocks) if part]
         return "\n\n".join(parts) or None
 
@@ -81,8 +94,12 @@ class Splitter:
             return ()
         self._raw.append(piece)
         if self._find is None or (
-            not self._buffer and self._closer is None and not self._silent and "<" not in piece
+            "<" not in piece
+            and self._closer is None
+            and not self._buffer
+            and not (self._silent and (self._space or piece[0].isspace()))
         ):
+            self._silent = False
             self._text.append(piece)
             self._last = piece[-1]
             return (TextDelta(piece),)
@@ -220,7 +237,7 @@ class Splitter:
                 self._space = held
                 return
             text = body if self._drop else held
-            self._space, self._silent, self._drop = "", False, False
+            self._space, self._silent = "", False
         self._text.append(text)
         out.append(TextDelta(text))
 

@@ -42,9 +42,13 @@ class _Slot:
 class Assembly:
     """Puts one reply together: `chunk()` for every piece of a stream, or `body()` once; then `reply()`."""
 
+    __slots__ = (
+        "_by_index", "_id", "_logprobs", "_model", "_prompt_token_ids", "_refusal", "_request", "_slots", "_splitter",
+        "_token_ids", "_usage", "finish",
+    )  # fmt: skip
+
     def __init__(self, request: Request, mode: Mode = "auto") -> None:
         self._request = request
-        self._mode: Mode = mode
         self._splitter = Splitter(mode, tools=bool(request.tools))
         self._slots: list[_Slot] = []
         self._by_index: dict[int, _Slot] = {}
@@ -113,17 +117,17 @@ class Assembly:
     def reply(self) -> Reply:
         """The finished reply."""
         split = self._splitter
-        calls = tuple(
-            FunctionCall(
-                slot.id or self._made_up_id(number, slot.name, "".join(slot.arguments)),
-                slot.name,
-                "".join(slot.arguments) or "{}",
+        calls: tuple[FunctionCall, ...] = ()
+        if self._slots:
+            calls = tuple(
+                self._identified(number, slot.id, slot.name, "".join(slot.arguments) or "{}")
+                for number, slot in enumerate(self._slots)
             )
-            for number, slot in enumerate(self._slots)
-        ) or tuple(
-            FunctionCall(self._made_up_id(number, call.name, call.arguments), call.name, call.arguments)
-            for number, call in enumerate(split.calls)
-        )
+        elif split.calls:
+            calls = tuple(
+                self._identified(number, "", call.name, call.arguments)
+                for number, call in enumerate(split.calls)
+            )
         content, raw = split.content, split.raw
         finish = self.finish or "stop"
         if calls and finish in ("stop", "function_call"):
@@ -239,10 +243,12 @@ class Assembly:
         if (ids := choice.get("token_ids")) is not None:
             self._token_ids = (self._token_ids or []) + list(ids)
 
-    def _made_up_id(self, number: int, name: str, arguments: str) -> str:
-        """An id for a call that came without one: the same for the same call, another in the next turn."""
-        text = f"{len(self._request.messages)}\0{number}\0{name}\0{arguments}"
-        return "call_" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:24]
+    def _identified(self, number: int, ident: str, name: str, arguments: str) -> FunctionCall:
+        """The call; one that came without an id gets one: the same for the same call, another in the next turn."""
+        if not ident:
+            text = f"{len(self._request.messages)}\0{number}\0{name}\0{arguments}"
+            ident = "call_" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:24]
+        return FunctionCall(ident, name, arguments)
 
 
 def usage_of(usage: Mapping[str, Any] | None) -> Usage | None:
