@@ -525,10 +525,10 @@ def test_spec_round_trip() -> None:
 LIMITS = st.builds(
     Limits,
     max_exception_retry=st.integers(0, 3),
-    max_interrupt_times=st.sampled_from([0, 1, 3, None]),
+    max_interrupt_times=st.sampled_from([3, 1, None, 0]),
     max_llm_recall=st.integers(0, 2),
     max_provider_retry=st.integers(0, 3),
-    max_model_calls=st.sampled_from([1, 3, 30]),
+    max_model_calls=st.sampled_from([30, 3, 1]),
     max_tokens_total=st.sampled_from([50, None]),
     max_cost=st.sampled_from(["0.05", "1", None]),
     deadline=st.sampled_from([0.0005, 100.0, None]),
@@ -540,9 +540,9 @@ CHANCE = st.integers(0, 2**32).map(random.Random)
 SPECS = st.builds(
     Spec,
     LIMITS,
-    st.sampled_from([TOOLS, {}]),
+    st.sampled_from([TOOLS, TOOLS, TOOLS, {}]),
     st.booleans(),
-    st.sampled_from([True, True, True, False]),
+    st.sampled_from([True] * 5 + [False]),
     st.just("seed"),
 )
 
@@ -616,10 +616,9 @@ class World:
                     return fault(
                         chance.random() < 0.7, **chance.choice([{}, {"fatal": True}, {"retry_after": 0.5}])
                     )
-                calls = [
-                    call(chance.choice([*TOOLS]), chance.choice(ARGUMENTS), f"call_{n}")
-                    for n in range(chance.randrange(4))
-                ]
+                wanted = chance.random() < (0.85 if effect.tools else 0.1)
+                names = chance.choices([*TOOLS], k=chance.randint(1, 3) if wanted else 0)
+                calls = [call(name, chance.choice(ARGUMENTS), f"call_{n}") for n, name in enumerate(names)]
                 silent = {} if chance.random() < 0.95 else {"usage": None, "cost": None}
                 return said(chance.choice(["", "text"]), *calls, **silent)
             case Parse():
