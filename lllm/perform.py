@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from types import CoroutineType, coroutine
+from typing import Any, Final, NamedTuple, TypeVar
 
 from lllm.core import events as ev
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
@@ -29,6 +30,8 @@ from lllm.models.message import FunctionCall, Message
 from lllm.models.reply import Reply, Usage
 from lllm.ports import Backend, Completed, HandlerContext, Request, Restart, Timeouts
 from lllm.session import Scope, Session, current
+
+T = TypeVar("T")
 
 FATAL: Final = (AuthenticationError, ModelNotFoundError, BadRequestError, UnsupportedError)
 """Faults that asking again never mends: not even `max_llm_recall` does."""
@@ -160,7 +163,8 @@ class Performer:
             session.tell(self.call, Completed(reply))
         if reply.tool_calls:
             reply = _with_ids(reply)
-        data: dict[str, Any] = reply.record()
+        # with the log off and no secret to look for, nobody reads the record
+        data = reply.record() if session.logs or session.redactor else {}
         if plan.price is not None and (priced := plan.price(reply.model, plan.model_name, reply.usage)) is not None:
             data["cost"], data["prices"] = priced
         clean = session.redactor.clean(data)
@@ -213,8 +217,9 @@ class Performer:
             return Outcome(ev.REPLY_ACCEPTED, {})  # the machine ends the call: nothing to validate
         problems: dict[str, str] = {}
         unreadable: list[str] = []
+        tools = self.plan.tools
         for call in reply.tool_calls:
-            tool = self.plan.tools.get(call.name)
+            tool = tools.get(call.name)
             if tool is None:
                 known = ", ".join(sorted(self.plan.tools))
                 problems[call.id] = f"error: there is no tool named '{call.name}'; the tools are: {known}"
@@ -268,11 +273,8 @@ class Performer:
         token = current.set(Scope(self.session, self.call, call.id))
         try:
             arguments = call.parsed()
-            if tool.timeout is None or self.session.replaying:
-                content = await tool.invoke(arguments, {"id": call.id, "key": key})
-            else:
-                async with asyncio.timeout(tool.timeout):
-                    content = await tool.invoke(arguments, {"id": call.id, "key": key})
+            work = tool.invoke(arguments, {"id": call.id, "key": key})
+            content = await (work if tool.timeout is None else within(work, tool.timeout))
             data: dict[str, Any] = {"id": call.id, "content": content}
         except TimeoutError as error:
             # a TimeoutError of the tool itself reads the same to the model
@@ -311,6 +313,42 @@ class Performer:
             return Outcome(known.kind, known.data)
         await self.session.sleep(effect.seconds)
         return Outcome(ev.WAIT_ENDED, {"seconds": effect.seconds})
+
+
+async def within(work: Awaitable[T], seconds: float) -> T:
+    """What `work` gives, or TimeoutError. A coroutine that is done without ever waiting needs no timer: it is started
+    first, and only what it waits for is timed."""
+    if not isinstance(work, CoroutineType):
+        async with asyncio.timeout(seconds):
+            return await work
+    try:
+        waiting = work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    async with asyncio.timeout(seconds):
+        rest: T = await _rest(work, waiting)
+        return rest
+
+
+@coroutine
+def _rest(work: CoroutineType[Any, Any, T], waiting: Any) -> Generator[Any, Any, T]:
+    """The rest of a coroutine that waits for `waiting`: what `yield from` does, begun in the middle."""
+    while True:
+        try:
+            sent = yield waiting
+        except GeneratorExit:
+            work.close()
+            raise
+        except BaseException as error:
+            action, value = work.throw, error
+        else:
+            action, value = work.send, sent
+        try:
+            waiting = action(value)
+        except StopIteration as done:
+            result: T = done.value
+            return result
 
 
 _STOPS: Final = (ev.LIMIT_REACHED, ev.CANCELLED)

@@ -191,7 +191,7 @@ class Replayed(Session):
 
     # --- what a live session writes
 
-    def emit(
+    def stamp(
         self, kind: str, data: Mapping[str, Any], call: str | None = None, dialog: str | None = None, value: Any = None
     ) -> Event:
         tape = self.tapes.get(call)
@@ -206,6 +206,9 @@ class Replayed(Session):
         tape.at += 1
         self._advance(tape)
         return Event(kind, data, found["at"], call, dialog, value)
+
+    def write(self, event: Event) -> None:
+        """It is in the record already."""
 
     async def flush(self) -> None:
         """Nothing is written."""

@@ -102,15 +102,17 @@ class Call:
 
     def _apply(self, outcome: Outcome) -> tuple[Effect, ...]:
         """Step first (it may refuse), then append."""
-        event = self.session.emit(outcome.kind, outcome.data, self.id, self.dialog, outcome.value)
+        kind = outcome.kind
+        event = self.session.stamp(kind, outcome.data, self.id, self.dialog, outcome.value)
         self.state, effects = step(self.state, event)
-        if outcome.kind == ev.MODEL_REPLIED:
+        self.session.write(event)
+        if kind == ev.MODEL_REPLIED:
             reply = self.state.reply
             if reply is not None and reply.usage is not None:
                 self.usage = reply.usage.plus(self.usage)
-        elif outcome.kind == ev.REPLY_ACCEPTED:
+        elif kind == ev.REPLY_ACCEPTED:
             self.performer.said = False  # what was shown stays: only a reply that is asked for again is taken back
-        elif outcome.kind in (ev.MODEL_FAILED, ev.HANDLER_FAILED) and outcome.value is not None:
+        elif outcome.value is not None and kind in (ev.MODEL_FAILED, ev.HANDLER_FAILED):
             self.fault = outcome.value
         return effects
 

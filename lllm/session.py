@@ -95,22 +95,32 @@ class Session:
 
     # --- the log
 
-    def emit(
+    def stamp(
         self, kind: str, data: Mapping[str, Any], call: str | None = None, dialog: str | None = None, value: Any = None
     ) -> Event:
-        """Writes down that something happened. Durable after the next `flush`. Raises LogWriteError once the store has
-        failed: a session that cannot be written does not go on."""
-        at = self.clock()
-        if self.logs:
-            if self._broken is not None:
-                raise self._broken
-            with self._lock:
-                seq = self._seq
-                record = seal(self.id, seq, at, call, dialog, kind, data, self._prev)
-                self._records.append(record)
-                self._seq = seq + 1
-                self._prev = record.hash
-        return Event(kind, data, at, call, dialog, value)
+        """An event that happens now. It is not in the log before `write`."""
+        return Event(kind, data, self.clock(), call, dialog, value)
+
+    def write(self, event: Event) -> None:
+        """Appends an event. Durable after the next `flush`. Raises LogWriteError once the store has failed: a session
+        that cannot be written does not go on."""
+        if not self.logs:
+            return
+        if self._broken is not None:
+            raise self._broken
+        kind, data, at, call, dialog, _ = event
+        with self._lock:
+            seq = self._seq
+            record = seal(self.id, seq, at, call, dialog, kind, data, self._prev)
+            self._records.append(record)
+            self._seq = seq + 1
+            self._prev = record.hash
+
+    def emit(self, kind: str, data: Mapping[str, Any], call: str | None = None, dialog: str | None = None) -> Event:
+        """Appends an event that no machine has to step first."""
+        event = self.stamp(kind, data, call, dialog)
+        self.write(event)
+        return event
 
     async def flush(self) -> None:
         """Returns when everything emitted so far is durable. Raises LogWriteError.

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -203,8 +204,9 @@ class Result(NamedTuple):
     content: str
 
 
-class State(NamedTuple):
-    """Where an agent call stands. A value: equal when its content is equal.
+@dataclass(frozen=True)
+class State:
+    """Where an agent call stands. A value: equal when its content is equal. `_replace(**changes)` gives the next one.
 
     Attributes:
         trunk: the dialog that the caller will have.
@@ -242,6 +244,14 @@ class State(NamedTuple):
     error: str = ""
     at: int = 0
     deadline_at: int | None = None
+
+    def _replace(self, **changes: Any) -> State:
+        # `dataclasses.replace` is five times slower, and this is the machine's every move
+        after: State = object.__new__(State)
+        fields = after.__dict__
+        fields.update(self.__dict__)
+        fields.update(changes)
+        return after
 
     @property
     def head(self) -> Node | None:
@@ -302,18 +312,17 @@ def _call_started(state: State, event: Event) -> Step:
     spec = opening.spec
     deadline = spec.limits.deadline
     return _ask(
-        state._replace(
-            spec=spec,
-            trunk=opening.trunk,
-            offer_tools=bool(spec.tools) and spec.limits.max_interrupt_times != 0,
-            at=event.at,
-            deadline_at=None if deadline is None else event.at + int(deadline * 1_000_000),
-        )
+        state,
+        spec=spec,
+        trunk=opening.trunk,
+        offer_tools=bool(spec.tools) and spec.limits.max_interrupt_times != 0,
+        at=event.at,
+        deadline_at=None if deadline is None else event.at + int(deadline * 1_000_000),
     )
 
 
 def _model_requested(state: State, event: Event) -> Step:
-    return state._replace(at=event.at), _NOTHING
+    return state, _NOTHING  # an intent changes nothing: it is there for whoever finds no answer to it
 
 
 def _model_replied(state: State, event: Event) -> Step:
@@ -346,30 +355,31 @@ def _model_failed(state: State, event: Event) -> Step:
             return _fail(state, "deadline", f"{data['message']}; the next try would be after the deadline")
         return state._replace(phase=BACKING_OFF), (Wait(seconds),)
     if not data.get("fatal") and state.recalls < limits.max_llm_recall:
-        return _ask(state._replace(recalls=state.recalls + 1))
+        return _ask(state, recalls=state.recalls + 1)
     return _fail(state, "provider_failed", data["message"])
 
 
 def _wait_ended(state: State, event: Event) -> Step:
-    return _ask(state._replace(at=event.at))
+    return _ask(state, at=event.at)
 
 
 def _reply_accepted(state: State, event: Event) -> Step:
     reply = state.reply
     assert reply is not None
-    state = state._replace(
-        trunk=Node(reply.message(), state.trunk), branch=None, rejected=0, faults=0, recalls=0, at=event.at
-    )
+    accepted = {
+        "trunk": Node(reply.message(), state.trunk), "branch": None, "rejected": 0, "faults": 0, "recalls": 0,
+        "at": event.at,
+    }  # fmt: skip
     if not reply.tool_calls or not state.spec.execute:
-        return state._replace(phase=DONE, value=event.data.get("value")), _NOTHING
+        return state._replace(phase=DONE, value=event.data.get("value"), **accepted), _NOTHING
     if not state.offer_tools:
         return _fail(
-            state,
+            state._replace(**accepted),
             "tool_budget",
             f"the model still asks for tools ({', '.join(call.name for call in reply.tool_calls)}) "
             f"after {state.rounds} tool rounds",
         )
-    return _plan_tools(state, reply.tool_calls)
+    return _plan_tools(state, reply.tool_calls, accepted)
 
 
 def _reply_rejected(state: State, event: Event) -> Step:
@@ -398,37 +408,38 @@ def _reply_rejected(state: State, event: Event) -> Step:
 
 
 def _repair_prompted(state: State, event: Event) -> Step:
-    return _ask(state._replace(branch=extend(state.branch, _messages(event.data)), at=event.at))
+    return _ask(state, branch=extend(state.branch, _messages(event.data)), at=event.at)
 
 
 def _tool_requested(state: State, event: Event) -> Step:
-    _expect(state, event.data["id"], "planned", "running")  # running: a resumed call runs it once more
-    return state._replace(pending=_mark(state.pending, event.data["id"], state="running"), at=event.at), _NOTHING
+    place, found = _expect(state, event.data["id"], _RUNNABLE)
+    pending = _put(state.pending, place, Pending(found.call, found.key, found.number, "running"))
+    return state._replace(pending=pending, at=event.at), _NOTHING
 
 
 def _tool_returned(state: State, event: Event) -> Step:
     data = event.data
-    _expect(state, data["id"], "planned", "running")
+    place, found = _expect(state, data["id"], _RUNNABLE)
     content, ok = data.get("content"), data.get("ok", True)
     if "reused" in data:
-        content, ok = _earlier(state, _find(state.pending, data["id"]).key)
-    return _settle(state._replace(at=event.at), data["id"], content or "", ok)
+        content, ok = _earlier(state, found.key)
+    return _settle(state, event.at, place, found, content or "", ok)
 
 
 def _approval_given(state: State, event: Event) -> Step:
     data = event.data
-    waiting = _expect(state, data["id"], "asking")
-    state = state._replace(at=event.at)
+    place, found = _expect(state, data["id"], _ASKING)
     if not data["approved"]:
         note = f": {data['note']}" if data.get("note") else ""
-        return _settle(state, data["id"], f"error: not approved{note}", False)
-    state = state._replace(pending=_mark(state.pending, data["id"], state="planned"))
-    return state._replace(phase=_tools_phase(state.pending)), (RunTool(waiting.call, waiting.number),)
+        return _settle(state, event.at, place, found, f"error: not approved{note}", False)
+    pending = _put(state.pending, place, found._replace(state="planned"))
+    state = state._replace(pending=pending, phase=_tools_phase(pending), at=event.at)
+    return state, (RunTool(found.call, found.number),)
 
 
 def _tools_handled(state: State, event: Event) -> Step:
     _expect_settled(state)
-    return _ask(state._replace(trunk=extend(state.trunk, _messages(event.data)), pending=(), at=event.at))
+    return _ask(state, trunk=extend(state.trunk, _messages(event.data)), pending=(), at=event.at)
 
 
 def _tools_handler_failed(state: State, event: Event) -> Step:
@@ -452,8 +463,9 @@ def _cancelled(state: State, event: Event) -> Step:
 # --- what moves share ------------------------------------------------------------------------------------------------
 
 
-def _ask(state: State) -> Step:
-    """Asks the model, unless a budget is used up. The only place that does."""
+def _ask(state: State, **changes: Any) -> Step:
+    """Asks the model, after these changes, unless a budget is used up. The only place that does."""
+    state = state._replace(phase=CALLING, **changes)
     limits = state.spec.limits
     if limits.max_model_calls is not None and state.model_calls >= limits.max_model_calls:
         return _fail(state, "max_model_calls", f"max_model_calls={limits.max_model_calls} is used up")
@@ -472,7 +484,7 @@ def _ask(state: State) -> Step:
     head = state.head
     if head is None:
         return _fail(state, "empty_dialog", "there is no message to send")
-    return state._replace(phase=CALLING), (CallModel(head, state.offer_tools),)
+    return state, (CallModel(head, state.offer_tools),)
 
 
 def _fail(state: State, reason: str, error: str) -> Step:
@@ -492,7 +504,7 @@ def _backoff(state: State, retry_after: float | None) -> float:
     return round(whole * (0.5 + jitter / 2), 3)
 
 
-def _plan_tools(state: State, calls: tuple[FunctionCall, ...]) -> Step:
+def _plan_tools(state: State, calls: tuple[FunctionCall, ...], changes: Mapping[str, Any]) -> Step:
     pending: list[Pending] = []
     effects: list[Effect] = []
     seen: dict[str, str] = {}
@@ -518,28 +530,33 @@ def _plan_tools(state: State, calls: tuple[FunctionCall, ...]) -> Step:
             status = "planned"
         seen.setdefault(key, call.id)
         pending.append(Pending(call, key, number, status))
-    state = state._replace(pending=tuple(pending), rounds=state.rounds + 1, numbered=number)
-    return state._replace(phase=_tools_phase(state.pending)), tuple(effects)
+    phase = _tools_phase(pending)
+    state = state._replace(
+        phase=phase, pending=tuple(pending), rounds=state.rounds + 1, numbered=number, **changes
+    )
+    return state, tuple(effects)
 
 
 def _tools_phase(pending: Iterable[Pending]) -> str:
-    return WAITING if any(item.state == "asking" for item in pending) else RUNNING_TOOLS
-
-
-def _find(pending: Iterable[Pending], call_id: str) -> Pending:
     for item in pending:
+        if item.state == "asking":
+            return WAITING
+    return RUNNING_TOOLS
+
+
+def _expect(state: State, call_id: str, states: tuple[str, ...]) -> tuple[int, Pending]:
+    """Place and content of the pending tool call, if it is in one of these states. An answer to a question that was not
+    asked is refused: it would run a tool twice, or one that nobody approved."""
+    for place, item in enumerate(state.pending):
         if item.call.id == call_id and item.state != "returned":
-            return item
+            if item.state not in states:
+                raise IllegalMove(f"tool call '{call_id}' is {item.state}, not {' or '.join(states)}")
+            return place, item
     raise IllegalMove(f"no tool call '{call_id}' is pending")
 
 
-def _expect(state: State, call_id: str, *states: str) -> Pending:
-    """The pending tool call, if it is in one of these states. An answer to a question that was not asked is refused: it
-    would run a tool twice, or one that nobody approved."""
-    found = _find(state.pending, call_id)
-    if found.state not in states:
-        raise IllegalMove(f"tool call '{call_id}' is {found.state}, not {' or '.join(states)}")
-    return found
+_RUNNABLE: Final = ("planned", "running")  # running: a resumed call runs it once more
+_ASKING: Final = ("asking",)
 
 
 def _expect_settled(state: State) -> None:
@@ -548,9 +565,8 @@ def _expect_settled(state: State) -> None:
         raise IllegalMove("a handler answered while tools are running")
 
 
-def _mark(pending: tuple[Pending, ...], call_id: str, **changes: Any) -> tuple[Pending, ...]:
-    found = _find(pending, call_id)
-    return tuple(item._replace(**changes) if item is found else item for item in pending)
+def _put(pending: tuple[Pending, ...], place: int, item: Pending) -> tuple[Pending, ...]:
+    return (item,) if len(pending) == 1 else (*pending[:place], item, *pending[place + 1 :])
 
 
 def _earlier(state: State, key: str) -> tuple[str, bool]:
@@ -564,39 +580,46 @@ def _earlier(state: State, key: str) -> tuple[str, bool]:
     raise IllegalMove(f"no earlier result of {key}")
 
 
-def _settle(state: State, call_id: str, content: str, ok: bool) -> Step:
+def _settle(state: State, at: int, place: int, found: Pending, content: str, ok: bool) -> Step:
     """A tool call has its result: goes on when it was the last one."""
-    settled = _find(state.pending, call_id)
-    pending = _mark(state.pending, call_id, state="returned", content=content, ok=ok)
-    state = state._replace(pending=pending)
-    if ok and all(done.key != settled.key for done in state.results):
-        state = state._replace(results=(*state.results, Result(settled.key, call_id, content)))
-    twins = [item for item in pending if item.state == "twin" and item.key == settled.key]
-    if twins:
-        state = state._replace(
-            pending=tuple(item._replace(state="planned") if item in twins else item for item in pending),
-        )
-        return state._replace(phase=_tools_phase(pending)), tuple(Reuse(item.call, call_id) for item in twins)
-    if any(item.state != "returned" for item in pending):
-        return state._replace(phase=_tools_phase(pending)), _NOTHING
-    return _finish_round(state)
+    name = found.call.id
+    pending = _put(state.pending, place, Pending(found.call, found.key, found.number, "returned", content, ok))
+    results = state.results
+    if ok and all(done.key != found.key for done in results):
+        results = (*results, Result(found.key, name, content))
+    effects: list[Effect] = []
+    open_calls = False
+    if len(pending) > 1:
+        for index, item in enumerate(pending):
+            if item.state == "twin" and item.key == found.key:
+                pending = _put(pending, index, item._replace(state="planned"))
+                effects.append(Reuse(item.call, name))
+            open_calls = open_calls or item.state != "returned"
+    if open_calls:
+        after = state._replace(pending=pending, results=results, phase=_tools_phase(pending), at=at)
+        return after, tuple(effects)
+    return _finish_round(state, pending, results, at)
 
 
-def _finish_round(state: State) -> Step:
+def _finish_round(state: State, pending: tuple[Pending, ...], results: tuple[Result, ...], at: int) -> Step:
     """All results are there: they are injected in call order, and the model goes on."""
-    answers = [Message("tool", item.content, tool_call_id=item.call.id) for item in state.pending]
+    trunk = state.trunk
+    for item in pending:
+        trunk = Node(Message("tool", item.content, tool_call_id=item.call.id), trunk)
     limit = state.spec.limits.max_interrupt_times
     last = limit is not None and state.rounds >= limit
-    state = state._replace(trunk=extend(state.trunk, answers), offer_tools=state.offer_tools and not last)
-    if last or state.spec.interrupt:
-        results = tuple(
-            {"name": item.call.name, "arguments": item.call.arguments, "content": item.content, "ok": item.ok}
-            for item in state.pending
-        )
-        assert state.reply is not None
-        effect = Handle("final" if last else "interrupt", (), state.reply, results, state.rounds)
-        return state._replace(phase=RUNNING_TOOLS), (effect,)
-    return _ask(state._replace(pending=()))
+    offer = state.offer_tools and not last
+    if not last and not state.spec.interrupt:
+        return _ask(state, trunk=trunk, results=results, pending=(), offer_tools=offer, at=at)
+    told = tuple(
+        {"name": item.call.name, "arguments": item.call.arguments, "content": item.content, "ok": item.ok}
+        for item in pending
+    )
+    assert state.reply is not None
+    after = state._replace(
+        phase=RUNNING_TOOLS, trunk=trunk, results=results, pending=pending, offer_tools=offer, at=at
+    )
+    return after, (Handle("final" if last else "interrupt", (), state.reply, told, state.rounds),)
 
 
 def _messages(data: Mapping[str, Any]) -> Iterable[Message]:

@@ -22,7 +22,24 @@ def open_session(
         from lllm.llm.build import default_store
 
         store = default_store()
-    return Session(store, id=id, name=name, seed=seed, redactor=Redactor.from_environment(os.environ), **more)
+    return Session(store, id=id, name=name, seed=seed, redactor=_environment(), **more)
+
+
+_seen: tuple[dict[Any, Any], Redactor] = ({}, Redactor())
+
+
+def _environment() -> Redactor:
+    """A redactor of the environment's secrets. Reading the environment costs more than a whole agent step, so it is read
+    again only when it has changed."""
+    global _seen
+    raw = getattr(os.environ, "_data", None)  # CPython's own dict of it; elsewhere the environment is read every time
+    if raw is None:
+        return Redactor.from_environment(os.environ)
+    before, redactor = _seen
+    if raw != before:
+        redactor = Redactor.from_environment(os.environ)
+        _seen = (dict(raw), redactor)
+    return redactor.copy()
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 ROLES: Final = ("system", "developer", "user", "assistant", "tool")
@@ -53,7 +53,7 @@ class FunctionCall:
         return cls(str(value.get("id") or ""), str(function.get("name") or ""), arguments)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, init=False)
 class Message:
     """One message of a dialog. A value: equal when its content is equal.
 
@@ -74,7 +74,26 @@ class Message:
     tool_calls: tuple[FunctionCall, ...] = ()
     tool_call_id: str | None = None
     thinking: str | None = None
-    _wire: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False, hash=False)
+
+    def __init__(
+        self,
+        role: str,
+        content: str | tuple[Mapping[str, Any], ...] = "",
+        name: str | None = None,
+        tool_calls: tuple[FunctionCall, ...] = (),
+        tool_call_id: str | None = None,
+        thinking: str | None = None,
+    ) -> None:
+        # what dataclass would write sets a frozen value field by field, which takes four times as long; a dialog makes
+        # several messages per step
+        self.__dict__.update(
+            role=role,
+            content=content,
+            name=name,
+            tool_calls=tool_calls,
+            tool_call_id=tool_call_id,
+            thinking=thinking,
+        )
 
     @property
     def text(self) -> str:
@@ -101,11 +120,10 @@ class Message:
 
     def wire(self) -> bytes:
         """Canonical JSON of `to_dict()`, encoded once: request bodies and dialog hashes are joined from it."""
-        if not self._wire:
-            from lllm.core.canonical import encode
-
-            self._wire.append(encode(self.to_dict()))
-        return self._wire[0]
+        wire: bytes | None = self.__dict__.get("_wire")
+        if wire is None:
+            wire = self.__dict__["_wire"] = _encode(self.to_dict())
+        return wire
 
     def record(self) -> dict[str, Any]:
         """The message as the session log writes it: the wire form, and thinking where there is some."""
@@ -139,6 +157,14 @@ class Message:
             tool_call_id=value.get("tool_call_id"),
             thinking=thinking or None,
         )
+
+
+def _encode(value: Any) -> bytes:
+    global _encode
+    from lllm.core.canonical import encode
+
+    _encode = encode  # type: ignore[assignment]  # looked up once: `lllm.models` loads without orjson
+    return encode(value)
 
 
 def system(content: str) -> Message:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ class Usage(NamedTuple):
         return None if value is None else cls(**value)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reply(Mapping[str, Any]):
     """What a model said.
 
@@ -119,12 +119,23 @@ class Reply(Mapping[str, Any]):
         return len(_KEYS)
 
     def message(self) -> Message:
-        """The assistant message that this reply adds to a dialog."""
-        return Message("assistant", self.content, tool_calls=self.tool_calls, thinking=self.thinking)
+        """The assistant message that this reply adds to a dialog. The same object each time."""
+        made: Message | None = self.__dict__.get("_message")
+        if made is None:
+            made = Message("assistant", self.content, tool_calls=self.tool_calls, thinking=self.thinking)
+            self.__dict__["_message"] = made
+        return made
 
     def with_(self, **changes: Any) -> Reply:
-        """A copy with some fields changed."""
-        return replace(self, **changes)
+        """A copy with some fields changed. TypeError for a field that is none."""
+        if not changes.keys() <= self.__dict__.keys():
+            raise TypeError(f"a Reply has no {', '.join(sorted(changes.keys() - self.__dict__.keys()))}")
+        twin: Reply = object.__new__(Reply)
+        fields = twin.__dict__
+        fields.update(self.__dict__)
+        fields.update(changes)
+        fields.pop("_message", None)
+        return twin
 
     def record(self) -> dict[str, Any]:
         """The part of a reply that the log keeps. `from_record` reads it back."""
