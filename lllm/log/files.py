@@ -98,11 +98,13 @@ class LocalFileLog(ReplayableLogBase):
                 raise closed(str(self.dir))
             if self._worker is None:
                 self._worker = ThreadPoolExecutor(1, "lllm-log")
-            return self._worker.submit(self._append, records, blobs)
+            return self._worker.submit(self._append, records, blobs, accepted=True)
 
-    def _append(self, records: Sequence[Record], blobs: Mapping[str, bytes] | None) -> None:
+    def _append(
+        self, records: Sequence[Record], blobs: Mapping[str, bytes] | None, *, accepted: bool = False
+    ) -> None:
         with self._lock:
-            if self._closed:
+            if self._closed and not accepted:
                 raise closed(str(self.dir))
             try:
                 for digest, data in (blobs or {}).items():
@@ -218,10 +220,11 @@ class LocalFileLog(ReplayableLogBase):
         return self._blobs.get(digest)
 
     def close(self) -> None:
+        with self._lock:
+            self._closed = True
         if self._worker is not None:
             self._worker.shutdown()  # when what was given to it is written
         with self._lock:
-            self._closed = True
             for session in list(self._files):
                 self._release(session)
 

@@ -110,11 +110,17 @@ def _reader(database: sqlite3.Connection, path: Path) -> sqlite3.Connection | No
 
 def check(database: sqlite3.Connection, path: Path) -> int:
     """The schema's version, 0 for an empty file. LogCorrupt for somebody else's file, LogError for a later lllm's."""
-    version: int = database.execute("PRAGMA user_version").fetchone()[0]
-    owner = database.execute("PRAGMA application_id").fetchone()[0]
-    if owner != APPLICATION and (
-        version or database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    ):
+    own = not database.in_transaction
+    if own:
+        database.execute("BEGIN")  # one look at all three: another process may be making the file just now
+    try:
+        version: int = database.execute("PRAGMA user_version").fetchone()[0]
+        owner = database.execute("PRAGMA application_id").fetchone()[0]
+        tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    finally:
+        if own and database.in_transaction:
+            database.execute("COMMIT")
+    if owner != APPLICATION and (version or tables):
         raise LogCorrupt(
             f"{path} is an SQLite database, but not a log of lllm", hint="Point log_dir elsewhere."
         )
@@ -156,7 +162,7 @@ def locked(path: Path, waited: float) -> LogWriteError:
 
 
 def explain(
-    error: Exception, path: Path, records: Sequence[Record] = (), *, doing: str = "written"
+    error: BaseException, path: Path, records: Sequence[Record] = (), *, doing: str = "written"
 ) -> LogError:
     """What an error of the database means to the user, with the error as its cause."""
     if isinstance(error, LogError):
@@ -178,7 +184,7 @@ def explain(
     else:
         kind = LogWriteError if doing == "written" else LogError
         made = kind(
-            f"{path} could not be {doing} ({error})",
+            f"{path} could not be {doing} ({error or type(error).__name__})",
             hint="Check that its folder exists and that you may write there, or point log_dir elsewhere.",
         )
     made.__cause__ = error

@@ -166,11 +166,17 @@ class SQLiteLog(ReplayableLogBase):
         if not appends:
             lane.idle = True
             return
-        left = appends if self._offload and not self._closed else self._commit(appends)
-        if left:
-            self._submit(lambda: self._commit_in_helper(lane, appends, left))
-        else:
+        try:
+            left = appends if self._offload and not self._closed else self._commit(appends)
+            if left:
+                self._submit(lambda: self._commit_in_helper(lane, appends, left))
+                return
+        except BaseException as error:  # an interrupt, or no more threads: nobody is left waiting
+            for append in appends:
+                append.error = append.error or explain(error, self.path)
             self._landed(lane, appends)
+            raise
+        self._landed(lane, appends)
 
     def _landed(self, lane: _Lane, appends: list[_Append]) -> None:
         """Wakes who waited for these appends, in their loop."""

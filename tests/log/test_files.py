@@ -224,9 +224,9 @@ async def test_a_torn_blob(store: LocalFileLog, folder: Path) -> None:
 
 async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with LocalFileLog(tmp_path / "file" / "sessions") as store:
-        with pytest.raises(LogWriteError, match="could not be written"):
-            await store.append([Writer("s").start()])
+    store = LocalFileLog(tmp_path / "file" / "sessions")
+    with pytest.raises(LogWriteError, match="could not be written"):
+        await store.append([Writer("s").start()])
     with pytest.raises(ConfigError, match="'normal' or 'full'"):
         LocalFileLog(tmp_path, synchronous="off")  # type: ignore[arg-type]
 
