@@ -231,8 +231,7 @@ class Registry:
     # --- looking
 
     def get(self, kind: str, name: str) -> Any:
-        """The object behind a name, imported on its first use. A name that is not registered may be a path
-        `package.module:attribute`, so that nothing need be registered to be used once.
+        """The object behind a name, imported on its first use.
 
         Raises:
             UnknownNameError: no such name; says the nearest one.
@@ -248,6 +247,16 @@ class Registry:
             if self._entries.get((kind, name)) is entry:
                 self._loaded[kind, name] = found
         return found
+
+    def resolve(self, kind: str, name: str) -> Any:
+        """`get`, and for a name that is not registered the object at the path `package.module:attribute`.
+
+        For names that the project's own files give. Never for one that comes from a model or a request: it could
+        name anything in Python.
+        """
+        if not self.has(kind, name) and leads_somewhere(name):
+            return Entry(kind, name, name).load()
+        return self.get(kind, name)
 
     def entry(self, kind: str, name: str) -> Entry:
         """What is known about a name, without importing it. Raises as `get` does."""
@@ -267,8 +276,6 @@ class Registry:
         if offered:
             with self._lock:
                 return self._entries.setdefault((kind, name), offered[0])
-        if _leads_somewhere(name):
-            return Entry(kind, name, name)
         raise UnknownNameError(kind, str(name), self.names(kind), hint=self._why_missing())
 
     def has(self, kind: str, name: str) -> bool:
@@ -431,7 +438,7 @@ def _installed_plugins() -> list[Entry]:
     return sorted(found, key=lambda entry: (entry.kind, entry.name, entry.source))
 
 
-def _leads_somewhere(name: str) -> bool:
+def leads_somewhere(name: str) -> bool:
     """Whether a name is a path `package.module:attribute` to a module that can be found."""
     from importlib.util import find_spec
 
@@ -474,6 +481,7 @@ registry.arm()
 add = registry.add
 remove = registry.remove
 get = registry.get
+resolve = registry.resolve
 entry = registry.entry
 has = registry.has
 names = registry.names

@@ -149,12 +149,15 @@ def test_a_missing_attribute_names_the_registration(registry: Registry) -> None:
 def test_a_path_need_not_be_registered(registry: Registry) -> None:
     import json
 
-    assert registry.get("tool", "json:loads") is json.loads
-    assert registry.get("tool", "json:JSONDecoder.decode") is json.JSONDecoder.decode
+    assert registry.resolve("tool", "json:loads") is json.loads
+    assert registry.resolve("tool", "json:JSONDecoder.decode") is json.JSONDecoder.decode
+    assert registry.resolve("store", "none") is registry.get("store", "none")
     assert registry.names("tool") == []
+    with pytest.raises(UnknownNameError):  # `get` is also asked for names that come from outside
+        registry.get("tool", "json:loads")
     for name in ("no_such_module:x", "json.nothing:x", "http://json:80", "json:", ":loads", "a b:c"):
         with pytest.raises(UnknownNameError):
-            registry.get("tool", name)
+            registry.resolve("tool", name)
 
 
 # --- other packages

@@ -1,7 +1,7 @@
 """Settings: lllm.toml, YAML, environment and arguments -> one frozen Config. Nothing else reads any of them.
 
-Read `keys.py` (all there is to set), then `load.py` (in which order). Names load on first touch, the parsers of YAML and
-TOML when a file is read.
+Read `keys.py` (all there is to set), then `load.py` (in which order). Names load on first touch; the parsers of YAML
+and TOML when a file is read.
 """
 
 from __future__ import annotations

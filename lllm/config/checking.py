@@ -80,11 +80,17 @@ def _names(config: Config) -> Iterator[tuple[str, str, str]]:
 
 
 def _tools(config: Config, agent: AgentConfig, registry: Registry, problems: Problems) -> None:
-    """A tool is what `registry.get` finds, or an endpoint of a proxy: `proxy/endpoint` or `proxy.endpoint`."""
+    """A tool is what `registry.resolve` finds, or an endpoint of a proxy: `proxy/endpoint` or `proxy.endpoint`."""
+    from lllm.registry import leads_somewhere
+
     for index, name in enumerate(agent.tools):
         where = config.where(f"agent_configs.{agent.name}.tools.{index}")
         proxy = name.replace(".", "/").partition("/")[0]
-        if registry.has("tool", name) or (proxy != name and registry.has("proxy", proxy)):
+        if (
+            registry.has("tool", name)
+            or leads_somewhere(name)
+            or (proxy != name and registry.has("proxy", proxy))
+        ):
             continue
         kind, missing = ("proxy", proxy) if "/" in name else ("tool", name)
         problems.add(UnknownNameError(kind, missing, registry.names(kind), where=where))

@@ -166,7 +166,9 @@ PROJECT: Final[Mapping[str, Key | Section]] = {
             "profile": Key(NAME, "The profile to use."),
         },
     ),
-    "profiles": Section("Named sets of a system's keys; dotted keys are welcome.", {}, each="profile"),
+    "profiles": Section(
+        "Named sets of a system's keys, stronger than its file; dotted keys are welcome.", {}, each="profile"
+    ),
     **SHARED,
 }
 

@@ -1,7 +1,7 @@
 """Files, environment and arguments -> Config.
 
-Weakest first: defaults of the tables, lllm.toml, the profile, the YAML file (after those it extends), the environment,
-`--set`.
+Weakest first: defaults of the tables, lllm.toml, the YAML file (after those it extends), the profile, the environment,
+`--set`. A profile is chosen for a run, so it is stronger than what the files say for all runs.
 """
 
 from __future__ import annotations
@@ -133,15 +133,12 @@ def read_config(
         problems.add(UnknownNameError("profile", chosen[0], profiles, where=chosen[1]))
 
     tree = Tree()
-    agents = [name for layer in chain for name in peek(layer.data, ("agent_configs",), {})]
-    for layer in layers:
+    for layer in (*layers, *chain):
         tree.take(layer)
+    agents = list(peek(tree.data, ("agent_configs",), {}))
     if chosen is not None and chosen[0] in profiles:
         known_agents(profiles[chosen[0]], agents, problems, strict=False)  # it may serve several systems
-        tree.take(profiles[chosen[0]])
-        tree.data["profile"] = chosen[0]
-    for layer in chain:
-        tree.take(layer)
+        strong = [profiles[chosen[0]], *strong]
     for layer in strong:
         known_agents(layer, agents, problems, strict=True)
         broadcast(tree, layer)

@@ -12,7 +12,7 @@ from lllm.config.problems import Problems
 from lllm.errors import UnknownNameError
 
 BROADCAST: Final = {
-    # a key at the top -> the key of an agent, where environment and --set change all agents at once
+    # a key at the top -> the key of an agent, where a profile, environment and --set change all agents at once
     "model": "model_name",
     **{name: name for name in MODEL if name not in ("api_key", "api_key_env")},
 }

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any, Final
 
+from lllm.config.environ import READ_EARLY, SHORT_NAMES, variables
 from lllm.config.keys import ALIASES, PROFILE, PROJECT, SYSTEM, Key, Section, find
 
 _REFERENCE: Final = {
@@ -15,8 +16,8 @@ _REFERENCE: Final = {
 }  # ${NAME}: what it becomes is checked when it is read
 
 _FILES: Final[Mapping[str, tuple[str, Mapping[str, Key | Section]]]] = {
-    "system": ("A system of agents (YAML)", SYSTEM),
     "project": ("lllm.toml", PROJECT),
+    "system": ("A system of agents (YAML)", SYSTEM),
 }
 
 
@@ -61,12 +62,33 @@ def _property(entry: Key | Section, path: tuple[str, ...]) -> dict[str, Any]:
 
 
 def table(file: str | None = None) -> str:
-    """The keys as Markdown tables: of one file, or of both."""
+    """The keys as Markdown tables: of one file, or of both with other spellings and the environment."""
     if file is None:
-        return "\n".join(table(name) for name in ("project", "system"))
+        return "\n".join([*(table(name) for name in _FILES), _environment()])
     title, keys = _FILES[file]
     rows = "\n".join(_rows(keys, ""))
     return f"## {title}\n\n| Key | Wants | Default | |\n|---|---|---|---|\n{rows}\n"
+
+
+def _environment() -> str:
+    aliases = [
+        f"| `{old.replace('*', '<agent>')}` | `{new.replace('*', '<agent>')}` |"
+        for old, new in ALIASES.items()
+    ]
+    early = [f"| `{name}` | {_cell(about)} |" for name, about in READ_EARLY.items()]
+    short = [f"| `{name}` | `{key}` |" for name, key in SHORT_NAMES.items()]
+    long = [f"| `{name}` | `{'.'.join(path)}` |" for name, path in variables().items()]
+    return "\n".join(
+        [
+            "## Other spellings\n\n| Spelling | Key |\n|---|---|",
+            *aliases,
+            "\n## Environment\n\n| Variable | Key |\n|---|---|",
+            *early,
+            *short,
+            *long,
+            "",
+        ]
+    )
 
 
 def _rows(keys: Mapping[str, Key | Section], above: str) -> Iterator[str]:

@@ -71,7 +71,7 @@ class AgentConfig:
     description: str | None
     agent_type: str | None
     model_name: str
-    base_url: str | None
+    base_url: str | None = field(repr=False)  # it may hold a login
     api_key: str | None = field(repr=False)
     api_key_env: str | None
     system_prompt_path: str | None

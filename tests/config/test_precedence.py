@@ -29,8 +29,8 @@ log.type = "memory"
 SOURCES: list[tuple[str, str, str]] = [
     ("default", "auto", "default"),
     ("toml", "from/toml", "lllm.toml:4"),
-    ("profile", "from/profile", "lllm.toml:10"),
     ("yaml", "from/yaml", "default.yaml:1"),
+    ("profile", "from/profile", "lllm.toml:10"),
     ("dotenv short", "openai/from-dotenv", ".env:1 MODEL_NAME"),
     ("environment short", "openai/from-env", "environment variable MODEL_NAME"),
     ("dotenv", "from/dotenv", ".env:2 LLLM_MODEL"),
@@ -176,6 +176,13 @@ def test_a_profile_can_be_chosen_in_four_places(write: Write) -> None:
     assert load_config({"profile": "two"}).name == "2"
     assert load_config({"profile": "two"}, environ={"LLLM_PROFILE": "three"}).name == "3"
     assert load_config({"profile": "two"}, environ={"LLLM_PROFILE": "three"}, profile="one").profile == "one"
+
+
+def test_a_profile_changes_all_agents(write: Write) -> None:
+    write("lllm.toml", TOML)
+    config = load_config(write("a.yaml", AGENTS), profile="quick", environ={"LLLM_LOG_TYPE": "none"})
+    assert {agent.model_name for agent in config.agents.values()} == {"from/profile"}
+    assert config.log.type == "none"
 
 
 def test_an_unknown_profile_says_the_nearest(write: Write) -> None:
