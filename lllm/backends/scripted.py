@@ -115,7 +115,7 @@ class ScriptedBackend:
             self._asked = number + 1
         if self._function is not None:
             item = self._function(request)
-            if inspect.isawaitable(item):
+            if type(item) is not str and inspect.isawaitable(item):
                 item = await item
         elif number < len(self._items):
             item = self._items[number]
@@ -125,16 +125,18 @@ class ScriptedBackend:
                 hint="Give ScriptedBackend one more reply, or a function of the request.",
             )
         delay = self._delay
-        if isinstance(item, Mapping) and not isinstance(item, Reply):
-            delay = float(item.get("delay", delay))
+        if type(item) is str:  # most are, and nothing else needs to be looked at
+            deltas, reply = None, self._reply(item, request, number)
+        else:
+            if isinstance(item, Mapping) and not isinstance(item, Reply):
+                delay = float(item.get("delay", delay))
+            if isinstance(item, BaseException):
+                if delay:
+                    await asyncio.sleep(delay)
+                raise fresh(item)
+            reply, deltas = self._read(item, request, number)
         if delay:
             await asyncio.sleep(delay)
-        if isinstance(item, BaseException):
-            raise fresh(item)
-        if isinstance(item, Sequence) and not isinstance(item, str) and item and isinstance(item[0], _DELTAS):
-            reply, deltas = self._joined(item, request, number)
-        else:
-            reply, deltas = self._reply(item, request, number), None
         if request.stream:
             for delta in deltas if deltas is not None else pieces(reply, self._chunk):
                 yield delta
@@ -181,6 +183,12 @@ class ScriptedBackend:
             raw=item.get("raw"),
         )
         return reply if reply.usage is not None else reply.with_(usage=count(request, size(reply)))
+
+    def _read(self, item: Any, request: Request, number: int) -> tuple[Reply, Sequence[Delta] | None]:
+        """The reply of an item, and its deltas where it is a list of them."""
+        if isinstance(item, Sequence) and item and isinstance(item[0], _DELTAS):
+            return self._joined(item, request, number)
+        return self._reply(item, request, number), None
 
     def _joined(self, deltas: Sequence[Any], request: Request, number: int) -> tuple[Reply, Sequence[Delta]]:
         """The reply that a list of deltas adds up to, and the deltas without their end."""

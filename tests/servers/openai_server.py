@@ -127,12 +127,117 @@ class Script:
     def events(self) -> list[bytes]:
         """The chunks as server-sent events."""
         end = self.newline
+        out = self._events(self.stream())
+        return [*out, b"data: [DONE]" + end + end] if self.done else out
+
+    def _events(self, chunks: list[dict[str, Any]]) -> list[bytes]:
+        end = self.newline
         out = [b": ping" + end + end] if self.heartbeat else []
-        for chunk in self.stream():
-            out.append(b"data: " + json.dumps(chunk).encode() + end + end)
+        for chunk in chunks:
+            name = b"event: " + chunk["type"].encode() + end if "type" in chunk else b""
+            out.append(name + b"data: " + json.dumps(chunk).encode() + end + end)
             if self.heartbeat:
                 out.append(b": ping" + end + end)
-        return [*out, b"data: [DONE]" + end + end] if self.done else out
+        return out
+
+    # the same answer in the words of the Responses API
+
+    def response(self, status: str | None = None) -> dict[str, Any]:
+        """The answer in one piece."""
+        cut_off = self.finish in ("length", "content_filter")
+        output: list[dict[str, Any]] = []
+        if self.thinking is not None:
+            summary = [{"type": "summary_text", "text": text} for text in self.thinking.split("\n\n")]
+            output.append({"id": "rs_1", "type": "reasoning", "summary": summary})
+        parts: list[dict[str, Any]] = []
+        if self.content:
+            parts.append(
+                {
+                    "type": "output_text",
+                    "text": self.content,
+                    "annotations": [],
+                    "logprobs": self.logprobs or [],
+                }
+            )
+        if self.refusal:
+            parts.append({"type": "refusal", "refusal": self.refusal})
+        if parts:
+            output.append(
+                {
+                    "id": "msg_1",
+                    "type": "message",
+                    "role": "assistant",
+                    "status": "completed",
+                    "content": parts,
+                }
+            )
+        for number, entry in enumerate(self.tool_calls):
+            function = entry["function"]
+            output.append({"id": f"fc_{number}", "type": "function_call", "call_id": entry["id"], **function})
+        usage = self.usage and {
+            "input_tokens": self.usage["prompt_tokens"],
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": self.usage["completion_tokens"],
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": self.usage["total_tokens"],
+        }
+        reason = "max_output_tokens" if self.finish == "length" else self.finish
+        return {
+            "id": "resp_1",
+            "object": "response",
+            "created_at": 1,
+            "model": MODEL,
+            "output": output,
+            "status": status or ("incomplete" if cut_off else "completed"),
+            "incomplete_details": {"reason": reason} if cut_off else None,
+            "error": None,
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+            "usage": usage,
+        }
+
+    def response_events(self) -> list[bytes]:
+        """The answer as server-sent events."""
+        whole = self.response()
+        chunks: list[dict[str, Any]] = [{"type": "response.created", "response": whole | {"output": []}}]
+        for number, item in enumerate(whole["output"]):
+            place = {"output_index": number, "item_id": item["id"]}
+            empty = (
+                item | {"arguments": ""}
+                if item["type"] == "function_call"
+                else item | {"content": [], "summary": []}
+            )
+            chunks.append({"type": "response.output_item.added", "item": empty, **place})
+            for index, part in enumerate(item.get("summary", ())):
+                chunks += [
+                    {
+                        "type": "response.reasoning_summary_text.delta",
+                        "delta": text,
+                        "summary_index": index,
+                        **place,
+                    }
+                    for text in self._cut(part["text"])
+                ]
+            for index, part in enumerate(item.get("content", ())):
+                kind = "output_text" if "text" in part else "refusal"
+                chunks += [
+                    {
+                        "type": f"response.{kind}.delta",
+                        "delta": text,
+                        "content_index": index,
+                        "logprobs": [],
+                        **place,
+                    }
+                    for text in self._cut(part.get("text") or part["refusal"])
+                ]
+            chunks += [
+                {"type": "response.function_call_arguments.delta", "delta": text, **place}
+                for text in self._cut(item.get("arguments"))
+            ]
+            chunks.append({"type": "response.output_item.done", "item": item, **place})
+        chunks.append({"type": f"response.{whole['status']}", "response": whole})
+        return self._events([chunk | {"sequence_number": number} for number, chunk in enumerate(chunks)])
 
     def _cut(self, text: str | None) -> list[str]:
         return [text[at : at + self.piece] for at in range(0, len(text), self.piece)] if text else []
@@ -258,7 +363,8 @@ class OpenAIServer:
         return await self._stream(request, script)
 
     async def _whole(self, request: web.Request, script: Script) -> web.StreamResponse:
-        data = json.dumps(script.body()).encode()
+        value = script.response() if request.path.endswith("/responses") else script.body()
+        data = json.dumps(value).encode()
         if script.hang is None and script.drop is None:
             return web.Response(body=data, headers=script.headers, content_type=script.content_type)
         response = web.StreamResponse(
@@ -272,7 +378,7 @@ class OpenAIServer:
     async def _stream(self, request: web.Request, script: Script) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"} | script.headers)
         await response.prepare(request)
-        events = script.events()
+        events = script.response_events() if request.path.endswith("/responses") else script.events()
         if script.hang == "middle" or script.drop == "middle":
             events = events[: len(events) // 2]
         data = b"".join(events)

@@ -14,7 +14,7 @@ import orjson
 
 from lllm.backends.deltas import pieces
 from lllm.backends.openai.body import Bodies, extra_body, schema_form
-from lllm.backends.openai.faults import Faults
+from lllm.backends.openai.faults import Faults, describe
 from lllm.backends.openai.reply import read_token, usage_of
 from lllm.backends.openai.sessions import PerLoop
 from lllm.backends.openai.url import Endpoint
@@ -57,14 +57,14 @@ class Responses:
             raise DependencyError("openai", "openai", "the Responses API") from None
         self._bodies, self._faults, self._mode = bodies, faults, mode
 
-        # headers are merged without a look at their case: ours must replace the package's own under its name
-        given: dict[str, Any] = {"Authorization": openai.Omit(), **headers}
+        # where we send no key, the package must be told for each request not to want one
+        self._headers: dict[str, Any] = {} if "Authorization" in headers else {"Authorization": openai.Omit()}
 
         def make() -> openai.AsyncOpenAI:
             return openai.AsyncOpenAI(
                 api_key="in the headers",
                 base_url=place.root,
-                default_headers=given,
+                default_headers=headers,
                 default_query=dict(parse_qsl(place.query)),
                 max_retries=0,
                 http_client=openai.DefaultAsyncHttpxClient(
@@ -89,7 +89,9 @@ class Responses:
         body = self.body(request)
         create = self._clients.get().responses.with_raw_response.create
         timeout = openai.Timeout(None, connect=request.timeouts.connect)
-        headers = {"Idempotency-Key": request.idempotency_key} if request.idempotency_key else {}
+        headers = self._headers
+        if request.idempotency_key is not None:
+            headers = headers | {"Idempotency-Key": request.idempotency_key}
         fault: ProviderError | None = None
         watch = Watch(request.timeouts, streaming=request.stream)
         following = Following(request, self._mode)
@@ -203,6 +205,8 @@ class Responses:
             return self._faults.unconnected(error.__cause__ or error)
         if isinstance(error, openai.APIError) and error.body is not None:
             return self._faults.of_object(error.body, model=request.model, partial=partial)
+        if isinstance(error, ValueError):
+            return self._faults.of_protocol(f"the answer cannot be read: {describe(error)}", partial=partial)
         return self._faults.interrupted(error.__cause__ or error, partial=partial)
 
 
