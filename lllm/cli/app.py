@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial, wraps
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from lllm.cli.chat import chat
 from lllm.cli.check import check
 from lllm.cli.create import create
 from lllm.cli.doctor import doctor
-from lllm.cli.list import list_names
+from lllm.cli.names import list_names
 from lllm.cli.replay import replay
 from lllm.cli.run import run as run_task
 from lllm.cli.schema import schema
@@ -112,3 +113,14 @@ def _run(words: Sequence[str]) -> int:
     except Exception as error:
         output.failure(error)
         return 1
+    finally:
+        _close()
+
+
+def _close() -> None:
+    """Closes the connections of the backends that the command used."""
+    if (connect := sys.modules.get("lllm.llm.connect")) is not None:
+        from lllm.sync import run as drive
+
+        with suppress(Exception):  # the command has had its say
+            drive(connect.close_all())

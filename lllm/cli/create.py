@@ -69,9 +69,8 @@ def create(
 def check_name(name: str) -> None:
     """ConfigError with the rule that a name breaks."""
     if not NAME.fullmatch(name):
-        what = "is empty" if not name else f"'{name[:80]}' cannot be a system's name"
         raise ConfigError(
-            f"--name {what}" if not name else what,
+            f"{name[:80]!r} cannot be a system's name" if name else "the name is empty",
             hint="It begins with a letter and has letters, digits, '_' and '-', at most 64.",
         )
     if name.lower() in RESERVED or keyword.iskeyword(name):

@@ -123,8 +123,7 @@ def failure(error: Exception) -> None:
     session = getattr(error, "session", None)
     if isinstance(error, ReplayDivergence):
         message = divergence(error)
-    if _State.debug:
-        traceback.print_exception(error)
+    _trace(error)
     say(f"error: {_joined(message, hint)}")
     if session is not None and not isinstance(error, ConfigError):
         say(f"  Look at it: lllm show {session}")
@@ -145,8 +144,7 @@ def usage(error: Any) -> None:
 def interrupted(error: BaseException) -> None:
     """Ctrl-C."""
     session = getattr(error, "session", None)
-    if _State.debug:
-        traceback.print_exception(error)
+    _trace(error)
     say("interrupted" + (f". What happened until then: lllm show {session}" if session else ""))
     _as_data("cancelled", "Interrupted", "interrupted", None, session)
 
@@ -161,9 +159,17 @@ def divergence(error: ReplayDivergence) -> str:
     return clean("\n".join(lines))
 
 
+def _trace(error: BaseException) -> None:
+    if _State.debug:
+        say(clean("".join(traceback.format_exception(error)).rstrip()))
+
+
 def _words(error: Exception) -> tuple[str, str | None]:
     if isinstance(error, LLMError):
-        return clean(error.message), clean(error.hint) if error.hint else None
+        message, place = error.message, getattr(error, "where", None)
+        if place and place not in message:  # whoever knew the place learnt it after the error was made
+            message = f"{place}: {message}"
+        return clean(message), clean(error.hint) if error.hint else None
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return clean(f"{place}{error.strerror}"), None
