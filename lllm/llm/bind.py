@@ -12,7 +12,7 @@ from lllm.core import handlers
 from lllm.core.canonical import digest, digest_of, encode
 from lllm.core.jsonable import jsonable
 from lllm.core.machine import Limits, ToolRule
-from lllm.models.function import Function, ToolContext, as_function
+from lllm.models.function import Function, ToolContext, as_functions
 from lllm.models.message import Message
 from lllm.models.prompt import Prompt
 from lllm.models.render import render_result
@@ -51,25 +51,21 @@ class Binding:
         prompt: Prompt | None = None,
         system: Prompt | None = None,
         read: Callable[[Reply], Any] | None = None,
-        functions: Sequence[Any] = (),
     ) -> None:
         from lllm.tools.formats import Format
 
         self.settings = settings
         self.prompt = prompt
-        tools: dict[str, Function] = {}
-        for item in (*settings.tools, *(prompt.functions if prompt else ()), *functions):
-            function = as_function(item)
-            tools[function.name] = function
+        own = prompt.tools_with(_registered_tool) if prompt is not None else ()
+        # a prompt may name a tool that its agent has too: that is one tool, not two
+        functions = as_functions([*settings.tools, *(item for item in own if item not in settings.tools)])
+        tools = {function.name: function for function in functions}
         self.tools = {name: bind_tool(function) for name, function in tools.items()}
-        self.specs = tuple(function.spec() for function in tools.values())
-        wanted = settings.format if settings.format is not None else (prompt.format if prompt else None)
-        self.format = Format.of(wanted)
-        self.wire_format = None
-        if self.format is not None:
-            self.wire_format = {
-                "name": self.format.name, "schema": self.format.schema, "strict": self.format.strict
-            }  # fmt: skip
+        self.specs = tuple(function.spec() for function in functions)
+        self.format = Format.of(settings.format) if settings.format is not None else None
+        if self.format is None and prompt is not None:
+            self.format = prompt.reply_format
+        self.wire_format = None if self.format is None else self.format.wire()
         self.read = read or reader(prompt, self.format)
         self.user_code = bool(
             read is not None
@@ -108,9 +104,11 @@ class Binding:
         if args:
             opening = {**opening, "args": jsonable(args)}
         read = self.read
-        if parser_args and prompt is not None:
-            opening = {**opening, "parser_args": jsonable(parser_args)}
-            read = reader(prompt, self.format, parser_args)
+        if prompt is not None and callable(prompt.parser):
+            named = {name: args[name] for name in prompt.parser_args if name in args}
+            if parser_args:
+                opening = {**opening, "parser_args": jsonable(parser_args)}
+            read = reader(prompt, self.format, {**named, **(parser_args or {})})
         return Plan(
             agent=settings.name,
             backend=settings.backend,
@@ -180,7 +178,7 @@ def bind_tool(function: Function) -> BoundTool:
             value = await in_thread(function.invoke, arguments, context)
             if inspect.isawaitable(value):
                 value = await value
-        return value if type(value) is str else render_result(value)
+        return render_result(value)
 
     return BoundTool(rule, function.validate, invoke, function.timeout, function.agent)
 
@@ -188,21 +186,29 @@ def bind_tool(function: Function) -> BoundTool:
 def reader(
     prompt: Prompt | None, format: Any, parser_args: Mapping[str, Any] | None = None
 ) -> Callable[[Reply], Any] | None:
-    """What turns a reply into the payload: the prompt's own parser, the schema of `format`, or the tags. None when any
-    text will do."""
+    """What turns a reply into the payload: the prompt's own parser (after its tags, where it has some), the schema of
+    `format`, or the tags. None when any text will do, and nothing was asked."""
     parser = prompt.parser if prompt is not None else None
-    given = dict(parser_args or {})
-    if callable(parser):
-        if is_async(parser):
-            return lambda reply: parser(reply.content, **given)
-        return lambda reply: in_thread(parser, reply.content, **given)
+    if prompt is not None and callable(parser):
+        given = dict(parser_args or {})
+        direct = is_async(parser)
+
+        def parsed(reply: Reply) -> Any:
+            prompt.parse(reply.content)
+            return parser(reply.content, **given) if direct else in_thread(parser, reply.content, **given)
+
+        return parsed
     if format is not None:
         return lambda reply: format.load(reply.content)
     if prompt is not None and prompt.has_parser:
         return lambda reply: prompt.parse(reply.content)
-    if prompt is not None:
-        return _text
-    return None
+    return None if prompt is None else _text
+
+
+def _registered_tool(name: str) -> Any:
+    from lllm.registry import registry
+
+    return registry.get("tool", name)
 
 
 def _text(reply: Reply) -> str:

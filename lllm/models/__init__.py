@@ -7,24 +7,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lllm.models.function import MCP as MCP
     from lllm.models.function import Function as Function
+    from lllm.models.function import ToolContext as ToolContext
     from lllm.models.function import tool as tool
     from lllm.models.message import FunctionCall as FunctionCall
     from lllm.models.message import Message as Message
     from lllm.models.prompt import Prompt as Prompt
+    from lllm.models.prompt import load_prompt_file as load_prompt_file
+    from lllm.models.render import render_result as render_result
     from lllm.models.reply import Reply as Reply
     from lllm.models.reply import Usage as Usage
 
 _HOME = {
     "Function": "function",
     "MCP": "function",
+    "load_prompt_file": "prompt",
+    "render_result": "render",
     "tool": "function",
     "FunctionCall": "message",
     "Message": "message",
     "Prompt": "prompt",
     "Reply": "reply",
+    "ToolContext": "function",
     "Usage": "reply",
 }
-__all__ = ["MCP", "Function", "FunctionCall", "Message", "Prompt", "Reply", "Usage", "tool"]
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
