@@ -224,6 +224,18 @@ _SPOKEN_RESULTS = (
 )
 
 
+def _drill(rng: random.Random) -> Dialogue:
+    """Only a question and its call: many phrasings for few tokens."""
+    tool_set = tools.CALCULATE if rng.random() < 0.75 else tools.expression_set(rng)
+    dialogue = Dialogue(tool_set.tools)
+    if rng.random() < 0.1:
+        dialogue.add("system", prompts.SYSTEM.items[0])
+    question = questions.ask(rng)
+    dialogue.add("user", question.text)
+    dialogue.messages.append(Message("assistant", calls=(tool_set.call(question.expression),), trained=True))
+    return dialogue
+
+
 def _told(rng: random.Random) -> Dialogue:
     """A question about a result that stands in the history as plain text, without its tool call."""
     tool_set = tools.expression_set(rng)
@@ -310,7 +322,7 @@ def _wrap_up(rng: random.Random) -> Dialogue:
     return dialogue
 
 
-_MAKERS = ((_with_tools, 77), (_told, 4), (_without_tools, 5), (_talk, 10), (_wrap_up, 4))
+_MAKERS = ((_drill, 100), (_with_tools, 70), (_told, 4), (_without_tools, 5), (_talk, 10), (_wrap_up, 4))
 
 
 def draw(rng: random.Random) -> Dialogue:

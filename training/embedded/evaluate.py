@@ -37,7 +37,6 @@ ROUNDS = 6
 """Tool rounds after which a question is given up."""
 
 SCAFFOLD = "You are a helpful assistant. Use the calculate tool for arithmetic and report its result."
-CALCULATE = ToolSet((tools.Tool("calculate", ("expression",)),), tools.Tool("calculate", ("expression",)))
 HAND_FORMATS = {
     "sentence": Format(),
     "xml": Format(
@@ -264,7 +263,7 @@ def hand_written(half: str) -> list[Case]:
                 *row.get("history", ()),
                 {"role": "user", "content": user},
             ]
-            cases.append(Case(tuple(messages), CALCULATE, form, row["kind"], row["value"]))
+            cases.append(Case(tuple(messages), tools.CALCULATE, form, row["kind"], row["value"]))
     return cases
 
 

@@ -48,6 +48,8 @@ def spoken(rng: random.Random, value: int) -> str:
 def integer(rng: random.Random, low: int, high: int) -> int:
     """An integer whose number of digits is spread evenly, often round."""
     digits = rng.randint(len(str(low)), len(str(high)))
+    if digits > len(str(low)) and 2 * 10 ** (digits - 1) > high:
+        digits -= 1
     value = rng.randint(max(low, 10 ** (digits - 1) if digits > 1 else low), min(high, 10**digits - 1))
     if value > 30 and rng.random() < 0.15:
         value -= value % (10 if value < 1000 else 100)

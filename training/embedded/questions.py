@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from . import activities, numerals, phrases, stories
 from .arithmetic import Value, evaluate
+from .restyle import restyle
 from .split import Pool, Source, expand, is_held
 
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -294,6 +295,8 @@ KINDS: dict[str, tuple[Callable[[random.Random, bool], tuple[str, str]], float]]
 }
 """Generators with their shares of the corpus."""
 
+_TOLD = ("story", "activity", "inventory", "shopping")
+
 _LETTERS = re.compile(r"[a-z]{4,}")
 
 
@@ -345,4 +348,6 @@ def ask(rng: random.Random, held: bool = False, kind: str | None = None, rough: 
             continue
         if held and (not isinstance(rng, Source) or rng.unseen == before):
             continue
+        if chosen in _TOLD:
+            text = restyle(rng, text)
         return Question(roughen(rng, text) if rough else text, expression, value, chosen)

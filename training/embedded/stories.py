@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 
+from .plans import MORE_PROBLEMS
 from .problems import PROBLEMS
 from .split import Pool
 
@@ -344,6 +345,7 @@ STORIES = Pool(
         ("How many minutes is {n} hours and {m} minutes?", "{n} * 60 + {m}"),
         ("{n} weeks and {m} days: how many days is that?", "{n} * 7 + {m}"),
         *PROBLEMS,
+        *MORE_PROBLEMS,
     ]
 )
 """Slots besides numbers: N M names, He he his, T things, H HS a container, W WS V wares, P a place."""

@@ -129,6 +129,10 @@ class ToolSet:
         )
 
 
+CALCULATE = ToolSet((Tool("calculate", ("expression",)),), Tool("calculate", ("expression",)))
+"""What a new project has."""
+
+
 def expression_set(rng: random.Random, held: bool = False) -> ToolSet:
     """One expression tool, sometimes with distractors."""
     chance = rng.random()
@@ -215,7 +219,7 @@ def shown_value(rng: random.Random, value: Value) -> str:
     if isinstance(value, float):
         if value.is_integer() and abs(value) < 1e15:
             return str(int(value)) if rng.random() < 0.5 else str(value)
-        if rng.random() < 0.3:
+        if rng.random() < 0.6:
             return str(round(value, rng.choice((2, 3, 4, 6))))
         return repr(value)
     return f"{value}.0" if rng.random() < 0.08 else str(value)
