@@ -85,25 +85,36 @@ def auto_discover(
 
     if not isinstance(config, Config):
         config = load_project(config)
-    registry = the_registry if registry is None else registry
-    report = _Discovery(config, registry).run()
-    registry.report = report
-    if config.discovery.strict if strict is None else strict:
-        raise_errors(report.problems, "discovery")
-    return report
+    discovery = _Discovery(config, the_registry if registry is None else registry)
+    fatal = config.discovery.strict if strict is None else strict
+
+    def discover() -> Report:
+        report = discovery.run()
+        if fatal:
+            raise_errors(report.problems, "discovery")
+        return report
+
+    return discovery.registry.perform(discover)
 
 
-def first_look(registry: Registry | None = None) -> Report:
-    """What an armed registry performs: `auto_discover`, unless LLLM_AUTO_DISCOVER is 0. Logs the problems."""
+def disarmed() -> bool:
+    """Whether LLLM_AUTO_DISCOVER says that nothing is to be imported unasked.
+
+    Raises:
+        ConfigError: it says something else than yes or no.
+    """
     switch = os.environ.get("LLLM_AUTO_DISCOVER", "").strip().lower()
-    if switch in OFF:
-        return Report()
-    if switch not in ON:
+    if switch not in (*ON, *OFF):
         raise ConfigError(
             f"LLLM_AUTO_DISCOVER is '{switch}'; it wants 0 or 1",
             where="environment variable LLLM_AUTO_DISCOVER",
         )
-    if find_project() is None:
+    return switch in OFF
+
+
+def first_look(registry: Registry | None = None) -> Report:
+    """What an armed registry performs: `auto_discover`, unless LLLM_AUTO_DISCOVER is 0. Logs the problems."""
+    if disarmed() or find_project() is None:
         return Report()  # and nothing was loaded for it
     report = auto_discover(registry=registry)
     if not report.problems:

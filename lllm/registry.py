@@ -327,9 +327,9 @@ class Registry:
         """What the last discovery into this registry found; None before the first one."""
         return self._first_look.report
 
-    @report.setter
-    def report(self, report: Report) -> None:
-        self._first_look.report = report
+    def perform(self, discover: Callable[[], Report]) -> Report:
+        """Performs discovery now, in place of the first look. For `lllm.discovery.auto_discover`."""
+        return self._first_look.perform(discover)
 
     def _look(self) -> None:
         self._first_look()
@@ -391,19 +391,28 @@ class _FirstLook:
             return
         if self._turn.acquire(blocking=not _importing()):
             try:
-                self._perform()
+                if self._discover is not None:  # no other thread was faster
+                    self._perform(self._discover)
             finally:
                 self._turn.release()
 
-    def _perform(self) -> None:
-        if self._discover is None:  # another thread was faster
-            return
+    def perform(self, discover: Callable[[], Report]) -> Report:
+        """Runs a discovery now, which then counts as the first look."""
+        if self._runner == threading.get_ident() or not self._turn.acquire(blocking=not _importing()):
+            return discover()
+        try:
+            return self._perform(discover)
+        finally:
+            self._turn.release()
+
+    def _perform(self, discover: Callable[[], Report]) -> Report:
         self._runner = threading.get_ident()
         try:
-            self.report = self._discover()
+            report = self.report = discover()
             self._discover = (
                 None  # not before: what failed fails again at the next look, rather than seem done
             )
+            return report
         finally:
             self._runner = None
 

@@ -376,6 +376,24 @@ def test_an_armed_registry_discovers_at_the_first_look(
     assert len(registry.report.problems) == 1
 
 
+def test_a_call_counts_as_the_first_look(project: Write, registry: Registry) -> None:
+    project("prompts/a.py", PROMPT.format(path="a"))
+    look = "from lllm.registry import registry\nFOUND = registry.names('prompt')\n"
+    project("prompts/b.py", look)
+    registry.arm(lambda: pytest.fail("discovery was performed twice"))
+    auto_discover(registry=registry)
+    assert registry.names("prompt") == ["a"]
+
+
+def test_a_strict_failure_does_not_count(project: Write, registry: Registry) -> None:
+    project("lllm.toml", "[discovery]\nprompts = ['prompts']\nstrict = true")
+    project("prompts/a.py", "1 / 0")
+    registry.arm()
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="ZeroDivisionError"):
+            registry.names("prompt")
+
+
 def test_what_discovery_imports_may_look(project: Write, registry: Registry) -> None:
     project("prompts/a.py", PROMPT.format(path="a"))
     look = "from lllm.registry import registry\nFOUND = registry.names('prompt')\nregistry.get('store', 'none')\n"

@@ -17,9 +17,9 @@ def check(config: Config, registry: Registry | None = None) -> list[Problem]:
     """Everything that is wrong with a configuration that could be read: its warnings, what discovery met, and each
     name (prompt, agent, tool, model, store, ...) that is not registered, with the nearest one. Calls no model.
 
-    Performs discovery for the configuration when the registry has not performed any.
+    Performs discovery for the configuration when the registry has not performed any, unless LLLM_AUTO_DISCOVER is 0.
     """
-    from lllm.discovery import auto_discover
+    from lllm.discovery import auto_discover, disarmed
     from lllm.registry import registry as the_registry
 
     registry = the_registry if registry is None else registry
@@ -27,7 +27,13 @@ def check(config: Config, registry: Registry | None = None) -> list[Problem]:
     problems = Problems()
     problems.extend(config.notes)
     if registry.report is None and config.project_file is not None:
-        auto_discover(config, strict=False, registry=registry)
+        if disarmed():
+            message = (
+                "discovery is off, so the project's own prompts, proxies, agents and tools are unknown here"
+            )
+            problems.warn(ConfigError(message, where="environment variable LLLM_AUTO_DISCOVER"))
+        else:
+            auto_discover(config, strict=False, registry=registry)
     problems.extend(registry.report.problems if registry.report else ())
     for conflict in registry.conflicts():
         problems.add(conflict)

@@ -110,6 +110,16 @@ def test_discovery_is_part_of_it(write: Write, registry: Registry) -> None:
     ]
 
 
+def test_disarmed_it_executes_nothing(
+    write: Write, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLLM_AUTO_DISCOVER", "0")
+    write("lllm.toml", "[discovery]\nprompts = ['checked_prompts']\n[log]\ntype = 'none'")
+    write("checked_prompts/b.py", "raise SystemExit('executed')")
+    (problem,) = check(load_config({}), registry)
+    assert (problem.severity, "discovery is off" in problem.message) == ("warning", True)
+
+
 def test_warnings_are_part_of_it(registry: Registry) -> None:
     (problem,) = check(load_config({"log_type": "none"}, environ={"LLLM_MODLE": "x"}), registry)
     assert problem.severity == "warning"

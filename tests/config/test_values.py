@@ -93,6 +93,7 @@ def test_an_empty_file_is_a_system(write: Write) -> None:
 def test_an_enum_may_be_a_key_of_a_mapping() -> None:
     kind = Enum("kind", {"A": "a"})
     assert list(load_config({"agent_configs": {kind.A: {}}}).agents) == ["a"]
+    assert load_config({"agent_type": kind.A}).agent_type == "a"
 
 
 def test_a_mapping_is_copied() -> None:
