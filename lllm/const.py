@@ -214,7 +214,7 @@ def base_name(model: str) -> str:
 
 def card(model: str) -> ModelCard | None:
     """What is known of a model, or None."""
-    return MODEL_CARDS.get(base_name(model))
+    return MODEL_CARDS.get(model.rpartition("/")[2].lower()) or MODEL_CARDS.get(base_name(model))
 
 
 def price(model: str) -> Price | None:

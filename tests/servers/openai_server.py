@@ -15,7 +15,7 @@ import json
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,7 @@ class Seen:
 
     path: str
     query: dict[str, str]
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     data: bytes
 
     @property
@@ -336,7 +336,7 @@ class OpenAIServer:
         if request.transport not in self._known:
             self._known.add(request.transport)
             self.accepted += 1
-        self.requests.append(Seen(request.path, dict(request.query), dict(request.headers), data))
+        self.requests.append(Seen(request.path, dict(request.query), request.headers, data))
         if self.scripts:
             script = self.scripts.popleft()
         elif self.answer is not None:

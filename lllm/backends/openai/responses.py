@@ -99,8 +99,10 @@ class Responses:
         try:
             with watch:
                 answer = await create(**body, stream=request.stream, extra_headers=headers, timeout=timeout)
-            if not request.stream or "event-stream" not in answer.headers.get("content-type", ""):
-                reply = self._reply(answer.content, request)
+                in_pieces = request.stream and "event-stream" in answer.headers.get("content-type", "")
+                data = b"" if in_pieces else await answer.http_response.aread()
+            if not in_pieces:
+                reply = self._reply(data, request)
                 for delta in pieces(reply) if request.stream else ():
                     yield delta
                 yield Completed(reply)
