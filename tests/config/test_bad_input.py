@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lllm.config import load_config, read_config
 from lllm.errors import ConfigError, UnknownKeyError
@@ -240,3 +242,17 @@ def test_a_line_of_dotenv_is_not_repeated(write: Write) -> None:
 
 def test_a_value_that_should_be_hidden_is_not_repeated() -> None:
     assert problems({"api_key": ["sk-1"]}) == ["error: argument: api_key is given; it wants a name"]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(where=st.integers(0, 400), noise=st.text(alphabet="${}[]:,\"'\n #&*<!|->%@`\t\\0a\x00é", max_size=12))
+def test_noise_in_a_file_is_explained_too(write: Write, where: int, noise: str) -> None:
+    """Whatever stands in the files: either a configuration, or problems with words, and no other exception."""
+    yaml = "name: x\nagent_configs:\n  a: {stop: [x], temperature: ${T:-1}, tools: [a, b]}\nsettings: &s {k: [1, 2]}\n"
+    toml = '[project]\nname = "x"\n[log]\ntype = "none"\n[profiles.q]\n"agent_configs.a.top_p" = 0.5\n'
+    file = write("a.yaml", yaml[:where] + noise + yaml[where:])
+    write("lllm.toml", toml[:where] + noise + toml[where:])
+    write(".env", f"A=b{noise}\nC='d'\n")
+    config, found = read_config(file, overrides=[f"agent_configs.a.stop={noise}"], profile="q")
+    assert (config is None) == any(problem.severity == "error" for problem in found)
+    assert all(str(problem) for problem in found)
