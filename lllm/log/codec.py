@@ -67,8 +67,12 @@ def open_event(body: bytes) -> dict[str, Any]:
     sha.update(body[end:])
     if start < 0 or body[start + len(_HASH) : end] != b'%b",' % sha.hexdigest().encode():
         raise LogCorrupt("an event was changed after it was written, or torn", seq=_claimed(body))
-    event: dict[str, Any] = canonical.decode(body)
-    return event if event["v"] == FORMAT else _upgrade(event)
+    try:
+        event: Any = _decode(body)
+        version = event["v"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise LogCorrupt("a record is not an event of lllm") from error
+    return event if version == FORMAT else _upgrade(event)
 
 
 def verify_chain(bodies: Iterable[bytes], *, session: str | None = None, events: int | None = None) -> str:
@@ -127,9 +131,10 @@ def _claimed(body: bytes) -> int | None:
     return seq if type(seq) is int else None
 
 
-# What follows makes `canonical.encode` quick for the usual event: orjson's bytes are canonical unless there is a
-# float that ECMAScript writes differently or a key whose UTF-16 order is not its UTF-8 order. Looking at the values
-# is far cheaper than looking at the bytes, where most of an event is prose.
+# What follows makes `canonical.encode` and `decode` quick for the usual event. orjson writes canonical bytes unless
+# there is a float that ECMAScript writes differently or a key whose UTF-16 order is not its UTF-8 order, and reads
+# exactly unless there is an integer beyond 64 bits, which it takes for a float. Looking at the values is far cheaper
+# than looking at the bytes, where most of an event is prose.
 _SCALARS: Final = frozenset({str, int, bool, type(None)})
 
 
@@ -139,6 +144,11 @@ def _encode(value: Any) -> bytes:
     except TypeError:
         return canonical.encode(value)  # integers beyond 64 bits, or its better error
     return data if _plain(value) else canonical.encode(value)
+
+
+def _decode(body: bytes) -> Any:
+    value = orjson.loads(body)
+    return value if _plain(value) else canonical.decode(body)
 
 
 def _plain(value: Any) -> bool:

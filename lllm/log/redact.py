@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from operator import is_
 from typing import Any, Final
-from urllib.parse import quote, quote_plus
 
 SHORTEST: Final = 8
 """A shorter value is not replaced: it would be found in words that are no secrets."""
@@ -96,7 +95,8 @@ def looks_secret(name: str) -> bool:
 
 
 def _forms(value: str) -> set[str]:
-    quoted = {quote(value), quote(value, safe=""), quote_plus(value)}
+    data = value.encode("utf-8", "surrogatepass")
+    quoted = {_quote(data, "/"), _quote(data, ""), _quote(data, " ").replace(" ", "+")}
     forms = {
         value,
         repr(value)[1:-1],
@@ -106,7 +106,6 @@ def _forms(value: str) -> set[str]:
     for ascii_only in (True, False):
         escaped = json.dumps(value, ensure_ascii=ascii_only)[1:-1]
         forms |= {escaped, escaped.replace("/", "\\/"), json.dumps(escaped)[1:-1]}
-    data = value.encode("utf-8", "surrogatepass")
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         whole = encode(data).decode()
         forms |= {whole, whole.rstrip("=")}
@@ -115,3 +114,11 @@ def _forms(value: str) -> set[str]:
             digits = encode(b"\0" * shift + data).decode().rstrip("=")
             forms.add(digits[edge : len(digits) - ((len(data) + shift) % 3 != 0)])
     return {form for form in forms if len(form) >= SHORTEST}
+
+
+def _quote(data: bytes, safe: str) -> str:
+    """As in a URL. Not urllib's, so that this file does no more than work on values."""
+    return "".join(chr(byte) if byte in _UNRESERVED or chr(byte) in safe else f"%{byte:02X}" for byte in data)
+
+
+_UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")

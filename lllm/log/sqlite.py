@@ -122,7 +122,8 @@ class SQLiteLog(ReplayableLogBase):
         self._helper: _Helper | None = None
         self._offload = True  # appends go to the helper: not open yet, in a checkpoint, or synchronous="full"
         self._known: dict[str, _Session] = {}
-        self._unmerged = 0  # bytes written since the last checkpoint, about
+        self._unmerged = 0  # bytes written since the last checkpoint was asked for, about
+        self._merging = False  # and it is not done yet
         self._lanes: dict[asyncio.AbstractEventLoop, _Lane] = {}
 
     # --- writing -----------------------------------------------------------------------------------------------------
@@ -207,6 +208,12 @@ class SQLiteLog(ReplayableLogBase):
             due = self._unmerged > CHECKPOINT_BYTES
             if due:
                 self._unmerged = 0
+                if self._merging:
+                    self._offload, due = (
+                        True,
+                        False,
+                    )  # the disk does not keep up: appends wait for the checkpoint
+                self._merging = True
         if due:
             self._checkpoint() if in_helper else self._submit(self._checkpoint)
         return left
@@ -347,18 +354,19 @@ class SQLiteLog(ReplayableLogBase):
 
         Where it fails nothing is lost and the log stays longer; the next one tries again.
         """
-        with suppress(sqlite3.Error), closing(connect(self.path)) as own:
-            own.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            # Under steady writing the log would never be moved completely, and grow for ever. So appends are held
-            # back for the last bit, and for the first write of the next round, which waits for the disk too.
-            with self._lock:
-                self._offload = True
-            try:
+        try:
+            with suppress(sqlite3.Error), closing(connect(self.path)) as own:
+                own.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                # Under steady writing the log would never be moved completely, and grow for ever. So appends are held
+                # back for the last bit, and for the first write of the next round, which waits for the disk too.
+                with self._lock:
+                    self._offload = True
                 own.execute("PRAGMA wal_checkpoint(PASSIVE)")
                 own.execute("UPDATE meta SET value = value + 1 WHERE name = 'checkpoints'")
-            finally:
-                with self._lock:
-                    self._offload = self._writer is None or self._synchronous == "full"
+        finally:
+            with self._lock:
+                self._merging = False
+                self._offload = self._writer is None or self._synchronous == "full"
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
