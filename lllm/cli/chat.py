@@ -78,8 +78,11 @@ def again(
         if event["kind"] == "CallStarted" and event["data"].get("parent") is None and event["data"].get("add")
     ]
 
+    endings = [dict(event["data"]) for event in events if event["kind"] == "SessionEnded"]
+
     def talk() -> None:
         from lllm.session import current
+        from lllm.sync import run
 
         scope = current.get()
         agent = agent_for(config, config.agent(entry["agent"]), entry.get("model"), entry.get("system"))
@@ -91,6 +94,10 @@ def again(
                 agent.call(dialog)
             except CallError:
                 dialog.unsent = before
+        if scope is not None and endings:
+            run(
+                scope.session.end(**endings[0])
+            )  # when to leave was the person's choice, and is taken as recorded
 
     return talk
 

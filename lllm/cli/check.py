@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,11 +31,11 @@ def check(
     from lllm.config import read_config
     from lllm.registry import registry
 
-    logging.getLogger("lllm.discovery").setLevel(logging.ERROR)  # what it met is listed below
     loaded, problems = read_config(file or config, profile=profile, overrides=sets or ())
     if loaded is not None:
         output.hide(loaded.secrets())
-        registry.names("prompt")  # the first look: discovery, as in any other command
+        with output.unheard("lllm.discovery"):  # what it meets is listed below
+            registry.names("prompt")  # the first look, as in any other command
         told = {str(problem) for problem in problems}
         problems += [problem for problem in check_config(loaded) if str(problem) not in told]
     errors = [problem for problem in problems if problem.severity == "error"]

@@ -6,11 +6,13 @@ With `--json` stdout holds exactly one JSON value, and an error is one too. What
 from __future__ import annotations
 
 import json as _json
+import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lllm.errors import ConfigError, LLMError, ReplayDivergence
 
@@ -25,11 +27,13 @@ class _State:
     json = False
     printed = False
     secrets: frozenset[str] = frozenset()
+    said: ClassVar[set[str]] = set()
 
 
 def begin(*, debug: bool, json: bool) -> None:
     """A new command line: forgets the one before it (tests run several in a process)."""
     _State.debug, _State.json, _State.printed, _State.secrets = debug, json, False, frozenset()
+    _State.said.clear()
 
 
 def truthy(value: str | None) -> bool:
@@ -109,6 +113,33 @@ def say(words: str) -> None:
 def warn(words: str) -> None:
     """Something that person should look at."""
     say(f"warning: {clean(words)}")
+
+
+def listen() -> None:
+    """Says what lllm logs as a warning (a module that discovery could not import), once."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if (words := record.getMessage()) not in _State.said:
+                _State.said.add(words)
+                say(f"{record.levelname.lower()}: {clean(words.removeprefix('error: '))}")
+
+    log = logging.getLogger("lllm")
+    for old in [handler for handler in log.handlers if type(handler).__name__ == Handler.__name__]:
+        log.removeHandler(old)
+    log.addHandler(Handler(logging.WARNING))
+    log.propagate = False
+
+
+@contextmanager
+def unheard(name: str) -> Iterator[None]:
+    """Does not say what this logger warns of."""
+    log = logging.getLogger(name)
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = False
 
 
 def belongs(error: BaseException, session: str | None) -> None:
@@ -198,7 +229,7 @@ def _joined(message: str, hint: str | None) -> str:
         return message
     if "\n" in message or "\n" in hint:
         return f"{message}\n  {hint}"
-    return f"{message.rstrip('.')}. {hint}"
+    return f"{message} {hint}" if message.endswith(("?", "!")) else f"{message.rstrip('.')}. {hint}"
 
 
 def _short(value: Any, limit: int = 2000) -> str:

@@ -23,7 +23,25 @@ def files(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize(
     "name",
-    ["../x", "", " ", "a b", "{}", "{name}", "1x", "-x", "a/b", "a.b", "é", "x" * 65, "lllm", "LLLM", "class", "nul", "x\n"],
+    [
+        "../x",
+        "",
+        " ",
+        "a b",
+        "{}",
+        "{name}",
+        "1x",
+        "-x",
+        "a/b",
+        "a.b",
+        "é",
+        "x" * 65,
+        "lllm",
+        "LLLM",
+        "class",
+        "nul",
+        "x\n",
+    ],
 )
 def test_a_bad_name_is_refused_and_nothing_is_written(lllm: Terminal, tmp_path: Path, name: str) -> None:
     result = lllm("create", f"--name={name}", "--dir", str(tmp_path))
@@ -45,7 +63,9 @@ def test_a_taken_name_is_refused_and_left_as_it_is(lllm: Terminal, tmp_path: Pat
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), RuntimeError("boom")])
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), KeyboardInterrupt(), RuntimeError("boom")]
+)
 def test_a_failure_midway_leaves_no_half_folder(
     lllm: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
@@ -95,8 +115,19 @@ def test_no_marker_is_left(lllm: Terminal, tmp_path: Path, template: str, name: 
 def test_the_files_of_the_documents_are_there(demo: Path) -> None:
     names = {path.relative_to(demo).as_posix() for path in files(demo)}
     assert names >= {
-        *("lllm.toml", "config/demo/default.yaml", "system/agent/agent.py", "system/system.py", "system/tools.py"),
-        *("system/agent/prompts/task.py", "system/proxy/modules/__init__.py", "tests/test_smoke.py", "README.md"),
+        *(
+            "lllm.toml",
+            "config/demo/default.yaml",
+            "system/agent/agent.py",
+            "system/system.py",
+            "system/tools.py",
+        ),
+        *(
+            "system/agent/prompts/task.py",
+            "system/proxy/modules/__init__.py",
+            "tests/test_smoke.py",
+            "README.md",
+        ),
         *(".gitignore", ".env.example"),
     }
 
@@ -143,7 +174,18 @@ def test_a_created_project_is_free_of_problems(
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_created_project_passes_its_own_test(tmp_path: Path, template: str) -> None:
     root = create.write(create.templates()[template], tmp_path, "demo")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", "-p", "no:cacheprovider", "-W", "error"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:asyncio",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "error",
+    ]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout

@@ -71,7 +71,14 @@ def test_a_session_can_be_named(lllm: Terminal, demo: Path) -> None:
 
 
 def test_settings_of_the_command_line_hold_for_the_replay_too(lllm: Terminal, demo: Path) -> None:
-    words = ["--set", "agent_configs.vanilla.temperature=0.5", "--set", "max_tokens=99", "--model", "good/other"]
+    words = [
+        "--set",
+        "agent_configs.vanilla.temperature=0.5",
+        "--set",
+        "max_tokens=99",
+        "--model",
+        "good/other",
+    ]
     session = lllm("run", "x", *words, "--json").json["session"]
     assert lllm.backends[-1].requests[0].sampling == {"temperature": 0.5, "max_tokens": 99}
     assert lllm.backends[-1].requests[0].model == "other"
@@ -105,7 +112,11 @@ def test_progress_is_shown_on_stderr_where_it_is_wanted(lllm: Terminal, demo: Pa
 
 
 def test_what_a_project_prints_does_not_spoil_the_json(lllm: Terminal, demo: Path) -> None:
-    change(demo / "system/agent/agent.py", "        reply =", '        print("hello from the project")\n        reply =')
+    change(
+        demo / "system/agent/agent.py",
+        "        reply =",
+        '        print("hello from the project")\n        reply =',
+    )
     result = lllm("run", "x", "--json")
     assert result.json["result"] == "391"
     assert "hello from the project" in result.err
@@ -133,7 +144,9 @@ def test_what_a_project_prints_does_not_spoil_the_json(lllm: Terminal, demo: Pat
         (["a second task"], "Type: lllm run --help"),
     ],
 )
-def test_usage_and_configuration_errors_exit_with_2(lllm: Terminal, demo: Path, words: list[str], says: str) -> None:
+def test_usage_and_configuration_errors_exit_with_2(
+    lllm: Terminal, demo: Path, words: list[str], says: str
+) -> None:
     result = lllm("run", "x", *words)
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith("error: ")
@@ -150,14 +163,24 @@ def test_usage_and_configuration_errors_exit_with_2(lllm: Terminal, demo: Path, 
     ("file", "text", "place"),
     [
         ("config/demo/default.yaml", "agent_type: [", "config/demo/default.yaml:"),
-        ("config/demo/default.yaml", "agnet_type: vanilla", "config/demo/default.yaml:1: unknown key 'agnet_type'"),
-        ("config/demo/default.yaml", "agent_type: vanila", "config/demo/default.yaml:1: no agent named 'vanila'"),
+        (
+            "config/demo/default.yaml",
+            "agnet_type: vanilla",
+            "config/demo/default.yaml:1: unknown key 'agnet_type'",
+        ),
+        (
+            "config/demo/default.yaml",
+            "agent_type: vanila",
+            "config/demo/default.yaml:1: no agent named 'vanila'",
+        ),
         ("lllm.toml", "[project", "lllm.toml:1"),
         ("lllm.toml", "[projcet]\nname = 'x'", "lllm.toml:1: unknown key 'projcet'"),
         ("lllm.toml", "[run]\ndefault = 'nosuch.yaml'", "no such file: nosuch.yaml"),
     ],
 )
-def test_a_broken_file_is_named_with_its_line(lllm: Terminal, demo: Path, file: str, text: str, place: str) -> None:
+def test_a_broken_file_is_named_with_its_line(
+    lllm: Terminal, demo: Path, file: str, text: str, place: str
+) -> None:
     (demo / file).write_text(text)
     result = lllm("run", "x")
     assert (result.code, result.out) == (2, "")
@@ -239,7 +262,9 @@ def test_keys_stay_out_of_errors(lllm: Terminal, demo: Path, monkeypatch: pytest
 
 
 def test_ctrl_c_within_a_tool(lllm: Terminal, demo: Path) -> None:
-    change(demo / "system/agent/agent.py", "        reply =", "        raise KeyboardInterrupt\n        reply =")
+    change(
+        demo / "system/agent/agent.py", "        reply =", "        raise KeyboardInterrupt\n        reply ="
+    )
     result = lllm("run", "x", "--json")
     assert result.code == 130
     assert result.json["status"] == "cancelled"
@@ -275,5 +300,3 @@ def change(file: Path, old: str, new: str) -> None:
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new, 1))
-
-
