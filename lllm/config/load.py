@@ -80,85 +80,7 @@ def read_config(
 ) -> tuple[Config | None, list[Problem]]:
     """As `load_config`, but gives the problems, warnings among them, instead of raising. The Config is None when
     there is an error."""
-    problems = Problems()
-    here = Path(cwd).absolute() if cwd is not None else Path.cwd()
-    toml: Path | None = None
-    try:
-        toml = find_project(project, environ=environ, cwd=here)
-    except ConfigError as error:
-        problems.add(error)
-    root = toml.parent if toml else here
-    env = Environ(environ, root / ".env")
-    problems.extend(list(env.problems))
-    files: list[Path] = []
-
-    # lllm.toml and its profiles
-    layers: list[Layer] = []
-    profiles: dict[str, Layer] = {}
-    if toml is not None:
-        base = _read_project(toml, env, profiles, problems)
-        layers.append(base)
-        files.append(toml)
-    # what stands above the files
-    environment = validate(environment_layer(env, here, problems), EVERYTHING, problems, written=False)
-    sets = validate(overrides_layer(overrides, here, problems), EVERYTHING, problems, written=False)
-    strong = [environment, sets]
-
-    # the system
-    file: Path | None = None
-    if system is None:
-        named = _last([*layers, *strong], "run", "default")
-        if named is not None:
-            file = Path(named[0])
-            if not file.is_file():
-                problems.add(ConfigError(f"no such file: {shown(file)}", where=named[1]))
-                file = None
-    elif not isinstance(system, Mapping):
-        file = (here / Path(system).expanduser()).absolute()
-        if file.suffix == ".toml":
-            problems.add(ConfigError(f"{shown(file)} is no system's YAML file", hint="Type: project=..."))
-            file = None
-        elif not file.is_file():
-            what = "is a folder" if file.is_dir() else "no such file"
-            problems.add(ConfigError(f"{what}: {shown(file)}", hint=alike(file)))
-            file = None
-    chain: list[Layer] = []
-    if file is not None:
-        chain = _read_system(file, root, env, problems, files)
-    elif isinstance(system, Mapping):
-        chain = _from_mapping(system, here, root, env, problems, files)
-
-    # the profile: the last word on which one is the strongest source's
-    chosen = (profile, "argument") if profile is not None else _last([*layers, *chain, *strong], "profile")
-    if chosen is not None and chosen[0] not in profiles:
-        problems.add(UnknownNameError("profile", chosen[0], profiles, where=chosen[1]))
-
-    tree = Tree()
-    for layer in (*layers, *chain):
-        tree.take(layer)
-    agents = list(peek(tree.data, ("agent_configs",), {}))
-    if chosen is not None and chosen[0] in profiles:
-        known_agents(profiles[chosen[0]], agents, problems, strict=False)  # it may serve several systems
-        strong = [profiles[chosen[0]], *strong]
-    for layer in strong:
-        known_agents(layer, agents, problems, strict=True)
-        broadcast(tree, layer)
-        tree.take(layer)
-    if chosen is not None:
-        tree.data["profile"], tree.origins["profile",] = chosen
-    if problems.errors:
-        return None, list(problems)
-    config = build(
-        tree.data,
-        tree.origins,
-        env,
-        root=root,
-        project_file=toml,
-        file=file,
-        files=tuple(files),
-        notes=tuple(problems.warnings),
-    )
-    return config, list(problems)
+    return _Reader(project, environ, cwd).read(system, profile, overrides)
 
 
 def variable(name: str) -> str | None:
@@ -169,22 +91,159 @@ def variable(name: str) -> str | None:
     return Environ(None, (toml.parent if toml else Path.cwd()) / ".env").get(name) or None
 
 
-def _read_project(toml: Path, env: Environ, profiles: dict[str, Layer], problems: Problems) -> Layer:
-    from lllm.config.toml_source import read_toml
+class _Reader:
+    """One reading of all sources. Goes on after a problem, so that all of them are found."""
 
-    raw = read_toml(toml, problems)
-    interpolate(raw, env.get, problems)
-    given = raw.data.pop("profiles", {})
-    if not isinstance(given, dict) or not all(isinstance(keys, dict) for keys in given.values()):
-        problems.add(
-            ConfigError("profiles wants a table per profile: [profiles.NAME]", where=raw.at(("profiles",)))
+    def __init__(
+        self, project: str | Path | None, environ: Mapping[str, str] | None, cwd: str | Path | None
+    ) -> None:
+        self.problems = Problems()
+        self.files: list[Path] = []
+        self.here = Path(cwd).absolute() if cwd is not None else Path.cwd()
+        self.toml: Path | None = None
+        try:
+            self.toml = find_project(project, environ=environ, cwd=self.here)
+        except ConfigError as error:
+            self.problems.add(error)
+        self.root = self.toml.parent if self.toml else self.here
+        self.environ = Environ(environ, self.root / ".env")
+        self.problems.extend(list(self.environ.problems))
+
+    def read(
+        self, system: System, profile: str | None, overrides: Iterable[str] | Mapping[str, Any]
+    ) -> tuple[Config | None, list[Problem]]:
+        base, profiles = self.project()
+        environment = environment_layer(self.environ, self.here, self.problems)
+        sets = overrides_layer(overrides, self.here, self.problems)
+        strong = [validate(layer, EVERYTHING, self.problems, written=False) for layer in (environment, sets)]
+        file = self.file(system, [base, *strong])
+        weak = [base]
+        if file is not None:
+            weak += self.system(file)
+        elif isinstance(system, Mapping):
+            weak += self.mapping(system)
+        chosen = (profile, "argument") if profile is not None else _last([*weak, *strong], "profile")
+        if (layer := self.profile(profiles, chosen)) is not None:
+            strong.insert(0, layer)
+
+        tree = Tree()
+        for layer in weak:
+            tree.take(layer)
+        agents = list(peek(tree.data, ("agent_configs",), {}))
+        for layer in strong:
+            # a profile may serve several systems, and so speak of agents that this one does not have
+            known_agents(layer, agents, self.problems, strict=layer.name in (environment.name, sets.name))
+            broadcast(tree, layer)
+            tree.take(layer)
+        if chosen is not None:
+            tree.data["profile"], tree.origins["profile",] = chosen
+        if self.problems.errors:
+            return None, list(self.problems)
+        config = build(
+            tree.data,
+            tree.origins,
+            self.environ,
+            root=self.root,
+            project_file=self.toml,
+            file=file,
+            files=tuple(self.files),
+            notes=tuple(self.problems.warnings),
         )
-        given = {}
-    for name, keys in given.items():
-        layer = Layer(raw.name, {}, raw.base)
-        _undot(keys, layer, raw, ("profiles", name), ())
-        profiles[name] = validate(layer, PROFILE, problems)
-    return validate(raw, PROJECT, problems)
+        return config, list(self.problems)
+
+    # --- lllm.toml
+
+    def project(self) -> tuple[Layer, dict[str, Layer]]:
+        """The layer of lllm.toml, and its profiles as they are written."""
+        if self.toml is None:
+            return Layer("lllm.toml", {}, self.root), {}
+        from lllm.config.toml_source import read_toml
+
+        self.files.append(self.toml)
+        raw = read_toml(self.toml, self.problems)
+        given = raw.data.pop("profiles", {})
+        if not isinstance(given, dict) or not all(isinstance(keys, dict) for keys in given.values()):
+            message = "profiles wants a table per profile: [profiles.NAME]"
+            self.problems.add(ConfigError(message, where=raw.at(("profiles",))))
+            given = {}
+        profiles = {name: Layer(raw.name, {}, raw.base) for name in given}
+        for name, layer in profiles.items():
+            _undot(given[name], layer, raw, ("profiles", name), ())
+        interpolate(raw, self.environ.get, self.problems)
+        return validate(raw, PROJECT, self.problems), profiles
+
+    def profile(self, profiles: Mapping[str, Layer], chosen: tuple[str, str] | None) -> Layer | None:
+        """The layer of the chosen profile. All are checked, but only this one needs its variables."""
+        found = None
+        for name, layer in profiles.items():
+            wanted = chosen is not None and name == chosen[0]
+            interpolate(layer, self.environ.get, self.problems if wanted else Problems())
+            checked = validate(layer, PROFILE, self.problems)
+            found = checked if wanted else found
+        if chosen is not None and chosen[0] not in profiles:
+            self.problems.add(UnknownNameError("profile", chosen[0], profiles, where=chosen[1]))
+        return found
+
+    # --- the system
+
+    def file(self, system: System, layers: list[Layer]) -> Path | None:
+        """The system's YAML file, if there is to be one and it is there."""
+        if isinstance(system, Mapping):
+            return None
+        if system is None:
+            named = _last(layers, "run", "default")
+            if named is None:
+                return None
+            file, where = Path(named[0]), named[1]
+        else:
+            file, where = (self.here / Path(system).expanduser()).absolute(), None
+        if file.is_file() and file.suffix != ".toml":
+            return file
+        if file.suffix == ".toml":
+            error = ConfigError(
+                f"{shown(file)} is no system's YAML file", hint="Type: project=...", where=where
+            )
+        else:
+            what = "is a folder" if file.is_dir() else "no such file"
+            error = ConfigError(f"{what}: {shown(file)}", hint=alike(file), where=where)
+        self.problems.add(error)
+        return None
+
+    def system(self, file: Path, chain: tuple[Path, ...] = ()) -> list[Layer]:
+        """The layers of a YAML file: those it extends, then its own."""
+        from lllm.config.yaml_source import read_yaml
+
+        self.files.append(file)
+        return self.layers(read_yaml(file, self.problems), (*chain, file))
+
+    def mapping(self, system: Mapping[str, Any]) -> list[Layer]:
+        """The layers of a mapping with a file's keys."""
+        return self.layers(Layer("argument", _plain(system), self.here), ())
+
+    def layers(self, raw: Layer, chain: tuple[Path, ...]) -> list[Layer]:
+        layers = self.extended(raw, chain)
+        raw.base = self.root
+        interpolate(raw, self.environ.get, self.problems)
+        return [*layers, validate(raw, SYSTEM, self.problems)]
+
+    def extended(self, raw: Layer, chain: tuple[Path, ...]) -> list[Layer]:
+        """The layers that `extends` names, weakest first. Takes the key out of the layer."""
+        named = raw.data.pop("extends", [])
+        where = raw.at(("extends",))
+        paths = [named] if isinstance(named, str) else named
+        if not isinstance(paths, list) or not all(isinstance(path, str) and path.strip() for path in paths):
+            self.problems.add(ConfigError("extends wants a path or a list of paths", where=where))
+            return []
+        layers: list[Layer] = []
+        for path in paths:
+            file = Path(os.path.abspath(raw.base / Path(path).expanduser()))  # without `..`; links are kept
+            if file in chain:
+                self.problems.add(ConfigError(f"{shown(file)} extends itself", where=where))
+            elif not file.is_file():
+                self.problems.add(ConfigError(f"no such file: {shown(file)}", hint=alike(file), where=where))
+            else:
+                layers += self.system(file, chain)
+        return layers
 
 
 def _undot(
@@ -195,37 +254,11 @@ def _undot(
         there = (*source, key)
         here = (*path, *key.split("."))
         layer.where[here] = raw.at(there)
-        if there in raw.loose:
-            layer.loose.add(here)
         if isinstance(value, dict):
             put(layer.data, here, peek(layer.data, here, {}))
             _undot(value, layer, raw, there, here)
         else:
             put(layer.data, here, value)
-
-
-def _read_system(
-    file: Path, root: Path, env: Environ, problems: Problems, files: list[Path], chain: tuple[Path, ...] = ()
-) -> list[Layer]:
-    """The layers of a YAML file: those it extends, then its own."""
-    from lllm.config.yaml_source import read_yaml
-
-    raw = read_yaml(file, problems)
-    files.append(file)
-    layers = _extended(raw, file.parent, root, env, problems, files, (*chain, file))
-    raw.base = root
-    layers.append(_checked(raw, env, problems))
-    return layers
-
-
-def _from_mapping(
-    system: Mapping[str, Any], here: Path, root: Path, env: Environ, problems: Problems, files: list[Path]
-) -> list[Layer]:
-    raw = Layer("argument", _plain(system), here)
-    layers = _extended(raw, here, root, env, problems, files, ())
-    raw.base = root
-    layers.append(_checked(raw, env, problems))
-    return layers
 
 
 def _plain(value: Any) -> Any:
@@ -239,39 +272,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     return deepcopy(value)
-
-
-def _extended(
-    raw: Layer,
-    folder: Path,
-    root: Path,
-    env: Environ,
-    problems: Problems,
-    files: list[Path],
-    chain: tuple[Path, ...],
-) -> list[Layer]:
-    """The layers that `extends` names, weakest first. Takes the key out of the layer."""
-    named = raw.data.pop("extends", [])
-    where = raw.at(("extends",))
-    paths = [named] if isinstance(named, str) else named
-    if not isinstance(paths, list) or not all(isinstance(path, str) and path.strip() for path in paths):
-        problems.add(ConfigError("extends wants a path or a list of paths", where=where))
-        return []
-    layers: list[Layer] = []
-    for path in paths:
-        file = Path(os.path.abspath(folder / Path(path).expanduser()))  # without `..`, and links are kept
-        if file in chain:
-            problems.add(ConfigError(f"{shown(file)} extends itself", where=where))
-        elif not file.is_file():
-            problems.add(ConfigError(f"no such file: {shown(file)}", hint=alike(file), where=where))
-        else:
-            layers += _read_system(file, root, env, problems, files, chain)
-    return layers
-
-
-def _checked(raw: Layer, env: Environ, problems: Problems) -> Layer:
-    interpolate(raw, env.get, problems)
-    return validate(raw, SYSTEM, problems)
 
 
 def _last(layers: list[Layer], *path: str) -> tuple[str, str] | None:

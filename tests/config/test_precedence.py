@@ -185,6 +185,14 @@ def test_a_profile_changes_all_agents(write: Write) -> None:
     assert config.log.type == "none"
 
 
+def test_only_the_chosen_profile_needs_its_variables(write: Write) -> None:
+    write("lllm.toml", '[profiles.cloud]\nbase_url = "${CLOUD_URL}"\n[profiles.quick]\nname = "quick"\n')
+    assert load_config({}, profile="quick").name == "quick"
+    assert load_config({}, profile="cloud", environ={"CLOUD_URL": "http://x"}).defaults.base_url == "http://x"
+    with pytest.raises(ConfigError, match=r"lllm\.toml:2: 'base_url' needs the variable CLOUD_URL"):
+        load_config({}, profile="cloud")
+
+
 def test_an_unknown_profile_says_the_nearest(write: Write) -> None:
     write("lllm.toml", "[profiles.quick]\n")
     with pytest.raises(UnknownNameError, match=r"a\.yaml:1: no profile named 'quik'\n  Did you mean 'quick'"):
