@@ -195,6 +195,23 @@ async def main():
     await asyncio.sleep(0.01)
 asyncio.run(main())
 """,
+    "the backend is garbage in a circle": """
+async def main():
+    global backend
+    await call()
+    backend.itself = backend
+    del backend
+    gc.collect()
+asyncio.run(main())
+""",
+    "the backend is forgotten after its loop": """
+loop = asyncio.new_event_loop()
+loop.run_until_complete(call())
+backend.itself = backend
+del backend
+gc.collect()
+loop.close()
+""",
     "a thread with its own loop": """
 thread = threading.Thread(target=lambda: asyncio.run(call()))
 thread.start(); thread.join()

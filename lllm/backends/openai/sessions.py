@@ -1,15 +1,14 @@
 """Pooled connections: one client per event loop, made on first use, never left behind.
 
 A client ends with `close()`, with its loop (asyncio closes the asynchronous generators of a loop that ends, and a
-generator guards each client), or with its backend (the guard is collected). What none of these reached, because a loop
-was closed by hand or the process forks or exits, is dropped without a word to the other side and without a warning.
+generator guards each client), or with its backend. What none of these reached, because a loop was closed by hand or the
+process forks or exits, is dropped without a word to the other side and without a warning.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import os
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     import aiohttp
 
 T = TypeVar("T")
-_all: weakref.WeakSet[PerLoop[Any]] = weakref.WeakSet()
 
 
 class PerLoop(Generic[T]):
@@ -29,7 +27,7 @@ class PerLoop(Generic[T]):
         make: makes one, in its loop, without waiting.
         close: ends one properly, in its loop.
         alive: whether it can still be used.
-        bury: frees one outside of its loop, without a word.
+        bury: frees one whose loop will not run again, without a word.
     """
 
     def __init__(
@@ -41,61 +39,97 @@ class PerLoop(Generic[T]):
         bury: Callable[[T], None],
     ) -> None:
         self._make, self._close, self._alive, self._bury = make, close, alive, bury
-        self._open: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[None, None]]] = {}
-        _all.add(self)
+        self._open: dict[asyncio.AbstractEventLoop, _Kept[T]] = {}
+        # `_open` is held from here, so that its content is no garbage when its owner is
+        weakref.finalize(self, _release_all, self._open).atexit = False
 
     def get(self) -> T:
         """The one of the running event loop."""
         loop = asyncio.get_running_loop()
         found = self._open.get(loop)
-        if found is not None and self._alive(found[0]):
-            return found[0]
+        if found is not None and self._alive(found.thing):
+            return found.thing
         for other in [other for other in self._open if other.is_closed()]:
-            self._bury(self._open.pop(other)[0])
-        made = self._make()
-        guard = _guard(made, self._close)
-        with contextlib.suppress(StopIteration):  # runs to its yield without an await: now the loop knows it
-            guard.__anext__().send(None)
-        self._open[loop] = (made, guard)
-        return made
+            del self._open[other]
+        for kept in [kept for kept in _kept if kept.loop.is_closed()]:
+            kept.drop()
+        made = self._open[loop] = _Kept(loop, self._make(), self._close, self._bury)
+        return made.thing
 
     async def close(self) -> None:
         """Ends this loop's properly, and those of other loops without waiting for them."""
-        mine = asyncio.get_running_loop()
-        while self._open:
-            loop, (thing, guard) = self._open.popitem()
-            if loop is mine:
-                await guard.aclose()
-            elif loop.is_running():
-                with contextlib.suppress(RuntimeError):  # it ended just now
-                    loop.call_soon_threadsafe(_finish, loop, guard)
-                    continue
-            self._bury(thing)
+        mine = self._open.pop(asyncio.get_running_loop(), None)
+        _release_all(self._open)
+        if mine is not None:
+            await mine.guard.aclose()
+
+
+class _Kept(Generic[T]):
+    """One thing with its loop. Held by the module until it is closed or buried, never collected by chance."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        thing: T,
+        close: Callable[[T], Awaitable[None]],
+        bury: Callable[[T], None],
+    ) -> None:
+        self.loop = loop
+        self.thing = thing
+        self._bury = bury
+        self.guard = self._guard(close)
+        try:
+            self.guard.__anext__().send(None)  # runs to its yield without an await: now the loop knows it
+        except StopIteration:
+            _kept.add(self)
+
+    async def _guard(self, close: Callable[[T], Awaitable[None]]) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            try:
+                await close(self.thing)
+            finally:
+                _kept.discard(self)
+
+    def release(self) -> None:
+        """Ends it in its own loop, from wherever this is called."""
+        try:
+            self.loop.call_soon_threadsafe(self._end_soon)
+        except RuntimeError:  # the loop is closed
+            self.drop()
 
     def drop(self) -> None:
-        """Lets go of all at once, from wherever this is called."""
-        while self._open:
-            self._bury(self._open.popitem()[1][0])
+        """Frees it at once; its loop will not run again."""
+        _kept.discard(self)
+        self._bury(self.thing)
+
+    def _end_soon(self) -> None:
+        task = self.loop.create_task(self._end())
+        _ending.add(task)
+        task.add_done_callback(_ending.discard)
+
+    async def _end(self) -> None:
+        await self.guard.aclose()
 
 
-async def _guard(thing: T, close: Callable[[T], Awaitable[None]]) -> AsyncGenerator[None, None]:
-    try:
-        yield
-    finally:
-        await close(thing)
-
-
-def _finish(loop: asyncio.AbstractEventLoop, guard: AsyncGenerator[None, None]) -> None:
-    task = loop.create_task(_ended(guard))
-    _ending.add(task)
-    task.add_done_callback(_ending.discard)
-
-
-async def _ended(guard: AsyncGenerator[None, None]) -> None:
-    await guard.aclose()
-
-
+_kept: set[_Kept[Any]] = set()
 _ending: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
+
+
+def _release_all(things: dict[asyncio.AbstractEventLoop, _Kept[Any]]) -> None:
+    while things:
+        things.popitem()[1].release()
+
+
+def _drop_all() -> None:
+    for kept in list(_kept):
+        kept.drop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_drop_all)
+atexit.register(_drop_all)
 
 
 def sessions(*, connections: int, proxy: str | None) -> PerLoop[aiohttp.ClientSession]:
@@ -143,13 +177,3 @@ def bury(session: Any) -> None:
         if sock is not None:
             plain._sock = None
             sock.close()
-
-
-def _drop_all() -> None:
-    for one in list(_all):
-        one.drop()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_drop_all)
-atexit.register(_drop_all)
