@@ -14,6 +14,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import resource
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +30,8 @@ from lllm.log.blobs import BlobFolder, check_blobs
 from lllm.ports import Record, SessionInfo
 
 EVENTS: Final = "events.jsonl"
-_OPEN_FILES: Final = 128
+_OPEN_FILES: Final = max(16, min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+"""So many sessions are kept open for writing; what is allowed beyond that is for the rest of the program."""
 _BLOCK: Final = 1 << 16
 
 

@@ -1,0 +1,44 @@
+"""The names of `lllm.log`, and the table behind `log_type`."""
+
+from pathlib import Path
+
+import pytest
+
+import lllm.log
+from lllm.errors import UnknownNameError
+from lllm.log import LocalFileLog, MemoryLog, NoLog, ReplayableLogBase, SQLiteLog, open_store
+
+
+@pytest.mark.parametrize("name", lllm.log.__all__)
+def test_every_name_is_there(name: str) -> None:
+    assert getattr(lllm.log, name).__name__ == name
+    assert name in dir(lllm.log)
+
+
+def test_a_name_that_is_not() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        lllm.log.Nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [
+        (None, SQLiteLog),
+        ("sqlite", SQLiteLog),
+        ("localfile", LocalFileLog),
+        ("LocalFile", LocalFileLog),
+        ("files", LocalFileLog),
+        ("memory", MemoryLog),
+        ("none", NoLog),
+    ],
+)
+def test_open_store(spec: str | None, kind: type[ReplayableLogBase], tmp_path: Path) -> None:
+    store = open_store(spec, tmp_path / "logs")
+    assert type(store) is kind
+    store.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'sqlite'"):
+        open_store("sqllite", tmp_path)
