@@ -124,20 +124,27 @@ def _extras() -> list[Item]:
 
 
 def _weights() -> Item:
-    """The embedded model's weights, compared with the checksum that was written down when they were made."""
+    """The embedded model's files, compared with the checksums that were written down when they were made."""
     import hashlib
 
-    folder = Path(__file__).resolve().parents[1] / "backends" / "weights"
-    weights = sorted(folder.glob("*.gguf"))
-    if not weights:
-        return _item("embedded model", "problem", f"no weights in {folder}", hint="Reinstall lllm.")
-    found = hashlib.sha256(weights[0].read_bytes()).hexdigest()
-    noted = folder / f"{weights[0].name}.sha256"
-    size = f"{weights[0].stat().st_size / 1e6:.1f} MB, sha256 {found[:16]}"
-    if not noted.is_file():
-        return _item("embedded model", "ok", f"{weights[0].name}, {size}")
-    if noted.read_text(encoding="utf-8").split()[0] != found:
-        return _item(
-            "embedded model", "problem", f"{weights[0].name} is damaged ({size}).", hint="Reinstall lllm."
-        )
-    return _item("embedded model", "ok", f"{weights[0].name}, {size}, as it was made")
+    from lllm.backends.embedded import WEIGHTS
+
+    name = "embedded model"
+    if not WEIGHTS.is_file():
+        return _item(name, "problem", f"no weights: {WEIGHTS}", hint=_REINSTALL)
+    size = f"{WEIGHTS.name}, {WEIGHTS.stat().st_size / 1e6:.1f} MB"
+    sums = WEIGHTS.parent / "SHA256SUMS"
+    if not sums.is_file():
+        return _item(name, "problem", f"{size}; its checksums are missing: {sums}", hint=_REINSTALL)
+    damaged = []
+    for line in sums.read_text(encoding="utf-8").splitlines():
+        wanted, _, file = line.partition("  ")
+        path = WEIGHTS.parent / file
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
+            damaged.append(file)
+    if damaged:
+        return _item(name, "problem", f"damaged or missing: {', '.join(damaged)}", hint=_REINSTALL)
+    return _item(name, "ok", f"{size}, as it was made")
+
+
+_REINSTALL = "Type: pip install --force-reinstall --no-deps lllm"

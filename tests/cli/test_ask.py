@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import jsonschema_rs
 import pytest
 import yaml
 
+from lllm.backends import embedded
 from tests.cli.conftest import Terminal
 from tests.cli.test_run import change
 
 
-def test_check_lists_every_problem_with_file_line_and_nearest_name(lllm: Terminal, demo: Path) -> None:
+def test_check_lists_every_problem_with_file_line_and_nearest_name(
+    lllm: Terminal, demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LLLM_MODEL")
     (demo / "config/demo/default.yaml").write_text(
         "name: demo\nagent_type: vanila\nagent_configs:\n  vanilla:\n    model_name: opneai/x\n"
         "    system_prompt_path: demo/sytsem\n    tools: [calculat]\n"
@@ -128,3 +133,22 @@ def test_doctor_with_a_broken_configuration(lllm: Terminal, demo: Path) -> None:
         item["state"] == "problem" and "lllm.toml:1" in item["detail"] for item in result.json["checks"]
     )
     assert lllm("doctor").code == 2
+
+
+def test_doctor_notices_damaged_weights(
+    lllm: Terminal, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "weights" / "embedded-q8_0.gguf"
+    weights.parent.mkdir()
+    monkeypatch.setattr(embedded, "WEIGHTS", weights)
+
+    def found() -> tuple[str, str]:
+        items = {item["name"]: item for item in lllm("doctor", "--json").json["checks"]}
+        return items["embedded model"]["state"], items["embedded model"]["detail"]
+
+    assert found() == ("problem", f"no weights: {weights}")
+    weights.write_bytes(b"GGUF")
+    (weights.parent / "SHA256SUMS").write_text(f"{hashlib.sha256(b'GGUF').hexdigest()}  {weights.name}\n")
+    assert found() == ("ok", f"{weights.name}, 0.0 MB, as it was made")
+    weights.write_bytes(b"GGUX")
+    assert found() == ("problem", f"damaged or missing: {weights.name}")

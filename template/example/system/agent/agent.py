@@ -21,6 +21,8 @@ class Report(AgentBase):
 
         with self.stream.expander("Report"):
             reply = self.agents["reporter"].call("%%name%%/report", {"task": task, "answer": answer})
-            report = reply.parsed.first("report") or reply.content
+            report = (
+                reply.parsed.first("report") or f"The answer is {answer}."
+            )  # a small model may not report
             self.stream.markdown(report)
         return {"answer": answer, "report": report}
