@@ -2,8 +2,8 @@
 
 An append is written by the event loop that asked for it, without another thread: that costs less than handing it over.
 Alone, it is one statement; when several tasks of a loop append in the same turn, all of it is one transaction. What may
-wait for the disk or for another process (opening, checkpoints, `synchronous="full"`, a locked file) is done by a helper
-thread, and appends queue up behind it without blocking their loop.
+take long (opening, checkpoints, `synchronous="full"`, a locked file, megabytes of blobs) is done by a helper thread, and
+appends queue up behind it without blocking their loop.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ CHECKPOINT_BYTES: Final = 16 << 20
 
 _INSERT: Final = "INSERT INTO appends VALUES (?, ?, ?, ?, ?)"
 _COMMIT_BYTES: Final = 4 * 4120  # a commit rewrites about four pages besides what it adds
+_HEAVY: Final = (
+    1 << 18
+)  # bytes of blobs that are given to the helper, because a loop would notice the time they take
 _PAUSE: Final = 0.005  # seconds between two tries while another process writes
 _KNOWN: Final = 10_000  # sessions whose last event is remembered
 
@@ -44,11 +47,12 @@ _Row = tuple[int, int, int, int, bytes]  # session key, first and last event, wh
 class _Append:
     """One call of `append` on its way to the disk."""
 
-    __slots__ = ("blobs", "error", "future", "records")
+    __slots__ = ("blobs", "error", "future", "heavy", "records")
 
     def __init__(self, records: Sequence[Record], blobs: Mapping[str, bytes] | None) -> None:
         self.records = records
         self.blobs = blobs
+        self.heavy = bool(blobs) and sum(map(len, blobs.values())) > _HEAVY
         self.future: asyncio.Future[None] | None = None
         self.error: Exception | None = None
 
@@ -56,8 +60,8 @@ class _Append:
 class _Lane:
     """What one event loop has to write. Only that loop's thread touches it.
 
-    `idle`: nothing is queued or on its way. `alone`: in its last turn the loop had a single append, so the next one is
-    written at once instead of waiting for company.
+    `idle`: nothing is queued or on its way. `alone`: the session that appended last without company; a session waits for
+    each of its appends, so what it appends next is written at once, without another turn of the loop.
     """
 
     __slots__ = ("alone", "idle", "loop", "queue")
@@ -66,7 +70,7 @@ class _Lane:
         self.loop = loop
         self.queue: list[_Append] = []
         self.idle = True
-        self.alone = True
+        self.alone: str | None = None
 
 
 class _Session:
@@ -139,12 +143,13 @@ class SQLiteLog(ReplayableLogBase):
         append = _Append(records, blobs)
         lane = self._lane()
         if lane.idle:
-            lane.idle = False
-            lane.loop.call_soon(self._turn, lane)
-            if lane.alone and not self._offload and not self._commit([append]):
+            session = records[0].session if records else ""
+            if lane.alone == session and not self._offload and not self._commit([append]):
                 if append.error is not None:
                     raise append.error
                 return
+            lane.idle = False
+            lane.loop.call_soon(self._turn, lane)
         # The waiter may be cancelled; the events are written all the same.
         append.future = lane.loop.create_future()
         lane.queue.append(append)
@@ -163,12 +168,14 @@ class SQLiteLog(ReplayableLogBase):
     def _turn(self, lane: _Lane) -> None:
         """Runs in the loop after all tasks of the turn that appended first: writes what they left."""
         appends, lane.queue = lane.queue, []
-        lane.alone = len(appends) <= (0 if lane.alone else 1)
+        first = appends[0].records if len(appends) == 1 else None
+        lane.alone = first[0].session if first else None
         if not appends:
             lane.idle = True
             return
         try:
-            left = appends if self._offload and not self._closed else self._commit(appends)
+            for_helper = self._offload or any(append.heavy for append in appends)
+            left = appends if for_helper and not self._closed else self._commit(appends)
             if left:
                 self._submit(lambda: self._commit_in_helper(lane, appends, left))
                 return
