@@ -1,0 +1,171 @@
+"""What a person sees: on a terminal of its own (a pty)."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_run import change
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+SLOW = """
+import lllm
+
+
+def answer(request):
+    words = request.messages[-1].text
+    if words.startswith("slow"):
+        return lllm.Reply(content="so " * 40)
+    return f"You said: {words}"
+
+
+class Backend(lllm.ScriptedBackend):
+    async def stream(self, request):
+        self._delay = 0.2 if request.messages[-1].text.startswith("slow") else 0.0
+        async for delta in super().stream(request):
+            yield delta
+
+
+lllm.registry.add("backend", "parrot", lambda: Backend(answer, chunk=3))
+"""
+
+
+class Screen:
+    """A process on a terminal."""
+
+    def __init__(self, *words: str, cwd: Path) -> None:
+        self.ours, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "lllm", *words],
+            cwd=cwd,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            env={**os.environ, "TERM": "dumb"},
+        )
+        os.close(theirs)
+        self.shown = ""
+
+    def type(self, words: str) -> None:
+        os.write(self.ours, words.encode())
+
+    def interrupt(self) -> None:
+        os.kill(self.process.pid, signal.SIGINT)
+
+    def see(self, words: str, seconds: float = 20) -> None:
+        """Waits until this is shown, from here on."""
+        deadline = time.monotonic() + seconds
+        while words not in self.shown:
+            ready, _, _ = select.select([self.ours], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"{words!r} did not come: {self.shown!r}"
+            try:
+                self.shown += ESCAPES.sub("", os.read(self.ours, 65536).decode())
+            except OSError:
+                raise AssertionError(f"{words!r} did not come before the end: {self.shown!r}") from None
+        self.shown = self.shown.partition(words)[2]
+
+    def end(self) -> int:
+        """The exit code. Reads to the end: a full terminal would block the process."""
+        while self.process.poll() is None:
+            ready, _, _ = select.select([self.ours], [], [], 0.05)
+            if ready:
+                try:
+                    self.shown += os.read(self.ours, 65536).decode()
+                except OSError:
+                    break
+        return self.process.wait(20)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.ours)
+
+
+@pytest.fixture
+def parrot(demo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LLLM_MODEL", "parrot/m")
+    (demo / "system/agent/parrot.py").write_text(SLOW)
+    change(demo / "lllm.toml", '"system/agent/agent.py"', '"system/agent/agent.py", "system/agent/parrot.py"')
+    return demo
+
+
+def test_ctrl_c_stops_a_reply_and_twice_leaves(parrot: Path) -> None:
+    screen = Screen("chat", cwd=parrot)
+    try:
+        screen.see("vanilla on parrot/m")
+        screen.see("> ")
+        screen.type("hello\n")
+        screen.see("You said: hello")
+        screen.see("> ")
+        screen.type("slow\n")
+        screen.see("so so")
+        screen.interrupt()
+        screen.see("(stopped; Ctrl-C again to leave)")
+        screen.see("> ")
+        screen.type("still there?\n")
+        screen.see("You said: still there?")
+        screen.see("> ")
+        screen.interrupt()
+        screen.see("(Ctrl-C again to leave)")
+        screen.interrupt()
+        assert screen.end() == 130
+        assert "Traceback" not in screen.shown
+    finally:
+        screen.close()
+    done = subprocess.run(
+        [sys.executable, "-m", "lllm", "replay", "--last", "--json"],
+        cwd=parrot,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert '"verified": true' in done.stdout, done.stdout + done.stderr
+
+
+def test_a_run_shows_its_progress_on_a_terminal(parrot: Path) -> None:
+    change(parrot / "system/agent/prompts/task.py", 'required_xml_tags=["answer"],', "")
+    change(parrot / "system/agent/agent.py", 'reply.parsed.first("answer")', "reply.content")
+    change(
+        parrot / "system/agent/agent.py",
+        "        reply =",
+        '        self.stream.write("working")\n        reply =',
+    )
+    screen = Screen("run", "what?", cwd=parrot)
+    try:
+        screen.see("working")
+        screen.see("You said: what?")
+        screen.see("You said: what?")
+        screen.see("session ")
+        assert screen.end() == 0
+    finally:
+        screen.close()
+
+
+def test_a_command_without_a_task_says_so_on_a_terminal(demo: Path) -> None:
+    screen = Screen("run", cwd=demo)
+    try:
+        screen.see('error: there is no task. Type: lllm run "What is 17 times 23?"')
+        assert screen.end() == 2
+    finally:
+        screen.close()
+
+
+@pytest.mark.parametrize("command", [["list"], ["doctor"], ["sessions"], ["check"], ["--help"]])
+def test_tables_fit_a_terminal(demo: Path, command: list[str]) -> None:
+    screen = Screen(*command, cwd=demo)
+    try:
+        assert screen.end() in (0, 2)
+        assert "Traceback" not in screen.shown
+    finally:
+        screen.close()
