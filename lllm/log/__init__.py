@@ -36,9 +36,12 @@ STORES: Final[dict[str, tuple[str, str | None]]] = {
 }
 
 
-def open_store(spec: str | None, dir: str | PathLike[str], **options: Any) -> ReplayableLogBase:
+def open_store(
+    spec: str | None, dir: str | PathLike[str], *, synchronous: str | None = None
+) -> ReplayableLogBase:
     """The store that `log_type` and `log_dir` of a configuration mean. None is `sqlite`. Writes nothing yet.
-    `options` go to the store's constructor.
+
+    `synchronous` ("normal" or "full") is for stores on disk.
 
     Raises:
         UnknownNameError: there is no such store.
@@ -50,6 +53,7 @@ def open_store(spec: str | None, dir: str | PathLike[str], **options: Any) -> Re
         raise UnknownNameError("log store", name, STORES)
     class_name, place = STORES[name]
     store = __getattr__(class_name)
+    options = {"synchronous": synchronous} if synchronous else {}
     made: ReplayableLogBase = store() if place is None else store(Path(dir) / place, **options)
     return made
 

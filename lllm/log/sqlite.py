@@ -2,8 +2,8 @@
 
 An append is written by the event loop that asked for it, without another thread: that costs less than handing it over.
 Alone, it is one statement; when several tasks of a loop append in the same turn, all of it is one transaction. What may
-take long (opening, checkpoints, `synchronous="full"`, a locked file, megabytes of blobs) is done by a helper thread, and
-appends queue up behind it without blocking their loop.
+take long (opening, checkpoints, `synchronous="full"`, a locked file, large blobs) is done by a helper thread, and appends
+queue up behind it without blocking their loop.
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ CHECKPOINT_BYTES: Final = 16 << 20
 
 _INSERT: Final = "INSERT INTO appends VALUES (?, ?, ?, ?, ?)"
 _COMMIT_BYTES: Final = 4 * 4120  # a commit rewrites about four pages besides what it adds
-_HEAVY: Final = (
-    1 << 18
-)  # bytes of blobs that are given to the helper, because a loop would notice the time they take
+_HEAVY: Final = 1 << 18  # bytes of blobs that take so long that the helper writes them
 _PAUSE: Final = 0.005  # seconds between two tries while another process writes
 _KNOWN: Final = 10_000  # sessions whose last event is remembered
 
@@ -52,7 +50,7 @@ class _Append:
     def __init__(self, records: Sequence[Record], blobs: Mapping[str, bytes] | None) -> None:
         self.records = records
         self.blobs = blobs
-        self.heavy = bool(blobs) and sum(map(len, blobs.values())) > _HEAVY
+        self.heavy = blobs is not None and sum(len(data) for data in blobs.values()) > _HEAVY
         self.future: asyncio.Future[None] | None = None
         self.error: Exception | None = None
 
@@ -60,8 +58,8 @@ class _Append:
 class _Lane:
     """What one event loop has to write. Only that loop's thread touches it.
 
-    `idle`: nothing is queued or on its way. `alone`: the session that appended last without company; a session waits for
-    each of its appends, so what it appends next is written at once, without another turn of the loop.
+    `idle`: nothing is queued or on its way. `alone`: the session that appended last without company; a session waits
+    for each of its appends, so what it appends next is written at once, without another turn of the loop.
     """
 
     __slots__ = ("alone", "idle", "loop", "queue")
@@ -144,7 +142,8 @@ class SQLiteLog(ReplayableLogBase):
         lane = self._lane()
         if lane.idle:
             session = records[0].session if records else ""
-            if lane.alone == session and not self._offload and not self._commit([append]):
+            at_once = lane.alone == session and not self._offload and not append.heavy
+            if at_once and not self._commit([append]):
                 if append.error is not None:
                     raise append.error
                 return

@@ -400,6 +400,27 @@ async def test_alone_an_append_is_one_statement(store: SQLiteLog) -> None:
     assert len(statements) == 1
 
 
+async def test_large_blobs_are_written_by_the_helper(
+    store: SQLiteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, threads = Writer("s"), set[str]()
+    transaction = store._transaction
+
+    def spy(appends: list[Any]) -> None:
+        threads.add(threading.current_thread().name)
+        transaction(appends)
+
+    monkeypatch.setattr(store, "_transaction", spy)
+    await store.append([writer.start()])
+    assert threads == {"lllm-log"}  # which also opened the file
+    for size, thread in ((1000, "MainThread"), (1_000_000, "lllm-log"), (2000, "MainThread")):
+        threads.clear()
+        data = bytes(size)
+        await store.append([writer.event()], {digest(data): data})
+        assert threads == {thread}
+        assert store.blob(digest(data)) == data
+
+
 async def test_the_write_ahead_log_stays_small_and_the_loop_goes_on(
     store: SQLiteLog, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import lllm.log
-from lllm.errors import UnknownNameError
+from lllm.errors import ConfigError, UnknownNameError
 from lllm.log import LocalFileLog, MemoryLog, NoLog, ReplayableLogBase, SQLiteLog, open_store
 
 
@@ -42,3 +42,12 @@ def test_open_store(spec: str | None, kind: type[ReplayableLogBase], tmp_path: P
 def test_a_store_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'sqlite'"):
         open_store("sqllite", tmp_path)
+
+
+@pytest.mark.parametrize("spec", ["sqlite", "localfile", "memory", "none"])
+@pytest.mark.parametrize("synchronous", [None, "normal", "full"])
+def test_settings_of_stores(spec: str, synchronous: str | None, tmp_path: Path) -> None:
+    open_store(spec, tmp_path, synchronous=synchronous).close()
+    if spec in ("sqlite", "localfile"):
+        with pytest.raises(ConfigError, match="'normal' or 'full'"):
+            open_store(spec, tmp_path, synchronous="off")
