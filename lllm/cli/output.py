@@ -48,7 +48,7 @@ def hide(secrets: Iterable[str]) -> None:
 
 def clean(text: str) -> str:
     """Text without the keys that the environment or the configuration holds."""
-    from lllm.log.redact import Redactor
+    from lllm.core.redact import Redactor
 
     redactor = Redactor.from_environment(os.environ)
     for secret in _State.secrets:

@@ -77,7 +77,7 @@ def show(
 def readable(store: LogStore, session: str) -> tuple[list[dict[str, Any]], LogError | None]:
     """The events that are as they were written, and why there are no more of them, where something is wrong."""
     from lllm.log import views
-    from lllm.log.codec import open_event
+    from lllm.core.envelope import open_event
 
     try:
         return views.load(store, session), None
