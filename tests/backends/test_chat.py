@@ -397,7 +397,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(JSON)
 def test_whatever_json_comes_back_is_a_reply_or_a_provider_error(value: Any) -> None:
     backend = OpenAIBackend("http://localhost")

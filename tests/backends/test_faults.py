@@ -173,6 +173,8 @@ async def test_an_error_event_in_a_stream(server: OpenAIServer, backend: OpenAIB
         (b'{"choices": [', "application/json", "not JSON"),
         (b'{"choices": []}', "application/json", "'choices' is missing or empty"),
         (b'{"object": "list", "data": []}', "application/json", "'choices' is missing or empty"),
+        (b'{"message": {"content": "x"}, "done": true}', "application/json", "under /v1"),
+        (b'{"choices": [{"index": 0, "text": "x"}]}', "application/json", "text completion"),
         (b'{"choices": [{"index": 0}]}', "application/json", "cannot be read"),
         (b"[1, 2]", "application/json", "list where an object"),
         (b"\xff\xfe", "application/json", "not JSON"),

@@ -1,7 +1,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lllm.backends.openai.sse import Event, SSEParser
@@ -45,12 +45,14 @@ def test_every_line_ending_and_size_of_piece(newline: bytes, size: int) -> None:
     assert parse([data[at : at + size] for at in range(0, len(data), size)]) == EVENTS
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
 def test_it_does_not_matter_where_the_bytes_are_cut(cuts: list[int]) -> None:
     bounds = [0, *sorted(cuts), len(STREAM)]
     assert parse([STREAM[a:b] for a, b in itertools.pairwise(bounds)]) == EVENTS
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet="ab:\n \r", max_size=6).map(str.encode), max_size=30))
 def test_nothing_makes_it_fail(pieces: list[bytes]) -> None:
     assert parse(pieces) == parse([b"".join(pieces)])

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lllm.backends.thinking import Mode, Splitter
@@ -91,6 +91,7 @@ WORDS = "<think> </think> <thinking> </reasoning> <tool_call> </tool_call> ` < >
 FRAGMENTS = st.sampled_from([*WORDS.split(), '{"name":"f"}', '{"name"', " ", "\n"])
 
 
+@settings(deadline=None)
 @given(
     st.lists(FRAGMENTS, max_size=12), st.data(), st.sampled_from(["auto", "prefilled", "off"]), st.booleans()
 )

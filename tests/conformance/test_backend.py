@@ -25,7 +25,7 @@ from lllm.errors import (
 from lllm.models.message import FunctionCall
 from lllm.models.reply import Reply, Usage
 from lllm.ports import Backend, Capabilities, Completed, TextDelta
-from tests.backends.helpers import ADD, ask, collect, joined, reply, schema
+from tests.backends.helpers import ADD, ask, collect, joined, limits, reply, schema
 from tests.servers.openai_server import MODEL, OpenAIServer, Script, call
 
 
@@ -37,12 +37,14 @@ class Place(NamedTuple):
         say: its next answer: text, thinking, tool calls `(id, name, arguments)`.
         fail: its next answer is a fault of this status and code.
         wait: its next answer never comes.
+        asked: how often it was asked so far.
     """
 
     backend: Backend
     say: Callable[..., None]
     fail: Callable[[int, str | None], None]
     wait: Callable[[], None]
+    asked: Callable[[], int]
 
 
 KINDS: dict[int, type[ProviderError]] = {401: AuthenticationError, 429: RateLimitError, 500: ServerError}
@@ -66,7 +68,7 @@ async def scripted() -> AsyncIterator[Place]:
         items.append({"content": "Hello.", "delay": 60})
 
     backend = ScriptedBackend(lambda _: items.pop(0), chunk=3)
-    yield Place(backend, say, fail, wait)
+    yield Place(backend, say, fail, wait, lambda: len(backend.requests))
     await backend.aclose()
 
 
@@ -85,6 +87,7 @@ def over_loopback(**options: Any) -> Callable[[], AbstractAsyncContextManager[Pl
                 say,
                 lambda status, code: server.fault(status, code=code) and None,
                 lambda: server.say("Hello.", hang="before") and None,
+                lambda: len(server.requests),
             )
             await backend.aclose()
 
@@ -176,13 +179,14 @@ async def test_a_fault(
 @pytest.mark.parametrize("stream", [False, True])
 async def test_it_can_be_cancelled_and_asked_again(stream: bool, place: Place) -> None:
     place.wait()
-    task = asyncio.ensure_future(collect(place.backend, ask(stream=stream)))
-    await asyncio.sleep(0.05)
+    task = asyncio.ensure_future(collect(place.backend, ask(stream=stream, timeouts=limits())))
+    while not place.asked():
+        await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     place.say("Hello.")
-    assert (await reply(place.backend, ask(stream=stream))).content == "Hello."
+    assert (await reply(place.backend, ask(stream=stream, timeouts=limits()))).content == "Hello."
 
 
 async def test_it_can_be_closed_early(place: Place) -> None:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 
@@ -97,14 +97,14 @@ class OpenAIBackend:
         self._timeouts = timeouts
         self._thinking: Mode = thinking
         self._clock = clock
-        self._given_key = api_key
+        self._given_key = None if api_key is None else Secret(api_key)
         url, self._url_from = _first(("base_url", base_url), *((name, None) for name in URL_VARIABLES))
         self._endpoint = endpoint(url or DEFAULT)
         if url is None:
             self._url_from = "base_url"
         if api_version is not None:
             self._endpoint = self._endpoint.with_query("api-version", api_version)
-        self._given_headers = dict(headers or {})
+        self._given_headers: dict[str, str] = {name: Secret(value) for name, value in (headers or {}).items()}
         for name, value in (("OpenAI-Organization", organization), ("OpenAI-Project", project)):
             if value is not None:
                 self._given_headers[name] = value
@@ -162,7 +162,7 @@ class OpenAIBackend:
                 response = await self._post(url, headers, body, request.timeouts.connect)
                 data = await response.read()
         except Exception as error:
-            fault = self._fault(error, faults, started=response is not None)
+            fault = self._fault(error, faults, request, started=response is not None)
         finally:
             watch.close()
             if response is not None:
@@ -265,7 +265,8 @@ class OpenAIBackend:
         except ProviderError:
             raise
         except Exception as error:
-            fault = self._fault(error, faults, started=response is not None, partial=assembly.partial)
+            partial = assembly.partial
+            fault = self._fault(error, faults, request, started=response is not None, partial=partial)
         finally:
             watch.close()
             if response is not None:
@@ -367,14 +368,20 @@ class OpenAIBackend:
                     f"the value of the header {name} holds characters that a header cannot",
                     hint=f"It comes from {key_from or 'headers'}; a line break at its end is a frequent cause.",
                 )
-        secrets = [key or "", *self._given_headers.values(), *(v for _, v in parse_qsl(self._endpoint.query))]
+        secrets = [key or "", *self._given_headers.values(), urlsplit(self._proxy or "").password or ""]
         secrets += [value.removeprefix("Bearer ") for value in self._given_headers.values()]
+        for option, (_, value) in zip(
+            self._endpoint.query.split("&"), parse_qsl(self._endpoint.query), strict=False
+        ):
+            secrets += [value, option.partition("=")[2]]  # as it is, and as a URL writes it
         faults = Faults(Place(self._endpoint.root, key_from, self._url_from), Scrubber(secrets), self._clock)
         url = URL(self._endpoint.at("/chat/completions"), encoded=True)
         self._ready = (url, headers, faults)
         return self._ready
 
-    def _fault(self, error: Exception, faults: Faults, *, started: bool, partial: str = "") -> ProviderError:
+    def _fault(
+        self, error: Exception, faults: Faults, request: Request, *, started: bool, partial: str = ""
+    ) -> ProviderError:
         """An exception of the network as an error of the tree."""
         import aiohttp
 
@@ -383,8 +390,7 @@ class OpenAIBackend:
         if isinstance(error, ProviderError):
             return error
         if isinstance(error, aiohttp.ConnectionTimeoutError):
-            limits = [seconds for seconds in self._limits if seconds is not None]
-            return faults.timeout("connect", limits[-1] if limits else 0.0)
+            return faults.timeout("connect", request.timeouts.connect or 0.0)
         if isinstance(error, aiohttp.ClientResponseError):
             return faults.of_protocol(f"this is not an HTTP answer: {error.message}", status=None)
         if started:

@@ -94,8 +94,14 @@ class Assembly:
         self._head(body)
         choices = body.get("choices")
         if not choices:
-            raise ProtocolError("the endpoint answered without an answer: 'choices' is missing or empty")
+            raise ProtocolError(
+                f"there is no answer in the answer: 'choices' is missing or empty{_native(body)}"
+            )
         choice = choices[0]
+        if "message" not in choice and "text" in choice:
+            raise ProtocolError(
+                "this is a text completion: the endpoint does not speak chat completions here"
+            )
         self.finish = choice.get("finish_reason")
         if choice.get("logprobs") or "token_ids" in choice:
             self._tokens(choice)
@@ -249,6 +255,10 @@ class Assembly:
             text = f"{len(self._request.messages)}\0{number}\0{name}\0{arguments}"
             ident = "call_" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:24]
         return FunctionCall(ident, name, arguments)
+
+
+def _native(body: Mapping[str, Any]) -> str:
+    return " (this is Ollama's own API; the compatible one is under /v1)" if "done" in body else ""
 
 
 def usage_of(usage: Mapping[str, Any] | None) -> Usage | None:
