@@ -2,8 +2,8 @@
 
 An append is written by the event loop that asked for it, without another thread: that costs less than handing it over.
 Alone, it is one statement; when several tasks of a loop append in the same turn, all of it is one transaction. What may
-take long (opening, checkpoints, `synchronous="full"`, a locked file, large blobs) is done by a helper thread, and appends
-queue up behind it without blocking their loop.
+take long (opening, checkpoints, `synchronous="full"`, a locked file, large blobs) is done by a helper thread, and what is
+appended meanwhile queues up behind it without blocking its loop.
 """
 
 from __future__ import annotations
