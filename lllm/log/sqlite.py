@@ -1,8 +1,8 @@
 """Session logs in one SQLite file: the default store.
 
 An append is written by the event loop that asked for it, without another thread: that costs less than handing it over.
-Alone, it is one statement; when several tasks of a loop append in the same turn, all of it is one transaction. What may
-take long (opening, checkpoints, `synchronous="full"`, a locked file, large blobs) is done by a helper thread, and what is
+Alone, it is one statement; when several tasks of a loop append in the same turn, all of it is one transaction. A helper
+thread does what may take long (opening, checkpoints, `synchronous="full"`, a locked file, large blobs), and what is
 appended meanwhile queues up behind it without blocking its loop.
 """
 
