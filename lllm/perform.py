@@ -335,17 +335,17 @@ async def within(work: Awaitable[T], seconds: float) -> T:
 def _rest(work: CoroutineType[Any, Any, T], waiting: Any) -> Generator[Any, Any, T]:
     """The rest of a coroutine that waits for `waiting`: what `yield from` does, begun in the middle."""
     while True:
+        thrown: BaseException | None = None
+        sent = None
         try:
             sent = yield waiting
         except GeneratorExit:
             work.close()
             raise
         except BaseException as error:
-            action, value = work.throw, error
-        else:
-            action, value = work.send, sent
+            thrown = error
         try:
-            waiting = action(value)
+            waiting = work.send(sent) if thrown is None else work.throw(thrown)
         except StopIteration as done:
             result: T = done.value
             return result

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from lllm.core.envelope import Record as Record
 from lllm.models.message import Message
 from lllm.models.reply import Reply
 
@@ -62,11 +63,11 @@ class ThinkingDelta(NamedTuple):
     text: str
 
 
-class ToolCallDelta(NamedTuple):
+class ToolCallDelta(NamedTuple):  # `index` hides tuple.index, which nobody wants of a delta
     """A piece of a tool call: `index` tells the calls of one reply apart; `id` and `name` come once, `arguments` in
     pieces."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     id: str | None = None
     name: str | None = None
     arguments: str = ""
@@ -118,18 +119,6 @@ class Backend(Protocol):
 
 
 # --- the session log -------------------------------------------------------------------------------------------------
-
-
-class Record(NamedTuple):
-    """One event as a store keeps it. `body` is the whole event in canonical JSON; the rest is there to look it up."""
-
-    session: str
-    seq: int
-    at: int
-    kind: str
-    call: str | None
-    hash: str
-    body: bytes
 
 
 class SessionInfo(NamedTuple):

@@ -172,11 +172,8 @@ class Call:
                 await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in [task for task in running if task.done()]:
                     del running[task]
-                    if self.state.terminal:
-                        task.exception()  # looked at, so that nobody is warned of it
-                        continue
                     new = self._apply(task.result())
-                    if self.state.terminal:
+                    if not new and self._ended():
                         return ()
                     if running:
                         todo.extend(new)
@@ -187,8 +184,12 @@ class Call:
             for task in running:
                 task.cancel()
             if running:
-                await asyncio.wait(running)
+                # waited for, and looked at, so that nobody is warned of what they raise
+                await asyncio.gather(*running, return_exceptions=True)
         return following
+
+    def _ended(self) -> bool:
+        return self.state.terminal
 
     async def _one_of_many(self, effect: Effect) -> Outcome:
         if isinstance(effect, RunTool) and not self.plan.tools[effect.call.name].rule.concurrent:

@@ -5,6 +5,7 @@ With `--json` stdout holds exactly one JSON value, and an error is one too. What
 
 from __future__ import annotations
 
+import io
 import json as _json
 import logging
 import os
@@ -34,6 +35,13 @@ def begin(*, debug: bool, json: bool) -> None:
     """A new command line: forgets the one before it (tests run several in a process)."""
     _State.debug, _State.json, _State.printed, _State.secrets = debug, json, False, frozenset()
     _State.said.clear()
+
+
+def tolerate() -> None:
+    """A terminal or pipe that cannot show a character gets `\\u2192` in its place, not an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def truthy(value: str | None) -> bool:
@@ -110,9 +118,9 @@ def say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
-def warn(words: str) -> None:
+def warn(words: str, hint: str | None = None) -> None:
     """Something that person should look at."""
-    say(f"warning: {clean(words)}")
+    say(f"warning: {clean(_joined(words, hint))}")
 
 
 def listen() -> None:

@@ -1,3 +1,179 @@
-from lllm.log.codec import open_event as open_event
-from lllm.log.codec import seal as seal
-from lllm.log.codec import verify_chain as verify_chain
+"""The envelope of one event: how it is written, sealed, and checked.
+
+    {"at":…,"call":…,"data":…,"dialog":…,"hash":"sha256:…","kind":…,"prev":"sha256:…","seq":…,"session":…,"v":1}
+
+canonical JSON, one line. `prev` is the hash of the event before it ("" for seq 0), so one hash vouches for everything
+that came before. Two rules hold in every format to come, so that an old log can always be checked: `hash` is the sha256
+of these very bytes without the `hash` member, and what stands behind `hash` are plain strings and numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from lllm.core import canonical
+from lllm.errors import LogCorrupt, LogError
+
+
+class Record(NamedTuple):
+    """One event as a store keeps it. `body` is the whole event in canonical JSON; the rest is there to look it up."""
+
+    session: str
+    seq: int
+    at: int
+    kind: str
+    call: str | None
+    hash: str
+    body: bytes
+
+
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+
+UPGRADES: Final[list[Upgrade]] = []
+"""UPGRADES[n] turns an event of format n + 1 into one of format n + 2."""
+
+FORMAT: Final = len(UPGRADES) + 1
+"""The format that is written: `v` of every event."""
+
+_sha256 = hashlib.sha256
+_dumps = orjson.dumps
+_SORTED: Final = orjson.OPT_SORT_KEYS
+_HASH: Final = b'"hash":"sha256:'
+_DIGITS: Final = 64
+
+
+def seal(
+    session: str, seq: int, at: int, call: str | None, dialog: str | None, kind: str, data: Any, prev: str
+) -> Record:
+    """The event as a store keeps it, encoded once.
+
+    Raises:
+        TypeError, ValueError: `data` is not JSON (see `lllm.core.canonical.encode`).
+    """
+    # `hash` sorts between `dialog` and `kind`: the event without it is exactly front + back.
+    front = b'{"at":%d,"call":%b,"data":%b,"dialog":%b,' % (at, _dumps(call), _encode(data), _dumps(dialog))
+    back = b'"kind":%b,"prev":%b,"seq":%d,"session":%b,"v":%d}' % (
+        _dumps(kind), _dumps(prev), seq, _dumps(session), FORMAT,
+    )  # fmt: skip
+    sha = _sha256(front)
+    sha.update(back)
+    digest = sha.hexdigest()
+    body = b'%b"hash":"sha256:%b",%b' % (front, digest.encode(), back)
+    return Record(session, seq, at, kind, call, "sha256:" + digest, body)
+
+
+def open_event(body: bytes) -> dict[str, Any]:
+    """The event of a stored body, its hash checked, brought to the present format.
+
+    Raises:
+        LogCorrupt: not one byte of a body may differ from what `seal` wrote.
+        LogError: a later lllm wrote it.
+    """
+    start = body.rfind(_HASH)
+    end = start + len(_HASH) + _DIGITS + 2
+    sha = _sha256(body[: max(start, 0)])
+    sha.update(body[end:])
+    if start < 0 or body[start + len(_HASH) : end] != b'%b",' % sha.hexdigest().encode():
+        raise LogCorrupt("an event was changed after it was written, or torn", seq=_claimed(body))
+    try:
+        event: Any = _decode(body)
+        version = event["v"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise LogCorrupt("a record is not an event of lllm") from error
+    return event if version == FORMAT else _upgrade(event)
+
+
+def verify_chain(bodies: Iterable[bytes], *, session: str | None = None, events: int | None = None) -> str:
+    """Proves a whole log, from its first event, and gives the hash of its last one ("" for an empty log).
+
+    Arguments:
+        session: the session that all events must belong to; by default that of the first.
+        events: how many there must be, where that is known: a chain alone does not show that its end is missing.
+
+    Raises:
+        LogCorrupt: an event is changed, missing, out of order, twice there or of another session. `seq` is the
+            first place where the log is not as it was written.
+        LogError: a later lllm wrote it.
+    """
+    seq, head = 0, ""
+    for body in bodies:
+        try:
+            event = open_event(body)
+        except LogCorrupt as error:
+            raise LogCorrupt(f"event {seq}: {error.message}", seq=seq) from error
+        session = event["session"] if session is None else session
+        if event["session"] != session:
+            raise LogCorrupt(f"event {seq} belongs to session '{event['session']}', not '{session}'", seq=seq)
+        if event["seq"] != seq:
+            what = "missing" if event["seq"] > seq else "twice there, or out of order"
+            raise LogCorrupt(f"event {min(seq, event['seq'])} of session '{session}' is {what}", seq=seq)
+        if event["prev"] != head:
+            raise LogCorrupt(f"event {seq} of session '{session}' does not follow the one before it", seq=seq)
+        head = event["hash"]
+        seq += 1
+    if events is not None and seq != events:
+        raise LogCorrupt(f"session '{session or ''}' has {seq} of its {events} events", seq=seq)
+    return head
+
+
+def _upgrade(event: dict[str, Any]) -> dict[str, Any]:
+    version = event["v"]
+    if version > FORMAT:
+        raise LogError(
+            f"session '{event.get('session')}' is written in log format {version}; "
+            f"this lllm reads formats up to {FORMAT}",
+            hint="Type: pip install --upgrade lllm",
+        )
+    for upgrade in UPGRADES[version - 1 :]:
+        event = upgrade(event)
+    return event
+
+
+def _claimed(body: bytes) -> int | None:
+    """The sequence number that a bad body claims: a pointer for the reader of the message, no more."""
+    try:
+        event = canonical.decode(body)
+    except ValueError:
+        return None
+    seq = event.get("seq") if isinstance(event, dict) else None
+    return seq if type(seq) is int else None
+
+
+# What follows makes `canonical.encode` and `decode` quick for the usual event. orjson writes canonical bytes unless
+# there is a float that ECMAScript writes differently or a key whose UTF-16 order is not its UTF-8 order, and reads
+# exactly unless there is an integer beyond 64 bits, which it takes for a float. Looking at the values is far cheaper
+# than looking at the bytes, where most of an event is prose.
+_SCALARS: Final = frozenset({str, int, bool, type(None)})
+
+
+def _encode(value: Any) -> bytes:
+    try:
+        data = _dumps(value, option=_SORTED)
+    except TypeError:
+        return canonical.encode(value)  # integers beyond 64 bits, or its better error
+    return data if _plain(value) else canonical.encode(value)
+
+
+def _decode(body: bytes) -> Any:
+    value = orjson.loads(body)
+    return value if _plain(value) else canonical.decode(body)
+
+
+def _plain(value: Any) -> bool:
+    kind = type(value)
+    if kind in _SCALARS:
+        return True
+    if kind is dict:
+        for key, item in value.items():
+            if not key.isascii() or (type(item) not in _SCALARS and not _plain(item)):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        return all(type(item) in _SCALARS or _plain(item) for item in value)
+    if kind is float:
+        return 1e-3 <= abs(value) < 1e15 and not value.is_integer()
+    return False

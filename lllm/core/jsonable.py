@@ -9,6 +9,22 @@ from enum import Enum
 from typing import Any
 
 
+def unicode_only(value: Any) -> Any:
+    """JSON whose texts can be written as UTF-8: halves of surrogate pairs (undecodable file names, broken escapes)
+    become U+FFFD."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return value
+    if isinstance(value, Mapping):
+        return {unicode_only(key): unicode_only(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [unicode_only(item) for item in value]
+    return value
+
+
 def jsonable(value: Any) -> Any:
     """The value as JSON: dataclasses and pydantic models as objects, enums by value, sets sorted, decimals and dates as
     text; what cannot be told is `{"$repr": ...}`, cut to 500 characters."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from lllm.core.machine import Limits
-from lllm.errors import ConfigError, UnknownKeyError
+from lllm.errors import CallError, ConfigError, UnknownKeyError
 from lllm.llm.bind import Binding, Settings
 from lllm.llm.connect import connect
 from lllm.llm.dialog import Dialog, as_message
@@ -189,6 +189,8 @@ class Agent:
             if own:
                 status, data = ending(error)
                 await live.end(*status, **data)
+            elif isinstance(error, CallError):
+                await live.flush()  # a call that failed says so in the log, like one that is done
             raise
         finally:
             if follow is not None:
@@ -413,9 +415,9 @@ def limits_of(values: Mapping[str, Any]) -> Limits:
             except InvalidOperation:
                 raise ConfigError(f"max_cost is {value!r}; it is US dollars, 0 or more") from None
             continue
-        wanted: tuple[type, ...] = (int, float) if key in ("deadline", "backoff_base", "backoff_cap") else (int,)
-        if isinstance(value, bool) or not isinstance(value, wanted) or not value >= 0:
-            what = "seconds" if float in wanted else "a whole number"
+        seconds = key in ("deadline", "backoff_base", "backoff_cap")
+        if isinstance(value, bool) or not isinstance(value, int | float if seconds else int) or not value >= 0:
+            what = "seconds" if seconds else "a whole number"
             raise ConfigError(f"{key} is {value!r}; it is {what}, 0 or more")
     given = dict(values)
     if given.get("max_cost") is not None:

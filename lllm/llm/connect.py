@@ -20,8 +20,10 @@ class Offline:
     capabilities = Capabilities(logprobs=True, token_ids=True, vision=True, seed=True)
 
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
+        nothing: list[Delta] = []
+        for delta in nothing:
+            yield delta
         raise LLMInferenceError("a replay asked a model: this is a fault of lllm, please report it")
-        yield  # makes this an async generator
 
     async def aclose(self) -> None:
         """Nothing is open."""

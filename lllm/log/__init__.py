@@ -12,16 +12,14 @@ if TYPE_CHECKING:
     from lllm.log.files import LocalFileLog
     from lllm.log.memory import MemoryLog
     from lllm.log.none import NoLog
-    from lllm.log.redact import Redactor
     from lllm.log.sqlite import SQLiteLog
 
-__all__ = ["LocalFileLog", "MemoryLog", "NoLog", "Redactor", "ReplayableLogBase", "SQLiteLog", "open_store"]
+__all__ = ["LocalFileLog", "MemoryLog", "NoLog", "ReplayableLogBase", "SQLiteLog", "open_store"]
 
 _HOMES: Final = {
     "LocalFileLog": "files",
     "MemoryLog": "memory",
     "NoLog": "none",
-    "Redactor": "redact",
     "ReplayableLogBase": "base",
     "SQLiteLog": "sqlite",
 }

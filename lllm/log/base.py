@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 
 from lllm.core import canonical
 from lllm.errors import LogError, LogWriteError, UnknownNameError
-from lllm.log.codec import verify_chain
+from lllm.core.envelope import verify_chain
 from lllm.ports import Record, SessionInfo
 
 STARTED: Final = "SessionStarted"
@@ -63,7 +63,7 @@ def lines_of(records: Sequence[Record], separator: bytes) -> bytes:
     """The bodies as lines (the last without a newline). LogWriteError when a body is more than one line."""
     lines = separator.join([record.body for record in records])
     if lines.count(b"\n") != len(records) - 1:
-        raise LogWriteError("the body of an event is one line, as lllm.log.codec.seal writes it")
+        raise LogWriteError("the body of an event is one line, as lllm.core.envelope.seal writes it")
     return lines
 
 

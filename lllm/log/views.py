@@ -3,7 +3,7 @@
     events = load(store, "20260101-120000-demo-1a2b3c4d")
     print(markdown(events))
 
-An event is the mapping that `lllm.log.codec.open_event` gives. Everything else here takes a list of them, in order, and
+An event is the mapping that `lllm.core.envelope.open_event` gives. Everything else here takes a list of them, in order, and
 gives values; an unfinished session (a crash, or one that still runs) is a list like any other.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from lllm.core import events as ev
 from lllm.core.dialog import messages_of
 from lllm.core.events import Event
-from lllm.log.codec import open_event, verify_chain
+from lllm.core.envelope import open_event, verify_chain
 from lllm.log.folding import UNFINISHED, CallInfo, Folding, SessionState
 from lllm.log.tables import collections
 from lllm.log.transcript import ROWS, Row, transcript

@@ -163,7 +163,7 @@ def _encode(value: Any) -> bytes:
     global _encode
     from lllm.core.canonical import encode
 
-    _encode = encode  # type: ignore[assignment]  # looked up once: `lllm.models` loads without orjson
+    _encode = encode  # looked up once: `lllm.models` loads without orjson
     return encode(value)
 
 

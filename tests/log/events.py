@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lllm.log.codec import seal
+from lllm.core.envelope import seal
 from lllm.ports import Record
 
 BEGAN = 1_700_000_000_000_000

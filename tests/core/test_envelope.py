@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from lllm.core import canonical
 from lllm.errors import LogCorrupt, LogError
-from lllm.log import codec
-from lllm.log.codec import FORMAT, open_event, seal, verify_chain
+from lllm.core import envelope as codec
+from lllm.core.envelope import FORMAT, open_event, seal, verify_chain
 from tests.log.events import BEGAN, Writer, bodies
 
 text = st.text(st.characters(exclude_categories=["Cs"]))

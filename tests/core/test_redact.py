@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lllm.log.redact import Redactor, looks_secret
+from lllm.core.redact import Redactor, looks_secret
 
 KEY = "sk-proj-Zm9v/bar+baz==9"
 MARK = "[redacted:KEY]"
