@@ -85,6 +85,7 @@ def run(argv: Sequence[str]) -> int:
     output.begin(debug=DEBUG in flags or output.truthy(os.environ.get("LLLM_DEBUG")), json="--json" in flags)
     # `lllm run x --debug` is what fingers type: the option is heard wherever it stands
     rest = [word for word in flags if word != DEBUG] + words[len(flags) :]
+    output.tolerate()
     output.listen()
     try:
         code = _run(rest)

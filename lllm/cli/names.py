@@ -79,7 +79,7 @@ def _declared(file: Any) -> list[dict[str, Any]]:
     try:
         config = configuration(file)
     except ConfigError as error:
-        output.warn(str(error))
+        output.warn(error.message, error.hint)
         return []
     rows = []
     for agent in config.agents.values():

@@ -73,7 +73,7 @@ def overrides_of(sets: Sequence[str] | None, profile: str | None) -> list[str]:
 def _told(config: Config) -> Config:
     output.hide(config.secrets())
     for note in config.notes:
-        output.warn(str(note.error))
+        output.warn(note.message, note.hint)
     return config
 
 

@@ -81,12 +81,16 @@ def run(
 
 def task_of(given: str | None) -> str:
     """The task: the argument, or what stdin holds."""
-    if given is not None and given != "-":
-        words = given
-    elif given == "-" or not sys.stdin.isatty():
-        words = sys.stdin.read()
-    else:
-        raise ConfigError("there is no task", hint='Type: lllm run "What is 17 times 23?"')
+    try:
+        if given is not None and given != "-":
+            words = given
+        elif given == "-" or not sys.stdin.isatty():
+            words = sys.stdin.read()
+        else:
+            raise ConfigError("there is no task", hint='Type: lllm run "What is 17 times 23?"')
+        words.encode()
+    except UnicodeError:
+        raise ConfigError("the task is not UTF-8 text") from None
     if not words.strip():
         raise ConfigError("the task is empty", hint='Type: lllm run "What is 17 times 23?"')
     return words.strip() if given in (None, "-") else words
@@ -96,8 +100,16 @@ def _call(system: AgentBase, task: str, name: str | None, live: Session, *, kept
     try:
         return system(task, name, session=live)
     except BaseException as error:
-        output.belongs(error, live.id if kept and live.started else None)
+        if kept and live.started and _stored(live):
+            output.belongs(error, live.id)
         raise
+
+
+def _stored(live: Session) -> bool:
+    """Whether anything of a session can be looked at."""
+    with contextlib.suppress(Exception):  # the store may be what failed
+        return bool(live.store.sessions(1, prefix=live.id))
+    return False
 
 
 def spent(store: LogStore, session: str) -> tuple[dict[str, Any], str | None]:

@@ -76,8 +76,8 @@ def show(
 
 def readable(store: LogStore, session: str) -> tuple[list[dict[str, Any]], LogError | None]:
     """The events that are as they were written, and why there are no more of them, where something is wrong."""
-    from lllm.log import views
     from lllm.core.envelope import open_event
+    from lllm.log import views
 
     try:
         return views.load(store, session), None

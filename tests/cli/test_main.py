@@ -102,3 +102,10 @@ def test_the_shell_completes_commands_and_words() -> None:
 def test_python_m_lllm(tmp_path: Path) -> None:
     done = python("-m", "lllm", "sessions", "--json", cwd=tmp_path)
     assert (done.returncode, json.loads(done.stdout), done.stderr) == (0, [], "")
+
+
+def test_a_stream_that_cannot_show_a_character_is_no_error(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = python("-m", "lllm", "list", "→", cwd=tmp_path, env=environment)
+    assert done.returncode == 2
+    assert "\\u2192" in done.stderr

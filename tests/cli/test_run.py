@@ -213,6 +213,20 @@ def test_an_endpoint_that_refuses_connections_exits_with_1(
     assert lllm("replay", session, "--json").json["verified"] is True
 
 
+def test_a_task_that_is_no_text(lllm: Terminal, demo: Path) -> None:
+    result = lllm("run", os.fsdecode(b"\xff"))
+    assert (result.code, result.err) == (2, "error: the task is not UTF-8 text\n")
+
+
+def test_a_log_that_cannot_be_written_is_named_and_nothing_is_done(lllm: Terminal, demo: Path) -> None:
+    (demo / "taken").write_text("a file")
+    result = lllm("run", "x", "--set", "log.dir=taken")
+    assert result.code == 1
+    assert "taken/sessions.db could not be written" in result.err
+    assert "lllm show" not in result.err
+    assert lllm.backends[-1].requests == []
+
+
 def test_a_run_that_fails_names_its_session(lllm: Terminal, demo: Path) -> None:
     lllm.scripts["deaf"] = lambda: ["no tags"] * 9
     result = lllm("run", "x", "--model", "deaf/m", "--json")
@@ -237,8 +251,11 @@ def test_a_fault_in_the_project_is_told_with_file_and_line(lllm: Terminal, demo:
 def test_the_traceback_can_be_asked_for_by_the_environment(
     lllm: Terminal, demo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert "Traceback" not in lllm("run", "x", "--model", "nosuch/m").err
     monkeypatch.setenv("LLLM_DEBUG", "1")
-    assert "Traceback" in lllm("run", "x", "--model", "nosuch/m").err
+    result = lllm("run", "x", "--model", "nosuch/m")
+    assert "Traceback" in result.err
+    assert "unknown key" not in result.err
 
 
 def test_a_tool_that_raises_is_no_error_of_the_run(lllm: Terminal, demo: Path) -> None:
