@@ -35,6 +35,7 @@ CHECKPOINT_BYTES: Final = 16 << 20
 _INSERT: Final = "INSERT INTO appends VALUES (?, ?, ?, ?, ?)"
 _COMMIT_BYTES: Final = 4 * 4120  # a commit rewrites about four pages besides what it adds
 _HEAVY: Final = 1 << 18  # bytes of blobs that take so long that the helper writes them
+_STRAIGHT: Final = 50  # appends of a lone session between two certain turns of its loop
 _PAUSE: Final = 0.005  # seconds between two tries while another process writes
 _KNOWN: Final = 10_000  # sessions whose last event is remembered
 
@@ -69,6 +70,7 @@ class _Lane:
         self.queue: list[_Append] = []
         self.idle = True
         self.alone: str | None = None
+        self.straight = 0
 
 
 class _Session:
@@ -142,7 +144,10 @@ class SQLiteLog(ReplayableLogBase):
         lane = self._lane()
         if lane.idle:
             session = records[0].session if records else ""
-            at_once = lane.alone == session and not self._offload and not append.heavy
+            at_once = (
+                lane.alone == session and lane.straight < _STRAIGHT and not self._offload and not append.heavy
+            )
+            lane.straight += 1
             if at_once and not self._commit([append]):
                 if append.error is not None:
                     raise append.error
@@ -167,6 +172,7 @@ class SQLiteLog(ReplayableLogBase):
     def _turn(self, lane: _Lane) -> None:
         """Runs in the loop after all tasks of the turn that appended first: writes what they left."""
         appends, lane.queue = lane.queue, []
+        lane.straight = 0
         first = appends[0].records if len(appends) == 1 else None
         lane.alone = first[0].session if first else None
         if not appends:

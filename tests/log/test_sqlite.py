@@ -400,6 +400,18 @@ async def test_alone_an_append_is_one_statement(store: SQLiteLog) -> None:
     assert len(statements) == 1
 
 
+async def test_a_task_that_only_appends_can_be_stopped(store: SQLiteLog) -> None:
+    writer = Writer("s")
+
+    async def endless() -> None:
+        while writer.seq < 100_000:
+            await store.append(writer.events(1))
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(endless(), 0.1)
+    assert store.verify("s")
+
+
 async def test_large_blobs_are_written_by_the_helper(
     store: SQLiteLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
