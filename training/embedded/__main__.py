@@ -1,4 +1,4 @@
-"""`python -m training.embedded COMMAND`: generate, train, convert, evaluate, or all of them in turn."""
+"""`python -m training.embedded COMMAND`: generate, train, convert, evaluate, card, or all of them in turn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ COMMANDS = {
     "train": ("train on generated dialogues (needs torch)", ("train",)),
     "convert": ("write a trained run as GGUF (needs torch and gguf)", ("convert",)),
     "evaluate": ("measure the GGUF (needs xllamacpp)", ("evaluate",)),
-    "all": ("train, convert and evaluate, with the defaults", ("train", "convert", "evaluate")),
+    "card": ("write the figures into the model card", ("card",)),
+    "all": ("train, convert, evaluate and card, with the defaults", ("train", "convert", "evaluate", "card")),
 }
 
 

@@ -221,18 +221,71 @@ _SPOKEN_RESULTS = (
     '{"answer": {v}}',
     "The sum is {v}.",
     "The product is {v}.",
+    "{p} is {v}.",
+    "{p} is {v}.",
+    "{p} equals {v}.",
+    "{p} makes {v}.",
+    "{q} is {v}.",
 )
+_SIGNS_SPOKEN = (
+    (" ** ", " to the power of "),
+    (" + ", " plus "),
+    (" - ", " minus "),
+    (" * ", " times "),
+    (" / ", " divided by "),
+)
+
+
+def _spoken_result(rng: random.Random, literal: str, expression: str) -> str:
+    """How an assistant without a tool call in sight may have reported a result."""
+    phrase = expression
+    for sign, words in _SIGNS_SPOKEN:
+        phrase = phrase.replace(sign, words)
+    return (
+        rng.choice(_SPOKEN_RESULTS).replace("{v}", literal).replace("{q}", expression).replace("{p}", phrase)
+    )
 
 
 def _drill(rng: random.Random) -> Dialogue:
     """Only a question and its call: many phrasings for few tokens."""
-    tool_set = tools.CALCULATE if rng.random() < 0.75 else tools.expression_set(rng)
+    chance = rng.random()
+    tool_set = (
+        tools.CALCULATE
+        if chance < 0.6
+        else tools.expression_set(rng)
+        if chance < 0.82
+        else tools.operation_set(rng)
+    )
     dialogue = Dialogue(tool_set.tools)
     if rng.random() < 0.1:
         dialogue.add("system", prompts.SYSTEM.items[0])
-    question = questions.ask(rng)
+    question = _question(rng, tool_set)
     dialogue.add("user", question.text)
+    if tool_set.expression is None:
+        if answer(rng, dialogue, tool_set, question.expression) is None:
+            raise questions.Unfit
+        dialogue.messages.pop()
+        return dialogue
     dialogue.messages.append(Message("assistant", calls=(tool_set.call(question.expression),), trained=True))
+    return dialogue
+
+
+def _follow_drill(rng: random.Random) -> Dialogue:
+    """Only a question about a result in the history, and its call."""
+    tool_set = tools.CALCULATE if rng.random() < 0.7 else tools.expression_set(rng)
+    dialogue = Dialogue(tool_set.tools)
+    if rng.random() < 0.4:
+        dialogue.add("system", prompts.SYSTEM.items[0])
+    question = questions.ask(rng)
+    last = tools.shown_value(rng, question.value) if rng.random() < 0.4 else plain(question.value)
+    dialogue.add("user", question.text)
+    if rng.random() < 0.6:
+        dialogue.say(_spoken_result(rng, last, question.expression), trained=False)
+    else:
+        dialogue.use(tool_set.call(question.expression), last)
+        dialogue.say(f"The answer is {last}.")
+    _follow(rng, dialogue, tool_set, Format(), last, shown=True)
+    del dialogue.messages[-2:]
     return dialogue
 
 
@@ -322,7 +375,15 @@ def _wrap_up(rng: random.Random) -> Dialogue:
     return dialogue
 
 
-_MAKERS = ((_drill, 100), (_with_tools, 70), (_told, 4), (_without_tools, 5), (_talk, 10), (_wrap_up, 4))
+_MAKERS = (
+    (_drill, 250),
+    (_follow_drill, 25),
+    (_with_tools, 70),
+    (_told, 8),
+    (_without_tools, 5),
+    (_talk, 10),
+    (_wrap_up, 4),
+)
 
 
 def draw(rng: random.Random) -> Dialogue:

@@ -181,6 +181,31 @@ BARE = Pool(
         "Your whole reply must be the number.",
         "Write nothing but the number.",
         "Do not write any text besides the number.",
+        "Return just the number.",
+        "Return only the result.",
+        "Return the bare number.",
+        "Reply with a number and nothing else.",
+        "Reply with only the result.",
+        "Answer with the number and nothing else.",
+        "Answer with just the result.",
+        "Output the number and nothing more.",
+        "Output just the number.",
+        "Write only the number.",
+        "Write just the result.",
+        "Respond with the number alone.",
+        "Respond with just a number.",
+        "Give the bare number as the answer.",
+        "Give nothing but the number.",
+        "Only the result, no text.",
+        "The number alone is enough.",
+        "I only want the number.",
+        "I want just the number back.",
+        "Please reply with the number only.",
+        "Please give only the final number.",
+        "Your answer should be a single number.",
+        "Your reply should contain only the number.",
+        "No text, just the result.",
+        "Plain number, please.",
     ]
 )
 
@@ -192,6 +217,12 @@ BLOCK = Pool(
         "Answer in a ```{k} block.",
         "Required markdown block: ```{k}```",
         "Use a ```{k}``` block for the result.",
+        "Write the result into a ```{k} block.",
+        "Return the answer in a code block tagged {k}.",
+        "The answer goes into a ```{k} fenced block.",
+        "Reply with a ```{k} code block.",
+        "Format: ```{k}\n...\n```",
+        "Give the final answer inside a ```{k} block.",
         "Wrap the answer in a ```{k}``` code block.",
     ]
 )
@@ -205,6 +236,12 @@ LINE = Pool(
         "Reply in the format 'Answer: ...'.",
         "Your reply must start with Answer:",
         "Format: Answer: <number>",
+        "Write 'Answer:' and then the number.",
+        "Start your reply with 'Answer:'.",
+        "Use the form 'Answer: <value>'.",
+        "Put the result after 'Answer:'.",
+        "Say it as Answer: N.",
+        "Return 'Answer: ' followed by the number.",
     ]
 )
 

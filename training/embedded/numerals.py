@@ -96,9 +96,9 @@ def general(rng: random.Random) -> Number:
         if sign == "-" and rng.random() < 0.25:
             text = f"({text})"
         return Number(text, f"(-{inner.literal})")
-    if chance < 0.23:
+    if chance < 0.217:
         value = integer(rng, 1, 900)
-        name, size = rng.choice((("million", 1_000_000), ("thousand", 1000), ("billion", 1_000_000_000)))
+        name, size = rng.choice((("million", 1_000_000), ("thousand", 1000)))
         head = spoken(rng, value) if rng.random() < 0.2 else str(value)
         return Number(f"{head} {name}", str(value * size))
     if chance < 0.36:

@@ -173,8 +173,16 @@ def other_set(rng: random.Random, held: bool = False) -> ToolSet:
 
 def _mixed(rng: random.Random, tools: list[Tool], held: bool, least: int = 0) -> tuple[Tool, ...]:
     extra = max(least, rng.choice((0, 0, 0, 0, 1, 1, 2, 3)))
-    for _ in range(extra):
+    while extra > 0:
+        extra -= 1
         name, _, rest = DISTRACTORS.pick(rng, held).partition("(")
+        if rng.random() < 0.4:
+            name, rest = (
+                identifier(rng),
+                ",".join(identifier(rng) for _ in range(rng.choice((0, 1, 1, 2, 2, 3)))),
+            )
+            if any(stem in (name + rest).lower() for stem in _STEMS + _ARGUMENT_STEMS):
+                continue
         if name not in [tool.name for tool in tools]:
             tools.append(Tool(name, tuple(part for part in rest.rstrip(")").split(",") if part)))
     if rng.random() < 0.6:
