@@ -60,10 +60,12 @@ class _Lane:
     """What one event loop has to write. Only that loop's thread touches it.
 
     `idle`: nothing is queued or on its way. `alone`: the session that appended last without company; a session waits
-    for each of its appends, so what it appends next is written at once, without another turn of the loop.
+    for each of its appends, so what it appends next is written at once, without another turn of the loop. `straight`:
+    how often that was done since the loop had a turn for certain; without a limit, a task that only appends would
+    starve all others, and time limits and interrupts with them.
     """
 
-    __slots__ = ("alone", "idle", "loop", "queue")
+    __slots__ = ("alone", "idle", "loop", "queue", "straight")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
