@@ -222,14 +222,13 @@ def price(model: str) -> Price | None:
 
     The provider prefix is ignored, except that models on one's own machine cost nothing."""
     name = model.rpartition("/")[2].lower()
-    for key in (name, _DATED.sub("", name)):
-        if (own := _own.get(key)) is not None:
-            return own
-        if (found := PRICES.get(key)) is not None:
-            return Price(*map(Decimal, found))
+    undated = _DATED.sub("", name)
+    if (own := _own.get(name) or _own.get(undated)) is not None:
+        return own
     if model.partition("/")[0] in _FREE:
         return Price(Decimal(0), Decimal(0), Decimal(0))
-    return None
+    found = PRICES.get(name) or PRICES.get(undated)
+    return Price(*map(Decimal, found)) if found is not None else None
 
 
 def register_price(model: str, *, prompt: str, completion: str, cached: str | None = None) -> None:

@@ -58,7 +58,9 @@ def test_an_unknown_price_is_none_and_not_zero(model: str) -> None:
     assert cost(model, Usage(10, 10)) is None
 
 
-@pytest.mark.parametrize("model", ["embedded", "ollama/llama3", "llama_cpp/x.gguf", "scripted"])
+@pytest.mark.parametrize(
+    "model", ["embedded", "ollama/llama3", "vllm/deepseek-chat", "llama_cpp/x.gguf", "scripted"]
+)
 def test_what_runs_here_costs_nothing(model: str) -> None:
     assert cost(model, Usage(10, 10)) == 0
 
