@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -180,8 +181,9 @@ class Agent:
         if dialog is not None and dialog.id is None:
             dialog.id = live.new_dialog()
         call = Call(plan, live, parent=scope, dialog=dialog.id if dialog is not None else None)
-        if follow is not None:
-            live.followers.append(follow)
+        follower = None if follow is None else _only(call.id, follow)
+        if follower is not None:
+            live.followers.append(follower)
         try:
             await call.run(base, add)
             reply = call.result()
@@ -193,8 +195,8 @@ class Agent:
                 await live.flush()  # a call that failed says so in the log, like one that is done
             raise
         finally:
-            if follow is not None:
-                live.followers.remove(follow)
+            if follower is not None:
+                live.followers.remove(follower)
         if own:
             await live.end("done")
         else:
@@ -215,8 +217,10 @@ class Agent:
         `Completed` of the whole call's reply."""
         from lllm.llm.streaming import deltas
 
-        async for delta in deltas(self.acall, input, args, more):
-            yield delta
+        # closed with this iterator, not when it is collected: closing early cancels the call
+        async with aclosing(deltas(self.acall, input, args, more)) as pieces:
+            async for delta in pieces:
+                yield delta
 
     def stream(self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any) -> Iterator[Any]:
         """`astream` for blocking code."""
@@ -336,6 +340,16 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     if limits:
         known["limits"] = limits_of({**settings.limits._asdict(), **limits})
     return replace(settings, sampling=sampling, **known)
+
+
+def _only(wanted: str, follow: Callable[..., None]) -> Callable[[str, Any], None]:
+    """A follower of one call: the session may have others at work, and a tool may be an agent."""
+
+    def follower(call: str, delta: Any) -> None:
+        if call == wanted:
+            follow(call, delta)
+
+    return follower
 
 
 RESERVED = ("stream", "messages", "session", "args", "input")

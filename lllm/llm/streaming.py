@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 from lllm.models.reply import Reply
@@ -15,7 +15,7 @@ _END = object()
 
 async def deltas(
     acall: Callable[..., Coroutine[Any, Any, Reply]], input: Any, args: Any, more: Mapping[str, Any]
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     """Runs the call in a task and yields what its followers see; the call's own reply comes last. Closing the iterator
     early cancels the call."""
     pieces: asyncio.Queue[Any] = asyncio.Queue()
