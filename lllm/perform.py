@@ -21,6 +21,7 @@ from lllm.errors import (
     AuthenticationError,
     BadRequestError,
     ConfigError,
+    LLMError,
     ModelNotFoundError,
     ParseError,
     ProviderError,
@@ -155,14 +156,20 @@ class Performer:
                 elif session.followers:
                     self.said = True
                     session.tell(self.call, delta)
-        except (ProviderError, ConfigError) as error:
+        except LLMError as error:
             return self._fault(error)
+        except Exception as error:  # a backend that breaks its contract is a fault like any other
+            fault = ProviderError(f"backend of '{plan.model}' raised {type(error).__name__}: {error}")
+            fault.__cause__ = error
+            return self._fault(fault)
         if reply is None:
             return self._fault(ProviderError(f"backend of '{plan.model}' ended without a reply", retryable=True))
         if session.followers:
             session.tell(self.call, Completed(reply))
         if reply.tool_calls:
             reply = _with_ids(reply)
+        if reply.thinking == "" or reply.logprobs is not None or reply.token_ids is not None:
+            reply = _as_recorded(reply)
         # with the log off and no secret to look for, nobody reads the record
         data = reply.record() if session.logs or session.redactor else {}
         if plan.price is not None and (priced := plan.price(reply.model, plan.model_name, reply.usage)) is not None:
@@ -170,7 +177,7 @@ class Performer:
         clean = session.redactor.clean(data)
         return Outcome(ev.MODEL_REPLIED, clean, reply if clean is data else None)
 
-    def _fault(self, error: ProviderError | ConfigError) -> Outcome:
+    def _fault(self, error: LLMError) -> Outcome:
         data: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
         if isinstance(error, ProviderError):
             for name in ("status", "body", "retry_after", "partial"):
@@ -398,6 +405,16 @@ def _with_ids(reply: Reply) -> Reply:
         seen.add(name)
         calls.append(call if name == call.id else FunctionCall(name, call.name, call.arguments))
     return reply if all(a is b for a, b in zip(calls, reply.tool_calls, strict=True)) else reply.with_(tool_calls=tuple(calls))
+
+
+def _as_recorded(reply: Reply) -> Reply:
+    """The reply as the log gives it back: no empty thinking, lists."""
+    lists: dict[str, Any] = {
+        name: list(value)
+        for name in ("logprobs", "token_ids", "prompt_token_ids")
+        if (value := getattr(reply, name)) is not None
+    }
+    return reply.with_(thinking=reply.thinking or None, **lists)
 
 
 def _handler_failed(what: str, error: Exception) -> Outcome:

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from lllm.core import events as ev
 from lllm.core.dialog import Node
-from lllm.core.effects import AskApproval, CallModel, Effect, RunTool, Wait
+from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, RunTool, Wait
+from lllm.core.jsonable import unicode_only
 from lllm.core.machine import CANCELLED, DONE, Opening, Spec, State, step
 from lllm.errors import (
     BudgetExceeded,
@@ -53,6 +54,7 @@ class Call:
         self.parent = parent
         self.id = id or session.new_call(plan.agent, parent)
         self.dialog = dialog
+        self.base: Node | None = None
         self.state = State()
         self.usage: Usage | None = None
         self.fault: BaseException | None = None
@@ -92,22 +94,33 @@ class Call:
                 add = (*base.messages(), *add)
             else:
                 data["base"] = base.id
+                self.base = base
         data["add"] = [message.record() for message in add]
         for blob in plan.blobs:
             session.keep(blob)
         clean = session.redactor.clean(data)
         if clean is not data:
-            trunk = Opening.from_record(clean, base if "base" in data else None).trunk
+            trunk = Opening.from_record(clean, self.base).trunk
         return self._apply(Outcome(ev.CALL_STARTED, clean, Opening(spec, trunk)))
 
     def _apply(self, outcome: Outcome) -> tuple[Effect, ...]:
         """Step first (it may refuse), then append."""
         kind = outcome.kind
         event = self.session.stamp(kind, outcome.data, self.id, self.dialog, outcome.value)
-        self.state, effects = step(self.state, event)
-        self.session.write(event)
+        before = self.state
+        self.state, effects = step(before, event)
+        try:
+            self.session.write(event)
+        except UnicodeEncodeError:
+            # a log is UTF-8: the call goes on with what can be written, as a replay of it will
+            data = unicode_only(event.data)
+            value = Opening.from_record(data, self.base) if kind == ev.CALL_STARTED else None
+            event = event._replace(data=data, value=value)
+            self.state, effects = step(before, event)
+            self.session.write(event)
         if kind == ev.MODEL_REPLIED:
             reply = self.state.reply
+            self.fault = None  # mended: it is not the cause of what may come
             if reply is not None and reply.usage is not None:
                 self.usage = reply.usage.plus(self.usage)
         elif kind == ev.REPLY_ACCEPTED:
@@ -131,10 +144,13 @@ class Call:
             self._apply(Outcome(ev.MODEL_REQUESTED, self._request(effect)))
         elif type(effect) is RunTool:
             self._apply(Outcome(ev.TOOL_REQUESTED, {"id": effect.call.id, "name": effect.call.name, "n": effect.number}))
-        if isinstance(effect, _WORLD):
+        world = isinstance(effect, _WORLD)
+        if world:
             await self.session.flush()
-            if self.state.deadline_at is not None and not self.session.replaying:
-                return await self._in_time(effect, self.state.deadline_at)
+        # a parser or handler of the project may hang as well as a tool
+        timed = world or (self.plan.user_code and isinstance(effect, Parse | Handle))
+        if timed and self.state.deadline_at is not None and not self.session.replaying:
+            return await self._in_time(effect, self.state.deadline_at)
         return await self.performer.perform(effect)
 
     async def _in_time(self, effect: Effect, deadline_at: int) -> Outcome:

@@ -20,6 +20,7 @@ from lllm.core.canonical import digest
 from lllm.core.dialog import Node
 from lllm.core.envelope import seal
 from lllm.core.events import Event
+from lllm.core.jsonable import unicode_only
 from lllm.core.redact import Redactor
 from lllm.errors import LLMError
 from lllm.ports import Delta, LogStore, Record
@@ -119,7 +120,11 @@ class Session:
     def emit(self, kind: str, data: Mapping[str, Any], call: str | None = None, dialog: str | None = None) -> Event:
         """Appends an event that no machine has to step first."""
         event = self.stamp(kind, data, call, dialog)
-        self.write(event)
+        try:
+            self.write(event)
+        except UnicodeEncodeError:
+            event = event._replace(data=unicode_only(data))
+            self.write(event)
         return event
 
     async def flush(self) -> None:
