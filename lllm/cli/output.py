@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -189,13 +189,24 @@ def interrupted(error: BaseException) -> None:
 
 
 def divergence(error: ReplayDivergence) -> str:
-    """Where a replay left the record, and both values."""
-    place = f"event {error.seq} ({error.kind})" if error.seq is not None else error.kind
-    lines = [f"the replay diverges at {place}, because of the {error.cause}: {error.message}"]
-    for name, value in (("recorded", error.recorded), ("present", error.present)):
-        if value is not None:
-            lines.append(f"  {name}: {_short(value)}")
+    """Where a replay left the record, why, and both values as far as they differ."""
+    recorded, present = differing(error.recorded, error.present)
+    lines = [error.message, f"  recorded: {_short(recorded)}", f"  present: {_short(present)}"]
     return clean("\n".join(lines))
+
+
+def differing(one: Any, other: Any) -> tuple[Any, Any]:
+    """Both values without what is equal in them."""
+    if not isinstance(one, Mapping) or not isinstance(other, Mapping):
+        return one, other
+    pairs = {
+        key: differing(one.get(key), other.get(key))
+        for key in {**one, **other}
+        if one.get(key) != other.get(key)
+    }
+    left = {key: pair[0] for key, pair in pairs.items() if key in one}
+    right = {key: pair[1] for key, pair in pairs.items() if key in other}
+    return left, right
 
 
 def _trace(error: BaseException) -> None:
