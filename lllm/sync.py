@@ -19,18 +19,26 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+class _Own:
+    """One thread's loop. Only the thread refers to it, so it is closed when the thread ends."""
+
+    def __init__(self) -> None:
+        self.runner = asyncio.Runner()
+        self._pid = os.getpid()
+
+    def close(self) -> None:
+        if self._pid == os.getpid():  # a forked child must not touch its parent's loop
+            self.runner.close()
+
+    __del__ = close
+
+
 class _Local(threading.local):
-    """Each thread's own loop; closed when the thread ends."""
-
-    runner: asyncio.Runner | None = None
-
-    def __del__(self) -> None:
-        runner, self.runner = self.runner, None
-        if runner is not None:
-            runner.close()
+    own: _Own | None = None
 
 
 _local = _Local()
+_abandoned: list[_Own] = []  # the parent's loop in a forked child: neither closed there nor collected
 _lock = threading.Lock()
 _background: asyncio.AbstractEventLoop | None = None
 
@@ -51,12 +59,12 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _drive(coroutine: Coroutine[Any, Any, T]) -> T:
-    runner = _local.runner
-    if runner is None:
-        runner = _local.runner = asyncio.Runner()
+    own = _local.own
+    if own is None:
+        own = _local.own = _Own()
         if threading.current_thread() is threading.main_thread():
-            atexit.register(runner.close)  # thread locals of the main thread are not reliably cleared at exit
-    return runner.run(coroutine, context=contextvars.copy_context())
+            atexit.register(own.close)  # thread locals of the main thread are not reliably cleared at exit
+    return own.runner.run(coroutine, context=contextvars.copy_context())
 
 
 async def _within(context: contextvars.Context, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -152,7 +160,8 @@ def _after_fork() -> None:
     _background = None
     _lock = threading.Lock()
     _workers = _Workers()
-    _local.runner = None
+    if _local.own is not None:
+        _abandoned.append(_local.own)
     _local = _Local()
 
 
