@@ -1,0 +1,74 @@
+"""The public surface: what `lllm` offers, and the import paths that are promised. A name is added here on purpose."""
+
+from importlib import import_module
+
+import lllm
+import pytest
+
+NAMES = """
+    APITypes Agent AgentBase AsyncAgentBase Config Dialog Function FunctionCall LLM LLMError LocalFileLog MCP MemoryLog
+    Message Modalities NoLog PrintSystem Prompt Prompts Providers ReplayableLogBase Reply Roles SQLiteLog ScriptedBackend
+    StreamWrapper ToolContext Usage __version__ arecord auto_discover build_agent load_config record registry
+    replay_session tool
+""".split()
+
+PATHS = {
+    # module: names of the documents that stand there
+    "lllm.llm": ["LLM", "Agent", "AgentBase", "AsyncAgentBase", "Dialog", "Prompts", "build_agent"],
+    "lllm.models": ["Prompt", "Message", "Function", "FunctionCall", "MCP", "Reply", "Usage", "tool"],
+    "lllm.config": ["Config", "load_config", "find_project", "check", "schema"],
+    "lllm.discovery": ["auto_discover"],
+    "lllm.log": ["LocalFileLog", "MemoryLog", "NoLog", "ReplayableLogBase", "SQLiteLog", "open_store"],
+    "lllm.const": ["APITypes", "Modalities", "Providers", "Roles"],
+    "lllm.utils": ["PrintSystem", "StreamWrapper"],
+    "lllm.cli": ["main"],
+    "lllm.errors": [
+        "LLMError",
+        "ConfigError",
+        "CallError",
+        "ParseError",
+        "ProviderError",
+        "ReplayDivergence",
+    ],
+    "lllm.ports": [
+        "Backend",
+        "Capabilities",
+        "Completed",
+        "LogStore",
+        "Record",
+        "Request",
+        "TextDelta",
+        "Timeouts",
+    ],
+    "lllm.replay": ["replay_session"],
+}
+
+
+def test_the_package_offers_exactly_these_names() -> None:
+    assert sorted(lllm.__all__) == sorted(NAMES)
+    assert len(set(lllm.__all__)) == len(lllm.__all__)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_resolves_and_stays(name: str) -> None:
+    found = getattr(lllm, name)
+    assert found is not None
+    assert getattr(lllm, name) is found
+    assert name.startswith("__") or name in dir(lllm)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_promised_path_imports_and_has_its_names(path: str) -> None:
+    module = import_module(path)
+    assert [name for name in PATHS[path] if not hasattr(module, name)] == []
+
+
+def test_a_name_is_the_same_wherever_it_is_imported_from() -> None:
+    for path, names in PATHS.items():
+        for name in set(names) & set(NAMES):
+            assert getattr(import_module(path), name) is getattr(lllm, name), f"{path}.{name}"
+
+
+def test_a_name_that_is_none_says_so() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Agnet'"):
+        _ = lllm.Agnet  # type: ignore[attr-defined]
