@@ -223,7 +223,7 @@ def test_response_formats() -> None:
         3,
         "name",
         [int],
-        object(),
+        pytest.param(object(), id="object"),
         {"type": "nothing"},
         {"type": "object", "properties": {"x": {"$ref": "#/$defs/missing"}}},
         {"type": "object", "properties": {"x": {"$ref": "http://127.0.0.1:1/x"}}},
