@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import Any, Final
+
+_ADDRESS: Final = re.compile(r" at 0x[0-9A-Fa-f]+")  # different in every process: a replay would stumble over it
 
 
 def unicode_only(value: Any) -> Any:
@@ -27,7 +30,7 @@ def unicode_only(value: Any) -> Any:
 
 def jsonable(value: Any) -> Any:
     """The value as JSON: dataclasses and pydantic models as objects, enums by value, sets sorted, decimals and dates as
-    text; what cannot be told is `{"$repr": ...}`, cut to 500 characters."""
+    text; what cannot be told is `{"$repr": ...}`, without addresses in memory and cut to 500 characters."""
     if value is None or isinstance(value, str | bool | int) and not isinstance(value, Enum):
         return value
     if isinstance(value, float):
@@ -48,4 +51,4 @@ def jsonable(value: Any) -> Any:
         return sorted((jsonable(item) for item in value), key=repr)
     if callable(iso := getattr(value, "isoformat", None)) and not isinstance(value, type):
         return iso()
-    return {"$repr": repr(value)[:500]}
+    return {"$repr": _ADDRESS.sub("", repr(value))[:500]}
