@@ -164,7 +164,7 @@ def _reply(agent: Agent, dialog: Dialog, live: Session, eyes: bool) -> None:
         async for delta in agent.astream(dialog, session=live):
             if isinstance(delta, TextDelta) and eyes:
                 shown += delta.text
-                print(delta.text, end="", flush=True)
+                print(output.visible(delta.text), end="", flush=True)
             elif isinstance(delta, Restart) and eyes and shown:
                 shown = ""
                 print(f"\n({delta.reason})")

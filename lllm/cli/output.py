@@ -9,6 +9,7 @@ import io
 import json as _json
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -75,8 +76,16 @@ def data(value: Any) -> None:
 
 
 def text(value: str) -> None:
-    """A command's answer, for people."""
-    print(value)
+    """A command's answer, for people. A pipe gets it as it is."""
+    print(visible(value) if sys.stdout.isatty() else value)
+
+
+def visible(value: str) -> str:
+    """Text that does nothing to a terminal but stand there: a model may have written control sequences."""
+    return _CONTROLS.sub(lambda found: repr(found.group())[1:-1], value)
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -107,7 +116,7 @@ def console(*, error: bool = False) -> Console:
 def _plain(cell: str) -> Any:
     from rich.text import Text
 
-    return Text(cell)  # a session's name may look like markup
+    return Text(visible(cell))  # and a session's name may look like markup
 
 
 # --- words

@@ -68,8 +68,7 @@ def show(
     else:
         _print(views.transcript(found), views.summary(found), full)
     if broken is not None:
-        hint = f" {broken.hint}" if broken.hint else ""
-        output.warn(f"the log is shown up to where it is intact: {broken.message}.{hint}")
+        output.warn(f"the log is shown up to where it is intact: {broken.message}", broken.hint)
         return broken.exit_code
     return 0
 
@@ -133,7 +132,7 @@ def _print(rows: Sequence[Row], told: Summary, full: bool) -> None:
         seconds = (row.at - told.started) / 1_000_000
         line = Text(f"{seconds:8.3f}  {inner}")
         line.append(_title(row), style=STYLES.get(row.kind, ""))
-        body = row.text if full else _cut(row.text)
+        body = output.visible(row.text if full else _cut(row.text))
         if "\n" in body:
             line.append("\n" + "\n".join(f"{'':10}{inner}  {part}" for part in body.splitlines()))
         elif body:
@@ -148,7 +147,7 @@ def _print(rows: Sequence[Row], told: Summary, full: bool) -> None:
         )
     )
     if told.error and told.status != "done":
-        console.print(Text(told.error, style="red"))
+        console.print(Text(output.visible(told.error), style="red"))
 
 
 def _title(row: Row) -> str:

@@ -25,7 +25,7 @@ class Terminal:
     def write(self, *values: Any, **more: Any) -> None:
         self._line()
         for value in values:
-            self.console.print(value, markup=False)
+            self.console.print(output.visible(value) if isinstance(value, str) else value, markup=False)
 
     def text(self, body: Any, **more: Any) -> None:
         self.write(body)
@@ -34,13 +34,13 @@ class Terminal:
         from rich.markdown import Markdown
 
         self._line()
-        self.console.print(Markdown(str(body)))
+        self.console.print(Markdown(output.visible(str(body))))
 
     def code(self, body: str, language: str | None = None, **more: Any) -> None:
         from rich.syntax import Syntax
 
         self._line()
-        self.console.print(Syntax(str(body), language or "text", background_color="default"))
+        self.console.print(Syntax(output.visible(str(body)), language or "text", background_color="default"))
 
     def json(self, body: Any, **more: Any) -> None:
         import json
@@ -52,13 +52,13 @@ class Terminal:
 
     def title(self, body: Any, **more: Any) -> None:
         self._line()
-        self.console.print(str(body), style="bold", markup=False)
+        self.console.print(output.visible(str(body)), style="bold", markup=False)
 
     header = subheader = title
 
     def caption(self, body: Any, **more: Any) -> None:
         self._line()
-        self.console.print(str(body), style="dim", markup=False)
+        self.console.print(output.visible(str(body)), style="dim", markup=False)
 
     def info(self, body: Any, **more: Any) -> None:
         self.write(body)
@@ -103,7 +103,7 @@ class Terminal:
                 self._line()
             self._speaking = call
             self._spoke = delta.text or self._spoke
-            self.console.print(delta.text, style="dim", end="", markup=False)
+            self.console.print(output.visible(delta.text), style="dim", end="", markup=False)
         elif isinstance(delta, Restart):
             self._line()
             self.caption(f"({delta.reason})")

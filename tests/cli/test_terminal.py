@@ -169,3 +169,20 @@ def test_tables_fit_a_terminal(demo: Path, command: list[str]) -> None:
         assert "Traceback" not in screen.shown
     finally:
         screen.close()
+
+
+def test_a_model_cannot_drive_the_terminal(demo: Path) -> None:
+    (demo / "system/agent/evil.py").write_text(
+        "import lllm\nEVIL = 'a\\x1b]0;owned\\x07b\\x1b[2Jc<answer>\\x1b[31mred</answer>'\n"
+        "lllm.registry.add('backend', 'good', lambda: lllm.ScriptedBackend([EVIL]))\n"
+    )
+    change(demo / "lllm.toml", '"system/agent/agent.py"', '"system/agent/agent.py", "system/agent/evil.py"')
+    for command in (["run", "x"], ["show", "--last"]):
+        screen = Screen(*command, cwd=demo)
+        try:
+            assert screen.end() == 0
+            assert "\\x1b[31mred" in screen.shown
+            assert "\x1b]0;owned" not in screen.shown
+            assert "\x1b[2J" not in screen.shown
+        finally:
+            screen.close()
