@@ -33,7 +33,7 @@ from lllm.models.reply import Reply, Usage
 from lllm.perform import Outcome, Performer, Plan
 from lllm.session import Scope, Session
 
-_WORLD: Final = (CallModel, RunTool, AskApproval, Wait)
+_WORLD: Final = frozenset((CallModel, RunTool, AskApproval, Wait))
 """Effects that act on the world: what was learnt before must be durable by then."""
 
 
@@ -144,7 +144,7 @@ class Call:
             self._apply(Outcome(ev.MODEL_REQUESTED, self._request(effect)))
         elif type(effect) is RunTool:
             self._apply(Outcome(ev.TOOL_REQUESTED, {"id": effect.call.id, "name": effect.call.name, "n": effect.number}))
-        world = isinstance(effect, _WORLD)
+        world = type(effect) in _WORLD
         if world:
             await self.session.flush()
         # a parser or handler of the project may hang as well as a tool

@@ -10,19 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
 import orjson
 
 _SORTED: Final = orjson.OPT_SORT_KEYS
-# orjson writes floats as Rust does (1.0, 1e16) and sorts keys by UTF-8; the RFC wants ES6 numbers (1, 1e+16)
-# and UTF-16 order. The two differ only where a float or a character beyond the BMP is present, so those alone
-# take the slow road. The pattern may match inside a string: then the slow road is merely slower.
-_SUSPECT: Final = re.compile(rb"[0-9](?:\.[0-9]|[eE][-+0-9])|[\xf0-\xf4]")
-
-_NO_CONTENT: Final = b'{"content":null,"role":"assistant","tool_calls":['
 
 # orjson reads integers beyond 64 bits as floats, without a word
 _LONG: Final = re.compile(rb"[0-9]{19}")
@@ -38,15 +32,9 @@ def encode(value: Any) -> bytes:
     """
     try:
         data = orjson.dumps(value, option=_SORTED)
-    except TypeError as error:
-        if "64-bit" not in str(error) and "surrogate" not in str(error) and "UTF-8" not in str(error):
-            raise
-        return _slow(value)
-    # orjson turns NaN and infinities into null without a word, so every null is looked at more closely, but for the one
-    # in each assistant message that only calls tools.
-    if b"null" in data and data.count(b"null") != data.count(_NO_CONTENT) and not _finite(value):
-        raise ValueError("a float is not finite: JSON has no NaN and no infinity")
-    return _slow(value) if _SUSPECT.search(data) else data
+    except TypeError:
+        return _slow(value)  # an integer beyond 64 bits, half of a surrogate pair, or the better error
+    return data if _plain(value) else _slow(value)
 
 
 def decode(data: bytes | bytearray | memoryview | str) -> Any:
@@ -55,10 +43,9 @@ def decode(data: bytes | bytearray | memoryview | str) -> Any:
     Raises ValueError for what `encode` could not write again: NaN, infinities, halves of surrogate pairs, text that is
     nested too deeply to be read."""
     text = data if isinstance(data, str) else bytes(data)
-    long = _LONG_STR.search(text) if isinstance(text, str) else _LONG.search(text)
     try:
         value = orjson.loads(text)
-        if long is None:
+        if _plain(value) or (_LONG_STR.search(text) if isinstance(text, str) else _LONG.search(text)) is None:
             return value
     except orjson.JSONDecodeError:
         pass  # the standard library says better what is wrong
@@ -80,14 +67,27 @@ def digest_of(value: Any) -> str:
     return digest(encode(value))
 
 
-def _finite(value: Any) -> bool:
-    if isinstance(value, float):
-        return value - value == 0.0
-    if isinstance(value, Mapping):
-        return all(_finite(item) for item in value.values())
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return all(_finite(item) for item in value)
-    return True
+# orjson writes canonical bytes unless there is a float that ECMAScript writes differently (1.0, 1e16) or a key whose UTF-16
+# order is not its UTF-8 order, and reads exactly unless there is an integer beyond 64 bits, which it takes for a float.
+# Looking at the values is far cheaper than looking at the bytes, where most of an event is prose.
+_SCALARS: Final = frozenset({str, int, bool, type(None)})
+
+
+def _plain(value: Any) -> bool:
+    """Whether orjson's bytes for this value are canonical, and a value that it read is exact."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return True
+    if kind is dict:
+        for key, item in value.items():
+            if not key.isascii() or (type(item) not in _SCALARS and not _plain(item)):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        return all(type(item) in _SCALARS or _plain(item) for item in value)
+    if kind is float:
+        return 1e-3 <= abs(value) < 1e15 and not value.is_integer()
+    return False
 
 
 def _slow(value: Any) -> bytes:

@@ -41,7 +41,6 @@ FORMAT: Final = len(UPGRADES) + 1
 
 _sha256 = hashlib.sha256
 _dumps = orjson.dumps
-_SORTED: Final = orjson.OPT_SORT_KEYS
 _HASH: Final = b'"hash":"sha256:'
 _DIGITS: Final = 64
 
@@ -55,7 +54,7 @@ def seal(
         TypeError, ValueError: `data` is not JSON (see `lllm.core.canonical.encode`).
     """
     # `hash` sorts between `dialog` and `kind`: the event without it is exactly front + back.
-    front = b'{"at":%d,"call":%b,"data":%b,"dialog":%b,' % (at, _dumps(call), _encode(data), _dumps(dialog))
+    front = b'{"at":%d,"call":%b,"data":%b,"dialog":%b,' % (at, _dumps(call), canonical.encode(data), _dumps(dialog))
     back = b'"kind":%b,"prev":%b,"seq":%d,"session":%b,"v":%d}' % (
         _dumps(kind), _dumps(prev), seq, _dumps(session), FORMAT,
     )  # fmt: skip
@@ -80,7 +79,7 @@ def open_event(body: bytes) -> dict[str, Any]:
     if start < 0 or body[start + len(_HASH) : end] != b'%b",' % sha.hexdigest().encode():
         raise LogCorrupt("an event was changed after it was written, or torn", seq=_claimed(body))
     try:
-        event: Any = _decode(body)
+        event: Any = canonical.decode(body)
         version = event["v"]
     except (ValueError, LookupError, TypeError) as error:
         raise LogCorrupt("a record is not an event of lllm") from error
@@ -141,39 +140,3 @@ def _claimed(body: bytes) -> int | None:
         return None
     seq = event.get("seq") if isinstance(event, dict) else None
     return seq if type(seq) is int else None
-
-
-# What follows makes `canonical.encode` and `decode` quick for the usual event. orjson writes canonical bytes unless
-# there is a float that ECMAScript writes differently or a key whose UTF-16 order is not its UTF-8 order, and reads
-# exactly unless there is an integer beyond 64 bits, which it takes for a float. Looking at the values is far cheaper
-# than looking at the bytes, where most of an event is prose.
-_SCALARS: Final = frozenset({str, int, bool, type(None)})
-
-
-def _encode(value: Any) -> bytes:
-    try:
-        data = _dumps(value, option=_SORTED)
-    except TypeError:
-        return canonical.encode(value)  # integers beyond 64 bits, or its better error
-    return data if _plain(value) else canonical.encode(value)
-
-
-def _decode(body: bytes) -> Any:
-    value = orjson.loads(body)
-    return value if _plain(value) else canonical.decode(body)
-
-
-def _plain(value: Any) -> bool:
-    kind = type(value)
-    if kind in _SCALARS:
-        return True
-    if kind is dict:
-        for key, item in value.items():
-            if not key.isascii() or (type(item) not in _SCALARS and not _plain(item)):
-                return False
-        return True
-    if kind is list or kind is tuple:
-        return all(type(item) in _SCALARS or _plain(item) for item in value)
-    if kind is float:
-        return 1e-3 <= abs(value) < 1e15 and not value.is_integer()
-    return False

@@ -22,10 +22,8 @@ class FunctionCall:
     arguments: str = "{}"
 
     def parsed(self) -> dict[str, Any]:
-        """The arguments as a mapping. Raises ValueError when they are not one JSON object."""
-        from lllm.core.canonical import decode
-
-        value = decode(self.arguments) if self.arguments.strip() else {}
+        """The arguments as a mapping, a new one each time. Raises ValueError when they are not one JSON object."""
+        value = _decode(self.arguments) if self.arguments.strip() else {}
         if not isinstance(value, dict):
             raise ValueError(f"arguments are {type(value).__name__}, not an object")
         return value
@@ -165,6 +163,14 @@ def _encode(value: Any) -> bytes:
 
     _encode = encode  # looked up once: `lllm.models` loads without orjson
     return encode(value)
+
+
+def _decode(data: bytes | bytearray | memoryview | str) -> Any:
+    global _decode
+    from lllm.core.canonical import decode
+
+    _decode = decode
+    return decode(data)
 
 
 def system(content: str) -> Message:

@@ -64,12 +64,12 @@ def test_the_body_is_the_canonical_encoding(
 
 @given(json_values)
 def test_the_quick_encoder_is_the_canonical_one(value: Any) -> None:
-    assert codec._encode(value) == canonical.encode(value)
+    assert canonical.encode(value) == canonical._slow(value)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.floats(1e-4, 1e-2) | st.floats(1e14, 1e17))
 def test_the_quick_encoder_writes_floats_as_the_canonical_one(value: float) -> None:
-    assert codec._encode([value]) == canonical.encode([value])
+    assert canonical.encode([value]) == canonical._slow([value])
 
 
 @pytest.mark.parametrize(
