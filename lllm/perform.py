@@ -163,7 +163,9 @@ class Performer:
             fault.__cause__ = error
             return self._fault(fault)
         if reply is None:
-            return self._fault(ProviderError(f"backend of '{plan.model}' ended without a reply", retryable=True))
+            return self._fault(
+                ProviderError(f"backend of '{plan.model}' ended without a reply", retryable=True)
+            )
         if session.followers:
             session.tell(self.call, Completed(reply))
         if reply.tool_calls:
@@ -172,7 +174,10 @@ class Performer:
             reply = _as_recorded(reply)
         # with the log off and no secret to look for, nobody reads the record
         data = reply.record() if session.logs or session.redactor else {}
-        if plan.price is not None and (priced := plan.price(reply.model, plan.model_name, reply.usage)) is not None:
+        if (
+            plan.price is not None
+            and (priced := plan.price(reply.model, plan.model_name, reply.usage)) is not None
+        ):
             data["cost"], data["prices"] = priced
         clean = session.redactor.clean(data)
         return Outcome(ev.MODEL_REPLIED, clean, reply if clean is data else None)
@@ -247,7 +252,10 @@ class Performer:
             # a good call with arguments that do not parse cannot happen; an unknown tool may have both faults
             if call.id in problems and call.id not in unreadable and not _is_object(call):
                 unreadable.append(call.id)
-        data: dict[str, Any] = {"errors": [text.removeprefix("error: ") for text in problems.values()], "calls": problems}
+        data: dict[str, Any] = {
+            "errors": [text.removeprefix("error: ") for text in problems.values()],
+            "calls": problems,
+        }
         if unreadable:
             data["unreadable"] = unreadable
         return Outcome(ev.REPLY_REJECTED, data)
@@ -286,7 +294,12 @@ class Performer:
         except TimeoutError as error:
             # a TimeoutError of the tool itself reads the same to the model
             limit = f" within {tool.timeout:g} s" if tool.timeout is not None else ""
-            data = {"id": call.id, "ok": False, "content": f"error: '{call.name}' did not return{limit}", "error": repr(error)}
+            data = {
+                "id": call.id,
+                "ok": False,
+                "content": f"error: '{call.name}' did not return{limit}",
+                "error": repr(error),
+            }
         except Exception as error:
             text = str(error) or type(error).__name__
             data = {"id": call.id, "ok": False, "content": f"error: {text}", "error": type(error).__name__}
@@ -404,7 +417,11 @@ def _with_ids(reply: Reply) -> Reply:
             name += f"_{index + 1}"
         seen.add(name)
         calls.append(call if name == call.id else FunctionCall(name, call.name, call.arguments))
-    return reply if all(a is b for a, b in zip(calls, reply.tool_calls, strict=True)) else reply.with_(tool_calls=tuple(calls))
+    return (
+        reply
+        if all(a is b for a, b in zip(calls, reply.tool_calls, strict=True))
+        else reply.with_(tool_calls=tuple(calls))
+    )
 
 
 def _as_recorded(reply: Reply) -> Reply:

@@ -192,7 +192,12 @@ class Replayed(Session):
     # --- what a live session writes
 
     def stamp(
-        self, kind: str, data: Mapping[str, Any], call: str | None = None, dialog: str | None = None, value: Any = None
+        self,
+        kind: str,
+        data: Mapping[str, Any],
+        call: str | None = None,
+        dialog: str | None = None,
+        value: Any = None,
     ) -> Event:
         tape = self.tapes.get(call)
         found = tape.peek() if tape is not None else None
@@ -235,11 +240,15 @@ class Replayed(Session):
             and event["data"].get("parent") == call
             and event["data"].get("via") == via
         ]
-        chosen = next((event for event in waiting if event["data"]["agent"] == agent), waiting[0] if waiting else None)
+        chosen = next(
+            (event for event in waiting if event["data"]["agent"] == agent), waiting[0] if waiting else None
+        )
         if chosen is None:
             if not any(event["kind"] == ev.SESSION_ENDED for event in self.record):
                 raise Unfinished("the record ends before this call")
-            raise self._diverged(None, ev.CALL_STARTED, {"agent": agent}, "the code of today makes a call more", None)
+            raise self._diverged(
+                None, ev.CALL_STARTED, {"agent": agent}, "the code of today makes a call more", None
+            )
         self.taken.add(chosen["call"])
         self.reexecuted.add(chosen["call"])
         return str(chosen["call"])
@@ -250,7 +259,9 @@ class Replayed(Session):
         """The recorded answer to an effect."""
         tape = self.tapes[call]
         for event in tape.events[tape.at :]:
-            if event["kind"] in kinds and (tool_call is None or event["data"].get("id", tool_call) == tool_call):
+            if event["kind"] in kinds and (
+                tool_call is None or event["data"].get("id", tool_call) == tool_call
+            ):
                 return Event(event["kind"], event["data"], event["at"], call, event["dialog"])
             if tool_call is None:
                 break
@@ -297,9 +308,13 @@ class Replayed(Session):
             if call is None and not whole:
                 shown = sum(1 for event in tape.events[tape.at :] if event["kind"] != ev.SESSION_ENDED)
                 if shown:
-                    notes.append(f"{shown} events of the program itself (frontend, artifacts) were not re-executed")
+                    notes.append(
+                        f"{shown} events of the program itself (frontend, artifacts) were not re-executed"
+                    )
                 continue
-            raise self._diverged(left, left["kind"], None, "the code of today does less than was recorded", None)
+            raise self._diverged(
+                left, left["kind"], None, "the code of today does less than was recorded", None
+            )
 
     def _open_ended(self, call: str) -> bool:
         tape = self.tapes.get(call)
@@ -315,7 +330,9 @@ class Replayed(Session):
             return Unfinished("the record ends here")
         tape = self.tapes[call]
         found = tape.peek()
-        return self._diverged(found, "an effect", None, "the code of today wants an effect that was not recorded", None)
+        return self._diverged(
+            found, "an effect", None, "the code of today wants an effect that was not recorded", None
+        )
 
     def _diverged(
         self,
@@ -327,7 +344,11 @@ class Replayed(Session):
         recorded: Any = None,
         present: Any = None,
     ) -> ReplayDivergence:
-        where = f"event {found['seq']} ({found['kind']})" if found is not None else f"after the record's end ({kind})"
+        where = (
+            f"event {found['seq']} ({found['kind']})"
+            if found is not None
+            else f"after the record's end ({kind})"
+        )
         if recorded is None and present is None:
             recorded, present = (found["data"] if found is not None else None), data
         error = ReplayDivergence(
@@ -396,7 +417,11 @@ def _system(described: Mapping[str, Any], config: Config | None, store: LogStore
         source = load_project().root / described["config"]
     overrides = () if config is not None else described.get("set", ())
     return build_agent(
-        source, agent_name=described.get("type"), overrides=overrides, model=described.get("model"), log_base=store
+        source,
+        agent_name=described.get("type"),
+        overrides=overrides,
+        model=described.get("model"),
+        log_base=store,
     )
 
 
@@ -408,7 +433,9 @@ async def _calls(player: Replayed, config: Config | None, whole: bool, notes: li
         if event["kind"] != ev.CALL_STARTED or call in player.taken:
             continue
         if whole and event["data"].get("parent") is None:
-            raise player._diverged(event, event["kind"], None, "code: the program of today does not make this call", None)
+            raise player._diverged(
+                event, event["kind"], None, "code: the program of today does not make this call", None
+            )
         player.taken.add(call)
         agent = _agent(event["data"], config)
         if agent is None:
@@ -468,9 +495,13 @@ def fold_call(player: Replayed, call: str) -> State:
         if event["kind"] == ev.CALL_STARTED and "base" in event["data"]:
             value = Opening.from_record(event["data"], player.dialogs.get(event["data"]["base"]))
         try:
-            state, _ = step(state, Event(event["kind"], event["data"], event["at"], call, event["dialog"], value))
+            state, _ = step(
+                state, Event(event["kind"], event["data"], event["at"], call, event["dialog"], value)
+            )
         except (IllegalMove, KeyError, ValueError) as error:
-            raise player._diverged(event, event["kind"], None, f"not a move of the machine: {error}", None) from error
+            raise player._diverged(
+                event, event["kind"], None, f"not a move of the machine: {error}", None
+            ) from error
     if state.trunk is not None:
         node: Node = state.trunk
         player.dialogs[node.id] = node
@@ -500,7 +531,12 @@ def blame(found: Mapping[str, Any], kind: str, data: Mapping[str, Any]) -> tuple
     recorded = found["data"]
     if found["kind"] != kind:
         if {found["kind"], kind} <= {ev.REPLY_ACCEPTED, ev.REPLY_REJECTED, ev.HANDLER_FAILED}:
-            return "parser: it judges the same reply otherwise", _event(found["kind"], recorded), _event(kind, data), None
+            return (
+                "parser: it judges the same reply otherwise",
+                _event(found["kind"], recorded),
+                _event(kind, data),
+                None,
+            )
         return "code: another event comes here", _event(found["kind"], recorded), _event(kind, data), None
     differing = [key for key in {*recorded, *data} if encode(recorded.get(key)) != encode(data.get(key))]
     if kind == ev.CALL_STARTED:
@@ -527,7 +563,12 @@ def _blame_part(key: str, name: str, recorded: Any, present: Any) -> tuple[str, 
             return f"{name}: '{path}' was used, now '{present.get('path')}' is", recorded, present, None
         old, new = recorded.get("parts", {}), present.get("parts", {})
         parts = sorted(part for part in {*old, *new} if old.get(part) != new.get(part))
-        return f"{name} '{path}' changed: {', '.join(parts)}", recorded, present, f"Look at the prompt '{path}'."
+        return (
+            f"{name} '{path}' changed: {', '.join(parts)}",
+            recorded,
+            present,
+            f"Look at the prompt '{path}'.",
+        )
     if isinstance(recorded, Mapping) and isinstance(present, Mapping):
         names = sorted(item for item in {*recorded, *present} if recorded.get(item) != present.get(item))
         old, new = ({item: side.get(item) for item in names} for side in (recorded, present))
@@ -539,5 +580,3 @@ def _blame_part(key: str, name: str, recorded: Any, present: Any) -> tuple[str, 
 
 def _event(kind: str, data: Any) -> dict[str, Any]:
     return {"kind": kind, "data": data}
-
-

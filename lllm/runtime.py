@@ -124,7 +124,9 @@ class Call:
             if reply is not None and reply.usage is not None:
                 self.usage = reply.usage.plus(self.usage)
         elif kind == ev.REPLY_ACCEPTED:
-            self.performer.said = False  # what was shown stays: only a reply that is asked for again is taken back
+            self.performer.said = (
+                False  # what was shown stays: only a reply that is asked for again is taken back
+            )
         elif outcome.value is not None and kind in (ev.MODEL_FAILED, ev.HANDLER_FAILED):
             self.fault = outcome.value
         return effects
@@ -143,7 +145,11 @@ class Call:
         if type(effect) is CallModel:
             self._apply(Outcome(ev.MODEL_REQUESTED, self._request(effect)))
         elif type(effect) is RunTool:
-            self._apply(Outcome(ev.TOOL_REQUESTED, {"id": effect.call.id, "name": effect.call.name, "n": effect.number}))
+            self._apply(
+                Outcome(
+                    ev.TOOL_REQUESTED, {"id": effect.call.id, "name": effect.call.name, "n": effect.number}
+                )
+            )
         world = type(effect) in _WORLD
         if world:
             await self.session.flush()
@@ -264,7 +270,8 @@ class Call:
         """The reply of a call that is done. Raises the CallError that says why there is none."""
         state = self.state
         if state.phase == DONE:
-            assert state.reply is not None and state.trunk is not None
+            assert state.reply is not None
+            assert state.trunk is not None
             return state.reply.with_(
                 parsed=self.performer.accepted,
                 messages=state.trunk.messages(),

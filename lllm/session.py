@@ -43,7 +43,9 @@ current: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("lllm_sco
 def new_id(name: str = "") -> str:
     """A session id: time, a name made safe for files and shells, and randomness. At most 80 characters."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    word = "".join(char if char.isascii() and char.isalnum() else "-" for char in name[:60]).strip("-").lower()
+    word = (
+        "".join(char if char.isascii() and char.isalnum() else "-" for char in name[:60]).strip("-").lower()
+    )
     while "--" in word:
         word = word.replace("--", "-")
     return "-".join(filter(None, (stamp, word[:40].strip("-"), os.urandom(4).hex())))
@@ -97,7 +99,12 @@ class Session:
     # --- the log
 
     def stamp(
-        self, kind: str, data: Mapping[str, Any], call: str | None = None, dialog: str | None = None, value: Any = None
+        self,
+        kind: str,
+        data: Mapping[str, Any],
+        call: str | None = None,
+        dialog: str | None = None,
+        value: Any = None,
     ) -> Event:
         """An event that happens now. It is not in the log before `write`."""
         return Event(kind, data, self.clock(), call, dialog, value)
@@ -117,7 +124,9 @@ class Session:
             self._seq = seq + 1
             self._prev = record.hash
 
-    def emit(self, kind: str, data: Mapping[str, Any], call: str | None = None, dialog: str | None = None) -> Event:
+    def emit(
+        self, kind: str, data: Mapping[str, Any], call: str | None = None, dialog: str | None = None
+    ) -> Event:
         """Appends an event that no machine has to step first."""
         event = self.stamp(kind, data, call, dialog)
         try:

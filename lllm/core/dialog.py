@@ -59,7 +59,9 @@ class Node:
 
 def _hash(parent: str | None, message: Message) -> str:
     digest = hashlib.sha256((parent or "").encode())
-    digest.update(encode(message.record()) if message.thinking else message.wire())  # "" and None: no thinking
+    digest.update(
+        encode(message.record()) if message.thinking else message.wire()
+    )  # "" and None: no thinking
     return "sha256:" + digest.hexdigest()
 
 

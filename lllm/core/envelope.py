@@ -54,7 +54,12 @@ def seal(
         TypeError, ValueError: `data` is not JSON (see `lllm.core.canonical.encode`).
     """
     # `hash` sorts between `dialog` and `kind`: the event without it is exactly front + back.
-    front = b'{"at":%d,"call":%b,"data":%b,"dialog":%b,' % (at, _dumps(call), canonical.encode(data), _dumps(dialog))
+    front = b'{"at":%d,"call":%b,"data":%b,"dialog":%b,' % (
+        at,
+        _dumps(call),
+        canonical.encode(data),
+        _dumps(dialog),
+    )
     back = b'"kind":%b,"prev":%b,"seq":%d,"session":%b,"v":%d}' % (
         _dumps(kind), _dumps(prev), seq, _dumps(session), FORMAT,
     )  # fmt: skip

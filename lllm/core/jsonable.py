@@ -9,7 +9,9 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, Final
 
-_ADDRESS: Final = re.compile(r" at 0x[0-9A-Fa-f]+")  # different in every process: a replay would stumble over it
+_ADDRESS: Final = re.compile(
+    r" at 0x[0-9A-Fa-f]+"
+)  # different in every process: a replay would stumble over it
 
 
 def unicode_only(value: Any) -> Any:
@@ -31,18 +33,24 @@ def unicode_only(value: Any) -> Any:
 def jsonable(value: Any) -> Any:
     """The value as JSON: dataclasses and pydantic models as objects, enums by value, sets sorted, decimals and dates as
     text; what cannot be told is `{"$repr": ...}`, without addresses in memory and cut to 500 characters."""
-    if value is None or isinstance(value, str | bool | int) and not isinstance(value, Enum):
+    if value is None or (isinstance(value, str | bool | int) and not isinstance(value, Enum)):
         return value
     if isinstance(value, float):
         return value if value - value == 0.0 else {"$repr": repr(value)}
     if isinstance(value, Mapping):
-        return {key if isinstance(key, str) else str(jsonable(key)): jsonable(item) for key, item in value.items()}
+        return {
+            key if isinstance(key, str) else str(jsonable(key)): jsonable(item) for key, item in value.items()
+        }
     if isinstance(value, Enum):
         return jsonable(value.value)
     if isinstance(value, Decimal):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: jsonable(getattr(value, item.name)) for item in fields(value) if not item.name.startswith("_")}
+        return {
+            item.name: jsonable(getattr(value, item.name))
+            for item in fields(value)
+            if not item.name.startswith("_")
+        }
     if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
         return jsonable(dump(mode="json"))
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):

@@ -279,7 +279,9 @@ def step(state: State, event: Event) -> Step:
     function, targets = move
     after, effects = function(state, event)
     if after.phase not in targets:
-        raise IllegalMove(f"{event.kind} leads from {state.phase} to {after.phase}, which the table does not list")
+        raise IllegalMove(
+            f"{event.kind} leads from {state.phase} to {after.phase}, which the table does not list"
+        )
     return after, effects
 
 
@@ -393,13 +395,19 @@ def _reply_rejected(state: State, event: Event) -> Step:
     # an assistant message with tool calls must be answered call by call, or providers refuse the dialog; arguments
     # that are not JSON break some chat templates, so they are shown empty here and quoted in the error
     unreadable = set(data.get("unreadable", ()))
-    shown = tuple(call if call.id not in unreadable else call.with_arguments("{}") for call in reply.tool_calls)
+    shown = tuple(
+        call if call.id not in unreadable else call.with_arguments("{}") for call in reply.tool_calls
+    )
     message = reply.message()
     if unreadable:
         message = Message("assistant", message.content, tool_calls=shown, thinking=message.thinking)
     why = data.get("calls", {})
     answers = [
-        Message("tool", why.get(call.id, "not run: another call of this reply was malformed"), tool_call_id=call.id)
+        Message(
+            "tool",
+            why.get(call.id, "not run: another call of this reply was malformed"),
+            tool_call_id=call.id,
+        )
         for call in shown
     ]
     branch = extend(Node(message, state.head), answers)
@@ -457,7 +465,9 @@ def _limit_reached(state: State, event: Event) -> Step:
 
 def _cancelled(state: State, event: Event) -> Step:
     reason = event.data.get("reason", "cancelled")
-    return state._replace(phase=CANCELLED, reason="cancelled", error=reason, branch=None, at=event.at), _NOTHING
+    return state._replace(
+        phase=CANCELLED, reason="cancelled", error=reason, branch=None, at=event.at
+    ), _NOTHING
 
 
 # --- what moves share ------------------------------------------------------------------------------------------------
@@ -471,9 +481,13 @@ def _ask(state: State, **changes: Any) -> Step:
         return _fail(state, "max_model_calls", f"max_model_calls={limits.max_model_calls} is used up")
     if limits.max_tokens_total is not None:
         if state.tokens is None:
-            return _fail(state, "max_tokens_total", "max_tokens_total is set, but the backend does not report usage")
+            return _fail(
+                state, "max_tokens_total", "max_tokens_total is set, but the backend does not report usage"
+            )
         if state.tokens >= limits.max_tokens_total:
-            return _fail(state, "max_tokens_total", f"{state.tokens} of {limits.max_tokens_total} tokens are used up")
+            return _fail(
+                state, "max_tokens_total", f"{state.tokens} of {limits.max_tokens_total} tokens are used up"
+            )
     if limits.max_cost is not None:
         if state.cost is None:
             return _fail(state, "max_cost", "max_cost is set, but the price of the model is unknown")
@@ -515,7 +529,9 @@ def _plan_tools(state: State, calls: tuple[FunctionCall, ...], changes: Mapping[
         try:
             key = f"{call.name} {encode(call.parsed()).decode()}"
         except ValueError as error:
-            raise IllegalMove(f"tool call '{call.id}' has arguments that are no JSON object: {error}") from error
+            raise IllegalMove(
+                f"tool call '{call.id}' has arguments that are no JSON object: {error}"
+            ) from error
         earlier = None if rule.repeatable else next((done for done in state.results if done.key == key), None)
         if earlier is not None:
             effects.append(Reuse(call, earlier.id))
@@ -583,7 +599,9 @@ def _earlier(state: State, key: str) -> tuple[str, bool]:
 def _settle(state: State, at: int, place: int, found: Pending, content: str, ok: bool) -> Step:
     """A tool call has its result: goes on when it was the last one."""
     name = found.call.id
-    pending = _put(state.pending, place, Pending(found.call, found.key, found.number, "returned", content, ok))
+    pending = _put(
+        state.pending, place, Pending(found.call, found.key, found.number, "returned", content, ok)
+    )
     results = state.results
     if ok and all(done.key != found.key for done in results):
         results = (*results, Result(found.key, name, content))
@@ -652,7 +670,12 @@ _MOVES: Final = {
     for kind, targets in moves.items()
 }
 _MACHINE_KINDS: Final = frozenset(kind for moves in TABLE.values() for kind in moves)
-_REPLACE: Final = _MACHINE_KINDS - {ev.MODEL_REQUESTED, ev.TOOL_REQUESTED, ev.TOOL_RETURNED, ev.APPROVAL_GIVEN}
+_REPLACE: Final = _MACHINE_KINDS - {
+    ev.MODEL_REQUESTED,
+    ev.TOOL_REQUESTED,
+    ev.TOOL_RETURNED,
+    ev.APPROVAL_GIVEN,
+}
 
 
 def _remaining(effects: tuple[Effect, ...], event: Event) -> tuple[Effect, ...]:
@@ -660,5 +683,7 @@ def _remaining(effects: tuple[Effect, ...], event: Event) -> tuple[Effect, ...]:
         return effects
     settled = event.data["id"]
     return tuple(
-        item for item in effects if not (isinstance(item, RunTool | Reuse | AskApproval) and item.call.id == settled)
+        item
+        for item in effects
+        if not (isinstance(item, RunTool | Reuse | AskApproval) and item.call.id == settled)
     )

@@ -212,7 +212,9 @@ class Agent:
     def __call__(self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any) -> Reply:
         return run(self.acall(input, args, **more))
 
-    async def astream(self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any) -> AsyncIterator[Any]:
+    async def astream(
+        self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any
+    ) -> AsyncIterator[Any]:
         """The deltas of a call as they come (`lllm.ports.Delta`), of tool rounds and repairs too. Ends with
         `Completed` of the whole call's reply."""
         from lllm.llm.streaming import deltas
@@ -222,7 +224,9 @@ class Agent:
             async for delta in pieces:
                 yield delta
 
-    def stream(self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any) -> Iterator[Any]:
+    def stream(
+        self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any
+    ) -> Iterator[Any]:
         """`astream` for blocking code."""
         from lllm.llm.streaming import blocking
 
@@ -230,7 +234,9 @@ class Agent:
 
     # --- classification
 
-    async def aclassify(self, input: Input, classes: Sequence[str], *, args: Mapping[str, Any] | None = None, **more: Any) -> dict[str, float]:
+    async def aclassify(
+        self, input: Input, classes: Sequence[str], *, args: Mapping[str, Any] | None = None, **more: Any
+    ) -> dict[str, float]:
         """Probabilities of `classes` from the log-probabilities of a one-token reply. See `lllm.llm.classify`."""
         from lllm.llm.classify import classify
 
@@ -240,11 +246,15 @@ class Agent:
         """`aclassify` for blocking code."""
         return run(self.aclassify(input, classes, **more))
 
-    async def abinary_classify(self, input: Input, positive: str = "yes", negative: str = "no", **more: Any) -> float:
+    async def abinary_classify(
+        self, input: Input, positive: str = "yes", negative: str = "no", **more: Any
+    ) -> float:
         """Probability of `positive` against `negative`."""
         return (await self.aclassify(input, (positive, negative), **more))[positive]
 
-    def binary_classify(self, input: Input, positive: str = "yes", negative: str = "no", **more: Any) -> float:
+    def binary_classify(
+        self, input: Input, positive: str = "yes", negative: str = "no", **more: Any
+    ) -> float:
         """`abinary_classify` for blocking code."""
         return run(self.abinary_classify(input, positive, negative, **more))
 
@@ -254,7 +264,9 @@ class Agent:
         """This agent as a tool of another: it takes `task` and answers with its reply."""
 
         async def ask(task: str) -> str:
-            reply = await self.acall(task if self._prompt is None else None, None if self._prompt is None else {"task": task})
+            reply = await self.acall(
+                task if self._prompt is None else None, None if self._prompt is None else {"task": task}
+            )
             return reply.content
 
         function = as_function(ask)
@@ -282,7 +294,9 @@ class Agent:
             )
         if input is None:
             if self._prompt is None:
-                raise ConfigError(f"agent '{self.name}' was called with nothing", hint="Give text, a prompt or a dialog.")
+                raise ConfigError(
+                    f"agent '{self.name}' was called with nothing", hint="Give text, a prompt or a dialog."
+                )
             input = self._prompt
         if isinstance(input, str):
             input = _prompt_or_text(input, args)
@@ -292,10 +306,22 @@ class Agent:
                 key: value for key, value in args.items()
                 if key in input.variables or key not in self._system.variables
             }  # fmt: skip
-            return self._binding(input, overrides), None, (*system, Message("user", input.render(own))), args, None
-        messages = [as_message(input)] if isinstance(input, Message | Mapping) else [as_message(item) for item in input]
+            return (
+                self._binding(input, overrides),
+                None,
+                (*system, Message("user", input.render(own))),
+                args,
+                None,
+            )
+        messages = (
+            [as_message(input)]
+            if isinstance(input, Message | Mapping)
+            else [as_message(item) for item in input]
+        )
         if not messages:
-            raise ConfigError(f"agent '{self.name}' was called with an empty list", hint="Give at least one message.")
+            raise ConfigError(
+                f"agent '{self.name}' was called with an empty list", hint="Give at least one message."
+            )
         if not any(message.role in ("system", "developer") for message in messages):
             messages = [*self._opening(args), *messages]
         return self._binding(None, overrides), None, messages, args, None
@@ -334,7 +360,9 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
         elif key in Limits._fields:
             limits[key] = value
         elif key in RESERVED:
-            raise ConfigError(f"'{key}' cannot be overridden in a call", hint="For a stream, call .stream(...).")
+            raise ConfigError(
+                f"'{key}' cannot be overridden in a call", hint="For a stream, call .stream(...)."
+            )
         elif key != "options":
             sampling[key] = value
     if limits:
@@ -417,7 +445,13 @@ def limits_of(values: Mapping[str, Any]) -> Limits:
     """Limits, checked: counts are whole and not negative, times are above zero."""
     for key, value in values.items():
         if value is None:
-            if key in ("max_exception_retry", "max_llm_recall", "max_provider_retry", "backoff_base", "backoff_cap"):
+            if key in (
+                "max_exception_retry",
+                "max_llm_recall",
+                "max_provider_retry",
+                "backoff_base",
+                "backoff_cap",
+            ):
                 raise ConfigError(f"{key} is null; it is a number")
             continue
         if key == "max_cost":
@@ -430,7 +464,11 @@ def limits_of(values: Mapping[str, Any]) -> Limits:
                 raise ConfigError(f"max_cost is {value!r}; it is US dollars, 0 or more") from None
             continue
         seconds = key in ("deadline", "backoff_base", "backoff_cap")
-        if isinstance(value, bool) or not isinstance(value, int | float if seconds else int) or not value >= 0:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float if seconds else int)
+            or not value >= 0
+        ):
             what = "seconds" if seconds else "a whole number"
             raise ConfigError(f"{key} is {value!r}; it is {what}, 0 or more")
     given = dict(values)

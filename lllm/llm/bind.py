@@ -97,7 +97,9 @@ class Binding:
             opening["specs"] = digest(blobs[0])
         return opening, blobs
 
-    def plan(self, args: Mapping[str, Any], *, stream: bool = False, parser_args: Mapping[str, Any] | None = None) -> Plan:
+    def plan(
+        self, args: Mapping[str, Any], *, stream: bool = False, parser_args: Mapping[str, Any] | None = None
+    ) -> Plan:
         """The plan of one call."""
         settings, prompt = self.settings, self.prompt
         opening = self.opening

@@ -62,9 +62,15 @@ def build_agent(
     except UnknownNameError as error:
         error.where = loaded.origin("agent_type") or None
         raise
-    system = kind(loaded, ckpt_dir=ckpt_dir or loaded.ckpt_dir, stream=stream, model=model, log_base=log_base, **more)
+    system = kind(
+        loaded, ckpt_dir=ckpt_dir or loaded.ckpt_dir, stream=stream, model=model, log_base=log_base, **more
+    )
     if not isinstance(config, Config):
-        system.overrides = [f"{key}={value}" for key, value in overrides.items()] if isinstance(overrides, Mapping) else list(overrides)
+        system.overrides = (
+            [f"{key}={value}" for key, value in overrides.items()]
+            if isinstance(overrides, Mapping)
+            else list(overrides)
+        )
     return system
 
 
@@ -117,7 +123,9 @@ def _named_prompt(path: str, key: str, config: Config) -> Prompt:
         found: Prompt = registry.get("prompt", path)
     except UnknownNameError as error:
         where = config.origin(key)
-        raise UnknownNameError("prompt", path, registry.names("prompt"), where=f"{where}: {key}" if where else key) from error
+        raise UnknownNameError(
+            "prompt", path, registry.names("prompt"), where=f"{where}: {key}" if where else key
+        ) from error
     return found
 
 
@@ -127,13 +135,17 @@ def _format(value: Any, where: str, config: Config) -> Any:
         return value
     module, colon, name = value.partition(":")
     if not colon:
-        raise ConfigError(f"{where}.format is '{value}'", hint="Give a JSON schema, or 'package.module:Class'.")
+        raise ConfigError(
+            f"{where}.format is '{value}'", hint="Give a JSON schema, or 'package.module:Class'."
+        )
     from importlib import import_module
 
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{where}.format: {error}", where=config.origin(f"{where}.format") or None) from error
+        raise ConfigError(
+            f"{where}.format: {error}", where=config.origin(f"{where}.format") or None
+        ) from error
 
 
 @lru_cache(maxsize=1)

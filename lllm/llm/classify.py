@@ -31,7 +31,8 @@ async def classify(
         raise ConfigError(f"classes are {names!r}", hint="Give two or more that differ by more than case.")
     if not getattr(getattr(agent._settings.backend, "capabilities", None), "logprobs", False):
         raise UnsupportedError(
-            f"'{agent.model}' gives no log-probabilities", hint="Classify with a backend that does: openai, scripted."
+            f"'{agent.model}' gives no log-probabilities",
+            hint="Classify with a backend that does: openai, scripted.",
         )
     settings = {"max_tokens": 1, "logprobs": True, "top_logprobs": 20, "tools": [], "temperature": 0, **more}
     reply = await agent.acall(input, args, read=_reader(names), **settings)
@@ -44,14 +45,16 @@ def _reader(names: Sequence[str]) -> Callable[[Reply], dict[str, float]]:
             raise ParseError("the reply has no log-probabilities")
         first = reply.logprobs[0]
         tokens = {entry["token"]: float(entry["logprob"]) for entry in (first, *first.get("top", ()))}
-        mass = {name: 0.0 for name in names}
+        mass = dict.fromkeys(names, 0.0)
         for token, logprob in tokens.items():
             start = token.strip().lower()
             fits = [name for name in names if start and name.strip().lower().startswith(start)]
             if len(fits) > 1:
                 exact = [name for name in fits if name.strip().lower() == start]
                 if len(exact) != 1:
-                    raise ParseError(f"the token {token!r} begins {' and '.join(map(repr, fits))}: use other class names")
+                    raise ParseError(
+                        f"the token {token!r} begins {' and '.join(map(repr, fits))}: use other class names"
+                    )
                 fits = exact
             if fits:
                 mass[fits[0]] += math.exp(logprob)

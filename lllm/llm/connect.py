@@ -10,7 +10,9 @@ from typing import Any
 from lllm.errors import ConfigError, LLMInferenceError
 from lllm.ports import Backend, Capabilities, Delta, Request
 
-offline: contextvars.ContextVar[Mapping[str, str] | None] = contextvars.ContextVar("lllm_offline", default=None)
+offline: contextvars.ContextVar[Mapping[str, str] | None] = contextvars.ContextVar(
+    "lllm_offline", default=None
+)
 """Set during a replay, to the recorded model of each agent: no backend is opened then, because none is asked."""
 
 
@@ -60,7 +62,8 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
 
     if not slash and not registry.has("backend", provider):
         raise ConfigError(
-            f"'{model}' names no provider", hint=f"Write provider/model, e.g. openai/{model}. Or: lllm list backends."
+            f"'{model}' names no provider",
+            hint=f"Write provider/model, e.g. openai/{model}. Or: lllm list backends.",
         )
     key = (provider, repr(sorted((options or {}).items())))
     with _lock:
@@ -68,7 +71,9 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
         if backend is None:
             factory = registry.get("backend", provider)
             try:
-                backend = factory(**(options or {})) if isinstance(factory, type) or callable(factory) else factory
+                backend = (
+                    factory(**(options or {})) if isinstance(factory, type) or callable(factory) else factory
+                )
             except TypeError as error:
                 raise ConfigError(f"backend '{provider}': {error}") from error
             _open[key] = backend

@@ -20,7 +20,9 @@ def describe(system: AgentBase, more: Mapping[str, Any]) -> dict[str, Any]:
         entry["set"] = list(system.overrides)
     if system.chosen_model is not None:
         chosen = system.chosen_model
-        entry["model"] = chosen if isinstance(chosen, str) else next(iter(a.model for a in system.agents.values()), "")
+        entry["model"] = (
+            chosen if isinstance(chosen, str) else next(iter(a.model for a in system.agents.values()), "")
+        )
     entry["models"] = {name: agent.model for name, agent in system.agents.items()}
     return entry
 

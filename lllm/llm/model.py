@@ -131,7 +131,12 @@ def _item(item: Any) -> str:
         return "text"
     if isinstance(item, Message | Mapping):
         return "message"
-    if isinstance(item, Sequence) and not isinstance(item, bytes) and item and all(_item(x) == "message" for x in item):
+    if (
+        isinstance(item, Sequence)
+        and not isinstance(item, bytes)
+        and item
+        and all(_item(x) == "message" for x in item)
+    ):
         return "dialog"
     raise ConfigError(f"an LLM was called with a list that holds {type(item).__name__}", hint=SHAPES)
 

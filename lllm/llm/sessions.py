@@ -15,7 +15,12 @@ from lllm.sync import run
 
 
 def open_session(
-    name: str = "", *, store: LogStore | None = None, id: str | None = None, seed: str | int | None = None, **more: Any
+    name: str = "",
+    *,
+    store: LogStore | None = None,
+    id: str | None = None,
+    seed: str | int | None = None,
+    **more: Any,
 ) -> Session:
     """A new session in `store`, or in the log that the configuration names."""
     if store is None:
@@ -32,7 +37,9 @@ def _environment() -> Redactor:
     """A redactor of the environment's secrets. Reading the environment costs more than a whole agent step, so it is read
     again only when it has changed."""
     global _seen
-    raw = getattr(os.environ, "_data", None)  # CPython's own dict of it; elsewhere the environment is read every time
+    raw = getattr(
+        os.environ, "_data", None
+    )  # CPython's own dict of it; elsewhere the environment is read every time
     if raw is None:
         return Redactor.from_environment(os.environ)
     before, redactor = _seen
@@ -44,7 +51,11 @@ def _environment() -> Redactor:
 
 @contextmanager
 def record(
-    name: str = "", *, store: LogStore | None = None, seed: str | int | None = None, meta: Mapping[str, Any] | None = None
+    name: str = "",
+    *,
+    store: LogStore | None = None,
+    seed: str | int | None = None,
+    meta: Mapping[str, Any] | None = None,
 ) -> Iterator[Session]:
     """`with lllm.record("name") as session:` puts all calls made inside into one session."""
     live = open_session(name, store=store, seed=seed)
@@ -63,7 +74,11 @@ def record(
 
 @asynccontextmanager
 async def arecord(
-    name: str = "", *, store: LogStore | None = None, seed: str | int | None = None, meta: Mapping[str, Any] | None = None
+    name: str = "",
+    *,
+    store: LogStore | None = None,
+    seed: str | int | None = None,
+    meta: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Session]:
     """`async with lllm.arecord("name") as session:`, the same for async code."""
     live = open_session(name, store=store, seed=seed)

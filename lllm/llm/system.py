@@ -87,7 +87,9 @@ class AgentBase:
         """What the system does with a task. Plain or async."""
         raise NotImplementedError(f"{type(self).__name__}.call: write what the system does with a task")
 
-    def __call__(self, task: str, session_name: str | None = None, *, session: Session | None = None, **more: Any) -> Any:
+    def __call__(
+        self, task: str, session_name: str | None = None, *, session: Session | None = None, **more: Any
+    ) -> Any:
         """Runs `call` in a session of its own and gives what it returns."""
         if is_async(self.call):
             return run(self.acall(task, session_name, session=session, **more))
@@ -105,13 +107,19 @@ class AgentBase:
         run(live.end("done", **_result(result)))
         return result
 
-    async def acall(self, task: str, session_name: str | None = None, *, session: Session | None = None, **more: Any) -> Any:
+    async def acall(
+        self, task: str, session_name: str | None = None, *, session: Session | None = None, **more: Any
+    ) -> Any:
         """`__call__` for async code; a plain `call` runs in a thread."""
         live = self._open(task, session_name, session)
         await live.start(self._meta(task, session_name, more))
         token = current.set(Scope(live))
         try:
-            result = await self.call(task, **more) if is_async(self.call) else await in_thread(self.call, task, **more)
+            result = (
+                await self.call(task, **more)
+                if is_async(self.call)
+                else await in_thread(self.call, task, **more)
+            )
         except BaseException as error:
             status, data = ending(error)
             await live.end(*status, **data)
@@ -122,7 +130,9 @@ class AgentBase:
         return result
 
     def _open(self, task: str, name: str | None, session: Session | None) -> Session:
-        live = session or open_session(name or self.config.name or self.name, store=self.store, seed=self.config.random_seed)
+        live = session or open_session(
+            name or self.config.name or self.name, store=self.store, seed=self.config.random_seed
+        )
         for secret in self.config.secrets():
             live.redactor.add("configuration", secret)
         self.session = live

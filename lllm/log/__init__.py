@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lllm.log.memory import MemoryLog
     from lllm.log.none import NoLog
     from lllm.log.sqlite import SQLiteLog
+    from lllm.ports import LogStore
 
 __all__ = ["LocalFileLog", "MemoryLog", "NoLog", "ReplayableLogBase", "SQLiteLog", "open_store"]
 
@@ -24,35 +25,23 @@ _HOMES: Final = {
     "SQLiteLog": "sqlite",
 }
 
-# log_type -> the class, and what is added to log_dir (None: the store has no place on disk)
-STORES: Final[dict[str, tuple[str, str | None]]] = {
-    "sqlite": ("SQLiteLog", "sessions.db"),
-    "localfile": ("LocalFileLog", "sessions"),
-    "files": ("LocalFileLog", "sessions"),
-    "memory": ("MemoryLog", None),
-    "none": ("NoLog", None),
-}
 
+def open_store(spec: str | None, dir: str | PathLike[str], *, synchronous: str | None = None) -> LogStore:
+    """The store that `log_type` and `log_dir` of a configuration mean, found by name in the registry. None is `sqlite`.
+    Writes nothing yet.
 
-def open_store(
-    spec: str | None, dir: str | PathLike[str], *, synchronous: str | None = None
-) -> ReplayableLogBase:
-    """The store that `log_type` and `log_dir` of a configuration mean. None is `sqlite`. Writes nothing yet.
-
-    `synchronous` ("normal" or "full") is for stores on disk.
+    A store class says by its `place` what it makes of the folder: its constructor gets `dir / place`, or nothing where
+    `place` is None. `synchronous` ("normal" or "full") is for stores on disk.
 
     Raises:
         UnknownNameError: there is no such store.
     """
-    name = "sqlite" if spec is None else spec.strip().lower()
-    if name not in STORES:
-        from lllm.errors import UnknownNameError
+    from lllm.registry import registry
 
-        raise UnknownNameError("log store", name, STORES)
-    class_name, place = STORES[name]
-    store = __getattr__(class_name)
+    store = registry.get("store", "sqlite" if spec is None else spec.strip().lower())
+    place = getattr(store, "place", "")
     options = {"synchronous": synchronous} if synchronous else {}
-    made: ReplayableLogBase = store() if place is None else store(Path(dir) / place, **options)
+    made: LogStore = store() if place is None else store(Path(dir) / place, **options)
     return made
 
 

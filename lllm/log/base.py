@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from lllm.core import canonical
-from lllm.errors import LogError, LogWriteError, UnknownNameError
 from lllm.core.envelope import verify_chain
+from lllm.errors import LogError, LogWriteError, UnknownNameError
 from lllm.ports import Record, SessionInfo
 
 STARTED: Final = "SessionStarted"

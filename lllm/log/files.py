@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, NamedTuple
+from typing import Any, BinaryIO, ClassVar, Final, Literal, NamedTuple
 
 from lllm.core import canonical
 from lllm.errors import ConfigError, LogCorrupt, LogError, LogWriteError
@@ -66,6 +66,8 @@ class LocalFileLog(ReplayableLogBase):
 
     `recovered` lists what crashes had left behind in the sessions that this store has gone on with.
     """
+
+    place: ClassVar[str | None] = "sessions"
 
     def __init__(
         self, dir: str | os.PathLike[str], *, synchronous: Literal["normal", "full"] = "normal"

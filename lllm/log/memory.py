@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
 
 from lllm.errors import LogError
 from lllm.log.base import (
@@ -23,6 +24,8 @@ from lllm.ports import Record, SessionInfo
 
 class MemoryLog(ReplayableLogBase):
     """Keeps sessions as long as the object lives. What is replayed and resumed from it behaves as from any store."""
+
+    place: ClassVar[str | None] = None
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

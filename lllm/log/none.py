@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 from lllm.errors import UnknownNameError
 from lllm.log.base import ReplayableLogBase
@@ -12,6 +12,8 @@ from lllm.ports import Record, SessionInfo
 
 class NoLog(ReplayableLogBase):
     """Takes everything and keeps nothing. Sessions cannot be shown, replayed or resumed."""
+
+    place: ClassVar[str | None] = None
 
     keeps_nothing = True  # so that a session need not encode what nobody will read
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from lllm.core import canonical
 from lllm.errors import ConfigError, LogError
@@ -94,6 +94,8 @@ class SQLiteLog(ReplayableLogBase):
             loses power, at the cost of waiting for the disk (several appends wait together).
         busy_timeout: seconds that an append waits for another process that is writing the file.
     """
+
+    place: ClassVar[str | None] = "sessions.db"
 
     def __init__(
         self,

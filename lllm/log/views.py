@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from lllm.core import events as ev
 from lllm.core.dialog import messages_of
-from lllm.core.events import Event
 from lllm.core.envelope import open_event, verify_chain
+from lllm.core.events import Event
 from lllm.log.folding import UNFINISHED, CallInfo, Folding, SessionState
 from lllm.log.tables import collections
 from lllm.log.transcript import ROWS, Row, transcript

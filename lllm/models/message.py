@@ -34,7 +34,11 @@ class FunctionCall:
 
     def to_dict(self) -> dict[str, Any]:
         """The call as the chat-completions wire writes it."""
-        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
+        return {
+            "id": self.id,
+            "type": "function",
+            "function": {"name": self.name, "arguments": self.arguments},
+        }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> FunctionCall:

@@ -190,7 +190,11 @@ class Reply(Mapping[str, Any]):
                         "logprob": entry["logprob"],
                         "bytes": list(entry["token"].encode()),
                         "top_logprobs": [
-                            {"token": top["token"], "logprob": top["logprob"], "bytes": list(top["token"].encode())}
+                            {
+                                "token": top["token"],
+                                "logprob": top["logprob"],
+                                "bytes": list(top["token"].encode()),
+                            }
                             for top in entry.get("top", ())
                         ],
                     }

@@ -27,7 +27,6 @@ def test_a_name_that_is_not() -> None:
         ("sqlite", SQLiteLog),
         ("localfile", LocalFileLog),
         ("LocalFile", LocalFileLog),
-        ("files", LocalFileLog),
         ("memory", MemoryLog),
         ("none", NoLog),
     ],
