@@ -60,6 +60,8 @@ class Screen:
         os.write(self.ours, words.encode())
 
     def interrupt(self) -> None:
+        """Ctrl-C, by somebody who has seen what is there: a prompt is printed just before the reading begins."""
+        time.sleep(0.3)
         os.kill(self.process.pid, signal.SIGINT)
 
     def see(self, words: str, seconds: float = 20) -> None:
