@@ -9,8 +9,8 @@ import lllm
 NAMES = """
     APITypes Agent AgentBase AsyncAgentBase Config Dialog Function FunctionCall LLM LLMError LocalFileLog MCP MemoryLog
     Message Modalities NoLog PrintSystem Prompt Prompts Providers ReplayableLogBase Reply Roles SQLiteLog
-    ScriptedBackend StreamWrapper ToolContext Usage __version__ arecord auto_discover build_agent load_config record registry
-    replay_session tool
+    ScriptedBackend StreamWrapper ToolContext Usage __version__ arecord auto_discover build_agent load_config record
+    registry replay_session tool
 """.split()
 
 PATHS = {

@@ -1,0 +1,44 @@
+"""`docs/promises.md` names tests that exist, and every promise of its list."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+WANTED = [f"L{n}" for n in (*range(1, 16), 22, 23, 25)] + [
+    f"F{n}" for n in (1, 2, 3, 7, 9, 11, 16, 17, 22, 24, 37)
+]
+ROWS = {
+    row[0]: row
+    for row in re.findall(r"^\| ([LF]\d+) \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$", PAGE, re.MULTILINE)
+}
+NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))
+
+
+@cache
+def tests_of(file: str) -> set[str]:
+    """The test functions of a file."""
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return {node.name for node in functions if node.name.startswith("test_")}
+
+
+@pytest.mark.parametrize(("file", "name"), NAMED)
+def test_a_named_test_exists(file: str, name: str) -> None:
+    assert (ROOT / file).is_file(), f"docs/promises.md: {file}"
+    assert name in tests_of(file), f"docs/promises.md: {file}::{name}"
+
+
+@pytest.mark.parametrize("promise", WANTED)
+def test_a_promise_has_a_test_and_a_status(promise: str) -> None:
+    _, _, held, status = ROWS[promise]
+    assert "::test_" in held, f"{promise}: no test holds it"
+    assert status.strip() == "Kept" or status.startswith("Partly: "), f"{promise}: {status}"
+
+
+def test_nothing_else_stands_there() -> None:
+    assert list(ROWS) == WANTED
