@@ -44,7 +44,7 @@ agent_configs:
     model_name: scripted/any
     system_prompt: You write.
 """
-PROMPTS = '''
+PROMPTS = """
 from lllm import Prompt
 
 def strict(content):
@@ -55,7 +55,7 @@ def strict(content):
 
 task = Prompt("demo/task", "Please solve {task} now.", parser=strict)
 write = Prompt("demo/write", "Write about {value}.")
-'''
+"""
 TOOLS = '''
 from lllm import tool
 
@@ -64,7 +64,7 @@ def add(a: int, b: int) -> int:
     """Adds two numbers."""
     return a + b
 '''
-AGENTS = '''
+AGENTS = """
 from lllm import AgentBase
 
 class Demo(AgentBase):
@@ -75,7 +75,7 @@ class Demo(AgentBase):
         self.stream.write("working on", task)
         value = self.agents["solver"].call("demo/task", {"task": task}).parsed
         return self.agents["writer"].call("demo/write", {"value": value}).content
-'''
+"""
 REPLIES = [
     [FunctionCall("a", "add", '{"a":1,"b":2}'), FunctionCall("b", "add", '{"a":3,"b":4}')],
     "it is three",
@@ -112,8 +112,9 @@ class Project:
 
     def fresh(self, action: Callable[[], Any]) -> Any:
         """Runs something as a new process would: nothing imported, nothing registered."""
-        for module in [name for name in sys.modules if name.rpartition(".")[2] in ("prompts_demo", "tools_demo", "agents_demo")]:
-            del sys.modules[module]
+        for name in list(sys.modules):
+            if name.rpartition(".")[2] in ("prompts_demo", "tools_demo", "agents_demo"):
+                del sys.modules[name]
         with registry.scope():
             from lllm.discovery import auto_discover
 
@@ -154,7 +155,9 @@ def test_a_whole_session_is_re_executed_and_verified(project: Project) -> None:
     session = project.run()
     report = project.replay(session)
     assert report.divergence is None
-    assert report.verified and report.whole and report.finished
+    assert report.verified
+    assert report.whole
+    assert report.finished
     assert (report.reexecuted, report.folded) == (2, 0)
     assert report.notes == []
 
@@ -172,7 +175,9 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("file", "old", "new", "kind", "cause"), CHANGES)
-def test_a_change_is_found_and_named(project: Project, file: str, old: str, new: str, kind: str, cause: str) -> None:
+def test_a_change_is_found_and_named(
+    project: Project, file: str, old: str, new: str, kind: str, cause: str
+) -> None:
     session = project.run()
     project.change(file, old, new)
     report = project.replay(session)
@@ -236,7 +241,8 @@ def test_a_failed_session_replays_too(project: Project) -> None:
     session = project.fresh(go)
     report = project.replay(session)
     assert report.divergence is None
-    assert report.verified and report.finished
+    assert report.verified
+    assert report.finished
 
 
 def test_every_changed_byte_of_the_store_is_noticed(project: Project) -> None:
@@ -249,7 +255,8 @@ def test_every_changed_byte_of_the_store_is_noticed(project: Project) -> None:
     connection.close()
     data = path.read_bytes()
     at = data.find(b"it is three")
-    assert at > 0 and b"it is three" in b"".join(bodies)
+    assert at > 0
+    assert b"it is three" in b"".join(bodies)
     path.write_bytes(data[:at] + b"it is tHree" + data[at + 11 :])
     project.store = SQLiteLog(path)
     with pytest.raises(LogCorrupt):

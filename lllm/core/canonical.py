@@ -79,7 +79,7 @@ def _plain(value: Any) -> bool:
     if kind in _SCALARS:
         return True
     if kind is dict:
-        for key, item in value.items():
+        for key, item in value.items():  # noqa: SIM110  a loop is quicker than `all` of a generator
             if not key.isascii() or (type(item) not in _SCALARS and not _plain(item)):
                 return False
         return True

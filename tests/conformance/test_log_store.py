@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from lllm.core.canonical import digest
+from lllm.core.envelope import seal, verify_chain
 from lllm.errors import LogError, LogWriteError, UnknownNameError
 from lllm.log import LocalFileLog, MemoryLog, NoLog, ReplayableLogBase, SQLiteLog
-from lllm.core.envelope import seal, verify_chain
 from lllm.ports import LogStore
 from tests.log.events import BEGAN, Writer, bodies
 

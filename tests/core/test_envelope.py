@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lllm.core import canonical
-from lllm.errors import LogCorrupt, LogError
 from lllm.core import envelope as codec
 from lllm.core.envelope import FORMAT, open_event, seal, verify_chain
+from lllm.errors import LogCorrupt, LogError
 from tests.log.events import BEGAN, Writer, bodies
 
 text = st.text(st.characters(exclude_categories=["Cs"]))

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from lllm.core.canonical import digest
+from lllm.core.envelope import verify_chain
 from lllm.errors import ConfigError, LogCorrupt, LogWriteError, UnknownNameError
 from lllm.log import LocalFileLog
 from lllm.log import files as files_module
-from lllm.core.envelope import verify_chain
 from lllm.ports import Record
 from tests.log.events import Writer, bodies
 
