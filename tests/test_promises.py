@@ -20,7 +20,7 @@ NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))
 
 
 @cache
-def tests_of(file: str) -> set[str]:
+def named_in(file: str) -> set[str]:
     """The test functions of a file."""
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
@@ -30,7 +30,7 @@ def tests_of(file: str) -> set[str]:
 @pytest.mark.parametrize(("file", "name"), NAMED)
 def test_a_named_test_exists(file: str, name: str) -> None:
     assert (ROOT / file).is_file(), f"docs/promises.md: {file}"
-    assert name in tests_of(file), f"docs/promises.md: {file}::{name}"
+    assert name in named_in(file), f"docs/promises.md: {file}::{name}"
 
 
 @pytest.mark.parametrize("promise", WANTED)
