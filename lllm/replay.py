@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.core import events as ev
@@ -542,7 +543,10 @@ def blame(found: Mapping[str, Any], kind: str, data: Mapping[str, Any]) -> tuple
     if kind == ev.CALL_STARTED:
         for key, name in _PARTS.items():
             if key in differing:
-                return _blame_part(key, name, recorded.get(key), data.get(key))
+                cause, before, now, hint = _blame_part(key, name, recorded.get(key), data.get(key))
+                if "add" in differing and key in ("prompt", "system", "add"):
+                    before, now = _first_difference(recorded.get("add", []), data.get("add", []))
+                return cause, before, now, hint
     if kind == ev.REPLY_ACCEPTED or kind == ev.REPLY_REJECTED:
         return "parser: it reads the same reply otherwise", recorded, data, None
     if kind == ev.HANDLER_RETURNED:
@@ -576,6 +580,14 @@ def _blame_part(key: str, name: str, recorded: Any, present: Any) -> tuple[str, 
     if key == "specs":
         return f"{name} changed", recorded, present, None
     return f"{name} changed", recorded, present, None
+
+
+def _first_difference(recorded: Sequence[Any], present: Sequence[Any]) -> tuple[Any, Any]:
+    """The first message that differs, on both sides: a text says more than a hash."""
+    for old, new in zip_longest(recorded, present):
+        if old != new:
+            return old, new
+    return recorded, present
 
 
 def _event(kind: str, data: Any) -> dict[str, Any]:
