@@ -101,7 +101,7 @@ def test_load_finds_a_changed_byte() -> None:
         views.load(store, "rich")
     assert caught.value.seq == 5
     del records[5]
-    with pytest.raises(LogCorrupt, match="event 5 .* is missing"):
+    with pytest.raises(LogCorrupt, match=r"event 5 .* is missing"):
         views.load(store, "rich")
     with pytest.raises(UnknownNameError):
         views.load(store, "poor")
