@@ -34,6 +34,7 @@ SHORT_NAMES: Final = {
 READ_EARLY: Final = {
     "LLLM_CONFIG": "lllm.toml, or the folder that holds it",
     "LLLM_AUTO_DISCOVER": "0: nothing is imported until `auto_discover()` is called",
+    "LLLM_DEBUG": "1: errors come with their traceback",
 }
 """Variables that are not keys. They are read before any file is, so a line in .env would come too late."""
 

@@ -190,7 +190,7 @@ class Agent:
         except BaseException as error:
             if own:
                 status, data = ending(error)
-                await live.end(*status, **data)
+                await live.end(status, **data)
             elif isinstance(error, CallError):
                 await live.flush()  # a call that failed says so in the log, like one that is done
             raise

@@ -60,8 +60,8 @@ def build_agent(
     try:
         kind: type[AgentBase] = registry.get("agent", name)
     except UnknownNameError as error:
-        error.where = loaded.origin("agent_type") or None
-        raise
+        where = loaded.origin("agent_type") or None
+        raise UnknownNameError("agent", name, registry.names("agent"), where=where) from error
     system = kind(
         loaded, ckpt_dir=ckpt_dir or loaded.ckpt_dir, stream=stream, model=model, log_base=log_base, **more
     )

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from lllm.core.redact import Redactor
-from lllm.errors import LLMError
+from lllm.errors import CallCancelled, LLMError
 from lllm.ports import LogStore
 from lllm.session import Scope, Session, current
 from lllm.sync import run
@@ -64,7 +64,8 @@ def record(
     try:
         yield live
     except BaseException as error:
-        run(live.end(*ending(error)[0], **ending(error)[1]))
+        status, data = ending(error)
+        run(live.end(status, **data))
         raise
     else:
         run(live.end("done"))
@@ -87,7 +88,8 @@ async def arecord(
     try:
         yield live
     except BaseException as error:
-        await live.end(*ending(error)[0], **ending(error)[1])
+        status, data = ending(error)
+        await live.end(status, **data)
         raise
     else:
         await live.end("done")
@@ -95,8 +97,10 @@ async def arecord(
         current.reset(token)
 
 
-def ending(error: BaseException) -> tuple[tuple[str], dict[str, Any]]:
-    """Status and data of SessionEnded for an exception."""
-    status = "failed" if isinstance(error, Exception) else "cancelled"
+def ending(error: BaseException) -> tuple[str, dict[str, Any]]:
+    """Status and data of SessionEnded for an exception. A cancelled session says no more than that: what stopped it
+    (Ctrl-C, a closed stream) is not there when it is replayed."""
+    if isinstance(error, CallCancelled) or not isinstance(error, Exception):
+        return "cancelled", {}
     message = str(error) if isinstance(error, LLMError) else f"{type(error).__name__}: {error}"
-    return (status,), {"error": message[:2000]}
+    return "failed", {"error": message[:2000]}

@@ -100,7 +100,7 @@ class AgentBase:
             result = self.call(task, **more)
         except BaseException as error:
             status, data = ending(error)
-            run(live.end(*status, **data))
+            run(live.end(status, **data))
             raise
         finally:
             current.reset(token)
@@ -122,7 +122,7 @@ class AgentBase:
             )
         except BaseException as error:
             status, data = ending(error)
-            await live.end(*status, **data)
+            await live.end(status, **data)
             raise
         finally:
             current.reset(token)
