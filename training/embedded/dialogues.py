@@ -262,9 +262,10 @@ def _drill(rng: random.Random) -> Dialogue:
     question = _question(rng, tool_set)
     dialogue.add("user", question.text)
     if tool_set.expression is None:
-        if answer(rng, dialogue, tool_set, question.expression) is None:
+        literal = answer(rng, dialogue, tool_set, question.expression)
+        if literal is None:
             raise questions.Unfit
-        dialogue.messages.pop()
+        dialogue.say(Format().number(literal, question.expression))
         return dialogue
     dialogue.messages.append(Message("assistant", calls=(tool_set.call(question.expression),), trained=True))
     return dialogue
@@ -376,13 +377,13 @@ def _wrap_up(rng: random.Random) -> Dialogue:
 
 
 _MAKERS = (
-    (_drill, 250),
-    (_follow_drill, 25),
-    (_with_tools, 70),
+    (_drill, 200),
+    (_follow_drill, 20),
+    (_with_tools, 80),
     (_told, 8),
-    (_without_tools, 5),
-    (_talk, 10),
-    (_wrap_up, 4),
+    (_without_tools, 12),
+    (_talk, 24),
+    (_wrap_up, 5),
 )
 
 

@@ -297,6 +297,9 @@ KINDS: dict[str, tuple[Callable[[random.Random, bool], tuple[str, str]], float]]
 
 _TOLD = ("story", "activity", "inventory", "shopping")
 
+CONSTANTS = frozenset(expression for _, expression in stories.STORIES.items if "{" not in expression)
+"""Expressions of the questions that have no numbers of their own; they are always trained on."""
+
 _LETTERS = re.compile(r"[a-z]{4,}")
 
 
@@ -344,7 +347,7 @@ def ask(rng: random.Random, held: bool = False, kind: str | None = None, rough: 
             continue
         if abs(value) >= 1e15 or (value != 0 and abs(value) < 1e-4) or len(expression) > 90:
             continue
-        if is_held(expression) != held:
+        if is_held(expression) != held and expression not in CONSTANTS:
             continue
         if held and (not isinstance(rng, Source) or rng.unseen == before):
             continue

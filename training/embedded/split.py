@@ -51,8 +51,13 @@ class Pool(Generic[Item]):
 
     def __init__(self, items: Iterable[Item]) -> None:
         self.items: Sequence[Item] = list(dict.fromkeys(items))
-        self.trained = [item for item in self.items if not is_held(self.key(item))]
-        self.held = [item for item in self.items if is_held(self.key(item))]
+        self.held = [item for item in self.items if is_held(self.key(item)) and self._has_numbers(item)]
+        self.trained = [item for item in self.items if item not in self.held]
+
+    @staticmethod
+    def _has_numbers(item: Item) -> bool:
+        """False for a question without slots, which could not be asked with unseen numbers."""
+        return isinstance(item, str) or "{" in item[1]
 
     @staticmethod
     def key(item: Item) -> str:
