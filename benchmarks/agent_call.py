@@ -87,19 +87,18 @@ async def openai_loop(client: Any) -> str:
 def our_call(backend: Any, store: Any) -> One:
     """One agent call of ours in a session of its own."""
     from lllm.llm.agent import Agent
-    from lllm.llm.sessions import open_session
     from lllm.models.function import tool
     from lllm.models.prompt import Prompt
 
-    prompt = Prompt("bench/task", "{task}\n\nUse the tools that you have. Give the final answer inside <answer> tags.",
-                    required_xml_tags=("answer",))  # fmt: skip
-    agent = Agent("bench", backend, SYSTEM, tools=[tool(calculate)], max_interrupt_times=None)
+    prompt = Prompt(
+        "bench/task",
+        "{task}\n\nUse the tools that you have. Give the final answer inside <answer> tags.",
+        required_xml_tags=("answer",),
+    )
+    agent = Agent("bench", backend, SYSTEM, tools=[tool(calculate)], max_interrupt_times=None, store=store)
 
     async def one() -> str:
-        session = open_session("bench", store=store)
-        await session.start({"name": "bench"})
-        reply = await agent.acall(prompt, {"task": "What is 17 times 23?"}, session=session)
-        await session.end("done")
+        reply = await agent.acall(prompt, {"task": "What is 17 times 23?"})
         answer: str = reply.parsed["xml_tags"]["answer"][0]
         return answer
 
@@ -187,7 +186,9 @@ async def together(calls: int, folder: Path, openai_calls: int) -> dict[str, flo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="fewer repeats")
     options = parser.parse_args()
     repeats, calls = (3, 20) if options.quick else (9, 60)
@@ -199,7 +200,10 @@ def main() -> None:
         print("CPU microseconds per agent call (ratio to aiohttp by hand), median of", repeats)
         print(f"{'':26}" + "".join(f"{f'K={k}':>18}" for k in rows))
         for contender in rows[0]:
-            cells = [f"{row[contender]:9.0f} ({row[contender] / row['aiohttp by hand']:5.2f})" for row in rows.values()]
+            cells = [
+                f"{row[contender]:9.0f} ({row[contender] / row['aiohttp by hand']:5.2f})"
+                for row in rows.values()
+            ]
             print(f"{contender:26}" + "".join(f"{cell:>18}" for cell in cells))
         rates = asyncio.run(together(1000, folder, 300 if options.quick else 1000))
         print("\nAgent calls per second, 1,000 at once, 50 ms latency, K=1, one process")

@@ -61,7 +61,9 @@ class _Http(asyncio.Protocol):
         while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
             head = self.buffer[:end].lower()
             start = head.find(b"content-length:")
-            length = int(head[start + 15 : head.find(b"\r", start) if head.find(b"\r", start) > 0 else len(head)])
+            length = int(
+                head[start + 15 : head.find(b"\r", start) if head.find(b"\r", start) > 0 else len(head)]
+            )
             if len(self.buffer) < end + 4 + length:
                 return
             body = self.buffer[end + 4 : end + 4 + length]
@@ -88,7 +90,9 @@ def mock_server(rounds: int, delay: float = 0.0) -> Iterator[str]:
     """The base URL of a server that asks for `rounds` tool calls and answers after `delay` seconds."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=4096)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
-    process = multiprocessing.get_context("fork").Process(target=_serve, args=(listening, rounds, delay), daemon=True)
+    process = multiprocessing.get_context("fork").Process(
+        target=_serve, args=(listening, rounds, delay), daemon=True
+    )
     process.start()
     listening.close()
     try:

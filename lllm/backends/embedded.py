@@ -7,12 +7,17 @@ that are decoded together and one thread: at this size more threads are slower.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import os
 import threading
-from collections.abc import AsyncGenerator, Mapping
+import weakref
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from lllm.backends.openai.reply import Assembly, ErrorObject
+from lllm.backends.openai.watch import Expired, Watch
 from lllm.errors import (
     BadRequestError,
     ConfigError,
@@ -24,7 +29,8 @@ from lllm.errors import (
     UnknownKeyError,
     UnsupportedError,
 )
-from lllm.ports import Capabilities, Completed, Delta, Request
+from lllm.models.reply import Reply
+from lllm.ports import Capabilities, Completed, Delta, Request, TextDelta, ThinkingDelta, ToolCallDelta
 from lllm.sync import in_thread
 
 WEIGHTS: Final = Path(__file__).parent / "weights" / "embedded-q8_0.gguf"
@@ -48,6 +54,12 @@ SAMPLING: Final = (
 )
 _DEFAULTS: Final[Mapping[str, Any]] = {"temperature": 0.0, "max_tokens": 256}
 _END: Final = object()
+_LATE: Final = {
+    "first_token": "said nothing",
+    "idle": "said nothing more",
+    "total": "did not finish",
+    "connect": "could not be reached",
+}
 
 
 class EmbeddedBackend:
@@ -70,9 +82,10 @@ class EmbeddedBackend:
         self.slots = slots
         self._server: Any = None
         self._loading = threading.Lock()
+        _alive.add(self)
 
     def load(self) -> Any:
-        """The engine, loaded once however many ask."""
+        """The engine, loaded once however many ask. Raises DependencyError and LLMInitializationError."""
         with self._loading:
             if self._server is None:
                 try:
@@ -81,8 +94,12 @@ class EmbeddedBackend:
                     if error.name != "xllamacpp":
                         raise
                     raise DependencyError("xllamacpp", "local", "the embedded model") from error
+                # messages reach the log, so they name the file and not the folders of this machine
                 if not self.path.is_file():
-                    raise LLMInitializationError(f"the embedded model's weights are missing: {self.path}")
+                    raise LLMInitializationError(
+                        f"the embedded model's weights are missing: {self.path.name}",
+                        hint=None if self.path != WEIGHTS else "Type: pip install --force-reinstall lllm",
+                    )
                 given = xllamacpp.CommonParams()
                 given.model.path = str(self.path)
                 given.n_ctx = CONTEXT * self.slots
@@ -94,81 +111,193 @@ class EmbeddedBackend:
                 try:
                     self._server = xllamacpp.Server(given)
                 except Exception as error:
-                    raise LLMInitializationError(f"{self.path.name} could not be loaded: {error}") from error
+                    told = str(error).replace(str(self.path), self.path.name)
+                    raise LLMInitializationError(f"{self.path.name} could not be loaded: {told}") from error
             return self._server
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """See `lllm.ports.Backend`."""
+        """See `lllm.ports.Backend`.
+
+        A streamed reply stops at the next token when it is closed. One that nobody follows comes from the engine in one
+        piece, which is a twelfth cheaper, and cannot be stopped: nobody waits for it any longer, and the engine finishes
+        it within its context of 1,024 tokens (half a second).
+        """
         body = _body(request)
+        watch = Watch(request.timeouts, streaming=request.stream)
+        feed: _Feed | None = None
+        assembly = Assembly(request if "tools" in body else request._replace(tools=()))
         try:
-            server = self._server or await in_thread(self.load)
+            with watch:
+                server = self._server or await in_thread(self.load)
+            if not request.stream or (body.get("logprobs") and body.get("tools")):
+                # the engine gives log-probabilities with tools only in one piece
+                with watch:
+                    answer = await in_thread(_whole, server, body)
+                assembly.body(_named(answer, request))
+                assembly.close()
+                for delta in _deltas(assembly.reply()) if request.stream else ():
+                    yield delta
+            else:
+                feed = _Feed(server, body)
+                while (chunk := await feed.get(watch)) is not _END:
+                    watch.first_piece(request.timeouts.idle)
+                    for delta in assembly.chunk(_named(chunk, request)):
+                        yield delta
+                for delta in assembly.close():
+                    yield delta
         except LLMInitializationError as error:
             raise ProviderError(str(error)) from error
-        assembly = Assembly(request)
-        try:
-            async with asyncio.timeout(request.timeouts.total):
-                if not request.stream or body.get("logprobs"):
-                    # the engine gives log-probabilities with tools only in one piece
-                    answer = await in_thread(server.handle_chat_completions, body)
-                    assembly.body(answer)
-                    assembly.close()
-                else:
-                    async for delta in _pieces(server, body, assembly):
-                        yield delta
-        except TimeoutError as error:
-            limit = request.timeouts.total or 0.0
+        except Expired as error:
             raise ProviderTimeout(
-                f"the embedded model did not finish within {limit:g} s", stage="total", seconds=limit
+                f"the embedded model {_LATE[error.stage]} within {error.seconds:g} s",
+                stage=error.stage,
+                seconds=error.seconds,
             ) from error
         except ErrorObject as error:
             raise _fault(error.value) from error
-        except ValueError as error:
+        except (ValueError, TypeError) as error:  # TypeError: text that is not Unicode
             raise BadRequestError(f"the embedded model refused the request: {error}") from error
+        except RuntimeError as error:
+            raise ProviderError(f"the embedded model failed: {error}") from error
+        finally:
+            watch.close()
+            if feed is not None:
+                feed.stop()
         yield Completed(assembly.reply().with_(model="embedded"))
 
     async def aclose(self) -> None:
         """Frees the weights. The next request loads them again."""
         self._server = None
 
+    def _forget(self) -> None:
+        """In a forked child: the engine's threads are not here, so it can neither answer nor be taken down. The child
+        loads one of its own."""
+        if self._server is not None:
+            _leak(self._server)
+            self._server = None
+        self._loading = threading.Lock()
 
-async def _pieces(server: Any, body: Mapping[str, Any], assembly: Assembly) -> AsyncGenerator[Delta, None]:
-    """The deltas of a streamed reply. Closing it early stops the engine at the next token."""
-    loop = asyncio.get_running_loop()
-    queue: asyncio.Queue[Any] = asyncio.Queue()
-    stopped = False
 
-    def put(item: Any) -> None:
+class _Feed:
+    """The chunks of one streamed reply, from the engine's thread to the loop.
+
+    A class and no generator: the loop closes every open generator by itself when it ends, an inner one beside the outer.
+    """
+
+    def __init__(self, server: Any, body: Mapping[str, Any]) -> None:
+        self._server = server
+        self._body = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[Any] = asyncio.Queue()
+        self._stopped = False
+        self._task = asyncio.ensure_future(in_thread(self._work))
+
+    async def get(self, watch: Watch) -> Any:
+        """The next chunk, or `_END`. Raises what the engine raised."""
+        if self._queue.empty():
+            with watch:
+                item = await self._queue.get()
+        else:
+            item = self._queue.get_nowait()
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def stop(self) -> None:
+        """Ends the generation at the next token."""
+        self._stopped = True
+        self._task.cancel()
+
+    def _put(self, item: Any) -> None:
         try:
-            loop.call_soon_threadsafe(queue.put_nowait, item)
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
         except RuntimeError:
-            return  # the loop is closed: nobody waits any more
+            self._stopped = True  # the loop is closed: nobody waits any more
 
-    def on_chunk(chunk: Any) -> bool:
-        put(chunk)
-        return stopped  # True ends the generation
+    def _on_chunk(self, chunk: Any) -> bool:
+        if not self._stopped:
+            self._put(chunk)
+        return self._stopped or _leaving  # True ends the generation
 
-    def work() -> None:
+    def _work(self) -> None:
         try:
-            answer = server.handle_chat_completions(
-                {**body, "stream": True, "stream_options": {"include_usage": True}}, on_chunk
-            )
-            put(answer if isinstance(answer, dict) else _END)
-            put(_END)
+            with _generating():
+                answer = self._server.handle_chat_completions(self._body, self._on_chunk)
+            if isinstance(answer, dict):
+                self._put(answer)
+            self._put(_END)
         except Exception as error:
-            put(error)
+            self._put(error)
 
-    task = asyncio.ensure_future(in_thread(work))
+
+def _deltas(reply: Reply) -> Iterator[Delta]:
+    """A reply that came in one piece, as pieces."""
+    if reply.thinking:
+        yield ThinkingDelta(reply.thinking)
+    if reply.content:
+        yield TextDelta(reply.content)
+    for number, call in enumerate(reply.tool_calls):
+        yield ToolCallDelta(number, call.id, call.name, call.arguments)
+
+
+def _whole(server: Any, body: Mapping[str, Any]) -> Any:
+    with _generating():
+        return server.handle_chat_completions(body)
+
+
+def _named(answer: Any, request: Request) -> Any:
+    """Replaces the engine's random tool-call ids: the same reply gets the same ids, another turn gets others."""
+    for choice in answer.get("choices") or ():
+        message = choice.get("message") or choice.get("delta") or {}
+        for number, call in enumerate(message.get("tool_calls") or ()):
+            if call.get("id"):
+                call["id"] = f"call_{len(request.messages)}_{call.get('index', number) + 1}"
+    return answer
+
+
+@contextmanager
+def _generating() -> Iterator[None]:
+    """Counts the threads that are inside the engine."""
+    global _inside
+    with _gate:
+        _inside += 1
     try:
-        while (chunk := await queue.get()) is not _END:
-            if isinstance(chunk, Exception):
-                raise chunk
-            for delta in assembly.chunk(chunk):
-                yield delta
-        for delta in assembly.close():
-            yield delta
+        yield
     finally:
-        stopped = True
-        task.cancel()
+        with _gate:
+            _inside -= 1
+            _gate.notify_all()
+
+
+def _leave() -> None:
+    # a thread that comes back from the engine while the interpreter is taken down aborts the process
+    global _leaving
+    _leaving = True
+    with _gate:
+        _gate.wait_for(lambda: not _inside, timeout=5.0)
+
+
+def _leak(thing: Any) -> None:
+    # one reference more than there is: it is never taken down, not even when the interpreter ends
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+def _after_fork() -> None:
+    global _gate, _inside
+    _gate, _inside = threading.Condition(), 0
+    for backend in list(_alive):
+        backend._forget()
+
+
+_alive: weakref.WeakSet[EmbeddedBackend] = weakref.WeakSet()
+_gate = threading.Condition()
+_inside = 0
+_leaving = False
+atexit.register(_leave)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _body(request: Request) -> dict[str, Any]:
@@ -187,8 +316,15 @@ def _body(request: Request) -> dict[str, Any]:
         else:
             wire = message.to_dict()
         messages.append(wire)
-    body: dict[str, Any] = {**_DEFAULTS, **request.sampling, "messages": messages}
-    if request.tools:
+    sampling = dict(request.sampling)
+    choice = sampling.pop("tool_choice", None)  # without tools it means nothing
+    if request.tools and choice not in (None, "auto", "none"):
+        raise UnsupportedError(
+            f"the embedded model cannot be made to call a tool (tool_choice {choice!r})",
+            hint="Leave tool_choice out, or give 'auto' or 'none'.",
+        )
+    body: dict[str, Any] = {**_DEFAULTS, **sampling, "messages": messages}
+    if request.tools and choice != "none":  # the engine would write the tools into the prompt all the same
         # grammar and tool calls exclude each other in the engine: while tools are offered, the reply is validated only
         body["tools"] = [dict(tool) for tool in request.tools]
     elif request.format is not None:

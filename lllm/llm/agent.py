@@ -17,7 +17,7 @@ from lllm.models.function import Function, as_function
 from lllm.models.message import Message
 from lllm.models.prompt import Prompt
 from lllm.models.reply import Reply
-from lllm.ports import Backend, Timeouts
+from lllm.ports import Backend, LogStore, Timeouts
 from lllm.runtime import Call
 from lllm.session import Session, current
 from lllm.sync import run
@@ -43,6 +43,7 @@ class Agent:
         model_args: sampling values (temperature, max_tokens, ...), also as keywords.
         options: for the backend's constructor: base_url, api_key, ...
         timeouts: connect, first_token, idle, total: seconds.
+        store: where a session that a call opens for itself is kept; the configured log by default.
         Limits as in `lllm.core.machine.Limits`: max_exception_retry, max_interrupt_times, max_cost, deadline, ...
 
     Safe to call from many threads and tasks at once.
@@ -62,9 +63,11 @@ class Agent:
         options: Mapping[str, Any] | None = None,
         timeouts: Timeouts | Mapping[str, Any] | None = None,
         description: str = "",
+        store: LogStore | None = None,
         **more: Any,
     ) -> None:
         self.name = name
+        self.store = store
         self.description = description
         self.approve = approve
         limits = {key: more.pop(key) for key in list(more) if key in Limits._fields}
@@ -173,7 +176,7 @@ class Agent:
         plan = binding.plan(render_args, stream=follow is not None, parser_args=parser_args)
         scope = current.get()
         own = session is None and scope is None
-        live = session or (scope.session if scope is not None else open_session(self.name))
+        live = session or (scope.session if scope is not None else open_session(self.name, store=self.store))
         if own:
             await live.start({"name": self.name, "entry": {"kind": "agent", "agent": self.name}})
         elif not live.started:
