@@ -23,7 +23,9 @@ from typing import Any, Final
 
 from lllm import errors
 from lllm.core.events import KINDS
-from lllm.core.machine import TABLE, TERMINAL, Limits
+from lllm.core.machine import TABLE
+from lllm.core.spec import Limits
+from lllm.core.state import TERMINAL
 
 ROOT: Final = Path(__file__).resolve().parent
 NOTICE: Final = "<!-- Written by docs/generate.py; change the code and type: make docs -->\n\n"

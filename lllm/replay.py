@@ -21,8 +21,9 @@ from lllm.core.canonical import encode
 from lllm.core.dialog import Node
 from lllm.core.envelope import open_event, verify_chain
 from lllm.core.events import Event
-from lllm.core.machine import Opening, State, step
+from lllm.core.machine import step
 from lllm.core.redact import Redactor
+from lllm.core.state import Opening, State
 from lllm.errors import IllegalMove, LLMError, ReplayDivergence
 from lllm.models.message import Message
 from lllm.ports import LogStore

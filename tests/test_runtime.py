@@ -941,7 +941,7 @@ async def test_cancellation_is_in_the_log(lab: Lab, where: str) -> None:
 async def test_a_session_of_its_own_says_that_it_was_cancelled(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_module, "open_session", lambda name: lab.session())
+    monkeypatch.setattr(agent_module, "open_session", lambda name, **_: lab.session())
     task = asyncio.ensure_future(Agent("a", Silent()).acall("go"))
     await asyncio.sleep(0.001)
     task.cancel()

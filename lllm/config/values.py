@@ -16,7 +16,7 @@ from lllm.config.secret import is_secret, redacted, secrets_in
 from lllm.errors import UnknownKeyError, UnknownNameError
 
 if TYPE_CHECKING:
-    from lllm.core.machine import Limits
+    from lllm.core.spec import Limits
     from lllm.ports import Timeouts
 
 
@@ -270,7 +270,7 @@ def _discovery(tree: Mapping[str, Any]) -> DiscoveryConfig:
 
 
 def _agent(name: str, own: Mapping[str, Any], top: Mapping[str, Any], environ: Environ) -> AgentConfig:
-    from lllm.core.machine import Limits
+    from lllm.core.spec import Limits
     from lllm.ports import Timeouts
 
     def value(key: str) -> Any:

@@ -19,31 +19,35 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from lllm.core import events as ev
 from lllm.core.canonical import encode
 from lllm.core.dialog import Node, extend
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.events import Event
+from lllm.core.spec import ToolRule
+from lllm.core.state import (
+    BACKING_OFF,
+    CALLING,
+    CANCELLED,
+    DONE,
+    FAILED,
+    PARSING,
+    READY,
+    REPAIRING,
+    RUNNING_TOOLS,
+    WAITING,
+    Opening,
+    Pending,
+    Result,
+    State,
+    added,
+)
 from lllm.errors import IllegalMove
 from lllm.models.message import FunctionCall, Message
 from lllm.models.reply import Reply
-
-READY: Final = "READY"
-CALLING: Final = "CALLING"
-BACKING_OFF: Final = "BACKING_OFF"
-PARSING: Final = "PARSING"
-REPAIRING: Final = "REPAIRING"
-RUNNING_TOOLS: Final = "RUNNING_TOOLS"
-WAITING: Final = "WAITING"
-DONE: Final = "DONE"
-FAILED: Final = "FAILED"
-CANCELLED: Final = "CANCELLED"
-
-TERMINAL: Final = frozenset((DONE, FAILED, CANCELLED))
 
 _STOPS: Final[Mapping[str, tuple[str, ...]]] = {ev.LIMIT_REACHED: (FAILED,), ev.CANCELLED: (CANCELLED,)}
 _END: Final[Mapping[str, tuple[str, ...]]] = {}
@@ -84,187 +88,9 @@ TABLE: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
 """phase -> event kind -> phases it may lead to."""
 
 
-class Limits(NamedTuple):
-    """Budgets of one agent call. None means no limit.
-
-    Attributes:
-        max_exception_retry: repairs per model turn.
-        max_interrupt_times: tool rounds per call; then tools are withdrawn and the final prompt is sent. 0: no tools.
-        max_llm_recall: further tries after a provider fault that does not look worth a retry.
-        max_provider_retry: further tries after a provider fault that does (429, 5xx, timeouts, dropped connections).
-        max_model_calls: requests to the model, all in all.
-        max_tokens_total: prompt and completion tokens of all replies; no further request is sent once reached.
-        max_cost: US dollars, as a decimal string; likewise.
-        deadline: seconds from the start of the call.
-        backoff_base, backoff_cap: seconds; the n-th wait is `base * 2**(n-1)`, at most `cap`, times a jitter between
-            one half and one.
-    """
-
-    max_exception_retry: int = 3
-    max_interrupt_times: int | None = 5
-    max_llm_recall: int = 0
-    max_provider_retry: int = 4
-    max_model_calls: int | None = None
-    max_tokens_total: int | None = None
-    max_cost: str | None = None
-    deadline: float | None = None
-    backoff_base: float = 0.5
-    backoff_cap: float = 30.0
-
-    def record(self) -> dict[str, Any]:
-        """What differs from the defaults."""
-        return {n: v for n, v, d in zip(self._fields, self, _DEFAULTS, strict=True) if v != d}
-
-
-_DEFAULTS: Final = Limits()
-
-
-class ToolRule(NamedTuple):
-    """What the machine must know of a tool. See `lllm.models.Function`."""
-
-    approval: bool = False
-    concurrent: bool = True
-    repeatable: bool = False
-    effect: str = "ask"
-
-    def record(self) -> dict[str, Any]:
-        return {n: v for n, v, d in zip(self._fields, self, _RULE, strict=True) if v != d}
-
-
-_RULE: Final = ToolRule()
-
-
-class Spec(NamedTuple):
-    """The part of a call's settings that the machine decides by. `interrupt` says whether the prompt has an interrupt
-    handler of its own; `execute` is False for a call whose tool calls are given back to the caller; `seed` feeds the
-    jitter."""
-
-    limits: Limits = _DEFAULTS
-    tools: Mapping[str, ToolRule] = {}
-    interrupt: bool = False
-    execute: bool = True
-    seed: str = ""
-
-    def record(self) -> dict[str, Any]:
-        """As CallStarted carries it."""
-        out: dict[str, Any] = {}
-        if limits := self.limits.record():
-            out["limits"] = limits
-        if self.tools:
-            out["tools"] = {name: rule.record() for name, rule in self.tools.items()}
-        if self.interrupt:
-            out["interrupt"] = True
-        if not self.execute:
-            out["execute"] = False
-        if self.seed:
-            out["seed"] = self.seed
-        return out
-
-    @classmethod
-    def from_record(cls, data: Mapping[str, Any]) -> Spec:
-        return cls(
-            Limits(**data.get("limits", {})),
-            {name: ToolRule(**rule) for name, rule in data.get("tools", {}).items()},
-            data.get("interrupt", False),
-            data.get("execute", True),
-            data.get("seed", ""),
-        )
-
-
-class Opening(NamedTuple):
-    """What CallStarted means to the machine: the settings, and the dialog with the first messages in it."""
-
-    spec: Spec
-    trunk: Node | None
-
-    @classmethod
-    def from_record(cls, data: Mapping[str, Any], base: Node | None = None) -> Opening:
-        """Reads the event's data. `base` is the dialog that `data["base"]` names; it is found by whoever folds the
-        session, because it belongs to an earlier call."""
-        return cls(Spec.from_record(data.get("spec", {})), extend(base, _messages(data)))
-
-
-class Pending(NamedTuple):
-    """One tool call of the present round. `state` is asking, planned, running, twin (waits for an equal call of the same
-    round) or returned."""
-
-    call: FunctionCall
-    key: str
-    number: int
-    state: str
-    content: str = ""
-    ok: bool = True
-
-
-class Result(NamedTuple):
-    """A tool result that may be given again."""
-
-    key: str
-    id: str
-    content: str
-
-
-@dataclass(frozen=True)
-class State:
-    """Where an agent call stands. A value: equal when its content is equal. `_replace(**changes)` gives the next one.
-
-    Attributes:
-        trunk: the dialog that the caller will have.
-        branch: the dialog that the model sees while a reply is being repaired; None when that is the trunk.
-        offer_tools: whether the next request offers tools.
-        reply: the last reply.
-        rejected, faults, recalls: repairs, retries and recalls of the present model turn.
-        rounds: tool rounds so far. numbered: tool calls so far.
-        model_calls, tokens, cost: what was used; tokens and cost are None once a reply did not say.
-        pending: tool calls of the present round. results: good results of the call, for the duplicate guard.
-        attempts: one mapping per rejected reply or fault.
-        value: the accepted payload as JSON. reason, error: why the call failed.
-        at: time of the last event; deadline_at: when the call must have ended (both microseconds).
-    """
-
-    phase: str = READY
-    spec: Spec = Spec()
-    trunk: Node | None = None
-    branch: Node | None = None
-    offer_tools: bool = False
-    reply: Reply | None = None
-    rejected: int = 0
-    faults: int = 0
-    recalls: int = 0
-    rounds: int = 0
-    numbered: int = 0
-    model_calls: int = 0
-    tokens: int | None = 0
-    cost: Decimal | None = Decimal(0)
-    pending: tuple[Pending, ...] = ()
-    results: tuple[Result, ...] = ()
-    attempts: tuple[Mapping[str, Any], ...] = ()
-    value: Any = None
-    reason: str = ""
-    error: str = ""
-    at: int = 0
-    deadline_at: int | None = None
-
-    def _replace(self, **changes: Any) -> State:
-        # `dataclasses.replace` is five times slower, and this is the machine's every move
-        after: State = object.__new__(State)
-        fields = after.__dict__
-        fields.update(self.__dict__)
-        fields.update(changes)
-        return after
-
-    @property
-    def head(self) -> Node | None:
-        """The dialog that the model sees next."""
-        return self.branch or self.trunk
-
-    @property
-    def terminal(self) -> bool:
-        return self.phase in TERMINAL
-
-
 Step = tuple[State, tuple[Effect, ...]]
 _NOTHING: Final[tuple[Effect, ...]] = ()
+_ANY_TOOL: Final = ToolRule()
 
 
 def step(state: State, event: Event) -> Step:
@@ -416,7 +242,7 @@ def _reply_rejected(state: State, event: Event) -> Step:
 
 
 def _repair_prompted(state: State, event: Event) -> Step:
-    return _ask(state, branch=extend(state.branch, _messages(event.data)), at=event.at)
+    return _ask(state, branch=extend(state.branch, added(event.data)), at=event.at)
 
 
 def _tool_requested(state: State, event: Event) -> Step:
@@ -447,7 +273,7 @@ def _approval_given(state: State, event: Event) -> Step:
 
 def _tools_handled(state: State, event: Event) -> Step:
     _expect_settled(state)
-    return _ask(state, trunk=extend(state.trunk, _messages(event.data)), pending=(), at=event.at)
+    return _ask(state, trunk=extend(state.trunk, added(event.data)), pending=(), at=event.at)
 
 
 def _tools_handler_failed(state: State, event: Event) -> Step:
@@ -525,7 +351,7 @@ def _plan_tools(state: State, calls: tuple[FunctionCall, ...], changes: Mapping[
     number = state.numbered
     for call in calls:
         number += 1
-        rule = state.spec.tools.get(call.name, _RULE)
+        rule = state.spec.tools.get(call.name, _ANY_TOOL)
         try:
             key = f"{call.name} {encode(call.parsed()).decode()}"
         except ValueError as error:
@@ -638,10 +464,6 @@ def _finish_round(state: State, pending: tuple[Pending, ...], results: tuple[Res
         phase=RUNNING_TOOLS, trunk=trunk, results=results, pending=pending, offer_tools=offer, at=at
     )
     return after, (Handle("final" if last else "interrupt", (), state.reply, told, state.rounds),)
-
-
-def _messages(data: Mapping[str, Any]) -> Iterable[Message]:
-    return (Message.from_dict(item) for item in data.get("add", ()))
 
 
 _FUNCTIONS: Final[Mapping[str, Callable[[State, Event], Step]]] = {

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from lllm.core.machine import Limits
+from lllm.core.spec import Limits
 from lllm.errors import CallError, ConfigError, UnknownKeyError
 from lllm.llm.bind import Binding, Settings
 from lllm.llm.connect import connect
@@ -44,7 +44,7 @@ class Agent:
         options: for the backend's constructor: base_url, api_key, ...
         timeouts: connect, first_token, idle, total: seconds.
         store: where a session that a call opens for itself is kept; the configured log by default.
-        Limits as in `lllm.core.machine.Limits`: max_exception_retry, max_interrupt_times, max_cost, deadline, ...
+        Limits as in `lllm.core.spec.Limits`: max_exception_retry, max_interrupt_times, max_cost, deadline, ...
 
     Safe to call from many threads and tasks at once.
     """

@@ -11,7 +11,7 @@ from typing import Any
 from lllm.core import handlers
 from lllm.core.canonical import digest, digest_of, encode
 from lllm.core.jsonable import jsonable
-from lllm.core.machine import Limits, ToolRule
+from lllm.core.spec import Limits, ToolRule
 from lllm.models.function import Function, ToolContext, as_functions
 from lllm.models.message import Message
 from lllm.models.prompt import Prompt

@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 from lllm.core import events as ev
 from lllm.core.dialog import Node
 from lllm.core.events import Event
-from lllm.core.machine import TABLE, Opening, State, step
+from lllm.core.machine import TABLE, step
+from lllm.core.state import Opening, State
 from lllm.errors import IllegalMove, LogCorrupt
 
 UNFINISHED: Final = "unfinished"

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from lllm.core import events as ev
 from lllm.core.dialog import Node
-from lllm.core.machine import REPAIRING, State
+from lllm.core.state import REPAIRING, State
 from lllm.log.folding import UNFINISHED, Folding
 from lllm.log.transcript import asked, content_of
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from lllm.core import events as ev
-from lllm.core.machine import State
+from lllm.core.state import State
 from lllm.log.folding import Folding
 from lllm.models.message import FunctionCall, Message
 

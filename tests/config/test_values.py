@@ -15,7 +15,7 @@ from lllm.config import load_config, load_project, schema, table, variable
 from lllm.config.keys import ALIASES, EVERYTHING, LIMITS, TIMEOUTS, Key, Section, find
 from lllm.config.kinds import fits
 from lllm.config.secret import is_secret
-from lllm.core.machine import Limits
+from lllm.core.spec import Limits
 from lllm.errors import UnknownKeyError, UnknownNameError
 from lllm.ports import Timeouts
 

@@ -15,18 +15,9 @@ from lllm.core.canonical import encode
 from lllm.core.dialog import Node
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.events import Event
-from lllm.core.machine import (
-    TABLE,
-    TERMINAL,
-    Limits,
-    Opening,
-    Spec,
-    State,
-    ToolRule,
-    fold,
-    outstanding,
-    step,
-)
+from lllm.core.machine import TABLE, fold, outstanding, step
+from lllm.core.spec import Limits, Spec, ToolRule
+from lllm.core.state import TERMINAL, Opening, State
 from lllm.errors import IllegalMove
 from lllm.models.message import Message
 

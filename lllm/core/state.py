@@ -1,0 +1,123 @@
+"""Where an agent call stands: its phases, and everything that the machine remembers of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from lllm.core.dialog import Node, extend
+from lllm.core.spec import Spec
+from lllm.models.message import FunctionCall, Message
+from lllm.models.reply import Reply
+
+READY: Final = "READY"
+CALLING: Final = "CALLING"
+BACKING_OFF: Final = "BACKING_OFF"
+PARSING: Final = "PARSING"
+REPAIRING: Final = "REPAIRING"
+RUNNING_TOOLS: Final = "RUNNING_TOOLS"
+WAITING: Final = "WAITING"
+DONE: Final = "DONE"
+FAILED: Final = "FAILED"
+CANCELLED: Final = "CANCELLED"
+
+TERMINAL: Final = frozenset((DONE, FAILED, CANCELLED))
+
+
+def added(data: Mapping[str, Any]) -> Iterator[Message]:
+    """The messages that an event adds to a dialog."""
+    return (Message.from_dict(item) for item in data.get("add", ()))
+
+
+class Opening(NamedTuple):
+    """What CallStarted means to the machine: the settings, and the dialog with the first messages in it."""
+
+    spec: Spec
+    trunk: Node | None
+
+    @classmethod
+    def from_record(cls, data: Mapping[str, Any], base: Node | None = None) -> Opening:
+        """Reads the event's data. `base` is the dialog that `data["base"]` names; it is found by whoever folds the
+        session, because it belongs to an earlier call."""
+        return cls(Spec.from_record(data.get("spec", {})), extend(base, added(data)))
+
+
+class Pending(NamedTuple):
+    """One tool call of the present round. `state` is asking, planned, running, twin (waits for an equal call of the same
+    round) or returned."""
+
+    call: FunctionCall
+    key: str
+    number: int
+    state: str
+    content: str = ""
+    ok: bool = True
+
+
+class Result(NamedTuple):
+    """A tool result that may be given again."""
+
+    key: str
+    id: str
+    content: str
+
+
+@dataclass(frozen=True)
+class State:
+    """Where an agent call stands. A value: equal when its content is equal. `_replace(**changes)` gives the next one.
+
+    Attributes:
+        trunk: the dialog that the caller will have.
+        branch: the dialog that the model sees while a reply is being repaired; None when that is the trunk.
+        offer_tools: whether the next request offers tools.
+        reply: the last reply.
+        rejected, faults, recalls: repairs, retries and recalls of the present model turn.
+        rounds: tool rounds so far. numbered: tool calls so far.
+        model_calls, tokens, cost: what was used; tokens and cost are None once a reply did not say.
+        pending: tool calls of the present round. results: good results of the call, for the duplicate guard.
+        attempts: one mapping per rejected reply or fault.
+        value: the accepted payload as JSON. reason, error: why the call failed.
+        at: time of the last event; deadline_at: when the call must have ended (both microseconds).
+    """
+
+    phase: str = READY
+    spec: Spec = Spec()
+    trunk: Node | None = None
+    branch: Node | None = None
+    offer_tools: bool = False
+    reply: Reply | None = None
+    rejected: int = 0
+    faults: int = 0
+    recalls: int = 0
+    rounds: int = 0
+    numbered: int = 0
+    model_calls: int = 0
+    tokens: int | None = 0
+    cost: Decimal | None = Decimal(0)
+    pending: tuple[Pending, ...] = ()
+    results: tuple[Result, ...] = ()
+    attempts: tuple[Mapping[str, Any], ...] = ()
+    value: Any = None
+    reason: str = ""
+    error: str = ""
+    at: int = 0
+    deadline_at: int | None = None
+
+    def _replace(self, **changes: Any) -> State:
+        # `dataclasses.replace` is five times slower, and this is the machine's every move
+        after: State = object.__new__(State)
+        fields = after.__dict__
+        fields.update(self.__dict__)
+        fields.update(changes)
+        return after
+
+    @property
+    def head(self) -> Node | None:
+        """The dialog that the model sees next."""
+        return self.branch or self.trunk
+
+    @property
+    def terminal(self) -> bool:
+        return self.phase in TERMINAL
