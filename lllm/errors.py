@@ -69,6 +69,14 @@ class LLMError(Exception):
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 
 
+def text_of(error: BaseException) -> str:
+    """What an exception says; its type where it says nothing, or where asking it fails: it may be anybody's."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:
+        return type(error).__name__
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that looks most like `name`, or None when nothing is close."""
     import difflib

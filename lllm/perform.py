@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from lllm.core import events as ev
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.jsonable import jsonable
-from lllm.core.machine import Limits, ToolRule
+from lllm.core.spec import Limits, ToolRule
 from lllm.errors import (
     AuthenticationError,
     BadRequestError,
@@ -26,6 +26,7 @@ from lllm.errors import (
     ParseError,
     ProviderError,
     UnsupportedError,
+    text_of,
 )
 from lllm.models.message import FunctionCall, Message
 from lllm.models.reply import Reply, Usage
@@ -36,6 +37,11 @@ T = TypeVar("T")
 
 FATAL: Final = (AuthenticationError, ModelNotFoundError, BadRequestError, UnsupportedError)
 """Faults that asking again never mends: not even `max_llm_recall` does."""
+
+
+PLUG_IN: Final = (Exception, SystemExit)
+"""What a plug-in may raise as its own fault. SystemExit too: argparse and command line libraries call sys.exit() where they
+are given something wrong, and a tool that does has failed, not the program."""
 
 
 class BoundTool(NamedTuple):
@@ -158,8 +164,8 @@ class Performer:
                     session.tell(self.call, delta)
         except LLMError as error:
             return self._fault(error)
-        except Exception as error:  # a backend that breaks its contract is a fault like any other
-            fault = ProviderError(f"backend of '{plan.model}' raised {type(error).__name__}: {error}")
+        except PLUG_IN as error:  # a backend that breaks its contract is a fault like any other
+            fault = ProviderError(f"backend of '{plan.model}' raised {_told(error)}")
             fault.__cause__ = error
             return self._fault(fault)
         if reply is None:
@@ -212,29 +218,29 @@ class Performer:
             value = plan.read(reply)
             if inspect.isawaitable(value):
                 value = await value
+            # the reply itself is in the log already: a payload that is the same text is not written twice
+            data = {} if value is reply.content else {"value": self.session.redactor.clean(jsonable(value))}
         except ParseError as error:
             errors = list(error.errors)
             if reply.finish_reason == "length":
                 errors.append("the reply was cut off by the token limit")
             return Outcome(ev.REPLY_REJECTED, {"errors": errors})
-        except Exception as error:
+        except PLUG_IN as error:
             return _handler_failed("parser", error)
         self.accepted = value
-        # the reply itself is in the log already: a payload that is the same text is not written twice
-        data = {} if value is reply.content else {"value": self.session.redactor.clean(jsonable(value))}
         return Outcome(ev.REPLY_ACCEPTED, data)
 
     def _read_calls(self, reply: Reply, offered: bool) -> Outcome:
-        if not offered:
+        tools = self.plan.tools
+        if tools and not offered:
             return Outcome(ev.REPLY_ACCEPTED, {})  # the machine ends the call: nothing to validate
         problems: dict[str, str] = {}
         unreadable: list[str] = []
-        tools = self.plan.tools
         for call in reply.tool_calls:
             tool = tools.get(call.name)
             if tool is None:
-                known = ", ".join(sorted(self.plan.tools))
-                problems[call.id] = f"error: there is no tool named '{call.name}'; the tools are: {known}"
+                known = f"the tools are: {', '.join(sorted(tools))}" if tools else "there are no tools"
+                problems[call.id] = f"error: there is no tool named '{call.name}'; {known}"
                 continue
             try:
                 arguments = call.parsed()
@@ -272,7 +278,7 @@ class Performer:
                 given = await given
             messages = [Message("user", given)] if isinstance(given, str) else list(given)
             data = {"handler": effect.kind, "add": [message.record() for message in messages]}
-        except Exception as error:
+        except PLUG_IN as error:
             return _handler_failed(f"{effect.kind} handler", error)
         return Outcome(ev.HANDLER_RETURNED, self.session.redactor.clean(data))
 
@@ -300,9 +306,14 @@ class Performer:
                 "content": f"error: '{call.name}' did not return{limit}",
                 "error": repr(error),
             }
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            data = _tool_failed(call, error)  # nobody cancelled this call: something within the tool was
+        except SystemExit as error:
+            data = _tool_failed(call, error, f"'{call.name}' called sys.exit({error.code!r})")
         except Exception as error:
-            text = str(error) or type(error).__name__
-            data = {"id": call.id, "ok": False, "content": f"error: {text}", "error": type(error).__name__}
+            data = _tool_failed(call, error)
         finally:
             current.reset(token)
         return Outcome(ev.TOOL_RETURNED, self.session.redactor.clean(data))
@@ -321,8 +332,8 @@ class Performer:
                 answer = self.plan.approve(call)
                 if inspect.isawaitable(answer):
                     answer = await answer
-            except Exception as error:
-                answer = f"asking failed: {error}"
+            except PLUG_IN as error:
+                answer = f"asking failed: {text_of(error)}"
         data: dict[str, Any] = {"id": call.id, "approved": answer is True}
         if isinstance(answer, str):
             data["note"] = answer
@@ -434,6 +445,16 @@ def _as_recorded(reply: Reply) -> Reply:
     return reply.with_(thinking=reply.thinking or None, **lists)
 
 
-def _handler_failed(what: str, error: Exception) -> Outcome:
-    message = f"the {what} raised {type(error).__name__}: {error}"
-    return Outcome(ev.HANDLER_FAILED, {"handler": what, "message": message}, error)
+def _tool_failed(call: FunctionCall, error: BaseException, text: str | None = None) -> dict[str, Any]:
+    content = f"error: {text or text_of(error)}"
+    return {"id": call.id, "ok": False, "content": content, "error": type(error).__name__}
+
+
+def _handler_failed(what: str, error: BaseException) -> Outcome:
+    return Outcome(
+        ev.HANDLER_FAILED, {"handler": what, "message": f"the {what} raised {_told(error)}"}, error
+    )
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {text_of(error)}"

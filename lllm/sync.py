@@ -14,6 +14,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -25,6 +26,15 @@ class _Own:
     def __init__(self) -> None:
         self.runner = asyncio.Runner()
         self._pid = os.getpid()
+
+    def settle(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Ends what an exception that broke out of the loop (a second Ctrl-C) has left in the middle: it is cancelled, and
+        writes that down. Left alone, it would raise within whatever the loop does next."""
+        loop = self.runner.get_loop()
+        for task in asyncio.all_tasks(loop):
+            if task.get_coro() is coroutine:
+                task.cancel()
+                loop.run_until_complete(asyncio.wait((task,)))
 
     def close(self) -> None:
         if self._pid == os.getpid():  # a forked child must not touch its parent's loop
@@ -64,7 +74,11 @@ def _drive(coroutine: Coroutine[Any, Any, T]) -> T:
         own = _local.own = _Own()
         if threading.current_thread() is threading.main_thread():
             atexit.register(own.close)  # thread locals of the main thread are not reliably cleared at exit
-    return own.runner.run(coroutine, context=contextvars.copy_context())
+    try:
+        return own.runner.run(coroutine, context=contextvars.copy_context())
+    except (KeyboardInterrupt, SystemExit):
+        own.settle(coroutine)
+        raise
 
 
 async def _within(context: contextvars.Context, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -76,9 +90,15 @@ def _background_loop() -> asyncio.AbstractEventLoop:
     with _lock:
         if _background is None:
             loop = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name="lllm-loop", daemon=True).start()
+            threading.Thread(target=_serve, args=(loop,), name="lllm-loop", daemon=True).start()
             _background = loop
         return _background
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    while True:
+        with suppress(KeyboardInterrupt, SystemExit):  # whoever waits for the task that raised it gets it too
+            loop.run_forever()
 
 
 class _Workers:

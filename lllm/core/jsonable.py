@@ -32,31 +32,48 @@ def unicode_only(value: Any) -> Any:
 
 def jsonable(value: Any) -> Any:
     """The value as JSON: dataclasses and pydantic models as objects, enums by value, sets sorted, decimals and dates as
-    text; what cannot be told is `{"$repr": ...}`, without addresses in memory and cut to 500 characters."""
+    text; what cannot be told (or contains itself) is `{"$repr": ...}`, without addresses in memory and cut to 500
+    characters."""
+    try:
+        return _jsonable(value)
+    except RecursionError:
+        return _shown(value)
+
+
+def _jsonable(value: Any) -> Any:
     if value is None or (isinstance(value, str | bool | int) and not isinstance(value, Enum)):
         return value
     if isinstance(value, float):
         return value if value - value == 0.0 else {"$repr": repr(value)}
     if isinstance(value, Mapping):
         return {
-            key if isinstance(key, str) else str(jsonable(key)): jsonable(item) for key, item in value.items()
+            key if isinstance(key, str) else str(_jsonable(key)): _jsonable(item)
+            for key, item in value.items()
         }
     if isinstance(value, Enum):
-        return jsonable(value.value)
+        return _jsonable(value.value)
     if isinstance(value, Decimal):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {
-            item.name: jsonable(getattr(value, item.name))
+            item.name: _jsonable(getattr(value, item.name))
             for item in fields(value)
             if not item.name.startswith("_")
         }
     if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
-        return jsonable(dump(mode="json"))
+        return _jsonable(dump(mode="json"))
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return [jsonable(item) for item in value]
+        return [_jsonable(item) for item in value]
     if isinstance(value, Set):
-        return sorted((jsonable(item) for item in value), key=repr)
+        return sorted((_jsonable(item) for item in value), key=repr)
     if callable(iso := getattr(value, "isoformat", None)) and not isinstance(value, type):
         return iso()
-    return {"$repr": _ADDRESS.sub("", repr(value))[:500]}
+    return _shown(value)
+
+
+def _shown(value: Any) -> dict[str, str]:
+    try:
+        text = repr(value)
+    except Exception:  # anybody's code; a value that cannot even be shown is no reason to lose the rest
+        text = f"<{type(value).__name__}>"
+    return {"$repr": _ADDRESS.sub("", text)[:500]}

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from lllm.core.redact import Redactor
-from lllm.errors import CallCancelled, LLMError
+from lllm.errors import CallCancelled, LLMError, text_of
 from lllm.ports import LogStore
 from lllm.session import Scope, Session, current
 from lllm.sync import run
@@ -102,5 +102,5 @@ def ending(error: BaseException) -> tuple[str, dict[str, Any]]:
     (Ctrl-C, a closed stream) is not there when it is replayed."""
     if isinstance(error, CallCancelled) or not isinstance(error, Exception):
         return "cancelled", {}
-    message = str(error) if isinstance(error, LLMError) else f"{type(error).__name__}: {error}"
+    message = str(error) if isinstance(error, LLMError) else f"{type(error).__name__}: {text_of(error)}"
     return "failed", {"error": message[:2000]}
