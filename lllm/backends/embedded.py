@@ -113,6 +113,8 @@ class EmbeddedBackend:
                 except Exception as error:
                     told = str(error).replace(str(self.path), self.path.name)
                     raise LLMInitializationError(f"{self.path.name} could not be loaded: {told}") from error
+                if _forked:
+                    _leak(self._server)
             return self._server
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
@@ -145,6 +147,8 @@ class EmbeddedBackend:
                         yield delta
                 for delta in assembly.close():
                     yield delta
+        except ConfigError:  # a missing package: it is a ValueError too
+            raise
         except LLMInitializationError as error:
             raise ProviderError(str(error)) from error
         except Expired as error:
@@ -171,7 +175,7 @@ class EmbeddedBackend:
 
     def _forget(self) -> None:
         """In a forked child: the engine's threads are not here, so it can neither answer nor be taken down. The child
-        loads one of its own."""
+        loads one of its own, which cannot be taken down there either."""
         if self._server is not None:
             _leak(self._server)
             self._server = None
@@ -285,16 +289,32 @@ def _leak(thing: Any) -> None:
 
 
 def _after_fork() -> None:
-    global _gate, _inside
+    global _gate, _inside, _forked
     _gate, _inside = threading.Condition(), 0
+    inherited = [backend for backend in _alive if backend._server is not None]
     for backend in list(_alive):
         backend._forget()
+    if inherited and not _forked:
+        _forked = True
+        _exit_at_once()
+
+
+def _exit_at_once() -> None:
+    # When a process ends, the engine's library waits for threads that a forked child does not have, for ever. The C
+    # library calls the latest handler first: the child leaves after Python has cleaned up and before the engine does.
+    import ctypes
+
+    library = ctypes.CDLL(None)
+    if hasattr(library, "on_exit"):  # glibc
+        library.on_exit(library._exit, None)
 
 
 _alive: weakref.WeakSet[EmbeddedBackend] = weakref.WeakSet()
 _gate = threading.Condition()
 _inside = 0
 _leaving = False
+_forked = False
+"""Whether this process was forked from one that had an engine."""
 atexit.register(_leave)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
