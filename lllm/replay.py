@@ -112,7 +112,7 @@ async def areplay_session(
     from lllm.llm.connect import offline
 
     if store is None:
-        from lllm.llm.build import default_store
+        from lllm.llm.project import default_store
 
         store = default_store()
     bodies = list(store.read(session))
@@ -203,11 +203,13 @@ class Replayed(Session):
     ) -> Event:
         tape = self.tapes.get(call)
         found = tape.peek() if tape is not None else None
+        if call is None and found is not None and _cut_off(found) and kind != ev.SESSION_ENDED:
+            raise Unfinished("the session was cancelled here")
         if tape is None or found is None:
             if call is None or kind == ev.CALL_ENDED or self._open_ended(call):
                 raise self._unfinished_or(kind, data, call)
             raise self._diverged(None, kind, data, "the code of today does more than was recorded", None)
-        if found["kind"] != kind or encode(found["data"]) != encode(data):
+        if found["kind"] != kind or encode(found["data"]) != encode(unicode_only(data)):
             cause, recorded, present, hint = blame(found, kind, data)
             raise self._diverged(found, kind, data, cause, hint, recorded, present)
         tape.at += 1
@@ -228,8 +230,14 @@ class Replayed(Session):
 
     async def end(self, status: str, **data: Any) -> None:
         tape = self.tapes.get(None)
-        if tape is not None and tape.peek() is not None:
-            self.emit(ev.SESSION_ENDED, {"status": status, **data})
+        found = tape.peek() if tape is not None else None
+        if found is None:
+            return
+        if _cut_off(found) and status != "cancelled":
+            raise Unfinished("the session was cancelled here")
+        if encode(unicode_only(data)) != encode({**found["data"], "status": None} | {"status": None}):
+            pass
+        self.emit(ev.SESSION_ENDED, {"status": status, **data})
 
     def new_call(self, agent: str, parent: Scope | None) -> str:
         """The recorded call that this one must be: the next of the same agent under the same parent."""

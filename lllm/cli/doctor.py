@@ -73,7 +73,7 @@ def _configuration(config: Config) -> list[Item]:
 
 
 def _model(config: Config) -> Item:
-    from lllm.llm.build import auto_model
+    from lllm.llm.project import auto_model
     from lllm.registry import registry
 
     model, reason = auto_model(config)
@@ -91,7 +91,7 @@ def _model(config: Config) -> Item:
 
 def _log(config: Config) -> Item:
     """Where sessions go, and whether they can be written there. Writes nothing."""
-    from lllm.llm.build import store_of
+    from lllm.llm.project import store_of
 
     store = store_of(config)
     if config.log.type in ("none", "memory"):

@@ -79,7 +79,7 @@ def _told(config: Config) -> Config:
 
 def store_of(config: Config) -> LogStore:
     """The store that the configuration names."""
-    from lllm.llm.build import store_of as find
+    from lllm.llm.project import store_of as find
 
     return find(config)
 

@@ -12,14 +12,15 @@ from lllm.errors import CallError, ConfigError, UnknownKeyError
 from lllm.llm.bind import Binding, Settings
 from lllm.llm.connect import connect
 from lllm.llm.dialog import Dialog, as_message
-from lllm.llm.sessions import ending, open_session
+from lllm.llm.project import configured_model
+from lllm.llm.sessions import ending, open_session, running
 from lllm.models.function import Function, as_function
 from lllm.models.message import Message
 from lllm.models.prompt import Prompt
 from lllm.models.reply import Reply
 from lllm.ports import Backend, LogStore, Timeouts
 from lllm.runtime import Call
-from lllm.session import Session, current
+from lllm.session import Session
 from lllm.sync import run
 
 Input = str | Prompt | Dialog | Message | Mapping[str, Any] | Sequence[Message | Mapping[str, Any]] | None
@@ -174,7 +175,7 @@ class Agent:
         """
         binding, base, add, render_args, dialog = self._prepare(input, args or {}, overrides)
         plan = binding.plan(render_args, stream=follow is not None, parser_args=parser_args)
-        scope = current.get()
+        scope = running("agent")
         own = session is None and scope is None
         live = session or (scope.session if scope is not None else open_session(self.name, store=self.store))
         if own:
@@ -425,8 +426,6 @@ def find_prompt(path: str) -> Prompt:
 
 def default_model() -> str | Backend:
     """The model that the configuration names; the embedded one where nothing is configured."""
-    from lllm.llm.build import configured_model
-
     return configured_model()
 
 

@@ -1,26 +1,22 @@
-"""From configuration to running agents: `build_agent`, `Prompts`, and the model and log that the configuration names."""
+"""From configuration to running agents: `build_agent` and `Prompts`."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError, UnknownNameError
 from lllm.llm.agent import Agent
 from lllm.llm.connect import offline
+from lllm.llm.project import auto_model
 from lllm.models.prompt import Prompt
 from lllm.ports import Backend, LogStore
 
 if TYPE_CHECKING:
     from lllm.config import AgentConfig, Config
     from lllm.llm.system import AgentBase
-
-_stores: dict[tuple[str, str, str], LogStore] = {}
-_lock = threading.Lock()
 
 
 def build_agent(
@@ -146,49 +142,6 @@ def _format(value: Any, where: str, config: Config) -> Any:
         raise ConfigError(
             f"{where}.format: {error}", where=config.origin(f"{where}.format") or None
         ) from error
-
-
-@lru_cache(maxsize=1)
-def _project() -> Config:
-    from lllm.config import load_project
-
-    return load_project()
-
-
-def configured_model() -> str:
-    """The model of a program that names none."""
-    return auto_model(_project())[0]
-
-
-def auto_model(config: Config) -> tuple[str, str]:
-    """The model that `auto` means, and why: the first that is configured."""
-    from lllm.config import variable
-
-    if config.model not in (None, "", "auto"):
-        return str(config.model), f"named by {config.origin('model_name') or 'the configuration'}"
-    endpoint = variable("API_URL") or variable("OPENAI_BASE_URL")
-    named = variable("MODEL_NAME")
-    if endpoint and named:
-        return f"openai/{named}", "API_URL (or OPENAI_BASE_URL) and MODEL_NAME are set"
-    return "embedded", "nothing else is configured"
-
-
-def default_store() -> LogStore:
-    """The store that the project's configuration names."""
-    return store_of(_project())
-
-
-def store_of(config: Config) -> LogStore:
-    """The store that a configuration names; one object per place."""
-    log = config.log
-    key = (log.type, str(log.dir), log.synchronous or "")
-    with _lock:
-        if key not in _stores:
-            from lllm.log import open_store
-
-            options = {"synchronous": log.synchronous} if log.type == "sqlite" and log.synchronous else {}
-            _stores[key] = open_store(log.type, log.dir, **options)
-        return _stores[key]
 
 
 class Prompts(Mapping[str, Prompt]):

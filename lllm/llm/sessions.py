@@ -9,6 +9,7 @@ from typing import Any
 
 from lllm.core.redact import Redactor
 from lllm.errors import CallCancelled, LLMError, text_of
+from lllm.llm.project import default_store
 from lllm.ports import LogStore
 from lllm.session import Scope, Session, current
 from lllm.sync import run
@@ -22,12 +23,22 @@ def open_session(
     seed: str | int | None = None,
     **more: Any,
 ) -> Session:
-    """A new session in `store`, or in the log that the configuration names."""
+    """A new session in `store`, or in the log that the configuration names. In a replay, the program that is run again
+    opens the recorded one."""
+    scope = current.get()
+    if scope is not None and scope.session.unopened:
+        scope.session.unopened = False
+        return scope.session
     if store is None:
-        from lllm.llm.build import default_store
-
         store = default_store()
     return Session(store, id=id, name=name, seed=seed, redactor=_environment(), **more)
+
+
+def running(kind: str) -> Scope | None:
+    """Where an agent or a system (`kind`) is called: in whose session, by which call. None where it opens a session of
+    its own: nothing is running, or a replay runs what had opened the recorded session."""
+    scope = current.get()
+    return None if scope is not None and scope.session.opened_by(kind) else scope
 
 
 _seen: tuple[dict[Any, Any], Redactor] = ({}, Redactor())

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from lllm.errors import ConfigError
 from lllm.llm.agent import Agent
-from lllm.llm.sessions import ending, open_session
+from lllm.llm.project import store_of
+from lllm.llm.sessions import ending, open_session, running
 from lllm.ports import Backend, LogStore
 from lllm.session import Scope, Session, current
 from lllm.sync import in_thread, is_async, run
@@ -55,7 +56,7 @@ class AgentBase:
         **more: Any,
     ) -> None:
         from lllm.config import Config, load_config
-        from lllm.llm.build import agents_of, store_of
+        from lllm.llm.build import agents_of
         from lllm.utils import StreamWrapper
 
         self.config: Config = config if isinstance(config, Config) else load_config(config)
@@ -90,10 +91,13 @@ class AgentBase:
     def __call__(
         self, task: str, session_name: str | None = None, *, session: Session | None = None, **more: Any
     ) -> Any:
-        """Runs `call` in a session of its own and gives what it returns."""
+        """Runs `call` and gives what it returns: in a session of its own, or in the one that is running here."""
         if is_async(self.call):
             return run(self.acall(task, session_name, session=session, **more))
-        live = self._open(task, session_name, session)
+        if session is None and (scope := running("system")) is not None:
+            self.session = scope.session
+            return self.call(task, **more)
+        live = self._open(session_name, session)
         run(live.start(self._meta(task, session_name, more)))
         token = current.set(Scope(live))
         try:
@@ -111,15 +115,14 @@ class AgentBase:
         self, task: str, session_name: str | None = None, *, session: Session | None = None, **more: Any
     ) -> Any:
         """`__call__` for async code; a plain `call` runs in a thread."""
-        live = self._open(task, session_name, session)
+        if session is None and (scope := running("system")) is not None:
+            self.session = scope.session
+            return await self._called(task, more)
+        live = self._open(session_name, session)
         await live.start(self._meta(task, session_name, more))
         token = current.set(Scope(live))
         try:
-            result = (
-                await self.call(task, **more)
-                if is_async(self.call)
-                else await in_thread(self.call, task, **more)
-            )
+            result = await self._called(task, more)
         except BaseException as error:
             status, data = ending(error)
             await live.end(status, **data)
@@ -129,7 +132,12 @@ class AgentBase:
         await live.end("done", **_result(result))
         return result
 
-    def _open(self, task: str, name: str | None, session: Session | None) -> Session:
+    async def _called(self, task: str, more: Mapping[str, Any]) -> Any:
+        if is_async(self.call):
+            return await self.call(task, **more)
+        return await in_thread(self.call, task, **more)
+
+    def _open(self, name: str | None, session: Session | None) -> Session:
         live = session or open_session(
             name or self.config.name or self.name, store=self.store, seed=self.config.random_seed
         )

@@ -16,7 +16,7 @@ import pytest
 from lllm import cli as command_line
 from lllm.backends.scripted import ScriptedBackend
 from lllm.cli.create import templates, write
-from lllm.llm import build, connect
+from lllm.llm import connect, project
 from lllm.models import FunctionCall
 from lllm.registry import registry
 
@@ -51,14 +51,14 @@ class Terminal:
         forget()
         self._monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
         self._monkeypatch.setattr(connect, "_open", {})
-        self._monkeypatch.setattr(build, "_stores", {})
+        self._monkeypatch.setattr(project, "_stores", {})
         self._capsys.readouterr()
         with registry.scope(empty=True):
             registry.arm()
             for name, script in self.scripts.items():
                 registry.add("backend", name, self._factory(script))
             code = command_line.main(list(words))
-        for store in build._stores.values():
+        for store in project._stores.values():
             store.close()
         said = self._capsys.readouterr()
         return Result(code, said.out, said.err)
