@@ -122,3 +122,15 @@ def test_all_is_every_extra_that_can_share_one_environment() -> None:
     (requirement,) = extras["all"]
     named = set(requirement.removeprefix("lllm[").removesuffix("]").split(","))
     assert set(extras) - named == {"all", "dev", "llama-cpp"}
+
+
+@pytest.mark.parametrize("template", ["init_template", "example"])
+def test_the_installed_command_creates_a_system_that_passes_its_own_test(
+    installed: Path, tmp_path: Path, template: str
+) -> None:
+    run(installed / "lllm", "create", "--name", "demo", "--template", template, cwd=tmp_path)
+    made = tmp_path / "demo"
+    assert not [path for path in made.rglob("*") if path.is_file() and "%%" in path.read_text()]
+    told = run(installed / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=made)
+    assert " passed" in told
+    assert "failed" not in told
