@@ -1,17 +1,20 @@
 """One suite for every backend that can be told what to say: the contract of `lllm.ports.Backend`.
 
-A backend joins by a function in PLACES that gives a Place: the backend, and a way to say what it answers next.
+A backend joins by a function in PLACES that gives a Place: the backend, and a way to say what it answers next. One that
+says what it likes joins by MODELS, and shows there what holds whatever is said.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple
 
 import pytest
 
+from lllm.backends.embedded import EmbeddedBackend
 from lllm.backends.openai import OpenAIBackend
 from lllm.backends.scripted import ScriptedBackend
 from lllm.errors import (
@@ -19,6 +22,7 @@ from lllm.errors import (
     ContextLengthError,
     LLMInferenceError,
     ProviderError,
+    ProviderTimeout,
     RateLimitError,
     ServerError,
 )
@@ -214,3 +218,108 @@ def test_one_event_loop_after_another() -> None:
                 return (await reply(one.backend, ask())).content
 
         assert [asyncio.run(use()) for _ in range(2)] == ["Hello."] * 2, name
+
+
+# --- whatever the model says
+
+
+@asynccontextmanager
+async def embedded() -> AsyncIterator[Backend]:
+    backend = EmbeddedBackend()
+    yield backend
+    await backend.aclose()
+
+
+def talking(place: Callable[[], AbstractAsyncContextManager[Place]]) -> Callable[..., Any]:
+    """A place that always has something to say."""
+
+    @asynccontextmanager
+    async def model() -> AsyncIterator[Backend]:
+        async with place() as one:
+            for _ in range(40):
+                one.say("Hello, how are you?", calls=CALLS)
+            yield one.backend
+
+    return model
+
+
+MODELS: dict[str, Callable[[], AbstractAsyncContextManager[Backend]]] = {
+    **{name: talking(place) for name, place in PLACES.items()},
+    "embedded": embedded,
+}
+SHORT = {"max_tokens": 24, "temperature": 0}
+
+
+@pytest.fixture(params=MODELS)
+async def model(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
+    async with MODELS[request.param]() as one:
+        yield one
+
+
+def test_a_model_is_a_backend(model: Backend) -> None:
+    assert isinstance(model, Backend)
+    assert isinstance(model.capabilities, Capabilities)
+
+
+@pytest.mark.parametrize("tools", [(), (ADD,)])
+async def test_pieces_add_up_whatever_is_said(tools: tuple[Any, ...], model: Backend) -> None:
+    whole = await reply(model, ask("What is 1 plus 2?", tools=tools, sampling=SHORT))
+    deltas = await collect(model, ask("What is 1 plus 2?", tools=tools, sampling=SHORT, stream=True))
+    assert len(deltas) > 1
+    assert isinstance(deltas[-1], Completed)
+    streamed = deltas[-1].reply
+    assert joined(deltas) == (streamed.content, streamed.thinking or "", list(streamed.tool_calls))
+    for name in ("content", "thinking", "tool_calls", "finish_reason", "model", "refusal"):
+        assert getattr(streamed, name) == getattr(whole, name), name
+    assert whole.content or whole.tool_calls
+    assert whole.usage is not None
+    assert whole.usage.completion > 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_many_at_once_and_one_left_alone(stream: bool, model: Backend) -> None:
+    stayed = [
+        asyncio.ensure_future(reply(model, ask(f"Number {n}?", sampling=SHORT, stream=stream)))
+        for n in range(8)
+    ]
+    await asyncio.sleep(0)
+    stayed[3].cancel()
+    got = await asyncio.gather(*stayed, return_exceptions=True)
+    assert isinstance(got.pop(3), asyncio.CancelledError | Reply)  # some are done at once
+    assert [isinstance(one, Reply) for one in got] == [True] * 7
+
+
+async def test_a_stream_closed_at_its_first_piece(model: Backend) -> None:
+    stream = model.stream(ask("What is 1 plus 2?", sampling=SHORT, stream=True))
+    assert not isinstance(await anext(stream), Completed)
+    await stream.aclose()  # type: ignore[attr-defined]
+    assert isinstance(await reply(model, ask(sampling=SHORT)), Reply)
+
+
+async def test_closed_twice_and_used_again(model: Backend) -> None:
+    await reply(model, ask(sampling=SHORT))
+    await model.aclose()
+    await model.aclose()
+    assert isinstance(await reply(model, ask(sampling=SHORT)), Reply)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_no_time_at_all(stream: bool, model: Backend) -> None:
+    if isinstance(model, ScriptedBackend):
+        pytest.skip("it takes no time")
+    with pytest.raises(ProviderTimeout) as caught:
+        await collect(model, ask(sampling=SHORT, stream=stream, timeouts=limits(total=0.000001)))
+    assert caught.value.stage in ("connect", "first_token", "total")
+    assert isinstance(await reply(model, ask(sampling=SHORT)), Reply)
+
+
+def test_a_loop_in_each_of_several_threads() -> None:
+    for name, make in MODELS.items():
+
+        async def use(make: Callable[[], AbstractAsyncContextManager[Backend]] = make) -> Reply:
+            async with make() as one:
+                return await reply(one, ask(sampling=SHORT, stream=True))
+
+        with ThreadPoolExecutor(3) as pool:
+            got = list(pool.map(lambda _, use=use: asyncio.run(use()), range(3)))
+        assert len({(one.content, one.tool_calls) for one in got}) == 1, name
