@@ -12,7 +12,7 @@ its events must be moves of the machine, and its messages are taken as recorded;
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -24,7 +24,7 @@ from lllm.core.events import Event
 from lllm.core.machine import step
 from lllm.core.redact import Redactor
 from lllm.core.state import Opening, State
-from lllm.errors import IllegalMove, LLMError, ReplayDivergence
+from lllm.errors import IllegalMove, LLMError, ReplayDivergence, text_of
 from lllm.models.message import Message
 from lllm.ports import LogStore
 from lllm.session import Scope, Session, current
@@ -173,6 +173,9 @@ class Replayed(Session):
 
     replaying = True
 
+    def opened_by(self, kind: str) -> bool:
+        return self.unopened and (self.record[0]["data"].get("entry") or {}).get("kind") == kind
+
     def __init__(self, session: str, store: LogStore, recorded: Sequence[Mapping[str, Any]]) -> None:
         first = recorded[0]["data"] if recorded else {}
         super().__init__(store, id=session, seed=first.get("seed", ""), redactor=Redactor({}))
@@ -187,6 +190,7 @@ class Replayed(Session):
         self.reexecuted: set[str] = set()
         self.folded: set[str] = set()
         self.divergence: ReplayDivergence | None = None
+        self._unwritable = False
         start = self.tapes.get(None)
         if start is not None and start.events and start.events[0]["kind"] == ev.SESSION_STARTED:
             start.at = 1
@@ -209,7 +213,14 @@ class Replayed(Session):
             if call is None or kind == ev.CALL_ENDED or self._open_ended(call):
                 raise self._unfinished_or(kind, data, call)
             raise self._diverged(None, kind, data, "the code of today does more than was recorded", None)
-        if found["kind"] != kind or encode(found["data"]) != encode(unicode_only(data)):
+        try:
+            same = found["kind"] == kind and encode(found["data"]) == encode(data)
+        except UnicodeEncodeError:
+            self._unwritable = (
+                True  # no log takes it: `write` refuses it as well, and is then given what one does
+            )
+            return Event(kind, data, found["at"], call, dialog, value)
+        if not same:
             cause, recorded, present, hint = blame(found, kind, data)
             raise self._diverged(found, kind, data, cause, hint, recorded, present)
         tape.at += 1
@@ -218,6 +229,10 @@ class Replayed(Session):
 
     def write(self, event: Event) -> None:
         """It is in the record already."""
+        if self._unwritable:
+            encode(event.data)
+            self._unwritable = False
+            self.stamp(event.kind, event.data, event.call, event.dialog)
 
     async def flush(self) -> None:
         """Nothing is written."""
@@ -235,8 +250,10 @@ class Replayed(Session):
             return
         if _cut_off(found) and status != "cancelled":
             raise Unfinished("the session was cancelled here")
-        if encode(unicode_only(data)) != encode({**found["data"], "status": None} | {"status": None}):
-            pass
+        if found["data"] != {"status": status, **data}:
+            from lllm.llm.sessions import environment
+
+            data = self.redactor.clean(environment().clean(data))  # a live session wrote it without keys
         self.emit(ev.SESSION_ENDED, {"status": status, **data})
 
     def new_call(self, agent: str, parent: Scope | None) -> str:
@@ -254,7 +271,7 @@ class Replayed(Session):
             (event for event in waiting if event["data"]["agent"] == agent), waiting[0] if waiting else None
         )
         if chosen is None:
-            if not any(event["kind"] == ev.SESSION_ENDED for event in self.record):
+            if not any(event["kind"] == ev.SESSION_ENDED and not _cut_off(event) for event in self.record):
                 raise Unfinished("the record ends before this call")
             raise self._diverged(
                 None, ev.CALL_STARTED, {"agent": agent}, "the code of today makes a call more", None
@@ -392,30 +409,48 @@ async def _entry(
     token = current.set(Scope(player))
     try:
         if entry is not None:
-            try:
-                await (entry() if is_async(entry) else in_thread(entry))
-            except (ReplayDivergence, Unfinished):
-                raise
-            except LLMError:
-                pass  # a recorded failure is raised again, as it should be
+            player.unopened = bool(player.record)
+            status, data = await _play(player, entry() if is_async(entry) else in_thread(entry))
+            await player.end(status, **data)  # unless the program ended the session itself
             return True
         meta = player.record[0]["data"] if player.record else {}
         described = meta.get("entry") or {}
         if described.get("kind") != "system":
             return False
         system = _system(described, config, player.store)
-        try:
-            await system.acall(meta.get("task", ""), session=player, **meta.get("args", {}))
-        except (ReplayDivergence, Unfinished):
-            raise
-        except LLMError as error:
-            if not any(event["kind"] == ev.SESSION_ENDED for event in player.record):
-                raise Unfinished(str(error)) from error
+        await _play(player, system.acall(meta.get("task", ""), session=player, **meta.get("args", {})))
         if player.divergence is not None:
             raise player.divergence
         return True
     finally:
         current.reset(token)
+
+
+async def _play(player: Replayed, program: Awaitable[Any]) -> tuple[str, dict[str, Any]]:
+    """Runs the program of today and says how it ends. What it raises (sys.exit() as well) was raised when it was recorded,
+    and then the end of the session says so; that is compared like everything else."""
+    from lllm.llm.sessions import ending
+
+    ended = next((event["data"] for event in player.record if event["kind"] == ev.SESSION_ENDED), None)
+    try:
+        await program
+    except (ReplayDivergence, Unfinished):
+        raise
+    except (asyncio.CancelledError, KeyboardInterrupt) as error:
+        task = asyncio.current_task()
+        if ended is None or ended["status"] != "cancelled" or (task is not None and task.cancelling()):
+            raise  # it is this replay that was interrupted
+        return ending(error)
+    except (Exception, SystemExit) as error:
+        if ended is None:
+            raise Unfinished(text_of(error)) from error
+        return ending(error)
+    return "done", {}
+
+
+def _cut_off(event: Mapping[str, Any]) -> bool:
+    """Whether an event says that somebody stopped the program: what it would have done next is not in the record."""
+    return bool(event["kind"] == ev.SESSION_ENDED and event["data"].get("status") == "cancelled")
 
 
 def _system(described: Mapping[str, Any], config: Config | None, store: LogStore) -> Any:
@@ -563,6 +598,8 @@ def blame(found: Mapping[str, Any], kind: str, data: Mapping[str, Any]) -> tuple
     if kind == ev.MODEL_REQUESTED:
         what = "dialog" if "head" in differing else "settings"
         return f"request: its {what} differ", recorded, data, None
+    if kind == ev.SESSION_ENDED and "status" in differing:
+        return "code: the program ends otherwise", recorded, data, None
     if kind == ev.FRONTEND:
         return "code: something else is shown", recorded, data, None
     key = differing[0] if differing else ""

@@ -16,7 +16,9 @@ from lllm.core import events as ev
 from lllm.core.dialog import Node
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, RunTool, Wait
 from lllm.core.jsonable import unicode_only
-from lllm.core.machine import CANCELLED, DONE, Opening, Spec, State, step
+from lllm.core.machine import step
+from lllm.core.spec import Spec
+from lllm.core.state import CANCELLED, DONE, Opening, State
 from lllm.errors import (
     BudgetExceeded,
     CallCancelled,
@@ -69,8 +71,11 @@ class Call:
         except asyncio.CancelledError:
             await self._stop("cancelled")
             raise
-        except KeyboardInterrupt:
-            await self._stop("interrupted")
+        except GeneratorExit:
+            raise  # the coroutine is thrown away: nothing can be awaited any more
+        except BaseException as error:
+            if not isinstance(error, Exception):  # Ctrl-C, or what a plug-in raised to end the program
+                await self._stop("interrupted")
             raise
         self._finish()
         return self.state

@@ -204,7 +204,7 @@ class Session:
         """Writes SessionEnded, once, and flushes. `status` is done, failed or cancelled."""
         if self.started and not self.ended:
             self.ended = True
-            self.emit(ev.SESSION_ENDED, {"status": status, **data})
+            self.emit(ev.SESSION_ENDED, {"status": status, **self.redactor.clean(data)})
         await self.flush()
 
     def new_call(self, agent: str, parent: Scope | None) -> str:
@@ -222,6 +222,12 @@ class Session:
     # --- what a replayed session does otherwise
 
     replaying = False
+    unopened = False
+
+    def opened_by(self, kind: str) -> bool:
+        """Whether this is the session that a program, run again, has still to open, and it was an agent call or a system
+        (`kind`) that had opened it."""
+        return False
 
     async def turn(self, call: str, kind: str, tool_call: str) -> None:
         """Waits until it is this event's turn. A live session never waits; a replayed one keeps the recorded order."""

@@ -115,6 +115,12 @@ def _run(words: Sequence[str]) -> int:
     except Exception as error:
         output.failure(error)
         return 1
+    except BaseException as error:
+        asyncio = sys.modules.get("asyncio")  # not imported for a command that does without
+        if asyncio is None or not isinstance(error, asyncio.CancelledError):
+            raise
+        output.interrupted(error)
+        return 130
     finally:
         _close()
 

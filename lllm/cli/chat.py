@@ -81,23 +81,21 @@ def again(
     endings = [dict(event["data"]) for event in events if event["kind"] == "SessionEnded"]
 
     def talk() -> None:
-        from lllm.session import current
+        from lllm.llm.sessions import record
         from lllm.sync import run
 
-        scope = current.get()
         agent = agent_for(config, config.agent(entry["agent"]), entry.get("model"), entry.get("system"))
-        dialog = agent.init_dialog(session=scope.session if scope else None)
-        for words in said:
-            before = list(dialog.unsent)
-            dialog.append(words)
-            try:
-                agent.call(dialog)
-            except CallError:
-                dialog.unsent = before
-        if scope is not None and endings:
-            run(
-                scope.session.end(**endings[0])
-            )  # when to leave was the person's choice, and is taken as recorded
+        with record() as live:
+            dialog = agent.init_dialog(session=live)
+            for words in said:
+                before = list(dialog.unsent)
+                dialog.append(words)
+                try:
+                    agent.call(dialog)
+                except CallError:
+                    dialog.unsent = before
+            for ending in endings:
+                run(live.end(**ending))  # when to leave was the person's choice, and is taken as recorded
 
     return talk
 

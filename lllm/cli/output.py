@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lllm.errors import ConfigError, LLMError, ReplayDivergence
+from lllm.errors import ConfigError, LLMError, ReplayDivergence, text_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -234,7 +234,7 @@ def _words(error: Exception) -> tuple[str, str | None]:
         return clean(f"{place}{error.strerror}"), None
     frame = _project_frame(error)
     place = f" ({frame})" if frame else ""
-    return clean(f"{type(error).__name__}: {error}{place}"), None
+    return clean(f"{type(error).__name__}: {text_of(error)}{place}"), None
 
 
 def _project_frame(error: BaseException) -> str | None:

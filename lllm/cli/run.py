@@ -10,7 +10,7 @@ import typer
 
 from lllm.cli import output
 from lllm.cli.options import ConfigFile, Json, Model, Profile, Sets, overrides_of, runnable, store_of
-from lllm.errors import ConfigError
+from lllm.errors import ConfigError, LLMError
 
 if TYPE_CHECKING:
     from lllm.llm import AgentBase
@@ -99,6 +99,12 @@ def task_of(given: str | None) -> str:
 def _call(system: AgentBase, task: str, name: str | None, live: Session, *, kept: bool) -> Any:
     try:
         return system(task, name, session=live)
+    except SystemExit as error:
+        ended = LLMError(
+            f"the system called sys.exit({error.code!r})", hint="Raise an error that says what is wrong."
+        )
+        output.belongs(ended, live.id if kept and _stored(live) else None)
+        raise ended from error
     except BaseException as error:
         if kept and live.started and _stored(live):
             output.belongs(error, live.id)

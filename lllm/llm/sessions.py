@@ -31,7 +31,7 @@ def open_session(
         return scope.session
     if store is None:
         store = default_store()
-    return Session(store, id=id, name=name, seed=seed, redactor=_environment(), **more)
+    return Session(store, id=id, name=name, seed=seed, redactor=environment(), **more)
 
 
 def running(kind: str) -> Scope | None:
@@ -44,7 +44,7 @@ def running(kind: str) -> Scope | None:
 _seen: tuple[dict[Any, Any], Redactor] = ({}, Redactor())
 
 
-def _environment() -> Redactor:
+def environment() -> Redactor:
     """A redactor of the environment's secrets. Reading the environment costs more than a whole agent step, so it is read
     again only when it has changed."""
     global _seen
