@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from lllm.core import events as ev
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.jsonable import jsonable
+from lllm.core.redact import Redactor
 from lllm.core.spec import Limits, ToolRule
 from lllm.errors import (
     AuthenticationError,
@@ -198,7 +199,10 @@ class Performer:
             data["retryable"] = True
         if isinstance(error, (*FATAL, ConfigError)):
             data["fatal"] = True
-        return Outcome(ev.MODEL_FAILED, self.session.redactor.clean(data), error)
+        clean = self.session.redactor.clean(data)
+        if clean is not data:
+            _hide(error, self.session.redactor)  # it is raised later on, as the cause of the call's error
+        return Outcome(ev.MODEL_FAILED, clean, error)
 
     # --- reading
 
@@ -448,6 +452,14 @@ def _as_recorded(reply: Reply) -> Reply:
 def _tool_failed(call: FunctionCall, error: BaseException, text: str | None = None) -> dict[str, Any]:
     content = f"error: {text or text_of(error)}"
     return {"id": call.id, "ok": False, "content": content, "error": type(error).__name__}
+
+
+def _hide(error: LLMError, redactor: Redactor) -> None:
+    """Takes secrets out of an error, and cuts off what it was raised from: that may hold them as well."""
+    error.args = tuple(redactor.clean(error.args))
+    for name, value in vars(error).items():
+        setattr(error, name, redactor.clean(value))
+    error.__cause__ = error.__context__ = None
 
 
 def _handler_failed(what: str, error: BaseException) -> Outcome:

@@ -48,7 +48,7 @@ class Redactor:
 
     def add(self, name: str, value: str) -> None:
         """One more secret: what is cleaned from now on is free of it."""
-        if len(value) >= SHORTEST:
+        if len(value) >= SHORTEST and value not in self._names:
             forms = {**dict.fromkeys(_forms(value), name), **self._names}
             self._names = dict(sorted(forms.items(), key=lambda item: (-len(item[0]), item[0])))
             self._shortest = min(map(len, forms))

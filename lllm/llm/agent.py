@@ -178,6 +178,8 @@ class Agent:
         scope = running("agent")
         own = session is None and scope is None
         live = session or (scope.session if scope is not None else open_session(self.name, store=self.store))
+        for secret in getattr(plan.backend, "secrets", ()):
+            live.redactor.add("backend", secret)
         if own:
             await live.start({"name": self.name, "entry": {"kind": "agent", "agent": self.name}})
         elif not live.started:

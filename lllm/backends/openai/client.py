@@ -105,6 +105,8 @@ class OpenAIBackend:
         if api_version is not None:
             self._endpoint = self._endpoint.with_query("api-version", api_version)
         self._given_headers: dict[str, str] = {name: Secret(value) for name, value in (headers or {}).items()}
+        values = [self._given_key or "", *self._given_headers.values()]
+        self._secrets = tuple(filter(None, (*values, *(value.partition(" ")[2] for value in values))))
         for name, value in (("OpenAI-Organization", organization), ("OpenAI-Project", project)):
             if value is not None:
                 self._given_headers[name] = value
@@ -131,6 +133,11 @@ class OpenAIBackend:
     def base_url(self) -> str:
         """The API root that requests go to."""
         return self._endpoint.root
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The key and the headers' values as they were given: a session takes them out of all that it writes."""
+        return self._secrets
 
     def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """See `lllm.ports.Backend`. ConfigError before anything is sent, ProviderError afterwards, nothing else."""
