@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from lllm import Agent, AgentBase, FunctionCall, MemoryLog, Prompt, ScriptedBackend, build_agent, record
+from lllm import AgentBase, FunctionCall, MemoryLog, Prompt, ScriptedBackend, build_agent
 from lllm.errors import ConfigError, LLMError
 from lllm.log import NoLog
 from lllm.log.views import collections, load, summary
@@ -161,23 +161,3 @@ def test_a_failed_system_says_so_in_its_session() -> None:
     with pytest.raises(LLMError):
         system("1 + 2?")
     assert [info.status for info in log.sessions()] == ["failed"]
-
-
-# --- the size of a log --------------------------------------------------------------------------------------
-
-
-def size(turns: int) -> int:
-    log = MemoryLog()
-    agent = Agent("talker", ScriptedBackend(lambda request: "An answer of some length."), "You talk.")
-    with record("a long talk", store=log) as session:
-        dialog = agent.init_dialog()
-        for _ in range(turns):
-            agent(dialog.append("A question of some length?"))
-    assert len(dialog) == 2 * turns + 1
-    return sum(len(body) for body in log.read(session.id))
-
-
-def test_the_log_grows_linearly_with_the_turns() -> None:
-    ten, hundred, thousand = size(10), size(100), size(1000)
-    per_turn = (hundred - ten) / 90
-    assert abs((thousand - hundred) / 900 - per_turn) < 0.05 * per_turn
