@@ -69,16 +69,18 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    return _runner().run(coroutine, context=contextvars.copy_context())
+
+
+def _runner() -> asyncio.Runner:
+    # A frame that held the _Own itself would keep it alive in the traceback of an exception that outlives the thread:
+    # the loop would then be closed late, by another thread, perhaps while that one's own loop runs.
     own = _local.own
     if own is None:
         own = _local.own = _Own()
         if threading.current_thread() is threading.main_thread():
             atexit.register(own.close)  # thread locals of the main thread are not reliably cleared at exit
-    try:
-        return own.runner.run(coroutine, context=contextvars.copy_context())
-    except (KeyboardInterrupt, SystemExit):
-        own.settle(coroutine)
-        raise
+    return own.runner
 
 
 async def _within(context: contextvars.Context, coroutine: Coroutine[Any, Any, T]) -> T:
