@@ -491,7 +491,8 @@ async def _calls(player: Replayed, config: Config | None, whole: bool, notes: li
         await _again(player, agent, event)
     if player.folded:
         notes.append(
-            f"{len(player.folded)} agent calls were folded, not re-executed: their agents are not in the configuration"
+            "agent calls that were folded, not re-executed, because their agents are not in the configuration: "
+            f"{len(player.folded)}"
         )
 
 

@@ -196,8 +196,7 @@ class LocalFileLog(ReplayableLogBase):
     def _explain(self, error: OSError) -> LogWriteError:
         return LogWriteError(
             f"{error.filename or self.dir} could not be written ({error.strerror or error})",
-            hint="Check that there is room, and that you may write there, or point log_dir elsewhere; "
-            "then type: lllm resume SESSION",
+            hint="Check that there is room, and that you may write there, or point log_dir elsewhere.",
         )
 
     # --- reading -----------------------------------------------------------------------------------------------------

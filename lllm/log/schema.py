@@ -47,11 +47,15 @@ MIGRATIONS: Final[list[Callable[[sqlite3.Connection], None]]] = [_first]
 """MIGRATIONS[n] brings a database from `user_version` n to n + 1. Only ever added to."""
 
 
-def connect(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
+def connect(
+    path: Path, kind: type[sqlite3.Connection] = sqlite3.Connection, *, immutable: bool = False
+) -> sqlite3.Connection:
     """A connection to an existing file. It never waits for a lock: the caller decides what waiting means."""
     address = f"file:{quote(str(path))}?{'immutable=1' if immutable else 'mode=rw'}"
     # sqlite3 is compiled thread-safe; the store's locks see to it that one thread uses a connection at a time
-    return sqlite3.connect(address, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(
+        address, uri=True, timeout=0, isolation_level=None, check_same_thread=False, factory=kind
+    )
 
 
 def open_writer(path: Path, synchronous: str) -> sqlite3.Connection:
@@ -87,13 +91,27 @@ def open_reader(path: Path) -> sqlite3.Connection | None:
     try:
         return _reader(connect(path), path)
     except sqlite3.OperationalError as error:
-        if _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        if _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR):
             raise
         wal = Path(f"{path}-wal")
         if wal.exists() and wal.stat().st_size:
-            raise
-    # A folder that we may not write to, and no write-ahead log: nobody is writing, so the file alone is all there is.
+            if _code(error) != sqlite3.SQLITE_IOERR:
+                raise
+            return _reader(_alone(path), path)
+    # A folder that we may not write to (or a full disk), and no write-ahead log: nobody is writing, so the file alone is
+    # all there is.
     return _reader(connect(path, immutable=True), path)
+
+
+class Alone(sqlite3.Connection):
+    """A connection that shares nothing: the index of the write-ahead log, for which a full disk has no room, is kept in
+    its own memory. It locks everybody else out, so it is not kept open."""
+
+
+def _alone(path: Path) -> sqlite3.Connection:
+    database = connect(path, Alone)
+    database.execute("PRAGMA locking_mode = exclusive")
+    return database
 
 
 def _reader(database: sqlite3.Connection, path: Path) -> sqlite3.Connection | None:
@@ -179,13 +197,13 @@ def explain(
     elif code == sqlite3.SQLITE_FULL:
         made = LogWriteError(
             f"there is no room left for {path} ({error})",
-            hint="Free some space, or point log_dir at another disk, then type: lllm resume SESSION",
+            hint="Free some space, or point log_dir at another disk. Nothing that was written before is lost.",
         )
     else:
         kind = LogWriteError if doing == "written" else LogError
         made = kind(
             f"{path} could not be {doing} ({error or type(error).__name__})",
-            hint="Check that its folder exists and that you may write there, or point log_dir elsewhere.",
+            hint="Check that its folder exists, that there is room, and that you may write there; or point log_dir elsewhere.",
         )
     made.__cause__ = error
     return made

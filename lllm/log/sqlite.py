@@ -26,7 +26,7 @@ from lllm.errors import ConfigError, LogError
 from lllm.log import base
 from lllm.log.base import ReplayableLogBase, check_records, closed, lines_of, no_blob, no_session, out_of_turn
 from lllm.log.blobs import check_blobs, check_content
-from lllm.log.schema import connect, explain, is_busy, locked, open_reader, open_writer
+from lllm.log.schema import Alone, connect, explain, is_busy, locked, open_reader, open_writer
 from lllm.ports import Record, SessionInfo
 
 CHECKPOINT_BYTES: Final = 16 << 20
@@ -441,7 +441,11 @@ class SQLiteLog(ReplayableLogBase):
                 try:
                     if self._reader is None:
                         self._reader = open_reader(self.path)
-                    return self._reader.execute(sql, values).fetchall() if self._reader else []
+                    rows = self._reader.execute(sql, values).fetchall() if self._reader else []
+                    if isinstance(self._reader, Alone):
+                        self._reader.close()
+                        self._reader = None
+                    return rows
                 except sqlite3.Error as error:
                     if not is_busy(error):
                         raise explain(error, self.path, doing="read") from error

@@ -262,7 +262,7 @@ def test_a_file_that_may_not_grow(folder: Path) -> None:
     assert outcome.stderr == ""
     stored, _, message = outcome.stdout.partition(" ")
     assert "could not be written (File too large)" in message
-    assert "lllm resume" in message
+    assert "point log_dir" in message
     assert events_file(folder).read_bytes().endswith(b"\n")  # nothing torn is left
     with LocalFileLog(folder) as store:
         assert len(list(store.read("s"))) == int(stored)

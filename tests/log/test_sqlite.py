@@ -274,7 +274,7 @@ async def test_a_full_database(store: SQLiteLog, path: Path) -> None:
     message = str(outcomes[0])
     assert "no room left" in message
     assert str(path) in message
-    assert "lllm resume" in message
+    assert "point log_dir" in message
     assert len(list(store.read("s"))) == stored
     # a group that does not fit fails alone, those that do are kept
     big, small = Writer("big").event(data="x" * 100_000), Writer("s", seq=stored).event()
