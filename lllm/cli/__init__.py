@@ -11,13 +11,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     or a log is not as it was written, 4 an uncertain effect needs a decision, 130 interrupted."""
     given = list(sys.argv[1:] if argv is None else argv)
     try:
-        if given[:1] in (["--version"], ["-V"]):
+        if given in (["--version"], ["-V"]) and sys.stdout is not None:
             from lllm._version import __version__
 
-            print(f"lllm {__version__}")
+            print(f"lllm {__version__}", flush=True)
             return 0
         from lllm.cli.app import run
 
         return run(given)
+    except BrokenPipeError:
+        from lllm.cli.app import seen_enough
+
+        return seen_enough()
     except KeyboardInterrupt:  # while modules were being imported; from there on `run` has its own answer
         return 130

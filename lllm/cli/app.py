@@ -26,7 +26,7 @@ from lllm.cli.run import run as run_task
 from lllm.cli.schema import schema
 from lllm.cli.sessions import sessions
 from lllm.cli.show import show
-from lllm.errors import LLMError
+from lllm.errors import ConfigError, LLMError
 
 Command = Callable[..., int | None]
 
@@ -80,6 +80,9 @@ def _later(command: Command) -> Command:
 
 def run(argv: Sequence[str]) -> int:
     """Runs one command line and gives its exit code. Nothing escapes but what ends the process."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by who started us: `lllm run "..." >&-`
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  for the rest of the process
     words = [*argv] or ["--help"]
     flags = words[: words.index("--")] if "--" in words else words
     output.begin(debug=DEBUG in flags or output.truthy(os.environ.get("LLLM_DEBUG")), json="--json" in flags)
@@ -92,13 +95,23 @@ def run(argv: Sequence[str]) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # `lllm show | head`: the reader has seen enough. Python would complain once more while it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return seen_enough()
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        return seen_enough()  # rich has seen it first, and wanted to exit with 1
+
+
+def seen_enough() -> int:
+    """The exit code where nobody reads what we print: `lllm show | head`. Python would complain once more while it
+    exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _run(words: Sequence[str]) -> int:
     try:
+        _somewhere()
         job = typer.main.get_command(application()).main(words, prog_name="lllm", standalone_mode=False)
         return int((job() if callable(job) else job) or 0)
     except BrokenPipeError:
@@ -123,6 +136,13 @@ def _run(words: Sequence[str]) -> int:
         return 130
     finally:
         _close()
+
+
+def _somewhere() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise ConfigError("the folder that you are in has been deleted", hint="Type: cd") from None
 
 
 def _close() -> None:
