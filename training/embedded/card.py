@@ -35,10 +35,9 @@ def figures(found: dict[str, Any]) -> str:
     for name, title in SETS.items():
         part = found[name]
         cells = [
-            _percent(part[what]) for what in ("exact_calls", "strict_calls", "answers_that_copy_the_result")
+            _percent(part[what]) if what in part else "-"
+            for what in ("exact_calls", "strict_calls", "answers_that_copy_the_result")
         ]
-        if name != "held_out":
-            cells[1] = "-"
         lines.append(f"| {title} | {' | '.join(cells)} |")
     lines += [
         "",

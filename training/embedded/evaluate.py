@@ -286,9 +286,10 @@ def _split(outcomes: list[Outcome], by: str, what: str) -> dict[str, Any]:
 def report(outcomes: list[Outcome]) -> dict[str, Any]:
     """The figures of one set of questions that want a call."""
     exact = [outcome for outcome in outcomes if outcome.exact]
+    known = [outcome for outcome in outcomes if outcome.case.expression]
     return {
         "exact_calls": _share(outcomes, "exact"),
-        "strict_calls": _share(outcomes, "strict"),
+        **({"strict_calls": _share(known, "strict")} if known else {}),
         "answers_that_copy_the_result": _share(exact, "answered"),
         "exact_calls_by_format": _split(outcomes, "format", "exact"),
         "answers_by_format": _split(exact, "format", "answered"),
