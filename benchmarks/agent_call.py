@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.mock_server import mock_server
+from benchmarks._server import mock_server
 
 SYSTEM = "You are a helpful assistant. Use the calculate tool for arithmetic and report its result."
 TASK = "What is 17 times 23?\n\nUse the tools that you have. Give the final answer inside <answer> tags."

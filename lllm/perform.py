@@ -190,7 +190,9 @@ class Performer:
         return Outcome(ev.MODEL_REPLIED, clean, reply if clean is data else None)
 
     def _fault(self, error: LLMError) -> Outcome:
-        data: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
+        data: dict[str, Any] = {"error": type(error).__name__, "message": error.message}
+        if error.hint:
+            data["hint"] = error.hint
         if isinstance(error, ProviderError):
             for name in ("status", "body", "retry_after", "partial"):
                 if (value := getattr(error, name)) not in (None, ""):

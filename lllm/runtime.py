@@ -8,7 +8,7 @@ other, so a call that was stopped has a log that says so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -60,6 +60,7 @@ class Call:
         self.state = State()
         self.usage: Usage | None = None
         self.fault: BaseException | None = None
+        self.failed: Mapping[str, Any] = {}
         self.performer = Performer(plan, session, self.id, dialog)
 
     async def run(self, base: Node | None, add: Sequence[Message]) -> State:
@@ -129,11 +130,12 @@ class Call:
             if reply is not None and reply.usage is not None:
                 self.usage = reply.usage.plus(self.usage)
         elif kind == ev.REPLY_ACCEPTED:
-            self.performer.said = (
-                False  # what was shown stays: only a reply that is asked for again is taken back
-            )
-        elif outcome.value is not None and kind in (ev.MODEL_FAILED, ev.HANDLER_FAILED):
-            self.fault = outcome.value
+            # what was shown stays: only a reply that is asked for again is taken back
+            self.performer.said = False
+        elif kind in (ev.MODEL_FAILED, ev.HANDLER_FAILED):
+            self.failed = event.data
+            if outcome.value is not None:
+                self.fault = outcome.value
         return effects
 
     async def _drive(self, effects: Sequence[Effect]) -> None:
@@ -295,8 +297,10 @@ class Call:
         text = state.error
         if kind is RepairExhausted:
             text = f"no acceptable reply after {state.spec.limits.max_exception_retry} repairs: {text}"
-        if kind is ProviderFailed and state.model_calls > 1:
-            text = f"{text} (after {state.model_calls} tries)"
+        if kind is ProviderFailed:
+            hint = self.failed.get("hint")
+            if state.model_calls > 1:
+                text = f"{text} (after {state.model_calls} tries)"
         error = kind(
             f"agent '{self.plan.agent}': {text}" if state.phase != CANCELLED else text,
             reason=state.reason,

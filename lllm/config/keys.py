@@ -98,7 +98,7 @@ MODEL: Final[Mapping[str, Key | Section]] = {
 """What may stand at the top, for every agent, and in one agent, for that one."""
 
 AGENT: Final[Mapping[str, Key | Section]] = {
-    "description": Key(TEXT, "What this agent is for; other agents and `lllm agents` show it."),
+    "description": Key(TEXT, "What this agent is for; other agents and `lllm list agents` show it."),
     "agent_type": Key(NAME, "A registered agent class; the built-in one where left out."),
     "model_name": Key(NAME, "`provider/model`, e.g. openai/gpt-4o-mini. `model` is the same key."),
     "system_prompt_path": Key(NAME, "The registered prompt that opens every dialog."),
@@ -122,9 +122,9 @@ SHARED: Final[Mapping[str, Key | Section]] = {
             "type": Key(NAME, "A registered store: sqlite, localfile, memory, none, ...", "sqlite"),
             "dir": Key(PATH, "The folder for it.", ".lllm"),
             "synchronous": Key(
-                choice("full", "normal", "off"),
-                "How sure a written event is: `full` outlives a power cut, `normal` a crash, `off` neither.",
-                "full",
+                choice("normal", "full"),
+                "What an acknowledged event outlives: `normal` the death of the process, `full` a power cut too.",
+                "normal",
             ),
         },
     ),

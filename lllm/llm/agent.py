@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
 from lllm.core.spec import Limits
-from lllm.errors import CallError, ConfigError, UnknownKeyError
+from lllm.errors import CallError, ConfigError, UnknownKeyError, UnknownNameError
 from lllm.llm.bind import Binding, Settings
 from lllm.llm.connect import connect
 from lllm.llm.dialog import Dialog, as_message
@@ -72,6 +72,7 @@ class Agent:
         self.description = description
         self.approve = approve
         limits = {key: more.pop(key) for key in list(more) if key in Limits._fields}
+        _no_slips(more)
         sampling = {**(model_args or {}), **more}
         self._system = _system_prompt(name, system_prompt)
         self._prompt = find_prompt(prompt) if isinstance(prompt, str) else prompt
@@ -81,7 +82,7 @@ class Agent:
             backend=backend,
             model=full,
             model_name=short,
-            tools=tuple(_as_tool(item) for item in tools),
+            tools=_as_tools(tools),
             sampling=sampling,
             format=format,
             timeouts=timeouts_of(timeouts),
@@ -354,7 +355,7 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
         if key in ("read", "system_prompt"):
             continue
         if key == "tools":
-            known["tools"] = tuple(_as_tool(item) for item in value or ())
+            known["tools"] = _as_tools(value)
         elif key == "model":
             known["backend"], known["model"], known["model_name"] = connect(value, changes.get("options"))
         elif key == "timeouts":
@@ -370,6 +371,7 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
                 f"'{key}' cannot be overridden in a call", hint="For a stream, call .stream(...)."
             )
         elif key != "options":
+            _no_slips((key,))
             sampling[key] = value
     if limits:
         known["limits"] = limits_of({**settings.limits._asdict(), **limits})
@@ -389,8 +391,44 @@ def _only(wanted: str, follow: Callable[..., None]) -> Callable[[str, Any], None
 RESERVED = ("stream", "messages", "session", "args", "input")
 
 
+def _as_tools(items: Any) -> tuple[Function, ...]:
+    if items is None:
+        return ()
+    if isinstance(items, str | Mapping) or not isinstance(items, Iterable):
+        raise ConfigError(
+            f"tools is {type(items).__name__}; it is a list of tools", hint="Write tools=[...]."
+        )
+    return tuple(_as_tool(item) for item in items)
+
+
 def _as_tool(item: Any) -> Function:
-    return item.as_tool() if isinstance(item, Agent) else as_function(item)
+    """A tool from whatever stands for one: also another agent, or the name of a registered tool."""
+    if isinstance(item, Agent):
+        return item.as_tool()
+    if isinstance(item, str):
+        from lllm.registry import registry
+
+        item = registry.get("tool", item)
+    return as_function(item)
+
+
+SLIPS: Mapping[str, str] = {
+    "tool": "tools",
+    "functions": "tools",
+    "system": "system_prompt",
+    "prompts": "prompt",
+    "response_format": "format",
+    "output_schema": "format",
+    "timeout": "timeouts",
+    "model_name": "model",
+}
+"""Keywords that people write for others; as sampling values they would be sent to the model's endpoint."""
+
+
+def _no_slips(keys: Iterable[str]) -> None:
+    for key in keys:
+        if key in SLIPS:
+            raise ConfigError(f"unknown keyword '{key}'", hint=f"Did you mean '{SLIPS[key]}'?")
 
 
 def _system_prompt(name: str, value: str | Prompt | None) -> Prompt | None:
@@ -422,7 +460,13 @@ def find_prompt(path: str) -> Prompt:
     """The registered prompt of that path. UnknownNameError with the nearest one."""
     from lllm.registry import registry
 
-    found: Prompt = registry.get("prompt", path)
+    try:
+        found: Prompt = registry.get("prompt", path)
+    except UnknownNameError as error:
+        if "{" not in path:
+            raise
+        hint = f'Arguments go with a prompt. A template of your own is one: Prompt("name", {path[:60]!r}).'
+        raise UnknownNameError("prompt", path[:60], registry.names("prompt"), hint=hint) from error
     return found
 
 

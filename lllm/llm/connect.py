@@ -77,7 +77,7 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
             except TypeError as error:
                 raise ConfigError(f"backend '{provider}': {error}") from error
             _open[key] = backend
-    if slash and not rest:
+    if not rest and (slash or getattr(backend, "needs_model", False)):
         raise ConfigError(f"'{model}' names no model", hint=f"Write {provider}/model.")
     return backend, model, rest or provider
 

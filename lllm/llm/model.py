@@ -71,13 +71,13 @@ class LLM:
         """`__call__` for async code."""
         kind = shape(input)
         if kind == "one":
-            return await self._agent.acall(input, **overrides)
+            return await self._agent.acall(_text(input), **overrides)
         limit = asyncio.Semaphore(self.workers)
 
         async def one(item: Any) -> Reply | LLMError:
             async with limit:
                 try:
-                    return await self._agent.acall(item, **overrides)
+                    return await self._agent.acall(_text(item), **overrides)
                 except LLMError as error:
                     return error
 
@@ -89,20 +89,25 @@ class LLM:
         """The deltas of one reply as they come, and `Completed` at the end."""
         if shape(input) != "one":
             raise ConfigError("a batch cannot be streamed", hint="Stream one question or dialog.")
-        return self._agent.stream(input, **overrides)
+        return self._agent.stream(_text(input), **overrides)
 
     def astream(self, input: Any, **overrides: Any) -> Any:
         """`stream` for async code."""
         if shape(input) != "one":
             raise ConfigError("a batch cannot be streamed", hint="Stream one question or dialog.")
-        return self._agent.astream(input, **overrides)
+        return self._agent.astream(_text(input), **overrides)
 
     def classify(self, input: Any, classes: Sequence[str], **more: Any) -> dict[str, float]:
         """Probabilities of `classes`, from log-probabilities."""
-        return self._agent.classify(input, classes, **more)
+        return self._agent.classify(_text(input), classes, **more)
 
     def __repr__(self) -> str:
         return f"LLM({self.model!r})"
+
+
+def _text(input: Any) -> Any:
+    """Text for a model is text, also when it looks like the path of a prompt."""
+    return Message("user", input) if isinstance(input, str) else input
 
 
 def shape(input: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from lllm.errors import ConfigError
 from lllm.llm.system import AgentBase
+from lllm.models.message import Message
 
 
 class Simple(AgentBase):
@@ -23,5 +24,7 @@ class Simple(AgentBase):
             )
         (agent,) = self.agents.values()
         if agent.prompt is None:
-            return agent.call(task, **more).parsed
+            return agent.call(
+                Message("user", task), **more
+            ).parsed  # a task is text, also when it looks like a path
         return agent.call(None, {"task": task}, **more).parsed

@@ -317,7 +317,7 @@ def _name(function: Any) -> str:
         function = function.func
     name: str = getattr(function, "__name__", None) or type(function).__name__
     if name == "<lambda>":
-        raise ConfigError("a lambda has no name", hint="Give one: function_from(..., name='...').")
+        raise ConfigError("a lambda has no name", hint="Give one: tool(name='...')(...).")
     return name
 
 

@@ -71,6 +71,8 @@ class OpenAIBackend:
     threads and calls at a time. It does not retry.
     """
 
+    needs_model = True  # `openai` alone names nobody who could answer
+
     def __init__(
         self,
         base_url: str | None = None,

@@ -350,4 +350,5 @@ def shorten(text: str, limit: int = 300) -> str:
 
 def describe(error: BaseException) -> str:
     """An exception of the network in words; its repr may hold headers, so only its text is used."""
-    return shorten(str(error)) or type(error).__name__
+    text = str(error).replace(" ssl:default ", " ")  # aiohttp says how it would have encrypted
+    return shorten(text) or type(error).__name__
