@@ -132,7 +132,7 @@ async def test_no_key_is_written_or_said(
     async with arecord("secrets", store=store, meta={"task": "no secret"}) as session:
         server.scripts.append(Script(tool_calls=[call(name, "{}", f"c{name}") for name in names]))
         server.say(" and ".join(KNOWN.values()))  # a model that says it all again
-        reply = await agent.acall(prompt, keys, follow=follow)
+        await agent.acall(prompt, keys, follow=follow)
         assert len(server.requests) == 2
         assert "Use [redacted:" in server.requests[0].data.decode()  # the model is told no more than the log
         net.take(agent, backend, session, *(request.data for request in server.requests))
