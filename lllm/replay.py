@@ -21,6 +21,7 @@ from lllm.core.canonical import encode
 from lllm.core.dialog import Node
 from lllm.core.envelope import open_event, verify_chain
 from lllm.core.events import Event
+from lllm.core.jsonable import unicode_only
 from lllm.core.machine import step
 from lllm.core.redact import Redactor
 from lllm.core.state import Opening, State
@@ -256,8 +257,9 @@ class Replayed(Session):
             data = self.redactor.clean(environment().clean(data))  # a live session wrote it without keys
         self.emit(ev.SESSION_ENDED, {"status": status, **data})
 
-    def new_call(self, agent: str, parent: Scope | None) -> str:
-        """The recorded call that this one must be: the next of the same agent under the same parent."""
+    def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
+        """The recorded call that this one must be: the next of the same agent under the same parent, if there is one
+        that opens with the same words (calls that ran side by side may come in another order now)."""
         call, via = (parent.call, parent.tool_call) if parent is not None else (None, None)
         waiting = [
             event
@@ -267,9 +269,11 @@ class Replayed(Session):
             and event["data"].get("parent") == call
             and event["data"].get("via") == via
         ]
-        chosen = next(
-            (event for event in waiting if event["data"]["agent"] == agent), waiting[0] if waiting else None
-        )
+        same = [event for event in waiting if event["data"]["agent"] == agent]
+        if len(same) > 1:
+            words = unicode_only([message.record() for message in add])
+            same = [event for event in same if event["data"]["add"] == words] or same
+        chosen = next(iter(same or waiting), None)
         if chosen is None:
             if not any(event["kind"] == ev.SESSION_ENDED and not _cut_off(event) for event in self.record):
                 raise Unfinished("the record ends before this call")

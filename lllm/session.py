@@ -22,7 +22,8 @@ from lllm.core.envelope import seal
 from lllm.core.events import Event
 from lllm.core.jsonable import unicode_only
 from lllm.core.redact import Redactor
-from lllm.errors import LLMError
+from lllm.errors import LLMError, LogWriteError
+from lllm.models.message import Message
 from lllm.ports import Delta, LogStore, Record
 
 Follower = Callable[[str, Delta], None]
@@ -38,6 +39,19 @@ class Scope(NamedTuple):
 
 current: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("lllm_scope", default=None)
 """The scope of the running code. A tool's code and everything that it calls sees the tool's own."""
+
+_generation = 0  # of this process: one more than its parent's
+
+
+def _forked() -> None:
+    # two processes cannot write one session: the child's calls get sessions of their own
+    global _generation
+    _generation += 1
+    current.set(None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def new_id(name: str = "") -> str:
@@ -80,6 +94,7 @@ class Session:
         self.sleep = sleep
         self.redactor = redactor or Redactor({})
         self.followers: list[Follower] = []
+        self._generation = _generation
         self.dialogs: dict[str, Node] = {}
         self.started = False
         self.ended = False
@@ -114,8 +129,7 @@ class Session:
         that cannot be written does not go on."""
         if not self.logs:
             return
-        if self._broken is not None:
-            raise self._broken
+        self._check()
         kind, data, at, call, dialog, _ = event
         with self._lock:
             seq = self._seq
@@ -123,6 +137,15 @@ class Session:
             self._records.append(record)
             self._seq = seq + 1
             self._prev = record.hash
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+        if self._generation != _generation:
+            raise LogWriteError(
+                f"session '{self.id}' belongs to the process that this one was forked from",
+                hint="In a forked process, leave session= away, or open a session there: lllm.record().",
+            )
 
     def emit(
         self, kind: str, data: Mapping[str, Any], call: str | None = None, dialog: str | None = None
@@ -144,8 +167,7 @@ class Session:
         wanted = self._seq
         while self._durable < wanted:
             with self._lock:
-                if self._broken is not None:
-                    raise self._broken
+                self._check()
                 waiter: asyncio.Future[None] | None = None
                 if self._writing:
                     waiter = asyncio.get_running_loop().create_future()
@@ -207,8 +229,9 @@ class Session:
             self.emit(ev.SESSION_ENDED, {"status": status, **self.redactor.clean(data)})
         await self.flush()
 
-    def new_call(self, agent: str, parent: Scope | None) -> str:
-        """The id of the next agent call: c1, c2, ..."""
+    def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
+        """The id of the next agent call: c1, c2, ... By the messages that it adds to its dialog a replay knows it
+        again."""
         with self._lock:
             self._calls += 1
             return f"c{self._calls}"

@@ -27,15 +27,6 @@ class _Own:
         self.runner = asyncio.Runner()
         self._pid = os.getpid()
 
-    def settle(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Ends what an exception that broke out of the loop (a second Ctrl-C) has left in the middle: it is cancelled, and
-        writes that down. Left alone, it would raise within whatever the loop does next."""
-        loop = self.runner.get_loop()
-        for task in asyncio.all_tasks(loop):
-            if task.get_coro() is coroutine:
-                task.cancel()
-                loop.run_until_complete(asyncio.wait((task,)))
-
     def close(self) -> None:
         if self._pid == os.getpid():  # a forked child must not touch its parent's loop
             self.runner.close()
@@ -69,7 +60,20 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _drive(coroutine: Coroutine[Any, Any, T]) -> T:
-    return _runner().run(coroutine, context=contextvars.copy_context())
+    try:
+        return _runner().run(coroutine, context=contextvars.copy_context())
+    except (KeyboardInterrupt, SystemExit):
+        _settle(coroutine, _runner().get_loop())
+        raise
+
+
+def _settle(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> None:
+    """Ends what an exception that broke out of the loop (a second Ctrl-C) has left in the middle: it is cancelled, and
+    writes that down. Left alone, it would raise within whatever the loop does next."""
+    for task in asyncio.all_tasks(loop):
+        if task.get_coro() is coroutine:
+            task.cancel()
+            loop.run_until_complete(asyncio.wait((task,)))
 
 
 def _runner() -> asyncio.Runner:
