@@ -89,20 +89,23 @@ def _declared(file: Any) -> list[dict[str, Any]]:
 
 
 def models() -> list[dict[str, Any]]:
-    """The models that have a card: what is known of them. Any other `provider/model` can be used as well."""
+    """The models that have a card: what is known of them. Any other `provider/model` can be used as well. A provider
+    without a backend of its own is reached through its OpenAI-compatible endpoint, and named so."""
     from lllm import const
+    from lllm.registry import registry
 
     rows = []
     for name, card in const.MODEL_CARDS.items():
         price = const.price(name)
+        own = registry.has("backend", card.provider)
         words = [f"{card.context:,} tokens" if card.context else "", "reasoning" if card.reasoning else ""]
         words.append(f"${price.prompt} in, ${price.completion} out per million" if price else "price unknown")
         rows.append(
             _row(
                 "model",
-                f"{card.provider}/{name}",
+                f"{card.provider}/{name}" if own else f"openai/{name}",
                 ", ".join(filter(None, words)),
-                f"prices of {const.PRICES_VERSION}",
+                f"prices of {const.PRICES_VERSION}" + ("" if own else f"; set base_url to {card.provider}'s"),
             )
         )
     return rows
