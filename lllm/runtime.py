@@ -50,11 +50,12 @@ class Call:
         parent: Scope | None = None,
         dialog: str | None = None,
         id: str | None = None,
+        add: Sequence[Message] = (),
     ) -> None:
         self.plan = plan
         self.session = session
         self.parent = parent
-        self.id = id or session.new_call(plan.agent, parent)
+        self.id = id or session.new_call(plan.agent, parent, add)
         self.dialog = dialog
         self.base: Node | None = None
         self.state = State()

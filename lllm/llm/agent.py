@@ -187,7 +187,7 @@ class Agent:
             await live.start({"name": self.name})
         if dialog is not None and dialog.id is None:
             dialog.id = live.new_dialog()
-        call = Call(plan, live, parent=scope, dialog=dialog.id if dialog is not None else None)
+        call = Call(plan, live, parent=scope, dialog=dialog.id if dialog is not None else None, add=add)
         follower = None if follow is None else _only(call.id, follow)
         if follower is not None:
             live.followers.append(follower)
