@@ -87,6 +87,7 @@ def test_a_system_is_found_by_text_or_enum_and_gets_all_it_is_given(kind: Any, t
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"agent_configs": {"first": {"model_name": "openai"}, "second": {}}}, "openai"),
         ({"agent_type": "pear"}, "pair"),
         ({"agent_confgs": {}}, "agent_configs"),
         ({"agent_configs": {"first": {}}}, "second"),
