@@ -15,9 +15,10 @@ from .weights import SUMS, WEIGHTS, checksums
 CARD = WEIGHTS / "MODEL_CARD.md"
 BEGIN, END = "<!-- figures: written by `python -m training.embedded card` -->\n", "<!-- end of figures -->"
 SETS = {
-    "held_out": "generated, unseen numbers and phrasings",
+    "held_out": "generated, unseen numbers and unseen phrasings",
+    "unseen_numbers": "generated, unseen numbers, trained phrasings",
     "hand_written_even": "hand-written, even ids (score watched during the work)",
-    "hand_written_odd": "hand-written, odd ids (used once, at the end)",
+    "hand_written_odd": "hand-written, odd ids (looked at only when the weights were final)",
 }
 SHOWN = {"sentence": "sentence", "xml": "XML tags", "json": "JSON"}
 
@@ -49,7 +50,7 @@ def figures(found: dict[str, Any]) -> str:
         lines.append(f"| {title} | " + " | ".join(_percent(by_format[kind]) for kind in SHOWN) + " |")
     lines += [
         "",
-        "| exact tool calls by kind of question | generated | hand-written (all) |",
+        "| exact tool calls by kind of question | generated, unseen phrasings | hand-written (all) |",
         "|---|---|---|",
     ]
     generated = found["held_out"]["exact_calls_by_kind"]
@@ -63,7 +64,7 @@ def figures(found: dict[str, Any]) -> str:
         for share in (generated.get(kind), hand.get(kind)):
             cells.append(f"{100 * share['right'] / share['of']:.1f} % of {share['of']}" if share else "-")
         lines.append(f"| {kind.replace('_', ' ')} | {cells[0]} | {cells[1]} |")
-    lines += ["", "| other behaviour, unseen wording | exactly right |", "|---|---|"]
+    lines += ["", "| other behaviour, unseen questions | exactly right |", "|---|---|"]
     lines.append(
         f"| arithmetic without a tool: says that it needs one | {_percent(found['says_it_needs_a_tool'])} |"
     )

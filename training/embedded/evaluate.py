@@ -5,8 +5,8 @@
 A tool call is *exact* if the reply is one well-formed call of an offered tool, with exactly the arguments of its
 schema, and what it asks for has the right value. For a set of add/subtract/multiply/divide tools the calls are run
 one after another, and the last result must be the right value. `strict` also wants the same expression, character by
-character. An answer is *right* if the final reply is, character by character, the tool's result in the format asked
-for; it is counted over the questions whose calls were exact.
+character, and is counted for tools that take an expression. An answer is *right* if the final reply is, character by
+character, the tool's result in the format asked for; it is counted over the questions whose calls were exact.
 """
 
 from __future__ import annotations
@@ -145,18 +145,21 @@ def _chat(system: str | None, user: str) -> tuple[dict[str, Any], ...]:
     return tuple([{"role": "system", "content": system}, *messages] if system else messages)
 
 
-def held_out(count: int, seed: int = 20) -> list[Case]:
-    """Generated questions with unseen numbers, phrasings, tool names, format wordings and system prompts."""
+def held_out(count: int, seed: int = 20, held: bool = True) -> list[Case]:
+    """Generated questions with unseen numbers, phrasings, tool names, format wordings and system prompts.
+
+    Without `held` only the numbers are unseen.
+    """
     rng = Source(seed)
     cases = []
     while len(cases) < count:
-        question = questions.ask(rng, held=True)
-        tool_set = tools.expression_set(rng, True) if rng.random() < 0.85 else tools.operation_set(rng, True)
+        question = questions.ask(rng, held, unseen_numbers=True)
+        tool_set = tools.expression_set(rng, held) if rng.random() < 0.85 else tools.operation_set(rng, held)
         if tool_set.expression is None and tools.steps(tool_set, question.expression) is None:
             continue
-        form = formats.draw(rng, True)
-        user = prompts.task(rng, question.text, form, True)
-        system = prompts.system(rng, True)
+        form = formats.draw(rng, held)
+        user = prompts.task(rng, question.text, form, held)
+        system = prompts.system(rng, held)
         group = question.kind if tool_set.expression is not None else "operation tools"
         cases.append(
             Case(
@@ -286,7 +289,7 @@ def _split(outcomes: list[Outcome], by: str, what: str) -> dict[str, Any]:
 def report(outcomes: list[Outcome]) -> dict[str, Any]:
     """The figures of one set of questions that want a call."""
     exact = [outcome for outcome in outcomes if outcome.exact]
-    known = [outcome for outcome in outcomes if outcome.case.expression]
+    known = [o for o in outcomes if o.case.expression and o.case.tool_set.expression is not None]
     return {
         "exact_calls": _share(outcomes, "exact"),
         **({"strict_calls": _share(known, "strict")} if known else {}),
@@ -309,6 +312,7 @@ def measure(engine: Engine, count: int, half: str, verbose: bool = False) -> dic
 
     if count:
         found["held_out"] = report(run(held_out(count)))
+        found["unseen_numbers"] = report(run(held_out(count, 24, held=False)))
         found["says_it_needs_a_tool"] = _share(run(no_tool(max(1, count // 6))), "answered")
         found["says_it_only_does_arithmetic"] = _share(run(off_topic(max(1, count // 6))), "answered")
         found["repairs_and_wrap_ups"] = _split(run(repairs(max(2, count // 6))), "kind", "answered")

@@ -330,11 +330,17 @@ def roughen(rng: random.Random, text: str) -> str:
     return text
 
 
-def ask(rng: random.Random, held: bool = False, kind: str | None = None, rough: bool = True) -> Question:
+def ask(
+    rng: random.Random,
+    held: bool = False,
+    kind: str | None = None,
+    rough: bool = True,
+    unseen_numbers: bool | None = None,
+) -> Question:
     """Draw one question.
 
     With `held` some of its phrases and all its numbers are ones that training never shows; `rng` must then be a
-    `Source`. Without it none are.
+    `Source`. Without it none are, unless `unseen_numbers` asks for them alone.
     """
     names = list(KINDS)
     while True:
@@ -347,7 +353,10 @@ def ask(rng: random.Random, held: bool = False, kind: str | None = None, rough: 
             continue
         if abs(value) >= 1e15 or (value != 0 and abs(value) < 1e-4) or len(expression) > 90:
             continue
-        if is_held(expression) != held and expression not in CONSTANTS:
+        if (
+            is_held(expression) != (held if unseen_numbers is None else unseen_numbers)
+            and expression not in CONSTANTS
+        ):
             continue
         if held and (not isinstance(rng, Source) or rng.unseen == before):
             continue

@@ -213,12 +213,12 @@ def main(arguments: argparse.Namespace) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", default="runs/embedded", help="folder for the checkpoint, tokenizer and log")
     parser.add_argument("--start", help="folder of a run whose weights and tokenizer to start from")
-    parser.add_argument("--tokens", type=float, default=15e6, help="length of the run")
+    parser.add_argument("--tokens", type=float, default=33e6, help="length of the run")
     parser.add_argument(
         "--minutes", type=float, default=1e9, help="end the schedule after this time at the latest"
     )
     parser.add_argument(
-        "--rate", type=float, default=2.5e-3, help="AdamW learning rate; Muon gets ten times as much"
+        "--rate", type=float, default=1.4e-3, help="AdamW learning rate; Muon gets ten times as much"
     )
     parser.add_argument("--vocabulary", type=int, default=1024)
     parser.add_argument("--layers", type=int, default=4)
