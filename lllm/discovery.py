@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from lllm.config.layer import shown
 from lllm.config.problems import Problem, Problems, raise_errors
 from lllm.config.project import find_project
-from lllm.errors import ConfigError
+from lllm.errors import ConfigError, text_of
 from lllm.registry import KINDS, Entry, Registry
 from lllm.registry import registry as the_registry
 
@@ -357,7 +357,7 @@ def _blame(error: BaseException, file: Path, what: str) -> ConfigError:
             line = trace.tb_lineno
         trace = trace.tb_next
     where = f"{shown(file)}:{line}" if line else shown(file)
-    said = f"{type(error).__name__}: {error}".rstrip(": ")
+    said = f"{type(error).__name__}: {text_of(error)}"
     found = ConfigError(f"{what}: {said}", where=where)
     found.__cause__ = error
     return found

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
+from lllm import errors
 from lllm.core import events as ev
 from lllm.core.dialog import Node
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, RunTool, Wait
@@ -293,8 +294,8 @@ class Call:
     def _error(self) -> CallError:
         state = self.state
         kind, hint = _ERRORS.get(state.reason, (CallError, None))
-        if kind is ProviderFailed and isinstance(self.fault, ConfigError):
-            raise self.fault
+        if kind is ProviderFailed and (wrong := self._misconfigured()) is not None:
+            raise wrong
         text = state.error
         if kind is RepairExhausted:
             text = f"no acceptable reply after {state.spec.limits.max_exception_retry} repairs: {text}"
@@ -311,6 +312,15 @@ class Call:
             hint=hint,
         )
         return error
+
+    def _misconfigured(self) -> ConfigError | None:
+        """The ConfigError that kept the backend from answering. A replay knows it by its record."""
+        if self.fault is not None:
+            return self.fault if isinstance(self.fault, ConfigError) else None
+        recorded = getattr(errors, self.failed.get("error", ""), None)
+        if not (isinstance(recorded, type) and issubclass(recorded, ConfigError)):
+            return None
+        return ConfigError(self.failed["message"], hint=self.failed.get("hint"))
 
     @property
     def cost(self) -> Decimal | None:

@@ -77,7 +77,6 @@ def agents_of(config: Config, *, model: str | Backend | None = None) -> dict[str
 
 def agent_of(declared: AgentConfig, config: Config, *, model: str | Backend | None = None) -> Agent:
     """One declared agent."""
-    from lllm.registry import registry
 
     where = f"agent_configs.{declared.name}"
     system: str | Prompt | None = declared.system_prompt
@@ -86,7 +85,7 @@ def agent_of(declared: AgentConfig, config: Config, *, model: str | Backend | No
     prompt: Prompt | None = None
     if declared.prompt:
         prompt = _named_prompt(declared.prompt, f"{where}.prompt", config)
-    tools = [registry.get("tool", tool) for tool in declared.tools]
+    tools = [_named_tool(tool, f"{where}.tools.{place}", config) for place, tool in enumerate(declared.tools)]
     chosen: str | Backend = model if model is not None else declared.model_name
     if isinstance(chosen, str) and chosen in ("auto", ""):
         # what `auto` meant when a session was recorded is not a change of the project
@@ -123,6 +122,16 @@ def _named_prompt(path: str, key: str, config: Config) -> Prompt:
             "prompt", path, registry.names("prompt"), where=f"{where}: {key}" if where else key
         ) from error
     return found
+
+
+def _named_tool(name: str, key: str, config: Config) -> Any:
+    from lllm.registry import registry
+
+    try:
+        return registry.get("tool", name)
+    except UnknownNameError as error:
+        error.where = error.where or config.origin(key)
+        raise
 
 
 def _format(value: Any, where: str, config: Config) -> Any:
