@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from lllm.discovery import auto_discover as auto_discover
     from lllm.errors import LLMError as LLMError
     from lllm.llm.agent import Agent as Agent
-    from lllm.llm.build import Prompts as Prompts
     from lllm.llm.build import build_agent as build_agent
     from lllm.llm.dialog import Dialog as Dialog
     from lllm.llm.model import LLM as LLM
+    from lllm.llm.prompts import Prompts as Prompts
     from lllm.llm.sessions import arecord as arecord
     from lllm.llm.sessions import record as record
     from lllm.llm.system import AgentBase as AgentBase
@@ -75,7 +75,7 @@ _HOME = {
     "NoLog": "log",
     "PrintSystem": "utils",
     "Prompt": "models.prompt",
-    "Prompts": "llm.build",
+    "Prompts": "llm.prompts",
     "Providers": "const",
     "ReplayableLogBase": "log",
     "Reply": "models.reply",

@@ -513,8 +513,8 @@ def _agent(data: Mapping[str, Any], config: Config | None) -> Any:
 
 
 async def _again(player: Replayed, agent: Any, event: Mapping[str, Any]) -> None:
-    from lllm.llm.agent import find_prompt
     from lllm.llm.bind import Binding
+    from lllm.llm.prompts import find_prompt
     from lllm.runtime import Call
 
     data = event["data"]

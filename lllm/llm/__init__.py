@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lllm.llm.agent import Agent as Agent
-    from lllm.llm.build import Prompts as Prompts
     from lllm.llm.build import build_agent as build_agent
     from lllm.llm.dialog import Dialog as Dialog
     from lllm.llm.model import LLM as LLM
+    from lllm.llm.prompts import Prompts as Prompts
     from lllm.llm.system import AgentBase as AgentBase
     from lllm.llm.system import AsyncAgentBase as AsyncAgentBase
 
@@ -19,7 +19,7 @@ _HOME = {
     "AgentBase": "system",
     "AsyncAgentBase": "system",
     "Dialog": "dialog",
-    "Prompts": "build",
+    "Prompts": "prompts",
     "build_agent": "build",
 }
 __all__ = ["LLM", "Agent", "AgentBase", "AsyncAgentBase", "Dialog", "Prompts", "build_agent"]

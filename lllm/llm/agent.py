@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
 from lllm.core.spec import Limits
-from lllm.errors import CallError, ConfigError, UnknownKeyError, UnknownNameError
-from lllm.llm.bind import Binding, Settings
+from lllm.errors import CallError, ConfigError
+from lllm.llm.bind import Binding
 from lllm.llm.connect import connect
 from lllm.llm.dialog import Dialog, as_message
 from lllm.llm.project import configured_model
+from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
 from lllm.llm.sessions import ending, open_session, running
+from lllm.llm.settings import Settings, limits_of, no_slips, override, timeouts_of, tools_of
 from lllm.models.function import Function, as_function
 from lllm.models.message import Message
 from lllm.models.prompt import Prompt
@@ -72,17 +74,17 @@ class Agent:
         self.description = description
         self.approve = approve
         limits = {key: more.pop(key) for key in list(more) if key in Limits._fields}
-        _no_slips(more)
+        no_slips(more)
         sampling = {**(model_args or {}), **more}
-        self._system = _system_prompt(name, system_prompt)
+        self._system = system_prompt_of(name, system_prompt)
         self._prompt = find_prompt(prompt) if isinstance(prompt, str) else prompt
-        backend, full, short = connect(default_model() if model is None else model, options)
+        backend, full, short = connect(configured_model() if model is None else model, options)
         self._settings = Settings(
             name=name,
             backend=backend,
             model=full,
             model_name=short,
-            tools=_as_tools(tools),
+            tools=tools_of(tools),
             sampling=sampling,
             format=format,
             timeouts=timeouts_of(timeouts),
@@ -120,7 +122,7 @@ class Agent:
         twin._bindings = {}
         twin._settings = self._overridden(changes)
         if "system_prompt" in changes:
-            twin._system = _system_prompt(self.name, changes["system_prompt"])
+            twin._system = system_prompt_of(self.name, changes["system_prompt"])
         twin.name = twin._settings.name
         return twin
 
@@ -137,7 +139,7 @@ class Agent:
         self, dialog: Dialog, prompt: str | Prompt, args: Mapping[str, Any] | None = None
     ) -> Dialog:
         """Puts a rendered prompt at the end of a dialog. The next `call(dialog)` parses the reply with it."""
-        found = _prompt_or_text(prompt, args)
+        found = prompt_or_text(prompt, args)
         if isinstance(found, Prompt):
             dialog.append(Message("user", found.render(args or {})))
             dialog.prompt, dialog.args = found, dict(args or {})
@@ -306,7 +308,7 @@ class Agent:
                 )
             input = self._prompt
         if isinstance(input, str):
-            input = _prompt_or_text(input, args)
+            input = prompt_or_text(input, args)
         if isinstance(input, Prompt):
             system = self._opening(args)
             own = args if self._system is None else {
@@ -346,38 +348,6 @@ class Agent:
         return override(self._settings, changes)
 
 
-def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    """Settings with some values replaced; a key that is no setting is a sampling value."""
-    known: dict[str, Any] = {}
-    limits: dict[str, Any] = {}
-    sampling = dict(settings.sampling)
-    for key, value in changes.items():
-        if key in ("read", "system_prompt"):
-            continue
-        if key == "tools":
-            known["tools"] = _as_tools(value)
-        elif key == "model":
-            known["backend"], known["model"], known["model_name"] = connect(value, changes.get("options"))
-        elif key == "timeouts":
-            known["timeouts"] = timeouts_of(value)
-        elif key in ("format", "approve", "name", "execute"):
-            known[key] = value
-        elif key == "model_args":
-            sampling.update(value)
-        elif key in Limits._fields:
-            limits[key] = value
-        elif key in RESERVED:
-            raise ConfigError(
-                f"'{key}' cannot be overridden in a call", hint="For a stream, call .stream(...)."
-            )
-        elif key != "options":
-            _no_slips((key,))
-            sampling[key] = value
-    if limits:
-        known["limits"] = limits_of({**settings.limits._asdict(), **limits})
-    return replace(settings, sampling=sampling, **known)
-
-
 def _only(wanted: str, follow: Callable[..., None]) -> Callable[[str, Any], None]:
     """A follower of one call: the session may have others at work, and a tool may be an agent."""
 
@@ -386,140 +356,3 @@ def _only(wanted: str, follow: Callable[..., None]) -> Callable[[str, Any], None
             follow(call, delta)
 
     return follower
-
-
-RESERVED = ("stream", "messages", "session", "args", "input")
-
-
-def _as_tools(items: Any) -> tuple[Function, ...]:
-    if items is None:
-        return ()
-    if isinstance(items, str | Mapping) or not isinstance(items, Iterable):
-        raise ConfigError(
-            f"tools is {type(items).__name__}; it is a list of tools", hint="Write tools=[...]."
-        )
-    return tuple(_as_tool(item) for item in items)
-
-
-def _as_tool(item: Any) -> Function:
-    """A tool from whatever stands for one: also another agent, or the name of a registered tool."""
-    if isinstance(item, Agent):
-        return item.as_tool()
-    if isinstance(item, str):
-        from lllm.registry import registry
-
-        item = registry.get("tool", item)
-    return as_function(item)
-
-
-SLIPS: Mapping[str, str] = {
-    "tool": "tools",
-    "functions": "tools",
-    "system": "system_prompt",
-    "prompts": "prompt",
-    "response_format": "format",
-    "output_schema": "format",
-    "timeout": "timeouts",
-    "model_name": "model",
-}
-"""Keywords that people write for others; as sampling values they would be sent to the model's endpoint."""
-
-
-def _no_slips(keys: Iterable[str]) -> None:
-    for key in keys:
-        if key in SLIPS:
-            raise ConfigError(f"unknown keyword '{key}'", hint=f"Did you mean '{SLIPS[key]}'?")
-
-
-def _system_prompt(name: str, value: str | Prompt | None) -> Prompt | None:
-    if value is None or isinstance(value, Prompt):
-        return value
-    found = registered(value)
-    return found if found is not None else Prompt(path=f"{name}/system", prompt=value, args=())
-
-
-def _prompt_or_text(value: str | Prompt, args: Mapping[str, Any] | None) -> Prompt | Message:
-    """Text is text, unless it is the path of a registered prompt, or arguments say that it must be one."""
-    if isinstance(value, Prompt):
-        return value
-    if args:
-        return find_prompt(value)
-    return registered(value) or Message("user", value)
-
-
-def registered(path: str) -> Prompt | None:
-    """The registered prompt of that path, or None. Text that cannot be a path is not looked up."""
-    if len(path) > 200 or not path.strip() or any(char.isspace() for char in path):
-        return None
-    from lllm.registry import registry
-
-    return registry.get("prompt", path) if registry.has("prompt", path) else None
-
-
-def find_prompt(path: str) -> Prompt:
-    """The registered prompt of that path. UnknownNameError with the nearest one."""
-    from lllm.registry import registry
-
-    try:
-        found: Prompt = registry.get("prompt", path)
-    except UnknownNameError as error:
-        if "{" not in path:
-            raise
-        hint = f'Arguments go with a prompt. A template of your own is one: Prompt("name", {path[:60]!r}).'
-        raise UnknownNameError("prompt", path[:60], registry.names("prompt"), hint=hint) from error
-    return found
-
-
-def default_model() -> str | Backend:
-    """The model that the configuration names; the embedded one where nothing is configured."""
-    return configured_model()
-
-
-def timeouts_of(value: Timeouts | Mapping[str, Any] | float | None) -> Timeouts:
-    """Timeouts from a mapping, or from one number for the total."""
-    if value is None:
-        return Timeouts()
-    if isinstance(value, Timeouts):
-        return value
-    if isinstance(value, Mapping):
-        for key in value:
-            if key not in Timeouts._fields:
-                raise UnknownKeyError(f"timeouts.{key}", Timeouts._fields)
-        return Timeouts(**value)
-    return Timeouts(total=float(value))
-
-
-def limits_of(values: Mapping[str, Any]) -> Limits:
-    """Limits, checked: counts are whole and not negative, times are above zero."""
-    for key, value in values.items():
-        if value is None:
-            if key in (
-                "max_exception_retry",
-                "max_llm_recall",
-                "max_provider_retry",
-                "backoff_base",
-                "backoff_cap",
-            ):
-                raise ConfigError(f"{key} is null; it is a number")
-            continue
-        if key == "max_cost":
-            from decimal import Decimal, InvalidOperation
-
-            try:
-                if not Decimal(str(value)) >= 0:
-                    raise InvalidOperation
-            except InvalidOperation:
-                raise ConfigError(f"max_cost is {value!r}; it is US dollars, 0 or more") from None
-            continue
-        seconds = key in ("deadline", "backoff_base", "backoff_cap")
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float if seconds else int)
-            or not value >= 0
-        ):
-            what = "seconds" if seconds else "a whole number"
-            raise ConfigError(f"{key} is {value!r}; it is {what}, 0 or more")
-    given = dict(values)
-    if given.get("max_cost") is not None:
-        given["max_cost"] = str(given["max_cost"])
-    return Limits(**given)

@@ -5,40 +5,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from lllm.core import handlers
 from lllm.core.canonical import digest, digest_of, encode
 from lllm.core.jsonable import jsonable
-from lllm.core.spec import Limits, ToolRule
+from lllm.core.spec import ToolRule
+from lllm.llm.settings import Settings
 from lllm.models.function import Function, ToolContext, as_functions
 from lllm.models.message import Message
 from lllm.models.prompt import Prompt
 from lllm.models.render import render_result
 from lllm.models.reply import Reply, Usage
 from lllm.perform import BoundTool, Plan
-from lllm.ports import Backend, HandlerContext, Timeouts
+from lllm.ports import HandlerContext
 from lllm.session import current
 from lllm.sync import in_thread, is_async
-
-
-@dataclass(slots=True)
-class Settings:
-    """What an agent is made of, besides its prompts. The bound form of a YAML agent, or of `Agent(...)`'s arguments."""
-
-    name: str
-    backend: Backend
-    model: str
-    model_name: str
-    tools: tuple[Function, ...] = ()
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-    format: Any = None
-    timeouts: Timeouts = Timeouts()
-    limits: Limits = Limits()
-    approve: Callable[..., Any] | None = None
-    execute: bool = True
-    strict_json: bool = True
 
 
 class Binding:

@@ -1,8 +1,8 @@
-"""From configuration to running agents: `build_agent` and `Prompts`."""
+"""From configuration to running agents."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,29 +151,3 @@ def _format(value: Any, where: str, config: Config) -> Any:
         raise ConfigError(
             f"{where}.format: {error}", where=config.origin(f"{where}.format") or None
         ) from error
-
-
-class Prompts(Mapping[str, Prompt]):
-    """The registered prompts, all or those of one system: `Prompts("demo")("task_query")` is `demo/task_query`."""
-
-    def __init__(self, root: str = "") -> None:
-        self.root = root.strip("/")
-
-    def __call__(self, path: str) -> Prompt:
-        """The prompt of that path below the root. UnknownNameError with the nearest one."""
-        return self[path]
-
-    def __getitem__(self, path: str) -> Prompt:
-        from lllm.registry import registry
-
-        found: Prompt = registry.get("prompt", f"{self.root}/{path}" if self.root else path)
-        return found
-
-    def __iter__(self) -> Iterator[str]:
-        from lllm.registry import registry
-
-        prefix = f"{self.root}/" if self.root else ""
-        return (name.removeprefix(prefix) for name in registry.names("prompt") if name.startswith(prefix))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)

@@ -1,0 +1,157 @@
+"""What an agent is made of, besides its prompts, and how one call changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lllm.core.spec import Limits
+from lllm.errors import ConfigError, UnknownKeyError
+from lllm.llm.connect import connect
+from lllm.models.function import Function, as_function
+from lllm.ports import Backend, Timeouts
+
+
+@dataclass(slots=True)
+class Settings:
+    """What an agent is made of, besides its prompts. The bound form of a YAML agent, or of `Agent(...)`'s arguments."""
+
+    name: str
+    backend: Backend
+    model: str
+    model_name: str
+    tools: tuple[Function, ...] = ()
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    format: Any = None
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    approve: Callable[..., Any] | None = None
+    execute: bool = True
+    strict_json: bool = True
+
+
+def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Settings with some values replaced; a key that is no setting is a sampling value."""
+    known: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
+    sampling = dict(settings.sampling)
+    for key, value in changes.items():
+        if key in ("read", "system_prompt"):
+            continue
+        if key == "tools":
+            known["tools"] = tools_of(value)
+        elif key == "model":
+            known["backend"], known["model"], known["model_name"] = connect(value, changes.get("options"))
+        elif key == "timeouts":
+            known["timeouts"] = timeouts_of(value)
+        elif key in ("format", "approve", "name", "execute"):
+            known[key] = value
+        elif key == "model_args":
+            sampling.update(value)
+        elif key in Limits._fields:
+            limits[key] = value
+        elif key in RESERVED:
+            raise ConfigError(
+                f"'{key}' cannot be overridden in a call", hint="For a stream, call .stream(...)."
+            )
+        elif key != "options":
+            no_slips((key,))
+            sampling[key] = value
+    if limits:
+        known["limits"] = limits_of({**settings.limits._asdict(), **limits})
+    return replace(settings, sampling=sampling, **known)
+
+
+RESERVED = ("stream", "messages", "session", "args", "input")
+
+
+def tools_of(items: Any) -> tuple[Function, ...]:
+    if items is None:
+        return ()
+    if isinstance(items, str | Mapping) or not isinstance(items, Iterable):
+        raise ConfigError(
+            f"tools is {type(items).__name__}; it is a list of tools", hint="Write tools=[...]."
+        )
+    return tuple(_as_tool(item) for item in items)
+
+
+def _as_tool(item: Any) -> Function:
+    """A tool from whatever stands for one: also another agent, or the name of a registered tool."""
+    if callable(agent := getattr(item, "as_tool", None)):
+        made: Function = agent()
+        return made
+    if isinstance(item, str):
+        from lllm.registry import registry
+
+        item = registry.get("tool", item)
+    return as_function(item)
+
+
+SLIPS: Mapping[str, str] = {
+    "tool": "tools",
+    "functions": "tools",
+    "system": "system_prompt",
+    "prompts": "prompt",
+    "response_format": "format",
+    "output_schema": "format",
+    "timeout": "timeouts",
+    "model_name": "model",
+}
+"""Keywords that people write for others; as sampling values they would be sent to the model's endpoint."""
+
+
+def no_slips(keys: Iterable[str]) -> None:
+    for key in keys:
+        if key in SLIPS:
+            raise ConfigError(f"unknown keyword '{key}'", hint=f"Did you mean '{SLIPS[key]}'?")
+
+
+def timeouts_of(value: Timeouts | Mapping[str, Any] | float | None) -> Timeouts:
+    """Timeouts from a mapping, or from one number for the total."""
+    if value is None:
+        return Timeouts()
+    if isinstance(value, Timeouts):
+        return value
+    if isinstance(value, Mapping):
+        for key in value:
+            if key not in Timeouts._fields:
+                raise UnknownKeyError(f"timeouts.{key}", Timeouts._fields)
+        return Timeouts(**value)
+    return Timeouts(total=float(value))
+
+
+def limits_of(values: Mapping[str, Any]) -> Limits:
+    """Limits, checked: counts are whole and not negative, times are above zero."""
+    for key, value in values.items():
+        if value is None:
+            if key in (
+                "max_exception_retry",
+                "max_llm_recall",
+                "max_provider_retry",
+                "backoff_base",
+                "backoff_cap",
+            ):
+                raise ConfigError(f"{key} is null; it is a number")
+            continue
+        if key == "max_cost":
+            from decimal import Decimal, InvalidOperation
+
+            try:
+                if not Decimal(str(value)) >= 0:
+                    raise InvalidOperation
+            except InvalidOperation:
+                raise ConfigError(f"max_cost is {value!r}; it is US dollars, 0 or more") from None
+            continue
+        seconds = key in ("deadline", "backoff_base", "backoff_cap")
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float if seconds else int)
+            or not value >= 0
+        ):
+            what = "seconds" if seconds else "a whole number"
+            raise ConfigError(f"{key} is {value!r}; it is {what}, 0 or more")
+    given = dict(values)
+    if given.get("max_cost") is not None:
+        given["max_cost"] = str(given["max_cost"])
+    return Limits(**given)
