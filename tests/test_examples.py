@@ -30,8 +30,6 @@ def test_a_page_does_what_it_says(name: str, tmp_path: Path, monkeypatch: pytest
     found = list(blocks(ROOT / name))
     if not any(block.language in ("python", "console") for block in found):
         return
-    if name in EMBEDDED and not WEIGHTS.is_file():
-        pytest.skip("the embedded model's weights are not in this checkout")
     monkeypatch.chdir(tmp_path)
     played = play(ROOT / name)
     for block, before in zip(found, [None, *found], strict=False):
