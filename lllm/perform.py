@@ -247,6 +247,8 @@ class Performer:
             if tool is None:
                 known = f"the tools are: {', '.join(sorted(tools))}" if tools else "there are no tools"
                 problems[call.id] = f"error: there is no tool named '{call.name}'; {known}"
+                if not _is_object(call):
+                    unreadable.append(call.id)
                 continue
             try:
                 arguments = call.parsed()
@@ -260,10 +262,6 @@ class Performer:
                 problems[call.id] = f"error: wrong arguments for '{call.name}': {'; '.join(wrong)}"
         if not problems:
             return Outcome(ev.REPLY_ACCEPTED, {})
-        for call in reply.tool_calls:
-            # a good call with arguments that do not parse cannot happen; an unknown tool may have both faults
-            if call.id in problems and call.id not in unreadable and not _is_object(call):
-                unreadable.append(call.id)
         data: dict[str, Any] = {
             "errors": [text.removeprefix("error: ") for text in problems.values()],
             "calls": problems,
