@@ -289,6 +289,8 @@ class Call:
                 session=self.session.id if self.session.logs else None,
                 call=self.id,
             )
+        if state.phase == CANCELLED:
+            raise asyncio.CancelledError  # only in a replay: whoever made the call met this, and went on or did not
         raise self._error() from (self.fault if isinstance(self.fault, Exception) else None)
 
     def _error(self) -> CallError:

@@ -81,6 +81,8 @@ def again(
     endings = [dict(event["data"]) for event in events if event["kind"] == "SessionEnded"]
 
     def talk() -> None:
+        from asyncio import CancelledError
+
         from lllm.llm.sessions import record
         from lllm.sync import run
 
@@ -92,7 +94,7 @@ def again(
                 dialog.append(words)
                 try:
                     agent.call(dialog)
-                except CallError:
+                except (CallError, CancelledError):
                     dialog.unsent = before
             for ending in endings:
                 run(live.end(**ending))  # when to leave was the person's choice, and is taken as recorded

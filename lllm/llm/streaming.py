@@ -8,6 +8,7 @@ from typing import Any
 
 from lllm.models.reply import Reply
 from lllm.ports import Completed, TextDelta
+from lllm.session import current
 from lllm.sync import run
 
 _END = object()
@@ -34,7 +35,14 @@ async def deltas(
     try:
         while (piece := await pieces.get()) is not _END:
             yield piece
-        yield Completed(await task)
+        try:
+            reply = await task
+        except asyncio.CancelledError:
+            scope = current.get()
+            if scope is None or not scope.session.replaying or not task.cancelled():
+                raise
+            return  # closed early when it was recorded
+        yield Completed(reply)
     finally:
         if not task.done():
             task.cancel()

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final
 
 from lllm.core import handlers, template
 from lllm.core.canonical import digest, digest_of
+from lllm.core.jsonable import unicode_only
 from lllm.core.parsing import Tags, check_tag_names, parse_tags
 from lllm.errors import ConfigError
 from lllm.models.function import MCP, Function, as_functions
@@ -207,13 +208,15 @@ class Prompt:
     def _fingerprint(self) -> dict[str, str]:
         told = [item if isinstance(item, str) else tool.schema_hash for item, tool in self._told()]
         return {
-            "template": digest_of([self.prompt, None if self.args is None else list(self.args)]),
+            "template": digest_of(
+                unicode_only([self.prompt, None if self.args is None else list(self.args)])
+            ),
             "tags": digest_of({key: list(getattr(self, key)) for key in _TAGS}),
             "format": digest_of(None if self.format is None else self.reply_format.wire()),
             "functions": digest_of(
                 [told, [server.record() for server in self.mcp_servers], self.allow_web_search]
             ),
-            "handlers": digest_of([code_hash(getattr(self, key)) for key in _HANDLERS]),
+            "handlers": digest_of(unicode_only([code_hash(getattr(self, key)) for key in _HANDLERS])),
             "parser": digest_of(code_hash(self.parser)),
         }
 
