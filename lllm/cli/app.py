@@ -130,7 +130,7 @@ def _run(words: Sequence[str]) -> int:
         return 1
     except BaseException as error:
         asyncio = sys.modules.get("asyncio")  # not imported for a command that does without
-        if asyncio is None or not isinstance(error, asyncio.CancelledError):
+        if not isinstance(error, getattr(asyncio, "CancelledError", ())):
             raise
         output.interrupted(error)
         return 130
@@ -148,7 +148,7 @@ def _somewhere() -> None:
 def _close() -> None:
     """Closes the connections of the backends that the command used."""
     if (connect := sys.modules.get("lllm.llm.connect")) is not None:
-        from lllm.sync import run as drive
+        with suppress(Exception):  # the command has had its say; a Ctrl-C may have left modules half imported
+            from lllm.sync import run as drive
 
-        with suppress(Exception):  # the command has had its say
             drive(connect.close_all())

@@ -6,8 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from lllm.cli import app
 
 LLLM = f"{sys.executable} -m lllm"
 
@@ -35,3 +38,9 @@ def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     code, said = shell(f"mkdir gone && cd gone && rmdir ../gone && {LLLM} list backends", tmp_path)
     assert code == 2
     assert said == "error: the folder that you are in has been deleted. Type: cd\n"
+
+
+def test_what_an_interrupt_left_half_imported_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lllm.llm.connect", ModuleType("connect"))
+    monkeypatch.setitem(sys.modules, "lllm.sync", ModuleType("sync"))
+    app._close()
