@@ -130,6 +130,11 @@ class Session:
         if not self.logs:
             return
         self._check()
+        if self.ended:
+            raise LogWriteError(
+                f"session '{self.id}' has ended",
+                hint="Open another: lllm.record(). Or a tool that had timed out still runs, and is stopped here.",
+            )
         kind, data, at, call, dialog, _ = event
         with self._lock:
             seq = self._seq
@@ -225,8 +230,8 @@ class Session:
     async def end(self, status: str, **data: Any) -> None:
         """Writes SessionEnded, once, and flushes. `status` is done, failed or cancelled."""
         if self.started and not self.ended:
-            self.ended = True
             self.emit(ev.SESSION_ENDED, {"status": status, **self.redactor.clean(data)})
+            self.ended = True
         await self.flush()
 
     def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:

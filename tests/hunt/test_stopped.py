@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from lllm import Agent, Prompt, ScriptedBackend, arecord, record, replay_session
+from lllm import Agent, Prompt, ScriptedBackend, arecord, record, replay_session, tool
+from lllm.errors import LogWriteError
 from lllm.log.memory import MemoryLog
+from lllm.models import FunctionCall
 
 
 def closing_a_stream(store: MemoryLog) -> None:
@@ -64,3 +67,29 @@ def test_odd_texts_everywhere_are_replayed() -> None:
     (info,) = store.sessions()
     report = replay_session(info.id, store=store, entry=program)
     assert report.verified, report.divergence
+
+
+def test_a_tool_that_had_timed_out_does_not_go_on_in_a_session_that_has_ended() -> None:
+    store = MemoryLog()
+    gave_up = threading.Event()
+    raised: list[Exception] = []
+
+    def late() -> str:
+        gave_up.wait(10)
+        try:
+            return Agent("inner", ScriptedBackend(["y"]))("x").content
+        except LogWriteError as error:
+            raised.append(error)
+            raise
+        finally:
+            over.set()
+
+    over = threading.Event()
+    with record("x", store=store):
+        calls = ScriptedBackend([FunctionCall("", "late", "{}"), "Done."])
+        Agent("outer", calls, tools=[tool(timeout=0.05)(late)])("x")
+    gave_up.set()
+    assert over.wait(10)
+    assert "has ended" in str(raised[0])
+    (info,) = store.sessions()
+    assert info.status == "done"
