@@ -146,6 +146,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(connect, "_open", {})
+    # a module that is changed within a second, to the same length, would be taken from its stale byte code
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     made = Project(tmp_path)
     yield made
     made.store.close()
