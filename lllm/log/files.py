@@ -238,7 +238,9 @@ class LocalFileLog(ReplayableLogBase):
     def _names(self) -> list[str]:
         try:
             with os.scandir(self.dir) as entries:
-                return [entry.name for entry in entries if entry.is_dir() and (Path(entry) / EVENTS).is_file()]
+                return [
+                    entry.name for entry in entries if entry.is_dir() and (Path(entry) / EVENTS).is_file()
+                ]
         except FileNotFoundError:
             return []
 
