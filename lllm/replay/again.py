@@ -1,0 +1,250 @@
+"""Runs the code of today on a recorded session: the whole program where that is known, else call by call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from lllm.core import events as ev
+from lllm.core.dialog import Node
+from lllm.core.envelope import open_event, verify_chain
+from lllm.core.events import Event
+from lllm.core.machine import step
+from lllm.core.state import Opening, State
+from lllm.errors import IllegalMove, ReplayDivergence, text_of
+from lllm.models.message import Message
+from lllm.ports import LogStore
+from lllm.replay.report import Report
+from lllm.replay.tape import Replayed, Unfinished
+from lllm.session import Scope, current
+from lllm.sync import run
+
+if TYPE_CHECKING:
+    from lllm.config import Config
+
+
+def replay_session(
+    session: str,
+    *,
+    store: LogStore | None = None,
+    config: Config | None = None,
+    entry: Callable[[], Any] | None = None,
+    raises: bool = False,
+) -> Report:
+    """Re-executes a session and says whether it is verified.
+
+    Args:
+        session: its id.
+        store: where its log is; the configured log by default.
+        config: what to build agents from; the project's by default.
+        entry: the program that made the session, for one that no configuration describes: called once, it must make the
+            same calls.
+        raises: raise the ReplayDivergence instead of reporting it.
+
+    Raises:
+        UnknownNameError: no such session. LogCorrupt: the log was changed or torn. ConfigError: the project of today
+        cannot be built.
+    """
+    report = run(areplay_session(session, store=store, config=config, entry=entry))
+    if raises and report.divergence is not None:
+        raise report.divergence
+    return report
+
+
+async def areplay_session(
+    session: str,
+    *,
+    store: LogStore | None = None,
+    config: Config | None = None,
+    entry: Callable[[], Any] | None = None,
+) -> Report:
+    """`replay_session` for async code."""
+    from lllm.llm.connect import offline
+
+    if store is None:
+        from lllm.llm.project import default_store
+
+        store = default_store()
+    bodies = list(store.read(session))
+    verify_chain(bodies, session=session)
+    recorded = [open_event(body) for body in bodies]
+    player = Replayed(session, store, recorded)
+    notes: list[str] = []
+    divergence: ReplayDivergence | None = None
+    whole = False
+    meta = recorded[0]["data"] if recorded else {}
+    token = offline.set((meta.get("entry") or {}).get("models", {}))
+    try:
+        whole = await _entry(player, config, entry, notes)
+        await _calls(player, config, whole, notes)
+        player.complete(whole, notes)
+    except Unfinished:
+        notes.append("the record ends within an agent call: the process was stopped there")
+    except ReplayDivergence as error:
+        divergence = error
+    finally:
+        offline.reset(token)
+    if player.divergence is not None:
+        divergence = player.divergence
+    finished = any(event["kind"] == ev.SESSION_ENDED for event in recorded)
+    return Report(
+        session,
+        divergence is None,
+        len(recorded),
+        len(player.reexecuted),
+        len(player.folded),
+        whole,
+        finished,
+        notes,
+        divergence,
+    )
+
+
+async def _entry(
+    player: Replayed, config: Config | None, entry: Callable[[], Any] | None, notes: list[str]
+) -> bool:
+    """Runs the whole program again where that is possible. False when only its calls can be."""
+    from lllm.sync import in_thread, is_async
+
+    token = current.set(Scope(player))
+    try:
+        if entry is not None:
+            player.unopened = bool(player.record)
+            status, data = await _play(player, entry() if is_async(entry) else in_thread(entry))
+            await player.end(status, **data)  # unless the program ended the session itself
+            return True
+        meta = player.record[0]["data"] if player.record else {}
+        described = meta.get("entry") or {}
+        if described.get("kind") != "system":
+            return False
+        system = _system(described, config, player.store)
+        await _play(player, system.acall(meta.get("task", ""), session=player, **meta.get("args", {})))
+        if player.divergence is not None:
+            raise player.divergence
+        return True
+    finally:
+        current.reset(token)
+
+
+async def _play(player: Replayed, program: Awaitable[Any]) -> tuple[str, dict[str, Any]]:
+    """Runs the program of today and says how it ends. What it raises (sys.exit() as well) was raised when it was recorded,
+    and then the end of the session says so; that is compared like everything else."""
+    from lllm.llm.sessions import ending
+
+    ended = next((event["data"] for event in player.record if event["kind"] == ev.SESSION_ENDED), None)
+    try:
+        await program
+    except (ReplayDivergence, Unfinished):
+        raise
+    except (asyncio.CancelledError, KeyboardInterrupt) as error:
+        task = asyncio.current_task()
+        if ended is None or ended["status"] != "cancelled" or (task is not None and task.cancelling()):
+            raise  # it is this replay that was interrupted
+        return ending(error)
+    except (Exception, SystemExit) as error:
+        if ended is None:
+            raise Unfinished(text_of(error)) from error
+        return ending(error)
+    return "done", {}
+
+
+def _system(described: Mapping[str, Any], config: Config | None, store: LogStore) -> Any:
+    from lllm.config import load_project
+    from lllm.llm.build import build_agent
+
+    source: Any = config
+    if source is None and described.get("config"):
+        source = load_project().root / described["config"]
+    overrides = () if config is not None else described.get("set", ())
+    return build_agent(
+        source,
+        agent_name=described.get("type"),
+        overrides=overrides,
+        model=described.get("model"),
+        log_base=store,
+    )
+
+
+async def _calls(player: Replayed, config: Config | None, whole: bool, notes: list[str]) -> None:
+    """Re-executes each call that has not been re-executed as a part of something bigger: all of them, or, after the whole
+    program was run, those that plain tools made."""
+    for event in player.record:
+        call = event["call"]
+        if event["kind"] != ev.CALL_STARTED or call in player.taken:
+            continue
+        if whole and event["data"].get("parent") is None:
+            raise player.diverged(
+                event, event["kind"], None, "code: the program of today does not make this call", None
+            )
+        player.taken.add(call)
+        agent = _agent(event["data"], config)
+        if agent is None:
+            player.folded.add(call)
+            fold_call(player, call)
+            continue
+        player.reexecuted.add(call)
+        await _again(player, agent, event)
+    if player.folded:
+        notes.append(
+            "agent calls that were folded, not re-executed, because their agents are not in the configuration: "
+            f"{len(player.folded)}"
+        )
+
+
+def _agent(data: Mapping[str, Any], config: Config | None) -> Any:
+    """The agent of today under the recorded name, or None."""
+    from lllm.llm.build import agent_of
+
+    if config is None:
+        from lllm.config import load_config
+
+        config = load_config()
+    declared = config.agents.get(data["agent"])
+    return None if declared is None else agent_of(declared, config)
+
+
+async def _again(player: Replayed, agent: Any, event: Mapping[str, Any]) -> None:
+    from lllm.llm.bind import Binding
+    from lllm.llm.prompts import find_prompt
+    from lllm.runtime import Call
+
+    data = event["data"]
+    path = (data.get("prompt") or {}).get("path")
+    prompt = find_prompt(path) if path else None
+    args = data.get("args", {})
+    base = player.dialogs.get(data["base"]) if "base" in data else None
+    if base is None and prompt is not None:
+        _, _, add, _, _ = agent._prepare(prompt, args, {})
+    else:
+        add = [Message.from_dict(item) for item in data.get("add", ())]
+    binding = Binding(agent._settings, prompt, agent.system_prompt)
+    parent = Scope(player, data.get("parent"), data.get("via")) if data.get("parent") else None
+    plan = binding.plan(args, parser_args=data.get("parser_args"))
+    call = Call(plan, player, parent=parent, dialog=event["dialog"], id=event["call"])
+    await call.run(base, add)
+
+
+def fold_call(player: Replayed, call: str) -> State:
+    """Moves the machine through the recorded events of one call. ReplayDivergence where the machine refuses one."""
+    tape = player.tapes[call]
+    state = State()
+    for event in tape.events[tape.at :]:
+        tape.at += 1
+        if event["kind"] == ev.CALL_ENDED:
+            continue
+        value = None
+        if event["kind"] == ev.CALL_STARTED and "base" in event["data"]:
+            value = Opening.from_record(event["data"], player.dialogs.get(event["data"]["base"]))
+        try:
+            state, _ = step(
+                state, Event(event["kind"], event["data"], event["at"], call, event["dialog"], value)
+            )
+        except (IllegalMove, KeyError, ValueError) as error:
+            raise player.diverged(
+                event, event["kind"], None, f"not a move of the machine: {error}", None
+            ) from error
+    if state.trunk is not None:
+        node: Node = state.trunk
+        player.dialogs[node.id] = node
+    return state

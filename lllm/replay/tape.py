@@ -1,0 +1,273 @@
+"""The recorded events, and the session that is matched against them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from lllm.core import events as ev
+from lllm.core.canonical import encode
+from lllm.core.events import Event
+from lllm.core.jsonable import unicode_only
+from lllm.core.redact import Redactor
+from lllm.errors import LLMError, ReplayDivergence
+from lllm.models.message import Message
+from lllm.ports import LogStore
+from lllm.replay.blame import blame
+from lllm.session import Scope, Session
+
+
+class Unfinished(LLMError):
+    """The record ends before the call does: a crash, or a session that is still running."""
+
+
+class Tape:
+    """The recorded events of one call (or of the session as a whole), and how far they have been matched."""
+
+    __slots__ = ("at", "events", "waiting")
+
+    def __init__(self, events: list[dict[str, Any]]) -> None:
+        self.events = events
+        self.at = 0
+        self.waiting: list[asyncio.Future[None]] = []
+
+    def peek(self) -> dict[str, Any] | None:
+        return self.events[self.at] if self.at < len(self.events) else None
+
+
+class Replayed(Session):
+    """A session that compares where a live one writes, and remembers where a live one acts."""
+
+    replaying = True
+
+    def opened_by(self, kind: str) -> bool:
+        return self.unopened and (self.record[0]["data"].get("entry") or {}).get("kind") == kind
+
+    def __init__(self, session: str, store: LogStore, recorded: Sequence[Mapping[str, Any]]) -> None:
+        first = recorded[0]["data"] if recorded else {}
+        super().__init__(store, id=session, seed=first.get("seed", ""), redactor=Redactor({}))
+        self.started = True
+        self.logs = True
+        self.record = list(recorded)
+        tapes: dict[str | None, list[dict[str, Any]]] = {}
+        for event in self.record:
+            tapes.setdefault(event["call"], []).append(dict(event))
+        self.tapes = {call: Tape(events) for call, events in tapes.items()}
+        self.taken: set[str] = set()
+        self.reexecuted: set[str] = set()
+        self.folded: set[str] = set()
+        self.divergence: ReplayDivergence | None = None
+        self._unwritable = False
+        start = self.tapes.get(None)
+        if start is not None and start.events and start.events[0]["kind"] == ev.SESSION_STARTED:
+            start.at = 1
+
+    # --- what a live session writes
+
+    def stamp(
+        self,
+        kind: str,
+        data: Mapping[str, Any],
+        call: str | None = None,
+        dialog: str | None = None,
+        value: Any = None,
+    ) -> Event:
+        tape = self.tapes.get(call)
+        found = tape.peek() if tape is not None else None
+        if call is None and found is not None and cut_off(found) and kind != ev.SESSION_ENDED:
+            raise Unfinished("the session was cancelled here")
+        if tape is None or found is None:
+            if call is None or kind == ev.CALL_ENDED or self._open_ended(call):
+                raise self._unfinished_or(kind, data, call)
+            raise self.diverged(None, kind, data, "the code of today does more than was recorded", None)
+        try:
+            same = found["kind"] == kind and encode(found["data"]) == encode(data)
+        except UnicodeEncodeError:
+            self._unwritable = (
+                True  # no log takes it: `write` refuses it as well, and is then given what one does
+            )
+            return Event(kind, data, found["at"], call, dialog, value)
+        if not same:
+            cause, recorded, present, hint = blame(found, kind, data)
+            raise self.diverged(found, kind, data, cause, hint, recorded, present)
+        tape.at += 1
+        self._advance(tape)
+        return Event(kind, data, found["at"], call, dialog, value)
+
+    def write(self, event: Event) -> None:
+        """It is in the record already."""
+        if self._unwritable:
+            encode(event.data)
+            self._unwritable = False
+            self.stamp(event.kind, event.data, event.call, event.dialog)
+
+    async def flush(self) -> None:
+        """Nothing is written."""
+
+    def tell(self, call: str, delta: Any) -> None:
+        """Nobody follows a replay."""
+
+    async def start(self, meta: Mapping[str, Any] | None = None) -> None:
+        """The recorded start stands."""
+
+    async def end(self, status: str, **data: Any) -> None:
+        tape = self.tapes.get(None)
+        found = tape.peek() if tape is not None else None
+        if found is None:
+            return
+        if cut_off(found) and status != "cancelled":
+            raise Unfinished("the session was cancelled here")
+        if found["data"] != {"status": status, **data}:
+            from lllm.llm.sessions import environment
+
+            data = self.redactor.clean(environment().clean(data))  # a live session wrote it without keys
+        self.emit(ev.SESSION_ENDED, {"status": status, **data})
+
+    def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
+        """The recorded call that this one must be: the next of the same agent under the same parent, if there is one
+        that opens with the same words (calls that ran side by side may come in another order now)."""
+        call, via = (parent.call, parent.tool_call) if parent is not None else (None, None)
+        waiting = [
+            event
+            for event in self.record
+            if event["kind"] == ev.CALL_STARTED
+            and event["call"] not in self.taken
+            and event["data"].get("parent") == call
+            and event["data"].get("via") == via
+        ]
+        same = [event for event in waiting if event["data"]["agent"] == agent]
+        if len(same) > 1:
+            words = unicode_only([message.record() for message in add])
+            same = [event for event in same if event["data"]["add"] == words] or same
+        chosen = next(iter(same or waiting), None)
+        if chosen is None:
+            if not any(event["kind"] == ev.SESSION_ENDED and not cut_off(event) for event in self.record):
+                raise Unfinished("the record ends before this call")
+            raise self.diverged(
+                None, ev.CALL_STARTED, {"agent": agent}, "the code of today makes a call more", None
+            )
+        self.taken.add(chosen["call"])
+        self.reexecuted.add(chosen["call"])
+        return str(chosen["call"])
+
+    # --- what a live session does
+
+    def recorded(self, call: str, kinds: Sequence[str], tool_call: str | None = None) -> Event | None:
+        """The recorded answer to an effect."""
+        tape = self.tapes[call]
+        for event in tape.events[tape.at :]:
+            if event["kind"] in kinds and (
+                tool_call is None or event["data"].get("id", tool_call) == tool_call
+            ):
+                return Event(event["kind"], event["data"], event["at"], call, event["dialog"])
+            if tool_call is None:
+                break
+        raise self._unfinished(call)
+
+    def stopped(self, call: str) -> Event | None:
+        """The recorded stop, when the call was stopped right here."""
+        found = self.tapes[call].peek()
+        if found is None or found["kind"] not in _STOPS:
+            return None
+        return Event(found["kind"], found["data"], found["at"], call, found["dialog"])
+
+    async def turn(self, call: str, kind: str, tool_call: str) -> None:
+        """Waits until the recorded order comes to this event. When every task of the group waits, the code of today does
+        not do what comes next in the record; the first waiter then goes on, and its event is the divergence."""
+        tape = self.tapes[call]
+        while True:
+            found = tape.peek()
+            if found is None or found["kind"] in _STOPS:
+                return
+            if found["kind"] == kind and found["data"].get("id") == tool_call:
+                return
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            tape.waiting.append(waiter)
+            try:
+                await asyncio.wait_for(waiter, STALL)
+            except TimeoutError:
+                return
+
+    def _advance(self, tape: Tape) -> None:
+        for waiter in tape.waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+        tape.waiting.clear()
+
+    # --- verdicts
+
+    def complete(self, whole: bool, notes: list[str]) -> None:
+        """What was recorded and not done again."""
+        for call, tape in self.tapes.items():
+            left = tape.peek()
+            if left is None or call in self.folded:
+                continue
+            if call is None and not whole:
+                shown = sum(1 for event in tape.events[tape.at :] if event["kind"] != ev.SESSION_ENDED)
+                if shown:
+                    notes.append(
+                        f"{shown} events of the program itself (frontend, artifacts) were not re-executed"
+                    )
+                continue
+            raise self.diverged(
+                left, left["kind"], None, "the code of today does less than was recorded", None
+            )
+
+    def _open_ended(self, call: str) -> bool:
+        tape = self.tapes.get(call)
+        return tape is not None and not any(event["kind"] == ev.CALL_ENDED for event in tape.events)
+
+    def _unfinished_or(self, kind: str, data: Mapping[str, Any], call: str | None) -> LLMError:
+        if call is None and any(event["kind"] == ev.SESSION_ENDED for event in self.record):
+            return self.diverged(None, kind, data, "the code of today does more than was recorded", None)
+        return Unfinished("the record ends here")
+
+    def _unfinished(self, call: str) -> LLMError:
+        if self._open_ended(call):
+            return Unfinished("the record ends here")
+        tape = self.tapes[call]
+        found = tape.peek()
+        return self.diverged(
+            found, "an effect", None, "the code of today wants an effect that was not recorded", None
+        )
+
+    def diverged(
+        self,
+        found: Mapping[str, Any] | None,
+        kind: str,
+        data: Any,
+        cause: str,
+        hint: str | None,
+        recorded: Any = None,
+        present: Any = None,
+    ) -> ReplayDivergence:
+        where = (
+            f"event {found['seq']} ({found['kind']})"
+            if found is not None
+            else f"after the record's end ({kind})"
+        )
+        if recorded is None and present is None:
+            recorded, present = (found["data"] if found is not None else None), data
+        error = ReplayDivergence(
+            f"diverged at {where}: {cause}",
+            seq=found["seq"] if found is not None else None,
+            kind=found["kind"] if found is not None else kind,
+            cause=cause,
+            recorded=recorded,
+            present=present,
+            hint=hint,
+        )
+        if self.divergence is None:
+            self.divergence = error
+        return error
+
+
+_STOPS: Final = (ev.LIMIT_REACHED, ev.CANCELLED)
+STALL: Final = 2.0
+"""Seconds after which a replayed group of tools that makes no progress counts as diverged."""
+
+
+def cut_off(event: Mapping[str, Any]) -> bool:
+    """Whether an event says that somebody stopped the program: what it would have done next is not in the record."""
+    return bool(event["kind"] == ev.SESSION_ENDED and event["data"].get("status") == "cancelled")
