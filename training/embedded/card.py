@@ -18,7 +18,7 @@ SETS = {
     "held_out": "generated, unseen numbers and unseen phrasings",
     "unseen_numbers": "generated, unseen numbers, trained phrasings",
     "hand_written_even": "hand-written, even ids (score watched during the work)",
-    "hand_written_odd": "hand-written, odd ids (looked at only when the weights were final)",
+    "hand_written_odd": "hand-written, odd ids (chose nothing)",
 }
 SHOWN = {"sentence": "sentence", "xml": "XML tags", "json": "JSON"}
 
