@@ -171,6 +171,13 @@ CHANGES = [
     ("tools/tools_demo.py", "Adds two numbers.", "Adds three numbers.", "CallStarted", "tool schema"),
     ("tools/tools_demo.py", "b: int)", "b: float)", "CallStarted", "tool schema"),
     ("demo.yaml", "temperature: 0.25", "temperature: 0.5", "CallStarted", "sampling"),
+    (
+        "demo.yaml",
+        "agent_type: demo_system",
+        "agent_type: demo_system\ndeadline: 9",
+        "CallStarted",
+        "limits: deadline",
+    ),
     ("agents/agents_demo.py", '"working on"', '"toiling on"', "Frontend", "code"),
     ("agents/agents_demo.py", '{"value": value}', '{"value": value + "!"}', "CallStarted", "arguments"),
 ]

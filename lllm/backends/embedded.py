@@ -73,6 +73,7 @@ class EmbeddedBackend:
     """
 
     name = "embedded"
+    only_model = "embedded"
     capabilities = Capabilities(tools=True, grammar=True, logprobs=True, seed=True)
 
     def __init__(self, path: str | Path | None = None, *, slots: int = SLOTS) -> None:

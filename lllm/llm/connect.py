@@ -79,6 +79,9 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
             _open[key] = backend
     if not rest and (slash or getattr(backend, "needs_model", False)):
         raise ConfigError(f"'{model}' names no model", hint=f"Write {provider}/model.")
+    only = getattr(backend, "only_model", None)
+    if rest and only is not None and rest != only:
+        raise ConfigError(f"'{model}': the backend '{provider}' has one model", hint=f"Write {provider}.")
     return backend, model, rest or provider
 
 

@@ -73,13 +73,19 @@ def _blame_part(key: str, name: str, recorded: Any, present: Any) -> tuple[str, 
             present,
             f"Look at the prompt '{path}'.",
         )
+    if key == "spec":
+        recorded, present = _flat(recorded), _flat(present)
     if isinstance(recorded, Mapping) and isinstance(present, Mapping):
         names = sorted(item for item in {*recorded, *present} if recorded.get(item) != present.get(item))
         old, new = ({item: side.get(item) for item in names} for side in (recorded, present))
         return f"{name}: {', '.join(names)} changed", old, new, None
-    if key == "specs":
-        return f"{name} changed", recorded, present, None
     return f"{name} changed", recorded, present, None
+
+
+def _flat(spec: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A call's settings with its limits among them; all defaults are not in the record at all."""
+    settings = dict(spec or {})
+    return {**settings.pop("limits", {}), **settings}
 
 
 def _first_difference(recorded: Sequence[Any], present: Sequence[Any]) -> tuple[Any, Any]:

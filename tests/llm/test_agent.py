@@ -66,3 +66,8 @@ def test_a_store_of_ones_own() -> None:
     store = MemoryLog()
     reply = Agent("a", ScriptedBackend(["yes"]), store=store)("?")
     assert [info.id for info in store.sessions()] == [reply.session]
+
+
+def test_a_backend_with_one_model_has_no_other() -> None:
+    with pytest.raises(ConfigError, match="has one model"):
+        Agent("a", "embedded/big")
