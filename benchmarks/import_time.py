@@ -38,7 +38,9 @@ def wall(command: Sequence[str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10)
-    runs = parser.parse_args().runs
+    parser.add_argument("--quick", action="store_true", help="three runs")
+    options = parser.parse_args()
+    runs = 3 if options.quick else options.runs
     print(f"{'import':<24}{'ms':>8}{'modules':>10}    goal")
     for module, goal in (("lllm", "30 ms"), ("lllm.cli", ""), ("lllm.llm.agent", ""), ("lllm.cli.app", "")):
         own_cost(module)  # the first one may have to compile
