@@ -197,6 +197,15 @@ def test_a_change_is_found_and_named(
     assert report.divergence.recorded != report.divergence.present
 
 
+def test_a_changed_tool_schema_is_shown(project: Project) -> None:
+    session = project.run()
+    project.change("tools/tools_demo.py", "Adds two numbers.", "Adds three numbers.")
+    divergence = project.replay(session).divergence
+    assert divergence is not None
+    assert divergence.recorded["add"]["description"] == "Adds two numbers."
+    assert divergence.present["add"]["description"] == "Adds three numbers."
+
+
 def test_a_changed_parser_is_found_at_the_reply_that_it_reads_otherwise(project: Project) -> None:
     session = project.run()
     project.change("prompts/prompts_demo.py", 'if "=" not in content', 'if "+" in content')

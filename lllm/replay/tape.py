@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lllm.core import events as ev
-from lllm.core.canonical import encode
+from lllm.core.canonical import decode, encode
 from lllm.core.events import Event
 from lllm.core.jsonable import unicode_only
 from lllm.core.redact import Redactor
@@ -90,10 +90,25 @@ class Replayed(Session):
             return Event(kind, data, found["at"], call, dialog, value)
         if not same:
             cause, recorded, present, hint = blame(found, kind, data)
+            if cause.startswith("tool schema"):
+                recorded, present = self._schemas(found["data"], data) or (recorded, present)
             raise self.diverged(found, kind, data, cause, hint, recorded, present)
         tape.at += 1
         self._advance(tape)
         return Event(kind, data, found["at"], call, dialog, value)
+
+    def _schemas(
+        self, recorded: Mapping[str, Any], present: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The schemas that differ, by tool, on both sides: an event holds their digest, a blob what they say. None where
+        the blob is not there."""
+        try:
+            blobs = self.store.blob(recorded["specs"]), self._blobs[present["specs"]]
+        except (KeyError, LLMError):
+            return None
+        old, new = ({spec["function"]["name"]: spec["function"] for spec in decode(blob)} for blob in blobs)
+        names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+        return {name: old.get(name) for name in names}, {name: new.get(name) for name in names}
 
     def write(self, event: Event) -> None:
         """It is in the record already."""
