@@ -60,6 +60,20 @@ BUILTINS: Final = (
         "the small model in this package",
         "local",
     ),
+    (
+        "backend",
+        "llama_cpp",
+        "lllm.backends.llama_cpp:LlamaCppBackend",
+        "GGUF files in this process, on llama.cpp",
+        "local",
+    ),
+    (
+        "backend",
+        "transformers",
+        "lllm.backends.transformers:TransformersBackend",
+        "Hugging Face models in this process, on torch",
+        "transformers",
+    ),
     ("agent", "simple", "lllm.llm.simple:Simple", "Gives the task to the one agent that is declared.", None),
     ("store", "sqlite", "lllm.log.sqlite:SQLiteLog", "one SQLite file for all sessions", None),
     ("store", "localfile", "lllm.log.files:LocalFileLog", "a folder of JSON Lines per session", None),
@@ -69,10 +83,10 @@ BUILTINS: Final = (
 
 EXTRAS: Final = {
     # extra: the modules that its packages bring (the packages themselves stand in pyproject.toml)
-    "local": ("xllamacpp",),
+    "local": ("xllamacpp", "gguf"),
     "openai": ("openai",),
     "llama-cpp": ("llama_cpp",),
-    "transformers": ("transformers", "torch", "accelerate", "gguf"),
+    "transformers": ("transformers", "torch", "accelerate", "gguf", "llguidance"),
     "sandbox": ("ipykernel", "jupyter_client", "nbformat"),
     "browser": ("playwright",),
     "rl": ("trl", "datasets", "transformers", "torch", "accelerate", "gguf"),

@@ -63,6 +63,9 @@ class Reply(Mapping[str, Any]):
         token_ids: ids of the reply's tokens as the backend produced them, or None.
         prompt_token_ids: ids of the request's tokens, or None.
         raw: content as the model wrote it where that differs (with its thinking tags), or None.
+        enforced: how a structured reply was held to its schema, or None where none was asked: `grammar` (while decoding,
+            all of it), `grammar except KEYWORDS` (these were left to the validation), `provider` (the endpoint says so),
+            `validation` (only checked afterwards).
         parsed: the accepted payload of an agent call (parser's or `format`'s value); for a bare reply the content.
         messages: the dialog of the call that gave this reply, after it (empty for a bare reply).
         cost: money for the whole call in US dollars, or None where a price is unknown.
@@ -82,6 +85,7 @@ class Reply(Mapping[str, Any]):
     token_ids: Sequence[int] | None = None
     prompt_token_ids: Sequence[int] | None = None
     raw: str | None = None
+    enforced: str | None = None
     parsed: Any = None
     messages: tuple[Message, ...] = field(default=(), repr=False)
     cost: Decimal | None = None
@@ -142,7 +146,7 @@ class Reply(Mapping[str, Any]):
         out: dict[str, Any] = {"message": self.message().record(), "finish": self.finish_reason}
         if self.usage is not None:
             out["usage"] = self.usage.record()
-        for name in ("refusal", "model", "id", "raw"):
+        for name in ("refusal", "model", "id", "raw", "enforced"):
             if (value := getattr(self, name)) is not None:
                 out[name] = value
         for name in ("logprobs", "token_ids", "prompt_token_ids"):
@@ -166,6 +170,7 @@ class Reply(Mapping[str, Any]):
             token_ids=data.get("token_ids"),
             prompt_token_ids=data.get("prompt_token_ids"),
             raw=data.get("raw"),
+            enforced=data.get("enforced"),
         )
 
     def to_openai(self) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""GGUF files in this process, on llama.cpp."""

@@ -1,0 +1,1 @@
+"""What the backends that hold a model in this process have in common."""
