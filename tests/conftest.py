@@ -4,14 +4,18 @@ The network switch is an audit hook, so it also sees the sockets that a library 
 this process: a test that starts another one sees to it that there is nothing for it to call.
 """
 
+import hashlib
 import ipaddress
 import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from training.embedded.forms import Forms
 
 PRIVATE_PREFIXES = ("LLLM_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "HF_", "XDG_")
 PRIVATE_SUFFIXES = ("_API_KEY", "_TOKEN", "_SECRET", "_PASSWORD", "_PROXY", "_proxy")
@@ -73,3 +77,16 @@ def nobodys_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     }.items():
         monkeypatch.setenv(name, value)
     return home
+
+
+@pytest.fixture(scope="session")
+def forms(tmp_path_factory: pytest.TempPathFactory) -> "Forms":
+    """The embedded model as GGUF (`gguf_q8`, `gguf_f16`, `gguf_f32`) and as a `folder` for transformers. Made once for
+    all workers, and found again where an earlier run has left them."""
+    from training.embedded import forms
+    from training.embedded.weights import GGUF_NAME, WEIGHTS
+
+    made_of = [WEIGHTS / GGUF_NAME, WEIGHTS / "tokenizer.json", WEIGHTS / "chat_template.jinja"]
+    sums = [hashlib.sha256(path.read_bytes()).digest() for path in (*made_of, Path(forms.__file__))]
+    name = f"forms-{hashlib.sha256(b''.join(sums)).hexdigest()[:16]}"
+    return forms.make(tmp_path_factory.getbasetemp().parent / name)

@@ -1,4 +1,4 @@
-"""`python -m training.embedded COMMAND`: generate, train, convert, evaluate, card, or all of them in turn."""
+"""`python -m training.embedded COMMAND`: generate, train, convert, evaluate, card, forms, or all of them in turn."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ COMMANDS = {
     "convert": ("write a trained run as GGUF (needs torch and gguf)", ("convert",)),
     "evaluate": ("measure the GGUF (needs xllamacpp)", ("evaluate",)),
     "card": ("write the figures into the model card", ("card",)),
+    "forms": ("write the shipped weights in other forms (needs gguf and safetensors)", ("forms",)),
     "all": ("train, convert, evaluate and card, with the defaults", ("train", "convert", "evaluate", "card")),
 }
 
