@@ -309,7 +309,7 @@ async def test_a_key_with_a_line_break_says_where_it_came_from(
 
 def test_azure_takes_its_key_in_its_own_header() -> None:
     backend = OpenAIBackend("https://me.openai.azure.com", "azure-key", api_version="preview")
-    url, headers, _ = backend._prepare()
+    url, headers, *_ = backend._prepare()
     assert headers["api-key"] == "azure-key"
     assert "Authorization" not in headers
     assert str(url) == "https://me.openai.azure.com/openai/v1/chat/completions?api-version=preview"

@@ -266,6 +266,10 @@ class OpenAIServer:
         """Gives the answer for a request's body, when no script is left."""
         self.accepted = 0
         """Sockets that were ever opened."""
+        self.busy = self.peak = 0
+        """Requests that are worked on now, and the most that ever were."""
+        self.pause = 0.0
+        """Seconds before every answer."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="openai-server", daemon=True)
         self._started = threading.Event()
@@ -331,6 +335,15 @@ class OpenAIServer:
         await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        self.busy += 1
+        self.peak = max(self.peak, self.busy)
+        try:
+            await asyncio.sleep(self.pause)
+            return await self._scripted(request)
+        finally:
+            self.busy -= 1
+
+    async def _scripted(self, request: web.Request) -> web.StreamResponse:
         data = await request.read()
         assert request.transport is not None
         if request.transport not in self._known:

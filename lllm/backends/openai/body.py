@@ -70,12 +70,26 @@ class Bodies:
     and the format and the value of the sampling: treat tools that were given once as values, as the Request says.
     """
 
-    def __init__(self, capabilities: Capabilities, *, compatible: bool, echo_thinking: bool = False) -> None:
+    def __init__(
+        self,
+        capabilities: Capabilities,
+        *,
+        compatible: bool,
+        echo_thinking: bool = False,
+        json_schema: bool = True,
+    ) -> None:
         self._capabilities = capabilities
         self._compatible = compatible
         self._echo = echo_thinking
+        self.json_schema = json_schema
+        """Whether the endpoint is told of a format."""
         # the objects whose identity is in the key are kept with the bytes, so that no other can take their place
         self._tails: dict[Any, tuple[Any, Any, bytes]] = {}
+
+    @property
+    def enforced(self) -> str:
+        """How replies in a form are held to it: by the `provider`, or by `validation` afterwards."""
+        return "provider" if self.json_schema else "validation"
 
     def encode(self, request: Request) -> bytes:
         """The body. ConfigError or UnsupportedError when the request asks for what this endpoint has not."""
@@ -114,7 +128,7 @@ class Bodies:
                 raise UnsupportedError("this endpoint is declared to have no tools")
             rest["tools"] = list(request.tools)
         rest |= self.options(request)
-        if request.format is not None:
+        if request.format is not None and self.json_schema:
             rest["response_format"] = {"type": "json_schema", "json_schema": schema_form(request.format)}
         if request.stream:
             rest["stream"] = True

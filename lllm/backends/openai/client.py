@@ -13,6 +13,7 @@ import orjson
 
 from lllm._version import __version__
 from lllm.backends.deltas import pieces
+from lllm.backends.limiter import Limiter, Limits, limiter_of
 from lllm.backends.openai.body import Bodies
 from lllm.backends.openai.faults import MISREAD, Faults, Place, Scrubber
 from lllm.backends.openai.reply import Assembly, ErrorObject
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 KEY_VARIABLES: Final = ("OPENAI_API_KEY", "API_KEY")
 URL_VARIABLES: Final = ("OPENAI_BASE_URL", "API_URL")
+_AUTHORIZING: Final = frozenset({"authorization", "api-key", "x-api-key"})
 _LARGE: Final = 2**20  # aiohttp wants a stream for bodies beyond this
 _AFTER_DONE: Final = (
     0.1  # seconds that the end of a stream may follow its last event, for the socket to be reused
@@ -59,6 +61,13 @@ class OpenAIBackend:
         api_version: Azure's `api-version`.
         timeouts: used where a request does not bring its own.
         connections: sockets at a time per event loop; 0 is no limit.
+        concurrency: requests at a time; None is no limit. This and the next two hold for the endpoint: all backends of the
+            process with the same API root and key share them, and the strictest of theirs counts. Who has to wait waits
+            in turn, against the call's deadline and not against the request's time limits. Without any of them a limit
+            is learned from the endpoint's answers (429, dropped replies): see `lllm.backends.limiter`.
+        requests_per_minute: requests that begin within any 60 seconds.
+        tokens_per_minute: tokens of prompts and replies within any 60 seconds, estimated before and corrected after.
+        json_schema: False for an endpoint that refuses `response_format`: a structured reply is then only validated.
         thinking: `auto` splits thinking tags from the text, `prefilled` knows that the template wrote the opening tag,
             `off` leaves the text alone. Thinking in a field of its own is always read.
         echo_thinking: sends the thinking of earlier assistant messages back as `reasoning_content` (DeepSeek and
@@ -85,6 +94,10 @@ class OpenAIBackend:
         api_version: str | None = None,
         timeouts: Timeouts | None = None,
         connections: int = 0,
+        concurrency: int | None = None,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+        json_schema: bool = True,
         thinking: Mode = "auto",
         echo_thinking: bool = False,
         capabilities: Capabilities | None = None,
@@ -97,6 +110,7 @@ class OpenAIBackend:
             raise ConfigError(f"thinking is {thinking!r}", hint="It is 'auto', 'prefilled' or 'off'.")
         self._api = api
         self._timeouts = timeouts
+        self._asked = Limits(concurrency, requests_per_minute, tokens_per_minute).checked()
         self._thinking: Mode = thinking
         self._clock = clock
         self._given_key = None if api_key is None else Secret(api_key)
@@ -120,11 +134,14 @@ class OpenAIBackend:
             seed=True,
         )
         self._bodies = Bodies(
-            self.capabilities, compatible=not self._endpoint.openai, echo_thinking=echo_thinking
+            self.capabilities,
+            compatible=not self._endpoint.openai,
+            echo_thinking=echo_thinking,
+            json_schema=json_schema,
         )
         self._proxy = proxy_for(self._endpoint, proxy)
         self._sessions = sessions(connections=connections, proxy=self._proxy)
-        self._ready: tuple[URL, dict[str, str], Faults] | None = None
+        self._ready: tuple[URL, dict[str, str], Faults, Limiter] | None = None
         self._limits: dict[float | None, aiohttp.ClientTimeout] = {}
         self._responses: Any = None
 
@@ -135,6 +152,11 @@ class OpenAIBackend:
     def base_url(self) -> str:
         """The API root that requests go to."""
         return self._endpoint.root
+
+    @property
+    def limiter(self) -> Limiter:
+        """What holds requests to this endpoint back, and how many are on their way. ConfigError without a key."""
+        return (self._ready or self._prepare())[3]
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -160,28 +182,36 @@ class OpenAIBackend:
 
     async def _ask(self, request: Request) -> AsyncGenerator[Delta, None]:
         body = self._bodies.encode(request)
-        url, headers, faults = self._ready or self._prepare()
+        url, headers, faults, limiter = self._ready or self._prepare()
         if request.idempotency_key is not None:
             headers = headers | {"Idempotency-Key": request.idempotency_key}
         fault: ProviderError | None = None
         response = None
+        ticket = limiter.enter() if limiter.free else await limiter.wait(request)
         watch = Watch(request.timeouts, streaming=False)
         try:
-            with watch:
-                response = await self._post(url, headers, body, request.timeouts.connect)
-                data = await response.read()
-        except Exception as error:
-            fault = self._fault(error, faults, request, started=response is not None)
+            try:
+                with watch:
+                    response = await self._post(url, headers, body, request.timeouts.connect)
+                    data = await response.read()
+            except Exception as error:
+                fault = self._fault(error, faults, request, started=response is not None)
+            finally:
+                watch.close()
+                if response is not None:
+                    response.close()  # to the pool when it was read to its end
+            if fault is not None:
+                raise fault  # here, and not above: what aiohttp raised knows the headers
+            assert response is not None
+            if response.status != 200:
+                raise faults.of_status(response.status, response.headers, data, model=request.model)
+            ticket.reply = self._read(data, request, faults)
+        except ProviderError as error:
+            ticket.fault = error
+            raise
         finally:
-            watch.close()
-            if response is not None:
-                response.close()  # to the pool when it was read to its end
-        if fault is not None:
-            raise fault  # here, and not above: what aiohttp raised knows the headers
-        assert response is not None
-        if response.status != 200:
-            raise faults.of_status(response.status, response.headers, data, model=request.model)
-        yield Completed(self._read(data, request, faults))
+            limiter.leave(ticket)
+        yield Completed(ticket.reply)
 
     def _read(self, data: bytes, request: Request, faults: Faults) -> Reply:
         """The reply in a body."""
@@ -196,7 +226,7 @@ class OpenAIBackend:
         raise faults.of_protocol("the answer is not JSON", data, status=200)
 
     def _assembled(self, value: Any, data: bytes, request: Request, faults: Faults) -> Reply:
-        assembly = Assembly(request, self._thinking)
+        assembly = Assembly(request, self._thinking, self._bodies.enforced)
         try:
             assembly.body(value)
             assembly.close()
@@ -207,7 +237,7 @@ class OpenAIBackend:
 
     def _read_events(self, data: bytes, request: Request, faults: Faults) -> Reply:
         """Some servers stream whether asked to or not."""
-        parser, assembly = SSEParser(), Assembly(request, self._thinking)
+        parser, assembly = SSEParser(), Assembly(request, self._thinking, self._bodies.enforced)
         for event in [*parser.feed(data), *parser.close()]:
             if event.data != b"[DONE]":
                 self._chunks(event, assembly, request, faults)
@@ -217,12 +247,13 @@ class OpenAIBackend:
 
     async def _follow(self, request: Request) -> AsyncGenerator[Delta, None]:
         body = self._bodies.encode(request)
-        url, headers, faults = self._ready or self._prepare()
+        url, headers, faults, limiter = self._ready or self._prepare()
         if request.idempotency_key is not None:
             headers = headers | {"Idempotency-Key": request.idempotency_key}
         limits = request.timeouts
+        ticket = limiter.enter() if limiter.free else await limiter.wait(request)
         watch = Watch(limits, streaming=True)
-        assembly = Assembly(request, self._thinking)
+        assembly = Assembly(request, self._thinking, self._bodies.enforced)
         parser = SSEParser()
         fault: ProviderError | None = None
         response: aiohttp.ClientResponse | None = None
@@ -239,6 +270,8 @@ class OpenAIBackend:
                 reply = self._read(data, request, faults)
                 for delta in pieces(reply):
                     yield delta
+                ticket.reply = reply
+                limiter.leave(ticket)  # before the last item: who got it may take its time
                 yield Completed(reply)
                 return
             content = response.content
@@ -270,16 +303,22 @@ class OpenAIBackend:
             held_back, reply = self._end(assembly, request, faults)
             for delta in held_back:
                 yield delta
+            ticket.reply = reply
+            limiter.leave(ticket)
             yield Completed(reply)
-        except ProviderError:
+        except ProviderError as error:
+            ticket.fault = error
             raise
         except Exception as error:
             partial = assembly.partial
-            fault = self._fault(error, faults, request, started=response is not None, partial=partial)
+            fault = ticket.fault = self._fault(
+                error, faults, request, started=response is not None, partial=partial
+            )
         finally:
             watch.close()
             if response is not None:
                 response.close()
+            limiter.leave(ticket)
         if fault is not None:
             raise fault
 
@@ -324,13 +363,23 @@ class OpenAIBackend:
     async def _respond(self, request: Request) -> AsyncGenerator[Delta, None]:
         from lllm.backends.openai.responses import Responses
 
+        _, headers, faults, limiter = self._ready or self._prepare()
         if self._responses is None:
-            _, headers, faults = self._ready or self._prepare()
             self._responses = Responses(
                 self._endpoint, headers, self._bodies, faults, self._thinking, self._proxy
             )
-        async for delta in self._responses.stream(request):
-            yield delta
+        ticket = limiter.enter() if limiter.free else await limiter.wait(request)
+        try:
+            async for delta in self._responses.stream(request):
+                if type(delta) is Completed:
+                    ticket.reply = delta.reply
+                    limiter.leave(ticket)
+                yield delta
+        except ProviderError as error:
+            ticket.fault = error
+            raise
+        finally:
+            limiter.leave(ticket)
 
     # --- what all of them need ---
 
@@ -348,14 +397,14 @@ class OpenAIBackend:
             allow_redirects=False,
         )
 
-    def _prepare(self) -> tuple[URL, dict[str, str], Faults]:
+    def _prepare(self) -> tuple[URL, dict[str, str], Faults, Limiter]:
         """Reads the key and makes what every request uses."""
         from yarl import URL
 
         key, source = _first(("api_key", self._given_key), *((name, None) for name in KEY_VARIABLES))
         key_from: str | None = source
         own = {name.lower() for name in self._given_headers}
-        authorized = bool(own & {"authorization", "api-key", "x-api-key"})
+        authorized = bool(own & _AUTHORIZING)
         if key is None:
             if not self._endpoint.loopback and not authorized:
                 raise ConfigError(
@@ -385,7 +434,11 @@ class OpenAIBackend:
             secrets += [value, option.partition("=")[2]]  # as it is, and as a URL writes it
         faults = Faults(Place(self._endpoint.root, key_from, self._url_from), Scrubber(secrets), self._clock)
         url = URL(self._endpoint.at("/chat/completions"), encoded=True)
-        self._ready = (url, headers, faults)
+        limiter = limiter_of(
+            self._endpoint.root, [v for n, v in headers.items() if n.lower() in _AUTHORIZING]
+        )
+        limiter.restrict(self._asked)
+        self._ready = (url, headers, faults, limiter)
         return self._ready
 
     def _fault(

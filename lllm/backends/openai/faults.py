@@ -79,6 +79,8 @@ _NO_CREDIT: Final = re.compile(
 )
 
 BODY_LIMIT: Final = 2000
+LONGEST_WAIT: Final = 600.0
+"""Seconds. Who asks to wait longer gets no further try: nobody sits through a wait of hours without a word."""
 
 
 class ErrorObject(Exception):
@@ -144,14 +146,21 @@ class Faults:
         kind = self._kind(status, words or text, codes)
         looks_html = text[:200].lstrip().lower().startswith(("<!doctype", "<html", "<head"))
         said = f"{status} HTML page" if looks_html else (words or text or "no explanation")
+        hint = self._hint(kind, status, model, html=looks_html)
+        wait = self.retry_after(headers)
+        retryable = False if status in (501, 505) else None
+        if wait is not None and wait > LONGEST_WAIT:
+            retryable = False
+            told = f"It asks to wait {wait:g} s; more than {LONGEST_WAIT:g} s are not waited out: try again then."
+            hint = f"{hint} {told}" if hint else told
         return kind(
             self._scrub(f"{status} from {self._place.url} for model '{model}': {shorten(said)}"),
-            hint=self._hint(kind, status, model, html=looks_html),
+            hint=hint,
             status=status,
             body=self.body(text),
-            retry_after=self.retry_after(headers),
+            retry_after=wait,
             partial=self._scrub(partial),
-            retryable=False if status in (501, 505) else None,
+            retryable=retryable,
         )
 
     def of_object(self, value: Any, *, model: str, partial: str = "") -> ProviderError:
@@ -192,7 +201,8 @@ class Faults:
             return self.of_object(error.value, model=model, partial=partial)
         if isinstance(error, ProviderError):
             return self.of_protocol(error.message, data, partial=partial, status=200)
-        return self.of_protocol(f"the answer cannot be read: {error!r}", data, partial=partial, status=200)
+        words = f"the answer cannot be read: {misread(error)}"
+        return self.of_protocol(words, data, partial=partial, status=200)
 
     def timeout(self, stage: str, seconds: float, *, partial: str = "") -> ProviderTimeout:
         """A limit of `watch` passed."""
@@ -204,9 +214,7 @@ class Faults:
         }
         knob = f"Raise the time limit: timeouts=Timeouts({stage}=...)."
         if stage in ("idle", "first_token"):
-            knob += (
-                " A proxy that buffers streams looks the same; lower the concurrency if the server is busy."
-            )
+            knob += " A proxy that buffers streams looks the same; lower concurrency= if the server is busy."
         return ProviderTimeout(
             f"{self._place.url}: {words[stage]}",
             stage=stage,
@@ -236,7 +244,7 @@ class Faults:
                 f"{self._place.url}: the connection dropped within the reply, after {len(partial)} characters: {words}"
             ),
             hint="A proxy or gateway between here and the model often cuts long answers: raise its read timeout, "
-            "turn off its response buffering, or lower the concurrency of calls.",
+            "turn off its response buffering, or lower concurrency=. An overloaded server drops calls too: look at its log.",
             partial=self._scrub(partial),
         )
 
@@ -340,6 +348,17 @@ def read_error(value: Any) -> tuple[str, list[str]]:
         words = f"{words}: {metadata['raw']}"
     codes = [str(error[name]).lower() for name in ("code", "type", "status") if error.get(name) is not None]
     return words, codes
+
+
+def misread(error: Exception) -> str:
+    """What one of MISREAD says about an answer, in words of the format and not of Python."""
+    if isinstance(error, orjson.JSONDecodeError):
+        return "a piece of it is not JSON"
+    if isinstance(error, KeyError):
+        return f"'{error.args[0] if error.args else ''}' is missing"
+    if isinstance(error, IndexError):
+        return "a list in it is empty"
+    return "a field in it holds another type than the format says"
 
 
 def shorten(text: str, limit: int = 300) -> str:

@@ -40,15 +40,19 @@ class _Slot:
 
 
 class Assembly:
-    """Puts one reply together: `chunk()` for every piece of a stream, or `body()` once; then `reply()`."""
+    """Puts one reply together: `chunk()` for every piece of a stream, or `body()` once; then `reply()`.
+
+    `enforced` is what the reply says of itself where a format was asked for.
+    """
 
     __slots__ = (
-        "_by_index", "_id", "_logprobs", "_model", "_prompt_token_ids", "_refusal", "_request", "_slots", "_splitter",
-        "_token_ids", "_usage", "finish",
+        "_by_index", "_enforced", "_id", "_logprobs", "_model", "_prompt_token_ids", "_refusal", "_request", "_slots",
+        "_splitter", "_token_ids", "_usage", "finish",
     )  # fmt: skip
 
-    def __init__(self, request: Request, mode: Mode = "auto") -> None:
+    def __init__(self, request: Request, mode: Mode = "auto", enforced: str = "provider") -> None:
         self._request = request
+        self._enforced = None if request.format is None else enforced
         self._splitter = Splitter(mode, tools=bool(request.tools))
         self._slots: list[_Slot] = []
         self._by_index: dict[int, _Slot] = {}
@@ -151,6 +155,7 @@ class Assembly:
             token_ids=self._token_ids,
             prompt_token_ids=self._prompt_token_ids,
             raw=None if raw == content else raw,
+            enforced=self._enforced,
         )
 
     def _head(self, chunk: Any) -> None:

@@ -14,7 +14,7 @@ import orjson
 
 from lllm.backends.deltas import pieces
 from lllm.backends.openai.body import Bodies, extra_body, schema_form
-from lllm.backends.openai.faults import Faults, describe
+from lllm.backends.openai.faults import Faults, misread
 from lllm.backends.openai.reply import read_token, usage_of
 from lllm.backends.openai.sessions import PerLoop
 from lllm.backends.openai.url import Endpoint
@@ -154,7 +154,7 @@ class Responses:
         if effort := options.pop("reasoning_effort", None):
             out["reasoning"] = {"effort": effort} | extra.pop("reasoning", {})
         text: dict[str, Any] = {}
-        if request.format is not None:
+        if request.format is not None and self._bodies.json_schema:
             text["format"] = {"type": "json_schema"} | schema_form(request.format)
         if verbosity := options.pop("verbosity", None):
             text["verbosity"] = verbosity
@@ -186,9 +186,10 @@ class Responses:
         if isinstance(value, dict) and value.get("error"):
             raise self._faults.of_object(value["error"], model=request.model, partial=partial)
         try:
-            return reply_of(value, self._mode, tools=bool(request.tools))
+            reply = reply_of(value, self._mode, tools=bool(request.tools))
+            return reply if request.format is None else reply.with_(enforced=self._bodies.enforced)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            words = f"the answer is not a response ({error!r})"
+            words = f"the answer is not a response: {misread(error)}"
         raise self._faults.of_protocol(words, orjson.dumps(value, default=str), status=200, partial=partial)
 
     def _fault(self, error: Exception, request: Request, partial: str) -> ProviderError:
@@ -208,7 +209,7 @@ class Responses:
         if isinstance(error, openai.APIError) and error.body is not None:
             return self._faults.of_object(error.body, model=request.model, partial=partial)
         if isinstance(error, ValueError):
-            return self._faults.of_protocol(f"the answer cannot be read: {describe(error)}", partial=partial)
+            return self._faults.of_protocol(f"the answer cannot be read: {misread(error)}", partial=partial)
         return self._faults.interrupted(error.__cause__ or error, partial=partial)
 
 
