@@ -86,10 +86,19 @@ SAMPLING: Final[Mapping[str, Key | Section]] = {
     "seed": Key(WHOLE, "Seed of the sampling, for backends that honour one."),
 }
 
+ENDPOINT: Final[Mapping[str, Key | Section]] = {
+    "concurrency": Key(POSITIVE, "Requests at a time to this endpoint, over all agents that use it."),
+    "requests_per_minute": Key(POSITIVE, "Requests that begin within any 60 seconds, over all agents."),
+    "tokens_per_minute": Key(
+        POSITIVE, "Tokens of prompts and replies within any 60 seconds, over all agents."
+    ),
+}
+
 MODEL: Final[Mapping[str, Key | Section]] = {
     "base_url": Key(NAME, "Root of the endpoint's API, e.g. http://localhost:8000/v1."),
     "api_key_env": Key(NAME, "The environment variable (or line of .env) that holds the key."),
     "api_key": Key(NAME, "The key itself: only as ${VARIABLE}, never written out. Prefer api_key_env."),
+    **ENDPOINT,
     **SAMPLING,
     "timeouts": Section("Time limits of one request, in seconds; null is no limit.", TIMEOUTS),
     **LIMITS,

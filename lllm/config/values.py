@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lllm.config.environ import Environ
-from lllm.config.keys import EVERYTHING, LIMITS, SAMPLING, Key, alias, find
+from lllm.config.keys import ENDPOINT, EVERYTHING, LIMITS, SAMPLING, Key, alias, find
 from lllm.config.layer import Keys, peek
 from lllm.config.problems import Problem
 from lllm.config.secret import is_secret, redacted, secrets_in
@@ -64,6 +64,7 @@ class AgentConfig:
 
     Attributes:
         sampling: what the request to the model carries: temperature, top_p, ... and `model_args`; only what was set.
+        endpoint: what the backend is told of its endpoint: concurrency, requests_per_minute, ...; only what was set.
         api_key: the key itself, from `api_key`, or the variable that `api_key_env` names; None when there is none.
     """
 
@@ -74,6 +75,7 @@ class AgentConfig:
     base_url: str | None = field(repr=False)  # it may hold a login
     api_key: str | None = field(repr=False)
     api_key_env: str | None
+    endpoint: dict[str, int]
     system_prompt_path: str | None
     system_prompt: str | None
     prompt: str | None
@@ -292,6 +294,7 @@ def _agent(name: str, own: Mapping[str, Any], top: Mapping[str, Any], environ: E
         base_url=value("base_url"),
         api_key=key if key is not None else (environ.get(key_env) or None) if key_env else None,
         api_key_env=key_env,
+        endpoint={key: found for key in ENDPOINT if (found := value(key)) is not None},
         system_prompt_path=own.get("system_prompt_path"),
         system_prompt=own.get("system_prompt"),
         prompt=own.get("prompt"),

@@ -96,6 +96,7 @@ def agent_of(declared: AgentConfig, config: Config, *, model: str | Backend | No
             options["base_url"] = declared.base_url
         if declared.api_key:
             options["api_key"] = declared.api_key
+        options |= declared.endpoint
     return Agent(
         declared.name,
         chosen,

@@ -17,6 +17,9 @@ from lllm.sync import run
 
 T = TypeVar("T")
 
+ENDPOINT = ("base_url", "api_key", "concurrency", "requests_per_minute", "tokens_per_minute")
+"""Options of the backend that an LLM takes as keywords."""
+
 SHAPES = """What can be given to an LLM:
   "text"                                one question               -> Reply
   [{"role": "user", ...}, ...]          one dialog                 -> Reply
@@ -33,7 +36,7 @@ class LLM:
     Args:
         model: `provider/model`, a backend's name, or a backend; None takes what the configuration says.
         system: a system prompt for every call.
-        options: for the backend's constructor: base_url, api_key, ...
+        options: for the backend's constructor: base_url, api_key, concurrency, ... The names in `ENDPOINT` may be keywords too.
         workers: how many of a batch run at once.
         settings: sampling values (temperature, max_tokens, ...), limits, timeouts, tools, format.
     """
@@ -50,7 +53,7 @@ class LLM:
         if workers < 1:
             raise ConfigError(f"workers is {workers}; it is 1 or more")
         self.workers = workers
-        for key in ("base_url", "api_key"):
+        for key in ENDPOINT:
             if key in settings:
                 options = {**(options or {}), key: settings.pop(key)}
         self._agent = Agent("llm", model, system, options=options, **settings).with_(execute=False)
