@@ -19,6 +19,14 @@ from typing import TYPE_CHECKING, Any
 from lllm._version import __version__
 
 if TYPE_CHECKING:
+    from lllm.backends.runner import BackendType as BackendType
+    from lllm.backends.runner import BaseLLMRunner as BaseLLMRunner
+    from lllm.backends.runner import DeviceType as DeviceType
+    from lllm.backends.runner import LlamaCppRunner as LlamaCppRunner
+    from lllm.backends.runner import LLMRunner as LLMRunner
+    from lllm.backends.runner import LLMRunnerFactory as LLMRunnerFactory
+    from lllm.backends.runner import ModelConfig as ModelConfig
+    from lllm.backends.runner import TransformersRunner as TransformersRunner
     from lllm.backends.scripted import ScriptedBackend as ScriptedBackend
     from lllm.config import Config as Config
     from lllm.config import load_config as load_config
@@ -28,6 +36,8 @@ if TYPE_CHECKING:
     from lllm.const import Roles as Roles
     from lllm.discovery import auto_discover as auto_discover
     from lllm.errors import LLMError as LLMError
+    from lllm.errors import LLMInferenceError as LLMInferenceError
+    from lllm.errors import LLMInitializationError as LLMInitializationError
     from lllm.llm.agent import Agent as Agent
     from lllm.llm.build import build_agent as build_agent
     from lllm.llm.dialog import Dialog as Dialog
@@ -61,17 +71,26 @@ _HOME = {
     "Agent": "llm.agent",
     "AgentBase": "llm.system",
     "AsyncAgentBase": "llm.system",
+    "BackendType": "backends.runner",
+    "BaseLLMRunner": "backends.runner",
     "Config": "config",
+    "DeviceType": "backends.runner",
     "Dialog": "llm.dialog",
     "Function": "models.function",
     "FunctionCall": "models.message",
     "LLM": "llm.model",
     "LLMError": "errors",
+    "LLMInferenceError": "errors",
+    "LLMInitializationError": "errors",
+    "LLMRunner": "backends.runner",
+    "LLMRunnerFactory": "backends.runner",
+    "LlamaCppRunner": "backends.runner",
     "LocalFileLog": "log",
     "MCP": "models.function",
     "MemoryLog": "log",
     "Message": "models.message",
     "Modalities": "const",
+    "ModelConfig": "backends.runner",
     "NoLog": "log",
     "PrintSystem": "utils",
     "Prompt": "models.prompt",
@@ -84,6 +103,7 @@ _HOME = {
     "ScriptedBackend": "backends.scripted",
     "StreamWrapper": "utils",
     "ToolContext": "models.function",
+    "TransformersRunner": "backends.runner",
     "Usage": "models.reply",
     "arecord": "llm.sessions",
     "auto_discover": "discovery",

@@ -7,10 +7,11 @@ import pytest
 import lllm
 
 NAMES = """
-    APITypes Agent AgentBase AsyncAgentBase Config Dialog Function FunctionCall LLM LLMError LocalFileLog MCP MemoryLog
-    Message Modalities NoLog PrintSystem Prompt Prompts Providers ReplayableLogBase Reply Roles SQLiteLog
-    ScriptedBackend StreamWrapper ToolContext Usage __version__ arecord auto_discover build_agent load_config record
-    registry replay_session tool
+    APITypes Agent AgentBase AsyncAgentBase BackendType BaseLLMRunner Config DeviceType Dialog Function
+    FunctionCall LLM LLMError LLMInferenceError LLMInitializationError LLMRunner LLMRunnerFactory LlamaCppRunner
+    LocalFileLog MCP MemoryLog Message Modalities ModelConfig NoLog PrintSystem Prompt Prompts Providers
+    ReplayableLogBase Reply Roles SQLiteLog ScriptedBackend StreamWrapper ToolContext TransformersRunner Usage
+    __version__ arecord auto_discover build_agent load_config record registry replay_session tool
 """.split()
 
 PATHS = {
@@ -30,6 +31,19 @@ PATHS = {
         "ParseError",
         "ProviderError",
         "ReplayDivergence",
+    ],
+    "lllm.backends.runner": [
+        "BackendType",
+        "BaseLLMRunner",
+        "DeviceType",
+        "LLMError",
+        "LLMInferenceError",
+        "LLMInitializationError",
+        "LLMRunner",
+        "LLMRunnerFactory",
+        "LlamaCppRunner",
+        "ModelConfig",
+        "TransformersRunner",
     ],
     "lllm.ports": [
         "Backend",

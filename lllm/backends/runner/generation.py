@@ -1,0 +1,148 @@
+"""One reply while it is being made: an iterator of deltas that any thread can stop."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+from lllm.ports import Delta
+from lllm.sync import run
+
+_END: Final = object()
+
+
+class Pump:
+    """An async stream, driven in a thread of its own, read from any thread.
+
+    A thread, and not a step of a loop per delta: the model goes on while the reader is busy, one piece costs a queue and
+    not a turn of a loop, and whoever closes the stream need not be whoever reads it.
+    """
+
+    def __init__(self, source: Callable[[], AsyncIterator[Delta]]) -> None:
+        self._source = source
+        self._pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._cancelled = False
+        self._over = False
+        self._thread = threading.Thread(target=self._drive, name="lllm-runner", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[Delta]:
+        return self
+
+    def __next__(self) -> Delta:
+        if self._over:
+            raise StopIteration
+        piece = self._pieces.get()
+        if isinstance(piece, BaseException):
+            self._over = True
+            raise piece
+        if piece is _END:
+            self._over = True
+            raise StopIteration
+        return piece  # type: ignore[no-any-return]
+
+    def interrupt(self) -> None:
+        """Stops the stream; a reader that waits is woken. Returns at once."""
+        with self._lock:
+            self._cancelled = True
+            if self._loop is not None and self._task is not None:
+                with suppress(RuntimeError):  # the loop is closed: it has ended by itself
+                    self._loop.call_soon_threadsafe(self._task.cancel)
+
+    def close(self) -> None:
+        """Stops the stream, and returns when it has let go of the model."""
+        self.interrupt()
+        self._over = True
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _drive(self) -> None:
+        try:
+            run(self._pour())
+            self._pieces.put(_END)
+        except BaseException as error:
+            self._pieces.put(error)
+
+    async def _pour(self) -> None:
+        with self._lock:
+            if self._cancelled:
+                raise asyncio.CancelledError
+            self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        stream = self._source()
+        try:
+            async for delta in stream:
+                self._pieces.put(delta)
+        finally:
+            if (close := getattr(stream, "aclose", None)) is not None:
+                await close()
+            with self._lock:
+                self._task = None
+
+
+class Generation:
+    """The deltas of one reply. `stop` ends it from outside, and its reader gets the error that was given."""
+
+    def __init__(
+        self,
+        source: Iterator[Delta],
+        ended: Callable[[Generation], None],
+        interrupt: Callable[[], None] | None = None,
+    ) -> None:
+        self._source = source
+        self._ended = ended
+        self._interrupt = interrupt
+        self._turn = threading.Lock()
+        self._error: BaseException | None = None
+        self._over = False
+
+    def __iter__(self) -> Iterator[Delta]:
+        return self
+
+    def __next__(self) -> Delta:
+        with self._turn:
+            self._tell()
+            if self._over:
+                raise StopIteration
+            try:
+                return next(self._source)
+            except BaseException as error:
+                self._end()
+                self._tell(error)
+                raise
+
+    def stop(self, error: BaseException) -> None:
+        """Ends the reply at its next piece; returns when the model is let go."""
+        if not self._over:
+            self._error = error
+        if self._interrupt is not None:
+            self._interrupt()
+        with self._turn:
+            self._end()
+
+    def close(self) -> None:
+        """Ends the reply; its reader wants no more."""
+        with self._turn:
+            self._end()
+
+    def _tell(self, ended: BaseException | None = None) -> None:
+        """Raises what `stop` was given, once: that is why the reply has ended."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error from (None if isinstance(ended, StopIteration) else ended)
+
+    def _end(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        try:
+            if isinstance(self._source, Generator):
+                self._source.close()
+        finally:
+            self._ended(self)
