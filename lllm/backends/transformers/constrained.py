@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lllm.backends.transformers.load import Loaded
-from lllm.core.canonical import encode
 from lllm.errors import DependencyError, LLMInferenceError, UnknownNameError, UnsupportedError
 
 # fail closed, also against what a schema says about itself under "x-guidance"; without white space, in which a small model
@@ -102,7 +102,7 @@ class Grammars:
             "body: " + " | ".join(f"body_{number}" for number in range(len(functions))),
         ]
         for number, function in enumerate(functions):
-            begin = encode(f'{{"name": {encode(function["name"]).decode()}, "arguments": ').decode()
+            begin = _quoted(f'{{"name": {_quoted(function["name"])}, "arguments": ')
             lines.append(f'body_{number}: {begin} args_{number} "}}"')
             lines.append(f"args_{number}: %json {self._parameters(function.get('parameters'))}")
         return str(self._library.LLMatcher.grammar_from_lark("\n".join(lines)))
@@ -113,20 +113,18 @@ class Grammars:
         given = {"type": "object", **(schema or {})}
         if self.unenforced(given):
             given = {"type": "object"}
-        return encode({**given, **spaced}).decode()
+        return _quoted({**given, **spaced})
 
     def _tag(self, tag: str) -> str:
         """A tag as lark writes it: a token of its own, or its text."""
         number = self._loaded.tokenizer.convert_tokens_to_ids(tag)
         alone = isinstance(number, int) and number < self._tokens.vocab_size
-        return tag if alone and self._tokens.is_special_token(number) else encode(tag).decode()
+        return tag if alone and self._tokens.is_special_token(number) else _quoted(tag)
 
     def _json(self, schema: Mapping[str, Any] | bool) -> str:
         given = {} if schema is True else {"not": {}} if schema is False else dict(schema)
         try:
-            return str(
-                self._library.LLMatcher.grammar_from_json_schema(encode(given).decode(), overrides=_STRICT)
-            )
+            return str(self._library.LLMatcher.grammar_from_json_schema(_quoted(given), overrides=_STRICT))
         except ValueError as error:
             raise _inexpressible(str(error)) from error
 
@@ -187,3 +185,8 @@ def _inexpressible(message: str) -> UnsupportedError:
         f"the grammar cannot express this schema in full: {message.strip()}",
         hint="Leave these keywords to the validation of the finished reply, or take them out of the schema.",
     )
+
+
+def _quoted(value: Any) -> str:
+    """JSON in the order given: a reply has its properties in the order of the schema."""
+    return json.dumps(value, ensure_ascii=False)
