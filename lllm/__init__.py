@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from lllm.llm.sessions import record as record
     from lllm.llm.system import AgentBase as AgentBase
     from lllm.llm.system import AsyncAgentBase as AsyncAgentBase
+    from lllm.llm.vllm import VLLMModel as VLLMModel
     from lllm.log import LocalFileLog as LocalFileLog
     from lllm.log import MemoryLog as MemoryLog
     from lllm.log import NoLog as NoLog
@@ -105,6 +106,7 @@ _HOME = {
     "ToolContext": "models.function",
     "TransformersRunner": "backends.runner",
     "Usage": "models.reply",
+    "VLLMModel": "llm.vllm",
     "arecord": "llm.sessions",
     "auto_discover": "discovery",
     "build_agent": "llm.build",

@@ -10,7 +10,7 @@ NAMES = """
     APITypes Agent AgentBase AsyncAgentBase BackendType BaseLLMRunner Config DeviceType Dialog Function
     FunctionCall LLM LLMError LLMInferenceError LLMInitializationError LLMRunner LLMRunnerFactory LlamaCppRunner
     LocalFileLog MCP MemoryLog Message Modalities ModelConfig NoLog PrintSystem Prompt Prompts Providers
-    ReplayableLogBase Reply Roles SQLiteLog ScriptedBackend StreamWrapper ToolContext TransformersRunner Usage
+    ReplayableLogBase Reply Roles SQLiteLog ScriptedBackend StreamWrapper ToolContext TransformersRunner Usage VLLMModel
     __version__ arecord auto_discover build_agent load_config record registry replay_session tool
 """.split()
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lllm.llm.prompts import Prompts as Prompts
     from lllm.llm.system import AgentBase as AgentBase
     from lllm.llm.system import AsyncAgentBase as AsyncAgentBase
+    from lllm.llm.vllm import VLLMModel as VLLMModel
 
 _HOME = {
     "LLM": "model",
@@ -20,9 +21,10 @@ _HOME = {
     "AsyncAgentBase": "system",
     "Dialog": "dialog",
     "Prompts": "prompts",
+    "VLLMModel": "vllm",
     "build_agent": "build",
 }
-__all__ = ["LLM", "Agent", "AgentBase", "AsyncAgentBase", "Dialog", "Prompts", "build_agent"]
+__all__ = ["LLM", "Agent", "AgentBase", "AsyncAgentBase", "Dialog", "Prompts", "VLLMModel", "build_agent"]
 
 
 def __getattr__(name: str) -> Any:
