@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lllm.config.values import CacheConfig as CacheConfig
     from lllm.config.values import Config as Config
     from lllm.config.values import DiscoveryConfig as DiscoveryConfig
+    from lllm.config.values import LocalModel as LocalModel
     from lllm.config.values import LogConfig as LogConfig
     from lllm.config.values import SandboxConfig as SandboxConfig
 
@@ -43,6 +44,7 @@ _HOME = {
     "CacheConfig": "values",
     "Config": "values",
     "DiscoveryConfig": "values",
+    "LocalModel": "values",
     "LogConfig": "values",
     "SandboxConfig": "values",
 }
@@ -52,6 +54,7 @@ __all__ = [
     "CacheConfig",
     "Config",
     "DiscoveryConfig",
+    "LocalModel",
     "LogConfig",
     "Problem",
     "Problems",

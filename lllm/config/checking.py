@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lllm.config.layer import shown
 from lllm.config.problems import Problem, Problems
 from lllm.config.values import AgentConfig, Config
 from lllm.errors import ConfigError, DependencyError, UnknownNameError
@@ -54,6 +55,7 @@ def check(config: Config, registry: Registry | None = None) -> list[Problem]:
         if name not in config.agents:
             where = config.where(f"agent_group.{index}")
             problems.add(UnknownNameError("agent", name, config.agents, where=where))
+    _models(config, registry, problems)
     for agent in config.agents.values():
         _tools(config, agent, registry, problems)
         _keys(config, agent, problems)
@@ -62,6 +64,8 @@ def check(config: Config, registry: Registry | None = None) -> list[Problem]:
 
 def _names(config: Config) -> Iterator[tuple[str, str, str]]:
     """Key, kind and name of everything that a configuration names."""
+    for name, local in config.models.items():
+        yield f"models.{name}.backend", "backend", local.backend
     yield "log.type", "store", config.log.type
     if config.system_type:
         yield "system_type", "agent", config.system_type
@@ -70,7 +74,7 @@ def _names(config: Config) -> Iterator[tuple[str, str, str]]:
     for agent in config.agents.values() or [config.defaults]:
         above = f"agent_configs.{agent.name}." if agent.name else ""
         provider = agent.model_name.partition("/")[0]
-        if provider != "auto":
+        if provider != "auto" and agent.model_name not in config.models:
             yield f"{above}model_name", "backend", provider
         if agent.agent_type:
             yield f"{above}agent_type", "agent", agent.agent_type
@@ -83,6 +87,18 @@ def _names(config: Config) -> Iterator[tuple[str, str, str]]:
             yield f"{above}activate_proxies.{index}", "proxy", name
         if agent.sandbox:
             yield f"{above}sandbox", "sandbox", agent.sandbox
+
+
+def _models(config: Config, registry: Registry, problems: Problems) -> None:
+    """A model's name must not hide a backend, and its file should be there: nobody may want it here and now."""
+    for name, local in config.models.items():
+        where = config.where(f"models.{name}")
+        if registry.has("backend", name):
+            message, hint = f"models.{name} has the name of a backend", "Give it another name."
+            problems.add(ConfigError(message, hint=hint, where=where))
+        if not local.path.exists():
+            there = config.where(f"models.{name}.path")
+            problems.warn(ConfigError(f"models.{name}: no such file: {shown(local.path)}", where=there))
 
 
 def _tools(config: Config, agent: AgentConfig, registry: Registry, problems: Problems) -> None:

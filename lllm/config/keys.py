@@ -99,6 +99,11 @@ MODEL: Final[Mapping[str, Key | Section]] = {
     "api_key_env": Key(NAME, "The environment variable (or line of .env) that holds the key."),
     "api_key": Key(NAME, "The key itself: only as ${VARIABLE}, never written out. Prefer api_key_env."),
     **ENDPOINT,
+    "options": Key(
+        FREE,
+        "Arguments of the backend: context, threads, device, dtype, ... From the top they go to agents on that backend.",
+        {},
+    ),
     **SAMPLING,
     "timeouts": Section("Time limits of one request, in seconds; null is no limit.", TIMEOUTS),
     **LIMITS,
@@ -174,6 +179,15 @@ PROJECT: Final[Mapping[str, Key | Section]] = {
             "model": Key(NAME, "The model of every agent that names none."),
             "profile": Key(NAME, "The profile to use."),
         },
+    ),
+    "models": Section(
+        "Models on this machine, by name: `model_name: NAME` then means the file.",
+        {
+            "path": Key(PATH, "A GGUF file, or a folder as transformers keeps them."),
+            "backend": Key(NAME, "The backend that loads it; told by the kind of file where left out."),
+            "options": Key(FREE, "Arguments of that backend: context, threads, device, dtype, ...", {}),
+        },
+        each="model",
     ),
     "profiles": Section(
         "Named sets of a system's keys, stronger than its file; dotted keys are welcome.", {}, each="profile"

@@ -135,6 +135,10 @@ class _Reader:
             known_agents(layer, agents, self.problems, strict=layer.name in (environment.name, sets.name))
             broadcast(tree, layer)
             tree.take(layer)
+        for name, given in peek(tree.data, ("models",), {}).items():
+            if "path" not in given:
+                message, hint = f"models.{name} names no file", 'Write path = "models/NAME.gguf".'
+                self.problems.add(ConfigError(message, hint=hint, where=tree.origins.get(("models", name))))
         if chosen is not None:
             tree.data["profile"], tree.origins["profile",] = chosen
         if self.problems.errors:

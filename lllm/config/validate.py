@@ -93,7 +93,7 @@ class _Validator:
                 continue
             if not name.strip() or "." in name:
                 self.problems.add(
-                    ConfigError(f"{name!r} is no name for an {entry.each}: no dots", where=where)
+                    ConfigError(f"{name!r} is no name for {_a(entry.each)}: no dots", where=where)
                 )
             elif value is not None and not isinstance(value, dict):
                 message = f"{'.'.join(here)} is {in_words(value)}; it wants keys and values"
@@ -169,6 +169,11 @@ class _Validator:
 
             return resolve(value)
         return value
+
+
+def _a(word: str | None) -> str:
+    """With its article."""
+    return f"{'an' if (word or '')[:1] in 'aeiou' else 'a'} {word}"
 
 
 def _read_loosely(text: str, kind: Kind) -> Any:

@@ -59,10 +59,32 @@ class DiscoveryConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model that lllm.toml names: `[models.NAME]`.
+
+    Attributes:
+        path: the file or folder, absolute. It may be missing.
+        backend: what loads it: as configured, else `llama_cpp` for a .gguf file and `transformers` for the rest.
+        options: for the backend's constructor.
+    """
+
+    name: str
+    path: Path
+    backend: str
+    options: dict[str, Any] = field(repr=False)
+
+    @property
+    def model(self) -> str:
+        """`backend/path`: the name under which any backend would find it. It names a folder of this machine."""
+        return f"{self.backend}/{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
 class AgentConfig:
     """One agent as it is configured, with all that it takes over from the top.
 
     Attributes:
+        options: arguments of the backend's constructor, beside base_url and api_key.
         sampling: what the request to the model carries: temperature, top_p, ... and `model_args`; only what was set.
         endpoint: what the backend is told of its endpoint: concurrency, requests_per_minute, ...; only what was set.
         api_key: the key itself, from `api_key`, or the variable that `api_key_env` names; None when there is none.
@@ -84,6 +106,7 @@ class AgentConfig:
     activate_proxies: tuple[str, ...]
     format: str | dict[str, Any] | None
     sandbox: str | None
+    options: dict[str, Any] = field(repr=False)
     sampling: dict[str, Any] = field(repr=False)
     model_args: dict[str, Any] = field(repr=False)
     timeouts: Timeouts
@@ -98,6 +121,7 @@ class Config:
     Attributes:
         agents: the agents by name, as the YAML file orders them.
         defaults: what holds for an agent that the files do not mention.
+        models: the models on this machine that lllm.toml names.
         settings: the user's own keys.
         root: the folder of lllm.toml, or the working folder where there is none.
         project_file: lllm.toml, or None. file: the system's YAML file, or None. files: all that were read.
@@ -115,6 +139,7 @@ class Config:
     log: LogConfig
     cache: CacheConfig
     sandbox: SandboxConfig
+    models: dict[str, LocalModel]
     discovery: DiscoveryConfig
     ckpt_dir: Path
     random_seed: int | None
@@ -234,6 +259,7 @@ def build(
         log=LogConfig(tree["log"]["type"], Path(tree["log"]["dir"]), tree["log"]["synchronous"]),
         cache=CacheConfig(tree["cache"]["enabled"], Path(tree["cache"]["dir"])),
         sandbox=SandboxConfig(**tree["sandbox"]),
+        models={name: _model(name, given) for name, given in tree["models"].items()},
         discovery=_discovery(tree["discovery"]),
         ckpt_dir=Path(tree["ckpt_dir"]),
         random_seed=tree.get("random_seed"),
@@ -271,6 +297,19 @@ def _discovery(tree: Mapping[str, Any]) -> DiscoveryConfig:
     return DiscoveryConfig(**folders, strict=tree["strict"])
 
 
+def _model(name: str, given: Mapping[str, Any]) -> LocalModel:
+    path = Path(given["path"])
+    kind = "llama_cpp" if path.suffix.lower() == ".gguf" else "transformers"
+    return LocalModel(name, path, given.get("backend") or kind, deepcopy(given.get("options", {})))
+
+
+def _options(own: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """The top's options are for the top's backend: an agent on another one does not take them over."""
+    model = own.get("model_name", top["model"])
+    shared = top.get("options", {}) if model.partition("/")[0] == top["model"].partition("/")[0] else {}
+    return {**deepcopy(shared), **deepcopy(own.get("options", {}))}
+
+
 def _agent(name: str, own: Mapping[str, Any], top: Mapping[str, Any], environ: Environ) -> AgentConfig:
     from lllm.core.spec import Limits
     from lllm.ports import Timeouts
@@ -303,6 +342,7 @@ def _agent(name: str, own: Mapping[str, Any], top: Mapping[str, Any], environ: E
         activate_proxies=tuple(value("activate_proxies")),
         format=deepcopy(own.get("format")),
         sandbox=own.get("sandbox"),
+        options=_options(own, top),
         sampling={
             **{key: deepcopy(top[key]) for key in SAMPLING if key in top},
             **model_args,

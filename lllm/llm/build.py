@@ -92,6 +92,8 @@ def agent_of(declared: AgentConfig, config: Config, *, model: str | Backend | No
         chosen = (offline.get() or {}).get(declared.name) or auto_model(config)[0]
     options: dict[str, Any] = {}
     if model is None or isinstance(model, str):
+        if model is None or model.partition("/")[0] == declared.model_name.partition("/")[0]:
+            options |= declared.options
         if declared.base_url:
             options["base_url"] = declared.base_url
         if declared.api_key:
