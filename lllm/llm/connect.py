@@ -1,4 +1,4 @@
-"""From a model's name to the backend that answers: `provider/model`, or a backend's own name."""
+"""From a model's name to the backend that answers: `provider/model`, a backend's own name, or a name of `[models]`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import threading
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from lllm.errors import ConfigError, LLMInferenceError
+from lllm.errors import ConfigError, LLMInferenceError, listing, nearest
+from lllm.llm.project import project
 from lllm.ports import Backend, Capabilities, Delta, Request
 
 offline: contextvars.ContextVar[Mapping[str, str] | None] = contextvars.ContextVar(
@@ -39,7 +40,8 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
     """The backend, the model's full name, and the name that the backend is asked for.
 
     `options` (base_url, api_key, ...) go to the backend's constructor. Backends are shared: the same provider with the
-    same options is one object with one pool of connections.
+    same options is one object with one pool of connections. A bare name that is no backend is one of lllm.toml's
+    `[models]`: its options hold where the call gives no others.
 
     Raises:
         UnknownNameError: no such backend.
@@ -61,10 +63,11 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
     from lllm.registry import registry
 
     if not slash and not registry.has("backend", provider):
-        raise ConfigError(
-            f"'{model}' names no provider",
-            hint=f"Write provider/model, e.g. openai/{model}. Or: lllm list backends.",
-        )
+        declared = project().models
+        if model not in declared:
+            raise ConfigError(f"'{model}' names no provider", hint=_which(model, declared))
+        local = declared[model]
+        provider, rest, options = local.backend, str(local.path), {**local.options, **(options or {})}
     key = (provider, repr(sorted((options or {}).items())))
     with _lock:
         backend = _open.get(key)
@@ -83,6 +86,14 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
     if rest and only is not None and rest != only:
         raise ConfigError(f"'{model}': the backend '{provider}' has one model", hint=f"Write {provider}.")
     return backend, model, rest or provider
+
+
+def _which(model: str, declared: Mapping[str, Any]) -> str:
+    """What somebody may have meant who wrote a bare name."""
+    if close := nearest(model, declared):
+        return f"Did you mean '{close}', of [models] in lllm.toml?"
+    known = f" [models] in lllm.toml has {listing(declared)}." if declared else ""
+    return f"Write provider/model, e.g. openai/{model}.{known} Or: lllm list backends."
 
 
 async def close_all() -> None:
