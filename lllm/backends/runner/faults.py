@@ -71,6 +71,8 @@ def loading(error: BaseException, about: Mapping[str, Any]) -> LLMError:
         )
     else:
         hint = f"Type: pip install {error.name}. " if isinstance(error, ModuleNotFoundError) else ""
+        if isinstance(error, LLMError) and error.hint:
+            hint = f"{error.hint} "
         made = LLMInitializationError(
             f"{_prefix(about)} could not be loaded: {_clean(error, about)}", hint=f"{hint}{told(about)}"
         )
