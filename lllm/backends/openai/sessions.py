@@ -61,7 +61,7 @@ class PerLoop(Generic[T]):
         mine = self._open.pop(asyncio.get_running_loop(), None)
         _release_all(self._open)
         if mine is not None:
-            await mine.guard.aclose()
+            await mine.end()
 
 
 class _Kept(Generic[T]):
@@ -76,21 +76,38 @@ class _Kept(Generic[T]):
     ) -> None:
         self.loop = loop
         self.thing = thing
+        self._close = close
         self._bury = bury
-        self.guard = self._guard(close)
+        self._ended: asyncio.Event | None = None
+        self._watcher: Any = self._guard()
         try:
-            self.guard.__anext__().send(None)  # runs to its yield without an await: now the loop knows it
+            self._watcher.__anext__().send(None)  # runs to its yield without an await: now the loop knows it
         except StopIteration:
             _kept.add(self)
 
-    async def _guard(self, close: Callable[[T], Awaitable[None]]) -> AsyncGenerator[None, None]:
+    async def _guard(self) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
-            try:
-                await close(self.thing)
-            finally:
-                _kept.discard(self)
+            await self._end_once()
+
+    async def end(self) -> None:
+        """Ends it properly, in its own loop. At the same moment the loop may end it through the guard."""
+        await self._end_once()
+        if not self._watcher.ag_running:
+            await self._watcher.aclose()  # in one step: there is nothing left to wait for
+
+    async def _end_once(self) -> None:
+        """Who comes second waits for the first."""
+        if self._ended is not None:
+            await self._ended.wait()
+            return
+        self._ended = asyncio.Event()
+        try:
+            await self._close(self.thing)
+        finally:
+            _kept.discard(self)
+            self._ended.set()
 
     def release(self) -> None:
         """Ends it in its own loop, from wherever this is called."""
@@ -105,12 +122,9 @@ class _Kept(Generic[T]):
         self._bury(self.thing)
 
     def _end_soon(self) -> None:
-        task = self.loop.create_task(self._end())
+        task = self.loop.create_task(self.end())
         _ending.add(task)
         task.add_done_callback(_ending.discard)
-
-    async def _end(self) -> None:
-        await self.guard.aclose()
 
 
 _kept: set[_Kept[Any]] = set()
