@@ -1,0 +1,1 @@
+"""Structured replies of real models over random schemas."""
