@@ -87,6 +87,7 @@ class Call:
         plan, session = self.plan, self.session
         rules = {name: tool.rule for name, tool in plan.tools.items()}
         spec = Spec(plan.limits, rules, plan.interrupt, plan.execute, session.seed)
+        add = session.opening(self.id, add)
         trunk = base
         for message in add:
             trunk = Node(message, trunk)
@@ -114,6 +115,8 @@ class Call:
     def _apply(self, outcome: Outcome) -> tuple[Effect, ...]:
         """Step first (it may refuse), then append."""
         kind = outcome.kind
+        if self.session.replaying and kind not in (ev.CALL_STARTED, ev.CALL_RESUMED):
+            self._catch_up()
         event = self.session.stamp(kind, outcome.data, self.id, self.dialog, outcome.value)
         before = self.state
         self.state, effects = step(before, event)
@@ -140,6 +143,11 @@ class Call:
                 self.fault = outcome.value
         return effects
 
+    def _catch_up(self) -> None:
+        """Goes on where the record ends, if it ends here: the machine is told how long nobody worked on the call."""
+        if (data := self.session.resumption(self.id)) is not None:
+            self._apply(Outcome(ev.CALL_RESUMED, data))
+
     async def _drive(self, effects: Sequence[Effect]) -> None:
         while not self.state.terminal:
             if len(effects) == 1:
@@ -149,6 +157,8 @@ class Call:
 
     async def _do(self, effect: Effect) -> Outcome:
         """Does one effect, its intent first; a deadline that passes meanwhile is the outcome."""
+        if self.session.replaying:
+            self._catch_up()
         if self.session.replaying and (stop := self.session.stopped(self.id)) is not None:
             return Outcome(stop.kind, stop.data)
         if type(effect) is CallModel:
@@ -159,12 +169,14 @@ class Call:
                     ev.TOOL_REQUESTED, {"id": effect.call.id, "name": effect.call.name, "n": effect.number}
                 )
             )
+        if self.session.replaying:
+            self._catch_up()
         world = type(effect) in _WORLD
         if world:
             await self.session.flush()
         # a parser or handler of the project may hang as well as a tool
         timed = world or (self.plan.user_code and isinstance(effect, Parse | Handle))
-        if timed and self.state.deadline_at is not None and not self.session.replaying:
+        if timed and self.state.deadline_at is not None and not self.session.behind(self.id):
             return await self._in_time(effect, self.state.deadline_at)
         return await self.performer.perform(effect)
 

@@ -98,6 +98,7 @@ class Session:
         self.dialogs: dict[str, Node] = {}
         self.started = False
         self.ended = False
+        self._claimed = False
         self.logs = not getattr(store, "keeps_nothing", False)
         self._seq = 0
         self._durable = 0
@@ -222,6 +223,7 @@ class Session:
     async def start(self, meta: Mapping[str, Any] | None = None) -> None:
         """Writes SessionStarted, once. `meta` says what is run: name, entry, task, config."""
         if not self.started:
+            self.claim()
             self.started = True
             from lllm._version import __version__
 
@@ -233,6 +235,19 @@ class Session:
             self.emit(ev.SESSION_ENDED, {"status": status, **self.redactor.clean(data)})
             self.ended = True
         await self.flush()
+        self.release()
+
+    def claim(self) -> None:
+        """Makes this the session's one writer. LogWriteError while another process, or another Session here, is."""
+        if not self._claimed and (claim := getattr(self.store, "claim", None)) is not None:
+            claim(self.id)
+            self._claimed = True
+
+    def release(self) -> None:
+        """Lets somebody else write the session."""
+        if self._claimed:
+            self._claimed = False
+            self.store.release(self.id)  # type: ignore[attr-defined]  # who claims can release
 
     def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
         """The id of the next agent call: c1, c2, ... By the messages that it adds to its dialog a replay knows it
@@ -263,6 +278,18 @@ class Session:
     def stopped(self, call: str) -> Event | None:
         """The recorded stop of a call, when it comes next in the record."""
         return None
+
+    def behind(self, call: str) -> bool:
+        """Whether the record still says what this call does next: then no time passes."""
+        return False
+
+    def resumption(self, call: str) -> Mapping[str, Any] | None:
+        """The data of CallResumed, when the call passes here from its record into the present."""
+        return None
+
+    def opening(self, call: str, add: Sequence[Message]) -> Sequence[Message]:
+        """The messages that a call adds to its dialog: a fork may say other ones."""
+        return add
 
     def recorded(self, call: str, kinds: Sequence[str], tool_call: str | None = None) -> Event | None:
         """The recorded answer to an effect, or None when it must be done for real, as in every live session."""

@@ -31,12 +31,14 @@ class Event(NamedTuple):
 
 
 SESSION_STARTED: Final = "SessionStarted"
+SESSION_RESUMED: Final = "SessionResumed"
 SESSION_ENDED: Final = "SessionEnded"
 FRONTEND: Final = "Frontend"
 ARTIFACT: Final = "Artifact"
 NOTE: Final = "Note"
 
 CALL_STARTED: Final = "CallStarted"
+CALL_RESUMED: Final = "CallResumed"
 MODEL_REQUESTED: Final = "ModelRequested"
 MODEL_REPLIED: Final = "ModelReplied"
 MODEL_FAILED: Final = "ModelFailed"
@@ -54,11 +56,13 @@ CALL_ENDED: Final = "CallEnded"
 
 KINDS: Final[Mapping[str, str]] = {
     SESSION_STARTED: "a session began: name, entry, task, lllm version, price table, seed, config fingerprint",
+    SESSION_RESUMED: "another process goes on with a session: how many events it found, which effects were uncertain",
     SESSION_ENDED: "a session ended: status, result or error",
     FRONTEND: "something was shown to the user: method, args, and enter/exit for contexts",
     ARTIFACT: "a file or value that the system keeps: name, digest of the blob, media type",
     NOTE: "a remark of the runtime or the user: text",
     CALL_STARTED: "an agent call began: agent, prompt, args, limits, tools, model, hashes of all parts, first messages",
+    CALL_RESUMED: "another process goes on with a call: how long nobody worked on it, in microseconds",
     MODEL_REQUESTED: "a model is about to be asked: hash of the request and of each of its parts",
     MODEL_REPLIED: "a model answered: message, finish reason, usage, cost",
     MODEL_FAILED: "a provider fault: class, message, status, whether it is worth a retry",

@@ -50,6 +50,11 @@ from lllm.models.message import FunctionCall, Message
 from lllm.models.reply import Reply
 
 _STOPS: Final[Mapping[str, tuple[str, ...]]] = {ev.LIMIT_REACHED: (FAILED,), ev.CANCELLED: (CANCELLED,)}
+_LIVE: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    phase: {**_STOPS, ev.CALL_RESUMED: (phase,)}
+    for phase in (CALLING, BACKING_OFF, PARSING, REPAIRING, RUNNING_TOOLS, WAITING)
+}
+"""In every phase that is not an end a call may be stopped, or gone on with by another process."""
 _END: Final[Mapping[str, tuple[str, ...]]] = {}
 
 TABLE: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
@@ -58,28 +63,28 @@ TABLE: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         ev.MODEL_REQUESTED: (CALLING,),
         ev.MODEL_REPLIED: (PARSING,),
         ev.MODEL_FAILED: (BACKING_OFF, CALLING, FAILED),
-        **_STOPS,
+        **_LIVE[CALLING],
     },
-    BACKING_OFF: {ev.WAIT_ENDED: (CALLING, FAILED), **_STOPS},
+    BACKING_OFF: {ev.WAIT_ENDED: (CALLING, FAILED), **_LIVE[BACKING_OFF]},
     PARSING: {
         ev.REPLY_ACCEPTED: (DONE, RUNNING_TOOLS, WAITING, FAILED),
         ev.REPLY_REJECTED: (REPAIRING, FAILED),
         ev.HANDLER_FAILED: (FAILED,),
-        **_STOPS,
+        **_LIVE[PARSING],
     },
-    REPAIRING: {ev.HANDLER_RETURNED: (CALLING, FAILED), ev.HANDLER_FAILED: (FAILED,), **_STOPS},
+    REPAIRING: {ev.HANDLER_RETURNED: (CALLING, FAILED), ev.HANDLER_FAILED: (FAILED,), **_LIVE[REPAIRING]},
     RUNNING_TOOLS: {
         ev.TOOL_REQUESTED: (RUNNING_TOOLS,),
         ev.TOOL_RETURNED: (RUNNING_TOOLS, CALLING, FAILED),
         ev.HANDLER_RETURNED: (CALLING, FAILED),
         ev.HANDLER_FAILED: (FAILED,),
-        **_STOPS,
+        **_LIVE[RUNNING_TOOLS],
     },
     WAITING: {
         ev.APPROVAL_GIVEN: (WAITING, RUNNING_TOOLS, CALLING, FAILED),
         ev.TOOL_REQUESTED: (WAITING,),
         ev.TOOL_RETURNED: (WAITING,),
-        **_STOPS,
+        **_LIVE[WAITING],
     },
     DONE: _END,
     FAILED: _END,
@@ -285,6 +290,12 @@ def _handler_failed(state: State, event: Event) -> Step:
     return _fail(state._replace(at=event.at), "handler_failed", event.data["message"])
 
 
+def _call_resumed(state: State, event: Event) -> Step:
+    # the time in which nobody worked on the call is not counted against its deadline
+    due = None if state.deadline_at is None else state.deadline_at + event.data["down"]
+    return state._replace(deadline_at=due, at=event.at), _NOTHING
+
+
 def _limit_reached(state: State, event: Event) -> Step:
     return _fail(state._replace(at=event.at), event.data["reason"], event.data["message"])
 
@@ -478,6 +489,7 @@ _FUNCTIONS: Final[Mapping[str, Callable[[State, Event], Step]]] = {
     ev.TOOL_REQUESTED: _tool_requested,
     ev.TOOL_RETURNED: _tool_returned,
     ev.APPROVAL_GIVEN: _approval_given,
+    ev.CALL_RESUMED: _call_resumed,
     ev.LIMIT_REACHED: _limit_reached,
     ev.CANCELLED: _cancelled,
 }
@@ -493,6 +505,7 @@ _MOVES: Final = {
 }
 _MACHINE_KINDS: Final = frozenset(kind for moves in TABLE.values() for kind in moves)
 _REPLACE: Final = _MACHINE_KINDS - {
+    ev.CALL_RESUMED,
     ev.MODEL_REQUESTED,
     ev.TOOL_REQUESTED,
     ev.TOOL_RETURNED,
@@ -501,7 +514,7 @@ _REPLACE: Final = _MACHINE_KINDS - {
 
 
 def _remaining(effects: tuple[Effect, ...], event: Event) -> tuple[Effect, ...]:
-    if event.kind in (ev.MODEL_REQUESTED, ev.TOOL_REQUESTED):
+    if event.kind in (ev.CALL_RESUMED, ev.MODEL_REQUESTED, ev.TOOL_REQUESTED):
         return effects
     settled = event.data["id"]
     return tuple(

@@ -281,7 +281,7 @@ class Agent:
         function = as_function(ask)
         return replace(
             function, name=self.name, description=description or self.description or f"Ask the agent {self.name}.",
-            agent=self.name, timeout=None,
+            agent=self.name, timeout=None, effect="pure",  # its own tools say what they do to the world
         )  # fmt: skip
 
     def __repr__(self) -> str:

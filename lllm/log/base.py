@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 from lllm.core import canonical
 from lllm.core.envelope import verify_chain
 from lllm.errors import LogError, LogWriteError, UnknownNameError
+from lllm.log.claims import Claims
 from lllm.ports import Record, SessionInfo
 
 STARTED: Final = "SessionStarted"
@@ -33,6 +34,26 @@ class ReplayableLogBase(ABC):
 
     @abstractmethod
     def close(self) -> None: ...
+
+    def claim(self, session: str) -> None:
+        """Makes this process the session's one writer, until `release` or until it dies. LogWriteError when somebody
+        else is."""
+        self._claims().claim(session)
+
+    def release(self, session: str) -> None:
+        """Lets another process write the session."""
+        self._claims().release(session)
+
+    def held(self, session: str) -> bool:
+        """Whether somebody writes the session now. A session that is "running" and held by nobody was interrupted."""
+        return self._claims().held(session)
+
+    def _claims(self) -> Claims:
+        """Where claims are kept. A store that other processes can reach says where they see them."""
+        found: Claims | None = self.__dict__.get("_claimed")
+        if found is None:
+            found = self.__dict__["_claimed"] = Claims(None)
+        return found
 
     def verify(self, session: str) -> str:
         """Proves the session's log and gives the hash of its last event. LogCorrupt where it is not as written."""

@@ -27,6 +27,7 @@ from lllm.errors import ConfigError, LogCorrupt, LogError, LogWriteError
 from lllm.log import base
 from lllm.log.base import ReplayableLogBase, check_records, closed, lines_of, no_session, out_of_turn
 from lllm.log.blobs import BlobFolder, check_blobs
+from lllm.log.claims import Claims
 from lllm.ports import Record, SessionInfo
 
 EVENTS: Final = "events.jsonl"
@@ -83,6 +84,7 @@ class LocalFileLog(ReplayableLogBase):
         self._files: dict[str, _File] = {}  # least recently used first
         self._firsts: dict[str, tuple[int, dict[str, Any]]] = {}  # of each session what never changes
         self._closed = False
+        self._claimed = Claims(self.dir / "writers.lock")
         _STORES.add(self)
 
     # --- writing -----------------------------------------------------------------------------------------------------
@@ -230,6 +232,7 @@ class LocalFileLog(ReplayableLogBase):
         with self._lock:
             for session in list(self._files):
                 self._release(session)
+        self._claimed.close()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -274,6 +277,7 @@ class LocalFileLog(ReplayableLogBase):
         """In a child: the files, and their locks, are the parent's."""
         self._lock = threading.Lock()
         self._worker = None
+        self._claimed.begin()
         for session in list(self._files):
             self._release(session)
 

@@ -26,6 +26,7 @@ from lllm.errors import ConfigError, LogError
 from lllm.log import base
 from lllm.log.base import ReplayableLogBase, check_records, closed, lines_of, no_blob, no_session, out_of_turn
 from lllm.log.blobs import check_blobs, check_content
+from lllm.log.claims import Claims
 from lllm.log.schema import Alone, connect, explain, is_busy, locked, open_reader, open_writer
 from lllm.ports import Record, SessionInfo
 
@@ -115,6 +116,7 @@ class SQLiteLog(ReplayableLogBase):
         self._synchronous = synchronous
         self._closed = False  # appends are refused
         self._gone = False  # and the file is not opened again
+        self._claimed = Claims(self.path.with_name(f"{self.path.name}-writers"))
         self._begin()
         _STORES.add(self)
 
@@ -125,6 +127,7 @@ class SQLiteLog(ReplayableLogBase):
         self._helper_lock = (
             threading.Lock()
         )  # guards the start and end of the helper; never taken inside the others
+        self._claimed.begin()
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._helper: _Helper | None = None
@@ -472,6 +475,7 @@ class SQLiteLog(ReplayableLogBase):
         self._gone = True
         with self._lock, self._read_lock:
             self._disconnect()
+        self._claimed.close()
 
     def _write_left_over(self, lane: _Lane) -> None:
         appends, lane.queue = lane.queue, []

@@ -17,11 +17,12 @@ from lllm.models.message import Message
 from lllm.ports import LogStore
 from lllm.replay.report import Report
 from lllm.replay.tape import Replayed, Unfinished
-from lllm.session import Scope, current
+from lllm.session import Scope, Session, current
 from lllm.sync import run
 
 if TYPE_CHECKING:
     from lllm.config import Config
+    from lllm.runtime import Call
 
 
 def replay_session(
@@ -118,7 +119,7 @@ async def _entry(
         described = meta.get("entry") or {}
         if described.get("kind") != "system":
             return False
-        system = _system(described, config, player.store)
+        system = system_of(described, config, player.store)
         await _play(player, system.acall(meta.get("task", ""), session=player, **meta.get("args", {})))
         if player.divergence is not None:
             raise player.divergence
@@ -149,19 +150,29 @@ async def _play(player: Replayed, program: Awaitable[Any]) -> tuple[str, dict[st
     return "done", {}
 
 
-def _system(described: Mapping[str, Any], config: Config | None, store: LogStore) -> Any:
+def system_of(
+    described: Mapping[str, Any],
+    config: Config | None,
+    store: LogStore,
+    *,
+    stream: Any = None,
+    **changes: Any,
+) -> Any:
+    """The system of a session's entry, as the configuration of today builds it. `changes`: another model, more
+    overrides."""
     from lllm.config import load_project
     from lllm.llm.build import build_agent
 
     source: Any = config
     if source is None and described.get("config"):
         source = load_project().root / described["config"]
-    overrides = () if config is not None else described.get("set", ())
+    overrides = [*(() if config is not None else described.get("set", ())), *changes.get("overrides", ())]
     return build_agent(
         source,
         agent_name=described.get("type"),
         overrides=overrides,
-        model=described.get("model"),
+        stream=stream,
+        model=changes.get("model") or described.get("model"),
         log_base=store,
     )
 
@@ -178,13 +189,13 @@ async def _calls(player: Replayed, config: Config | None, whole: bool, notes: li
                 event, event["kind"], None, "code: the program of today does not make this call", None
             )
         player.taken.add(call)
-        agent = _agent(event["data"], config)
+        agent = agent_of_today(event["data"], config)
         if agent is None:
             player.folded.add(call)
             fold_call(player, call)
             continue
         player.reexecuted.add(call)
-        await _again(player, agent, event)
+        await again(player, agent, event)
     if player.folded:
         notes.append(
             "agent calls that were folded, not re-executed, because their agents are not in the configuration: "
@@ -192,7 +203,7 @@ async def _calls(player: Replayed, config: Config | None, whole: bool, notes: li
         )
 
 
-def _agent(data: Mapping[str, Any], config: Config | None) -> Any:
+def agent_of_today(data: Mapping[str, Any], config: Config | None) -> Any:
     """The agent of today under the recorded name, or None."""
     from lllm.llm.build import agent_of
 
@@ -204,7 +215,8 @@ def _agent(data: Mapping[str, Any], config: Config | None) -> Any:
     return None if declared is None else agent_of(declared, config)
 
 
-async def _again(player: Replayed, agent: Any, event: Mapping[str, Any]) -> None:
+async def again(player: Session, agent: Any, event: Mapping[str, Any]) -> Call:
+    """Runs a recorded call in an agent of today."""
     from lllm.llm.bind import Binding
     from lllm.llm.prompts import find_prompt
     from lllm.runtime import Call
@@ -223,6 +235,7 @@ async def _again(player: Replayed, agent: Any, event: Mapping[str, Any]) -> None
     plan = binding.plan(args, parser_args=data.get("parser_args"))
     call = Call(plan, player, parent=parent, dialog=event["dialog"], id=event["call"])
     await call.run(base, add)
+    return call
 
 
 def fold_call(player: Replayed, call: str) -> State:

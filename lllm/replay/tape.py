@@ -35,6 +35,11 @@ class Tape:
     def peek(self) -> dict[str, Any] | None:
         return self.events[self.at] if self.at < len(self.events) else None
 
+    def coming(self) -> dict[str, Any] | None:
+        """The next event that the code of today must bring about itself."""
+        rest = self.events[self.at :]
+        return next((event for event in rest if event["kind"] != ev.CALL_RESUMED), None)
+
 
 class Replayed(Session):
     """A session that compares where a live one writes, and remembers where a live one acts."""
@@ -52,6 +57,8 @@ class Replayed(Session):
         self.record = list(recorded)
         tapes: dict[str | None, list[dict[str, Any]]] = {}
         for event in self.record:
+            if event["kind"] == ev.SESSION_RESUMED:
+                continue  # no code writes it: it says that another process went on
             tapes.setdefault(event["call"], []).append(dict(event))
         self.tapes = {call: Tape(events) for call, events in tapes.items()}
         self.taken: set[str] = set()
@@ -168,6 +175,13 @@ class Replayed(Session):
 
     # --- what a live session does
 
+    def behind(self, call: str) -> bool:
+        return True
+
+    def resumption(self, call: str) -> Mapping[str, Any] | None:
+        found = self.tapes[call].peek()
+        return found["data"] if found is not None and found["kind"] == ev.CALL_RESUMED else None
+
     def recorded(self, call: str, kinds: Sequence[str], tool_call: str | None = None) -> Event | None:
         """The recorded answer to an effect."""
         tape = self.tapes[call]
@@ -176,7 +190,7 @@ class Replayed(Session):
                 tool_call is None or event["data"].get("id", tool_call) == tool_call
             ):
                 return Event(event["kind"], event["data"], event["at"], call, event["dialog"])
-            if tool_call is None:
+            if tool_call is None and event["kind"] != ev.CALL_RESUMED:
                 break
         raise self._unfinished(call)
 
@@ -192,7 +206,7 @@ class Replayed(Session):
         not do what comes next in the record; the first waiter then goes on, and its event is the divergence."""
         tape = self.tapes[call]
         while True:
-            found = tape.peek()
+            found = tape.coming()
             if found is None or found["kind"] in _STOPS:
                 return
             if found["kind"] == kind and found["data"].get("id") == tool_call:

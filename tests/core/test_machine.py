@@ -85,6 +85,7 @@ def approved(id: str, yes: bool = True) -> Event:
 BROKE = Event(ev.HANDLER_FAILED, {"message": "a handler raised"})
 LIMIT = Event(ev.LIMIT_REACHED, {"reason": "deadline", "message": "too late"})
 STOP = Event(ev.CANCELLED, {"reason": "cancelled"})
+MORE = Event(ev.CALL_RESUMED, {"down": 5})
 
 ADD, PAY = call("add"), call("pay")
 ROUND = [said("", ADD), accepted(), returned("add")]
@@ -122,6 +123,15 @@ EXAMPLES: dict[str, tuple[str, list[Event]]] = {
     "an exception handler that raises": ("CALLING PARSING REPAIRING FAILED", [start(), said("bad"), rejected(), BROKE]),
     "too late while repairing": ("CALLING PARSING REPAIRING FAILED", [start(), said("bad"), rejected(), LIMIT]),
     "cancelled while repairing": ("CALLING PARSING REPAIRING CANCELLED", [start(), said("bad"), rejected(), STOP]),
+    "gone on with while calling": ("CALLING CALLING", [start(), MORE]),
+    "gone on with while waiting": ("CALLING BACKING_OFF BACKING_OFF", [start(), fault(), MORE]),
+    "gone on with while parsing": ("CALLING PARSING PARSING", [start(), said("hi"), MORE]),
+    "gone on with while repairing": ("CALLING PARSING REPAIRING REPAIRING", [start(), said("bad"), rejected(), MORE]),
+    "gone on with while tools run": ("CALLING PARSING RUNNING_TOOLS RUNNING_TOOLS", [start(), *ROUND[:2], MORE]),
+    "gone on with before an approval": (
+        "CALLING PARSING WAITING WAITING",
+        [start(), said("", PAY), accepted(), MORE],
+    ),
     "a tool": (
         "CALLING PARSING RUNNING_TOOLS RUNNING_TOOLS CALLING PARSING DONE",
         [start(), said("", ADD), accepted(), running("add"), returned("add", "3"), said("3"), accepted()],
@@ -200,6 +210,12 @@ def test_every_move_of_the_table_has_an_example() -> None:
         (phase, kind, target) for phase, moves in TABLE.items() for kind, to in moves.items() for target in to
     }
     assert table - reached == set()
+
+
+def test_the_time_in_which_nobody_worked_is_not_counted_against_the_deadline() -> None:
+    opened = start(deadline=2.0)
+    state = fold([opened._replace(at=1_000_000), MORE._replace(at=9_000_000, data={"down": 7_500_000})])
+    assert (state.at, state.deadline_at) == (9_000_000, 10_500_000)
 
 
 def test_an_illegal_move_says_what_is_possible() -> None:

@@ -1,0 +1,105 @@
+"""Who writes a session: one process at a time, also while it has nothing to write.
+
+A claim is a lock on one byte of a file beside the log, at a place that the session's id gives. The kernel drops it when the
+process dies, however that happens, so a session whose writer is dead can be claimed at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import struct
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from lllm.errors import LogWriteError
+
+_SET: Final = getattr(fcntl, "F_OFD_SETLK", fcntl.F_SETLK)
+_GET: Final = getattr(fcntl, "F_OFD_GETLK", fcntl.F_GETLK)
+
+
+class Claims:
+    """The claims of this process on the sessions of one store. `path` is the file of locks, made when it is
+    needed; None where no other process can reach the store."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.begin()
+
+    def begin(self) -> None:
+        """Nothing is claimed: a new store, or one in a forked child, which must not keep its parent's claims alive."""
+        if (fd := getattr(self, "_fd", None)) is not None:
+            os.close(fd)
+        self._fd: int | None = None
+        self._mine: set[str] = set()
+        self._lock = threading.Lock()
+
+    def claim(self, session: str) -> None:
+        """Raises LogWriteError while somebody else, in this process or another, writes the session."""
+        with self._lock:
+            if session in self._mine:
+                raise taken(session)
+            try:
+                if self.path is not None:
+                    fcntl.fcntl(self._open(), _SET, _flock(fcntl.F_WRLCK, session))
+            except (BlockingIOError, PermissionError) as error:
+                if self._fd is None:
+                    return  # a folder that nobody may write to: the append says so
+                raise taken(session) from error
+            except OSError:
+                return  # no locks here (a full disk, an odd file system): the order of events still holds
+            self._mine.add(session)
+
+    def release(self, session: str) -> None:
+        """Lets others claim it."""
+        with self._lock:
+            if session not in self._mine:
+                return
+            self._mine.discard(session)
+            if self._fd is not None:
+                with suppress(OSError):
+                    fcntl.fcntl(self._fd, _SET, _flock(fcntl.F_UNLCK, session))
+
+    def held(self, session: str) -> bool:
+        """Whether somebody, here or elsewhere, writes the session now."""
+        with self._lock:
+            if session in self._mine:
+                return True
+            try:
+                if self.path is None or (self._fd is None and not self.path.exists()):
+                    return False
+                found = fcntl.fcntl(self._open(), _GET, _flock(fcntl.F_WRLCK, session))
+            except OSError:
+                return False
+            return bool(struct.unpack("hhqqi", found)[0] != fcntl.F_UNLCK)
+
+    def close(self) -> None:
+        """Drops all claims."""
+        with self._lock:
+            if self._fd is not None:
+                os.close(self._fd)
+            self._fd = None
+            self._mine.clear()
+
+    def _open(self) -> int:
+        if self._fd is None:
+            assert self.path is not None
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return self._fd
+
+
+def taken(session: str) -> LogWriteError:
+    """The error for a session that somebody else writes."""
+    return LogWriteError(
+        f"session '{session}' is being written by somebody else",
+        hint="One session has one writer. Wait until it ends, or fork it: lllm fork " + session,
+    )
+
+
+def _flock(kind: int, session: str) -> bytes:
+    place = int.from_bytes(hashlib.sha256(session.encode()).digest()[:7], "big")
+    return struct.pack("hhqqi", kind, os.SEEK_SET, place, 1, 0)

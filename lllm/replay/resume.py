@@ -1,0 +1,216 @@
+"""Goes on with a session that was interrupted: what is in its log is not done again, and the rest is done for real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lllm.core import events as ev
+from lllm.core.envelope import open_event, verify_chain
+from lllm.errors import ConfigError, ReplayDivergence, UncertainEffect
+from lllm.ports import LogStore
+from lllm.replay import again
+from lllm.replay.resumed import SKIP, Decide, Decision, Resumed, Uncertain, told, uncertain
+from lllm.session import Scope, current
+from lllm.sync import in_thread, is_async, run
+
+if TYPE_CHECKING:
+    from lllm.config import Config
+    from lllm.session import Follower
+
+
+class Resumption(NamedTuple):
+    """How it went.
+
+    Attributes:
+        session: its id.
+        result: what the program gave: the system's result, the Reply of an agent call, None for other programs.
+        events: how many events were found.
+        reused: recorded model replies that were not asked for again. asked: model requests that were sent.
+        uncertain: tool calls that may or may not have taken effect, and what was decided.
+        notes: what could not be done, in sentences.
+    """
+
+    session: str
+    result: Any
+    events: int
+    reused: int
+    asked: int
+    uncertain: list[Uncertain]
+    notes: list[str]
+
+
+def resume_session(
+    session: str,
+    *,
+    store: LogStore | None = None,
+    config: Config | None = None,
+    entry: Callable[[], Any] | None = None,
+    decide: Decide = None,
+    **more: Any,
+) -> Resumption:
+    """Goes on with a session whose process died.
+
+    The program is run again: its model calls, tools, waits and approvals are answered from the log as far as that goes,
+    and done for real after that. The same log is written on.
+
+    Args:
+        session: its id.
+        store: where its log is; the configured log by default.
+        config: what to build agents from; the project's by default.
+        entry: the program that made the session, where no configuration describes it.
+        decide: what to do about tools that had begun and whose effect is `ask`: `retry`, `skip`, `{"result": text}`, a
+            mapping of them by key (`c1/call_2_1`), or a function of an Uncertain.
+        more: `follow(call, delta)` sees replies as they come; `stream` is the system's frontend.
+
+    Raises:
+        UnknownNameError: no such session. ConfigError: it has ended, or nothing says what program it was.
+        UncertainEffect: somebody has to say what to do about a tool; nothing was done.
+        LogWriteError: another process writes it. ReplayDivergence: the code of today does something else; fork it.
+        LogCorrupt: the log was changed.
+    """
+    return run(aresume_session(session, store=store, config=config, entry=entry, decide=decide, **more))
+
+
+async def aresume_session(
+    session: str,
+    *,
+    store: LogStore | None = None,
+    config: Config | None = None,
+    entry: Callable[[], Any] | None = None,
+    decide: Decide = None,
+    follow: Follower | None = None,
+    stream: Any = None,
+) -> Resumption:
+    """`resume_session` for async code."""
+    if store is None:
+        from lllm.llm.project import default_store
+
+        store = default_store()
+    claim = getattr(store, "claim", None)
+    if claim is not None:
+        claim(session)
+    try:
+        bodies = list(store.read(session))
+        verify_chain(bodies, session=session)
+        recorded = [open_event(body) for body in bodies]
+        _open(session, recorded)
+        effects = _decisions(recorded, decide, _agents(config))
+        player = Resumed(session, store, recorded, dict(effects[1]), effects[0])
+        if follow is not None:
+            player.followers.append(follow)
+        notes: list[str] = []
+        result = await _go_on(player, config, entry, stream, notes)
+        if player.divergence is not None:
+            raise player.divergence
+    except ReplayDivergence as error:
+        fork = f"Resuming needs the code that began it. Or go on with today's: lllm fork {session} --at {error.seq or 0}"
+        error.hint = f"{error.hint} {fork}" if error.hint else fork
+        raise
+    finally:
+        if claim is not None:
+            store.release(session)  # type: ignore[attr-defined]  # who claims can release
+    return Resumption(session, result, len(recorded), player.reused, player.asked, effects[0], notes)
+
+
+def _open(session: str, recorded: Sequence[Mapping[str, Any]]) -> None:
+    ended = next((event for event in recorded if event["kind"] == ev.SESSION_ENDED), None)
+    if ended is not None:
+        status = ended["data"].get("status", "done")
+        at = max((event["seq"] for event in recorded if event["kind"] == ev.MODEL_REPLIED), default=0)
+        raise ConfigError(
+            f"session '{session}' has ended: {status}",
+            hint=f"Go on from any point of it in a new session: lllm fork {session} --at {at}",
+        )
+
+
+def _agents(config: Config | None) -> Sequence[str]:
+    """Names of agents that may be tools of others: their own calls are gone on with, so they are not uncertain."""
+    from lllm.llm.project import project
+
+    return tuple((config or project()).agents)
+
+
+def _decisions(
+    recorded: Sequence[Mapping[str, Any]], decide: Decide, agents: Sequence[str]
+) -> tuple[list[Uncertain], dict[str, Decision]]:
+    """The uncertain effects with what is done about each. UncertainEffect when somebody has to say."""
+    effects, decisions = [], {}
+    for found in uncertain(recorded, agents):
+        given: Decision | None = None
+        if callable(decide):
+            given = decide(found) if found.decision is None else None
+        elif isinstance(decide, Mapping):
+            given = decide.get(found.key, decide.get("*") if found.decision is None else None)
+        elif found.decision is None:
+            given = decide
+        if given is not None:
+            decisions[found.key] = _checked(given)
+            found = found._replace(decision=given if isinstance(given, str) else "result")
+        effects.append(found)
+    if isinstance(decide, Mapping) and (unknown := set(decide) - {item.key for item in effects} - {"*"}):
+        keys = ", ".join(item.key for item in effects) or "none"
+        raise ConfigError(f"no uncertain tool call '{min(unknown)}'", hint=f"Uncertain are: {keys}.")
+    if still := [item for item in effects if item.decision is None]:
+        hint = f"Say what to do: --decide {still[0].key}=retry, or =skip, or =result:TEXT (in code: decide=)."
+        raise UncertainEffect(told(still), hint=hint)
+    return effects, decisions
+
+
+def _checked(decision: Decision) -> Decision:
+    if isinstance(decision, Mapping):
+        if set(decision) != {"result"}:
+            raise ConfigError(f"a decision is {dict(decision)!r}", hint="Write {'result': text}.")
+    elif decision not in ("retry", SKIP):
+        raise ConfigError(f"a decision is {decision!r}", hint="It is 'retry', 'skip' or {'result': text}.")
+    return decision
+
+
+async def _go_on(
+    player: Resumed, config: Config | None, entry: Callable[[], Any] | None, stream: Any, notes: list[str]
+) -> Any:
+    meta = player.record[0]["data"] if player.record else {}
+    described = meta.get("entry") or {}
+    token = current.set(Scope(player))
+    try:
+        if entry is not None:
+            player.unopened = True
+            result = await (entry() if is_async(entry) else in_thread(entry))
+            if not player.ended:
+                await player.end("done")
+            return result
+        if described.get("kind") == "system":
+            system = again.system_of(described, config, player.store, stream=stream)
+            return await system.acall(meta.get("task", ""), session=player, **meta.get("args", {}))
+        return await _calls(player, config, notes)
+    finally:
+        current.reset(token)
+
+
+async def _calls(player: Resumed, config: Config | None, notes: list[str]) -> Any:
+    """Goes on call by call, in the agents that the configuration has under their names."""
+    result = None
+    for event in list(player.record):
+        call = event["call"]
+        if (
+            event["kind"] != ev.CALL_STARTED
+            or call in player.taken
+            or event["data"].get("parent") is not None
+        ):
+            continue
+        player.taken.add(call)
+        agent = again.agent_of_today(event["data"], config)
+        if agent is None:
+            if player.unfinished(call):
+                raise ConfigError(
+                    f"agent '{event['data']['agent']}' of session '{player.id}' is not in the configuration",
+                    hint="Give the program that made the session: lllm.resume_session(id, entry=main).",
+                )
+            again.fold_call(player, call)
+            continue
+        player.reexecuted.add(call)
+        done = await again.again(player, agent, event)
+        result = done.result()
+    notes.append("the program's own code is not known; its agent calls are finished")
+    await player.end("done")
+    return result

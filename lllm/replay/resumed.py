@@ -1,0 +1,281 @@
+"""A session that is gone on with: it remembers as far as its record goes, and lives from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from lllm.core import events as ev
+from lllm.core.canonical import encode
+from lllm.core.events import Event
+from lllm.core.spec import ToolRule
+from lllm.errors import UncertainEffect
+from lllm.models.message import FunctionCall, Message
+from lllm.ports import LogStore
+from lllm.replay.tape import Replayed
+from lllm.session import Scope, Session
+
+RETRY: Final = "retry"
+SKIP: Final = "skip"
+POLICIES: Final[Mapping[str, str | None]] = {"pure": RETRY, "idempotent": RETRY, "never": SKIP, "ask": None}
+"""What is done with a tool that had begun and whose result nobody knows, by the effect that it declares. None: somebody
+has to say."""
+
+
+class Uncertain(NamedTuple):
+    """A tool call that had begun when the process stopped: it may or may not have taken effect.
+
+    Attributes:
+        key: what names it here and on the command line: `c1/call_2_1`, the agent call and the tool call.
+        tool, arguments: what was called. effect: what the tool declares: pure, idempotent, ask, never.
+        seq: the event that says that it began.
+        idempotency_key: what the tool was given, and is given again.
+        decision: retry, skip or result once it is known what is done; None while somebody has to say.
+    """
+
+    key: str
+    tool: str
+    arguments: str
+    effect: str
+    seq: int
+    idempotency_key: str
+    decision: str | None = None
+
+
+Decision = str | Mapping[str, Any]
+"""`retry`: run it (again). `skip`: do not; the model is told that the outcome is unknown. `{"result": text}`: it did
+happen, and this is what it gave."""
+Decide = Mapping[str, Decision] | Callable[[Uncertain], Decision | None] | str | None
+
+
+def uncertain(events: Sequence[Mapping[str, Any]], agents: Sequence[str] = ()) -> list[Uncertain]:
+    """The tool calls that had begun and did not return, in the order in which they began. A tool that is an agent
+    (`agents`) is none: its own call is gone on with."""
+    calls: dict[tuple[str, str], FunctionCall] = {}
+    rules: dict[str, Mapping[str, Any]] = {}
+    begun: dict[tuple[str, str], Mapping[str, Any]] = {}
+    nested = {
+        (event["data"].get("parent"), event["data"].get("via"))
+        for event in events
+        if event["kind"] == ev.CALL_STARTED
+    }
+    for event in events:
+        call, data, kind = event["call"], event["data"], event["kind"]
+        if kind == ev.CALL_STARTED:
+            rules[call] = data.get("spec", {}).get("tools", {})
+        elif kind == ev.MODEL_REPLIED:
+            for item in Message.from_dict(data["message"]).tool_calls:
+                calls[call, item.id] = item
+        elif kind == ev.TOOL_REQUESTED:
+            begun[call, data["id"]] = event
+        elif kind == ev.TOOL_RETURNED:
+            begun.pop((call, data["id"]), None)
+        elif kind in _ENDS:
+            begun = {place: found for place, found in begun.items() if place[0] != call}
+    out = []
+    for (call, name), event in begun.items():
+        made = calls[call, name]
+        if (call, name) in nested or made.name in agents:
+            continue
+        effect = ToolRule(**rules[call].get(made.name, {})).effect
+        key = f"{event['session']}/{call}/{event['data'].get('n', 0)}"
+        found = Uncertain(f"{call}/{name}", made.name, made.arguments, effect, event["seq"], key)
+        out.append(found._replace(decision=POLICIES.get(effect)))
+    return out
+
+
+class Resumed(Replayed):
+    """A Replayed session up to the end of its record, and a live one after it.
+
+    What the code of today brings about is compared with the record while there is one, call by call; the first event that
+    has no record is written behind the last stored one. A divergence stops everything: nothing is written any more.
+    """
+
+    def __init__(
+        self,
+        session: str,
+        store: LogStore,
+        recorded: Sequence[Mapping[str, Any]],
+        decisions: Mapping[str, Decision] | None = None,
+        effects: Sequence[Uncertain] = (),
+    ) -> None:
+        from lllm.llm.sessions import environment
+
+        super().__init__(session, store, recorded)
+        self.redactor = environment()
+        last = recorded[-1]
+        self._seq = self._durable = last["seq"] + 1
+        self._prev = last["hash"]
+        self._calls = max(
+            (int(event["call"][1:]) for event in recorded if _numbered(event["call"])), default=0
+        )
+        self._decisions = dict(decisions or {})
+        self._effects = list(effects)
+        self._resumed: set[str] = set()
+        self._matched: set[int] = set()
+        self._live = False
+        self.reused = 0
+        """Recorded model replies that were not asked for again."""
+        self.asked = 0
+        """Model requests that were sent."""
+
+    # --- the log
+
+    def stamp(
+        self,
+        kind: str,
+        data: Mapping[str, Any],
+        call: str | None = None,
+        dialog: str | None = None,
+        value: Any = None,
+    ) -> Event:
+        if self.divergence is not None:
+            raise self.divergence
+        if self._recorded_next(call):
+            event = super().stamp(kind, data, call, dialog, value)
+            if not self._unwritable:
+                self._matched.add(id(event))
+            return event
+        self._go_live()
+        return Session.stamp(self, kind, data, call, dialog, value)
+
+    def write(self, event: Event) -> None:
+        if id(event) in self._matched:
+            self._matched.discard(id(event))
+        elif self._unwritable or self._recorded_next(event.call):
+            super().write(event)
+        else:
+            Session.write(self, event)
+
+    async def flush(self) -> None:
+        await Session.flush(self)
+
+    async def start(self, meta: Mapping[str, Any] | None = None) -> None:
+        """The recorded start stands; from here on this is the session's writer."""
+
+    async def end(self, status: str, **data: Any) -> None:
+        if self.divergence is not None:
+            return  # it is interrupted still, and can be resumed by the code that began it
+        await Session.end(self, status, **data)
+
+    def tell(self, call: str, delta: Any) -> None:
+        Session.tell(self, call, delta)
+
+    def _recorded_next(self, call: str | None) -> bool:
+        tape = self.tapes.get(call)
+        return tape is not None and tape.peek() is not None
+
+    def _go_live(self) -> None:
+        if not self._live:
+            self._live = True
+            data: dict[str, Any] = {"events": self._seq}
+            if self._effects:
+                data["uncertain"] = [
+                    {"key": item.key, "tool": item.tool, "effect": item.effect, "decision": item.decision}
+                    for item in self._effects
+                ]
+            Session.write(self, Session.stamp(self, ev.SESSION_RESUMED, data))
+
+    # --- calls
+
+    def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
+        waiting = self._begun(agent, parent, add)
+        if waiting is not None:
+            self.taken.add(waiting)
+            self.reexecuted.add(waiting)
+            return waiting
+        return Session.new_call(self, agent, parent, add)
+
+    def _begun(self, agent: str, parent: Scope | None, add: Sequence[Message]) -> str | None:
+        """The recorded call that this one must be, or None for one that nobody had begun."""
+        call, via = (parent.call, parent.tool_call) if parent is not None else (None, None)
+        waiting = [
+            event
+            for event in self.record
+            if event["kind"] == ev.CALL_STARTED
+            and event["call"] not in self.taken
+            and event["data"].get("parent") == call
+            and event["data"].get("via") == via
+        ]
+        same = [event for event in waiting if event["data"]["agent"] == agent]
+        words = encode([message.record() for message in add])
+        exact = [event for event in same if encode(event["data"].get("add", [])) == words]
+        found = next(iter(exact or same or waiting), None)
+        return None if found is None else str(found["call"])
+
+    def recorded(self, call: str, kinds: Sequence[str], tool_call: str | None = None) -> Event | None:
+        """The recorded answer to an effect; None where it is done now."""
+        if self.divergence is not None:
+            raise self.divergence
+        tape = self.tapes.get(call)
+        for event in tape.events[tape.at :] if tape is not None else ():
+            if event["kind"] in kinds and (
+                tool_call is None or event["data"].get("id", tool_call) == tool_call
+            ):
+                self.reused += event["kind"] == ev.MODEL_REPLIED
+                return Event(event["kind"], event["data"], event["at"], call, event["dialog"])
+            if tool_call is None and event["kind"] != ev.CALL_RESUMED:
+                cause = "the code of today wants an effect that was not recorded"
+                raise self.diverged(event, "an effect", None, cause, None)
+        if ev.TOOL_RETURNED in kinds and tool_call is not None:
+            return self._decided(call, tool_call)
+        self.asked += ev.MODEL_REPLIED in kinds
+        return None
+
+    def _decided(self, call: str, tool_call: str) -> Event | None:
+        """What is done about a tool that had begun. None: it is run."""
+        key = f"{call}/{tool_call}"
+        found = next((item for item in self._effects if item.key == key), None)
+        if found is None:
+            return None
+        decision = self._decisions.get(key, found.decision)
+        if decision is None:
+            raise UncertainEffect(told([found]))
+        if isinstance(decision, Mapping):
+            data = {"id": tool_call, "content": str(decision["result"]), "uncertain": "result"}
+            return Event(ev.TOOL_RETURNED, self.redactor.clean(data))
+        if decision == SKIP:
+            words = (
+                f"error: '{found.tool}' had begun when the program stopped; whether it took effect is not known. "
+                "It is not run again."
+            )
+            return Event(
+                ev.TOOL_RETURNED, {"id": tool_call, "ok": False, "content": words, "uncertain": "skip"}
+            )
+        return None
+
+    def unfinished(self, call: str) -> bool:
+        """Whether the record holds the beginning of a call and not its end."""
+        return self._open_ended(call)
+
+    def stopped(self, call: str) -> Event | None:
+        return super().stopped(call) if call in self.tapes else None
+
+    def behind(self, call: str) -> bool:
+        return self._recorded_next(call)
+
+    def resumption(self, call: str) -> Mapping[str, Any] | None:
+        if self._recorded_next(call):
+            return super().resumption(call)
+        tape = self.tapes.get(call)
+        if tape is None or call in self._resumed or not self._open_ended(call):
+            return None
+        self._resumed.add(call)
+        return {"down": max(0, self.clock() - tape.events[-1]["at"])}
+
+    async def turn(self, call: str, kind: str, tool_call: str) -> None:
+        if self._recorded_next(call):
+            await super().turn(call, kind, tool_call)
+
+
+def told(effects: Sequence[Uncertain]) -> str:
+    """The uncertain effects in words."""
+    lines = [f"  {item.key}: {item.tool}({item.arguments})" for item in effects]
+    return "\n".join(["it is not known whether these tools took effect:", *lines])
+
+
+def _numbered(call: str | None) -> bool:
+    return call is not None and call[:1] == "c" and call[1:].isdigit()
+
+
+_ENDS: Final = (ev.CALL_ENDED, ev.CANCELLED, ev.LIMIT_REACHED)
