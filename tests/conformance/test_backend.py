@@ -19,6 +19,7 @@ import pytest
 from lllm.backends.embedded import EmbeddedBackend
 from lllm.backends.openai import OpenAIBackend
 from lllm.backends.scripted import ScriptedBackend
+from lllm.backends.transformers import TransformersBackend
 from lllm.errors import (
     AuthenticationError,
     ContextLengthError,
@@ -287,6 +288,7 @@ MODELS: dict[str, Callable[[Forms], AbstractAsyncContextManager[Model]]] = {
     "openai": talking(PLACES["openai"], "provider"),
     "openai responses": talking(PLACES["openai responses"], "provider"),
     "embedded": real(EmbeddedBackend),
+    "transformers": real(lambda: TransformersBackend(device="cpu", threads=1), lambda forms: forms.folder),
 }
 SHORT = {"max_tokens": 24, "temperature": 0}
 TOOL: dict[str, Any] = {

@@ -40,10 +40,10 @@ class Speech:
         stop = request.sampling.get("stop") or ()
         self._stops = tuple(s for s in ((stop,) if isinstance(stop, str) else stop) if s)
         self._splitter = Splitter(mode, tools=bool(request.tools))
-        self._turn = len(request.messages)
+        self.turn = len(request.messages)
         self._model = model
         self._prompt = prompt
-        self._cached = cached
+        self.cached = cached
         self._wants_ids = bool(request.sampling.get("token_ids"))
         self._wants_logprobs = bool(request.sampling.get("logprobs"))
         self._held = ""
@@ -84,7 +84,7 @@ class Speech:
             thinking=splitter.thinking,
             tool_calls=calls,
             finish_reason="tool_calls" if calls and self._reason == "stop" else self._reason,
-            usage=Usage(len(self._prompt), len(self._ids), self._cached),
+            usage=Usage(len(self._prompt), len(self._ids), self.cached),
             model=self._model,
             raw=raw if raw != content else None,
             logprobs=self._logprobs if self._wants_logprobs else None,
@@ -128,4 +128,4 @@ class Speech:
         ]
 
     def _id(self, number: int) -> str:
-        return f"call_{self._turn}_{number + 1}"
+        return f"call_{self.turn}_{number + 1}"

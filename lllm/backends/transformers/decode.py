@@ -1,0 +1,47 @@
+"""From token ids, one at a time, to text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_CUT = "�"  # what decoding gives for a character that is not whole
+
+
+class Text:
+    """The text of a reply as its tokens come: special tokens say nothing, added ones such as `<tool_call>` do.
+
+    A character that several tokens write comes with its last one; one that is never finished does not come.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._said = self._read = 0  # where the text given last begins and ends
+        self._stream: Any = None
+        if getattr(tokenizer, "is_fast", False):
+            from tokenizers.decoders import DecodeStream
+
+            self._stream = DecodeStream(skip_special_tokens=True)
+            self._fast = tokenizer.backend_tokenizer
+
+    def step(self, token: int) -> str:
+        """What this token completes, '' where nothing."""
+        self._ids.append(token)
+        if self._stream is not None:
+            try:
+                return self._stream.step(self._fast, token) or ""
+            except (
+                Exception
+            ):  # it refuses a decoder whose text changes backwards: the slow way goes on from here
+                self._stream = None
+                self._said = self._read = len(self._ids) - 1
+        before = self._decode(self._ids[self._said : self._read])
+        now = self._decode(self._ids[self._said :])
+        if len(now) <= len(before) or now.endswith(_CUT):
+            return ""
+        self._said, self._read = self._read, len(self._ids)
+        return now[len(before) :]
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text

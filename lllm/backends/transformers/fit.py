@@ -1,0 +1,86 @@
+"""Whether a model can be decoded in our own batches, tried on the model itself."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from lllm.backends.transformers.batch import Fill, new_room
+from lllm.backends.transformers.load import Loaded
+from lllm.backends.transformers.room import Shape
+from lllm.errors import text_of
+
+_NEEDED = ("input_ids", "attention_mask", "position_ids", "past_key_values", "logits_to_keep")
+_CLOSE = {"float32": 1e-3}
+"""How far two ways to compute the same logits may lie apart, beside the largest; half precision is coarser."""
+
+
+def fit(loaded: Loaded) -> tuple[list[Shape], str]:
+    """The shape of each layer's keys and values, and '' for a model that our batches decode as `generate` does; else [] and
+    the reason: such a model is decoded by `generate`, one request at a time."""
+    model = loaded.model
+    if model.config.is_encoder_decoder:
+        return [], "it is an encoder and a decoder"
+    attention = getattr(model.config, "_attn_implementation", None)
+    if attention not in ("sdpa", "eager"):
+        return [], f"its attention is {attention}, not sdpa or eager"
+    takes = inspect.signature(type(model).forward).parameters
+    if missing := [name for name in _NEEDED if name not in takes]:
+        return [], f"it takes no {', '.join(missing)}"
+    if getattr(model.config, "alibi", False):
+        return [], "its positions are a bias (ALiBi)"
+    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
+    if kinds - {DynamicLayer}:
+        names = sorted(kind.__name__ for kind in kinds - {DynamicLayer})
+        return [], f"its cache has layers of the kind {', '.join(names)}"
+    try:
+        with torch.inference_mode():
+            return _try(loaded)
+    except Exception as error:
+        told = (text_of(error).strip() or type(error).__name__).splitlines()[0]
+        return [], f"a trial failed: {told}"
+
+
+def _try(loaded: Loaded) -> tuple[list[Shape], str]:
+    """Two texts of different length, and a token behind each, in a batch and alone."""
+    model, size = loaded.model, loaded.model.get_input_embeddings().weight.shape[0]
+    texts = [[(7 * place + 3) % size for place in range(length)] for length in (5, 3)]
+    behind = 11 % size
+    alone, shapes = [], []
+    for text in texts:
+        cache = DynamicCache(config=model.config)
+        ids = torch.tensor([[*text, behind]], device=loaded.device)
+        alone.append(model(input_ids=ids, past_key_values=cache, use_cache=True).logits[0, -2:])
+        shapes = [_shape(layer) for layer in cache.layers]
+    empty = new_room(loaded, shapes)
+    for _ in texts:
+        empty.add([], 0)
+    fill = Fill((), texts, empty)
+    while not fill.advance(model):
+        pass
+    room = new_room(loaded, shapes)
+    for row, text in enumerate(texts):
+        room.add([fill.room.row(row, len(text))], len(text))
+    room.begin(1)
+    after = model(
+        input_ids=torch.tensor([[behind]] * 2, device=loaded.device),
+        attention_mask=room.mask,
+        position_ids=room.positions,
+        past_key_values=room,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits[:, -1]
+    for row, wanted in enumerate(alone):
+        first = fill.logits[row]
+        assert first is not None
+        apart = (torch.stack([first, after[row]]) - wanted).abs().max() / wanted.abs().max()
+        if not apart <= _CLOSE.get(loaded.dtype, 0.1):
+            return [], "a trial in a batch gave other numbers than alone"
+    return shapes, ""
+
+
+def _shape(layer: Any) -> Shape:
+    return Shape(layer.keys.shape[1], layer.keys.shape[3], layer.values.shape[3])

@@ -1,0 +1,139 @@
+"""From a request to a row: what it asks for is checked, rendered and held to its grammar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from lllm.backends.local.speech import Speech
+from lllm.backends.transformers.alone import check
+from lllm.backends.transformers.constrained import Grammars, Matcher
+from lllm.backends.transformers.decode import Text
+from lllm.backends.transformers.load import Loaded
+from lllm.backends.transformers.row import Mail, Row
+from lllm.backends.transformers.sampling import Settings, processors
+from lllm.backends.transformers.schemas import bounded, without
+from lllm.backends.transformers.template import text, thinking_mode, tokens
+from lllm.errors import BadRequestError, ContextLengthError, UnsupportedError
+from lllm.ports import Request
+
+DEFAULT_TOKENS: Final = 1024
+"""The longest reply where neither the request nor the model's generation config says."""
+
+
+class Wanted(NamedTuple):
+    """A row, and how its reply is held to the request's format."""
+
+    row: Row
+    enforced: str | None
+
+
+def row_of(loaded: Loaded, grammars: Callable[[], Grammars], request: Request, mail: Mail) -> Wanted:
+    """What `request` means for this model. Raises ProviderError and ConfigError."""
+    sampling = request.sampling
+    choice = sampling.get("tool_choice")
+    tools = () if choice == "none" else request.tools
+    request = request._replace(tools=tools)
+    settings = _settings(sampling, loaded)
+    options = dict(sampling.get("generate") or {})
+    check(options)
+    rendered = text(loaded, request.messages, tools)
+    prompt = tokens(loaded, rendered)
+    left = loaded.context - len(prompt)
+    if left < 1:
+        raise ContextLengthError(
+            f"{loaded.name} reads {loaded.context} tokens, prompt and reply together: the prompt has {len(prompt)}",
+            hint="Shorten the prompt, or use a model with a longer context.",
+        )
+    own = getattr(loaded.model.generation_config, "max_new_tokens", None)
+    wanted = sampling.get("max_tokens")
+    mode = thinking_mode(loaded, rendered)
+    matcher, enforced = _held(request, choice, grammars)
+    row = Row(
+        prompt,
+        limit=min(left, wanted if wanted is not None else own or DEFAULT_TOKENS),
+        settings=settings,
+        speech=Speech(request, model=loaded.name, prompt=prompt, mode=mode),
+        text=Text(loaded.tokenizer),
+        eos=loaded.eos,
+        mail=mail,
+        follow=request.stream,
+        seed=sampling.get("seed"),
+        logprobs=int(sampling.get("top_logprobs") or 0) if sampling.get("logprobs") else None,
+        matcher=matcher,
+        # the template has opened the thinking: what the schema says begins behind it
+        after="</think>" if mode == "prefilled" and matcher is not None else None,
+        options=options,
+    )
+    return Wanted(row, enforced)
+
+
+def _held(
+    request: Request, choice: Any, grammars: Callable[[], Grammars]
+) -> tuple[Matcher | None, str | None]:
+    if request.tools and choice not in (None, "auto"):
+        validation = None if request.format is None else "validation"
+        return grammars().native_calls(request.tools, choice), validation
+    if request.format is None:
+        return None, None
+    if request.tools:  # the reply may be a call or an answer: no schema says that
+        return None, "validation"
+    schema = bounded(request.format["schema"])
+    made = grammars()
+    try:
+        return made.compile(schema), "grammar"
+    except UnsupportedError:
+        left = made.unenforced(schema)
+        if left == ("schema",):
+            return None, "validation"
+        try:
+            return made.compile(without(schema, left)), f"grammar except {', '.join(left)}"
+        except UnsupportedError:
+            return None, "validation"
+
+
+def _settings(sampling: Mapping[str, Any], loaded: Loaded) -> Settings:
+    for name, fits, wanted in _FORMS:
+        value = sampling.get(name)
+        if value is not None and not fits(value):
+            raise BadRequestError(f"{name} is {value!r}; it is {wanted}")
+    settings = Settings.of(sampling, loaded.model.generation_config)
+    try:
+        processors(settings)
+    except (ValueError, TypeError) as error:
+        raise BadRequestError(f"the sampling of this request makes no sense: {error}") from error
+    return settings
+
+
+def _number(low: float, high: float = float("inf")) -> Callable[[Any], bool]:
+    return lambda value: (
+        isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    )
+
+
+def _whole(low: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and value >= low
+
+
+def _strings(value: Any) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, Sequence) and all(isinstance(one, str) for one in value)
+    )
+
+
+_FORMS: Final = (
+    ("temperature", _number(0), "a number, 0 or more"),
+    ("top_p", _number(0, 1), "a number from 0 to 1"),
+    ("top_k", _whole(0), "a whole number, 0 or more"),
+    ("min_p", _number(0, 1), "a number from 0 to 1"),
+    ("repetition_penalty", lambda value: _number(0)(value) and value > 0, "a number above 0"),
+    ("presence_penalty", _number(-2, 2), "a number from -2 to 2"),
+    ("frequency_penalty", _number(-2, 2), "a number from -2 to 2"),
+    ("max_tokens", _whole(1), "a whole number, 1 or more"),
+    ("seed", lambda value: type(value) is int, "a whole number"),
+    ("stop", _strings, "a text or a list of texts"),
+    ("logprobs", lambda value: isinstance(value, bool), "true or false"),
+    ("top_logprobs", _whole(0), "a whole number, 0 or more"),
+    ("token_ids", lambda value: isinstance(value, bool), "true or false"),
+    ("generate", lambda value: isinstance(value, Mapping), "a mapping"),
+)

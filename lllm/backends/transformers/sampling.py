@@ -1,0 +1,133 @@
+"""Which token comes next: the library's logits processors, many rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from transformers.generation import logits_process as library
+
+
+class Settings(NamedTuple):
+    """How one request wants its tokens chosen. `temperature` 0 takes the likeliest. Rows with equal settings are
+    processed together."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+
+    @property
+    def counts(self) -> bool:
+        """Whether the tokens so far matter."""
+        return bool(self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1)
+
+    @classmethod
+    def of(cls, sampling: Mapping[str, Any], config: Any) -> Settings:
+        """What the request says, else the model's own generation config, else the likeliest token."""
+        own = {name: getattr(config, name, None) for name in cls._fields}
+        if not getattr(config, "do_sample", False):
+            own = {"repetition_penalty": own["repetition_penalty"]}
+        elif own["temperature"] is None:
+            own["temperature"] = 1.0
+        given = {name: sampling.get(name) for name in cls._fields}
+        merged = {name: given[name] if given[name] is not None else own.get(name) for name in cls._fields}
+        return cls(**{name: value for name, value in merged.items() if value is not None})
+
+
+class History(NamedTuple):
+    """The tokens of a row: those of the prompt, those of the reply."""
+
+    prompt: Sequence[int]
+    reply: Sequence[int]
+
+
+@lru_cache(64)
+def processors(settings: Settings) -> tuple[Any, ...]:
+    """The library's processors, in the order that `generate` has them. ValueError for what they do not take."""
+    made: list[Any] = []
+    if settings.repetition_penalty != 1:
+        made.append(library.RepetitionPenaltyLogitsProcessor(float(settings.repetition_penalty)))
+    if settings.temperature == 0:
+        return tuple(made)
+    if settings.temperature != 1:
+        made.append(library.TemperatureLogitsWarper(float(settings.temperature)))
+    if settings.top_k:
+        made.append(library.TopKLogitsWarper(int(settings.top_k)))
+    if settings.top_p < 1:
+        made.append(library.TopPLogitsWarper(float(settings.top_p)))
+    if settings.min_p:
+        made.append(library.MinPLogitsWarper(float(settings.min_p)))
+    return tuple(made)
+
+
+def choose(
+    logits: torch.Tensor,
+    settings: Sequence[Settings],
+    histories: Sequence[History],
+    generators: Sequence[torch.Generator | None],
+) -> list[int]:
+    """The next token of each row. `logits` is (rows, vocabulary), float32, and is written to."""
+    if all(one.temperature == 0 and not one.counts for one in settings):
+        chosen: list[int] = logits.argmax(-1).tolist()
+        return chosen
+    groups: dict[Settings, list[int]] = {}
+    for row, one in enumerate(settings):
+        groups.setdefault(one, []).append(row)
+    tokens = [0] * len(settings)
+    for one, rows in groups.items():
+        scores = logits if len(groups) == 1 else logits[rows]
+        ids = None
+        if one.counts:
+            ids = _padded([[*histories[row].prompt, *histories[row].reply] for row in rows], logits.device)
+            for place, row in enumerate(rows):
+                lower(scores[place], histories[row].reply, one)
+        for process in processors(one):
+            scores = process(ids, scores)
+        if one.temperature == 0:
+            picked = scores.argmax(-1).tolist()
+        else:
+            odds = torch.softmax(scores, -1)
+            picked = torch.cat(
+                [
+                    torch.multinomial(odds[place], 1, generator=generators[row])
+                    for place, row in enumerate(rows)
+                ]
+            ).tolist()
+        for row, token in zip(rows, picked, strict=True):
+            tokens[row] = token
+    return tokens
+
+
+def _padded(rows: list[list[int]], device: torch.device) -> torch.Tensor:
+    # padded with a token that the row has: the library's penalty counts each token once
+    widest = max(map(len, rows))
+    return torch.tensor([row + row[-1:] * (widest - len(row)) for row in rows], device=device)
+
+
+def lower(scores: torch.Tensor, reply: Sequence[int], settings: Settings) -> None:
+    """Presence and frequency penalties, as OpenAI defines them; the library has none."""
+    if not reply or not (settings.presence_penalty or settings.frequency_penalty):
+        return
+    ids, times = torch.tensor(reply, device=scores.device).unique(return_counts=True)
+    scores[ids] -= settings.presence_penalty + settings.frequency_penalty * times
+
+
+def logprobs(
+    logits: torch.Tensor, tokens: Sequence[int], top: Sequence[int]
+) -> list[tuple[float, list[tuple[int, float]]]]:
+    """Per row: the log-probability of its token, and its `top` likeliest tokens with theirs, of the model's own
+    distribution. `logits` is (rows, vocabulary)."""
+    logs = torch.log_softmax(logits.float(), -1)
+    own = logs.gather(-1, torch.tensor(tokens, device=logs.device)[:, None])[:, 0].tolist()
+    most = max(top)
+    if not most:
+        return [(one, []) for one in own]
+    values, ids = logs.topk(min(most, logs.shape[-1]), -1)
+    pairs = [list(zip(i, v, strict=True)) for i, v in zip(ids.tolist(), values.tolist(), strict=True)]
+    return [(one, best[:wanted]) for one, best, wanted in zip(own, pairs, top, strict=True)]
