@@ -462,9 +462,10 @@ class BaseLLMRunner(ABC):
         try:
             self._initialize()
         except BaseException as error:
+            made = self._load_error(error)
             self._put_back(before)
             self._to(State.FAILED)
-            raise self._load_error(error) from error
+            raise made from error
         self._to(State.READY)
 
     def _swap(self, new: ModelConfig) -> None:
@@ -528,9 +529,10 @@ class BaseLLMRunner(ABC):
                 kept, self.config = self.config, new
                 try:
                     device, _ = self._where()
-                except LLMError:
+                except LLMError as error:
+                    made = faults.loading(error, self.about())
                     self.config = kept
-                    raise
+                    raise made from error
                 return device
             return self._device()
 

@@ -67,12 +67,12 @@ def loading(error: BaseException, about: Mapping[str, Any]) -> LLMError:
     if memory(error):
         made: LLMError = OutOfMemory(
             f"{_prefix(about)} does not fit into memory: {_clean(error, about)}",
-            hint=f"Use a smaller file, a smaller n_ctx, or dtype. {told(about)}",
+            hint=f"Use a smaller file, a smaller n_ctx, or dtype.\n  {told(about)}",
         )
     else:
-        hint = f"Type: pip install {error.name}. " if isinstance(error, ModuleNotFoundError) else ""
+        hint = f"Type: pip install {error.name}\n  " if isinstance(error, ModuleNotFoundError) else ""
         if isinstance(error, LLMError) and error.hint:
-            hint = f"{error.hint} "
+            hint = f"{error.hint}\n  "
         made = LLMInitializationError(
             f"{_prefix(about)} could not be loaded: {_clean(error, about)}", hint=f"{hint}{told(about)}"
         )
@@ -87,7 +87,7 @@ def answering(error: BaseException, about: Mapping[str, Any], timeout: float | N
     if memory(error):
         made: LLMError = OutOfMemory(
             f"{_prefix(about)} ran out of memory: {_clean(error, about)}",
-            hint=f"Ask for less at a time: n_ctx, slots, batch. {told(about)}",
+            hint=f"Ask for less at a time: n_ctx, slots, batch.\n  {told(about)}",
         )
     elif isinstance(error, LLMError):
         return _with(error, about)

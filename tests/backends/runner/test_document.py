@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 DICTIONARY = """
 from lllm import LLMRunnerFactory
 
@@ -84,3 +86,22 @@ def test_the_module_names_of_the_document() -> None:
 
     for module in ("base", "config", "factory", "llama_cpp", "transformers"):
         assert import_module(f"lllm.backends.runner.{module}")
+
+
+def test_the_dictionary_snippet(forms: Any) -> None:
+    """R13."""
+    names = play(DICTIONARY.replace("/path/to/model.gguf", str(forms.gguf_q8)))
+    assert names["response"]
+    assert names["runner"].get_model_info()["backend"] == "llama_cpp"
+    names["runner"].close()
+
+
+def test_the_typed_streaming_and_chat_snippets(forms: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """R14, R18, R19."""
+    typed = TYPED.replace("/path/to/model", str(forms.folder))
+    names = play("from lllm import LLMRunnerFactory", typed, STREAMING)
+    assert capsys.readouterr().out
+    play(CHAT, runner=names["runner"])
+    assert capsys.readouterr().out.strip()
+    assert names["runner"].get_model_info()["backend"] == "transformers"
+    names["runner"].close()
