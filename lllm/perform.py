@@ -140,7 +140,7 @@ class Performer:
 
     async def call_model(self, effect: CallModel) -> Outcome:
         session = self.session
-        if session.replaying and (known := session.recorded(self.call, _MODEL_ANSWERS)) is not None:
+        if session.answers and (known := session.recorded(self.call, _MODEL_ANSWERS)) is not None:
             return Outcome(known.kind, known.data)
         plan = self.plan
         request = Request(

@@ -265,6 +265,8 @@ class Session:
     # --- what a replayed session does otherwise
 
     replaying = False
+    answers = False
+    """Whether `recorded` may have an answer that saves asking a model."""
     unopened = False
 
     def opened_by(self, kind: str) -> bool:

@@ -45,6 +45,7 @@ class Replayed(Session):
     """A session that compares where a live one writes, and remembers where a live one acts."""
 
     replaying = True
+    answers = True
 
     def opened_by(self, kind: str) -> bool:
         return self.unopened and (self.record[0]["data"].get("entry") or {}).get("kind") == kind
