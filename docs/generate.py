@@ -148,10 +148,10 @@ def cli_page() -> str:
 
 
 def _command(command: Any, name: str) -> str:
-    if subcommands := getattr(command, "commands", None):
-        return "\n".join(_command(below, f"{name} {word}") for word, below in subcommands.items())
+    subcommands = getattr(command, "commands", None) or {}
+    below = "".join("\n" + _command(one, f"{name} {word}") for word, one in subcommands.items())
     usage = " ".join([name, *(_place(parameter) for parameter in command.params if _is_argument(parameter))])
-    return f"## `{usage}`\n\n{_prose(command.help)}\n\n{_options(command)}\n"
+    return f"## `{usage}`\n\n{_prose(command.help)}\n\n{_options(command)}\n{below}"
 
 
 def _options(command: Any) -> str:

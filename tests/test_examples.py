@@ -124,7 +124,12 @@ def options() -> dict[str, set[str]]:
     always = {"--help", "-h", "--debug"}
     return {
         name: always
-        | {word for parameter in command.params for word in (*parameter.opts, *parameter.secondary_opts)}
+        | {
+            word
+            for one in (command, *getattr(command, "commands", {}).values())
+            for parameter in one.params
+            for word in (*parameter.opts, *parameter.secondary_opts)
+        }
         for name, command in group.commands.items()
     }
 

@@ -20,6 +20,10 @@ from lllm.cli.chat import chat
 from lllm.cli.check import check
 from lllm.cli.create import create
 from lllm.cli.doctor import doctor
+from lllm.cli.models import models
+from lllm.cli.models import show as show_model
+from lllm.cli.models_bench import bench
+from lllm.cli.models_pull import pull
 from lllm.cli.names import list_names
 from lllm.cli.replay import replay
 from lllm.cli.run import run as run_task
@@ -40,8 +44,14 @@ COMMANDS: dict[str, Command] = {
     "replay": replay,
     "check": check,
     "list": list_names,
+    "models": models,
     "schema": schema,
     "doctor": doctor,
+}
+
+BELOW: dict[str, dict[str, Command]] = {
+    # commands with commands of their own
+    "models": {"show": show_model, "bench": bench, "pull": pull},
 }
 
 DEBUG = "--debug"
@@ -66,7 +76,13 @@ def application() -> typer.Typer:
         """Run systems of LLM agents; look at, replay and verify every session."""
 
     for name, command in COMMANDS.items():
-        app.command(name)(_later(command))
+        if name in BELOW:
+            group = typer.Typer(invoke_without_command=True, callback=_later(command))
+            for word, below in BELOW[name].items():
+                group.command(word)(_later(below))
+            app.add_typer(group, name=name)
+        else:
+            app.command(name)(_later(command))
     return app
 
 
