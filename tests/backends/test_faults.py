@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -175,7 +176,9 @@ async def test_an_error_event_in_a_stream(server: OpenAIServer, backend: OpenAIB
         (b'{"object": "list", "data": []}', "application/json", "'choices' is missing or empty"),
         (b'{"message": {"content": "x"}, "done": true}', "application/json", "under /v1"),
         (b'{"choices": [{"index": 0, "text": "x"}]}', "application/json", "text completion"),
-        (b'{"choices": [{"index": 0}]}', "application/json", "cannot be read"),
+        (b'{"choices": [{"index": 0}]}', "application/json", "cannot be read: 'message' is missing"),
+        (b'{"choices": [7]}', "application/json", "another type than the format says"),
+        (b'{"choices": [{"message": {"content": [[]]}}]}', "application/json", "another type"),
         (b"[1, 2]", "application/json", "list where an object"),
         (b"\xff\xfe", "application/json", "not JSON"),
     ],
@@ -189,6 +192,7 @@ async def test_an_answer_that_is_not_one(
     assert error.status == 200
     if raw:
         assert words in str(error)
+    assert not re.search(r"(Key|Type|Attribute|Value|Index|Decode)Error|object has no|\bNoneType", str(error))
     assert error.__context__ is None
 
 
