@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from lllm.backends.embedded import EmbeddedBackend
+from lllm.backends.llama_cpp.tokens import TokenEngine
 from lllm.backends.openai import OpenAIBackend
 from lllm.backends.scripted import ScriptedBackend
 from lllm.backends.transformers import TransformersBackend
@@ -32,7 +33,7 @@ from lllm.errors import (
 )
 from lllm.models.message import FunctionCall
 from lllm.models.reply import Reply, Usage
-from lllm.ports import Backend, Capabilities, Completed, Request, TextDelta
+from lllm.ports import Backend, Capabilities, Completed, Delta, Request, TextDelta
 from tests.backends.helpers import ADD, ask, collect, joined, limits, reply, schema
 from tests.servers.openai_server import MODEL, OpenAIServer, Script, call
 from training.embedded.forms import Forms
@@ -283,11 +284,29 @@ def real(
     return model
 
 
+class OneFile:
+    """A backend over an engine that holds one file."""
+
+    capabilities = TokenEngine.capabilities
+
+    def __init__(self) -> None:
+        self._engine: TokenEngine | None = None
+
+    def stream(self, request: Request) -> AsyncIterator[Delta]:
+        self._engine = self._engine or TokenEngine(request.model)
+        return self._engine.stream(request)
+
+    async def aclose(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+
+
 MODELS: dict[str, Callable[[Forms], AbstractAsyncContextManager[Model]]] = {
     "scripted": talking(PLACES["scripted"], None),
     "openai": talking(PLACES["openai"], "provider"),
     "openai responses": talking(PLACES["openai responses"], "provider"),
     "embedded": real(EmbeddedBackend),
+    "llama_cpp (llama-cpp-python)": real(OneFile, lambda forms: forms.gguf_q8),
     "transformers": real(lambda: TransformersBackend(device="cpu", threads=1), lambda forms: forms.folder),
 }
 SHORT = {"max_tokens": 24, "temperature": 0}

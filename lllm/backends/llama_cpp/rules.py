@@ -15,8 +15,8 @@ from lllm.errors import BadRequestError, UnsupportedError, listing, text_of
 from lllm.ports import Request
 
 _NOTES: Final = frozenset(
-    ("$anchor", "$comment", "$defs", "$id", "$schema", "default", "definitions", "deprecated", "description")
-    + ("discriminator", "examples", "readOnly", "title", "writeOnly")
+    "$anchor $comment $defs $id $schema default definitions deprecated description discriminator examples readOnly title "
+    "writeOnly".split()
 )
 """Keywords that say nothing about a value."""
 _DATES: Final = ("date", "time", "date-time")

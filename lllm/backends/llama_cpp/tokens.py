@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from lllm.backends.llama_cpp.chat import thinking_mode
 from lllm.backends.llama_cpp.options import Options
@@ -46,6 +46,7 @@ _LATE: Final = {
     "connect": "could not be reached",
 }
 _Job = Callable[[], None]
+T = TypeVar("T")
 
 
 class TokenEngine:
@@ -293,9 +294,9 @@ class TokenEngine:
                 self._thread.start()
         self._jobs.put(job)
 
-    def _ask(self, question: Callable[[Weights], Any]) -> Any:
+    def _ask(self, question: Callable[[Weights], T]) -> T:
         """What the engine's thread answers."""
-        future: Future[Any] = Future()
+        future: Future[T] = Future()
 
         def job() -> None:
             try:

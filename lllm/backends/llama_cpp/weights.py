@@ -93,7 +93,7 @@ class Weights:
         self._step = lib.llama_batch_get_one(self._token, 1)
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
-        """Token ids. With `special` the text is a rendered dialog: special tokens are read, and the first one is not doubled."""
+        """Token ids. With `special` the text is a rendered dialog: special tokens are read, the first one is not doubled."""
         whole = text.encode()
         first = bool(special and self._bos and not text.startswith(self._bos))
         return [int(token) for token in self.llama.tokenize(whole, add_bos=first, special=special)]
