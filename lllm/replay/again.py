@@ -167,7 +167,7 @@ def system_of(
     if source is None and described.get("config"):
         source = load_project().root / described["config"]
     overrides = [*(() if config is not None else described.get("set", ())), *changes.get("overrides", ())]
-    return build_agent(
+    system = build_agent(
         source,
         agent_name=described.get("type"),
         overrides=overrides,
@@ -175,6 +175,8 @@ def system_of(
         model=changes.get("model") or described.get("model"),
         log_base=store,
     )
+    system.overrides = [*described.get("set", ()), *changes.get("overrides", ())]
+    return system
 
 
 async def _calls(player: Replayed, config: Config | None, whole: bool, notes: list[str]) -> None:
@@ -215,15 +217,16 @@ def agent_of_today(data: Mapping[str, Any], config: Config | None) -> Any:
     return None if declared is None else agent_of(declared, config)
 
 
-async def again(player: Session, agent: Any, event: Mapping[str, Any]) -> Call:
-    """Runs a recorded call in an agent of today."""
+async def again(player: Session, agent: Any, event: Mapping[str, Any], *, prompts: bool = True) -> Call:
+    """Runs a recorded call in an agent of today. Without `prompts` its messages are taken as recorded, and every reply is
+    accepted."""
     from lllm.llm.bind import Binding
     from lllm.llm.prompts import find_prompt
     from lllm.runtime import Call
 
     data = event["data"]
     path = (data.get("prompt") or {}).get("path")
-    prompt = find_prompt(path) if path else None
+    prompt = find_prompt(path) if path and prompts else None
     args = data.get("args", {})
     base = player.dialogs.get(data["base"]) if "base" in data else None
     if base is None and prompt is not None:

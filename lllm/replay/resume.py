@@ -10,9 +10,9 @@ from lllm.core.envelope import open_event, verify_chain
 from lllm.errors import ConfigError, ReplayDivergence, UncertainEffect
 from lllm.ports import LogStore
 from lllm.replay import again
+from lllm.replay.program import play
 from lllm.replay.resumed import SKIP, Decide, Decision, Resumed, Uncertain, told, uncertain
-from lllm.session import Scope, current
-from lllm.sync import in_thread, is_async, run
+from lllm.sync import run
 
 if TYPE_CHECKING:
     from lllm.config import Config
@@ -100,7 +100,11 @@ async def aresume_session(
         if follow is not None:
             player.followers.append(follow)
         notes: list[str] = []
-        result = await _go_on(player, config, entry, stream, notes)
+
+        async def by_call() -> Any:
+            return await _calls(player, config, notes)
+
+        result = await play(player, recorded, by_call, config=config, entry=entry, stream=stream)
         if player.divergence is not None:
             raise player.divergence
     except ReplayDivergence as error:
@@ -166,27 +170,6 @@ def _checked(decision: Decision) -> Decision:
     return decision
 
 
-async def _go_on(
-    player: Resumed, config: Config | None, entry: Callable[[], Any] | None, stream: Any, notes: list[str]
-) -> Any:
-    meta = player.record[0]["data"] if player.record else {}
-    described = meta.get("entry") or {}
-    token = current.set(Scope(player))
-    try:
-        if entry is not None:
-            player.unopened = True
-            result = await (entry() if is_async(entry) else in_thread(entry))
-            if not player.ended:
-                await player.end("done")
-            return result
-        if described.get("kind") == "system":
-            system = again.system_of(described, config, player.store, stream=stream)
-            return await system.acall(meta.get("task", ""), session=player, **meta.get("args", {}))
-        return await _calls(player, config, notes)
-    finally:
-        current.reset(token)
-
-
 async def _calls(player: Resumed, config: Config | None, notes: list[str]) -> Any:
     """Goes on call by call, in the agents that the configuration has under their names."""
     result = None
@@ -212,5 +195,4 @@ async def _calls(player: Resumed, config: Config | None, notes: list[str]) -> An
         done = await again.again(player, agent, event)
         result = done.result()
     notes.append("the program's own code is not known; its agent calls are finished")
-    await player.end("done")
     return result

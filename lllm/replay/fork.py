@@ -1,0 +1,198 @@
+"""A new session from any point of an old one, with something changed; and the same for many sessions at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lllm.core import events as ev
+from lllm.core.envelope import open_event, verify_chain
+from lllm.errors import ConfigError, LLMError, listing
+from lllm.models.reply import Reply, Usage
+from lllm.ports import LogStore
+from lllm.replay import again
+from lllm.replay.forked import UNMATCHED, Edit, Forked, editable
+from lllm.replay.program import agent_of_record, play
+from lllm.sync import run
+
+if TYPE_CHECKING:
+    from lllm.config import Config
+    from lllm.session import Follower
+
+
+class Fork(NamedTuple):
+    """How a fork went.
+
+    Attributes:
+        session: the new session. parent, at: where it begins like the old one.
+        status: done or failed. result: what the program gave. error: why it failed, or None.
+        reused: model replies given again. changed: requests that differ from the parent's at the same place of the same
+            call, and were sent. new: requests that the parent did not make, or that were to be made anew; sent too.
+        tools_reused: tool results given again.
+        saved: tokens of the replies given again. money: what they had cost in US dollars; None where a price is unknown.
+        notes: what could not be done, in sentences.
+    """
+
+    session: str
+    parent: str
+    at: int
+    status: str
+    result: Any
+    error: str | None
+    reused: int
+    changed: int
+    new: int
+    tools_reused: int
+    saved: Usage
+    money: Decimal | None
+    notes: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        from lllm.core.jsonable import jsonable
+
+        result = self.result.content if isinstance(self.result, Reply) else self.result
+        money = None if self.money is None else str(self.money)
+        saved = {**self.saved.record(), "cost": money}
+        return {**self._asdict(), "result": jsonable(result), "saved": saved, "money": money}
+
+
+def fork_session(session: str, **more: Any) -> Fork:
+    """A new session that begins like `session`: see `afork_session`."""
+    return run(afork_session(session, **more))
+
+
+async def afork_session(
+    session: str,
+    *,
+    at: int | None = None,
+    edit: str | None = None,
+    store: LogStore | None = None,
+    into: LogStore | None = None,
+    config: Config | None = None,
+    entry: Callable[[], Any] | None = None,
+    model: str | None = None,
+    overrides: Sequence[str] = (),
+    task: str | None = None,
+    args: Mapping[str, Any] | None = None,
+    fresh: bool = False,
+    unmatched: str = "run",
+    follow: Follower | None = None,
+    stream: Any = None,
+    raises: bool = True,
+) -> Fork:
+    """Runs the program of a session again, in a new session. What it asks is answered from the old log where the request
+    is the same to the byte (the hash of model, messages, tools and sampling); the rest is asked for real.
+
+    Args:
+        session: its id.
+        at: the event from which on things may differ; 0 by default. Without an `edit`, everything from there on is asked
+            anew.
+        edit: what event `at` says instead: the task (SessionStarted), the last message of a call (CallStarted), a reply
+            (ModelReplied) or a tool's result (ToolReturned).
+        store: where the log is; the configured log by default. into: where the new one goes; the same store by default.
+        config: what to build agents from; the project of today by default.
+        entry: the program, where no configuration describes it.
+        model: for every agent. overrides: `a.b=c` settings. task, args: what the program is given instead.
+        fresh: ask everything from `at` on anew, also what has not changed.
+        unmatched: what is done with a tool call that the old session did not make: `run`, `pure` (only tools that declare
+            effect="pure" are run) or `refuse`.
+        raises: raise the error that ended the new session, with its id in `session`; False puts it into `error`.
+
+    Raises:
+        UnknownNameError: no such session. LogCorrupt: the log was changed. ConfigError: nothing to edit at `at`, or
+        nothing says what program it was.
+    """
+    if unmatched not in UNMATCHED:
+        raise ConfigError(f"unmatched is {unmatched!r}", hint=f"It is one of {listing(UNMATCHED)}.")
+    if store is None:
+        from lllm.llm.project import default_store
+
+        store = default_store()
+    bodies = list(store.read(session))
+    verify_chain(bodies, session=session)
+    record = [open_event(body) for body in bodies]
+    start = 0 if at is None else at
+    if edit is not None:
+        editable(record, start)
+        if record[start]["kind"] == ev.SESSION_STARTED:
+            task, edit = edit, None
+    if not 0 <= start <= len(record):
+        raise ConfigError(
+            f"event {start} is not in the session", hint=f"It has events 0 to {len(record) - 1}."
+        )
+    given: dict[str, Any] = {"model": model, "set": list(overrides), "task": task, "args": args}
+    changes = {key: value for key, value in given.items() if value}
+    # everything that has not changed is given again, unless it is to be asked anew: no change at all means that
+    resample = at is not None and edit is None and not changes
+    forked = Forked(
+        into or store,
+        record,
+        at=start,
+        everything=not (fresh or resample),
+        edit=None if edit is None else Edit(start, edit),
+        unmatched=unmatched,
+        changes=changes,
+        name=str(record[0]["data"].get("name") or ""),
+    )
+    if follow is not None:
+        forked.followers.append(follow)
+    notes: list[str] = []
+    result, error = None, None
+
+    async def by_call() -> Any:
+        return await _calls(forked, record, store, config, model, notes)
+
+    try:
+        result = await play(
+            forked, record, by_call, config=config, entry=entry, stream=stream, task=task, args=args,
+            model=model, overrides=overrides,
+        )  # fmt: skip
+    except LLMError as failed:
+        if not forked.started:
+            raise
+        if not forked.ended:
+            await forked.end("failed", error=str(failed)[:2000])
+        if raises:
+            if getattr(failed, "session", None) is None:
+                failed.session = forked.id  # type: ignore[attr-defined]
+            raise
+        error = failed
+    return Fork(
+        forked.id, session, start, "done" if error is None else "failed", result,
+        None if error is None else str(error), forked.reused, forked.changed, forked.new, forked.tools_reused,
+        forked.saved, forked.money, notes,
+    )  # fmt: skip
+
+
+async def _calls(
+    forked: Forked,
+    record: Sequence[Mapping[str, Any]],
+    store: LogStore,
+    config: Config | None,
+    model: str | None,
+    notes: list[str],
+) -> Any:
+    """The calls of a program that nobody knows, one after another, each going on from the dialog that it went on from."""
+    meta = {key: value for key, value in record[0]["data"].items() if key in ("name", "entry", "task")}
+    await forked.start(meta)
+    heads = {event["call"]: event["data"].get("head") for event in record if event["kind"] == ev.CALL_ENDED}
+    result = None
+    for event in record:
+        if event["kind"] != ev.CALL_STARTED or event["data"].get("parent") is not None:
+            continue
+        agent = again.agent_of_today(event["data"], config)
+        known = agent is not None
+        if agent is None:
+            agent = agent_of_record(event, store, model)
+            notes.append(f"agent '{agent.name}' is taken from the log: its prompts and parser are not known")
+        elif model is not None:
+            agent = agent.with_(model=model)
+        forked.twin(event["call"], event["call"])
+        done = await again.again(forked, agent, event, prompts=known)
+        result = done.result()
+        if (head := heads.get(event["call"])) and done.state.trunk is not None:
+            forked.dialogs[head] = done.state.trunk
+    notes.append("the program's own code is not known: its agent calls were made again, one after another")
+    return result

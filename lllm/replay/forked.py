@@ -1,0 +1,265 @@
+"""A new session that begins like another one: what it asks is answered from that one's log where the question is the same."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from lllm.core import events as ev
+from lllm.core.canonical import encode
+from lllm.core.events import Event
+from lllm.core.spec import ToolRule
+from lllm.errors import ConfigError
+from lllm.models.message import Message
+from lllm.models.reply import Usage
+from lllm.ports import LogStore
+from lllm.session import Scope, Session
+
+EDITABLE: Final[Mapping[str, str]] = {
+    ev.SESSION_STARTED: "the task",
+    ev.CALL_STARTED: "the last message that the call adds to its dialog",
+    ev.MODEL_REPLIED: "the model's reply",
+    ev.TOOL_RETURNED: "the tool's result",
+}
+"""What an edit of an event replaces, by the event's kind."""
+UNMATCHED: Final[Mapping[str, str]] = {
+    "run": "tools whose arguments match no recorded call are run",
+    "pure": "only those that declare effect='pure' are",
+    "refuse": "none are: the model is told that there is no such result",
+}
+
+
+class Edit(NamedTuple):
+    """Event `seq` of the parent says `text` instead. A reply that was a mapping `{"tool_calls": ...}` may be given as
+    one, see `lllm.backends.scripted`."""
+
+    seq: int
+    text: str
+
+
+class Forked(Session):
+    """A live session that answers from another one's record.
+
+    Args:
+        record: the parent's events.
+        at: events before this one are shared: their replies and tool results are given again, for equal requests.
+        everything: also what comes after `at` answers equal requests. Without it, all is asked anew from there.
+        edit: what one event says instead.
+        unmatched: one of UNMATCHED.
+    """
+
+    answers = True
+
+    def __init__(
+        self,
+        store: LogStore,
+        record: Sequence[Mapping[str, Any]],
+        *,
+        at: int,
+        everything: bool = False,
+        edit: Edit | None = None,
+        unmatched: str = "run",
+        changes: Mapping[str, Any] | None = None,
+        name: str = "",
+    ) -> None:
+        from lllm.llm.sessions import environment
+
+        first = record[0]
+        super().__init__(store, name=name or "fork", seed=first["data"].get("seed"), redactor=environment())
+        self.record = list(record)
+        self.parent = str(first["session"])
+        self.at = at
+        self.edit = edit
+        self.changes = dict(changes or {})
+        self._everything = everything
+        self._unmatched = unmatched
+        self._read()
+        self._asked: dict[str, str] = {}  # of each call the last request
+        self._turns: dict[str, int] = {}
+        self._twins: dict[str, str] = {}
+        self._taken: set[str] = set()
+        self._wanted: dict[tuple[str, str], str] = {}
+        self._rules: dict[str, Mapping[str, Any]] = {}
+        self.reused = self.changed = self.new = self.tools_reused = 0
+        self.saved = Usage()
+        self.money: Decimal | None = Decimal(0)
+
+    def _read(self) -> None:
+        """What the parent learnt from the world, by what was asked."""
+        self._replies: dict[str, deque[Mapping[str, Any]]] = {}
+        self._results: dict[str, deque[Mapping[str, Any]]] = {}
+        self._approvals: dict[str, deque[Mapping[str, Any]]] = {}
+        self._requests: dict[str, list[str]] = {}
+        wanted: dict[tuple[str, str], str] = {}
+        nested = {
+            (event["data"].get("parent"), event["data"].get("via"))
+            for event in self.record
+            if event["kind"] == ev.CALL_STARTED
+        }
+        for event in self.record:
+            kind, call, data = event["kind"], event["call"], event["data"]
+            if kind == ev.MODEL_REQUESTED:
+                self._requests.setdefault(call, []).append(data.get("request", ""))
+            elif kind == ev.MODEL_REPLIED:
+                self._replies.setdefault(self._requests[call][-1], deque()).append(event)
+                wanted.update(_wanted(call, data))
+            elif kind == ev.TOOL_RETURNED and "reused" not in data and (call, data["id"]) not in nested:
+                self._results.setdefault(wanted[call, data["id"]], deque()).append(event)
+            elif kind == ev.APPROVAL_GIVEN:
+                self._approvals.setdefault(wanted[call, data["id"]], deque()).append(event)
+
+    # --- the log
+
+    async def start(self, meta: Mapping[str, Any] | None = None) -> None:
+        fork: dict[str, Any] = {"session": self.parent, "at": self.at, **self.changes}
+        if self.edit is not None:
+            fork["edit"] = {"seq": self.edit.seq, "text": self.edit.text}
+        await super().start({**(meta or {}), "fork": self.redactor.clean(fork)})
+
+    def stamp(
+        self,
+        kind: str,
+        data: Mapping[str, Any],
+        call: str | None = None,
+        dialog: str | None = None,
+        value: Any = None,
+    ) -> Event:
+        if call is not None:
+            if kind == ev.MODEL_REQUESTED:
+                self._asked[call] = data.get("request", "")
+            elif kind == ev.MODEL_REPLIED:
+                self._wanted.update(_wanted(call, data))
+            elif kind == ev.CALL_STARTED:
+                self._rules[call] = data.get("spec", {}).get("tools", {})
+        return super().stamp(kind, data, call, dialog, value)
+
+    # --- calls
+
+    def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
+        made = super().new_call(agent, parent, add)
+        above = self._twins.get(parent.call) if parent is not None and parent.call else None
+        waiting = [
+            event
+            for event in self.record
+            if event["kind"] == ev.CALL_STARTED
+            and event["call"] not in self._taken
+            and event["data"].get("parent") == above
+            and event["data"]["agent"] == agent
+        ]
+        words = encode([message.record() for message in add])
+        exact = [event for event in waiting if encode(event["data"].get("add", [])) == words]
+        if (twin := next(iter(exact or waiting), None)) is not None:
+            self.twin(made, twin["call"])
+        return made
+
+    def twin(self, call: str, recorded: str) -> None:
+        """Says which recorded call a new one stands for."""
+        self._twins[call] = recorded
+        self._taken.add(recorded)
+
+    def opening(self, call: str, add: Sequence[Message]) -> Sequence[Message]:
+        edited = self._edited(ev.CALL_STARTED)
+        if edited is None or self._twins.get(call) != edited["call"] or not add:
+            return add
+        assert self.edit is not None
+        last = add[-1]
+        return (*add[:-1], Message(last.role, self.edit.text, name=last.name, tool_call_id=last.tool_call_id))
+
+    # --- answers
+
+    def recorded(self, call: str, kinds: Sequence[str], tool_call: str | None = None) -> Event | None:
+        if tool_call is None:
+            return self._reply(call) if ev.MODEL_REPLIED in kinds else None
+        place = self._wanted.get((call, tool_call), "")
+        if ev.APPROVAL_GIVEN in kinds:
+            found = self._take(self._approvals.get(place))
+            return None if found is None else self._given(found, {**found["data"], "id": tool_call})
+        found = self._take(self._results.get(place))
+        if found is None:
+            return self._without(call, tool_call, place)
+        self.tools_reused += 1
+        data = {**found["data"], "id": tool_call}
+        if self.edit is not None and found["seq"] == self.edit.seq:
+            data["content"] = self.edit.text
+        return self._given(found, data)
+
+    def _reply(self, call: str) -> Event | None:
+        asked = self._asked.get(call, "")
+        turn = self._turns[call] = self._turns.get(call, -1) + 1
+        found = self._take(self._replies.get(asked))
+        if found is None:
+            before = self._requests.get(self._twins.get(call, ""), ())
+            if turn < len(before) and before[turn] != asked:
+                self.changed += 1
+            else:
+                self.new += 1
+            return None
+        data = dict(found["data"])
+        self.reused += 1
+        usage = Usage.from_record(data.get("usage"))
+        self.saved = self.saved.plus(usage)
+        self.money = None if self.money is None or "cost" not in data else self.money + Decimal(data["cost"])
+        if self.edit is not None and found["seq"] == self.edit.seq:
+            data["message"] = Message("assistant", self.edit.text).record()
+            data["finish"] = "stop"
+            for name in ("raw", "logprobs", "token_ids"):
+                data.pop(name, None)
+        return self._given(found, data)
+
+    def _take(self, waiting: deque[Mapping[str, Any]] | None) -> Mapping[str, Any] | None:
+        """The first recorded answer that may be given again, once."""
+        for event in waiting or ():
+            if self._everything or event["seq"] < self.at or (self.edit and event["seq"] == self.edit.seq):
+                assert waiting is not None
+                waiting.remove(event)
+                return event
+        return None
+
+    def _given(self, event: Mapping[str, Any], data: dict[str, Any]) -> Event:
+        """A recorded answer as one of this session: it says where it is from."""
+        data["from"] = f"{self.parent}#{event['seq']}"
+        return Event(event["kind"], data)
+
+    def _without(self, call: str, tool_call: str, place: str) -> Event | None:
+        """What is done about a tool without a recorded result. None: it is run."""
+        name = place.partition(" ")[0]
+        effect = ToolRule(**self._rules.get(call, {}).get(name, {})).effect
+        if self._unmatched == "run" or (self._unmatched == "pure" and effect == "pure"):
+            return None
+        words = f"error: '{name}' is not run here, and no recorded call of it had these arguments"
+        return Event(ev.TOOL_RETURNED, {"id": tool_call, "ok": False, "content": words, "unmatched": True})
+
+    def _edited(self, kind: str) -> Mapping[str, Any] | None:
+        """The event that is edited, when it is of this kind."""
+        if self.edit is None:
+            return None
+        event = self.record[self.edit.seq]
+        return event if event["kind"] == kind else None
+
+
+def editable(record: Sequence[Mapping[str, Any]], seq: int) -> None:
+    """ConfigError unless event `seq` is there and says something that can be replaced."""
+    if not 0 <= seq < len(record):
+        raise ConfigError(f"event {seq} is not in the session", hint=f"It has events 0 to {len(record) - 1}.")
+    kind = record[seq]["kind"]
+    if kind not in EDITABLE:
+        near = [event["seq"] for event in record if event["kind"] in EDITABLE]
+        nearest = min(near, key=lambda number: abs(number - seq))
+        raise ConfigError(
+            f"event {seq} is {kind}, which cannot be edited",
+            hint=f"Edited can be {', '.join(EDITABLE)}; the nearest is event {nearest} ({record[nearest]['kind']}).",
+        )
+
+
+def _wanted(call: str, data: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    """Of each tool call of a reply what is asked: the tool and its arguments, in one form."""
+    out = {}
+    for item in Message.from_dict(data["message"]).tool_calls:
+        try:
+            arguments = encode(item.parsed()).decode()
+        except ValueError:
+            arguments = item.arguments
+        out[call, item.id] = f"{item.name} {arguments}"
+    return out

@@ -1,0 +1,72 @@
+"""The program of a recorded session, run again within another Session."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lllm.llm.connect import connect
+from lllm.replay.again import system_of
+from lllm.session import Scope, Session, current
+from lllm.sync import in_thread, is_async
+
+if TYPE_CHECKING:
+    from lllm.config import Config
+    from lllm.llm.agent import Agent
+    from lllm.ports import LogStore
+
+
+async def play(
+    session: Session,
+    record: Sequence[Mapping[str, Any]],
+    by_call: Callable[[], Awaitable[Any]],
+    *,
+    config: Config | None = None,
+    entry: Callable[[], Any] | None = None,
+    stream: Any = None,
+    task: str | None = None,
+    args: Mapping[str, Any] | None = None,
+    model: str | None = None,
+    overrides: Sequence[str] = (),
+) -> Any:
+    """Runs the program of `record` in `session` and gives its result: `entry` where it is given, the system that the first
+    event describes, else what `by_call` does."""
+    meta = record[0]["data"] if record else {}
+    described = meta.get("entry") or {}
+    token = current.set(Scope(session))
+    try:
+        if entry is not None:
+            session.unopened = True
+            result = await (entry() if is_async(entry) else in_thread(entry))
+        elif described.get("kind") == "system":
+            system = system_of(
+                described, config, session.store, stream=stream, model=model, overrides=overrides
+            )
+            words = meta.get("task", "") if task is None else task
+            return await system.acall(words, session=session, **{**meta.get("args", {}), **(args or {})})
+        else:
+            result = await by_call()
+        if not session.ended:
+            await session.end("done")
+        return result
+    finally:
+        current.reset(token)
+
+
+def agent_of_record(event: Mapping[str, Any], store: LogStore, model: str | None = None) -> Agent:
+    """An agent as a call's first event describes it, for agents that no configuration declares. Its tools have no
+    implementation: only their recorded results can be given again.
+
+    Raises:
+        ConfigError: the model cannot be opened here.
+    """
+    from lllm.core.canonical import decode
+    from lllm.core.spec import Spec
+    from lllm.llm.agent import Agent
+
+    data = event["data"]
+    name = model or data["model"]
+    connect(name)
+    spec = Spec.from_record(data.get("spec", {}))
+    schemas = decode(store.blob(data["specs"])) if "specs" in data else []
+    return Agent(data["agent"], name, tools=schemas, model_args=data.get("sampling"), **spec.limits._asdict())

@@ -1,0 +1,195 @@
+"""Fork: a new session from any point of an old one; what is asked in the same words is not asked again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from lllm.backends.scripted import ScriptedBackend
+from lllm.core import events as ev
+from lllm.core.envelope import open_event
+from lllm.errors import ConfigError, ProviderFailed
+from lllm.llm.agent import Agent
+from lllm.llm.sessions import arecord
+from lllm.log.memory import MemoryLog
+from lllm.models.function import tool
+from lllm.models.message import FunctionCall
+from lllm.ports import Request
+from lllm.replay import replay_session
+from lllm.replay.fork import fork_session
+
+STEPS = 20
+RAN: list[int] = []
+
+
+@tool(effect="ask")
+def double(n: int) -> int:
+    """Doubles."""
+    RAN.append(n)
+    return 2 * n
+
+
+def model(request: Request) -> Any:
+    """Doubles the last number that it sees, STEPS times."""
+    last = request.messages[-1].text
+    rounds = sum(1 for message in request.messages if message.tool_calls)
+    if rounds == STEPS - 1:
+        return f"{last} it is"
+    return FunctionCall(f"t{rounds}", "double", f'{{"n":{int(last)}}}')
+
+
+def program(store: Any, backend: ScriptedBackend, say: str = "1") -> Any:
+    async def main() -> str:
+        agent = Agent(
+            "doubler", backend, "Double it.", tools=[double], max_interrupt_times=None, max_model_calls=100
+        )
+        async with arecord("work", store=store):
+            return (await agent.acall(say)).content
+
+    return main
+
+
+@pytest.fixture
+def old() -> tuple[MemoryLog, str]:
+    store = MemoryLog()
+    asyncio.run(program(store, ScriptedBackend(model))())
+    RAN.clear()
+    return store, store.sessions(1)[0].id
+
+
+def events(store: MemoryLog, session: str) -> list[dict[str, Any]]:
+    return [open_event(body) for body in store.read(session)]
+
+
+def at(store: MemoryLog, session: str, kind: str, number: int) -> int:
+    found: int = [event["seq"] for event in events(store, session) if event["kind"] == kind][number]
+    return found
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 19])
+def test_an_edited_tool_result_asks_only_what_follows(old: tuple[MemoryLog, str], step: int) -> None:
+    store, session = old
+    backend = ScriptedBackend(model)
+    seq = at(store, session, ev.TOOL_RETURNED, step - 1)
+    done = fork_session(session, at=seq, edit="1000", store=store, entry=program(store, backend))
+    assert len(backend.requests) == STEPS - step == done.changed
+    assert (done.reused, done.new, done.tools_reused) == (step, 0, step)
+    assert done.result == f"{1000 * 2 ** (STEPS - 1 - step)} it is"
+    assert len(RAN) == STEPS - 1 - step  # tools of the shared part are not run again
+    assert done.session != session
+    assert done.saved.total > 0
+    assert events(store, done.session)[0]["data"]["fork"] == {
+        "session": session, "at": seq, "edit": {"seq": seq, "text": "1000"}
+    }  # fmt: skip
+    report = replay_session(done.session, store=store, entry=program(store, backend))
+    assert report.verified, report.divergence
+
+
+def test_nothing_changed_asks_nothing(old: tuple[MemoryLog, str]) -> None:
+    store, session = old
+    backend = ScriptedBackend(model)
+    done = fork_session(session, store=store, entry=program(store, backend))
+    assert (done.reused, done.changed, done.new, done.tools_reused) == (STEPS, 0, 0, STEPS - 1)
+    assert backend.requests == []
+    assert RAN == []
+    assert done.result == f"{2 ** (STEPS - 1)} it is"
+
+
+def test_from_a_point_on_all_is_asked_anew(old: tuple[MemoryLog, str]) -> None:
+    store, session = old
+    backend = ScriptedBackend(model)
+    seq = at(store, session, ev.MODEL_REQUESTED, 5)
+    done = fork_session(session, at=seq, store=store, entry=program(store, backend))
+    assert (done.reused, done.changed, done.new) == (5, 0, STEPS - 5)
+    assert len(backend.requests) == STEPS - 5
+
+
+def test_an_edited_reply(old: tuple[MemoryLog, str]) -> None:
+    store, session = old
+    seq = at(store, session, ev.MODEL_REPLIED, 3)
+    done = fork_session(
+        session, at=seq, edit="I stop.", store=store, entry=program(store, ScriptedBackend(model))
+    )
+    assert done.result == "I stop."
+    assert (done.reused, done.changed, done.new) == (4, 0, 0)
+
+
+def test_an_edited_message(old: tuple[MemoryLog, str]) -> None:
+    store, session = old
+    backend = ScriptedBackend(model)
+    seq = at(store, session, ev.CALL_STARTED, 0)
+    done = fork_session(session, at=seq, edit="3", store=store, entry=program(store, backend))
+    assert done.result == f"{3 * 2 ** (STEPS - 1)} it is"
+    assert (done.reused, done.changed) == (0, STEPS)
+
+
+def test_other_code_reuses_what_is_the_same(old: tuple[MemoryLog, str]) -> None:
+    store, session = old
+    backend = ScriptedBackend(model)
+    done = fork_session(session, store=store, entry=program(store, backend, say="2"))
+    assert done.reused == 0
+    assert done.tools_reused == STEPS - 2  # all but the first number were doubled before
+    assert len(RAN) == 1
+
+
+@pytest.mark.parametrize(("unmatched", "ran"), [("run", 1), ("pure", 0), ("refuse", 0)])
+def test_tools_that_were_not_called_before(old: tuple[MemoryLog, str], unmatched: str, ran: int) -> None:
+    store, session = old
+
+    def lazy(request: Request) -> Any:
+        if request.messages[-1].role == "tool":
+            return request.messages[-1].text
+        return FunctionCall("x", "double", '{"n":77}')
+
+    done = fork_session(
+        session, store=store, entry=program(store, ScriptedBackend(lazy), say="x"), unmatched=unmatched
+    )
+    assert len(RAN) == ran
+    assert done.result == (
+        "154" if ran else "error: 'double' is not run here, and no recorded call of it had these arguments"
+    )
+
+
+def test_without_the_program(old: tuple[MemoryLog, str]) -> None:
+    """The calls themselves are made again, with what the log knows of their agent."""
+    from lllm.registry import registry
+
+    store, session = old
+    backend = ScriptedBackend(model)
+    with registry.scope():
+        registry.add("backend", "twin", lambda: backend)
+        seq = at(store, session, ev.TOOL_RETURNED, STEPS - 3)
+        done = fork_session(session, at=seq, edit="5", store=store, model="twin/x", unmatched="refuse")
+    assert done.notes
+    assert len(backend.requests) >= 1
+
+
+def test_a_failure_keeps_its_session(old: tuple[MemoryLog, str]) -> None:
+    store, session = old
+    seq = at(store, session, ev.TOOL_RETURNED, 3)
+    broken = ScriptedBackend(lambda _: (_ for _ in ()).throw(ValueError("no")))
+    with pytest.raises(ProviderFailed) as caught:
+        fork_session(session, at=seq, edit="9", store=store, entry=program(store, broken))
+    assert caught.value.session is not None
+    done = fork_session(session, at=seq, edit="9", store=store, entry=program(store, broken), raises=False)
+    assert done.status == "failed"
+    assert done.error is not None
+    assert store.sessions(1)[0].status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"at": 999}, "event 999 is not in the session"),
+        ({"at": 2, "edit": "x"}, r"cannot be edited\n.*the nearest is event"),
+        ({"unmatched": "maybe"}, "unmatched is 'maybe'"),
+    ],
+)
+def test_wrong_wishes(old: tuple[MemoryLog, str], more: dict[str, Any], words: str) -> None:
+    store, session = old
+    before = len(store.sessions())
+    with pytest.raises(ConfigError, match=words):
+        fork_session(session, store=store, entry=program(store, ScriptedBackend(model)), **more)
+    assert len(store.sessions()) == before
