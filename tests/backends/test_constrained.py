@@ -230,6 +230,23 @@ def test_the_named_tool_is_called_once(loaded: Loaded, grammars: Grammars) -> No
         assert written.startswith('<tool_call>\n{"name": "weather", "arguments": {"unit": "')
 
 
+@pytest.mark.parametrize(
+    ("choice", "more"), [("required", True), ({"type": "function", "function": {"name": "weather"}}, False)]
+)
+def test_another_call_may_follow_where_none_is_named(
+    choice: Any, more: bool, loaded: Loaded, grammars: Grammars
+) -> None:
+    matcher = grammars.native_calls(TOOLS, choice)
+    call = '<tool_call>\n{"name": "weather", "arguments": {"unit": "C", "days": 2}}\n</tool_call>'
+    for token in loaded.tokenizer(call, add_special_tokens=False)["input_ids"]:
+        matcher.accept(token)
+    row = torch.zeros(1024)
+    matcher.mask(row)
+    may = {loaded.tokenizer.decode(token) for token in row.isfinite().nonzero().flatten()}
+    assert may == ({"<|im_end|>", "\n"} if more else {"<|im_end|>"})
+    assert matcher.finished != more
+
+
 def test_arguments_that_no_grammar_holds_are_an_object(loaded: Loaded, grammars: Grammars) -> None:
     parameters = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
     tool = {"type": "function", "function": {"name": 'odd"name', "parameters": parameters}}

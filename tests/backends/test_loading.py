@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from lllm.backends import devices
+from lllm.backends.embedded import WEIGHTS
 from lllm.backends.transformers import load as loading
 from lllm.backends.transformers import template
 from lllm.backends.transformers.load import Loaded, LoadOptions, load
@@ -93,9 +94,10 @@ def test_a_folder(loaded: Loaded, forms: Forms) -> None:
     assert said == '<tool_call>\n{"name": "calculate", "arguments": {"expression": "17 * 23"}}\n</tool_call>'
 
 
-@pytest.mark.parametrize("form", ["gguf_f32", "gguf_q8"])
+@pytest.mark.parametrize("form", ["gguf_f32", "gguf_q8", "shipped"])
 def test_a_gguf_file_is_the_same_model(form: str, loaded: Loaded, forms: Forms) -> None:
-    path: Path = getattr(forms, form)
+    # beside the shipped one lies a tokenizer.json, which transformers prefers to what the file says
+    path: Path = WEIGHTS if form == "shipped" else getattr(forms, form)
     other = load(str(path))
     assert other.name == path.name
     assert (other.eos, other.context, other.dtype) == (loaded.eos, loaded.context, "float32")
@@ -140,12 +142,14 @@ def test_all_tokens_that_end_a_turn_are_known(copy: Path) -> None:
     assert load(str(copy)).eos == {0, 2}
     # published with the end of text alone, though every turn of its template ends with another token
     (copy / "generation_config.json").write_text(json.dumps({"eos_token_id": 0}))
-    for name in ("config.json", "tokenizer_config.json"):
+    for name, key, value in (
+        ("config.json", "eos_token_id", 0),
+        ("tokenizer_config.json", "eos_token", "<|endoftext|>"),
+    ):
         told = json.loads((copy / name).read_text())
-        told.pop("eos_token_id", None)
-        told.pop("eos_token", None)
-        (copy / name).write_text(json.dumps(told))
+        (copy / name).write_text(json.dumps({**told, key: value}))
     assert load(str(copy)).eos == {0, 2}
+    assert load(str(copy), LoadOptions(chat_template="{{ messages }}")).eos == {0}
 
 
 def test_loading_writes_nothing_to_the_terminal(forms: Forms, capfd: pytest.CaptureFixture[str]) -> None:
