@@ -39,6 +39,7 @@ OVERLOADED: Final = frozenset({429, 502, 503, 504, 529})
 """Statuses that mean: fewer at a time."""
 _PICTURE: Final = 800  # tokens; between what providers count for a small and for a large one
 _GUESS: Final = 256.0  # tokens of a reply, before any has come
+_SAME: Final = 0.001  # seconds
 _SHARE: Final = 1 / 16  # of the newest reply in the mean
 
 
@@ -144,6 +145,7 @@ class Limiter:
         self._overload = 0.0  # when it was last
         self._not_before = 0.0
         self._timer: Timer | None = None
+        self._due = 0.0  # when it rings
         self._generation = 0
         self.free = self._limits == Limits()
         """Whether nothing limits: `enter` may be used."""
@@ -319,11 +321,14 @@ class Limiter:
             self.free = True
 
     def _set_timer(self, delay: float) -> None:
+        due = self._clock() + delay
         if self._timer is not None:
+            if abs(due - self._due) < _SAME:
+                return
             self._timer.cancel()
             self._timer = None
         if delay != float("inf"):
-            self._timer = self._later(delay, self._tick)
+            self._timer, self._due = self._later(delay, self._tick), due
 
     def _tick(self) -> None:
         with self._lock:

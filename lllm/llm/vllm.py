@@ -76,7 +76,12 @@ class VLLMModel(LLM):
         given = {key: settings.pop(key) for key in ENDPOINT if key in settings}
         key = _value("api_key", api_key, _text)
         # a backend of its own: what close_client closes is nobody else's
-        self._backend: Any = registry.get("backend", "openai")(url, key, **{**(options or {}), **given})
+        try:
+            self._backend: Any = registry.get("backend", "openai")(url, key, **{**(options or {}), **given})
+        except TypeError as error:
+            raise ConfigError(
+                f"VLLMModel: {error}", hint="The endpoint is api_url=, its key api_key=."
+            ) from None
         self._backend.name, self._backend.model = f"openai/{name}", name
         self._used = False
         super().__init__(self._backend, system=system, workers=workers, **settings)

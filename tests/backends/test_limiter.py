@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -501,6 +502,36 @@ async def test_a_cancelled_call_makes_room(server: OpenAIServer) -> None:
     hung.cancel()
     assert (await queued).content == "Hello again."
     await backend.aclose()
+
+
+async def test_half_of_them_cancelled_no_socket_is_left(server: OpenAIServer) -> None:
+    server.forever, server.pause = Script("Hello."), 0.005
+    backend = OpenAIBackend(server.url, concurrency=4)
+    calls = [asyncio.ensure_future(reply(backend, ask(stream=bool(n % 2)))) for n in range(40)]
+    while len(server.requests) < 20:
+        await asyncio.sleep(0.001)
+    for call in calls:
+        call.cancel()
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert sum(isinstance(one, asyncio.CancelledError) for one in ended) >= 15
+    assert (backend.limiter.running, backend.limiter.waiting) == (0, 0)
+    await backend.aclose()
+    while server.connections:
+        await asyncio.sleep(0.01)
+    assert len(server.requests) < 40
+
+
+def test_a_forked_child_has_none_of_its_parents_requests() -> None:
+    limiter = limiter_of("http://localhost/forked", ["x"])
+    limiter.restrict(Limits(concurrency=1))
+    held = asyncio.run(limiter.wait(ask()))
+    child = os.fork()
+    if child == 0:
+        good = (limiter.running, limiter.limits, limiter.free) == (0, Limits(1), False)
+        limiter.leave(held)
+        os._exit(0 if good and asyncio.run(limiter.wait(ask())) and limiter.running == 1 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert limiter.running == 1
 
 
 async def test_waiting_is_not_the_requests_own_time(server: OpenAIServer) -> None:

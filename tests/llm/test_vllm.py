@@ -171,6 +171,8 @@ def test_nothing_is_sent_that_nobody_said(folder: Path) -> None:
         ({"default_temperature": 3}, ("default_temperature", "0 to 2")),
         ({"concurrency": 0}, ("concurrency", "whole number")),
         ({"workers": 0}, ("workers",)),
+        ({"base_url": "http://localhost:2"}, ("base_url", "api_url=")),
+        ({"options": {"thinkin": "off"}}, ("thinkin",)),
         ({"timeouts": {"totl": 3}}, ("timeouts.totl", "total")),
     ],
 )

@@ -51,6 +51,10 @@ RESERVED: Final[dict[str, str]] = {
     "model": "Name the model in the call or in model_name.",
     "tools": "Give tools=[...] to the call.",
     "response_format": "Give format=... to the call: a pydantic model, a dataclass or a JSON schema.",
+    **dict.fromkeys(
+        ("base_url", "api_key", "concurrency", "requests_per_minute", "tokens_per_minute", "connections"),
+        "It is an option of the backend: options={...} of an Agent, a keyword of an LLM, a key of an agent in YAML.",
+    ),
     "n": "A reply is one answer; ask several times, or give a list of inputs.",
 }
 _REASONING: Final = re.compile(r"(?:^|/)(?:o[1-9]|gpt-(?:[5-9]|\d\d))(?![a-z0-9])(?!.*-chat)")
