@@ -10,7 +10,7 @@ from typing import Any, Final
 from lllm.backends.devices import resolve
 from lllm.backends.runner.base import BaseLLMRunner
 from lllm.backends.runner.config import BackendType, ModelConfig
-from lllm.backends.runner.generation import Pump
+from lllm.backends.runner.generation import Once, Pump
 from lllm.errors import ConfigError, LLMInferenceError, UnsupportedError
 from lllm.models.message import Message
 from lllm.models.reply import Reply
@@ -133,7 +133,8 @@ class BackendRunner(BaseLLMRunner):
         backend = self._backend
         if request.tools and not backend.capabilities.tools:
             raise UnsupportedError(f"the backend '{self.name}' knows no tools")
-        return Pump(partial(_checked, backend.stream, request))
+        kind = Pump if request.stream else Once
+        return kind(partial(_checked, backend.stream, request))
 
     def _run_streaming(self, prompt: str, max_tokens: int, temperature: float) -> Iterator[str]:
         asked = (Message("user", prompt),)

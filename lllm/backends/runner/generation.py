@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Any, Final
@@ -15,26 +16,78 @@ from lllm.sync import run
 _END: Final = object()
 
 
-class Pump:
-    """An async stream, driven in a thread of its own, read from any thread.
+class Source:
+    """An async stream that any thread can interrupt."""
+
+    def __init__(self, stream: Callable[[], AsyncIterator[Delta]]) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._interrupted = False
+        self._over = False
+
+    def __iter__(self) -> Iterator[Delta]:
+        return self
+
+    def __next__(self) -> Delta:
+        raise NotImplementedError
+
+    def interrupt(self) -> None:
+        """Stops the stream; a reader that waits is woken. Returns at once."""
+        with self._lock:
+            self._interrupted = True
+            if self._loop is not None and self._task is not None:
+                with suppress(RuntimeError):  # the loop is closed: it has ended by itself
+                    self._loop.call_soon_threadsafe(self._task.cancel)
+
+    def close(self) -> None:
+        """Stops the stream, and returns when it has let go of the model."""
+        self.interrupt()
+        self._over = True
+
+    async def _pour(self, take: Callable[[Delta], None]) -> None:
+        with self._lock:
+            if self._interrupted:
+                raise asyncio.CancelledError
+            self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        stream = self._stream()
+        try:
+            async for delta in stream:
+                take(delta)
+        finally:
+            if (close := getattr(stream, "aclose", None)) is not None:
+                await close()
+            with self._lock:
+                self._task = None
+
+
+class Once(Source):
+    """A reply that nobody follows: it is made in the thread of its reader, who gets the end alone."""
+
+    def __next__(self) -> Delta:
+        if self._over:
+            raise StopIteration
+        self._over = True
+        deltas: deque[Delta] = deque(maxlen=1)
+        run(self._pour(deltas.append))
+        if not deltas:
+            raise StopIteration
+        return deltas[0]
+
+
+class Pump(Source):
+    """A reply that somebody follows: made in a thread of its own, read from any thread.
 
     A thread, and not a step of a loop per delta: the model goes on while the reader is busy, one piece costs a queue and
     not a turn of a loop, and whoever closes the stream need not be whoever reads it.
     """
 
-    def __init__(self, source: Callable[[], AsyncIterator[Delta]]) -> None:
-        self._source = source
+    def __init__(self, stream: Callable[[], AsyncIterator[Delta]]) -> None:
+        super().__init__(stream)
         self._pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._cancelled = False
-        self._over = False
         self._thread = threading.Thread(target=self._drive, name="lllm-runner", daemon=True)
         self._thread.start()
-
-    def __iter__(self) -> Iterator[Delta]:
-        return self
 
     def __next__(self) -> Delta:
         if self._over:
@@ -48,42 +101,16 @@ class Pump:
             raise StopIteration
         return piece  # type: ignore[no-any-return]
 
-    def interrupt(self) -> None:
-        """Stops the stream; a reader that waits is woken. Returns at once."""
-        with self._lock:
-            self._cancelled = True
-            if self._loop is not None and self._task is not None:
-                with suppress(RuntimeError):  # the loop is closed: it has ended by itself
-                    self._loop.call_soon_threadsafe(self._task.cancel)
-
     def close(self) -> None:
-        """Stops the stream, and returns when it has let go of the model."""
-        self.interrupt()
-        self._over = True
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        super().close()
+        self._thread.join()
 
     def _drive(self) -> None:
         try:
-            run(self._pour())
+            run(self._pour(self._pieces.put))
             self._pieces.put(_END)
         except BaseException as error:
             self._pieces.put(error)
-
-    async def _pour(self) -> None:
-        with self._lock:
-            if self._cancelled:
-                raise asyncio.CancelledError
-            self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        stream = self._source()
-        try:
-            async for delta in stream:
-                self._pieces.put(delta)
-        finally:
-            if (close := getattr(stream, "aclose", None)) is not None:
-                await close()
-            with self._lock:
-                self._task = None
 
 
 class Generation:
