@@ -20,12 +20,14 @@ from lllm.cli.chat import chat
 from lllm.cli.check import check
 from lllm.cli.create import create
 from lllm.cli.doctor import doctor
+from lllm.cli.fork import fork
 from lllm.cli.models import models
 from lllm.cli.models import show as show_model
 from lllm.cli.models_bench import bench
 from lllm.cli.models_pull import pull
 from lllm.cli.names import list_names
 from lllm.cli.replay import replay
+from lllm.cli.resume import resume
 from lllm.cli.run import run as run_task
 from lllm.cli.schema import schema
 from lllm.cli.sessions import sessions
@@ -42,6 +44,8 @@ COMMANDS: dict[str, Command] = {
     "sessions": sessions,
     "show": show,
     "replay": replay,
+    "resume": resume,
+    "fork": fork,
     "check": check,
     "list": list_names,
     "models": models,

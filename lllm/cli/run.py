@@ -32,6 +32,12 @@ def run(
         typer.Option("--stream/--no-stream", help="Show progress on stderr; by default on a terminal."),
     ] = None,
     session_name: Annotated[str | None, typer.Option("--session-name", help="The session's name.")] = None,
+    resume_last: Annotated[
+        bool,
+        typer.Option(
+            "--resume-last", help="Go on with the newest session that was interrupted, if there is one."
+        ),
+    ] = False,
     no_log: Annotated[
         bool, typer.Option("--no-log", help="Keep no log: nothing to show or replay later.")
     ] = False,
@@ -41,6 +47,8 @@ def run(
     from lllm.llm.sessions import open_session
     from lllm.log import MemoryLog
 
+    if resume_last and (code := _resumed(config, json)) is not None:
+        return code
     words = task_of(task)
     overrides = overrides_of(sets, profile)
     loaded = runnable(config, overrides=overrides)
@@ -77,6 +85,18 @@ def run(
     if not no_log and sys.stderr.isatty():
         output.say(f"session {live.id}" + (f", cost ${cost}" if cost is not None else ""))
     return 0
+
+
+def _resumed(config: ConfigFile, json: bool) -> int | None:
+    """Goes on with the newest interrupted session. None where there is none."""
+    from lllm.cli.options import configuration
+    from lllm.cli.resume import interrupted, resume
+
+    try:
+        id = interrupted(store_of(configuration(config)))
+    except ConfigError:
+        return None
+    return resume(id, None, config, json)
 
 
 def task_of(given: str | None) -> str:

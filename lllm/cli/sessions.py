@@ -11,7 +11,7 @@ from lllm.cli import output
 from lllm.cli.options import ConfigFile, Json, configuration, store_of
 
 if TYPE_CHECKING:
-    from lllm.ports import SessionInfo
+    from lllm.ports import LogStore, SessionInfo
 
 
 def sessions(
@@ -20,7 +20,8 @@ def sessions(
     json: Json = False,
 ) -> int:
     """List sessions, newest first."""
-    found = store_of(configuration(config)).sessions(limit or None)
+    store = store_of(configuration(config))
+    found = [_alive(store, info) for info in store.sessions(limit or None)]
     if json:
         output.data([_record(info) for info in found])
         return 0
@@ -33,6 +34,14 @@ def sessions(
     ]
     output.table(("SESSION", "STATUS", "STARTED", "EVENTS", "TASK"), rows)
     return 0
+
+
+def _alive(store: LogStore, info: SessionInfo) -> SessionInfo:
+    """Says of a session without an end whether somebody still writes it."""
+    held = getattr(store, "held", None)
+    if info.status == "running" and held is not None and not held(info.id):
+        return info._replace(status="interrupted")
+    return info
 
 
 def _record(info: SessionInfo) -> dict[str, Any]:

@@ -1,0 +1,140 @@
+"""`lllm fork`: a new session that begins like an old one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lllm.cli import output
+from lllm.cli.options import (
+    ConfigFile,
+    Json,
+    Model,
+    SessionId,
+    Sets,
+    configuration,
+    runnable,
+    session_of,
+    store_of,
+)
+from lllm.cli.replay import program_of
+from lllm.cli.run import quiet_stdout, readable
+from lllm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lllm.replay.fork import Fork
+
+
+def fork(
+    session: SessionId = None,
+    at: Annotated[
+        int | None,
+        typer.Option("--at", metavar="N", help="The event from which on things differ; see lllm show."),
+    ] = None,
+    edit: Annotated[
+        str | None,
+        typer.Option(
+            "--edit", metavar="TEXT", help="What event N says instead: a task, message, reply or tool result."
+        ),
+    ] = None,
+    edit_file: Annotated[
+        Path | None, typer.Option("--edit-file", metavar="FILE", help="The same, from a file; - is stdin.")
+    ] = None,
+    model: Model = None,
+    sets: Sets = None,
+    args: Annotated[
+        list[str] | None,
+        typer.Option("--arg", metavar="NAME=TEXT", help="An argument of the program; repeatable."),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Ask everything from event N on anew, also what has not changed.")
+    ] = False,
+    tools: Annotated[
+        str,
+        typer.Option("--tools", help="Tool calls that the old session did not make: run, pure or refuse."),
+    ] = "run",
+    config: ConfigFile = None,
+    json: Json = False,
+) -> int:
+    """Begin a new session like an old one, and change something: only what has changed is asked again."""
+    from lllm.replay.fork import fork_session
+
+    store = store_of(configuration(config))
+    id = session_of(store, session)
+    if edit is not None and edit_file is not None:
+        raise ConfigError("give either --edit or --edit-file, not both")
+    if edit_file is not None:
+        edit = _read(edit_file)
+    if edit is not None and at is None:
+        raise ConfigError(
+            "--edit needs --at N: the event that says something else", hint=f"Events: lllm show {id}"
+        )
+    frontend = None
+    if sys.stderr.isatty() and not json:
+        from lllm.cli.terminal import Terminal
+
+        frontend = Terminal()
+    program = program_of(store, id, config)
+    if sets and "config" in program:
+        program["config"] = runnable(config, overrides=sets)
+    try:
+        with quiet_stdout(json):
+            done = fork_session(
+                id,
+                at=at,
+                edit=edit,
+                store=store,
+                model=model,
+                overrides=sets or (),
+                args=_pairs(args),
+                fresh=fresh,
+                unmatched=tools,
+                stream=frontend,
+                follow=frontend.follow if frontend is not None else None,
+                **program,
+            )
+    except Exception as error:
+        output.belongs(error, getattr(error, "session", None) or id)
+        raise
+    finally:
+        if frontend is not None:
+            frontend.close()
+    if json:
+        output.data(done.as_dict())
+        return 0
+    if done.result is not None:
+        output.text(readable(done.result))
+    output.say(told(done))
+    for note in done.notes:
+        output.say(f"note: {note}")
+    return 0
+
+
+def told(done: Fork) -> str:
+    """What a fork reused and asked, in a sentence."""
+    money = f", ${done.money}" if done.money else ""
+    return (
+        f"session {done.session}, from {done.parent} at event {done.at}: {done.reused} replies and "
+        f"{done.tools_reused} tool results from its log ({done.saved.total} tokens{money} saved), "
+        f"{done.changed} changed and {done.new} new requests"
+    )
+
+
+def _pairs(given: list[str] | None) -> dict[str, str]:
+    out = {}
+    for item in given or ():
+        name, equals, text = item.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--arg {item}", hint="Write --arg NAME=TEXT.")
+        out[name] = text
+    return out
+
+
+def _read(file: Path) -> str:
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error

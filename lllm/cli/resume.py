@@ -1,0 +1,140 @@
+"""`lllm resume`: goes on with a session whose process died."""
+
+from __future__ import annotations
+
+import json as _json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lllm.cli import output
+from lllm.cli.options import ConfigFile, Json, SessionId, configuration, session_of, store_of
+from lllm.cli.replay import program_of
+from lllm.cli.run import quiet_stdout, readable, spent
+from lllm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lllm.ports import LogStore
+    from lllm.replay.resume import Resumption
+
+Decisions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--decide",
+        metavar="KEY=WHAT",
+        help="What to do about a tool that may have run: retry, skip, or result:TEXT. KEY is what the error names; '*' is all.",
+    ),
+]
+
+
+def resume(
+    session: SessionId = None,
+    decide: Decisions = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> int:
+    """Go on with a session that was interrupted: what is in its log is not done again."""
+    store = store_of(configuration(config))
+    id = session_of(store, session) if session else interrupted(store)
+    with quiet_stdout(json):
+        done = go_on(store, id, decide, config)
+    usage, cost = spent(store, id)
+    if json:
+        from lllm.core.jsonable import jsonable
+
+        result = getattr(done.result, "content", done.result)
+        output.data(
+            {
+                "session": id,
+                "status": "done",
+                "result": jsonable(result),
+                "usage": usage,
+                "cost": cost,
+                "events": done.events,
+                "reused": done.reused,
+                "asked": done.asked,
+                "uncertain": [item._asdict() for item in done.uncertain],
+                "notes": done.notes,
+            }
+        )
+        return 0
+    if done.result is not None:
+        output.text(readable(done.result))
+    output.say(
+        f"resumed {id} after event {done.events - 1}: {done.reused} replies from the log, {done.asked} requests"
+    )
+    for item in done.uncertain:
+        output.say(f"uncertain: {item.key}: {item.tool}({item.arguments}): {item.decision}")
+    for note in done.notes:
+        output.say(f"note: {note}")
+    return 0
+
+
+def go_on(store: LogStore, id: str, decide: list[str] | None, config: Any) -> Resumption:
+    """Resumes a session; asks a person about uncertain tools where there is one."""
+    from lllm.replay.resume import resume_session
+
+    frontend = None
+    if sys.stderr.isatty():
+        from lllm.cli.terminal import Terminal
+
+        frontend = Terminal()
+    decided: Any = decisions_of(decide)
+    if not decided and sys.stdin.isatty() and sys.stderr.isatty():
+        decided = _ask
+    try:
+        return resume_session(
+            id,
+            store=store,
+            decide=decided or None,
+            stream=frontend,
+            follow=frontend.follow if frontend is not None else None,
+            **program_of(store, id, config),
+        )
+    except Exception as error:
+        output.belongs(error, id)
+        raise
+    finally:
+        if frontend is not None:
+            frontend.close()
+
+
+def interrupted(store: LogStore) -> str:
+    """The newest session that has no end and that nobody writes."""
+    held = getattr(store, "held", lambda _: False)
+    for info in store.sessions(200):
+        if info.status == "running" and not held(info.id):
+            return info.id
+    raise ConfigError("no session was interrupted", hint="All: lllm sessions")
+
+
+def decisions_of(given: list[str] | None) -> dict[str, Any]:
+    """`KEY=retry`, `KEY=skip`, `KEY=result:TEXT` as a mapping."""
+    out: dict[str, Any] = {}
+    for item in given or ():
+        key, equals, what = item.partition("=")
+        if not equals or not key:
+            raise ConfigError(
+                f"--decide {item}", hint="Write --decide KEY=retry, KEY=skip or KEY=result:TEXT."
+            )
+        out[key] = {"result": what.removeprefix("result:")} if what.startswith("result:") else what
+    return out
+
+
+def _ask(effect: Any) -> Any:
+    output.say(
+        f"{effect.tool}({effect.arguments}) had begun when the program stopped. It may have taken effect."
+    )
+    while True:
+        sys.stderr.write("(r)etry, (s)kip, or the result it gave, as JSON text: ")
+        sys.stderr.flush()
+        words = sys.stdin.readline().strip()
+        if words in ("r", "retry"):
+            return "retry"
+        if words in ("s", "skip", ""):
+            return "skip"
+        try:
+            return {"result": str(_json.loads(words))}
+        except ValueError:
+            return {"result": words}
