@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pty
 import re
@@ -54,6 +55,7 @@ class Screen:
             env={**os.environ, "TERM": "dumb"},
         )
         os.close(theirs)
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode  # a read may end within a character
         self.shown = ""
 
     def type(self, words: str) -> None:
@@ -71,7 +73,7 @@ class Screen:
             ready, _, _ = select.select([self.ours], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"{words!r} did not come: {self.shown!r}"
             try:
-                self.shown += ESCAPES.sub("", os.read(self.ours, 65536).decode())
+                self.shown += ESCAPES.sub("", self._decode(os.read(self.ours, 65536)))
             except OSError:
                 raise AssertionError(f"{words!r} did not come before the end: {self.shown!r}") from None
         self.shown = self.shown.partition(words)[2]
@@ -82,7 +84,7 @@ class Screen:
             ready, _, _ = select.select([self.ours], [], [], 0.05)
             if ready:
                 try:
-                    self.shown += os.read(self.ours, 65536).decode()
+                    self.shown += self._decode(os.read(self.ours, 65536))
                 except OSError:
                     break
         return self.process.wait(20)
