@@ -276,6 +276,30 @@ async def test_tokens_are_estimated_before_and_corrected_after(limiter: Limiter,
     assert last.done()
 
 
+async def test_each_minute_has_all_of_its_tokens_and_no_more(limiter: Limiter, time: Time) -> None:
+    limiter.restrict(Limits(tokens_per_minute=1000))
+    for used in (100, 900):  # less, then more than estimated
+        request = ask("", sampling={"max_tokens": 500})
+        first, second, third = waiting(limiter, 3, request)
+        await settle()
+        assert done([first, second, third]) == [True, True, False]
+        third.cancel()
+        answered(limiter, first.result(), Usage(0, used))
+        answered(limiter, second.result(), Usage(0, used))
+        await time.pass_(60)
+
+
+async def test_a_small_one_does_not_overtake_a_large_one(limiter: Limiter, time: Time) -> None:
+    limiter.restrict(Limits(tokens_per_minute=1000))
+    first, large = waiting(limiter, 2, ask("", sampling={"max_tokens": 700}))
+    await settle()
+    [small] = waiting(limiter, 1, ask("", sampling={"max_tokens": 1}))
+    await settle()
+    assert done([first, large, small]) == [True, False, False]
+    await time.pass_(60)
+    assert done([large, small]) == [True, True]
+
+
 async def test_a_request_without_a_limit_is_taken_for_a_reply_like_the_last(limiter: Limiter) -> None:
     limiter.restrict(Limits(tokens_per_minute=10_000))
     first = await limiter.wait(ask("x" * 40))
@@ -378,6 +402,13 @@ async def test_it_stays_below_what_was_configured(limiter: Limiter) -> None:
     assert limiter.concurrency == 1
     for _ in range(20):
         answered(limiter, await limiter.wait(ask()))
+    assert limiter.concurrency == 2
+
+
+async def test_what_was_configured_is_what_is_halved(limiter: Limiter) -> None:
+    tickets = [limiter.enter() for _ in range(8)]
+    limiter.restrict(Limits(concurrency=4))
+    failed(limiter, tickets[0])
     assert limiter.concurrency == 2
 
 
