@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import closing
-from functools import partial
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any, Final
 
 from lllm.backends.devices import resolve
 from lllm.backends.runner.base import BaseLLMRunner
 from lllm.backends.runner.config import BackendType, ModelConfig
 from lllm.backends.runner.generation import Once, Pump
-from lllm.errors import ConfigError, LLMInferenceError, UnsupportedError
+from lllm.errors import ConfigError, LLMError, LLMInferenceError, UnsupportedError
 from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.ports import Backend, Completed, Delta, Request, TextDelta
@@ -148,6 +149,13 @@ class BackendRunner(BaseLLMRunner):
         info = getattr(self._backend, "info", None)
         return dict(run(maybe_async(info, self._asked_for()))) if callable(info) else {}
 
+    def describe_file(self) -> dict[str, Any]:
+        path = self._weights()
+        try:
+            return _facts(path, Path(path).expanduser().stat().st_mtime_ns) if path else {}
+        except (LLMError, OSError):  # no such file, or none that can be read: loading says so
+            return {}
+
     def embed(self, texts: list[str]) -> list[list[float]]:
         """One vector per text, where the backend has embeddings. Raises UnsupportedError where not."""
         self.load()
@@ -158,7 +166,9 @@ class BackendRunner(BaseLLMRunner):
 
     def _weights(self) -> str | None:
         if self._name == "embedded" and self.config.model_path is None:
-            return str(getattr(self._backend, "path", "")) or None
+            from lllm.backends.embedded import WEIGHTS
+
+            return str(WEIGHTS)
         return super()._weights()
 
 
@@ -193,6 +203,21 @@ def _validate(reply: Reply, schema: Mapping[str, Any]) -> None:
     ]
     if wrong:
         raise LLMInferenceError(f"the reply does not fit its schema: {'; '.join(wrong[:5])}")
+
+
+@lru_cache(maxsize=8)
+def _facts(path: str, changed: int) -> dict[str, Any]:
+    """What a model's file says; read once, as long as it was not changed."""
+    from lllm.backends.gguf_file import read
+
+    file = read(path)
+    return {
+        "architecture": file.architecture,
+        "parameters": file.parameters,
+        "weight_bytes": file.size,
+        "context": file.context,
+        "quantization": file.quantisation,
+    }
 
 
 def _one_adapter(pairs: tuple[tuple[str, float], ...]) -> str:

@@ -100,6 +100,10 @@ class BaseLLMRunner(ABC):
         """What is known of the loaded model: parameters, context, ... Empty where nothing is."""
         return {}
 
+    def describe_file(self) -> dict[str, Any]:
+        """What the model's file says of it, without loading it."""
+        return {}
+
     def _release_model(self, held: Mapping[str, Any]) -> None:  # noqa: B027  most have nothing to free
         """Frees what needs more than to be dropped. `held` is what `_initialize_model` had set, by name."""
 
@@ -311,13 +315,14 @@ class BaseLLMRunner(ABC):
     def get_model_info(self) -> dict[str, Any]:
         """What is known without loading anything: `backend`, `model`, `path`, `state`, `device` and why, the config that is
         set, backends that were passed over, `performance` of the last reply (tokens, seconds, tokens per second, seconds to
-        the first piece); once it is loaded also what the model says of itself (parameters, context, quantisation, ...)."""
+        the first piece), and what the file says (architecture, parameters, context, quantization); once it is loaded also
+        what the engine says."""
         device, reason = self._held.get(
             "device", (str(self.config.device), "not resolved before it is loaded")
         )
-        loaded = self.describe_model() if self.state is State.READY else {}
+        told = {**self.describe_file(), **(self.describe_model() if self.state is State.READY else {})}
         return {
-            **loaded,
+            **told,
             "backend": self.name,
             "model": self.model_name,
             "path": self.config.model_path,
@@ -332,8 +337,8 @@ class BaseLLMRunner(ABC):
     def get_memory_usage(self) -> dict[str, Any]:
         """`parameters`, `weight_bytes`, `process_bytes` and `measured_by`, `device`, `device_bytes`; None for what is not
         known."""
-        loaded = self.describe_model() if self.state is State.READY else {}
-        return memory.usage(loaded, self._weights(), self._device())
+        told = {**self.describe_file(), **(self.describe_model() if self.state is State.READY else {})}
+        return memory.usage(told, self._weights(), self._device())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model_name!r}, {self.state})"

@@ -177,6 +177,7 @@ def test_memory_with_and_without_psutil(runner: BaseLLMRunner, monkeypatch: pyte
     usage = runner.get_memory_usage()
     assert usage["measured_by"] in ("/proc", "getrusage (peak)")
     assert usage["process_bytes"] > usage["weight_bytes"] == WEIGHTS.stat().st_size
+    assert usage["parameters"] == 3_475_712
     assert usage["device"] == "cpu"
     assert set(usage) == {
         "parameters",
@@ -190,9 +191,15 @@ def test_memory_with_and_without_psutil(runner: BaseLLMRunner, monkeypatch: pyte
 
 def test_memory_of_a_runner_that_has_loaded_nothing() -> None:
     """R21."""
-    usage = LLMRunnerFactory.create_runner(str(WEIGHTS)).get_memory_usage()
-    assert usage["weight_bytes"] == WEIGHTS.stat().st_size
+    runner = LLMRunnerFactory.create_runner(str(WEIGHTS))
+    usage = runner.get_memory_usage()
+    assert (usage["parameters"], usage["weight_bytes"]) == (3_475_712, WEIGHTS.stat().st_size)
     assert usage["process_bytes"] > 0
+    info = runner.get_model_info()
+    assert (info["architecture"], info["quantization"], info["context"]) == ("llama", "Q8_0", 1024)
+    gone = LLMRunnerFactory.create_runner("gone.gguf").get_memory_usage()
+    assert (gone["parameters"], gone["weight_bytes"]) == (None, None)
+    assert gone["process_bytes"] > 0
 
 
 # --- devices and load options, on a backend that writes down how it was made -----------------------------------------
