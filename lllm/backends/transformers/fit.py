@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from lllm.backends.transformers import attention as ours
 from lllm.backends.transformers.batch import Fill, new_room
 from lllm.backends.transformers.load import Loaded
 from lllm.backends.transformers.room import Shape
@@ -36,6 +37,16 @@ def fit(loaded: Loaded) -> tuple[list[Shape], str]:
     if kinds - {DynamicLayer}:
         names = sorted(kind.__name__ for kind in kinds - {DynamicLayer})
         return [], f"its cache has layers of the kind {', '.join(names)}"
+    if attention == "sdpa" and loaded.device == "cpu" and loaded.dtype == "float32":
+        model.set_attn_implementation(ours.NAME)
+        shapes, reason = _trial(loaded)
+        if not reason:
+            return shapes, ""
+        model.set_attn_implementation("sdpa")
+    return _trial(loaded)
+
+
+def _trial(loaded: Loaded) -> tuple[list[Shape], str]:
     try:
         with torch.inference_mode():
             return _try(loaded)
