@@ -144,6 +144,11 @@ class Generation:
                 self._tell(error)
                 raise
 
+    @property
+    def over(self) -> bool:
+        """Whether the model is let go."""
+        return self._over
+
     def stop(self, error: BaseException) -> None:
         """Ends the reply at its next piece; returns when the model is let go."""
         if not self._over:

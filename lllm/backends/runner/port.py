@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final
 
 from lllm.backends.runner import faults
 from lllm.backends.runner.base import BaseLLMRunner
+from lllm.backends.runner.generation import Generation
 from lllm.errors import ConfigError, LLMError, ProviderError
 from lllm.ports import Capabilities, Completed, Delta, Request
 from lllm.sync import in_thread
@@ -48,24 +49,31 @@ class RunnerBackend:
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """See `lllm.ports.Backend`."""
         runner = self.of(request.model)
-        generation = None
+        made: list[Generation] = []
+        left = threading.Event()
+
+        def begin() -> Generation:
+            made.append(runner.begin(request))
+            if left.is_set():  # while the model was being loaded
+                made[0].close()
+            return made[0]
+
         try:
-            generation = await in_thread(runner.begin, request)
+            generation = await in_thread(begin)
             while (delta := await in_thread(next, generation, _END)) is not _END:
                 if request.stream or isinstance(delta, Completed):
                     yield delta
         except (ConfigError, ProviderError):
             raise
         except LLMError as error:
-            raise ProviderError(str(error)) from error
+            raise ProviderError(error.message, hint=error.hint) from error
         finally:
-            if generation is not None:
-                # not awaited: whoever closes this stream early need not wait for the model's next piece
-                threading.Thread(
-                    target=generation.stop,
-                    args=(faults.cancelled(runner.about(), "nobody follows any more"),),
-                    daemon=True,
-                ).start()
+            left.set()
+            for generation in made:
+                if not generation.over:
+                    # not awaited: whoever closes this stream early need not wait for the model's next piece
+                    why = faults.cancelled(runner.about(), "nobody follows any more")
+                    threading.Thread(target=generation.stop, args=(why,), daemon=True).start()
 
     async def aclose(self) -> None:
         """Closes all runners. The next request makes another."""

@@ -3,7 +3,7 @@
 import gc
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -124,14 +124,22 @@ def test_closing_the_generator_stops_the_model() -> None:
     assert runner.cancel() == 0
 
 
-@pytest.mark.parametrize("end", ["cancel", "close", "reload_model"])
+ENDS: dict[str, Callable[[BaseLLMRunner], Any]] = {
+    "cancel": lambda runner: runner.cancel(),
+    "close": lambda runner: runner.close(),
+    "reload": lambda runner: runner.reload_model(),
+    "swap": lambda runner: runner.reload_model(swap=True),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
 def test_what_runs_is_stopped(end: str) -> None:
     """R35: cancelled."""
     runner = Gate("m")
     pieces = runner.generate_text_streaming("x")
     next(pieces)
     closed = runner.closed
-    getattr(runner, end)()
+    ENDS[end](runner)
     assert closed.is_set()
     with pytest.raises(CallCancelled):
         next(pieces)

@@ -1,6 +1,8 @@
 """Which runner a config gives, and how others join: R6, R9, R10, R25, R26, R27, R33."""
 
+import asyncio
 import logging
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,10 @@ from lllm import (
 )
 from lllm.backends.runner import BackendRunner, BaseLLMRunner, RunnerBackend, kinds
 from lllm.errors import ConfigError, DependencyError, NameTakenError, UnknownNameError
-from lllm.ports import Backend, TextDelta
+from lllm.models.message import Message
+from lllm.ports import Backend, Request, TextDelta
 from lllm.registry import registry
+from lllm.sync import in_thread, run
 from tests.backends.runner.strangers import Echo, Gate
 
 
@@ -175,9 +179,6 @@ def test_a_stream_that_nobody_follows_is_stopped(scope: Any) -> None:
     """R15, through the adapter."""
     LLMRunnerFactory.register("gate", Gate)
     backend = registry.get("backend", "gate")()
-    from lllm.models.message import Message
-    from lllm.ports import Request
-    from lllm.sync import run
 
     async def first() -> Any:
         stream = backend.stream(Request("m", (Message("user", "x"),), stream=True))
@@ -188,6 +189,32 @@ def test_a_stream_that_nobody_follows_is_stopped(scope: Any) -> None:
     assert run(first()) == TextDelta("first")
     assert backend.of("m").closed.wait(20)
     run(backend.aclose())
+    assert backend._runners == {}
+
+
+async def test_a_call_that_is_given_up_while_the_model_loads(scope: Any) -> None:
+    """R35, through the adapter: nothing is left running."""
+    begun, go = threading.Event(), threading.Event()
+
+    class Late(Gate):
+        def _initialize_model(self) -> None:
+            begun.set()
+            go.wait(20)
+            super()._initialize_model()
+
+    LLMRunnerFactory.register("late", Late)
+    backend = registry.get("backend", "late")()
+
+    async def first() -> Any:
+        return await anext(backend.stream(Request("m", (Message("user", "x"),), stream=True)))
+
+    task = asyncio.create_task(first())
+    assert await in_thread(begun.wait, 20)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go.set()
+    await backend.aclose()
     assert backend._runners == {}
 
 
