@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from lllm.backends.llama_cpp.pattern import translate
 from lllm.errors import BadRequestError, UnsupportedError, listing, text_of
 from lllm.ports import Request
 
@@ -20,9 +21,11 @@ _NOTES: Final = frozenset(
 )
 """Keywords that say nothing about a value."""
 _DATES: Final = ("date", "time", "date-time")
-_CHAR: Final = (
-    r'[^"\\\x7F\x00-\x1F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F])'
-)
+_MENDED: Final = {
+    "char": r'[^"\\\x7F\x00-\x1F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F])',
+    "number": '("-"? integral-part) ("." decimal-part)? ([eE] [-+]? [0-9] [0-9]?)? space',
+}
+"""Rules of the converter that allow what JSON does not: control characters in strings, exponents that no number has."""
 _END_OF_CALL: Final = json.dumps("}\n</tool_call>")
 _LONGEST: Final = 500
 """Repetitions that a grammar counts: more of them nest too deep for the library's parser."""
@@ -136,8 +139,8 @@ class _Grammar:
         """The name of the rule for a value of this schema."""
         self._count += 1
         mark = f"lllm-{self._count}"
-        plain, long = _plain(schema, mark)
-        self.dropped = long | _dropped(plain)
+        plain, left = _plain(schema, mark)
+        self.dropped = left | _dropped(plain)
         return str(self._converter.visit(self._converter.resolve_refs(plain, mark), mark))
 
     def calls(self, tools: tuple[Mapping[str, Any], ...], *, many: bool) -> str:
@@ -154,8 +157,9 @@ class _Grammar:
 
     def text(self, ways: list[str]) -> str:
         rules = self._converter._rules
-        if "char" in rules:
-            rules["char"] = _CHAR
+        for name, rule in _MENDED.items():
+            if name in rules:
+                rules[name] = rule
         rules["root"] = " | ".join(ways)
         return str(self._converter.format_grammar())
 
@@ -171,12 +175,13 @@ def _plain(schema: Any, mark: str) -> tuple[Any, set[str]]:
     - What is referred to stands under a name of its own: the converter knows a definition by the last word of its path,
       and takes another rule of this name for it.
     - `true`, `{}`, several types, and `allOf` of one are written out: it has a narrow or no idea of them.
-    - Repetitions that are too many to count are gone; the keywords that asked for them come beside the copy.
+    - Repetitions that are too many to count and patterns that a grammar does not express are gone; their keywords come
+      beside the copy.
 
     ValueError for a schema that no value fits.
     """
     names: dict[str, str] = {}
-    long: set[str] = set()
+    left: set[str] = set()
 
     def copy(value: Any) -> Any:
         if value is True:
@@ -208,8 +213,14 @@ def _plain(schema: Any, mark: str) -> tuple[Any, set[str]]:
             out = _about(out, out["type"])
             for key in ("minLength", "maxLength", "minItems", "maxItems"):
                 if out.get(key, 0) > _LONGEST:
-                    long.add(key)
+                    left.add(key)
                     del out[key]
+            if "pattern" in out:
+                written = translate(out.pop("pattern"))
+                if written is None:
+                    left.add("pattern")
+                else:
+                    out["pattern"] = written
         for key in ("oneOf", "anyOf", "allOf", "prefixItems"):
             if key in out:
                 out[key] = [copy(item) for item in out[key]]
@@ -227,7 +238,7 @@ def _plain(schema: Any, mark: str) -> tuple[Any, set[str]]:
             defs[names[ref]] = copy(_target(schema, ref))
     if defs:
         out = {**out, "$defs": defs}
-    return out, long
+    return out, left
 
 
 def _about(part: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -260,7 +271,7 @@ def _dropped(plain: Mapping[str, Any]) -> set[str]:
             continue
         held = {"$ref"} if "$ref" in part else set(_held(part))
         out |= set(part) - _NOTES - held
-        for key in held & {"oneOf", "anyOf", "prefixItems", "items"}:
+        for key in (held & {"prefixItems", "items"}) | {"oneOf", "anyOf"}:
             inner = part.get(key, ())
             todo += inner if isinstance(inner, list) else [inner]
         if "properties" in held:
@@ -272,7 +283,8 @@ def _held(part: Mapping[str, Any]) -> Iterator[str]:
     """The keywords that the converter looks at, in its own order: the first that it finds decides."""
     kind = part.get("type")
     if union := next((key for key in ("oneOf", "anyOf") if key in part), None):
-        yield union
+        if union == "anyOf" or _apart(part[union]):
+            yield union
         return
     yield "type"
     if first := next((key for key in ("const", "enum") if key in part), None):
@@ -287,17 +299,27 @@ def _held(part: Mapping[str, Any]) -> Iterator[str]:
             yield "additionalProperties"
     elif kind == "array" and ("items" in part or "prefixItems" in part):
         if isinstance(part.get("items") or part.get("prefixItems"), list):
-            yield "prefixItems"
+            count = len(part.get("items") or part["prefixItems"])  # all of them are written, and no more
+            yield from ("prefixItems", "items")
+            yield from (
+                key
+                for key, fits in (("minItems", int.__le__), ("maxItems", int.__ge__))
+                if fits(part.get(key, count), count)
+            )
         else:
             yield from ("items", "minItems", "maxItems")
     elif kind == "string" and "pattern" in part:
-        # a dot or a negated class matches a quotation mark, too, and the string ends early
-        if not any(sign in str(part["pattern"]) for sign in (".", "[^")):
-            yield "pattern"
+        yield "pattern"
     elif kind == "string" and "format" in part and _written(part["format"]):
         yield "format"
     elif kind == "string":
         yield from ("minLength", "maxLength")
+
+
+def _apart(ways: Sequence[Any]) -> bool:
+    """Whether no value can be of two of these schemas, by their types."""
+    kinds = ["number" if way.get("type") == "integer" else way.get("type") for way in ways]
+    return None not in kinds and len(set(kinds)) == len(kinds)
 
 
 def _written(form: Any) -> bool:

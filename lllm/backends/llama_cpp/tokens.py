@@ -171,6 +171,8 @@ class TokenEngine:
         limit = self._limit(weights, len(prompt), sampling.max_tokens)
         held = rules(request, calls=weights.chat.calls, name=self.path.name)
         mode = thinking_mode(text)
+        if held is not None and mode == "auto":
+            mode = "off"  # the grammar leaves no room for thinking: a tag is part of a value
         began = time.perf_counter()
         cached = weights.memory.recall(prompt)
         sampler = Sampler(weights.model, weights.context, weights.size, sampling, held and held.grammar)
