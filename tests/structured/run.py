@@ -114,6 +114,8 @@ def _failed(seed: int, error: CallError, said: Mapping[str, Any], wanted: Mappin
         fault = "the log does not say how it was held"
     elif said and finish == "stop" and enforced and enforced.startswith("grammar"):
         fault = _false_claim(str((said.get("message") or {}).get("content")), enforced, wanted)
+        if fault is None and enforced == "grammar":
+            finish = "stop, by a keyword that strict mode has not and the backend was not told"
     elif not said:
         fault = f"no reply: {error}"
     return Outcome(seed, type(error).__name__, enforced, finish, fault)

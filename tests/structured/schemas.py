@@ -15,6 +15,7 @@ WORDS = (
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
     "red", "green", "blue", "", "two words", 'a "quoted" one', "naïve", "a/b\\c", 0, 1, -7, 42, 3.5, True, False, None,
+    "<think>x</think>", "a </think> b", "<tool_call>{}</tool_call>",  # text, where it stands in JSON
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any, Final
 
 from lllm.backends.transformers.load import Loaded
@@ -16,6 +17,7 @@ from lllm.errors import DependencyError, LLMInferenceError, UnknownNameError, Un
 _STRICT: Final = {"whitespace_flexible": False, "lenient": False, "coerce_one_of": False}
 _KEPT: Final = 64
 _UNIMPLEMENTED: Final = re.compile(r"Unimplemented keys: (\[[^\]]*\])")
+_PLAIN: Final = re.compile(r"[!-~]+")
 _WORD: Final = re.compile(r'"([^"]+)"')
 
 
@@ -29,18 +31,37 @@ class Grammars:
     def __init__(self, loaded: Loaded) -> None:
         try:
             import llguidance
-            import llguidance.hf
         except ModuleNotFoundError as error:
             raise DependencyError(
                 "llguidance", "transformers", "a structured reply of a local model"
             ) from error
         self._library = llguidance
         self._loaded = loaded
-        self._made: dict[str, Any] = {}
+        self._quiet = llguidance.LLParserLimits(verbose_errors=False)  # its errors would hold the reply
+        self._made: dict[tuple[bool, str], Any] = {}
         self._lock = threading.Lock()
+        self._tables = {False: self._vocabulary(tags=False)}
+
+    def _vocabulary(self, *, tags: bool) -> Any:
+        """The tables over the vocabulary. With `tags`, tokens such as `<tool_call>` stand for themselves; without, they are
+        text like any other, as in a JSON string."""
+        loaded = self._loaded
+        backend = getattr(loaded.tokenizer, "backend_tokenizer", None)
         try:
-            self._tokens = llguidance.hf.from_tokenizer(
-                loaded.tokenizer, n_vocab=len(loaded.tokenizer), eos_token=sorted(loaded.eos)
+            if backend is None:
+                raise ValueError("it is not one of the library's fast tokenizers")
+            twin = copy(backend)
+            twin.no_padding()
+            twin.no_truncation()
+            told = json.loads(twin.to_str())
+            words = told["model"].get("vocab")
+            if not tags and isinstance(words, dict):
+                plain = [added for added in told["added_tokens"] if not added["special"]]
+                plain = [added for added in plain if _PLAIN.fullmatch(added["content"])]
+                words.update((added["content"], added["id"]) for added in plain)
+                told["added_tokens"] = [added for added in told["added_tokens"] if added not in plain]
+            return self._library.LLTokenizer(
+                _quoted(told), n_vocab=len(loaded.tokenizer), eos_token=sorted(loaded.eos)
             )
         except ValueError as error:
             raise UnsupportedError(
@@ -91,7 +112,10 @@ class Grammars:
             functions = [function for function in functions if function["name"] == named]
             if not functions:
                 raise UnknownNameError("tool", named, known)
-        return Matcher(self._matcher(self._calls(functions, several=named is None)))
+        with self._lock:
+            if True not in self._tables:
+                self._tables[True] = self._vocabulary(tags=True)
+        return Matcher(self._matcher(self._calls(functions, several=named is None), tags=True))
 
     def _calls(self, functions: Sequence[Mapping[str, Any]], *, several: bool) -> str:
         opened, closed = self._tag("<tool_call>"), self._tag("</tool_call>")
@@ -118,8 +142,9 @@ class Grammars:
     def _tag(self, tag: str) -> str:
         """A tag as lark writes it: a token of its own, or its text."""
         number = self._loaded.tokenizer.convert_tokens_to_ids(tag)
-        alone = isinstance(number, int) and number < self._tokens.vocab_size
-        return tag if alone and self._tokens.is_special_token(number) else _quoted(tag)
+        table = self._tables[True]
+        alone = isinstance(number, int) and number < table.vocab_size and table.is_special_token(number)
+        return tag if alone else _quoted(tag)
 
     def _json(self, schema: Mapping[str, Any] | bool) -> str:
         given = {} if schema is True else {"not": {}} if schema is False else dict(schema)
@@ -128,15 +153,16 @@ class Grammars:
         except ValueError as error:
             raise _inexpressible(str(error)) from error
 
-    def _matcher(self, grammar: str) -> Any:
+    def _matcher(self, grammar: str, *, tags: bool = False) -> Any:
+        key = (tags, grammar)
         with self._lock:
-            made = self._made.get(grammar)
+            made = self._made.get(key)
         if made is None:
-            made = self._library.LLMatcher(self._tokens, grammar, log_level=0)
+            made = self._library.LLMatcher(self._tables[tags], grammar, log_level=0, limits=self._quiet)
             if made.is_error():
                 raise _inexpressible(made.get_error())
             with self._lock:
-                self._made[grammar] = made
+                self._made[key] = made
                 while len(self._made) > _KEPT:
                     self._made.pop(next(iter(self._made)))
         return made.deep_copy()
@@ -177,14 +203,18 @@ class Matcher:
 
     def _sound(self) -> None:
         if self._inner.is_error():
-            raise LLMInferenceError(f"the grammar of the reply failed: {self._inner.get_error()}")
+            raise LLMInferenceError(f"the grammar of the reply failed: {_told(self._inner.get_error())}")
 
 
 def _inexpressible(message: str) -> UnsupportedError:
     return UnsupportedError(
-        f"the grammar cannot express this schema in full: {message.strip()}",
+        f"the grammar cannot express this schema in full: {_told(message)}",
         hint="Leave these keywords to the validation of the finished reply, or take them out of the schema.",
     )
+
+
+def _told(message: str) -> str:
+    return message.partition("<non-verbose/>")[0].strip()
 
 
 def _quoted(value: Any) -> str:
