@@ -32,7 +32,8 @@ from lllm.ports import Request
 
 MINUTE: Final = 60.0
 LONGEST_PAUSE: Final = 600.0
-"""Seconds that a `Retry-After` can hold all callers up."""
+"""Seconds that a `Retry-After` can hold all callers up. Of a longer one each of them is told by its own request: an error
+at once is better than a silence of hours."""
 FORGET: Final = 600.0
 """Seconds after the last overload when the lowered concurrency is forgotten."""
 OVERLOADED: Final = frozenset({429, 502, 503, 504, 529})
@@ -260,8 +261,8 @@ class Limiter:
         now = self._clock()
         self.free = False
         self._overload = now
-        if fault.retry_after is not None:
-            self._not_before = max(self._not_before, now + min(fault.retry_after, LONGEST_PAUSE))
+        if fault.retry_after is not None and fault.retry_after <= LONGEST_PAUSE:
+            self._not_before = max(self._not_before, now + fault.retry_after)
         if ticket.generation != self._generation:
             return  # it was on its way when the number was lowered: no news
         self._generation += 1

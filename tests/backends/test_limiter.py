@@ -429,7 +429,13 @@ async def test_all_wait_as_long_as_the_endpoint_says(limiter: Limiter, time: Tim
 async def test_nobody_is_held_up_for_hours(limiter: Limiter, time: Time) -> None:
     failed(limiter, limiter.enter(), RateLimitError("busy", status=429, retry_after=86_400))
     tasks = waiting(limiter, 1)
-    await time.pass_(600)
+    await settle()
+    assert tasks[0].done()
+    failed(limiter, tasks[0].result(), RateLimitError("busy", status=429, retry_after=600))
+    tasks = waiting(limiter, 1)
+    await time.pass_(599)
+    assert not tasks[0].done()
+    await time.pass_(1)
     assert tasks[0].done()
 
 

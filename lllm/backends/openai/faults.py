@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from lllm.backends.limiter import LONGEST_PAUSE
 from lllm.errors import (
     AuthenticationError,
     BadRequestError,
@@ -79,8 +80,6 @@ _NO_CREDIT: Final = re.compile(
 )
 
 BODY_LIMIT: Final = 2000
-LONGEST_WAIT: Final = 600.0
-"""Seconds. Who asks to wait longer gets no further try: nobody sits through a wait of hours without a word."""
 
 
 class ErrorObject(Exception):
@@ -149,9 +148,9 @@ class Faults:
         hint = self._hint(kind, status, model, html=looks_html)
         wait = self.retry_after(headers)
         retryable = False if status in (501, 505) else None
-        if wait is not None and wait > LONGEST_WAIT:
+        if wait is not None and wait > LONGEST_PAUSE:
             retryable = False
-            told = f"It asks to wait {wait:g} s; more than {LONGEST_WAIT:g} s are not waited out: try again then."
+            told = f"It asks to wait {wait:g} s; more than {LONGEST_PAUSE:g} s are not waited out: try again then."
             hint = f"{hint} {told}" if hint else told
         return kind(
             self._scrub(f"{status} from {self._place.url} for model '{model}': {shorten(said)}"),
