@@ -8,7 +8,7 @@ trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 
 # The demonstration is the same whatever the caller's shell and home folder hold.
-for name in $(compgen -e LLLM_ || true); do unset "$name"; done
+for name in $(compgen -e | grep -E "^(LLLM|OPENAI)_|_API_KEY$|^(API_URL|API_KEY|MODEL_NAME)$" || true); do unset "$name"; done
 
 say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; }
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PRIVATE_PREFIXES = ("LLLM_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "HF_", "XDG_")
 PRIVATE_SUFFIXES = ("_API_KEY", "_TOKEN", "_SECRET", "_PASSWORD", "_PROXY", "_proxy")
+PRIVATE_NAMES = ("API_URL", "API_KEY", "MODEL_NAME", "MAX_TOKENS", "TEMPERATURE")
 # Browsers are installed once per user, below the home folder that every test hides.
 BROWSERS = os.environ.get("PLAYWRIGHT_BROWSERS_PATH", str(Path.home() / ".cache" / "ms-playwright"))
 
@@ -61,7 +62,7 @@ def pytest_configure() -> None:
 def nobodys_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Start the test in an empty home folder that is also the working folder, with a bare environment."""
     for name in list(os.environ):
-        if name.startswith(PRIVATE_PREFIXES) or name.endswith(PRIVATE_SUFFIXES):
+        if name in PRIVATE_NAMES or name.startswith(PRIVATE_PREFIXES) or name.endswith(PRIVATE_SUFFIXES):
             monkeypatch.delenv(name)
     home = tmp_path_factory.mktemp("home")
     monkeypatch.chdir(home)

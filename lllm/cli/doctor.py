@@ -73,11 +73,14 @@ def _configuration(config: Config) -> list[Item]:
 
 
 def _model(config: Config) -> Item:
-    from lllm.llm.project import auto_model
+    from lllm.llm.auto import choose
     from lllm.registry import registry
 
-    model, reason = auto_model(config)
-    provider = model.partition("/")[0]
+    model, reason, _, passed = choose(config)
+    if passed:
+        reason = f"{reason} (passed over: {'; '.join(passed)})"
+    local = config.models.get(model)
+    provider = local.backend if local is not None else model.partition("/")[0]
     if not registry.has("backend", provider):
         return _item("default model", "problem", f"{model}: {reason}; there is no backend '{provider}'")
     entry = registry.entry("backend", provider)

@@ -49,6 +49,9 @@ class Agent:
         store: where a session that a call opens for itself is kept; the configured log by default.
         Limits as in `lllm.core.spec.Limits`: max_exception_retry, max_interrupt_times, max_cost, deadline, ...
 
+    Attributes:
+        why: why it has its model, where that was chosen and not given.
+
     Safe to call from many threads and tasks at once.
     """
 
@@ -78,7 +81,11 @@ class Agent:
         sampling = {**(model_args or {}), **more}
         self._system = system_prompt_of(name, system_prompt)
         self._prompt = find_prompt(prompt) if isinstance(prompt, str) else prompt
-        backend, full, short = connect(configured_model() if model is None else model, options)
+        self.why: str | None = None
+        if model is None or model == "auto":
+            choice = configured_model(name)
+            model, options, self.why = choice.model, {**choice.options, **(options or {})}, choice.why
+        backend, full, short = connect(model, options)
         self._settings = Settings(
             name=name,
             backend=backend,
@@ -125,6 +132,10 @@ class Agent:
             twin._system = system_prompt_of(self.name, changes["system_prompt"])
         twin.name = twin._settings.name
         return twin
+
+    def _entry(self) -> dict[str, str]:
+        """What the session of a single agent says of it."""
+        return {"kind": "agent", "agent": self.name, **({"why": self.why} if self.why else {})}
 
     # --- dialogs
 
@@ -184,7 +195,7 @@ class Agent:
         for secret in getattr(plan.backend, "secrets", ()):
             live.redactor.add("backend", secret)
         if own:
-            await live.start({"name": self.name, "entry": {"kind": "agent", "agent": self.name}})
+            await live.start({"name": self.name, "entry": self._entry()})
         elif not live.started:
             await live.start({"name": self.name})
         if dialog is not None and dialog.id is None:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError, UnknownNameError
 from lllm.llm.agent import Agent
-from lllm.llm.connect import offline
-from lllm.llm.project import auto_model
+from lllm.llm.auto import choose
 from lllm.models.prompt import Prompt
 from lllm.ports import Backend, LogStore
 
@@ -87,19 +86,22 @@ def agent_of(declared: AgentConfig, config: Config, *, model: str | Backend | No
         prompt = _named_prompt(declared.prompt, f"{where}.prompt", config)
     tools = [_named_tool(tool, f"{where}.tools.{place}", config) for place, tool in enumerate(declared.tools)]
     chosen: str | Backend = model if model is not None else declared.model_name
-    if isinstance(chosen, str) and chosen in ("auto", ""):
-        # what `auto` meant when a session was recorded is not a change of the project
-        chosen = (offline.get() or {}).get(declared.name) or auto_model(config)[0]
     options: dict[str, Any] = {}
-    if model is None or isinstance(model, str):
-        if model is None or model.partition("/")[0] == declared.model_name.partition("/")[0]:
-            options |= declared.options
+    why: str | None = None
+    if chosen in ("auto", ""):
+        choice = choose(config, declared)
+        chosen, why = choice.model, choice.why
+        if choice.options:  # an endpoint
+            options = {**choice.options, **declared.endpoint}
+    elif isinstance(chosen, str):
         if declared.base_url:
             options["base_url"] = declared.base_url
         if declared.api_key:
             options["api_key"] = declared.api_key
         options |= declared.endpoint
-    return Agent(
+    if isinstance(chosen, str) and _same(chosen, declared.model_name):
+        options = {**declared.options, **options}
+    agent = Agent(
         declared.name,
         chosen,
         system,
@@ -112,6 +114,13 @@ def agent_of(declared: AgentConfig, config: Config, *, model: str | Backend | No
         description=declared.description or "",
         **declared.limits._asdict(),
     )
+    agent.why = why
+    return agent
+
+
+def _same(chosen: str, declared: str) -> bool:
+    """Whether options that stand beside one model are for the backend of the other."""
+    return declared in ("auto", "") or chosen.partition("/")[0] == declared.partition("/")[0]
 
 
 def _named_prompt(path: str, key: str, config: Config) -> Prompt:

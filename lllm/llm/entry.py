@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 
 def describe(system: AgentBase, more: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry of a system: its type, the file it was built from, and the models that its agents had."""
+    """The entry of a system: its type, the file it was built from, the models that its agents had, and why, where `auto`
+    chose them."""
     config = system.config
     entry: dict[str, Any] = {"kind": "system", "type": system.name}
     if config.file is not None:
@@ -24,6 +25,8 @@ def describe(system: AgentBase, more: Mapping[str, Any]) -> dict[str, Any]:
             chosen if isinstance(chosen, str) else next(iter(a.model for a in system.agents.values()), "")
         )
     entry["models"] = {name: agent.model for name, agent in system.agents.items()}
+    if chosen_by := {name: agent.why for name, agent in system.agents.items() if agent.why}:
+        entry["why"] = chosen_by
     return entry
 
 

@@ -10,6 +10,7 @@ from lllm.ports import LogStore
 
 if TYPE_CHECKING:
     from lllm.config import Config
+    from lllm.llm.auto import Choice
 
 _lock = threading.Lock()
 _stores: dict[tuple[str, str, str], LogStore] = {}
@@ -35,16 +36,11 @@ def project() -> Config:
     return known[1]
 
 
-def configured_model() -> str:
-    """The model of a program that names none."""
-    return auto_model(project())[0]
+def configured_model(agent: str = "") -> Choice:
+    """The model of a program that names none. In a replay, the one that this agent had."""
+    from lllm.llm.auto import choose
 
-
-def auto_model(config: Config) -> tuple[str, str]:
-    """The model that `auto` means, and why: the configured one, and the embedded one where nothing is configured."""
-    if config.model not in (None, "", "auto"):
-        return str(config.model), f"named by {config.origin('model_name') or 'the configuration'}"
-    return "embedded", "nothing else is configured"
+    return choose(project(), agent)
 
 
 def default_store() -> LogStore:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lllm.core import events as ev
@@ -74,8 +74,7 @@ async def areplay_session(
     notes: list[str] = []
     divergence: ReplayDivergence | None = None
     whole = False
-    meta = recorded[0]["data"] if recorded else {}
-    token = offline.set((meta.get("entry") or {}).get("models", {}))
+    token = offline.set(models_of(recorded))
     try:
         whole = await _entry(player, config, entry, notes)
         await _calls(player, config, whole, notes)
@@ -100,6 +99,14 @@ async def areplay_session(
         notes,
         divergence,
     )
+
+
+def models_of(recorded: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The model that each agent of a session had: by its calls, and by what the program said of itself."""
+    calls = [event["data"] for event in recorded if event["kind"] == ev.CALL_STARTED]
+    meta = recorded[0]["data"] if recorded else {}
+    first = {str(data.get("agent")): str(data["model"]) for data in reversed(calls) if "model" in data}
+    return {**first, **(meta.get("entry") or {}).get("models", {})}
 
 
 async def _entry(

@@ -264,6 +264,8 @@ class OpenAIServer:
         """What is answered when no script is left."""
         self.answer: Callable[[Any], Script] | None = None
         """Gives the answer for a request's body, when no script is left."""
+        self.raws: dict[str, bytes] = {}
+        """What is answered at a path, whatever is asked: JSON."""
         self.accepted = 0
         """Sockets that were ever opened."""
         self.busy = self.peak = 0
@@ -350,6 +352,8 @@ class OpenAIServer:
             self._known.add(request.transport)
             self.accepted += 1
         self.requests.append(Seen(request.path, dict(request.query), request.headers, data))
+        if request.path in self.raws:
+            return web.Response(body=self.raws[request.path], content_type="application/json")
         if self.scripts:
             script = self.scripts.popleft()
         elif self.answer is not None:
