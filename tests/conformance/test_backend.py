@@ -301,11 +301,18 @@ class OneFile:
             self._engine.close()
 
 
+def transformers() -> Backend:
+    from lllm.backends.transformers import TransformersBackend
+
+    return TransformersBackend(device="cpu", threads=1)
+
+
 MODELS: dict[str, Callable[[Forms], AbstractAsyncContextManager[Model]]] = {
     "scripted": talking(PLACES["scripted"], None),
     "openai": talking(PLACES["openai"], "provider"),
     "openai responses": talking(PLACES["openai responses"], "provider"),
     "embedded": real(EmbeddedBackend),
+    "transformers": real(transformers, lambda forms: forms.folder),
     "llama_cpp (llama-cpp-python)": real(OneFile, lambda forms: forms.gguf_q8),
     "transformers": real(lambda: TransformersBackend(device="cpu", threads=1), lambda forms: forms.folder),
 }
