@@ -15,7 +15,14 @@ from lllm.backends.transformers.faults import fault
 from lllm.backends.transformers.load import Loaded
 from lllm.backends.transformers.row import DONE, Row
 from lllm.backends.transformers.sampling import logprobs, lower, processors
-from lllm.errors import BadRequestError, ConfigError, LLMInferenceError, UnknownKeyError, UnsupportedError
+from lllm.errors import (
+    BadRequestError,
+    ConfigError,
+    LLMInferenceError,
+    ProviderError,
+    UnknownKeyError,
+    UnsupportedError,
+)
 
 _OURS: Final = {
     # what has a sampling key of ours
@@ -52,18 +59,32 @@ class Alone:
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
         self._one = threading.Lock()
+        self._rows: set[Row] = set()
+        self._closed = False
 
     def run(self, row: Row) -> None:
         """Blocks until the reply is whole; what comes of it is in the row's mail. Raises nothing."""
+        self._rows.add(row)
+        if self._closed:
+            self.close()
         with self._one:
-            if row.cancelled:
-                return
             try:
+                if row.cancelled:
+                    return
                 self._run(row)
             except Exception as error:
                 if isinstance(error, (ValueError, TypeError)) and not isinstance(error, LLMInferenceError):
                     error = BadRequestError(f"generate refused the request: {error}")
                 _post(row, fault(error, self._loaded.name))
+            finally:
+                self._rows.discard(row)
+
+    def close(self) -> None:
+        """Fails what is under way."""
+        self._closed = True
+        for row in list(self._rows):
+            row.cancelled = True
+            _post(row, ProviderError(f"{self._loaded.name} was closed"))
 
     def _run(self, row: Row) -> None:
         loaded = self._loaded

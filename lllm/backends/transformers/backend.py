@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm.backends.openai.watch import Expired, Watch
+from lllm.backends.transformers.faults import fault
 from lllm.backends.transformers.options import LoadOptions
 from lllm.errors import (
     ConfigError,
@@ -146,6 +147,10 @@ class TransformersBackend:
                 stage=error.stage,
                 seconds=error.seconds,
             ) from error
+        except ProviderError:
+            raise
+        except Exception as error:
+            raise fault(error, _shown(request.model)) from error
         finally:
             watch.close()
             if row is not None:

@@ -117,7 +117,7 @@ class Batcher:
     def _run(self) -> None:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
-        cause: BaseException = ProviderError(f"the thread that decodes {self._name} ended")
+        cause: BaseException = ProviderError(f"{self._name} was closed")
         try:
             with torch.inference_mode():
                 while self._wait():
@@ -128,9 +128,10 @@ class Batcher:
                         self._failed(error)
                     self._busy += time.perf_counter() - started
                     self._flush()
-        except BaseException as error:
+        except (
+            BaseException
+        ) as error:  # the thread ends here: who waits hears of it, the next request starts another
             cause = error
-            raise
         finally:
             with self._changed:
                 if self._thread is threading.current_thread():

@@ -11,11 +11,12 @@ from typing import Any, Final
 
 import torch
 
+from lllm.backends.transformers import load as loading
 from lllm.backends.transformers.alone import Alone
 from lllm.backends.transformers.batch import Batcher
 from lllm.backends.transformers.constrained import Grammars
 from lllm.backends.transformers.fit import fit
-from lllm.backends.transformers.load import Loaded, LoadOptions, load
+from lllm.backends.transformers.load import Loaded, LoadOptions
 from lllm.backends.transformers.request import Wanted, row_of
 from lllm.backends.transformers.room import Shape
 from lllm.backends.transformers.row import Mail, Row
@@ -40,7 +41,7 @@ class Engine:
     """
 
     def __init__(self, path: str, options: LoadOptions, *, batch: int, prefix_tokens: int | None) -> None:
-        self.loaded = loaded = load(path, options)
+        self.loaded = loaded = loading.load(path, options)
         self._grammars: Grammars | None = None
         self._making = threading.Lock()
         self.alone = Alone(loaded)
@@ -128,6 +129,7 @@ class Engine:
         """Lets go of the model and its memory."""
         if self.batcher is not None:
             self.batcher.close()
+        self.alone.close()
         device = self.loaded.device
         del self.loaded, self.alone
         self._grammars = self.batcher = None
