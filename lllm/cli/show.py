@@ -130,11 +130,11 @@ def _print(rows: Sequence[Row], told: Summary, full: bool) -> None:
             continue  # its reply has just been shown
         inner = "  " * depth.get(row.call, 0)
         seconds = (row.at - told.started) / 1_000_000
-        line = Text(f"{seconds:8.3f}  {inner}")
+        line = Text(f"{row.seq:>4} {seconds:8.3f}  {inner}")
         line.append(_title(row), style=STYLES.get(row.kind, ""))
         body = output.visible(row.text if full else _cut(row.text))
         if "\n" in body:
-            line.append("\n" + "\n".join(f"{'':10}{inner}  {part}" for part in body.splitlines()))
+            line.append("\n" + "\n".join(f"{'':15}{inner}  {part}" for part in body.splitlines()))
         elif body:
             line.append(f"  {body}")
         console.print(line)

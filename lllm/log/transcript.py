@@ -12,6 +12,7 @@ from lllm.models.message import FunctionCall, Message
 
 ROWS: Final[Mapping[str, str]] = {
     "session": "the session begins",
+    "resumed": "another process goes on with the session, or with a call",
     "call": "an agent call begins",
     "message": "a system, user, assistant or tool message that a call began with",
     "reply": "what a model answered; `detail['verdict']` is accepted, rejected or open",
@@ -87,6 +88,11 @@ def _rows(
     match kind:
         case ev.SESSION_STARTED:
             yield "session", "session", str(data.get("task") or data.get("name") or ""), data
+        case ev.SESSION_RESUMED:
+            unsure = ", ".join(f"{item['key']} {item['decision']}" for item in data.get("uncertain", ()))
+            yield "resumed", "session", f"uncertain: {unsure}" if unsure else "", data
+        case ev.CALL_RESUMED:
+            yield "resumed", agent, f"after {data['down'] / 1_000_000:.1f} s", data
         case ev.SESSION_ENDED:
             text = data["status"] + (f": {data['error']}" if data.get("error") else "")
             yield "ended", "session", text, data
