@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal, overload
 
 from lllm.backends.local.speech import Speech
 from lllm.backends.runner import completion, faults, memory
@@ -184,6 +184,19 @@ class BaseLLMRunner(ABC):
         at once, everything else at the piece where it happens."""
         settings = {"max_tokens": max_tokens, "temperature": temperature, **more}
         return _texts(self._follow(self._request(prompt, settings, stream=True)))
+
+    @overload
+    def create_chat_completion(
+        self, messages: Any, *, stream: Literal[False] = False, **more: Any
+    ) -> dict[str, Any]: ...
+
+    @overload
+    def create_chat_completion(
+        self, messages: Any, *, stream: Literal[True], **more: Any
+    ) -> Iterator[dict[str, Any]]: ...
+
+    @overload
+    def create_chat_completion(self, messages: Any, *, stream: bool, **more: Any) -> Any: ...
 
     def create_chat_completion(self, messages: Any, *, stream: bool = False, **more: Any) -> Any:
         """OpenAI's chat completion of a dialog, as a dictionary; with `stream=True` a generator of chunks.
