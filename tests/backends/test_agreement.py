@@ -6,20 +6,22 @@ tools: calls, answers, refusals, small talk, repairs after a tool's result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import pytest
-import torch
-from llama_cpp import Llama
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lllm.models.message import Message
+from lllm.models.reply import Reply
+from lllm.ports import Request
+from tests.backends.helpers import reply
 from training.embedded import evaluate, tokenizer
 from training.embedded.evaluate import Case
 from training.embedded.forms import Forms
 
 LONGEST = 48
-ROWS = 25
 
 EXCEPTIONS: Mapping[str, Mapping[int, str]] = {
     # form -> number of the prompt: why it differs
@@ -40,77 +42,69 @@ def cases() -> list[Case]:
     ]
 
 
-def until_end(ids: list[int]) -> list[int]:
-    return ids[: ids.index(tokenizer.EOS)] if tokenizer.EOS in ids else ids
+def request(case: Case, model: object) -> Request:
+    messages = tuple(Message.from_dict(message) for message in case.messages)
+    tools = tuple(tool.schema() for tool in case.tool_set.tools)
+    sampling = {"temperature": 0, "max_tokens": LONGEST, "token_ids": True}
+    return Request(str(model), messages, tools, sampling)
 
 
-@pytest.fixture(scope="module")
-def prompts(forms: Forms) -> list[list[int]]:
-    """Ids of the rendered dialogs."""
-    own = AutoTokenizer.from_pretrained(forms.folder)
+def tokens(got: Reply) -> tuple[list[int], list[int]]:
+    """Of the rendered dialog, and of the reply without its end mark: an engine may count it or not."""
+    assert got.prompt_token_ids is not None
+    assert got.token_ids is not None
+    return list(got.prompt_token_ids), [token for token in got.token_ids if token != tokenizer.EOS]
+
+
+async def said_by(backend: Any, model: object) -> list[tuple[list[int], list[int]]]:
     return [
-        own.apply_chat_template(
-            list(case.messages),
-            tools=[tool.schema() for tool in case.tool_set.tools] or None,
-            add_generation_prompt=True,
-            return_dict=True,
-        )["input_ids"]
-        for case in cases()
+        tokens(got)
+        for got in await asyncio.gather(*(reply(backend, request(case, model)) for case in cases()))
     ]
 
 
+@asynccontextmanager
+async def llama_cpp_python(forms: Forms, form: str) -> AsyncIterator[tuple[Any, object]]:
+    from lllm.backends.llama_cpp.tokens import TokenEngine
+
+    engine = TokenEngine(getattr(forms, form))
+    yield engine, "embedded"
+    engine.close()
+
+
+ENGINES: Mapping[str, Callable[[Forms, str], AbstractAsyncContextManager[tuple[Any, object]]]] = {
+    "llama-cpp-python": llama_cpp_python,
+}
+
+
 @pytest.fixture(scope="module")
-def torch_says(forms: Forms, prompts: list[list[int]]) -> list[list[int]]:
-    """What transformers writes, in float32."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    model = AutoModelForCausalLM.from_pretrained(forms.folder, dtype=torch.float32)
-    said: list[list[int]] = []
-    for at in range(0, len(prompts), ROWS):
-        rows = prompts[at : at + ROWS]
-        width = max(map(len, rows))
-        ids = torch.tensor([[tokenizer.PAD] * (width - len(row)) + row for row in rows])
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-        with torch.inference_mode():
-            out = model.generate(ids, attention_mask=mask, max_new_tokens=LONGEST)
-        said += [until_end(row[width:].tolist()) for row in out]
-    torch.set_num_threads(before)
-    return said
+def torch_says(forms: Forms) -> Sequence[tuple[list[int], list[int]]]:
+    """What transformers writes, in float32: prompts and replies."""
+    from lllm.backends.transformers import TransformersBackend
+
+    async def ask() -> Sequence[tuple[list[int], list[int]]]:
+        backend = TransformersBackend(device="cpu", dtype="float32", threads=1)
+        try:
+            return await said_by(backend, forms.folder)
+        finally:
+            await backend.aclose()
+
+    return asyncio.run(ask())
 
 
-@pytest.fixture
-def llama(request: pytest.FixtureRequest, forms: Forms) -> Iterator[Callable[[list[int]], list[int]]]:
-    path: Path = getattr(forms, request.param)
-    model = Llama(str(path), n_ctx=1024, n_threads=1, verbose=False)
-
-    def write(prompt: list[int]) -> list[int]:
-        model.reset()
-        said: list[int] = []
-        for token in model.generate(prompt, temp=0, top_k=1):
-            said.append(token)
-            if token == tokenizer.EOS or len(said) == LONGEST:
-                return until_end(said)
-        raise AssertionError("it does not end by itself")
-
-    yield write
-    model.close()
+def test_there_are_200_prompts(torch_says: Sequence[tuple[list[int], list[int]]]) -> None:
+    assert len(torch_says) == 200
+    assert len({tuple(prompt) for prompt, _ in torch_says}) > 190
+    assert sum(len(said) for _, said in torch_says) > 4000
 
 
-def test_there_are_200_prompts(prompts: list[list[int]], torch_says: list[list[int]]) -> None:
-    assert len(prompts) == 200
-    assert len({tuple(prompt) for prompt in prompts}) > 190
-    assert sum(map(len, torch_says)) > 4000
-
-
-@pytest.mark.parametrize("llama", EXCEPTIONS, indirect=True)
-def test_greedy_tokens_agree(
-    llama: Callable[[list[int]], list[int]],
-    prompts: list[list[int]],
-    torch_says: list[list[int]],
-    request: pytest.FixtureRequest,
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("form", EXCEPTIONS)
+async def test_greedy_tokens_agree(
+    engine: str, form: str, forms: Forms, torch_says: Sequence[tuple[list[int], list[int]]]
 ) -> None:
-    said = [llama(prompt) for prompt in prompts]
-    differing = {
-        number for number, (one, other) in enumerate(zip(said, torch_says, strict=True)) if one != other
-    }
-    assert differing == set(EXCEPTIONS[request.node.callspec.params["llama"]])
+    async with ENGINES[engine](forms, form) as (backend, model):
+        said = await said_by(backend, model)
+    assert [prompt for prompt, _ in said] == [prompt for prompt, _ in torch_says]
+    pairs = enumerate(zip(said, torch_says, strict=True))
+    assert {number for number, (one, other) in pairs if one != other} == set(EXCEPTIONS[form])
