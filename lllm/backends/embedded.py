@@ -89,7 +89,7 @@ class _OnTransformers:
 
         self._path = str(found(str(path)))
         template = path.with_name("chat_template.jinja")
-        given = {"chat_template": template.read_text()} if template.is_file() else {}
+        given: dict[str, Any] = {"chat_template": template.read_text()} if template.is_file() else {}
         self._backend = TransformersBackend(device="cpu", threads=1, **given)
         self._backend.load(self._path)
 
