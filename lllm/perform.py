@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import CoroutineType, coroutine
 from typing import Any, Final, NamedTuple, TypeVar
@@ -17,7 +18,9 @@ from lllm.core import events as ev
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.jsonable import jsonable
 from lllm.core.redact import Redactor
+from lllm.core.repetition import Repetition, stuck
 from lllm.core.spec import Limits, ToolRule
+from lllm.deltas import aggregate
 from lllm.errors import (
     AuthenticationError,
     BadRequestError,
@@ -31,7 +34,18 @@ from lllm.errors import (
 )
 from lllm.models.message import FunctionCall, Message
 from lllm.models.reply import Reply, Usage
-from lllm.ports import Backend, Completed, HandlerContext, Request, Restart, Timeouts
+from lllm.ports import (
+    Backend,
+    Completed,
+    Delta,
+    HandlerContext,
+    Request,
+    Restart,
+    TextDelta,
+    ThinkingDelta,
+    Timeouts,
+    ToolCallDelta,
+)
 from lllm.session import Scope, Session, current
 
 T = TypeVar("T")
@@ -143,13 +157,14 @@ class Performer:
         if session.answers and (known := session.recorded(self.call, _MODEL_ANSWERS)) is not None:
             return Outcome(known.kind, known.data)
         plan = self.plan
+        watch = None if plan.limits.repeat_limit is None else _Watch(plan.limits.repeat_limit)
         request = Request(
             plan.model_name,
             effect.head.messages(),
             plan.tool_specs if effect.tools else (),
             plan.sampling,
             plan.format,
-            plan.stream or bool(session.followers),
+            plan.stream or watch is not None or bool(session.followers),
             plan.timeouts,
         )
         if self.said:
@@ -157,12 +172,18 @@ class Performer:
             session.tell(self.call, Restart("asked again"))
         reply: Reply | None = None
         try:
-            async for delta in plan.backend.stream(request):
+            stream = plan.backend.stream(request)
+            async for delta in stream:
                 if type(delta) is Completed:
                     reply = delta.reply
-                elif session.followers:
+                    continue
+                if session.followers:
                     self.said = True
                     session.tell(self.call, delta)
+                if watch is not None and watch.stuck(delta):
+                    reply = watch.reply(plan.model_name)
+                    await _close(stream)
+                    break
         except LLMError as error:
             return self._fault(error)
         except PLUG_IN as error:  # a backend that breaks its contract is a fault like any other
@@ -173,6 +194,10 @@ class Performer:
             return self._fault(
                 ProviderError(f"backend of '{plan.model}' ended without a reply", retryable=True)
             )
+        if watch is not None:
+            reply = watch.judged(reply)
+        if plan.format is not None and reply.enforced is None:
+            reply = reply.with_(enforced="validation")
         if session.followers:
             session.tell(self.call, Completed(reply))
         if reply.tool_calls:
@@ -228,8 +253,8 @@ class Performer:
             data = {} if value is reply.content else {"value": self.session.redactor.clean(jsonable(value))}
         except ParseError as error:
             errors = list(error.errors)
-            if reply.finish_reason == "length":
-                errors.append("the reply was cut off by the token limit")
+            if cut := _CUT.get(reply.finish_reason):
+                errors.append(cut)
             return Outcome(ev.REPLY_REJECTED, {"errors": errors})
         except PLUG_IN as error:
             return _handler_failed("parser", error)
@@ -409,9 +434,59 @@ def _unusable(reply: Reply) -> str | None:
         return f"the model refused: {reply.refusal}"
     if reply.finish_reason == "content_filter":
         return "the provider's content filter stopped the reply"
-    if not reply.content.strip() and reply.finish_reason == "length":
-        return "the reply was cut off by the token limit before it said anything"
+    if not reply.content.strip() and (cut := _CUT.get(reply.finish_reason)):
+        return f"{cut} before it said anything"
     return None
+
+
+_CUT: Final = {
+    "length": "the reply was cut off by the token limit",
+    "repetition": "the reply was stopped because it repeated itself",
+}
+
+
+class _Watch:
+    """Looks for a reply that has got stuck, while its pieces come. Text, thinking and the arguments of each call are
+    texts of their own."""
+
+    __slots__ = ("_deltas", "_limit", "_texts")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._texts: dict[Any, Repetition] = {}
+        self._deltas: list[Delta] = []
+
+    def stuck(self, delta: Delta) -> bool:
+        self._deltas.append(delta)
+        if isinstance(delta, ToolCallDelta):
+            return self._grew(delta.index, delta.arguments)
+        return isinstance(delta, TextDelta | ThinkingDelta) and self._grew(type(delta), delta.text)
+
+    def _grew(self, key: Any, piece: str) -> bool:
+        text = self._texts.get(key)
+        if text is None:
+            text = self._texts[key] = Repetition(self._limit)
+        return text.grew(piece)
+
+    def reply(self, model: str) -> Reply:
+        """What was said until it was stopped. How many tokens that took is unknown: the backend was not asked."""
+        return aggregate(self._deltas).with_(finish_reason="repetition", model=model)
+
+    def judged(self, reply: Reply) -> Reply:
+        """A reply that came in one piece: nobody could stop it, but it reads the same."""
+        if self._deltas or not any(
+            stuck(text, self._limit)
+            for text in (reply.content, reply.thinking or "", *(call.arguments for call in reply.tool_calls))
+        ):
+            return reply
+        return reply.with_(finish_reason="repetition")
+
+
+async def _close(stream: Any) -> None:
+    """Ends a stream early. What it raises then is no fault of the reply."""
+    if (close := getattr(stream, "aclose", None)) is not None:
+        with suppress(*PLUG_IN):
+            await close()
 
 
 def _is_object(call: FunctionCall) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from lllm.backends.deltas import pieces
 from lllm.core.canonical import encode
+from lllm.deltas import aggregate
 from lllm.errors import ConfigError, LLMInferenceError
 from lllm.models.message import FunctionCall, Message
 from lllm.models.reply import Reply, Usage
@@ -194,19 +195,9 @@ class ScriptedBackend:
         """The reply that a list of deltas adds up to, and the deltas without their end."""
         if isinstance(deltas[-1], Completed):
             return self._reply(deltas[-1].reply, request, number), deltas[:-1]
-        calls: dict[int, list[str]] = {}
-        for delta in deltas:
-            if isinstance(delta, ToolCallDelta):
-                call = calls.setdefault(delta.index, ["", "", ""])
-                call[0] = call[0] or delta.id or ""
-                call[1] = call[1] or delta.name or ""
-                call[2] += delta.arguments
-        whole = {
-            "content": "".join(delta.text for delta in deltas if isinstance(delta, TextDelta)),
-            "thinking": "".join(delta.text for delta in deltas if isinstance(delta, ThinkingDelta)) or None,
-            "tool_calls": [FunctionCall(*calls[index]) for index in sorted(calls)],
-        }
-        return self._reply(whole, request, number), deltas
+        whole = aggregate(deltas)
+        parts = {"content": whole.content, "thinking": whole.thinking, "tool_calls": whole.tool_calls}
+        return self._reply(parts, request, number), deltas
 
 
 def size(reply: Reply) -> int:

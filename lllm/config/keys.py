@@ -69,6 +69,9 @@ LIMITS: Final[Mapping[str, Key | Section]] = {
         SECONDS, "The first wait after a provider fault; it doubles with each further one.", 0.5
     ),
     "backoff_cap": Key(SECONDS, "The longest such wait.", 30.0),
+    "repeat_limit": Key(
+        LIMIT, "A reply that ends in so many copies of the same stretch is stopped. 2 or more; null: never."
+    ),
 }
 
 TIMEOUTS: Final[Mapping[str, Key | Section]] = {

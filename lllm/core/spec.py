@@ -20,6 +20,8 @@ class Limits(NamedTuple):
         deadline: seconds from the start of the call.
         backoff_base, backoff_cap: seconds; the n-th wait is `base * 2**(n-1)`, at most `cap`, times a jitter between
             one half and one.
+        repeat_limit: a reply that ends in so many copies of the same stretch of text (see `lllm.core.repetition`) is
+            stopped; its finish_reason is `repetition`.
     """
 
     max_exception_retry: int = 3
@@ -32,6 +34,7 @@ class Limits(NamedTuple):
     deadline: float | None = None
     backoff_base: float = 0.5
     backoff_cap: float = 30.0
+    repeat_limit: int | None = None
 
     def record(self) -> dict[str, Any]:
         """What differs from the defaults."""

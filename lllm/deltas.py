@@ -1,0 +1,44 @@
+"""What the pieces of a stream add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lllm.models.message import FunctionCall
+from lllm.models.reply import Reply
+from lllm.ports import Completed, Delta, Restart, TextDelta, ThinkingDelta, ToolCallDelta
+
+
+def aggregate(deltas: Iterable[Delta]) -> Reply:
+    """The reply that deltas add up to: `aggregate(agent.stream("x"))`.
+
+    The reply of a `Completed`, where one is there. Else what was streamed so far: text, thinking, and tool calls whose
+    pieces are joined by their index; `finish_reason` is then `tool_calls` or `stop`, and usage is unknown. A `Restart`
+    takes back what came before it.
+    """
+    text: list[str] = []
+    thinking: list[str] = []
+    calls: dict[int, list[str]] = {}
+    reply: Reply | None = None
+    for delta in deltas:
+        if isinstance(delta, TextDelta):
+            text.append(delta.text)
+        elif isinstance(delta, ThinkingDelta):
+            thinking.append(delta.text)
+        elif isinstance(delta, ToolCallDelta):
+            call = calls.setdefault(delta.index, ["", "", ""])
+            call[0] = call[0] or delta.id or ""
+            call[1] = call[1] or delta.name or ""
+            call[2] += delta.arguments
+        elif isinstance(delta, Restart):
+            text, thinking, calls = [], [], {}
+        elif isinstance(delta, Completed):
+            reply = delta.reply
+    if reply is not None:
+        return reply
+    return Reply(
+        "".join(text),
+        "".join(thinking) or None,
+        tuple(FunctionCall(*calls[index]) for index in sorted(calls)),
+        "tool_calls" if calls else "stop",
+    )
