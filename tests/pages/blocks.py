@@ -23,7 +23,7 @@ LANGUAGES = ("python", "yaml", "toml", "markdown", "json", "text", "console", "b
 _VARIES = (
     (r"\d{8}-\d{6}-(?:[a-z0-9-]+-)?[0-9a-f]{8}", "SESSION"),
     (r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?Z?", "WHEN"),
-    (r"^ *\d+\.\d{3}(?= )", "TIME"),
+    (r"^( *\d+) +\d+\.\d{3}(?= )", r"\1 TIME"),
     (r"\d+(?= tokens in|,? out;)", "N"),
     (r'("(?:prompt|completion|cached)": )\d+', r"\1N"),
     (r"(?:/[\w.-]+)+/(?=(?:mysystem|demo)\b)", "FOLDER/"),
