@@ -1,46 +1,28 @@
 """What a reply may look like, as a llama.cpp grammar (GBNF): a JSON schema, or calls in the model's own form.
 
-The JSON-schema converter is llama-cpp-python's. It drops keywords silently, so what it drops is worked out here, and what
-it gets wrong (names that clash, control characters within strings) is mended.
+The JSON-schema converter is llama-cpp-python's. What it cannot hold a reply to is dropped before and named; what it writes
+wrong (backslashes in literals, control characters within strings) is mended.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from lllm.backends.llama_cpp.pattern import translate
+from lllm.backends.llama_cpp.grammar import express
 from lllm.errors import BadRequestError, UnsupportedError, listing, text_of
 from lllm.ports import Request
 
-_NOTES: Final = frozenset(
-    "$anchor $comment $defs $id $schema default definitions deprecated description discriminator examples readOnly title "
-    "writeOnly".split()
-)
-"""Keywords that say nothing about a value."""
-_DATES: Final = ("date", "time", "date-time")
 _MENDED: Final = {
     "char": r'[^"\\\x7F\x00-\x1F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F])',
     "number": '("-"? integral-part) ("." decimal-part)? ([eE] [-+]? [0-9] [0-9]?)? space',
 }
 """Rules of the converter that allow what JSON does not: control characters in strings, exponents that no number has."""
 _END_OF_CALL: Final = json.dumps("}\n</tool_call>")
-_LONGEST: Final = 500
-"""Repetitions that a grammar counts: more of them nest too deep for the library's parser."""
+_FAR: Final = 999_999_999_999_999
+"""The bound of an expressed integer that has none on this side."""
 _ANY: Final = ("object", "array", "string", "number", "boolean", "null")
-_OF: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("minLength", "maxLength", "pattern", "format", "contentEncoding"), "string"),
-    **dict.fromkeys(("items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains"), "array"),
-    **dict.fromkeys(("minContains", "maxContains", "unevaluatedItems", "additionalItems"), "array"),
-    **dict.fromkeys(("properties", "required", "additionalProperties", "patternProperties"), "object"),
-    **dict.fromkeys(("minProperties", "maxProperties", "propertyNames", "unevaluatedProperties"), "object"),
-    **dict.fromkeys(("dependentRequired", "dependentSchemas", "dependencies"), "object"),
-    **dict.fromkeys(("minimum", "maximum", "multipleOf"), "number"),
-    **dict.fromkeys(("exclusiveMinimum", "exclusiveMaximum"), "number"),
-}
-"""The type that a keyword is about: to values of other types it says nothing."""
 
 
 class Rules(NamedTuple):
@@ -139,8 +121,11 @@ class _Grammar:
         """The name of the rule for a value of this schema."""
         self._count += 1
         mark = f"lllm-{self._count}"
-        plain, left = _plain(schema, mark)
-        self.dropped = left | _dropped(plain)
+        expressed = express(schema)
+        if expressed is None:
+            raise ValueError("it refers to elsewhere, or no value fits it")
+        self.dropped = set(expressed.dropped)
+        plain = _ported(expressed.schema, mark, self.dropped)
         return str(self._converter.visit(self._converter.resolve_refs(plain, mark), mark))
 
     def calls(self, tools: tuple[Mapping[str, Any], ...], *, many: bool) -> str:
@@ -169,159 +154,27 @@ def _literal(text: str) -> str:
     return json.dumps(json.dumps(json.loads(text), ensure_ascii=False), ensure_ascii=False)
 
 
-def _plain(schema: Any, mark: str) -> tuple[Any, set[str]]:
-    """A copy that the converter reads as it is meant.
-
-    - What is referred to stands under a name of its own: the converter knows a definition by the last word of its path,
-      and takes another rule of this name for it.
-    - `true`, `{}`, several types, and `allOf` of one are written out: it has a narrow or no idea of them.
-    - Repetitions that are too many to count and patterns that a grammar does not express are gone; their keywords come
-      beside the copy.
-
-    ValueError for a schema that no value fits.
-    """
-    names: dict[str, str] = {}
-    left: set[str] = set()
-
-    def copy(value: Any) -> Any:
-        if value is True:
-            value = {}
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{json.dumps(value)} stands where a schema is due, or forbids every value")
-        if isinstance(ref := value.get("$ref"), str):
-            name = names.setdefault(ref, f"{mark}-ref-{len(names)}")
-            return {
-                **{key: item for key, item in value.items() if key not in _NOTES},
-                "$ref": f"#/$defs/{name}",
-            }
-        out = {key: item for key, item in value.items() if key not in _NOTES}
-        if set(out) == {"allOf"} and len(out["allOf"]) == 1:
-            return copy(out["allOf"][0])
-        for key in ("enum", "oneOf", "anyOf"):
-            if key in out and not out[key]:
-                raise ValueError(f"no value fits an empty {key}")
-        if not set(out) & {"oneOf", "anyOf", "allOf", "const", "enum", "not", "if"}:
-            kinds = out.get("type")
-            if kinds is None:
-                about = {_OF[key] for key in out if key in _OF}
-                # the converter takes a schema that speaks of one type for one of this type
-                kinds = [*about] if about else [*_ANY]
-            if isinstance(kinds, list) and len(kinds) > 1:
-                rest = {key: item for key, item in out.items() if key != "type"}
-                return {"anyOf": [copy({**_about(rest, kind), "type": kind}) for kind in kinds]}
-            out["type"] = kinds[0] if isinstance(kinds, list) else kinds
-            out = _about(out, out["type"])
-            for key in ("minLength", "maxLength", "minItems", "maxItems"):
-                if out.get(key, 0) > _LONGEST:
-                    left.add(key)
-                    del out[key]
-            if "pattern" in out:
-                written = translate(out.pop("pattern"))
-                if written is None:
-                    left.add("pattern")
-                else:
-                    out["pattern"] = written
-        for key in ("oneOf", "anyOf", "allOf", "prefixItems"):
-            if key in out:
-                out[key] = [copy(item) for item in out[key]]
-        if "properties" in out:
-            out["properties"] = {name: copy(item) for name, item in out["properties"].items()}
-        for key in ("items", "additionalProperties"):
-            if out.get(key) is not None and out[key] is not False:
-                out[key] = [copy(item) for item in out[key]] if isinstance(out[key], list) else copy(out[key])
+def _ported(part: Any, mark: str, dropped: set[str]) -> Any:
+    """An expressed schema (see grammar.py) as the converter of llama-cpp-python takes it, which is an older one: it has no
+    bounds of integers and no idea of any value. References get names that no other schema of the grammar has."""
+    if isinstance(part, list):
+        return [_ported(item, mark, dropped) for item in part]
+    if "$ref" in part:
+        part = {**part, "$ref": part["$ref"].replace("#/$defs/", f"#/$defs/{mark}-")}
+    elif not set(part) - {"description", "$defs"}:
+        part = {**part, "anyOf": [{"type": kind} for kind in _ANY]}
+    out = {key: value for key, value in part.items() if key != "description"}
+    if out.get("type") == "integer":
+        for key in ("minimum", "maximum"):
+            if abs(out.pop(key, _FAR)) < _FAR:
+                dropped.add(key)
+    if "enum" in out:
         return out
-
-    out = copy(schema)
-    defs: dict[str, Any] = {}
-    while missing := [ref for ref in names if names[ref] not in defs]:
-        for ref in missing:
-            defs[names[ref]] = copy(_target(schema, ref))
-    if defs:
-        out = {**out, "$defs": defs}
-    return out, left
-
-
-def _about(part: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """A schema without what it says of values of other types."""
-    kind = "number" if kind == "integer" else kind
-    return {key: item for key, item in part.items() if _OF.get(key, kind) == kind}
-
-
-def _target(schema: Any, ref: str) -> Any:
-    """What a local reference stands for. ValueError for one that leads nowhere or elsewhere."""
-    if not ref.startswith("#"):
-        raise ValueError(f"$ref '{ref}' is not in the schema")
-    found = schema
-    for step in filter(None, ref[1:].split("/")):
-        step = step.replace("~1", "/").replace("~0", "~")
-        try:
-            found = found[int(step)] if isinstance(found, list) else found[step]
-        except (LookupError, TypeError, ValueError):
-            raise ValueError(f"$ref '{ref}' leads nowhere") from None
-    return found
-
-
-def _dropped(plain: Mapping[str, Any]) -> set[str]:
-    """The keywords of a plain schema that its grammar does not hold a reply to."""
-    out: set[str] = set()
-    todo: list[Any] = [plain, *plain.get("$defs", {}).values()]
-    while todo:
-        part = todo.pop()
-        if not isinstance(part, Mapping):
-            continue
-        held = {"$ref"} if "$ref" in part else set(_held(part))
-        out |= set(part) - _NOTES - held
-        for key in (held & {"prefixItems", "items"}) | {"oneOf", "anyOf"}:
-            inner = part.get(key, ())
-            todo += inner if isinstance(inner, list) else [inner]
-        if "properties" in held:
-            todo += [*part.get("properties", {}).values(), part.get("additionalProperties")]
+    for key in ("anyOf", "items", "prefixItems", "additionalProperties"):
+        if isinstance(out.get(key), list | Mapping):
+            out[key] = _ported(out[key], mark, dropped)
+    if "properties" in out:
+        out["properties"] = {name: _ported(item, mark, dropped) for name, item in out["properties"].items()}
+    if "$defs" in out:
+        out["$defs"] = {f"{mark}-{name}": _ported(item, mark, dropped) for name, item in out["$defs"].items()}
     return out
-
-
-def _held(part: Mapping[str, Any]) -> Iterator[str]:
-    """The keywords that the converter looks at, in its own order: the first that it finds decides."""
-    kind = part.get("type")
-    if union := next((key for key in ("oneOf", "anyOf") if key in part), None):
-        if union == "anyOf" or _apart(part[union]):
-            yield union
-        return
-    yield "type"
-    if first := next((key for key in ("const", "enum") if key in part), None):
-        yield first
-    elif kind == "object" and ("properties" in part or "additionalProperties" in part):
-        yield "properties"
-        if set(part.get("required", ())) <= set(part.get("properties", ())):
-            yield "required"
-        if not (
-            part.get("additionalProperties") and part.get("properties")
-        ):  # a declared name may come again
-            yield "additionalProperties"
-    elif kind == "array" and ("items" in part or "prefixItems" in part):
-        if isinstance(part.get("items") or part.get("prefixItems"), list):
-            count = len(part.get("items") or part["prefixItems"])  # all of them are written, and no more
-            yield from ("prefixItems", "items")
-            yield from (
-                key
-                for key, fits in (("minItems", int.__le__), ("maxItems", int.__ge__))
-                if fits(part.get(key, count), count)
-            )
-        else:
-            yield from ("items", "minItems", "maxItems")
-    elif kind == "string" and "pattern" in part:
-        yield "pattern"
-    elif kind == "string" and "format" in part and _written(part["format"]):
-        yield "format"
-    elif kind == "string":
-        yield from ("minLength", "maxLength")
-
-
-def _apart(ways: Sequence[Any]) -> bool:
-    """Whether no value can be of two of these schemas, by their types."""
-    kinds = ["number" if way.get("type") == "integer" else way.get("type") for way in ways]
-    return None not in kinds and len(set(kinds)) == len(kinds)
-
-
-def _written(form: Any) -> bool:
-    """Whether the converter has a rule for this format."""
-    return form in _DATES or bool(re.fullmatch("uuid[1-5]?", str(form)))

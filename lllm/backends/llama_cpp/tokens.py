@@ -38,6 +38,7 @@ from lllm.errors import (
 )
 from lllm.models.reply import Reply
 from lllm.ports import Capabilities, Completed, Delta, Request
+from lllm.sync import in_thread
 
 _LATE: Final = {
     "first_token": "said nothing",
@@ -147,6 +148,10 @@ class TokenEngine:
             done: Future[None] = Future()
             self._submit(lambda: self._free(done))
             done.result()
+
+    async def aclose(self) -> None:
+        """`close`, from a coroutine."""
+        await in_thread(self.close)
 
     # --- on the engine's own thread
 
