@@ -237,6 +237,7 @@ AT_LOAD: list[tuple[BaseException, type[LLMError]]] = [
     (OSError("cannot read"), LLMInitializationError),
     (MemoryError("no"), OutOfMemory),
     (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), OutOfMemory),
+    (type("OutOfMemoryError", (RuntimeError,), {})("tried too much"), OutOfMemory),
     (ModuleNotFoundError("No module named 'exotic'", name="exotic"), LLMInitializationError),
     (ConfigError("that is no model"), ConfigError),
 ]

@@ -195,12 +195,17 @@ def test_a_stream_that_nobody_follows_is_stopped(scope: Any) -> None:
 async def test_a_call_that_is_given_up_while_the_model_loads(scope: Any) -> None:
     """R35, through the adapter: nothing is left running."""
     begun, go = threading.Event(), threading.Event()
+    registered: list[Any] = []
 
     class Late(Gate):
         def _initialize_model(self) -> None:
             begun.set()
             go.wait(20)
             super()._initialize_model()
+
+        def begin(self, request: Request) -> Any:
+            registered.append(super().begin(request))
+            return registered[-1]
 
     LLMRunnerFactory.register("late", Late)
     backend = registry.get("backend", "late")()
@@ -214,8 +219,14 @@ async def test_a_call_that_is_given_up_while_the_model_loads(scope: Any) -> None
     with pytest.raises(asyncio.CancelledError):
         await task
     go.set()
+    runner = backend.of("m")
+    await in_thread(runner.load)  # waits for the load that is under way
+    for _ in range(400):
+        if registered and not runner._running:
+            break
+        await asyncio.sleep(0.05)
+    assert (len(registered), len(runner._running)) == (1, 0)
     await backend.aclose()
-    assert backend._runners == {}
 
 
 def test_what_cannot_be_registered(scope: Any) -> None:
