@@ -20,7 +20,6 @@ from lllm.backends.embedded import EmbeddedBackend
 from lllm.backends.llama_cpp.tokens import TokenEngine
 from lllm.backends.openai import OpenAIBackend
 from lllm.backends.scripted import ScriptedBackend
-from lllm.backends.transformers import TransformersBackend
 from lllm.errors import (
     AuthenticationError,
     ContextLengthError,
@@ -301,6 +300,15 @@ class OneFile:
             self._engine.close()
 
 
+def llama_cpp(engine: str) -> Callable[[], Backend]:
+    def make() -> Backend:
+        from lllm.backends.llama_cpp import LlamaCppBackend
+
+        return LlamaCppBackend(engine=engine)
+
+    return make
+
+
 def transformers() -> Backend:
     from lllm.backends.transformers import TransformersBackend
 
@@ -312,9 +320,10 @@ MODELS: dict[str, Callable[[Forms], AbstractAsyncContextManager[Model]]] = {
     "openai": talking(PLACES["openai"], "provider"),
     "openai responses": talking(PLACES["openai responses"], "provider"),
     "embedded": real(EmbeddedBackend),
+    "llama_cpp (xllamacpp)": real(llama_cpp("xllamacpp"), lambda forms: forms.gguf_q8),
+    "llama_cpp (llama-cpp-python)": real(llama_cpp("llama-cpp-python"), lambda forms: forms.gguf_q8),
     "transformers": real(transformers, lambda forms: forms.folder),
     "llama_cpp (llama-cpp-python)": real(OneFile, lambda forms: forms.gguf_q8),
-    "transformers": real(lambda: TransformersBackend(device="cpu", threads=1), lambda forms: forms.folder),
 }
 SHORT = {"max_tokens": 24, "temperature": 0}
 TOOL: dict[str, Any] = {
