@@ -18,6 +18,7 @@ import typer
 from lllm.cli import output
 from lllm.cli.chat import chat
 from lllm.cli.check import check
+from lllm.cli.compare import compare
 from lllm.cli.create import create
 from lllm.cli.doctor import doctor
 from lllm.cli.fork import fork
@@ -32,6 +33,7 @@ from lllm.cli.run import run as run_task
 from lllm.cli.schema import schema
 from lllm.cli.sessions import sessions
 from lllm.cli.show import show
+from lllm.cli.whatif import whatif
 from lllm.errors import ConfigError, LLMError
 
 Command = Callable[..., int | None]
@@ -46,6 +48,8 @@ COMMANDS: dict[str, Command] = {
     "replay": replay,
     "resume": resume,
     "fork": fork,
+    "compare": compare,
+    "whatif": whatif,
     "check": check,
     "list": list_names,
     "models": models,

@@ -1,0 +1,88 @@
+"""`lllm whatif`: sessions on another model, prompt or setting."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lllm.cli import output
+from lllm.cli.compare import Page, show_comparison, write_page
+from lllm.cli.options import ConfigFile, Json, Model, Sets, configuration, runnable, session_of, store_of
+from lllm.cli.replay import program_of
+from lllm.cli.run import quiet_stdout
+from lllm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lllm.replay.whatif import Case
+
+
+def whatif(
+    sessions: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Sessions' ids, or their beginnings.")
+    ] = None,
+    last: Annotated[int, typer.Option("--last", "-l", min=0, metavar="N", help="The newest N sessions.")] = 0,
+    model: Model = None,
+    sets: Sets = None,
+    tools: Annotated[
+        str,
+        typer.Option("--tools", help="Tool calls that the old session did not make: run, pure or refuse."),
+    ] = "pure",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Sessions at a time.")] = 4,
+    html: Page = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> int:
+    """Run sessions again on another model, prompt or setting, with their recorded tool results, and compare."""
+    from lllm.replay.whatif import whatif as run
+
+    store = store_of(configuration(config))
+    ids = [session_of(store, id) for id in sessions or ()]
+    if last:
+        kept = [info.id for info in store.sessions() if not info.meta.get("fork")]
+        ids += [id for id in kept[:last] if id not in ids]
+    if not ids:
+        raise ConfigError("there is no session to run", hint="Give ids, or --last N.")
+
+    def program(id: str) -> dict[str, Any]:
+        found = program_of(store, id, config)
+        if sets and "config" in found:
+            found["config"] = runnable(config, overrides=sets)
+        return found
+
+    def done(case: Case) -> None:
+        if not json:
+            output.say(_line(case))
+
+    with quiet_stdout(json):
+        found = run(
+            ids, store=store, model=model, overrides=sets or (), unmatched=tools, workers=workers,
+            program=program, done=done,
+        )  # fmt: skip
+    compared = [case.comparison for case in found.cases if case.comparison is not None]
+    if html is not None:
+        write_page(html, compared, "What if")
+    if json:
+        output.data(found.as_dict())
+        return 0
+    if len(compared) == 1:
+        show_comparison(compared[0])
+    output.text(
+        f"{len(found.cases)} sessions: {found.same} with the same result, {found.failed} failed that had not; "
+        f"tokens {found.before.total} -> {found.after.total}, "
+        f"cost {_money(found.cost_before)} -> {_money(found.cost_after)}"
+    )
+    return 0
+
+
+def _line(case: Case) -> str:
+    if case.fork is None:
+        return f"{case.session}: could not be run: {case.error}"
+    verdict = "same result" if case.same_result else "another result"
+    if case.fork.error is not None:
+        verdict = f"failed: {case.fork.error.splitlines()[0]}"
+    return f"{case.session} -> {case.fork.session}: {verdict}"
+
+
+def _money(value: Any) -> str:
+    return "unknown" if value is None else f"${value}"
