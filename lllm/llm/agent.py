@@ -15,7 +15,7 @@ from lllm.llm.dialog import Dialog, as_message
 from lllm.llm.project import configured_model
 from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
 from lllm.llm.sessions import ending, open_session, running
-from lllm.llm.settings import Settings, limits_of, no_slips, override, timeouts_of, tools_of
+from lllm.llm.settings import Settings, limits_of, no_slips, override, timeouts_of, tools_of, unreserved
 from lllm.models.function import Function, as_function
 from lllm.models.message import Message
 from lllm.models.prompt import Prompt
@@ -78,7 +78,7 @@ class Agent:
         self.approve = approve
         limits = {key: more.pop(key) for key in list(more) if key in Limits._fields}
         no_slips(more)
-        sampling = {**(model_args or {}), **more}
+        sampling = {**unreserved(model_args or {}), **more}
         self._system = system_prompt_of(name, system_prompt)
         self._prompt = find_prompt(prompt) if isinstance(prompt, str) else prompt
         self.why: str | None = None
@@ -304,6 +304,9 @@ class Agent:
         self, input: Input, args: Mapping[str, Any], overrides: Mapping[str, Any]
     ) -> tuple[Binding, Any, Sequence[Message], Mapping[str, Any], Dialog | None]:
         """Binding, base dialog, new messages, arguments of the prompt, and the caller's dialog."""
+        if "system_prompt" in overrides:
+            rest = dict(overrides)
+            return self.with_(system_prompt=rest.pop("system_prompt"))._prepare(input, args, rest)
         if isinstance(input, Dialog):
             return (
                 self._binding(input.prompt, overrides),

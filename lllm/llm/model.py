@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, cast
 
-from lllm.errors import ConfigError, LLMError
+from lllm.errors import ConfigError, LLMError, UnsupportedError
 from lllm.llm.agent import Agent
 from lllm.llm.dialog import as_message
+from lllm.llm.settings import no_slips
 from lllm.llm.streaming import Stream
 from lllm.models.message import Message
 from lllm.models.reply import Reply
-from lllm.ports import Backend
+from lllm.ports import Backend, Delta
 from lllm.sync import run
-
-T = TypeVar("T")
 
 ENDPOINT = ("base_url", "api_key", "concurrency", "requests_per_minute", "tokens_per_minute")
 """Options of the backend that an LLM takes as keywords."""
@@ -26,6 +26,9 @@ SHAPES = """What can be given to an LLM:
   ["text", "text", ...]                 a batch of questions       -> list of Reply (or the error in its place)
   [[{"role": ...}, ...], [...], ...]    a batch of dialogs         -> list of Reply (or the error in its place)"""
 
+_OF_CALL = ("session", "args", "parser_args", "follow", "read")
+"""Keywords of a call that are no settings."""
+
 
 class LLM:
     """A model as a function: `llm("x")`, `llm(["x", "y"])`, `llm(messages)`.
@@ -35,10 +38,13 @@ class LLM:
 
     Args:
         model: `provider/model`, a backend's name, or a backend; None takes what the configuration says.
-        system: a system prompt for every call.
-        options: for the backend's constructor: base_url, api_key, concurrency, ... The names in `ENDPOINT` may be keywords too.
+        system: a system prompt for every call. A dialog that brings one of its own keeps that.
+        options: for the backend's constructor: base_url, api_key, concurrency, context, threads, device, ... The names in
+            `ENDPOINT` may be keywords too.
         workers: how many of a batch run at once.
         settings: sampling values (temperature, max_tokens, ...), limits, timeouts, tools, format.
+
+    It may be closed (`close`, `aclose`, `with`, `async with`): that frees what its backend holds.
     """
 
     def __init__(
@@ -50,13 +56,12 @@ class LLM:
         workers: int = 16,
         **settings: Any,
     ) -> None:
-        if workers < 1:
-            raise ConfigError(f"workers is {workers}; it is 1 or more")
-        self.workers = workers
+        self.workers = _workers(workers)
         for key in ENDPOINT:
             if key in settings:
                 options = {**(options or {}), key: settings.pop(key)}
         self._agent = Agent("llm", model, system, options=options, **settings).with_(execute=False)
+        self._closed = False
 
     @property
     def model(self) -> str:
@@ -65,47 +70,135 @@ class LLM:
 
     def __call__(self, input: Any, *, stream: bool = False, **overrides: Any) -> Any:
         """See the module's SHAPES. `overrides` replace any setting for this call: `tools=[...]`, `format=Schema`,
-        `temperature=0`, `model=...`. With `stream=True`: a Stream of deltas."""
+        `temperature=0`, `model=...`, `system=...`, and `workers` of a batch. None takes a sampling value away. With
+        `stream=True`: a Stream of deltas.
+
+        Raises:
+            CallError: the call ended without a reply. Of a batch it stands in the reply's place.
+            ConfigError: what was given, or a setting, is wrong; of a batch too, and before any model is asked.
+        """
         if stream:
-            return Stream(self.stream(input, **overrides))
+            return self.stream(input, **overrides)
         return run(self.acall(input, **overrides))
 
     async def acall(self, input: Any, **overrides: Any) -> Any:
         """`__call__` for async code."""
+        workers = _workers(overrides.pop("workers", self.workers))
         kind = shape(input)
+        agent, call = self._overridden(overrides)
         if kind == "one":
-            return await self._agent.acall(_text(input), **overrides)
-        limit = asyncio.Semaphore(self.workers)
+            return await agent.acall(_text(input), **call)
+        waiting = enumerate([_text(item) for item in input])
+        replies: list[Reply | LLMError | None] = [None] * len(input)
 
-        async def one(item: Any) -> Reply | LLMError:
-            async with limit:
+        async def work() -> None:
+            for place, item in waiting:
                 try:
-                    return await self._agent.acall(_text(item), **overrides)
+                    replies[place] = await agent.acall(item, **call)
                 except LLMError as error:
-                    return error
+                    replies[place] = error
 
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(item)) for item in input]
-        return [task.result() for task in tasks]
+            for _ in range(min(workers, len(input))):
+                group.create_task(work())
+        return replies
 
-    def stream(self, input: Any, **overrides: Any) -> Any:
+    def stream(self, input: Any, **overrides: Any) -> Stream:
         """The deltas of one reply as they come, and `Completed` at the end."""
-        if shape(input) != "one":
-            raise ConfigError("a batch cannot be streamed", hint="Stream one question or dialog.")
-        return self._agent.stream(_text(input), **overrides)
+        return self._stream(input, overrides)
 
-    def astream(self, input: Any, **overrides: Any) -> Any:
+    def astream(self, input: Any, **overrides: Any) -> Stream:
         """`stream` for async code."""
+        return self._stream(input, overrides)
+
+    def _stream(self, input: Any, overrides: Mapping[str, Any]) -> Stream:
         if shape(input) != "one":
             raise ConfigError("a batch cannot be streamed", hint="Stream one question or dialog.")
-        return self._agent.astream(_text(input), **overrides)
+        agent, call = self._overridden(overrides)
+        return Stream(cast("AsyncGenerator[Delta, None]", agent.astream(_text(input), **call)))
 
     def classify(self, input: Any, classes: Sequence[str], **more: Any) -> dict[str, float]:
         """Probabilities of `classes`, from log-probabilities."""
-        return self._agent.classify(_text(input), classes, **more)
+        return run(self.aclassify(input, classes, **more))
+
+    async def aclassify(self, input: Any, classes: Sequence[str], **more: Any) -> dict[str, float]:
+        """`classify` for async code."""
+        if shape(input) != "one":
+            raise ConfigError("a batch cannot be classified", hint="Classify one question or dialog.")
+        agent, _ = self._overridden({"system": more.pop("system")} if "system" in more else {})
+        return await agent.aclassify(_text(input), classes, **more)
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector per text, in order. Nothing of it is logged.
+
+        Raises:
+            UnsupportedError: the backend has no `embed(model, texts)`.
+            ConfigError: `texts` is no list of texts.
+        """
+        return run(self.aembed(texts))
+
+    async def aembed(self, texts: Sequence[str]) -> list[list[float]]:
+        """`embed` for async code."""
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise ConfigError("embed takes a list of texts", hint='Write llm.embed(["one", "two"]).')
+        settings = self._agent._settings
+        embed = getattr(settings.backend, "embed", None)
+        if embed is None:
+            raise UnsupportedError(
+                f"'{self.model}' gives no vectors",
+                hint="Models of llama_cpp/ and transformers/ do, and every backend with embed(model, texts).",
+            )
+        self._closed = False
+        vectors: list[list[float]] = await embed(settings.model_name, list(texts)) if texts else []
+        return vectors
+
+    def close(self) -> None:
+        """Frees what the backend holds: connections, weights. A second time does nothing. A later call opens it again;
+        so does whoever else uses the same model."""
+        run(self.aclose())
+
+    async def aclose(self) -> None:
+        """`close` for async code."""
+        close = getattr(self._agent._settings.backend, "aclose", None)
+        if close is not None and not self._closed:
+            self._closed = True
+            await close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _overridden(self, overrides: Mapping[str, Any]) -> tuple[Agent, dict[str, Any]]:
+        """The agent with the settings of one call, and what else the call was given. Of a batch it is bound once."""
+        self._closed = False
+        if "stream" in overrides:
+            no_slips(("stream",))
+        call = {key: value for key, value in overrides.items() if key in _OF_CALL}
+        changes = {key: value for key, value in overrides.items() if key not in _OF_CALL}
+        if "system" in changes:
+            changes["system_prompt"] = changes.pop("system")
+        return (self._agent.with_(**changes) if changes else self._agent), call
 
     def __repr__(self) -> str:
         return f"LLM({self.model!r})"
+
+
+def _workers(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"workers is {value!r}; it is a whole number, 1 or more")
+    return value
 
 
 def _text(input: Any) -> Any:
@@ -128,9 +221,9 @@ def shape(input: Any) -> str:
         what = "an empty list" if not kinds else "a mixed list"
         raise ConfigError(f"an LLM was called with {what}", hint=SHAPES)
     kind = kinds.pop()
-    if kind == "message":
-        for item in input:
-            _check(item)
+    for item in input:
+        for message in [item] if kind == "message" else item if kind == "dialog" else ():
+            _check(message)
     return "one" if kind == "message" else "batch"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lllm.core.spec import Limits
-from lllm.errors import ConfigError, UnknownKeyError
+from lllm.errors import ConfigError, UnknownKeyError, nearest
 from lllm.llm.connect import connect
 from lllm.models.function import Function, as_function
 from lllm.ports import Backend, Timeouts
@@ -37,7 +37,7 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     limits: dict[str, Any] = {}
     sampling = dict(settings.sampling)
     for key, value in changes.items():
-        if key in ("read", "system_prompt"):
+        if key in ("read", "system_prompt"):  # the agent's own affair
             continue
         if key == "tools":
             known["tools"] = tools_of(value)
@@ -48,22 +48,49 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
         elif key in ("format", "approve", "name", "execute"):
             known[key] = value
         elif key == "model_args":
-            sampling.update(value)
+            sampling.update(unreserved(value))
         elif key in Limits._fields:
             limits[key] = value
-        elif key in RESERVED:
-            raise ConfigError(
-                f"'{key}' cannot be overridden in a call", hint="For a stream, call .stream(...)."
-            )
         elif key != "options":
             no_slips((key,))
             sampling[key] = value
+        elif "model" not in changes:
+            raise ConfigError(
+                "options go to a model's constructor, and this call names no model",
+                hint="Give model='provider/model' with them, or make another LLM or Agent.",
+            )
+    sampling = {key: value for key, value in sampling.items() if value is not None}
     if limits:
         known["limits"] = limits_of({**settings.limits._asdict(), **limits})
     return replace(settings, sampling=sampling, **known)
 
 
-RESERVED = ("stream", "messages", "session", "args", "input")
+RESERVED: Mapping[str, str] = {
+    "stream": "To follow a reply: llm(..., stream=True) or .stream(...) in blocking code, .astream(...) in async code.",
+    "messages": "The dialog is the first argument.",
+    "input": "The input is the first argument.",
+    "prompt": "A prompt is the first argument: agent.call(prompt, {...}).",
+    "description": "It is told where the agent is made.",
+    "session": "A session belongs to one call: agent.call(..., session=...).",
+    "args": "Arguments of a prompt belong to one call: agent.call(prompt, {...}).",
+    **dict.fromkeys(
+        ("base_url", "api_key", "concurrency", "requests_per_minute", "tokens_per_minute"),
+        "It is an option of the backend: options={...} beside model=..., or a keyword where an LLM is made.",
+    ),
+}
+"""Names that no sampling value may have, and where what they mean is said."""
+
+SAMPLING = (
+    *("temperature", "top_p", "top_k", "min_p", "max_tokens", "max_completion_tokens", "stop", "seed"),
+    *("logprobs", "top_logprobs", "token_ids", "tool_choice", "parallel_tool_calls", "logit_bias", "user"),
+    *("presence_penalty", "frequency_penalty", "repetition_penalty", "reasoning_effort", "verbosity"),
+    *("metadata", "store", "service_tier", "prediction", "prompt_cache_key", "safety_identifier"),
+    *("web_search_options", "extra_body"),
+)
+"""Sampling values that backends know. Others are passed on, unless they look like one of these or of `KEYWORDS`."""
+
+KEYWORDS = ("tools", "model", "format", "timeouts", "approve", "options", "model_args", *Limits._fields)
+"""What else can be set, of an agent and of one call."""
 
 
 def tools_of(items: Any) -> tuple[Function, ...]:
@@ -102,9 +129,25 @@ SLIPS: Mapping[str, str] = {
 
 
 def no_slips(keys: Iterable[str]) -> None:
+    """Refuses keywords that would reach the model's endpoint, and were meant for somebody else."""
     for key in keys:
         if key in SLIPS:
             raise ConfigError(f"unknown keyword '{key}'", hint=f"Did you mean '{SLIPS[key]}'?")
+        if key in RESERVED:
+            raise ConfigError(f"'{key}' is not a sampling value", hint=RESERVED[key])
+        if key not in SAMPLING and (close := nearest(key, (*SAMPLING, *KEYWORDS))) is not None:
+            raise ConfigError(
+                f"unknown keyword '{key}'",
+                hint=f"Did you mean '{close}'? What only this model's backend knows goes into model_args={{'{key}': ...}}.",
+            )
+
+
+def unreserved(model_args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`model_args`, which may hold any sampling value, and nothing that is none."""
+    for key in model_args:
+        if key in RESERVED:
+            raise ConfigError(f"'{key}' is not a sampling value", hint=RESERVED[key])
+    return model_args
 
 
 def timeouts_of(value: Timeouts | Mapping[str, Any] | float | None) -> Timeouts:
@@ -151,6 +194,10 @@ def limits_of(values: Mapping[str, Any]) -> Limits:
         ):
             what = "seconds" if seconds else "a whole number"
             raise ConfigError(f"{key} is {value!r}; it is {what}, 0 or more")
+        if key == "repeat_limit" and value < 2:
+            raise ConfigError(
+                f"repeat_limit is {value}", hint="It is 2 copies or more, or None; 8 is a good number."
+            )
     given = dict(values)
     if given.get("max_cost") is not None:
         given["max_cost"] = str(given["max_cost"])

@@ -1,15 +1,21 @@
-"""Following a call: its deltas as an iterator, async or blocking."""
+"""Following a call: its deltas as an iterator, for `for` and for `async for`."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from typing import Any
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
 
+from lllm.errors import StreamInterrupted
 from lllm.models.reply import Reply
-from lllm.ports import Completed, TextDelta
+from lllm.ports import Completed, Delta, Restart, TextDelta
 from lllm.session import current
 from lllm.sync import run
+
+T = TypeVar("T")
 
 _END = object()
 
@@ -49,7 +55,7 @@ async def deltas(
             await asyncio.wait((task,))
 
 
-def blocking(stream: AsyncIterator[Any]) -> Iterator[Any]:
+def blocking(stream: AsyncIterator[T]) -> Iterator[T]:
     """An async iterator, driven step by step from blocking code."""
     try:
         while True:
@@ -61,25 +67,140 @@ def blocking(stream: AsyncIterator[Any]) -> Iterator[Any]:
         run(stream.aclose())  # type: ignore[attr-defined]
 
 
-async def _next(stream: AsyncIterator[Any]) -> Any:
+async def _next(stream: AsyncIterator[T]) -> T:
     return await anext(stream)
 
 
-class Stream:
-    """What `llm(..., stream=True)` gives: iterate it for deltas, `.text()` for the text alone; `.reply` afterwards."""
+class Pieces(Generic[T]):
+    """An iterator for `for` and for `async for`. Closing it, or dropping it in the middle, stops what makes the pieces."""
 
-    def __init__(self, source: Iterator[Any]) -> None:
+    def __init__(self, source: AsyncGenerator[T, None]) -> None:
         self._source = source
+        self._steps: Iterator[T] | None = None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        if self._steps is None:
+            # it refers to the source alone: dropped with this iterator, it closes the source
+            self._steps = blocking(self._source)
+        return self._took(next(self._steps))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        return self._took(await anext(self._source))
+
+    def _took(self, piece: T) -> T:
+        return piece
+
+    def close(self) -> None:
+        """Stops it. A second time does nothing."""
+        run(self._source.aclose())
+
+    async def aclose(self) -> None:
+        """`close` for async code."""
+        await self._source.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class Stream(Pieces[Delta]):
+    """What `llm.stream(...)` and `llm.astream(...)` give: the typed deltas of one reply, for `for` and for `async for`.
+
+        for text in llm("Tell me.", stream=True).text():
+            print(text, end="")
+
+    Attributes:
+        reply: the finished reply, once it has come; None before.
+
+    It can be followed once. Closing it early (`close`, `aclose`, `with`, leaving the loop) stops the model.
+    """
+
+    def __init__(self, source: AsyncGenerator[Delta, None]) -> None:
+        super().__init__(source)
         self.reply: Reply | None = None
 
-    def __iter__(self) -> Iterator[Any]:
-        for delta in self._source:
-            if isinstance(delta, Completed):
-                self.reply = delta.reply
-            yield delta
+    def _took(self, piece: Delta) -> Delta:
+        if type(piece) is Completed:
+            self.reply = piece.reply
+        return piece
 
-    def text(self) -> Iterator[str]:
-        """The pieces of the answer's text."""
-        for delta in self:
+    def text(self) -> Pieces[str]:
+        """The pieces of the answer's text alone.
+
+        Nothing is given twice: a fault before the first piece is retried; one after it raises StreamInterrupted, whose
+        `partial` is the text so far.
+        """
+        return Pieces(_text(self))
+
+    def collect(self) -> Reply:
+        """Follows the stream to its end, and gives the reply."""
+        return run(self.acollect())
+
+    async def acollect(self) -> Reply:
+        """`collect` for async code."""
+        async with aclosing(self):
+            async for _ in self:
+                pass
+        return self._finished()
+
+    def to_file(self, path: str | os.PathLike[str]) -> Reply:
+        """Writes the answer's text to a file as it comes, and gives the reply.
+
+        The file is there when the reply is whole, not before: what comes is written beside it. After a fault, or a crash,
+        an earlier file of that name is as it was.
+        """
+        return run(self.ato_file(path))
+
+    async def ato_file(self, path: str | os.PathLike[str]) -> Reply:
+        """`to_file` for async code."""
+        from lllm.utils.files import atomic
+
+        async with aclosing(self):
+            with atomic(path) as file:
+                async for delta in self:
+                    if isinstance(delta, TextDelta):
+                        file.write(delta.text.encode("utf-8"))
+                    elif isinstance(delta, Restart):
+                        file.seek(0)
+                        file.truncate()
+                return self._finished()
+
+    def _finished(self) -> Reply:
+        if self.reply is None:
+            raise StreamInterrupted("the stream was closed, or followed before, and has no reply")
+        return self.reply
+
+
+async def _text(stream: Stream) -> AsyncGenerator[str, None]:
+    said: list[str] = []
+    async with aclosing(stream):
+        async for delta in stream:
             if isinstance(delta, TextDelta):
+                said.append(delta.text)
                 yield delta.text
+            elif isinstance(delta, Restart) and said:
+                partial = "".join(said)
+                raise StreamInterrupted(
+                    f"the reply broke off after {len(partial)} characters",
+                    hint="Text that was given cannot be taken back. Follow the deltas, whose Restart says that the reply "
+                    "begins anew, or call the model without a stream.",
+                    partial=partial,
+                )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -13,8 +16,16 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a UTF-8 file. A reader, and a process that is killed half-way, sees the old text or the new one, never a
-    part. Folders above it are made; an existing file keeps its mode."""
+    """Writes a UTF-8 file. See `atomic`."""
+    with atomic(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+@contextmanager
+def atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file to write to, that takes the place of `path` when the block has ended without an exception. A reader, and a
+    process that is killed half-way, sees the old file or the new one, never a part. Folders above it are made; an
+    existing file keeps its mode."""
     target = Path(path)
     target = target.resolve() if target.is_symlink() else target  # a link stays one
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -23,7 +34,7 @@ def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
         with open(part, "xb") as file:
             if target.exists():
                 os.chmod(part, target.stat().st_mode & 0o7777)
-            file.write(text.encode("utf-8"))
+            yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)
