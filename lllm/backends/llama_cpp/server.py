@@ -35,6 +35,8 @@ from lllm.sync import in_thread
 
 CACHE: Final = 512
 """MiB of earlier dialogs that are kept aside when a slot takes another one."""
+PAUSE: Final = 0.005
+"""Seconds between two looks at a stream that is faster than anybody reads."""
 _ALL: Final = 0x7FFF
 """More layers than any model has."""
 _LATE: Final = {
@@ -363,8 +365,8 @@ class _Assembly(Assembly):
 
 
 class _Feed:
-    """The chunks of one streamed reply, from the engine's thread to the loop. However many have come since, the loop is
-    woken once.
+    """The chunks of one streamed reply, from the engine's thread to the loop. Waking the loop costs as much as a tiny model's
+    token: once the reply is under way it is woken every PAUSE at most, and for the end.
 
     A class and no generator: the loop closes every open generator by itself when it ends, an inner one beside the outer.
     """
@@ -379,6 +381,8 @@ class _Feed:
         self._items: deque[bytes | Exception | None] = deque()
         self._bell: asyncio.Future[None] | None = None
         self._waits = False
+        self._early = 4
+        self._woken = 0.0
         self._stopped = False
         self._task = asyncio.ensure_future(in_thread(self._work))
 
@@ -386,17 +390,31 @@ class _Feed:
         """The next chunk, or None after the last. Raises what the engine raised."""
         items = self._items
         while not items:
-            self._bell = self._loop.create_future()
-            self._waits = True
-            if not items:
-                with watch:
-                    await self._bell
+            await self._more(watch)
         item = items.popleft()
         if item.__class__ is bytes:
             return self._read(item)
         if item is None:
             return None
         raise item  # type: ignore[misc]
+
+    async def _more(self, watch: Watch) -> None:
+        self._bell = self._loop.create_future()
+        timer = None
+        if self._early or (due := self._woken + PAUSE) <= self._loop.time():
+            self._early = max(0, self._early - 1)
+            self._waits = True
+            if self._items:
+                return
+        else:
+            timer = self._loop.call_at(due, self._ring)
+        try:
+            with watch:
+                await self._bell
+        finally:
+            if timer is not None:
+                timer.cancel()
+        self._woken = self._loop.time()
 
     def stop(self) -> None:
         """Ends the generation at the next token."""
@@ -405,7 +423,7 @@ class _Feed:
 
     def _put(self, item: bytes | Exception | None) -> None:
         self._items.append(item)
-        if self._waits:
+        if self._waits or item.__class__ is not bytes:
             self._waits = False
             try:
                 self._loop.call_soon_threadsafe(self._ring)
