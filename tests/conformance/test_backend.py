@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import pytest
 
 from lllm.backends.embedded import EmbeddedBackend
-from lllm.backends.llama_cpp.tokens import TokenEngine
 from lllm.backends.openai import OpenAIBackend
 from lllm.backends.scripted import ScriptedBackend
 from lllm.errors import (
@@ -32,7 +31,7 @@ from lllm.errors import (
 )
 from lllm.models.message import FunctionCall
 from lllm.models.reply import Reply, Usage
-from lllm.ports import Backend, Capabilities, Completed, Delta, Request, TextDelta
+from lllm.ports import Backend, Capabilities, Completed, Request, TextDelta
 from tests.backends.helpers import ADD, ask, collect, joined, limits, reply, schema
 from tests.servers.openai_server import MODEL, OpenAIServer, Script, call
 from training.embedded.forms import Forms
@@ -283,23 +282,6 @@ def real(
     return model
 
 
-class OneFile:
-    """A backend over an engine that holds one file."""
-
-    capabilities = TokenEngine.capabilities
-
-    def __init__(self) -> None:
-        self._engine: TokenEngine | None = None
-
-    def stream(self, request: Request) -> AsyncIterator[Delta]:
-        self._engine = self._engine or TokenEngine(request.model)
-        return self._engine.stream(request)
-
-    async def aclose(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
-
-
 def llama_cpp(engine: str) -> Callable[[], Backend]:
     def make() -> Backend:
         from lllm.backends.llama_cpp import LlamaCppBackend
@@ -323,7 +305,6 @@ MODELS: dict[str, Callable[[Forms], AbstractAsyncContextManager[Model]]] = {
     "llama_cpp (xllamacpp)": real(llama_cpp("xllamacpp"), lambda forms: forms.gguf_q8),
     "llama_cpp (llama-cpp-python)": real(llama_cpp("llama-cpp-python"), lambda forms: forms.gguf_q8),
     "transformers": real(transformers, lambda forms: forms.folder),
-    "llama_cpp (llama-cpp-python)": real(OneFile, lambda forms: forms.gguf_q8),
 }
 SHORT = {"max_tokens": 24, "temperature": 0}
 TOOL: dict[str, Any] = {

@@ -45,7 +45,7 @@ class Chat:
     def text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The dialog up to where the reply begins.
 
-        Raises UnsupportedError for images and for a model without a chat template, BadRequestError when the template
+        Raises UnsupportedError for a model without a chat template, BadRequestError when the template
         refuses the dialog.
         """
         if self._render is None:
@@ -63,10 +63,6 @@ class Chat:
         return str(rendered.prompt)
 
     def _wire(self, message: Message) -> dict[str, Any]:
-        if not isinstance(message.content, str) and any(
-            part.get("type") != "text" for part in message.content
-        ):
-            raise UnsupportedError(f"{self._name} reads text only: a message holds an image or file")
         # no template knows `developer`; many join content to other text, which null cannot be
         role = "system" if message.role == "developer" else message.role
         wire = {**message.to_dict(), "role": role, "content": message.text}

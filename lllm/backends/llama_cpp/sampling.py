@@ -7,26 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from lllm.errors import BadRequestError, ProviderError, UnknownKeyError, UnsupportedError
+from lllm.errors import BadRequestError, ProviderError, UnsupportedError
 
-SAMPLING: Final = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "max_tokens",
-    "stop",
-    "seed",
-    "logprobs",
-    "top_logprobs",
-    "tool_choice",
-    "token_ids",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "logit_bias",
-)
-"""What a request's sampling may set."""
 LAST: Final = 64
 """The penalties look at so many tokens of the reply, the latest."""
 _RANDOM: Final = 0xFFFFFFFF
@@ -67,16 +49,10 @@ class Sampling(NamedTuple):
 
     @classmethod
     def of(cls, given: Mapping[str, Any], *, seed: int | None = None) -> Sampling:
-        """Reads a request's sampling; `seed` stands in where it has none.
-
-        Raises UnknownKeyError, UnsupportedError for a setting that other models have, BadRequestError for a wrong value.
-        """
+        """Reads a request's sampling, whose keys are known; `seed` stands in where it has none. BadRequestError for a wrong
+        value."""
         wanted: dict[str, Any] = {"seed": seed}
         for key, value in given.items():
-            if key not in SAMPLING:
-                if key in ("max_completion_tokens", "reasoning_effort"):
-                    raise UnsupportedError(f"llama-cpp-python has no '{key}'")
-                raise UnknownKeyError(key, SAMPLING)
             if value is not None and key in cls._fields:
                 wanted[key] = _bias(value) if key == "logit_bias" else _number(key, value)
         if not given.get("logprobs"):

@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from lllm.backends.llama_cpp.body import check
 from lllm.backends.llama_cpp.chat import thinking_mode
 from lllm.backends.llama_cpp.options import Options
 from lllm.backends.llama_cpp.rules import Rules, offered, rules
@@ -80,6 +81,7 @@ class TokenEngine:
             raise UnsupportedError(
                 f"{self.path.name} is loaded to embed texts", hint="Load it without the option embedding."
             )
+        check(request, self.path.name)
         sampling = Sampling.of(request.sampling, seed=self.options.seed)
         watch = Watch(request.timeouts, streaming=request.stream)
         turn = _Turn()

@@ -48,7 +48,7 @@ class Weights:
         except ModuleNotFoundError as error:
             if error.name != "llama_cpp":
                 raise
-            raise DependencyError("llama-cpp-python", "llamacpp", f"the model {path.name}") from error
+            raise DependencyError("llama-cpp-python", "llama-cpp", f"the model {path.name}") from error
         if not path.is_file():
             raise LLMInitializationError(f"there is no file {path.name}", hint="Check the model's path.")
         self.name = path.name
