@@ -118,6 +118,7 @@ def test_the_first_is_used_where_it_can(without: Any, caplog: pytest.LogCaptureF
     )
     assert isinstance(runner, LlamaCppRunner)
     assert caplog.messages == []
+    assert LLMRunnerFactory.create_runner({"backend": "embedded"}).name == "embedded"
 
 
 @pytest.mark.parametrize(

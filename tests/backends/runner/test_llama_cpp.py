@@ -74,6 +74,13 @@ def test_memory(runner: LlamaCppRunner, forms: Forms) -> None:
     assert (usage["parameters"], usage["weight_bytes"]) == (3_475_712, forms.gguf_q8.stat().st_size)
 
 
+def test_embeddings(runner: LlamaCppRunner) -> None:
+    one, two, again = runner.embed(["one", "two", "one"])
+    assert len(one) == len(two) > 1
+    assert one == pytest.approx(again, abs=1e-4)
+    assert one != pytest.approx(two, abs=1e-4)
+
+
 def test_a_failed_swap_leaves_the_old_weights_answering(runner: LlamaCppRunner) -> None:
     """R23, R24."""
     before = runner.generate_text(HELLO)
