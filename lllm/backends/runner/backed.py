@@ -39,7 +39,7 @@ TAKES: Final[Mapping[str, Mapping[str, str]]] = {
         "compile": "compile",
         "quantization": "quantization",
     },
-    "embedded": {"slots": "slots"},
+    "embedded": {"slots": "slots", "engine": "engine"},
     "scripted": {},
 }
 """A backend that is not here takes `options` alone, and a device and load settings only through them."""

@@ -12,7 +12,7 @@ from lllm.errors import ConfigError, DependencyError
 NEEDS: Final = {
     # backend: (the extra, the packages; one line of them is enough)
     "llama_cpp": ("local", (("xllamacpp",), ("llama_cpp",))),
-    "embedded": ("local", (("xllamacpp",), ("llama_cpp",))),
+    "embedded": ("local", (("xllamacpp",), ("llama_cpp",), ("torch", "transformers"))),
     "transformers": ("transformers", (("torch", "transformers"),)),
 }
 
