@@ -54,7 +54,8 @@ class Reply(Mapping[str, Any]):
         content: the answer, without thinking.
         thinking: reasoning text, or None.
         tool_calls: what the model asks for.
-        finish_reason: stop, length, tool_calls, content_filter, or the provider's own word.
+        finish_reason: stop, length, tool_calls, content_filter, repetition (stopped by `repeat_limit`), or the
+            provider's own word.
         refusal: the provider's refusal text, or None.
         usage: tokens of this reply, or None when the backend did not say.
         model: the model that answered, as the provider names it.
@@ -174,7 +175,8 @@ class Reply(Mapping[str, Any]):
         )
 
     def to_openai(self) -> dict[str, Any]:
-        """The reply as a chat-completions response body."""
+        """The reply as a chat-completions response body. A finish reason that OpenAI has no word for is `stop`; of a reply
+        that was stopped by `repeat_limit` it is `length`."""
         message: dict[str, Any] = {
             "role": "assistant",
             "content": None if self.tool_calls and not self.content else self.content,
@@ -184,8 +186,9 @@ class Reply(Mapping[str, Any]):
             message["reasoning_content"] = self.thinking
         if self.tool_calls:
             message["tool_calls"] = [call.to_dict() for call in self.tool_calls]
+        finish = _FINISH.get(self.finish_reason, "stop")
         choice: dict[str, Any] = {
-            "index": 0, "message": message, "finish_reason": self.finish_reason, "logprobs": None
+            "index": 0, "message": message, "finish_reason": finish, "logprobs": None
         }  # fmt: skip
         if self.logprobs is not None:
             choice["logprobs"] = {
@@ -225,6 +228,12 @@ class Reply(Mapping[str, Any]):
         return body
 
 
+# what OpenAI says where we have this finish reason
+_FINISH = {
+    **{word: word for word in ("stop", "length", "tool_calls", "content_filter", "function_call")},
+    "repetition": "length",
+}
+
 # what a Reply answers to as a mapping, and the attribute behind each key
 _KEYS = {
     "content": "content",
@@ -238,7 +247,13 @@ _KEYS = {
     "id": "id",
     "logprobs": "logprobs",
     "token_ids": "token_ids",
+    "prompt_token_ids": "prompt_token_ids",
+    "raw": "raw",
+    "enforced": "enforced",
     "parsed": "parsed",
+    "messages": "messages",
     "cost": "cost",
+    "total_usage": "total_usage",
     "session": "session",
+    "call": "call",
 }
