@@ -302,50 +302,93 @@ async def test_copies_are_bounded() -> None:
 # --- leaving, waiting, failing
 
 
-async def test_a_reply_that_is_left_ends_and_the_next_one_works(engine: TokenEngine) -> None:
+class Pace:
+    """Holds an engine at its twentieth step until told to go on, and counts the steps."""
+
+    def __init__(self, engine: TokenEngine) -> None:
+        weights = engine._weights
+        assert weights is not None
+        self.steps = 0
+        self.reached = threading.Event()
+        self.go = threading.Event()
+        compute = weights.compute
+
+        def paced(tokens: Any) -> None:
+            self.steps += 1
+            if self.steps == 20:
+                self.reached.set()
+                assert self.go.wait(30)
+            compute(tokens)
+
+        weights.compute = paced  # type: ignore[method-assign]
+
+    async def there(self) -> None:
+        assert await asyncio.to_thread(self.reached.wait, 30)
+
+
+async def goes_on(engine: TokenEngine, pace: Pace, plain: Reply) -> None:
+    """The engine answers the next request, and has not gone on with the one that was left."""
+    pace.go.set()
+    got = await reply(engine, ask(sampling=GREEDY))
+    assert (got.content, got.tool_calls) == (plain.content, plain.tool_calls)
+    assert got.usage is not None
+    assert pace.steps <= 20 + 1 + got.usage.completion
+
+
+@pytest.mark.parametrize("way", ["close", "cancel", "cancel whole", "time", "time whole"])
+async def test_a_reply_that_is_left_ends_at_the_next_token(way: str) -> None:
+    engine = TokenEngine(WEIGHTS)
     plain = await reply(engine, ask(sampling=GREEDY))
-    stream = engine.stream(ask(sampling=LONG, stream=True))
-    await anext(stream)
-    await stream.aclose()
-    assert (await reply(engine, ask(sampling=GREEDY, timeouts=limits(total=0.4)))).content == plain.content
-    for streamed in (False, True):
-        task = asyncio.ensure_future(collect(engine, ask(sampling=LONG, stream=streamed)))
-        await asyncio.sleep(0.02)
+    pace = Pace(engine)
+    request = ask(sampling=LONG, stream="whole" not in way)
+    if way == "close":
+        stream = engine.stream(request)
+        await anext(stream)
+        await pace.there()
+        await stream.aclose()
+    elif way.startswith("cancel"):
+        task = asyncio.ensure_future(collect(engine, request))
+        await pace.there()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert (
-            await reply(engine, ask(sampling=GREEDY, timeouts=limits(total=0.4)))
-        ).content == plain.content
+    else:
+        with pytest.raises(ProviderTimeout) as caught:
+            await collect(engine, request._replace(timeouts=limits(total=0.5, idle=5, first_token=5)))
+        assert (caught.value.stage, caught.value.seconds) == ("total", 0.5)
+        assert "embedded-q8_0.gguf" in str(caught.value)
+    await goes_on(engine, pace, plain)
 
 
-@pytest.mark.parametrize(
-    ("stream", "given", "stage"),
-    [
-        (False, {"total": 0.02}, "total"),
-        (True, {"total": 0.02}, "total"),
-        (True, {"first_token": 1e-6}, "first_token"),
-    ],
-)
-async def test_time_limits(stream: bool, given: dict[str, float], stage: str, engine: TokenEngine) -> None:
+@pytest.mark.parametrize(("stage", "seconds"), [("first_token", 1e-6), ("idle", 0.2)])
+async def test_time_limits_of_a_stream(stage: str, seconds: float) -> None:
+    engine = TokenEngine(WEIGHTS)
+    plain = await reply(engine, ask(sampling=GREEDY))
+    pace = Pace(engine)
     with pytest.raises(ProviderTimeout) as caught:
-        await collect(engine, ask(sampling=LONG, stream=stream, timeouts=limits(**given)))
-    assert (caught.value.stage, caught.value.seconds) == (stage, next(iter(given.values())))
-    assert "embedded-q8_0.gguf" in str(caught.value)
-    assert await reply(engine, ask(sampling=GREEDY, timeouts=limits(total=0.4)))
+        await collect(
+            engine, ask(sampling=LONG, stream=True, timeouts=limits(**{"total": 30, stage: seconds}))
+        )
+    assert (caught.value.stage, caught.value.seconds) == (stage, seconds)
+    await goes_on(engine, pace, plain)
 
 
-async def test_who_waits_can_leave(engine: TokenEngine) -> None:
+async def test_who_waits_can_leave() -> None:
+    engine = TokenEngine(WEIGHTS)
+    plain = await reply(engine, ask(sampling=GREEDY))
+    pace = Pace(engine)
     first = asyncio.ensure_future(collect(engine, ask(sampling=LONG)))
-    await asyncio.sleep(0.01)
+    await pace.there()
     waiting = asyncio.ensure_future(collect(engine, ask(sampling=LONG)))
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert not first.done()
     first.cancel()
-    assert await reply(engine, ask(sampling=GREEDY, timeouts=limits(total=0.4)))
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await goes_on(engine, pace, plain)
 
 
 async def test_too_long(engine: TokenEngine) -> None:
@@ -464,11 +507,14 @@ async def test_closing_frees_and_the_next_request_loads() -> None:
     plain = await reply(engine, ask(sampling=GREEDY))
     assert engine._weights is not None
     held = weakref.ref(engine._weights.llama)
+    pace = Pace(engine)
     running = asyncio.ensure_future(collect(engine, ask(sampling=LONG)))
-    await asyncio.sleep(0.02)
-    await asyncio.to_thread(engine.close)
+    await pace.there()
+    closing = asyncio.ensure_future(engine.aclose())
     with pytest.raises(ProviderError, match="closed while it answered"):
         await running
+    pace.go.set()
+    await closing
     gc.collect()
     assert held() is None
     engine.close()
