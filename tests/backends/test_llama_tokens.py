@@ -422,6 +422,44 @@ def test_files_that_cannot_be_loaded(tmp_path: Path) -> None:
         TokenEngine(WEIGHTS, Options(lora=((str(tmp_path / "none.gguf"), 1.0),)))
 
 
+def adapter(path: Path) -> Path:
+    """A LoRA adapter that changes the queries of the first layer."""
+    import gguf
+    import numpy
+
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_string("general.type", "adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 4.0)
+    dice = numpy.random.default_rng(1)
+    for side, shape in (("a", (4, 256)), ("b", (256, 4))):
+        values = dice.normal(size=shape).astype(numpy.float32)
+        writer.add_tensor(f"blk.0.attn_q.weight.lora_{side}", values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+async def test_lora_adapters(tmp_path: Path, engine: TokenEngine) -> None:
+    path = str(adapter(tmp_path / "other.gguf"))
+    sampling = {**GREEDY, "logprobs": True, "max_tokens": 1}
+
+    async def first(scale: float) -> float:
+        adapted = TokenEngine(WEIGHTS, Options(lora=((path, scale),)))
+        got = await reply(adapted, ask(sampling={**sampling, "top_logprobs": 1}))
+        await adapted.aclose()
+        assert got.logprobs is not None
+        return float(got.logprobs[0]["top"][0]["logprob"])
+
+    plain = await reply(engine, ask(sampling={**sampling, "top_logprobs": 1}))
+    assert plain.logprobs is not None
+    bare = plain.logprobs[0]["top"][0]["logprob"]
+    assert await first(0.0) == pytest.approx(bare, abs=1e-3)
+    assert await first(1.0) != pytest.approx(bare, abs=1e-3)
+
+
 async def test_another_template() -> None:
     engine = TokenEngine(WEIGHTS, Options(chat_template="{{ messages[0].content }}|"))
     got = await reply(engine, ask("Hello.", sampling={"max_tokens": 1, "token_ids": True}))
