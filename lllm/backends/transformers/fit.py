@@ -25,6 +25,8 @@ def fit(loaded: Loaded) -> tuple[list[Shape], str]:
     model = loaded.model
     if model.config.is_encoder_decoder:
         return [], "it is an encoder and a decoder"
+    if loaded.compiled == "on":
+        return [], "it is compiled, and every new shape of a batch would be compiled anew"
     attention = getattr(model.config, "_attn_implementation", None)
     if attention not in ("sdpa", "eager"):
         return [], f"its attention is {attention}, not sdpa or eager"
