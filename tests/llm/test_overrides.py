@@ -1,0 +1,246 @@
+"""F11, T7, T15: what a call says is what the endpoint is sent, and a slip is an error."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import pytest
+from pydantic import BaseModel
+
+from lllm import LLM, Agent, Reply, ScriptedBackend
+from lllm.errors import ConfigError, LLMError, RepairExhausted
+from tests.servers.openai_server import OpenAIServer, Script, call
+
+
+@pytest.fixture
+def server() -> Iterator[OpenAIServer]:
+    with OpenAIServer() as running:
+        running.forever = Script('{"city": "Oslo", "degrees": 3}')
+        yield running
+
+
+def weather(city: str) -> str:
+    """The weather of a city."""
+    return city
+
+
+SPEC = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather of a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "degrees": {"type": "integer"}},
+    "required": ["city", "degrees"],
+    "additionalProperties": False,
+}
+
+
+class Model(BaseModel):
+    city: str
+    degrees: int
+
+
+@dataclass
+class Data:
+    city: str
+    degrees: int
+
+
+class Typed(TypedDict):
+    city: str
+    degrees: int
+
+
+# what the LLM below sends where a call says nothing
+BODY: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "Where?"}],
+    "model": "test-model",
+    "temperature": 0.7,
+    "max_tokens": 9,
+    "tools": [SPEC],
+}
+
+
+def llm_of(server: OpenAIServer, **more: Any) -> LLM:
+    settings = {"temperature": 0.7, "max_tokens": 9, "tools": [weather]}
+    return LLM("openai/test-model", base_url=server.url, **settings, **more)
+
+
+def without(*keys: str, **more: Any) -> dict[str, Any]:
+    return {key: value for key, value in BODY.items() if key not in keys} | more
+
+
+OVERRIDES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "nothing": ({}, BODY),
+    "temperature 0": ({"temperature": 0}, without(temperature=0)),
+    "no temperature": ({"temperature": None}, without("temperature")),
+    "no tools": ({"tools": []}, without("tools")),
+    "tools": ({"tools": [weather, {**SPEC, "function": {**SPEC["function"], "name": "other"}}]}, {}),
+    "max_tokens": ({"max_tokens": 50}, without(max_tokens=50)),
+    "stop": ({"stop": ["."]}, without(stop=["."])),
+    "seed, and more": ({"seed": 7, "top_p": 0.5, "top_k": 3}, without(seed=7, top_p=0.5, top_k=3)),
+    "tool_choice": ({"tool_choice": "required"}, without(tool_choice="required")),
+    "another model": ({"options": True}, without(model="other")),
+    "system": (
+        {"system": "Be brief."},
+        without(messages=[{"role": "system", "content": "Be brief."}, *BODY["messages"]]),
+    ),
+    "model_args": ({"model_args": {"min_p": 0.1}}, without(min_p=0.1)),
+    "the provider's own": ({"extra_body": {"best_of": 2}}, without(best_of=2)),
+}
+
+
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_the_body_on_the_wire(name: str, server: OpenAIServer) -> None:
+    given, wanted = OVERRIDES[name]
+    if "options" in given:
+        given = {"model": "openai/other", "options": {"base_url": server.url}}
+    llm = llm_of(server)
+    llm("Where?", **given)
+    llm("Where?")
+    sent, after = [seen.json for seen in server.requests]
+    if name == "tools":
+        assert [tool["function"]["name"] for tool in sent["tools"]] == ["weather", "other"]
+    else:
+        assert sent == wanted
+    assert after == BODY  # the next call knows nothing of it
+
+
+@pytest.mark.parametrize(
+    ("format", "value"),
+    [
+        (SCHEMA, {"city": "Oslo", "degrees": 3}),
+        (Model, Model(city="Oslo", degrees=3)),
+        (Data, Data("Oslo", 3)),
+        (Typed, {"city": "Oslo", "degrees": 3}),
+    ],
+    ids=["schema", "pydantic", "dataclass", "TypedDict"],
+)
+def test_the_form_of_one_reply(format: Any, value: Any, server: OpenAIServer) -> None:
+    llm = llm_of(server, system="s")
+    reply = llm("Where?", format=format, tools=[])
+    assert (reply.parsed, type(reply.parsed), reply.enforced) == (value, type(value), "provider")
+    sent = server.requests[0].json
+    form = sent.pop("response_format")
+    assert form["type"] == "json_schema"
+    schema = form["json_schema"]["schema"]
+    assert {key: schema["properties"][key]["type"] for key in schema["properties"]} == {
+        "city": "string",
+        "degrees": "integer",
+    }
+    assert (schema["required"], schema["additionalProperties"]) == (["city", "degrees"], False)
+    assert sent == without("tools", messages=[{"role": "system", "content": "s"}, *BODY["messages"]])
+    assert isinstance(llm("Where?").parsed, str)
+
+
+def test_a_reply_in_another_form_is_repaired_or_a_typed_error(server: OpenAIServer) -> None:
+    server.say('{"city": "Oslo"}')
+    reply = llm_of(server)("Where?", format=Model, tools=[])
+    assert reply.parsed == Model(city="Oslo", degrees=3)
+    assert len(server.requests) == 2
+    server.forever = Script("Oslo")
+    with pytest.raises(RepairExhausted) as failed:
+        llm_of(server)("Where?", format=Model, tools=[], max_exception_retry=1)
+    assert len(failed.value.attempts) == 2
+
+
+def test_a_dialog_of_every_role_is_sent_as_it_is(server: OpenAIServer) -> None:
+    dialog = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Where?"},
+        {"role": "assistant", "content": None, "tool_calls": [call("weather", {"city": "Oslo"})]},
+        {"role": "tool", "content": "3", "tool_call_id": "call_1"},
+        {"role": "user", "content": [{"type": "text", "text": "So?"}]},
+    ]
+    llm_of(server, system="not this one")(dialog)
+    sent = server.requests[0].json["messages"]
+    assert [message["role"] for message in sent] == [message["role"] for message in dialog]
+    assert sent[0] == dialog[0]
+    assert sent[2]["tool_calls"][0]["function"]["name"] == "weather"
+    assert sent[3] == dialog[3]
+
+
+def test_tool_calls_are_given_back_and_not_run(server: OpenAIServer) -> None:
+    server.say(None, tool_calls=[call("weather", {"city": "Oslo"})])
+    reply = llm_of(server)("Where?")
+    assert isinstance(reply, Reply)
+    assert [(each.name, each.parsed()) for each in reply.tool_calls] == [("weather", {"city": "Oslo"})]
+    assert len(server.requests) == 1
+
+
+SLIPS: list[tuple[dict[str, Any], str]] = [
+    ({"temprature": 0}, "Did you mean 'temperature'?"),
+    ({"max_token": 5}, "Did you mean 'max_tokens'?"),
+    ({"top_kk": 5}, "Did you mean 'top_k'?"),
+    ({"logprob": True}, "Did you mean 'logprobs'?"),
+    ({"max_exception_retries": 0}, "Did you mean 'max_exception_retry'?"),
+    ({"formats": {}}, "Did you mean 'format'?"),
+    ({"tool": []}, "Did you mean 'tools'?"),
+    ({"response_format": {}}, "Did you mean 'format'?"),
+    ({"timeout": 3}, "Did you mean 'timeouts'?"),
+    ({"timeouts": {"idel": 3}}, "Did you mean 'idle'?"),
+    ({"base_url": "http://localhost"}, "option of the backend"),
+    ({"options": {"context": 9}}, "Give model="),
+    ({"messages": []}, "the first argument"),
+    ({"model_args": {"stream": True}}, "llm(..., stream=True)"),
+    ({"repeat_limit": 1}, "2 copies or more"),
+]
+
+
+@pytest.mark.parametrize(("given", "hint"), SLIPS, ids=[next(iter(given)) for given, _ in SLIPS])
+def test_a_slip_is_an_error_and_nothing_is_sent(given: dict[str, Any], hint: str) -> None:
+    model = ScriptedBackend(lambda request: "no")
+    with pytest.raises(LLMError) as failed:
+        LLM(model)("x", **given)
+    assert isinstance(failed.value, ConfigError)
+    assert hint in str(failed.value)
+    assert not model.requests
+
+
+@pytest.mark.parametrize(
+    "given", [given for given, _ in SLIPS if "options" not in given and "base_url" not in given]
+)
+def test_it_is_one_too_where_an_llm_or_an_agent_is_made(given: dict[str, Any]) -> None:
+    for make in (LLM, lambda model, **more: Agent("a", model, **more)):
+        with pytest.raises(ConfigError):
+            make(ScriptedBackend(), **given)
+
+
+def test_what_only_a_backend_knows_has_a_way_to_it() -> None:
+    model = ScriptedBackend(lambda request: "ok")
+    with pytest.raises(ConfigError, match=r"model_args=\{'top_a': \.\.\.\}"):
+        LLM(model)("x", top_a=0.2)
+    LLM(model)("x", model_args={"top_a": 0.2}, mirostat=2)
+    assert dict(model.requests[0].sampling) == {"top_a": 0.2, "mirostat": 2}
+
+
+async def test_a_stream_is_not_asked_for_among_the_settings() -> None:
+    model = ScriptedBackend(lambda request: "ok")
+    with pytest.raises(ConfigError, match=r"\.astream\(\.\.\.\) in async code"):
+        await LLM(model).acall("x", stream=True)
+    with pytest.raises(ConfigError, match=r"\.astream\(\.\.\.\) in async code"):
+        await Agent("a", model).acall("x", stream=True)
+    assert not model.requests
+
+
+def test_a_system_prompt_for_one_call_of_an_agent() -> None:
+    model = ScriptedBackend(lambda request: "ok")
+    agent = Agent("a", model, "Be kind.")
+    agent("x", system_prompt="Be brief.")
+    agent("x")
+    agent("x", system_prompt=None)
+    assert [[message.text for message in request.messages] for request in model.requests] == [
+        ["Be brief.", "x"],
+        ["Be kind.", "x"],
+        ["x"],
+    ]
