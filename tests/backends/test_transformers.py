@@ -315,6 +315,7 @@ async def test_who_leaves_stops_and_the_others_go_on(
     await leaving.aclose()
     assert (await staying).token_ids == wanted
     assert (await reply(shared, stay)).token_ids == wanted
+    assert not endless.batcher._live
     assert endless.batcher.speed()["reply_tokens"] - before < 900
 
 

@@ -36,6 +36,8 @@ _OURS: Final = {
 }
 _NONE: Final = ("num_return_sequences", "return_dict_in_generate", "eos_token_id", "pad_token_id", "streamer")
 
+_NEUTRAL: Final = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": None}
+
 
 def check(options: dict[str, Any]) -> None:
     """Raises for options that are not `generate`'s, or not to be set here."""
@@ -105,7 +107,8 @@ class Alone:
                 max_new_tokens=row.limit,
                 do_sample=sampled,
                 # ours come in a known order, behind the one that listens
-                temperature=1.0, top_k=0, top_p=1.0, min_p=None, repetition_penalty=1.0,
+                **(_NEUTRAL if sampled else {}),
+                repetition_penalty=1.0,
                 eos_token_id=sorted(row.eos),
                 pad_token_id=loaded.tokenizer.pad_token_id,
                 logits_processor=LogitsProcessorList(
@@ -114,7 +117,7 @@ class Alone:
                 stopping_criteria=StoppingCriteriaList([_Stop(row, ears)]),
                 streamer=None if beams else ears,
                 **row.options,
-            )  # fmt: skip
+            )
         if beams:
             for token in out[0, len(row.prompt) :].tolist():
                 if not ears.ended:
