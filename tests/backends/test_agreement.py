@@ -7,12 +7,13 @@ tools: calls, answers, refusals, small talk, repairs after a tool's result.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
+from lllm.backends.llama_cpp import LlamaCppBackend
 from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.ports import Request
@@ -20,6 +21,7 @@ from tests.backends.helpers import reply
 from training.embedded import evaluate, tokenizer
 from training.embedded.evaluate import Case
 from training.embedded.forms import Forms
+from training.embedded.weights import WEIGHTS
 
 LONGEST = 48
 
@@ -28,7 +30,9 @@ EXCEPTIONS: Mapping[str, Mapping[int, str]] = {
     "gguf_f32": {},
     "gguf_f16": {},
 }
-"""Q8_0 is not held to it: there llama.cpp rounds the activations to 8 bits too, and how depends on the processor. It
+"""In either engine. Where tools are offered, xllamacpp also holds a call to their names: see `strays`.
+
+Q8_0 is not held to it: there llama.cpp rounds the activations to 8 bits too, and how depends on the processor. It
 differed in one prompt of 200 (109: a made-up tool name, of which the second token is a close call)."""
 
 
@@ -49,6 +53,17 @@ def request(case: Case, model: object) -> Request:
     return Request(str(model), messages, tools, sampling)
 
 
+def strays(case: Case, said: str) -> bool:
+    """Whether a reply calls a tool, or fills in an argument, that is not offered. llama.cpp's server (xllamacpp) holds a
+    call to a grammar of the offered tools, so where the model by itself strays, it says something else."""
+    name = re.search(r'"name": "([^"]*)', said)
+    if name is None:
+        return False
+    offered = {tool.name: tool.arguments for tool in case.tool_set.tools}
+    written = re.findall(r'"([^"]*)": ', said.partition('"arguments": {')[2])
+    return name[1] not in offered or not set(written) <= set(offered[name[1]])
+
+
 def tokens(got: Reply) -> tuple[list[int], list[int]]:
     """Of the rendered dialog, and of the reply without its end mark: an engine may count it or not."""
     assert got.prompt_token_ids is not None
@@ -63,18 +78,7 @@ async def said_by(backend: Any, model: object) -> list[tuple[list[int], list[int
     ]
 
 
-@asynccontextmanager
-async def llama_cpp_python(forms: Forms, form: str) -> AsyncIterator[tuple[Any, object]]:
-    from lllm.backends.llama_cpp.tokens import TokenEngine
-
-    engine = TokenEngine(getattr(forms, form))
-    yield engine, "embedded"
-    engine.close()
-
-
-ENGINES: Mapping[str, Callable[[Forms, str], AbstractAsyncContextManager[tuple[Any, object]]]] = {
-    "llama-cpp-python": llama_cpp_python,
-}
+ENGINES = ("xllamacpp", "llama-cpp-python")
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +107,17 @@ def test_there_are_200_prompts(torch_says: Sequence[tuple[list[int], list[int]]]
 async def test_greedy_tokens_agree(
     engine: str, form: str, forms: Forms, torch_says: Sequence[tuple[list[int], list[int]]]
 ) -> None:
-    async with ENGINES[engine](forms, form) as (backend, model):
-        said = await said_by(backend, model)
+    backend = LlamaCppBackend(engine=engine)
+    try:
+        said = await said_by(backend, getattr(forms, form))
+    finally:
+        await backend.aclose()
     assert [prompt for prompt, _ in said] == [prompt for prompt, _ in torch_says]
     pairs = enumerate(zip(said, torch_says, strict=True))
-    assert {number for number, (one, other) in pairs if one != other} == set(EXCEPTIONS[form])
+    explained = set(EXCEPTIONS[form])
+    if engine == "xllamacpp":
+        text = tokenizer.load(WEIGHTS)
+        replies = [text.decode(ids) for _, ids in torch_says]
+        explained |= {number for number, case in enumerate(cases()) if strays(case, replies[number])}
+        assert len(explained) < 20
+    assert {number for number, (one, other) in pairs if one != other} <= explained
