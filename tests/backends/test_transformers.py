@@ -21,6 +21,7 @@ from lllm.backends.transformers import load as loading
 from lllm.backends.transformers.engine import Engine
 from lllm.backends.transformers.prefix import Prefixes, common, packed
 from lllm.backends.transformers.sampling import History, Settings, choose
+from lllm.backends.transformers.schemas import LARGEST, bounded, without
 from lllm.backends.transformers.template import render
 from lllm.errors import (
     BadRequestError,
@@ -391,6 +392,25 @@ async def test_how_a_format_was_held_to(shared: TransformersBackend, name: str) 
     assert got.enforced == "grammar except uniqueItems"
     assert set(json.loads(got.content)) <= {"a", "b"}
     assert (await reply(shared, asked(unit, tools=(ADD,)))).enforced == "validation"
+
+
+def test_integers_get_an_end_where_that_narrows_the_schema() -> None:
+    most, least = {"maximum": LARGEST}, {"minimum": -LARGEST}
+    whole = {"type": "integer"}
+    for given, wanted in (
+        (whole, {**whole, **most, **least}),
+        ({**whole, "minimum": 3}, {**whole, "minimum": 3, **most}),
+        ({**whole, "minimum": LARGEST * 10}, {**whole, "minimum": LARGEST * 10}),
+        ({**whole, "exclusiveMaximum": 5}, {**whole, "exclusiveMaximum": 5, **least}),
+        ({"properties": {"type": whole}}, {"properties": {"type": {**whole, **most, **least}}}),
+        ({"anyOf": [whole, True]}, {"anyOf": [{**whole, **most, **least}, True]}),
+        *(((same := {key: [whole]}), same) for key in ("oneOf", "enum", "examples")),
+        ({"not": whole}, {"not": whole}),
+    ):
+        assert bounded(given) == wanted
+    assert without({"properties": {"not": {"not": {}, "a": 1}}, "not": 1}, ["not"]) == {
+        "properties": {"not": {"a": 1}}
+    }
 
 
 async def test_together_with_a_format(shared: TransformersBackend, name: str) -> None:
