@@ -35,7 +35,8 @@ class Request(NamedTuple):
         tools: function tools in the chat-completions form `{"type": "function", "function": {...}}`.
         sampling: temperature, top_p, max_tokens, stop, seed, logprobs, top_logprobs, tool_choice,
             reasoning_effort, token_ids, ...: only what the caller set. A backend refuses what it cannot honour.
-        format: None, or `{"name": str, "schema": JSON schema, "strict": bool}` for a structured reply.
+        format: None, or `{"name": str, "schema": JSON schema, "strict": bool}` for a structured reply. Where the schema
+            had to leave out what strict providers refuse (lengths, bounds, patterns), `whole` is the schema with it.
         stream: whether somebody follows; a backend may answer in one piece when False.
         timeouts: see Timeouts.
         idempotency_key: stable over retries of the same request.

@@ -48,6 +48,7 @@ class Binding:
         if self.format is None and prompt is not None:
             self.format = prompt.reply_format
         self.wire_format = None if self.format is None else self.format.wire()
+        self.asked_format = None if self.format is None else self.format.asked()
         self.read = read or reader(prompt, self.format)
         self.user_code = bool(
             read is not None
@@ -102,7 +103,7 @@ class Binding:
             tools=self.tools,
             tool_specs=self.specs,
             sampling=settings.sampling,
-            format=self.wire_format,
+            format=self.asked_format,
             timeouts=settings.timeouts,
             read=read,
             user_code=self.user_code,

@@ -76,6 +76,12 @@ class Format:
         """The format as a Request carries it: `{"name", "schema", "strict"}`."""
         return {"name": self.name, "schema": self.schema, "strict": self.strict}
 
+    def asked(self) -> dict[str, Any]:
+        """The format as a backend gets it: `wire()`, and as `whole` the schema with all that strict providers refuse to
+        be told, where that is more: a grammar of ours can hold a reply to it."""
+        whole = _wrap(dict(self._checked)) if self._wrapped else dict(self._checked)
+        return self.wire() if whole == self.schema else {**self.wire(), "whole": whole}
+
     def load(self, reply: Any) -> Any:
         """The object that a reply's text (or its JSON value) means: of the type, or plain JSON for a schema.
 

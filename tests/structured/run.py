@@ -115,7 +115,7 @@ def _failed(seed: int, error: CallError, said: Mapping[str, Any], wanted: Mappin
     elif said and finish == "stop" and enforced and enforced.startswith("grammar"):
         fault = _false_claim(str((said.get("message") or {}).get("content")), enforced, wanted)
         if fault is None and enforced == "grammar":
-            finish = "stop, by a keyword that strict mode has not and the backend was not told"
+            fault = "refused, although all of the schema was enforced"
     elif not said:
         fault = f"no reply: {error}"
     return Outcome(seed, type(error).__name__, enforced, finish, fault)
@@ -125,13 +125,13 @@ def _false_claim(text: str, enforced: str, wanted: Mapping[str, Any]) -> str | N
     """What a whole reply broke although the backend said that this was enforced."""
     form = Format.of(wanted)
     assert form is not None
-    sent = form.wire()
+    sent = form.asked()
     excepted = set(enforced.removeprefix("grammar").removeprefix(" except ").split(", ")) - {""}
     try:
         value = json.loads(text)
     except ValueError:
         return f"{enforced}: no JSON: {text!r}"
-    for problem in jsonschema_rs.iter_errors(sent["schema"], value):
+    for problem in jsonschema_rs.iter_errors(sent.get("whole", sent["schema"]), value):
         path = {str(part) for part in problem.schema_path}
         # an alternative of a union may have failed by a keyword that was left out
         if not path & excepted and not (excepted and path & {"anyOf", "oneOf"}):

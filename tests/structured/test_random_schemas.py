@@ -115,7 +115,10 @@ async def test_an_error_without_a_type_is_a_fault() -> None:
 # --- real weights
 
 
-@pytest.mark.parametrize(("name", "count"), [("llama-cpp-python", 100)])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("embedded", COUNT), ("xllamacpp", 125), ("llama-cpp-python", 125), ("transformers", 125)],
+)
 async def test_every_reply_is_valid_or_a_typed_error(name: str, count: int, forms: Any) -> None:
     model, options = run.models(forms)[name]
     outcomes = await run.checked(model, options, range(0, COUNT, COUNT // count))

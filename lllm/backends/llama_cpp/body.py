@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from lllm.backends.llama_cpp.grammar import express
+from lllm.backends.local.formats import whole_schema
 from lllm.errors import BadRequestError, UnknownKeyError, UnsupportedError, listing
 from lllm.ports import Request
 
@@ -98,11 +99,12 @@ def body(request: Request, name: str, seed: int | None = None) -> Body:
     elif request.format is not None:
         # grammar and tool calls exclude each other in the engine: while tools are offered, the reply is validated only
         try:
-            expressed = express(request.format["schema"])
+            expressed = express(whole_schema(request.format))
         except ValueError as error:
             raise BadRequestError(f"{name} refused the request: {error}") from error
         if expressed is not None:
             schema = {"name": request.format["name"], "schema": expressed.schema}
+            fields["reasoning_format"] = "none"
             fields["response_format"] = {"type": "json_schema", "json_schema": schema}
             enforced = expressed.enforced
     # log-probabilities of calls and token ids come with the last piece only

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from lllm.backends.llama_cpp.grammar import express
+from lllm.backends.local.formats import whole_schema
 from lllm.errors import BadRequestError, UnsupportedError, listing, text_of
 from lllm.ports import Request
 
@@ -65,7 +66,7 @@ def rules(request: Request, *, calls: bool, name: str) -> Rules | None:
     try:
         ways = [made.calls(chosen or tools, many=many)] if tools and calls else []
         if not chosen and request.format is not None:
-            ways.append(made.schema(request.format["schema"]))
+            ways.append(made.schema(whole_schema(request.format)))
     except Exception as error:  # the converter asserts, indexes and recurses
         what = "tool's parameters have" if chosen else "format has"
         raise UnsupportedError(

@@ -16,6 +16,7 @@ from lllm.backends.llama_cpp.options import threads as threads_of
 from lllm.backends.llama_cpp.threads import inside, keep, leaving, loaded, register
 from lllm.backends.openai.reply import Assembly, ErrorObject
 from lllm.backends.openai.watch import Expired, Watch
+from lllm.backends.thinking import Mode
 from lllm.errors import (
     BadRequestError,
     ConfigError,
@@ -127,7 +128,7 @@ class ServerEngine:
         asked = body(request, self.name, self._options.seed)
         watch = Watch(request.timeouts, streaming=request.stream)
         feed: _Feed | None = None
-        assembly = _Assembly(request._replace(tools=asked.tools), enforced=asked.enforced)
+        assembly = _Assembly(request._replace(tools=asked.tools), asked)
         more: dict[str, Any] = {"model": request.model}
         try:
             server = self._server
@@ -333,8 +334,10 @@ class _Assembly(Assembly):
 
     __slots__ = ()
 
-    def __init__(self, request: Request, enforced: str) -> None:
-        super().__init__(request, enforced=enforced)
+    def __init__(self, request: Request, asked: Body) -> None:
+        # under a grammar a tag is a part of the value; the engine has taken thinking out where the model's template has it
+        mode: Mode = "off" if "response_format" in asked.fields else "auto"
+        super().__init__(request, mode, asked.enforced)
 
     def _tokens(self, choice: Mapping[str, Any]) -> None:
         super()._tokens(choice)

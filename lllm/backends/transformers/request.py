@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from lllm.backends.local.formats import whole_schema
 from lllm.backends.local.speech import Speech
 from lllm.backends.transformers.alone import check
 from lllm.backends.transformers.constrained import Grammars, Matcher
@@ -49,6 +50,8 @@ def row_of(loaded: Loaded, grammars: Callable[[], Grammars], request: Request, m
     wanted = sampling.get("max_tokens")
     mode = thinking_mode(loaded, rendered)
     matcher, enforced = _held(request, choice, grammars)
+    if matcher is not None and mode == "auto":
+        mode = "off"  # under a grammar a tag is text, in a string of the JSON
     row = Row(
         prompt,
         limit=min(left, wanted if wanted is not None else own or DEFAULT_TOKENS),
@@ -78,7 +81,7 @@ def _held(
         return None, None
     if request.tools:  # the reply may be a call or an answer: no schema says that
         return None, "validation"
-    schema = bounded(request.format["schema"])
+    schema = bounded(whole_schema(request.format))
     made = grammars()
     try:
         return made.compile(schema), "grammar"
