@@ -15,6 +15,7 @@ Piece = TextDelta | ThinkingDelta | ToolCallDelta
 
 _NAMES: Final = ("think", "thinking", "reasoning")
 _THINK_TAGS: Final = tuple(f"<{slash}{name}>" for name in _NAMES for slash in ("", "/"))
+_OPENERS: Final = tuple(f"<{name}>" for name in _NAMES)
 _CALL_OPEN: Final = "<tool_call>"
 _CALL_CLOSE: Final = "</tool_call>"
 
@@ -36,18 +37,20 @@ class Splitter:
     - `<think>`, `<thinking>`, `<reasoning>` open a block that its own closing tag ends. All blocks are kept, stripped
       and joined by an empty line; a block without an end runs to the end of the text.
     - A closing tag with no opening one before it (a prefilled template wrote that) makes everything before it thinking.
-      The pieces given so far were text by then: only the whole reply can tell. Mode `prefilled` says it from the start.
+      The pieces given so far were text by then: only the whole reply can tell. Mode `prefilled` says it from the start;
+      a model that writes the opening tag again opens nothing more with it.
     - A tag between backticks is talked about, not used.
     - White space around the first text is dropped where a block stood before it.
     - With `tools`, `<tool_call>{"name": ..., "arguments": ...}</tool_call>` is a call; other JSON stays text.
     - A piece that may become a tag is held back until it is one or is not.
 
-    Thinking that comes in a field of its own goes through `thought()`. Mode `off` leaves tags in the text.
+    Thinking that comes in a field of its own goes through `thought()`; `prefilled` then means nothing, as the endpoint
+    has told the two apart. Mode `off` leaves tags in the text.
     """
 
     __slots__ = (
-        "_block", "_blocks", "_buffer", "_closer", "_drop", "_fields", "_find", "_last", "_pending", "_raw",
-        "_seen_block", "_silent", "_space", "_tags", "_text", "calls",
+        "_block", "_blocks", "_buffer", "_closer", "_drop", "_fields", "_find", "_last", "_pending", "_prefilled",
+        "_raw", "_seen_block", "_silent", "_space", "_tags", "_text", "calls",
     )  # fmt: skip
 
     def __init__(self, mode: Mode = "auto", *, tools: bool = False) -> None:
@@ -66,6 +69,7 @@ class Splitter:
         self._drop = False  # whether it does
         self._silent = True  # no text since the start or the last call
         self._seen_block = mode == "prefilled"
+        self._prefilled = mode == "prefilled"  # until something stands in that block
 
     @property
     def content(self) -> str:
@@ -85,6 +89,8 @@ class Splitter:
 
     def thought(self, piece: str) -> Sequence[Piece]:
         """Thinking that came in its own field."""
+        if self._prefilled and not self._raw:
+            self._closer, self._seen_block, self._prefilled = None, False, False
         self._fields.append(piece)
         return (ThinkingDelta(piece),)
 
@@ -165,6 +171,8 @@ class Splitter:
 
     def _step_thinking(self, out: list[Piece], final: bool) -> bool:
         assert self._closer is not None
+        if self._prefilled and not self._opened_twice(final):
+            return False
         start = 0
         while (at := self._buffer.find(self._closer, start)) >= 0:
             end = at + len(self._closer)
@@ -182,6 +190,17 @@ class Splitter:
         keep = 0 if final else self._undecided((self._closer,), start)
         self._think(self._take(len(self._buffer) - keep), out)
         return False
+
+    def _opened_twice(self, final: bool) -> bool:
+        """Drops the opening tag that a prefilled template had written already. False while it may still come."""
+        begun = self._buffer.lstrip()
+        if not final and any(tag.startswith(begun) and tag != begun for tag in _OPENERS):
+            return False
+        self._prefilled = False
+        if (tag := next((tag for tag in _OPENERS if begun.startswith(tag)), None)) is not None:
+            self._take(len(self._buffer) - len(begun) + len(tag))
+            self._closer = f"</{tag[1:]}"
+        return True
 
     def _step_call(self, out: list[Piece], final: bool) -> bool:
         # the closing tag may stand inside an argument: the call ends at the first one that makes it whole

@@ -78,6 +78,47 @@ def test_every_split_point_gives_the_same(text: str) -> None:
     assert split(list(text))[0] == whole
 
 
+@pytest.mark.parametrize("mode", ["auto", "prefilled", "off"])
+@pytest.mark.parametrize("text", [text for text, _, _ in CASES if len(text) <= 40])
+def test_every_pair_of_split_points_gives_the_same(text: str, mode: Mode) -> None:
+    whole, _ = split([text], mode)
+    for first, second in itertools.combinations_with_replacement(range(len(text) + 1), 2):
+        assert split([text[:first], text[first:second], text[second:]], mode)[0] == whole
+
+
+# one thought and one answer, however a server hands them over: tags, a template that wrote the opening one, a field
+THOUGHT, ANSWER = "Let me\n\nsee: 1 < 2.", "Yes,\nit is."
+DELIVERED: list[tuple[str, Mode, str, str]] = [
+    # name, mode, the thinking field, the content
+    ("both tags", "auto", "", f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}"),
+    ("other tags", "auto", "", f"<reasoning>{THOUGHT}</reasoning>{ANSWER}"),
+    ("no opening tag", "auto", "", f"{THOUGHT}\n</think>\n\n{ANSWER}"),
+    ("no opening tag, and known", "prefilled", "", f"\n{THOUGHT}\n</think>\n\n{ANSWER}"),
+    ("prefilled, and written again", "prefilled", "", f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}"),
+    ("a field", "auto", THOUGHT, ANSWER),
+    ("prefilled, and another tag written", "prefilled", "", f"<thinking>{THOUGHT}</thinking>{ANSWER}"),
+    ("a field, and prefilled", "prefilled", THOUGHT, ANSWER),
+    ("a field, and its closing tag", "prefilled", THOUGHT, f"</think>\n\n{ANSWER}"),
+    ("a field, and an empty block", "auto", THOUGHT, f"<think>\n\n</think>\n\n{ANSWER}"),
+]
+
+
+@pytest.mark.parametrize(
+    ("mode", "field", "content"), [row[1:] for row in DELIVERED], ids=[row[0] for row in DELIVERED]
+)
+def test_missing_tags_and_other_ways_to_hand_it_over(mode: Mode, field: str, content: str) -> None:
+    for at in range(len(content) + 1):
+        splitter = Splitter(mode)
+        out: list[object] = [*splitter.thought(field[:5]), *splitter.thought(field[5:])] if field else []
+        for piece in (content[:at], content[at:]):
+            out += splitter.feed(piece)
+        out += splitter.finish()
+        assert (splitter.content, splitter.thinking) == (ANSWER, THOUGHT)
+        assert splitter.raw == content
+        if mode == "prefilled" or not content.startswith("Let me"):  # only the whole reply can tell
+            assert (text_of(out), thinking_of(out)) == (ANSWER, THOUGHT)
+
+
 @pytest.mark.parametrize("text", [t for t, _, _ in CASES if not t.lstrip().startswith("no beginning")])
 def test_the_pieces_add_up_to_the_whole(text: str) -> None:
     (content, thinking, _), _ = split([text])
