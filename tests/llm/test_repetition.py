@@ -53,6 +53,7 @@ def test_it_is_stopped_and_says_so(make: Any, field: str) -> None:
     reply = LLM(model, repeat_limit=8)("x")
     assert (reply.finish_reason, reply.usage, reply.cost) == ("repetition", None, None)
     assert (model.said, model.closed) == (8 * 6, 1)
+    assert model.requests[0].stream  # asked for, although nobody follows: else there is nothing to stop
     text = reply.tool_calls[0].arguments if field == "arguments" else getattr(reply, field)
     assert text.removeprefix("Well. ") == LOOP * 8
     assert reply.to_openai()["choices"][0]["finish_reason"] == "length"
