@@ -57,7 +57,9 @@ SHAPES: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "wanted"), SHAPES, ids=[str(given)[:60].partition(" object at")[0] for given, _ in SHAPES])
+@pytest.mark.parametrize(
+    ("given", "wanted"), SHAPES, ids=[str(given)[:60].partition(" object at")[0] for given, _ in SHAPES]
+)
 def test_what_is_given_decides_what_comes_back(given: Any, wanted: str) -> None:
     model = ScriptedBackend(lambda request: request.messages[-1].text)
     llm = LLM(model)

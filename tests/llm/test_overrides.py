@@ -216,6 +216,14 @@ def test_it_is_one_too_where_an_llm_or_an_agent_is_made(given: dict[str, Any]) -
             make(ScriptedBackend(), **given)
 
 
+def test_none_takes_a_value_away() -> None:
+    model = ScriptedBackend(lambda request: "ok")
+    llm = LLM(model, temperature=0.7, max_tokens=9)
+    llm("x", temperature=None)
+    llm("x", model_args={"max_tokens": None})
+    assert [dict(request.sampling) for request in model.requests] == [{"max_tokens": 9}, {"temperature": 0.7}]
+
+
 def test_what_only_a_backend_knows_has_a_way_to_it() -> None:
     model = ScriptedBackend(lambda request: "ok")
     with pytest.raises(ConfigError, match=r"model_args=\{'top_a': \.\.\.\}"):
