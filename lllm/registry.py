@@ -78,6 +78,13 @@ BUILTINS: Final = (
     ("store", "sqlite", "lllm.log.sqlite:SQLiteLog", "one SQLite file for all sessions", None),
     ("store", "localfile", "lllm.log.files:LocalFileLog", "a folder of JSON Lines per session", None),
     ("store", "memory", "lllm.log.memory:MemoryLog", "sessions that end with the process", None),
+    (
+        "store",
+        "postgres",
+        "lllm.log.postgres:PostgresLog",
+        "a Postgres database, for many machines",
+        "postgres",
+    ),
     ("store", "none", "lllm.log.none:NoLog", "nothing is kept", None),
 )
 

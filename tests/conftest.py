@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from training.embedded.forms import Forms
 
 PRIVATE_PREFIXES = ("LLLM_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "HF_", "XDG_")
@@ -91,3 +93,13 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> "Forms":
     sums = [hashlib.sha256(path.read_bytes()).digest() for path in (*made_of, Path(forms.__file__))]
     name = f"forms-{hashlib.sha256(b''.join(sums)).hexdigest()[:16]}"
     return forms.make(tmp_path_factory.getbasetemp().parent / name)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[str]":
+    """The address of a Postgres server of this test run, which all workers share. Fails where there is none to start."""
+    from tests.servers import postgres
+
+    base = tmp_path_factory.getbasetemp()
+    with postgres.shared((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "postgres") as url:
+        yield url

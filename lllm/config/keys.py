@@ -136,8 +136,12 @@ SHARED: Final[Mapping[str, Key | Section]] = {
     "log": Section(
         "Where sessions are kept. In YAML also `log_type` and `log_dir`.",
         {
-            "type": Key(NAME, "A registered store: sqlite, localfile, memory, none, ...", "sqlite"),
+            "type": Key(NAME, "A registered store: sqlite, localfile, postgres, memory, none, ...", "sqlite"),
             "dir": Key(PATH, "The folder for it.", ".lllm"),
+            "url": Key(
+                NAME,
+                "The address of its server, for postgres: postgresql://USER:${PGPASSWORD}@HOST/DATABASE.",
+            ),
             "synchronous": Key(
                 choice("normal", "full"),
                 "What an acknowledged event outlives: `normal` the death of the process, `full` a power cut too.",

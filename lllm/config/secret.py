@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
+from urllib.parse import unquote
 
 HIDDEN: Final = "***"
 
@@ -14,6 +15,9 @@ _SECRET: Final = re.compile(
     re.IGNORECASE,
 )
 _LOGIN: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+# The addresses of databases: `postgresql://user:word@host/name?password=word` and `host=... password='word'`.
+_WORD: Final = re.compile(r"""(\bpassword\s*=\s*'?)([^'\s&]+)""", re.IGNORECASE)
+_LOGGED_IN: Final = re.compile(r"://[^/@\s:]*:([^/@\s]+)@")
 
 
 def is_secret(key: str) -> bool:
@@ -29,7 +33,13 @@ def redacted(value: Any, key: str = "") -> Any:
         return [redacted(item, key) for item in value]
     if value is not None and is_secret(key):
         return HIDDEN
-    return _LOGIN.sub(HIDDEN, value) if isinstance(value, str) else value
+    return _WORD.sub(rf"\g<1>{HIDDEN}", _LOGIN.sub(HIDDEN, value)) if isinstance(value, str) else value
+
+
+def passwords_in(address: str) -> set[str]:
+    """The password of a server's address, as it is written and as it is meant; and the address itself, if it has one."""
+    found = {*_LOGGED_IN.findall(address), *(word for _, word in _WORD.findall(address))}
+    return {address, *found, *(unquote(word) for word in found)} if found else set()
 
 
 def secrets_in(value: Any, key: str = "") -> set[str]:

@@ -12,7 +12,7 @@ from lllm.config.environ import Environ
 from lllm.config.keys import ENDPOINT, EVERYTHING, LIMITS, SAMPLING, Key, alias, find
 from lllm.config.layer import Keys, peek
 from lllm.config.problems import Problem
-from lllm.config.secret import is_secret, redacted, secrets_in
+from lllm.config.secret import is_secret, passwords_in, redacted, secrets_in
 from lllm.errors import UnknownKeyError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class LogConfig:
     type: str
     dir: Path
     synchronous: str
+    url: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,7 @@ class Config:
 
     def secrets(self) -> frozenset[str]:
         """The texts that must not reach a log: values of secret keys here, and of secret variables."""
-        found = secrets_in(self.tree)
+        found = secrets_in(self.tree) | passwords_in(self.log.url or "")
         found |= {value for name, value in self.environ.items() if value and is_secret(name)}
         for agent in (self.defaults, *self.agents.values()):
             found |= {agent.api_key} if agent.api_key else set()
@@ -232,6 +233,10 @@ class Config:
 
 
 _NOTHING = object()
+
+
+def _log(given: dict[str, Any]) -> LogConfig:
+    return LogConfig(given["type"], Path(given["dir"]), given["synchronous"], given.get("url"))
 
 
 def build(
@@ -256,7 +261,7 @@ def build(
         agent_group=tuple(tree["agent_group"]),
         agents={name: _agent(name, given, tree, environ) for name, given in tree["agent_configs"].items()},
         defaults=defaults,
-        log=LogConfig(tree["log"]["type"], Path(tree["log"]["dir"]), tree["log"]["synchronous"]),
+        log=_log(tree["log"]),
         cache=CacheConfig(tree["cache"]["enabled"], Path(tree["cache"]["dir"])),
         sandbox=SandboxConfig(**tree["sandbox"]),
         models={name: _model(name, given) for name, given in tree["models"].items()},

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lllm.llm.auto import Choice
 
 _lock = threading.Lock()
-_stores: dict[tuple[str, str, str], LogStore] = {}
+_stores: dict[tuple[str, ...], LogStore] = {}
 _read: tuple[tuple[str, dict[Any, Any]], Config] | None = None
 
 
@@ -51,10 +51,10 @@ def default_store() -> LogStore:
 def store_of(config: Config) -> LogStore:
     """The store that a configuration names; one object per place."""
     log = config.log
-    key = (log.type, str(log.dir), log.synchronous or "")
+    key = (log.type, str(log.dir), log.synchronous or "", log.url or "")
     with _lock:
         if key not in _stores:
             from lllm.log import open_store
 
-            _stores[key] = open_store(log.type, log.dir, synchronous=log.synchronous)
+            _stores[key] = open_store(log.type, log.dir, synchronous=log.synchronous, url=log.url)
         return _stores[key]

@@ -7,41 +7,67 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from lllm.errors import ConfigError
+
 if TYPE_CHECKING:
     from lllm.log.base import ReplayableLogBase
     from lllm.log.files import LocalFileLog
     from lllm.log.memory import MemoryLog
     from lllm.log.none import NoLog
+    from lllm.log.postgres import PostgresLog
     from lllm.log.sqlite import SQLiteLog
     from lllm.ports import LogStore
 
-__all__ = ["LocalFileLog", "MemoryLog", "NoLog", "ReplayableLogBase", "SQLiteLog", "open_store"]
+__all__ = [
+    "LocalFileLog",
+    "MemoryLog",
+    "NoLog",
+    "PostgresLog",
+    "ReplayableLogBase",
+    "SQLiteLog",
+    "open_store",
+]
 
 _HOMES: Final = {
     "LocalFileLog": "files",
     "MemoryLog": "memory",
     "NoLog": "none",
+    "PostgresLog": "postgres",
     "ReplayableLogBase": "base",
     "SQLiteLog": "sqlite",
 }
 
 
-def open_store(spec: str | None, dir: str | PathLike[str], *, synchronous: str | None = None) -> LogStore:
-    """The store that `log_type` and `log_dir` of a configuration mean, found by name in the registry. None is `sqlite`.
-    Writes nothing yet.
+def open_store(
+    spec: str | None, dir: str | PathLike[str], *, synchronous: str | None = None, url: str | None = None
+) -> LogStore:
+    """The store that `log_type`, `log_dir` and `log.url` of a configuration mean, found by name in the registry. None is
+    `sqlite`. Writes nothing yet, and connects to nothing.
 
     A store class says by its `place` what it makes of the folder: its constructor gets `dir / place`, or nothing where
-    `place` is None. `synchronous` ("normal" or "full") is for stores on disk.
+    `place` is None. One that is `addressed` gets the url instead. `synchronous` ("normal" or "full") is for stores that
+    outlive the process.
 
     Raises:
         UnknownNameError: there is no such store.
+        ConfigError: it needs a url, and there is none.
     """
     from lllm.registry import registry
 
-    store = registry.get("store", "sqlite" if spec is None else spec.strip().lower())
+    name = "sqlite" if spec is None else spec.strip().lower()
+    store = registry.get("store", name)
     place = getattr(store, "place", "")
     options = {"synchronous": synchronous} if synchronous else {}
-    made: LogStore = store() if place is None else store(Path(dir) / place, **options)
+    made: LogStore
+    if getattr(store, "addressed", False):
+        if not url:
+            raise ConfigError(
+                f"the store '{name}' needs the address of its server",
+                hint="Set LLLM_LOG_URL, or `url` under [log]: postgresql://USER:${PGPASSWORD}@HOST/DATABASE",
+            )
+        made = store(url, **options)
+    else:
+        made = store() if place is None else store(Path(dir) / place, **options)
     return made
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from lllm.core import canonical
 from lllm.core.envelope import verify_chain
@@ -15,6 +17,16 @@ from lllm.ports import Record, SessionInfo
 
 STARTED: Final = "SessionStarted"
 ENDED: Final = "SessionEnded"
+POLL: Final = 0.1
+"""Seconds between two looks of a follower at a store that does not say when there is something new."""
+
+
+class Deleted(NamedTuple):
+    """What was removed: sessions, blobs that nobody named any more, and the bytes of both."""
+
+    sessions: int
+    blobs: int
+    bytes: int
 
 
 class ReplayableLogBase(ABC):
@@ -48,6 +60,49 @@ class ReplayableLogBase(ABC):
         """Whether somebody writes the session now. A session that is "running" and held by nobody was interrupted."""
         return self._claims().held(session)
 
+    def delete(self, sessions: Iterable[str]) -> Deleted:
+        """Removes sessions, and the blobs that only they named. For good: see `lllm.log.prune` for which.
+
+        Raises:
+            UnknownNameError: there is no such session; nothing is removed.
+            LogWriteError: one is being written, or the store could not be changed; nothing is removed.
+        """
+        names = list(dict.fromkeys(sessions))
+        claimed: list[str] = []
+        try:
+            for name in names:
+                self.read(name)
+                self.claim(name)
+                claimed.append(name)
+            return self._delete(names) if names else Deleted(0, 0, 0)
+        finally:
+            for name in claimed:
+                self.release(name)
+
+    def _delete(self, names: Sequence[str]) -> Deleted:
+        """Removes sessions that exist and are claimed."""
+        raise LogWriteError(f"{type(self).__name__} does not delete sessions")
+
+    async def follow(self, session: str, after: int = -1) -> AsyncIterator[bytes]:
+        """Bodies with seq > after, those to come too, as soon as they are durable; until the session has ended.
+
+        A session whose writer died never ends: see `held`. Raises UnknownNameError when there is no such session."""
+        after = max(after, -1)
+        async with self._bell(session) as ring:
+            while True:
+                for body in self.read(session, after):
+                    yield body
+                    after += 1
+                found = next((info for info in self.sessions(prefix=session) if info.id == session), None)
+                if found is None or (found.status != "running" and found.events <= after + 1):
+                    return
+                if found.events <= after + 1:
+                    await ring()
+
+    def _bell(self, session: str) -> AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
+        """Something to await until there may be news of a session."""
+        return _clock()
+
     def _claims(self) -> Claims:
         """Where claims are kept. A store that other processes can reach says where they see them."""
         found: Claims | None = self.__dict__.get("_claimed")
@@ -66,6 +121,14 @@ class ReplayableLogBase(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@asynccontextmanager
+async def _clock() -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    async def ring() -> None:
+        await asyncio.sleep(POLL)
+
+    yield ring
 
 
 def check_records(records: Sequence[Record]) -> None:

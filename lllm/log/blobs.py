@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,8 @@ from lllm.errors import LogCorrupt, LogWriteError
 from lllm.log.base import no_blob
 
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_NAMED: Final = re.compile(rb"sha256:[0-9a-f]{64}")
+_CHAIN: Final = (b'"hash":"', b'"prev":"')  # what stands behind the last of each is of the chain
 
 
 def check_blobs(blobs: Mapping[str, bytes] | None) -> None:
@@ -28,6 +30,26 @@ def check_content(digest: str, data: bytes, where: str) -> bytes:
     if digest_of(data) != digest:
         raise LogCorrupt(f"the blob {digest} in {where} was changed after it was written, or torn")
     return data
+
+
+def named_in(body: bytes) -> set[str]:
+    """The digests that an event may mean blobs with: all in it but those of the chain."""
+    found = set(_NAMED.findall(body))
+    for key in _CHAIN:
+        start = body.rfind(key) + len(key)
+        found.discard(body[start : start + 71])
+    return {digest.decode() for digest in found}
+
+
+def unnamed(digests: Iterable[str], bodies: Iterable[bytes]) -> set[str]:
+    """Those of the digests that stand nowhere in the bodies. Looks no further than it must."""
+    left = {digest.encode() for digest in digests}
+    if left:
+        for body in bodies:
+            left.difference_update(_NAMED.findall(body))
+            if not left:
+                break
+    return {digest.decode() for digest in left}
 
 
 class BlobFolder:
@@ -62,6 +84,16 @@ class BlobFolder:
         if data is None:
             raise no_blob(digest, str(self.folder))
         return check_content(digest, data, str(self.folder))
+
+    def remove(self, digest: str) -> int | None:
+        """Removes a blob, and gives how many bytes it had; None when it is not here."""
+        path = self._path(digest)
+        try:
+            size = path.stat().st_size
+            path.unlink()
+        except FileNotFoundError:
+            return None
+        return size
 
     def _path(self, digest: str) -> Path:
         name = digest.removeprefix("sha256:")

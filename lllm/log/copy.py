@@ -12,7 +12,6 @@ from __future__ import annotations
 import binascii
 import json
 import os
-import re
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +22,7 @@ from typing import Any, Final, NamedTuple
 from lllm.core import canonical
 from lllm.core.envelope import open_event, verify_chain
 from lllm.errors import ConfigError, LogCorrupt, LogError, LogWriteError, UnknownNameError
-from lllm.log.blobs import check_content
+from lllm.log.blobs import check_content, named_in
 from lllm.log.memory import MemoryLog
 from lllm.ports import LogStore, Record
 from lllm.sync import run
@@ -33,9 +32,6 @@ FORMAT: Final = 1
 SUFFIX: Final = ".lllm"
 PORTION: Final = 1 << 20
 """About how many bytes of events one append of a copy takes."""
-
-_DIGEST: Final = re.compile(rb"sha256:[0-9a-f]{64}")
-_CHAIN: Final = (b'"hash":"', b'"prev":"')  # what stands behind the last of each is of the chain
 
 
 class Copied(NamedTuple):
@@ -156,15 +152,6 @@ def record_of(body: bytes) -> Record:
     return Record(
         event["session"], event["seq"], event["at"], event["kind"], event["call"], event["hash"], body
     )
-
-
-def named_in(body: bytes) -> set[str]:
-    """The digests that an event may mean blobs with: all in it but those of the chain."""
-    found = set(_DIGEST.findall(body))
-    for key in _CHAIN:
-        start = body.rfind(key) + len(key)
-        found.discard(body[start : start + 71])
-    return {digest.decode() for digest in found}
 
 
 def blobs_of(store: LogStore, bodies: Iterable[bytes]) -> list[str]:

@@ -15,6 +15,7 @@ import fcntl
 import logging
 import os
 import resource
+import shutil
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +26,8 @@ from typing import Any, BinaryIO, ClassVar, Final, Literal, NamedTuple
 from lllm.core import canonical
 from lllm.errors import ConfigError, LogCorrupt, LogError, LogWriteError
 from lllm.log import base
-from lllm.log.base import ReplayableLogBase, check_records, closed, lines_of, no_session, out_of_turn
-from lllm.log.blobs import BlobFolder, check_blobs
+from lllm.log.base import Deleted, ReplayableLogBase, check_records, closed, lines_of, no_session, out_of_turn
+from lllm.log.blobs import BlobFolder, check_blobs, named_in, unnamed
 from lllm.log.claims import Claims
 from lllm.ports import Record, SessionInfo
 
@@ -162,10 +163,7 @@ class LocalFileLog(ReplayableLogBase):
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise LogWriteError(
-                    f"session '{session}' is being written by another process",
-                    hint="Only one may: fork the session, or wait for the other to end.",
-                ) from None
+                raise _locked(session) from None
             with open(fd, "rb", closefd=False) as reader:
                 tail = _tail(reader)
             last = -1 if tail.line is None else _seq(tail.line, session)
@@ -223,6 +221,29 @@ class LocalFileLog(ReplayableLogBase):
     def blob(self, digest: str) -> bytes:
         self._check_open()
         return self._blobs.get(digest)
+
+    # --- removing ----------------------------------------------------------------------------------------------------
+
+    def _delete(self, names: Sequence[str]) -> Deleted:
+        """First the sessions, then the blobs: a crash between them leaves blobs that nobody names."""
+        with self._lock:
+            named = {digest for name in names for body in self.read(name) for digest in named_in(body)}
+            rest = (body for name in self._names() if name not in names for body in self.read(name))
+            unused = unnamed(named, rest)
+            size = 0
+            try:
+                for name in names:
+                    if name in self._files:
+                        self._release(name)
+                    _free(self.dir / name / EVENTS, name)
+                for name in names:
+                    size += (self.dir / name / EVENTS).stat().st_size
+                    shutil.rmtree(self.dir / name)
+                    self._firsts.pop(name, None)
+                sizes = [found for digest in unused if (found := self._blobs.remove(digest)) is not None]
+            except OSError as error:
+                raise self._explain(error) from error
+        return Deleted(len(names), len(sizes), size + sum(sizes))
 
     def close(self) -> None:
         with self._lock:
@@ -291,6 +312,22 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def _locked(session: str) -> LogWriteError:
+    return LogWriteError(
+        f"session '{session}' is being written by another process",
+        hint="Only one may: fork the session, or wait for the other to end.",
+    )
+
+
+def _free(path: Path, session: str) -> None:
+    """LogWriteError when another process has the file open for writing."""
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _locked(session) from None
 
 
 class _Tail(NamedTuple):

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from lllm.errors import LogError
 from lllm.log.base import (
+    Deleted,
     ReplayableLogBase,
     check_records,
     closed,
@@ -18,7 +19,7 @@ from lllm.log.base import (
     out_of_turn,
     status_of,
 )
-from lllm.log.blobs import check_blobs
+from lllm.log.blobs import check_blobs, named_in, unnamed
 from lllm.ports import Record, SessionInfo
 
 
@@ -82,6 +83,15 @@ class MemoryLog(ReplayableLogBase):
             if digest not in self._blobs:
                 raise no_blob(digest, "this MemoryLog")
             return self._blobs[digest]
+
+    def _delete(self, names: Sequence[str]) -> Deleted:
+        with self._lock:
+            self._check_open()
+            gone = [record.body for name in names for record in self._sessions.pop(name)]
+            named = {digest for body in gone for digest in named_in(body)} & self._blobs.keys()
+            rest = (record.body for log in self._sessions.values() for record in log)
+            data = [self._blobs.pop(digest) for digest in unnamed(named, rest)]
+        return Deleted(len(names), len(data), sum(map(len, gone)) + sum(map(len, data)))
 
     def close(self) -> None:
         self._closed = True

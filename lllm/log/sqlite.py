@@ -24,9 +24,19 @@ from typing import Any, ClassVar, Final, Literal
 from lllm.core import canonical
 from lllm.errors import ConfigError, LogError
 from lllm.log import base
-from lllm.log.base import ReplayableLogBase, check_records, closed, lines_of, no_blob, no_session, out_of_turn
-from lllm.log.blobs import check_blobs, check_content
+from lllm.log.base import (
+    Deleted,
+    ReplayableLogBase,
+    check_records,
+    closed,
+    lines_of,
+    no_blob,
+    no_session,
+    out_of_turn,
+)
+from lllm.log.blobs import check_blobs, check_content, named_in
 from lllm.log.claims import Claims
+from lllm.log.removing import remove, shrink
 from lllm.log.schema import Alone, connect, explain, is_busy, locked, open_reader, open_writer
 from lllm.ports import Record, SessionInfo
 
@@ -455,6 +465,45 @@ class SQLiteLog(ReplayableLogBase):
                     if time.monotonic() > deadline:
                         raise locked(self.path, self.busy_timeout) from error
                 time.sleep(_PAUSE)
+
+    # --- removing ----------------------------------------------------------------------------------------------------
+
+    def claim(self, session: str) -> None:
+        super().claim(session)
+        with self._lock:
+            self._known.pop(
+                session, None
+            )  # since we last wrote it, it may have been deleted and copied here again
+
+    def _delete(self, names: Sequence[str]) -> Deleted:
+        if self._closed:
+            raise closed(str(self.path))
+        named = {digest for name in names for body in self.read(name) for digest in named_in(body)}
+        try:
+            with closing(open_writer(self.path, self._synchronous)) as own:
+                done = self._in_turn(own, lambda: remove(own, names, named))
+                shrink(own)
+        except Exception as error:
+            raise explain(error, self.path) from error
+        with self._lock:
+            for name in names:
+                self._known.pop(name, None)
+        return done
+
+    def _in_turn(self, own: sqlite3.Connection, act: Callable[[], Deleted]) -> Deleted:
+        """Does a transaction, waiting for other processes."""
+        deadline = time.monotonic() + self.busy_timeout
+        while True:
+            try:
+                return act()
+            except sqlite3.Error as error:
+                if own.in_transaction:
+                    own.execute("ROLLBACK")
+                if not is_busy(error):
+                    raise
+                if time.monotonic() > deadline:
+                    raise locked(self.path, self.busy_timeout) from error
+            time.sleep(_PAUSE)
 
     # --- the end, and forks ------------------------------------------------------------------------------------------
 

@@ -1,6 +1,8 @@
 """One suite for every log store: what `lllm.ports.LogStore` promises."""
 
 import asyncio
+import hashlib
+import os
 import subprocess
 import sys
 import threading
@@ -12,11 +14,20 @@ import pytest
 from lllm.core.canonical import digest
 from lllm.core.envelope import seal, verify_chain
 from lllm.errors import LogError, LogWriteError, UnknownNameError
-from lllm.log import LocalFileLog, MemoryLog, NoLog, ReplayableLogBase, SQLiteLog
+from lllm.log import LocalFileLog, MemoryLog, NoLog, PostgresLog, ReplayableLogBase, SQLiteLog
 from lllm.ports import LogStore
 from tests.log.events import BEGAN, Writer, bodies
 
 Open = Callable[[], ReplayableLogBase]
+SERVER = "POSTGRES_OF_THE_TESTS"
+
+
+def postgres(folder: Path) -> PostgresLog:
+    """A schema of its own per folder, on the server of the tests."""
+    return PostgresLog(
+        os.environ[SERVER], schema="log_" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    )
+
 
 ON_DISK: dict[str, Callable[[Path], ReplayableLogBase]] = {
     "sqlite": lambda folder: SQLiteLog(folder / "log" / "sessions.db"),
@@ -24,22 +35,43 @@ ON_DISK: dict[str, Callable[[Path], ReplayableLogBase]] = {
     "files": lambda folder: LocalFileLog(folder / "log"),
     "files-full": lambda folder: LocalFileLog(folder / "log", synchronous="full"),
 }
+LASTING = {**ON_DISK, "postgres": postgres}
 
 
-@pytest.fixture(params=[*ON_DISK, "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ReplayableLogBase]:
-    made = MemoryLog() if request.param == "memory" else ON_DISK[request.param](tmp_path)
+def needed(kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starts the server of a store that has one."""
+    if kind == "postgres":
+        monkeypatch.setenv(SERVER, request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture(params=[*LASTING, "memory"])
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ReplayableLogBase]:
+    needed(request.param, request, monkeypatch)
+    made = MemoryLog() if request.param == "memory" else LASTING[request.param](tmp_path)
     with made:
         yield made
 
 
 @pytest.fixture(params=ON_DISK)
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+def on_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+    """Opens the same place on this machine's disk again and again; all of it is closed at the end."""
+    yield from opened(ON_DISK[request.param], tmp_path)
+
+
+@pytest.fixture(params=LASTING)
+def reopen(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """Opens the same place again and again; all of it is closed at the end."""
+    needed(request.param, request, monkeypatch)
+    yield from opened(LASTING[request.param], tmp_path)
+
+
+def opened(make: Callable[[Path], ReplayableLogBase], folder: Path) -> Iterator[Open]:
     made: list[ReplayableLogBase] = []
 
     def open_one() -> ReplayableLogBase:
-        made.append(ON_DISK[request.param](tmp_path))
+        made.append(make(folder))
         return made[-1]
 
     yield open_one
@@ -166,9 +198,9 @@ async def test_blobs(store: ReplayableLogBase) -> None:
         await store.append([writer.event()], {"../../x": b"x"})
 
 
-async def test_blobs_are_kept_once(reopen: Open, tmp_path: Path) -> None:
+async def test_blobs_are_kept_once(on_disk: Open, tmp_path: Path) -> None:
     data = bytes(1_000_000)
-    with reopen() as store:
+    with on_disk() as store:
         for number in range(20):
             await store.append([Writer(f"s{number}").start()], {digest(data): data})
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 2_000_000
@@ -330,14 +362,14 @@ async def test_close_writes_what_is_queued(reopen: Open) -> None:
                 assert list(store.read(records[0].session)) == bodies(records)
 
 
-def test_nothing_is_written_before_the_first_append(reopen: Open, tmp_path: Path) -> None:
-    with reopen() as store:
+def test_nothing_is_written_before_the_first_append(on_disk: Open, tmp_path: Path) -> None:
+    with on_disk() as store:
         assert list(store.sessions()) == []
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_only_the_user_may_read(reopen: Open, tmp_path: Path) -> None:
-    with reopen() as store:
+async def test_only_the_user_may_read(on_disk: Open, tmp_path: Path) -> None:
+    with on_disk() as store:
         await store.append([Writer("s").start()], {digest(b"x"): b"x"})
         files = [path for path in tmp_path.rglob("*") if path.is_file()]
         assert files
@@ -370,11 +402,11 @@ async def test_a_reader_sees_what_another_store_writes(reopen: Open) -> None:
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
-from tests.conformance.test_log_store import ON_DISK
+from tests.conformance.test_log_store import LASTING
 from tests.log.events import Writer
 
 async def main(kind, folder, session):
-    with ON_DISK[kind](Path(folder)) as store:
+    with LASTING[kind](Path(folder)) as store:
         for record in Writer(session).events(150):
             await store.append([record])
 
@@ -382,15 +414,18 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "files"])
-def test_processes_writing_different_sessions(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "files", "postgres"])
+def test_processes_writing_different_sessions(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed(kind, request, monkeypatch)
     root = Path(__file__).parents[2]
     running = [
         subprocess.Popen([sys.executable, "-c", PROGRAM, kind, str(tmp_path), f"s{n}"], cwd=root)
         for n in range(3)
     ]
     assert [process.wait(60) for process in running] == [0, 0, 0]
-    with ON_DISK[kind](tmp_path) as store:
+    with LASTING[kind](tmp_path) as store:
         for number in range(3):
             assert list(store.read(f"s{number}")) == bodies(Writer(f"s{number}").events(150))
             assert verify_chain(store.read(f"s{number}"), session=f"s{number}", events=150)

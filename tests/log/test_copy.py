@@ -10,7 +10,8 @@ import pytest
 from lllm.core.canonical import digest
 from lllm.errors import ConfigError, LogCorrupt, LogError, LogWriteError, UnknownNameError
 from lllm.log import LocalFileLog, MemoryLog, NoLog, ReplayableLogBase, SQLiteLog
-from lllm.log.copy import Copied, copy_session, load_session, named_in, save_session
+from lllm.log.blobs import named_in
+from lllm.log.copy import Copied, copy_session, load_session, save_session
 from tests.log.events import Writer, bodies
 
 KINDS: dict[str, Callable[[Path], ReplayableLogBase]] = {
