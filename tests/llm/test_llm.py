@@ -12,6 +12,7 @@ from lllm.llm.model import shape
 from lllm.models.function import as_function
 from lllm.ports import Capabilities, Completed, Delta, Request
 from lllm.registry import registry
+from training.embedded.forms import Forms
 
 USER = {"role": "user", "content": "a"}
 ASKED = Message("user", "a")
@@ -239,3 +240,31 @@ async def test_where_no_form_was_asked_it_says_nothing() -> None:
     assert Agent("a", ScriptedBackend(['{"n": 1}']))(prompt).enforced == "validation"
     stream = LLM(ScriptedBackend(['{"n": 1}'])).astream("x", format=FORM)
     assert (await stream.acollect()).enforced == "validation"
+
+
+# --- with real weights --------------------------------------------------------------------------------------
+
+LOCAL: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama_cpp": ("gguf_q8", {"context": 1024, "threads": 1}),
+    "transformers": ("folder", {}),
+}
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_a_local_model_answers_gives_vectors_and_is_closed(name: str, forms: Forms) -> None:
+    form, options = LOCAL[name]
+    with LLM(f"{name}/{getattr(forms, form)}", options=options, max_tokens=8, temperature=0) as llm:
+        one, *others = llm(["Hello.", "Hello.", "What is 2 + 2?"])
+        assert isinstance(one, Reply)
+        assert str(one) == str(others[0]) != str(others[1])
+        stream = llm("Hello.", stream=True)
+        assert "".join(stream.text()) == str(one)
+        assert (stream.reply and stream.reply.finish_reason) == one.finish_reason
+        for _ in llm("Hello.", stream=True, max_tokens=200):
+            break
+        vectors = llm.embed(["Hello.", "Hello.", "What is 2 + 2?"])
+    assert vectors[0] == pytest.approx(vectors[1], abs=1e-4)
+    assert vectors[0] != pytest.approx(vectors[2], abs=1e-2)
+    assert len({len(vector) for vector in vectors}) == 1
+    with llm:
+        assert str(llm("Hello.")) == str(one)  # it is open again
