@@ -21,7 +21,9 @@ from lllm.cli.check import check
 from lllm.cli.compare import compare
 from lllm.cli.create import create
 from lllm.cli.doctor import doctor
+from lllm.cli.export import export
 from lllm.cli.fork import fork
+from lllm.cli.import_ import import_
 from lllm.cli.models import models
 from lllm.cli.models import show as show_model
 from lllm.cli.models_bench import bench
@@ -50,6 +52,8 @@ COMMANDS: dict[str, Command] = {
     "fork": fork,
     "compare": compare,
     "whatif": whatif,
+    "export": export,
+    "import": import_,
     "check": check,
     "list": list_names,
     "models": models,

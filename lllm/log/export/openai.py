@@ -1,0 +1,24 @@
+"""Dialogs as OpenAI messages: JSON Lines of {"messages": [...], "tools": [...]}.
+
+That is the format of OpenAI's chat completions and of its fine-tuning files
+(https://platform.openai.com/docs/api-reference/fine-tuning/chat-input). One line per dialog: calls that went on from one
+another are one dialog. Thinking is left out, for that format has no place for it. `tools` is there when the last call of
+the dialog offered some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lllm.log.export.lines import line
+from lllm.log.export.source import Source
+
+
+def write(source: Source) -> Iterator[str]:
+    """One line per dialog, also of one whose last call failed: it ends where that call did."""
+    for talk in source.talks():
+        out: dict[str, Any] = {"messages": [message.to_dict() for message in talk.messages]}
+        if talk.tools:
+            out["tools"] = talk.tools
+        yield line(out)
