@@ -81,7 +81,7 @@ class Room(Cache):  # type: ignore[misc]
         if columns > self.columns:
             more = max(GRAIN, self.columns // 8)
             wanted = max(columns, self.columns + more) if self.columns else columns
-            self._resize(len(self.lengths), -(-wanted // GRAIN) * GRAIN)
+            self._resize(len(self.lengths), _grains(wanted))
 
     def add(self, pairs: Sequence[Sequence[Pair]], length: int) -> None:
         """A row more, from pieces: each holds, per layer, keys and values (heads, columns, size). `length` columns count."""
@@ -105,7 +105,7 @@ class Room(Cache):  # type: ignore[misc]
             for layer in self.layers:
                 layer.clear()
         elif self.columns > 4 * GRAIN and self.columns > 2 * max(self.lengths) + GRAIN:
-            self._resize(len(self.lengths), -(-max(self.lengths) // GRAIN + 1) * GRAIN)
+            self._resize(len(self.lengths), _grains(max(self.lengths) + GRAIN))
 
     def row(self, row: int, length: int, start: int = 0) -> list[Pair]:
         """Views of what a row holds, per layer."""
@@ -120,9 +120,15 @@ class Room(Cache):  # type: ignore[misc]
         return self.seen, 0
 
     def _resize(self, rows: int, columns: int) -> None:
+        assert columns >= max(self.lengths), "a row would lose its end"
         self.columns = columns
         for layer in self.layers:
             layer.resize(rows, columns)
+
+
+def _grains(columns: int) -> int:
+    """At least so many columns, in whole grains."""
+    return -(-columns // GRAIN) * GRAIN
 
 
 class _Layer(DynamicLayer):  # type: ignore[misc]
