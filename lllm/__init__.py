@@ -63,7 +63,10 @@ if TYPE_CHECKING:
     from lllm.models.reply import Reply as Reply
     from lllm.models.reply import Usage as Usage
     from lllm.registry import registry as registry
+    from lllm.replay import fork_session as fork_session
     from lllm.replay import replay_session as replay_session
+    from lllm.replay import resume_session as resume_session
+    from lllm.replay import whatif as whatif
     from lllm.utils import PrintSystem as PrintSystem
     from lllm.utils import StreamWrapper as StreamWrapper
 
@@ -110,11 +113,14 @@ _HOME = {
     "arecord": "llm.sessions",
     "auto_discover": "discovery",
     "build_agent": "llm.build",
+    "fork_session": "replay",
     "load_config": "config",
     "record": "llm.sessions",
     "registry": "registry",
     "replay_session": "replay",
+    "resume_session": "replay",
     "tool": "models.function",
+    "whatif": "replay",
 }
 
 __all__ = [*_HOME, "__version__"]

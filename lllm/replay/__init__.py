@@ -13,7 +13,30 @@ from __future__ import annotations
 
 from lllm.replay.again import areplay_session as areplay_session
 from lllm.replay.again import replay_session as replay_session
+from lllm.replay.fork import Fork as Fork
+from lllm.replay.fork import afork_session as afork_session
+from lllm.replay.fork import fork_session as fork_session
 from lllm.replay.report import Report as Report
+from lllm.replay.resume import Resumption as Resumption
+from lllm.replay.resume import aresume_session as aresume_session
+from lllm.replay.resume import resume_session as resume_session
 from lllm.replay.tape import Replayed as Replayed
+from lllm.replay.whatif import WhatIf as WhatIf
+from lllm.replay.whatif import awhatif as awhatif
+from lllm.replay.whatif import whatif as whatif
 
-__all__ = ["Replayed", "Report", "areplay_session", "replay_session"]
+__all__ = [
+    "Fork",
+    "Replayed",
+    "Report",
+    "Resumption",
+    "WhatIf",
+    "afork_session",
+    "areplay_session",
+    "aresume_session",
+    "awhatif",
+    "fork_session",
+    "replay_session",
+    "resume_session",
+    "whatif",
+]
