@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from lllm.llm.project import configured_model
 from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
 from lllm.llm.sessions import ending, open_session, running
 from lllm.llm.settings import Settings, limits_of, no_slips, override, timeouts_of, tools_of, unreserved
+from lllm.llm.streaming import Stream, deltas
 from lllm.models.function import Function, as_function
 from lllm.models.message import Message
 from lllm.models.prompt import Prompt
@@ -232,25 +232,14 @@ class Agent:
     def __call__(self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any) -> Reply:
         return run(self.acall(input, args, **more))
 
-    async def astream(
-        self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any
-    ) -> AsyncIterator[Any]:
+    def astream(self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any) -> Stream:
         """The deltas of a call as they come (`lllm.ports.Delta`), of tool rounds and repairs too. Ends with
-        `Completed` of the whole call's reply."""
-        from lllm.llm.streaming import deltas
+        `Completed` of the whole call's reply. Closing it early cancels the call."""
+        return Stream(deltas(self.acall, input, args, more))
 
-        # closed with this iterator, not when it is collected: closing early cancels the call
-        async with aclosing(deltas(self.acall, input, args, more)) as pieces:
-            async for delta in pieces:
-                yield delta
-
-    def stream(
-        self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any
-    ) -> Iterator[Any]:
+    def stream(self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any) -> Stream:
         """`astream` for blocking code."""
-        from lllm.llm.streaming import blocking
-
-        return blocking(self.astream(input, args, **more))
+        return Stream(deltas(self.acall, input, args, more))
 
     # --- classification
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from lllm.errors import ConfigError, LLMError, UnsupportedError
 from lllm.llm.agent import Agent
@@ -14,7 +14,7 @@ from lllm.llm.settings import no_slips
 from lllm.llm.streaming import Stream
 from lllm.models.message import Message
 from lllm.models.reply import Reply
-from lllm.ports import Backend, Delta
+from lllm.ports import Backend
 from lllm.sync import run
 
 ENDPOINT = ("base_url", "api_key", "concurrency", "requests_per_minute", "tokens_per_minute")
@@ -115,7 +115,7 @@ class LLM:
         if shape(input) != "one":
             raise ConfigError("a batch cannot be streamed", hint="Stream one question or dialog.")
         agent, call = self._overridden(overrides)
-        return Stream(cast("AsyncGenerator[Delta, None]", agent.astream(_text(input), **call)))
+        return agent.astream(_text(input), **call)
 
     def classify(self, input: Any, classes: Sequence[str], **more: Any) -> dict[str, float]:
         """Probabilities of `classes`, from log-probabilities."""

@@ -112,9 +112,7 @@ class Reply(Mapping[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         if key not in _KEYS:
-            from lllm.errors import listing
-
-            raise KeyError(f"{key!r}: a Reply has {listing(_KEYS)}")
+            raise KeyError(f"{key!r}: a Reply has {', '.join(_KEYS)}")
         return getattr(self, _KEYS[key])
 
     def __iter__(self) -> Iterator[str]:

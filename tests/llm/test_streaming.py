@@ -98,6 +98,13 @@ def test_the_text_is_the_same_in_blocking_code(name: str) -> None:
     assert plain(llm_of(items).stream("x", **more).collect()) == plain(whole)
 
 
+async def test_an_agent_streams_the_same_way(tmp_path: Path) -> None:
+    agent = Agent("a", ScriptedBackend(lambda request: "to be or not", chunk=3), "Be brief.")
+    assert [piece async for piece in agent.astream("x").text()] == ["to ", "be ", "or ", "not"]
+    reply = await agent.astream("x", temperature=0).ato_file(tmp_path / "said.txt")
+    assert str(reply) == (tmp_path / "said.txt").read_text() == "to be or not"
+
+
 async def test_the_text_is_an_async_iterator_too() -> None:
     stream = llm_of(["to be or not"]).astream("x")
     assert [piece async for piece in stream.text()] == ["to ", "be ", "or ", "not"]
