@@ -140,14 +140,12 @@ class VLLMModel(LLM):
 
     async def close_client(self) -> None:
         """Closes the connections. A second time does nothing; a later call opens new ones."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """As `close_client`."""
         self._used = False
-        await self._backend.aclose()
-
-    async def __aenter__(self) -> VLLMModel:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close_client()
+        await super().aclose()
 
     def __del__(self) -> None:
         if getattr(self, "_used", False):
