@@ -65,7 +65,7 @@ def read_dialogs(text: str, file: str = "the file") -> list[Imported]:
 
 
 def _lines(text: str, file: str, whole: ValueError) -> list[Imported]:
-    found = []
+    found: list[Imported] = []
     for number, one in enumerate(text.split("\n"), 1):
         if not one.strip():
             continue
@@ -126,10 +126,8 @@ def _message(item: Any, where: str, asked: set[str]) -> Message:
     if message.role == "tool" and message.tool_call_id not in asked:
         what = "without a tool_call_id" if not message.tool_call_id else f"to {message.tool_call_id!r}"
         raise _wrong(where, f"an answer {what}, which no message before it asked for")
-    if message.role == "assistant" and isinstance(message.content, tuple):
-        if all(part["type"] == "text" for part in message.content):
-            message = replace(message, content=message.text)
-    return message
+    plain = isinstance(message.content, tuple) and all(part["type"] == "text" for part in message.content)
+    return replace(message, content=message.text) if plain and message.role == "assistant" else message
 
 
 def _check_calls(item: Mapping[str, Any], where: str, asked: set[str]) -> None:

@@ -149,7 +149,17 @@ def _error(folded: SessionState) -> str | None:
 def markdown(events: Events) -> str:
     """The session as a Markdown page: a head with the sums, then the transcript."""
     told = summary(events)
-    head = [
+    body = [section(row, told.started) for row in transcript(events)]
+    if told.result is not None:
+        body.append(
+            f"## result\n\n{_fenced(told.result if isinstance(told.result, str) else repr(told.result))}"
+        )
+    return "\n\n".join([head(told), *body]) + "\n"
+
+
+def head(told: Summary) -> str:
+    """The head of a Markdown page: name and sums."""
+    lines = [
         f"# {told.name}",
         "",
         f"- session: `{told.session}`",
@@ -159,15 +169,11 @@ def markdown(events: Events) -> str:
         f"- tokens: {told.usage.get('prompt', 0)} in, {told.usage.get('completion', 0)} out",
         f"- cost: {'unknown' if told.cost is None else '$' + told.cost}",
     ]
-    body = [_section(row, told.started) for row in transcript(events)]
-    if told.result is not None:
-        body.append(
-            f"## result\n\n{_fenced(told.result if isinstance(told.result, str) else repr(told.result))}"
-        )
-    return "\n".join(head) + "\n\n" + "\n\n".join(body) + "\n"
+    return "\n".join(lines)
 
 
-def _section(row: Row, started: int) -> str:
+def section(row: Row, started: int) -> str:
+    """One row of a Markdown page: who, when, and the text in a fence."""
     seconds = (row.at - started) / 1_000_000
     marks = ""
     if row.detail.get("verdict") == "rejected":

@@ -75,9 +75,9 @@ def _tokens(run: Sequence[Said]) -> dict[str, Any]:
         reply = said.data["token_ids"]
         asked = said.data["prompt_token_ids"][len(ids) :]
         given = said.data.get("logprobs")
-        if given is None or len(given) != len(reply):
+        if weights is None or given is None or len(given) != len(reply):
             weights = None  # a part of them would train on zeros
-        if weights is not None:
+        else:
             weights += [0.0] * len(asked) + [float(entry["logprob"]) for entry in given]
         ids += [*asked, *reply]
         masks += [0] * len(asked) + [1] * len(reply)
