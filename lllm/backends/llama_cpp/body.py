@@ -78,8 +78,8 @@ def body(request: Request, name: str, seed: int | None = None) -> Body:
     for key, value in fields.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise BadRequestError(f"{name} refused the request: {key} is {value}")
-    if fields.get("logprobs"):
-        fields.setdefault("top_logprobs", 0)
+    if fields.get("logprobs"):  # without at least one other the engine gives none at all
+        fields["top_logprobs"] = fields.get("top_logprobs") or 1
     if ids:
         fields |= {"verbose": True, "return_tokens": True}
     fields["messages"] = [
