@@ -10,11 +10,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
 WANTED = [f"L{n}" for n in (*range(1, 16), 22, 23, 25)] + [
-    f"F{n}" for n in (1, 2, 3, 7, 9, 11, 16, 17, 22, 24, 37)
+    f"F{n}" for n in (1, 2, 3, 4, 7, 9, 10, 11, 14, 15, 16, 17, 22, 24, 37)
 ]
+WANTED += [f"T{n}" for n in (7, 13, 15, 25, 29, 30, 37, 38)]
 ROWS = {
     row[0]: row
-    for row in re.findall(r"^\| ([LF]\d+) \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$", PAGE, re.MULTILINE)
+    for row in re.findall(r"^\| ([LFTR]\d+) \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$", PAGE, re.MULTILINE)
 }
 NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))
 
