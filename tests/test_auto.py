@@ -12,11 +12,12 @@ import pytest
 from lllm import LLM
 from lllm.cli.doctor import doctor
 from lllm.config import load_config, load_project
+from lllm.errors import ConfigError
 from lllm.llm import connect, project
 from lllm.llm.auto import KEYS, choose
 from lllm.llm.build import agent_of, build_agent
 from lllm.registry import EXTRAS
-from lllm.replay import replay_session
+from lllm.replay import replay_session, resume_session
 from tests.servers.openai_server import OpenAIServer, Script
 
 SECRET = "sk-canary-0123456789"
@@ -175,3 +176,44 @@ def test_doctor_says_what_was_passed_over(capsys: pytest.CaptureFixture[str]) ->
     Path("tiny.gguf").touch()
     doctor()
     assert "tiny: models.tiny is there (lllm.toml:1)" in capsys.readouterr().out
+
+
+def interrupted(session: str) -> None:
+    """As if the process had died before the session's end."""
+    import sqlite3
+
+    with sqlite3.connect(".lllm/sessions.db") as log:
+        key = log.execute("SELECT key FROM sessions WHERE id = ?", (session,)).fetchone()[0]
+        log.execute("DELETE FROM appends WHERE session = ? AND seq > 1", (key,))
+        log.execute("UPDATE sessions SET ended = NULL, status = NULL WHERE key = ?", (key,))
+
+
+def test_a_session_is_gone_on_with_on_the_model_that_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    write('[run]\ndefault = "system.yaml"\n')
+    Path("system.yaml").write_text(SYSTEM)
+    system = build_agent()
+    result = system("hello")
+    session = system.session.id
+    monkeypatch.setattr(project, "_stores", {})
+    interrupted(session)
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    done = resume_session(session)
+    assert done.asked >= 1
+    assert done.result == result
+    assert replay_session(session).verified
+
+
+def test_a_model_that_is_gone_is_said_and_not_replaced(
+    server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write('[run]\ndefault = "system.yaml"\n')
+    Path("system.yaml").write_text(SYSTEM)
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    system = build_agent()
+    system("hello")
+    session = system.session.id
+    monkeypatch.setattr(project, "_stores", {})
+    interrupted(session)
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    with pytest.raises(ConfigError, match=r"(?s)had the model 'openai/org/served'.*lllm fork"):
+        resume_session(session)

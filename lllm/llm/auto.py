@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from lllm.errors import ConfigError
 from lllm.llm.connect import offline
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ KEYS: Final = (
     ("DASHSCOPE_API_KEY", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "qwen-plus"),
 )
 """The providers that a key in the environment leads to, in this order; all are reached by the `openai` backend."""
+
+keep: ContextVar[Mapping[str, str] | None] = ContextVar("lllm_keep", default=None)
+"""Set while a session is gone on with: the model that each agent had. `auto` means that one still, if it can be had."""
 
 WAIT: Final = 0.2
 """Seconds that an endpoint has to take a connection, and then to say which models it has."""
@@ -58,15 +63,24 @@ def choose(config: Config, agent: AgentConfig | str = "") -> Choice:
     change of the project.
     """
     given = config.defaults if isinstance(agent, str) else agent
-    recorded = (offline.get() or {}).get(agent if isinstance(agent, str) else agent.name)
+    who = agent if isinstance(agent, str) else agent.name
+    recorded = (offline.get() or {}).get(who)
+    before = (keep.get() or {}).get(who)
     for name, key in ((given.model_name, _key_of(given)), (config.model, "model")):
         if name not in (None, "", "auto"):
             return Choice(name, f"named by {config.origin(key)}", _endpoint_of(given))
     if recorded is not None:
         return Choice(recorded, "recorded")
     passed: list[str] = []
-    for choice in (*_keys(config), *_endpoint(config, given, passed), *_files(config, passed)):
-        return choice._replace(passed=tuple(passed))
+    found = (*_keys(config), *_endpoint(config, given, passed), *_files(config, passed))
+    if before is not None and before not in ("embedded", *(choice.model for choice in found)):
+        raise ConfigError(
+            f"agent '{who}' had the model '{before}', which auto does not find any more",
+            hint="Bring its key or file back, or go on with another model: lllm fork ID --model ...",
+        )
+    for choice in found:
+        if before in (None, choice.model):
+            return choice._replace(passed=tuple(passed))
     return Choice("embedded", "nothing else is configured", passed=tuple(passed))
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lllm.llm.auto import keep
 from lllm.llm.connect import connect
-from lllm.replay.again import system_of
+from lllm.replay.again import models_of, system_of
 from lllm.session import Scope, Session, current
 from lllm.sync import in_thread, is_async
 
@@ -34,6 +35,7 @@ async def play(
     meta = record[0]["data"] if record else {}
     described = meta.get("entry") or {}
     token = current.set(Scope(session))
+    kept = keep.set(models_of(record) if model is None else None)
     try:
         if entry is not None:
             session.unopened = True
@@ -50,6 +52,7 @@ async def play(
             await session.end("done")
         return result
     finally:
+        keep.reset(kept)
         current.reset(token)
 
 
