@@ -14,7 +14,7 @@ from lllm.cli.run import quiet_stdout
 from lllm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lllm.replay.whatif import Case
+    from lllm.replay.cases import Case
 
 
 def whatif(
@@ -34,7 +34,7 @@ def whatif(
     json: Json = False,
 ) -> int:
     """Run sessions again on another model, prompt or setting, with their recorded tool results, and compare."""
-    from lllm.replay.whatif import whatif as run
+    from lllm.replay.cases import whatif as run
 
     store = store_of(configuration(config))
     ids = [session_of(store, id) for id in sessions or ()]

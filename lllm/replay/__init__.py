@@ -13,6 +13,9 @@ from __future__ import annotations
 
 from lllm.replay.again import areplay_session as areplay_session
 from lllm.replay.again import replay_session as replay_session
+from lllm.replay.cases import WhatIf as WhatIf
+from lllm.replay.cases import awhatif as awhatif
+from lllm.replay.cases import whatif as whatif
 from lllm.replay.fork import Fork as Fork
 from lllm.replay.fork import afork_session as afork_session
 from lllm.replay.fork import fork_session as fork_session
@@ -21,9 +24,6 @@ from lllm.replay.resume import Resumption as Resumption
 from lllm.replay.resume import aresume_session as aresume_session
 from lllm.replay.resume import resume_session as resume_session
 from lllm.replay.tape import Replayed as Replayed
-from lllm.replay.whatif import WhatIf as WhatIf
-from lllm.replay.whatif import awhatif as awhatif
-from lllm.replay.whatif import whatif as whatif
 
 __all__ = [
     "Fork",

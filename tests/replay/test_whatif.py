@@ -15,7 +15,7 @@ from lllm.models.function import tool
 from lllm.models.message import FunctionCall
 from lllm.ports import Request
 from lllm.replay.compare import compare, html
-from lllm.replay.whatif import whatif
+from lllm.replay.cases import whatif
 
 RAN: list[str] = []
 
