@@ -85,9 +85,9 @@ SAMPLING = (
     *("logprobs", "top_logprobs", "token_ids", "tool_choice", "parallel_tool_calls", "logit_bias", "user"),
     *("presence_penalty", "frequency_penalty", "repetition_penalty", "reasoning_effort", "verbosity"),
     *("metadata", "store", "service_tier", "prediction", "prompt_cache_key", "safety_identifier"),
-    *("web_search_options", "extra_body"),
+    *("web_search_options", "extra_body", "min_tokens", "stop_token_ids"),
 )
-"""Sampling values that backends know. Others are passed on, unless they look like one of these or of `KEYWORDS`."""
+"""Sampling values that backends know, here or elsewhere. Others are passed on, unless they look like one of these or of `KEYWORDS`."""
 
 KEYWORDS = ("tools", "model", "format", "timeouts", "approve", "options", "model_args", *Limits._fields)
 """What else can be set, of an agent and of one call."""
