@@ -436,17 +436,3 @@ def test_what_a_template_cannot_take(loaded: Loaded, copy: Path) -> None:
         template.render(refusing, QUESTION)
     assert caught.value.hint is not None
     assert "chat_template" in caught.value.hint
-
-
-@pytest.mark.parametrize(
-    ("rendered", "mode"),
-    [
-        ("<|im_start|>assistant\n<think>\n", "prefilled"),
-        ("<|im_start|>assistant\n<think>", "prefilled"),
-        ("<|im_start|>assistant\n<reasoning>\n\n", "prefilled"),
-        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", "auto"),
-        ("<|im_start|>user\nsay <think><|im_end|>\n<|im_start|>assistant\n", "auto"),
-    ],
-)
-def test_a_thinking_tag_that_the_template_opened(rendered: str, mode: str, loaded: Loaded) -> None:
-    assert template.thinking_mode(loaded, rendered) == mode

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from lllm.backends.llama_cpp.body import check
 from lllm.backends.llama_cpp.options import ENGINES, Options
-from lllm.backends.llama_cpp.threads import register
+from lllm.backends.llama_cpp.threads import Holder, register
 from lllm.backends.openai.watch import Expired, Watch
 from lllm.errors import DependencyError, LLMInitializationError, ProviderError, ProviderTimeout, nearest
 from lllm.ports import Capabilities, Delta, Request
@@ -41,7 +41,7 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-class LlamaCppBackend:
+class LlamaCppBackend(Holder):
     """A `lllm.ports.Backend` for GGUF files: `llama_cpp/PATH`, relative to the current folder, absolute, or under `~`.
 
     The first request for a file loads it, once, whoever else asks meanwhile. Options as in

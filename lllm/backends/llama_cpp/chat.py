@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-from lllm.backends.thinking import Mode
+from lllm.backends.local.dialog import wire
 from lllm.errors import BadRequestError, UnsupportedError, text_of
 from lllm.models.message import Message
-
-_OPENED: Final = re.compile(r"<(think|thinking|reasoning)>\s*\Z")
 
 
 class Chat:
@@ -25,7 +22,6 @@ class Chat:
     def __init__(self, template: str | None, *, bos: str, eos: str, name: str) -> None:
         self.template = template
         self._name = name
-        self._thoughts = "reasoning_content" in (template or "")
         self._render: Any = None
         if template:
             from llama_cpp.llama_chat_format import Jinja2ChatFormatter
@@ -45,45 +41,19 @@ class Chat:
     def text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The dialog up to where the reply begins.
 
-        Raises UnsupportedError for a model without a chat template, BadRequestError when the template
-        refuses the dialog.
+        Raises UnsupportedError for images and for a model without a chat template, BadRequestError when the template refuses
+        the dialog.
         """
         if self._render is None:
             raise UnsupportedError(
                 f"{self._name} has no chat template, so it is not said how it reads a dialog",
                 hint="Give the load option chat_template: a Jinja template, or use a model that was trained to chat.",
             )
-        wire = [self._wire(message) for message in messages]
+        read = wire(messages, self.template or "", name=self._name)
         try:
-            rendered = self._render(messages=wire, tools=[dict(tool) for tool in tools] or None)
+            rendered = self._render(messages=read, tools=[dict(tool) for tool in tools] or None)
         except Exception as error:
             raise BadRequestError(
                 f"the chat template of {self._name} refused the dialog: {text_of(error)}"
             ) from error
         return str(rendered.prompt)
-
-    def _wire(self, message: Message) -> dict[str, Any]:
-        # no template knows `developer`; many join content to other text, which null cannot be
-        role = "system" if message.role == "developer" else message.role
-        wire = {**message.to_dict(), "role": role, "content": message.text}
-        for call in wire.get("tool_calls", ()):
-            call["function"]["arguments"] = _arguments(call["function"]["arguments"])
-        if self._thoughts and message.thinking is not None:
-            wire["reasoning_content"] = message.thinking
-        return wire
-
-
-def thinking_mode(rendered: str) -> Mode:
-    """`prefilled` when the rendered dialog ends inside an opened thinking tag, else `auto`."""
-    return "prefilled" if _OPENED.search(rendered[-64:]) else "auto"
-
-
-def _arguments(written: str) -> Any:
-    """Templates walk over arguments; a text that is no object stays as the model wrote it."""
-    from lllm.core.canonical import decode
-
-    try:
-        value = decode(written) if written.strip() else {}
-    except ValueError:
-        return written
-    return value if isinstance(value, dict) else written

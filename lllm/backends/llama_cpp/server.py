@@ -13,7 +13,7 @@ from lllm.backends.deltas import pieces
 from lllm.backends.llama_cpp.body import Body, body, calls
 from lllm.backends.llama_cpp.options import CONTEXT, SMALL, Options
 from lllm.backends.llama_cpp.options import threads as threads_of
-from lllm.backends.llama_cpp.threads import inside, keep, leaving, loaded, register
+from lllm.backends.llama_cpp.threads import Holder, inside, keep, leaving, loaded, register
 from lllm.backends.openai.reply import Assembly, ErrorObject
 from lllm.backends.openai.watch import Expired, Watch
 from lllm.backends.thinking import Mode
@@ -48,7 +48,7 @@ _LATE: Final = {
 }
 
 
-class ServerEngine:
+class ServerEngine(Holder):
     """One GGUF file in xllamacpp. Safe for concurrent use from any thread and loop.
 
     Raises DependencyError without `xllamacpp`, LLMInitializationError for a file that cannot be loaded.
@@ -147,8 +147,10 @@ class ServerEngine:
                     yield delta
             else:
                 feed = _Feed(server, asked.fields)
+                begun = not request.stream
                 while (chunk := await feed.get(watch)) is not None:
-                    if request.stream:
+                    if not begun:
+                        begun = True
                         watch.first_piece(request.timeouts.idle)
                     if "timings" in chunk:
                         self._note(chunk)

@@ -7,17 +7,22 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from contextlib import contextmanager, suppress
+from typing import Any
 
 
-class Holder(Protocol):
-    """Whoever holds an engine. `forget` is called in a forked child and says whether there was one."""
+class Holder:
+    """Whoever holds an engine, or may."""
 
-    def forget(self) -> bool: ...
+    def forget(self) -> bool:
+        """In a forked child: the parent's threads are not here. Says whether the child must not take an engine down."""
+        return False
+
+    def leave(self) -> None:
+        """The interpreter ends, and no thread is inside an engine any more."""
 
 
-_holders: weakref.WeakSet[Any] = weakref.WeakSet()
+_holders: weakref.WeakSet[Holder] = weakref.WeakSet()
 _gate = threading.Condition()
 _inside = 0
 _leaving = False
@@ -26,7 +31,7 @@ _forked = False
 
 
 def register(holder: Holder) -> None:
-    """Has the holder told of a fork."""
+    """Has the holder told of a fork, and of the end."""
     _holders.add(holder)
 
 
@@ -67,7 +72,10 @@ def _leave() -> None:
     global _leaving
     _leaving = True
     with _gate:
-        _gate.wait_for(lambda: not _inside, timeout=5.0)
+        empty = _gate.wait_for(lambda: not _inside, timeout=5.0)
+    for holder in list(_holders) if empty else ():
+        with suppress(Exception):
+            holder.leave()
 
 
 def _after_fork() -> None:

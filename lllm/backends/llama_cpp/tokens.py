@@ -7,25 +7,23 @@ its task cancelled, its time over) ends at the next token, or before it begins.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import codecs
-import os
 import queue
 import threading
 import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from lllm.backends.llama_cpp.body import check
-from lllm.backends.llama_cpp.chat import thinking_mode
 from lllm.backends.llama_cpp.options import Options
 from lllm.backends.llama_cpp.rules import Rules, offered, rules
 from lllm.backends.llama_cpp.sampling import Sampler, Sampling
+from lllm.backends.llama_cpp.threads import Holder, inside, keep, leaving, register
 from lllm.backends.llama_cpp.weights import BATCH, Weights
+from lllm.backends.local.dialog import thinking_mode
 from lllm.backends.local.speech import Speech
 from lllm.backends.openai.watch import Expired, Watch
 from lllm.errors import (
@@ -51,7 +49,7 @@ _Job = Callable[[], None]
 T = TypeVar("T")
 
 
-class TokenEngine:
+class TokenEngine(Holder):
     """One GGUF file, loaded. See `lllm.ports.Backend` for what `stream` promises.
 
     Args:
@@ -70,7 +68,7 @@ class TokenEngine:
         self._turns: set[_Turn] = set()
         self._start()
         self._weights: Weights | None = Weights(self.path, self.options)
-        _alive.add(self)
+        register(self)
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """The reply in pieces, and whole at the end; in one piece where nobody follows (`request.stream` is False).
@@ -185,7 +183,7 @@ class TokenEngine:
         sampler = Sampler(weights.model, weights.context, weights.size, sampling, held and held.grammar)
         try:
             for at in range(cached, len(prompt), BATCH):
-                if turn.stopped or _leaving:
+                if turn.stopped or leaving():
                     return None
                 weights.compute(prompt[at : at + BATCH])
             spoken = time.perf_counter()
@@ -225,7 +223,7 @@ class TokenEngine:
         reason = "length"
         count = 0
         while count < limit:
-            if turn.stopped or _leaving:
+            if turn.stopped or leaving():
                 return None
             token = sampler.next(ruled=not thinks)
             entry = (
@@ -316,28 +314,20 @@ class TokenEngine:
         self._submit(job)
         return future.result()
 
-    def _forget(self) -> None:
+    def forget(self) -> bool:
         """In a forked child: the parent's thread is not here and may have been in the middle of a token. The child loads a
-        model of its own."""
+        model of its own, and can take that down."""
         if self._weights is not None:
-            _leak(self._weights)
-            _leak(self._weights.llama)
+            keep(self._weights)
+            keep(self._weights.llama)
         self._weights = None
         self._end.detach()
         self._turns = set()
         self._start()
+        return False
 
-    def _leave(self) -> None:
-        """Before the interpreter ends: a thread that came back from the library later would abort the process, and the
-        library's own clean-up would complain."""
-        for turn in list(self._turns):
-            turn.stopped = True
-        thread = self._thread
-        self._jobs.put(None)
-        if thread is not None:
-            thread.join(timeout=5.0)
-            if thread.is_alive():
-                return
+    def leave(self) -> None:
+        """Frees the model: the library's own clean-up would complain."""
         if self._weights is not None:
             self._weights.close()
             self._weights = None
@@ -369,7 +359,9 @@ class _Turn:
 def _serve(jobs: queue.SimpleQueue[_Job | None]) -> None:
     # it holds the queue and not the engine, which may be collected meanwhile
     while (job := jobs.get()) is not None:
-        job()
+        with inside():
+            if not leaving():
+                job()
         del job
 
 
@@ -377,31 +369,3 @@ def _enforced(request: Request, held: Rules | None) -> str | None:
     if request.format is None:
         return None
     return "validation" if held is None else held.enforced
-
-
-def _leak(thing: Any) -> None:
-    # one reference more than there is: it is never taken down, not even when the interpreter ends
-    import ctypes
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
-
-
-def _at_exit() -> None:
-    global _leaving
-    _leaving = True
-    for engine in list(_alive):
-        with suppress(Exception):
-            engine._leave()
-
-
-def _after_fork() -> None:
-    for engine in list(_alive):
-        engine._forget()
-
-
-_alive: weakref.WeakSet[TokenEngine] = weakref.WeakSet()
-_leaving = False
-"""Whether the interpreter is ending."""
-atexit.register(_at_exit)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

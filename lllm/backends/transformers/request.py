@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from lllm.backends.local.dialog import thinking_mode
 from lllm.backends.local.formats import whole_schema
 from lllm.backends.local.speech import Speech
 from lllm.backends.transformers.alone import check
@@ -14,7 +15,7 @@ from lllm.backends.transformers.load import Loaded
 from lllm.backends.transformers.row import Mail, Row
 from lllm.backends.transformers.sampling import Settings, processors
 from lllm.backends.transformers.schemas import bounded, without
-from lllm.backends.transformers.template import text, thinking_mode, tokens
+from lllm.backends.transformers.template import text, tokens
 from lllm.errors import BadRequestError, ContextLengthError, UnsupportedError
 from lllm.ports import Request
 
@@ -48,7 +49,7 @@ def row_of(loaded: Loaded, grammars: Callable[[], Grammars], request: Request, m
         )
     own = getattr(loaded.model.generation_config, "max_new_tokens", None)
     wanted = sampling.get("max_tokens")
-    mode = thinking_mode(loaded, rendered)
+    mode = thinking_mode(rendered)
     matcher, enforced = _held(request, choice, grammars)
     if matcher is not None and mode == "auto":
         mode = "off"  # under a grammar a tag is text, in a string of the JSON
