@@ -10,7 +10,7 @@ from lllm.core.spec import Limits
 from lllm.errors import CallError, ConfigError
 from lllm.llm.bind import Binding
 from lllm.llm.connect import connect
-from lllm.llm.dialog import Dialog, as_message
+from lllm.llm.dialog import Dialog, as_message, settings_of
 from lllm.llm.project import configured_model
 from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
 from lllm.llm.sessions import ending, open_session, running
@@ -223,6 +223,7 @@ class Agent:
             await live.flush()
         if dialog is not None:
             dialog.head, dialog.unsent, dialog.prompt = call.state.trunk, [], None
+            dialog.settings = settings_of(binding.settings)
         return reply
 
     def call(self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any) -> Reply:

@@ -152,7 +152,7 @@ def markdown(events: Events) -> str:
     body = [section(row, told.started) for row in transcript(events)]
     if told.result is not None:
         body.append(
-            f"## result\n\n{_fenced(told.result if isinstance(told.result, str) else repr(told.result))}"
+            f"## result\n\n{fenced(told.result if isinstance(told.result, str) else repr(told.result))}"
         )
     return "\n\n".join([head(told), *body]) + "\n"
 
@@ -160,10 +160,10 @@ def markdown(events: Events) -> str:
 def head(told: Summary) -> str:
     """The head of a Markdown page: name and sums."""
     lines = [
-        f"# {told.name}",
+        f"# {_plain(told.name)}",
         "",
         f"- session: `{told.session}`",
-        f"- status: {told.status}" + (f" ({told.error})" if told.error else ""),
+        f"- status: {told.status}" + (f" ({_plain(told.error)})" if told.error else ""),
         f"- started: {_time(told.started)}",
         f"- agent calls: {told.calls}, model calls: {told.model_calls}, tool calls: {told.tool_calls}",
         f"- tokens: {told.usage.get('prompt', 0)} in, {told.usage.get('completion', 0)} out",
@@ -182,10 +182,16 @@ def section(row: Row, started: int) -> str:
         marks = " (given again)" if "reused" in row.detail else "" if row.detail["ok"] else " (error)"
     who = f"{row.call} · {row.who}" if row.call and row.who else row.who or row.call or ""
     title = f"**{row.kind}**{marks} · {who} · {seconds:.3f} s"
-    return f"{title}\n\n{_fenced(row.text)}" if row.text else title
+    return f"{title}\n\n{fenced(row.text)}" if row.text else title
 
 
-def _fenced(text: str) -> str:
+def _plain(text: str) -> str:
+    """Text that stands between Markdown: on one line, without links, images and HTML."""
+    return "".join(f"\\{char}" if char in "[]<`" else char for char in " ".join(text.split()))
+
+
+def fenced(text: str) -> str:
+    """Text in a fence that it cannot close."""
     fence = "```"
     while fence in text:
         fence += "`"

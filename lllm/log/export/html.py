@@ -21,7 +21,9 @@ from lllm.log.transcript import Row
 LONG: Final = 1500
 """Characters from which on a text is folded."""
 
-HIDDEN: Final = frozenset(("message", "verdict", "add", "arguments", "logprobs", "token_ids", "prompt_token_ids"))
+HIDDEN: Final = frozenset(
+    ("message", "verdict", "add", "arguments", "logprobs", "token_ids", "prompt_token_ids")
+)
 """Details that are shown as the text, or that nobody reads."""
 
 _DATA: Final = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+")

@@ -24,9 +24,7 @@ def write(source: Source) -> Iterator[str]:
     """The notebook in pieces: one per cell."""
     told = source.summary
     results = outcomes(source.rows)
-    in_cells = {
-        id(results[row.seq]) for row in source.rows if row.seq in results and _code(row) is not None
-    }
+    in_cells = {id(results[row.seq]) for row in source.rows if row.seq in results and _code(row) is not None}
     meta = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -75,5 +73,3 @@ def _cell(code: str, result: Row | None, name: str) -> dict[str, Any]:
         "outputs": outputs,
         "source": code,
     }
-
-
