@@ -13,7 +13,7 @@ import typer
 from lllm.cli import output
 from lllm.cli.options import ConfigFile, Json, Last, SessionId, configuration, session_of, store_of
 from lllm.cli.sessions import iso
-from lllm.errors import LogCorrupt, LogError
+from lllm.errors import ConfigError, LogCorrupt, LogError
 
 if TYPE_CHECKING:
     from lllm.log.views import Row, Summary
@@ -44,6 +44,9 @@ def show(
     ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown page.")] = False,
     full: Annotated[bool, typer.Option("--full", help="Long texts whole.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on as long as the session is being written.")
+    ] = False,
     config: ConfigFile = None,
     json: Json = False,
 ) -> int:
@@ -52,6 +55,14 @@ def show(
 
     store = store_of(configuration(config))
     id = session_of(store, session, last)
+    if follow:
+        from lllm.cli.following import follow as go_on
+
+        if json or markdown:
+            raise ConfigError(
+                "--follow prints rows, or events with --events", hint="Leave --json or --markdown away."
+            )
+        return go_on(store, id, events=events, full=full)
     found, broken = readable(store, id)
     if broken is not None and not found:
         output.belongs(broken, id)
@@ -118,26 +129,47 @@ def _record(events: list[dict[str, Any]], broken: LogError | None, raw: bool) ->
     return out
 
 
-def _print(rows: Sequence[Row], told: Summary, full: bool) -> None:
-    from rich.text import Text
+class Printer:
+    """Prints rows, one under another. `began` is when the session did, in microseconds since the epoch."""
 
-    console = output.console()
-    depth: dict[str | None, int] = {None: 0}
-    for row in rows:
+    def __init__(self, began: int, full: bool) -> None:
+        self._console = output.console()
+        self._began = began
+        self._full = full
+        self._depth: dict[str | None, int] = {None: 0}
+
+    def row(self, row: Row) -> None:
+        from rich.text import Text
+
+        depth = self._depth
         if row.kind == "call":
             depth[row.call] = depth.get(row.detail.get("parent"), 0) + 1
         if row.kind == "end" and row.text == "done":
-            continue  # its reply has just been shown
+            return  # its reply has just been shown
         inner = "  " * depth.get(row.call, 0)
-        seconds = (row.at - told.started) / 1_000_000
+        seconds = (row.at - self._began) / 1_000_000
         line = Text(f"{row.seq:>4} {seconds:8.3f}  {inner}")
         line.append(_title(row), style=STYLES.get(row.kind, ""))
-        body = output.visible(row.text if full else _cut(row.text))
+        body = output.visible(row.text if self._full else _cut(row.text))
         if "\n" in body:
             line.append("\n" + "\n".join(f"{'':15}{inner}  {part}" for part in body.splitlines()))
         elif body:
             line.append(f"  {body}")
-        console.print(line)
+        self._console.print(line)
+
+
+def _print(rows: Sequence[Row], told: Summary, full: bool) -> None:
+    printer = Printer(told.started, full)
+    for row in rows:
+        printer.row(row)
+    end(told)
+
+
+def end(told: Summary) -> None:
+    """Prints what a session came to."""
+    from rich.text import Text
+
+    console = output.console()
     tokens = f"{told.usage.get('prompt', 0)} tokens in, {told.usage.get('completion', 0)} out"
     cost = "cost unknown" if told.cost is None else f"cost ${told.cost}"
     counts = f"{_counted(told.calls, 'agent call')}, {_counted(told.model_calls, 'model call')}, "

@@ -227,23 +227,22 @@ class LocalFileLog(ReplayableLogBase):
     def _delete(self, names: Sequence[str]) -> Deleted:
         """First the sessions, then the blobs: a crash between them leaves blobs that nobody names."""
         with self._lock:
-            named = {digest for name in names for body in self.read(name) for digest in named_in(body)}
+            gone = [body for name in names for body in self.read(name)]
+            named = {digest for body in gone for digest in named_in(body)}
             rest = (body for name in self._names() if name not in names for body in self.read(name))
             unused = unnamed(named, rest)
-            size = 0
             try:
                 for name in names:
                     if name in self._files:
                         self._release(name)
                     _free(self.dir / name / EVENTS, name)
                 for name in names:
-                    size += (self.dir / name / EVENTS).stat().st_size
                     shutil.rmtree(self.dir / name)
                     self._firsts.pop(name, None)
                 sizes = [found for digest in unused if (found := self._blobs.remove(digest)) is not None]
             except OSError as error:
                 raise self._explain(error) from error
-        return Deleted(len(names), len(sizes), size + sum(sizes))
+        return Deleted(len(names), len(sizes), sum(map(len, gone)) + sum(sizes))
 
     def close(self) -> None:
         with self._lock:

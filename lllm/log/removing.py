@@ -29,7 +29,7 @@ def remove(database: sqlite3.Connection, names: Sequence[str], named: Collection
     size = 0
     for key in keys:
         (bytes_,) = database.execute(
-            "SELECT coalesce(sum(length(body)), 0) FROM appends WHERE session = ?", (key,)
+            "SELECT coalesce(sum(length(body) - (last - seq)), 0) FROM appends WHERE session = ?", (key,)
         ).fetchone()
         size += bytes_
         database.execute("DELETE FROM appends WHERE session = ?", (key,))

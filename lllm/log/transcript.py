@@ -47,14 +47,16 @@ class Row(NamedTuple):
 
 def transcript(events: Iterable[Mapping[str, Any]]) -> list[Row]:
     """All that happened, in order: one row per message, reply, tool run, result, repair, fault, wait and so on."""
-    writer = _Writer()
+    writer = Transcript()
     for event in events:
         writer.take(event)
     return writer.rows
 
 
-class _Writer:
-    """Writes the rows of a transcript."""
+class Transcript:
+    """Writes the rows of a transcript, event by event, for who cannot wait for the last one.
+
+    What a later event says about a row (a reply's verdict) is written into its detail."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []

@@ -37,7 +37,7 @@ _SESSIONS: Final = (
     " WHERE starts_with(s.id, %s) ORDER BY s.started DESC, s.key DESC LIMIT %s"
 )
 _OTHERS: Final = "SELECT body FROM @appends WHERE NOT session = ANY(%s)"
-_ROOM: Final = "SELECT coalesce(sum(length(body)), 0) FROM @appends WHERE session = ANY(%s)"
+_ROOM: Final = "SELECT coalesce(sum(length(body) - (last - seq)), 0) FROM @appends WHERE session = ANY(%s)"
 
 
 class PostgresLog(ReplayableLogBase):

@@ -1,0 +1,91 @@
+"""`lllm sessions copy`: sessions into another store, or into files, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lllm.cli import output
+from lllm.cli.options import ConfigFile, Json, configuration, session_of, store_of
+from lllm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lllm.config import Config
+    from lllm.log.copy import Copied
+    from lllm.ports import LogStore
+
+PLACES = "sqlite:FOLDER, localfile:FOLDER, postgres:URL (without a URL, that of log.url), or FILE.lllm"
+
+
+def copy(
+    sessions: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Sessions, or the beginnings of their ids.")
+    ] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="TYPE:PLACE", help=PLACES + ".")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TYPE:PLACE", help="The same; by default the project's log."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All sessions.")] = False,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> int:
+    """Copy sessions between stores, or to and from a file, byte for byte. What is there already is left alone."""
+    from lllm.log.copy import SUFFIX, Copied, blobs_of, copy_session, read_session, save_session
+
+    file = source is not None and source.endswith(SUFFIX)
+    settings = configuration(config)
+    origin: LogStore
+    if file:
+        assert source is not None
+        origin, _ = read_session(Path(source))
+        everything = everything or not sessions
+    else:
+        origin = _store(source, settings) if source else store_of(settings)
+    if everything == bool(sessions):
+        raise ConfigError(
+            "name sessions, or give --all", hint="Type: lllm sessions copy --all --to TYPE:PLACE"
+        )
+    ids = (
+        [info.id for info in reversed(origin.sessions())]
+        if everything
+        else [session_of(origin, given) for given in sessions or ()]
+    )
+    done: list[Copied] = []
+    if to is not None and to.endswith(SUFFIX):
+        if len(ids) != 1:
+            raise ConfigError(f"a file holds one session, not {len(ids)}", hint="Copy them one by one.")
+        head = save_session(origin, ids[0], Path(to))
+        bodies = list(origin.read(ids[0]))
+        done.append(Copied(ids[0], "copied", len(bodies), len(blobs_of(origin, bodies)), head))
+    elif to is not None or source is not None:
+        target = _store(to, settings) if to else store_of(settings)
+        for id in ids:
+            done.append(copy_session(origin, target, id))
+            if not json:
+                output.say(f"{id}: {_told(done[-1])}")
+        if to:
+            target.close()
+    else:
+        raise ConfigError("say where to: --to TYPE:PLACE", hint=f"TYPE:PLACE is {PLACES}.")
+    if json:
+        output.data([each._asdict() for each in done])
+    return 0
+
+
+def _told(done: Copied) -> str:
+    if done.outcome == "there":
+        return "is there already"
+    return f"{done.outcome}, {done.events} events and {done.blobs} blobs"
+
+
+def _store(text: str, settings: Config) -> LogStore:
+    """The store that TYPE:PLACE means. What is left out is as the configuration says."""
+    from lllm.config.secret import passwords_in
+    from lllm.log import open_store
+
+    kind, _, place = text.partition(":")
+    output.hide(passwords_in(place))
+    return open_store(kind, place or settings.log.dir, url=place or settings.log.url)
