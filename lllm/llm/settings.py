@@ -87,7 +87,8 @@ SAMPLING = (
     *("metadata", "store", "service_tier", "prediction", "prompt_cache_key", "safety_identifier"),
     *("web_search_options", "extra_body", "min_tokens", "stop_token_ids"),
 )
-"""Sampling values that backends know, here or elsewhere. Others are passed on, unless they look like one of these or of `KEYWORDS`."""
+"""Sampling values that backends know, here or elsewhere. Others are passed on, unless they look like one of these or of
+`KEYWORDS`."""
 
 KEYWORDS = ("tools", "model", "format", "timeouts", "approve", "options", "model_args", *Limits._fields)
 """What else can be set, of an agent and of one call."""
