@@ -38,6 +38,7 @@
     |   |-- LogWriteError                   the store did not take an event (disk full, no permission)
     |   `-- LogCorrupt                      a record is torn, changed or out of order               exit 3
     |-- ReplayDivergence                    re-execution disagrees with the record                  exit 3
+    |-- NetworkRefused (OSError)            a program that is tested offline wanted a connection    exit 3
     |-- UncertainEffect                     an effect may or may not have happened                  exit 4
     `-- IllegalMove                         an event that the machine's table does not allow
 
@@ -375,6 +376,18 @@ class ReplayDivergence(LLMError):
         self.cause = cause
         self.recorded = recorded
         self.present = present
+
+
+class NetworkRefused(LLMError, OSError):
+    """A program that is tested offline wanted a connection. `host` is what it wanted, `place` the code that did. An
+    OSError, so that whoever wanted it cleans up as after any other failure to connect."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, host: str, place: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.host = host
+        self.place = place
 
 
 class UncertainEffect(LLMError):

@@ -14,6 +14,7 @@ from functools import partial, wraps
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from lllm.cli import output
 from lllm.cli.chat import chat
@@ -35,6 +36,7 @@ from lllm.cli.run import run as run_task
 from lllm.cli.schema import schema
 from lllm.cli.sessions import sessions
 from lllm.cli.show import show
+from lllm.cli.test import accept, check_kept, keep
 from lllm.cli.whatif import whatif
 from lllm.errors import ConfigError, LLMError
 
@@ -52,6 +54,7 @@ COMMANDS: dict[str, Command] = {
     "fork": fork,
     "compare": compare,
     "whatif": whatif,
+    "test": check_kept,
     "export": export,
     "import": import_,
     "check": check,
@@ -64,9 +67,25 @@ COMMANDS: dict[str, Command] = {
 BELOW: dict[str, dict[str, Command]] = {
     # commands with commands of their own
     "models": {"show": show_model, "bench": bench, "pull": pull},
+    "test": {"keep": keep, "accept": accept},
 }
 
 DEBUG = "--debug"
+
+
+class Group(TyperGroup):
+    """A command with commands below it, that may take arguments of its own: a first word that names no command is one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not any(param.param_type_name == "argument" for param in self.params):
+            return super().parse_args(ctx, args)
+        if not args or args[0] not in self.commands:
+            ctx.allow_interspersed_args = True  # `lllm test sums --json`
+            return super().parse_args(ctx, args)
+        super().parse_args(ctx, [])
+        ctx._protected_args, ctx.args = args[:1], args[1:]
+        rest: list[str] = ctx.args
+        return rest
 
 
 def application() -> typer.Typer:
@@ -89,7 +108,7 @@ def application() -> typer.Typer:
 
     for name, command in COMMANDS.items():
         if name in BELOW:
-            group = typer.Typer(invoke_without_command=True, callback=_later(command))
+            group = typer.Typer(cls=Group, invoke_without_command=True, callback=_later(command))
             for word, below in BELOW[name].items():
                 group.command(word)(_later(below))
             app.add_typer(group, name=name)

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -199,23 +199,9 @@ def interrupted(error: BaseException) -> None:
 
 def divergence(error: ReplayDivergence) -> str:
     """Where a replay left the record, why, and both values as far as they differ."""
-    recorded, present = differing(error.recorded, error.present)
-    lines = [error.message, f"  recorded: {_short(recorded)}", f"  present: {_short(present)}"]
-    return clean("\n".join(lines))
+    from lllm.replay.report import sides
 
-
-def differing(one: Any, other: Any) -> tuple[Any, Any]:
-    """Both values without what is equal in them."""
-    if not isinstance(one, Mapping) or not isinstance(other, Mapping):
-        return one, other
-    pairs = {
-        key: differing(one.get(key), other.get(key))
-        for key in {**one, **other}
-        if one.get(key) != other.get(key)
-    }
-    left = {key: pair[0] for key, pair in pairs.items() if key in one}
-    right = {key: pair[1] for key, pair in pairs.items() if key in other}
-    return left, right
+    return clean("\n".join([error.message, *sides(error)]))
 
 
 def _trace(error: BaseException) -> None:
@@ -258,11 +244,6 @@ def _joined(message: str, hint: str | None) -> str:
     if "\n" in message or "\n" in hint:
         return f"{message}\n  {hint}"
     return f"{message} {hint}" if message.endswith(("?", "!")) else f"{message.rstrip('.')}. {hint}"
-
-
-def _short(value: Any, limit: int = 2000) -> str:
-    words = value if isinstance(value, str) else _json.dumps(value, ensure_ascii=False, default=str)
-    return words if len(words) <= limit else f"{words[:limit]} ... ({len(words)} characters)"
 
 
 def _as_data(status: str, kind: str, message: str, hint: str | None, session: str | None) -> None:

@@ -15,6 +15,10 @@ offline: contextvars.ContextVar[Mapping[str, str] | None] = contextvars.ContextV
     "lllm_offline", default=None
 )
 """Set during a replay, to the recorded model of each agent: no backend is opened then, because none is asked."""
+unasked: contextvars.ContextVar[str] = contextvars.ContextVar(
+    "lllm_unasked", default="a replay asked a model: this is a fault of lllm, please report it"
+)
+"""What is said when one is asked nevertheless."""
 
 
 class Offline:
@@ -26,7 +30,7 @@ class Offline:
         nothing: list[Delta] = []
         for delta in nothing:
             yield delta
-        raise LLMInferenceError("a replay asked a model: this is a fault of lllm, please report it")
+        raise LLMInferenceError(unasked.get())
 
     async def aclose(self) -> None:
         """Nothing is open."""

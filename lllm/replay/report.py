@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lllm.errors import ReplayDivergence
@@ -44,3 +46,28 @@ class Report(NamedTuple):
                 "present": found.present,
             }
         return out
+
+
+def sides(error: ReplayDivergence) -> list[str]:
+    """Both values of a divergence as far as they differ, a line for each."""
+    recorded, present = differing(error.recorded, error.present)
+    return [f"  recorded: {_short(recorded)}", f"  present: {_short(present)}"]
+
+
+def differing(one: Any, other: Any) -> tuple[Any, Any]:
+    """Both values without what is equal in them."""
+    if not isinstance(one, Mapping) or not isinstance(other, Mapping):
+        return one, other
+    pairs = {
+        key: differing(one.get(key), other.get(key))
+        for key in {**one, **other}
+        if one.get(key) != other.get(key)
+    }
+    left = {key: pair[0] for key, pair in pairs.items() if key in one}
+    right = {key: pair[1] for key, pair in pairs.items() if key in other}
+    return left, right
+
+
+def _short(value: Any, limit: int = 2000) -> str:
+    words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return words if len(words) <= limit else f"{words[:limit]} ... ({len(words)} characters)"
