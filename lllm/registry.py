@@ -103,6 +103,12 @@ EXTRAS: Final = {
     "otel": ("opentelemetry",),
 }
 
+INSTEAD: Final = {
+    # what ships here and can do with another extra's packages as well
+    ("backend", "embedded"): ("llama-cpp", "transformers"),
+    ("backend", "llama_cpp"): ("llama-cpp",),
+}
+
 PLUGINS: Final = "lllm.plugins"
 
 
@@ -137,10 +143,16 @@ class Entry:
         return self.where or self.path or f"an object of type {type(self.target).__name__}"
 
     def missing(self) -> str | None:
-        """The first module of its extra that is not installed, or None. Imports nothing."""
+        """The first module of its extra that is not installed; None where all are, or those of an extra that does instead.
+        Imports nothing."""
         from importlib.util import find_spec
 
-        return next((name for name in EXTRAS.get(self.extra or "", ()) if not find_spec(name)), None)
+        def lacks(extra: str) -> str | None:
+            return next((name for name in EXTRAS.get(extra, ()) if not find_spec(name)), None)
+
+        wanted = lacks(self.extra or "")
+        others = INSTEAD.get((self.kind, self.name), ()) if wanted and isinstance(self.target, str) else ()
+        return None if any(lacks(extra) is None for extra in others) else wanted
 
     def load(self) -> Any:
         """The object. Imports the dotted path.

@@ -311,3 +311,23 @@ def test_an_empty_scope_has_the_built_ins() -> None:
             assert not the_registry.has("tool", "mine")
             assert the_registry.has("backend", "openai")
         assert the_registry.has("tool", "mine")
+
+
+@pytest.mark.parametrize(
+    ("gone", "missing"),
+    [
+        (("xllamacpp",), None),
+        (("xllamacpp", "llama_cpp"), None),
+        (("xllamacpp", "llama_cpp", "torch"), "xllamacpp"),
+    ],
+)
+def test_another_extra_may_do_instead(
+    gone: tuple[str, ...], missing: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name in gone else find(name, *more)
+    )
+    assert Registry().entry("backend", "embedded").missing() == missing
