@@ -35,8 +35,11 @@ from lllm.cli.resume import resume
 from lllm.cli.run import run as run_task
 from lllm.cli.schema import schema
 from lllm.cli.sessions import sessions
+from lllm.cli.sessions_copy import copy
+from lllm.cli.sessions_prune import prune
 from lllm.cli.show import show
 from lllm.cli.test import accept, check_kept, keep
+from lllm.cli.totals import totals
 from lllm.cli.whatif import whatif
 from lllm.errors import ConfigError, LLMError
 
@@ -48,6 +51,7 @@ COMMANDS: dict[str, Command] = {
     "run": run_task,
     "chat": chat,
     "sessions": sessions,
+    "totals": totals,
     "show": show,
     "replay": replay,
     "resume": resume,
@@ -66,6 +70,7 @@ COMMANDS: dict[str, Command] = {
 
 BELOW: dict[str, dict[str, Command]] = {
     # commands with commands of their own
+    "sessions": {"copy": copy, "prune": prune},
     "models": {"show": show_model, "bench": bench, "pull": pull},
     "test": {"keep": keep, "accept": accept},
 }

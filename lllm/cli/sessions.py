@@ -1,26 +1,88 @@
-"""`lllm sessions`: the sessions that the log holds, newest first."""
+"""`lllm sessions`: the sessions that the log holds, newest first, or those that are looked for."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lllm.cli import output
 from lllm.cli.options import ConfigFile, Json, configuration, store_of
+from lllm.log.when import iso as iso
 
 if TYPE_CHECKING:
+    from lllm.config import Config
+    from lllm.log.query import SessionRow
     from lllm.ports import LogStore, SessionInfo
+
+Text = Annotated[
+    str | None,
+    typer.Option("--text", "-t", metavar="WORDS", help='All of these words are in it; "in quotes" is one.'),
+]
+Agent = Annotated[
+    list[str] | None, typer.Option("--agent", help="An agent that was called; * stands for anything.")
+]
+PromptPath = Annotated[list[str] | None, typer.Option("--prompt", help="A prompt that was used.")]
+AskedModel = Annotated[
+    list[str] | None, typer.Option("--model", help="provider/model that was asked, or openai/*.")
+]
+Tool = Annotated[list[str] | None, typer.Option("--tool", help="A tool that was asked for.")]
+Status = Annotated[
+    list[str] | None,
+    typer.Option("--status", "-s", help="running, interrupted, done, failed, cancelled or corrupt."),
+]
+Name = Annotated[list[str] | None, typer.Option("--name", help="The session's name.")]
+ForkOf = Annotated[
+    list[str] | None, typer.Option("--fork-of", metavar="ID", help="The session it is a fork of.")
+]
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="WHEN", help="Begun since 2h, 30d, 2026-11-21.")
+]
+Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Begun until then.")]
+MinCost = Annotated[float | None, typer.Option("--min-cost", help="US dollars, at least.")]
+MaxCost = Annotated[float | None, typer.Option("--max-cost", help="US dollars, at most.")]
+MinTokens = Annotated[int | None, typer.Option("--min-tokens", help="Tokens in and out, at least.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Tokens in and out, at most.")]
 
 
 def sessions(
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="How many; 0 for all.")] = 20,
+    text: Text = None,
+    agent: Agent = None,
+    prompt: PromptPath = None,
+    model: AskedModel = None,
+    tool: Tool = None,
+    status: Status = None,
+    name: Name = None,
+    fork_of: ForkOf = None,
+    since: Since = None,
+    until: Until = None,
+    min_cost: MinCost = None,
+    max_cost: MaxCost = None,
+    min_tokens: MinTokens = None,
+    max_tokens: MaxTokens = None,
+    sort: Annotated[
+        str | None,
+        typer.Option("--sort", help="started, updated, cost, tokens, seconds or events; the greatest first."),
+    ] = None,
+    long: Annotated[
+        bool, typer.Option("--long", help="With models, tokens and cost, as when one looks for something.")
+    ] = False,
     config: ConfigFile = None,
     json: Json = False,
 ) -> int:
-    """List sessions, newest first."""
-    store = store_of(configuration(config))
+    """List sessions, newest first, or look for some."""
+    settings = configuration(config)
+    wanted = wanted_of(
+        text=text, agent=agent, prompt=prompt, model=model, tool=tool, status=status, name=name, forked_from=fork_of,
+        since=since, until=until, min_cost=min_cost, max_cost=max_cost, min_tokens=min_tokens, max_tokens=max_tokens,
+    )  # fmt: skip
+    if wanted or sort or long:
+        return _look(settings, wanted, sort or "started", limit or None, json)
+    store = store_of(settings)
     found = [_alive(store, info) for info in store.sessions(limit or None)]
     if json:
         output.data([_record(info) for info in found])
@@ -34,6 +96,73 @@ def sessions(
     ]
     output.table(("SESSION", "STATUS", "STARTED", "EVENTS", "TASK"), rows)
     return 0
+
+
+def wanted_of(**given: Any) -> dict[str, Any]:
+    """The filters that are given."""
+    return {key: value for key, value in given.items() if value not in (None, [])}
+
+
+def cache_of(config: Config) -> Path | None:
+    """Where summaries are kept for a store that has no place of its own: with the project's log."""
+    from lllm.log.summaries import place_of
+
+    folder = Path(config.log.dir)
+    return folder / "summaries.db" if place_of(store_of(config)) is None and folder.is_dir() else None
+
+
+def _look(config: Config, wanted: Mapping[str, Any], sort: str, limit: int | None, json: bool) -> int:
+    from lllm.log.query import find
+
+    store = store_of(config)
+    found = find(store, sort=sort, limit=limit, cache=cache_of(config), **wanted)
+    if json:
+        output.data(found)
+        return 0
+    if not found:
+        output.say(
+            "no such session. All: lllm sessions"
+            if store.sessions(1)
+            else 'no session yet. Type: lllm run "..."'
+        )
+        return 0
+    header = (
+        "SESSION",
+        "STATUS",
+        "STARTED",
+        "AGENTS",
+        "MODELS",
+        "TOKENS",
+        "COST",
+        "MATCH" if "text" in wanted else "TASK",
+    )
+    output.table(header, [_cells(row) for row in found])
+    for row in found:
+        if row["problem"]:
+            output.warn(f"session '{row['session']}': {row['problem']}; it is summed up to there")
+    return 0
+
+
+def _cells(row: SessionRow) -> tuple[Any, ...]:
+    match = row.get("match")
+    return (
+        row["session"],
+        row["status"],
+        _when(int(datetime.fromisoformat(row["started"]).timestamp() * 1_000_000)),
+        ", ".join(row["agents"]),
+        ", ".join(row["models"]),
+        row["tokens"],
+        dollars(row["cost"], row["unpriced"]),
+        f"{match['seq']}: {match['text']}" if match else _line(row["task"]),
+    )
+
+
+def dollars(cost: float | None, unpriced: int) -> str:
+    """Money, and whether there is more of it that nobody knows."""
+    if cost is None:
+        return "unknown"
+    shown = f"${cost:.4f}" if cost < 1 else f"${cost:.2f}"
+    return f"{shown} + unknown" if unpriced else shown
 
 
 def _alive(store: LogStore, info: SessionInfo) -> SessionInfo:
@@ -54,13 +183,6 @@ def _record(info: SessionInfo) -> dict[str, Any]:
         "name": info.meta.get("name"),
         "task": info.meta.get("task"),
     }
-
-
-def iso(at: int) -> str:
-    """Microseconds since the epoch, as ISO 8601 in UTC."""
-    return (
-        datetime.fromtimestamp(at / 1_000_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
 
 
 def _when(at: int) -> str:

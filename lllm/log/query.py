@@ -1,0 +1,426 @@
+"""Which sessions: by what they say, who worked in them, how they ended and what they cost. And what many cost together.
+
+    from lllm.log.query import find, totals
+
+    rows = find(store, agent="planner", status="failed", since="7d")     # pandas.DataFrame(rows)
+    by_model = totals(store, by="model", since="30d")
+
+Every session is read once; what it came to is kept (see `lllm.log.summaries`). Only a search for text reads logs again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypedDict
+
+from lllm.errors import LogError, UnknownNameError
+from lllm.log.summaries import FIGURES, Summaries, Summary
+from lllm.log.when import iso, moment
+from lllm.log.words import Match, find_words, words_of
+from lllm.ports import LogStore, SessionInfo
+
+Names = str | Sequence[str] | None
+"""A name, a pattern (`openai/*`), or several of which one must fit."""
+When = str | date | datetime | timedelta | None
+"""See `lllm.log.when.moment`."""
+
+
+class SessionRow(TypedDict, total=False):
+    """One session. JSON throughout; times are ISO 8601 in UTC.
+
+    `status` is one of STATUSES; for the figures see `lllm.log.summaries.FIGURES`. `cost` is US dollars, None where the price
+    of a reply is unknown (`unpriced` of them are). `agents`, `prompts`, `models`, `tools` are names, sorted. `match` is
+    there after a search for text: `{"seq", "text"}`. `problem` says what is wrong with a corrupt log, whose figures end
+    where it is intact.
+    """
+
+    session: str
+    name: str | None
+    task: Any
+    status: str
+    started: str
+    updated: str
+    seconds: float
+    events: int
+    agents: list[str]
+    prompts: list[str]
+    models: list[str]
+    tools: list[str]
+    forked_from: str | None
+    calls: int
+    failed_calls: int
+    model_calls: int
+    faults: int
+    tool_calls: int
+    failed_tools: int
+    tokens: int
+    tokens_in: int
+    tokens_out: int
+    tokens_cached: int
+    tokens_reasoning: int
+    cost: float | None
+    unpriced: int
+    error: str | None
+    problem: str | None
+    match: dict[str, Any]
+
+
+STATUSES: Final[Mapping[str, str]] = {
+    "running": "somebody writes it now",
+    "interrupted": "nobody writes it, and it has no end: the process died. `lllm resume` goes on with it",
+    "done": "it ended with a result",
+    "failed": "it ended with an error",
+    "cancelled": "somebody stopped it",
+    "corrupt": "its log is not as it was written",
+}
+"""What a session can be."""
+
+SORTS: Final[Mapping[str, Callable[[SessionRow], Any]]] = {
+    "started": lambda row: row["started"],
+    "updated": lambda row: row["updated"],
+    "cost": lambda row: -1.0 if row["cost"] is None else row["cost"],
+    "tokens": lambda row: row["tokens"],
+    "seconds": lambda row: row["seconds"],
+    "events": lambda row: row["events"],
+}
+"""What rows can be sorted by: the greatest first."""
+
+GROUPS: Final[Mapping[str, str]] = {
+    "agent": "the agent that was called",
+    "prompt": "the prompt that it was called with",
+    "model": "the model that was asked",
+    "tool": "the tool: how often it ran, and the replies that asked for it",
+    "day": "the day on which the session began, where this machine is",
+    "status": "how the session ended",
+    "name": "the session's name",
+}
+"""What totals can be of."""
+
+PARTS: Final = ("agent", "prompt", "model", "tool")
+"""What holds for a part of a session: a session has several agents, so its totals are divided among them."""
+
+
+class _Filter(NamedTuple):
+    """What sessions are wanted."""
+
+    names: Mapping[str, Sequence[str]]  # agent, prompt, model, tool, name, fork -> patterns
+    status: Sequence[str]
+    words: Sequence[str]
+    since: int | None
+    until: int | None
+    bounds: Mapping[str, tuple[float | None, float | None]]  # cost, tokens -> least and most
+
+
+def find(
+    store: LogStore,
+    *,
+    text: str | None = None,
+    agent: Names = None,
+    prompt: Names = None,
+    model: Names = None,
+    tool: Names = None,
+    status: Names = None,
+    name: Names = None,
+    forked_from: Names = None,
+    since: When = None,
+    until: When = None,
+    min_cost: float | None = None,
+    max_cost: float | None = None,
+    min_tokens: int | None = None,
+    max_tokens: int | None = None,
+    sort: str = "started",
+    limit: int | None = None,
+    cache: Path | None = None,
+) -> list[SessionRow]:
+    """The sessions for which all holds that is given, greatest (or newest) first.
+
+    Arguments:
+        text: words that all must be in the session, in whatever case; what stands in double quotes is one word. Searched
+            are the task, messages, replies, tool arguments and results, errors, what was shown, names of artifacts.
+        agent, prompt, model, tool: who worked in it; a model is `provider/model`. Patterns with `*` are allowed.
+        status: see STATUSES.
+        name, forked_from: the session's name, and the session that it is a fork of.
+        since, until: when it began.
+        min_cost ... max_tokens: what it came to, in US dollars and tokens. An unknown cost is within no bounds.
+        sort: one of SORTS.
+        limit: how many; None for all.
+        cache: the file of summaries, for a store that has no folder.
+
+    Raises:
+        UnknownNameError: an unknown status or order. ConfigError: a time that is none.
+    """
+    order = SORTS[_known("sort", sort, SORTS)]
+    wanted = _filter(
+        agent,
+        prompt,
+        model,
+        tool,
+        status,
+        name,
+        forked_from,
+        text,
+        since,
+        until,
+        min_cost,
+        max_cost,
+        min_tokens,
+        max_tokens,
+    )
+    early = limit if sort == "started" else None
+    rows = [row for row, _ in _found(store, wanted, cache, early)]
+    if sort != "started":  # as stores list them
+        rows.sort(key=order, reverse=True)
+    return rows[:limit]
+
+
+def totals(
+    store: LogStore,
+    by: str = "model",
+    *,
+    text: str | None = None,
+    agent: Names = None,
+    prompt: Names = None,
+    model: Names = None,
+    tool: Names = None,
+    status: Names = None,
+    name: Names = None,
+    forked_from: Names = None,
+    since: When = None,
+    until: When = None,
+    min_cost: float | None = None,
+    max_cost: float | None = None,
+    min_tokens: int | None = None,
+    max_tokens: int | None = None,
+    cache: Path | None = None,
+) -> list[dict[str, Any]]:
+    """What the sessions came to, grouped: the dearest group first, days in their order.
+
+    Each row has the group under the name of `by` (None where there was none), `sessions` (how many it was in), the figures
+    of `lllm.log.summaries.FIGURES`, `tokens`, and `cost`: the US dollars that are known, None where no price is; `unpriced`
+    replies come on top. Filters are those of `find`; those by agent, prompt and model also leave out what other agents,
+    prompts and models did in the same sessions.
+
+    Raises:
+        UnknownNameError: an unknown group or status. ConfigError: a time that is none.
+    """
+    _known("group", by, GROUPS)
+    wanted = _filter(
+        agent,
+        prompt,
+        model,
+        tool,
+        status,
+        name,
+        forked_from,
+        text,
+        since,
+        until,
+        min_cost,
+        max_cost,
+        min_tokens,
+        max_tokens,
+    )
+    groups: dict[str | None, _Sum] = {}
+    for row, summary in _found(store, wanted, cache, None):
+        seen: set[str | None] = set()
+        whole = by not in PARTS
+        parts = [part for part in summary["parts"] if _fits_part(part, wanted, by)]
+        for part in parts:
+            group = _whole_group(by, row) if whole else part[by] or None
+            groups.setdefault(group, _Sum()).add(part, alike=by == "tool")
+            seen.add(group)
+        if whole and not parts:
+            groups.setdefault(_whole_group(by, row), _Sum())
+            seen.add(_whole_group(by, row))
+        for group in seen:
+            groups[group].sessions += 1
+    rows = [{by: group, **total.told()} for group, total in groups.items()]
+    if by == "day":
+        return sorted(rows, key=lambda row: row[by])
+    return sorted(
+        rows, key=lambda row: (-(row["cost"] or 0.0), -row["tokens"], -row["sessions"], str(row[by]))
+    )
+
+
+class _Sum:
+    """Figures added up."""
+
+    def __init__(self) -> None:
+        self.sessions = 0
+        self._figures = dict.fromkeys(FIGURES, 0)
+        self._cost = Decimal(0)
+
+    def add(self, part: Mapping[str, Any], *, alike: bool = False) -> None:
+        """Adds a part. What a tool's part says of replies is in the agent's as well: it counts only among tools
+        (`alike`)."""
+        figures = FIGURES if alike or not part["tool"] else _OF_TOOLS
+        for figure in figures:
+            self._figures[figure] += part[figure]
+        if alike or not part["tool"]:
+            self._cost += Decimal(part["cost"])
+
+    def told(self) -> dict[str, Any]:
+        figures = self._figures
+        tokens = figures["tokens_in"] + figures["tokens_out"]
+        unpriced = figures["unpriced"]
+        cost = None if unpriced and not self._cost else float(self._cost)
+        return {"sessions": self.sessions, **figures, "tokens": tokens, "cost": cost}
+
+
+_OF_TOOLS: Final = ("tool_calls", "failed_tools")
+
+
+def _filter(
+    agent: Names, prompt: Names, model: Names, tool: Names, status: Names, name: Names, fork: Names, text: str | None,
+    since: When, until: When, min_cost: float | None, max_cost: float | None, min_tokens: int | None,
+    max_tokens: int | None,
+) -> _Filter:  # fmt: skip
+    given = {
+        "agent": agent,
+        "prompt": prompt,
+        "model": model,
+        "tool": tool,
+        "name": name,
+        "forked_from": fork,
+    }
+    names = {key: _several(value) for key, value in given.items() if value is not None}
+    bounds: dict[str, tuple[float | None, float | None]] = {
+        "cost": (min_cost, max_cost),
+        "tokens": (min_tokens, max_tokens),
+    }
+    return _Filter(
+        names,
+        [_known("status", item, STATUSES) for item in _several(status or ())],
+        words_of(text) if text else (),
+        None if since is None else moment(since, "since"),
+        None if until is None else moment(until, "until", end=True),
+        {key: pair for key, pair in bounds.items() if pair != (None, None)},
+    )
+
+
+def _several(value: str | Sequence[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _known(kind: str, given: str, known: Mapping[str, Any]) -> str:
+    if given not in known:
+        raise UnknownNameError(kind, given, known)
+    return given
+
+
+def _found(
+    store: LogStore, wanted: _Filter, cache: Path | None, limit: int | None
+) -> list[tuple[SessionRow, Summary]]:
+    """Rows and summaries, newest first. What the store's list rules out is not read, and what its summary rules out is not
+    searched."""
+    infos = store.sessions()
+    summaries = Summaries(store, cache)
+    summaries.open()
+    out: list[tuple[SessionRow, Summary]] = []
+    try:
+        for info in infos:
+            if limit is not None and len(out) >= limit:
+                break
+            if not _fits_info(info, wanted):
+                continue
+            summary = summaries.of(info)
+            row = _row(store, info, summary)
+            if not _fits_row(row, summary, wanted):
+                continue
+            if wanted.words:
+                match = _search(store, info.id, wanted.words)
+                if match is None:
+                    continue
+                row["match"] = match._asdict()
+            out.append((row, summary))
+    finally:
+        summaries.close([info.id for info in infos])
+    return out
+
+
+def _search(store: LogStore, session: str, words: Sequence[str]) -> Match | None:
+    try:
+        return find_words(store.read(session), words)
+    except LogError:
+        return None
+
+
+def _fits_info(info: SessionInfo, wanted: _Filter) -> bool:
+    if wanted.since is not None and info.started < wanted.since:
+        return False
+    if wanted.until is not None and info.started > wanted.until:
+        return False
+    return "name" not in wanted.names or _any(str(info.meta.get("name") or ""), wanted.names["name"])
+
+
+def _fits_row(row: SessionRow, summary: Summary, wanted: _Filter) -> bool:
+    if wanted.status and row["status"] not in wanted.status:
+        return False
+    if (forks := wanted.names.get("forked_from")) and not _any(row["forked_from"] or "", forks):
+        return False
+    for figure, (least, most) in wanted.bounds.items():
+        value: Any = row[figure]  # type: ignore[literal-required]  # cost or tokens
+        if value is None or (least is not None and value < least) or (most is not None and value > most):
+            return False
+    asked = [key for key in PARTS if key in wanted.names]
+    return not asked or any(
+        all(_any(part[key], wanted.names[key]) for key in asked) for part in summary["parts"]
+    )
+
+
+def _fits_part(part: Mapping[str, Any], wanted: _Filter, by: str) -> bool:
+    if by == "tool" and not part["tool"]:
+        return False
+    keys = PARTS if by == "tool" else PARTS[:-1]
+    return all(_any(part[key], wanted.names[key]) for key in keys if key in wanted.names)
+
+
+def _any(value: str, patterns: Sequence[str]) -> bool:
+    return any(value == pattern or fnmatchcase(value, pattern) for pattern in patterns)
+
+
+def _row(store: LogStore, info: SessionInfo, summary: Summary) -> SessionRow:
+    total = _Sum()
+    for part in summary["parts"]:
+        total.add(part)
+    figures = total.told()
+    if figures["unpriced"]:
+        figures["cost"] = None
+    del figures["sessions"]
+    ended = summary["ended"] or info.updated
+    problem = summary["problem"] or ("the store cannot say how it ends" if info.status == "corrupt" else None)
+    row: dict[str, Any] = {
+        "session": info.id,
+        "name": info.meta.get("name") or None,
+        "task": info.meta.get("task"),
+        "status": "corrupt" if problem else status_of(store, info),
+        "started": iso(info.started),
+        "updated": iso(info.updated),
+        "seconds": round(max(0, ended - info.started) / 1_000_000, 3),
+        "events": max(summary["events"], info.events),
+        **{f"{key}s": sorted({part[key] for part in summary["parts"] if part[key]}) for key in PARTS},
+        "forked_from": (info.meta.get("fork") or {}).get("session"),
+        **figures,
+        "error": summary["error"],
+        "problem": problem,
+    }
+    return row  # type: ignore[return-value]  # its keys are those of SessionRow
+
+
+def status_of(store: LogStore, info: SessionInfo) -> str:
+    """The status of a session; of one without an end, whether somebody still writes it."""
+    held = getattr(store, "held", None)
+    if info.status == "running" and held is not None and not held(info.id):
+        return "interrupted"
+    return info.status
+
+
+def _whole_group(by: str, row: SessionRow) -> str | None:
+    if by == "day":
+        return datetime.fromisoformat(row["started"]).astimezone().date().isoformat()
+    value: str | None = row[by]  # type: ignore[literal-required]  # status or name
+    return value
