@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lllm.const import Modalities as Modalities
     from lllm.const import Providers as Providers
     from lllm.const import Roles as Roles
+    from lllm.deltas import aggregate as aggregate
     from lllm.discovery import auto_discover as auto_discover
     from lllm.errors import LLMError as LLMError
     from lllm.errors import LLMInferenceError as LLMInferenceError
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from lllm.llm.prompts import Prompts as Prompts
     from lllm.llm.sessions import arecord as arecord
     from lllm.llm.sessions import record as record
+    from lllm.llm.streaming import Stream as Stream
     from lllm.llm.system import AgentBase as AgentBase
     from lllm.llm.system import AsyncAgentBase as AsyncAgentBase
     from lllm.llm.vllm import VLLMModel as VLLMModel
@@ -105,11 +107,13 @@ _HOME = {
     "Roles": "const",
     "SQLiteLog": "log",
     "ScriptedBackend": "backends.scripted",
+    "Stream": "llm.streaming",
     "StreamWrapper": "utils",
     "ToolContext": "models.function",
     "TransformersRunner": "backends.runner",
     "Usage": "models.reply",
     "VLLMModel": "llm.vllm",
+    "aggregate": "deltas",
     "arecord": "llm.sessions",
     "auto_discover": "discovery",
     "build_agent": "llm.build",

@@ -110,7 +110,8 @@ class Backend(Protocol):
     `stream` yields deltas and ends with one `Completed`. It raises a `lllm.errors.ProviderError` for every fault
     (nothing else escapes), is safe to call concurrently from any event loop, and cleans up when it is closed early.
     It does not retry: the agent machine does, so that every attempt is in the log. What it was given that nobody may read
-    (keys, headers) it names in an attribute `secrets`, where it has some: no log will hold it.
+    (keys, headers) it names in an attribute `secrets`, where it has some: no log will hold it. Where it has vectors, it has
+    `async embed(model, texts)`, which gives one for each text.
     """
 
     capabilities: Capabilities
