@@ -11,8 +11,8 @@ NAMES = """
     FunctionCall LLM LLMError LLMInferenceError LLMInitializationError LLMRunner LLMRunnerFactory LlamaCppRunner
     LocalFileLog MCP MemoryLog Message Modalities ModelConfig NoLog PrintSystem Prompt Prompts Providers
     ReplayableLogBase Reply Roles SQLiteLog ScriptedBackend Stream StreamWrapper ToolContext TransformersRunner Usage VLLMModel
-    __version__ aggregate arecord auto_discover build_agent fork_session load_config record registry replay_session resume_session tool
-    whatif
+    __version__ aggregate arecord auto_discover build_agent fork_session load_config record registry replay_session
+    resume_session tool whatif
 """.split()
 
 PATHS = {
