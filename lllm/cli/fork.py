@@ -21,7 +21,7 @@ from lllm.cli.options import (
     store_of,
 )
 from lllm.cli.replay import program_of
-from lllm.cli.run import quiet_stdout, readable
+from lllm.cli.results import quiet_stdout, readable
 from lllm.errors import ConfigError
 
 if TYPE_CHECKING:

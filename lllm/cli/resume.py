@@ -11,7 +11,7 @@ import typer
 from lllm.cli import output
 from lllm.cli.options import ConfigFile, Json, SessionId, configuration, session_of, store_of
 from lllm.cli.replay import program_of
-from lllm.cli.run import quiet_stdout, readable, spent
+from lllm.cli.results import quiet_stdout, readable, spent
 from lllm.errors import ConfigError
 
 if TYPE_CHECKING:

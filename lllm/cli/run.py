@@ -10,6 +10,7 @@ import typer
 
 from lllm.cli import output
 from lllm.cli.options import ConfigFile, Json, Model, Profile, Sets, overrides_of, runnable, store_of
+from lllm.cli.results import plain, quiet_stdout, readable, spent
 from lllm.errors import ConfigError, LLMError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def run(
             {
                 "session": None if no_log else live.id,
                 "status": "done",
-                "result": _plain(result),
+                "result": plain(result),
                 "usage": usage,
                 "cost": cost,
             }
@@ -136,36 +137,3 @@ def _stored(live: Session) -> bool:
     with contextlib.suppress(Exception):  # the store may be what failed
         return bool(live.store.sessions(1, prefix=live.id))
     return False
-
-
-def spent(store: LogStore, session: str) -> tuple[dict[str, Any], str | None]:
-    """Usage and cost of a session, folded from its log. The cost is None where a price is unknown."""
-    from lllm.log.views import load, summary
-
-    found = summary(load(store, session))
-    return dict(found.usage), found.cost
-
-
-@contextlib.contextmanager
-def quiet_stdout(wanted: bool) -> Any:
-    """With --json, what a project prints goes to stderr: stdout holds one JSON value and nothing else."""
-    if not wanted:
-        yield
-        return
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
-
-
-def _plain(result: Any) -> Any:
-    from lllm.core.jsonable import jsonable
-    from lllm.models.reply import Reply
-
-    return result.content if isinstance(result, Reply) else jsonable(result)
-
-
-def readable(result: Any) -> str:
-    """A result for eyes: text as it is, anything else as JSON."""
-    import json
-
-    plain = _plain(result)
-    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False, indent=2)

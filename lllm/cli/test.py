@@ -17,7 +17,7 @@ from lllm.cli import output
 from lllm.cli.compare import show_comparison
 from lllm.cli.options import ConfigFile, Json, Last, SessionId, configuration, session_of, store_of
 from lllm.cli.replay import program_of
-from lllm.cli.run import quiet_stdout
+from lllm.cli.results import quiet_stdout
 from lllm.errors import ConfigError, LLMError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from lllm.cli import output
 from lllm.cli.compare import Page, show_comparison, write_page
 from lllm.cli.options import ConfigFile, Json, Model, Sets, configuration, runnable, session_of, store_of
 from lllm.cli.replay import program_of
-from lllm.cli.run import quiet_stdout
+from lllm.cli.results import quiet_stdout
 from lllm.errors import ConfigError
 
 if TYPE_CHECKING:
