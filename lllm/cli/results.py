@@ -39,5 +39,5 @@ def readable(result: Any) -> str:
     """A result for eyes: text as it is, anything else as JSON."""
     import json
 
-    plain = plain(result)
-    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False, indent=2)
+    value = plain(result)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
