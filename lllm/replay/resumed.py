@@ -12,7 +12,7 @@ from lllm.core.spec import ToolRule
 from lllm.errors import UncertainEffect
 from lllm.models.message import FunctionCall, Message
 from lllm.ports import LogStore
-from lllm.replay.tape import Replayed
+from lllm.replay.tape import Replayed, begun
 from lllm.session import Scope, Session
 
 RETRY: Final = "retry"
@@ -188,15 +188,7 @@ class Resumed(Replayed):
 
     def _begun(self, agent: str, parent: Scope | None, add: Sequence[Message]) -> str | None:
         """The recorded call that this one must be, or None for one that nobody had begun."""
-        call, via = (parent.call, parent.tool_call) if parent is not None else (None, None)
-        waiting = [
-            event
-            for event in self.record
-            if event["kind"] == ev.CALL_STARTED
-            and event["call"] not in self.taken
-            and event["data"].get("parent") == call
-            and event["data"].get("via") == via
-        ]
+        waiting = begun(self.record, self.taken, parent)
         same = [event for event in waiting if event["data"]["agent"] == agent]
         words = encode([message.record() for message in add])
         exact = [event for event in same if encode(event["data"].get("add", [])) == words]

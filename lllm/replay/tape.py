@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Final
 
 from lllm.core import events as ev
 from lllm.core.canonical import decode, encode
 from lllm.core.events import Event
 from lllm.core.jsonable import unicode_only
-from lllm.core.redact import Redactor
 from lllm.errors import LLMError, ReplayDivergence
 from lllm.models.message import Message
 from lllm.ports import LogStore
@@ -51,15 +50,21 @@ class Replayed(Session):
         return self.unopened and (self.record[0]["data"].get("entry") or {}).get("kind") == kind
 
     def __init__(self, session: str, store: LogStore, recorded: Sequence[Mapping[str, Any]]) -> None:
+        from lllm.llm.sessions import environment
+
         first = recorded[0]["data"] if recorded else {}
-        super().__init__(store, id=session, seed=first.get("seed", ""), redactor=Redactor({}))
+        super().__init__(store, id=session, seed=first.get("seed", ""), redactor=environment())
         self.started = True
         self.logs = True
         self.record = list(recorded)
+        self.shown: set[int] = set()
         tapes: dict[str | None, list[dict[str, Any]]] = {}
         for event in self.record:
             if event["kind"] == ev.SESSION_RESUMED:
                 continue  # no code writes it: it says that another process went on
+            if event["kind"] == ev.FRONTEND and event["call"] is not None:
+                self.shown |= _numbers(event["data"])
+                continue  # a tool showed it, and the tool is not run
             tapes.setdefault(event["call"], []).append(dict(event))
         self.tapes = {call: Tape(events) for call, events in tapes.items()}
         self.taken: set[str] = set()
@@ -142,23 +147,13 @@ class Replayed(Session):
         if cut_off(found) and status != "cancelled":
             raise Unfinished("the session was cancelled here")
         if found["data"] != {"status": status, **data}:
-            from lllm.llm.sessions import environment
-
-            data = self.redactor.clean(environment().clean(data))  # a live session wrote it without keys
+            data = self.redactor.clean(data)  # a live session wrote it without keys
         self.emit(ev.SESSION_ENDED, {"status": status, **data})
 
     def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
         """The recorded call that this one must be: the next of the same agent under the same parent, if there is one
         that opens with the same words (calls that ran side by side may come in another order now)."""
-        call, via = (parent.call, parent.tool_call) if parent is not None else (None, None)
-        waiting = [
-            event
-            for event in self.record
-            if event["kind"] == ev.CALL_STARTED
-            and event["call"] not in self.taken
-            and event["data"].get("parent") == call
-            and event["data"].get("via") == via
-        ]
+        waiting = begun(self.record, self.taken, parent)
         same = [event for event in waiting if event["data"]["agent"] == agent]
         if len(same) > 1:
             words = unicode_only([message.record() for message in add])
@@ -293,9 +288,30 @@ class Replayed(Session):
         return error
 
 
+def begun(
+    record: Sequence[Mapping[str, Any]], taken: Container[str], parent: Scope | None
+) -> list[Mapping[str, Any]]:
+    """The recorded beginnings of calls under `parent` that no call of today stands for yet, in order."""
+    call, via = (parent.call, parent.tool_call) if parent is not None else (None, None)
+    return [
+        event
+        for event in record
+        if event["kind"] == ev.CALL_STARTED
+        and event["call"] not in taken
+        and event["data"].get("parent") == call
+        and event["data"].get("via") == via
+    ]
+
+
 _STOPS: Final = (ev.LIMIT_REACHED, ev.CANCELLED)
 STALL: Final = 2.0
 """Seconds after which a replayed group of tools that makes no progress counts as diverged."""
+
+
+def _numbers(shown: Mapping[str, Any]) -> set[int]:
+    """The numbers of the elements that a Frontend event speaks of."""
+    found = shown.get("id", ())
+    return {found} if isinstance(found, int) else set(found)
 
 
 def cut_off(event: Mapping[str, Any]) -> bool:
