@@ -118,7 +118,7 @@ and what to type next.
 def _family(kind: type[errors.LLMError]) -> Iterator[type[errors.LLMError]]:
     yield kind
     for below in kind.__subclasses__():
-        if below.__module__ == errors.__name__:
+        if below.__module__ == errors.__name__ and below.__bases__[0] is kind:
             yield from _family(below)
 
 

@@ -12,6 +12,7 @@
     |   |-- ToolTimeout
     |   `-- ToolDenied
     |-- LLMInitializationError              a model could not be loaded
+    |   `-- OutOfMemory (MemoryError)       memory ran out, there or within a reply: a ProviderError too
     |-- LLMInferenceError                   a model did not answer
     |   `-- ProviderError                   an endpoint answered with a fault, or not at all
     |       |-- AuthenticationError         401, 403
@@ -48,6 +49,7 @@ A message says what was given, what is possible, and what to type next.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 
@@ -55,11 +57,13 @@ class LLMError(Exception):
     """Root of all errors raised by lllm.
 
     `exit_code` is what the command line exits with; `retryable` says whether trying the same thing
-    again may help.
+    again may help. `context` is what else is known about where it happened, {} where nothing: it is not
+    part of the message.
     """
 
     exit_code: ClassVar[int] = 1
     retryable: bool = False
+    context: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -206,6 +210,10 @@ class ProviderError(LLMInferenceError):
         self.retry_after = retry_after
         self.partial = partial
         self.retryable = self.default_retryable if retryable is None else retryable
+
+
+class OutOfMemory(LLMInitializationError, ProviderError, MemoryError):
+    """A model in this process, or a reply of it, needs more memory than there is."""
 
 
 class AuthenticationError(ProviderError):

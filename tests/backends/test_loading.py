@@ -24,6 +24,7 @@ from lllm.errors import (
     ConfigError,
     DependencyError,
     LLMInitializationError,
+    OutOfMemory,
     UnsupportedError,
 )
 from lllm.models.message import FunctionCall, Message
@@ -258,7 +259,7 @@ def test_out_of_memory_says_what_to_do(
         raise fault
 
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", full)
-    with pytest.raises(LLMInitializationError, match="out of memory") as caught:
+    with pytest.raises(OutOfMemory, match="out of memory") as caught:
         load(str(forms.folder))
     assert caught.value.hint is not None
     assert "dtype='bfloat16'" in caught.value.hint

@@ -26,6 +26,7 @@ from lllm.backends.transformers.template import render
 from lllm.errors import (
     BadRequestError,
     ConfigError,
+    OutOfMemory,
     ProviderError,
     ProviderTimeout,
     UnknownKeyError,
@@ -593,6 +594,7 @@ async def test_no_memory_and_a_thread_that_dies(
         await asyncio.gather(*(reply(shared, request) for _ in range(3)))
     assert not caught.value.retryable
     if not isinstance(error, SystemExit):
+        assert isinstance(caught.value, OutOfMemory)
         assert "memory" in caught.value.message
         assert "max_tokens" in str(caught.value)
     await asyncio.sleep(0.05)

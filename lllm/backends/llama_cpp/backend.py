@@ -14,7 +14,14 @@ from lllm.backends.llama_cpp.body import check
 from lllm.backends.llama_cpp.options import ENGINES, Options
 from lllm.backends.llama_cpp.threads import Holder, register
 from lllm.backends.openai.watch import Expired, Watch
-from lllm.errors import DependencyError, LLMInitializationError, ProviderError, ProviderTimeout, nearest
+from lllm.errors import (
+    DependencyError,
+    LLMInitializationError,
+    OutOfMemory,
+    ProviderError,
+    ProviderTimeout,
+    nearest,
+)
 from lllm.ports import Capabilities, Delta, Request
 from lllm.sync import in_thread
 
@@ -157,6 +164,8 @@ class _Opening:
         try:
             with watch:
                 engine = await in_thread(self._backend.load, request.model)
+        except OutOfMemory:
+            raise
         except LLMInitializationError as error:
             raise ProviderError(error.message, hint=error.hint) from error
         except Expired as error:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from lllm.backends.deltas import pieces
 from lllm.backends.llama_cpp.body import Body, body, calls
+from lllm.backends.llama_cpp.faults import failed, not_loaded
 from lllm.backends.llama_cpp.options import CONTEXT, SMALL, Options
 from lllm.backends.llama_cpp.options import threads as threads_of
 from lllm.backends.llama_cpp.threads import Holder, inside, keep, leaving, loaded, register
@@ -74,8 +75,7 @@ class ServerEngine(Holder):
         try:
             self._server: Any = xllamacpp.Server(given)
         except Exception as error:
-            told = text_of(error).replace(str(path), path.name)
-            raise LLMInitializationError(f"{path.name} could not be loaded: {told}") from error
+            raise not_loaded(path, error) from error
         loaded(self._server)
         register(self)
 
@@ -174,7 +174,7 @@ class ServerEngine(Holder):
         except (ValueError, TypeError) as error:  # TypeError: text that is not Unicode
             raise BadRequestError(f"{self.name} refused the request: {text_of(error)}") from error
         except RuntimeError as error:
-            raise ProviderError(f"{self.name} failed: {text_of(error)}") from error
+            raise failed(self.name, error) from error
         finally:
             watch.close()
             if feed is not None:
@@ -299,7 +299,7 @@ class ServerEngine(Holder):
             connection.request(method, path, None if fields is None else orjson.dumps(fields), head)
             answer = orjson.loads(connection.getresponse().read())
         except OSError as error:
-            raise ProviderError(f"{self.name} failed: {text_of(error)}") from error
+            raise failed(self.name, error) from error
         finally:
             connection.close()
         if "error" in answer:
@@ -328,7 +328,7 @@ class ServerEngine(Holder):
             )
         if error.get("type") == "invalid_request_error":
             return BadRequestError(f"{self.name} refused the request: {message}", body=message)
-        return ProviderError(f"{self.name} failed: {message}", body=message)
+        return failed(self.name, message)
 
 
 class _Assembly(Assembly):

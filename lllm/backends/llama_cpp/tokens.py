@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from lllm.backends.llama_cpp.body import check
+from lllm.backends.llama_cpp.faults import failed
 from lllm.backends.llama_cpp.options import Options
 from lllm.backends.llama_cpp.rules import Rules, offered, rules
 from lllm.backends.llama_cpp.sampling import Sampler, Sampling
@@ -111,7 +112,7 @@ class TokenEngine(Holder):
         except UnicodeError as error:
             raise BadRequestError(f"{self.path.name} reads Unicode: {error}") from error
         except (RuntimeError, OSError, MemoryError) as error:
-            raise ProviderError(f"{self.path.name} failed: {error}") from error
+            raise failed(self.path.name, error) from error
         finally:
             watch.close()
             turn.stopped = True

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from lllm.backends.llama_cpp.chat import Chat
+from lllm.backends.llama_cpp.faults import not_loaded
 from lllm.backends.llama_cpp.options import Options
 from lllm.backends.llama_cpp.prefix import Memory
-from lllm.errors import DependencyError, LLMInitializationError, text_of
+from lllm.errors import DependencyError, LLMInitializationError
 
 CONTEXT: Final = 8192
 """Tokens of one request at most, where the options do not say."""
@@ -73,8 +74,7 @@ class Weights:
                 **pooling,
             )
         except Exception as error:
-            told = text_of(error).replace(str(path), path.name)
-            raise LLMInitializationError(f"{path.name} could not be loaded: {told}") from error
+            raise not_loaded(path, error) from error
         self.llama = llama
         self._adapters = self._adapt(options.lora)
         self.context = llama.ctx

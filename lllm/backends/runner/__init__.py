@@ -11,13 +11,12 @@ from lllm.backends.runner.backed import BackendRunner
 from lllm.backends.runner.base import BaseLLMRunner
 from lllm.backends.runner.config import BackendType, DeviceType, ModelConfig
 from lllm.backends.runner.factory import LLMRunnerFactory
-from lllm.backends.runner.faults import OutOfMemory
 from lllm.backends.runner.legacy import LLMRunner
 from lllm.backends.runner.llama_cpp import LlamaCppRunner
 from lllm.backends.runner.port import RunnerBackend
 from lllm.backends.runner.state import State
 from lllm.backends.runner.transformers import TransformersRunner
-from lllm.errors import LLMError, LLMInferenceError, LLMInitializationError
+from lllm.errors import LLMError, LLMInferenceError, LLMInitializationError, OutOfMemory
 
 __all__ = [
     "BackendRunner",

@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from lllm.backends.local.memory import exhausted
 from lllm.errors import (
     CallCancelled,
     ConfigError,
     LLMError,
     LLMInferenceError,
     LLMInitializationError,
+    OutOfMemory,
     ProviderError,
     ProviderTimeout,
     text_of,
@@ -31,10 +33,6 @@ PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "embedded": ("xllamacpp", "llama-cpp-python"),
 }
 """The packages whose versions matter to a backend."""
-
-
-class OutOfMemory(LLMInitializationError, LLMInferenceError, MemoryError):
-    """The model, or a reply of it, needs more memory than there is."""
 
 
 def context(backend: str, path: str | None, device: str) -> dict[str, Any]:
@@ -64,7 +62,7 @@ def loading(error: BaseException, about: Mapping[str, Any]) -> LLMError:
         error = error.__cause__  # the port knows no other fault than a provider's
     if isinstance(error, ConfigError | CallCancelled):  # also a missing package
         return _with(error, about)
-    if memory(error):
+    if exhausted(error):
         made: LLMError = OutOfMemory(
             f"{_prefix(about)} does not fit into memory: {_clean(error, about)}",
             hint=f"Use a smaller file, a smaller n_ctx, or dtype.\n  {told(about)}",
@@ -84,7 +82,7 @@ def answering(error: BaseException, about: Mapping[str, Any], timeout: float | N
     """The error of a reply that failed. The first one is its cause."""
     if isinstance(error, ProviderError) and isinstance(error.__cause__, LLMInitializationError):
         return loading(error.__cause__, about)
-    if memory(error):
+    if exhausted(error):
         made: LLMError = OutOfMemory(
             f"{_prefix(about)} ran out of memory: {_clean(error, about)}",
             hint=f"Ask for less at a time: n_ctx, slots, batch.\n  {told(about)}",
@@ -112,18 +110,6 @@ def cancelled(about: Mapping[str, Any], why: str) -> CallCancelled:
     return _with(CallCancelled(f"{_prefix(about)} was stopped: {why}", reason="cancelled"), about)
 
 
-def memory(error: BaseException) -> bool:
-    """Whether memory ran out, in the words of any of the engines."""
-    if isinstance(error, MemoryError):
-        return True
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    text = text_of(error).lower()
-    return "OutOfMemoryError" in kinds or any(word in text for word in _EXHAUSTED)
-
-
-_EXHAUSTED: Final = ("out of memory", "failed to allocate", "cannot allocate memory", "can't allocate memory")
-
-
 def _prefix(about: Mapping[str, Any]) -> str:
     return f"{about['backend']}: {Path(about['path']).name if about['path'] else 'the model'}"
 
@@ -138,5 +124,5 @@ def _clean(error: BaseException, about: Mapping[str, Any]) -> str:
 
 
 def _with(error: E, about: Mapping[str, Any]) -> E:
-    vars(error).setdefault("context", dict(about))
+    error.context = error.context or dict(about)
     return error

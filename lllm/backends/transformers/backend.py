@@ -137,7 +137,7 @@ class TransformersBackend:
                     yield delta
             tools = bool(request.tools) and request.sampling.get("tool_choice") != "none"
             reply = engine.reply(row, tools=tools)
-        except ConfigError:  # a missing package or an unknown key: it is a ValueError too
+        except (ConfigError, ProviderError):  # a missing package or an unknown key is a ValueError too
             raise
         except LLMInitializationError as error:
             raise ProviderError(error.message, hint=error.hint) from error
@@ -147,8 +147,6 @@ class TransformersBackend:
                 stage=error.stage,
                 seconds=error.seconds,
             ) from error
-        except ProviderError:
-            raise
         except Exception as error:
             raise fault(error, _shown(request.model)) from error
         finally:

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import torch
 
-from lllm.backends.transformers.faults import fault, out_of_memory
+from lllm.backends.local.memory import exhausted
+from lllm.backends.transformers.faults import fault
 from lllm.backends.transformers.load import Loaded
 from lllm.backends.transformers.prefix import Prefixes, common, packed
 from lllm.backends.transformers.room import Pair, Room, Shape
@@ -305,7 +306,7 @@ class Batcher:
             try:
                 self._prefixes.keep(ids, self._room.row(place, length))
             except Exception as error:
-                if not out_of_memory(error):
+                if not exhausted(error):
                     raise
                 self._prefixes.clear()
         self._room.drop(place)
@@ -344,7 +345,7 @@ class Batcher:
                     row.cancelled = True
 
     def _fail(self, rows: Iterable[Row], error: BaseException) -> None:
-        if out_of_memory(error):
+        if exhausted(error):
             self._prefixes.clear()
         for row in rows:
             self._post(row, fault(error, self._name))

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from lllm.backends.devices import resolve
+from lllm.backends.local.memory import exhausted
 from lllm.backends.transformers.device import dtype_of
 from lllm.backends.transformers.loaded import Loaded as Loaded
 from lllm.backends.transformers.options import LoadOptions as LoadOptions
 from lllm.backends.transformers.packages import needed, version_of
 from lllm.backends.transformers.source import Source
-from lllm.errors import LLMError, LLMInitializationError, text_of
+from lllm.errors import LLMError, LLMInitializationError, OutOfMemory, text_of
 
 # Tokens that end a turn. Published models often name only one of theirs as end of text, and chat on after the other.
 _TURN_ENDS: Final = ("<|im_end|>", "<|eot_id|>", "<|end_of_turn|>", "<end_of_turn>", "<|end|>")
@@ -193,14 +194,15 @@ def _failure(error: Exception, source: Source, device: str) -> LLMInitialization
     told = (text_of(error).strip() or type(error).__name__).splitlines()[0]
     for folder in {source.place, str(Path(source.place).resolve())}:
         told = told.replace(f"{folder}/", "").replace(folder, source.name)
-    words = text_of(error).lower()
     hint = None
-    if isinstance(error, MemoryError) or "out of memory" in words or "can't allocate memory" in words:
+    kind = LLMInitializationError
+    if exhausted(error):
+        kind = OutOfMemory
         told = f"out of memory: {told}"
         hint = "Give dtype='bfloat16' or 'float16', a quantization, or a smaller model."
     elif isinstance(error, ImportError):
         hint = "Install what the message names, or leave the option out."
-    return LLMInitializationError(
+    return kind(
         f"transformers could not load {source.name} on {device}: {told}"
         f" (torch {version_of('torch')}, transformers {version_of('transformers')})",
         hint=hint,

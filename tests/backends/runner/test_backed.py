@@ -129,7 +129,7 @@ def test_a_failed_swap_leaves_the_old_weights_answering(runner: BaseLLMRunner) -
     with pytest.raises(LLMInitializationError, match=r"missing\.gguf") as caught:
         runner.reload_model({"backend": "embedded", "model_path": "/no/where/missing.gguf"}, swap=True)
     assert "/no/where" not in str(caught.value)
-    assert vars(caught.value)["context"]["path"] == "/no/where/missing.gguf"
+    assert caught.value.context["path"] == "/no/where/missing.gguf"
     assert runner.generate_text("Hello, world!") == before
     assert runner.reload_model(swap=True) == {}
     assert runner.generate_text("Hello, world!") == before

@@ -258,7 +258,7 @@ def test_a_fault_of_loading(given: BaseException, kind: type[LLMError]) -> None:
         runner.load()
     assert type(caught.value) is kind
     assert caught.value is given or caught.value.__cause__ is given
-    assert vars(caught.value)["context"]["path"] == "folder/tiny.gguf"
+    assert caught.value.context["path"] == "folder/tiny.gguf"
 
 
 @pytest.mark.parametrize(("given", "kind"), AT_REPLY)
@@ -274,7 +274,7 @@ def test_a_fault_of_a_reply(given: BaseException, kind: type[LLMError]) -> None:
         Broken("m").run("x")
     assert type(caught.value) is kind
     assert caught.value is given or caught.value.__cause__ is given
-    assert vars(caught.value)["context"]["backend"] == "Broken"
+    assert caught.value.context["backend"] == "Broken"
 
 
 def test_a_message_in_full() -> None:
