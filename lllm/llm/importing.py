@@ -230,7 +230,8 @@ async def import_dialog(
     )
     session = Session(store, name=name, redactor=environment())
     task = next((message.text for message in dialog.messages if message.role == "user"), "")
-    await session.start({"name": name, "entry": {"kind": "import", "agent": agent}, "task": task})
+    meta = {"name": name, "entry": {"kind": "import", "agent": agent}, "task": task}
+    await session.start(session.redactor.clean(meta))
     head: Node | None = None
     id = session.new_dialog()
     ending = {}

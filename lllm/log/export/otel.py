@@ -4,8 +4,8 @@ One trace per session: the session, in it the agent calls, in these each request
 and each tool run; an agent that is a tool of another stands within that tool's span. Ids come from the session's, so the
 same session is the same trace every time. Names are those of `lllm.log.export.conventions`.
 
-What was said is left out unless `content` is True; so are the messages of errors, which may quote it. Then each message is written once: a request's span has the messages
-that are new in it, what came before stands on the spans before it.
+What was said is left out unless `content` is True; so are the messages of errors, which may quote it. Then each message is
+written once: a request's span has the messages that are new in it, what came before stands on the spans before it.
 """
 
 from __future__ import annotations
