@@ -20,7 +20,11 @@ LOCK: Final = 0x6C6C6C6D  # 'lllm': the advisory locks of this package are (LOCK
 MIGRATING: Final = 1
 BLOBS: Final = 2
 
-_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,40}")
+_THERE: Final = (
+    "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE n.nspname = %s AND c.relname = 'meta'"
+)
+_NAME: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,40}")
 
 _FIRST: Final = (
     "CREATE TABLE @sessions (key bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id text COLLATE \"C\" NOT NULL UNIQUE,"
@@ -33,10 +37,11 @@ _FIRST: Final = (
     # who writes a session, until when; a token is never given twice, so an old one opens nothing
     "CREATE SEQUENCE @tokens",
     "CREATE TABLE @leases (session text COLLATE \"C\" PRIMARY KEY, token bigint NOT NULL, until timestamptz NOT NULL)",
+    # a NUL within a text, which the server cannot show, is shown as U+FFFD
     "CREATE VIEW @events AS SELECT s.id AS session, (e ->> 'seq')::bigint AS seq, (e ->> 'at')::bigint AS at,"
     " e ->> 'kind' AS kind, e ->> 'call' AS call, e ->> 'dialog' AS dialog, e -> 'data' AS data, e ->> 'hash' AS hash"
     " FROM @appends a JOIN @sessions s ON s.key = a.session"
-    " CROSS JOIN LATERAL (SELECT line::json AS e FROM"
+    " CROSS JOIN LATERAL (SELECT replace(line, '\\u0000', '\\ufffd')::json AS e FROM"
     " unnest(string_to_array(convert_from(a.body, 'UTF8'), E'\\n')) AS line) lines",
 )  # fmt: skip
 
@@ -57,14 +62,16 @@ def channel(schema: str, session: str) -> str:
 def check_name(schema: str) -> str:
     """The schema's name, which is written into statements. ConfigError where it is not a plain name."""
     if not _NAME.fullmatch(schema):
-        raise ConfigError(f"a schema is named by small letters, digits and _, not {schema!r}")
+        raise ConfigError(
+            f"a schema is named by small letters, digits and _ (pg_ is the server's own), not {schema!r}"
+        )
     return schema
 
 
 def version(connection: psycopg.Connection[Any], address: Address) -> int:
     """The version of the tables, 0 where there are none. LogError when a later lllm made them."""
-    meta = within(address.schema, "@meta")
-    if connection.execute("SELECT to_regclass(%s)", (meta,)).fetchone() == (None,):
+    # not to_regclass, which may remember that there was no such table while another process has made it
+    if not connection.execute(_THERE, (address.schema,)).fetchall():
         return 0
     row = connection.execute(
         within(address.schema, "SELECT value FROM @meta WHERE name = 'version'")

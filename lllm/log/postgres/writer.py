@@ -58,10 +58,8 @@ _LAST: Final = (
     "SELECT id, (SELECT last FROM @appends WHERE session = key ORDER BY seq DESC LIMIT 1) FROM @sessions"
     " WHERE id = ANY(%s)"
 )
-_SAME: Final = (
-    "SELECT s.id FROM unnest(%s::text[], %s::bigint[], %b::bytea[]) AS given (id, seq, body)"
-    " JOIN @sessions s ON s.id = given.id"
-    " JOIN @appends a ON a.session = s.key AND a.seq = given.seq AND a.body = given.body"
+_STORED: Final = (
+    "SELECT seq, body FROM @appends JOIN @sessions ON key = session WHERE id = %s AND seq >= %s ORDER BY seq"
 )
 _OTHERS: Final = "SELECT session FROM @leases WHERE session = ANY(%s) AND until >= now()"
 
@@ -136,7 +134,7 @@ class Writer:
                 "append": _APPEND,
                 "blobs": _BLOBS,
                 "last": _LAST,
-                "same": _SAME,
+                "stored": _STORED,
                 "others": _OTHERS,
             }.items()
         }
@@ -205,6 +203,8 @@ class Writer:
 
     def _transaction(self, appends: list[Append], *, again: bool) -> None:
         connection = self._open()
+        if again:
+            appends = self._unstored(connection, appends)
         rows = self._rows(connection, [append for append in appends if append.records])
         blobs = {
             digest: data
@@ -226,7 +226,7 @@ class Writer:
             else:
                 self._last.pop(row.id, None)
         if refused := [row for row in rows if row.id not in stored]:
-            self._refuse(connection, refused, again)
+            self._refuse(connection, refused)
         while len(self._last) > _KNOWN:
             del self._last[next(iter(self._last))]
 
@@ -275,18 +275,29 @@ class Writer:
         }
         return {row[0] for row in connection.execute(self._sql["append"], values).fetchall()}
 
-    def _refuse(self, connection: psycopg.Connection[Any], rows: list[_Row], again: bool) -> None:
-        """Says why rows were not stored; those that a lost connection had stored after all are fine."""
+    def _unstored(self, connection: psycopg.Connection[Any], appends: list[Append]) -> list[Append]:
+        """The appends without those that the server had stored before the connection was lost."""
+        firsts: dict[str, int] = {}
+        for append in appends:
+            if append.records:
+                firsts.setdefault(append.records[0].session, append.records[0].seq)
+        lines: dict[tuple[str, int], bytes] = {}
+        for id, first in firsts.items():
+            for seq, body in connection.execute(self._sql["stored"], (id, first)).fetchall():
+                lines.update({(id, seq + number): line for number, line in enumerate(body.split(b"\n"))})
+        return [
+            append
+            for append in appends
+            if not append.records
+            or any(lines.get((record.session, record.seq)) != record.body for record in append.records)
+        ]
+
+    def _refuse(self, connection: psycopg.Connection[Any], rows: list[_Row]) -> None:
+        """Says why rows were not stored."""
         ids = [row.id for row in rows]
-        same: set[str] = set()
-        if again:
-            given = (ids, [row.first.seq for row in rows], [row.body for row in rows])
-            same = {row[0] for row in connection.execute(self._sql["same"], given).fetchall()}
         last = dict(connection.execute(self._sql["last"], (ids,)).fetchall())
         others = {row[0] for row in connection.execute(self._sql["others"], (ids,)).fetchall()}
         for row in rows:
-            if row.id in same:
-                continue
             for append in row.appends:
                 first = append.records[0]
                 stored = last.get(row.id, -1)
