@@ -57,8 +57,8 @@ async def play(
 
 
 def agent_of_record(event: Mapping[str, Any], store: LogStore, model: str | None = None) -> Agent:
-    """An agent as a call's first event describes it, for agents that no configuration declares. Its tools have no
-    implementation: only their recorded results can be given again.
+    """An agent as a call's first event describes it, for agents that no configuration declares. Its tools have
+    their rules, but no implementation: only their recorded results can be given again.
 
     Raises:
         ConfigError: the model cannot be opened here.
@@ -66,10 +66,15 @@ def agent_of_record(event: Mapping[str, Any], store: LogStore, model: str | None
     from lllm.core.canonical import decode
     from lllm.core.spec import Spec
     from lllm.llm.agent import Agent
+    from lllm.models.function import as_function
 
     data = event["data"]
     name = model or data["model"]
     connect(name)
     spec = Spec.from_record(data.get("spec", {}))
     schemas = decode(store.blob(data["specs"])) if "specs" in data else []
-    return Agent(data["agent"], name, tools=schemas, model_args=data.get("sampling"), **spec.limits._asdict())
+    tools = [as_function(schema) for schema in schemas]
+    ruled = [
+        tool.with_(**spec.tools[tool.name]._asdict()) if tool.name in spec.tools else tool for tool in tools
+    ]
+    return Agent(data["agent"], name, tools=ruled, model_args=data.get("sampling"), **spec.limits._asdict())

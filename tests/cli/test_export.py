@@ -126,7 +126,8 @@ def test_messages_become_sessions_and_come_back(lllm: Terminal, session: str, de
     assert lllm("export", made, "--format", "openai").out == rows
     assert "calculate gives  391" in lllm("show", made).out
     (row,) = [row for row in lllm("sessions", "--json").json if row["session"] == made]
-    assert (row["name"], row["task"], row["status"]) == ("talk", "What is 17 times 23?", "done")
+    assert (row["name"], row["status"]) == ("talk", "done")
+    assert row["task"].startswith("What is 17 times 23?")
     assert lllm("replay", made).code == 0
     named = lllm("import", "talk.jsonl", "--name", "mine", "--json").json["sessions"][0]
     assert lllm("show", named, "--json").json["name"] == "mine"
