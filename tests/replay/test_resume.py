@@ -11,7 +11,14 @@ import pytest
 from lllm.backends.scripted import ScriptedBackend
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
-from lllm.errors import ConfigError, LogWriteError, ParseError, ReplayDivergence, UncertainEffect
+from lllm.errors import (
+    ConfigError,
+    LogWriteError,
+    ParseError,
+    ReplayDivergence,
+    ServerError,
+    UncertainEffect,
+)
 from lllm.llm.agent import Agent
 from lllm.llm.sessions import arecord
 from lllm.log.memory import MemoryLog
@@ -276,3 +283,92 @@ def test_one_writer() -> None:
         resume_session(session, store=store, entry=program(store, ScriptedBackend(model), [])).result
         == "42: a story"
     )
+
+
+@tool(effect="pure", approval=True)
+def launch(where: str) -> str:
+    """Launches."""
+    return f"launched to {where}"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_waits_approvals_and_streams(stream: bool) -> None:
+    """A provider fault that is waited out, two approvals, and somebody who follows: cut off after every event."""
+    failed: list[int] = []
+    approved: list[str] = []
+
+    def model(request: Request) -> Any:
+        if len(request.messages) == 1 and not failed:
+            failed.append(1)
+            raise ServerError("down", status=503)
+        if request.messages[-1].role != "tool":
+            return [
+                FunctionCall("l1", "launch", '{"where":"Mars"}'),
+                FunctionCall("l2", "launch", '{"where":"Rome"}'),
+            ]
+        return " and ".join(message.text for message in request.messages if message.role == "tool")
+
+    def yes(call: FunctionCall) -> Any:
+        approved.append(call.id)
+        return True if call.id == "l1" else "too near"
+
+    def made(store: Any, backend: ScriptedBackend, seen: list[Any]) -> Any:
+        async def main() -> str:
+            agent = Agent("pilot", backend, tools=[launch], approve=yes, backoff_base=0.001)
+            follow = (lambda call, delta: seen.append(delta)) if stream else None
+            async with arecord("fly", store=store):
+                return (await agent.acall("go", follow=follow)).content
+
+        return main
+
+    whole, backend = MemoryLog(), ScriptedBackend(model)
+    result = asyncio.run(made(whole, backend, [])())
+    assert result == "launched to Mars and error: not approved: too near"
+    session = whole.sessions(1)[0].id
+    written = kinds(whole, session)
+    assert {ev.MODEL_FAILED, ev.WAIT_ENDED, ev.APPROVAL_GIVEN} <= set(written)
+    for events in range(1, len(written)):
+        store = cut(whole, session, events)
+        before = kinds(store, session)
+        approved.clear()
+        failed[:] = [1] * (ev.MODEL_FAILED in before)
+        asked, seen = ScriptedBackend(model), []  # type: ignore[var-annotated]
+        done = resume_session(session, store=store, entry=made(store, asked, seen))
+        assert done.result == result, events
+        assert len(approved) == 2 - before.count(ev.APPROVAL_GIVEN)
+        assert kinds(store, session).count(ev.WAIT_ENDED) == 1
+        if stream and done.asked:
+            assert seen  # what is said now is followed
+        report = replay_session(session, store=store, entry=made(store, ScriptedBackend(model), []))
+        assert report.verified, (events, report.divergence)
+
+
+def test_the_deadline_does_not_count_the_time_in_which_nobody_worked() -> None:
+    def made(store: Any) -> Any:
+        async def main() -> str:
+            agent = Agent("slow", ScriptedBackend(lambda _: "done"), deadline=5.0)
+            async with arecord("slow", store=store):
+                return (await agent.acall("go")).content
+
+        return main
+
+    whole = MemoryLog()
+    asyncio.run(made(whole)())
+    session = whole.sessions(1)[0].id
+    at = kinds(whole, session).index(ev.MODEL_REQUESTED)
+    store = cut(whole, session, at + 1)
+    # as if it had been cut off an hour ago
+    from lllm.core.envelope import seal
+
+    records, prev = [], ""
+    for record in store._sessions[session]:
+        event = open_event(record.body)
+        old = seal(
+            session, event["seq"], event["at"] - 3_600_000_000, event["call"], event["dialog"], event["kind"],
+            event["data"], prev,
+        )  # fmt: skip
+        records.append(old)
+        prev = old.hash
+    store._sessions[session] = records
+    assert resume_session(session, store=store, entry=made(store)).result == "done"
+    assert replay_session(session, store=store, entry=made(store)).verified
