@@ -172,7 +172,8 @@ class Performer:
             session.tell(self.call, Restart("asked again"))
         reply: Reply | None = None
         try:
-            stream = plan.backend.stream(request)
+            told = getattr(plan.backend, "stream_in", None)
+            stream = plan.backend.stream(request) if told is None else told(session.id, request)
             async for delta in stream:
                 if type(delta) is Completed:
                     reply = delta.reply
@@ -206,7 +207,9 @@ class Performer:
             reply = _as_recorded(reply)
         # with the log off and no secret to look for, nobody reads the record
         data = reply.record() if session.logs or session.redactor else {}
-        if (
+        if reply.source is not None:
+            data["cost"] = "0"  # nobody was asked, and nobody is paid
+        elif (
             plan.price is not None
             and (priced := plan.price(reply.model, plan.model_name, reply.usage)) is not None
         ):

@@ -39,12 +39,21 @@ def run(
             "--resume-last", help="Go on with the newest session that was interrupted, if there is one."
         ),
     ] = False,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            "--cache",
+            metavar="MODE",
+            help="Answer from replies kept earlier: read, write (fill it too) or refresh.",
+        ),
+    ] = None,
     no_log: Annotated[
         bool, typer.Option("--no-log", help="Keep no log: nothing to show or replay later.")
     ] = False,
 ) -> int:
     """Run a system on a task and print its result."""
     from lllm.llm import build_agent
+    from lllm.llm.connect import caching
     from lllm.llm.sessions import open_session
     from lllm.log import MemoryLog
 
@@ -52,11 +61,13 @@ def run(
         return code
     words = task_of(task)
     overrides = overrides_of(sets, profile)
+    if cache is not None:
+        overrides += ["cache.enabled=true", f"cache.mode={cache}"]
     loaded = runnable(config, overrides=overrides)
     # in memory even without a log: usage and cost are folded from events
     store: LogStore = MemoryLog() if no_log else store_of(loaded)
     shown = sys.stderr.isatty() if stream is None else stream
-    with quiet_stdout(json):
+    with quiet_stdout(json), caching(loaded.cache):
         frontend = None
         if shown:
             from lllm.cli.terminal import Terminal

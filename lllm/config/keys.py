@@ -154,6 +154,11 @@ SHARED: Final[Mapping[str, Key | Section]] = {
         {
             "enabled": Key(FLAG, "Answer from the cache where it has an answer.", False),
             "dir": Key(PATH, "The folder for it.", ".lllm/cache"),
+            "mode": Key(
+                choice("read", "write", "refresh"),
+                "`read` uses it as it is, `write` fills it too, `refresh` asks everything anew and replaces what it has.",
+                "write",
+            ),
         },
     ),
     "sandbox": Section(

@@ -32,10 +32,11 @@ class LogConfig:
 
 @dataclass(frozen=True, slots=True)
 class CacheConfig:
-    """Replies kept by the content of the request."""
+    """Replies kept by the content of the request. `mode` is read, write or refresh."""
 
     enabled: bool
     dir: Path
+    mode: str = "write"
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +263,7 @@ def build(
         agents={name: _agent(name, given, tree, environ) for name, given in tree["agent_configs"].items()},
         defaults=defaults,
         log=_log(tree["log"]),
-        cache=CacheConfig(tree["cache"]["enabled"], Path(tree["cache"]["dir"])),
+        cache=CacheConfig(tree["cache"]["enabled"], Path(tree["cache"]["dir"]), tree["cache"]["mode"]),
         sandbox=SandboxConfig(**tree["sandbox"]),
         models={name: _model(name, given) for name, given in tree["models"].items()},
         discovery=_discovery(tree["discovery"]),

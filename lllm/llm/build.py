@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lllm.errors import ConfigError, UnknownNameError
 from lllm.llm.agent import Agent
 from lllm.llm.auto import choose
+from lllm.llm.connect import caching
 from lllm.models.prompt import Prompt
 from lllm.ports import Backend, LogStore
 
@@ -101,19 +102,20 @@ def agent_of(declared: AgentConfig, config: Config, *, model: str | Backend | No
         options |= declared.endpoint
     if isinstance(chosen, str) and _same(chosen, declared.model_name):
         options = {**declared.options, **options}
-    agent = Agent(
-        declared.name,
-        chosen,
-        system,
-        prompt=prompt,
-        tools=tools,
-        format=_format(declared.format, where, config),
-        model_args=declared.sampling,
-        options=options,
-        timeouts=declared.timeouts,
-        description=declared.description or "",
-        **declared.limits._asdict(),
-    )
+    with caching(config.cache):
+        agent = Agent(
+            declared.name,
+            chosen,
+            system,
+            prompt=prompt,
+            tools=tools,
+            format=_format(declared.format, where, config),
+            model_args=declared.sampling,
+            options=options,
+            timeouts=declared.timeouts,
+            description=declared.description or "",
+            **declared.limits._asdict(),
+        )
     agent.why = why
     return agent
 

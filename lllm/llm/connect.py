@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError, LLMInferenceError, listing, nearest
 from lllm.llm.project import project
 from lllm.ports import Backend, Capabilities, Delta, Request
+
+if TYPE_CHECKING:
+    from lllm.config.values import CacheConfig
 
 offline: contextvars.ContextVar[Mapping[str, str] | None] = contextvars.ContextVar(
     "lllm_offline", default=None
@@ -19,6 +23,18 @@ unasked: contextvars.ContextVar[str] = contextvars.ContextVar(
     "lllm_unasked", default="a replay asked a model: this is a fault of lllm, please report it"
 )
 """What is said when one is asked nevertheless."""
+
+_cache: contextvars.ContextVar[CacheConfig | None] = contextvars.ContextVar("lllm_cache", default=None)
+
+
+@contextmanager
+def caching(config: CacheConfig) -> Iterator[None]:
+    """Models that are opened within answer from the cache that `config` describes, instead of the project's."""
+    token = _cache.set(config)
+    try:
+        yield
+    finally:
+        _cache.reset(token)
 
 
 class Offline:
@@ -45,7 +61,8 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
 
     `options` (base_url, api_key, ...) go to the backend's constructor. Backends are shared: the same provider with the
     same options is one object with one pool of connections. A bare name that is no backend is one of lllm.toml's
-    `[models]`: its options hold where the call gives no others.
+    `[models]`: its options hold where the call gives no others. Where the configuration says so, a model that is named
+    answers from the cache; a backend that is given never does, because nothing says which model it is.
 
     Raises:
         UnknownNameError: no such backend.
@@ -89,7 +106,18 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
     only = getattr(backend, "only_model", None)
     if rest and only is not None and rest != only:
         raise ConfigError(f"'{model}': the backend '{provider}' has one model", hint=f"Write {provider}.")
-    return backend, model, rest or provider
+    found = f"{provider}/{rest}" if rest else provider
+    return _cached(backend, found, options), model, rest or provider
+
+
+def _cached(backend: Backend, model: str, options: Mapping[str, Any] | None) -> Backend:
+    """The backend behind the cache, where one is wanted."""
+    config = _cache.get() or project().cache
+    if not config.enabled:
+        return backend
+    from lllm.backends.cache import CachedBackend
+
+    return CachedBackend(backend, model, config.dir, config.mode, options or {})
 
 
 def _which(model: str, declared: Mapping[str, Any]) -> str:

@@ -72,6 +72,7 @@ class Reply(Mapping[str, Any]):
         cost: money for the whole call in US dollars, or None where a price is unknown.
         total_usage: tokens of all attempts of the call, or None.
         session, call: where the log holds the story, or None.
+        source: where it was taken from, when no model was asked: `cache`, or `SESSION#EVENT` of a log; else None.
     """
 
     content: str = ""
@@ -93,6 +94,7 @@ class Reply(Mapping[str, Any]):
     total_usage: Usage | None = None
     session: str | None = None
     call: str | None = None
+    source: str | None = None
 
     def __str__(self) -> str:
         return self.content
@@ -151,6 +153,8 @@ class Reply(Mapping[str, Any]):
         for name in ("logprobs", "token_ids", "prompt_token_ids"):
             if (value := getattr(self, name)) is not None:
                 out[name] = list(value)
+        if self.source is not None:
+            out["from"] = self.source
         return out
 
     @classmethod
@@ -170,6 +174,7 @@ class Reply(Mapping[str, Any]):
             prompt_token_ids=data.get("prompt_token_ids"),
             raw=data.get("raw"),
             enforced=data.get("enforced"),
+            source=data.get("from"),
         )
 
     def to_openai(self) -> dict[str, Any]:
