@@ -24,5 +24,18 @@ if [[ ,$extras, == *,dev,* ]]; then
             "${pip[@]}" wheel --no-deps --wheel-dir "$wheels" "llama-cpp-python==$llama"
     fi
     "${pip[@]}" install --find-links "$wheels" "llama-cpp-python==$llama"
+
+    # The tests of the Postgres store start a server of their own: only its programs are needed.
+    if ! command -v initdb >/dev/null && ! compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; then
+        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+            # the package would start a server, which nobody here uses
+            mkdir -p /etc/postgresql-common
+            [ -e /etc/postgresql-common/createcluster.conf ] ||
+                echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+            apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql
+        else
+            echo "The tests of the Postgres store need a Postgres server. Try: sudo apt-get install postgresql" >&2
+        fi
+    fi
 fi
 "${pip[@]}" install --editable ".[$extras]"
