@@ -129,6 +129,12 @@ class _Workers:
 _workers = _Workers()
 
 
+def spawn(job: Callable[[], None]) -> None:
+    """Runs a job, which raises nothing, in a worker thread. The thread is kept for later jobs, and so is the loop that `run`
+    makes in it. It starts at once however many run, and never keeps the interpreter from exiting."""
+    _workers.submit(job)
+
+
 async def in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Calls a plain function in a worker thread, with the caller's context variables. Cancelling stops the waiting, not
     the function: a thread cannot be stopped from outside."""
@@ -157,7 +163,7 @@ async def in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         except RuntimeError:
             return  # the loop has been closed: nobody waits any more
 
-    _workers.submit(job)
+    spawn(job)
     return await future
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from lllm.ports import Delta
-from lllm.sync import run
+from lllm.sync import run, spawn
 
 _END: Final = object()
 
@@ -86,8 +86,8 @@ class Pump(Source):
     def __init__(self, stream: Callable[[], AsyncIterator[Delta]]) -> None:
         super().__init__(stream)
         self._pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._drive, name="lllm-runner", daemon=True)
-        self._thread.start()
+        self._done = threading.Event()
+        spawn(self._drive)
 
     def __next__(self) -> Delta:
         if self._over:
@@ -103,7 +103,7 @@ class Pump(Source):
 
     def close(self) -> None:
         super().close()
-        self._thread.join()
+        self._done.wait()
 
     def _drive(self) -> None:
         try:
@@ -111,6 +111,8 @@ class Pump(Source):
             self._pieces.put(_END)
         except BaseException as error:
             self._pieces.put(error)
+        finally:
+            self._done.set()
 
 
 class Generation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from lllm.backends.runner import faults
@@ -11,7 +12,7 @@ from lllm.backends.runner.base import BaseLLMRunner
 from lllm.backends.runner.generation import Generation
 from lllm.errors import ConfigError, LLMError, ProviderError
 from lllm.ports import Capabilities, Completed, Delta, Request
-from lllm.sync import in_thread
+from lllm.sync import in_thread, spawn
 
 _END: Final = object()
 
@@ -73,7 +74,7 @@ class RunnerBackend:
                 if not generation.over:
                     # not awaited: whoever closes this stream early need not wait for the model's next piece
                     why = faults.cancelled(runner.about(), "nobody follows any more")
-                    threading.Thread(target=generation.stop, args=(why,), daemon=True).start()
+                    spawn(partial(generation.stop, why))
 
     async def aclose(self) -> None:
         """Closes all runners. The next request makes another."""

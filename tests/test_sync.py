@@ -1,0 +1,34 @@
+"""Threads that are kept, and the loops in them."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+
+from lllm.sync import run, spawn
+
+
+def test_a_thread_is_kept_for_later_jobs_and_its_loop_too() -> None:
+    came: queue.SimpleQueue[tuple[threading.Thread, asyncio.AbstractEventLoop]] = queue.SimpleQueue()
+
+    async def loop() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    seen = set()
+    for _ in range(50):
+        spawn(lambda: came.put((threading.current_thread(), run(loop()))))
+        seen.add(came.get(timeout=10))
+    assert len(seen) < 25
+    assert all(thread.daemon for thread, _ in seen)
+
+
+def test_jobs_that_wait_for_each_other_all_run() -> None:
+    barrier = threading.Barrier(21)
+
+    def wait() -> None:
+        barrier.wait(10)
+
+    for _ in range(20):
+        spawn(wait)
+    barrier.wait(10)
