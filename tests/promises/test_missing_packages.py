@@ -1,0 +1,73 @@
+"""R33, T40: an environment that lacks one engine's packages works with the others, and names the extra that is missing.
+
+The packages are hidden from the import system of a new process, before anything of ours is imported: what is left is what
+an environment without them has.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from training.embedded.forms import Forms
+
+PROGRAM = """
+import json, sys
+from importlib.machinery import PathFinder
+
+hidden, names = set(sys.argv[1].split(",")), sys.argv[2:]
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *more: None if name.partition(".")[0] in hidden else find(name, *more)
+
+from lllm import LLM
+from lllm.errors import DependencyError
+
+told = {}
+for name in names:
+    try:
+        told[name] = LLM(name, temperature=0, max_tokens=4)("Hello, world!").content
+    except DependencyError as error:
+        told[name] = f"{error.extra}: {error}"
+print(json.dumps(told))
+"""
+
+LLAMA = ("xllamacpp", "llama_cpp")
+TORCH = ("torch", "transformers", "accelerate", "llguidance")
+
+
+CASES = [
+    # what is hidden: what answers, and what names its extra
+    (("xllamacpp",), ("embedded", "llama_cpp"), ()),
+    (LLAMA, ("embedded", "transformers"), ("llama_cpp",)),
+    (TORCH, ("embedded", "llama_cpp"), ("transformers",)),
+    ((*LLAMA, *TORCH), (), ("embedded", "llama_cpp", "transformers")),
+]
+EXTRA = {"embedded": "local", "llama_cpp": "local", "transformers": "transformers"}
+
+
+@pytest.mark.parametrize(
+    ("hidden", "works", "lacks"), CASES, ids=["one engine", "torch alone", "llama.cpp alone", "nothing"]
+)
+def test_what_is_there_works_and_what_is_not_names_its_extra(
+    hidden: tuple[str, ...], works: tuple[str, ...], lacks: tuple[str, ...], forms: Forms
+) -> None:
+    names = {name: name if name == "embedded" else f"{name}/{forms.gguf_q8}" for name in (*works, *lacks)}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, ",".join(hidden), *names.values()],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    told: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    for backend in works:
+        assert told[names[backend]].startswith("Hello"), told
+    for backend in lacks:
+        words = told[names[backend]]
+        assert words.startswith(f"{EXTRA[backend]}: "), words
+        assert f"pip install 'lllm[{EXTRA[backend]}]'" in words
