@@ -235,20 +235,24 @@ class Call:
         return self.state.terminal
 
     async def _one_of_many(self, effect: Effect) -> Outcome:
-        if isinstance(effect, RunTool) and not self.plan.tools[effect.call.name].rule.concurrent:
-            if self.performer.serial is None:
-                self.performer.serial = asyncio.Lock()
-            async with self.performer.serial:
-                return await self._in_turn(effect)
-        return await self._in_turn(effect)
-
-    async def _in_turn(self, effect: Effect) -> Outcome:
         name = getattr(effect, "call").id  # noqa: B009  only tool effects come in groups
         if isinstance(effect, RunTool):
             await self.session.turn(self.id, ev.TOOL_REQUESTED, name)
-        outcome = await self._do(effect)
+            if not self.plan.tools[effect.call.name].rule.concurrent:
+                # not while it waits for its turn: whoever comes first may need the lock
+                async with self._serial():
+                    outcome = await self._do(effect)
+            else:
+                outcome = await self._do(effect)
+        else:
+            outcome = await self._do(effect)
         await self.session.turn(self.id, outcome.kind, name)
         return outcome
+
+    def _serial(self) -> asyncio.Lock:
+        if self.performer.serial is None:
+            self.performer.serial = asyncio.Lock()
+        return self.performer.serial
 
     def _request(self, effect: CallModel) -> dict[str, Any]:
         """What ModelRequested says: the hash of the rendered request, from the hash of its fixed part and the dialog's

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 from lllm.core import events as ev
@@ -22,7 +23,7 @@ from lllm.core.envelope import seal
 from lllm.core.events import Event
 from lllm.core.jsonable import unicode_only
 from lllm.core.redact import Redactor
-from lllm.errors import LLMError, LogWriteError
+from lllm.errors import LLMError, LogWriteError, text_of
 from lllm.models.message import Message
 from lllm.ports import Delta, LogStore, Record
 
@@ -94,6 +95,7 @@ class Session:
         self.sleep = sleep
         self.redactor = redactor or Redactor({})
         self.followers: list[Follower] = []
+        self._broken_followers: list[Follower] = []
         self._generation = _generation
         self.dialogs: dict[str, Node] = {}
         self.started = False
@@ -268,6 +270,8 @@ class Session:
     answers = False
     """Whether `recorded` may have an answer that saves asking a model."""
     unopened = False
+    shown: Set[int] = frozenset()
+    """Numbers of frontend elements that are taken: tools that are not run again had shown them."""
 
     def opened_by(self, kind: str) -> bool:
         """Whether this is the session that a program, run again, has still to open, and it was an agent call or a system
@@ -297,12 +301,62 @@ class Session:
         """The recorded answer to an effect, or None when it must be done for real, as in every live session."""
         return None
 
+    shows = True
+    """Whether what is shown to the user reaches anybody. A replay shows nothing."""
+
+    def gave(self, call: str | None, shown: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The recorded answer to what was just shown (`shown`: the data of its event), or None where there is none and the
+        stream is asked."""
+        return None
+
     # --- followers
 
     def tell(self, call: str, delta: Delta) -> None:
-        """Shows a piece of a reply to whoever follows."""
+        """Shows a piece of a reply to whoever follows. A follower that raises does not disturb the call: that it did is
+        noted, once."""
         for follower in self.followers:
-            follower(call, delta)
+            try:
+                follower(call, delta)
+            except Exception as error:
+                if follower not in self._broken_followers:
+                    self._broken_followers.append(follower)
+                    words = f"a follower raised {type(error).__name__}: {text_of(error)}"
+                    logging.getLogger("lllm.session").warning("session '%s': %s", self.id, words)
+                    self.note(words, of="follower")
+
+    def note(self, text: str, **more: Any) -> None:
+        """A remark of the runtime. No code brings it about again, so a replay leaves it out."""
+        if self.started and not self.ended:
+            self.write(Session.stamp(self, ev.NOTE, unicode_only(self.redactor.clean({"text": text, **more}))))
+
+    # --- what is kept
+
+    def save_artifact(self, name: str, data: Any, *, media_type: str | None = None) -> str:
+        """Keeps a file or value in the session under a name, and gives the digest of its content. A replay compares it.
+
+        Arguments:
+            name: as in `report.md` or `plots/1.png`. The same name may be used again: the last one counts.
+            data: bytes as they are, text as UTF-8, any other value as JSON.
+            media_type: by default what the name's end says, else what `data` is.
+
+        `lllm show` lists artifacts, `lllm sessions artifacts` gets them out.
+
+        Raises:
+            ConfigError: a name that is not safe as a path below a folder.
+            TypeError, ValueError: a value that is not JSON.
+        """
+        from lllm.core.artifact import artifact_of
+
+        content, told = artifact_of(name, data, media_type, self.redactor)
+        scope = current.get()
+        here = scope is not None and scope.session is self
+        digest = self.keep(content)
+        self.emit(
+            ev.ARTIFACT,
+            {**told, "digest": digest, "size": len(content)},
+            scope.call if scope is not None and here else None,
+        )
+        return digest
 
 
 def _settle(waiter: asyncio.Future[None]) -> None:

@@ -53,6 +53,8 @@ async def deltas(
         if not task.done():
             task.cancel()
             await asyncio.wait((task,))
+        if not task.cancelled():
+            task.exception()  # looked at: whoever left early is not warned of what it raises
 
 
 def blocking(stream: AsyncIterator[T]) -> Iterator[T]:
@@ -181,7 +183,10 @@ class Stream(Pieces[Delta]):
                     elif isinstance(delta, Restart):
                         file.seek(0)
                         file.truncate()
-                return self._finished()
+                reply = self._finished()
+                if not file.tell():  # it came in one piece: from a record
+                    file.write(reply.content.encode("utf-8"))
+                return reply
 
     def _finished(self) -> Reply:
         if self.reply is None:
@@ -196,6 +201,8 @@ async def _text(stream: Stream) -> AsyncGenerator[str, None]:
             if isinstance(delta, TextDelta):
                 said.append(delta.text)
                 yield delta.text
+            elif isinstance(delta, Completed) and not said and delta.reply.content:
+                yield delta.reply.content  # it came in one piece: from a record
             elif isinstance(delta, Restart) and said:
                 partial = "".join(said)
                 raise StreamInterrupted(

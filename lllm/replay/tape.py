@@ -60,8 +60,8 @@ class Replayed(Session):
         self.shown: set[int] = set()
         tapes: dict[str | None, list[dict[str, Any]]] = {}
         for event in self.record:
-            if event["kind"] == ev.SESSION_RESUMED:
-                continue  # no code writes it: it says that another process went on
+            if event["kind"] == ev.SESSION_RESUMED or (event["kind"] == ev.NOTE and "of" in event["data"]):
+                continue  # no code writes it: another process went on, or the runtime noted something
             if event["kind"] == ev.FRONTEND and event["call"] is not None:
                 self.shown |= _numbers(event["data"])
                 continue  # a tool showed it, and the tool is not run
@@ -135,6 +135,16 @@ class Replayed(Session):
 
     def tell(self, call: str, delta: Any) -> None:
         """Nobody follows a replay."""
+
+    shows = False
+
+    def gave(self, call: str | None, shown: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        tape = self.tapes.get(call)
+        found = tape.peek() if tape is not None else None
+        if found is None or found["kind"] != ev.FRONTEND or found["data"].get("phase") not in ("value", "error"):
+            return None
+        data: Mapping[str, Any] = found["data"]
+        return data if data["method"] == shown["method"] else None
 
     async def start(self, meta: Mapping[str, Any] | None = None) -> None:
         """The recorded start stands."""

@@ -1,41 +1,59 @@
-"""StreamWrapper: what a system shows its user, shown and written down.
+"""StreamWrapper: what a system shows its user, and what the user answers, shown and written down.
 
     stream = StreamWrapper(streamlit)          # or PrintSystem(), or nothing
     with stream.spinner("Reading"):
         stream.write("42 pages")
+    name = stream.text_input("Your name?")
 
-Every call is a Frontend event of the running session, then a call of the wrapped object:
+Every call is a Frontend event of the running session, then a call of the wrapped object, then an event of what that gave:
 
     {"method": "write", "args": ["42 pages"], "kwargs": {}}
     {"method": "spinner", "args": ["Reading"], "kwargs": {}, "id": 1}      what it gave bears a number
     {"method": "spinner", "phase": "enter", "id": 1}
     {"method": "update", "args": [...], "kwargs": {}, "in": 1}             a method of what it gave
     {"method": "spinner", "phase": "exit", "id": 1}                        with `error` after an exception
+    {"method": "text_input", "args": ["Your name?"], "kwargs": {}}
+    {"method": "text_input", "phase": "value", "value": "Ada"}             what it gave
+    {"method": "error", "phase": "error", "error": "RuntimeError", "message": "..."}    or raised
+
+Where such an answer is in the record (a replay, a session that is resumed, a fork), it is given again and nobody is asked.
 """
 
 from __future__ import annotations
 
+import builtins
+import inspect
+import io
 import itertools
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
 from lllm.core import events as ev
 from lllm.core.jsonable import jsonable
+from lllm.errors import LLMError, text_of
 from lllm.session import Session, current
+from lllm.utils import widgets
 
 ELEMENTS: Final = frozenset(
-    "chat_message container dialog empty expander form placeholder popover progress spinner status".split()
+    "chat_message container empty expander form placeholder popover progress spinner status".split()
 )
 """Methods that give something to enter or to go on with, also where nothing is wrapped."""
 
 GROUPS: Final = frozenset(("columns", "tabs"))
 """Methods that give several of them."""
 
-PLACES: Final = frozenset(("sidebar",))
+PLACES: Final = frozenset(("sidebar", "bottom"))
 """Attributes that are something to enter or to go on with."""
+
+WRITES: Final = frozenset(("write", "write_stream"))
+"""Methods that may be given an iterator, which somebody has to follow: it may be a model's reply."""
+
+SECRET: Final = "[redacted:password]"
+"""What the log has in the place of a typed password."""
 
 _numbers: weakref.WeakKeyDictionary[Session, Iterator[int]] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
@@ -44,10 +62,13 @@ _lock = threading.Lock()
 class StreamWrapper:
     """Wraps any object with Streamlit's methods (write, markdown, spinner, expander, status, progress ...).
 
-    A method that the object lacks is written down and does nothing; so is every method of `StreamWrapper()`. Without a
-    running session nothing is written down. The event comes first: a stream that raises does not lose it.
+    A method that the object lacks is written down and does nothing; so is every method of `StreamWrapper()`. A widget that
+    is lacking gives its default value, as Streamlit does before anybody has touched it. Without a running session nothing
+    is written down. The event comes first: a stream that raises does not lose it, and what it raises is an event too.
 
-    What a user types into a widget is given back and not written down: a replay does not have it.
+    An answer is recorded when it is JSON, a tuple or a date; of anything else (an uploaded file, a table) the log has the
+    type and the beginning of its repr, and a replay gets None. A password is not recorded. An argument that is not JSON is
+    in the log as its repr. A replay shows nothing.
     """
 
     def __init__(self, stream: Any = None) -> None:
@@ -78,15 +99,19 @@ class _Method:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = self._name
+        session = _session()
+        password = kwargs.get("type") == "password"
+        if password and session is not None:
+            _hide(session, kwargs.get("value"))
         data: dict[str, Any] = {"method": name, "args": _named(args), "kwargs": _named(kwargs)}
         if self._inside is not None:
             data["in"] = self._inside
-        session = _session()
         ids = [next(_count(session)) if session else 0 for _ in range(_gives(name, args, kwargs))]
         if ids:
             data["id"] = ids[0] if name not in GROUPS else ids
-        _emit(data)
-        result = None if self._call is None else self._call(*_bare(args), **_bare(kwargs))
+        known, result = _do(data, lambda: self._real(args, kwargs), lambda: self._unseen(args))
+        if known is not None and (_is_known(known) or ("secret" in known and session and not session.shows)):
+            return _back(known["value"])
         if name in GROUPS:
             given = result if isinstance(result, Sequence) else [None] * len(ids)
             return [
@@ -94,8 +119,42 @@ class _Method:
             ]
         if ids:
             return _Element(name, result, ids[0])
-        if hasattr(result, "__enter__") or hasattr(result, "write"):
-            return _Element(name, result, None)
+        if known is not None and "id" in known:
+            assert session is not None
+            return _Element(name, result, next(_count(session)))
+        if known is None and session is not None and session.shows:
+            return self._given(session, result, password)
+        return _Element(name, result, None) if _is_element(result) else result
+
+    def _real(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        if self._call is not None:
+            return self._call(*_bare(args), **_bare(kwargs))
+        return self._unseen(args) if self._name in WRITES else widgets.default(self._name, args, kwargs)
+
+    def _unseen(self, args: Sequence[Any]) -> Any:
+        """What is done where nothing is shown: an iterator is followed all the same."""
+        return widgets.follow(self._name, args) if self._name in WRITES else None
+
+    def _given(self, session: Session, result: Any, password: bool) -> Any:
+        """Writes down what the stream gave, and gives it."""
+        told: dict[str, Any] = {"method": self._name, "phase": "value"}
+        if self._inside is not None:
+            told["in"] = self._inside
+        if _is_element(result):
+            told["id"] = next(_count(session))
+            _emit(told)
+            return _Element(self._name, result, told["id"])
+        if result is None or callable(result) or inspect.isawaitable(result):
+            return result  # nothing, or something that is yet to be used
+        if password:
+            _hide(session, result)
+            _emit({**told, "value": SECRET, "secret": True})
+            return result
+        try:
+            told["value"] = _told(result)
+        except TypeError:
+            told |= {"value": _safe(result), "type": type(result).__name__}
+        _emit(told)
         return result
 
 
@@ -113,10 +172,12 @@ class _Element:
         value = getattr(self._inner, name, None)
         return value if value is not None and not callable(value) else _Method(name, value, self._id)
 
+    def __repr__(self) -> str:
+        return f"<{self._name}>" if self._id is None else f"<{self._name} {self._id}>"
+
     def __enter__(self) -> Self:
-        _emit(self._told("enter"))
-        if hasattr(self._inner, "__enter__"):
-            self._inner.__enter__()
+        enter = getattr(self._inner, "__enter__", None)
+        _do(self._told("enter"), enter or _nothing, _nothing)
         return self
 
     def __exit__(
@@ -125,15 +186,77 @@ class _Element:
         told = self._told("exit")
         if kind is not None:
             told["error"] = kind.__name__
-        _emit(told)
-        if hasattr(self._inner, "__exit__"):
-            swallow: bool | None = self._inner.__exit__(kind, error, trace)
-            return swallow
-        return None
+        leave = getattr(self._inner, "__exit__", None)
+        real = _nothing if leave is None else lambda: leave(kind, error, trace)
+        known, swallows = _do(told, real, _nothing, error)
+        if known is None and swallows:
+            _emit({**self._told("value"), "value": True})
+        return bool(swallows if known is None else known.get("value"))
 
     def _told(self, phase: str) -> dict[str, Any]:
         told: dict[str, Any] = {"method": self._name, "phase": phase}
         return told if self._id is None else {**told, "id": self._id}
+
+
+def _nothing() -> None: ...
+
+
+def _do(
+    data: Mapping[str, Any],
+    real: Callable[[], Any],
+    without: Callable[[], Any],
+    inside: BaseException | None = None,
+) -> tuple[Mapping[str, Any] | None, Any]:
+    """Writes down what is shown, and shows it: what the record has of its outcome, which is then in the log again, and what
+    the call gave. `without` is done where nothing is shown. An exception is an event, unless it is the one (`inside`) that
+    just went through."""
+    _emit(data)
+    session = _session()
+    scope = current.get()
+    known = session.gave(scope.call if scope else None, data) if session is not None else None
+    asked = known is None or not (_is_known(known) or known["phase"] == "error") or data["method"] in WRITES
+    try:
+        result = None
+        if session is not None and not session.shows:
+            result = without()
+        elif asked:
+            result = real()
+    except BaseException as error:
+        if error is not inside:
+            with suppress(LLMError):  # what went wrong first is what is raised
+                _emit(_failure(data, error))
+        raise
+    if known is not None:
+        _emit(known)
+        if known["phase"] == "error":
+            raise _again(known)
+    return known, result
+
+
+def _failure(data: Mapping[str, Any], error: BaseException) -> dict[str, Any]:
+    told = {
+        "method": data["method"],
+        "phase": "error",
+        "error": type(error).__name__,
+        "message": text_of(error),
+    }
+    if not isinstance(error, Exception):
+        told["stops"] = True
+    return told
+
+
+def _again(known: Mapping[str, Any]) -> BaseException:
+    """The recorded exception: of its own class where Python has that, else of one that bears its name."""
+    name, base = str(known["error"]), KeyboardInterrupt if known.get("stops") else Exception
+    kind = getattr(builtins, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+        kind = type(name, (base,), {})
+    try:
+        error = kind(known["message"])
+    except TypeError:  # UnicodeDecodeError wants five arguments
+        error = type(name, (base,), {})(known["message"])
+    assert isinstance(error, BaseException)
+    return error
 
 
 def _session() -> Session | None:
@@ -146,7 +269,12 @@ def _emit(data: Mapping[str, Any]) -> None:
     session = _session()
     if session is not None:
         scope = current.get()
-        session.emit(ev.FRONTEND, session.redactor.clean(jsonable(data)), scope.call if scope else None)
+        session.emit(ev.FRONTEND, session.redactor.clean(data), scope.call if scope else None)
+
+
+def _hide(session: Session, value: Any) -> None:
+    if isinstance(value, str):
+        session.redactor.add("password", value)
 
 
 def _count(session: Session) -> Iterator[int]:
@@ -165,13 +293,27 @@ def _gives(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
     return wanted if isinstance(wanted, int) else len(wanted)
 
 
+def _is_element(value: Any) -> bool:
+    return (hasattr(value, "__enter__") or hasattr(value, "write")) and not isinstance(
+        value, io.IOBase | type
+    )
+
+
 def _named(given: Any) -> Any:
-    """Arguments as the log has them: an element of ours is its number."""
-    if isinstance(given, Mapping):
+    """Arguments as the log has them: JSON, and an element of ours is its number."""
+    if type(given) is dict and all(type(key) is str for key in given):
         return {key: _named(value) for key, value in given.items()}
-    if isinstance(given, list | tuple):
+    if type(given) is tuple:
         return [_named(value) for value in given]
-    return {"$element": given._id} if isinstance(given, _Element) else given
+    return {"$element": given._id} if isinstance(given, _Element) else _safe(given)
+
+
+def _safe(value: Any) -> Any:
+    """Anything as JSON. What cannot even be looked at is its type."""
+    try:
+        return jsonable(value)
+    except Exception:  # anybody's code runs in there
+        return {"$repr": f"<{type(value).__name__}>"}
 
 
 def _bare(given: Any) -> Any:
@@ -179,3 +321,42 @@ def _bare(given: Any) -> Any:
     if isinstance(given, Mapping):
         return {key: value._inner if isinstance(value, _Element) else value for key, value in given.items()}
     return [value._inner if isinstance(value, _Element) else value for value in given]
+
+
+# --- answers as JSON -------------------------------------------------------------------------------------------------
+
+
+def _told(value: Any) -> Any:
+    """An answer as JSON from which `_back` makes it again. TypeError where there is none."""
+    kind = type(value)
+    if value is None or kind in (str, bool, int) or (kind is float and value - value == 0.0):
+        return value
+    if kind is list:
+        return [_told(item) for item in value]
+    if kind is tuple:
+        return {"$tuple": [_told(item) for item in value]}
+    if kind is dict and all(type(key) is str and key[:1] != "$" for key in value):
+        return {key: _told(item) for key, item in value.items()}
+    if kind.__module__ == "datetime" and kind.__name__ in ("date", "datetime", "time"):
+        return {f"${kind.__name__}": value.isoformat()}
+    raise TypeError(kind.__name__)
+
+
+def _back(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_back(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    key, item = next(iter(value.items()), ("", None))
+    if key[:1] != "$":
+        return {key: _back(item) for key, item in value.items()}
+    if key == "$tuple":
+        return tuple(_back(part) for part in item)
+    import datetime
+
+    return getattr(datetime, key[1:]).fromisoformat(item)
+
+
+def _is_known(known: Mapping[str, Any]) -> bool:
+    """Whether the record has the whole answer."""
+    return "value" in known and "type" not in known and "secret" not in known
