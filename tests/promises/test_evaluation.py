@@ -45,7 +45,8 @@ def cut(store: MemoryLog, session: str, events: int) -> MemoryLog:
 
 @pytest.mark.parametrize("part", [0.2, 0.5, 0.8, 0.97])
 def test_killed_between_rows_it_goes_on_with_those_that_are_left(part: float) -> None:
-    whole, sink = MemoryLog(), []
+    whole = MemoryLog()
+    sink: list[str] = []
     results = asyncio.run(program(whole, ScriptedBackend(answer), sink)())
     assert results == ["ProviderFailed" if row == "row 7" else f"about {row}" for row in ROWS]
     (session,) = sink
