@@ -14,6 +14,7 @@
     |-- LLMInitializationError              a model could not be loaded
     |   `-- OutOfMemory (MemoryError)       memory ran out, there or within a reply: a ProviderError too
     |-- LLMInferenceError                   a model did not answer
+    |   |-- NotRecorded                     the session behind `replay/...` has no such reply
     |   `-- ProviderError                   an endpoint answered with a fault, or not at all
     |       |-- AuthenticationError         401, 403
     |       |-- ModelNotFoundError          404
@@ -179,6 +180,27 @@ class LLMInitializationError(LLMError):
 
 class LLMInferenceError(LLMError):
     """A model did not answer."""
+
+
+class NotRecorded(LLMInferenceError):
+    """The session behind `replay/...` has no reply to a request.
+
+    Attributes:
+        nearest: the event of the recorded request that has most in common with it, or None.
+        differs: what differs from that, one sentence each.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        nearest: int | None = None,
+        differs: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.nearest = nearest
+        self.differs = list(differs)
 
 
 class ProviderError(LLMInferenceError):

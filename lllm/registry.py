@@ -74,6 +74,13 @@ BUILTINS: Final = (
         "Hugging Face models in this process, on torch",
         "transformers",
     ),
+    (
+        "backend",
+        "replay",
+        "lllm.replay.backend:ReplayBackend",
+        "the replies of a recorded session",
+        None,
+    ),
     ("agent", "simple", "lllm.llm.simple:Simple", "Gives the task to the one agent that is declared.", None),
     ("store", "sqlite", "lllm.log.sqlite:SQLiteLog", "one SQLite file for all sessions", None),
     ("store", "localfile", "lllm.log.files:LocalFileLog", "a folder of JSON Lines per session", None),
