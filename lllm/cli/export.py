@@ -41,6 +41,10 @@ def export(
     content: Annotated[
         bool, typer.Option("--content", help="otel: messages, arguments and results, too.")
     ] = False,
+    tokens: Annotated[
+        bool | None,
+        typer.Option("--tokens/--no-tokens", help="trl: only rows with token ids, or none of their columns."),
+    ] = None,
     endpoint: Annotated[
         str | None,
         typer.Option("--endpoint", metavar="URL", help="otel: send to this collector, over OTLP/HTTP."),
@@ -55,6 +59,8 @@ def export(
         format = "otel" if endpoint is not None else "markdown" if out == "-" else format_of(out)
     store = store_of(configuration(config))
     options: dict[str, Any] = {"content": True} if content else {}
+    if tokens is not None:
+        options["tokens"] = tokens
     if endpoint is not None:
         if format != "otel" or out != "-":
             raise ConfigError(
@@ -76,7 +82,8 @@ def _ids(store: LogStore, session: str | None, last: int | None, everything: boo
         raise ConfigError("give one of: an id, --last N, --all")
     if last is None and not everything:
         return [session_of(store, session)]
-    return [info.id for info in store.sessions(last)][::-1]
+    found = [info.id for info in store.sessions(last)][::-1]
+    return found or [session_of(store, None)]  # which says that there is none
 
 
 def _write(

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 from tests.cli.conftest import Terminal
+from tests.cli.test_look import tamper
 
 
 @pytest.fixture
@@ -60,6 +61,31 @@ def test_many_sessions_in_one_file(lllm: Terminal, session: str) -> None:
     assert result.code == 2
     assert "holds one session, and 2 are asked for" in result.err
     assert lllm("export", session, "--all", "--format", "trl").code == 2
+
+
+def test_rows_with_tokens_and_without(lllm: Terminal, session: str) -> None:
+    assert lllm("export", "--format", "trl", "--tokens").out == ""
+    assert lllm("export", "--format", "trl", "--no-tokens").out == lllm("export", "--format", "trl").out != ""
+
+
+def test_of_many_sessions_the_broken_one_is_left_out_and_said(
+    lllm: Terminal, session: str, demo: Path
+) -> None:
+    tamper(demo, b"helpful", b"Helpful")
+    assert lllm("export", session, "--format", "openai", "--out", "a.jsonl").code == 3
+    assert not (demo / "a.jsonl").exists()
+    newer = lllm("run", "and now?", "--json").json["session"]
+    result = lllm("export", "--all", "--format", "trl")
+    assert result.code == 3
+    assert f"session {session} is left out" in result.err
+    assert [json.loads(line)["session"] for line in result.out.splitlines()] == [newer]
+
+
+def test_no_session_yet(lllm: Terminal, demo: Path) -> None:
+    for words in (["--all", "--format", "trl"], []):
+        result = lllm("export", *words)
+        assert (result.code, result.out) == (2, "")
+        assert "there is no session yet" in result.err
 
 
 def test_what_cannot_be_written_leaves_nothing(lllm: Terminal, demo: Path, session: str) -> None:

@@ -32,7 +32,7 @@ from lllm.errors import (
 from lllm.llm.agent import Agent
 from lllm.llm.sessions import arecord
 from lllm.log.copy import blobs_of, load_session, record_of
-from lllm.log.export import FORMATS, Source, conventions, export, format_of, pieces
+from lllm.log.export import FORMATS, Format, Source, conventions, export, format_of, pieces
 from lllm.log.export.otlp import send
 from lllm.log.memory import MemoryLog
 from lllm.models.function import tool
@@ -197,6 +197,16 @@ def test_tokens_that_do_not_run_through_are_rows_of_their_own() -> None:
     assert second["logprobs"] is None, "a part of them would be zeros"
     assert [message["content"] for message in second["prompt"]] == ["You talk.", "a", "one", "b"]
     assert [message["content"] for message in second["completion"]] == ["two", "c", "three"]
+
+
+def test_a_file_of_rows_has_one_kind_of_them() -> None:
+    store = MemoryLog()
+    with_ = talk(store, [["a", token_reply([1], [2], "one")]])
+    without = talk(store, [["a", "one"]])
+    assert "input_ids" in lines(export(store, with_, "trl", tokens=True))[0]
+    assert "input_ids" not in lines(export(store, with_, "trl", tokens=False))[0]
+    assert export(store, without, "trl", tokens=True) == ""
+    assert export(store, without, "trl", tokens=False) == export(store, without, "trl")
 
 
 # --- the Hub
@@ -579,6 +589,11 @@ def test_a_bundle_is_the_session(everything: tuple[MemoryLog, str], tmp_path: Pa
 # --- secrets and size
 
 
+def loud(format: Format) -> dict[str, bool]:
+    """The options with which a format says most."""
+    return {"content": True} if "content" in format.options else {}
+
+
 def test_no_export_has_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     key = "sk-proj-0123456789abcdefghij"
     monkeypatch.setenv("OPENAI_API_KEY", key)
@@ -597,7 +612,7 @@ def test_no_export_has_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryLog()
     session = asyncio.run(main())
     for name, format in FORMATS.items():
-        text = export(store, session, name, **dict.fromkeys(format.options, True))
+        text = export(store, session, name, **loud(format))
         assert key not in text
         assert "leak" in text
 
@@ -607,8 +622,7 @@ def test_a_long_session_grows_with_its_turns(name: str) -> None:
     def size(turns: int) -> int:
         store = MemoryLog()
         session = talk(store, [[f"question {turn}", f"answer {turn}"] for turn in range(turns)])
-        options = dict.fromkeys(FORMATS[name].options, True)
-        return len(export(store, session, name, **options))
+        return len(export(store, session, name, **loud(FORMATS[name])))
 
     small, large = size(20), size(200)
     assert large < 11 * small

@@ -42,7 +42,12 @@ FORMATS: Final[Mapping[str, Format]] = {
     "openai": Format("JSON Lines of OpenAI messages and tools, one dialog a line", ".jsonl", True),
     "sharegpt": Format("JSON Lines of ShareGPT conversations, one dialog a line", ".jsonl", True),
     "hf": Format("a session trace for the viewer of the Hugging Face Hub", ".jsonl"),
-    "trl": Format("JSON Lines of rows for TRL, with token ids where the log has them", ".jsonl", True),
+    "trl": Format(
+        "JSON Lines of rows for TRL, with token ids where the log has them",
+        ".jsonl",
+        True,
+        {"tokens": "True: only rows that have their tokens; False: none of their columns"},
+    ),
     "otel": Format(
         "OpenTelemetry spans (GenAI conventions) as OTLP JSON",
         ".json",

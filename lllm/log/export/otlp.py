@@ -54,7 +54,11 @@ async def _send(source: Source, url: str, content: bool, headers: Mapping[str, s
                         )
                 count += number
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise ConnectionFailed(f"the collector at {url} does not answer: {error or 'timeout'}") from error
+        place = urlsplit(url).hostname  # the address may have a password in it
+        raise ConnectionFailed(
+            f"the collector at {place} does not answer: {error or 'timeout'}",
+            hint="Is it running, and is that its port?",
+        ) from error
     return count
 
 

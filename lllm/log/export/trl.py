@@ -20,29 +20,31 @@ from lllm.log.export.source import Said, Source, Talk
 from lllm.models.message import Message
 
 
-def write(source: Source) -> Iterator[str]:
-    """One row per dialog whose last call is done, or several where its tokens do not run through.
+def write(source: Source, *, tokens: bool | None = None) -> Iterator[str]:
+    """One row per dialog whose last call is done, or several where its tokens do not run through. A trainer wants one kind
+    of row in a file: `tokens` True gives only those that have them, False leaves their columns out.
 
     Columns: prompt, completion (messages), tools (JSON string or null), session, call, model; and with tokens input_ids,
     assistant_masks (1 where the model wrote the token) and logprobs (0.0 where it did not; null where the log has none)."""
     for talk in source.talks():
         if talk.call.status == "done":
-            for row in _rows(talk):
+            for row in _rows(talk, tokens):
                 yield line({**row, "session": source.session, "call": talk.call.id, "model": talk.call.model})
 
 
-def _rows(talk: Talk) -> Iterator[dict[str, Any]]:
+def _rows(talk: Talk, tokens: bool | None) -> Iterator[dict[str, Any]]:
     tools = text(talk.tools) if talk.tools else None
     if not talk.replies:
         return
-    if all(said.data.get("token_ids") and said.data.get("prompt_token_ids") for said in talk.replies):
+    known = all(said.data.get("token_ids") and said.data.get("prompt_token_ids") for said in talk.replies)
+    if known and tokens is not False:
         for run in runs(talk.replies):
             yield {
                 **_columns(talk.messages, run[0].place, run[-1].place + 1),
                 "tools": tools,
                 **_tokens(run),
             }
-    else:
+    elif not tokens:
         first = talk.replies[0].place
         yield {**_columns(talk.messages, first, len(talk.messages)), "tools": tools}
 
