@@ -77,6 +77,7 @@ def test_calls_are_forwarded_and_logged(session: Session) -> None:
     assert shown(session) == [
         {"method": "write", "args": ["a", 1], "kwargs": {"unsafe": True}},
         {"method": "text_input", "args": ["name?"], "kwargs": {}},
+        {"method": "text_input", "phase": "value", "value": "typed"},
     ]
 
 
@@ -148,7 +149,10 @@ def test_parts_of_a_stream(session: Session) -> None:
 def test_a_stream_that_raises_does_not_lose_the_event(session: Session) -> None:
     with pytest.raises(RuntimeError, match="browser"):
         StreamWrapper(Shown()).error("boom")
-    assert shown(session) == [{"method": "error", "args": ["boom"], "kwargs": {}}]
+    assert shown(session) == [
+        {"method": "error", "args": ["boom"], "kwargs": {}},
+        {"method": "error", "phase": "error", "error": "RuntimeError", "message": "the browser is gone"},
+    ]
 
 
 def test_secrets_and_odd_values(session: Session) -> None:

@@ -92,6 +92,8 @@ class Forked(Session):
         self._results: dict[str, deque[Mapping[str, Any]]] = {}
         self._approvals: dict[str, deque[Mapping[str, Any]]] = {}
         self._requests: dict[str, list[str]] = {}
+        self._gave: dict[tuple[str | None, bytes], deque[Mapping[str, Any]]] = {}
+        shown: dict[str | None, bytes] = {}  # of each call what was shown last
         wanted: dict[tuple[str, str], str] = {}
         nested = {
             (event["data"].get("parent"), event["data"].get("via"))
@@ -107,6 +109,10 @@ class Forked(Session):
                 wanted.update(_wanted(call, data))
             elif kind == ev.TOOL_RETURNED and "reused" not in data and (call, data["id"]) not in nested:
                 self._results.setdefault(wanted[call, data["id"]], deque()).append(event)
+            elif kind == ev.FRONTEND and "args" in data:
+                shown[call] = _shown(data)
+            elif kind == ev.FRONTEND and "value" in data and not data.keys() & {"type", "secret"}:
+                self._gave.setdefault((call, shown.get(call, b"")), deque()).append(event)
             elif kind == ev.APPROVAL_GIVEN:
                 self._approvals.setdefault(wanted[call, data["id"]], deque()).append(event)
 
@@ -208,6 +214,13 @@ class Forked(Session):
                 data.pop(name, None)
         return self._given(found, data)
 
+    def gave(self, call: str | None, shown: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        if "args" not in shown:
+            return None
+        twin = None if call is None else self._twins.get(call, call)
+        found = self._take(self._gave.get((twin, _shown(shown))))
+        return None if found is None else self._given(found, dict(found["data"])).data
+
     def _take(self, waiting: deque[Mapping[str, Any]] | None) -> Mapping[str, Any] | None:
         """The first recorded answer that may be given again, once."""
         for event in waiting or ():
@@ -251,6 +264,11 @@ def editable(record: Sequence[Mapping[str, Any]], seq: int) -> None:
             f"event {seq} is {kind}, which cannot be edited",
             hint=f"Edited can be {', '.join(EDITABLE)}; the nearest is event {nearest} ({record[nearest]['kind']}).",
         )
+
+
+def _shown(data: Mapping[str, Any]) -> bytes:
+    """What is shown, without the numbers of elements: they may be others in a fork."""
+    return encode([data["method"], data["args"], data["kwargs"]])
 
 
 def _wanted(call: str, data: Mapping[str, Any]) -> dict[tuple[str, str], str]:

@@ -158,8 +158,14 @@ class Resumed(Replayed):
             return  # it is interrupted still, and can be resumed by the code that began it
         await Session.end(self, status, **data)
 
+    shows = True
+
     def tell(self, call: str, delta: Any) -> None:
         Session.tell(self, call, delta)
+
+    def note(self, text: str, **more: Any) -> None:
+        self._go_live()
+        Session.note(self, text, **more)
 
     def _recorded_next(self, call: str | None) -> bool:
         tape = self.tapes.get(call)

@@ -62,7 +62,7 @@ class Replayed(Session):
         for event in self.record:
             if event["kind"] == ev.SESSION_RESUMED or (event["kind"] == ev.NOTE and "of" in event["data"]):
                 continue  # no code writes it: another process went on, or the runtime noted something
-            if event["kind"] == ev.FRONTEND and event["call"] is not None:
+            if event["kind"] in (ev.FRONTEND, ev.ARTIFACT) and event["call"] is not None:
                 self.shown |= _numbers(event["data"])
                 continue  # a tool showed it, and the tool is not run
             tapes.setdefault(event["call"], []).append(dict(event))

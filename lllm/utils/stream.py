@@ -106,7 +106,7 @@ class _Method:
         data: dict[str, Any] = {"method": name, "args": _named(args), "kwargs": _named(kwargs)}
         if self._inside is not None:
             data["in"] = self._inside
-        ids = [next(_count(session)) if session else 0 for _ in range(_gives(name, args, kwargs))]
+        ids = [_number(session) if session else 0 for _ in range(_gives(name, args, kwargs))]
         if ids:
             data["id"] = ids[0] if name not in GROUPS else ids
         known, result = _do(data, lambda: self._real(args, kwargs), lambda: self._unseen(args))
@@ -121,7 +121,7 @@ class _Method:
             return _Element(name, result, ids[0])
         if known is not None and "id" in known:
             assert session is not None
-            return _Element(name, result, next(_count(session)))
+            return _Element(name, result, _number(session))
         if known is None and session is not None and session.shows:
             return self._given(session, result, password)
         return _Element(name, result, None) if _is_element(result) else result
@@ -141,7 +141,7 @@ class _Method:
         if self._inside is not None:
             told["in"] = self._inside
         if _is_element(result):
-            told["id"] = next(_count(session))
+            told["id"] = _number(session)
             _emit(told)
             return _Element(self._name, result, told["id"])
         if result is None or callable(result) or inspect.isawaitable(result):
@@ -277,10 +277,12 @@ def _hide(session: Session, value: Any) -> None:
         session.redactor.add("password", value)
 
 
-def _count(session: Session) -> Iterator[int]:
-    """Numbers the elements of a session from 1, so that a replay gives the same numbers."""
+def _number(session: Session) -> int:
+    """The number of the next element of a session, from 1 on. A replay gives the same numbers: those that recorded tools
+    had taken are left out."""
     with _lock:
-        return _numbers.setdefault(session, itertools.count(1))
+        count = _numbers.setdefault(session, itertools.count(1))
+        return next(number for number in count if number not in session.shown)
 
 
 def _gives(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
@@ -347,9 +349,10 @@ def _back(value: Any) -> Any:
         return [_back(item) for item in value]
     if not isinstance(value, Mapping):
         return value
-    key, item = next(iter(value.items()), ("", None))
+    key = next(iter(value), "")
     if key[:1] != "$":
-        return {key: _back(item) for key, item in value.items()}
+        return {name: _back(item) for name, item in value.items()}
+    item: Any = value[key]
     if key == "$tuple":
         return tuple(_back(part) for part in item)
     import datetime

@@ -1,0 +1,64 @@
+"""Artifacts: files and values that a session keeps, and the names under which they may leave it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, Final
+
+from lllm.core.canonical import encode
+from lllm.core.redact import Redactor
+from lllm.errors import ConfigError
+
+TYPES: Final = {
+    "csv": "text/csv", "gif": "image/gif", "html": "text/html", "jpeg": "image/jpeg", "jpg": "image/jpeg",
+    "json": "application/json", "jsonl": "application/jsonl", "md": "text/markdown", "pdf": "application/pdf",
+    "png": "image/png", "py": "text/x-python", "svg": "image/svg+xml", "txt": "text/plain", "xml": "application/xml",
+    "zip": "application/zip",
+}  # fmt: skip
+"""Media types by the end of a name."""
+
+LONGEST: Final = 200
+"""Bytes of one part of a name: file systems take 255, and a file is written beside itself first."""
+
+_DEVICES: Final = frozenset(("con", "prn", "aux", "nul"))
+
+
+def artifact_of(
+    name: str, data: Any, media_type: str | None, redactor: Redactor
+) -> tuple[bytes, dict[str, Any]]:
+    """The bytes of an artifact, free of secrets, and what its event says besides their digest."""
+    if trouble := unsafe(name):
+        raise ConfigError(
+            f"an artifact cannot be named {name!r}: {trouble}",
+            hint="Give a relative path like report.md or plots/1.png.",
+        )
+    if isinstance(data, bytes | bytearray | memoryview):
+        content, kind = bytes(data), "application/octet-stream"
+    elif isinstance(data, str):
+        content, kind = data.encode(), "text/plain"
+    else:
+        content, kind = encode(data), "application/json"
+    with suppress(UnicodeDecodeError):  # a picture, an archive
+        content = redactor.text(content.decode()).encode()
+    end = name.rpartition(".")[2].lower()
+    return content, {"name": name, "media_type": media_type or TYPES.get(end, kind)}
+
+
+def unsafe(name: Any) -> str | None:
+    """Why a name must not be used as a path below a folder; None when it may."""
+    if not isinstance(name, str) or not name:
+        return "it is empty" if name == "" else "it is no text"
+    if any(ord(char) < 32 or 127 <= ord(char) < 160 or char in '\\:*?"<>|' for char in name):
+        return "it has a character that some file system refuses"
+    for part in name.split("/"):
+        if part in ("", ".", ".."):
+            return "it is not a plain path below a folder"
+        try:
+            size = len(part.encode())
+        except UnicodeEncodeError:
+            return "it is not valid Unicode"
+        if size > LONGEST:
+            return f"a part of it has more than {LONGEST} bytes"
+        if part.endswith((" ", ".")) or part.split(".")[0].lower() in _DEVICES:
+            return "some file system refuses it"
+    return None
