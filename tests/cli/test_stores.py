@@ -169,6 +169,7 @@ def test_a_log_in_postgres(
         with PostgresLog(postgres_url) as store:
             written = b"".join(store.read(id)) + (tmp_path / "a.lllm").read_bytes()
         assert b"Pa55" not in written
+        assert postgres_url.partition("host=")[2].encode() not in written
         assert not list(Path().glob(".lllm/sessions.db"))
     finally:
         said.append(lllm("sessions", "prune", "--keep", "0"))
