@@ -54,11 +54,15 @@ def request(case: Case, model: object) -> Request:
 
 
 def strays(case: Case, said: str) -> bool:
-    """Whether a reply calls a tool, or fills in an argument, that is not offered. llama.cpp's server (xllamacpp) holds a
-    call to a grammar of the offered tools, so where the model by itself strays, it says something else."""
-    name = re.search(r'"name": "([^"]*)', said)
+    """Whether a reply calls a tool, or fills in an argument, that is not offered, or writes a call in another form. llama.cpp's
+    server (xllamacpp) holds a call to a grammar of the offered tools, so where the model by itself strays, it says something
+    else."""
+    name = re.search(r'"name": "([^"]*)"?(.*)', said, re.DOTALL)
     if name is None:
         return False
+    behind = ', "arguments": {'
+    if name[2][: len(behind)] != behind[: len(name[2])]:
+        return True
     offered = {tool.name: tool.arguments for tool in case.tool_set.tools}
     written = re.findall(r'"([^"]*)": ', said.partition('"arguments": {')[2])
     return name[1] not in offered or not set(written) <= set(offered[name[1]])

@@ -18,7 +18,9 @@ from lllm.backends.transformers.engine import Engine
 from lllm.backends.transformers.room import GRAIN, Room, Shape
 from lllm.backends.transformers.row import Mail, Row
 from lllm.backends.transformers.sampling import Settings
-from tests.backends.helpers import ask
+from lllm.errors import OutOfMemory
+from lllm.models.reply import Reply
+from tests.backends.helpers import ask, reply
 from training.embedded.forms import Forms
 
 
@@ -121,6 +123,30 @@ async def test_whoever_comes_and_goes_each_says_what_it_says_alone(
             got = torch.stack(batcher.logits[one])
             apart = (got - wanted).abs().amax(-1) / wanted.abs().max()
             assert apart.max() < 1e-3, (len(one.prompt), apart.tolist())
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 5, 6])
+async def test_no_room_for_a_row_fails_it_and_nobody_waits_for_ever(
+    at: int, forms: Forms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = TransformersBackend(device="cpu", dtype="float32", threads=1)
+    request = ask("Hi.", model=str(forms.folder), sampling={"temperature": 0, "max_tokens": 8})
+    wanted = (await reply(backend, request)).content
+    add, calls = Room.add, [0]
+
+    def full(*args: Any) -> None:
+        calls[0] += 1
+        if calls[0] == at:
+            raise MemoryError("no room")
+        add(*args)
+
+    monkeypatch.setattr(Room, "add", full)
+    asked = asyncio.gather(*(reply(backend, request) for _ in range(3)), return_exceptions=True)
+    got = await asyncio.wait_for(asked, 60)
+    assert {one.content if isinstance(one, Reply) else type(one) for one in got} <= {wanted, OutOfMemory}
+    assert any(isinstance(one, OutOfMemory) for one in got)
+    assert (await reply(backend, request)).content == wanted
+    await backend.aclose()
 
 
 @pytest.mark.parametrize("left", [1, GRAIN - 1, GRAIN, GRAIN + 1, 100])

@@ -95,6 +95,7 @@ class Batcher:
         self._thread = None
         self._inbox.clear()
         self._reset()
+        self._prefixes.clear()
         self._posts.clear()
 
     def speed(self) -> dict[str, float]:
@@ -173,8 +174,9 @@ class Batcher:
             if self._live[place].cancelled:
                 self._leave(place)
 
-    def _admit(self) -> Fill:
-        """The rows that are prefilled next: the oldest, and those that fit beside it."""
+    def _admit(self) -> Fill | None:
+        """The rows that are prefilled next: the oldest, and those that fit beside it. None where there is no room for them:
+        they have failed."""
         chosen: list[tuple[Row, int, list[Pair]]] = []
         left: deque[Row] = deque()
         new = 0
@@ -193,16 +195,21 @@ class Batcher:
             new += fresh
             chosen.append((row, shared, pairs))
         self._waiting.extendleft(reversed(left))
-        room = self._new_room()
-        for row, shared, pairs in chosen:
-            row.prepare(room.device)
-            row.speech.cached = shared
-            room.add([pairs] if pairs else [], shared)
-            self._counts["requests"] += 1
-            self._counts["prompt"] += len(row.prompt)
-            self._counts["cached"] += shared
         rows = [row for row, _, _ in chosen]
-        return Fill(rows, [row.prompt for row in rows], room)
+        try:
+            room = self._new_room()
+            for row, shared, pairs in chosen:
+                row.prepare(room.device)
+                row.speech.cached = shared
+                room.add([pairs] if pairs else [], shared)
+            fill = Fill(rows, [row.prompt for row in rows], room)
+        except Exception as error:
+            self._fail(rows, error)
+            return None
+        self._counts["requests"] += len(rows)
+        self._counts["prompt"] += sum(len(row.prompt) for row in rows)
+        self._counts["cached"] += sum(shared for _, shared, _ in chosen)
+        return fill
 
     def _find(self, row: Row) -> tuple[int, list[Pair]]:
         """The longest beginning of the prompt that is computed already, and its keys and values. At least one token is left,
@@ -231,9 +238,11 @@ class Batcher:
             return
         self._fill = None
         first = len(self._live)
+        self._live += (
+            fill.rows
+        )  # before there is room for them: where there is none, they fail with the others
         for place, row in enumerate(fill.rows):
             self._room.add([fill.room.row(place, len(row.prompt))], len(row.prompt))
-            self._live.append(row)
         self._counts["most"] = max(self._counts["most"], len(self._live))
         self._choose(first, torch.stack([logits for logits in fill.logits if logits is not None]))
 
