@@ -203,9 +203,10 @@ async def test_closing_twice_and_using_it_again(server: OpenAIServer, model: VLL
     assert server.connections == 1
     for _ in range(2):
         await model.close_client()
-    while server.connections:
-        await asyncio.sleep(0.01)
     assert await text(model) == "Hello."
+    assert server.accepted == 2
+    while server.connections != 1:
+        await asyncio.sleep(0.01)
 
 
 async def test_a_client_is_its_own(server: OpenAIServer, model: VLLMModel) -> None:
