@@ -327,7 +327,9 @@ class Session:
     def note(self, text: str, **more: Any) -> None:
         """A remark of the runtime. No code brings it about again, so a replay leaves it out."""
         if self.started and not self.ended:
-            self.write(Session.stamp(self, ev.NOTE, unicode_only(self.redactor.clean({"text": text, **more}))))
+            self.write(
+                Session.stamp(self, ev.NOTE, unicode_only(self.redactor.clean({"text": text, **more})))
+            )
 
     # --- what is kept
 

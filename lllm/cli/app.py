@@ -35,6 +35,7 @@ from lllm.cli.resume import resume
 from lllm.cli.run import run as run_task
 from lllm.cli.schema import schema
 from lllm.cli.sessions import sessions
+from lllm.cli.sessions_artifacts import artifacts
 from lllm.cli.sessions_copy import copy
 from lllm.cli.sessions_prune import prune
 from lllm.cli.show import show
@@ -70,7 +71,7 @@ COMMANDS: dict[str, Command] = {
 
 BELOW: dict[str, dict[str, Command]] = {
     # commands with commands of their own
-    "sessions": {"copy": copy, "prune": prune},
+    "sessions": {"artifacts": artifacts, "copy": copy, "prune": prune},
     "models": {"show": show_model, "bench": bench, "pull": pull},
     "test": {"keep": keep, "accept": accept},
 }

@@ -56,6 +56,8 @@ def blame(found: Mapping[str, Any], kind: str, data: Mapping[str, Any]) -> tuple
         return "code: the program ends otherwise", recorded, data, None
     if kind == ev.FRONTEND:
         return "code: something else is shown", recorded, data, None
+    if kind == ev.ARTIFACT and "name" not in differing:
+        return f"code: the artifact '{data.get('name')}' has another content", recorded, data, None
     key = differing[0] if differing else ""
     return f"code: '{key}' differs", recorded.get(key), data.get(key), None
 
