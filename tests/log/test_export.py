@@ -30,7 +30,7 @@ from lllm.errors import (
     UnknownNameError,
 )
 from lllm.llm.agent import Agent
-from lllm.llm.sessions import arecord
+from lllm.llm.sessions import arecord, record
 from lllm.log.copy import blobs_of, load_session, record_of
 from lllm.log.export import FORMATS, Format, Source, conventions, export, format_of, pieces
 from lllm.log.export.otlp import send
@@ -197,6 +197,25 @@ def test_tokens_that_do_not_run_through_are_rows_of_their_own() -> None:
     assert second["logprobs"] is None, "a part of them would be zeros"
     assert [message["content"] for message in second["prompt"]] == ["You talk.", "a", "one", "b"]
     assert [message["content"] for message in second["completion"]] == ["two", "c", "three"]
+
+
+def test_rows_of_the_embedded_model_run_through_its_turns() -> None:
+    store = MemoryLog()
+    sampling = {"token_ids": True, "logprobs": True, "max_tokens": 12, "temperature": 0}
+    agent = Agent("a", "embedded", "Answer briefly.", model_args=sampling)
+    with record("real", store=store) as session:
+        dialog = agent.init_dialog()
+        replies = [agent(dialog.append(words)) for words in ("Say hello.", "Again.")]
+    (row,) = lines(export(store, session.id, "trl", tokens=True))
+    written = [id for id, own in zip(row["input_ids"], row["assistant_masks"], strict=True) if own]
+    assert written == [id for reply in replies for id in reply.token_ids or ()]
+    last = replies[-1]
+    assert row["input_ids"] == [*(last.prompt_token_ids or ()), *(last.token_ids or ())], (
+        "one tokenised dialog"
+    )
+    weights = zip(row["logprobs"], row["assistant_masks"], strict=True)
+    assert all(weight <= 0 if own else weight == 0 for weight, own in weights)
+    assert row["completion"][-1]["content"] == last.content
 
 
 def test_a_file_of_rows_has_one_kind_of_them() -> None:
