@@ -9,10 +9,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
-WANTED = [f"L{n}" for n in (*range(1, 16), 22, 23, 25)] + [
-    f"F{n}" for n in (1, 2, 3, 4, 7, 9, 10, 11, 14, 15, 16, 17, 22, 24, 37)
-]
-WANTED += [f"T{n}" for n in (7, 13, 15, 25, 29, 30, 37, 38)]
+NUMBERS = {
+    # in the order of the page
+    "L": (*range(1, 16), 22, 23, 24, 25),
+    "F": (*range(1, 18), 19, 21, 22, 24, 37),
+    "T": (1, 4, 7, 8, 9, 13, 15, 25, *range(27, 31), *range(36, 42)),
+    "R": range(1, 41),
+}
+WANTED = [f"{letter}{number}" for letter, numbers in NUMBERS.items() for number in numbers]
 ROWS = {
     row[0]: row
     for row in re.findall(r"^\| ([LFTR]\d+) \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$", PAGE, re.MULTILINE)
@@ -37,6 +41,9 @@ def test_a_named_test_exists(file: str, name: str) -> None:
 @pytest.mark.parametrize("promise", WANTED)
 def test_a_promise_has_a_test_and_a_status(promise: str) -> None:
     _, _, held, status = ROWS[promise]
+    if status.startswith("Missing: "):
+        assert held.strip() == "none", f"{promise}: {held}"
+        return
     assert "::test_" in held, f"{promise}: no test holds it"
     assert status.strip() == "Kept" or status.startswith("Partly: "), f"{promise}: {status}"
 
