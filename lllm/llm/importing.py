@@ -160,6 +160,11 @@ def _check_calls(item: Mapping[str, Any], where: str, asked: set[str]) -> None:
 def _tools(tools: Any, where: str) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(tools, list | tuple) or not all(isinstance(tool, Mapping) for tool in tools):
         raise _wrong(where, "tools is not a list of objects")
+    for number, tool in enumerate(tools, 1):
+        try:
+            as_function(tool)
+        except ConfigError as error:
+            raise _wrong(where, f"tool {number}: {error.message}") from error
     return tuple(tools)
 
 
@@ -216,7 +221,7 @@ async def import_dialog(
     are tool runs. A dialog that ends without a reply is a failed session, as one whose model did not answer.
 
     Raises:
-        ConfigError: a tool's schema is none. LogWriteError: the store does not take it.
+        LogWriteError: the store does not take it.
     """
     functions = tuple(as_function(tool) for tool in dialog.tools)
     player = _Player()
@@ -228,6 +233,7 @@ async def import_dialog(
         functions,
         limits=Limits(max_interrupt_times=None),
     )
+    bindings = {execute: Binding(replace(settings, execute=execute), None, None) for execute in (True, False)}
     session = Session(store, name=name, redactor=environment())
     task = next((message.text for message in dialog.messages if message.role == "user"), "")
     meta = {"name": name, "entry": {"kind": "import", "agent": agent}, "task": task}
@@ -236,7 +242,7 @@ async def import_dialog(
     id = session.new_dialog()
     ending = {}
     for turn in _turns(dialog.messages):
-        plan = _plan(Binding(replace(settings, execute=turn.execute), None, None).plan({}), turn)
+        plan = _plan(bindings[turn.execute].plan({}), turn)
         player.replies = iter(turn.replies)
         call = Call(plan, session, dialog=id, add=turn.add)
         await call.run(head, turn.add)

@@ -261,9 +261,8 @@ def test_what_is_wrong_with_a_file_is_said(text: str, words: str) -> None:
 
 
 def test_a_tool_that_is_none() -> None:
-    (dialog,) = read_dialogs(json.dumps({"messages": TALK, "tools": [{"type": "function"}]}))
-    with pytest.raises(ConfigError, match="has no name"):
-        asyncio.run(import_dialog(MemoryLog(), dialog))
+    with pytest.raises(ConfigError, match="the file: tool 2: a tool's schema has no name"):
+        read_dialogs(json.dumps({"messages": TALK, "tools": [ADD, {"type": "function"}]}))
 
 
 def test_flat_arguments_are_read() -> None:
