@@ -113,10 +113,12 @@ def keep_session(
 
     Raises:
         UnknownNameError: no such session or call.
-        ConfigError: another session is kept under this name, or the session still runs.
+        ConfigError: another session is kept under this name, or somebody writes the session now.
         LogCorrupt: the session is not as it was written.
     """
     record = [open_event(body) for body in store.read(session)]
+    if getattr(store, "held", lambda _: False)(session):
+        raise ConfigError(f"session '{session}' is being written", hint="Keep it when it has ended.")
     kept, id = (store, session) if call is None else folded(store, record, call)
     words = [str(record[0]["data"].get("name") or session).replace("/", "-"), *([call] if call else [])]
     file = Path(folder or home()) / f"{_safe(name or '-'.join(words))}{SUFFIX}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,6 +154,17 @@ def test_keys_and_limits_do_not_matter(fake: Model, tmp_path: Path) -> None:
     assert fake.asked == 1
 
 
+def test_the_endpoint_is_part_of_the_key_wherever_it_was_said(
+    fake: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, asked in (("http://one", 1), ("http://two", 2), ("http://one", 2)):
+        monkeypatch.setattr(
+            ScriptedBackend, "base_url", place, raising=False
+        )  # as from an environment variable
+        ask(tmp_path)
+        assert fake.asked == asked
+
+
 def test_modes(fake: Model, tmp_path: Path) -> None:
     assert ask(tmp_path, mode="read") == ["answer 1"]
     assert not any(tmp_path.rglob("*.json")), "read writes nothing"
@@ -187,9 +197,7 @@ def test_a_damaged_entry_is_asked_again(
     tmp_path: Path,
     damage: str,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("lllm"), "propagate", True)
     ask(tmp_path)
     (file,) = tmp_path.rglob("*.json")
     data = file.read_bytes()
@@ -308,9 +316,7 @@ def test_a_cache_that_cannot_be_written_costs_no_reply(
     fake: Model,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("lllm"), "propagate", True)
     (tmp_path / "file").write_text("")
     assert ask(tmp_path / "file", times=2) == ["answer 1", "answer 2"]
     assert caplog.text.count("replies cannot be kept in the cache") == 1

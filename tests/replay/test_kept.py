@@ -17,7 +17,7 @@ from lllm.backends.scripted import ScriptedBackend
 from lllm.core.envelope import open_event
 from lllm.errors import ConfigError, LogCorrupt, ReplayDivergence, UnknownNameError
 from lllm.llm.agent import Agent
-from lllm.llm.sessions import arecord
+from lllm.llm.sessions import arecord, record
 from lllm.log.copy import read_session
 from lllm.log.memory import MemoryLog
 from lllm.models import FunctionCall
@@ -116,6 +116,15 @@ def test_a_call_is_kept_with_the_calls_of_its_tools(tmp_path: Path) -> None:
     events = [open_event(body) for body in read_session(below.file)[0].read(below.session)]
     assert "parent" not in events[1]["data"]
     assert below.verdict.passed
+
+
+def test_a_session_that_is_being_written_is_not_kept(tmp_path: Path) -> None:
+    store = MemoryLog()
+    with record("work", store=store) as session:
+        Agent("one", ScriptedBackend(["hello"]))("hi")
+        with pytest.raises(ConfigError, match="is being written"):
+            keep_session(session.id, store=store, folder=tmp_path)
+    keep_session(session.id, store=store, folder=tmp_path)
 
 
 # --- checking
