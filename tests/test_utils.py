@@ -306,7 +306,7 @@ def test_wrapped(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
     with stream.expander("box") as box, stream.spinner("think"):
         box.write("hi")
     stream.progress(0.5, text="half").progress(1.0)
-    stream.toast("not known to a terminal")
+    stream.balloons()
     assert capsys.readouterr().out == "box\n  think ...\n  hi\n"
     assert len(shown(session)) == 10
 

@@ -13,7 +13,8 @@ from lllm.ports import Completed, Delta, Restart, TextDelta, ThinkingDelta, Tool
 
 
 class Terminal:
-    """Prints what a system shows of its progress. What it does not know how to show, it leaves out."""
+    """Prints what a system shows of its progress. What it does not know how to show, StreamWrapper leaves out; a widget
+    gives its default there."""
 
     def __init__(self) -> None:
         self.console = output.console(error=True)
@@ -87,12 +88,23 @@ class Terminal:
         self.caption(f"▸ {label}")
         yield self
 
-    status = spinner = container = expander
+    def chat_message(self, name: Any, **more: Any) -> Any:
+        return self.expander(name)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return lambda *args, **kwargs: self  # a chart, a button: nothing a terminal can show
+    def write_stream(self, stream: Any, **more: Any) -> str:
+        """Text as it comes."""
+        self._line()
+        said = []
+        for piece in stream() if callable(stream) else stream:
+            said.append(str(piece))
+            self.console.print(output.visible(said[-1]), end="", markup=False)
+        self.console.print()
+        return "".join(said)
+
+    def toast(self, body: Any, **more: Any) -> None:
+        self.caption(body)
+
+    status = spinner = container = expander
 
     # --- replies as they come
 

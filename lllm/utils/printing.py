@@ -84,6 +84,19 @@ class PrintSystem:
     def exception(self, error: BaseException, **more: Any) -> None:
         self.error(f"{type(error).__name__}: {error}")
 
+    def toast(self, body: Any, **more: Any) -> None:
+        self.caption(body)
+
+    def write_stream(self, stream: Any, **more: Any) -> str:
+        """Text as it comes, as it is; gives the whole."""
+        said = []
+        with self._lock:
+            for piece in stream() if callable(stream) else stream:
+                said.append(str(piece))
+                self._print(_CONTROL.sub("", said[-1].replace("\r\n", "\n")))
+            self._print("\n")
+        return "".join(said)
+
     # --- what lasts
 
     @contextmanager

@@ -164,12 +164,13 @@ class _Element:
     def __init__(self, name: str, inner: Any, id: int | None) -> None:
         self._name = name
         self._inner = inner
+        self._entered = inner  # what is gone on with: `with` may give something else than was entered
         self._id = id
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        value = getattr(self._inner, name, None)
+        value = getattr(self._entered, name, None)
         return value if value is not None and not callable(value) else _Method(name, value, self._id)
 
     def __repr__(self) -> str:
@@ -177,7 +178,8 @@ class _Element:
 
     def __enter__(self) -> Self:
         enter = getattr(self._inner, "__enter__", None)
-        _do(self._told("enter"), enter or _nothing, _nothing)
+        _, entered = _do(self._told("enter"), enter or _nothing, _nothing)
+        self._entered = self._inner if entered is None else entered
         return self
 
     def __exit__(

@@ -12,6 +12,7 @@ import pytest
 
 from lllm import Agent, MemoryLog, PrintSystem, StreamWrapper, record, replay_session
 from lllm.backends.scripted import ScriptedBackend
+from lllm.cli.terminal import Terminal
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
 from lllm.log import views
@@ -350,3 +351,29 @@ def test_a_follow_of_one_call_may_raise() -> None:
         agent = Agent("a", ScriptedBackend(["yes"]))
         assert str(agent("x", follow=lambda call, delta: 1 / 0)) == "yes"
     assert views.summary(views.load(store, last(store))).status == "done"
+
+
+def test_text_is_printed_as_it_comes() -> None:
+    file = io.StringIO()
+    stream = StreamWrapper(PrintSystem(file))
+
+    def pieces() -> Any:
+        for piece in ("a\x1b[2J", "b"):
+            yield piece
+            file.write("|")
+
+    assert stream.write_stream(pieces) == "a\x1b[2Jb"
+    assert file.getvalue() == "a[2J|b|\n"
+    stream.toast("bye")
+    assert file.getvalue().endswith("bye\n")
+
+
+def test_a_terminal_is_a_frontend(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = StreamWrapper(Terminal())
+    with stream.status("Working") as status, stream.chat_message("user"):
+        status.update(label="Done")
+        assert stream.write_stream(iter(["so ", "it is"])) == "so it is"
+    assert stream.button("Go") is False, "nobody can press it"
+    assert stream.text_input("Name?", "Bob") == "Bob"
+    assert stream.line_chart([1, 2]) is None
+    assert capsys.readouterr().err == "▸ Working\n▸ user\nDone\nso it is\n"
