@@ -74,7 +74,7 @@ def test_every_name_that_leads_nowhere(write: Write, registry: Registry) -> None
         "a.yaml:4: no agent named 'vanila'": "Did you mean 'vanilla'?",
         "a.yaml:5: no agent named 'c'": "Known: a, b.",
         "a.yaml:6: no backend named 'opnai'": "Did you mean 'openai'?",
-        "a.yaml:9: no backend named 'other'": "Known: embedded, llama_cpp, openai, scripted, transformers.",
+        "a.yaml:9: no backend named 'other'": "Known: embedded, llama_cpp, openai, replay, scripted, transformers.",
         "a.yaml:10: no agent named 'none_such'": "Known: simple, vanilla.",
         "a.yaml:11: no prompt named 'demo/tsk'": "Did you mean 'demo/task'?",
         "a.yaml:12: no prompt named 'far/away'": "Known: demo/task.",
@@ -92,7 +92,8 @@ def test_every_name_that_leads_nowhere(write: Write, registry: Registry) -> None
 
 
 def test_a_package_that_is_missing(write: Write, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(EXTRAS, "local", ("no_such_package",))
+    for extra in ("local", "llama-cpp", "transformers"):  # any of them would do
+        monkeypatch.setitem(EXTRAS, extra, ("no_such_package",))
     (problem,) = check(load_config(write("a.yaml", "log_type: none\nmodel: embedded")), registry)
     assert problem.message == (
         "a.yaml:2: the backend 'embedded' needs the package 'no_such_package', which is not installed"
