@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json as _json
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from lllm.ports import LogStore
     from lllm.replay.kept import Accepted, Verdict
 
-PORTION = 16
+PORTION = 250
 """How many sessions are worth a process of their own."""
 
 
@@ -36,7 +34,7 @@ def check_kept(
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs", "-j", min=1, help="Processes; by default one for every 16 sessions, up to one per core."
+            "--jobs", "-j", min=1, help="Processes; by default one for every 250 sessions, up to one per core."
         ),
     ] = None,
     json: Json = False,
@@ -178,6 +176,8 @@ def _here(files: Sequence[Path], json: bool) -> list[dict[str, Any]]:
 def _apart(files: Sequence[Path], workers: int) -> list[dict[str, Any]]:
     """The same in processes: a project's code may keep things in its modules, so it is never run twice at a time in
     one."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(workers) as threads:
         portions = list(threads.map(_process, [files[number::workers] for number in range(workers)]))
     of = {file: one for part, found in portions for file, one in zip(part, found, strict=True)}
@@ -185,6 +185,8 @@ def _apart(files: Sequence[Path], workers: int) -> list[dict[str, Any]]:
 
 
 def _process(files: Sequence[Path]) -> tuple[Sequence[Path], list[dict[str, Any]]]:
+    import subprocess
+
     # -P: the folder that we are in is no more on the path than in this process
     words = [sys.executable, "-P", "-m", "lllm", "test", "--json", "--jobs", "1", "--", *map(str, files)]
     done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", check=False)
