@@ -341,8 +341,6 @@ class Performer:
         except asyncio.CancelledError as error:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
-            if known is not None and known.kind in _STOPS:  # an agent that was stopped with this call
-                return Outcome(known.kind, known.data)
             data = _tool_failed(call, error)  # nobody cancelled this call: something within the tool was
         except SystemExit as error:
             data = _tool_failed(call, error, f"'{call.name}' called sys.exit({error.code!r})")
@@ -350,6 +348,8 @@ class Performer:
             data = _tool_failed(call, error)
         finally:
             current.reset(token)
+        if known is not None and known.kind in _STOPS:  # an agent whose answer came when this call was stopped
+            return Outcome(known.kind, known.data)
         return Outcome(ev.TOOL_RETURNED, self.session.redactor.clean(data))
 
     async def reuse(self, effect: Reuse) -> Outcome:

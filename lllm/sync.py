@@ -12,6 +12,7 @@ import atexit
 import contextvars
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -31,7 +32,10 @@ class _Own:
         if self._pid == os.getpid():  # a forked child must not touch its parent's loop
             self.runner.close()
 
-    __del__ = close
+    def __del__(self) -> None:
+        # The loop of a daemon thread outlives the interpreter: closing it then starts a thread, which never comes about.
+        if not sys.is_finalizing():
+            self.close()
 
 
 class _Local(threading.local):

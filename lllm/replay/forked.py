@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from lllm.core import events as ev
 from lllm.core.canonical import encode
 from lllm.core.events import Event
+from lllm.core.jsonable import unicode_only
 from lllm.core.spec import ToolRule
 from lllm.errors import ConfigError
 from lllm.models.message import Message
@@ -154,7 +155,7 @@ class Forked(Session):
             and event["data"].get("parent") == above
             and event["data"]["agent"] == agent
         ]
-        words = encode([message.record() for message in add])
+        words = encode(unicode_only([message.record() for message in add]))
         exact = [event for event in waiting if encode(event["data"].get("add", [])) == words]
         if (twin := next(iter(exact or waiting), None)) is not None:
             self.twin(made, twin["call"])

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from lllm.core import events as ev
 from lllm.core.canonical import encode
 from lllm.core.events import Event
+from lllm.core.jsonable import unicode_only
 from lllm.core.spec import ToolRule
 from lllm.errors import UncertainEffect
 from lllm.models.message import FunctionCall, Message
@@ -196,7 +197,7 @@ class Resumed(Replayed):
         """The recorded call that this one must be, or None for one that nobody had begun."""
         waiting = begun(self.record, self.taken, parent)
         same = [event for event in waiting if event["data"]["agent"] == agent]
-        words = encode([message.record() for message in add])
+        words = encode(unicode_only([message.record() for message in add]))
         exact = [event for event in same if encode(event["data"].get("add", [])) == words]
         found = next(iter(exact or same or waiting), None)
         return None if found is None else str(found["call"])

@@ -16,6 +16,8 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
+from dataclasses import replace
+from functools import cache
 from random import Random
 from typing import Any, Final, NamedTuple
 from unittest.mock import patch
@@ -331,7 +333,7 @@ class System:
     def _tool(self, number: int, agents: list[Agent]) -> Function:
         rng = Random(f"tool {self.seed} {number}")
         kind = rng.choice(list(TOOLS))
-        options = {
+        options: dict[str, Any] = {
             "name": f"t{number}",
             "description": rng.choice(TEXTS)[:200].replace("\udc80", ""),
             "effect": rng.choice(("pure", "idempotent", "ask", "never")),
@@ -341,7 +343,9 @@ class System:
             "timeout": 0.01 if kind == "hangs" else 60.0,
         }
         helper = rng.choice(agents) if agents else None
-        made: Function = tool(**options)(TOOLS[kind](self, f"t{number}", helper))
+        shape = _shape(kind)
+        made = replace(shape, call=TOOLS[kind](self, f"t{number}", helper), **options)
+        made.__dict__["plan"] = shape.plan
         return made
 
     def prompts(self) -> list[Prompt]:
@@ -623,6 +627,13 @@ TOOLS: Final[Mapping[str, Callable[[System, str, Agent | None], Any]]] = {
     "asks twice": _asks_twice,
     "stops": _stops,
 }
+
+
+@cache
+def _shape(kind: str) -> Function:
+    """A tool of a kind, whose signature is read once."""
+    made: Function = tool(TOOLS[kind](System(0), kind, None))
+    return made
 
 
 # --- steps of a program
