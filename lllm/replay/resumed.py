@@ -113,7 +113,7 @@ class Resumed(Replayed):
         self._decisions = dict(decisions or {})
         self._effects = list(effects)
         self._resumed: set[str] = set()
-        self._matched: set[int] = set()
+        self._matched: dict[int, Event] = {}  # the events themselves: an id alone may be another one's by now
         self._live = False
         self.reused = 0
         """Recorded model replies that were not asked for again."""
@@ -135,15 +135,15 @@ class Resumed(Replayed):
         if self._recorded_next(call):
             event = super().stamp(kind, data, call, dialog, value)
             if not self._unwritable:
-                self._matched.add(id(event))
+                self._matched[id(event)] = event
             return event
         self._go_live()
         return Session.stamp(self, kind, data, call, dialog, value)
 
     def write(self, event: Event) -> None:
-        if id(event) in self._matched:
-            self._matched.discard(id(event))
-        elif self._unwritable or self._recorded_next(event.call):
+        if self._matched.pop(id(event), None) is not None:
+            return
+        if self._unwritable or self._recorded_next(event.call):
             super().write(event)
         else:
             Session.write(self, event)
