@@ -412,3 +412,25 @@ def test_a_log_that_is_sealed_but_makes_no_sense(tmp_path: Path) -> None:
     write(store, "good")
     assert {row["session"]: row["status"] for row in find(store)} == {"odd": "corrupt", "good": "done"}
     find(store, text="anything")
+
+
+def test_what_a_fork_takes_is_not_paid_for_again() -> None:
+    from lllm.replay.fork import fork_session
+
+    store = MemoryLog()
+
+    def main() -> str:
+        with record("one", store=store):
+            return str(
+                Agent("a", ScriptedBackend([{"content": "x", "usage": {"prompt": 5, "completion": 1}}]))(
+                    "hello"
+                )
+            )
+
+    main()
+    (old,) = ids(find(store))
+    fork = fork_session(old, store=store, entry=main)
+    assert [(row["session"], row["tokens"], row["model_calls"]) for row in find(store, forked_from=old)] == [
+        (fork.session, 0, 0)
+    ]
+    assert totals(store, "agent")[0]["tokens"] == 6

@@ -183,6 +183,25 @@ def test_what_is_raised_is_recorded_and_raised_again() -> None:
     assert report.verified, report.divergence
 
 
+def test_a_context_that_raises_what_went_through_it_is_one_error() -> None:
+    class Place:
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+            if error is not None:
+                raise error
+
+    class Stage:
+        def container(self) -> Place:
+            return Place()
+
+    store = MemoryLog()
+    with pytest.raises(KeyError), record("raising", store=store), StreamWrapper(Stage()).container():
+        raise KeyError("x")
+    assert [data.get("phase") for data in frontend(store)] == [None, "enter", "exit"]
+    assert frontend(store)[-1]["error"] == "KeyError"
+
+
 def test_a_page_that_is_stopped() -> None:
     store = MemoryLog()
 
