@@ -434,3 +434,23 @@ def test_what_a_fork_takes_is_not_paid_for_again() -> None:
         (fork.session, 0, 0)
     ]
     assert totals(store, "agent")[0]["tokens"] == 6
+
+
+def test_a_store_without_a_folder(postgres_url: str, tmp_path: Path) -> None:
+    from lllm.log import PostgresLog
+
+    rows: list[Any] = []
+    for _again in range(2):
+        with PostgresLog(postgres_url, schema="looked_for") as store:
+            if not rows:
+                write(store, "a", task="Refund the order", tools=[("lookup", "{}", True)])
+                write(store, "b", agent="critic", status="failed")
+            assert place_of(store) is None
+            rows.append(find(store, cache=tmp_path / "summaries.db"))
+            assert ids(find(store, text="refund", tool="lookup")) == ["a"]
+            assert {row["agent"]: row["failed_calls"] for row in totals(store, "agent")} == {
+                "critic": 1,
+                "writer": 0,
+            }
+    assert rows[0] == rows[1]
+    assert (tmp_path / "summaries.db").exists()
