@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lllm.core import events as ev
 from lllm.core.envelope import open_event, verify_chain
-from lllm.errors import ConfigError, LLMError, listing
+from lllm.errors import ConfigError, listing, text_of
+from lllm.llm.sessions import ending
 from lllm.models.reply import Reply, Usage
 from lllm.ports import LogStore
 from lllm.replay import again
@@ -149,11 +150,12 @@ async def afork_session(
             forked, record, by_call, config=config, entry=entry, stream=stream, task=task, args=args,
             model=model, overrides=overrides,
         )  # fmt: skip
-    except LLMError as failed:
+    except (Exception, SystemExit) as failed:  # the program is anybody's
         if not forked.started:
             raise
         if not forked.ended:
-            await forked.end("failed", error=str(failed)[:2000])
+            status, data = ending(failed)
+            await forked.end(status, **data)
         if raises:
             if getattr(failed, "session", None) is None:
                 failed.session = forked.id  # type: ignore[attr-defined]
@@ -161,7 +163,7 @@ async def afork_session(
         error = failed
     return Fork(
         forked.id, session, start, "done" if error is None else "failed", result,
-        None if error is None else str(error), forked.reused, forked.changed, forked.new, forked.tools_reused,
+        None if error is None else text_of(error), forked.reused, forked.changed, forked.new, forked.tools_reused,
         forked.saved, forked.money, notes,
     )  # fmt: skip
 

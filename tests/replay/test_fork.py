@@ -193,3 +193,17 @@ def test_wrong_wishes(old: tuple[MemoryLog, str], more: dict[str, Any], words: s
     with pytest.raises(ConfigError, match=words):
         fork_session(session, store=store, entry=program(store, ScriptedBackend(model)), **more)
     assert len(store.sessions()) == before
+
+
+def test_a_program_that_raises_what_it_likes(old: tuple[MemoryLog, str]) -> None:
+    store, session = old
+
+    async def main() -> None:
+        async with arecord("work", store=store):
+            raise RuntimeError("boom")
+
+    done = fork_session(session, store=store, entry=main, raises=False)
+    assert (done.status, done.error) == ("failed", "boom")
+    assert store.sessions(1)[0].status == "failed"
+    with pytest.raises(RuntimeError, match="boom"):
+        fork_session(session, store=store, entry=main)
