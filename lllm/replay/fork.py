@@ -158,7 +158,7 @@ async def afork_session(
             await forked.end(status, **data)
         if raises:
             if getattr(failed, "session", None) is None:
-                failed.session = forked.id  # type: ignore[attr-defined]
+                vars(failed)["session"] = forked.id
             raise
         error = failed
     return Fork(
