@@ -46,7 +46,8 @@ class Gate(Echo):
         go, closed = self.go, self.closed
         try:
             yield "first"
-            go.wait(20)
+            if not go.wait(20):
+                raise AssertionError("whoever listens waits for the end before taking the first piece")
             yield " last"
         finally:
             closed.set()

@@ -38,10 +38,10 @@ class Slow:
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
         try:
             yield TextDelta("first")
-            await asyncio.sleep(60)
+            await asyncio.sleep(20)
+            raise AssertionError("nobody stopped it")
         finally:
             self.cancelled.set()
-        yield Completed(Reply("first"))
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -83,9 +83,12 @@ def test_one_load_for_concurrent_first_calls(monkeypatch: pytest.MonkeyPatch) ->
     """R4."""
     loads = []
     initialize = BackendRunner._initialize_model
-    monkeypatch.setattr(
-        BackendRunner, "_initialize_model", lambda self: (loads.append(1), initialize(self))[1]
-    )
+
+    def counted(self: BackendRunner) -> None:
+        loads.append(1)
+        initialize(self)
+
+    monkeypatch.setattr(BackendRunner, "_initialize_model", counted)
     with LLMRunnerFactory.create_runner({"backend": "embedded"}) as made, ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda n: made.generate_text("x", max_tokens=2), range(6)))
     assert loads == [1]
