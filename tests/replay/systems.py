@@ -146,6 +146,10 @@ class System:
             return True
         return self.faults
 
+    def stopped_from_outside(self, kinds: Mapping[str, int]) -> bool:
+        """Whether time, or somebody else, ended something: when it is made again that may come at another place."""
+        return bool(kinds.get(ev.CANCELLED) or kinds.get(ev.LIMIT_REACHED) or "leave" in self.steps or self.timed())
+
     def record(self) -> Recorded:
         """Runs it."""
         store = MemoryLog()
@@ -778,5 +782,3 @@ STEPS: Final[Mapping[str, tuple[Callable[[System, Random, list[Agent]], Awaitabl
     "cancel": (_step_cancel, 1),
 }
 """What a program may do, and how often beside the others."""
-
-ENDS: Final = (ev.CANCELLED, ev.LIMIT_REACHED)

@@ -62,3 +62,38 @@ def test_the_corpus_has_everything(corpus: dict[int, Recorded]) -> None:
     never = set(ev.KINDS) - set(kinds) - {ev.ARTIFACT, ev.NOTE, ev.SESSION_RESUMED, ev.CALL_RESUMED}
     assert not never
     assert min(kinds[kind] for kind in (ev.CANCELLED, ev.LIMIT_REACHED, ev.HANDLER_FAILED, ev.APPROVAL_GIVEN)) > 10
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_cut_off_anywhere_it_goes_on_to_the_same_end(corpus: dict[int, Recorded], shard: int) -> None:
+    for seed in range(shard, SESSIONS, SHARDS):
+        system, whole = System(seed), recorded(corpus, seed)
+        events = whole.events()
+        if len(events) < 4:
+            continue
+        left = whole.cut(Random(f"cut {seed}").randint(1, len(events) - 1))
+        never = [one for one in uncertain(left.events()) if one.effect == "never"]
+        outcome, _ = system.resume(left)
+        if not never and not system.timed():
+            assert outcome == whole.outcome, system
+        verify_chain(left.store.read(left.session), session=left.session)
+        report = system.replay(left)
+        assert report.verified, (system, report.divergence)
+        assert report.finished, system
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_a_fork_with_nothing_changed_asks_nothing(corpus: dict[int, Recorded], shard: int) -> None:
+    for seed in range(shard, SESSIONS, SHARDS):
+        system, old = System(seed), recorded(corpus, seed)
+        kinds = Counter(event["kind"] for event in old.events())
+        outcome, done, asked = system.fork(old)
+        if system.stopped_from_outside(kinds) or kinds[ev.MODEL_FAILED]:
+            continue
+        assert asked == 0, (system, done)
+        assert outcome == old.outcome, system
+        if done is not None:
+            assert done.reused == kinds[ev.MODEL_REPLIED]
+            assert (done.changed, done.new) == (0, 0)
