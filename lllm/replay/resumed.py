@@ -132,7 +132,8 @@ class Resumed(Replayed):
     ) -> Event:
         if self.divergence is not None:
             raise self.divergence
-        if self._recorded_next(call):
+        live = kind == ev.FRONTEND and call is not None  # a tool shows it, and only one that is run now
+        if not live and self._recorded_next(call):
             event = super().stamp(kind, data, call, dialog, value)
             if not self._unwritable:
                 self._matched[id(event)] = event
@@ -143,7 +144,8 @@ class Resumed(Replayed):
     def write(self, event: Event) -> None:
         if self._matched.pop(id(event), None) is not None:
             return
-        if self._unwritable or self._recorded_next(event.call):
+        live = event.kind == ev.FRONTEND and event.call is not None
+        if not live and (self._unwritable or self._recorded_next(event.call)):
             super().write(event)
         else:
             Session.write(self, event)

@@ -179,6 +179,22 @@ class Replayed(Session):
         self.reexecuted.add(chosen["call"])
         return str(chosen["call"])
 
+    def begun(self, parent: Scope | None) -> float:
+        """The event before those that the present run of a tool call can have written. Models give the same id to tool
+        calls of several rounds: what an earlier one did is not this one's."""
+        tape = self.tapes.get(parent.call) if parent is not None and parent.call is not None else None
+        begun, done = -1.0, False
+        if tape is None or parent is None:
+            return begun
+        for event in tape.events[: tape.at]:
+            if event["data"].get("id") != parent.tool_call:
+                continue
+            if event["kind"] == ev.TOOL_REQUESTED and (done or begun < 0):
+                begun, done = event["seq"], False
+            elif event["kind"] == ev.TOOL_RETURNED:
+                done = True
+        return inf if done else begun
+
     # --- what a live session does
 
     def behind(self, call: str) -> bool:
