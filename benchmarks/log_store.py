@@ -54,11 +54,15 @@ def agent(rounds: int, **more: Any) -> Agent:
             done += message.role == "tool"
         if done < rounds:
             number = len(request.messages)
-            return FunctionCall(f"call_{number}", "calculate", json.dumps({"expression": f"17 * 23 + {number}"}))
+            return FunctionCall(
+                f"call_{number}", "calculate", json.dumps({"expression": f"17 * 23 + {number}"})
+            )
         return "It is 391, as the tool says."
 
     system = "You are a helpful assistant. Use the calculate tool for arithmetic and report its result. " * 4
-    return Agent("bench", ScriptedBackend(answer), system, tools=[calculate], max_interrupt_times=None, **more)
+    return Agent(
+        "bench", ScriptedBackend(answer), system, tools=[calculate], max_interrupt_times=None, **more
+    )
 
 
 async def talk(store: LogStore, turns: int, rounds: int = 1) -> tuple[str, list[float]]:
@@ -203,7 +207,13 @@ def main() -> None:
     def costs(kind: str, folder: Path) -> None:
         for sessions, length in ((1, 100), (64, 5)):
             found = per_event(kind, folder, sessions, length, repeats)
-            row(f"CPU per event, {sessions} at once", kind, f"{found:.0f} us", "<= 100 us", found <= GOALS["event"])
+            row(
+                f"CPU per event, {sessions} at once",
+                kind,
+                f"{found:.0f} us",
+                "<= 100 us",
+                found <= GOALS["event"],
+            )
 
     def turned(kind: str, folder: Path) -> None:
         short, long = per_turn(kind, folder, turns, max(1, repeats // 3))
@@ -221,7 +231,13 @@ def main() -> None:
 
     def looked(kind: str, folder: Path) -> None:
         events, seconds = look(kind, folder / "look", turns)
-        row(f"open, prove, fold {turns} turns ({events} events)", kind, f"{seconds:.2f} s", "<= 1 s", seconds <= 1)
+        row(
+            f"open, prove, fold {turns} turns ({events} events)",
+            kind,
+            f"{seconds:.2f} s",
+            "<= 1 s",
+            seconds <= 1,
+        )
 
     def listed(kind: str, folder: Path) -> None:
         if kind == "memory":

@@ -197,7 +197,7 @@ class Resumed(Replayed):
 
     def _begun(self, agent: str, parent: Scope | None, add: Sequence[Message]) -> str | None:
         """The recorded call that this one must be, or None for one that nobody had begun."""
-        waiting = begun(self.record, self.taken, parent)
+        waiting = begun(self.record, self.taken, parent, self.since(parent))
         same = [event for event in waiting if event["data"]["agent"] == agent]
         words = encode(unicode_only([message.record() for message in add]))
         exact = [event for event in same if encode(event["data"].get("add", [])) == words]

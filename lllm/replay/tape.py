@@ -141,7 +141,11 @@ class Replayed(Session):
     def gave(self, call: str | None, shown: Mapping[str, Any]) -> Mapping[str, Any] | None:
         tape = self.tapes.get(call)
         found = tape.peek() if tape is not None else None
-        if found is None or found["kind"] != ev.FRONTEND or found["data"].get("phase") not in ("value", "error"):
+        if (
+            found is None
+            or found["kind"] != ev.FRONTEND
+            or found["data"].get("phase") not in ("value", "error")
+        ):
             return None
         data: Mapping[str, Any] = found["data"]
         return data if data["method"] == shown["method"] else None
@@ -163,7 +167,7 @@ class Replayed(Session):
     def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
         """The recorded call that this one must be: the next of the same agent under the same parent, if there is one
         that opens with the same words (calls that ran side by side may come in another order now)."""
-        waiting = begun(self.record, self.taken, parent)
+        waiting = begun(self.record, self.taken, parent, self.since(parent))
         same = [event for event in waiting if event["data"]["agent"] == agent]
         if len(same) > 1:
             words = unicode_only([message.record() for message in add])
@@ -179,7 +183,7 @@ class Replayed(Session):
         self.reexecuted.add(chosen["call"])
         return str(chosen["call"])
 
-    def begun(self, parent: Scope | None) -> float:
+    def since(self, parent: Scope | None) -> float:
         """The event before those that the present run of a tool call can have written. Models give the same id to tool
         calls of several rounds: what an earlier one did is not this one's."""
         tape = self.tapes.get(parent.call) if parent is not None and parent.call is not None else None
@@ -230,6 +234,8 @@ class Replayed(Session):
         while True:
             found = tape.coming()
             if found is None or found["kind"] in _STOPS:
+                if kind in _STOPS:
+                    await self._inner_ones(call)
                 return
             if found["kind"] == kind and found["data"].get("id") == tool_call:
                 return
@@ -239,6 +245,15 @@ class Replayed(Session):
                 await asyncio.wait_for(waiter, STALL)
             except TimeoutError:
                 return
+
+    async def _inner_ones(self, call: str) -> None:
+        """Waits until the calls within this one have come to their recorded ends: its own stop would cut them short."""
+        opened = (event for event in self.record if event["kind"] == ev.CALL_STARTED)
+        inner = [event["call"] for event in opened if event["data"].get("parent") == call]
+        for _ in range(int(STALL / _MOMENT)):
+            if all(name not in self.taken or self.tapes[name].peek() is None for name in inner):
+                return
+            await asyncio.sleep(_MOMENT)
 
     def _advance(self, tape: Tape) -> None:
         for waiter in tape.waiting:
@@ -315,9 +330,9 @@ class Replayed(Session):
 
 
 def begun(
-    record: Sequence[Mapping[str, Any]], taken: Container[str], parent: Scope | None
+    record: Sequence[Mapping[str, Any]], taken: Container[str], parent: Scope | None, since: float
 ) -> list[Mapping[str, Any]]:
-    """The recorded beginnings of calls under `parent` that no call of today stands for yet, in order."""
+    """The recorded beginnings of calls under `parent` that no call of today stands for yet, after event `since`, in order."""
     call, via = (parent.call, parent.tool_call) if parent is not None else (None, None)
     return [
         event
@@ -326,12 +341,15 @@ def begun(
         and event["call"] not in taken
         and event["data"].get("parent") == call
         and event["data"].get("via") == via
+        and event["seq"] > since
     ]
 
 
 _STOPS: Final = (ev.LIMIT_REACHED, ev.CANCELLED)
 STALL: Final = 2.0
 """Seconds after which a replayed group of tools that makes no progress counts as diverged."""
+
+_MOMENT: Final = 0.001
 
 
 def _numbers(shown: Mapping[str, Any]) -> set[int]:

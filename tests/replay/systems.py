@@ -65,7 +65,7 @@ TEXTS: Final = (
     "\\ud800 \\n \\",
     "😀👩‍👩‍👧‍👦",
     "one\ntwo\r\nthree\u2028four\u0085",
-    '"quoted" and \'quoted\'',
+    "\"quoted\" and 'quoted'",
     "\ufeffmark",
     "long " * 2000,
     "the key is sk-corpus-0123456789abcdef",
@@ -148,7 +148,9 @@ class System:
 
     def stopped_from_outside(self, kinds: Mapping[str, int]) -> bool:
         """Whether time, or somebody else, ended something: when it is made again that may come at another place."""
-        return bool(kinds.get(ev.CANCELLED) or kinds.get(ev.LIMIT_REACHED) or "leave" in self.steps or self.timed())
+        return bool(
+            kinds.get(ev.CANCELLED) or kinds.get(ev.LIMIT_REACHED) or "leave" in self.steps or self.timed()
+        )
 
     def record(self) -> Recorded:
         """Runs it."""
@@ -163,7 +165,9 @@ class System:
     def replay(self, recorded: Recorded) -> Report:
         """Re-executes it. Whoever asks a model gets Asked."""
         with self._world(refuse=True) as backend:
-            return replay_session(recorded.session, store=recorded.store, **self._again(recorded.store, backend))
+            return replay_session(
+                recorded.session, store=recorded.store, **self._again(recorded.store, backend)
+            )
 
     def resume(self, recorded: Recorded, decide: Any = "retry") -> tuple[Any, Resumption | None]:
         """Goes on with it: the outcome, and how it went (None where the program raised)."""
@@ -179,7 +183,11 @@ class System:
         with self._world() as backend:
             with _caught() as outcome:
                 done = fork_session(
-                    recorded.session, at=at, store=recorded.store, **more, **self._again(recorded.store, backend)
+                    recorded.session,
+                    at=at,
+                    store=recorded.store,
+                    **more,
+                    **self._again(recorded.store, backend),
                 )
                 return done.result, done, len(backend.requests)
             return outcome[0], None, len(backend.requests)
@@ -303,7 +311,12 @@ class System:
             tools = self.tools(made)
             own = [tools[n] for n in settings.pop("tools")]
             agent = Agent(
-                f"a{number}", backend, f"You are a{number}.", tools=[*own, *below], approve=approve, **settings
+                f"a{number}",
+                backend,
+                f"You are a{number}.",
+                tools=[*own, *below],
+                approve=approve,
+                **settings,
             )
             made.insert(0, agent)
         return made
@@ -359,7 +372,13 @@ class System:
     def _prompt(self, want: str) -> Prompt:
         rng = Random(f"prompt {self.seed} {want}")
         handlers = {
-            "exception_prompt": (None, "Wrong: {errors}. Once more, {task}.", _handle, _handle_later, _handle_badly),
+            "exception_prompt": (
+                None,
+                "Wrong: {errors}. Once more, {task}.",
+                _handle,
+                _handle_later,
+                _handle_badly,
+            ),
             "interrupt_prompt": (None, None, "They gave {results}", _handle),
             "final_prompt": (None, "The end, {task}.", _handle_later),
         }
@@ -380,7 +399,10 @@ class System:
             if self.failed[key] <= rng.randint(1, 2) or rng.random() < 0.1:
                 return fault
         said = [message.text for message in request.messages]
-        want = next((text.rpartition("[want:")[2].partition("]")[0] for text in reversed(said) if "[want:" in text), "")
+        want = next(
+            (text.rpartition("[want:")[2].partition("]")[0] for text in reversed(said) if "[want:" in text),
+            "",
+        )
         rounds = sum(1 for message in request.messages if message.tool_calls)
         if request.tools and rng.random() < 0.7 - 0.12 * rounds:
             names = [spec["function"]["name"] for spec in request.tools]
@@ -398,7 +420,9 @@ class System:
             reply["usage"] = {"prompt": rng.randint(0, 900), "completion": rng.randint(0, 99)}
             reply["model"] = "gpt-4o"
         if request.sampling.get("logprobs"):
-            reply["logprobs"] = [{"token": "yes", "logprob": -0.25, "top": [{"token": "no", "logprob": -1.5}]}]
+            reply["logprobs"] = [
+                {"token": "yes", "logprob": -0.25, "top": [{"token": "no", "logprob": -1.5}]}
+            ]
         if rng.random() < 0.1:
             reply["token_ids"], reply["prompt_token_ids"] = [1, 2, 3], (4, 5)
         return reply
@@ -600,7 +624,9 @@ def _asks_twice(system: System, name: str, helper: Agent | None) -> Any:
     async def work(n: int, text: str = "") -> str:
         if helper is None:
             return "nobody is there"
-        both = await asyncio.gather(helper.acall(f"left {n}"), helper.acall(f"right {n}"), return_exceptions=True)
+        both = await asyncio.gather(
+            helper.acall(f"left {n}"), helper.acall(f"right {n}"), return_exceptions=True
+        )
         return " ".join(type(one).__name__ for one in both)
 
     return work
@@ -661,12 +687,18 @@ async def _step_prompt(system: System, rng: Random, agents: list[Agent]) -> Any:
 
 
 async def _step_override(system: System, rng: Random, agents: list[Agent]) -> Any:
-    more = rng.choice(({"temperature": 0.1}, {"tools": []}, {"max_exception_retry": 0}, {"system_prompt": "You are b."}))
+    more = rng.choice(
+        ({"temperature": 0.1}, {"tools": []}, {"max_exception_retry": 0}, {"system_prompt": "You are b."})
+    )
     return (await rng.choice(agents).acall(_path(rng), _task(rng), **more)).content
 
 
 async def _step_messages(system: System, rng: Random, agents: list[Agent]) -> Any:
-    given = [Message("user", rng.choice(TEXTS)), Message("assistant", "yes?"), Message("user", rng.choice(TEXTS))]
+    given = [
+        Message("user", rng.choice(TEXTS)),
+        Message("assistant", "yes?"),
+        Message("user", rng.choice(TEXTS)),
+    ]
     return (await rng.choice(agents).acall(given)).content
 
 
@@ -726,7 +758,9 @@ async def _step_leave(system: System, rng: Random, agents: list[Agent]) -> Any:
 
 async def _step_follow(system: System, rng: Random, agents: list[Agent]) -> Any:
     seen: list[Any] = []
-    reply = await rng.choice(agents).acall(_path(rng), _task(rng), follow=lambda call, delta: seen.append(delta))
+    reply = await rng.choice(agents).acall(
+        _path(rng), _task(rng), follow=lambda call, delta: seen.append(delta)
+    )
     return reply.content
 
 

@@ -61,7 +61,10 @@ def test_the_corpus_has_everything(corpus: dict[int, Recorded]) -> None:
         kinds.update(event["kind"] for event in recorded(corpus, seed).events())
     never = set(ev.KINDS) - set(kinds) - {ev.ARTIFACT, ev.NOTE, ev.SESSION_RESUMED, ev.CALL_RESUMED}
     assert not never
-    assert min(kinds[kind] for kind in (ev.CANCELLED, ev.LIMIT_REACHED, ev.HANDLER_FAILED, ev.APPROVAL_GIVEN)) > 10
+    assert (
+        min(kinds[kind] for kind in (ev.CANCELLED, ev.LIMIT_REACHED, ev.HANDLER_FAILED, ev.APPROVAL_GIVEN))
+        > 10
+    )
 
 
 @pytest.mark.usefixtures("no_network")
