@@ -348,7 +348,9 @@ class Performer:
             data = _tool_failed(call, error)
         finally:
             current.reset(token)
-        if known is not None and known.kind in _STOPS:  # an agent whose answer came when this call was stopped
+        if (
+            known is not None and known.kind in _STOPS
+        ):  # an agent whose answer came when this call was stopped
             return Outcome(known.kind, known.data)
         return Outcome(ev.TOOL_RETURNED, self.session.redactor.clean(data))
 

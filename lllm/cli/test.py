@@ -34,7 +34,10 @@ def check_kept(
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs", "-j", min=1, help="Processes; by default one for every 250 sessions, up to one per core."
+            "--jobs",
+            "-j",
+            min=1,
+            help="Processes; by default one for every 250 sessions, up to one per core.",
         ),
     ] = None,
     json: Json = False,

@@ -143,7 +143,11 @@ def _rows(
         case ev.FRONTEND:
             yield "frontend", "frontend", _shown(data), data
         case ev.ARTIFACT:
-            kept = f" ({data['media_type']}, {data['size']} bytes)" if {"media_type", "size"} <= data.keys() else ""
+            kept = (
+                f" ({data['media_type']}, {data['size']} bytes)"
+                if {"media_type", "size"} <= data.keys()
+                else ""
+            )
             yield "artifact", "session", f"{data.get('name', '')}{kept}", data
         case ev.NOTE:
             yield "note", "session", str(data.get("text", "")), data

@@ -14,8 +14,8 @@ from lllm.log.views import load
 from lllm.models.function import tool
 from lllm.models.message import FunctionCall
 from lllm.ports import Request
-from lllm.replay.compare import compare, html
 from lllm.replay.cases import whatif
+from lllm.replay.compare import compare, html
 
 RAN: list[str] = []
 
