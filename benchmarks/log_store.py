@@ -25,7 +25,8 @@ from lllm.backends.scripted import ScriptedBackend
 from lllm.core.envelope import seal
 from lllm.llm.agent import Agent
 from lllm.llm.sessions import arecord
-from lllm.log import open_store
+from lllm.log import open_store as opened
+from lllm.log.base import ReplayableLogBase
 from lllm.log.none import NoLog
 from lllm.log.views import fold_session, load
 from lllm.models.function import tool
@@ -35,6 +36,12 @@ from lllm.ports import LogStore, Request
 STORES: Final = ("sqlite", "localfile", "memory")
 GOALS: Final = {"event": 100.0, "turn": 1.2, "size": 0.1, "look": 1.0, "list": 0.2}
 """Microseconds per event, ratio of a long session's turn to a short one's, share of naive JSON, seconds, seconds."""
+
+
+def open_store(kind: str, folder: Path) -> ReplayableLogBase:
+    store = opened(kind, folder)
+    assert isinstance(store, ReplayableLogBase)
+    return store
 
 
 @tool(effect="pure")
@@ -109,7 +116,7 @@ def per_turn(kind: str, folder: Path, turns: int, repeats: int) -> tuple[float, 
     short, long = [], []
     for number in range(repeats):
         with open_store(kind, folder / f"turns-{number}") as store:
-            plain = [asyncio.run(talk(NoLog(), turns))[1] for _ in range(1)][0]
+            plain = asyncio.run(talk(NoLog(), turns))[1]
             asyncio.run(talk(store, 10))
             for _ in range(10):
                 both = asyncio.run(talk(NoLog(), 10))[1], asyncio.run(talk(store, 10))[1]
@@ -177,7 +184,8 @@ def listing(kind: str, folder: Path, count: int) -> tuple[float, float]:
         return 0.0, 0.0
     with open_store(kind, folder) as store:
         store.sessions(1)
-        few, everything = [], []
+        few: list[float] = []
+        everything: list[float] = []
         for _ in range(3):
             for limit, times in ((20, few), (None, everything)):
                 before = time.process_time()

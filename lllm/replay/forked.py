@@ -269,7 +269,7 @@ def editable(record: Sequence[Mapping[str, Any]], seq: int) -> None:
 
 def _shown(data: Mapping[str, Any]) -> bytes:
     """What is shown, without the numbers of elements: they may be others in a fork."""
-    return encode([data["method"], data["args"], data["kwargs"]])
+    return encode(unicode_only([data["method"], data["args"], data["kwargs"]]))
 
 
 def _wanted(call: str, data: Mapping[str, Any]) -> dict[tuple[str, str], str]:

@@ -197,7 +197,7 @@ class Replayed(Session):
                 begun, done = event["seq"], False
             elif event["kind"] == ev.TOOL_RETURNED:
                 done = True
-        return inf if done else begun
+        return float("inf") if done else begun
 
     # --- what a live session does
 

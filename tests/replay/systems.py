@@ -134,7 +134,8 @@ class System:
         self.failed: Counter[str] = Counter()
 
     def __repr__(self) -> str:
-        return f"System({self.seed}): {self.style}, {self.agents_count} agents, {self.tools_count} tools, {self.steps}, {self.ends}"
+        parts = f"{self.agents_count} agents, {self.tools_count} tools, {self.steps}, {self.ends}"
+        return f"System({self.seed}): {self.style}, {parts}"
 
     # --- what is done with it
 
@@ -157,7 +158,7 @@ class System:
         store = MemoryLog()
         with self._world() as backend:
             entry = self.entry(store, backend)
-            with _caught() as outcome:
+            with _Caught() as outcome:
                 outcome.append(run(entry()) if asyncio.iscoroutinefunction(entry) else entry())
         (info,) = store.sessions()
         return Recorded(store, info.id, outcome[0])
@@ -171,7 +172,7 @@ class System:
 
     def resume(self, recorded: Recorded, decide: Any = "retry") -> tuple[Any, Resumption | None]:
         """Goes on with it: the outcome, and how it went (None where the program raised)."""
-        with self._world() as backend, _caught() as outcome:
+        with self._world() as backend, _Caught() as outcome:
             done = resume_session(
                 recorded.session, store=recorded.store, decide=decide, **self._again(recorded.store, backend)
             )
@@ -181,7 +182,7 @@ class System:
     def fork(self, recorded: Recorded, at: int | None = None, **more: Any) -> tuple[Any, Fork | None, int]:
         """Makes it again in a new session: the outcome, how it went, how many requests were sent."""
         with self._world() as backend:
-            with _caught() as outcome:
+            with _Caught() as outcome:
                 done = fork_session(
                     recorded.session,
                     at=at,
@@ -371,7 +372,7 @@ class System:
 
     def _prompt(self, want: str) -> Prompt:
         rng = Random(f"prompt {self.seed} {want}")
-        handlers = {
+        handlers: dict[str, tuple[Any, ...]] = {
             "exception_prompt": (
                 None,
                 "Wrong: {errors}. Once more, {task}.",
@@ -382,7 +383,7 @@ class System:
             "interrupt_prompt": (None, None, "They gave {results}", _handle),
             "final_prompt": (None, "The end, {task}.", _handle_later),
         }
-        chosen = {
+        chosen: dict[str, Any] = {
             key: rng.choices(values, [3] * (len(values) - 1) + [1])[0] for key, values in handlers.items()
         }
         return Prompt(f"corpus/{want}", f"Do {{task}}. [want:{want}]", **chosen, **FORMS[want])
@@ -432,16 +433,19 @@ def _refuse(request: Request) -> Any:
     raise Asked(f"a model was asked: {request.messages[-1].text[:200]}")
 
 
-@contextmanager
-def _caught() -> Iterator[list[Any]]:
+class _Caught(list[Any]):
     """What a program raises is its outcome, but for what lllm says of the log."""
-    outcome: list[Any] = []
-    try:
-        yield outcome
-    except (CallError, ValueError, SystemExit) as error:
-        if isinstance(error, LLMError) and not isinstance(error, CallError):
-            raise
-        outcome.append([type(error).__name__, getattr(error, "reason", str(error))])
+
+    def __enter__(self) -> _Caught:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        told = isinstance(error, CallError | SystemExit) or (
+            isinstance(error, ValueError) and not isinstance(error, LLMError)
+        )
+        if told:
+            self.append([type(error).__name__, getattr(error, "reason", str(error))])
+        return told
 
 
 def approve(call: FunctionCall) -> Any:
@@ -687,7 +691,7 @@ async def _step_prompt(system: System, rng: Random, agents: list[Agent]) -> Any:
 
 
 async def _step_override(system: System, rng: Random, agents: list[Agent]) -> Any:
-    more = rng.choice(
+    more: dict[str, Any] = rng.choice(
         ({"temperature": 0.1}, {"tools": []}, {"max_exception_retry": 0}, {"system_prompt": "You are b."})
     )
     return (await rng.choice(agents).acall(_path(rng), _task(rng), **more)).content
@@ -744,13 +748,14 @@ async def _both(*calls: Awaitable[Any]) -> Any:
 
 
 async def _step_stream(system: System, rng: Random, agents: list[Agent]) -> Any:
+    last: Any = None
     async for piece in rng.choice(agents).astream(_path(rng), _task(rng)):
         last = piece
     return last.reply.content
 
 
 async def _step_leave(system: System, rng: Random, agents: list[Agent]) -> Any:
-    async with aclosing(rng.choice(agents).astream(_path(rng), _task(rng))) as pieces:  # type: ignore[type-var]
+    async with aclosing(rng.choice(agents).astream(_path(rng), _task(rng))) as pieces:
         with suppress(CallError):  # one that leaves early may or may not see how the call ends
             async for _ in pieces:
                 break

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -14,13 +15,20 @@ import pytest
 from lllm.core import canonical
 from lllm.core.envelope import Record, open_event, seal, verify_chain
 from lllm.errors import LLMError, LogCorrupt
-from lllm.log import open_store
+from lllm.log import open_store as opened
+from lllm.log.base import ReplayableLogBase
 from lllm.log.files import EVENTS
 from lllm.ports import LogStore
 from tests.replay.systems import Recorded, System
 
 CHANGES = 10_000
 STORED = 40
+
+
+def open_store(kind: str, folder: Path) -> ReplayableLogBase:
+    store = opened(kind, folder)
+    assert isinstance(store, ReplayableLogBase)
+    return store
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +108,7 @@ def test_an_end_that_is_missing_is_noticed_where_it_is_known(corpus: list[Record
 
 
 def test_events_of_another_session_are_noticed(corpus: list[Recorded]) -> None:
-    for found, other in zip(corpus, corpus[1:], strict=False):
+    for found, other in pairwise(corpus):
         with pytest.raises(LogCorrupt):
             verify_chain([*bodies(found)[:2], *bodies(other)[2:]], session=found.session)
         with pytest.raises(LogCorrupt):
@@ -141,7 +149,7 @@ def test_changed_rows_of_a_database_are_noticed(corpus: list[Recorded], tmp_path
             changed[rng.randrange(len(body))] ^= rng.randrange(1, 256)
             database.execute("UPDATE appends SET body = ? WHERE rowid = ?", (bytes(changed), row))
             with open_store("sqlite", folder) as store, pytest.raises(LogCorrupt):
-                store.verify(found.session)  # type: ignore[attr-defined]  # the stores of this package have it
+                store.verify(found.session)
             database.execute("UPDATE appends SET body = ? WHERE rowid = ?", (body, row))
         with open_store("sqlite", folder) as store:
             _looked_at(store, found.session, bodies(found))
