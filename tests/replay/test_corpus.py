@@ -34,6 +34,11 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", cut_off)
 
 
+def inner_calls(found: Recorded) -> bool:
+    """Whether tools that are no agents called agents."""
+    return any(event["data"].get("via") for event in found.events() if event["kind"] == ev.CALL_STARTED)
+
+
 def recorded(corpus: dict[int, Recorded], seed: int) -> Recorded:
     if seed not in corpus:
         corpus[seed] = System(seed).record()
@@ -94,6 +99,8 @@ def test_a_fork_with_nothing_changed_asks_nothing(corpus: dict[int, Recorded], s
         outcome, done, asked = system.fork(old)
         if system.stopped_from_outside(kinds) or kinds[ev.MODEL_FAILED]:
             continue
+        if inner_calls(old):
+            continue  # a tool that calls agents is run again, so what it asks may come in another order
         assert asked == 0, (system, done)
         assert outcome == old.outcome, system
         if done is not None:
