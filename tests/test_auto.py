@@ -112,7 +112,8 @@ def test_a_file_whose_backend_is_not_installed_is_passed_over(monkeypatch: pytes
     write('[models.tiny]\npath = "tiny.gguf"\n[models.big]\npath = "big"\n')
     Path("tiny.gguf").touch()
     Path("big").mkdir()
-    monkeypatch.setitem(EXTRAS, "local", ("no_such_package",))
+    for extra in ("local", "llama-cpp"):
+        monkeypatch.setitem(EXTRAS, extra, ("no_such_package",))
     choice = choose(load_project())
     assert choice.model == "big"
     assert choice.passed == ("models.tiny: llama_cpp needs the package 'no_such_package'",)

@@ -259,4 +259,5 @@ _KEYS = {
     "total_usage": "total_usage",
     "session": "session",
     "call": "call",
+    "source": "source",
 }
