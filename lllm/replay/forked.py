@@ -96,11 +96,7 @@ class Forked(Session):
         self._gave: dict[tuple[str | None, bytes], deque[Mapping[str, Any]]] = {}
         shown: dict[str | None, bytes] = {}  # of each call what was shown last
         wanted: dict[tuple[str, str], str] = {}
-        nested = {
-            (event["data"].get("parent"), event["data"].get("via"))
-            for event in self.record
-            if event["kind"] == ev.CALL_STARTED
-        }
+        again = self._run_again()
         for event in self.record:
             kind, call, data = event["kind"], event["call"], event["data"]
             if kind == ev.MODEL_REQUESTED:
@@ -108,7 +104,7 @@ class Forked(Session):
             elif kind == ev.MODEL_REPLIED:
                 self._replies.setdefault(self._requests[call][-1], deque()).append(event)
                 wanted.update(_wanted(call, data))
-            elif kind == ev.TOOL_RETURNED and "reused" not in data and (call, data["id"]) not in nested:
+            elif kind == ev.TOOL_RETURNED and "reused" not in data and (call, data["id"]) not in again:
                 self._results.setdefault(wanted[call, data["id"]], deque()).append(event)
             elif kind == ev.FRONTEND and "args" in data:
                 shown[call] = _shown(data)
@@ -116,6 +112,28 @@ class Forked(Session):
                 self._gave.setdefault((call, shown.get(call, b"")), deque()).append(event)
             elif kind == ev.APPROVAL_GIVEN:
                 self._approvals.setdefault(wanted[call, data["id"]], deque()).append(event)
+
+    def _run_again(self) -> set[tuple[str | None, str | None]]:
+        """The tool calls that are run again although they have a result: agents as tools, whose own calls are answered, and
+        whatever stands above the call that is edited."""
+        begun = {event["call"]: event["data"] for event in self.record if event["kind"] == ev.CALL_STARTED}
+        asked: dict[tuple[str, str], str] = {}
+        for event in self.record:
+            if event["kind"] == ev.MODEL_REPLIED:
+                asked.update(_wanted(event["call"], event["data"]))
+        above = {
+            call: (data.get("parent"), data.get("via")) for call, data in begun.items() if data.get("via")
+        }
+        out = {
+            place
+            for call, place in above.items()
+            if asked.get(place, "").partition(" ")[0] == begun[call]["agent"]
+        }
+        call = self.record[self.edit.seq]["call"] if self.edit is not None else None
+        while call in above:
+            out.add(above[call])
+            call = above[call][0]
+        return out
 
     # --- the log
 
@@ -181,9 +199,9 @@ class Forked(Session):
             return self._reply(call) if ev.MODEL_REPLIED in kinds else None
         place = self._wanted.get((call, tool_call), "")
         if ev.APPROVAL_GIVEN in kinds:
-            found = self._take(self._approvals.get(place))
+            found = self._take(self._approvals.get(place), call, tool_call)
             return None if found is None else self._given(found, {**found["data"], "id": tool_call})
-        found = self._take(self._results.get(place))
+        found = self._take(self._results.get(place), call, tool_call)
         if found is None:
             return self._without(call, tool_call, place)
         self.tools_reused += 1
@@ -195,7 +213,7 @@ class Forked(Session):
     def _reply(self, call: str) -> Event | None:
         asked = self._asked.get(call, "")
         turn = self._turns[call] = self._turns.get(call, -1) + 1
-        found = self._take(self._replies.get(asked))
+        found = self._take(self._replies.get(asked), call)
         if found is None:
             before = self._requests.get(self._twins.get(call, ""), ())
             if turn < len(before) and before[turn] != asked:
@@ -219,17 +237,26 @@ class Forked(Session):
         if "args" not in shown:
             return None
         twin = None if call is None else self._twins.get(call, call)
-        found = self._take(self._gave.get((twin, _shown(shown))))
+        found = self._take(self._gave.get((twin, _shown(shown))), call)
         return None if found is None else self._given(found, dict(found["data"])).data
 
-    def _take(self, waiting: deque[Mapping[str, Any]] | None) -> Mapping[str, Any] | None:
-        """The first recorded answer that may be given again, once."""
+    def _take(
+        self, waiting: deque[Mapping[str, Any]] | None, call: str | None, tool_call: str | None = None
+    ) -> Mapping[str, Any] | None:
+        """A recorded answer that may be given again, once: of the very tool call, else of the call that this one stands for,
+        else the first one anywhere."""
+        twin = None if call is None else self._twins.get(call, call)
+        best: tuple[int, Mapping[str, Any]] | None = None
         for event in waiting or ():
             if self._everything or event["seq"] < self.at or (self.edit and event["seq"] == self.edit.seq):
-                assert waiting is not None
-                waiting.remove(event)
-                return event
-        return None
+                near = 0 if event["call"] != twin else 1 + (event["data"].get("id") == tool_call)
+                if best is None or near > best[0]:
+                    best = near, event
+        if best is None:
+            return None
+        assert waiting is not None
+        waiting.remove(best[1])
+        return best[1]
 
     def _given(self, event: Mapping[str, Any], data: dict[str, Any]) -> Event:
         """A recorded answer as one of this session: it says where it is from."""

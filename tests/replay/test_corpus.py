@@ -99,10 +99,9 @@ def test_a_fork_with_nothing_changed_asks_nothing(corpus: dict[int, Recorded], s
         outcome, done, asked = system.fork(old)
         if system.stopped_from_outside(kinds) or kinds[ev.MODEL_FAILED]:
             continue
-        if inner_calls(old):
-            continue  # a tool that calls agents is run again, so what it asks may come in another order
+        inner = inner_calls(old)
         assert asked == 0, (system, done)
         assert outcome == old.outcome, system
         if done is not None:
-            assert done.reused == kinds[ev.MODEL_REPLIED]
+            assert done.reused == kinds[ev.MODEL_REPLIED] or inner
             assert (done.changed, done.new) == (0, 0)
