@@ -16,7 +16,6 @@ from lllm.cli.options import (
     SessionId,
     Sets,
     configuration,
-    runnable,
     session_of,
     store_of,
 )
@@ -77,9 +76,7 @@ def fork(
         from lllm.cli.terminal import Terminal
 
         frontend = Terminal()
-    program = program_of(store, id, config)
-    if sets and "config" in program:
-        program["config"] = runnable(config, overrides=sets)
+    program = program_of(store, id, config, model=model, sets=sets or ())
     try:
         with quiet_stdout(json):
             done = fork_session(
@@ -135,6 +132,10 @@ def _pairs(given: list[str] | None) -> dict[str, str]:
 
 def _read(file: Path) -> str:
     try:
-        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        if str(file) != "-":
+            return file.read_text(encoding="utf-8")
+        words = sys.stdin.read()
+        words.encode()  # stdin lets through what is no text
+        return words
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from error

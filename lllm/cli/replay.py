@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,13 +41,15 @@ def replay(
     return 0 if found is None else found.exit_code
 
 
-def program_of(store: LogStore, session: str, file: Path | None) -> dict[str, Any]:
+def program_of(
+    store: LogStore, session: str, file: Path | None, *, model: str | None = None, sets: Sequence[str] = ()
+) -> dict[str, Any]:
     """What to run again, where that is more than the session's own entry says: another --config, the plain agent of a
-    folder without a system, or a chat."""
+    folder without a system, or a chat. `model`, `sets`: what is to be otherwise than it was."""
     entry = next(
         (info.meta.get("entry") or {} for info in store.sessions(prefix=session) if info.id == session), {}
     )
-    overrides = entry.get("set", ())
+    overrides = [*entry.get("set", ()), *sets]
     if entry.get("kind") == "chat":
         from lllm.cli.chat import again
         from lllm.log.views import load
@@ -54,7 +57,8 @@ def program_of(store: LogStore, session: str, file: Path | None) -> dict[str, An
         loaded = runnable(
             file or (Path(entry["config"]) if entry.get("config") else None), overrides=overrides
         )
-        return {"config": loaded, "entry": again(loaded, entry, load(store, session))}
+        meant = entry if model is None else {**entry, "model": model}
+        return {"config": loaded, "entry": again(loaded, meant, load(store, session))}
     if file is not None or (entry.get("kind") == "system" and not entry.get("config")):
         return {"config": runnable(file, overrides=overrides)}
     return {}

@@ -8,7 +8,7 @@ import typer
 
 from lllm.cli import output
 from lllm.cli.compare import Page, show_comparison, write_page
-from lllm.cli.options import ConfigFile, Json, Model, Sets, configuration, runnable, session_of, store_of
+from lllm.cli.options import ConfigFile, Json, Model, Sets, configuration, session_of, store_of
 from lllm.cli.replay import program_of
 from lllm.cli.results import quiet_stdout
 from lllm.errors import ConfigError
@@ -45,10 +45,7 @@ def whatif(
         raise ConfigError("there is no session to run", hint="Give ids, or --last N.")
 
     def program(id: str) -> dict[str, Any]:
-        found = program_of(store, id, config)
-        if sets and "config" in found:
-            found["config"] = runnable(config, overrides=sets)
-        return found
+        return program_of(store, id, config, model=model, sets=sets or ())
 
     def done(case: Case) -> None:
         if not json:

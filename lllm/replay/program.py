@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lllm.errors import ConfigError
 from lllm.llm.auto import keep
 from lllm.llm.connect import connect
 from lllm.replay.again import models_of, system_of
@@ -44,8 +45,11 @@ async def play(
             system = system_of(
                 described, config, session.store, stream=stream, model=model, overrides=overrides
             )
-            words = meta.get("task", "") if task is None else task
-            return await system.acall(words, session=session, **{**meta.get("args", {}), **(args or {})})
+            more = {**meta.get("args", {}), **(args or {})}
+            if "session" in more:
+                raise ConfigError("'session' is no argument of a system", hint="It gets the new one.")
+            words = more.pop("task", meta.get("task", "")) if task is None else task
+            return await system.acall(words, session=session, **more)
         else:
             result = await by_call()
         if not session.ended:

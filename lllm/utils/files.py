@@ -25,8 +25,12 @@ def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
 def atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A file to write to, that takes the place of `path` when the block has ended without an exception. A reader, and a
     process that is killed half-way, sees the old file or the new one, never a part. Folders above it are made; an
-    existing file keeps its mode."""
+    existing file keeps its mode. What is no file (/dev/stdout, a named pipe) is written to as it is."""
     target = Path(path)
+    if target.exists() and not target.is_file():
+        with open(target, "wb") as there:
+            yield there
+        return
     target = target.resolve() if target.is_symlink() else target  # a link stays one
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part")

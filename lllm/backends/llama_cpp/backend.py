@@ -196,7 +196,7 @@ def found(model: str) -> Path:
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise LLMInitializationError(
-                f"{path.name} is no GGUF file", hint="What a file is: lllm models info FILE"
+                f"{path.name} is no GGUF file", hint="What a file is: lllm models show FILE"
             )
     return path
 
