@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Mapping
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
+from weakref import WeakSet
 
 from lllm.errors import StreamInterrupted
 from lllm.models.reply import Reply
@@ -57,7 +60,7 @@ async def deltas(
             task.exception()  # looked at: whoever left early is not warned of what it raises
 
 
-def blocking(stream: AsyncIterator[T]) -> Iterator[T]:
+def blocking(stream: AsyncIterator[T]) -> Generator[T, None, None]:
     """An async iterator, driven step by step from blocking code."""
     try:
         while True:
@@ -73,12 +76,32 @@ async def _next(stream: AsyncIterator[T]) -> T:
     return await anext(stream)
 
 
+_begun: WeakSet[Generator[Any, None, None]] = WeakSet()
+
+
+def _leave_at_exit(steps: Generator[Any, None, None]) -> None:
+    """Sees to it that a stream which the program has not read to its end is closed while there are a loop and a log: what
+    is registered last is done first, and the log was opened for the first piece."""
+    if threading.current_thread() is threading.main_thread():
+        _begun.add(steps)
+        atexit.unregister(_leave)
+        atexit.register(_leave)
+
+
+def _leave() -> None:
+    for steps in list(_begun):
+        steps.close()
+
+
+os.register_at_fork(after_in_child=_begun.clear)  # they are the parent's
+
+
 class Pieces(Generic[T]):
     """An iterator for `for` and for `async for`. Closing it, or dropping it in the middle, stops what makes the pieces."""
 
     def __init__(self, source: AsyncGenerator[T, None]) -> None:
         self._source = source
-        self._steps: Iterator[T] | None = None
+        self._steps: Generator[T, None, None] | None = None
 
     def __iter__(self) -> Self:
         return self
@@ -87,6 +110,9 @@ class Pieces(Generic[T]):
         if self._steps is None:
             # it refers to the source alone: dropped with this iterator, it closes the source
             self._steps = blocking(self._source)
+            first = next(self._steps)
+            _leave_at_exit(self._steps)
+            return self._took(first)
         return self._took(next(self._steps))
 
     def __aiter__(self) -> Self:
