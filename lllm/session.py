@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from lllm.core import events as ev
@@ -194,11 +195,16 @@ class Session:
             except LLMError as error:
                 self._broken = error
                 raise
+            except Exception as error:  # a store that breaks its contract has failed all the same
+                self._broken = LogWriteError(f"the log store raised {type(error).__name__}: {text_of(error)}")
+                raise self._broken from error
             finally:
                 # a cancelled append is still written by the store; should it fail, the next one does not follow and
                 # is refused
                 self._durable = records[-1].seq + 1
                 self._wake()
+        if self._broken is not None:
+            raise self._broken  # whoever wrote for us failed
 
     def _wake(self) -> None:
         with self._lock:
@@ -210,7 +216,8 @@ class Session:
             if loop is here:
                 _settle(waiter)
             else:
-                loop.call_soon_threadsafe(_settle, waiter)
+                with suppress(RuntimeError):  # its loop is closed: nobody waits there any more
+                    loop.call_soon_threadsafe(_settle, waiter)
 
     def keep(self, data: bytes) -> str:
         """Keeps bytes as a blob of the session and gives their digest."""
@@ -229,15 +236,22 @@ class Session:
             self.started = True
             from lllm._version import __version__
 
-            self.emit(ev.SESSION_STARTED, {"seed": self.seed, "lllm": __version__, **(meta or {})})
+            try:
+                self.emit(ev.SESSION_STARTED, {"seed": self.seed, "lllm": __version__, **(meta or {})})
+            except BaseException:
+                self.started = False
+                self.release()
+                raise
 
     async def end(self, status: str, **data: Any) -> None:
         """Writes SessionEnded, once, and flushes. `status` is done, failed or cancelled."""
-        if self.started and not self.ended:
-            self.emit(ev.SESSION_ENDED, {"status": status, **self.redactor.clean(data)})
-            self.ended = True
-        await self.flush()
-        self.release()
+        try:
+            if self.started and not self.ended:
+                self.emit(ev.SESSION_ENDED, {"status": status, **self.redactor.clean(data)})
+                self.ended = True
+            await self.flush()
+        finally:
+            self.release()  # also where it cannot be written any more: then it can be resumed
 
     def claim(self) -> None:
         """Makes this the session's one writer. LogWriteError while another process, or another Session here, is."""

@@ -114,6 +114,10 @@ async def afork_session(
     bodies = list(store.read(session))
     verify_chain(bodies, session=session)
     record = [open_event(body) for body in bodies]
+    if not record:
+        raise ConfigError(
+            f"session '{session}' has no events", hint="Nothing was done in it: run the program."
+        )
     start = 0 if at is None else at
     if edit is not None:
         editable(record, start)
@@ -150,13 +154,13 @@ async def afork_session(
             forked, record, by_call, config=config, entry=entry, stream=stream, task=task, args=args,
             model=model, overrides=overrides,
         )  # fmt: skip
-    except (Exception, SystemExit) as failed:  # the program is anybody's
-        if not forked.started:
-            raise
+    except BaseException as failed:  # the program is anybody's
+        if not forked.started or isinstance(failed, GeneratorExit):
+            raise  # of a generator thrown away nothing can be awaited any more
         if not forked.ended:
             status, data = ending(failed)
             await forked.end(status, **data)
-        if raises:
+        if raises or not isinstance(failed, (Exception, SystemExit)):
             if getattr(failed, "session", None) is None:
                 vars(failed)["session"] = forked.id
             raise

@@ -104,7 +104,12 @@ async def aresume_session(
         async def by_call() -> Any:
             return await _calls(player, config, notes)
 
-        result = await play(player, recorded, by_call, config=config, entry=entry, stream=stream)
+        try:
+            result = await play(player, recorded, by_call, config=config, entry=entry, stream=stream)
+        except (Exception, SystemExit) as error:
+            if player.divergence in (None, error):
+                raise
+            raise player.divergence from error  # the program caught it, and raised something else
         if player.divergence is not None:
             raise player.divergence
     except ReplayDivergence as error:
@@ -118,6 +123,10 @@ async def aresume_session(
 
 
 def _open(session: str, recorded: Sequence[Mapping[str, Any]]) -> None:
+    if not recorded:
+        raise ConfigError(
+            f"session '{session}' has no events", hint="Nothing was done in it: run the program anew."
+        )
     ended = next((event for event in recorded if event["kind"] == ev.SESSION_ENDED), None)
     if ended is not None:
         status = ended["data"].get("status", "done")

@@ -50,13 +50,13 @@ Decide = Mapping[str, Decision] | Callable[[Uncertain], Decision | None] | str |
 
 
 def uncertain(events: Sequence[Mapping[str, Any]], agents: Sequence[str] = ()) -> list[Uncertain]:
-    """The tool calls that had begun and did not return, in the order in which they began. A tool that is an agent
-    (`agents`) is none: its own call is gone on with."""
+    """The tool calls that had begun and did not return, in the order in which they began. A pure tool that is an agent
+    (`agents`), or had called one, is none: the agent's own call is gone on with."""
     calls: dict[tuple[str, str], FunctionCall] = {}
     rules: dict[str, Mapping[str, Any]] = {}
     begun: dict[tuple[str, str], Mapping[str, Any]] = {}
-    nested = {
-        (event["data"].get("parent"), event["data"].get("via"))
+    nested = {  # the last agent call within each tool call: models give the same id to those of several rounds
+        (event["data"].get("parent"), event["data"].get("via")): event["seq"]
         for event in events
         if event["kind"] == ev.CALL_STARTED
     }
@@ -76,9 +76,9 @@ def uncertain(events: Sequence[Mapping[str, Any]], agents: Sequence[str] = ()) -
     out = []
     for (call, name), event in begun.items():
         made = calls[call, name]
-        if (call, name) in nested or made.name in agents:
-            continue
         effect = ToolRule(**rules[call].get(made.name, {})).effect
+        if effect == "pure" and (nested.get((call, name), -1) > event["seq"] or made.name in agents):
+            continue
         key = f"{event['session']}/{call}/{event['data'].get('n', 0)}"
         found = Uncertain(f"{call}/{name}", made.name, made.arguments, effect, event["seq"], key)
         out.append(found._replace(decision=POLICIES.get(effect)))
@@ -112,6 +112,7 @@ class Resumed(Replayed):
         )
         self._decisions = dict(decisions or {})
         self._effects = list(effects)
+        self._undone = {item.key: item for item in effects}  # ids may come again
         self._resumed: set[str] = set()
         self._matched: dict[int, Event] = {}  # the events themselves: an id alone may be another one's by now
         self._live = False
@@ -132,7 +133,7 @@ class Resumed(Replayed):
     ) -> Event:
         if self.divergence is not None:
             raise self.divergence
-        live = kind == ev.FRONTEND and call is not None  # a tool shows it, and only one that is run now
+        live = kind in _SHOWN and call is not None  # a tool shows it, and only one that is run now
         if not live and self._recorded_next(call):
             event = super().stamp(kind, data, call, dialog, value)
             if not self._unwritable:
@@ -144,7 +145,7 @@ class Resumed(Replayed):
     def write(self, event: Event) -> None:
         if self._matched.pop(id(event), None) is not None:
             return
-        live = event.kind == ev.FRONTEND and event.call is not None
+        live = event.kind in _SHOWN and event.call is not None
         if not live and (self._unwritable or self._recorded_next(event.call)):
             super().write(event)
         else:
@@ -226,7 +227,7 @@ class Resumed(Replayed):
     def _decided(self, call: str, tool_call: str) -> Event | None:
         """What is done about a tool that had begun. None: it is run."""
         key = f"{call}/{tool_call}"
-        found = next((item for item in self._effects if item.key == key), None)
+        found = self._undone.pop(key, None)
         if found is None:
             return None
         decision = self._decisions.get(key, found.decision)
@@ -280,3 +281,4 @@ def _numbered(call: str | None) -> bool:
 
 
 _ENDS: Final = (ev.CALL_ENDED, ev.CANCELLED, ev.LIMIT_REACHED)
+_SHOWN: Final = (ev.FRONTEND, ev.ARTIFACT)

@@ -1,0 +1,280 @@
+"""What a review of resume and fork found: effects done twice or lost, claims that stay."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from lllm.backends.scripted import ScriptedBackend
+from lllm.core import events as ev
+from lllm.core.envelope import open_event
+from lllm.errors import LLMError, LogWriteError, ReplayDivergence, UncertainEffect
+from lllm.llm.agent import Agent
+from lllm.llm.sessions import arecord
+from lllm.log.memory import MemoryLog
+from lllm.models.function import tool
+from lllm.models.message import FunctionCall
+from lllm.ports import Request
+from lllm.replay import replay_session
+from lllm.replay.fork import afork_session
+from lllm.replay.resume import resume_session
+from lllm.session import Session, current
+
+DONE: Counter[str] = Counter()
+
+
+@pytest.fixture(autouse=True)
+def clean() -> None:
+    DONE.clear()
+
+
+@tool(effect="never")
+def mail(text: str) -> str:
+    """Sends a mail."""
+    DONE[f"mail {text}"] += 1
+    return f"sent {text}"
+
+
+def cut(store: MemoryLog, session: str, events: int) -> MemoryLog:
+    """The log as a process leaves it that dies after so many events."""
+    other = MemoryLog()
+    other._sessions[session] = store._sessions[session][:events]
+    other._blobs = dict(store._blobs)
+    return other
+
+
+def events(store: MemoryLog, session: str) -> list[dict[str, Any]]:
+    return [open_event(body) for body in store.read(session)]
+
+
+def places(store: MemoryLog, session: str, kind: str, call: str = "c1") -> list[int]:
+    return [
+        event["seq"] for event in events(store, session) if event["kind"] == kind and event["call"] == call
+    ]
+
+
+def rounds_of(*rounds: list[FunctionCall]) -> Any:
+    """A model that asks for these tools, round by round, and then says what they gave."""
+
+    def model(request: Request) -> Any:
+        if request.messages[0].text == "You write.":
+            return "a story"
+        done = sum(1 for message in request.messages if message.tool_calls)
+        if done < len(rounds):
+            return rounds[done]
+        return " | ".join(message.text for message in request.messages if message.role == "tool")
+
+    return model
+
+
+def program(store: Any, model: Any, tools: list[Any]) -> Any:
+    async def main() -> str:
+        writer = Agent("writer", ScriptedBackend(model), "You write.", description="Writes.")
+        agent = Agent("boss", ScriptedBackend(model), "You rule.", tools=[*tools, writer])
+        async with arecord("work", store=store):
+            return (await agent.acall("go")).content
+
+    return main
+
+
+def recorded(model: Any, tools: list[Any]) -> tuple[MemoryLog, str]:
+    store = MemoryLog()
+    asyncio.run(program(store, model, tools)())
+    DONE.clear()
+    return store, store.sessions(1)[0].id
+
+
+def test_a_decision_is_for_one_call_of_a_tool_and_not_for_later_ones_of_the_same_id() -> None:
+    model = rounds_of(
+        [FunctionCall("call_1", "mail", '{"text":"a"}')], [FunctionCall("call_1", "mail", '{"text":"b"}')]
+    )
+    store, session = recorded(model, [mail])
+    store = cut(store, session, places(store, session, ev.TOOL_REQUESTED)[0] + 1)
+    done = resume_session(session, store=store, entry=program(store, model, [mail]))
+    assert DONE == {"mail b": 1}
+    assert "sent b" in done.result
+
+
+def test_an_agent_under_the_same_id_in_an_earlier_round_does_not_hide_an_uncertain_tool() -> None:
+    model = rounds_of(
+        [FunctionCall("call_1", "writer", '{"task":"x"}')], [FunctionCall("call_1", "mail", '{"text":"b"}')]
+    )
+    store, session = recorded(model, [mail])
+    store = cut(store, session, places(store, session, ev.TOOL_REQUESTED)[1] + 1)
+    done = resume_session(session, store=store, entry=program(store, model, [mail]))
+    assert DONE == {}
+    assert [item.tool for item in done.uncertain] == ["mail"]
+
+
+@pytest.mark.parametrize("effect", ["never", "ask"])
+def test_a_tool_that_calls_an_agent_keeps_its_policy(effect: Any) -> None:
+    model = rounds_of([FunctionCall("call_1", "publish", "{}")])
+    writer = Agent("inner", ScriptedBackend(model), "You write.")
+
+    @tool(effect=effect)
+    async def publish() -> str:
+        """Sends a mail, then writes."""
+        DONE["published"] += 1
+        return (await writer.acall("write")).content
+
+    store, session = recorded(model, [publish])
+    begun = next(event["seq"] for event in events(store, session) if event["call"] == "c2")
+    store = cut(store, session, begun + 1)
+    again = program(store, model, [publish])
+    if effect == "ask":
+        with pytest.raises(UncertainEffect):
+            resume_session(session, store=store, entry=again)
+        assert DONE == {}
+        return
+    done = resume_session(session, store=store, entry=again)
+    assert DONE == {}
+    assert [(item.tool, item.decision) for item in done.uncertain] == [("publish", "skip")]
+    assert replay_session(session, store=store, entry=again).verified
+
+
+def test_a_tool_that_is_run_again_beside_recorded_ones_may_keep_an_artifact() -> None:
+    @tool(effect="pure")
+    async def plot(name: str) -> str:
+        """Keeps a file."""
+        scope = current.get()
+        assert scope is not None
+        scope.session.save_artifact(f"{name}.txt", name)
+        return name
+
+    @tool(effect="pure")
+    async def quick() -> str:
+        """Returns."""
+        return "quick"
+
+    model = rounds_of([FunctionCall("p", "plot", '{"name":"x"}'), FunctionCall("q", "quick", "{}")])
+    whole, session = recorded(model, [plot, quick])
+    for end in range(places(whole, session, ev.TOOL_REQUESTED)[0], len(events(whole, session)) - 1):
+        store = cut(whole, session, end)
+        done = resume_session(session, store=store, entry=program(store, model, [plot, quick]))
+        assert done.result == "x | quick", end
+        assert replay_session(session, store=store, entry=program(store, model, [plot, quick])).verified
+
+
+def test_a_divergence_that_the_program_turns_into_another_error_is_told() -> None:
+    model = rounds_of([FunctionCall("m", "mail", '{"text":"a"}')])
+    store, session = recorded(model, [mail])
+    store = cut(store, session, places(store, session, ev.TOOL_RETURNED)[0] + 1)
+
+    async def other() -> None:
+        async with arecord("work"):
+            try:
+                await Agent("boss", ScriptedBackend(model), "You rule otherwise.", tools=[mail]).acall("go")
+            except LLMError as error:
+                raise RuntimeError("it did not work") from error
+
+    with pytest.raises(ReplayDivergence, match="lllm fork"):
+        resume_session(session, store=store, entry=other)
+
+
+class Full(MemoryLog):
+    """A store that fails when it is told to."""
+
+    full = False
+
+    async def append(self, records: Any, blobs: Any = None) -> None:
+        if self.full:
+            await asyncio.sleep(0.01)
+            raise LogWriteError("the disk is full")
+        await super().append(records, blobs)
+
+
+def test_a_session_that_could_not_be_written_can_be_resumed_here() -> None:
+    store = Full()
+
+    async def main() -> None:
+        async with arecord("work", store=store):
+            await Agent("writer", ScriptedBackend(["yes"])).acall("go")
+            store.full = True
+
+    with pytest.raises(LogWriteError):
+        asyncio.run(main())
+    assert not store.held(store.sessions(1)[0].id)
+
+
+def test_nobody_is_told_that_it_is_durable_where_the_one_who_wrote_failed() -> None:
+    store = Full()
+
+    async def main() -> None:
+        session = Session(store)
+        await session.start()
+        store.full = True
+        first, second = await asyncio.gather(session.flush(), session.flush(), return_exceptions=True)
+        assert isinstance(first, LogWriteError)
+        assert isinstance(second, LogWriteError)
+
+    asyncio.run(main())
+
+
+def test_whoever_waited_in_a_loop_that_is_gone_does_not_disturb_the_writer() -> None:
+    release = threading.Event()
+
+    class Slow(MemoryLog):
+        async def append(self, records: Any, blobs: Any = None) -> None:
+            await asyncio.to_thread(release.wait)
+            await super().append(records, blobs)
+
+    session = Session(Slow())
+
+    def impatient() -> None:
+        async def wait() -> None:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(session.flush(), 0.01)
+
+        asyncio.run(wait())
+        release.set()
+
+    async def main() -> None:
+        await session.start()
+        writing = asyncio.ensure_future(session.flush())
+        await asyncio.sleep(0)
+        waiting = asyncio.to_thread(impatient)
+        await asyncio.gather(writing, waiting)
+
+    asyncio.run(main())
+
+
+def test_a_session_that_cannot_begin_is_not_claimed() -> None:
+    store = MemoryLog()
+    session = Session(store, id="s1")
+    with pytest.raises((TypeError, ValueError)):
+        asyncio.run(session.start({"task": object()}))
+    assert not store.held("s1")
+
+
+def test_a_fork_that_is_cancelled_ends() -> None:
+    model = rounds_of([FunctionCall("m", "mail", '{"text":"a"}')])
+    store, session = recorded(model, [mail])
+
+    async def main() -> None:
+        async def never() -> None:
+            live = current.get()
+            assert live is not None
+            await live.session.start()
+            await asyncio.sleep(60)
+
+        fork = asyncio.ensure_future(afork_session(session, store=store, entry=never))
+        await asyncio.sleep(0.05)
+        fork.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await fork
+
+    asyncio.run(main())
+    found = next(info for info in store.sessions() if info.id != session)
+    assert found.status == "cancelled"
+    assert not store.held(found.id)
+
+
+def test_a_session_of_which_nothing_is_left() -> None:
+    store = MemoryLog()
+    store._sessions["s1"] = []
+    with pytest.raises(LLMError, match="s1"):
+        resume_session("s1", store=store, entry=lambda: None)
