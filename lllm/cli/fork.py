@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +25,7 @@ from lllm.cli.results import quiet_stdout, readable
 from lllm.errors import ConfigError
 
 if TYPE_CHECKING:
+    from lllm.ports import LogStore
     from lllm.replay.fork import Fork
 
 
@@ -71,6 +73,11 @@ def fork(
         raise ConfigError(
             "--edit needs --at N: the event that says something else", hint=f"Events: lllm show {id}"
         )
+    if (args or (edit is not None and at == 0)) and _entry(store, id).get("kind") != "system":
+        raise ConfigError(
+            f"session '{id}' is no system's: it has no task and no arguments of its own",
+            hint="Edit what a call says: --at N, where event N is CallStarted.",
+        )
     frontend = None
     if sys.stderr.isatty() and not json:
         from lllm.cli.terminal import Terminal
@@ -93,6 +100,10 @@ def fork(
                 follow=frontend.follow if frontend is not None else None,
                 **program,
             )
+    except KeyboardInterrupt as error:
+        # asyncio makes it of the CancelledError that knows the session
+        output.belongs(error, getattr(error.__context__, "session", None))
+        raise
     except Exception as error:
         output.belongs(error, getattr(error, "session", None) or id)
         raise
@@ -118,6 +129,10 @@ def told(done: Fork) -> str:
         f"{done.tools_reused} tool results from its log ({done.saved.total} tokens{money} saved), "
         f"{done.changed} changed and {done.new} new requests"
     )
+
+
+def _entry(store: LogStore, id: str) -> Mapping[str, Any]:
+    return next((info.meta.get("entry") or {} for info in store.sessions(prefix=id) if info.id == id), {})
 
 
 def _pairs(given: list[str] | None) -> dict[str, str]:

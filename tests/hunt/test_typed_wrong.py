@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import threading
 from pathlib import Path
@@ -88,3 +89,25 @@ def test_a_page_does_not_take_the_place_of_a_device(ran: Terminal, tmp_path: Pat
     finally:
         reader.join(10)
     assert found[0].startswith("<!")
+
+
+def test_a_chat_has_no_task_to_change(demo: Path, lllm: Terminal) -> None:  # noqa: F811
+    lllm.scripts.update(talk=lambda: ["Hello."])
+    lllm("chat", "--model", "talk/m", stdin="Hi\n")
+    for words in (["--at", "0", "--edit", "Ahoy"], ["--arg", "task=Ahoy"]):
+        result = lllm("fork", *words)
+        assert result.code == 2
+        assert "no task and no arguments" in result.err
+    assert len(lllm("sessions", "--json").json) == 1
+
+
+def test_a_fork_that_is_interrupted_says_where_to_look(ran: Terminal) -> None:
+    def stop(*_: object) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return "too late"
+
+    ran.scripts["stopped"] = lambda: stop  # type: ignore[assignment, return-value]
+    result = ran("fork", "--model", "stopped", "--json")
+    newest = ran("sessions", "--json").json[0]
+    assert (result.code, newest["status"]) == (130, "cancelled")
+    assert result.json["session"] == newest["session"]
