@@ -320,7 +320,8 @@ class Performer:
         call = effect.call
         tool = self.plan.tools[call.name]
         known = self.session.recorded(self.call, _TOOL_ANSWERS, call.id)
-        if known is not None and tool.agent is None:
+        if known is not None and (tool.agent is None or "from" in known.data):
+            # an agent is run again, unless its answer was given to a fork: then nobody was asked
             return Outcome(known.kind, known.data)
         key = f"{self.session.id}/{self.call}/{effect.number}"
         token = current.set(Scope(self.session, self.call, call.id))

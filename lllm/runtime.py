@@ -170,6 +170,8 @@ class Call:
                 )
             )
         if self.session.replaying:
+            if isinstance(effect, RunTool | AskApproval):
+                await self.session.due(self.id, effect.call.id)
             self._catch_up()
         world = type(effect) in _WORLD
         if world:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lllm.errors import ConfigError, LLMError, UnknownNameError
+from lllm.errors import ConfigError, LLMError, UnknownNameError, listing, text_of
 from lllm.log.views import load
 from lllm.models.reply import Usage
 from lllm.ports import LogStore
 from lllm.replay.compare import Comparison, compare
 from lllm.replay.fork import Fork, afork_session
+from lllm.replay.forked import UNMATCHED
 from lllm.sync import run
 
 if TYPE_CHECKING:
@@ -116,6 +117,8 @@ async def awhatif(
     ids = [sessions] if isinstance(sessions, str) else list(sessions)
     if not ids:
         raise ConfigError("there is no session to run", hint="Give ids, or --last N.")
+    if unmatched not in UNMATCHED:
+        raise ConfigError(f"unmatched is {unmatched!r}", hint=f"It is one of {listing(UNMATCHED)}.")
     if workers < 1:
         raise ConfigError(f"workers is {workers}; it is 1 or more")
     if store is None:
@@ -140,14 +143,20 @@ async def awhatif(
                 if error.kind == "session":
                     raise
                 case = Case(session, None, None, False, str(error))
-            except LLMError as error:
-                case = Case(session, None, None, False, str(error))
+            except Exception as error:  # the program is anybody's
+                words = (
+                    str(error) if isinstance(error, LLMError) else f"{type(error).__name__}: {text_of(error)}"
+                )
+                case = Case(session, None, None, False, words)
             if done is not None:
                 done(case)
             return case
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(session)) for session in ids]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(session)) for session in ids]
+    except ExceptionGroup as several:
+        raise several.exceptions[0] from None
     return _added([task.result() for task in tasks])
 
 

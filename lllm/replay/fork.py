@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lllm.core import events as ev
 from lllm.core.envelope import open_event, verify_chain
+from lllm.core.state import DONE
 from lllm.errors import ConfigError, listing, text_of
 from lllm.llm.sessions import ending
 from lllm.models.reply import Reply, Usage
 from lllm.ports import LogStore
 from lllm.replay import again
 from lllm.replay.forked import UNMATCHED, Edit, Forked, editable
-from lllm.replay.program import agent_of_record, play
+from lllm.replay.program import agent_of_record, play, survived
 from lllm.sync import run
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ async def afork_session(
         editable(record, start)
         if record[start]["kind"] == ev.SESSION_STARTED:
             task, edit = edit, None
-    if not 0 <= start <= len(record):
+    if not 0 <= start < len(record):
         raise ConfigError(
             f"event {start} is not in the session", hint=f"It has events 0 to {len(record) - 1}."
         )
@@ -165,6 +166,8 @@ async def afork_session(
                 vars(failed)["session"] = forked.id
             raise
         error = failed
+    if forked.edit is not None and not forked.edited:
+        notes.append(f"event {start} was not come to, so its edit changed nothing")
     return Fork(
         forked.id, session, start, "done" if error is None else "failed", result,
         None if error is None else text_of(error), forked.reused, forked.changed, forked.new, forked.tools_reused,
@@ -197,7 +200,8 @@ async def _calls(
             agent = agent.with_(model=model)
         forked.twin(event["call"], event["call"])
         done = await again.again(forked, agent, event, prompts=known)
-        result = done.result()
+        if done.state.phase == DONE or not survived(record, event["call"]):
+            result = done.result()
         if (head := heads.get(event["call"])) and done.state.trunk is not None:
             forked.dialogs[head] = done.state.trunk
     notes.append("the program's own code is not known: its agent calls were made again, one after another")

@@ -33,8 +33,7 @@ UNMATCHED: Final[Mapping[str, str]] = {
 
 
 class Edit(NamedTuple):
-    """Event `seq` of the parent says `text` instead. A reply that was a mapping `{"tool_calls": ...}` may be given as
-    one, see `lllm.backends.scripted`."""
+    """Event `seq` of the parent says `text` instead. A reply then asks for no tools, and a tool has worked."""
 
     seq: int
     text: str
@@ -73,6 +72,8 @@ class Forked(Session):
         self.parent = str(first["session"])
         self.at = at
         self.edit = edit
+        self.edited = False
+        """Whether the program has come to what the edit says."""
         self.changes = dict(changes or {})
         self._everything = everything
         self._unmatched = unmatched
@@ -104,7 +105,9 @@ class Forked(Session):
             elif kind == ev.MODEL_REPLIED:
                 self._replies.setdefault(self._requests[call][-1], deque()).append(event)
                 wanted.update(_wanted(call, data))
-            elif kind == ev.TOOL_RETURNED and "reused" not in data and (call, data["id"]) not in again:
+            elif kind == ev.TOOL_RETURNED and (
+                self._is_edited(event) or ("reused" not in data and (call, data["id"]) not in again)
+            ):
                 self._results.setdefault(wanted[call, data["id"]], deque()).append(event)
             elif kind == ev.FRONTEND and "args" in data:
                 shown[call] = _shown(data)
@@ -189,6 +192,7 @@ class Forked(Session):
         if edited is None or self._twins.get(call) != edited["call"] or not add:
             return add
         assert self.edit is not None
+        self.edited = True
         last = add[-1]
         return (*add[:-1], Message(last.role, self.edit.text, name=last.name, tool_call_id=last.tool_call_id))
 
@@ -206,8 +210,9 @@ class Forked(Session):
             return self._without(call, tool_call, place)
         self.tools_reused += 1
         data = {**found["data"], "id": tool_call}
-        if self.edit is not None and found["seq"] == self.edit.seq:
-            data["content"] = self.edit.text
+        if self.edit is not None and self._is_edited(found):
+            self.edited = True
+            data = {"id": tool_call, "content": self.edit.text}
         return self._given(found, data)
 
     def _reply(self, call: str) -> Event | None:
@@ -226,7 +231,8 @@ class Forked(Session):
         usage = Usage.from_record(data.get("usage"))
         self.saved = self.saved.plus(usage)
         self.money = None if self.money is None or "cost" not in data else self.money + Decimal(data["cost"])
-        if self.edit is not None and found["seq"] == self.edit.seq:
+        if self.edit is not None and self._is_edited(found):
+            self.edited = True
             data["message"] = Message("assistant", self.edit.text).record()
             data["finish"] = "stop"
             for name in ("raw", "logprobs", "token_ids"):
@@ -248,7 +254,7 @@ class Forked(Session):
         twin = None if call is None else self._twins.get(call, call)
         best: tuple[int, Mapping[str, Any]] | None = None
         for event in waiting or ():
-            if self._everything or event["seq"] < self.at or (self.edit and event["seq"] == self.edit.seq):
+            if self._everything or event["seq"] < self.at or self._is_edited(event):
                 near = 0 if event["call"] != twin else 1 + (event["data"].get("id") == tool_call)
                 if best is None or near > best[0]:
                     best = near, event
@@ -272,6 +278,9 @@ class Forked(Session):
         words = f"error: '{name}' is not run here, and no recorded call of it had these arguments"
         return Event(ev.TOOL_RETURNED, {"id": tool_call, "ok": False, "content": words, "unmatched": True})
 
+    def _is_edited(self, event: Mapping[str, Any]) -> bool:
+        return self.edit is not None and bool(event["seq"] == self.edit.seq)
+
     def _edited(self, kind: str) -> Mapping[str, Any] | None:
         """The event that is edited, when it is of this kind."""
         if self.edit is None:
@@ -292,6 +301,22 @@ def editable(record: Sequence[Mapping[str, Any]], seq: int) -> None:
             f"event {seq} is {kind}, which cannot be edited",
             hint=f"Edited can be {', '.join(EDITABLE)}; the nearest is event {nearest} ({record[nearest]['kind']}).",
         )
+    if "reused" in record[seq]["data"]:
+        first = _first(record, seq)
+        raise ConfigError(
+            f"event {seq} gives the result of an earlier tool call again",
+            hint=f"Edit that one: event {first}." if first is not None else None,
+        )
+
+
+def _first(record: Sequence[Mapping[str, Any]], seq: int) -> int | None:
+    """The event whose result event `seq` gives again."""
+    call, name = record[seq]["call"], record[seq]["data"]["reused"]
+    for event in reversed(record[:seq]):
+        data = event["data"]
+        if event["kind"] == ev.TOOL_RETURNED and event["call"] == call and data["id"] == name:
+            return None if "reused" in data else int(event["seq"])
+    return None
 
 
 def _shown(data: Mapping[str, Any]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lllm.core import events as ev
 from lllm.errors import ConfigError
 from lllm.llm.auto import keep
 from lllm.llm.connect import connect
@@ -58,6 +59,21 @@ async def play(
     finally:
         keep.reset(kept)
         current.reset(token)
+
+
+def survived(record: Sequence[Mapping[str, Any]], call: str) -> bool:
+    """Whether a call had ended without a result, and the program went on and made another one."""
+    ended = next((e for e in record if e["kind"] == ev.CALL_ENDED and e["call"] == call), None)
+    return (
+        ended is not None
+        and ended["data"]["status"] != "done"
+        and any(
+            event["kind"] == ev.CALL_STARTED
+            and event["data"].get("parent") is None
+            and event["seq"] > ended["seq"]
+            for event in record
+        )
+    )
 
 
 def agent_of_record(event: Mapping[str, Any], store: LogStore, model: str | None = None) -> Agent:

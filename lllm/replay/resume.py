@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lllm.core import events as ev
 from lllm.core.envelope import open_event, verify_chain
-from lllm.errors import ConfigError, ReplayDivergence, UncertainEffect
+from lllm.core.state import DONE
+from lllm.errors import CallError, ConfigError, ReplayDivergence, UncertainEffect
+from lllm.llm.sessions import ending
 from lllm.ports import LogStore
 from lllm.replay import again
-from lllm.replay.program import play
+from lllm.replay.program import play, survived
 from lllm.replay.resumed import SKIP, Decide, Decision, Resumed, Uncertain, told, uncertain
 from lllm.sync import run
 
@@ -102,7 +104,12 @@ async def aresume_session(
         notes: list[str] = []
 
         async def by_call() -> Any:
-            return await _calls(player, config, notes)
+            try:
+                return await _calls(player, config, notes)
+            except CallError as failed:
+                status, data = ending(failed)
+                await player.end(status, **data)
+                raise
 
         try:
             result = await play(player, recorded, by_call, config=config, entry=entry, stream=stream)
@@ -202,6 +209,7 @@ async def _calls(player: Resumed, config: Config | None, notes: list[str]) -> An
             continue
         player.reexecuted.add(call)
         done = await again.again(player, agent, event)
-        result = done.result()
+        if done.state.phase == DONE or not survived(player.record, call):
+            result = done.result()
     notes.append("the program's own code is not known; its agent calls are finished")
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -13,7 +14,7 @@ from lllm.core.spec import ToolRule
 from lllm.errors import UncertainEffect
 from lllm.models.message import FunctionCall, Message
 from lllm.ports import LogStore
-from lllm.replay.tape import Replayed, begun
+from lllm.replay.tape import STALL, Replayed, begun
 from lllm.session import Scope, Session
 
 RETRY: Final = "retry"
@@ -265,6 +266,20 @@ class Resumed(Replayed):
         self._resumed.add(call)
         return {"down": max(0, self.clock() - tape.events[-1]["at"])}
 
+    async def due(self, call: str, tool_call: str) -> None:
+        """Where the record does not answer, waits for the tools beside this one that it does answer: what is done for real
+        comes after all that is recorded, and a deadline counts from there."""
+        tape = self.tapes.get(call)
+        while tape is not None and tape.coming() is not None:
+            if any(_answers(event, tool_call) for event in tape.events[tape.at :]):
+                return
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            tape.waiting.append(waiter)
+            try:
+                await asyncio.wait_for(waiter, STALL)
+            except TimeoutError:
+                return
+
     async def turn(self, call: str, kind: str, tool_call: str) -> None:
         if self._recorded_next(call):
             await super().turn(call, kind, tool_call)
@@ -274,6 +289,12 @@ def told(effects: Sequence[Uncertain]) -> str:
     """The uncertain effects in words."""
     lines = [f"  {item.key}: {item.tool}({item.arguments})" for item in effects]
     return "\n".join(["it is not known whether these tools took effect:", *lines])
+
+
+def _answers(event: Mapping[str, Any], tool_call: str) -> bool:
+    if event["kind"] in (ev.TOOL_RETURNED, ev.APPROVAL_GIVEN):
+        return bool(event["data"]["id"] == tool_call)
+    return event["kind"] in _ENDS
 
 
 def _numbered(call: str | None) -> bool:

@@ -12,15 +12,26 @@ import pytest
 from lllm.backends.scripted import ScriptedBackend
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
-from lllm.errors import LLMError, LogWriteError, ReplayDivergence, UncertainEffect
+from lllm.errors import (
+    BadRequestError,
+    ConfigError,
+    DeadlineExceeded,
+    LLMError,
+    LogWriteError,
+    ProviderFailed,
+    ReplayDivergence,
+    UncertainEffect,
+    UnknownNameError,
+)
 from lllm.llm.agent import Agent
 from lllm.llm.sessions import arecord
 from lllm.log.memory import MemoryLog
 from lllm.models.function import tool
 from lllm.models.message import FunctionCall
 from lllm.ports import Request
-from lllm.replay import replay_session
-from lllm.replay.fork import afork_session
+from lllm.replay import again, replay_session
+from lllm.replay.cases import whatif
+from lllm.replay.fork import afork_session, fork_session
 from lllm.replay.resume import resume_session
 from lllm.session import Session, current
 
@@ -124,16 +135,16 @@ def test_a_tool_that_calls_an_agent_keeps_its_policy(effect: Any) -> None:
     store, session = recorded(model, [publish])
     begun = next(event["seq"] for event in events(store, session) if event["call"] == "c2")
     store = cut(store, session, begun + 1)
-    again = program(store, model, [publish])
+    same = program(store, model, [publish])
     if effect == "ask":
         with pytest.raises(UncertainEffect):
-            resume_session(session, store=store, entry=again)
+            resume_session(session, store=store, entry=same)
         assert DONE == {}
         return
-    done = resume_session(session, store=store, entry=again)
+    done = resume_session(session, store=store, entry=same)
     assert DONE == {}
     assert [(item.tool, item.decision) for item in done.uncertain] == [("publish", "skip")]
-    assert replay_session(session, store=store, entry=again).verified
+    assert replay_session(session, store=store, entry=same).verified
 
 
 def test_a_tool_that_is_run_again_beside_recorded_ones_may_keep_an_artifact() -> None:
@@ -278,3 +289,141 @@ def test_a_session_of_which_nothing_is_left() -> None:
     store._sessions["s1"] = []
     with pytest.raises(LLMError, match="s1"):
         resume_session("s1", store=store, entry=lambda: None)
+
+
+def test_the_edited_answer_of_an_agent_that_is_a_tool() -> None:
+    model = rounds_of([FunctionCall("w", "writer", '{"task":"x"}')])
+    store, session = recorded(model, [])
+    at = places(store, session, ev.TOOL_RETURNED)[0]
+    done = fork_session(session, store=store, at=at, edit="a poem", entry=program(store, model, []))
+    assert done.result == "a poem"
+    assert replay_session(done.session, store=store, entry=program(store, model, [])).verified
+
+
+def test_what_is_a_result_given_again_is_edited_where_it_was_given_first() -> None:
+    model = rounds_of(
+        [FunctionCall("a", "mail", '{"text":"a"}')], [FunctionCall("b", "mail", '{"text":"a"}')]
+    )
+    store, session = recorded(model, [mail])
+    first, second = places(store, session, ev.TOOL_RETURNED)
+    with pytest.raises(ConfigError, match=rf"(?s)event {second}.*again.*event {first}"):
+        fork_session(session, store=store, at=second, edit="no", entry=program(store, model, [mail]))
+
+
+def test_a_failed_tool_that_is_edited_has_worked() -> None:
+    @tool(effect="pure")
+    def broken() -> str:
+        """Fails."""
+        raise ValueError("no")
+
+    model = rounds_of([FunctionCall("b", "broken", "{}")])
+    store, session = recorded(model, [broken])
+    at = places(store, session, ev.TOOL_RETURNED)[0]
+    done = fork_session(session, store=store, at=at, edit="it works", entry=program(store, model, [broken]))
+    data = next(e["data"] for e in events(store, done.session) if e["kind"] == ev.TOOL_RETURNED)
+    assert data["content"] == "it works"
+    assert data.get("ok", True)
+    assert "error" not in data
+
+
+def test_an_edit_that_the_program_does_not_come_to_is_told() -> None:
+    model = rounds_of([FunctionCall("m", "mail", '{"text":"a"}')])
+    store, session = recorded(model, [mail])
+    at = places(store, session, ev.TOOL_RETURNED)[0]
+
+    async def other() -> None:
+        async with arecord("work"):
+            await Agent("other", ScriptedBackend(["yes"])).acall("hello")
+
+    done = fork_session(session, store=store, at=at, edit="no", entry=other)
+    assert any(f"event {at}" in note for note in done.notes)
+
+
+def test_a_parallel_tool_that_is_run_again_keeps_the_deadline() -> None:
+    @tool(effect="pure")
+    async def slow() -> str:
+        """Is slow."""
+        await asyncio.sleep(1)
+        DONE["slow"] += 1
+        return "slow"
+
+    @tool(effect="pure")
+    async def quick() -> str:
+        """Returns."""
+        return "quick"
+
+    model = rounds_of([FunctionCall("s", "slow", "{}"), FunctionCall("q", "quick", "{}")])
+
+    def made(store: Any, deadline: float) -> Any:
+        async def main() -> str:
+            agent = Agent("boss", ScriptedBackend(model), tools=[slow, quick], deadline=deadline)
+            async with arecord("work", store=store):
+                return (await agent.acall("go")).content
+
+        return main
+
+    whole = MemoryLog()
+    with pytest.raises(DeadlineExceeded):
+        asyncio.run(made(whole, 0.2)())
+    session = whole.sessions(1)[0].id
+    store = cut(whole, session, places(whole, session, ev.TOOL_RETURNED)[0] + 1)
+    with pytest.raises(DeadlineExceeded):
+        resume_session(session, store=store, entry=made(store, 0.2))
+    assert DONE == {}
+    resumed = places(store, session, ev.CALL_RESUMED)
+    assert len(resumed) == 1
+
+
+def test_what_one_case_of_many_raises_is_in_it() -> None:
+    model = rounds_of([FunctionCall("m", "mail", '{"text":"a"}')])
+    store, session = recorded(model, [mail])
+
+    def wrong(id: str) -> dict[str, Any]:
+        raise RuntimeError("no such program")
+
+    found = whatif([session], store=store, program=wrong)
+    assert [case.error for case in found.cases] == ["RuntimeError: no such program"]
+    with pytest.raises(UnknownNameError, match="nope"):
+        whatif(["nope"], store=store)
+
+
+def by_hand(store: Any, answers: list[Any]) -> str:
+    """A program that nobody can run again: two calls, the first of which fails, and the program lives with it."""
+
+    async def main() -> str:
+        agent = Agent("writer", ScriptedBackend(answers))
+        async with arecord("work", store=store) as session:
+            with pytest.raises(ProviderFailed):
+                await agent.acall("one")
+            await agent.acall("two")
+            return session.id
+
+    return asyncio.run(main())
+
+
+def test_calls_after_one_that_failed_are_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = MemoryLog()
+    session = by_hand(whole, [BadRequestError("no", status=400), "yes"])
+    backend = ScriptedBackend(["later"])
+    monkeypatch.setattr(again, "agent_of_today", lambda data, config: Agent("writer", backend))
+    store = cut(whole, session, places(whole, session, ev.MODEL_REQUESTED, "c2")[0] + 1)
+    done = resume_session(session, store=store)
+    assert done.result.content == "later"
+    assert store.sessions(1)[0].status == "done"
+    forked = fork_session(session, store=whole)
+    assert forked.status == "done"
+    assert (forked.reused, forked.result.content) == (1, "yes")
+
+
+def test_a_call_that_fails_after_it_was_gone_on_with_ends_its_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = MemoryLog()
+    reply = Agent("writer", ScriptedBackend(["yes"]), store=whole).call("one")
+    session = str(reply.session)
+    backend = ScriptedBackend([BadRequestError("no", status=400)])
+    monkeypatch.setattr(again, "agent_of_today", lambda data, config: Agent("writer", backend))
+    store = cut(whole, session, places(whole, session, ev.MODEL_REQUESTED)[0] + 1)
+    with pytest.raises(ProviderFailed):
+        resume_session(session, store=store)
+    assert store.sessions(1)[0].status == "failed"
