@@ -166,6 +166,11 @@ async def afork_session(
                 vars(failed)["session"] = forked.id
             raise
         error = failed
+    kind = (record[0]["data"].get("entry") or {}).get("kind")
+    if (task or args) and (entry is not None or kind != "system"):
+        notes.append(
+            "a task and arguments are given to systems only: this program is none, and has not seen them"
+        )
     if forked.edit is not None and not forked.edited:
         notes.append(f"event {start} was not come to, so its edit changed nothing")
     return Fork(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -117,6 +118,7 @@ class Resumed(Replayed):
         self._resumed: set[str] = set()
         self._matched: dict[int, Event] = {}  # the events themselves: an id alone may be another one's by now
         self._live = False
+        self._going = threading.Lock()
         self.reused = 0
         """Recorded model replies that were not asked for again."""
         self.asked = 0
@@ -177,8 +179,11 @@ class Resumed(Replayed):
         return tape is not None and tape.peek() is not None
 
     def _go_live(self) -> None:
-        if not self._live:
-            self._live = True
+        if self._live:
+            return
+        with self._going:  # tools may run in threads: this event comes before any of theirs
+            if self._live:
+                return
             data: dict[str, Any] = {"events": self._seq}
             if self._effects:
                 data["uncertain"] = [
@@ -186,6 +191,7 @@ class Resumed(Replayed):
                     for item in self._effects
                 ]
             Session.write(self, Session.stamp(self, ev.SESSION_RESUMED, data))
+            self._live = True
 
     # --- calls
 

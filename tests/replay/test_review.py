@@ -33,6 +33,7 @@ from lllm.replay import again, replay_session
 from lllm.replay.cases import whatif
 from lllm.replay.fork import afork_session, fork_session
 from lllm.replay.resume import resume_session
+from lllm.replay.resumed import Resumed
 from lllm.session import Session, current
 
 DONE: Counter[str] = Counter()
@@ -427,3 +428,36 @@ def test_a_call_that_fails_after_it_was_gone_on_with_ends_its_session(
     with pytest.raises(ProviderFailed):
         resume_session(session, store=store)
     assert store.sessions(1)[0].status == "failed"
+
+
+def test_of_many_threads_the_first_says_that_the_session_is_gone_on_with() -> None:
+    whole, session = recorded(rounds_of(), [])
+    store = cut(whole, session, 1)
+    player = Resumed(session, store, events(store, session))
+    within, release = threading.Event(), threading.Event()
+
+    def clock() -> int:
+        within.set()
+        release.wait(5)
+        return 1
+
+    player.clock = clock
+    first = threading.Thread(target=lambda: player.emit(ev.NOTE, {"text": "first"}))
+    first.start()
+    assert within.wait(5)
+    player.clock = lambda: 2
+    second = threading.Thread(target=lambda: player.emit(ev.NOTE, {"text": "second"}))
+    second.start()
+    second.join(0.1)
+    release.set()
+    first.join()
+    second.join()
+    assert player._records[0].kind == ev.SESSION_RESUMED
+    assert [record.kind for record in player._records].count(ev.SESSION_RESUMED) == 1
+
+
+def test_a_task_that_nobody_takes_is_told() -> None:
+    model = rounds_of()
+    store, session = recorded(model, [])
+    done = fork_session(session, store=store, at=0, edit="another task", entry=program(store, model, []))
+    assert any("a task and arguments are given to systems only" in note for note in done.notes)
