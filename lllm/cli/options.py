@@ -93,7 +93,9 @@ def session_of(store: LogStore, given: str | None, last: bool = False) -> str:
     """
     if given and last:
         raise ConfigError("give either an id or --last, not both")
-    if not given:
+    if given is not None and not given:
+        raise ConfigError("the session's id is empty", hint="An unset variable? All ids: lllm sessions")
+    if given is None:
         newest = store.sessions(1)
         if not newest:
             raise ConfigError("there is no session yet", hint='Type: lllm run "..."')

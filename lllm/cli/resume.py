@@ -36,7 +36,7 @@ def resume(
 ) -> int:
     """Go on with a session that was interrupted: what is in its log is not done again."""
     store = store_of(configuration(config))
-    id = session_of(store, session) if session else interrupted(store)
+    id = session_of(store, session) if session is not None else interrupted(store)
     with quiet_stdout(json):
         done = go_on(store, id, decide, config)
     usage, cost = spent(store, id)

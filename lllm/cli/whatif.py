@@ -61,7 +61,7 @@ def whatif(
         write_page(html, compared, "What if")
     if json:
         output.data(found.as_dict())
-        return 0
+        return 0 if compared else 1
     if len(compared) == 1:
         show_comparison(compared[0])
     output.text(
@@ -69,7 +69,7 @@ def whatif(
         f"tokens {found.before.total} -> {found.after.total}, "
         f"cost {_money(found.cost_before)} -> {_money(found.cost_after)}"
     )
-    return 0
+    return 0 if compared else 1  # not one could be run
 
 
 def _line(case: Case) -> str:

@@ -111,3 +111,23 @@ def test_a_fork_that_is_interrupted_says_where_to_look(ran: Terminal) -> None:
     newest = ran("sessions", "--json").json[0]
     assert (result.code, newest["status"]) == (130, "cancelled")
     assert result.json["session"] == newest["session"]
+
+
+def test_an_empty_id_is_not_the_newest_session(ran: Terminal) -> None:
+    for command in (("show", ""), ("replay", ""), ("fork", ""), ("compare", "", "")):
+        result = ran(*command)
+        assert result.code == 2, command
+        assert result.err.startswith("error: the session's id is empty"), command
+
+
+def test_a_whatif_that_could_not_run_anything_says_so(ran: Terminal, demo: Path) -> None:  # noqa: F811
+    assert ran("whatif", "--last", "1", "--tools", "x").code == 2
+    (demo / "system/agent/prompts/task.py").write_text("")
+    result = ran("whatif", "--last", "1", "--model", "good")
+    assert result.code == 1, result.err
+    assert "could not be run" in result.err
+
+
+def test_the_end_of_a_session_is_no_event(ran: Terminal) -> None:
+    result = ran("fork", "--at", "12", "--model", "good")
+    assert (result.code, "It has events 0 to 11." in result.err) == (2, True)
