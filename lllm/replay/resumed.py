@@ -163,6 +163,12 @@ class Resumed(Replayed):
     async def end(self, status: str, **data: Any) -> None:
         if self.divergence is not None:
             return  # it is interrupted still, and can be resumed by the code that began it
+        left = next(iter(begun(self.record, self.taken, None, -1)), None)
+        if left is not None:
+            if status == "cancelled":
+                return  # stopped before it had come to where it was
+            cause = "code: the program of today does not make this call"
+            raise self.diverged(left, left["kind"], None, cause, None)
         await Session.end(self, status, **data)
 
     shows = True
@@ -179,8 +185,6 @@ class Resumed(Replayed):
         return tape is not None and tape.peek() is not None
 
     def _go_live(self) -> None:
-        if self._live:
-            return
         with self._going:  # tools may run in threads: this event comes before any of theirs
             if self._live:
                 return

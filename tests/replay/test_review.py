@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
+from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,7 +30,7 @@ from lllm.llm.sessions import arecord
 from lllm.log.memory import MemoryLog
 from lllm.models.function import tool
 from lllm.models.message import FunctionCall
-from lllm.ports import Request
+from lllm.ports import Delta, Request, TextDelta
 from lllm.replay import again, replay_session
 from lllm.replay.cases import whatif
 from lllm.replay.fork import afork_session, fork_session
@@ -461,3 +463,56 @@ def test_a_task_that_nobody_takes_is_told() -> None:
     store, session = recorded(model, [])
     done = fork_session(session, store=store, at=0, edit="another task", entry=program(store, model, []))
     assert any("a task and arguments are given to systems only" in note for note in done.notes)
+
+
+def test_an_agent_that_is_a_tool_and_was_stopped_by_its_time_limit() -> None:
+    class Slow(ScriptedBackend):
+        async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+            await asyncio.sleep(5)
+            yield TextDelta("late")
+
+    model = rounds_of([FunctionCall("w", "slow", '{"task":"x"}')])
+    slow = replace(Agent("slow", Slow([]), "You are slow.").as_tool(), timeout=0.05)
+    whole, session = recorded(model, [slow])
+    same = program(whole, model, [slow])
+    assert replay_session(session, store=whole, entry=same).verified
+    store = cut(whole, session, places(whole, session, ev.TOOL_RETURNED)[0] + 1)
+    done = resume_session(session, store=store, entry=program(store, model, [slow]))
+    assert "did not return within" in done.result
+
+
+def many(store: Any, calls: int, stop: bool = False) -> Any:
+    agent = Agent("writer", ScriptedBackend(lambda _: "yes"))
+
+    async def main() -> None:
+        async with arecord("work", store=store):
+            for number in range(calls):
+                await agent.acall(f"question {number}")
+            if stop:
+                raise KeyboardInterrupt
+
+    return main
+
+
+def test_a_program_that_makes_fewer_calls_than_are_recorded_does_not_end_the_session() -> None:
+    whole = MemoryLog()
+    asyncio.run(many(whole, 3)())
+    session = whole.sessions(1)[0].id
+    store = cut(whole, session, len(events(whole, session)) - 1)
+    before = len(events(store, session))
+    with pytest.raises(ReplayDivergence, match="does not make this call"):
+        resume_session(session, store=store, entry=many(store, 1))
+    assert len(events(store, session)) == before
+
+
+def test_stopped_before_it_comes_to_where_it_was_it_can_be_resumed_still() -> None:
+    whole = MemoryLog()
+    asyncio.run(many(whole, 3)())
+    session = whole.sessions(1)[0].id
+    store = cut(whole, session, len(events(whole, session)) - 1)
+    before = len(events(store, session))
+    with pytest.raises(KeyboardInterrupt):
+        resume_session(session, store=store, entry=many(store, 1, stop=True))
+    assert len(events(store, session)) == before
+    resume_session(session, store=store, entry=many(store, 3))
+    assert store.sessions(1)[0].status == "done"
