@@ -342,7 +342,9 @@ class Performer:
         except asyncio.CancelledError as error:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
-            if known is not None:  # an agent that its time limit had stopped: no time passes when it is run again
+            if (
+                known is not None
+            ):  # an agent that its time limit had stopped: no time passes when it is run again
                 return Outcome(known.kind, known.data)
             data = _tool_failed(call, error)  # nobody cancelled this call: something within the tool was
         except SystemExit as error:
