@@ -203,7 +203,10 @@ class Forked(Session):
             return self._reply(call) if ev.MODEL_REPLIED in kinds else None
         place = self._wanted.get((call, tool_call), "")
         if ev.APPROVAL_GIVEN in kinds:
+            yes = any(self._shared(event) for event in self._results.get(place, ()))
             found = self._take(self._approvals.get(place), call, tool_call)
+            if found is not None and found["data"]["approved"] and not yes:
+                return None  # an old yes was for what was done then: what is done now is asked about now
             return None if found is None else self._given(found, {**found["data"], "id": tool_call})
         found = self._take(self._results.get(place), call, tool_call)
         if found is None:
@@ -245,6 +248,12 @@ class Forked(Session):
         twin = None if call is None else self._twins.get(call, call)
         found = self._take(self._gave.get((twin, _shown(shown))), call)
         return None if found is None else self._given(found, dict(found["data"])).data
+
+    def _shared(self, event: Mapping[str, Any]) -> bool:
+        """Whether what the parent learnt here holds for the fork."""
+        return bool(
+            self._everything or event["seq"] < self.at or (self.edit and event["seq"] == self.edit.seq)
+        )
 
     def _take(
         self, waiting: deque[Mapping[str, Any]] | None, call: str | None, tool_call: str | None = None

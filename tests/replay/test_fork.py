@@ -207,3 +207,36 @@ def test_a_program_that_raises_what_it_likes(old: tuple[MemoryLog, str]) -> None
     assert store.sessions(1)[0].status == "failed"
     with pytest.raises(RuntimeError, match="boom"):
         fork_session(session, store=store, entry=main)
+
+
+def test_an_old_approval_is_not_for_a_tool_that_is_run_now() -> None:
+    asked: list[str] = []
+
+    @tool(approval=True)
+    def launch(where: str) -> str:
+        """Launches."""
+        return f"launched to {where}"
+
+    def model(request: Request) -> Any:
+        if request.messages[-1].role == "tool":
+            return request.messages[-1].text
+        return FunctionCall("l", "launch", '{"where":"Mars"}')
+
+    def yes(call: FunctionCall) -> bool:
+        asked.append(call.id)
+        return True
+
+    store = MemoryLog()
+
+    async def main() -> str:
+        agent = Agent("pilot", ScriptedBackend(model), tools=[launch], approve=yes)
+        async with arecord("fly", store=store):
+            return (await agent.acall("go")).content
+
+    asyncio.run(main())
+    session = store.sessions(1)[0].id
+    asked.clear()
+    fork_session(session, store=store, entry=main)
+    assert asked == []  # the approval and what came of it are shared
+    fork_session(session, at=at(store, session, ev.TOOL_REQUESTED, 0), store=store, entry=main)
+    assert asked == ["l"]  # the tool is run anew
