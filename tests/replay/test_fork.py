@@ -19,6 +19,7 @@ from lllm.models.message import FunctionCall
 from lllm.ports import Request
 from lllm.replay import replay_session
 from lllm.replay.fork import fork_session
+from tests.servers.openai_server import MODEL, OpenAIServer, Script, call
 
 STEPS = 20
 RAN: list[int] = []
@@ -240,3 +241,35 @@ def test_an_old_approval_is_not_for_a_tool_that_is_run_now() -> None:
     assert asked == []  # the approval and what came of it are shared
     fork_session(session, at=at(store, session, ev.TOOL_REQUESTED, 0), store=store, entry=main)
     assert asked == ["l"]  # the tool is run anew
+
+
+@pytest.mark.parametrize("step", [1, 7, 19])
+def test_over_the_wire_only_what_follows_is_asked(step: int) -> None:
+    """The same, counted where the requests arrive."""
+
+    def say(server: OpenAIServer, first: int) -> None:
+        for number in range(first, STEPS - 1):
+            server.scripts.append(Script(tool_calls=[call("double", f'{{"n":{number}}}', f"t{number}")]))
+        server.scripts.append(Script("done"))
+
+    store = MemoryLog()
+    with OpenAIServer() as server:
+
+        async def main() -> str:
+            agent = Agent(
+                "doubler", f"openai/{MODEL}", "Double it.", tools=[double], max_interrupt_times=None,
+                options={"base_url": server.url, "api_key": "k"},
+            )  # fmt: skip
+            async with arecord("work", store=store):
+                return (await agent.acall("1")).content
+
+        say(server, 0)
+        assert asyncio.run(main()) == "done"
+        session = store.sessions(1)[0].id
+        assert len(server.requests) == STEPS
+        say(server, step)
+        seq = at(store, session, ev.TOOL_RETURNED, step - 1)
+        done = fork_session(session, at=seq, edit="1000", store=store, entry=main)
+        assert done.result == "done"
+        assert len(server.requests) - STEPS == STEPS - step == done.changed
+        assert server.requests[STEPS].body["messages"][-1]["content"] == "1000"
