@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -272,4 +273,4 @@ def test_over_the_wire_only_what_follows_is_asked(step: int) -> None:
         done = fork_session(session, at=seq, edit="1000", store=store, entry=main)
         assert done.result == "done"
         assert len(server.requests) - STEPS == STEPS - step == done.changed
-        assert server.requests[STEPS].body["messages"][-1]["content"] == "1000"
+        assert json.loads(server.requests[STEPS].data)["messages"][-1]["content"] == "1000"
