@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
@@ -27,6 +27,33 @@ class Deleted(NamedTuple):
     sessions: int
     blobs: int
     bytes: int
+
+
+class Meta(Mapping[str, Any]):
+    """`SessionInfo.meta` as it is stored, in canonical JSON: decoded when it is first looked at. It equals the dict, and
+    `dict(meta)` gives it."""
+
+    __slots__ = ("_stored",)
+
+    def __init__(self, stored: bytes) -> None:
+        self._stored: bytes | dict[str, Any] = stored
+
+    def _read(self) -> dict[str, Any]:
+        if isinstance(self._stored, bytes):
+            self._stored = canonical.decode(self._stored)
+        return self._stored  # type: ignore[return-value]
+
+    def __getitem__(self, key: str) -> Any:
+        return self._read()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __repr__(self) -> str:
+        return repr(self._read())
 
 
 class ReplayableLogBase(ABC):

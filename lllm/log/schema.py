@@ -43,8 +43,37 @@ def _first(database: sqlite3.Connection) -> None:
         database.execute(statement)
 
 
-MIGRATIONS: Final[list[Callable[[sqlite3.Connection], None]]] = [_first]
+def _ended_at(database: sqlite3.Connection) -> None:
+    """When an ended session's last event happened, in its row: to list it takes no look at `appends`. NULL while it runs."""
+    database.execute("ALTER TABLE sessions ADD ended_at INTEGER")
+    database.execute(
+        "UPDATE sessions SET ended_at = (SELECT at FROM appends WHERE session = key AND last = ended AND seq ="
+        " (SELECT max(seq) FROM appends WHERE session = key)) WHERE ended IS NOT NULL"
+    )
+
+
+MIGRATIONS: Final[list[Callable[[sqlite3.Connection], None]]] = [_first, _ended_at]
 """MIGRATIONS[n] brings a database from `user_version` n to n + 1. Only ever added to."""
+
+# A CASE takes the look at `appends` for the sessions alone that need it; a join would take it for all.
+_LAST: Final = "(SELECT last FROM appends WHERE session = s.key ORDER BY seq DESC LIMIT 1)"
+_LISTING: Final = (
+    (
+        "SELECT s.id, CASE WHEN s.ended = CASE WHEN s.ended_at IS NULL THEN @last ELSE s.ended END THEN s.status"
+        " ELSE 'running' END, s.started, CASE WHEN s.ended IS NULL OR s.ended_at IS NULL THEN @at ELSE s.ended_at END,"
+        " CASE WHEN s.ended IS NULL OR s.ended_at IS NULL THEN @last ELSE s.ended END + 1, s.meta FROM sessions s"
+        " ORDER BY s.started DESC, s.key DESC LIMIT :limit"
+    )
+    .replace("@last", _LAST)
+    .replace("@at", _LAST.replace("last", "at"))
+)
+
+
+def listing(version: int, *, prefix: bool) -> str:
+    """The query that gives the fields of SessionInfo, the latest session first: `:limit` rows (-1: all) of ids that begin
+    with `:prefix`. `version` is the file's: one that is only read is not brought up to date."""
+    sql = _LISTING if version > 1 else _LISTING.replace("s.ended_at", "NULL")
+    return sql.replace(" ORDER", " WHERE substr(s.id, 1, length(:prefix)) = :prefix ORDER") if prefix else sql
 
 
 def connect(

@@ -4,6 +4,7 @@ import asyncio
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import sqlite3
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from lllm.core import canonical
 from lllm.core.canonical import digest
 from lllm.errors import ConfigError, LogCorrupt, LogError, LogWriteError, UnknownNameError
 from lllm.log import SQLiteLog
@@ -140,7 +142,7 @@ async def test_migrations_run_once_and_in_order(path: Path, monkeypatch: pytest.
     await write("b")
     await write("c")
     database = sqlite3.connect(path)
-    assert database.execute("PRAGMA user_version").fetchone() == (3,)
+    assert database.execute("PRAGMA user_version").fetchone() == (len(schema_module.MIGRATIONS),)
     assert database.execute("SELECT value FROM meta").fetchone() == (1,)
     assert database.execute("SELECT count(*) FROM sessions").fetchone() == (3,)
     database.close()
@@ -573,3 +575,54 @@ asyncio.run(store.append([Writer("s").start()]))
 def test_importing_the_package_loads_no_database() -> None:
     outcome = run("import sys, lllm.log; print('sqlite3' in sys.modules, 'asyncio' in sys.modules)")
     assert outcome.stdout == "False False\n"
+
+
+# --- listing ---------------------------------------------------------------------------------------------------------
+
+
+async def test_an_ended_session_is_listed_from_its_row_alone(path: Path) -> None:
+    """Until it goes on: then its last event counts again."""
+
+    def listed() -> list[tuple[str, str, int, int]]:
+        with SQLiteLog(path) as store:
+            return [(info.id, info.status, info.events, info.updated) for info in store.sessions()]
+
+    one = Writer("s")
+    with SQLiteLog(path) as store:
+        await store.append([one.start(), end := one.event("SessionEnded", {"status": "failed"})])
+    database = sqlite3.connect(path)
+    database.execute("UPDATE appends SET at = 1")  # nobody looks there
+    database.commit()
+    assert listed() == [("s", "failed", 2, end.at)]
+    for again in (True, False):  # by a store that knows the session, and by one that does not
+        with SQLiteLog(path) as store:
+            await store.append([more := one.event()])
+            assert [(info.status, info.events, info.updated) for info in store.sessions()] == [
+                ("running", end.seq + 2, more.at)
+            ]
+            await store.append([end := one.event("SessionEnded", {"status": "done"})])
+            assert [info.status for info in store.sessions()] == ["done"]
+            if again:
+                await store.append([one.event()])
+                assert [info.status for info in store.sessions()] == ["running"]
+                await store.append([end := one.event("SessionEnded", {"status": "done"})])
+        assert listed() == [("s", "done", end.seq + 1, end.at)]
+    database.close()
+
+
+async def test_what_a_session_began_with_is_decoded_when_it_is_looked_at(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[bytes] = []
+    decode = canonical.decode
+    monkeypatch.setattr(canonical, "decode", lambda body: decoded.append(body) or decode(body))
+    with SQLiteLog(path) as store:
+        await store.append([Writer("s").event("SessionStarted", {"name": "n", "task": ["é"]})])
+        decoded.clear()
+        [info] = store.sessions()
+        assert not decoded
+        assert info.meta["task"] == ["é"]
+    data = {"name": "n", "task": ["é"]}
+    assert (info.meta, dict(info.meta), len(info.meta), repr(info.meta)) == (data, data, 2, repr(data))
+    assert len(decoded) == 1
+    assert pickle.loads(pickle.dumps(info)) == info
