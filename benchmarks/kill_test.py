@@ -20,6 +20,7 @@ import signal
 import sys
 import tempfile
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ from lllm.ports import LogStore
 from lllm.replay.resumed import uncertain
 
 SESSION = "killed"
+LEASE = 1.0
+"""Seconds after which a dead writer's session in Postgres may have another one."""
 Open = Callable[[Path], LogStore]
 
 
@@ -196,8 +199,8 @@ def place(fresh: Callable[[], Path]) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def kills(opened: Open, fresh: Callable[[], Path], step: int = 1) -> list[Outcome]:
-    """Kills the program at every `step`th event, and at every deed."""
+def kills(opened: Open, fresh: Callable[[], Path], step: int = 1, wait: float = 0.0) -> list[Outcome]:
+    """Kills the program at every `step`th event, and at every deed. `wait`: seconds until a dead writer's lease has run out."""
     out = []
     with place(fresh) as folder:
         total = boundaries(opened, folder)
@@ -214,6 +217,7 @@ def kills(opened: Open, fresh: Callable[[], Path], step: int = 1) -> list[Outcom
             if status != -signal.SIGKILL:
                 out.append(Outcome(where, 0, 0, [f"was not killed: {status} {told}"]))
                 continue
+            time.sleep(wait)
             out.append(judge(opened, folder, where))
     return out
 
@@ -262,7 +266,7 @@ def full_disk(opened: Open, fresh: Callable[[], Path]) -> list[Outcome]:
     return out
 
 
-def two_writers(opened: Open, fresh: Callable[[], Path]) -> list[Outcome]:
+def two_writers(opened: Open, fresh: Callable[[], Path], wait: float = 0.0) -> list[Outcome]:
     """While one process writes a session, another is refused; when the first is killed, it may."""
     with place(fresh) as folder:
         reader, writer = os.pipe()
@@ -270,7 +274,7 @@ def two_writers(opened: Open, fresh: Callable[[], Path]) -> list[Outcome]:
         if first == 0:
             os.close(reader)
 
-            def wait(where: str) -> None:
+            def stay(where: str) -> None:
                 if where == "before mail":
                     os.write(writer, b"x")
                     time.sleep(600)
@@ -278,7 +282,7 @@ def two_writers(opened: Open, fresh: Callable[[], Path]) -> list[Outcome]:
             from lllm.sync import run
 
             store = opened(folder)
-            run(program(store, World(folder / "world", wait), SESSION)())
+            run(program(store, World(folder / "world", stay), SESSION)())
             os._exit(0)
         os.close(writer)
         os.read(reader, 1)
@@ -293,6 +297,7 @@ def two_writers(opened: Open, fresh: Callable[[], Path]) -> list[Outcome]:
             problems.append("the second writer did something")
         os.kill(first, signal.SIGKILL)
         os.waitpid(first, 0)
+        time.sleep(wait)
         outcome = judge(opened, folder, "two processes")
         return [outcome._replace(problems=[*problems, *outcome.problems])]
 
@@ -307,8 +312,11 @@ def report(name: str, outcomes: list[Outcome]) -> bool:
     return not bad
 
 
-def stores() -> dict[str, tuple[Open, Callable[[], Path]]]:
-    """Every store that outlives a process, by name."""
+Stores = dict[str, tuple[Open, Callable[[], Path]]]
+
+
+def stores(server: str | None = None) -> Stores:
+    """Every store that outlives a process, by name. `server` is the address of a Postgres."""
 
     def fresh() -> Path:
         return Path(tempfile.mkdtemp(prefix="lllm-kill-"))
@@ -316,27 +324,60 @@ def stores() -> dict[str, tuple[Open, Callable[[], Path]]]:
     def by_name(kind: str) -> Open:
         return lambda folder: open_store(kind, folder)
 
-    return {kind: (by_name(kind), fresh) for kind in ("sqlite", "localfile")}
+    found: Stores = {kind: (by_name(kind), fresh) for kind in ("sqlite", "localfile")}
+    if server is not None:
+        found["postgres"] = (lambda folder: _leased(server, folder), fresh)
+    return found
+
+
+def _leased(server: str, folder: Path) -> LogStore:
+    """A schema for each folder. A store connects when it is first used, so forked processes share no connection."""
+    from lllm.log import PostgresLog
+
+    schema = f"k{zlib.crc32(folder.name.encode()):08x}"
+    return PostgresLog(server, schema=schema, lease=LEASE)
+
+
+@contextmanager
+def postgres(wanted: bool) -> Iterator[str | None]:
+    """The address of a server of our own. None where none is wanted, or its programs are not here."""
+    from tests.servers.postgres import binaries, running
+
+    try:
+        binaries()
+    except RuntimeError as error:
+        wanted = False
+        print(f"no Postgres: {error}")
+    if not wanted:
+        yield None
+        return
+    with running() as server:
+        yield server.url
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--store", action="append", choices=sorted(stores()))
+    parser.add_argument("--store", action="append", choices=("sqlite", "localfile", "postgres"))
     parser.add_argument("--quick", action="store_true", help="every seventh boundary, every 257th truncation")
     options = parser.parse_args()
     step, torn = (7, 257) if options.quick else (1, 1)
-    print(f"{'':<32}{'runs':>6}{'good':>8}{'':>10}{'uncertain':>10}")
     good = True
-    for kind, (opened, fresh) in stores().items():
-        if options.store and kind not in options.store:
-            continue
-        good &= report(f"{kind}: killed", kills(opened, fresh, step))
-        if kind in TORN:
-            good &= report(f"{kind}: truncated", truncations(kind, opened, fresh, torn))
-            good &= report(f"{kind}: disk full", full_disk(opened, fresh))
-        good &= report(f"{kind}: two writers", two_writers(opened, fresh))
+    with postgres(not options.store or "postgres" in options.store) as server:
+        found = stores(server)
+        if missing := set(options.store or ()) - set(found):
+            parser.error(f"not here: {', '.join(sorted(missing))}")
+        print(f"{'':<32}{'runs':>6}{'good':>8}{'':>10}{'uncertain':>10}", flush=True)
+        for kind, (opened, fresh) in found.items():
+            if options.store and kind not in options.store:
+                continue
+            wait = 2 * LEASE if kind == "postgres" else 0.0
+            good &= report(f"{kind}: killed", kills(opened, fresh, step, wait))
+            if kind in TORN:
+                good &= report(f"{kind}: truncated", truncations(kind, opened, fresh, torn))
+                good &= report(f"{kind}: disk full", full_disk(opened, fresh))
+            good &= report(f"{kind}: two writers", two_writers(opened, fresh, wait))
     return 0 if good else 1
 
 

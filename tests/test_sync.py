@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import subprocess
+import sys
 import threading
 
 from lllm.sync import run, spawn
@@ -32,3 +34,27 @@ def test_jobs_that_wait_for_each_other_all_run() -> None:
     for _ in range(20):
         spawn(wait)
     barrier.wait(10)
+
+
+EXIT = """
+import asyncio, threading
+from lllm.sync import run
+
+def work():
+    run(asyncio.to_thread(len, ""))
+    done.set()
+    threading.Event().wait()
+
+done = threading.Event()
+threading.Thread(target=work, daemon=True).start()
+done.wait()
+print("out", flush=True)
+"""
+
+
+def test_the_loop_of_a_daemon_thread_does_not_keep_the_interpreter() -> None:
+    """Its executor cannot be closed any more when the interpreter goes: that starts a thread and waits for it."""
+    done = subprocess.run(
+        [sys.executable, "-c", EXIT], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "out\n", "")

@@ -1,6 +1,7 @@
 """F10, T13, T25, T30: a stream and a call say the same; what a stream can be used as."""
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -209,6 +210,21 @@ async def test_closed_early(leave: Any) -> None:
     await leave(stream)
     assert (model.asked, model.closed, stream.reply) == (1, 1, None)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_nobody_is_warned_of_what_fails_in_a_stream_that_was_left() -> None:
+    """The call had failed when the stream was closed: that error is nobody's any more."""
+    warned: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: warned.append(context["message"]))
+    stream = LLM(Breaking(1), max_provider_retry=0).astream("x")
+    assert await anext(stream) == TextDelta("to ")
+    while len(asyncio.all_tasks()) > 1:
+        await asyncio.sleep(0)
+    await stream.aclose()
+    del stream
+    gc.collect()
+    await asyncio.sleep(0)
+    assert warned == []
 
 
 def test_left_early_in_blocking_code() -> None:
