@@ -73,7 +73,8 @@ def listing(version: int, *, prefix: bool) -> str:
     """The query that gives the fields of SessionInfo, the latest session first: `:limit` rows (-1: all) of ids that begin
     with `:prefix`. `version` is the file's: one that is only read is not brought up to date."""
     sql = _LISTING if version > 1 else _LISTING.replace("s.ended_at", "NULL")
-    return sql.replace(" ORDER", " WHERE substr(s.id, 1, length(:prefix)) = :prefix ORDER") if prefix else sql
+    found = " WHERE substr(s.id, 1, length(:prefix)) = :prefix ORDER BY s.started"
+    return sql.replace(" ORDER BY s.started", found) if prefix else sql
 
 
 def connect(

@@ -38,6 +38,7 @@ async def test_an_sqlite_log_of_every_version(
     with SQLiteLog(path) as store:
         (info,) = store.sessions()
         assert (info.id, info.status, info.events, info.meta) == ("old", "done", 3, {"task": "é"})
+        assert (store.sessions(prefix="ol"), store.sessions(prefix="new")) == ([info], [])
         head = store.verify("old")
         assert store.blob(digest(b"kept")) == b"kept"
         store.claim("old")
