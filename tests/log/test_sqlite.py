@@ -615,7 +615,12 @@ async def test_what_a_session_began_with_is_decoded_when_it_is_looked_at(
 ) -> None:
     decoded: list[bytes] = []
     decode = canonical.decode
-    monkeypatch.setattr(canonical, "decode", lambda body: [decoded.append(body), decode(body)][1])
+
+    def seen(body: bytes) -> Any:
+        decoded.append(body)
+        return decode(body)
+
+    monkeypatch.setattr(canonical, "decode", seen)
     with SQLiteLog(path) as store:
         await store.append([Writer("s").event("SessionStarted", {"name": "n", "task": ["é"]})])
         decoded.clear()
