@@ -142,12 +142,14 @@ async def test_rows_join_and_leave_in_the_middle_of_others(
 
     task = asyncio.ensure_future(follow())
     await began.wait()
+    answered: list[tuple[Request, Reply]] = []
     for wave in range(3):  # of different lengths, so that they leave one by one
         short = [with_ids(text, name, max_tokens=3 + 5 * n) for n, text in enumerate(QUESTIONS[wave:][:6])]
         got = await asyncio.gather(*(reply(shared, request) for request in short))
-        for request, one in zip(short, got, strict=True):
-            assert one.token_ids == generated(endless, request, eos_token_id=None)
+        answered += zip(short, got, strict=True)
     assert not task.done(), "it was meant to outlive them"
+    for request, one in answered:
+        assert one.token_ids == generated(endless, request, eos_token_id=None)
     assert (await task).token_ids == wanted
 
 
