@@ -97,9 +97,9 @@ async def test_one_stream_after_another(backend: OpenAIBackend) -> None:
         assert isinstance(deltas[-1], Completed)
         try:
             await reply(backend, ask(QUESTION, sampling=COLD | {"max_tokens": 1}))
-        except ConnectionFailed as error:
-            assert number == 0
-            assert error.retryable
+        except ConnectionFailed:
+            if number:
+                raise
 
 
 async def test_many_at_once(address: str) -> None:
