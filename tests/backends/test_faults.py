@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -299,6 +300,61 @@ async def test_dropped_before_the_answer(stream: bool, server: OpenAIServer, bac
     error = await fault(backend, ask(stream=stream))
     assert type(error) is ConnectionFailed
     assert error.retryable
+
+
+@pytest.mark.parametrize("text", ["Hi.", "long " * 300_000])  # aiohttp sends the second as a stream
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_used_connection_that_was_closed_is_no_fault(
+    stream: bool, text: str, server: OpenAIServer, backend: OpenAIBackend
+) -> None:
+    """A server may close what it kept open at any time: the request goes out once more, on a new connection."""
+    server.say("One.")
+    server.say("never", drop="before")
+    server.say("Two.")
+    assert (await reply(backend, ask())).content == "One."
+    assert (await reply(backend, ask(text, stream=stream))).content == "Two."
+    assert [request.json["messages"][0]["content"] for request in server.requests] == ["Hi.", text, text]
+
+
+async def test_a_new_connection_that_is_closed_is_a_fault(
+    server: OpenAIServer, backend: OpenAIBackend
+) -> None:
+    server.say("One.")
+    server.say("never", drop="before")
+    server.say("never", drop="before")
+    server.say("Two.")
+    await reply(backend, ask())
+    assert type(await fault(backend, ask())) is ConnectionFailed
+    assert len(server.requests) == 3  # the used connection, a new one, and no more
+    assert (await reply(backend, ask())).content == "Two."
+
+
+async def test_no_used_connection_serves_the_second_try() -> None:
+    """Where several were kept, all of them may have been closed: with a server that answers once per connection."""
+    body = b'{"choices": [{"message": {"role": "assistant", "content": "One."}, "finish_reason": "stop"}]}'
+    arrived = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal arrived
+        for number in range(2):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            assert length is not None
+            await reader.readexactly(int(length[1]))
+            arrived += 1
+            if not number:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
+                writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        writer.close()
+
+    listening = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with listening:
+        backend = OpenAIBackend(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+        await asyncio.gather(*[reply(backend, ask()) for _ in range(3)])  # three connections are kept
+        assert arrived == 3
+        assert (await reply(backend, ask())).content == "One."
+        assert arrived == 5
+        await backend.aclose()
 
 
 async def test_dropped_within_a_stream(server: OpenAIServer, backend: OpenAIBackend) -> None:

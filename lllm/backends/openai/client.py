@@ -34,8 +34,6 @@ KEY_VARIABLES: Final = ("OPENAI_API_KEY", "API_KEY")
 URL_VARIABLES: Final = ("OPENAI_BASE_URL", "API_URL")
 _AUTHORIZING: Final = frozenset({"authorization", "api-key", "x-api-key"})
 _LARGE: Final = 2**20  # aiohttp wants a stream for bodies beyond this
-# llama-server promises to keep the connection and closes it after every stream: the next request would meet the end
-_HANGS_UP: Final = "llama.cpp"
 _AFTER_DONE: Final = (
     0.1  # seconds that the end of a stream may follow its last event, for the socket to be reused
 )
@@ -79,7 +77,8 @@ class OpenAIBackend:
         clock: seconds since the epoch, for `Retry-After` dates.
 
     One instance may be used from any number of event loops,
-    threads and calls at a time. It does not retry.
+    threads and calls at a time. It does not retry; only what meets a connection
+    that the server had closed after an earlier request goes out once more, on a new one.
     """
 
     needs_model = True  # `openai` alone names nobody who could answer
@@ -146,7 +145,6 @@ class OpenAIBackend:
         self._ready: tuple[URL, dict[str, str], Faults, Limiter] | None = None
         self._limits: dict[float | None, aiohttp.ClientTimeout] = {}
         self._responses: Any = None
-        self._hangs_up = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self._endpoint.root!r}, api={self._api!r})"
@@ -254,8 +252,6 @@ class OpenAIBackend:
         if request.idempotency_key is not None:
             headers = headers | {"Idempotency-Key": request.idempotency_key}
         limits = request.timeouts
-        if self._hangs_up:
-            headers = headers | {"Connection": "close"}
         ticket = limiter.enter() if limiter.free else await limiter.wait(request)
         watch = Watch(limits, streaming=True)
         assembly = Assembly(request, self._thinking, self._bodies.enforced)
@@ -279,10 +275,6 @@ class OpenAIBackend:
                 limiter.leave(ticket)  # before the last item: who got it may take its time
                 yield Completed(reply)
                 return
-            if response.headers.get("Server") == _HANGS_UP:
-                self._hangs_up = True
-                if response.connection is not None and response.connection.protocol is not None:
-                    response.connection.protocol.force_close()
             content = response.content
             head = b""  # what came before the first event: a web page, perhaps
             while not done:

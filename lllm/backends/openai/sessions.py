@@ -152,8 +152,11 @@ def sessions(*, connections: int, proxy: str | None) -> PerLoop[aiohttp.ClientSe
     def make() -> aiohttp.ClientSession:
         import aiohttp
 
+        from lllm.backends.openai.pool import Pool, once_more
+
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections),
+            connector=Pool(limit=connections),
+            middlewares=(once_more,),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             proxy=proxy,
