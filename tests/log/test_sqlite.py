@@ -1,6 +1,7 @@
 """What is special about the SQLite store: its file, other processes, crashes, full disks, forks, checkpoints."""
 
 import asyncio
+import gc
 import json
 import multiprocessing
 import os
@@ -48,6 +49,28 @@ def run(program: str, *arguments: object, **options: Any) -> subprocess.Complete
 
 
 # --- the file --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("collects", [True, False])
+async def test_a_listing_leaves_the_garbage_collector_as_it_was(
+    collects: bool, store: SQLiteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.append([Writer("s").start()])
+    (gc.enable if collects else gc.disable)()
+    try:
+        assert len(store.sessions()) == 1
+        assert gc.isenabled() is collects
+
+        def broken(stored: bytes) -> None:
+            assert not gc.isenabled()
+            raise MemoryError
+
+        monkeypatch.setattr(sqlite_module.base, "Meta", broken)
+        with pytest.raises(MemoryError):
+            store.sessions()
+        assert gc.isenabled() is collects
+    finally:
+        gc.enable()
 
 
 async def test_an_event_per_row_for_queries_by_hand(store: SQLiteLog, path: Path) -> None:
