@@ -105,6 +105,7 @@ class Session:
         self.logs = not getattr(store, "keeps_nothing", False)
         self._seq = 0
         self._durable = 0
+        self._doubtful = 0  # so many of the first records may be stored already
         self._prev = ""
         self._calls = 0
         self._dialogs = 0
@@ -187,24 +188,50 @@ class Session:
                     self._writing = True
                     records, blobs = self._records, self._blobs
                     self._records, self._blobs = [], {}
+                    if self._doubtful:  # they alone: refused as a whole, they are stored
+                        self._records = records[self._doubtful :]
+                        del records[self._doubtful :]
             if waiter is not None:
                 await waiter
                 continue
+            stored = False
             try:
                 await self.store.append(records, blobs)
+                stored = True
             except LLMError as error:
-                self._broken = error
-                raise
+                if not (self._doubtful and self._stored(records)):
+                    self._broken = error
+                    raise
+                stored = True
+                with self._lock:
+                    self._blobs = {**blobs, **self._blobs}  # some may have been kept since
             except Exception as error:  # a store that breaks its contract has failed all the same
                 self._broken = LogWriteError(f"the log store raised {type(error).__name__}: {text_of(error)}")
                 raise self._broken from error
             finally:
-                # a cancelled append is still written by the store; should it fail, the next one does not follow and
-                # is refused
-                self._durable = records[-1].seq + 1
+                if stored:
+                    self._durable, self._doubtful = records[-1].seq + 1, 0
+                elif self._broken is None:
+                    self._take_back(records, blobs)
                 self._wake()
         if self._broken is not None:
             raise self._broken  # whoever wrote for us failed
+
+    def _take_back(self, records: list[Record], blobs: dict[str, bytes]) -> None:
+        """After an append that was cancelled: the store may write it still, or not. Whoever flushes next finds out, by
+        writing it again."""
+        with self._lock:
+            self._records = [*records, *self._records]
+            self._blobs = {**blobs, **self._blobs}
+            self._doubtful = len(records)
+
+    def _stored(self, records: Sequence[Record]) -> bool:
+        """Whether the store holds these very records."""
+        try:
+            found = self.store.read(self.id, records[0].seq - 1)
+            return [bytes(body) for body in found] == [record.body for record in records]
+        except LLMError:
+            return False
 
     def _wake(self) -> None:
         with self._lock:
