@@ -2,6 +2,9 @@
 
 The network switch is an audit hook, so it also sees the sockets that a library opens by itself. It covers
 this process: a test that starts another one sees to it that there is nothing for it to call.
+
+Hypothesis tries the same examples in every run, and minds no clock. New ones are looked for where somebody reads what
+comes of it: `python -m pytest -n 2 --hypothesis-profile search`.
 """
 
 import hashlib
@@ -13,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +29,13 @@ PRIVATE_SUFFIXES = ("_API_KEY", "_TOKEN", "_SECRET", "_PASSWORD", "_PROXY", "_pr
 PRIVATE_NAMES = ("API_URL", "API_KEY", "MODEL_NAME", "MAX_TOKENS", "TEMPERATURE")
 # Browsers are installed once per user, below the home folder that every test hides.
 BROWSERS = os.environ.get("PLAYWRIGHT_BROWSERS_PATH", str(Path.home() / ".cache" / "ms-playwright"))
+
+
+settings.load_profile("ci")  # the same examples in every run, and no deadline
+settings.register_profile("search", settings.default, derandomize=False)
+# Hypothesis also tries the constants of whatever is imported by then, which is not the same in every worker.
+everything, nothing = providers._get_local_constants, providers._local_constants
+providers._get_local_constants = lambda: nothing if settings.default.derandomize else everything()
 
 
 class NetworkRefused(BaseException):

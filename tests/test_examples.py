@@ -58,7 +58,7 @@ def play(page: Path) -> Iterator[dict[str, Any]]:
         [sys.executable, ROOT / "tests" / "pages" / "play.py", page],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr, done.stderr

@@ -22,7 +22,7 @@ def python(program: str, *flags: str) -> str:
     # what a site's own path files load (an editable install's finder) was there before
     head += "before = {name.partition('.')[0] for name in sys.modules}\n" + FOREIGN
     done = subprocess.run(
-        [sys.executable, *flags, "-c", head + program], capture_output=True, text=True, timeout=60
+        [sys.executable, *flags, "-c", head + program], capture_output=True, text=True, timeout=300
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout.strip()

@@ -55,6 +55,6 @@ print("out", flush=True)
 def test_the_loop_of_a_daemon_thread_does_not_keep_the_interpreter() -> None:
     """Its executor cannot be closed any more when the interpreter goes: that starts a thread and waits for it."""
     done = subprocess.run(
-        [sys.executable, "-c", EXIT], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", EXIT], capture_output=True, text=True, timeout=300, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "out\n", "")

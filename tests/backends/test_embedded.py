@@ -381,7 +381,7 @@ def ask(stream=False):
 def run_program(program: str, warnings: str = "error") -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": warnings}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM + program], capture_output=True, text=True, timeout=60, env=environment
+        [sys.executable, "-c", PROGRAM + program], capture_output=True, text=True, timeout=300, env=environment
     )
     assert done.returncode == 0, done.stderr
     assert warnings != "error" or done.stderr == ""

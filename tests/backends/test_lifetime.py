@@ -290,7 +290,7 @@ def test_nothing_is_said_at_the_end(name: str, server: OpenAIServer) -> None:
         [sys.executable, "-W", "error", "-c", PROGRAM + ENDINGS[name], server.url],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -581,7 +581,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     )
     root = Path(__file__).parents[2]
     return subprocess.run(
-        [sys.executable, "-c", begin + code], capture_output=True, text=True, timeout=60, check=False, cwd=root,
+        [sys.executable, "-c", begin + code], capture_output=True, text=True, timeout=300, check=False, cwd=root,
         env={**os.environ, "PYTHONPATH": str(root)},
     )  # fmt: skip
 

@@ -186,7 +186,7 @@ def test_a_created_project_passes_its_own_test(tmp_path: Path, template: str) ->
         "-W",
         "error",
     ]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
     assert not (root / ".lllm").exists(), "its test leaves no session behind"

@@ -17,7 +17,7 @@ from tests.cli.conftest import Terminal
 
 def python(*words: str, **more: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # type: ignore[call-overload, no-any-return]
-        [sys.executable, *words], capture_output=True, text=True, timeout=60, check=False, **more
+        [sys.executable, *words], capture_output=True, text=True, timeout=300, check=False, **more
     )
 
 
@@ -78,7 +78,7 @@ def test_a_broken_pipe_is_no_error(tmp_path: Path) -> None:
         [sys.executable, "-m", "lllm", "schema"],
         stdout=writer,
         stderr=subprocess.PIPE,
-        timeout=60,
+        timeout=300,
         check=False,
         cwd=tmp_path,
     )

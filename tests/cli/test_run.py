@@ -309,7 +309,7 @@ def test_ctrl_c_while_a_model_is_asked(demo: Path) -> None:
     assert process.returncode == 130, out + err
     assert "Traceback" not in err
     command = [sys.executable, "-m", "lllm", "replay", "--last", "--json"]
-    done = subprocess.run(command, cwd=demo, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=demo, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, '"verified": true' in done.stdout) == (0, True), done.stdout + done.stderr
 
 

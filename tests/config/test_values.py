@@ -337,4 +337,4 @@ def test_importing_it_is_cheap() -> None:
         "heavy = {'yaml', 'tomllib', 'pydantic', 'importlib.metadata', 'orjson', 'asyncio', 'logging'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)

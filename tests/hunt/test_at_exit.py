@@ -23,7 +23,7 @@ if len(sys.argv) > 1:
 def left(folder: Path, *more: str) -> tuple[int, str, str]:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", LEFT, *more],
-        capture_output=True, text=True, timeout=60, check=False, cwd=folder,
+        capture_output=True, text=True, timeout=300, check=False, cwd=folder,
     )  # fmt: skip
     store = SQLiteLog(folder / ".lllm" / "sessions.db")
     (info,) = store.sessions()

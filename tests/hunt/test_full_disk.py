@@ -37,7 +37,7 @@ except LLMError as error:
 
 def python(code: str, folder: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300
     )
     return done.stdout + done.stderr
 

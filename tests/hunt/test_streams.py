@@ -17,7 +17,7 @@ LLLM = f"{sys.executable} -m lllm"
 
 def shell(line: str, folder: Path) -> tuple[int, str]:
     done = subprocess.run(
-        ["bash", "-c", line], cwd=folder, capture_output=True, text=True, timeout=60,
+        ["bash", "-c", line], cwd=folder, capture_output=True, text=True, timeout=300,
         env={**os.environ, "LLLM_LOG_DIR": str(folder / "log")},
     )  # fmt: skip
     return done.returncode, done.stderr

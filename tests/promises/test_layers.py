@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def check(folder: Path) -> subprocess.CompletedProcess[str]:
     """What import-linter says of the checkout in a folder."""
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-logo", "--no-cache"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 def copy(folder: Path) -> Path:

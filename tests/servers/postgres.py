@@ -83,7 +83,7 @@ class Server:
             )  # fmt: skip
         import psycopg
 
-        for _ in range(600):
+        for _ in range(3000):
             if self._process.poll() is not None:
                 break
             with suppress(psycopg.OperationalError), psycopg.connect(self.url):
@@ -96,13 +96,21 @@ class Server:
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        # the children of the server have groups of their own
+        while left := self._children():  # the next server would find their shared memory in use
+            for number in left:
+                with suppress(OSError):
+                    os.kill(number, signal.SIGKILL)
+            time.sleep(0.02)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _children(self) -> list[int]:
+        """The processes of the server, which have groups of their own."""
+        found = []
         for entry in Path("/proc").glob("[0-9]*/cwd"):
             with suppress(OSError):
                 if entry.resolve() == self.data:
-                    os.kill(int(entry.parent.name), signal.SIGKILL)
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
-        time.sleep(0.2)
+                    found.append(int(entry.parent.name))
+        return found
 
     def let_go(self) -> int:
         """The process id: from now on somebody else stops it, for whom the process is not a child."""
@@ -113,7 +121,7 @@ class Server:
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGQUIT)
-            self._process.wait(30)
+            self._process.wait(300)
 
     def remove(self) -> None:
         self.stop()
@@ -167,7 +175,7 @@ def shared(folder: Path) -> Iterator[str]:
                     os.kill(int(pid), signal.SIGQUIT)
                 with suppress(ChildProcessError):
                     os.waitpid(int(pid), 0)
-                for _ in range(100):
+                for _ in range(1000):
                     if not (Path(place) / "data" / "postmaster.pid").exists():
                         break
                     time.sleep(0.05)
@@ -189,8 +197,12 @@ def _unprivileged() -> pwd.struct_passwd:
 
 
 def _free_port() -> int:
+    """Below those that the system gives away by itself: it must still be free when the server is started again."""
+    import secrets
     import socket
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
