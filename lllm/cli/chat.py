@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,7 +21,7 @@ def chat(
     config: ConfigFile = None,
     model: Model = None,
     system: Annotated[str | None, typer.Option("--system", help="The system prompt.")] = None,
-    agent: Annotated[
+    name: Annotated[
         str | None, typer.Option("--agent", help="Which agent of the configuration to talk to.")
     ] = None,
     sets: Sets = None,
@@ -30,76 +29,27 @@ def chat(
 ) -> int:
     """Talk with an agent. /exit or Ctrl-D leaves; Ctrl-C stops the reply."""
     from lllm.llm.sessions import record
+    from lllm.llm.talk import described, talker
 
     overrides = overrides_of(sets, profile)
     loaded = runnable(config, overrides=overrides)
-    declared = chosen(loaded, agent)
-    talker = agent_for(loaded, declared, model, system)
-    given = {"config": str(config) if config else None, "set": overrides, "model": model, "system": system}
-    entry = {"kind": "chat", "agent": declared.name, **{key: value for key, value in given.items() if value}}
-    meta = {"entry": {**entry, "models": {declared.name: talker.model}}}
+    declared = chosen(loaded, name)
+    agent = talker(loaded, declared, model, system)
+    meta = {"entry": described(loaded, agent, overrides, model, system)}
     eyes = sys.stdin.isatty() and sys.stdout.isatty()
     with record(f"chat-{declared.name}", store=store_of(loaded), seed=loaded.random_seed, meta=meta) as live:
         if eyes:
             output.say(
-                f"{declared.name} on {talker.model}. /exit leaves, Ctrl-C stops a reply. Session {live.id}"
+                f"{declared.name} on {agent.model}. /exit leaves, Ctrl-C stops a reply. Session {live.id}"
             )
         try:
-            _talk(talker, live, eyes)
+            _talk(agent, live, eyes)
         except BaseException as error:
             output.belongs(error, live.id)
             raise
     if eyes:
         output.say(f"session {live.id}")
     return 0
-
-
-def agent_for(config: Config, declared: AgentConfig, model: str | None, system: str | None) -> Agent:
-    """The declared agent, as one talks to it: with the tools of its prompt, but without the prompt, whose form of reply
-    is meant for programs."""
-    from lllm.llm.build import agent_of
-
-    agent = agent_of(declared, config, model=model)
-    changes: dict[str, Any] = {}
-    if agent.prompt is not None and agent.prompt.functions:
-        changes["tools"] = (*agent.tools, *agent.prompt.functions)
-    if system is not None:
-        changes["system_prompt"] = system
-    return agent.with_(**changes) if changes else agent
-
-
-def again(
-    config: Config, entry: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
-) -> Callable[[], None]:
-    """The talk of a recorded session as a program, for `lllm replay`: the same agent is told the same things."""
-    said = [
-        event["data"]["add"][-1]["content"]
-        for event in events
-        if event["kind"] == "CallStarted" and event["data"].get("parent") is None and event["data"].get("add")
-    ]
-
-    endings = [dict(event["data"]) for event in events if event["kind"] == "SessionEnded"]
-
-    def talk() -> None:
-        from asyncio import CancelledError
-
-        from lllm.llm.sessions import record
-        from lllm.sync import run
-
-        agent = agent_for(config, config.agent(entry["agent"]), entry.get("model"), entry.get("system"))
-        with record() as live:
-            dialog = agent.init_dialog(session=live)
-            for words in said:
-                before = list(dialog.unsent)
-                dialog.append(words)
-                try:
-                    agent.call(dialog)
-                except (CallError, CancelledError):
-                    dialog.unsent = before
-            for ending in endings:
-                run(live.end(**ending))  # when to leave was the person's choice, and is taken as recorded
-
-    return talk
 
 
 def chosen(config: Config, name: str | None) -> AgentConfig:

@@ -83,7 +83,7 @@ def fork(
         from lllm.cli.terminal import Terminal
 
         frontend = Terminal()
-    program = program_of(store, id, config, model=model, sets=sets or ())
+    program = program_of(store, id, config, sets=sets or ())
     try:
         with quiet_stdout(json):
             done = fork_session(

@@ -42,25 +42,15 @@ def replay(
 
 
 def program_of(
-    store: LogStore, session: str, file: Path | None, *, model: str | None = None, sets: Sequence[str] = ()
+    store: LogStore, session: str, file: Path | None, *, sets: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """What to run again, where that is more than the session's own entry says: another --config, the plain agent of a
-    folder without a system, or a chat. `model`, `sets`: what is to be otherwise than it was."""
+    """What to build agents from, where that is more than the session's own entry says: another --config, or the plain
+    agent of a folder that declares none. `sets`: what is to be otherwise than it was."""
     entry = next(
         (info.meta.get("entry") or {} for info in store.sessions(prefix=session) if info.id == session), {}
     )
-    overrides = [*entry.get("set", ()), *sets]
-    if entry.get("kind") == "chat":
-        from lllm.cli.chat import again
-        from lllm.log.views import load
-
-        loaded = runnable(
-            file or (Path(entry["config"]) if entry.get("config") else None), overrides=overrides
-        )
-        meant = entry if model is None else {**entry, "model": model}
-        return {"config": loaded, "entry": again(loaded, meant, load(store, session))}
-    if file is not None or (entry.get("kind") == "system" and not entry.get("config")):
-        return {"config": runnable(file, overrides=overrides)}
+    if file is not None or (entry.get("kind") in ("system", "chat") and not entry.get("config")):
+        return {"config": runnable(file, overrides=[*entry.get("set", ()), *sets])}
     return {}
 
 

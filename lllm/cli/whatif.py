@@ -45,7 +45,7 @@ def whatif(
         raise ConfigError("there is no session to run", hint="Give ids, or --last N.")
 
     def program(id: str) -> dict[str, Any]:
-        return program_of(store, id, config, model=model, sets=sets or ())
+        return program_of(store, id, config, sets=sets or ())
 
     def done(case: Case) -> None:
         if not json:

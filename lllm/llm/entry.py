@@ -16,7 +16,7 @@ def describe(system: AgentBase, more: Mapping[str, Any]) -> dict[str, Any]:
     config = system.config
     entry: dict[str, Any] = {"kind": "system", "type": system.name}
     if config.file is not None:
-        entry["config"] = _relative(config.file, config.root)
+        entry["config"] = relative(config.file, config.root)
     if system.overrides:
         entry["set"] = list(system.overrides)
     if system.chosen_model is not None:
@@ -30,7 +30,8 @@ def describe(system: AgentBase, more: Mapping[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def _relative(path: Path, root: Path) -> str:
+def relative(path: Path, root: Path) -> str:
+    """A file's path as a session says it: from the project's folder, where it is in there."""
     try:
         return str(path.resolve().relative_to(root.resolve()))
     except ValueError:

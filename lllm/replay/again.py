@@ -13,6 +13,7 @@ from lllm.core.events import Event
 from lllm.core.machine import step
 from lllm.core.state import Opening, State
 from lllm.errors import IllegalMove, ReplayDivergence, text_of
+from lllm.llm.talk import talk
 from lllm.models.message import Message
 from lllm.ports import LogStore
 from lllm.replay.report import Report
@@ -124,6 +125,12 @@ async def _entry(
             return True
         meta = player.record[0]["data"] if player.record else {}
         described = meta.get("entry") or {}
+        if described.get("kind") == "chat":
+            player.unopened = True
+            program = talk(config_of(described, config), player.record)
+            status, data = await _play(player, in_thread(program))
+            await player.end(status, **data)
+            return True
         if described.get("kind") != "system":
             return False
         system = system_of(described, config, player.store)
@@ -157,6 +164,17 @@ async def _play(player: Replayed, program: Awaitable[Any]) -> tuple[str, dict[st
     return "done", {}
 
 
+def config_of(described: Mapping[str, Any], config: Config | None, overrides: Sequence[str] = ()) -> Config:
+    """The configuration that a session's entry names, as it is today, with the entry's overrides and more. One that is
+    given has them already."""
+    if config is not None:
+        return config
+    from lllm.config import load_config, load_project
+
+    file = load_project().root / described["config"] if described.get("config") else None
+    return load_config(file, overrides=[*described.get("set", ()), *overrides])
+
+
 def system_of(
     described: Mapping[str, Any],
     config: Config | None,
@@ -167,22 +185,17 @@ def system_of(
 ) -> Any:
     """The system of a session's entry, as the configuration of today builds it. `changes`: another model, more
     overrides."""
-    from lllm.config import load_project
     from lllm.llm.build import build_agent
 
-    source: Any = config
-    if source is None and described.get("config"):
-        source = load_project().root / described["config"]
-    overrides = [*(() if config is not None else described.get("set", ())), *changes.get("overrides", ())]
+    overrides = changes.get("overrides", ())
     system = build_agent(
-        source,
+        config_of(described, config, overrides),
         agent_name=described.get("type"),
-        overrides=overrides,
         stream=stream,
         model=changes.get("model") or described.get("model"),
         log_base=store,
     )
-    system.overrides = [*described.get("set", ()), *changes.get("overrides", ())]
+    system.overrides = [*described.get("set", ()), *overrides]
     return system
 
 

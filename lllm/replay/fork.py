@@ -95,19 +95,22 @@ async def afork_session(
             (ModelReplied) or a tool's result (ToolReturned).
         store: where the log is; the configured log by default. into: where the new one goes; the same store by default.
         config: what to build agents from; the project of today by default.
-        entry: the program, where no configuration describes it.
-        model: for every agent. overrides: `a.b=c` settings. task, args: what the program is given instead.
+        entry: the program, where no configuration describes it. It chooses its models and settings itself: `model` and
+            `overrides` are refused beside it.
+        model: for every agent. overrides: `a.b=c` settings; a `config` that is given must have been loaded with them.
+            task, args: what the program is given instead.
         fresh: ask everything from `at` on anew, also what has not changed.
         unmatched: what is done with a tool call that the old session did not make: `run`, `pure` (only tools that declare
             effect="pure" are run) or `refuse`.
         raises: raise the error that ended the new session, with its id in `session`; False puts it into `error`.
 
     Raises:
-        UnknownNameError: no such session. LogCorrupt: the log was changed. ConfigError: nothing to edit at `at`, or
-        nothing says what program it was.
+        UnknownNameError: no such session. LogCorrupt: the log was changed. ConfigError: nothing to edit at `at`,
+        changes that would not come to the agents, or nothing says what program it was.
     """
     if unmatched not in UNMATCHED:
         raise ConfigError(f"unmatched is {unmatched!r}", hint=f"It is one of {listing(UNMATCHED)}.")
+    _heard(config, entry, model, overrides)
     if store is None:
         from lllm.llm.project import default_store
 
@@ -148,7 +151,7 @@ async def afork_session(
     result, error = None, None
 
     async def by_call() -> Any:
-        return await _calls(forked, record, store, config, model, notes)
+        return await _calls(forked, record, store, config, model, overrides, notes)
 
     try:
         result = await play(
@@ -180,15 +183,38 @@ async def afork_session(
     )  # fmt: skip
 
 
+def _heard(
+    config: Config | None, entry: Callable[[], Any] | None, model: str | None, overrides: Sequence[str]
+) -> None:
+    """ConfigError where `model` or `overrides` would change nothing."""
+    given = [name for name, value in (("model", model), ("overrides", overrides)) if value]
+    if entry is not None and given:
+        raise ConfigError(
+            f"{' and '.join(given)} cannot be given beside entry: the program makes its agents itself",
+            hint="Let the program make other ones: entry=functools.partial(main, model='provider/model').",
+        )
+    if config is None:
+        return
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if not config.origin(key).startswith("--set"):
+            raise ConfigError(
+                f"the config that was given was not loaded with the override '{key}'",
+                hint="Load it with them: load_config(..., overrides=[...]). Or leave config= away.",
+            )
+
+
 async def _calls(
     forked: Forked,
     record: Sequence[Mapping[str, Any]],
     store: LogStore,
     config: Config | None,
     model: str | None,
+    overrides: Sequence[str],
     notes: list[str],
 ) -> Any:
     """The calls of a program that nobody knows, one after another, each going on from the dialog that it went on from."""
+    config = again.config_of({}, config, overrides)
     meta = {key: value for key, value in record[0]["data"].items() if key in ("name", "entry", "task")}
     await forked.start(meta)
     heads = {event["call"]: event["data"].get("head") for event in record if event["kind"] == ev.CALL_ENDED}
@@ -200,7 +226,10 @@ async def _calls(
         known = agent is not None
         if agent is None:
             agent = agent_of_record(event, store, model)
-            notes.append(f"agent '{agent.name}' is taken from the log: its prompts and parser are not known")
+            unheard = ", and overrides do not change it" if overrides else ""
+            notes.append(
+                f"agent '{agent.name}' is taken from the log: its prompts and parser are not known{unheard}"
+            )
         elif model is not None:
             agent = agent.with_(model=model)
         forked.twin(event["call"], event["call"])

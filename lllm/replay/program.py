@@ -9,7 +9,8 @@ from lllm.core import events as ev
 from lllm.errors import ConfigError
 from lllm.llm.auto import keep
 from lllm.llm.connect import connect
-from lllm.replay.again import models_of, system_of
+from lllm.llm.talk import talk
+from lllm.replay.again import config_of, models_of, system_of
 from lllm.session import Scope, Session, current
 from lllm.sync import in_thread, is_async
 
@@ -32,8 +33,8 @@ async def play(
     model: str | None = None,
     overrides: Sequence[str] = (),
 ) -> Any:
-    """Runs the program of `record` in `session` and gives its result: `entry` where it is given, the system that the first
-    event describes, else what `by_call` does."""
+    """Runs the program of `record` in `session` and gives its result: `entry` where it is given, the system or the talk that
+    the first event describes, else what `by_call` does."""
     meta = record[0]["data"] if record else {}
     described = meta.get("entry") or {}
     token = current.set(Scope(session))
@@ -51,6 +52,10 @@ async def play(
                 raise ConfigError("'session' is no argument of a system", hint="It gets the new one.")
             words = more.pop("task", meta.get("task", "")) if task is None else task
             return await system.acall(words, session=session, **more)
+        elif described.get("kind") == "chat":
+            session.unopened = True
+            told = config_of(described, config, overrides)
+            result = await in_thread(talk(told, record, model=model, overrides=overrides))
         else:
             result = await by_call()
         if not session.ended:

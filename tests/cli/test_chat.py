@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from lllm.backends.scripted import ScriptedBackend
 from lllm.errors import ServerError
+from lllm.llm import connect, project
 from tests.cli.conftest import ASKS, Terminal
 
 
@@ -61,3 +64,86 @@ def test_which_agent_is_meant(lllm: Terminal, demo: Path) -> None:
     result = lllm("chat", "--agent", "vanila")
     assert result.code == 2
     assert "Did you mean 'vanilla'?" in result.err
+
+
+def test_a_fork_of_a_chat_is_a_chat(lllm: Terminal, demo: Path) -> None:
+    """It knows what it ran: with the model and the settings that were changed, it is replayed and forked again."""
+    lllm.scripts["talk"] = lambda: ["Hello.", "Yes."]
+    lllm("chat", "--model", "talk/m", "--system", "Be brief.", stdin="Hi\nReally?\n")
+    old = lllm("sessions", "--json").json[0]["session"]
+    lllm.scripts["other"] = lambda: ["Ahoy.", "Aye."]
+    result = lllm("fork", old, "--model", "other/n", "--set", "temperature=0.5", "--json")
+    assert result.code == 0, result.err
+    assert (result.json["result"], result.json["changed"], result.json["reused"]) == ("Aye.", 2, 0)
+    assert lllm.backends[-1].requests[-1].sampling["temperature"] == 0.5
+    fork = result.json["session"]
+    first = lllm("show", fork, "--events").out.splitlines()[0]
+    data = json.loads(first)["data"]
+    assert data["name"] == "chat-vanilla"
+    assert data["entry"] == {
+        "kind": "chat", "agent": "vanilla", "config": "config/demo/default.yaml", "set": ["temperature=0.5"],
+        "model": "other/n", "system": "Be brief.", "models": {"vanilla": "other/n"},
+    }  # fmt: skip
+    report = lllm("replay", fork, "--json")
+    assert (report.json["verified"], report.json["folded"]) == (True, 0), report.json
+    again = lllm("fork", fork, "--json").json
+    assert (again["reused"], again["changed"], again["result"]) == (2, 0, "Aye.")
+    assert lllm("replay", again["session"], "--json").json["verified"] is True
+
+
+def test_a_chat_is_replayed_and_forked_in_code(
+    lllm: Terminal, demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lllm import fork_session, replay_session
+    from lllm.registry import registry
+
+    lllm.scripts["talk"] = lambda: ["Hello.", "Yes."]
+    lllm("chat", "--model", "talk/m", stdin="Hi\nReally?\n")
+    old = lllm("sessions", "--json").json[0]["session"]
+    monkeypatch.setattr(connect, "_open", {})
+    monkeypatch.setattr(project, "_stores", {})
+    with registry.scope(empty=True):
+        registry.arm()
+        registry.add("backend", "other", lambda: ScriptedBackend(["Ahoy.", "Aye."]))
+        report = replay_session(old)
+        assert (report.verified, report.whole, report.reexecuted) == (True, True, 2)
+        done = fork_session(old, model="other/n")
+        assert done.result.content == "Aye."
+        assert replay_session(done.session).verified
+    project.default_store().close()
+
+
+def test_an_interrupted_fork_of_a_chat_goes_on(
+    lllm: Terminal, demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lllm import MemoryLog, fork_session, replay_session, resume_session
+    from lllm.registry import registry
+
+    lllm.scripts["talk"] = lambda: ["Hello.", "Yes."]
+    lllm("chat", "--model", "talk/m", stdin="Hi\nReally?\n")
+    old = lllm("sessions", "--json").json[0]["session"]
+    monkeypatch.setattr(connect, "_open", {})
+    monkeypatch.setattr(project, "_stores", {})
+    with registry.scope(empty=True):
+        registry.arm()
+        registry.add("backend", "other", lambda: ScriptedBackend(["Ahoy.", "Aye.", "Aye, aye."]))
+        store = MemoryLog()
+        fork = fork_session(old, model="other/n", into=store).session
+        records = store._sessions[fork]
+        kinds = [record.kind for record in records]
+        left = MemoryLog()
+        left._sessions[fork] = records[: kinds.index("CallEnded") + 2]  # the second call has begun
+        done = resume_session(fork, store=left)
+        assert (done.result.content, done.reused, done.asked) == ("Aye, aye.", 1, 1)
+        assert replay_session(fork, store=left).verified
+    project.default_store().close()
+
+
+def test_a_fork_in_which_the_last_reply_fails_has_failed(lllm: Terminal, demo: Path) -> None:
+    lllm.scripts["talk"] = lambda: ["Hello."]
+    lllm("chat", "--model", "talk/m", stdin="Hi\n")
+    lllm.scripts["broken"] = lambda: [ServerError("out of order", status=500, retryable=False)]
+    result = lllm("fork", "--model", "broken/m")
+    assert (result.code, result.out) == (1, "")
+    assert "out of order" in result.err
+    assert [row["status"] for row in lllm("sessions", "--json").json] == ["failed", "done"]

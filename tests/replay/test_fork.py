@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from lllm.backends.scripted import ScriptedBackend
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
 from lllm.errors import ConfigError, ProviderFailed
+from lllm.llm import connect
 from lllm.llm.agent import Agent
 from lllm.llm.sessions import arecord
 from lllm.log.memory import MemoryLog
@@ -19,6 +21,7 @@ from lllm.models.function import tool
 from lllm.models.message import FunctionCall
 from lllm.ports import Request
 from lllm.replay import replay_session
+from lllm.replay.cases import whatif
 from lllm.replay.fork import fork_session
 from tests.servers.openai_server import MODEL, OpenAIServer, Script, call
 
@@ -195,6 +198,68 @@ def test_wrong_wishes(old: tuple[MemoryLog, str], more: dict[str, Any], words: s
     with pytest.raises(ConfigError, match=words):
         fork_session(session, store=store, entry=program(store, ScriptedBackend(model)), **more)
     assert len(store.sessions()) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"model": "twin/x"}, "model cannot be given beside entry"),
+        ({"overrides": ["temperature=0"]}, "overrides cannot be given beside entry"),
+        ({"model": "twin/x", "overrides": ["temperature=0"]}, "model and overrides cannot be given"),
+    ],
+)
+def test_a_program_chooses_its_models_itself(
+    old: tuple[MemoryLog, str], more: dict[str, Any], words: str
+) -> None:
+    store, session = old
+    with pytest.raises(ConfigError, match=words):
+        fork_session(session, store=store, entry=program(store, ScriptedBackend(model)), **more)
+    (case,) = whatif(session, store=store, entry=program(store, ScriptedBackend(model)), **more).cases
+    assert words in str(case.error)
+    assert len(store.sessions()) == 1
+
+
+def test_overrides_come_to_declared_agents(
+    old: tuple[MemoryLog, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the program is not known: a configuration that is given must have been loaded with them."""
+    from lllm.config import load_config
+    from lllm.registry import registry
+
+    store, session = old
+    monkeypatch.setattr(connect, "_open", {})
+    backend = ScriptedBackend(model)
+    tree = {"agent_configs": {"doubler": {"model_name": "twin/x", "tools": ["double"]}}}
+    unlimited = ["agent_configs.doubler.max_interrupt_times=null"]
+    overrides = [*unlimited, "agent_configs.doubler.temperature=0.5"]
+    with registry.scope():
+        registry.add("backend", "twin", lambda: backend)
+        registry.add("tool", "double", double)
+        without = load_config(tree, overrides=unlimited)
+        with pytest.raises(ConfigError, match=r"not loaded with the override 'agent_configs\.doubler\.temp"):
+            fork_session(session, store=store, config=without, overrides=overrides)
+        config = load_config(tree, overrides=overrides)
+        done = fork_session(session, store=store, config=config, overrides=overrides)
+    assert backend.requests[-1].sampling == {"temperature": 0.5}
+    assert events(store, done.session)[0]["data"]["fork"]["set"] == overrides
+
+
+def test_overrides_come_to_the_agents_of_the_project(
+    old: tuple[MemoryLog, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lllm.registry import registry
+
+    store, session = old
+    (tmp_path / "lllm.toml").write_text('[run]\ndefault = "system.yaml"\n')
+    (tmp_path / "system.yaml").write_text("agent_configs: {doubler: {model_name: twin/x, tools: [double]}}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(connect, "_open", {})
+    backend = ScriptedBackend(model)
+    with registry.scope():
+        registry.add("backend", "twin", lambda: backend)
+        registry.add("tool", "double", double)
+        fork_session(session, store=store, overrides=["temperature=0.5", "max_interrupt_times=null"])
+    assert backend.requests[-1].sampling == {"temperature": 0.5}
 
 
 def test_a_program_that_raises_what_it_likes(old: tuple[MemoryLog, str]) -> None:

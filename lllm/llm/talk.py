@@ -1,0 +1,92 @@
+"""A talk with one agent (`lllm chat`): the agent, what its session says of it, and the same talk once more."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lllm.core import events as ev
+from lllm.errors import CallError
+from lllm.llm.build import agent_of
+from lllm.llm.entry import relative
+from lllm.llm.sessions import record
+from lllm.models.reply import Reply
+from lllm.sync import run
+
+if TYPE_CHECKING:
+    from lllm.config import AgentConfig, Config
+    from lllm.llm.agent import Agent
+
+
+def talker(config: Config, declared: AgentConfig, model: str | None, system: str | None) -> Agent:
+    """The declared agent, as one talks to it: with the tools of its prompt, but without the prompt, whose form of reply
+    is meant for programs."""
+    agent = agent_of(declared, config, model=model)
+    changes: dict[str, Any] = {}
+    if agent.prompt is not None and agent.prompt.functions:
+        changes["tools"] = (*agent.tools, *agent.prompt.functions)
+    if system is not None:
+        changes["system_prompt"] = system
+    return agent.with_(**changes) if changes else agent
+
+
+def described(
+    config: Config, agent: Agent, overrides: Sequence[str], model: str | None, system: str | None
+) -> dict[str, Any]:
+    """The entry of a talk: what `talk` makes it of again."""
+    file = None if config.file is None else relative(config.file, config.root)
+    given = {"config": file, "set": list(overrides), "model": model, "system": system}
+    return {
+        "kind": "chat",
+        "agent": agent.name,
+        **{key: value for key, value in given.items() if value},
+        "models": {agent.name: agent.model},
+    }
+
+
+def talk(
+    config: Config,
+    events: Sequence[Mapping[str, Any]],
+    *,
+    model: str | None = None,
+    overrides: Sequence[str] = (),
+) -> Callable[[], Reply | None]:
+    """The talk of a recorded session as a program, which gives the last reply: the same agent is told the same things.
+
+    `model`, `overrides`: what is otherwise than it was; `config` has the overrides already."""
+    meta = events[0]["data"]
+    entry = meta["entry"]
+    model, system = model or entry.get("model"), entry.get("system")
+    said = [
+        event["data"]["add"][-1]["content"]
+        for event in events
+        if event["kind"] == ev.CALL_STARTED
+        and event["data"].get("parent") is None
+        and event["data"].get("add")
+    ]
+    endings = [dict(event["data"]) for event in events if event["kind"] == ev.SESSION_ENDED]
+
+    def again() -> Reply | None:
+        agent = talker(config, config.agent(entry["agent"]), model, system)
+        now = described(config, agent, [*entry.get("set", ()), *overrides], model, system)
+        reply: Reply | None = None
+        failed: CallError | None = None
+        with record(meta.get("name") or "", meta={"entry": now}) as live:
+            dialog = agent.init_dialog(session=live)
+            for words in said:
+                before = list(dialog.unsent)
+                dialog.append(words)
+                failed = None
+                try:
+                    reply = agent.call(dialog)
+                except (CallError, CancelledError) as error:
+                    dialog.unsent = before
+                    failed = error if isinstance(error, CallError) else None
+            if live.replaying and endings:
+                run(live.end(**endings[0]))  # when to leave was the person's choice, and is taken as recorded
+            elif failed is not None:
+                raise failed
+        return reply
+
+    return again
