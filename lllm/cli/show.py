@@ -169,6 +169,8 @@ def end(told: Summary) -> None:
     """Prints what a session came to."""
     from rich.text import Text
 
+    from lllm.log.views import saving
+
     console = output.console()
     tokens = f"{told.usage.get('prompt', 0)} tokens in, {told.usage.get('completion', 0)} out"
     cost = "cost unknown" if told.cost is None else f"cost ${told.cost}"
@@ -178,6 +180,8 @@ def end(told: Summary) -> None:
             f"\n{told.session}: {told.status}; {counts}{_counted(told.tool_calls, 'tool call')}; {tokens}; {cost}"
         )
     )
+    if (words := saving(told)) is not None:
+        console.print(Text(words))
     if told.error and told.status != "done":
         console.print(Text(output.visible(told.error), style="red"))
 

@@ -90,3 +90,9 @@ def _print(by: str, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows
     ]
     output.table(header, cells)
+    if reused := sum(row["reused"] for row in rows) if by != "tool" else 0:
+        tokens, money = sum(row["tokens_saved"] for row in rows), sum(row["saved"] for row in rows)
+        output.say(
+            f"forks took {reused} repl{'y' if reused == 1 else 'ies'} from their parents: "
+            f"{tokens} tokens and {dollars(money, 0)} saved"
+        )

@@ -33,7 +33,8 @@ class SessionRow(TypedDict, total=False):
     """One session. JSON throughout; times are ISO 8601 in UTC.
 
     `status` is one of STATUSES; for the figures see `lllm.log.summaries.FIGURES`. `cost` is US dollars, None where the price
-    of a reply is unknown (`unpriced` of them are). `agents`, `prompts`, `models`, `tools` are names, sorted. `match` is
+    of a reply is unknown (`unpriced` of them are). `saved` is what the `reused` replies of a fork had cost, as far as it is
+    known; it is not in `cost`. `agents`, `prompts`, `models`, `tools` are names, sorted. `match` is
     there after a search for text: `{"seq", "text"}`. `problem` says what is wrong with a corrupt log, whose figures end
     where it is intact.
     """
@@ -64,6 +65,9 @@ class SessionRow(TypedDict, total=False):
     tokens_reasoning: int
     cost: float | None
     unpriced: int
+    reused: int
+    tokens_saved: int
+    saved: float
     error: str | None
     problem: str | None
     match: dict[str, Any]
@@ -201,8 +205,8 @@ def totals(
 
     Each row has the group under the name of `by` (None where there was none), `sessions` (how many it was in), the figures
     of `lllm.log.summaries.FIGURES`, `tokens`, and `cost`: the US dollars that are known, None where no price is; `unpriced`
-    replies come on top. Filters are those of `find`; those by agent, prompt and model also leave out what other agents,
-    prompts and models did in the same sessions.
+    replies come on top. `saved` are the known US dollars that forks did not spend again. Filters are those of `find`; those
+    by agent, prompt and model also leave out what other agents, prompts and models did in the same sessions.
 
     Raises:
         UnknownNameError: an unknown group or status. ConfigError: a time that is none.
@@ -253,6 +257,7 @@ class _Sum:
         self.sessions = 0
         self._figures = dict.fromkeys(FIGURES, 0)
         self._cost = Decimal(0)
+        self._saved = Decimal(0)
 
     def add(self, part: Mapping[str, Any], *, alike: bool = False) -> None:
         """Adds a part. What a tool's part says of replies is in the agent's as well: it counts only among tools
@@ -262,13 +267,15 @@ class _Sum:
             self._figures[figure] += part[figure]
         if alike or not part["tool"]:
             self._cost += Decimal(part["cost"])
+            self._saved += Decimal(part["saved"])
 
     def told(self) -> dict[str, Any]:
         figures = self._figures
         tokens = figures["tokens_in"] + figures["tokens_out"]
         unpriced = figures["unpriced"]
         cost = None if unpriced and not self._cost else float(self._cost)
-        return {"sessions": self.sessions, **figures, "tokens": tokens, "cost": cost}
+        saved = float(self._saved)
+        return {"sessions": self.sessions, **figures, "tokens": tokens, "cost": cost, "saved": saved}
 
 
 _OF_TOOLS: Final = ("tool_calls", "failed_tools")

@@ -11,7 +11,6 @@ import sqlite3
 import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,20 +18,23 @@ from lllm.core import events as ev
 from lllm.core.canonical import encode
 from lllm.core.envelope import open_event
 from lllm.errors import LogCorrupt, LogError
+from lllm.log.spent import Spending
+from lllm.models.reply import Usage
 from lllm.ports import LogStore, SessionInfo
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of what a summary holds. Others are thrown away."""
 
 FIGURES: Final = (
     "calls", "failed_calls", "model_calls", "faults", "tool_calls", "failed_tools", "tokens_in", "tokens_out",
-    "tokens_cached", "tokens_reasoning", "unpriced",
+    "tokens_cached", "tokens_reasoning", "unpriced", "reused", "tokens_saved",
 )  # fmt: skip
 """What is counted, for a whole session and for a part of one.
 
 `calls` are agent calls, `failed_calls` those that ended otherwise than done. `model_calls` are requests that were sent,
-`faults` those that failed; an answer that a fork took from its parent is neither a request nor paid for again.
-`tool_calls` are tools that ran, `failed_tools` those that gave an error. `unpriced` are replies of unknown price."""
+`faults` those that failed. `tool_calls` are tools that ran, `failed_tools` those that gave an error. `unpriced` are replies
+of unknown price. `reused` are replies that a fork took from its parent: they are no requests and cost nothing; the tokens
+that they had cost are `tokens_saved`."""
 
 Summary = dict[str, Any]
 
@@ -110,25 +112,14 @@ class _Counting:
             name = asked["function"]["name"]
             self._names[call, asked["id"]] = name
             names.append(name)
-        if "from" in data:
-            return
-        usage = data.get("usage") or {}
-        for part in (self._part(call), *(self._part(call, name) for name in dict.fromkeys(names))):
-            part["model_calls"] += 1
-            part["tokens_in"] += usage.get("prompt", 0)
-            part["tokens_out"] += usage.get("completion", 0)
-            part["tokens_cached"] += usage.get("cached", 0)
-            part["tokens_reasoning"] += usage.get("reasoning", 0)
-            if data.get("cost") is None:
-                part["unpriced"] += 1
-            else:
-                part["cost"] += Decimal(data["cost"])
+        for name in ("", *dict.fromkeys(names)):
+            self._part(call, name)["spending"].add(data)
 
     def _part(self, call: str, tool: str = "") -> dict[str, Any]:
         agent, prompt, model = self._calls.get(call, ("", "", ""))
         key = (agent, prompt, model, tool)
         if key not in self._parts:
-            self._parts[key] = {**dict.fromkeys(FIGURES, 0), "cost": Decimal(0)}
+            self._parts[key] = {**dict.fromkeys(FIGURES, 0), "spending": Spending()}
         return self._parts[key]
 
     def _tool(self, call: str, id: str) -> dict[str, Any]:
@@ -141,12 +132,32 @@ class _Counting:
                 "prompt": prompt,
                 "model": model,
                 "tool": tool,
-                **part,
-                "cost": format(part["cost"], "f"),
+                **_figures(part),
             }
             for (agent, prompt, model, tool), part in self._parts.items()
         ]
         return {"parts": parts, "error": self._error, "ended": self._ended}
+
+
+def _figures(part: Mapping[str, Any]) -> dict[str, Any]:
+    """FIGURES of a part, and the US dollars that it cost and saved."""
+    counts = dict(part)
+    spending: Spending = counts.pop("spending")
+    paid, saved = spending.paid, spending.saved
+    used, kept = paid.usage or Usage(), saved.usage or Usage()
+    return {
+        **counts,
+        "model_calls": counts["model_calls"] + paid.replies,
+        "tokens_in": used.prompt,
+        "tokens_out": used.completion,
+        "tokens_cached": used.cached,
+        "tokens_reasoning": used.reasoning,
+        "unpriced": paid.unpriced,
+        "reused": saved.replies,
+        "tokens_saved": kept.total,
+        "cost": format(paid.cost, "f"),
+        "saved": format(saved.cost, "f"),
+    }
 
 
 # --- kept ------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 from lllm.core import events as ev
@@ -19,10 +18,10 @@ from lllm.core.dialog import messages_of
 from lllm.core.envelope import open_event, verify_chain
 from lllm.core.events import Event
 from lllm.log.folding import UNFINISHED, CallInfo, Folding, SessionState
+from lllm.log.spent import Spending, Spent
 from lllm.log.tables import collections
 from lllm.log.transcript import ROWS, Row, transcript
 from lllm.models.message import Message
-from lllm.models.reply import Usage
 from lllm.ports import LogStore
 
 __all__ = [
@@ -38,6 +37,7 @@ __all__ = [
     "fold_session",
     "load",
     "markdown",
+    "saving",
     "summary",
     "transcript",
 ]
@@ -49,10 +49,11 @@ class Summary(NamedTuple):
     """A session in one line.
 
     Attributes:
-        usage: tokens of all replies, also of rejected ones.
-        cost: US dollars of all replies, also of rejected ones; None when the price of any is unknown.
-        calls, model_calls, tool_calls: how many; a tool result that was given again is not a tool call.
+        usage: tokens of all replies that were asked for, also of rejected ones.
+        cost: US dollars of them; None when the price of any is unknown.
+        calls, model_calls, tool_calls: how many; a reply or tool result that was given again is not counted.
         started, ended: microseconds since the epoch; `ended` is None while the session is unfinished.
+        reused: replies that a fork took from its parent. saved, saved_cost: the tokens and US dollars that they had cost.
     """
 
     session: str
@@ -67,6 +68,9 @@ class Summary(NamedTuple):
     tool_calls: int
     started: int
     ended: int | None
+    reused: int = 0
+    saved: dict[str, int] = {}  # noqa: RUF012  nobody writes into it
+    saved_cost: str | None = "0"
 
 
 def load(store: LogStore, session: str) -> list[dict[str, Any]]:
@@ -92,36 +96,53 @@ def fold_session(events: Events) -> SessionState:
 def summary(events: Events) -> Summary:
     """A session in one line."""
     folded = fold_session(events)
-    usage: Usage | None = None
-    cost: Decimal | None = Decimal(0)
-    asked, tools = 0, set()
+    spending = Spending()
+    faults, tools = 0, set()
     for event in events:
         kind, data = event["kind"], event["data"]
         if kind == ev.MODEL_REPLIED:
-            asked += 1
-            if (used := Usage.from_record(data.get("usage"))) is not None:
-                usage = used.plus(usage)
-            cost = None if cost is None or data.get("cost") is None else cost + Decimal(data["cost"])
+            spending.add(data)
         elif kind == ev.MODEL_FAILED:
-            asked += 1
+            faults += 1
         elif kind == ev.TOOL_REQUESTED:
             tools.add(
                 (event["call"], data.get("n", data["id"]))
             )  # one that a resumed session runs again is the same
+    paid, saved = spending.paid, spending.saved
     return Summary(
         folded.session,
         folded.name,
         folded.status,
         _outcome(folded),
         _error(folded),
-        {} if usage is None else usage.record(),
-        None if cost is None else format(cost, "f"),
+        _tokens(paid),
+        _dollars(paid),
         len(folded.calls),
-        asked,
+        paid.replies + faults,
         len(tools),
         folded.started,
         folded.ended,
+        saved.replies,
+        _tokens(saved),
+        _dollars(saved),
     )
+
+
+def _tokens(spent: Spent) -> dict[str, int]:
+    return {} if spent.usage is None else spent.usage.record()
+
+
+def _dollars(spent: Spent) -> str | None:
+    return None if spent.money is None else format(spent.money, "f")
+
+
+def saving(told: Summary) -> str | None:
+    """What a fork did not have to pay for, in words. None where there is nothing."""
+    if not told.reused:
+        return None
+    tokens = told.saved.get("prompt", 0) + told.saved.get("completion", 0)
+    money = "" if told.saved_cost is None else f" and ${told.saved_cost}"
+    return f"{told.reused} repl{'y' if told.reused == 1 else 'ies'} from its parent, {tokens} tokens{money} saved"
 
 
 def _outcome(folded: SessionState) -> Any:
@@ -168,6 +189,7 @@ def head(told: Summary) -> str:
         f"- agent calls: {told.calls}, model calls: {told.model_calls}, tool calls: {told.tool_calls}",
         f"- tokens: {told.usage.get('prompt', 0)} in, {told.usage.get('completion', 0)} out",
         f"- cost: {'unknown' if told.cost is None else '$' + told.cost}",
+        *([f"- reused: {words}"] if (words := saving(told)) else ()),
     ]
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lllm.errors import ConfigError, LLMError, UnknownNameError, listing, text_of
-from lllm.log.views import load
+from lllm.log.views import Summary, load
 from lllm.models.reply import Usage
 from lllm.ports import LogStore
 from lllm.replay.compare import Comparison, compare
@@ -40,7 +40,8 @@ class WhatIf(NamedTuple):
     """All cases, and what they add up to.
 
     Attributes:
-        before, after: tokens of all sessions. cost_before, cost_after: US dollars, None where a price is unknown.
+        before, after: tokens of all sessions, as if nothing had been given again. cost_before, cost_after: US dollars, None
+            where a price is unknown. What the forks did not spend is in each `fork`.
     """
 
     cases: list[Case]
@@ -165,12 +166,17 @@ def _added(cases: list[Case]) -> WhatIf:
     before = after = Usage()
     costs: list[Decimal | None] = [Decimal(0), Decimal(0)]
     for one in sides:
-        before = before.plus(Usage(**one.left.usage))
-        after = after.plus(Usage(**one.right.usage))
+        before = before.plus(_tokens(one.left))
+        after = after.plus(_tokens(one.right))
         for number, told in enumerate((one.left, one.right)):
-            known = costs[number]
-            costs[number] = None if known is None or told.cost is None else known + Decimal(told.cost)
+            for part in (told.cost, told.saved_cost):
+                known = costs[number]
+                costs[number] = None if known is None or part is None else known + Decimal(part)
     return WhatIf(cases, before, after, *costs)
+
+
+def _tokens(told: Summary) -> Usage:
+    return Usage(**told.usage).plus(Usage(**told.saved))
 
 
 def _worse(case: Case) -> bool:

@@ -179,7 +179,7 @@ async def afork_session(
     return Fork(
         forked.id, session, start, "done" if error is None else "failed", result,
         None if error is None else text_of(error), forked.reused, forked.changed, forked.new, forked.tools_reused,
-        forked.saved, forked.money, notes,
+        forked.saved.usage or Usage(), forked.saved.money, notes,
     )  # fmt: skip
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from lllm.core import events as ev
@@ -13,8 +12,8 @@ from lllm.core.events import Event
 from lllm.core.jsonable import unicode_only
 from lllm.core.spec import ToolRule
 from lllm.errors import ConfigError
+from lllm.log.spent import Spent
 from lllm.models.message import Message
-from lllm.models.reply import Usage
 from lllm.ports import LogStore
 from lllm.session import Scope, Session
 
@@ -85,8 +84,7 @@ class Forked(Session):
         self._wanted: dict[tuple[str, str], str] = {}
         self._rules: dict[str, Mapping[str, Any]] = {}
         self.reused = self.changed = self.new = self.tools_reused = 0
-        self.saved = Usage()
-        self.money: Decimal | None = Decimal(0)
+        self.saved = Spent()
 
     def _read(self) -> None:
         """What the parent learnt from the world, by what was asked."""
@@ -231,9 +229,7 @@ class Forked(Session):
             return None
         data = dict(found["data"])
         self.reused += 1
-        usage = Usage.from_record(data.get("usage"))
-        self.saved = self.saved.plus(usage)
-        self.money = None if self.money is None or "cost" not in data else self.money + Decimal(data["cost"])
+        self.saved.add(data)
         if self.edit is not None and self._is_edited(found):
             self.edited = True
             data["message"] = Message("assistant", self.edit.text).record()

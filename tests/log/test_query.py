@@ -179,7 +179,7 @@ def test_a_row(store: Counted) -> None:
         "agents": ["writer"], "prompts": ["demo/task"], "models": ["openai/gpt-4o"], "tools": ["lookup"],
         "forked_from": None, "calls": 1, "failed_calls": 0, "model_calls": 1, "faults": 0, "tool_calls": 1,
         "failed_tools": 0, "tokens": 110, "tokens_in": 100, "tokens_out": 10, "tokens_cached": 0, "tokens_reasoning": 0,
-        "cost": 0.25, "unpriced": 0, "error": None, "problem": None,
+        "cost": 0.25, "unpriced": 0, "reused": 0, "tokens_saved": 0, "saved": 0.0, "error": None, "problem": None,
         "match": {"seq": 0, "text": "Refund the order 4711"},
     }  # fmt: skip
     assert find(store, agent="critic")[0]["cost"] is None, "an unknown price is not zero"

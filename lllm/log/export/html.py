@@ -17,6 +17,7 @@ from typing import Any, Final
 from lllm.errors import LogError, UnknownNameError
 from lllm.log.export.source import Source
 from lllm.log.transcript import Row
+from lllm.log.views import saving
 
 LONG: Final = 1500
 """Characters from which on a text is folded."""
@@ -59,9 +60,11 @@ def _facts(source: Source) -> Iterator[str]:
         "calls": f"{told.calls} agent, {told.model_calls} model, {told.tool_calls} tool",
         "tokens": tokens,
         "cost": "unknown" if told.cost is None else f"${told.cost}",
+        "reused": saving(told) or "",
     }
     for name, value in facts.items():
-        yield f"<div><dt>{name}</dt><dd>{_text(value)}</dd></div>"
+        if value:
+            yield f"<div><dt>{name}</dt><dd>{_text(value)}</dd></div>"
 
 
 def _row(source: Source, row: Row, depth: int, started: int) -> str:

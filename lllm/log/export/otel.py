@@ -21,6 +21,7 @@ from lllm.log.export import conventions as names
 from lllm.log.export.lines import text
 from lllm.log.export.source import Source
 from lllm.log.folding import Folding
+from lllm.log.spent import reused
 from lllm.log.transcript import asked, content_of
 from lllm.models.message import Message
 
@@ -173,7 +174,7 @@ class _Tracer:
             **{
                 names.USAGE[key]: count
                 for key, count in (data.get("usage") or {}).items()
-                if key in names.USAGE
+                if key in names.USAGE and not reused(data)  # its tokens are in the parent's span
             },
         }
         if self.content:

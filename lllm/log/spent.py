@@ -1,0 +1,66 @@
+"""What replies cost. The one rule by which sessions, totals, exports and forks count: a reply that a fork took from its
+parent was paid for there. It costs nothing here, and what it had cost is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from lllm.models.reply import Usage
+
+
+def reused(data: Mapping[str, Any]) -> bool:
+    """Whether a reply (the data of ModelReplied) was taken from the log of a parent."""
+    return "from" in data
+
+
+class Spent:
+    """Replies, added up.
+
+    Attributes:
+        replies: how many.
+        usage: their tokens; None where none is known.
+        cost: the US dollars that are known. unpriced: replies whose price is unknown.
+    """
+
+    __slots__ = ("cost", "replies", "unpriced", "usage")
+
+    def __init__(self) -> None:
+        self.replies = 0
+        self.usage: Usage | None = None
+        self.cost = Decimal(0)
+        self.unpriced = 0
+
+    def add(self, data: Mapping[str, Any]) -> None:
+        """Adds a reply, given as the data of ModelReplied."""
+        self.replies += 1
+        if (used := Usage.from_record(data.get("usage"))) is not None:
+            self.usage = used.plus(self.usage)
+        if data.get("cost") is None:
+            self.unpriced += 1
+        else:
+            self.cost += Decimal(data["cost"])
+
+    @property
+    def money(self) -> Decimal | None:
+        """US dollars of all; None where a price is unknown."""
+        return None if self.unpriced else self.cost
+
+
+class Spending:
+    """Replies, added up: those that were asked for, and those that a fork had already.
+
+    Attributes:
+        paid: what was spent. saved: what was not.
+    """
+
+    __slots__ = ("paid", "saved")
+
+    def __init__(self) -> None:
+        self.paid = Spent()
+        self.saved = Spent()
+
+    def add(self, data: Mapping[str, Any]) -> None:
+        """Adds a reply, given as the data of ModelReplied."""
+        (self.saved if reused(data) else self.paid).add(data)
