@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 async def until(true: Callable[[], bool]) -> None:
-    for _ in range(200):
+    for _ in range(12_000):
         if true():
             return
         await asyncio.sleep(0.01)
@@ -129,7 +129,7 @@ def test_many_calls_from_many_threads(server: OpenAIServer) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(300)
     assert wrong == []
     assert len(server.requests) == 80
 
@@ -139,7 +139,7 @@ def test_a_loop_that_ends_takes_its_sockets_along(server: OpenAIServer) -> None:
     backend = OpenAIBackend(server.url)
     for _ in range(3):
         assert asyncio.run(reply(backend, ask())).content == "Hello."
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 120
     while server.connections and time.monotonic() < deadline:
         time.sleep(0.01)
     assert server.connections == 0
@@ -181,16 +181,16 @@ def test_aclose_reaches_the_loops_of_other_threads(server: OpenAIServer) -> None
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        asyncio.run_coroutine_threadsafe(reply(backend, ask()), loop).result(5)
+        asyncio.run_coroutine_threadsafe(reply(backend, ask()), loop).result(120)
         assert server.connections == 1
         asyncio.run(backend.aclose())
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + 120
         while server.connections and time.monotonic() < deadline:
             time.sleep(0.01)
         assert server.connections == 0
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
+        thread.join(120)
         loop.close()
 
 

@@ -617,16 +617,20 @@ async def test_tags_within_a_value_stay(shared: LlamaCppBackend) -> None:
 
 
 class Slow:
-    """The library, with a count of the chunks."""
+    """The library, with a count of the chunks. `held` lets it say so many, and no more until `go`."""
 
-    def __init__(self, library: Any) -> None:
+    def __init__(self, library: Any, held: int = 0) -> None:
         self.library = library
+        self.held = held
+        self.go = threading.Event()
         self.ended = threading.Event()
         self.chunks = 0
 
     def handle_chat_completions(self, body: Any, on_chunk: Any) -> Any:
         def counted(chunk: Any) -> Any:
             self.chunks += 1
+            if self.chunks == self.held:
+                assert self.go.wait(120)
             return on_chunk(chunk)
 
         try:
@@ -648,14 +652,15 @@ async def test_a_cancelled_reply_ends(
     # a file that is not small ends whether or not its reply is streamed
     monkeypatch.setattr("lllm.backends.llama_cpp.server.SMALL", 1000)
     engine = backend.load(MODEL)
-    engine._server = slow = Slow(engine._server)
+    engine._server = slow = Slow(engine._server, 3)
     task = asyncio.ensure_future(collect(backend, of(stream=followed, **LONG)))
-    while not slow.chunks and not task.done():
+    while slow.chunks < 3 and not task.done():
         await asyncio.sleep(0.001)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert slow.ended.wait(5)
+    slow.go.set()
+    assert slow.ended.wait(120)
     assert slow.chunks < 600
     assert (await reply(backend, of())).content == "I need a calculator tool to answer that."
 

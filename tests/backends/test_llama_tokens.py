@@ -317,13 +317,13 @@ class Pace:
             self.steps += 1
             if self.steps == 20:
                 self.reached.set()
-                assert self.go.wait(30)
+                assert self.go.wait(120)
             compute(tokens)
 
         weights.compute = paced  # type: ignore[method-assign]
 
     async def there(self) -> None:
-        assert await asyncio.to_thread(self.reached.wait, 30)
+        assert await asyncio.to_thread(self.reached.wait, 120)
 
 
 async def goes_on(engine: TokenEngine, pace: Pace, plain: Reply) -> None:
@@ -354,7 +354,7 @@ async def test_a_reply_that_is_left_ends_at_the_next_token(way: str) -> None:
             await task
     else:
         with pytest.raises(ProviderTimeout) as caught:
-            await collect(engine, request._replace(timeouts=limits(total=0.5, idle=5, first_token=5)))
+            await collect(engine, request._replace(timeouts=limits(total=0.5)))
         assert (caught.value.stage, caught.value.seconds) == ("total", 0.5)
         assert "embedded-q8_0.gguf" in str(caught.value)
     await goes_on(engine, pace, plain)
@@ -366,9 +366,7 @@ async def test_time_limits_of_a_stream(stage: str, seconds: float) -> None:
     plain = await reply(engine, ask(sampling=GREEDY))
     pace = Pace(engine)
     with pytest.raises(ProviderTimeout) as caught:
-        await collect(
-            engine, ask(sampling=LONG, stream=True, timeouts=limits(**{"total": 30, stage: seconds}))
-        )
+        await collect(engine, ask(sampling=LONG, stream=True, timeouts=limits(**{stage: seconds})))
     assert (caught.value.stage, caught.value.seconds) == (stage, seconds)
     await goes_on(engine, pace, plain)
 
@@ -568,7 +566,7 @@ def test_an_engine_that_nobody_holds_is_gone() -> None:
     gc.collect()
     assert held() is None
     assert name is not None
-    name.join(5)
+    name.join(120)
     assert not name.is_alive()
     assert name not in threading.enumerate()
 

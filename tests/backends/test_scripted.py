@@ -164,7 +164,7 @@ async def test_delay() -> None:
     started = time.monotonic()
     await reply(ScriptedBackend(["x"], delay=0.05), ask())
     await reply(ScriptedBackend([{"content": "x", "delay": 0.05}]), ask())
-    assert 0.1 <= time.monotonic() - started < 2
+    assert 0.1 <= time.monotonic() - started < 60
 
 
 async def test_a_call_can_be_cancelled_while_it_waits() -> None:
@@ -188,7 +188,7 @@ def test_threads_share_one_script() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(300)
     assert sorted(got, key=int) == texts
     assert len(backend.requests) == 200
 

@@ -46,7 +46,7 @@ class Gate(Echo):
         go, closed = self.go, self.closed
         try:
             yield "first"
-            if not go.wait(20):
+            if not go.wait(120):
                 raise AssertionError("whoever listens waits for the end before taking the first piece")
             yield " last"
         finally:

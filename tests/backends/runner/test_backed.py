@@ -38,7 +38,7 @@ class Slow:
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
         try:
             yield TextDelta("first")
-            await asyncio.sleep(20)
+            await asyncio.sleep(300)
             raise AssertionError("nobody stopped it")
         finally:
             self.cancelled.set()
@@ -51,6 +51,8 @@ class Slow:
 def slow() -> Iterator[BackendRunner]:
     with registry.scope():
         registry.add("backend", "slow", Slow)
+        while at_work():  # of the test before
+            threading.Event().wait(0.01)
         yield BackendRunner({"backend": "slow"})
 
 
@@ -111,7 +113,7 @@ def test_a_caller_that_waits_can_be_cancelled(slow: BackendRunner) -> None:
         while not slow.cancel():
             threading.Event().wait(0.005)
         with pytest.raises(CallCancelled, match="cancel"):
-            waiting.result(20)
+            waiting.result(120)
     assert at_work() == []
     assert slow.state is State.READY
 
@@ -123,7 +125,7 @@ def test_an_abandoned_generator_stops_too(slow: BackendRunner) -> None:
     backend: Any = slow._backend
     del pieces
     gc.collect()
-    assert backend.cancelled.wait(20)
+    assert backend.cancelled.wait(120)
 
 
 def test_a_failed_swap_leaves_the_old_weights_answering(runner: BaseLLMRunner) -> None:
@@ -145,7 +147,7 @@ def test_close_frees_the_backend() -> None:
     freed = threading.Event()
     weakref.finalize(made._backend, freed.set)  # type: ignore[attr-defined]
     made.close()
-    for _ in range(400):  # the engine's own thread may hold it for a moment, and then leave a cycle
+    for _ in range(2400):  # the engine's own thread may hold it for a moment, and then leave a cycle
         gc.collect()
         if freed.wait(0.05):
             break

@@ -96,7 +96,7 @@ def test_one_load_for_concurrent_first_calls() -> None:
     runner = Slow("m")
 
     def ask(_: int) -> str:
-        Slow.begun.wait(10)
+        Slow.begun.wait(120)
         return runner.generate_text("x")
 
     with ThreadPoolExecutor(8) as pool:

@@ -188,7 +188,7 @@ def test_a_stream_that_nobody_follows_is_stopped(scope: Any) -> None:
         return delta
 
     assert run(first()) == TextDelta("first")
-    assert backend.of("m").closed.wait(20)
+    assert backend.of("m").closed.wait(120)
     run(backend.aclose())
     assert backend._runners == {}
 
@@ -201,7 +201,7 @@ async def test_a_call_that_is_given_up_while_the_model_loads(scope: Any) -> None
     class Late(Gate):
         def _initialize_model(self) -> None:
             begun.set()
-            go.wait(20)
+            go.wait(120)
             super()._initialize_model()
 
         def begin(self, request: Request) -> Any:
@@ -215,14 +215,14 @@ async def test_a_call_that_is_given_up_while_the_model_loads(scope: Any) -> None
         return await anext(backend.stream(Request("m", (Message("user", "x"),), stream=True)))
 
     task = asyncio.create_task(first())
-    assert await in_thread(begun.wait, 20)
+    assert await in_thread(begun.wait, 120)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     go.set()
     runner = backend.of("m")
     await in_thread(runner.load)  # waits for the load that is under way
-    for _ in range(400):
+    for _ in range(2400):
         if registered and not runner._running:
             break
         await asyncio.sleep(0.05)

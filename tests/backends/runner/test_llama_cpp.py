@@ -116,7 +116,7 @@ def test_a_closed_runner_has_freed_its_backend(forms: Forms) -> None:
         list(made.generate_text_streaming(HELLO, max_tokens=3))
         freed = threading.Event()
         weakref.finalize(made._backend, freed.set)  # type: ignore[attr-defined]
-    for _ in range(400):
+    for _ in range(2400):
         gc.collect()
         if freed.wait(0.05):
             break
