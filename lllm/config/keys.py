@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from lllm.config.kinds import (
+    COPIES,
     COUNT,
     FLAG,
     FORMAT,
@@ -22,13 +23,13 @@ from lllm.config.kinds import (
     PATH_OR_PATHS,
     PATHS,
     POSITIVE,
-    SECONDS,
     SEED,
     SHARE,
     STOPS,
     TEMPERATURE,
     TEXT,
     TIME_LIMIT,
+    WAIT,
     WHOLE,
     Kind,
     choice,
@@ -66,11 +67,11 @@ LIMITS: Final[Mapping[str, Key | Section]] = {
     "max_cost": Key(MONEY, "What one call may cost."),
     "deadline": Key(TIME_LIMIT, "Seconds that one call may take."),
     "backoff_base": Key(
-        SECONDS, "The first wait after a provider fault; it doubles with each further one.", 0.5
+        WAIT, "The first wait after a provider fault; it doubles with each further one.", 0.5
     ),
-    "backoff_cap": Key(SECONDS, "The longest such wait.", 30.0),
+    "backoff_cap": Key(WAIT, "The longest such wait.", 30.0),
     "repeat_limit": Key(
-        LIMIT, "A reply that ends in so many copies of the same stretch is stopped. 2 or more; null: never."
+        COPIES, "A reply that ends in so many copies of the same stretch is stopped; 8 is a good number."
     ),
 }
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 
 class Kind(NamedTuple):
     """What a key may hold. `words` completes the sentence "it wants ..."; `schema` is JSON Schema, of which `fits`
-    understands type, enum, minimum, exclusiveMinimum, maximum, minLength, items and anyOf."""
+    understands type, enum, minimum, exclusiveMinimum, maximum, minLength, pattern, items and anyOf."""
 
     words: str
     schema: Mapping[str, Any]
@@ -20,13 +21,15 @@ def choice(*values: str) -> Kind:
 
 
 TEXT: Final = Kind("text", {"type": "string"})
-NAME: Final = Kind("a name", {"type": "string", "minLength": 1})
+NAME: Final = Kind("a name", {"type": "string", "pattern": r"\S"})
 NAMES: Final = Kind("a list of names", {"type": "array", "items": NAME.schema})
-PATH: Final = Kind("a path", {"type": "string", "minLength": 1})
+PATH: Final = Kind("a path", {"type": "string", "pattern": r"\S"})
 PATHS: Final = Kind("a list of paths", {"type": "array", "items": PATH.schema})
 PATH_OR_PATHS: Final = Kind("a path or a list of paths", {"anyOf": [PATH.schema, PATHS.schema]})
+STOP: Final = Kind("text", {"type": "string", "minLength": 1})  # an end of line is one
 STOPS: Final = Kind(
-    "text or a list of texts", {"anyOf": [TEXT.schema, {"type": "array", "items": TEXT.schema}]}
+    "text or a list of texts, none of them empty",
+    {"anyOf": [STOP.schema, {"type": "array", "items": STOP.schema}]},
 )
 FLAG: Final = Kind("true or false", {"type": "boolean"})
 WHOLE: Final = Kind("a whole number", {"type": "integer"})
@@ -39,12 +42,16 @@ LIMIT: Final = Kind(
 MONEY: Final = Kind(
     "an amount of 0 or more in US dollars, or null for no limit", {"type": ["number", "null"], "minimum": 0}
 )
-SECONDS: Final = Kind("a number of seconds above 0", {"type": "number", "exclusiveMinimum": 0})
+COPIES: Final = Kind(
+    "a whole number of 2 or more, or null for no limit", {"type": ["integer", "null"], "minimum": 2}
+)
+WAIT: Final = Kind("a number of seconds of 0 or more", {"type": "number", "minimum": 0})
 TIME_LIMIT: Final = Kind(
     "a number of seconds above 0, or null for no limit", {"type": ["number", "null"], "exclusiveMinimum": 0}
 )
 TEMPERATURE: Final = Kind("a number from 0 to 2", {"type": "number", "minimum": 0, "maximum": 2})
 SHARE: Final = Kind("a number from 0 to 1", {"type": "number", "minimum": 0, "maximum": 1})
+NUMBER: Final = Kind("a number", {"type": "number"})
 FORMAT: Final = Kind("text or a JSON Schema", {"anyOf": [NAME.schema, {"type": "object"}]})
 FREE: Final = Kind("keys and values of your own", {"type": "object"})
 
@@ -89,7 +96,7 @@ def fits(value: Any, schema: Mapping[str, Any]) -> bool:
             and value > schema.get("exclusiveMinimum", -math.inf)
         )
     if isinstance(value, str):
-        return bool(len(value.strip()) >= schema.get("minLength", 0))
+        return len(value) >= schema.get("minLength", 0) and bool(re.search(schema.get("pattern", ""), value))
     if isinstance(value, list) and "items" in schema:
         return all(fits(item, schema["items"]) for item in value)
     return True

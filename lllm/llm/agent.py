@@ -9,12 +9,13 @@ from typing import Any
 from lllm.core.spec import Limits
 from lllm.errors import CallError, ConfigError
 from lllm.llm.bind import Binding
+from lllm.llm.checks import limits_of, mapping_of, name_of, sampling_of, timeouts_of
 from lllm.llm.connect import connect
 from lllm.llm.dialog import Dialog, as_message, settings_of
 from lllm.llm.project import configured_model
 from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
-from lllm.llm.sessions import ending, open_session, running
-from lllm.llm.settings import Settings, limits_of, no_slips, override, timeouts_of, tools_of, unreserved
+from lllm.llm.sessions import fail, open_session, running
+from lllm.llm.settings import Settings, no_slips, override, tools_of, unreserved
 from lllm.llm.streaming import Stream, deltas
 from lllm.models.function import Function, as_function
 from lllm.models.message import Message
@@ -72,19 +73,20 @@ class Agent:
         store: LogStore | None = None,
         **more: Any,
     ) -> None:
-        self.name = name
+        self.name = name_of(name)
         self.store = store
         self.description = description
         self.approve = approve
         limits = {key: more.pop(key) for key in list(more) if key in Limits._fields}
         no_slips(more)
-        sampling = {**unreserved(model_args or {}), **more}
+        sampling = sampling_of({**unreserved(model_args), **more})
         self._system = system_prompt_of(name, system_prompt)
         self._prompt = find_prompt(prompt) if isinstance(prompt, str) else prompt
         self.why: str | None = None
         if model is None or model == "auto":
             choice = configured_model(name)
-            model, options, self.why = choice.model, {**choice.options, **(options or {})}, choice.why
+            given = mapping_of("options", options)
+            model, options, self.why = choice.model, {**choice.options, **given}, choice.why
         backend, full, short = connect(model, options)
         self._settings = Settings(
             name=name,
@@ -209,8 +211,7 @@ class Agent:
             reply = call.result()
         except BaseException as error:
             if own:
-                status, data = ending(error)
-                await live.end(status, **data)
+                await fail(live, error)
             elif isinstance(error, CallError):
                 await live.flush()  # a call that failed says so in the log, like one that is done
             raise

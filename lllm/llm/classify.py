@@ -26,6 +26,8 @@ async def classify(
         ConfigError: fewer than two classes, or two that are the same but for case.
         UnsupportedError: the backend gives no log-probabilities.
     """
+    if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
+        raise ConfigError(f"classes are {classes!r}", hint='Give a list of texts: ["yes", "no"].')
     names = list(classes)
     if len({name.strip().lower() for name in names}) < max(2, len(names)):
         raise ConfigError(f"classes are {names!r}", hint="Give two or more that differ by more than case.")

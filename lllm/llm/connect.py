@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError, LLMInferenceError, listing, nearest
+from lllm.llm.checks import mapping_of
 from lllm.llm.project import project
 from lllm.ports import Backend, Capabilities, Delta, Request
 
@@ -69,6 +70,7 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
         DependencyError: its package is missing.
         ConfigError: a model is missing after the provider's name, or the backend refuses an option.
     """
+    options = mapping_of("options", options)
     if offline.get() is not None:
         name = model if isinstance(model, str) else str(getattr(model, "name", "") or type(model).__name__)
         return Offline(), name, name.partition("/")[2] or name

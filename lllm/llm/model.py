@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from lllm.errors import ConfigError, LLMError, UnsupportedError
 from lllm.llm.agent import Agent
+from lllm.llm.checks import mapping_of
 from lllm.llm.dialog import as_message
 from lllm.llm.settings import no_slips
 from lllm.llm.streaming import Stream
@@ -57,9 +58,11 @@ class LLM:
         **settings: Any,
     ) -> None:
         self.workers = _workers(workers)
+        if "system_prompt" in settings:
+            raise ConfigError("unknown keyword 'system_prompt'", hint="Did you mean 'system'?")
         for key in ENDPOINT:
             if key in settings:
-                options = {**(options or {}), key: settings.pop(key)}
+                options = {**mapping_of("options", options), key: settings.pop(key)}
         self._agent = Agent("llm", model, system, options=options, **settings).with_(execute=False)
         self._closed = False
 
@@ -139,7 +142,11 @@ class LLM:
 
     async def aembed(self, texts: Sequence[str]) -> list[list[float]]:
         """`embed` for async code."""
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        if (
+            isinstance(texts, str)
+            or not isinstance(texts, Iterable)
+            or not all(isinstance(text, str) for text in texts)
+        ):
             raise ConfigError("embed takes a list of texts", hint='Write llm.embed(["one", "two"]).')
         settings = self._agent._settings
         embed = getattr(settings.backend, "embed", None)

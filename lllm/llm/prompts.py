@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lllm.errors import UnknownNameError
+from lllm.config.kinds import in_words
+from lllm.errors import ConfigError, UnknownNameError
 from lllm.models.message import Message
 from lllm.models.prompt import Prompt
 
@@ -39,6 +40,10 @@ class Prompts(Mapping[str, Prompt]):
 def system_prompt_of(name: str, value: str | Prompt | None) -> Prompt | None:
     if value is None or isinstance(value, Prompt):
         return value
+    if not isinstance(value, str):
+        raise ConfigError(
+            f"the system prompt is {in_words(value)}; it is text, a Prompt, or the path of a registered one"
+        )
     found = registered(value)
     return found if found is not None else Prompt(path=f"{name}/system", prompt=value, args=())
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lllm.core.spec import Limits
-from lllm.errors import ConfigError, UnknownKeyError, nearest
+from lllm.errors import ConfigError, nearest
+from lllm.llm.checks import limits_of, mapping_of, name_of, sampling_of, timeouts_of
 from lllm.llm.connect import connect
 from lllm.models.function import Function, as_function
 from lllm.ports import Backend, Timeouts
@@ -45,7 +46,9 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
             known["backend"], known["model"], known["model_name"] = connect(value, changes.get("options"))
         elif key == "timeouts":
             known["timeouts"] = timeouts_of(value)
-        elif key in ("format", "approve", "name", "execute"):
+        elif key == "name":
+            known[key] = name_of(value)
+        elif key in ("format", "approve", "execute"):
             known[key] = value
         elif key == "model_args":
             sampling.update(unreserved(value))
@@ -59,10 +62,9 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
                 "options go to a model's constructor, and this call names no model",
                 hint="Give model='provider/model' with them, or make another LLM or Agent.",
             )
-    sampling = {key: value for key, value in sampling.items() if value is not None}
     if limits:
         known["limits"] = limits_of({**settings.limits._asdict(), **limits})
-    return replace(settings, sampling=sampling, **known)
+    return replace(settings, sampling=sampling_of(sampling), **known)
 
 
 RESERVED: Mapping[str, str] = {
@@ -143,63 +145,10 @@ def no_slips(keys: Iterable[str]) -> None:
             )
 
 
-def unreserved(model_args: Mapping[str, Any]) -> Mapping[str, Any]:
+def unreserved(model_args: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """`model_args`, which may hold any sampling value, and nothing that is none."""
-    for key in model_args:
+    given = mapping_of("model_args", model_args)
+    for key in given:
         if key in RESERVED:
             raise ConfigError(f"'{key}' is not a sampling value", hint=RESERVED[key])
-    return model_args
-
-
-def timeouts_of(value: Timeouts | Mapping[str, Any] | float | None) -> Timeouts:
-    """Timeouts from a mapping, or from one number for the total."""
-    if value is None:
-        return Timeouts()
-    if isinstance(value, Timeouts):
-        return value
-    if isinstance(value, Mapping):
-        for key in value:
-            if key not in Timeouts._fields:
-                raise UnknownKeyError(f"timeouts.{key}", Timeouts._fields)
-        return Timeouts(**value)
-    return Timeouts(total=float(value))
-
-
-def limits_of(values: Mapping[str, Any]) -> Limits:
-    """Limits, checked: counts are whole and not negative, times are above zero."""
-    for key, value in values.items():
-        if value is None:
-            if key in (
-                "max_exception_retry",
-                "max_llm_recall",
-                "max_provider_retry",
-                "backoff_base",
-                "backoff_cap",
-            ):
-                raise ConfigError(f"{key} is null; it is a number")
-            continue
-        if key == "max_cost":
-            from decimal import Decimal, InvalidOperation
-
-            try:
-                if not Decimal(str(value)) >= 0:
-                    raise InvalidOperation
-            except InvalidOperation:
-                raise ConfigError(f"max_cost is {value!r}; it is US dollars, 0 or more") from None
-            continue
-        seconds = key in ("deadline", "backoff_base", "backoff_cap")
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float if seconds else int)
-            or not value >= 0
-        ):
-            what = "seconds" if seconds else "a whole number"
-            raise ConfigError(f"{key} is {value!r}; it is {what}, 0 or more")
-        if key == "repeat_limit" and value < 2:
-            raise ConfigError(
-                f"repeat_limit is {value}", hint="It is 2 copies or more, or None; 8 is a good number."
-            )
-    given = dict(values)
-    if given.get("max_cost") is not None:
-        given["max_cost"] = str(given["max_cost"])
-    return Limits(**given)
+    return given

@@ -1,14 +1,18 @@
 """F11, T7, T15: what a call says is what the endpoint is sent, and a slip is an error."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, TypedDict
 
 import pytest
 from pydantic import BaseModel
 
-from lllm import LLM, Agent, Reply, ScriptedBackend
+from lllm import LLM, Agent, Reply, ScriptedBackend, build_agent, load_config
+from lllm.config import keys
 from lllm.errors import ConfigError, LLMError, RepairExhausted
+from lllm.llm.checks import OF_LIMITS, OF_SAMPLING, OF_TIMEOUTS
+from lllm.ports import Timeouts
 from tests.servers.openai_server import OpenAIServer, Script, call
 
 
@@ -193,7 +197,7 @@ SLIPS: list[tuple[dict[str, Any], str]] = [
     ({"options": {"context": 9}}, "Give model="),
     ({"messages": []}, "the first argument"),
     ({"model_args": {"stream": True}}, "llm(..., stream=True)"),
-    ({"repeat_limit": 1}, "2 copies or more"),
+    ({"repeat_limit": 1}, "2 or more"),
 ]
 
 
@@ -214,6 +218,90 @@ def test_it_is_one_too_where_an_llm_or_an_agent_is_made(given: dict[str, Any]) -
     for make in (LLM, lambda model, **more: Agent("a", model, **more)):
         with pytest.raises(ConfigError):
             make(ScriptedBackend(), **given)
+
+
+WRONG: list[dict[str, Any]] = [
+    *({"max_tokens": value} for value in (0, -1, 1.5, True, "9")),
+    *({"max_completion_tokens": value} for value in (0, -1)),
+    *({"temperature": value} for value in (float("nan"), float("inf"), -0.1, 2.1, True, "hot")),
+    *({"top_p": value} for value in (-0.1, 1.1, float("nan"))),
+    *({"stop": value} for value in ("", [""], [1], {"a": "b"}, 3)),
+    *({"seed": value} for value in (1.5, True, "x")),
+    *({key: float("inf")} for key in ("min_p", "presence_penalty", "frequency_penalty", "top_k")),
+    *({"deadline": value} for value in (0, -1, float("nan"), True)),
+    *({"max_cost": value} for value in (-1, "NaN", "Infinity", "much", True)),
+    *({"max_model_calls": value} for value in (-1, 1.5, True)),
+    {"max_exception_retry": None},
+    *({"timeouts": value} for value in (0, -1, True, "soon", float("nan"))),
+    *({"timeouts": {"idle": value}} for value in (0, -1, True, "soon", float("nan"))),
+    {"timeouts": Timeouts(total=-1)},
+]
+
+
+@pytest.mark.parametrize("given", WRONG, ids=str)
+def test_a_value_that_is_none_is_an_error_wherever_it_stands(given: dict[str, Any]) -> None:
+    """In one call, where an LLM or an agent is made, in model_args and in a file: one table says what a value may be."""
+    model = ScriptedBackend(lambda request: "no")
+    ways: list[Callable[[], Any]] = [
+        lambda: LLM(model)("x", **given),
+        lambda: LLM(model, **given),
+        lambda: Agent("a", model, **given),
+        lambda: Agent("a", model)("x", **given),
+    ]
+    key = next(iter(given))
+    if key in OF_SAMPLING:
+        ways += [lambda: LLM(model, model_args=given), lambda: LLM(model)("x", model_args=given)]
+        ways.append(lambda: build_agent({"agent_configs": {"a": {"model": "scripted", "model_args": given}}}))
+    if key in keys.AGENT and (key, given[key]) not in (("timeouts", 0), ("timeouts", -1)):
+        ways.append(lambda: load_config({"agent_configs": {"a": given}}))
+    for way in ways:
+        with pytest.raises(ConfigError, match="it wants"):
+            way()
+    assert not model.requests
+
+
+OTHER: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "model_args": (lambda model: LLM(model, model_args=[1]), "model_args is .* it wants keys and values"),
+    "of one call": (lambda model: LLM(model)("x", model_args="x"), "it wants keys and values"),
+    "options": (lambda model: LLM("openai/x", options=["x"]), "options is .* it wants keys and values"),  # type: ignore[arg-type]
+    "system": (lambda model: LLM(model, system=1), "the system prompt is 1 "),  # type: ignore[arg-type]
+    "system of one call": (lambda model: LLM(model)("x", system=1.5), "the system prompt is 1.5 "),
+    "system_prompt": (lambda model: LLM(model, system_prompt="x"), "Did you mean 'system'?"),
+    "name": (lambda model: Agent(3, model), "the agent's name is 3 "),  # type: ignore[arg-type]
+    "no name": (lambda model: Agent(" ", model), "the agent's name is ' ' "),
+    "another name": (lambda model: Agent("a", model).with_(name=None), "the agent's name is null"),
+    "classes": (lambda model: LLM(model).classify("x", "yes"), "Give a list of texts"),
+    "texts": (lambda model: LLM(model).embed(3), "embed takes a list of texts"),  # type: ignore[arg-type]
+    "what no table knows": (lambda model: LLM(model)("x", mirostat=float("nan")), "mirostat is nan"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_what_is_no_argument_is_an_error_of_ours(what: str) -> None:
+    model = ScriptedBackend(lambda request: "no")
+    way, message = OTHER[what]
+    with pytest.raises(ConfigError, match=message):
+        way(model)
+    assert not model.requests
+
+
+def test_what_a_file_may_say_may_be_said_in_a_call() -> None:
+    tables = ((keys.SAMPLING, OF_SAMPLING), (keys.LIMITS, OF_LIMITS), (keys.TIMEOUTS, OF_TIMEOUTS))
+    for files, calls in tables:
+        for key, entry in files.items():
+            assert isinstance(entry, keys.Key)
+            assert calls[key] is entry.kind
+
+
+def test_values_as_python_has_them() -> None:
+    model = ScriptedBackend(lambda request: "ok")
+    llm = LLM(model, stop=("\n", "."), max_cost=Decimal("0.5"), backoff_base=0)
+    llm("x", top_p=1, temperature=0, timeouts=3)
+    llm("x", stop=[], max_cost=1)
+    assert dict(model.requests[0].sampling) == {"stop": ["\n", "."], "top_p": 1, "temperature": 0}
+    assert model.requests[0].timeouts.total == 3
+    assert dict(model.requests[1].sampling) == {}
+    assert llm._agent.limits.max_cost == "0.5"
 
 
 def test_none_takes_a_value_away() -> None:
