@@ -93,6 +93,6 @@ def _print(by: str, rows: Sequence[Mapping[str, Any]]) -> None:
     if reused := sum(row["reused"] for row in rows) if by != "tool" else 0:
         tokens, money = sum(row["tokens_saved"] for row in rows), sum(row["saved"] for row in rows)
         output.say(
-            f"forks took {reused} repl{'y' if reused == 1 else 'ies'} from their parents: "
+            f"{reused} repl{'y was' if reused == 1 else 'ies were'} given again: "
             f"{tokens} tokens and {dollars(money, 0)} saved"
         )

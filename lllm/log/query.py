@@ -33,8 +33,8 @@ class SessionRow(TypedDict, total=False):
     """One session. JSON throughout; times are ISO 8601 in UTC.
 
     `status` is one of STATUSES; for the figures see `lllm.log.summaries.FIGURES`. `cost` is US dollars, None where the price
-    of a reply is unknown (`unpriced` of them are). `saved` is what the `reused` replies of a fork had cost, as far as it is
-    known; it is not in `cost`. `agents`, `prompts`, `models`, `tools` are names, sorted. `match` is
+    of a reply is unknown (`unpriced` of them are). `saved` is what the `reused` replies had cost, as far as it is known; it
+    is not in `cost`. `agents`, `prompts`, `models`, `tools` are names, sorted. `match` is
     there after a search for text: `{"seq", "text"}`. `problem` says what is wrong with a corrupt log, whose figures end
     where it is intact.
     """
@@ -205,7 +205,7 @@ def totals(
 
     Each row has the group under the name of `by` (None where there was none), `sessions` (how many it was in), the figures
     of `lllm.log.summaries.FIGURES`, `tokens`, and `cost`: the US dollars that are known, None where no price is; `unpriced`
-    replies come on top. `saved` are the known US dollars that forks did not spend again. Filters are those of `find`; those
+    replies come on top. `saved` are the known US dollars that were not spent again. Filters are those of `find`; those
     by agent, prompt and model also leave out what other agents, prompts and models did in the same sessions.
 
     Raises:

@@ -1,5 +1,5 @@
-"""What replies cost. The one rule by which sessions, totals, exports and forks count: a reply that a fork took from its
-parent was paid for there. It costs nothing here, and what it had cost is saved."""
+"""What replies cost. The one rule by which sessions, totals, exports and forks count: a reply that was taken from a log (a
+fork's parent, the cache) was paid for there. It costs nothing here, and what it had cost is saved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lllm.models.reply import Usage
 
 
 def reused(data: Mapping[str, Any]) -> bool:
-    """Whether a reply (the data of ModelReplied) was taken from the log of a parent."""
+    """Whether a reply (the data of ModelReplied) was given again: nobody was asked for it."""
     return "from" in data
 
 
@@ -49,7 +49,7 @@ class Spent:
 
 
 class Spending:
-    """Replies, added up: those that were asked for, and those that a fork had already.
+    """Replies, added up: those that were asked for, and those that were there already.
 
     Attributes:
         paid: what was spent. saved: what was not.

@@ -33,8 +33,8 @@ FIGURES: Final = (
 
 `calls` are agent calls, `failed_calls` those that ended otherwise than done. `model_calls` are requests that were sent,
 `faults` those that failed. `tool_calls` are tools that ran, `failed_tools` those that gave an error. `unpriced` are replies
-of unknown price. `reused` are replies that a fork took from its parent: they are no requests and cost nothing; the tokens
-that they had cost are `tokens_saved`."""
+of unknown price. `reused` are replies that were taken from a fork's parent or the cache: they are no requests and cost
+nothing; the tokens that they had cost are `tokens_saved`."""
 
 Summary = dict[str, Any]
 

@@ -53,7 +53,8 @@ class Summary(NamedTuple):
         cost: US dollars of them; None when the price of any is unknown.
         calls, model_calls, tool_calls: how many; a reply or tool result that was given again is not counted.
         started, ended: microseconds since the epoch; `ended` is None while the session is unfinished.
-        reused: replies that a fork took from its parent. saved, saved_cost: the tokens and US dollars that they had cost.
+        reused: replies that were taken from a fork's parent or the cache. saved, saved_cost: the tokens and, as far as the
+            log says it, US dollars that they had cost.
     """
 
     session: str
@@ -137,12 +138,12 @@ def _dollars(spent: Spent) -> str | None:
 
 
 def saving(told: Summary) -> str | None:
-    """What a fork did not have to pay for, in words. None where there is nothing."""
+    """What did not have to be paid for again, in words. None where there is nothing."""
     if not told.reused:
         return None
     tokens = told.saved.get("prompt", 0) + told.saved.get("completion", 0)
-    money = "" if told.saved_cost is None else f" and ${told.saved_cost}"
-    return f"{told.reused} repl{'y' if told.reused == 1 else 'ies'} from its parent, {tokens} tokens{money} saved"
+    money = "" if told.saved_cost in (None, "0") else f" and ${told.saved_cost}"
+    return f"{told.reused} repl{'y' if told.reused == 1 else 'ies'} given again: {tokens} tokens{money} saved"
 
 
 def _outcome(folded: SessionState) -> Any:

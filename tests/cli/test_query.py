@@ -86,3 +86,14 @@ def test_without_a_session(lllm: Terminal, demo: Path) -> None:
     assert lllm("sessions", "--long", "--json").json == lllm("totals", "--json").json == []
     assert "no session yet" in lllm("sessions", "--long").err
     assert not (demo / ".lllm").exists(), "looking writes nothing"
+
+
+def test_what_a_fork_saved_is_said(lllm: Terminal, demo: Path) -> None:
+    lllm("run", "What is 17 times 23?")
+    fork = lllm("fork", "--json").json
+    assert fork["reused"] == 2
+    words = f"2 replies given again: {fork['saved']['prompt'] + fork['saved']['completion']} tokens"
+    assert words in lllm("show", fork["session"]).out.replace("\n", " ")
+    (row,) = lllm("totals", "--json").json
+    assert row["reused"] == 2
+    assert "2 replies were given again" in lllm("totals").err

@@ -49,7 +49,7 @@ def test_a_reused_reply_costs_nothing(family: tuple[MemoryLog, str, str]) -> Non
     assert (new.cost, new.model_calls, new.usage) == ("0.0035", 1, {"prompt": 1000, "completion": 100})
     assert (new.reused, new.saved, new.saved_cost) == (1, {"prompt": 1000, "completion": 100}, "0.0035")
     assert views.saving(old) is None
-    assert views.saving(new) == "1 reply from its parent, 1100 tokens and $0.0035 saved"
+    assert views.saving(new) == "1 reply given again: 1100 tokens and $0.0035 saved"
 
 
 def test_sessions_and_totals_count_the_same(family: tuple[MemoryLog, str, str]) -> None:
@@ -73,8 +73,8 @@ def test_exports_count_the_same(family: tuple[MemoryLog, str, str]) -> None:
     for kind in ("markdown", "html"):
         page = "".join(export(store, fork, kind))
         assert "$0.0035" in page
-        assert "1 reply from its parent" in page
-        assert "from its parent" not in "".join(export(store, parent, kind))
+        assert "1 reply given again" in page
+        assert "given again" not in "".join(export(store, parent, kind))
     spans = json.dumps(json.loads("".join(export(store, fork, "otel"))))
     assert spans.count("gen_ai.usage.input_tokens") == spans.count("gen_ai.usage.output_tokens") == 1
 
