@@ -45,7 +45,7 @@ async def script(request: Request) -> Any:
     rounds = sum(message.role == "tool" for message in request.messages)
     await asyncio.sleep(0.001 * (hash(first) % 5))
     if rounds and "wait" in first:
-        await asyncio.sleep(60)
+        await asyncio.sleep(600)
     if rounds < 2:
         return {"tool_calls": [{"name": "repeat", "arguments": {"text": f"{first} {rounds}"}}]}
     assert {message.text for message in request.messages if message.role == "tool"} == {

@@ -255,7 +255,7 @@ def test_a_thread_within_an_import_does_not_wait(
     (tmp_path / "looker_module.py").write_text(
         "import shared_for_looker as s\n"
         "s.importing.set()\n"
-        "s.discovering.wait(10)\n"
+        "s.discovering.wait(60)\n"
         "s.registry.has('tool', 'x')\n"
     )
     shared = type(sys)("shared_for_looker")
@@ -270,11 +270,11 @@ def test_a_thread_within_an_import_does_not_wait(
     registry.arm(discover)  # type: ignore[arg-type]
     importer = threading.Thread(target=lambda: __import__("looker_module"), daemon=True)
     importer.start()
-    shared.importing.wait(10)
+    assert shared.importing.wait(60)
     looker = threading.Thread(target=lambda: registry.names("tool"), daemon=True)
     looker.start()
-    importer.join(20)
-    looker.join(20)
+    importer.join(120)
+    looker.join(120)
     assert not importer.is_alive()
     assert not looker.is_alive()
     sys.modules.pop("looker_module", None)

@@ -507,7 +507,7 @@ async def test_other_tools_run_while_one_waits_for_approval(lab: Lab) -> None:
 
     backend = script(asks(ask("gated"), ask("free")), "done")
     agent = Agent("a", backend, tools=[free, tool(approval=True)(gated)], approve=approve)
-    reply = await asyncio.wait_for(agent.acall("go", session=lab.session()), 5)
+    reply = await asyncio.wait_for(agent.acall("go", session=lab.session()), 120)
     assert texts(reply.messages)[2:4] == ["gated", "free"]
 
 

@@ -20,7 +20,7 @@ def test_a_thread_is_kept_for_later_jobs_and_its_loop_too() -> None:
     seen = set()
     for _ in range(50):
         spawn(lambda: came.put((threading.current_thread(), run(loop()))))
-        seen.add(came.get(timeout=10))
+        seen.add(came.get(timeout=120))
     assert len(seen) < 25
     assert all(thread.daemon for thread, _ in seen)
 
@@ -29,11 +29,11 @@ def test_jobs_that_wait_for_each_other_all_run() -> None:
     barrier = threading.Barrier(21)
 
     def wait() -> None:
-        barrier.wait(10)
+        barrier.wait(120)
 
     for _ in range(20):
         spawn(wait)
-    barrier.wait(10)
+    barrier.wait(120)
 
 
 EXIT = """

@@ -25,7 +25,7 @@ import lllm
 def answer(request):
     words = request.messages[-1].text
     if words.startswith("slow"):
-        return lllm.Reply(content="so " * 40)
+        return lllm.Reply(content="so " * 400)
     return f"You said: {words}"
 
 
@@ -64,9 +64,12 @@ class Screen:
     def interrupt(self) -> None:
         """Ctrl-C, by somebody who has seen what is there: a prompt is printed just before the reading begins."""
         time.sleep(0.3)
+        state = Path(f"/proc/{self.process.pid}/stat")
+        while state.exists() and state.read_text().rpartition(") ")[2].startswith("R"):
+            time.sleep(0.02)  # it has not come to the reading yet
         os.kill(self.process.pid, signal.SIGINT)
 
-    def see(self, words: str, seconds: float = 20) -> None:
+    def see(self, words: str, seconds: float = 120) -> None:
         """Waits until this is shown, from here on."""
         deadline = time.monotonic() + seconds
         while words not in self.shown:
@@ -87,7 +90,7 @@ class Screen:
                     self.shown += self._decode(os.read(self.ours, 65536))
                 except OSError:
                     break
-        return self.process.wait(20)
+        return self.process.wait(120)
 
     def close(self) -> None:
         if self.process.poll() is None:

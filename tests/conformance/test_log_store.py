@@ -30,8 +30,10 @@ def postgres(folder: Path) -> PostgresLog:
 
 
 ON_DISK: dict[str, Callable[[Path], ReplayableLogBase]] = {
-    "sqlite": lambda folder: SQLiteLog(folder / "log" / "sessions.db"),
-    "sqlite-full": lambda folder: SQLiteLog(folder / "log" / "sessions.db", synchronous="full"),
+    "sqlite": lambda folder: SQLiteLog(folder / "log" / "sessions.db", busy_timeout=120),
+    "sqlite-full": lambda folder: SQLiteLog(
+        folder / "log" / "sessions.db", busy_timeout=120, synchronous="full"
+    ),
     "files": lambda folder: LocalFileLog(folder / "log"),
     "files-full": lambda folder: LocalFileLog(folder / "log", synchronous="full"),
 }
@@ -325,7 +327,7 @@ async def test_a_cancelled_waiter(store: ReplayableLogBase) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    for _ in range(200):
+    for _ in range(6000):
         if len(store.sessions()) == 8:
             break
         await asyncio.sleep(0.01)
@@ -424,7 +426,7 @@ def test_processes_writing_different_sessions(
         subprocess.Popen([sys.executable, "-c", PROGRAM, kind, str(tmp_path), f"s{n}"], cwd=root)
         for n in range(3)
     ]
-    assert [process.wait(60) for process in running] == [0, 0, 0]
+    assert [process.wait(600) for process in running] == [0, 0, 0]
     with LASTING[kind](tmp_path) as store:
         for number in range(3):
             assert list(store.read(f"s{number}")) == bodies(Writer(f"s{number}").events(150))

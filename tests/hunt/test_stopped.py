@@ -25,8 +25,10 @@ def closing_a_stream(store: MemoryLog) -> None:
 
 async def cancelling_a_task(store: MemoryLog) -> None:
     async with arecord("x", store=store):
-        slow = asyncio.ensure_future(Agent("slow", ScriptedBackend(["y"], delay=60)).acall("one"))
-        await asyncio.sleep(0.02)
+        model = ScriptedBackend(["y"], delay=600)
+        slow = asyncio.ensure_future(Agent("slow", model).acall("one"))
+        while not (model.requests or slow.done()):  # a replay asks no model
+            await asyncio.sleep(0)
         slow.cancel()
         with pytest.raises(asyncio.CancelledError):
             await slow
@@ -75,7 +77,7 @@ def test_a_tool_that_had_timed_out_does_not_go_on_in_a_session_that_has_ended() 
     raised: list[Exception] = []
 
     def late() -> str:
-        gave_up.wait(10)
+        gave_up.wait(120)
         try:
             return Agent("inner", ScriptedBackend(["y"]))("x").content
         except LogWriteError as error:
@@ -89,7 +91,7 @@ def test_a_tool_that_had_timed_out_does_not_go_on_in_a_session_that_has_ended() 
         calls = ScriptedBackend([FunctionCall("", "late", "{}"), "Done."])
         Agent("outer", calls, tools=[tool(timeout=0.05)(late)])("x")
     gave_up.set()
-    assert over.wait(10)
+    assert over.wait(120)
     assert "has ended" in str(raised[0])
     (info,) = store.sessions()
     assert info.status == "done"

@@ -87,7 +87,7 @@ def test_a_page_does_not_take_the_place_of_a_device(ran: Terminal, tmp_path: Pat
         assert ran("export", "--format", "html", "--out", str(pipe)).code == 0
         assert stat.S_ISFIFO(pipe.stat().st_mode)
     finally:
-        reader.join(10)
+        reader.join(120)
     assert found[0].startswith("<!")
 
 
