@@ -287,13 +287,17 @@ def two_writers(opened: Open, fresh: Callable[[], Path], wait: float = 0.0) -> l
         os.close(writer)
         os.read(reader, 1)
         os.close(reader)
-        time.sleep(0.2)  # the other tool of the round is done by then
-        deeds = len(World(folder / "world").deeds())
+        world = World(folder / "world")
+        for _ in range(6000):  # until the other tool of the round is done, which is the second charge
+            if len(world.deeds()) == 2:
+                break
+            time.sleep(0.01)
+        deeds = len(world.deeds())
         _, told = child(lambda: resume(opened, folder))
         problems = []
         if LogWriteError.__name__ not in str(told):
             problems.append(f"the second writer was not refused: {told}")
-        if len(World(folder / "world").deeds()) != deeds:
+        if len(world.deeds()) != deeds:
             problems.append("the second writer did something")
         os.kill(first, signal.SIGKILL)
         os.waitpid(first, 0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import time
+import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -59,6 +62,16 @@ async def reply(backend: Backend, request: Request) -> Reply:
     assert [isinstance(delta, Completed) for delta in deltas] == [False] * (len(deltas) - 1) + [True]
     assert isinstance(deltas[-1], Completed)
     return deltas[-1].reply
+
+
+def gone(held: weakref.ref[Any]) -> bool:
+    """Whether nobody holds it any longer: the thread that has just answered may, for a moment."""
+    for _ in range(1200):
+        gc.collect()
+        if held() is None:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def joined(deltas: list[Delta]) -> tuple[str, str, list[FunctionCall]]:

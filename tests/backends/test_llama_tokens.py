@@ -1,7 +1,6 @@
 """The engine on llama-cpp-python, with the embedded weights."""
 
 import asyncio
-import gc
 import json
 import math
 import os
@@ -30,7 +29,7 @@ from lllm.errors import (
 from lllm.models.message import FunctionCall, Message, user
 from lllm.models.reply import Reply
 from lllm.ports import Completed, Request, TextDelta
-from tests.backends.helpers import ask, collect, joined, limits, reply
+from tests.backends.helpers import ask, collect, gone, joined, limits, reply
 
 QUESTIONS = [
     "What is 17 times 23?", "What is 40 plus 2?", "What is 9 minus 4?", "What is 144 divided by 12?",
@@ -551,8 +550,7 @@ async def test_closing_frees_and_the_next_request_loads() -> None:
         await running
     pace.go.set()
     await closing
-    gc.collect()
-    assert held() is None
+    assert gone(held)
     engine.close()
     assert (await reply(engine, ask(sampling=GREEDY))).content == plain.content
 
@@ -563,8 +561,7 @@ def test_an_engine_that_nobody_holds_is_gone() -> None:
     name = engine._thread
     held = weakref.ref(engine)
     del engine
-    gc.collect()
-    assert held() is None
+    assert gone(held)
     assert name is not None
     name.join(120)
     assert not name.is_alive()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
 import shutil
@@ -36,7 +35,7 @@ from lllm.errors import (
 from lllm.models.message import Message, user
 from lllm.models.reply import Reply
 from lllm.ports import Completed, Request, TextDelta
-from tests.backends.helpers import ADD, ask, collect, joined, limits, reply, schema
+from tests.backends.helpers import ADD, ask, collect, gone, joined, limits, reply, schema
 from training.embedded.forms import Forms
 
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 40}
@@ -720,8 +719,7 @@ async def test_closing_frees_the_model_and_ends_the_thread(fresh: TransformersBa
     with pytest.raises(asyncio.CancelledError):
         await waiting
     await fresh.aclose()
-    gc.collect()
-    assert model() is None
+    assert gone(model)
     assert not thread.is_alive()
     assert (await reply(fresh, with_ids("Hi.", name))).content
 

@@ -50,7 +50,7 @@ def test_two_hundred_prompts(workers: int) -> None:
     assert isinstance(fault, ProviderFailed)
     assert "down" in str(fault)
     assert [str(reply) for reply in replies] == [f"got {text}" for text in TEXTS if text != "77"]
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before  # one of an earlier test may end meanwhile
 
 
 def test_by_default_sixteen_at_once() -> None:
@@ -80,7 +80,7 @@ async def test_within_a_running_loop_it_leaves_no_thread_of_its_own() -> None:
     LLM(Counting())(["1"])  # the background loop's thread stays, for all blocking calls to come
     before = set(threading.enumerate())
     assert len(LLM(Counting())(TEXTS)) == 200
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before  # one of an earlier test may end meanwhile
 
 
 def test_dialogs_are_a_batch_too() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from openai.types.chat import ChatCompletion
 
 from lllm import LLMInitializationError, LLMRunnerFactory, TransformersRunner
 from lllm.errors import ConfigError
+from tests.backends.helpers import gone
 
 if TYPE_CHECKING:
     from training.embedded.forms import Forms
@@ -68,8 +68,7 @@ def test_half_precision_and_back(runner: TransformersRunner) -> None:
     first = weakref.ref(model_of(runner))
     runner.optimize_for_inference(dtype="bfloat16")
     assert model_of(runner).dtype is torch.bfloat16
-    gc.collect()
-    assert first() is None
+    assert gone(first)
     assert runner.generate_text(HELLO)
     runner.restore()
     assert model_of(runner).dtype is torch.float32
@@ -94,8 +93,7 @@ def test_a_closed_runner_has_freed_its_module(forms: Forms) -> None:
     with LLMRunnerFactory.create_runner(settings) as made:
         assert made.generate_text(HELLO, max_tokens=2, temperature=0)
         model = weakref.ref(model_of(made))
-    gc.collect()
-    assert model() is None
+    assert gone(model)
 
 
 def test_a_message_in_full(forms: Forms) -> None:
