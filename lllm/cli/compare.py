@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lllm.cli import output
+from lllm.cli.files import can_be_written, writing
 from lllm.cli.options import ConfigFile, Json, configuration, session_of, store_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def compare(
     from lllm.log.views import load
     from lllm.replay.compare import compare as both
 
+    can_be_written(html)
     store = store_of(configuration(config))
     found = both(*(load(store, session_of(store, id)) for id in (left, right)))
     if html is not None:
@@ -46,9 +48,9 @@ def compare(
 def write_page(file: Path, found: Sequence[Comparison], title: str = "Comparison") -> None:
     """Writes comparisons as one HTML file."""
     from lllm.replay.compare import html
-    from lllm.utils import write_text_atomic
 
-    write_text_atomic(file, html(found, title))
+    with writing(file) as page:
+        page.write(html(found, title).encode("utf-8"))
     output.say(f"wrote {file}")
 
 

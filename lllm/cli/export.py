@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lllm.cli import output
+from lllm.cli.files import can_be_written, writing
 from lllm.cli.options import ConfigFile, Json, SessionId, configuration, session_of, store_of
+from lllm.cli.sessions import MANY
 from lllm.errors import ConfigError, LogError, listing
 
 if TYPE_CHECKING:
@@ -35,7 +37,9 @@ def export(
     ] = "-",
     last: Annotated[
         int | None,
-        typer.Option("--last", "-l", min=1, metavar="N", help="The newest N sessions, oldest first."),
+        typer.Option(
+            "--last", "-l", min=1, max=MANY, metavar="N", help="The newest N sessions, oldest first."
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All sessions, oldest first.")] = False,
     content: Annotated[
@@ -55,6 +59,8 @@ def export(
     """Write sessions as a page, a notebook, training data, spans or a file that lllm import takes."""
     from lllm.log.export import FORMATS, format_of
 
+    if out != "-":
+        can_be_written(Path(out))
     if format is None:
         format = "otel" if endpoint is not None else "markdown" if out == "-" else format_of(out)
     store = store_of(configuration(config))
@@ -100,9 +106,7 @@ def _write(
             for piece in text:
                 sys.stdout.write(piece)
     else:
-        from lllm.utils.files import atomic
-
-        with atomic(Path(out)) as file:
+        with writing(Path(out)) as file:
             for piece in text:
                 size += file.write(piece.encode("utf-8"))
         if json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from lllm.cli import output
+from lllm.cli.files import can_be_written, writing
 from lllm.cli.models import Name, find
 from lllm.cli.options import Json
 from lllm.errors import ConfigError, LLMInferenceError
@@ -62,14 +63,16 @@ def bench(
     sizes = _sizes(batch)
     if plot is not None and plot.suffix not in (".svg", ".html"):
         raise ConfigError(f"--plot is '{plot}'", hint="It ends in .svg or .html.")
+    can_be_written(plot)
     found = find(name)
     backend, full, short = connect(found.model)
     loading, rows = run(_measure(backend, short, sizes, tokens, rounds))
     if plot is not None:
         text = svg(found.name, rows)
-        plot.write_text(
-            text if plot.suffix == ".svg" else f"<!doctype html>\n<meta charset='utf-8'>\n{text}", "utf-8"
-        )
+        if plot.suffix == ".html":
+            text = f"<!doctype html>\n<meta charset='utf-8'>\n{text}"
+        with writing(plot) as file:
+            file.write(text.encode("utf-8"))
     if json:
         told: dict[str, Any] = {"name": found.name, "model": full, "load": round(loading, 4)}
         output.data({**told, "batches": [row._asdict() for row in rows], "plot": str(plot) if plot else None})

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from lllm.log.query import SessionRow
     from lllm.ports import LogStore, SessionInfo
 
+MANY = 10**9
+"""More than any log holds, and less than what a database takes for a number."""
+
 Text = Annotated[
     str | None,
     typer.Option("--text", "-t", metavar="WORDS", help='All of these words are in it; "in quotes" is one.'),
@@ -49,7 +52,7 @@ MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Tokens in a
 
 
 def sessions(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="How many; 0 for all.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, max=MANY, help="How many; 0 for all.")] = 20,
     text: Text = None,
     agent: Agent = None,
     prompt: PromptPath = None,

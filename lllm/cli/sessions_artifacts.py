@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from lllm.cli import output
+from lllm.cli.files import refused
 from lllm.cli.options import ConfigFile, Json, Last, SessionId, configuration, session_of, store_of
 
 
@@ -31,7 +32,10 @@ def artifacts(
     store = store_of(configuration(config))
     id = session_of(store, session, last)
     found = artifacts_of(views.load(store, id))
-    files = write(store, found, save, overwrite=overwrite) if save is not None else []
+    try:
+        files = write(store, found, save, overwrite=overwrite) if save is not None else []
+    except OSError as error:
+        raise refused(Path(error.filename or str(save)), error) from error
     if json:
         told: dict[str, Any] = {"session": id, "artifacts": [item._asdict() for item in found]}
         output.data(told if save is None else {**told, "files": [str(file) for file in files]})

@@ -8,6 +8,7 @@ import typer
 
 from lllm.cli import output
 from lllm.cli.compare import Page, show_comparison, write_page
+from lllm.cli.files import can_be_written
 from lllm.cli.options import ConfigFile, Json, Model, Sets, configuration, session_of, store_of
 from lllm.cli.replay import program_of
 from lllm.cli.results import quiet_stdout
@@ -36,6 +37,7 @@ def whatif(
     """Run sessions again on another model, prompt or setting, with their recorded tool results, and compare."""
     from lllm.replay.cases import whatif as run
 
+    can_be_written(html)  # before models are paid
     store = store_of(configuration(config))
     ids = [session_of(store, id) for id in sessions or ()]
     if last:

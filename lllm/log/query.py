@@ -17,7 +17,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypedDict
 
-from lllm.errors import LogError, UnknownNameError
+from lllm.config.kinds import MONEY, fits, in_words
+from lllm.errors import ConfigError, LogError, UnknownNameError
 from lllm.log.summaries import FIGURES, Summaries, Summary
 from lllm.log.when import iso, moment
 from lllm.log.words import Match, find_words, words_of
@@ -155,7 +156,7 @@ def find(
         cache: the file of summaries, for a store that has no folder.
 
     Raises:
-        UnknownNameError: an unknown status or order. ConfigError: a time that is none.
+        UnknownNameError: an unknown status or order. ConfigError: a time that is none, bounds that nothing is within.
     """
     order = SORTS[_known("sort", sort, SORTS)]
     wanted = _filter(
@@ -209,7 +210,7 @@ def totals(
     by agent, prompt and model also leave out what other agents, prompts and models did in the same sessions.
 
     Raises:
-        UnknownNameError: an unknown group or status. ConfigError: a time that is none.
+        UnknownNameError: an unknown group or status. ConfigError: a time that is none, bounds that nothing is within.
     """
     _known("group", by, GROUPS)
     wanted = _filter(
@@ -299,14 +300,33 @@ def _filter(
         "cost": (min_cost, max_cost),
         "tokens": (min_tokens, max_tokens),
     }
+    for figure, pair in bounds.items():
+        _ordered(figure, *pair)
+    begun = None if since is None else moment(since, "since")
+    ended = None if until is None else moment(until, "until", end=True)
+    if begun is not None and ended is not None and begun > ended:
+        raise ConfigError(f"since {since} is later than until {until}", hint="Change the two.")
+    if text is not None and not words_of(text):
+        raise ConfigError("the text to look for is empty", hint="An unset variable? Give words.")
     return _Filter(
         names,
         [_known("status", item, STATUSES) for item in _several(status or ())],
-        words_of(text) if text else (),
-        None if since is None else moment(since, "since"),
-        None if until is None else moment(until, "until", end=True),
+        words_of(text) if text is not None else (),
+        begun,
+        ended,
         {key: pair for key, pair in bounds.items() if pair != (None, None)},
     )
+
+
+def _ordered(figure: str, least: float | None, most: float | None) -> None:
+    """Refuses bounds that are no numbers, and such that nothing can be within."""
+    for key, value in ((f"min_{figure}", least), (f"max_{figure}", most)):
+        if value is not None and not fits(value, MONEY.schema):
+            raise ConfigError(f"{key} is {in_words(value)}; it wants a number of 0 or more")
+    if least is not None and most is not None and least > most:
+        raise ConfigError(
+            f"min_{figure} is {least}, above max_{figure}, which is {most}", hint="Change the two."
+        )
 
 
 def _several(value: str | Sequence[str]) -> list[str]:

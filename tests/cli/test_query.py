@@ -65,6 +65,19 @@ def test_what_is_not_possible_says_what_is(lllm: Terminal, session: str) -> None
         (["sessions", "--sort", "price"], "Known: cost, events, seconds, started, tokens, updated"),
         (["totals", "--by", "colour"], "Known: agent, day, model, name, prompt, status, tool"),
         (["totals", "--since", "soon"], "since is 'soon', which is no time"),
+        (["sessions", "--min-cost", "nan"], "min_cost is nan (a number); it wants a number of 0 or more"),
+        (["sessions", "--min-cost", "inf"], "min_cost is inf"),
+        (["totals", "--max-cost", "-1"], "max_cost is -1.0"),
+        (["sessions", "--min-tokens", "-5"], "min_tokens is -5"),
+        (
+            ["sessions", "--min-tokens", "5", "--max-tokens", "4"],
+            "min_tokens is 5, above max_tokens, which is 4",
+        ),
+        (["sessions", "--since", "1h", "--until", "2h"], "since 1h is later than until 2h. Change the two."),
+        (["sessions", "--text", ""], "the text to look for is empty"),
+        (["totals", "--text", " "], "the text to look for is empty"),
+        (["sessions", "--limit", "9" * 30], "less than or equal to 1000000000"),
+        (["export", "--last", "9" * 30, "--format", "openai"], "less than or equal to 1000000000"),
     ):
         result = lllm(*words)
         assert result.code == 2

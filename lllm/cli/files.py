@@ -1,0 +1,64 @@
+"""Files that a command writes: looked at before the work is done, and then whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from lllm.errors import ConfigError, LLMError
+
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What is no fault of the command line."""
+
+
+def can_be_written(file: Path | None) -> None:
+    """Refuses a file that cannot be one, before there is anything to write into it.
+
+    Raises:
+        ConfigError: it is a folder, or nothing may be written where it is to be.
+    """
+    if file is None:
+        return
+    if not str(file).strip("."):
+        raise ConfigError("the file to write has no name", hint="An unset variable?")
+    try:
+        if file.is_dir():
+            raise ConfigError(f"{file} is a folder", hint=f"Name a file in it: {file / 'NAME'}")
+        above = next(folder for folder in file.absolute().parents if folder.exists())
+    except OSError as error:
+        raise refused(file, error) from error
+    if not above.is_dir():
+        raise refused(file, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(above, os.W_OK) and not file.exists():
+        raise refused(file, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[BinaryIO]:
+    """A file to write to, that is there when all of it is. See `lllm.utils.files.atomic`.
+
+    Raises:
+        ConfigError: it cannot be written there. LLMError: the disk is full, or broken.
+    """
+    from lllm.utils.files import atomic
+
+    can_be_written(file)
+    try:
+        with atomic(file) as there:
+            yield there
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise refused(file, error) from error
+
+
+def refused(file: Path, error: OSError) -> LLMError:
+    """What the system said of a file, with what to do about it."""
+    message = f"{file} could not be written ({error.strerror or error})"
+    if error.errno in FULL:
+        return LLMError(message, hint="Make room there, or write to another disk.")
+    return ConfigError(message, hint="Name a file in a folder that you may write to.")
