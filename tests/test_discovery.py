@@ -443,7 +443,7 @@ def test_threads_see_all_of_it(project: Write, registry: Registry) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(300)
     assert seen == [20] * 8
 
 
