@@ -1,4 +1,4 @@
-"""What the pieces of a stream add up to."""
+"""What the pieces of a stream add up to, and the pieces of a reply that is there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ from collections.abc import Iterable
 from lllm.models.message import FunctionCall
 from lllm.models.reply import Reply
 from lllm.ports import Completed, Delta, Restart, TextDelta, ThinkingDelta, ToolCallDelta
+
+
+def pieces(reply: Reply) -> tuple[Delta, ...]:
+    """The deltas of a reply that is known whole: its thinking, its text and each tool call, in one piece each."""
+    calls = (
+        ToolCallDelta(index, call.id, call.name, call.arguments)
+        for index, call in enumerate(reply.tool_calls)
+    )
+    return (
+        *([ThinkingDelta(reply.thinking)] if reply.thinking else ()),
+        *([TextDelta(reply.content)] if reply.content else ()),
+        *calls,
+    )
 
 
 def aggregate(deltas: Iterable[Delta]) -> Reply:

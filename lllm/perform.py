@@ -16,11 +16,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from lllm.core import events as ev
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
+from lllm.core.events import Event
 from lllm.core.jsonable import jsonable
 from lllm.core.redact import Redactor
 from lllm.core.repetition import Repetition, stuck
 from lllm.core.spec import Limits, ToolRule
-from lllm.deltas import aggregate
+from lllm.deltas import aggregate, pieces
 from lllm.errors import (
     AuthenticationError,
     BadRequestError,
@@ -155,6 +156,8 @@ class Performer:
     async def call_model(self, effect: CallModel) -> Outcome:
         session = self.session
         if session.answers and (known := session.recorded(self.call, _MODEL_ANSWERS)) is not None:
+            if session.listeners:
+                self._tell_again(known)
             return Outcome(known.kind, known.data)
         plan = self.plan
         watch = None if plan.limits.repeat_limit is None else _Watch(plan.limits.repeat_limit)
@@ -164,42 +167,44 @@ class Performer:
             plan.tool_specs if effect.tools else (),
             plan.sampling,
             plan.format,
-            plan.stream or watch is not None or bool(session.followers),
+            plan.stream or watch is not None or self._followed(),
             plan.timeouts,
         )
         if self.said:
             self.said = False
             session.tell(self.call, Restart("asked again"))
         reply: Reply | None = None
+        told: list[str] | None = [] if session.listeners else None
         try:
-            told = getattr(plan.backend, "stream_in", None)
-            stream = plan.backend.stream(request) if told is None else told(session.id, request)
+            stream_in = getattr(plan.backend, "stream_in", None)
+            stream = plan.backend.stream(request) if stream_in is None else stream_in(session.id, request)
             async for delta in stream:
                 if type(delta) is Completed:
                     reply = delta.reply
                     continue
-                if session.followers:
+                if self._followed():
                     self.said = True
                     session.tell(self.call, delta)
+                    if told is not None and type(delta) is TextDelta:
+                        told.append(delta.text)
                 if watch is not None and watch.stuck(delta):
                     reply = watch.reply(plan.model_name)
                     await _close(stream)
                     break
         except LLMError as error:
-            return self._fault(error)
+            return self._fault(error, told)
         except PLUG_IN as error:  # a backend that breaks its contract is a fault like any other
             fault = ProviderError(f"backend of '{plan.model}' raised {_told(error)}")
             fault.__cause__ = error
-            return self._fault(fault)
+            return self._fault(fault, told)
         if reply is None:
-            return self._fault(
-                ProviderError(f"backend of '{plan.model}' ended without a reply", retryable=True)
-            )
+            fault = ProviderError(f"backend of '{plan.model}' ended without a reply", retryable=True)
+            return self._fault(fault, told)
         if watch is not None:
             reply = watch.judged(reply)
         if plan.format is not None and reply.enforced is None:
             reply = reply.with_(enforced="validation")
-        if session.followers:
+        if self._followed():
             session.tell(self.call, Completed(reply))
         if reply.tool_calls:
             reply = _with_ids(reply)
@@ -217,7 +222,25 @@ class Performer:
         clean = session.redactor.clean(data)
         return Outcome(ev.MODEL_REPLIED, clean, reply if clean is data else None)
 
-    def _fault(self, error: LLMError) -> Outcome:
+    def _followed(self) -> bool:
+        return bool(self.session.followers or self.session.listeners)
+
+    def _tell_again(self, known: Event) -> None:
+        """Tells the program what a recorded reply consists of. It was told so when the reply came, in more pieces."""
+        given: tuple[Delta, ...] = ()
+        if known.kind == ev.MODEL_REPLIED:
+            reply = Reply.from_record(known.data)
+            given = (*pieces(reply), Completed(reply))
+        elif known.data.get("told"):
+            given = (TextDelta(known.data["told"]),)
+        if self.said:
+            given = (Restart("asked again"), *given)
+        self.said = False
+        for delta in given:
+            self.said = self.said or not isinstance(delta, Restart | Completed)
+            self.session.tell(self.call, delta, again=True)
+
+    def _fault(self, error: LLMError, told: Sequence[str] | None) -> Outcome:
         data: dict[str, Any] = {"error": type(error).__name__, "message": error.message}
         if error.hint:
             data["hint"] = error.hint
@@ -225,6 +248,8 @@ class Performer:
             for name in ("status", "body", "retry_after", "partial"):
                 if (value := getattr(error, name)) not in (None, ""):
                     data[name] = value
+        if told:
+            data["told"] = "".join(told)
         if error.retryable:
             data["retryable"] = True
         if isinstance(error, (*FATAL, ConfigError)):

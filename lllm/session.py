@@ -96,6 +96,8 @@ class Session:
         self.sleep = sleep
         self.redactor = redactor or Redactor({})
         self.followers: list[Follower] = []
+        self.listeners: list[Follower] = []
+        """Followers that are a part of the program: its streams, and the `follow=` of its calls."""
         self._broken_followers: list[Follower] = []
         self._generation = _generation
         self.dialogs: dict[str, Node] = {}
@@ -356,18 +358,24 @@ class Session:
 
     # --- followers
 
-    def tell(self, call: str, delta: Delta) -> None:
+    def tell(self, call: str, delta: Delta, *, again: bool = False) -> None:
         """Shows a piece of a reply to whoever follows. A follower that raises does not disturb the call: that it did is
-        noted, once."""
-        for follower in self.followers:
+        noted, once.
+
+        `again`: the reply is a recorded one. The program alone is told, which does what it does by what it sees."""
+        for follower in self.listeners if again else (*self.followers, *self.listeners):
             try:
                 follower(call, delta)
             except Exception as error:
-                if follower not in self._broken_followers:
+                if follower not in self._broken_followers and not again:
                     self._broken_followers.append(follower)
                     words = f"a follower raised {type(error).__name__}: {text_of(error)}"
                     logging.getLogger("lllm.session").warning("session '%s': %s", self.id, words)
                     self.note(words, of="follower")
+
+    def left(self, call: str, task: asyncio.Task[Any]) -> None:
+        """The program closes a stream early: stops the call, which `task` runs."""
+        task.cancel()
 
     def note(self, text: str, **more: Any) -> None:
         """A remark of the runtime. No code brings it about again, so a replay leaves it out."""

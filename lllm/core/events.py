@@ -65,7 +65,7 @@ KINDS: Final[Mapping[str, str]] = {
     CALL_RESUMED: "another process goes on with a call: how long nobody worked on it, in microseconds",
     MODEL_REQUESTED: "a model is about to be asked: hash of the request and of each of its parts",
     MODEL_REPLIED: "a model answered: message, finish reason, usage, cost",
-    MODEL_FAILED: "a provider fault: class, message, status, whether it is worth a retry",
+    MODEL_FAILED: "a provider fault: class, message, status, whether it is worth a retry, what a stream had been told",
     WAIT_ENDED: "a back-off wait is over: seconds",
     REPLY_ACCEPTED: "the parser took the reply: value, or the tools to run",
     REPLY_REJECTED: "the parser refused the reply: errors",

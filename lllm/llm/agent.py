@@ -205,7 +205,7 @@ class Agent:
         call = Call(plan, live, parent=scope, dialog=dialog.id if dialog is not None else None, add=add)
         follower = None if follow is None else _only(call.id, follow)
         if follower is not None:
-            live.followers.append(follower)
+            live.listeners.append(follower)
         try:
             await call.run(base, add)
             reply = call.result()
@@ -217,7 +217,7 @@ class Agent:
             raise
         finally:
             if follower is not None:
-                live.followers.remove(follower)
+                live.listeners.remove(follower)
         if own:
             await live.end("done")
         else:

@@ -27,10 +27,14 @@ async def deltas(
     acall: Callable[..., Coroutine[Any, Any, Reply]], input: Any, args: Any, more: Mapping[str, Any]
 ) -> AsyncGenerator[Any, None]:
     """Runs the call in a task and yields what its followers see; the call's own reply comes last. Closing the iterator
-    early cancels the call."""
+    early cancels the call. In a replay the call comes to its recorded end, which the program did not wait for either."""
     pieces: asyncio.Queue[Any] = asyncio.Queue()
+    name = ""
+    scope = current.get()
 
     def follow(call: str, delta: Any) -> None:
+        nonlocal name
+        name = call
         if not isinstance(delta, Completed):
             pieces.put_nowait(delta)
 
@@ -47,14 +51,16 @@ async def deltas(
         try:
             reply = await task
         except asyncio.CancelledError:
-            scope = current.get()
             if scope is None or not scope.session.replaying or not task.cancelled():
                 raise
             return  # closed early when it was recorded
         yield Completed(reply)
     finally:
         if not task.done():
-            task.cancel()
+            if scope is None:
+                task.cancel()
+            else:
+                scope.session.left(name, task)
             await asyncio.wait((task,))
         if not task.cancelled():
             task.exception()  # looked at: whoever left early is not warned of what it raises
@@ -159,6 +165,11 @@ class Stream(Pieces[Delta]):
         reply: the finished reply, once it has come; None before.
 
     It can be followed once. Closing it early (`close`, `aclose`, `with`, leaving the loop) stops the model.
+
+    The log has the replies, not where they were cut into pieces. In a replay, and where a fork or a resumed session has a
+    reply already, its thinking, its text and each of its tool calls come in one piece; what they add up to, every `Restart`,
+    and how the stream ends are as they were. So a program must not depend on how many pieces there are. Of a reply that the
+    program had left in the middle nothing comes again.
     """
 
     def __init__(self, source: AsyncGenerator[Delta, None]) -> None:
@@ -171,7 +182,7 @@ class Stream(Pieces[Delta]):
         return piece
 
     def text(self) -> Pieces[str]:
-        """The pieces of the answer's text alone.
+        """The pieces of the answer's text alone: of all replies of the call, where it has several.
 
         Nothing is given twice: a fault before the first piece is retried; one after it raises StreamInterrupted, whose
         `partial` is the text so far.
@@ -210,7 +221,7 @@ class Stream(Pieces[Delta]):
                         file.seek(0)
                         file.truncate()
                 reply = self._finished()
-                if not file.tell():  # it came in one piece: from a record
+                if not file.tell():  # a backend that gives no pieces
                     file.write(reply.content.encode("utf-8"))
                 return reply
 
@@ -228,7 +239,7 @@ async def _text(stream: Stream) -> AsyncGenerator[str, None]:
                 said.append(delta.text)
                 yield delta.text
             elif isinstance(delta, Completed) and not said and delta.reply.content:
-                yield delta.reply.content  # it came in one piece: from a record
+                yield delta.reply.content  # a backend that gives no pieces
             elif isinstance(delta, Restart) and said:
                 partial = "".join(said)
                 raise StreamInterrupted(

@@ -116,6 +116,7 @@ class Resumed(Replayed):
         self._effects = list(effects)
         self._undone = {item.key: item for item in effects}  # ids may come again
         self._resumed: set[str] = set()
+        self._left: dict[str, asyncio.Task[Any]] = {}  # calls whose streams the program has closed
         self._matched: dict[int, Event] = {}  # the events themselves: an id alone may be another one's by now
         self._live = False
         self._going = threading.Lock()
@@ -173,8 +174,12 @@ class Resumed(Replayed):
 
     shows = True
 
-    def tell(self, call: str, delta: Any) -> None:
-        Session.tell(self, call, delta)
+    def left(self, call: str, task: asyncio.Task[Any]) -> None:
+        """The recorded part of the call comes to its end; what would follow is stopped."""
+        if self.behind(call):
+            self._left[call] = task
+        else:
+            task.cancel()
 
     def note(self, text: str, **more: Any) -> None:
         self._go_live()
@@ -274,6 +279,8 @@ class Resumed(Replayed):
         if tape is None or call in self._resumed or not self._open_ended(call):
             return None
         self._resumed.add(call)
+        if (task := self._left.pop(call, None)) is not None:
+            task.cancel()
         return {"down": max(0, self.clock() - tape.events[-1]["at"])}
 
     async def due(self, call: str, tool_call: str) -> None:
