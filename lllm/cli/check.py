@@ -29,15 +29,14 @@ def check(
     """Check configuration, prompts and tools: every problem, with file and line."""
     from lllm.config import check as check_config
     from lllm.config import read_config
-    from lllm.registry import registry
 
-    loaded, problems = read_config(file or config, profile=profile, overrides=sets or ())
+    loaded, problems = read_config(file or config, profile=profile, overrides=sets or (), partly=True)
     if loaded is not None:
         output.hide(loaded.secrets())
         with output.unheard("lllm.discovery"):  # what it meets is listed below
-            registry.names("prompt")  # the first look, as in any other command
+            more = check_config(loaded)
         told = {str(problem) for problem in problems}
-        problems += [problem for problem in check_config(loaded) if str(problem) not in told]
+        problems += [problem for problem in more if str(problem) not in told]
     errors = [problem for problem in problems if problem.severity == "error"]
     if json:
         files = [str(path) for path in loaded.files] if loaded else []

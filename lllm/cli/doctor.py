@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.cli import output
 from lllm.cli.options import ConfigFile, Json
+from lllm.errors import LLMError
 
 if TYPE_CHECKING:
     from lllm.config import Config
@@ -96,7 +97,10 @@ def _log(config: Config) -> Item:
     """Where sessions go, and whether they can be written there. Writes nothing."""
     from lllm.llm.project import store_of
 
-    store = store_of(config)
+    try:
+        store = store_of(config)
+    except LLMError as error:  # an unknown type, a missing package
+        return _item("log", "problem", output.clean(f"{error.message}."), hint=error.hint)
     if config.log.type in ("none", "memory"):
         return _item("log", "ok", f"{config.log.type}: sessions are not kept")
     place = Path(getattr(store, "path", config.log.dir))
@@ -104,7 +108,10 @@ def _log(config: Config) -> Item:
     where = f"{config.log.type} at {place}"
     if not os.access(folder, os.W_OK):
         return _item("log", "problem", f"{where}: cannot write to {folder}.", hint="Set log.dir.")
-    count = len(store.sessions()) if place.exists() else 0
+    try:
+        count = len(store.sessions()) if place.exists() else 0
+    except LLMError as error:
+        return _item("log", "problem", output.clean(f"{error.message}."), hint=error.hint)
     return _item("log", "ok", f"{where}, {count} sessions")
 
 

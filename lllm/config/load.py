@@ -77,10 +77,14 @@ def read_config(
     overrides: Iterable[str] | Mapping[str, Any] = (),
     environ: Mapping[str, str] | None = None,
     cwd: str | Path | None = None,
+    partly: bool = False,
 ) -> tuple[Config | None, list[Problem]]:
     """As `load_config`, but gives the problems, warnings among them, instead of raising. The Config is None when
-    there is an error."""
-    return _Reader(project, environ, cwd).read(system, profile, overrides)
+    there is an error; with `partly` it is what can be told in spite of them, to be looked at and never run."""
+    reader = _Reader(project, environ, cwd)
+    config, problems = reader.read(system, profile, overrides)
+    usable = not reader.problems.errors or (partly and not reader.blind)
+    return config if usable else None, problems
 
 
 def variable(name: str) -> str | None:
@@ -99,6 +103,7 @@ class _Reader:
     ) -> None:
         self.problems = Problems()
         self.files: list[Path] = []
+        self.blind = False  # whether lllm.toml failed to say which folders hold the project's own names
         self.here = Path(cwd).absolute() if cwd is not None else Path.cwd()
         self.toml: Path | None = None
         try:
@@ -111,7 +116,7 @@ class _Reader:
 
     def read(
         self, system: System, profile: str | None, overrides: Iterable[str] | Mapping[str, Any]
-    ) -> tuple[Config | None, list[Problem]]:
+    ) -> tuple[Config, list[Problem]]:
         base, profiles = self.project()
         environment = environment_layer(self.environ, self.here, self.problems)
         sets = overrides_layer(overrides, self.here, self.problems)
@@ -139,10 +144,11 @@ class _Reader:
             if "path" not in given:
                 message, hint = f"models.{name} names no file", 'Write path = "models/NAME.gguf".'
                 self.problems.add(ConfigError(message, hint=hint, where=tree.origins.get(("models", name))))
+                tree.data["models"] = {
+                    key: given for key, given in tree.data["models"].items() if key != name
+                }
         if chosen is not None:
             tree.data["profile"], tree.origins["profile",] = chosen
-        if self.problems.errors:
-            return None, list(self.problems)
         config = build(
             tree.data,
             tree.origins,
@@ -164,7 +170,9 @@ class _Reader:
         from lllm.config.toml_source import read_toml
 
         self.files.append(self.toml)
+        before = len(self.problems.errors)
         raw = read_toml(self.toml, self.problems)
+        self.blind = len(self.problems.errors) > before
         given = raw.data.pop("profiles", {})
         if not isinstance(given, dict) or not all(isinstance(keys, dict) for keys in given.values()):
             message = "profiles wants a table per profile: [profiles.NAME]"
@@ -174,7 +182,10 @@ class _Reader:
         for name, layer in profiles.items():
             _undot(given[name], layer, raw, ("profiles", name), ())
         interpolate(raw, self.environ.get, self.problems)
-        return validate(raw, PROJECT, self.problems), profiles
+        checked = validate(raw, PROJECT, self.problems)
+        given, taken = (peek(layer.data, ("discovery",), {}) for layer in (raw, checked))
+        self.blind = self.blind or not isinstance(given, dict) or given.keys() != taken.keys()
+        return checked, profiles
 
     def profile(self, profiles: Mapping[str, Layer], chosen: tuple[str, str] | None) -> Layer | None:
         """The layer of the chosen profile. All are checked, but only this one needs its variables."""

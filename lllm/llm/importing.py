@@ -55,7 +55,7 @@ def read_dialogs(text: str, file: str = "the file") -> list[Imported]:
     if not text.strip():
         raise ConfigError(f"{file} is empty", hint=_HINT)
     try:
-        whole = json.loads(text)
+        whole = _json(text)
     except ValueError as error:
         return _lines(text, file, error)
     places = _places(text)
@@ -70,13 +70,20 @@ def _lines(text: str, file: str, whole: ValueError) -> list[Imported]:
         if not one.strip():
             continue
         try:
-            value = json.loads(one)
+            value = _json(one)
         except ValueError as error:
             if not found and isinstance(whole, json.JSONDecodeError):  # one value over several lines
                 raise _wrong(f"{file}:{whole.lineno}", f"not JSON: {whole.msg}") from error
             raise _wrong(f"{file}:{number}", f"not JSON: {error}") from error
         found.append(_dialog(value, f"{file}:{number}", {}))
     return found
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _is_dialog(item: Any) -> bool:

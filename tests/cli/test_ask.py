@@ -52,6 +52,44 @@ def test_check_of_two_unknown_keys(lllm: Terminal, demo: Path) -> None:
     assert len(lllm("check", "--json").json["problems"]) == 2
 
 
+def test_check_looks_at_names_where_values_are_wrong(
+    lllm: Terminal, demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything that can be told is told at once: a wrong value does not hide a wrong name, here or in lllm.toml."""
+    monkeypatch.delenv("LLLM_MODEL")
+    (demo / "config/demo/default.yaml").write_text(
+        "name: demo\nagent_group: [vanila]\ntemprature: 1\nagent_configs:\n  vanilla:\n    model_name: opneai/x\n"
+        "    temperature: hot\n    system_prompt_path: demo/sytsem\n    tools: [calculat]\n"
+    )
+    with (demo / "lllm.toml").open("a") as file:
+        file.write('[models.small]\nbackend = "llama_cpp"\n')
+    result = lllm("check", "--json")
+    found = {
+        problem["line"]: problem["hint"]
+        for problem in result.json["problems"]
+        if problem["file"] != "lllm.toml"
+    }
+    assert result.code == 2
+    wanted = {2: "vanilla", 3: "temperature", 6: "openai", 8: "demo/system", 9: "calculate"}
+    assert found == {7: None, **{line: f"Did you mean '{name}'?" for line, name in wanted.items()}}
+    (last,) = [problem for problem in result.json["problems"] if problem["file"] == "lllm.toml"]
+    assert last["message"].endswith("models.small names no file")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("[discovery]", "[discovery"), ("prompts = [", "prompts = [1, ")],
+    ids=["syntax", "value"],
+)
+def test_check_does_not_blame_names_that_lllm_toml_failed_to_say(
+    lllm: Terminal, demo: Path, old: str, new: str
+) -> None:
+    change(demo / "lllm.toml", old, new)
+    result = lllm("check", "config/demo/default.yaml", "--json")
+    assert [problem["file"] for problem in result.json["problems"]] == ["lllm.toml"]
+    assert result.code == 2
+
+
 def test_check_says_that_all_is_well(lllm: Terminal, demo: Path) -> None:
     result = lllm("check")
     assert (result.code, result.out, result.err) == (0, "ok: lllm.toml, config/demo/default.yaml\n", "")
@@ -152,3 +190,28 @@ def test_doctor_notices_damaged_weights(
     assert found() == ("ok", f"{weights.name}, 0.0 MB, as it was made")
     weights.write_bytes(b"GGUX")
     assert found() == ("problem", f"damaged or missing: {weights.name}")
+
+
+@pytest.mark.parametrize("what", ["junk", "folder", "type"])
+def test_the_doctor_looks_at_a_log_that_cannot_be_read(
+    lllm: Terminal, demo: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    place = demo / ".lllm/sessions.db"
+    place.parent.mkdir()
+    if what == "junk":
+        place.write_bytes(b"no database " * 400)
+    elif what == "folder":
+        place.mkdir()
+    else:
+        monkeypatch.setenv("LLLM_LOG_TYPE", "sqlit")
+    result = lllm("doctor", "--json")
+    items = {item["name"]: item for item in result.json["checks"]}
+    said = {
+        "junk": "is not a readable SQLite database",
+        "folder": "could not be read",
+        "type": "no store named 'sqlit'",
+    }
+    assert (result.code, items["log"]["state"]) == (2, "problem")
+    assert said[what] in items["log"]["detail"]
+    assert items["log"]["hint"]
+    assert items["embedded model"]["state"] == "ok", "the rest is looked at"

@@ -218,6 +218,8 @@ def test_a_thousand_turns_take_no_longer_each() -> None:
     [
         ("", "the file is empty"),
         ("{", "the file:1: not JSON: Expecting property name"),
+        ("[" * 100_000, "the file:1: not JSON: it is nested too deeply"),
+        ('[{"role":"user","content":' + "[" * 100_000, "the file:1: not JSON: it is nested too deeply"),
         ('[\n {"role": "user",\n  "content": x}]', "the file:3: not JSON: Expecting value"),
         ('{"messages": []}\n{"messages": [}', "the file:1: there is no message"),
         ('[{"role":"user","content":"a"}]\n[{"role":"user"', "the file:2: not JSON"),
