@@ -241,6 +241,8 @@ class Performer:
             self.session.tell(self.call, delta, again=True)
 
     def _fault(self, error: LLMError, told: Sequence[str] | None) -> Outcome:
+        if self.session.left_open(error):
+            raise error
         data: dict[str, Any] = {"error": type(error).__name__, "message": error.message}
         if error.hint:
             data["hint"] = error.hint
@@ -375,6 +377,8 @@ class Performer:
         except SystemExit as error:
             data = _tool_failed(call, error, f"'{call.name}' called sys.exit({error.code!r})")
         except Exception as error:
+            if self.session.halted is not None:
+                raise  # the tool has not failed: an agent that it asked was stopped
             data = _tool_failed(call, error)
         finally:
             current.reset(token)

@@ -71,14 +71,14 @@ class Call:
         try:
             effects = self._begin(base, add)
             await self._drive(effects)
-        except asyncio.CancelledError:
-            await self._stop("cancelled")
+        except asyncio.CancelledError as error:
+            await self._stop("cancelled", error)
             raise
         except GeneratorExit:
             raise  # the coroutine is thrown away: nothing can be awaited any more
         except BaseException as error:
             if not isinstance(error, Exception):  # Ctrl-C, or what a plug-in raised to end the program
-                await self._stop("interrupted")
+                await self._stop("interrupted", error)
             raise
         self._finish()
         return self.state
@@ -225,6 +225,10 @@ class Call:
                     else:
                         following = (*todo, *new)
                         todo = []
+        except Exception:
+            if running and self.session.halted is not None:
+                await self._settle(list(running))
+            raise
         finally:
             for task in running:
                 task.cancel()
@@ -232,6 +236,13 @@ class Call:
                 # waited for, and looked at, so that nobody is warned of what they raise
                 await asyncio.gather(*running, return_exceptions=True)
         return following
+
+    async def _settle(self, running: Sequence[asyncio.Task[Outcome]]) -> None:
+        """Waits for what is done beside that which halted the session, and keeps what comes of it."""
+        await asyncio.wait(running)
+        for task in running:
+            if not task.cancelled() and task.exception() is None:
+                self._apply(task.result())
 
     def _ended(self) -> bool:
         return self.state.terminal
@@ -270,11 +281,12 @@ class Call:
             "tools": effect.tools,
         }
 
-    async def _stop(self, reason: str) -> None:
-        if not self.state.terminal and self.state.phase != "READY":
-            self._apply(Outcome(ev.CANCELLED, {"reason": reason}))
-        if self.state.terminal:
-            self._finish()
+    async def _stop(self, reason: str, error: BaseException) -> None:
+        if not self.session.left_open(error):
+            if not self.state.terminal and self.state.phase != "READY":
+                self._apply(Outcome(ev.CANCELLED, {"reason": reason}))
+            if self.state.terminal:
+                self._finish()
         await asyncio.shield(self.session.flush())
 
     def _finish(self) -> None:

@@ -248,6 +248,11 @@ class Session:
                 with suppress(RuntimeError):  # its loop is closed: nobody waits there any more
                     loop.call_soon_threadsafe(_settle, waiter)
 
+    @property
+    def durable(self) -> int:
+        """How many events are stored."""
+        return self._durable
+
     def keep(self, data: bytes) -> str:
         """Keeps bytes as a blob of the session and gives their digest."""
         name = digest(data)
@@ -334,6 +339,14 @@ class Session:
 
     def behind(self, call: str) -> bool:
         """Whether the record still says what this call does next: then no time passes."""
+        return False
+
+    halted: BaseException | None = None
+    """What stopped a resumption: nothing new is begun, and what comes of that which had begun is kept."""
+
+    def left_open(self, error: BaseException) -> bool:
+        """Whether the session and its open calls stay as they are where this is raised, because what is wrong can be mended
+        and they be gone on with. A live session ends with whatever stops it."""
         return False
 
     def resumption(self, call: str) -> Mapping[str, Any] | None:

@@ -75,8 +75,7 @@ def record(
     try:
         yield live
     except BaseException as error:
-        status, data = ending(error)
-        run(live.end(status, **data))
+        run(fail(live, error))
         raise
     else:
         run(live.end("done"))
@@ -99,13 +98,19 @@ async def arecord(
     try:
         yield live
     except BaseException as error:
-        status, data = ending(error)
-        await live.end(status, **data)
+        await fail(live, error)
         raise
     else:
         await live.end("done")
     finally:
         current.reset(token)
+
+
+async def fail(live: Session, error: BaseException) -> None:
+    """Ends a session with what its program raised. One that is gone on with may stay open."""
+    live.left_open(error)
+    status, data = ending(error)
+    await live.end(status, **data)
 
 
 def ending(error: BaseException) -> tuple[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from lllm.errors import ConfigError
 from lllm.llm.agent import Agent
 from lllm.llm.project import store_of
-from lllm.llm.sessions import ending, open_session, running
+from lllm.llm.sessions import fail, open_session, running
 from lllm.ports import Backend, LogStore
 from lllm.session import Scope, Session, current
 from lllm.sync import in_thread, is_async, run
@@ -103,8 +103,7 @@ class AgentBase:
         try:
             result = self.call(task, **more)
         except BaseException as error:
-            status, data = ending(error)
-            run(live.end(status, **data))
+            run(fail(live, error))
             raise
         finally:
             current.reset(token)
@@ -124,8 +123,7 @@ class AgentBase:
         try:
             result = await self._called(task, more)
         except BaseException as error:
-            status, data = ending(error)
-            await live.end(status, **data)
+            await fail(live, error)
             raise
         finally:
             current.reset(token)

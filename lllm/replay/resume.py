@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lllm.core import events as ev
 from lllm.core.envelope import open_event, verify_chain
 from lllm.core.state import DONE
 from lllm.errors import CallError, ConfigError, ReplayDivergence, UncertainEffect
-from lllm.llm.sessions import ending
+from lllm.llm.sessions import fail
 from lllm.ports import LogStore
 from lllm.replay import again
 from lllm.replay.program import play, survived
@@ -56,6 +57,10 @@ def resume_session(
     The program is run again: its model calls, tools, waits and approvals are answered from the log as far as that goes,
     and done for real after that. The same log is written on.
 
+    Where it fails for a reason outside of the program (a missing key, file or package, a log that cannot be written,
+    Ctrl-C), the session stays interrupted: resume it again when that is mended. Any other error of the program ends the
+    session, as it would have ended it before.
+
     Args:
         session: its id.
         store: where its log is; the configured log by default.
@@ -66,7 +71,8 @@ def resume_session(
         more: `follow(call, delta)` sees replies as they come; `stream` is the system's frontend.
 
     Raises:
-        UnknownNameError: no such session. ConfigError: it has ended, or nothing says what program it was.
+        UnknownNameError: no such session. ConfigError: it has ended, nothing says what program it was, or the model or
+        project cannot be used as they are.
         UncertainEffect: somebody has to say what to do about a tool; nothing was done.
         LogWriteError: another process writes it. ReplayDivergence: the code of today does something else; fork it.
         LogCorrupt: the log was changed.
@@ -107,18 +113,18 @@ async def aresume_session(
             try:
                 return await _calls(player, config, notes)
             except CallError as failed:
-                status, data = ending(failed)
-                await player.end(status, **data)
+                await fail(player, failed)
                 raise
 
         try:
-            result = await play(player, recorded, by_call, config=config, entry=entry, stream=stream)
+            program = play(player, recorded, by_call, config=config, entry=entry, stream=stream)
+            result = await _apart(player, program)
         except (Exception, SystemExit) as error:
-            if player.divergence in (None, error):
+            if player.halted in (None, error):
                 raise
-            raise player.divergence from error  # the program caught it, and raised something else
-        if player.divergence is not None:
-            raise player.divergence
+            raise player.halted from error  # the program caught it, and raised something else
+        if player.halted is not None:
+            raise player.halted
     except ReplayDivergence as error:
         fork = f"Resuming needs the code that began it. Or go on with today's: lllm fork {session} --at {error.seq or 0}"
         error.hint = f"{error.hint} {fork}" if error.hint else fork
@@ -127,6 +133,30 @@ async def aresume_session(
         if claim is not None:
             store.release(session)  # type: ignore[attr-defined]  # who claims can release
     return Resumption(session, result, len(recorded), player.reused, player.asked, effects[0], notes)
+
+
+async def _apart(player: Resumed, program: Coroutine[Any, Any, Any]) -> Any:
+    """Runs the program in a task of its own: a program may cancel itself, and that is in the log, but whoever cancels the
+    resumption only puts it off."""
+
+    async def outcome() -> tuple[Any, BaseException | None]:
+        try:
+            return await program, None
+        except BaseException as error:  # a KeyboardInterrupt that a task raises breaks out of the loop
+            return None, error
+
+    task = asyncio.create_task(outcome())
+    try:
+        await asyncio.wait((task,))
+    except asyncio.CancelledError as error:
+        player.halted = player.halted or error
+        task.cancel()
+        await asyncio.wait((task,))
+        raise
+    result, error = task.result()
+    if error is not None:
+        raise error
+    return result
 
 
 def _open(session: str, recorded: Sequence[Mapping[str, Any]]) -> None:

@@ -12,7 +12,15 @@ from lllm.core.canonical import encode
 from lllm.core.events import Event
 from lllm.core.jsonable import unicode_only
 from lllm.core.spec import ToolRule
-from lllm.errors import UncertainEffect
+from lllm.errors import (
+    ConfigError,
+    LLMInitializationError,
+    LogError,
+    PromptError,
+    ProviderError,
+    ReplayDivergence,
+    UncertainEffect,
+)
 from lllm.models.message import FunctionCall, Message
 from lllm.ports import LogStore
 from lllm.replay.tape import STALL, Replayed, begun
@@ -91,7 +99,8 @@ class Resumed(Replayed):
     """A Replayed session up to the end of its record, and a live one after it.
 
     What the code of today brings about is compared with the record while there is one, call by call; the first event that
-    has no record is written behind the last stored one. A divergence stops everything: nothing is written any more.
+    has no record is written behind the last stored one. A divergence halts it: nothing new is begun. So does what
+    somebody can mend (`MENDABLE`): the session can be gone on with then.
     """
 
     def __init__(
@@ -135,8 +144,8 @@ class Resumed(Replayed):
         dialog: str | None = None,
         value: Any = None,
     ) -> Event:
-        if self.divergence is not None:
-            raise self.divergence
+        if self.halted is not None and kind not in _RESULTS:
+            raise self.halted
         live = kind in _SHOWN and call is not None  # a tool shows it, and only one that is run now
         if not live and self._recorded_next(call):
             event = super().stamp(kind, data, call, dialog, value)
@@ -162,15 +171,39 @@ class Resumed(Replayed):
         """The recorded start stands; from here on this is the session's writer."""
 
     async def end(self, status: str, **data: Any) -> None:
-        if self.divergence is not None:
-            return  # it is interrupted still, and can be resumed by the code that began it
+        if self.halted is not None:  # it is interrupted still, and can be resumed
+            self.ended = True  # what still runs in some other task is too late
+            await self.flush()
+            return
         left = next(iter(begun(self.record, self.taken, None, -1)), None)
         if left is not None:
             if status == "cancelled":
                 return  # stopped before it had come to where it was
             cause = "code: the program of today does not make this call"
+            if "error" in data:
+                cause = f"{cause}, because it failed before: {data['error']}"
             raise self.diverged(left, left["kind"], None, cause, None)
         await Session.end(self, status, **data)
+
+    def left_open(self, error: BaseException) -> bool:
+        mendable = isinstance(error, MENDABLE) and not isinstance(error, ProviderError)
+        if self.halted is None and mendable and not self._met(error):
+            # what every other task meets then must not break out of its loop once more
+            self.halted = error if isinstance(error, Exception) else asyncio.CancelledError()
+        return self.halted is not None
+
+    def _met(self, error: BaseException) -> bool:
+        """Whether the session had met this fault before it was interrupted: then it belongs to it."""
+        seen = {"error": type(error).__name__, "message": self.redactor.clean(getattr(error, "message", ""))}
+        return any(
+            event["kind"] == ev.MODEL_FAILED and seen.items() <= event["data"].items()
+            for event in self.record
+        )
+
+    def diverged(self, *args: Any) -> ReplayDivergence:
+        error = super().diverged(*args)
+        self.halted = self.halted or error
+        return error
 
     shows = True
 
@@ -223,8 +256,8 @@ class Resumed(Replayed):
 
     def recorded(self, call: str, kinds: Sequence[str], tool_call: str | None = None) -> Event | None:
         """The recorded answer to an effect; None where it is done now."""
-        if self.divergence is not None:
-            raise self.divergence
+        if self.halted is not None:
+            raise self.halted
         tape = self.tapes.get(call)
         for event in tape.events[tape.at :] if tape is not None else ():
             if event["kind"] in kinds and (
@@ -248,7 +281,8 @@ class Resumed(Replayed):
             return None
         decision = self._decisions.get(key, found.decision)
         if decision is None:
-            raise UncertainEffect(told([found]))
+            self.halted = UncertainEffect(told([found]))
+            raise self.halted
         if isinstance(decision, Mapping):
             data = {"id": tool_call, "content": str(decision["result"]), "uncertain": "result"}
             return Event(ev.TOOL_RETURNED, self.redactor.clean(data))
@@ -318,5 +352,21 @@ def _numbered(call: str | None) -> bool:
     return call is not None and call[:1] == "c" and call[1:].isdigit()
 
 
+MENDABLE: Final = (
+    *(ConfigError, PromptError, ImportError, LLMInitializationError),
+    *(LogError, ReplayDivergence, UncertainEffect, KeyboardInterrupt),
+)
+"""What stops a resumption for a reason that is no part of the run: the project, the machine, the log, or a person.
+What a provider answers is a part of it."""
+
 _ENDS: Final = (ev.CALL_ENDED, ev.CANCELLED, ev.LIMIT_REACHED)
+_RESULTS: Final = (
+    ev.MODEL_REPLIED,
+    ev.MODEL_FAILED,
+    ev.TOOL_RETURNED,
+    ev.APPROVAL_GIVEN,
+    ev.WAIT_ENDED,
+    ev.FRONTEND,
+    ev.ARTIFACT,
+)
 _SHOWN: Final = (ev.FRONTEND, ev.ARTIFACT)
