@@ -15,7 +15,7 @@ from lllm.llm.dialog import Dialog, as_message, settings_of
 from lllm.llm.project import configured_model
 from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
 from lllm.llm.sessions import fail, open_session, running
-from lllm.llm.settings import Settings, no_slips, open_model, override, tools_of, unreserved
+from lllm.llm.settings import Settings, no_slips, override, tools_of, unreserved
 from lllm.llm.streaming import Stream, deltas
 from lllm.models.function import Function, as_function
 from lllm.models.message import Message
