@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code: 0 done, 1 the run failed, 2 usage or configuration, 3 a replay diverged
-    or a log is not as it was written, 4 an uncertain effect needs a decision, 130 interrupted."""
+    or a log is not as it was written, 4 an uncertain effect needs a decision, 130 interrupted, 143 terminated."""
     given = list(sys.argv[1:] if argv is None else argv)
     try:
         if given in (["--version"], ["-V"]) and sys.stdout is not None:

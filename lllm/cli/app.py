@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lllm.cli import output
+from lllm.cli import output, termination
 from lllm.cli.chat import chat
 from lllm.cli.check import check
 from lllm.cli.compare import compare
@@ -144,7 +144,8 @@ def run(argv: Sequence[str]) -> int:
     output.tolerate()
     output.listen()
     try:
-        code = _run(rest)
+        with termination.told():
+            code = _run(rest)
         sys.stdout.flush()
         return code
     except BrokenPipeError:

@@ -38,6 +38,7 @@ def chat(
     meta = {"entry": described(loaded, agent, overrides, model, system)}
     eyes = sys.stdin.isatty() and sys.stdout.isatty()
     with record(f"chat-{declared.name}", store=store_of(loaded), seed=loaded.random_seed, meta=meta) as live:
+        output.writes(lambda: live.id if live.durable else None)
         if eyes:
             output.say(
                 f"{declared.name} on {agent.model}. /exit leaves, Ctrl-C stops a reply. Session {live.id}"
@@ -47,6 +48,7 @@ def chat(
         except BaseException as error:
             output.belongs(error, live.id)
             raise
+    output.writes(None)
     if eyes:
         output.say(f"session {live.id}")
     return 0

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,12 +30,14 @@ class _State:
     printed = False
     secrets: frozenset[str] = frozenset()
     said: ClassVar[set[str]] = set()
+    session: Callable[[], str | None] | None = None
 
 
 def begin(*, debug: bool, json: bool) -> None:
     """A new command line: forgets the one before it (tests run several in a process)."""
     _State.debug, _State.json, _State.printed, _State.secrets = debug, json, False, frozenset()
     _State.said.clear()
+    _State.session = None
 
 
 def tolerate() -> None:
@@ -159,10 +161,18 @@ def unheard(name: str) -> Iterator[None]:
         log.disabled = False
 
 
-def belongs(error: BaseException, session: str | None) -> None:
-    """Notes on an error which session it ended, so that the message can say where to look."""
+def belongs(error: BaseException, session: str | None, still: str | None = None) -> None:
+    """Notes on an error which session it ended, so that the message can say where to look; or what is `still` to be said
+    of one that has not ended."""
     if session is not None:
         error.__dict__["session"] = session
+        error.__dict__["still"] = still
+
+
+def writes(session: Callable[[], str | None] | None) -> None:
+    """Notes how to learn which stored session the command writes: one can go on with it where the process ends too
+    early."""
+    _State.session = session
 
 
 def failure(error: Exception) -> None:
@@ -173,7 +183,9 @@ def failure(error: Exception) -> None:
         message = divergence(error)
     _trace(error)
     say(f"error: {_joined(message, hint)}")
-    if session is not None and not isinstance(error, ConfigError):
+    if still := getattr(error, "still", None):
+        say(f"  {still}")
+    elif session is not None and not isinstance(error, ConfigError):
         say(f"  Look at it: lllm show {session}")
     if not isinstance(error, LLMError) and not _State.debug:
         say("  The traceback: add --debug")
@@ -193,8 +205,22 @@ def interrupted(error: BaseException) -> None:
     """Ctrl-C."""
     session = getattr(error, "session", None)
     _trace(error)
-    say("interrupted" + (f". What happened until then: lllm show {session}" if session else ""))
+    told = f"What happened until then: lllm show {session}" if session else None
+    told = getattr(error, "still", None) or told
+    say("interrupted" + (f". {told}" if told else ""))
     _as_data("cancelled", "Interrupted", "interrupted", None, session)
+
+
+def terminated() -> None:
+    """SIGTERM. It may come while something else is printed, so this is written past all buffers."""
+    session = None if _State.session is None else _State.session()
+    hint = f"To go on with it: lllm resume {session}" if session else None
+    words = "terminated" + (f". Session {session} is interrupted. {hint}" if session else "")
+    os.write(2, f"{words}\n".encode())
+    if _State.json and not _State.printed:
+        os.write(
+            1, f"{_json.dumps(_failed('cancelled', 'Terminated', 'terminated', hint, session))}\n".encode()
+        )
 
 
 def divergence(error: ReplayDivergence) -> str:
@@ -248,6 +274,8 @@ def _joined(message: str, hint: str | None) -> str:
 
 def _as_data(status: str, kind: str, message: str, hint: str | None, session: str | None) -> None:
     if _State.json and not _State.printed:
-        data(
-            {"status": status, "error": {"type": kind, "message": message, "hint": hint}, "session": session}
-        )
+        data(_failed(status, kind, message, hint, session))
+
+
+def _failed(status: str, kind: str, message: str, hint: str | None, session: str | None) -> dict[str, Any]:
+    return {"status": status, "error": {"type": kind, "message": message, "hint": hint}, "session": session}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as _json
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,10 +13,10 @@ from lllm.cli import output
 from lllm.cli.options import ConfigFile, Json, SessionId, configuration, session_of, store_of
 from lllm.cli.replay import program_of
 from lllm.cli.results import quiet_stdout, readable, spent
-from lllm.errors import ConfigError
+from lllm.errors import ConfigError, listing
 
 if TYPE_CHECKING:
-    from lllm.ports import LogStore
+    from lllm.ports import LogStore, SessionInfo
     from lllm.replay.resume import Resumption
 
 Decisions = Annotated[
@@ -36,7 +37,7 @@ def resume(
 ) -> int:
     """Go on with a session that was interrupted: what is in its log is not done again."""
     store = store_of(configuration(config))
-    id = session_of(store, session) if session is not None else interrupted(store)
+    id = session_of(store, session) if session is not None else newest(interrupted(store), store)
     with quiet_stdout(json):
         done = go_on(store, id, decide, config)
     usage, cost = spent(store, id)
@@ -81,6 +82,8 @@ def go_on(store: LogStore, id: str, decide: list[str] | None, config: Any) -> Re
 
         frontend = Terminal()
     decided: Any = decisions_of(decide)
+    found = stored(store, id)
+    output.writes(lambda: id)
     if not decided and sys.stdin.isatty() and sys.stderr.isatty():
         decided = _ask
     try:
@@ -92,21 +95,62 @@ def go_on(store: LogStore, id: str, decide: list[str] | None, config: Any) -> Re
             follow=frontend.follow if frontend is not None else None,
             **program_of(store, id, config),
         )
-    except Exception as error:
-        output.belongs(error, id)
+    except BaseException as error:
+        output.belongs(error, id, still(store, id, config, found.events if found is not None else 0))
         raise
     finally:
+        output.writes(None)
         if frontend is not None:
             frontend.close()
 
 
-def interrupted(store: LogStore) -> str:
-    """The newest session that has no end and that nobody writes."""
-    held = getattr(store, "held", lambda _: False)
-    for info in store.sessions(200):
-        if info.status == "running" and not held(info.id):
-            return info.id
-    raise ConfigError("no session was interrupted", hint="All: lllm sessions")
+def still(store: LogStore, id: str, config: Any, before: int) -> str | None:
+    """What to type to go on with a session that could not be gone on with now. None where it has ended, or another
+    process goes on with it. `before`: how many events it had."""
+    try:
+        found = stored(store, id)
+        if found is None or found.status != "running" or held(store, id):
+            return None
+    except Exception:  # the store may be what failed
+        return None
+    words = "is untouched" if found.events == before else "is interrupted still; what was done is kept"
+    return f"Session {id} {words}. To go on with it: lllm resume {id}" + (f" -c {config}" if config else "")
+
+
+def stored(store: LogStore, id: str) -> SessionInfo | None:
+    """What the store says of a session."""
+    return next((info for info in store.sessions(prefix=id) if info.id == id), None)
+
+
+def held(store: LogStore, id: str) -> bool:
+    """Whether somebody writes a session now."""
+    return bool(getattr(store, "held", lambda _: False)(id))
+
+
+def interrupted(store: LogStore) -> list[SessionInfo]:
+    """The sessions that have no end and that nobody writes, newest first."""
+    return [info for info in store.sessions(200) if info.status == "running" and not held(store, info.id)]
+
+
+def newest(found: Sequence[SessionInfo], store: LogStore) -> str:
+    """The first of the sessions that were interrupted; says which one it is, and which others there are. ConfigError where
+    there is none: it says what there is."""
+    if not found:
+        raise ConfigError(f"no session was interrupted: {last(store)}", hint="All: lllm sessions")
+    output.say(f"going on with {found[0].id}")
+    if len(found) > 1:
+        others = listing(info.id for info in found[1:])
+        output.say(f"  Interrupted were also {others}. To go on with one of them: lllm resume ID")
+    return found[0].id
+
+
+def last(store: LogStore) -> str:
+    """What is to be said of the newest session."""
+    found = next(iter(store.sessions(1)), None)
+    if found is None:
+        return "there is none yet"
+    state = "is being written by another process" if found.status == "running" else f"is {found.status}"
+    return f"the newest, {found.id}, {state}"
 
 
 def decisions_of(given: list[str] | None) -> dict[str, Any]:

@@ -11,11 +11,12 @@ import typer
 from lllm.cli import output
 from lllm.cli.options import ConfigFile, Json, Model, Profile, Sets, overrides_of, runnable, store_of
 from lllm.cli.results import plain, quiet_stdout, readable, spent
-from lllm.errors import ConfigError, LLMError
+from lllm.errors import ConfigError, LLMError, listing
 
 if TYPE_CHECKING:
+    from lllm.config import Config
     from lllm.llm import AgentBase
-    from lllm.ports import LogStore
+    from lllm.ports import LogStore, SessionInfo
     from lllm.session import Session
 
 
@@ -36,7 +37,8 @@ def run(
     resume_last: Annotated[
         bool,
         typer.Option(
-            "--resume-last", help="Go on with the newest session that was interrupted, if there is one."
+            "--resume-last",
+            help="Go on with the newest session of this system that was interrupted, if there is one.",
         ),
     ] = False,
     cache: Annotated[
@@ -57,7 +59,7 @@ def run(
     from lllm.llm.sessions import open_session
     from lllm.log import MemoryLog
 
-    if resume_last and (code := _resumed(config, json)) is not None:
+    if resume_last and (code := _resumed(task, config, json)) is not None:
         return code
     words = task_of(task)
     overrides = overrides_of(sets, profile)
@@ -76,9 +78,11 @@ def run(
         system = build_agent(loaded, stream=frontend, model=model, log_base=store)
         system.overrides = overrides  # what a replay has to set again
         live = open_session(session_name or loaded.name or system.name, store=store, seed=loaded.random_seed)
+        output.writes(lambda: live.id if live.durable and not no_log else None)
         if frontend is not None:
             live.followers.append(frontend.follow)
         result = _call(system, words, session_name, live, kept=not no_log)
+        output.writes(None)
         if frontend is not None:
             frontend.close()
     usage, cost = spent(store, live.id)
@@ -99,16 +103,36 @@ def run(
     return 0
 
 
-def _resumed(config: ConfigFile, json: bool) -> int | None:
-    """Goes on with the newest interrupted session. None where there is none."""
-    from lllm.cli.options import configuration
-    from lllm.cli.resume import interrupted, resume
+def _resumed(task: str | None, config: ConfigFile, json: bool) -> int | None:
+    """Goes on with the newest interrupted session of this system. None where there is none. Says what there is."""
+    from lllm.cli.resume import interrupted, last, newest, resume
 
-    try:
-        id = interrupted(store_of(configuration(config)))
-    except ConfigError:
+    loaded = runnable(config)
+    store = store_of(loaded)
+    found = interrupted(store)
+    mine = [info for info in found if _made_by(loaded, info)]
+    if not mine:
+        output.say(f"no session of this system was interrupted: {last(store)}")
+        if found:
+            others = listing(info.id for info in found)
+            output.say(f"  Others were: {others}. To go on with one of them: lllm resume ID")
         return None
+    id = newest(mine, store)
+    own = mine[0].meta.get("task")
+    if task not in (None, "-", own):
+        output.say(
+            f"  Its task is {own!r}. The one given here is not run: for that, leave --resume-last away."
+        )
     return resume(id, None, config, json)
+
+
+def _made_by(config: Config, session: SessionInfo) -> bool:
+    """Whether a session is one of the system that a configuration describes."""
+    from lllm.llm.entry import relative
+
+    entry = session.meta.get("entry") or {}
+    file = None if config.file is None else relative(config.file, config.root)
+    return entry.get("kind") == "system" and entry.get("config") == file
 
 
 def task_of(given: str | None) -> str:
