@@ -6,10 +6,11 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lllm import LLM
+from lllm import LLM, Agent, ScriptedBackend, record
 from lllm.cli.doctor import doctor
 from lllm.config import load_config, load_project
 from lllm.errors import ConfigError
@@ -155,6 +156,52 @@ def test_a_program_without_a_system_replays_with_its_model(monkeypatch: pytest.M
     started = json.loads(next(iter(store.read(session))))["data"]
     assert started["entry"] == {"kind": "agent", "agent": "llm", "why": "nothing else is configured"}
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    report = replay_session(session, store=store, entry=program)
+    assert (report.verified, report.divergence) == (True, None)
+
+
+def test_a_copy_takes_what_auto_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = Agent("a", "scripted/x", temperature=0)
+    assert agent.why is None
+    copy = agent.with_(model="auto")
+    assert (copy.model, copy.why) == ("embedded", "nothing else is configured")
+    assert copy.with_(temperature=1).why == "nothing else is configured"
+    assert copy.with_(model="scripted/x").why is None
+    monkeypatch.setenv("GROQ_API_KEY", SECRET)
+    other = agent.with_(model="auto", options={"base_url": "http://127.0.0.1:9/v1"})
+    assert (other.model, other.why) == ("openai/llama-3.3-70b-versatile", "GROQ_API_KEY is set")
+    backend: Any = other._settings.backend
+    assert SECRET in backend.secrets
+    opened = [options for provider, options in connect._open if provider == "openai"]
+    assert "http://127.0.0.1:9/v1" in opened[-1]  # options that are given win over those that were found
+    assert SECRET not in repr(other)
+
+
+def test_one_call_takes_what_auto_chooses(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_URL", server.url)
+    llm = LLM(ScriptedBackend(["From the script."]))
+    assert llm("Hi.").content == "From the script."
+    assert llm("Hi.", model="auto").content == "Hello."
+    assert server.requests[-1].json["model"] == "org/served"
+
+
+@pytest.mark.parametrize("now", ["as it was", "a key more"])
+def test_of_several_models_a_replay_takes_the_one_that_was_chosen(
+    monkeypatch: pytest.MonkeyPatch, now: str
+) -> None:
+    """One agent, with a model that is named and with what auto chose."""
+
+    def program() -> str:
+        agent = Agent("a", ScriptedBackend(["From the script."]))
+        with record("two models") as session:
+            agent("Hi.")
+            agent("What is 2 plus 3?", model="auto", max_tokens=4)
+        return session.id
+
+    session = program()
+    store = project.default_store()
+    if now == "a key more":
+        monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     report = replay_session(session, store=store, entry=program)
     assert (report.verified, report.divergence) == (True, None)
 

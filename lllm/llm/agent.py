@@ -9,13 +9,11 @@ from typing import Any
 from lllm.core.spec import Limits
 from lllm.errors import CallError, ConfigError
 from lllm.llm.bind import Binding
-from lllm.llm.checks import limits_of, mapping_of, name_of, sampling_of, timeouts_of
-from lllm.llm.connect import connect
+from lllm.llm.checks import limits_of, name_of, sampling_of, timeouts_of
 from lllm.llm.dialog import Dialog, as_message, settings_of
-from lllm.llm.project import configured_model
 from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
 from lllm.llm.sessions import fail, open_session, running
-from lllm.llm.settings import Settings, no_slips, override, tools_of, unreserved
+from lllm.llm.settings import Settings, no_slips, open_model, override, tools_of, unreserved
 from lllm.llm.streaming import Stream, deltas
 from lllm.models.function import Function, as_function
 from lllm.models.message import Message
@@ -82,17 +80,9 @@ class Agent:
         sampling = sampling_of({**unreserved(model_args), **more})
         self._system = system_prompt_of(name, system_prompt)
         self._prompt = find_prompt(prompt) if isinstance(prompt, str) else prompt
-        self.why: str | None = None
-        if model is None or model == "auto":
-            choice = configured_model(name)
-            given = mapping_of("options", options)
-            model, options, self.why = choice.model, {**choice.options, **given}, choice.why
-        backend, full, short = connect(model, options)
         self._settings = Settings(
             name=name,
-            backend=backend,
-            model=full,
-            model_name=short,
+            **open_model("auto" if model is None else model, options, name)._asdict(),
             tools=tools_of(tools),
             sampling=sampling,
             format=format,
@@ -106,6 +96,10 @@ class Agent:
     def model(self) -> str:
         """The model's full name."""
         return self._settings.model
+
+    @property
+    def why(self) -> str | None:
+        return self._settings.why
 
     @property
     def system_prompt(self) -> Prompt | None:
@@ -125,7 +119,8 @@ class Agent:
         return self._settings.limits
 
     def with_(self, **changes: Any) -> Agent:
-        """A copy with other settings: `agent.with_(model="openai/gpt-4o", temperature=0, tools=[])`."""
+        """A copy with other settings: `agent.with_(model="openai/gpt-4o", temperature=0, tools=[])`. `model="auto"` is what
+        the configuration says."""
         twin = object.__new__(Agent)
         twin.__dict__.update(self.__dict__)
         twin._bindings = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -31,8 +31,8 @@ KEYS: Final = (
 )
 """The providers that a key in the environment leads to, in this order; all are reached by the `openai` backend."""
 
-keep: ContextVar[Mapping[str, str] | None] = ContextVar("lllm_keep", default=None)
-"""Set while a session is gone on with: the model that each agent had. `auto` means that one still, if it can be had."""
+keep: ContextVar[Mapping[str, Sequence[str]] | None] = ContextVar("lllm_keep", default=None)
+"""Set while a session is gone on with: the models that each agent had. `auto` means one of them still, if it can be had."""
 
 WAIT: Final = 0.2
 """Seconds that an endpoint has to take a connection, and then to say which models it has."""
@@ -64,22 +64,23 @@ def choose(config: Config, agent: AgentConfig | str = "") -> Choice:
     """
     given = config.defaults if isinstance(agent, str) else agent
     who = agent if isinstance(agent, str) else agent.name
-    recorded = (offline.get() or {}).get(who)
-    before = (keep.get() or {}).get(who)
+    recorded = (offline.get() or {}).get(who, ())
+    before = (keep.get() or {}).get(who, ())
     for name, key in ((given.model_name, _key_of(given)), (config.model, "model")):
         if name not in (None, "", "auto"):
             return Choice(name, f"named by {config.origin(key)}", _endpoint_of(given))
-    if recorded is not None:
-        return Choice(recorded, "recorded")
     passed: list[str] = []
+    if recorded:  # of several, some were named: the one that could be found here, and nobody is asked
+        here = [choice.model for choice in (*_keys(config), *_files(config, passed))]
+        return Choice(next((m for m in (*here, "embedded") if m in recorded), recorded[0]), "recorded")
     found = (*_keys(config), *_endpoint(config, given, passed), *_files(config, passed))
-    if before is not None and before not in ("embedded", *(choice.model for choice in found)):
+    if before and not {"embedded", *(choice.model for choice in found)}.intersection(before):
         raise ConfigError(
-            f"agent '{who}' had the model '{before}', which auto does not find any more",
+            f"agent '{who}' had the model '{before[0]}', which auto does not find any more",
             hint="Bring its key or file back, or go on with another model: lllm fork ID --model ...",
         )
     for choice in found:
-        if before in (None, choice.model):
+        if not before or choice.model in before:
             return choice._replace(passed=tuple(passed))
     return Choice("embedded", "nothing else is configured", passed=tuple(passed))
 

@@ -116,7 +116,7 @@ def agent_of(declared: AgentConfig, config: Config, *, model: str | Backend | No
             description=declared.description or "",
             **declared.limits._asdict(),
         )
-    agent.why = why
+    agent._settings.why = why
     return agent
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lllm.errors import ConfigError, LLMInferenceError, listing, nearest
+from lllm.errors import ConfigError, LLMInferenceError, UnsupportedError, listing, nearest
 from lllm.llm.checks import mapping_of
 from lllm.llm.project import project
 from lllm.ports import Backend, Capabilities, Delta, Request
@@ -16,10 +16,10 @@ from lllm.ports import Backend, Capabilities, Delta, Request
 if TYPE_CHECKING:
     from lllm.config.values import CacheConfig
 
-offline: contextvars.ContextVar[Mapping[str, str] | None] = contextvars.ContextVar(
+offline: contextvars.ContextVar[Mapping[str, Sequence[str]] | None] = contextvars.ContextVar(
     "lllm_offline", default=None
 )
-"""Set during a replay, to the recorded model of each agent: no backend is opened then, because none is asked."""
+"""Set during a replay, to the recorded models of each agent: no backend is opened then, because none is asked."""
 unasked: contextvars.ContextVar[str] = contextvars.ContextVar(
     "lllm_unasked", default="a replay asked a model: this is a fault of lllm, please report it"
 )
@@ -48,6 +48,12 @@ class Offline:
         for delta in nothing:
             yield delta
         raise LLMInferenceError(unasked.get())
+
+    async def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
+        raise UnsupportedError(
+            "vectors are not in the log, so a replay has none",
+            hint="Let a tool compute them: its result is recorded.",
+        )
 
     async def aclose(self) -> None:
         """Nothing is open."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from lllm.core.spec import Limits
 from lllm.errors import ConfigError, nearest
 from lllm.llm.checks import limits_of, mapping_of, name_of, sampling_of, timeouts_of
 from lllm.llm.connect import connect
+from lllm.llm.project import configured_model
 from lllm.models.function import Function, as_function
 from lllm.ports import Backend, Timeouts
 
@@ -30,6 +31,26 @@ class Settings:
     approve: Callable[..., Any] | None = None
     execute: bool = True
     strict_json: bool = True
+    why: str | None = None
+
+
+class Opened(NamedTuple):
+    """A model that is there to be asked. The fields are those of Settings."""
+
+    backend: Backend
+    model: str
+    model_name: str
+    why: str | None
+
+
+def open_model(model: str | Backend, options: Mapping[str, Any] | None, agent: str) -> Opened:
+    """The model of an agent: the one that is named, or what `auto` chooses, and why."""
+    why: str | None = None
+    if model == "auto":
+        choice = configured_model(agent)
+        given = mapping_of("options", options)
+        model, options, why = choice.model, {**choice.options, **given}, choice.why
+    return Opened(*connect(model, options), why)
 
 
 def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
@@ -43,7 +64,9 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
         if key == "tools":
             known["tools"] = tools_of(value)
         elif key == "model":
-            known["backend"], known["model"], known["model_name"] = connect(value, changes.get("options"))
+            known.update(
+                open_model(value, changes.get("options"), changes.get("name", settings.name))._asdict()
+            )
         elif key == "timeouts":
             known["timeouts"] = timeouts_of(value)
         elif key == "name":

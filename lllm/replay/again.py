@@ -102,12 +102,16 @@ async def areplay_session(
     )
 
 
-def models_of(recorded: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The model that each agent of a session had: by its calls, and by what the program said of itself."""
-    calls = [event["data"] for event in recorded if event["kind"] == ev.CALL_STARTED]
+def models_of(recorded: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """The models that each agent of a session had, first the one that the program said it has, then those of its calls."""
     meta = recorded[0]["data"] if recorded else {}
-    first = {str(data.get("agent")): str(data["model"]) for data in reversed(calls) if "model" in data}
-    return {**first, **(meta.get("entry") or {}).get("models", {})}
+    said = (meta.get("entry") or {}).get("models", {})
+    found: dict[str, tuple[str, ...]] = {agent: (model,) for agent, model in said.items()}
+    for event in recorded:
+        if event["kind"] == ev.CALL_STARTED and "model" in (data := event["data"]):
+            had = found.get(data["agent"], ())
+            found[data["agent"]] = had if data["model"] in had else (*had, data["model"])
+    return found
 
 
 async def _entry(

@@ -98,7 +98,7 @@ def test_options_reach_the_constructor(write: Write) -> None:
     wrong = load_config({"agent_configs": {"a": {"model": "embedded", "options": {"slot": 2}}}})
     with pytest.raises(ConfigError, match="slot"):
         agent_of(wrong.agent("a"), wrong)
-    token = offline.set({"a": "embedded"})
+    token = offline.set({"a": ("embedded",)})
     try:
         assert agent_of(wrong.agent("a"), wrong).model == "embedded"  # a replay opens nothing
     finally:

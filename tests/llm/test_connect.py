@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lllm import Agent
+from lllm import LLM, Agent, ScriptedBackend, record, replay_session
 from lllm.errors import ConfigError
 from lllm.llm.connect import connect
 from lllm.log import MemoryLog
@@ -90,3 +90,22 @@ def test_a_name_of_nobody(name: str, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         connect(name)
     assert words in str(caught.value)
+
+
+def test_a_replay_has_no_vectors() -> None:
+    """They are not in the log: the program is told so, and what to do."""
+
+    class Vectors(ScriptedBackend):
+        async def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
+            return [[1.0] for _ in texts]
+
+    store = MemoryLog()
+
+    def program() -> None:
+        with record("vectors", store=store):
+            assert LLM(Vectors([])).embed(["a"]) == [[1.0]]
+
+    program()
+    report = replay_session(store.sessions(1)[0].id, store=store, entry=program)
+    assert report.divergence is not None
+    assert "vectors are not in the log" in str(report.divergence.present)
