@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lllm.cli import output
+from lllm.cli.files import can_be_written
 from lllm.cli.options import ConfigFile, Json, configuration, session_of, store_of
 from lllm.errors import ConfigError
 
@@ -35,7 +36,12 @@ def copy(
     """Copy sessions between stores, or to and from a file, byte for byte. What is there already is left alone."""
     from lllm.log.copy import SUFFIX, Copied, blobs_of, copy_session, read_session, save_session
 
+    for option, given in (("--to", to), ("--from", source)):
+        if given is not None and not given.strip():
+            raise ConfigError(f"{option} is empty", hint=f"It is TYPE:PLACE: {PLACES}.")
     file = source is not None and source.endswith(SUFFIX)
+    if to is not None and to.endswith(SUFFIX):
+        can_be_written(Path(to))
     settings = configuration(config)
     origin: LogStore
     if file:

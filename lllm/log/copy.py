@@ -14,7 +14,7 @@ import json
 import os
 import secrets
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -24,12 +24,18 @@ from lllm.core.envelope import open_event, verify_chain
 from lllm.errors import ConfigError, LogCorrupt, LogError, LogWriteError, UnknownNameError
 from lllm.log.blobs import check_content, named_in
 from lllm.log.memory import MemoryLog
+from lllm.log.summaries import summarise
 from lllm.ports import LogStore, Record
 from lllm.sync import run
 
 FORMAT: Final = 1
 """The format of files that is written."""
 SUFFIX: Final = ".lllm"
+LONGEST: Final = 200
+"""Of a session's id: some stores make it a folder."""
+LATEST: Final = 253_402_300_800_000_000
+"""The year 10,000, in microseconds."""
+_AGAIN: Final = "Export the session again: lllm sessions copy"
 PORTION: Final = 1 << 20
 """About how many bytes of events one append of a copy takes."""
 
@@ -100,11 +106,11 @@ def read_session(path: str | os.PathLike[str]) -> tuple[MemoryLog, str]:
     header = _header(lines[0], name)
     id, events, blobs = header["session"], header["events"], header["blobs"]
     if len(lines) != events + blobs + 2 or lines[-1]:
-        raise LogCorrupt(
-            f"{name} is cut short, or has lines too many", hint="Export the session again: lllm sessions copy"
-        )
+        raise LogCorrupt(f"{name} is cut short, or has lines too many", hint=_AGAIN)
     bodies = lines[1 : events + 1]
     verify_chain(bodies, session=id, events=events)
+    if trouble := _unsound(id, [open_event(body) for body in bodies]) or summarise(bodies, id)["problem"]:
+        raise LogCorrupt(f"{name} is no session that lllm has written: {trouble}", hint=_AGAIN)
     memory = MemoryLog()
     found = dict(_blob(line, name) for line in lines[events + 1 : -1])
     run(memory.append([record_of(body) for body in bodies], found))
@@ -208,6 +214,22 @@ def _portions(bodies: Sequence[bytes]) -> Iterator[list[Record]]:
         yield portion
 
 
+def _unsound(id: str, events: Sequence[Mapping[str, Any]]) -> str:
+    """What no session of lllm has, though it may be sealed as one: every list of sessions would stumble over it."""
+    if not id.strip(". ") or len(id) > LONGEST or "/" in id or not id.isprintable():
+        return f"{id[:LONGEST]!r} is no name of one"
+    for number, event in enumerate(events):
+        if not isinstance(event["data"], dict) or not isinstance(event["kind"], str):
+            return f"event {number} has no data"
+        if not isinstance(event["at"], int) or not 0 <= event["at"] < LATEST:
+            return f"event {number} is of no time"
+    meta = events[0]["data"] if events else {}
+    for key, kind in (("entry", dict), ("fork", dict), ("name", str)):
+        if meta.get(key) is not None and not isinstance(meta[key], kind):
+            return f"its '{key}' is not what it should be"
+    return ""
+
+
 def _line(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
@@ -239,5 +261,5 @@ def _blob(line: bytes, name: str) -> tuple[str, bytes]:
         entry = canonical.decode(line)
         digest, data = str(entry["blob"]), b64decode(entry["data"], validate=True)
     except (ValueError, LookupError, TypeError, binascii.Error) as error:
-        raise LogCorrupt(f"a blob in {name} cannot be read") from error
+        raise LogCorrupt(f"a blob in {name} cannot be read", hint=_AGAIN) from error
     return digest, check_content(digest, data, name)

@@ -82,6 +82,23 @@ def test_a_write_that_fails_half_way_leaves_nothing(
     assert not parts(demo)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--to", ""], "--to is empty. It is TYPE:PLACE"),
+        (["--from", " "], "--from is empty"),
+        (["--to", "kept.lllm"], "kept.lllm is a folder"),
+        (["--to", "lllm.toml/x.lllm"], "could not be written (Not a directory)"),
+    ],
+)
+def test_where_a_copy_cannot_go(
+    lllm: Terminal, session: str, demo: Path, words: list[str], said: str
+) -> None:
+    (demo / "kept.lllm").mkdir()
+    result = lllm("sessions", "copy", session, *words)
+    assert (result.code, said in result.err) == (2, True), result.err
+
+
 def test_artifacts_into_a_file(lllm: Terminal, demo: Path) -> None:
     with SQLiteLog(demo / ".lllm/sessions.db") as store, record("files", store=store) as live:
         live.save_artifact("a.txt", "text")

@@ -4,10 +4,12 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lllm.core.canonical import digest
+from lllm.core.envelope import seal
 from lllm.errors import ConfigError, LogCorrupt, LogError, LogWriteError, UnknownNameError
 from lllm.log import LocalFileLog, MemoryLog, NoLog, ReplayableLogBase, SQLiteLog
 from lllm.log.blobs import named_in
@@ -166,6 +168,57 @@ def test_every_changed_byte_of_a_file_is_seen(tmp_path: Path) -> None:
     back = MemoryLog()
     load_session(path, back)
     assert list(back.read("s")) == written
+
+
+def resealed(file: Path, session: str, change: Callable[[dict[str, Any]], object]) -> None:
+    """A file whose seals are right, and whose session lllm never wrote."""
+    header, *lines = file.read_bytes().split(b"\n")
+    told = json.loads(header)
+    out, prev = [json.dumps({**told, "session": session}).encode()], ""
+    for line in lines[: told["events"]]:
+        event = json.loads(line)
+        change(event)
+        keys = ("seq", "at", "call", "dialog", "kind", "data")
+        record = seal(session, *(event[key] for key in keys), prev)
+        out.append(record.body)
+        prev = record.hash
+    file.write_bytes(b"\n".join([*out, *lines[told["events"] :]]))
+
+
+HOSTILE: dict[str, tuple[str, Callable[[dict[str, Any]], object], str]] = {
+    "out of the folder": ("../../evil", lambda event: None, "no name"),
+    "the folder above": ("..", lambda event: None, "no name"),
+    "no name": ("", lambda event: None, "no name"),
+    "NUL": ("a\0b", lambda event: None, "no name"),
+    "for a terminal": ("a\x1b[31m", lambda event: None, "no name"),
+    "long": ("x" * 201, lambda event: None, "no name"),
+    "before 1970": ("s", lambda event: event.update(at=-1), "event 0 is of no time"),
+    "after 9999": ("s", lambda event: event.update(at=10**18), "event 0 is of no time"),
+    "no data": ("s", lambda event: event.update(data=3), "event 0 has no data"),
+    "entry": ("s", lambda event: event["data"].update(entry="x"), "its 'entry'"),
+    "fork": ("s", lambda event: event["data"].update(fork=7), "its 'fork'"),
+    "name": ("s", lambda event: event["data"].update(name=["x"]), "its 'name'"),
+    "events": (
+        "s",
+        lambda event: event["seq"] == 1 and event.update(kind="ModelReplied", data={}),
+        "event 1 is not as",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_file_that_lllm_never_wrote_is_refused(
+    what: str, tmp_path: Path, target: ReplayableLogBase
+) -> None:
+    """Its hashes are right; one such session in a store would stop every list of sessions, or lead out of a folder."""
+    source, file = MemoryLog(), tmp_path / "s.lllm"
+    fill(source)
+    save_session(source, "s", file)
+    session, change, said = HOSTILE[what]
+    resealed(file, session, change)
+    with pytest.raises(LogCorrupt, match=said):
+        load_session(file, target)
+    assert target.sessions() == []
 
 
 def test_a_file_of_a_later_format(tmp_path: Path) -> None:
