@@ -9,17 +9,18 @@ from lllm.models.reply import Reply
 from lllm.ports import Completed, Delta, Restart, TextDelta, ThinkingDelta, ToolCallDelta
 
 
-def pieces(reply: Reply) -> tuple[Delta, ...]:
-    """The deltas of a reply that is known whole: its thinking, its text and each tool call, in one piece each."""
-    calls = (
-        ToolCallDelta(index, call.id, call.name, call.arguments)
-        for index, call in enumerate(reply.tool_calls)
-    )
-    return (
-        *([ThinkingDelta(reply.thinking)] if reply.thinking else ()),
-        *([TextDelta(reply.content)] if reply.content else ()),
-        *calls,
-    )
+def pieces(reply: Reply, chunk: int | None = None) -> list[Delta]:
+    """The deltas that a stream of this reply has, in pieces of `chunk` characters (whole by default), without the end."""
+    out: list[Delta] = []
+    if reply.thinking:
+        out += [ThinkingDelta(piece) for piece in _cut(reply.thinking, chunk)]
+    if reply.content:
+        out += [TextDelta(piece) for piece in _cut(reply.content, chunk)]
+    for number, call in enumerate(reply.tool_calls):
+        first, *rest = _cut(call.arguments, chunk)
+        out.append(ToolCallDelta(number, call.id or None, call.name, first))
+        out += [ToolCallDelta(number, arguments=piece) for piece in rest]
+    return out
 
 
 def aggregate(deltas: Iterable[Delta]) -> Reply:
@@ -55,3 +56,9 @@ def aggregate(deltas: Iterable[Delta]) -> Reply:
         tuple(FunctionCall(*calls[index]) for index in sorted(calls)),
         "tool_calls" if calls else "stop",
     )
+
+
+def _cut(text: str, size: int | None) -> list[str]:
+    if size is None or not text:
+        return [text]
+    return [text[at : at + size] for at in range(0, len(text), size)]

@@ -20,10 +20,10 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from lllm.backends.deltas import pieces
 from lllm.core.canonical import decode, digest, digest_of, encode
 from lllm.core.jsonable import jsonable
 from lllm.core.redact import Redactor
+from lllm.deltas import pieces
 from lllm.models.reply import Reply
 from lllm.ports import Backend, Capabilities, Completed, Delta, Request
 

@@ -13,9 +13,8 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from lllm.backends.deltas import pieces
 from lllm.core.canonical import encode
-from lllm.deltas import aggregate
+from lllm.deltas import aggregate, pieces
 from lllm.errors import ConfigError, LLMInferenceError
 from lllm.models.message import FunctionCall, Message
 from lllm.models.reply import Reply, Usage

@@ -19,7 +19,17 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="The system's YAML file; by default the one that lllm.toml names."),
 ]
-Model = Annotated[str | None, typer.Option("--model", "-m", help="provider/model, for every agent.")]
+
+
+def _named(value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        raise typer.BadParameter("it is empty; an unset variable?")
+    return value
+
+
+Model = Annotated[
+    str | None, typer.Option("--model", "-m", callback=_named, help="provider/model, for every agent.")
+]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="One setting; may be repeated.")
 ]
@@ -82,6 +92,20 @@ def store_of(config: Config) -> LogStore:
     from lllm.llm.project import store_of as find
 
     return find(config)
+
+
+def way_to(config: Config) -> str:
+    """What to type before `lllm show`, which is told neither --set nor --profile nor --config, to have it look into the
+    log of this configuration: "" where it does so by itself."""
+    from shlex import quote
+
+    from lllm.config import load_config
+
+    log, usual = config.log, load_config().log
+    if log == usual:
+        return ""
+    url = "" if log.url == usual.url else "LLLM_LOG_URL=... "  # it may hold a password
+    return f"LLLM_LOG_TYPE={quote(log.type)} LLLM_LOG_DIR={quote(str(log.dir))} {url}"
 
 
 def session_of(store: LogStore, given: str | None, last: bool = False) -> str:

@@ -29,6 +29,7 @@ class _State:
     json = False
     printed = False
     secrets: frozenset[str] = frozenset()
+    way = ""
     said: ClassVar[set[str]] = set()
     session: Callable[[], str | None] | None = None
 
@@ -36,6 +37,7 @@ class _State:
 def begin(*, debug: bool, json: bool) -> None:
     """A new command line: forgets the one before it (tests run several in a process)."""
     _State.debug, _State.json, _State.printed, _State.secrets = debug, json, False, frozenset()
+    _State.way = ""
     _State.said.clear()
     _State.session = None
 
@@ -161,6 +163,11 @@ def unheard(name: str) -> Iterator[None]:
         log.disabled = False
 
 
+def reached(way: str) -> None:
+    """What is to be typed before a command that looks at the session; see `lllm.cli.options.way_to`."""
+    _State.way = way
+
+
 def belongs(error: BaseException, session: str | None, still: str | None = None) -> None:
     """Notes on an error which session it ended, so that the message can say where to look; or what is `still` to be said
     of one that has not ended."""
@@ -186,7 +193,7 @@ def failure(error: Exception) -> None:
     if still := getattr(error, "still", None):
         say(f"  {still}")
     elif session is not None and not isinstance(error, ConfigError):
-        say(f"  Look at it: lllm show {session}")
+        say(f"  Look at it: {_State.way}lllm show {session}")
     if not isinstance(error, LLMError) and not _State.debug:
         say("  The traceback: add --debug")
     _as_data("failed", type(error).__name__, message, hint, session)
@@ -205,7 +212,7 @@ def interrupted(error: BaseException) -> None:
     """Ctrl-C."""
     session = getattr(error, "session", None)
     _trace(error)
-    told = f"What happened until then: lllm show {session}" if session else None
+    told = f"What happened until then: {_State.way}lllm show {session}" if session else None
     told = getattr(error, "still", None) or told
     say("interrupted" + (f". {told}" if told else ""))
     _as_data("cancelled", "Interrupted", "interrupted", None, session)
@@ -214,7 +221,7 @@ def interrupted(error: BaseException) -> None:
 def terminated() -> None:
     """SIGTERM. It may come while something else is printed, so this is written past all buffers."""
     session = None if _State.session is None else _State.session()
-    hint = f"To go on with it: lllm resume {session}" if session else None
+    hint = f"To go on with it: {_State.way}lllm resume {session}" if session else None
     words = "terminated" + (f". Session {session} is interrupted. {hint}" if session else "")
     os.write(2, f"{words}\n".encode())
     if _State.json and not _State.printed:

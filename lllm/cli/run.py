@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lllm.cli import output
-from lllm.cli.options import ConfigFile, Json, Model, Profile, Sets, overrides_of, runnable, store_of
+from lllm.cli.options import ConfigFile, Json, Model, Profile, Sets, overrides_of, runnable, store_of, way_to
 from lllm.cli.results import plain, quiet_stdout, readable, spent
 from lllm.errors import ConfigError, LLMError, listing
 
@@ -68,6 +68,10 @@ def run(
     loaded = runnable(config, overrides=overrides)
     # in memory even without a log: usage and cost are folded from events
     store: LogStore = MemoryLog() if no_log else store_of(loaded)
+    kept = not isinstance(store, MemoryLog) and not getattr(store, "keeps_nothing", False)
+    store = store if kept else MemoryLog()
+    way = way_to(loaded) if kept and overrides else ""
+    output.reached(way)
     shown = sys.stderr.isatty() if stream is None else stream
     with quiet_stdout(json), caching(loaded.cache):
         frontend = None
@@ -78,10 +82,10 @@ def run(
         system = build_agent(loaded, stream=frontend, model=model, log_base=store)
         system.overrides = overrides  # what a replay has to set again
         live = open_session(session_name or loaded.name or system.name, store=store, seed=loaded.random_seed)
-        output.writes(lambda: live.id if live.durable and not no_log else None)
+        output.writes(lambda: live.id if live.durable and kept else None)
         if frontend is not None:
             live.followers.append(frontend.follow)
-        result = _call(system, words, session_name, live, kept=not no_log)
+        result = _call(system, words, session_name, live, kept=kept)
         output.writes(None)
         if frontend is not None:
             frontend.close()
@@ -89,17 +93,18 @@ def run(
     if json:
         output.data(
             {
-                "session": None if no_log else live.id,
+                "session": live.id if kept else None,
                 "status": "done",
                 "result": plain(result),
                 "usage": usage,
                 "cost": cost,
             }
         )
-        return 0
-    output.text(readable(result))
-    if not no_log and sys.stderr.isatty():
-        output.say(f"session {live.id}" + (f", cost ${cost}" if cost is not None else ""))
+    else:
+        output.text(readable(result))
+    if kept and ((sys.stderr.isatty() and not json) or way):
+        told = f"session {live.id}" + (f", cost ${cost}" if cost is not None else "")
+        output.say(told + (f". To look at it: {way}lllm show {live.id}" if way else ""))
     return 0
 
 

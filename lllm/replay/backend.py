@@ -12,12 +12,12 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Final, NamedTuple
 
-from lllm.backends.deltas import pieces
 from lllm.core import events as ev
 from lllm.core.canonical import decode, digest, digest_of, encode
 from lllm.core.dialog import Node, extend, messages_of
 from lllm.core.envelope import open_event, verify_chain
 from lllm.core.jsonable import jsonable
+from lllm.deltas import pieces
 from lllm.errors import LLMError, NotRecorded
 from lllm.log.copy import SUFFIX, read_session
 from lllm.log.folding import Folding

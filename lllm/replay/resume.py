@@ -153,9 +153,9 @@ async def _apart(player: Resumed, program: Coroutine[Any, Any, Any]) -> Any:
         task.cancel()
         await asyncio.wait((task,))
         raise
-    result, error = task.result()
-    if error is not None:
-        raise error
+    result, failed = task.result()
+    if failed is not None:
+        raise failed
     return result
 
 

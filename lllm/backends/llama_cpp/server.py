@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from lllm.backends.deltas import pieces
 from lllm.backends.llama_cpp.body import Body, body, calls
 from lllm.backends.llama_cpp.faults import failed, not_loaded
 from lllm.backends.llama_cpp.options import CONTEXT, SMALL, Options
@@ -18,6 +17,7 @@ from lllm.backends.llama_cpp.threads import Holder, inside, keep, leaving, loade
 from lllm.backends.openai.reply import Assembly, ErrorObject
 from lllm.backends.openai.watch import Expired, Watch
 from lllm.backends.thinking import Mode
+from lllm.deltas import pieces
 from lllm.errors import (
     BadRequestError,
     ConfigError,

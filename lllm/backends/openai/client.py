@@ -12,7 +12,6 @@ from urllib.parse import parse_qsl, urlsplit
 import orjson
 
 from lllm._version import __version__
-from lllm.backends.deltas import pieces
 from lllm.backends.limiter import Limiter, Limits, limiter_of
 from lllm.backends.openai.body import Bodies
 from lllm.backends.openai.faults import MISREAD, Faults, Place, Scrubber
@@ -22,6 +21,7 @@ from lllm.backends.openai.sse import Event, SSEParser
 from lllm.backends.openai.url import DEFAULT, Endpoint, endpoint
 from lllm.backends.openai.watch import Expired, Watch
 from lllm.backends.thinking import Mode
+from lllm.deltas import pieces
 from lllm.errors import ConfigError, ProviderError
 from lllm.models.reply import Reply
 from lllm.ports import Capabilities, Completed, Delta, Request, Timeouts

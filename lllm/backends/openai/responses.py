@@ -12,7 +12,6 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from lllm.backends.deltas import pieces
 from lllm.backends.openai.body import Bodies, extra_body, schema_form
 from lllm.backends.openai.faults import Faults, misread
 from lllm.backends.openai.reply import read_token, usage_of
@@ -20,6 +19,7 @@ from lllm.backends.openai.sessions import PerLoop
 from lllm.backends.openai.url import Endpoint
 from lllm.backends.openai.watch import Expired, Watch
 from lllm.backends.thinking import Mode, Splitter
+from lllm.deltas import pieces
 from lllm.errors import DependencyError, ProviderError, UnsupportedError
 from lllm.models.message import FunctionCall, Message
 from lllm.models.reply import Reply
