@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lllm.cli import output
-from lllm.cli.options import ConfigFile, Model, Profile, Sets, overrides_of, runnable, store_of
+from lllm.cli.options import ConfigFile, Model, Profile, Sets, overrides_of, runnable, store_of, way_to
 from lllm.errors import CallError, ConfigError, listing
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def chat(
     declared = chosen(loaded, name)
     agent = talker(loaded, declared, model, system)
     meta = {"entry": described(loaded, agent, overrides, model, system)}
+    way = way_to(loaded) if overrides else ""
+    output.reached(way)
     eyes = sys.stdin.isatty() and sys.stdout.isatty()
     with record(f"chat-{declared.name}", store=store_of(loaded), seed=loaded.random_seed, meta=meta) as live:
         output.writes(lambda: live.id if live.durable else None)
@@ -49,8 +51,8 @@ def chat(
             output.belongs(error, live.id)
             raise
     output.writes(None)
-    if eyes:
-        output.say(f"session {live.id}")
+    if eyes or way:
+        output.say(f"session {live.id}" + (f". To look at it: {way}lllm show {live.id}" if way else ""))
     return 0
 
 

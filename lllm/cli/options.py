@@ -101,10 +101,14 @@ def way_to(config: Config) -> str:
 
     from lllm.config import load_config
 
-    log, usual = config.log, load_config().log
+    log = config.log
+    try:
+        usual = load_config().log
+    except ConfigError:  # of the system that nobody has asked for
+        usual = None
     if log == usual:
         return ""
-    url = "" if log.url == usual.url else "LLLM_LOG_URL=... "  # it may hold a password
+    url = "" if log.url == (usual and usual.url) else "LLLM_LOG_URL=... "  # it may hold a password
     return f"LLLM_LOG_TYPE={quote(log.type)} LLLM_LOG_DIR={quote(str(log.dir))} {url}"
 
 
