@@ -104,7 +104,10 @@ def _log(config: Config) -> Item:
     if config.log.type in ("none", "memory"):
         return _item("log", "ok", f"{config.log.type}: sessions are not kept")
     place = Path(getattr(store, "path", config.log.dir))
-    folder = next(path for path in (place, *place.parents) if path.exists())
+    try:
+        folder = next(path for path in (place, *place.parents) if path.exists())
+    except OSError as error:
+        return _item("log", "problem", f"{place} could not be read ({error.strerror}).", hint="Set log.dir.")
     where = f"{config.log.type} at {place}"
     if not os.access(folder, os.W_OK):
         return _item("log", "problem", f"{where}: cannot write to {folder}.", hint="Set log.dir.")

@@ -193,6 +193,14 @@ def closed(where: str, kind: type[LogError] = LogWriteError) -> LogError:
     return kind(f"the log in {where} is closed")
 
 
+def unreadable(error: OSError) -> LogError:
+    """A file or folder of the log that belongs to somebody else."""
+    return LogError(
+        f"{error.filename} could not be read ({error.strerror})",
+        hint="Check whose it is, or point log_dir elsewhere.",
+    )
+
+
 def no_session(session: str, known: Iterable[str]) -> UnknownNameError:
     return UnknownNameError("session", session, known, hint="Type: lllm sessions")
 

@@ -204,19 +204,25 @@ class LocalFileLog(ReplayableLogBase):
     def read(self, session: str, after: int = -1) -> Iterator[bytes]:
         self._check_open()
         path = self.dir / session / EVENTS
-        if _unsafe(session) or not path.exists() or not self._first(session):
-            raise no_session(session, self._names())
+        try:
+            if _unsafe(session) or not path.exists() or not self._first(session):
+                raise no_session(session, self._names())
+        except PermissionError as error:
+            raise base.unreadable(error) from error
         return _bodies(path, after)
 
     def sessions(self, limit: int | None = None, *, prefix: str = "") -> list[SessionInfo]:
         self._check_open()
-        firsts = [
-            (first[0], name)
-            for name in self._names()
-            if name.startswith(prefix) and (first := self._first(name))
-        ]
-        firsts.sort(reverse=True)
-        return [self._info(name) for _, name in firsts[: None if limit is None else max(limit, 0)]]
+        try:
+            firsts = [
+                (first[0], name)
+                for name in self._names()
+                if name.startswith(prefix) and (first := self._first(name))
+            ]
+            firsts.sort(reverse=True)
+            return [self._info(name) for _, name in firsts[: None if limit is None else max(limit, 0)]]
+        except PermissionError as error:
+            raise base.unreadable(error) from error
 
     def blob(self, digest: str) -> bytes:
         self._check_open()

@@ -466,6 +466,8 @@ class SQLiteLog(ReplayableLogBase):
                         raise explain(error, self.path, doing="read") from error
                     if time.monotonic() > deadline:
                         raise locked(self.path, self.busy_timeout) from error
+                except PermissionError as error:  # the folder is not ours to look into
+                    raise base.unreadable(error) from error
                 time.sleep(_PAUSE)
 
     # --- removing ----------------------------------------------------------------------------------------------------
