@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -111,7 +112,10 @@ def cache_of(config: Config) -> Path | None:
     from lllm.log.summaries import place_of
 
     folder = Path(config.log.dir)
-    return folder / "summaries.db" if place_of(store_of(config)) is None and folder.is_dir() else None
+    with suppress(PermissionError):  # the store says it better
+        if place_of(store_of(config)) is None and folder.is_dir():
+            return folder / "summaries.db"
+    return None
 
 
 def _look(config: Config, wanted: Mapping[str, Any], sort: str, limit: int | None, json: bool) -> int:

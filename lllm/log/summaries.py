@@ -254,10 +254,11 @@ _here: Final[weakref.WeakKeyDictionary[Any, dict[str, tuple[str, Any]]]] = weakr
 
 def place_of(store: LogStore) -> Path | None:
     """The file beside a log that keeps its summaries; None for a log that is no file or folder here."""
-    if isinstance(folder := getattr(store, "dir", None), Path):
-        return folder / "summaries.db" if folder.is_dir() else None
-    if isinstance(file := getattr(store, "path", None), Path):
-        return file.with_name(f"{file.stem}.summaries.db") if file.exists() else None
+    with suppress(PermissionError):  # the store says it better
+        if isinstance(folder := getattr(store, "dir", None), Path):
+            return folder / "summaries.db" if folder.is_dir() else None
+        if isinstance(file := getattr(store, "path", None), Path):
+            return file.with_name(f"{file.stem}.summaries.db") if file.exists() else None
     return None
 
 

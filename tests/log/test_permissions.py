@@ -13,6 +13,8 @@ import pytest
 
 from lllm.errors import LogError
 from lllm.log import LocalFileLog, ReplayableLogBase, SQLiteLog
+from lllm.log.query import totals
+from lllm.log.summaries import place_of
 from tests.log.events import Writer
 
 KINDS: dict[str, Callable[[Path], ReplayableLogBase]] = {
@@ -35,7 +37,13 @@ def test_a_folder_that_may_not_be_looked_into(
         with monkeypatch.context() as closed:
             closed.setattr(os, "scandir", refuse)
             closed.setattr(Path, "exists", refuse)
-            looks: tuple[Callable[[], object], ...] = (store.sessions, lambda: store.read("s"))
+            closed.setattr(Path, "is_dir", refuse)
+            looks: tuple[Callable[[], object], ...] = (
+                store.sessions,
+                lambda: store.read("s"),
+                lambda: totals(store),
+            )
+            assert place_of(store) is None
             for look in looks:
                 with pytest.raises(LogError, match=r"could not be read \(Permission denied\)") as failed:
                     look()
