@@ -10,6 +10,7 @@ comes of it: `python -m pytest -n 2 --hypothesis-profile search`.
 import hashlib
 import ipaddress
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -70,6 +71,10 @@ def refuse_network(event: str, args: tuple[Any, ...]) -> None:
 
 def pytest_configure() -> None:
     sys.addaudithook(refuse_network)
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # so a shell starts what it puts into the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
