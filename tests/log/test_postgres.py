@@ -23,6 +23,7 @@ from lllm.errors import ConfigError, LogError, LogWriteError, UnknownNameError
 from lllm.log import MemoryLog, PostgresLog, SQLiteLog, open_store
 from lllm.log.copy import copy_session
 from lllm.log.postgres import schema as tables
+from lllm.log.postgres.address import Address
 from lllm.session import Session
 from tests.log.events import Writer, bodies
 from tests.servers.postgres import PASSWORD, Server, running
@@ -376,6 +377,25 @@ async def test_following_ends_and_leaves_nothing_open(
             break
         await asyncio.sleep(0.02)
     assert open_() == 0
+
+
+async def test_a_follower_that_leaves_while_it_comes_leaves_nothing_open(
+    store: PostgresLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.append([Writer("s").start()])
+    connect, opened = Address.connect_async, []
+
+    async def connect_and_leave(self: Address) -> psycopg.AsyncConnection:
+        opened.append(await connect(self))
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        return opened[0]
+
+    monkeypatch.setattr(Address, "connect_async", connect_and_leave)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.ensure_future(anext(aiter(store.follow("s", 0))))
+    assert opened[0].closed
 
 
 async def test_other_stores_are_followed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

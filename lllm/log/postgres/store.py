@@ -194,7 +194,11 @@ class PostgresLog(ReplayableLogBase):
         while True:
             try:
                 connection = await self._address.connect_async()
-                await connection.execute(f"LISTEN {channel}")  # type: ignore[call-overload,unused-ignore]
+                try:
+                    await connection.execute(f"LISTEN {channel}")  # type: ignore[call-overload,unused-ignore]
+                except BaseException:  # also where the follower leaves right here: nobody else closes it
+                    await connection.close()
+                    raise
                 return connection
             except psycopg.Error as error:
                 if not lost(error) or asyncio.get_running_loop().time() > deadline:
