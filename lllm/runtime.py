@@ -214,6 +214,7 @@ class Call:
                 for effect in todo:
                     running[asyncio.ensure_future(self._one_of_many(effect))] = effect
                 todo = []
+                self.session.gathers(self.id, len(running))
                 await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in [task for task in running if task.done()]:
                     del running[task]
@@ -235,10 +236,12 @@ class Call:
             if running:
                 # waited for, and looked at, so that nobody is warned of what they raise
                 await asyncio.gather(*running, return_exceptions=True)
+            self.session.gathers(self.id, 0)
         return following
 
     async def _settle(self, running: Sequence[asyncio.Task[Outcome]]) -> None:
         """Waits for what is done beside that which halted the session, and keeps what comes of it."""
+        self.session.gathers(self.id, sum(not task.done() for task in running))
         await asyncio.wait(running)
         for task in running:
             if not task.cancelled() and task.exception() is None:
@@ -253,8 +256,12 @@ class Call:
             await self.session.turn(self.id, ev.TOOL_REQUESTED, name)
             if not self.plan.tools[effect.call.name].rule.concurrent:
                 # not while it waits for its turn: whoever comes first may need the lock
-                async with self._serial():
+                lock = self._serial()
+                await self._in_line(lock)
+                try:
                     outcome = await self._do(effect)
+                finally:
+                    lock.release()
             else:
                 outcome = await self._do(effect)
         else:
@@ -266,6 +273,16 @@ class Call:
         if self.performer.serial is None:
             self.performer.serial = asyncio.Lock()
         return self.performer.serial
+
+    async def _in_line(self, lock: asyncio.Lock) -> None:
+        if not lock.locked():
+            await lock.acquire()
+            return
+        self.session.queues(self.id, 1)
+        try:
+            await lock.acquire()
+        finally:
+            self.session.queues(self.id, -1)
 
     def _request(self, effect: CallModel) -> dict[str, Any]:
         """What ModelRequested says: the hash of the rendered request, from the hash of its fixed part and the dialog's

@@ -326,6 +326,12 @@ class Session:
         (`kind`) that had opened it."""
         return False
 
+    def gathers(self, call: str, count: int) -> None:
+        """So many effects of a call are done side by side now."""
+
+    def queues(self, call: str, more: int) -> None:
+        """So many more of them wait for another of them to be done."""
+
     async def turn(self, call: str, kind: str, tool_call: str) -> None:
         """Waits until it is this event's turn. A live session never waits; a replayed one keeps the recorded order."""
 

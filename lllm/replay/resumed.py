@@ -23,7 +23,7 @@ from lllm.errors import (
 )
 from lllm.models.message import FunctionCall, Message
 from lllm.ports import LogStore
-from lllm.replay.tape import STALL, Replayed, begun
+from lllm.replay.tape import Replayed, begun
 from lllm.session import Scope, Session
 
 RETRY: Final = "retry"
@@ -324,11 +324,7 @@ class Resumed(Replayed):
         while tape is not None and tape.coming() is not None:
             if any(_answers(event, tool_call) for event in tape.events[tape.at :]):
                 return
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            tape.waiting.append(waiter)
-            try:
-                await asyncio.wait_for(waiter, STALL)
-            except TimeoutError:
+            if await self._stalls(tape):
                 return
 
     async def turn(self, call: str, kind: str, tool_call: str) -> None:

@@ -24,12 +24,14 @@ class Unfinished(LLMError):
 class Tape:
     """The recorded events of one call (or of the session as a whole), and how far they have been matched."""
 
-    __slots__ = ("at", "events", "waiting")
+    __slots__ = ("at", "events", "members", "queued", "waiting")
 
     def __init__(self, events: list[dict[str, Any]]) -> None:
         self.events = events
         self.at = 0
-        self.waiting: list[asyncio.Future[None]] = []
+        self.waiting: list[asyncio.Future[bool]] = []  # who waits for its turn
+        self.members = 0  # so many effects are done side by side
+        self.queued = 0  # so many of them wait for another
 
     def peek(self) -> dict[str, Any] | None:
         return self.events[self.at] if self.at < len(self.events) else None
@@ -38,6 +40,18 @@ class Tape:
         """The next event that the code of today must bring about itself."""
         rest = self.events[self.at :]
         return next((event for event in rest if event["kind"] != ev.CALL_RESUMED), None)
+
+    def advance(self) -> None:
+        """The next event was brought about: everybody looks whose turn it is."""
+        waiting, self.waiting = self.waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(False)
+
+    def judge(self) -> None:
+        """When every one of the group waits, nobody brings the next event about: the first goes on without its turn."""
+        if self.waiting and len(self.waiting) + self.queued >= self.members and not self.waiting[0].done():
+            self.waiting.pop(0).set_result(True)
 
 
 class Replayed(Session):
@@ -72,6 +86,7 @@ class Replayed(Session):
         self.folded: set[str] = set()
         self.divergence: ReplayDivergence | None = None
         self._unwritable = False
+        self._steps = 0  # events that were brought about again
         start = self.tapes.get(None)
         if start is not None and start.events and start.events[0]["kind"] == ev.SESSION_STARTED:
             start.at = 1
@@ -107,7 +122,8 @@ class Replayed(Session):
                 recorded, present = self._schemas(found["data"], data) or (recorded, present)
             raise self.diverged(found, kind, data, cause, hint, recorded, present)
         tape.at += 1
-        self._advance(tape)
+        self._steps += 1
+        tape.advance()
         return Event(kind, data, found["at"], call, dialog, value)
 
     def _schemas(
@@ -239,27 +255,50 @@ class Replayed(Session):
                 return
             if found["kind"] == kind and found["data"].get("id") == tool_call:
                 return
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            tape.waiting.append(waiter)
-            try:
-                await asyncio.wait_for(waiter, STALL)
-            except TimeoutError:
+            if await self._stalls(tape):
                 return
+
+    def gathers(self, call: str, count: int) -> None:
+        tape = self.tapes.get(call)
+        if tape is not None:
+            tape.members = count
+            tape.judge()
+
+    def queues(self, call: str, more: int) -> None:
+        tape = self.tapes.get(call)
+        if tape is not None:
+            tape.queued += more
+            tape.judge()
+
+    async def _stalls(self, tape: Tape) -> bool:
+        """Waits until a tape goes on. True for the first who waits, when all of the group do; and where nothing at all goes
+        on for STALL seconds."""
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        tape.waiting.append(waiter)
+        tape.judge()
+        looks, seen = 0, self._steps
+        try:
+            while looks * _LOOK < STALL:
+                done, _ = await asyncio.wait((waiter,), timeout=_LOOK)
+                if done:
+                    return waiter.result()
+                # a process that was suspended has looked once
+                looks, seen = looks + 1 if seen == self._steps else 0, self._steps
+            return True
+        finally:
+            if waiter in tape.waiting:
+                tape.waiting.remove(waiter)
 
     async def _inner_ones(self, call: str) -> None:
         """Waits until the calls within this one have come to their recorded ends: its own stop would cut them short."""
         opened = (event for event in self.record if event["kind"] == ev.CALL_STARTED)
         inner = [event["call"] for event in opened if event["data"].get("parent") == call]
-        for _ in range(int(STALL / _MOMENT)):
+        looks, seen = 0, self._steps
+        while looks * _MOMENT < _INNER:
             if all(name not in self.taken or self.tapes[name].peek() is None for name in inner):
                 return
             await asyncio.sleep(_MOMENT)
-
-    def _advance(self, tape: Tape) -> None:
-        for waiter in tape.waiting:
-            if not waiter.done():
-                waiter.set_result(None)
-        tape.waiting.clear()
+            looks, seen = looks + 1 if seen == self._steps else 0, self._steps
 
     # --- verdicts
 
@@ -346,9 +385,12 @@ def begun(
 
 
 _STOPS: Final = (ev.LIMIT_REACHED, ev.CANCELLED)
-STALL: Final = 2.0
-"""Seconds after which a replayed group of tools that makes no progress counts as diverged."""
+STALL: Final = 60.0
+"""Seconds after which a replayed group of tools counts as diverged, where nothing at all goes on and yet not all wait."""
+_INNER: Final = 2.0
+"""Seconds without progress after which calls within a stopped one are not waited for."""
 
+_LOOK: Final = 0.1
 _MOMENT: Final = 0.001
 
 

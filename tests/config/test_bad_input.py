@@ -95,7 +95,10 @@ YAMLS = [
         r"error: a\.yaml:1: temperature is 2\.1 \(a number\); it wants a number from 0 to 2",
     ),
     ("temperature: '1'", r"error: a\.yaml:1: temperature is '1' \(text\); it wants a number from 0 to 2"),
-    ("stop: [1]", r"error: a\.yaml:1: stop is \[1\] \(a list\); it wants text or a list of texts, none of them empty"),
+    (
+        "stop: [1]",
+        r"error: a\.yaml:1: stop is \[1\] \(a list\); it wants text or a list of texts, none of them empty",
+    ),
     (
         "activate_proxies: wiki",
         r"error: a\.yaml:1: activate_proxies is 'wiki' \(text\); it wants a list of names",

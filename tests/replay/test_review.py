@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -30,12 +31,14 @@ from lllm.llm.sessions import arecord
 from lllm.log.memory import MemoryLog
 from lllm.models.function import tool
 from lllm.models.message import FunctionCall
+from lllm.models.prompt import Prompt
 from lllm.ports import Delta, Request, TextDelta
-from lllm.replay import again, replay_session
+from lllm.replay import again, replay_session, tape
 from lllm.replay.cases import whatif
 from lllm.replay.fork import afork_session, fork_session
 from lllm.replay.resume import resume_session
 from lllm.replay.resumed import Resumed
+from lllm.replay.tape import Replayed
 from lllm.session import Session, current
 
 DONE: Counter[str] = Counter()
@@ -525,3 +528,85 @@ def test_stopped_before_it_comes_to_where_it_was_it_can_be_resumed_still() -> No
     assert len(events(store, session)) == before
     resume_session(session, store=store, entry=many(store, 3))
     assert store.sessions(1)[0].status == "done"
+
+
+def test_a_slow_parser_of_an_agent_beside_another_tool_is_no_divergence() -> None:
+    """Whoever waits for its turn in a replay waits as long as somebody of the group works."""
+    written: list[asyncio.Event] = []
+    pause = 0.0
+
+    def read(text: str) -> str:
+        time.sleep(pause)
+        loop.call_soon_threadsafe(written[-1].set)
+        return text
+
+    @tool(effect="pure")
+    async def late() -> str:
+        """Returns after the writer."""
+        await written[-1].wait()
+        await asyncio.sleep(0.01)
+        return "late"
+
+    model = rounds_of([FunctionCall("l", "late", "{}"), FunctionCall("w", "writer", '{"task":"x"}')])
+    store = MemoryLog()
+
+    async def main() -> str:
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+        written.append(asyncio.Event())
+        prompt = Prompt("t/write", "Write of {task}.", parser=read)
+        writer = Agent("writer", ScriptedBackend(model), "You write.", prompt=prompt, description="Writes.")
+        agent = Agent("boss", ScriptedBackend(model), "You rule.", tools=[late, writer])
+        async with arecord("work", store=store):
+            return (await agent.acall("go")).content
+
+    loop: Any = None
+    assert asyncio.run(main()) == "late | a story"
+    session = store.sessions(1)[0].id
+    returned = [event["data"]["id"] for event in events(store, session) if event["kind"] == ev.TOOL_RETURNED]
+    assert returned == ["w", "l"]  # so the other waits for the writer when it is run again
+    pause = 2.5
+    assert replay_session(session, store=store, entry=main).verified
+
+
+def test_tools_that_all_wait_for_another_are_a_divergence_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tape, "STALL", 600.0)
+    names = ["a", "b", "c"]
+
+    def made(store: Any, ids: list[str]) -> Any:
+        model = rounds_of([FunctionCall(id, "echo", f'{{"text":"{id}"}}') for id in ids])
+
+        @tool(effect="pure")
+        async def echo(text: str) -> str:
+            """Says it."""
+            return text
+
+        async def main() -> str:
+            agent = Agent("boss", ScriptedBackend(model), "You rule.", tools=[echo])
+            async with arecord("work", store=store):
+                return (await agent.acall("go")).content
+
+        return main
+
+    store = MemoryLog()
+    asyncio.run(made(store, names)())
+    session = store.sessions(1)[0].id
+    player = Replayed(session, store, events(store, session))
+    call = player.tapes["c1"]
+    call.at = next(at for at, event in enumerate(call.events) if event["kind"] == ev.TOOL_REQUESTED)
+    went_on: list[str] = []
+
+    async def other(name: str) -> None:
+        await player.turn("c1", ev.TOOL_REQUESTED, name)
+        went_on.append(name)
+
+    async def group() -> None:
+        player.gathers("c1", 2)
+        tasks = [asyncio.create_task(other(name)) for name in ("x", "y")]
+        _, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        assert went_on == ["x"]
+        player.gathers("c1", 1)
+        await asyncio.wait(waiting)
+        assert went_on == ["x", "y"]
+
+    asyncio.run(group())
