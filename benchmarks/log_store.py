@@ -72,17 +72,15 @@ def agent(rounds: int, **more: Any) -> Agent:
     )
 
 
-async def talk(store: LogStore, turns: int, rounds: int = 1) -> tuple[str, list[float]]:
-    """A session of so many turns of one dialog: its id, and the CPU seconds of each turn."""
-    one, times = agent(rounds), []
+async def talk(store: LogStore, turns: int, rounds: int = 1) -> str:
+    """A session of so many turns of one dialog: its id."""
+    one = agent(rounds)
     async with arecord("bench", store=store) as session:
         dialog = one.init_dialog()
         for turn in range(turns):
             dialog.append(f"Question {turn}: what is 17 times 23, plus {turn}?")
-            before = time.process_time()
             await one.acall(dialog)
-            times.append(time.process_time() - before)
-    return session.id, times
+    return session.id
 
 
 def cpu(store: LogStore, sessions: int, turns: int) -> float:
@@ -111,26 +109,47 @@ def per_event(kind: str, folder: Path, sessions: int, turns: int, repeats: int) 
     return statistics.median(found)
 
 
+async def added(store: LogStore, turns: int) -> list[float]:
+    """What logging adds to each turn of a session, in CPU seconds: beside the same session with the log off, turn by turn."""
+    goes = asyncio.Barrier(2)
+    times: dict[LogStore, list[float]] = {}
+
+    async def side(mine: int, store: LogStore) -> None:
+        one = agent(1)
+        async with arecord("bench", store=store):
+            dialog = one.init_dialog()
+            spent = times[store] = []
+            for turn in range(turns):
+                dialog.append(f"Question {turn}: what is 17 times 23, plus {turn}?")
+                for goer in (turn % 2, 1 - turn % 2):  # whoever is second finds a warmer machine
+                    if goer == mine:
+                        before = time.process_time()
+                        await one.acall(dialog)
+                        spent.append(time.process_time() - before)
+                    await goes.wait()
+
+    off = NoLog()
+    await asyncio.gather(side(0, off), side(1, store))
+    return [on - plain for plain, on in zip(times[off], times[store], strict=True)]
+
+
 def per_turn(kind: str, folder: Path, turns: int, repeats: int) -> tuple[float, float]:
-    """Microseconds of a turn in a session of ten, and of the last tenth of one of `turns`; what logging adds to it."""
-    short, long = [], []
+    """Microseconds that logging adds to a turn in a session of ten, and in the last tenth of one of `turns`."""
+    short: list[float] = []
+    long: list[float] = []
     for number in range(repeats):
         with open_store(kind, folder / f"turns-{number}") as store:
-            plain = asyncio.run(talk(NoLog(), turns))[1]
-            asyncio.run(talk(store, 10))
+            asyncio.run(added(store, 10))
             for _ in range(10):
-                both = asyncio.run(talk(NoLog(), 10))[1], asyncio.run(talk(store, 10))[1]
-                short.append(sum(both[1]) / 10 - sum(both[0]) / 10)
-            times = asyncio.run(talk(store, turns))[1]
-        last = turns // 10
-        long.append((sum(times[-last:]) - sum(plain[-last:])) / last)
+                short += asyncio.run(added(store, 10))
+            long += asyncio.run(added(store, turns))[-(turns // 10) :]
     return statistics.median(short) * 1e6, statistics.median(long) * 1e6
 
 
 def size(kind: str, folder: Path, turns: int) -> tuple[int, int]:
     """Bytes of a session of so many turns with two tool rounds each, and of naive JSON: all messages in every step."""
     with open_store(kind, folder) as store:
-        session, _ = asyncio.run(talk(store, turns, 2))
+        session = asyncio.run(talk(store, turns, 2))
         events = load(store, session)
         bodies = sum(map(len, store.read(session)))
     naive, messages = 0, list[Any]()
@@ -151,7 +170,7 @@ def size(kind: str, folder: Path, turns: int) -> tuple[int, int]:
 def look(kind: str, folder: Path, turns: int) -> tuple[int, float]:
     """Events of a session of so many turns, and seconds to open the store, prove and fold it."""
     store = open_store(kind, folder)
-    session, _ = asyncio.run(talk(store, turns))
+    session = asyncio.run(talk(store, turns))
     if kind != "memory":
         store.close()
         store = open_store(kind, folder)
