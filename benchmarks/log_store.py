@@ -243,7 +243,7 @@ def main() -> None:
             )
 
     def turned(kind: str, folder: Path) -> None:
-        short, long = per_turn(kind, folder, turns, max(1, repeats // 3))
+        short, long = per_turn(kind, folder, turns, repeats)
         row(
             f"logging a turn, of 10 and of {turns}", kind, f"{short:.0f} us, {long:.0f} us", "ratio <= 1.2",
             long <= short * GOALS["turn"],
