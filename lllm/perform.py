@@ -136,7 +136,7 @@ class Outcome(NamedTuple):
 class Performer:
     """Does the effects of one agent call."""
 
-    __slots__ = ("accepted", "call", "dialog", "plan", "said", "serial", "session")
+    __slots__ = ("accepted", "call", "dialog", "plan", "said", "session")
 
     def __init__(self, plan: Plan, session: Session, call: str, dialog: str | None) -> None:
         self.plan = plan
@@ -145,7 +145,6 @@ class Performer:
         self.dialog = dialog
         self.accepted: Any = None  # the live payload; the log holds its JSON
         self.said = False  # whether pieces of the present reply were shown
-        self.serial: asyncio.Lock | None = None
 
     async def perform(self, effect: Effect) -> Outcome:
         """Does one effect."""
@@ -227,22 +226,22 @@ class Performer:
 
     def _tell_again(self, known: Event) -> None:
         """Tells the program what a recorded reply consists of. It was told so when the reply came, in more pieces."""
-        given: tuple[Delta, ...] = ()
+        given: list[Delta] = []
+        if self.said:
+            given.append(Restart("asked again"))
         if known.kind == ev.MODEL_REPLIED:
             reply = Reply.from_record(known.data)
-            given = (*pieces(reply), Completed(reply))
-        elif known.data.get("told"):
-            given = (TextDelta(known.data["told"]),)
-        if self.said:
-            given = (Restart("asked again"), *given)
-        self.said = False
+            parts = pieces(reply)
+            given += [*parts, Completed(reply)]
+            self.said = bool(parts)
+        else:
+            if known.data.get("told"):
+                given.append(TextDelta(known.data["told"]))
+            self.said = "told" in known.data
         for delta in given:
-            self.said = self.said or not isinstance(delta, Restart | Completed)
             self.session.tell(self.call, delta, again=True)
 
     def _fault(self, error: LLMError, told: Sequence[str] | None) -> Outcome:
-        if self.session.left_open(error):
-            raise error
         data: dict[str, Any] = {"error": type(error).__name__, "message": error.message}
         if error.hint:
             data["hint"] = error.hint
@@ -250,7 +249,7 @@ class Performer:
             for name in ("status", "body", "retry_after", "partial"):
                 if (value := getattr(error, name)) not in (None, ""):
                     data[name] = value
-        if told:
+        if told is not None and self.said:  # also where it was thinking alone, of which the log has nothing
             data["told"] = "".join(told)
         if error.retryable:
             data["retryable"] = True
@@ -259,6 +258,8 @@ class Performer:
         clean = self.session.redactor.clean(data)
         if clean is not data:
             _hide(error, self.session.redactor)  # it is raised later on, as the cause of the call's error
+        if self.session.left_open(error):
+            raise error
         return Outcome(ev.MODEL_FAILED, clean, error)
 
     # --- reading

@@ -8,8 +8,11 @@ other, so a call that was stopped has a log that says so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 from lllm import errors
@@ -64,6 +67,7 @@ class Call:
         self.fault: BaseException | None = None
         self.failed: Mapping[str, Any] = {}
         self.performer = Performer(plan, session, self.id, dialog)
+        self._line: _Line | None = None
 
     async def run(self, base: Node | None, add: Sequence[Message]) -> State:
         """Drives the call from a dialog (`base` and new messages) to a terminal state. Raises only when the log cannot
@@ -241,11 +245,15 @@ class Call:
 
     async def _settle(self, running: Sequence[asyncio.Task[Outcome]]) -> None:
         """Waits for what is done beside that which halted the session, and keeps what comes of it."""
-        self.session.gathers(self.id, sum(not task.done() for task in running))
-        await asyncio.wait(running)
-        for task in running:
-            if not task.cancelled() and task.exception() is None:
-                self._apply(task.result())
+        beside = list(running)
+        while beside:
+            self.session.gathers(self.id, len(beside))
+            await asyncio.wait(beside, return_when=asyncio.FIRST_COMPLETED)
+            for task in [task for task in beside if task.done()]:
+                beside.remove(task)
+                if not task.cancelled() and task.exception() is None:
+                    with suppress(Exception):  # what cannot be kept does not keep the others from it
+                        self._apply(task.result())
 
     def _ended(self) -> bool:
         return self.state.terminal
@@ -255,34 +263,16 @@ class Call:
         if isinstance(effect, RunTool):
             await self.session.turn(self.id, ev.TOOL_REQUESTED, name)
             if not self.plan.tools[effect.call.name].rule.concurrent:
-                # not while it waits for its turn: whoever comes first may need the lock
-                lock = self._serial()
-                await self._in_line(lock)
-                try:
+                # not while it waits for its turn: whoever comes first may need to be let in
+                self._line = self._line or _Line(partial(self.session.queues, self.id))
+                async with self._line:
                     outcome = await self._do(effect)
-                finally:
-                    lock.release()
             else:
                 outcome = await self._do(effect)
         else:
             outcome = await self._do(effect)
         await self.session.turn(self.id, outcome.kind, name)
         return outcome
-
-    def _serial(self) -> asyncio.Lock:
-        if self.performer.serial is None:
-            self.performer.serial = asyncio.Lock()
-        return self.performer.serial
-
-    async def _in_line(self, lock: asyncio.Lock) -> None:
-        if not lock.locked():
-            await lock.acquire()
-            return
-        self.session.queues(self.id, 1)
-        try:
-            await lock.acquire()
-        finally:
-            self.session.queues(self.id, -1)
 
     def _request(self, effect: CallModel) -> dict[str, Any]:
         """What ModelRequested says: the hash of the rendered request, from the hash of its fixed part and the dialog's
@@ -375,6 +365,47 @@ class Call:
     def cost(self) -> Decimal | None:
         """Money so far, in US dollars; None where a price is unknown."""
         return self.state.cost
+
+
+class _Line:
+    """Tools that must not run beside each other, one after another. Unlike a lock it can say how many wait: whoever is
+    let in does not from that very moment on, although it has not run yet."""
+
+    __slots__ = ("_taken", "_tell", "_waiting")
+
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self._tell = tell  # so many more wait
+        self._taken = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def __aenter__(self) -> None:
+        if not self._taken:
+            self._taken = True
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._tell(1)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it was let in at the same moment
+                self._next()
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
+                self._tell(-1)
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._next()
+
+    def _next(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            self._tell(-1)
+            if not turn.cancelled():
+                turn.set_result(None)
+                return
+        self._taken = False
 
 
 _ERRORS: Final[dict[str, tuple[type[CallError], str | None]]] = {

@@ -33,7 +33,7 @@ def can_be_written(file: Path | None) -> None:
         raise refused(file, error) from error
     if not above.is_dir():
         raise refused(file, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
-    if not os.access(above, os.W_OK) and not file.exists():
+    if not os.access(above, os.W_OK) and (file.is_file() or not file.exists()):
         raise refused(file, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 

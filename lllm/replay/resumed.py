@@ -144,9 +144,9 @@ class Resumed(Replayed):
         dialog: str | None = None,
         value: Any = None,
     ) -> Event:
-        if self.halted is not None and kind not in _RESULTS:
-            raise self.halted
         live = kind in _SHOWN and call is not None  # a tool shows it, and only one that is run now
+        if self.halted is not None and not live and kind not in _RESULTS:
+            raise self.halted
         if not live and self._recorded_next(call):
             event = super().stamp(kind, data, call, dialog, value)
             if not self._unwritable:
@@ -356,13 +356,7 @@ MENDABLE: Final = (
 What a provider answers is a part of it."""
 
 _ENDS: Final = (ev.CALL_ENDED, ev.CANCELLED, ev.LIMIT_REACHED)
-_RESULTS: Final = (
-    ev.MODEL_REPLIED,
-    ev.MODEL_FAILED,
-    ev.TOOL_RETURNED,
-    ev.APPROVAL_GIVEN,
-    ev.WAIT_ENDED,
-    ev.FRONTEND,
-    ev.ARTIFACT,
-)
+_RESULTS: Final = (ev.MODEL_REPLIED, ev.MODEL_FAILED, ev.TOOL_RETURNED, ev.WAIT_ENDED)
+"""What is kept of that which had begun when a resumption was halted. No approval: whoever gives it may have asked an agent,
+which was halted, and can be asked again."""
 _SHOWN: Final = (ev.FRONTEND, ev.ARTIFACT)

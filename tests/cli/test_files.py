@@ -50,6 +50,22 @@ def test_a_file_that_can_be_none(lllm: Terminal, session: str, demo: Path, file:
     assert not parts(demo)
 
 
+def test_a_file_that_is_there_in_a_folder_that_takes_none(
+    lllm: Terminal, session: str, demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new one takes the place of the old one, so it is the folder that counts. A device is written to as it is."""
+    (demo / "pages").mkdir()
+    (demo / "pages/page.html").write_text("old")
+    may = os.access
+    closed = (demo / "pages", Path("/dev"))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) not in closed and may(path, mode))
+    asked = len(lllm.backends)
+    result = lllm("whatif", session, "--model", "good/other", "--html", "pages/page.html")
+    assert (result.code, "could not be written (Permission denied)" in result.err) == (2, True), result.err
+    assert len(lllm.backends) == asked
+    assert lllm("compare", session, session, "--html", "/dev/null").code == 0
+
+
 @pytest.mark.parametrize(
     ("number", "code", "hint"),
     [

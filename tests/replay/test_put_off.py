@@ -15,6 +15,7 @@ from lllm.errors import (
     AuthenticationError,
     BadRequestError,
     ConfigError,
+    DeadlineExceeded,
     DependencyError,
     LLMError,
     LLMInitializationError,
@@ -29,9 +30,11 @@ from lllm.llm.sessions import arecord, record
 from lllm.log.memory import MemoryLog
 from lllm.models.function import tool
 from lllm.models.message import FunctionCall
+from lllm.models.prompt import Prompt
 from lllm.ports import Request
-from lllm.replay import replay_session
+from lllm.replay import replay_session, tape
 from lllm.replay.resume import aresume_session, resume_session
+from lllm.session import current
 
 MAILS: list[str] = []
 
@@ -271,6 +274,181 @@ def test_what_a_tool_did_beside_the_fault_is_kept() -> None:
     assert MAILS == ["hello"]
     done = resume_session(session, store=store, entry=program(store, ScriptedBackend(model)))
     assert (done.result, done.uncertain, MAILS) == (RESULT, [], ["hello"])
+
+
+def test_what_puts_it_off_is_raised_without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXAMPLE_API_KEY", "sk-0123456789abcdef")
+    log, session = whole()
+    store = cut(log, session, 4)
+    fault = ConfigError("the server refuses 'sk-0123456789abcdef'")
+    with pytest.raises(ConfigError, match="the server refuses") as caught:
+        resumed(store, session, Raising(fault))
+    assert "sk-0123456789abcdef" not in str(caught.value)
+    assert resumed(store, session) == RESULT
+
+
+def test_what_the_program_shows_of_the_fault_is_no_part_of_the_run() -> None:
+    """It would not show it when the fault is mended."""
+    log, session = whole()
+    store = cut(log, session, 4)
+    fault = ConfigError("no API key")
+
+    def shown(asked: Any) -> Any:
+        async def told() -> Any:
+            try:
+                return await asked
+            except ConfigError as error:
+                scope = current.get()
+                assert scope is not None
+                scope.session.save_artifact("error.txt", str(error))
+                raise
+
+        return told()
+
+    with pytest.raises(ConfigError) as caught:
+        resume_session(session, store=store, entry=program(store, ScriptedBackend(Raising(fault)), shown))
+    assert caught.value is fault
+    assert resumed(store, session) == RESULT
+
+
+def test_an_approval_that_asked_a_halted_agent_is_none() -> None:
+    @tool(effect="pure", approval=True)
+    async def pay() -> str:
+        """Pays."""
+        return "paid"
+
+    def boss(request: Request) -> Any:
+        last = request.messages[-1]
+        return last.text if last.role == "tool" else [FunctionCall("p", "pay", "{}")]
+
+    def made(store: MemoryLog, judge: Any) -> Any:
+        async def approve(call: FunctionCall) -> bool:
+            return (await Agent("judge", ScriptedBackend(judge)).acall("May it?")).content == "yes"
+
+        async def main() -> str:
+            async with arecord("work", store=store):
+                agent = Agent("boss", ScriptedBackend(boss), tools=[pay], approve=approve)
+                return (await agent.acall("go")).content
+
+        return main
+
+    log = MemoryLog()
+    assert asyncio.run(made(log, lambda _: "yes")()) == "paid"
+    session = log.sessions(1)[0].id
+    store = cut(log, session, 5)
+    fault = ConfigError("no API key")
+    with pytest.raises(ConfigError):
+        resume_session(session, store=store, entry=made(store, Raising(fault)))
+    assert ev.APPROVAL_GIVEN not in kinds(store, session)
+    assert resume_session(session, store=store, entry=made(store, lambda _: "yes")).result == "paid"
+
+
+def test_who_waits_for_its_turn_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a divergence an agent is run again from its record, and a tool waits until it is done: it never will be."""
+    monkeypatch.setattr(tape, "STALL", 600.0)
+    written, edited = asyncio.Event(), asyncio.Event()
+    words = ""
+
+    async def write(text: str) -> str:
+        await asyncio.sleep(0.02)
+        written.set()
+        return text + words
+
+    async def read(text: str) -> str:
+        await written.wait()
+        await asyncio.sleep(0.02)
+        edited.set()
+        return text
+
+    @tool(effect="pure")
+    async def late() -> str:
+        """Returns after the editor."""
+        await edited.wait()
+        await asyncio.sleep(0.01)
+        return "late"
+
+    def boss(request: Request) -> Any:
+        if request.messages[-1].role == "tool":
+            return " and ".join(message.text for message in request.messages if message.role == "tool")
+        names = ("editor", "writer", "late")
+        return [FunctionCall(name, name, "{}" if name == "late" else '{"task":"x"}') for name in names]
+
+    def made(store: MemoryLog) -> Any:
+        async def main() -> str:
+            nonlocal written, edited
+            written, edited = asyncio.Event(), asyncio.Event()
+            agents = [
+                Agent(
+                    name,
+                    ScriptedBackend(lambda _: "done"),
+                    prompt=Prompt(f"t/{name}", "Do {task}.", parser=parser),
+                    description=f"The {name}.",
+                )
+                for name, parser in (("editor", read), ("writer", write))
+            ]
+            async with arecord("work", store=store):
+                return (await Agent("boss", ScriptedBackend(boss), tools=[*agents, late]).acall("go")).content
+
+        return main
+
+    log = MemoryLog()
+    assert asyncio.run(made(log)()) == "done and done and late"
+    session = log.sessions(1)[0].id
+    returned = [event for event in map(open_event, log.read(session)) if event["kind"] == ev.TOOL_RETURNED]
+    assert [event["data"]["id"] for event in returned] == ["writer", "editor", "late"]
+    store = cut(log, session, returned[-1]["seq"] + 1)
+    words = " otherwise"
+
+    async def within() -> None:
+        with pytest.raises(ReplayDivergence):
+            await asyncio.wait_for(aresume_session(session, store=store, entry=made(store)), 10)
+
+    asyncio.run(within())
+    words = ""
+    assert resume_session(session, store=store, entry=made(store)).result == "done and done and late"
+
+
+def test_what_was_done_beside_the_fault_is_kept_whatever_else_came_of_it() -> None:
+    """A tool that the deadline stopped says nothing that could be kept; the mail beside it was sent."""
+
+    @tool(effect="pure")
+    async def stuck() -> str:
+        """Never returns."""
+        await asyncio.Event().wait()
+        return ""
+
+    def boss(request: Request) -> Any:
+        if request.messages[-1].role == "tool":
+            return " and ".join(message.text for message in request.messages if message.role == "tool")
+        first = [FunctionCall("s1", "stuck", "{}")] if request.messages[0].text == "With it." else []
+        mailed = FunctionCall("m1", "mail", '{"text":"hello"}')
+        return [*first, mailed, FunctionCall("w1", "writer", '{"task":"write"}')]
+
+    def made(store: MemoryLog, write: Any) -> Any:
+        async def main() -> str:
+            async with arecord("work", store=store):
+                writer = Agent("writer", ScriptedBackend(write), description="Writes.")
+                tools = [stuck, mail, writer]
+                agent = Agent("boss", ScriptedBackend(boss), "With it.", tools=tools, deadline=0.3)
+                return (await agent.acall("go")).content
+
+        return main
+
+    async def slowly(request: Request) -> str:
+        await asyncio.sleep(60)
+        return ""
+
+    log = MemoryLog()
+    with pytest.raises(DeadlineExceeded):
+        asyncio.run(made(log, slowly)())
+    session = log.sessions(1)[0].id
+    store = cut(log, session, 5)
+    MAILS.clear()
+    with pytest.raises(ConfigError):
+        resume_session(session, store=store, entry=made(store, Raising(ConfigError("no API key"))))
+    assert MAILS == ["hello"]
+    found = [open_event(body) for body in store.read(session)]
+    assert [event["data"]["id"] for event in found if event["kind"] == ev.TOOL_RETURNED] == ["m1"]
 
 
 @pytest.mark.parametrize("threaded", [False, True])

@@ -610,3 +610,38 @@ def test_tools_that_all_wait_for_another_are_a_divergence_at_once(monkeypatch: p
         assert went_on == ["x", "y"]
 
     asyncio.run(group())
+
+
+def test_who_is_let_in_does_not_wait_any_more() -> None:
+    """Tools that must not run beside each other, an agent among them: between two of them nobody runs, and not all wait."""
+    calls = [FunctionCall("w", "writer", '{"task":"x"}')]
+    calls += [FunctionCall(id, "one", f'{{"text":"{id}"}}') for id in ("b", "c")]
+    model = rounds_of(calls)
+    store = MemoryLog()
+
+    @tool(effect="pure", concurrent=False)
+    async def one(text: str) -> str:
+        """Says it."""
+        await asyncio.sleep(0.001)
+        return text
+
+    @tool(effect="pure")
+    async def look(at: str) -> str:
+        """Looks."""
+        return at
+
+    def write(request: Request) -> Any:
+        if request.messages[-1].role == "tool":
+            return "a story"
+        return [FunctionCall(id, "look", f'{{"at":"{id}"}}') for id in ("x", "y")]
+
+    async def main() -> str:
+        writer = Agent("writer", ScriptedBackend(write), "You write.", tools=[look], description="Writes.")
+        tools = [one, writer.as_tool().with_(concurrent=False)]
+        async with arecord("work", store=store):
+            return (await Agent("boss", ScriptedBackend(model), "You rule.", tools=tools).acall("go")).content
+
+    assert asyncio.run(main()) == "a story | b | c"
+    session = store.sessions(1)[0].id
+    report = replay_session(session, store=store, entry=main)
+    assert report.verified, report.divergence

@@ -218,6 +218,31 @@ def test_a_stream_that_was_left_and_whose_call_went_on(resumed: bool) -> None:
     assert runs == [["left", "on"]] * (2 + resumed)
 
 
+class Thinks(ScriptedBackend):
+    """Breaks off within the thinking of its first reply."""
+
+    asked = 0
+
+    async def stream(self, request: Request) -> Any:
+        self.asked += 1
+        if self.asked == 1:
+            yield ThinkingDelta("hm")
+            raise DOWN
+        async for delta in super().stream(request):
+            yield delta
+
+
+def test_a_fault_within_the_thinking_takes_back_what_was_shown() -> None:
+    """The thinking of a reply that broke off is not in the log; that something was told of it is."""
+    store = MemoryLog()
+    main, runs = seen(store, lambda: Agent("agent", Thinks(["to be"]), backoff_base=0), deltas)
+    asyncio.run(main())
+    report = replay_session(store.sessions(1)[0].id, store=store, entry=main)
+    assert report.verified, report.divergence
+    assert runs[0][0] == [ThinkingDelta("hm"), *runs[1][0]]
+    assert runs[1] == [[Restart("asked again"), TextDelta("to be"), "to be"], "on"]
+
+
 def test_a_call_that_nobody_follows_does_not_say_what_was_shown() -> None:
     store = MemoryLog()
     with pytest.raises(CallError):
