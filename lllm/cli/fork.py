@@ -125,9 +125,9 @@ def told(done: Fork) -> str:
     """What a fork reused and asked, in a sentence."""
     money = f", ${done.money}" if done.money else ""
     return (
-        f"session {done.session}, from {done.parent} at event {done.at}: {done.reused} replies and "
-        f"{done.tools_reused} tool results from its log ({done.saved.total} tokens{money} saved), "
-        f"{done.changed} changed and {done.new} new requests"
+        f"session {done.session}, from {done.parent} at event {done.at}: "
+        f"{output.counted(done.reused, 'reply', 'replies')} and {output.counted(done.tools_reused, 'tool result')} from its "
+        f"log ({done.saved.total} tokens{money} saved), {done.changed} changed and {output.counted(done.new, 'new request')}"
     )
 
 

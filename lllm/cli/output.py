@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lllm.errors import ConfigError, LLMError, ReplayDivergence, text_of
+from lllm.errors import ConfigError, LLMError, ProviderFailed, ReplayDivergence, text_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -168,6 +168,11 @@ def reached(way: str) -> None:
     _State.way = way
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun: "1 reply", "2 replies"."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def belongs(error: BaseException, session: str | None, still: str | None = None) -> None:
     """Notes on an error which session it ended, so that the message can say where to look; or what is `still` to be said
     of one that has not ended."""
@@ -194,6 +199,8 @@ def failure(error: Exception) -> None:
         say(f"  {still}")
     elif session is not None and not isinstance(error, ConfigError):
         say(f"  Look at it: {_State.way}lllm show {session}")
+        if isinstance(error, ProviderFailed):
+            say(f"  To ask again only what it got no answer to: {_State.way}lllm fork {session}")
     if not isinstance(error, LLMError) and not _State.debug:
         say("  The traceback: add --debug")
     _as_data("failed", type(error).__name__, message, hint, session)

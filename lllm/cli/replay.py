@@ -34,7 +34,7 @@ def replay(
         if found.hint:
             output.say(f"  {found.hint}")
     else:
-        output.text(f"verified: {report.session}: {_counted(report.events, 'event')}, {_how(report)}")
+        output.text(f"verified: {report.session}: {output.counted(report.events, 'event')}, {_how(report)}")
     if not json:
         for note in report.notes:
             output.say(f"note: {note}")
@@ -56,9 +56,5 @@ def program_of(
 
 def _how(report: object) -> str:
     again, folded = getattr(report, "reexecuted", 0), getattr(report, "folded", 0)
-    words = f"{_counted(again, 'agent call')} re-executed"
+    words = f"{output.counted(again, 'agent call')} re-executed"
     return words + (f", {folded} folded" if folded else "")
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

@@ -174,10 +174,10 @@ def end(told: Summary) -> None:
     console = output.console()
     tokens = f"{told.usage.get('prompt', 0)} tokens in, {told.usage.get('completion', 0)} out"
     cost = "cost unknown" if told.cost is None else f"cost ${told.cost}"
-    counts = f"{_counted(told.calls, 'agent call')}, {_counted(told.model_calls, 'model call')}, "
+    counts = f"{output.counted(told.calls, 'agent call')}, {output.counted(told.model_calls, 'model call')}, "
     console.print(
         Text(
-            f"\n{told.session}: {told.status}; {counts}{_counted(told.tool_calls, 'tool call')}; {tokens}; {cost}"
+            f"\n{told.session}: {told.status}; {counts}{output.counted(told.tool_calls, 'tool call')}; {tokens}; {cost}"
         )
     )
     if (words := saving(told)) is not None:
@@ -212,7 +212,3 @@ def _cut(text: str, lines: int = 20, width: int = 2000) -> str:
         return text
     kept = "\n".join(parts[:lines])[:width]
     return f"{kept}\n... ({len(text) - len(kept)} more characters: --full)"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

@@ -131,8 +131,8 @@ def _show(done: Accepted) -> None:
     show_comparison(done.comparison)
     asked = fork.changed + fork.new
     output.say(
-        f"{fork.reused} replies and {fork.tools_reused} tool results from the kept session, "
-        f"{asked} request{'s' * (asked != 1)} to a model"
+        f"{output.counted(fork.reused, 'reply', 'replies')} and {output.counted(fork.tools_reused, 'tool result')} from the "
+        f"kept session, {output.counted(asked, 'request')} to a model"
     )
     for note in fork.notes:
         output.say(f"note: {note}")

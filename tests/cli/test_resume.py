@@ -206,6 +206,26 @@ def test_what_the_provider_refuses_ends_it(lllm: Terminal, demo: Path) -> None:
     assert "has ended: failed" in lllm("resume", session).err
 
 
+def test_what_the_provider_refused_is_asked_again_by_a_fork(lllm: Terminal, demo: Path) -> None:
+    def script(request: Any) -> Any:
+        if request.messages[-1].role == "tool":
+            raise BadRequestError("too long", status=400)
+        return ASKS
+
+    lllm.scripts["good"] = lambda: script  # type: ignore[assignment,return-value]
+    told = lllm("run", TASK)
+    assert told.code == 1
+    session = lllm("sessions", "--json").json[0]["session"]
+    command = f"lllm fork {session}"
+    assert f"To ask again only what it got no answer to: {command}\n" in told.err
+    mended(lllm)
+    again = lllm(*command.split()[1:])
+    assert (again.code, again.out) == (0, "391\n")
+    assert "1 reply and 1 tool result from its log" in again.err
+    assert "1 new request\n" in again.err
+    assert sum(len(backend.requests) for backend in lllm.backends[-1:]) == 1
+
+
 def test_resume_last_where_nothing_was_interrupted(lllm: Terminal, demo: Path) -> None:
     first = lllm("run", TASK, "--resume-last")
     assert (first.code, first.out) == (0, "391\n")

@@ -161,7 +161,7 @@ def test_a_changed_prompt_fails_and_is_accepted(lllm: Terminal, kept: Path) -> N
 
     accepted = lllm("test", "accept", "sums")
     assert (accepted.code, accepted.out.splitlines()[-1]) == (0, "accepted sums")
-    assert "0 replies and 1 tool results from the kept session, 2 requests to a model" in accepted.err
+    assert "0 replies and 1 tool result from the kept session, 2 requests to a model" in accepted.err
     assert "Put the final answer" in accepted.out, "both are shown side by side"
     assert lllm("test").code == 0
     assert kept.read_bytes() != old
