@@ -175,7 +175,7 @@ class Call:
             )
         if self.session.replaying:
             if isinstance(effect, RunTool | AskApproval):
-                await self.session.due(self.id, effect.call.id)
+                await self.session.due(self.id, effect.call.id, alone=self._alone(effect))
             self._catch_up()
         world = type(effect) in _WORLD
         if world:
@@ -262,7 +262,7 @@ class Call:
         name = getattr(effect, "call").id  # noqa: B009  only tool effects come in groups
         if isinstance(effect, RunTool):
             await self.session.turn(self.id, ev.TOOL_REQUESTED, name)
-            if not self.plan.tools[effect.call.name].rule.concurrent:
+            if self._alone(effect):
                 # not while it waits for its turn: whoever comes first may need to be let in
                 self._line = self._line or _Line(partial(self.session.queues, self.id))
                 async with self._line:
@@ -273,6 +273,9 @@ class Call:
             outcome = await self._do(effect)
         await self.session.turn(self.id, outcome.kind, name)
         return outcome
+
+    def _alone(self, effect: Effect) -> bool:
+        return isinstance(effect, RunTool) and not self.plan.tools[effect.call.name].rule.concurrent
 
     def _request(self, effect: CallModel) -> dict[str, Any]:
         """What ModelRequested says: the hash of the rendered request, from the hash of its fixed part and the dialog's

@@ -335,9 +335,9 @@ class Session:
     async def turn(self, call: str, kind: str, tool_call: str) -> None:
         """Waits until it is this event's turn. A live session never waits; a replayed one keeps the recorded order."""
 
-    async def due(self, call: str, tool_call: str) -> None:
+    async def due(self, call: str, tool_call: str, *, alone: bool) -> None:
         """Waits until a tool, or a question about it, may be done for real. At once, but for a session that is gone on
-        with."""
+        with. `alone`: it keeps others waiting that must not run beside it."""
 
     def stopped(self, call: str) -> Event | None:
         """The recorded stop of a call, when it comes next in the record."""

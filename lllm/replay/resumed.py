@@ -317,14 +317,14 @@ class Resumed(Replayed):
             task.cancel()
         return {"down": max(0, self.clock() - tape.events[-1]["at"])}
 
-    async def due(self, call: str, tool_call: str) -> None:
+    async def due(self, call: str, tool_call: str, *, alone: bool) -> None:
         """Where the record does not answer, waits for the tools beside this one that it does answer: what is done for real
         comes after all that is recorded, and a deadline counts from there."""
         tape = self.tapes.get(call)
         while tape is not None and tape.coming() is not None:
             if any(_answers(event, tool_call) for event in tape.events[tape.at :]):
                 return
-            if await self._stalls(tape):
+            if await self._stalls(tape, alone=alone):
                 return
 
     async def turn(self, call: str, kind: str, tool_call: str) -> None:

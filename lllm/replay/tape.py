@@ -24,7 +24,7 @@ class Unfinished(LLMError):
 class Tape:
     """The recorded events of one call (or of the session as a whole), and how far they have been matched."""
 
-    __slots__ = ("at", "events", "members", "queued", "waiting")
+    __slots__ = ("at", "events", "inside", "members", "queued", "waiting")
 
     def __init__(self, events: list[dict[str, Any]]) -> None:
         self.events = events
@@ -32,6 +32,7 @@ class Tape:
         self.waiting: list[asyncio.Future[bool]] = []  # who waits for its turn
         self.members = 0  # so many effects are done side by side
         self.queued = 0  # so many of them wait for another
+        self.inside: asyncio.Future[bool] | None = None  # who waits and keeps them from it
 
     def peek(self) -> dict[str, Any] | None:
         return self.events[self.at] if self.at < len(self.events) else None
@@ -49,9 +50,14 @@ class Tape:
                 waiter.set_result(False)
 
     def judge(self) -> None:
-        """When every one of the group waits, nobody brings the next event about: the first goes on without its turn."""
-        if self.waiting and len(self.waiting) + self.queued >= self.members and not self.waiting[0].done():
-            self.waiting.pop(0).set_result(True)
+        """When every one of the group waits, nobody brings the next event about: the first goes on without its turn. Where
+        others wait for one of them to be done, it is that one: it was done when they began, and died before it said so."""
+        if not self.waiting or len(self.waiting) + self.queued < self.members:
+            return
+        first = self.inside if self.queued and self.inside in self.waiting else self.waiting[0]
+        if first is not None and not first.done():
+            self.waiting.remove(first)
+            first.set_result(True)
 
 
 class Replayed(Session):
@@ -270,11 +276,13 @@ class Replayed(Session):
             tape.queued += more
             tape.judge()
 
-    async def _stalls(self, tape: Tape) -> bool:
-        """Waits until a tape goes on. True for the first who waits, when all of the group do; and where nothing at all goes
-        on for STALL seconds."""
+    async def _stalls(self, tape: Tape, *, alone: bool = False) -> bool:
+        """Waits until a tape goes on. True for one who waits, when all of the group do; and where nothing at all goes on for
+        STALL seconds. `alone`: whether others are kept waiting by this one."""
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         tape.waiting.append(waiter)
+        if alone:
+            tape.inside = waiter
         tape.judge()
         looks, seen = 0, self._steps
         try:

@@ -645,3 +645,36 @@ def test_who_is_let_in_does_not_wait_any_more() -> None:
     session = store.sessions(1)[0].id
     report = replay_session(session, store=store, entry=main)
     assert report.verified, report.divergence
+
+
+def test_a_tool_that_was_done_when_the_next_one_began_goes_on_first() -> None:
+    """Tools that must not run beside each other: the process died before the log had the result of the one before. Others
+    of the group wait as well, and it is not their turn."""
+    names = {"a": "one", "b": "any", "c": "one", "d": "any"}
+    model = rounds_of([FunctionCall(id, name, f'{{"text":"{id}"}}') for id, name in names.items()])
+
+    def made(store: Any) -> Any:
+        @tool(effect="pure", concurrent=False)
+        async def one(text: str) -> str:
+            """Says it."""
+            return text
+
+        beside = one.with_(name="any", concurrent=True)
+
+        async def main() -> str:
+            async with arecord("work", store=store):
+                agent = Agent("boss", ScriptedBackend(model), "You rule.", tools=[one, beside])
+                return (await agent.acall("go")).content
+
+        return main
+
+    log = MemoryLog()
+    assert asyncio.run(made(log)()) == "a | b | c | d"
+    session = log.sessions(1)[0].id
+    for count in range(1, len(events(log, session))):
+        store = MemoryLog()
+        store._sessions[session] = log._sessions[session][:count]
+        store._blobs = dict(log._blobs)
+        assert resume_session(session, store=store, entry=made(store)).result == "a | b | c | d", count
+        report = replay_session(session, store=store, entry=made(store))
+        assert report.verified, (count, report.divergence)
