@@ -148,8 +148,9 @@ class Call:
         return effects
 
     def _catch_up(self) -> None:
-        """Goes on where the record ends, if it ends here: the machine is told how long nobody worked on the call."""
-        if (data := self.session.resumption(self.id)) is not None:
+        """Goes on where the record ends, if it ends here: the machine is told how long nobody worked on the call. Several
+        processes may have gone on here, one after another, and come no further."""
+        while (data := self.session.resumption(self.id)) is not None:
             self._apply(Outcome(ev.CALL_RESUMED, data))
 
     async def _drive(self, effects: Sequence[Effect]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -148,6 +149,22 @@ def test_what_can_be_mended_puts_it_off(fault: BaseException, system: str) -> No
         if not isinstance(fault, KeyboardInterrupt):  # that stops a tool as well
             assert len(MAILS) + mailed == 1, events
         assert replay_session(session, store=store, entry=program(store, ScriptedBackend(model))).verified
+
+
+def test_put_off_again_and_again() -> None:
+    """Several processes go on with a call, and come no further, before one does."""
+    log, session = whole()
+    for events in range(1, len(log._sessions[session])):
+        store = cut(log, session, events)
+        done = None
+        for fault in (KeyboardInterrupt(), ConfigError("no API key"), KeyboardInterrupt()):
+            with suppress(ConfigError, KeyboardInterrupt):
+                done = resumed(store, session, Raising(fault, "You write."))
+                break
+        done = done or resumed(store, session)
+        assert str(done).endswith("a story: a story"), events
+        report = replay_session(session, store=store, entry=program(store, ScriptedBackend(model)))
+        assert report.verified, (events, report.divergence)
 
 
 @pytest.mark.parametrize(
