@@ -259,7 +259,7 @@ class Performer:
         if clean is not data:
             _hide(error, self.session.redactor)  # it is raised later on, as the cause of the call's error
         if self.session.left_open(error):
-            raise error
+            raise self.session.halted or error
         return Outcome(ev.MODEL_FAILED, clean, error)
 
     # --- reading
@@ -368,7 +368,11 @@ class Performer:
                 "error": repr(error),
             }
         except asyncio.CancelledError as error:
-            if (task := asyncio.current_task()) is None or task.cancelling():
+            if (
+                (task := asyncio.current_task()) is None
+                or task.cancelling()
+                or self.session.halted is not None
+            ):
                 raise
             if (
                 known is not None
@@ -378,7 +382,7 @@ class Performer:
         except SystemExit as error:
             data = _tool_failed(call, error, f"'{call.name}' called sys.exit({error.code!r})")
         except Exception as error:
-            if self.session.halted is not None:
+            if self.session.halted is not None and _comes_of(error, self.session.halted):
                 raise  # the tool has not failed: an agent that it asked was stopped
             data = _tool_failed(call, error)
         finally:
@@ -569,6 +573,13 @@ def _as_recorded(reply: Reply) -> Reply:
 def _tool_failed(call: FunctionCall, error: BaseException, text: str | None = None) -> dict[str, Any]:
     content = f"error: {text or text_of(error)}"
     return {"id": call.id, "ok": False, "content": content, "error": type(error).__name__}
+
+
+def _comes_of(error: BaseException | None, cause: BaseException) -> bool:
+    """Whether an exception is that one, or was raised from it."""
+    while error is not None and error is not cause:
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _hide(error: LLMError, redactor: Redactor) -> None:

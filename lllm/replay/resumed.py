@@ -356,7 +356,7 @@ MENDABLE: Final = (
 What a provider answers is a part of it."""
 
 _ENDS: Final = (ev.CALL_ENDED, ev.CANCELLED, ev.LIMIT_REACHED)
-_RESULTS: Final = (ev.MODEL_REPLIED, ev.MODEL_FAILED, ev.TOOL_RETURNED, ev.WAIT_ENDED)
-"""What is kept of that which had begun when a resumption was halted. No approval: whoever gives it may have asked an agent,
-which was halted, and can be asked again."""
+_RESULTS: Final = (ev.CALL_RESUMED, ev.MODEL_REPLIED, ev.MODEL_FAILED, ev.TOOL_RETURNED, ev.WAIT_ENDED)
+"""What is kept of that which had begun when a resumption was halted, and what may have to come before it. No approval:
+whoever gives it may have asked an agent, which was halted, and can be asked again."""
 _SHOWN: Final = (ev.FRONTEND, ev.ARTIFACT)

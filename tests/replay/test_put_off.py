@@ -425,6 +425,42 @@ def test_who_waits_for_its_turn_is_not_waited_for(monkeypatch: pytest.MonkeyPatc
     assert resume_session(session, store=store, entry=made(store)).result == "done and done and late"
 
 
+def test_a_tool_that_failed_by_itself_beside_the_fault_has_failed() -> None:
+    """It may have done what it was asked for: it is not run once more."""
+
+    @tool(effect="pure")
+    async def fails() -> str:
+        """Sends a mail, and fails."""
+        await asyncio.sleep(0.01)
+        MAILS.append("hello")
+        raise ValueError("the mail was sent, and its receipt is lost")
+
+    def boss(request: Request) -> Any:
+        if request.messages[-1].role == "tool":
+            return request.messages[-2].text
+        return [FunctionCall("f1", "fails", "{}"), FunctionCall("w1", "writer", '{"task":"write"}')]
+
+    def made(store: MemoryLog, write: Any) -> Any:
+        async def main() -> str:
+            async with arecord("work", store=store):
+                writer = Agent("writer", ScriptedBackend(write), description="Writes.")
+                agent = Agent("boss", ScriptedBackend(boss), tools=[writer, fails])
+                return (await agent.acall("go")).content
+
+        return main
+
+    log = MemoryLog()
+    result = asyncio.run(made(log, lambda _: "a story")())
+    assert "the mail was sent" in result
+    session = log.sessions(1)[0].id
+    store = cut(log, session, 5)
+    MAILS.clear()
+    with pytest.raises(ConfigError):
+        resume_session(session, store=store, entry=made(store, Raising(ConfigError("no API key"))))
+    done = resume_session(session, store=store, entry=made(store, lambda _: "a story"))
+    assert (done.result, done.uncertain, MAILS) == (result, [], ["hello"])
+
+
 def test_what_was_done_beside_the_fault_is_kept_whatever_else_came_of_it() -> None:
     """A tool that the deadline stopped says nothing that could be kept; the mail beside it was sent."""
 
