@@ -11,6 +11,7 @@ from lllm.errors import ConfigError, UnknownNameError
 from lllm.llm.agent import Agent
 from lllm.llm.auto import choose
 from lllm.llm.connect import caching
+from lllm.llm.construction import Given, construct, model_for, store_for
 from lllm.models.prompt import Prompt
 from lllm.ports import Backend, LogStore
 
@@ -58,9 +59,8 @@ def build_agent(
     except UnknownNameError as error:
         where = loaded.origin("agent_type") or None
         raise UnknownNameError("agent", name, registry.names("agent"), where=where) from error
-    system = kind(
-        loaded, ckpt_dir=ckpt_dir or loaded.ckpt_dir, stream=stream, model=model, log_base=log_base, **more
-    )
+    given = Given(loaded, ckpt_dir or loaded.ckpt_dir, stream, model_for(model), store_for(log_base))
+    system = construct(kind, name, given, more, registry.entry("agent", name).source)
     if not isinstance(config, Config):
         system.overrides = (
             [f"{key}={value}" for key, value in overrides.items()]
@@ -72,6 +72,7 @@ def build_agent(
 
 def agents_of(config: Config, *, model: str | Backend | None = None) -> dict[str, Agent]:
     """The agents that a configuration declares, by name. All that is wrong is told before any model is asked."""
+    model = model_for(model)
     return {name: agent_of(declared, config, model=model) for name, declared in config.agents.items()}
 
 

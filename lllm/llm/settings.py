@@ -10,6 +10,7 @@ from lllm.core.spec import Limits
 from lllm.errors import ConfigError, nearest
 from lllm.llm.checks import limits_of, mapping_of, name_of, sampling_of, timeouts_of
 from lllm.llm.connect import connect
+from lllm.llm.construction import model_for
 from lllm.llm.project import configured_model
 from lllm.models.function import Function, as_function
 from lllm.ports import Backend, Timeouts
@@ -44,8 +45,11 @@ class Opened(NamedTuple):
 
 
 def open_model(model: str | Backend, options: Mapping[str, Any] | None, agent: str) -> Opened:
-    """The model of an agent: the one that is named, or what `auto` chooses, and why."""
+    """The model of an agent: the one that is named, or what `auto` chooses, and why. In the constructor of a system that
+    was given a model, `auto` is that one."""
     why: str | None = None
+    if model == "auto":
+        model = model_for(None) or model
     if model == "auto":
         choice = configured_model(agent)
         given = mapping_of("options", options)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from inspect import signature
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from lllm.errors import ConfigError
 from lllm.llm.agent import Agent
+from lllm.llm.construction import given_to, settle
 from lllm.llm.project import store_of
 from lllm.llm.sessions import fail, open_session, running
 from lllm.ports import Backend, LogStore
@@ -31,6 +33,9 @@ class AgentBase:
         agent_group: names of the agents that the configuration must declare under `agent_configs`.
         config: the loaded configuration. agents: the declared agents by name. ckpt_dir: where files are kept.
         stream: shows progress; what it is told is in the session.
+
+    A constructor of its own need not pass on what it does not know: `build_agent`'s model, store, ... reach the system all
+    the same (`lllm.llm.construction`).
     """
 
     __lllm_kind__: ClassVar[str] = "agent"
@@ -46,6 +51,12 @@ class AgentBase:
             summary = (cls.__doc__ or "").strip().partition("\n")[0]
             registry.add("agent", kind.value if isinstance(kind, Enum) else str(kind), cls, summary=summary)
 
+    def __new__(cls, *args: Any, **keywords: Any) -> Self:
+        make = super().__new__
+        system: Self = make(cls) if make is object.__new__ else make(cls, *args, **keywords)
+        object.__setattr__(system, "_given", given_to(cls, keywords))
+        return system
+
     def __init__(
         self,
         config: Any = None,
@@ -59,6 +70,10 @@ class AgentBase:
         from lllm.llm.build import agents_of
         from lllm.utils import StreamWrapper
 
+        given = vars(self).get("_given") or given_to(type(self), {})
+        config, ckpt_dir, stream, model, log_base = settle(
+            self, given, config, ckpt_dir, stream, model, log_base
+        )
         self.config: Config = config if isinstance(config, Config) else load_config(config)
         self.overrides: list[str] = []  # `--set` values that the configuration was loaded with
         self.chosen_model = model
@@ -154,6 +169,9 @@ class AgentBase:
             meta["args"] = jsonable(more)
         clean: dict[str, Any] = self.session.redactor.clean(meta)
         return clean
+
+
+vars(AgentBase)["__new__"].__func__.__signature__ = signature(AgentBase.__init__)  # what an editor shows
 
 
 class AsyncAgentBase(AgentBase):

@@ -1,0 +1,244 @@
+"""The construction of a system: what `build_agent` was given reaches it, whatever its own constructor passes on.
+
+    class Doctor(AgentBase):
+        def __init__(self, config, ckpt_dir, stream, **kwargs):
+            super().__init__(config, ckpt_dir, stream)        # drops model= and log_base=
+
+A model or a store that is dropped on the way is dangerous: a test with a scripted model would ask the paid endpoint. So
+what is given stands beside the constructor too, and `AgentBase.__init__` takes from there what does not come through.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from lllm.errors import ConfigError, UnknownKeyError
+
+if TYPE_CHECKING:
+    from lllm.config import Config
+    from lllm.llm.agent import Agent
+    from lllm.llm.system import AgentBase
+    from lllm.ports import Backend, LogStore
+
+DOCUMENTED: Final = ("config", "ckpt_dir", "stream")
+"""The arguments that every constructor takes, in their order."""
+REPLACING: Final = ("model", "log_base")
+"""The arguments that replace what the configuration says."""
+OWN: Final = ("agents", "config", "store")
+"""The attributes that `AgentBase.__init__` sets and a system cannot do without."""
+
+
+@dataclass(slots=True)
+class Given:
+    """What one system is built with.
+
+    Attributes:
+        kind: the class under construction; None for a system that is made by hand.
+        agents: the declared agents, where they are built already.
+        taken: whether the instance exists that this is for. reached: whether `AgentBase.__init__` has run on it.
+    """
+
+    config: Config | None = None
+    ckpt_dir: str | Path | None = None
+    stream: Any = None
+    model: str | Backend | None = None
+    log_base: LogStore | None = None
+    kind: Any = None
+    agents: dict[str, Agent] | None = None
+    taken: bool = False
+    reached: bool = False
+
+
+_building: ContextVar[Given | None] = ContextVar("lllm_building", default=None)
+"""Set while a system's constructor runs. Systems that it makes itself inherit model and store."""
+
+
+def model_for(model: str | Backend | None) -> str | Backend | None:
+    """The model that replaces those of a configuration: what the system under construction was given, unless a backend
+    of its own is given here."""
+    outer = _building.get()
+    return (
+        outer.model
+        if outer and outer.model is not None and (model is None or isinstance(model, str))
+        else model
+    )
+
+
+def store_for(log_base: LogStore | None) -> LogStore | None:
+    """The store that replaces the configuration's: what is given here, else what the system under construction was given."""
+    outer = _building.get()
+    return outer.log_base if log_base is None and outer else log_base
+
+
+def given_to(kind: type, arguments: Mapping[str, Any]) -> Given:
+    """What an instance that comes into being was given: by `build_agent`, else by keywords that a `**kwargs` of its
+    constructor may swallow."""
+    outer = _building.get()
+    if outer is not None and outer.kind is kind and not outer.taken:
+        outer.taken = True
+        return outer
+    named = {parameter.name for parameter in _parameters(kind)}
+    swallowed = {key: arguments[key] for key in REPLACING if key in arguments and key not in named}
+    return Given(model=model_for(swallowed.get("model")), log_base=store_for(swallowed.get("log_base")))
+
+
+def settle(
+    system: AgentBase,
+    given: Given,
+    config: Any,
+    ckpt_dir: str | Path | None,
+    stream: Any,
+    model: str | Backend | None,
+    log_base: LogStore | None,
+) -> tuple[Any, str | Path | None, Any, str | Backend | None, LogStore | None]:
+    """The arguments that hold: what the constructor passes on, completed by what the system was given.
+
+    Raises:
+        ConfigError: the constructor passes on something else in the place of what it was given.
+    """
+    given.reached = True
+    if given.config is not None:
+        if config is None or config is given.config:
+            config = given.config
+        elif getattr(config, "environ", None) is not given.config.environ:  # not made of the given one
+            raise _instead(system, "config", given.config, config)
+    if given.ckpt_dir is not None:
+        if ckpt_dir is None:
+            ckpt_dir = given.ckpt_dir
+        elif not Path(ckpt_dir).absolute().is_relative_to(Path(given.ckpt_dir).absolute()):
+            raise _instead(system, "ckpt_dir", given.ckpt_dir, ckpt_dir)
+    if given.model is not None:
+        if model is not None and model is not given.model and not isinstance(model, str):
+            raise _instead(system, "model", given.model, model)
+        model = given.model
+    if given.log_base is not None:
+        if log_base is not None and log_base is not given.log_base:
+            raise _instead(system, "log_base", given.log_base, log_base)
+        log_base = given.log_base
+    return config, ckpt_dir, given.stream if stream is None else stream, model, log_base
+
+
+def construct(
+    kind: Any, name: str, given: Given, more: Mapping[str, Any], where: str | None = None
+) -> AgentBase:
+    """An instance of a registered class, with everything that it was given.
+
+    Raises:
+        ConfigError: the constructor cannot be called with that, or does not let it through; says why.
+    """
+    from lllm.llm.system import AgentBase
+
+    given.kind = kind
+    args, keywords = _arguments(kind, name, given, more, where)
+    token = _building.set(given)
+    try:
+        try:
+            system: Any = kind(*args, **keywords)
+        except TypeError as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+                raise  # of the constructor's own code
+            raise ConfigError(f"the system '{name}' cannot be built: {error}", where=where) from error
+        if isinstance(system, AgentBase) and not vars(system).get("_given", given).reached:
+            _complete(system, name, where)
+    finally:
+        _building.reset(token)
+    if not isinstance(system, AgentBase):
+        for key in REPLACING:
+            if getattr(given, key) is not None and key not in keywords:
+                raise ConfigError(
+                    f"the system '{name}' takes no {key}, and was given one",
+                    hint=f"Make it a subclass of lllm.AgentBase, or give its constructor {key}=None.",
+                    where=where,
+                )
+    made: AgentBase = system
+    return made
+
+
+def _complete(system: AgentBase, name: str, where: str | None) -> None:
+    """Initialises a system whose constructor never called `super().__init__` (a dataclass's does not), unless it has
+    set up on its own what that sets up."""
+    from lllm.llm.system import AgentBase
+
+    if own := [key for key in OWN if key in vars(system)]:
+        raise ConfigError(
+            f"the constructor of the system '{name}' sets self.{own[0]} and never calls super().__init__, so what the "
+            "system was given does not reach it",
+            hint="Call super().__init__(config, ckpt_dir, stream, **kwargs) first.",
+            where=where,
+        )
+    AgentBase.__init__(system)
+
+
+def _arguments(
+    kind: Any, name: str, given: Given, more: Mapping[str, Any], where: str | None
+) -> tuple[list[Any], dict[str, Any]]:
+    """Positional and keyword arguments that the constructor takes. What it has no place for is left to `settle`."""
+    if inspect.iscoroutinefunction(getattr(kind, "__init__", None)):
+        raise ConfigError(
+            f"the constructor of the system '{name}' is async, and Python cannot await one",
+            hint="Do what has to be awaited in `async def call`, of a subclass of AsyncAgentBase.",
+            where=where,
+        )
+    values = {key: getattr(given, key) for key in (*DOCUMENTED, *REPLACING)}
+    try:
+        parameters = _parameters(kind)
+    except (TypeError, ValueError):  # no signature to be read
+        return [], {**values, **more}
+    kinds = {parameter.kind for parameter in parameters}
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    known = {*values, *more}
+    args: list[Any] = []
+    rest = list(DOCUMENTED)
+    for parameter in places:
+        # (cfg, folder, out): what has to be given and has a name of its own is meant by its place
+        taken_by_name = parameter.name in known and parameter.kind is not parameter.POSITIONAL_ONLY
+        if not rest or taken_by_name or parameter.default is not parameter.empty:
+            break
+        args.append(values[rest.pop(0)])
+    free = inspect.Parameter.VAR_KEYWORD in kinds
+    if inspect.Parameter.VAR_POSITIONAL in kinds and len(args) == len(places):
+        passed = [key for key in rest if key not in named][: 1 if free else None]
+        args += [values[rest.pop(0)] for _ in passed]
+    keywords = {key: values[key] for key in rest if key in named or free}
+    keywords |= {key: values[key] for key in REPLACING if key in named or (free and values[key] is not None)}
+    for key, value in more.items():
+        if key not in named and not free:
+            raise UnknownKeyError(key, [*named, *DOCUMENTED, *REPLACING], where=where)
+        keywords[key] = value
+    only_named = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    for parameter in (*places[len(args) :], *only_named):
+        if parameter.default is parameter.empty and parameter.name not in keywords:
+            raise _missing(name, parameter.name, where)
+    return args, keywords
+
+
+def _parameters(kind: Any) -> list[inspect.Parameter]:
+    """The parameters of a class's constructor, or of a function that makes systems."""
+    if isinstance(kind, type) and type(kind).__call__ is type.__call__:
+        constructor: Any = inspect.getattr_static(kind, "__init__")  # not `__new__`, which takes anything
+        return list(inspect.signature(constructor).parameters.values())[1:]
+    return list(inspect.signature(kind).parameters.values())
+
+
+def _missing(name: str, parameter: str, where: str | None) -> ConfigError:
+    return ConfigError(
+        f"the constructor of the system '{name}' needs '{parameter}', which was not given",
+        hint=f"Give build_agent(..., {parameter}=...), or give the parameter a default.",
+        where=where,
+    )
+
+
+def _instead(system: AgentBase, key: str, given: Any, passed: Any) -> ConfigError:
+    shown = [
+        f"'{value}'" if isinstance(value, str | Path) else type(value).__name__ for value in (given, passed)
+    ]
+    return ConfigError(
+        f"the constructor of the system '{system.name}' was given the {key} {shown[0]} and passes {shown[1]} on",
+        hint=f"Pass {key} on as it is given: super().__init__(config, ckpt_dir, stream, **kwargs).",
+    )
