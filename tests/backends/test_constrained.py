@@ -10,10 +10,12 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import torch
+from transformers.cache_utils import DynamicCache
 
 from lllm.backends.thinking import Splitter
 from lllm.backends.transformers import template
 from lllm.backends.transformers.constrained import Grammars, Matcher
+from lllm.backends.transformers.library import cache_parameter
 from lllm.backends.transformers.load import Loaded, LoadOptions, load
 from lllm.errors import DependencyError, LLMInferenceError, UnknownNameError, UnsupportedError
 from lllm.models.message import Message
@@ -72,11 +74,11 @@ def sample(
     """What the model writes at a temperature of 1.5 within a grammar, and whether it came to an end."""
     random = torch.Generator().manual_seed(seed)
     step = torch.tensor([template.render(loaded, QUESTION, tools)])
-    past, written = None, []
+    past: dict[str | None, Any] = {cache_parameter(loaded.model): DynamicCache(config=loaded.model.config)}
+    written: list[int] = []
     with torch.inference_mode():
         while len(written) < count:
-            out = loaded.model(step, past_key_values=past, use_cache=True)
-            past, row = out.past_key_values, out.logits[0, -1].float()
+            row = loaded.model(step, use_cache=True, **past).logits[0, -1].float()
             matcher.mask(row)
             token = int(torch.multinomial(torch.softmax(row / 1.5, -1), 1, generator=random))
             matcher.accept(token)

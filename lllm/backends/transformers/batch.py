@@ -12,6 +12,7 @@ import torch
 
 from lllm.backends.local.memory import exhausted
 from lllm.backends.transformers.faults import fault
+from lllm.backends.transformers.library import Step
 from lllm.backends.transformers.load import Loaded
 from lllm.backends.transformers.prefix import Prefixes, common, packed
 from lllm.backends.transformers.room import Pair, Room, Shape
@@ -45,6 +46,7 @@ class Batcher:
         self, loaded: Loaded, shapes: Sequence[Shape], *, batch: int, prefix_tokens: int, threads: int | None
     ) -> None:
         self._loaded: Loaded | None = loaded
+        self._forward: Step | None = Step(loaded.model)
         self._name = loaded.name
         self._shapes = shapes
         self._batch = batch
@@ -87,7 +89,7 @@ class Batcher:
             thread.join()
         self._abandon(ProviderError(f"{self._name} was closed"))
         self._prefixes.clear()
-        self._loaded = None
+        self._loaded = self._forward = None
 
     def forget(self) -> None:
         """In a forked child: the thread is not here, nor is who waited."""
@@ -249,14 +251,8 @@ class Batcher:
     def _step(self) -> None:
         room = self._room
         room.begin(1)
-        logits = self._model(
-            input_ids=torch.tensor([[row.reply[-1]] for row in self._live], device=room.device),
-            attention_mask=room.mask,
-            position_ids=room.positions,
-            past_key_values=room,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        ids = torch.tensor([[row.reply[-1]] for row in self._live], device=room.device)
+        logits = self._model(ids, room, 1)[:, -1]
         room.lengths = [length + 1 for length in room.lengths]
         self._counts["steps"] += 1
         self._counts["rows"] += len(self._live)
@@ -324,9 +320,9 @@ class Batcher:
             self._live[place] = last
 
     @property
-    def _model(self) -> Any:
-        assert self._loaded is not None
-        return self._loaded.model
+    def _model(self) -> Step:
+        assert self._forward is not None
+        return self._forward
 
     def _new_room(self) -> Room:
         assert self._loaded is not None
@@ -422,20 +418,14 @@ class Fill:
         self.logits: list[torch.Tensor | None] = [None] * len(fresh)
         """Of each prompt's last token, (vocabulary)."""
 
-    def advance(self, model: Any) -> bool:
+    def advance(self, model: Step) -> bool:
         """Computes the next piece. Says whether that was the last."""
         room, start = self.room, self._at
         end = min(self._width, start + max(1, CHUNK // len(self._sizes)))
         room.begin(end - start)
         last = sorted({size - 1 - start for size in self._sizes if start < size <= end})
-        logits = model(
-            input_ids=self._ids[:, start:end],
-            attention_mask=room.mask,
-            position_ids=room.positions,
-            past_key_values=room,
-            use_cache=True,
-            logits_to_keep=torch.tensor(last, device=room.device) if last else 1,
-        ).logits
+        keep = torch.tensor(last, device=room.device) if last else 1
+        logits = model(self._ids[:, start:end], room, keep)
         for row, size in enumerate(self._sizes):
             if start < size <= end:
                 self.logits[row] = logits[row, last.index(size - 1 - start)]

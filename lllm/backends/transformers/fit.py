@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
@@ -10,11 +9,11 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from lllm.backends.transformers import attention as ours
 from lllm.backends.transformers.batch import Fill, new_room
+from lllm.backends.transformers.library import CACHE, Step, cache_parameter, missing_parameters
 from lllm.backends.transformers.load import Loaded
 from lllm.backends.transformers.room import Shape
 from lllm.errors import text_of
 
-_NEEDED = ("input_ids", "attention_mask", "position_ids", "past_key_values", "logits_to_keep")
 _CLOSE = {"float32": 1e-3}
 """How far two ways to compute the same logits may lie apart, beside the largest; half precision is coarser."""
 
@@ -30,8 +29,7 @@ def fit(loaded: Loaded) -> tuple[list[Shape], str]:
     attention = getattr(model.config, "_attn_implementation", None)
     if attention not in ("sdpa", "eager"):
         return [], f"its attention is {attention}, not sdpa or eager"
-    takes = inspect.signature(type(model).forward).parameters
-    if missing := [name for name in _NEEDED if name not in takes]:
+    if missing := missing_parameters(model):
         return [], f"it takes no {', '.join(missing)}"
     if getattr(model.config, "alibi", False):
         return [], "its positions are a bias (ALiBi)"
@@ -66,26 +64,20 @@ def _try(loaded: Loaded) -> tuple[list[Shape], str]:
     for text in texts:
         cache = DynamicCache(config=model.config)
         ids = torch.tensor([[*text, behind]], device=loaded.device)
-        alone.append(model(input_ids=ids, past_key_values=cache, use_cache=True).logits[0, -2:])
+        given = {cache_parameter(model) or CACHE[0]: cache}
+        alone.append(model(input_ids=ids, use_cache=True, **given).logits[0, -2:])
         shapes = [_shape(layer) for layer in cache.layers]
     empty = new_room(loaded, shapes)
     for _ in texts:
         empty.add([], 0)
-    fill = Fill((), texts, empty)
-    while not fill.advance(model):
+    step, fill = Step(model), Fill((), texts, empty)
+    while not fill.advance(step):
         pass
     room = new_room(loaded, shapes)
     for row, text in enumerate(texts):
         room.add([fill.room.row(row, len(text))], len(text))
     room.begin(1)
-    after = model(
-        input_ids=torch.tensor([[behind]] * 2, device=loaded.device),
-        attention_mask=room.mask,
-        position_ids=room.positions,
-        past_key_values=room,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits[:, -1]
+    after = step(torch.tensor([[behind]] * 2, device=loaded.device), room, 1)[:, -1]
     for row, wanted in enumerate(alone):
         first = fill.logits[row]
         assert first is not None

@@ -30,7 +30,7 @@ class Room(Cache):  # type: ignore[misc]
     rows. Here a step writes in place, every row at its own end. Columns behind a row's end are zero and masked.
 
         room.begin(width)                       what every row gets next
-        model(..., past_key_values=room, attention_mask=room.mask, position_ids=room.positions)
+        Step(model)(ids, room, 1)                the model writes to it, and sees what `mask` and `positions` say
         room.lengths = [...]                    what of it counts
 
     Shapes: keys and values of a layer are (rows, heads, columns, size).
