@@ -20,7 +20,7 @@ from lllm.core.events import Event
 from lllm.core.jsonable import jsonable
 from lllm.core.redact import Redactor
 from lllm.core.repetition import Repetition, stuck
-from lllm.core.spec import Limits, ToolRule
+from lllm.core.spec import RULES, Limits, ToolRule
 from lllm.deltas import aggregate, pieces
 from lllm.errors import (
     AuthenticationError,
@@ -33,6 +33,7 @@ from lllm.errors import (
     UnsupportedError,
     text_of,
 )
+from lllm.models import finish
 from lllm.models.message import FunctionCall, Message
 from lllm.models.reply import Reply, Usage
 from lllm.ports import (
@@ -136,7 +137,7 @@ class Outcome(NamedTuple):
 class Performer:
     """Does the effects of one agent call."""
 
-    __slots__ = ("accepted", "call", "dialog", "plan", "said", "session")
+    __slots__ = ("accepted", "call", "dialog", "plan", "rules", "said", "session")
 
     def __init__(self, plan: Plan, session: Session, call: str, dialog: str | None) -> None:
         self.plan = plan
@@ -145,6 +146,7 @@ class Performer:
         self.dialog = dialog
         self.accepted: Any = None  # the live payload; the log holds its JSON
         self.said = False  # whether pieces of the present reply were shown
+        self.rules = RULES  # those of the call, see `lllm.core.spec`
 
     async def perform(self, effect: Effect) -> Outcome:
         """Does one effect."""
@@ -199,6 +201,10 @@ class Performer:
         if reply is None:
             fault = ProviderError(f"backend of '{plan.model}' ended without a reply", retryable=True)
             return self._fault(fault, told)
+        if reply.finish_reason not in finish.OURS:
+            if (meant := finish.meaning(reply.finish_reason)) is None:
+                return self._fault(finish.fault(reply.finish_reason, reply.content), told)
+            reply = reply.with_(finish_reason=meant)
         if watch is not None:
             reply = watch.judged(reply)
         if plan.format is not None and reply.enforced is None:
@@ -268,12 +274,13 @@ class Performer:
         plan, reply = self.plan, effect.reply
         if reply.tool_calls and plan.execute:
             return self._read_calls(reply, effect.tools)
+        # a call whose tool calls are given back (an LLM) gives every reply back as it is, unless something reads it
+        judged = plan.read is not None or (plan.execute and self.rules >= 1)
+        if judged and (problem := _unusable(reply, self.rules)) is not None:
+            return Outcome(ev.REPLY_REJECTED, {"errors": [problem]})
         if plan.read is None:
             self.accepted = reply.content
             return Outcome(ev.REPLY_ACCEPTED, {})
-        problem = _unusable(reply)
-        if problem:
-            return Outcome(ev.REPLY_REJECTED, {"errors": [problem]})
         if plan.user_code:
             await self.session.flush()
         try:
@@ -474,14 +481,20 @@ _DO: Final[Mapping[type, Callable[[Performer, Any], Awaitable[Outcome]]]] = {
 }
 
 
-def _unusable(reply: Reply) -> str | None:
-    """Why a reply cannot even be given to a parser."""
+def _unusable(reply: Reply, rules: int) -> str | None:
+    """Why a reply is not an answer, whatever a parser would make of it. An empty one that ended by itself may be one: a
+    model can have nothing to say."""
     if reply.refusal:
         return f"the model refused: {reply.refusal}"
     if reply.finish_reason == "content_filter":
         return "the provider's content filter stopped the reply"
-    if not reply.content.strip() and (cut := _CUT.get(reply.finish_reason)):
-        return f"{cut} before it said anything"
+    if not reply.content.strip():
+        if cut := _CUT.get(reply.finish_reason):
+            return f"{cut} before it said anything"
+        if rules >= 1 and reply.finish_reason == "tool_calls" and not reply.tool_calls:
+            return "the reply announces a tool call and holds none"
+        if rules >= 1 and reply.thinking and not reply.tool_calls:
+            return "the reply is thinking alone, without an answer"
     return None
 
 

@@ -90,7 +90,8 @@ class Call:
     def _begin(self, base: Node | None, add: Sequence[Message]) -> tuple[Effect, ...]:
         plan, session = self.plan, self.session
         rules = {name: tool.rule for name, tool in plan.tools.items()}
-        spec = Spec(plan.limits, rules, plan.interrupt, plan.execute, session.seed)
+        spec = Spec(plan.limits, rules, plan.interrupt, plan.execute, session.seed, session.rules(self.id))
+        self.performer.rules = spec.rules
         add = session.opening(self.id, add)
         trunk = base
         for message in add:

@@ -24,6 +24,7 @@ from lllm.core.envelope import seal
 from lllm.core.events import Event
 from lllm.core.jsonable import unicode_only
 from lllm.core.redact import Redactor
+from lllm.core.spec import RULES
 from lllm.errors import LLMError, LogWriteError, text_of
 from lllm.models.message import Message
 from lllm.ports import Delta, LogStore, Record
@@ -358,6 +359,10 @@ class Session:
     def resumption(self, call: str) -> Mapping[str, Any] | None:
         """The data of CallResumed, when the call passes here from its record into the present."""
         return None
+
+    def rules(self, call: str) -> int:
+        """The rules that a call follows: today's, or those that it was recorded with."""
+        return RULES
 
     def opening(self, call: str, add: Sequence[Message]) -> Sequence[Message]:
         """The messages that a call adds to its dialog: a fork may say other ones."""

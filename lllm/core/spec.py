@@ -59,16 +59,22 @@ class ToolRule(NamedTuple):
 _RULE: Final = ToolRule()
 
 
+RULES: Final = 1
+"""The rules that new calls follow. A recorded call keeps its own, so that an old log replays as it was written: 0 (no `rules`
+in its record) accepts every reply where nothing parses it. Raise the number with the next rule that judges otherwise."""
+
+
 class Spec(NamedTuple):
     """The part of a call's settings that the machine decides by. `interrupt` says whether the prompt has an interrupt
     handler of its own; `execute` is False for a call whose tool calls are given back to the caller; `seed` feeds the
-    jitter."""
+    jitter; `rules` is the number of the rules that the call follows (see RULES)."""
 
     limits: Limits = _DEFAULTS
     tools: Mapping[str, ToolRule] = {}
     interrupt: bool = False
     execute: bool = True
     seed: str = ""
+    rules: int = 0
 
     def record(self) -> dict[str, Any]:
         """As CallStarted carries it."""
@@ -83,6 +89,8 @@ class Spec(NamedTuple):
             out["execute"] = False
         if self.seed:
             out["seed"] = self.seed
+        if self.rules:
+            out["rules"] = self.rules
         return out
 
     @classmethod
@@ -93,4 +101,5 @@ class Spec(NamedTuple):
             data.get("interrupt", False),
             data.get("execute", True),
             data.get("seed", ""),
+            data.get("rules", 0),
         )

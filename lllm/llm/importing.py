@@ -305,8 +305,10 @@ def _run(
 
 
 def _is_reply(message: Message) -> bool:
-    """Whether a model may have said exactly that."""
-    return message.role == "assistant" and isinstance(message.content, str) and message.name is None
+    """Whether a model may have said exactly that, and the machine taken it for an answer."""
+    if message.role != "assistant" or not isinstance(message.content, str) or message.name is not None:
+        return False
+    return bool(message.content.strip() or message.tool_calls or not message.thinking)
 
 
 def _readable(call: Any) -> bool:

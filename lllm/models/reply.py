@@ -54,8 +54,8 @@ class Reply(Mapping[str, Any]):
         content: the answer, without thinking.
         thinking: reasoning text, or None.
         tool_calls: what the model asks for.
-        finish_reason: stop, length, tool_calls, content_filter, repetition (stopped by `repeat_limit`), or the
-            provider's own word.
+        finish_reason: stop, length, tool_calls, content_filter, or repetition (stopped by `repeat_limit`). A reply that a
+            provider broke off, or ended for an unknown reason, is an error: see `lllm.models.finish`.
         refusal: the provider's refusal text, or None.
         usage: tokens of this reply, or None when the backend did not say.
         model: the model that answered, as the provider names it.

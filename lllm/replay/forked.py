@@ -15,6 +15,7 @@ from lllm.errors import ConfigError
 from lllm.log.spent import Spent
 from lllm.models.message import Message
 from lllm.ports import LogStore
+from lllm.replay.tape import recorded_rules
 from lllm.session import Scope, Session
 
 EDITABLE: Final[Mapping[str, str]] = {
@@ -184,6 +185,11 @@ class Forked(Session):
         """Says which recorded call a new one stands for."""
         self._twins[call] = recorded
         self._taken.add(recorded)
+
+    def rules(self, call: str) -> int:
+        if (twin := self._twins.get(call)) is None:
+            return super().rules(call)
+        return recorded_rules([event for event in self.record if event["call"] == twin])
 
     def opening(self, call: str, add: Sequence[Message]) -> Sequence[Message]:
         edited = self._edited(ev.CALL_STARTED)

@@ -10,6 +10,7 @@ from lllm.core import events as ev
 from lllm.core.canonical import decode, encode
 from lllm.core.events import Event
 from lllm.core.jsonable import unicode_only
+from lllm.core.spec import Spec
 from lllm.errors import LLMError, ReplayDivergence
 from lllm.models.message import Message
 from lllm.ports import LogStore
@@ -230,6 +231,10 @@ class Replayed(Session):
         found = self.tapes[call].peek()
         return found["data"] if found is not None and found["kind"] == ev.CALL_RESUMED else None
 
+    def rules(self, call: str) -> int:
+        tape = self.tapes.get(call)
+        return super().rules(call) if tape is None else recorded_rules(tape.events)
+
     def recorded(self, call: str, kinds: Sequence[str], tool_call: str | None = None) -> Event | None:
         """The recorded answer to an effect."""
         tape = self.tapes[call]
@@ -374,6 +379,12 @@ class Replayed(Session):
         if self.divergence is None:
             self.divergence = error
         return error
+
+
+def recorded_rules(events: Sequence[Mapping[str, Any]]) -> int:
+    """The rules that the first call of these events was recorded with."""
+    started: Mapping[str, Any] = next((e["data"] for e in events if e["kind"] == ev.CALL_STARTED), {})
+    return Spec.from_record(started.get("spec", {})).rules
 
 
 def begun(

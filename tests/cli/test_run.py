@@ -237,6 +237,29 @@ def test_a_run_that_fails_names_its_session(lllm: Terminal, demo: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ({"content": "", "refusal": "I will not."}, "RepairExhausted"),
+        ({"content": "", "finish_reason": "content_filter"}, "RepairExhausted"),
+        ({"content": "", "finish_reason": "length"}, "RepairExhausted"),
+        ({"content": "", "thinking": "hm"}, "RepairExhausted"),
+        ({"content": "half", "finish_reason": "error"}, "ProviderFailed"),
+    ],
+)
+def test_an_agent_without_a_prompt_does_not_end_well_with_nothing(
+    lllm: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: dict[str, str], error: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lllm.toml").write_text('[run]\ndefault = "plain.yaml"\n')
+    (tmp_path / "plain.yaml").write_text(
+        "name: plain\nagent_configs:\n  one:\n    model_name: plain/m\n    backoff_base: 0\n"
+    )
+    lllm.scripts["plain"] = lambda: [said] * 9
+    result = lllm("run", "x", "--json")
+    assert (result.code, result.json["error"]["type"]) == (1, error)
+
+
 def test_a_fault_in_the_project_is_told_with_file_and_line(lllm: Terminal, demo: Path) -> None:
     change(demo / "system/agent/agent.py", "        reply =", "        task.nosuch()\n        reply =")
     result = lllm("run", "x")
