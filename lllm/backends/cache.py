@@ -5,7 +5,7 @@ messages, tools, sampling, format, and a number: how often the same session has 
 So the third sample of a prompt finds the third reply, in every session anew. The request itself is not stored.
 
 Each reply is a file, `ab/ab12...json`, put in its place in one step: any number of processes may use one folder. A file
-that is not as it was written is no answer.
+that is not as it was written is no answer. Only its owner may read one.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from lllm.config.environ import environment
 from lllm.core.canonical import decode, digest, digest_of, encode
 from lllm.core.jsonable import jsonable
-from lllm.core.redact import Redactor
 from lllm.deltas import pieces
 from lllm.models.reply import Reply
 from lllm.ports import Backend, Capabilities, Completed, Delta, Request
@@ -76,7 +76,8 @@ class Replies:
         part = file.with_name(f"{file.name}.{secrets.token_hex(4)}.part")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(body)
+            with open(part, "xb", opener=_private) as out:
+                out.write(body)
             part.replace(file)
         except OSError as error:
             with suppress(OSError):
@@ -204,10 +205,14 @@ class CachedBackend:
 
     def _clean(self, record: Mapping[str, Any]) -> Any:
         """A reply without secrets, as the log has it."""
-        redactor = Redactor.from_environment(os.environ)
+        redactor = environment()
         for secret in getattr(self.backend, "secrets", ()):
             redactor.add("backend", secret)
         return redactor.clean(jsonable(record))
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 async def _asked(backend: Backend, session: str, request: Request) -> AsyncGenerator[Delta, None]:

@@ -5,22 +5,25 @@
     API_KEY      api_key         MAX_TOKENS    max_tokens         TEMPERATURE    temperature
 
 LLLM_* is stronger than the short names, a real variable is stronger than a line of `.env`, and an empty one counts as
-not set. `.env` lies beside lllm.toml, or in the working folder where there is none. It is never copied into the real
-environment.
+not set. `.env` lies beside lllm.toml, or in the working folder where there is none; other programs read it too, so a line
+that cannot be read is a warning and no error. It is never copied into the real environment.
 """
 
 from __future__ import annotations
 
 import os
-import re
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from lllm.config.dotenv import decoded, read_lines
 from lllm.config.keys import EVERYTHING, Key, Section, alias
 from lllm.config.kinds import FREE
 from lllm.config.layer import Keys, Layer, put, shown
 from lllm.config.problems import Problems
+from lllm.core.redact import Redactor
 from lllm.errors import ConfigError, UnknownKeyError
 
 SHORT_NAMES: Final = {
@@ -37,9 +40,6 @@ READ_EARLY: Final = {
     "LLLM_DEBUG": "1: errors come with their traceback",
 }
 """Variables that are not keys. They are read before any file is, so a line in .env would come too late."""
-
-_LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*$")
-_ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r"}
 
 
 class Environ(Mapping[str, str]):
@@ -78,38 +78,60 @@ class Environ(Mapping[str, str]):
     def _read(self, file: Path) -> None:
         name = shown(file)
         try:
-            text = file.read_text(encoding="utf-8-sig")
-        except FileNotFoundError:
+            text, guessed = decoded(file.read_bytes())
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return  # a folder of that name is somebody's virtual environment
+        except OSError as error:
+            if not file.is_dir():  # Windows says that it is forbidden to read one
+                self.problems.warn(ConfigError(f"cannot be read: {error.strerror or error}", where=name))
             return
-        except (OSError, UnicodeDecodeError) as error:
-            self.problems.add(ConfigError(f"cannot be read: {error}", where=name))
-            return
-        for number, line in enumerate(text.splitlines(), 1):
-            where = f"{name}:{number}"
-            if not line.strip() or line.lstrip().startswith("#"):
+        if guessed:
+            self.problems.warn(
+                ConfigError("is not UTF-8 and was read as Latin-1", hint="Save it as UTF-8.", where=name)
+            )
+        for line in read_lines(text, self.real):
+            where = f"{name}:{line.number}"
+            if line.problem is not None:
+                self.problems.warn(ConfigError(line.problem, where=where))
                 continue
-            match = _LINE.match(line)
-            value = _unquoted(match.group(2)) if match else None
-            if match is None or value is None:
-                said = "a quote is not closed" if match else "not a line of the form NAME=value"
-                self.problems.add(ConfigError(said, where=where))  # without the line itself: it may be a key
-                continue
-            self._file[match.group(1)] = value
-            self._lines[match.group(1)] = where
+            self._file[line.name] = line.value
+            self._lines[line.name] = where
+        _remember(file.absolute(), self._file)
 
 
-def _unquoted(text: str) -> str | None:
-    """The value on the right of `=`. None when a quote is not closed."""
-    quote = text[:1]
-    if quote not in ("'", '"') or not text:
-        return re.sub(r"(?:^|\s+)#.*$", "", text)
-    pattern = r"'([^']*)'" if quote == "'" else r'"((?:[^"\\]|\\.)*)"'
-    match = re.match(rf"{pattern}\s*(?:#.*)?$", text)
-    if match is None:
-        return None
-    if quote == "'":
-        return match.group(1)
-    return re.sub(r"\\(.)", lambda escape: _ESCAPES.get(escape.group(1), escape.group(1)), match.group(1))
+_lock = threading.Lock()
+_files: OrderedDict[Path, dict[str, str]] = OrderedDict()
+_FILES: Final = 8
+_changes = 0  # of _files
+_seen: tuple[dict[Any, Any], int, Redactor] = ({}, 0, Redactor())
+
+
+def _remember(file: Path, variables: Mapping[str, str]) -> None:
+    global _changes
+    with _lock:
+        if _files.get(file) != variables:
+            _files[file] = dict(variables)
+            _changes += 1
+        _files.move_to_end(file)
+        if len(_files) > _FILES:
+            _files.popitem(last=False)
+
+
+def environment() -> Redactor:
+    """A redactor of the secrets of the environment, and of the `.env` files that were read lately. Reading the environment
+    costs more than a whole agent step, so it is read again only when it has changed."""
+    global _seen
+    # CPython's own dict of it; elsewhere the environment is read every time
+    raw = getattr(os.environ, "_data", None)
+    before, changes, redactor = _seen
+    if raw is None or raw != before or changes != _changes:
+        with _lock:
+            changes, files = _changes, list(_files.values())
+        redactor = Redactor.from_environment(os.environ)
+        for variables in files:
+            redactor.learn(variables)
+        _seen = (dict(raw or {}), changes, redactor)
+    return redactor.copy()
 
 
 def variables() -> dict[str, Keys]:

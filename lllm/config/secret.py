@@ -1,19 +1,20 @@
-"""Which keys hold secrets, and how they are hidden."""
+"""Which keys of a configuration hold secrets, and how they are hidden. The table is that of `lllm.core.secret_names`."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import unquote
 
-HIDDEN: Final = "***"
+from lllm.core.secret_names import header_parts, looks_secret, secret_parts
 
-# The whole last word of the key: `api_key`, `HF_TOKEN` and `db-password`, but neither `max_tokens` nor `api_key_env`.
-_SECRET: Final = re.compile(
-    r"(?:^|[_-])(?:api[_-]?key|access[_-]?key|private[_-]?key|secret[_-]?key|token|secret|password|passwd"
-    r"|credentials?|authorization|cookie)$",
-    re.IGNORECASE,
-)
+HIDDEN: Final = "***"
+HEADERS: Final = frozenset(("headers", "extra_headers", "default_headers"))
+"""Keys below which every value may be a secret, whatever its name."""
+
+_ADDRESS: Final = 1000
+"""Characters of the longest address. A longer text is prose, that may speak of one."""
 _LOGIN: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 # The addresses of databases: `postgresql://user:word@host/name?password=word` and `host=... password='word'`.
 _WORD: Final = re.compile(r"""(\bpassword\s*=\s*'?)([^'\s&]+)""", re.IGNORECASE)
@@ -21,13 +22,15 @@ _LOGGED_IN: Final = re.compile(r"://[^/@\s:]*:([^/@\s]+)@")
 
 
 def is_secret(key: str) -> bool:
-    """Whether the value of a key, or of a variable, looks like something to hide."""
-    return bool(_SECRET.search(key))
+    """Whether the value of a key looks like something to hide. A lone `key` is most often the key of something else."""
+    return looks_secret(key) and key.lower() != "key"
 
 
 def redacted(value: Any, key: str = "") -> Any:
-    """A copy without secrets: values of secret keys and logins within URLs become `***`."""
-    if isinstance(value, dict):
+    """A copy without secrets: values of secret keys, all headers, and logins within URLs become `***`."""
+    if isinstance(value, Mapping):
+        if key in HEADERS:
+            return {name: HIDDEN if header_parts(name, str(item)) else item for name, item in value.items()}
         return {name: redacted(item, str(name)) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [redacted(item, key) for item in value]
@@ -43,9 +46,15 @@ def passwords_in(address: str) -> set[str]:
 
 
 def secrets_in(value: Any, key: str = "") -> set[str]:
-    """The texts that `redacted` hides because of their keys."""
-    if isinstance(value, dict):
-        return {secret for name, item in value.items() for secret in secrets_in(item, str(name))}
+    """The texts that must not be written anywhere: values of secret keys, of headers, and passwords in addresses."""
+    if isinstance(value, Mapping):
+        if key in HEADERS:
+            return {part for name, item in value.items() for part in header_parts(str(name), str(item))}
+        return {part for name, item in value.items() for part in secrets_in(item, str(name))}
     if isinstance(value, list | tuple):
-        return {secret for item in value for secret in secrets_in(item, key)}
-    return {value} if isinstance(value, str) and value and is_secret(key) else set()
+        return {part for item in value for part in secrets_in(item, key)}
+    if not isinstance(value, str):
+        return set()
+    if is_secret(key):
+        return set(secret_parts(key, value))
+    return set(secret_parts("", value)) if len(value) <= _ADDRESS and "\n" not in value else set()

@@ -12,7 +12,8 @@ from lllm.config.environ import Environ
 from lllm.config.keys import ENDPOINT, EVERYTHING, LIMITS, SAMPLING, Key, alias, find
 from lllm.config.layer import Keys, peek
 from lllm.config.problems import Problem
-from lllm.config.secret import is_secret, passwords_in, redacted, secrets_in
+from lllm.config.secret import passwords_in, redacted, secrets_in
+from lllm.core.secret_names import secret_parts
 from lllm.errors import UnknownKeyError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -218,9 +219,11 @@ class Config:
         return dict(redacted(value)) if redact else value
 
     def secrets(self) -> frozenset[str]:
-        """The texts that must not reach a log: values of secret keys here, and of secret variables."""
+        """The texts that must not reach a log: values of secret keys here, and of secret variables. See
+        `lllm.core.secret_names` for what counts as one."""
         found = secrets_in(self.tree) | passwords_in(self.log.url or "")
-        found |= {value for name, value in self.environ.items() if value and is_secret(name)}
+        for name, value in self.environ.items():
+            found.update(secret_parts(name, value))
         for agent in (self.defaults, *self.agents.values()):
             found |= {agent.api_key} if agent.api_key else set()
         return frozenset(found)

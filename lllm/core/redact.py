@@ -1,4 +1,8 @@
-"""Secrets stay out of logs: their values are replaced as events are written."""
+"""Secrets stay out: their values are replaced where something is written, printed or shown (see secret_names.py for which).
+
+Nobody who makes an event, a blob, a page or a message decides about it. `lllm.session` cleans events and blobs as it writes
+them, `lllm.backends.cache` the replies that it keeps, `lllm.cli.output` what is printed.
+"""
 
 from __future__ import annotations
 
@@ -9,64 +13,156 @@ from collections.abc import Mapping
 from operator import is_
 from typing import Any, Final
 
+from lllm.core.secret_names import looks_secret, secret_parts
+
 SHORTEST: Final = 8
 """A shorter value is not replaced: it would be found in words that are no secrets."""
 
-NAMES: Final = (
-    "KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS", "AUTHORIZATION",
-    "BEARER", "COOKIE", "DSN", "WEBHOOK", "PAT",
-)  # fmt: skip
-"""An environment variable with one of these words in its name (OPENAI_API_KEY, HF_TOKEN) holds a secret."""
+MARK: Final = re.compile(r"\[redacted:[^\[\]\n]{1,200}\]")
+"""What stands where a secret was."""
 
-NOT_SECRET: Final = ("_PATH", "_FILE", "_DIR", "_FILENAME", "_SOCK", "_ID", "_COMMAND", "_HELPER")
-"""Unless the name ends like this: then it says where the secret is, not what it is."""
+
+class _Known:
+    """What a Redactor knows. Never changed: it is shared by those that know the same."""
+
+    __slots__ = ("_more", "kept", "names", "needles", "needles_in_bytes", "needles_in_json", "shortest")
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}  # form of a value -> what stands in its place, the longest form first
+        self.kept: tuple[str, ...] = ()  # marks that would be taken for secrets themselves
+        self.shortest = 0
+        # what is looked for to learn whether a secret is there at all, in text, in JSON, and in bytes that are no text
+        self.needles: tuple[str, ...] = ()
+        self.needles_in_json: tuple[bytes, ...] = ()
+        self.needles_in_bytes: tuple[bytes, ...] = ()
+        self._more: dict[tuple[str, str], _Known] = {}
+
+    def plus(self, name: str, value: str) -> _Known:
+        """The same and one more secret. Remembered: every session of an agent adds the same ones."""
+        found = self._more.get((name, value))
+        if found is None:
+            found = self._plus(name, value)
+            if len(self._more) >= _REMEMBERED:
+                self._more = {}
+            self._more[name, value] = found
+        return found
+
+    def _plus(self, name: str, value: str) -> _Known:
+        after = _Known()
+        forms = _forms(value)
+        names = {**dict.fromkeys(forms, f"[redacted:{name}]"), **self.names}
+        after.names = dict(sorted(names.items(), key=lambda item: (-len(item[0]), item[0])))
+        after.kept = tuple(mark for mark in {*names.values()} if any(form in mark for form in names))
+        after.shortest = min(map(len, names))
+        # a form that contains another one need not be looked for
+        least = [form for form in forms if not any(one in form for one in forms if one != form)]
+        after.needles = (*self.needles, *least)
+        written = (json.dumps(form, ensure_ascii=False)[1:-1].encode("utf-8", _LAX) for form in least)
+        after.needles_in_json = (*self.needles_in_json, *written)
+        encoded = (value.encode(code, _LAX) for code in ("utf-8", "utf-16-le", "utf-16-be"))
+        after.needles_in_bytes = (*self.needles_in_bytes, *encoded)
+        return after
 
 
 class Redactor:
     """Replaces secrets by `[redacted:NAME]`.
 
     Found are the values themselves, and the forms in which they travel: JSON-escaped, URL-quoted, in base64 at any of
-    its three alignments. A longer secret goes before a shorter one that it contains. Safe for use from several threads.
+    its three alignments. A longer secret goes before a shorter one that it contains. What is clean is not changed by
+    cleaning it again. Safe for use from several threads.
     """
 
     def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
-        self._names: dict[str, str] = {}  # form of a value -> name, the longest form first
-        self._shortest = 0
+        self._known = _NOTHING
+        self._added: dict[tuple[str, str], None] = {}
         for name, value in (secrets or {}).items():
             self.add(name, value)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Redactor:
-        """Knows the variables whose names look like secrets (see NAMES)."""
-        return cls({name: value for name, value in environ.items() if looks_secret(name)})
+        """Knows the secrets among variables (see secret_names.py)."""
+        made = cls()
+        made.learn(environ)
+        return made
+
+    def learn(self, variables: Mapping[str, str]) -> None:
+        """Adds the secrets among variables."""
+        for name, value in variables.items():
+            for part in secret_parts(name, value):
+                self.add(name, part)
 
     def copy(self) -> Redactor:
         """Another one that knows the same; what is added to it stays with it."""
         twin = Redactor()
-        twin._names, twin._shortest = self._names, self._shortest
+        twin._known, twin._added = self._known, dict(self._added)
         return twin
 
     def add(self, name: str, value: str) -> None:
         """One more secret: what is cleaned from now on is free of it."""
-        if len(value) >= SHORTEST and value not in self._names:
-            forms = {**dict.fromkeys(_forms(value), name), **self._names}
-            self._names = dict(sorted(forms.items(), key=lambda item: (-len(item[0]), item[0])))
-            self._shortest = min(map(len, forms))
+        if len(value) < SHORTEST or value in self._known.names:
+            return
+        self._added[name, value] = None
+        count = 0
+        while count != len(self._added):  # another thread may add one meanwhile
+            known, added = _NOTHING, list(self._added)
+            count = len(added)
+            for one in added:
+                known = known.plus(*one)
+            self._known = known
 
     def __bool__(self) -> bool:
-        return bool(self._names)
+        return bool(self._known.names)
+
+    @property
+    def forms(self) -> Mapping[str, str]:
+        """Every text that is replaced, and by what, the longest first."""
+        known = self._known
+        return {**{mark: mark for mark in known.kept}, **known.names} if known.kept else known.names
 
     def text(self, text: str) -> str:
         """`text` without secrets; the same object when there are none in it."""
-        if len(text) < self._shortest:
+        known = self._known
+        if len(text) < known.shortest:
             return text
         # One search per form is far quicker than one pattern for all: a long form is sought in long strides.
-        found = [form for form in self._names if form in text]
-        return re.sub("|".join(map(re.escape, found)), self._mark, text) if found else text
+        for needle in known.needles:
+            if needle in text:
+                break
+        else:
+            return text
+        names = known.names
+        found = [*known.kept, *(form for form in names if form in text)]
+        cleaned = re.sub("|".join(map(re.escape, found)), lambda hit: names.get(hit[0], hit[0]), text)
+        return text if cleaned == text else cleaned
 
     def clean(self, value: Any) -> Any:
         """A JSON value without secrets, in keys as well; the same object when there are none in it."""
-        return self._clean(value) if self._names else value
+        return self._clean(value) if self._known.names else value
+
+    def finds(self, encoded: bytes) -> bool:
+        """Whether `clean` may find something in a value, of which this is the canonical JSON."""
+        for needle in self._known.needles_in_json:  # noqa: SIM110  a loop is quicker than `any` of a generator
+            if needle in encoded:
+                return True
+        return False
+
+    def blob(self, data: bytes) -> bytes:
+        """The content of a file without secrets. JSON stays JSON. Where it is no text, every byte of a secret becomes `*`, so
+        that what stands behind it is still at its place."""
+        if not self._known.names:
+            return data
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            for needle in self._known.needles_in_bytes:
+                data = data.replace(needle, b"*" * len(needle))
+            return data
+        cleaned = self.text(text)
+        if cleaned is text:
+            return data
+        if _is_json(text) and not _is_json(cleaned):  # a secret that is a number
+            cleaned = json.dumps(self.clean(json.loads(text)), ensure_ascii=False)
+        return cleaned.encode()
 
     def _clean(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -78,24 +174,75 @@ class Redactor:
         if isinstance(value, list | tuple):
             items = [*map(self._clean, value)]
             return value if all(map(is_, items, value)) else items
+        if type(value) is int and value >= _LEAST:
+            return self._known.names.get(str(value), value)
         return value
 
-    def _mark(self, found: re.Match[str]) -> str:
-        return f"[redacted:{self._names[found.group()]}]"
+
+_NOTHING: Final = _Known()
 
 
-def looks_secret(name: str) -> bool:
-    """Whether an environment variable (or header) of that name holds a secret."""
-    upper = name.upper().replace("-", "_")
-    if upper.endswith(NOT_SECRET):
+def agrees(recorded: Any, present: Any) -> bool:
+    """Whether a present JSON value may be the recorded one, in which secrets were replaced: what stands for a secret agrees
+    with any text. So two runs can be compared that knew other secrets."""
+    if isinstance(recorded, str):
+        if recorded == present:
+            return True
+        return "[redacted:" in recorded and _fits(recorded, present)
+    if isinstance(recorded, Mapping):
+        return isinstance(present, Mapping) and len(recorded) == len(present) and _fit_keys(recorded, present)
+    if isinstance(recorded, list | tuple):
+        if not isinstance(present, list | tuple) or len(recorded) != len(present):
+            return False
+        return all(map(agrees, recorded, present))
+    return isinstance(recorded, bool) is isinstance(present, bool) and bool(recorded == present)
+
+
+def _fits(recorded: str, present: Any) -> bool:
+    first, *rest = MARK.split(recorded)
+    if not rest:
         return False
-    return any(
-        word in NAMES or word.endswith(("KEY", "TOKEN", "SECRET", "PASSWORD")) for word in upper.split("_")
-    )
+    if not isinstance(present, str):  # a number was the secret
+        return type(present) is int and not first and not any(rest)
+    last = rest.pop()
+    if len(present) < len(first) + len(last) or not (present.startswith(first) and present.endswith(last)):
+        return False
+    at, end = len(first), len(present) - len(last)
+    for part in rest:
+        found = present.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
+
+
+def _fit_keys(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> bool:
+    left = dict(present)
+    marked = []
+    for key, value in recorded.items():
+        if key in left:
+            if not agrees(value, left.pop(key)):
+                return False
+        else:
+            marked.append((key, value))
+    for key, value in marked:
+        found = next((one for one in left if agrees(key, one) and agrees(value, left[one])), None)
+        if found is None:
+            return False
+        del left[found]
+    return True
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _forms(value: str) -> set[str]:
-    data = value.encode("utf-8", "surrogatepass")
+    data = value.encode("utf-8", _LAX)
     quoted = {_quote(data, "/"), _quote(data, ""), _quote(data, " ").replace(" ", "+")}
     forms = {
         value,
@@ -122,3 +269,8 @@ def _quote(data: bytes, safe: str) -> str:
 
 
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
+_LAX: Final = "surrogatepass"
+_REMEMBERED: Final = 256
+_LEAST: Final = 10 ** (SHORTEST - 1)
+
+__all__ = ["MARK", "SHORTEST", "Redactor", "agrees", "looks_secret"]

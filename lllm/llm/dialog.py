@@ -97,8 +97,8 @@ class Dialog:
 
     def to_dict(self) -> dict[str, Any]:
         """The dialog as JSON, as `save` writes it."""
+        from lllm.config.environ import environment
         from lllm.core.jsonable import jsonable
-        from lllm.llm.sessions import environment
 
         out: dict[str, Any] = {
             "lllm": "dialog",

@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
+from lllm.config.environ import environment
 from lllm.core.dialog import Node
 from lllm.core.spec import Limits, ToolRule
 from lllm.core.state import DONE
 from lllm.errors import ConfigError, LLMInferenceError
 from lllm.llm.bind import Binding
-from lllm.llm.sessions import environment
 from lllm.llm.settings import Settings
 from lllm.models.function import as_function
 from lllm.models.message import ROLES, Message

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from lllm.core.redact import Redactor
+from lllm.config.environ import environment
 from lllm.errors import CallCancelled, LLMError, text_of
 from lllm.llm.project import default_store
 from lllm.ports import LogStore
@@ -39,25 +38,6 @@ def running(kind: str) -> Scope | None:
     its own: nothing is running, or a replay runs what had opened the recorded session."""
     scope = current.get()
     return None if scope is not None and scope.session.opened_by(kind) else scope
-
-
-_seen: tuple[dict[Any, Any], Redactor] = ({}, Redactor())
-
-
-def environment() -> Redactor:
-    """A redactor of the environment's secrets. Reading the environment costs more than a whole agent step, so it is read
-    again only when it has changed."""
-    global _seen
-    raw = getattr(
-        os.environ, "_data", None
-    )  # CPython's own dict of it; elsewhere the environment is read every time
-    if raw is None:
-        return Redactor.from_environment(os.environ)
-    before, redactor = _seen
-    if raw != before:
-        redactor = Redactor.from_environment(os.environ)
-        _seen = (dict(raw), redactor)
-    return redactor.copy()
 
 
 @contextmanager

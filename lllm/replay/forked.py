@@ -64,7 +64,7 @@ class Forked(Session):
         changes: Mapping[str, Any] | None = None,
         name: str = "",
     ) -> None:
-        from lllm.llm.sessions import environment
+        from lllm.config.environ import environment
 
         first = record[0]
         super().__init__(store, name=name or "fork", seed=first["data"].get("seed"), redactor=environment())

@@ -249,7 +249,7 @@ def assert_same(file: str | os.PathLike[str], *, entry: Callable[[], Any] | None
 
 def explained(verdict: Verdict) -> str:
     """Why a check failed: the step, both sides, and what to type next. '' where it passed."""
-    from lllm.llm.sessions import environment
+    from lllm.config.environ import environment
 
     error = verdict.error
     if error is None:

@@ -111,7 +111,7 @@ class Resumed(Replayed):
         decisions: Mapping[str, Decision] | None = None,
         effects: Sequence[Uncertain] = (),
     ) -> None:
-        from lllm.llm.sessions import environment
+        from lllm.config.environ import environment
 
         super().__init__(session, store, recorded)
         self.redactor = environment()

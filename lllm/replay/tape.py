@@ -71,7 +71,7 @@ class Replayed(Session):
         return self.unopened and (self.record[0]["data"].get("entry") or {}).get("kind") == kind
 
     def __init__(self, session: str, store: LogStore, recorded: Sequence[Mapping[str, Any]]) -> None:
-        from lllm.llm.sessions import environment
+        from lllm.config.environ import environment
 
         first = recorded[0]["data"] if recorded else {}
         super().__init__(store, id=session, seed=first.get("seed", ""), redactor=environment())

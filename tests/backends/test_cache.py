@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -285,6 +287,18 @@ def test_no_secret_and_no_request_is_in_it(
         assert word not in kept
     monkeypatch.delenv("SOME_API_KEY")
     assert ask(tmp_path, text="my private question")[0].startswith("the key is [redacted:SOME_API_KEY]")
+
+
+def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        replies_in(tmp_path).put(
+            f"sha256:{'0' * 64}", {"message": {"role": "assistant", "content": "private"}}
+        )
+    finally:
+        os.umask(before)
+    (file,) = tmp_path.rglob("*.json")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def _fill(folder: str) -> None:

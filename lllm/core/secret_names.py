@@ -1,0 +1,267 @@
+"""What counts as a secret: one table for environment variables, lines of `.env`, keys of a configuration, and headers.
+
+A name says that its value is a secret (`OPENAI_API_KEY`, `DB_PASS`, `GITHUB_PAT`), or a value says so itself
+(`postgres://user:word@host`, `ghp_...`). The guide docs/guides/secrets.md says the same in words, and what is not found.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, Final
+from urllib.parse import unquote
+
+WORDS: Final = frozenset(
+    """
+    KEY APIKEY TOKEN SECRET SECRETS PASSWORD PASSWORDS PASSWD PASSPHRASE PASSCODE CREDENTIAL CREDENTIALS CRED CREDS
+    AUTHORIZATION BEARER COOKIE COOKIES DSN WEBHOOK JWT OTP TOTP MNEMONIC SAS CONNSTR
+    """.split()
+)
+"""A name with one of these words holds a secret. Words are parted by `_`, `-`, `.`, or a capital letter (`apiKey`);
+digits at their end do not count (API_KEY1)."""
+
+LAST: Final = frozenset("AUTH OAUTH PASS PAT PW PWD".split())
+"""A name that ends with one of these words holds a secret (DB_PASS, but not PASS_RATE)."""
+
+ENDINGS: Final = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "PASS", "PWD")
+"""A word that ends like this counts too: ACCESSTOKEN, PGPASSWORD, SSHPASS."""
+
+ORDINARY_WORDS: Final = frozenset(
+    """
+    MONKEY DONKEY TURKEY WHISKEY HOCKEY JOCKEY LACKEY MICKEY HOTKEY PUBKEY PUBLICKEY
+    COMPASS BYPASS ENCOMPASS OVERPASS SURPASS TRESPASS UNDERPASS
+    """.split()
+)
+"""Words with such an ending that mean something else."""
+
+SEVERAL: Final = frozenset("KEYS TOKENS".split())
+QUALIFIERS: Final = frozenset(
+    "ACCESS API AUTH BOT ENCRYPTION LICENSE MASTER PRIVATE REFRESH SECRET SERVICE SIGNING SSH".split()
+)
+"""KEYS and TOKENS mean secrets beside one of these words (API_KEYS, but not MAX_TOKENS)."""
+
+PAIRS: Final = (("CONNECTION", "STRING"), ("CONN", "STRING"), ("CONN", "STR"))
+"""Two words in a row that mean a secret."""
+
+DESCRIBES: Final = frozenset(
+    """
+    PATH FILE DIR FILENAME FOLDER SOCK ID IDS COMMAND CMD HELPER URL URI ENDPOINT HOST PORT NAME VERSION TYPE MODE FORMAT
+    ALGORITHM ALG LENGTH SIZE COUNT LIMIT LIMITS TTL EXPIRY EXPIRES EXPIRATION AGE TIMEOUT PREFIX SUFFIX HEADER ENABLED
+    DISABLED REQUIRED POLICY ROTATION INTERVAL PROVIDER REGION SCOPE SCOPES AUDIENCE ISSUER ENV VAR FIELD BACKEND USED
+    """.split()
+)
+"""Unless the name ends with one of these words: then it says where the secret is, or how it is, not what it is."""
+
+DESCRIBED_SECRETS: Final = (("WEBHOOK", "URL"), ("WEBHOOK", "URI"), ("SECRET", "ID"))
+"""Names that end like this hold one all the same: whoever knows a web hook's address can write to it."""
+
+NOT_SECRET: Final = frozenset(
+    """
+    PWD OLDPWD PUBLIC_KEY PUBLISHABLE_KEY SORT_KEY PARTITION_KEY FOREIGN_KEY
+    FIRST_TOKEN BOS_TOKEN EOS_TOKEN PAD_TOKEN STOP_TOKEN UNK_TOKEN
+    """.split()
+)
+"""Names that hold none; those of two words also at the end of a name (STRIPE_PUBLIC_KEY)."""
+
+PLAIN_HEADERS: Final = frozenset(
+    """
+    accept accept-encoding accept-language cache-control connection content-type host http-referer openai-beta
+    openai-organization openai-project origin referer user-agent x-title anthropic-version anthropic-beta
+    """.split()
+)
+"""Headers that hold no secret; every other one that somebody configures may."""
+
+ORDINARY: Final = frozenset(
+    """
+    adaptive administrator anonymous anything application assistant authenticated authentication authorization
+    automatic available background certificate changeit changeme checksum classical cloudflare collection community
+    compatible complete completed compressed conditional confidential configuration configured connection conservative
+    container continuous credential credentials database datadog-agent debugging dedicated deployed deployment
+    deprecated destination deterministic developer development directory disabled disallow distributed document
+    documents domestic download dynamically elasticsearch embedded embedding emergency encrypted encryption enterprise
+    environment europe-west1 evaluation evaluator everybody everyone everything example.com exclusive experimental
+    exponential extended extension external fallback federated filesystem firewall forbidden frontend function
+    generated generative generator global-only guardrails hardware heartbeat hierarchical horizontal hostname
+    identifier identity immediate implementation included incremental indefinite indefinitely information
+    informational inherited input-only insecure inspection instance instances institution instructions integration
+    interactive interface internal international invisible isolated javascript jupyterhub keyboard kubernetes language
+    lightweight llama.cpp lm-studio local-only localhost location machine-learning maintenance management mandatory
+    marketing marketplace maximum-only messages metadata mistralai monitoring multi-tenant multiple multiplier
+    namespace necessary networking nightly-build no-key-required no-token nonexistent not-applicable not-needed
+    not-required not-used notfound notification notifications notneeded notrequired official openrouter operational
+    operations operator optimistic optional ordinary organisation organization original otherwise parallel partially
+    passthrough password passwords performance permanent permissive persistent personal pessimistic placeholder
+    plaintext platform pointless postgres postgresql preferred preproduction previous privileged production
+    professional programmatic prometheus prototype provider provisioned published python-only qualified quarterly
+    rabbitmq read-only read-write readonly readwrite recommended recursive redacted reference registered registration
+    registry regression released reliable replacement replicated repository required research reserved resource
+    resources response restricted reviewed rollback rotating sandboxed scheduled secondary selective sequential
+    sequentially serverless service-account services settings sharepoint signature simulated simulation singleton
+    snapshot software something specific specified staging-only standalone standard statistics straight streaming
+    structured subscriber subscription supervised supervisor supported suspended switched symmetric synchronous
+    synthetic technical template temporary terminal terraform threshold timestamp transaction transactions
+    transitional translation transparent ubuntu-latest unavailable uncompressed undefined unencrypted unittest
+    universal unknown-user unlimited unmanaged unprotected unrestricted unsecured unspecified unsupported untrusted
+    us-east-1 us-west-2 username utilities validated validation variable verified vertical visitors volatile warnings
+    whatever wildcard workflow workspace your-api-key your-key your-token your_api_key
+    """.split()
+)
+"""Values that are ordinary words, or stand for none: taken out of all text, they would tear holes into it. Shorter ones
+than eight characters never are."""
+
+_NUMBER: Final = re.compile(
+    r"[-+]?[\d_,]*(?:\.\d+|000)(?:[eE][-+]?\d+)?\s?(?:%|[kmgt]?i?b?|ms|s|m|h|d)?", re.IGNORECASE
+)
+"""A fraction, or a round number: any other may be a secret."""
+_PLACE: Final = re.compile(
+    r"(?:~|\.{1,2})?/(?:(?:home|root|usr|etc|var|opt|tmp|run|mnt|srv|dev|proc|bin|lib|media|Users|Library|app|apps|data"
+    r"|workspace|workspaces|secrets|Volumes|private|nix|snap)(?:/[^\n]*)?)|~/[^\n]*|\.{1,2}/[^\n]*|[A-Za-z]:\\[^\n]*"
+)
+_UNFILLED: Final = re.compile(r"<[^<>]*>|\$\{?[A-Za-z_]\w*\}?|\{\{[^{}]*\}\}|\[[a-z ]*\]")
+
+_KNOWN: Final = re.compile(
+    r"(?<![A-Za-z0-9])(?:sk-(?=[^\s]*\d)[A-Za-z0-9_-]{16,}|(?:sk|rk)_(?:live|test)_\w{10,}|whsec_[\w+/=-]{16,}"
+    r"|gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[a-z]-[\w-]{10,}|xapp-[\w-]{10,}|hf_[A-Za-z0-9]{16,}"
+    r"|AIza[\w-]{30,}|ya29\.[\w-]{16,}|eyJ[\w-]{8,}\.eyJ[\w-]{4,}\.[\w-]*|npm_[A-Za-z0-9]{20,}|pypi-[\w-]{20,}"
+    r"|SG\.[\w-]{16,}\.[\w-]{16,}|gsk_\w{16,}|shp(?:at|ca|pa|ss)_\w{16,}|dop_v1_\w{16,}|r8_\w{16,}|pplx-\w{16,}"
+    r"|xai-\w{16,}|tvly-\w{10,}|AGE-SECRET-KEY-\w+)"
+)
+"""Forms of well-known keys: such a value is a secret under any name."""
+_ARMOR: Final = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----")
+_SCHEME: Final = re.compile(
+    r"(?:Bearer|Basic|Token|ApiKey|Digest|Splunk)\s+(\S.*)", re.IGNORECASE | re.DOTALL
+)
+_ADDRESS: Final = re.compile(r"\S+\Z|[\[{]|[A-Za-z][\w ]{0,40}=")
+"""An address, JSON or options, and no prose that has some within it."""
+_LOGIN: Final = re.compile(r"://([^/?#\s@:]*)(?::([^/?#\s]*))?@")
+_UNQUOTED_LOGIN: Final = re.compile(r"://([^/\s@:]*):(?!\d+(?:/|$))(\S+)@[^@\s]")
+_BARE_LOGIN: Final = re.compile(r"([^/?#\s@:]+):([^/?#\s]+)@[^/\s@]+")
+_OPTION: Final = re.compile(
+    r"""(?:^|[?&;,\s-])([A-Za-z][\w .-]{0,40}?)\s{0,3}=\s{0,3}(?:'([^']*)'|"([^"]*)"|([^&;\s'"]+))"""
+)
+
+
+def looks_secret(name: str) -> bool:
+    """Whether an environment variable, a key of a configuration or a header of that name holds a secret."""
+    words = _words(name)
+    if not words:
+        return False
+    joined = "_".join(words)
+    if any(joined == known or ("_" in known and joined.endswith(f"_{known}")) for known in NOT_SECRET):
+        return False
+    if tuple(words[-2:]) in DESCRIBED_SECRETS:
+        return True
+    if words[-1] in DESCRIBES:
+        return False
+    if words[-1] in LAST or any(word in WORDS or _ends_secret(word) for word in words):
+        return True
+    if any(word in SEVERAL for word in words) and not QUALIFIERS.isdisjoint(words):
+        return True
+    return any(pair in PAIRS for pair in pairwise(words))
+
+
+def secret_parts(name: str, value: str) -> tuple[str, ...]:
+    """The texts of a variable's value that must not be written anywhere, longest first; none where it holds no secret.
+
+    Of an address, a connection string, a header or JSON that is the whole value and each secret within it. Whoever looks
+    for them leaves out those that are too short to be told from ordinary text (`lllm.core.redact.SHORTEST`)."""
+    plain = value.strip()
+    found = set(_within(plain, name))
+    if (found and (looks_secret(name) or _ADDRESS.match(plain))) or _ARMOR.search(plain):
+        found |= {plain, value}
+    elif looks_secret(name) and not _ordinary(plain):
+        found |= {plain, value}
+        if _words(name)[-1] in ("KEYS", "TOKENS", "SECRETS", "PASSWORDS"):
+            found |= {part for part in re.split(r"[,;\s]+", plain) if not _ordinary(part)}
+    return _sorted(found)
+
+
+def header_parts(name: str, value: str) -> tuple[str, ...]:
+    """The same of a header that somebody configured: all but PLAIN_HEADERS may hold a secret, whatever their name is."""
+    plain = value.strip()
+    found = set(_within(plain, name))
+    if found or (name.strip().lower() not in PLAIN_HEADERS and not _ordinary(plain)):
+        found |= {plain, value}
+    return _sorted(found)
+
+
+def _sorted(found: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(filter(str.strip, found), key=lambda text: (-len(text), text)))
+
+
+def _words(name: str) -> list[str]:
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    words = (word.rstrip("0123456789") for word in re.split(r"[^A-Za-z0-9]+", parted.upper()))
+    return [word for word in words if word]
+
+
+def _ends_secret(word: str) -> bool:
+    return word.endswith(ENDINGS) and word not in ORDINARY_WORDS and word not in LAST
+
+
+def _ordinary(value: str) -> bool:
+    """Whether a value is a word, a number or a path, that stands for itself in ordinary text."""
+    return (
+        value.lower() in ORDINARY
+        or len(set(value)) < 3
+        or any(form.fullmatch(value) for form in (_NUMBER, _PLACE, _UNFILLED))
+    )
+
+
+def _within(value: str, name: str) -> Iterator[str]:
+    """The secrets within an address, a connection string, a header or JSON."""
+    if value[:1] in ("{", "["):
+        yield from _of_json(value)
+    yield from _KNOWN.findall(value)
+    if (header := _SCHEME.fullmatch(value)) is not None and not _ordinary(header.group(1)):
+        yield header.group(1)
+    if "@" in value:
+        yield from _of_login(value, name)
+    if "=" in value:
+        yield from _of_options(value)
+
+
+def _of_login(value: str, name: str) -> Iterator[str]:
+    logins = [*_LOGIN.findall(value), *_UNQUOTED_LOGIN.findall(value)]
+    if not logins and name.upper().endswith(("PROXY", "DSN", "URL", "URI", "ADDR")):
+        logins = [found.groups() for found in [_BARE_LOGIN.fullmatch(value.partition("/")[0])] if found]
+    for user, word in logins:
+        if word:
+            yield from (text for text in {word, unquote(word)} if not _ordinary(text))
+            yield from {f"{user}:{word}", f"{unquote(user)}:{unquote(word)}"}
+        elif len(user) >= 16 and any(char.isdigit() for char in user):
+            yield user  # a token stands there alone: https://TOKEN@github.com
+
+
+def _of_options(value: str) -> Iterator[str]:
+    for option in _OPTION.finditer(value):
+        key, word = option.group(1), next(filter(None, option.groups()[1:]), "")
+        if word and (key.lower() in _OPTIONS or looks_secret(key)) and not _ordinary(word):
+            yield from {word, unquote(word), word.partition(",")[0]}
+
+
+_OPTIONS: Final = frozenset(
+    ("sig", "signature", "x-amz-signature", "x-goog-signature", "x-amz-security-token")
+)
+"""Options of an address that are secrets besides those whose names say so: the signature of a SAS or a presigned URL."""
+
+
+def _of_json(value: str) -> Iterator[str]:
+    try:
+        tree = json.loads(value)
+    except ValueError:
+        return
+    yield from _of_tree(tree, "")
+
+
+def _of_tree(value: Any, key: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _of_tree(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _of_tree(item, key)
+    elif isinstance(value, str) and key:
+        yield from secret_parts(key, value)
