@@ -3,73 +3,119 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Final, Literal
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import Final
 
+from lllm.backends.harmony import STARTS, Harmony
+from lllm.backends.thinking_forms import AUTO, HARMONY, OFF, PREFILLED, Form, select_forms
 from lllm.core.canonical import decode
 from lllm.models.message import FunctionCall
-from lllm.ports import TextDelta, ThinkingDelta, ToolCallDelta
+from lllm.ports import Restart, TextDelta, ThinkingDelta, ToolCallDelta
 
-Mode = Literal["auto", "prefilled", "off"]
-Piece = TextDelta | ThinkingDelta | ToolCallDelta
+Mode = str
+"""A value of `thinking=`: see `lllm.backends.thinking_forms.MODES`."""
+Piece = TextDelta | ThinkingDelta | ToolCallDelta | Restart
 
-_NAMES: Final = ("think", "thinking", "reasoning")
-_THINK_TAGS: Final = tuple(f"<{slash}{name}>" for name in _NAMES for slash in ("", "/"))
-_OPENERS: Final = tuple(f"<{name}>" for name in _NAMES)
-_CALL_OPEN: Final = "<tool_call>"
-_CALL_CLOSE: Final = "</tool_call>"
+CALL_OPEN: Final = "<tool_call>"
+CALL_CLOSE: Final = "</tool_call>"
 
-
-def _wanted(thinking: bool, tools: bool) -> tuple[tuple[str, ...], re.Pattern[str] | None]:
-    tags = (_THINK_TAGS if thinking else ()) + ((_CALL_OPEN,) if tools else ())
-    return tags, re.compile("|".join(map(re.escape, tags))) if tags else None
+_QUOTES: Final = "`\"'([{“‘«"
+_SENTENCE_ENDS: Final = ".!?:;)]}\n"
 
 
-# the tags that are looked for in text, and the pattern that finds them, by (thinking, tools)
-_WANTED: Final = {(a, b): _wanted(a, b) for a in (False, True) for b in (False, True)}
+class _Marks:
+    """What is looked for under one set of forms."""
+
+    def __init__(self, mode: str, literal: Collection[str], tools: bool, structured: bool) -> None:
+        forms = select_forms(mode, literal)
+        self.forms: dict[str, Form] = {mark: form for form in reversed(forms) for mark in form.open}
+        self.openers = tuple(self.forms)
+        self.harmony = mode in (AUTO, HARMONY) and not structured
+        self.starts = (*self.openers, *(STARTS if self.harmony else ()), *((CALL_OPEN,) if tools else ()))
+        self.closers = tuple(dict.fromkeys(mark for form in forms for mark in form.close))
+        self.lone = () if structured else self.closers
+        self.calls = (CALL_OPEN,) if tools else ()
+        self.text = _pattern((*self.lone, *self.calls))  # in text that may turn out to be thinking
+        self.only_calls = _pattern(self.calls)
+
+
+@lru_cache(maxsize=256)
+def _marks(mode: str, literal: frozenset[str], tools: bool, structured: bool) -> _Marks:
+    return _Marks(mode, literal, tools, structured)
 
 
 class Splitter:
     """Feed it text, take pieces; `finish()` gives what was held back, then `content`, `thinking` and `calls` are whole.
 
-    The three do not depend on where the text was cut. Rules:
+    The three do not depend on where the text was cut, nor on `expect`. Rules:
 
-    - `<think>`, `<thinking>`, `<reasoning>` open a block that its own closing tag ends. All blocks are kept, stripped
-      and joined by an empty line; a block without an end runs to the end of the text.
-    - A closing tag with no opening one before it (a prefilled template wrote that) makes everything before it thinking.
-      The pieces given so far were text by then: only the whole reply can tell. Mode `prefilled` says it from the start;
-      a model that writes the opening tag again opens nothing more with it.
-    - A tag between backticks is talked about, not used.
+    - Only a block at the beginning is thinking (at the beginning of the reply, or of what follows a block or a call). It
+      ends at its own closing mark; without one it runs to the end of the text. Blocks are stripped and joined by an empty
+      line. A mark that comes later is text: somebody writes about it, or shows code.
+    - A closing mark without an opening one (a chat template wrote that into the prompt) makes everything before it
+      thinking, unless it is only mentioned: between quotes or backticks, in a code fence, or in the middle of a sentence.
+      Pieces given as text by then are taken back by a `Restart`. `expect` gives them as thinking in the first place, and
+      takes that back if no closing mark comes. Mode `prefilled` knows that the block is open: then a reply without a
+      closing mark is thinking alone.
     - White space around the first text is dropped where a block stood before it.
-    - With `tools`, `<tool_call>{"name": ..., "arguments": ...}</tool_call>` is a call; other JSON stays text.
-    - A piece that may become a tag is held back until it is one or is not.
+    - With `tools`, `<tool_call>{"name": ..., "arguments": ...}</tool_call>` is a call; other JSON stays text. In a block
+      that is never closed it ends the thinking; in one that is closed it is a thought.
+    - A piece that may become a mark is held back until it is one or is not.
 
     Thinking that comes in a field of its own goes through `thought()`; `prefilled` then means nothing, as the endpoint
-    has told the two apart. Mode `off` leaves tags in the text.
+    has told the two apart. Mode `off` leaves marks in the text.
+
+    Args:
+        mode: a value of `thinking=`.
+        tools: whether tools were offered.
+        literal: names of XML tags that the prompt asks for: they are a part of the answer.
+        structured: whether the reply is to be JSON: then a closing mark alone is a part of it.
+        expect: whether this model's replies have had a closing mark alone before.
     """
 
     __slots__ = (
-        "_block", "_blocks", "_buffer", "_closer", "_drop", "_fields", "_find", "_last", "_pending", "_prefilled",
-        "_raw", "_seen_block", "_silent", "_space", "_tags", "_text", "calls",
+        "_answer", "_block", "_blocks", "_buffer", "_closers", "_drop", "_expect", "_fields", "_final", "_gap", "_harmony",
+        "_held_field", "_in_call", "_last", "_marks", "_pending", "_prefilled", "_raw", "_seen_block", "_shown",
+        "_silent", "_space", "_structured", "_text", "calls", "closed_alone",
     )  # fmt: skip
 
-    def __init__(self, mode: Mode = "auto", *, tools: bool = False) -> None:
+    def __init__(
+        self,
+        mode: Mode = AUTO,
+        *,
+        tools: bool = False,
+        literal: Collection[str] = (),
+        structured: bool = False,
+        expect: bool = False,
+    ) -> None:
         self.calls: list[FunctionCall] = []
-        self._tags, self._find = _WANTED[mode != "off", tools]
-        self._closer: str | None = "</think>" if mode == "prefilled" else None  # None: not in a block
+        self.closed_alone = False
+        """Whether a closing mark came without an opening one."""
+        self._marks = _marks(mode, frozenset(literal), tools, structured)
+        self._prefilled = mode == PREFILLED  # until something stands in that block
+        self._closers: tuple[str, ...] = self._marks.closers if self._prefilled else ()  # (): not in a block
+        self._seen_block = self._prefilled or mode == OFF or not self._marks.lone
+        self._expect = expect and not self._seen_block
+        self._structured = structured
+        self._in_call = False
+        self._harmony: Harmony | None = None
+        self._answer = ("", "")  # marks around the answer
         self._buffer = ""  # read, and not yet decided
         self._last = ""  # the character before the buffer
         self._text: list[str] = []
+        self._shown: list[str] = []  # text that was given as thinking, because that is expected
         self._raw: list[str] = []
         self._fields: list[str] = []  # thinking that came in a field
-        self._blocks: list[str] = []  # thinking that came in tags
+        self._held_field = ""  # the end of it, which may be a call
+        self._blocks: list[str] = []  # thinking that came in marks
         self._block: list[str] = []  # the block that is open
         self._pending = ""  # white space at the end of the block so far, dropped if nothing follows
         self._space = ""  # white space before the first text, dropped if it stands after a block
         self._drop = False  # whether it does
-        self._silent = True  # no text since the start or the last call
-        self._seen_block = mode == "prefilled"
-        self._prefilled = mode == "prefilled"  # until something stands in that block
+        self._gap = ""  # between two messages of the answer
+        self._silent = True  # no text since the start, the last block or the last call
+        self._final = False
 
     @property
     def content(self) -> str:
@@ -77,8 +123,6 @@ class Splitter:
 
     @property
     def thinking(self) -> str | None:
-        if not self._fields and not self._blocks:
-            return None
         parts = [part for part in ("".join(self._fields), *self._blocks) if part]
         return "\n\n".join(parts) or None
 
@@ -89,139 +133,237 @@ class Splitter:
 
     def thought(self, piece: str) -> Sequence[Piece]:
         """Thinking that came in its own field."""
-        if self._prefilled and not self._raw:
-            self._closer, self._seen_block, self._prefilled = None, False, False
-        self._fields.append(piece)
-        return (ThinkingDelta(piece),)
+        if not self._raw:
+            if self._prefilled:
+                self._closers, self._seen_block, self._prefilled = (), False, False
+            self._expect = False
+        if not self._marks.calls or self._raw:
+            self._fields.append(piece)
+            return (ThinkingDelta(piece),) if piece else ()
+        held = self._held_field + piece
+        at = held.find(CALL_OPEN)  # a call that the server took for thinking: known when no text comes
+        keep = len(held) - at if at >= 0 else _begins(held, self._marks.calls)
+        said, self._held_field = held[: len(held) - keep], held[len(held) - keep :]
+        return self._thought(said)
 
     def feed(self, piece: str) -> Sequence[Piece]:
         """What is certain after this piece."""
         if not piece:
             return ()
+        out: list[Piece] = []
+        if self._held_field and not piece.isspace():
+            out += self._thought(self._held_field)
+            self._held_field = ""
         self._raw.append(piece)
-        if self._find is None or (
-            "<" not in piece
-            and self._closer is None
-            and not self._buffer
-            and not (self._silent and (self._space or piece[0].isspace()))
-        ):
-            self._silent = False
+        if not self._silent and not self._buffer and self._passes(piece):
             self._text.append(piece)
             self._last = piece[-1]
-            return (TextDelta(piece),)
-        out: list[Piece] = []
+            out.append(TextDelta(piece))
+            return out
         self._buffer += piece
-        while self._step(out, final=False):
+        while self._step(out):
             pass
         return out
 
     def finish(self) -> Sequence[Piece]:
         """What was held back; nothing more comes."""
+        self._final = True
         out: list[Piece] = []
-        while self._step(out, final=True):
+        while self._step(out):
             pass
-        if self._closer == _CALL_CLOSE:  # an opening tag and nothing else
-            self._closer = None
-            self._say(_CALL_OPEN, out)
-        elif self._closer is not None:
+        if self._in_call:  # an opening mark and nothing else
+            self._in_call = False
+            self._say(CALL_OPEN, out)
+        elif self._closers:
             self._end_block()
         elif self._space and not self._drop:
             self._text.append(self._space)
             out.append(TextDelta(self._space))
         self._space = ""
+        self._finish_field(out)
+        if self._expect and self._shown:  # it was the answer
+            out.append(Restart("the reply has no reasoning"))
+            out += self._again()
         return out
 
-    # Each step settles the buffer up to the next tag and says whether there may be another one to settle.
+    # --- each step settles the buffer up to the next mark and says whether there may be another one to settle
 
-    def _step(self, out: list[Piece], *, final: bool) -> bool:
+    def _step(self, out: list[Piece]) -> bool:
+        if self._harmony is not None:
+            return self._step_harmony(out)
         if not self._buffer:
             return False
-        if self._closer is None:
-            return self._step_text(out, final)
-        if self._closer == _CALL_CLOSE:
-            return self._step_call(out, final)
-        return self._step_thinking(out, final)
+        if self._in_call:
+            return self._step_call(out)
+        if self._closers:
+            return self._step_block(out)
+        if self._silent and (begun := self._step_start(out)) is not None:
+            return begun
+        return self._step_text(out)
 
-    def _step_text(self, out: list[Piece], final: bool) -> bool:
-        assert self._find is not None
+    def _step_start(self, out: list[Piece]) -> bool | None:
+        """At the beginning. None: it is text."""
+        rest = self._buffer.lstrip()
+        mark = next((mark for mark in self._marks.starts if rest.startswith(mark)), None)
+        if mark is None and self._answer[0]:
+            mark = self._answer[0] if rest.startswith(self._answer[0]) else None
+        if mark is None:
+            starts = (*self._marks.starts, self._answer[0])
+            if not self._final and any(start.startswith(rest) for start in starts if start):
+                return False
+            return None
+        if mark in STARTS and self._marks.harmony:
+            self._harmony = Harmony(tools=bool(self._marks.calls))
+            self._buffer, self._drop, self._seen_block, self._space = rest, True, True, ""
+            return True
+        self._space += self._take(len(self._buffer) - len(rest))
+        self._take(len(mark))
+        if mark == CALL_OPEN:
+            self._in_call = True
+        elif mark == self._answer[0]:
+            self._space, self._drop = "", True
+        else:
+            form = self._marks.forms[mark]
+            self._begin_block(form.close)
+            self._answer = form.answer if form.answer[0] else self._answer
+        return True
+
+    def _step_text(self, out: list[Piece]) -> bool:
+        find = self._marks.only_calls if self._seen_block else self._marks.text
         start = 0
-        while (found := self._find.search(self._buffer, start)) is not None:
-            quoted = self._quoted(found.start(), found.end(), final)
-            if quoted is None:
+        while find is not None and (found := find.search(self._buffer, start)) is not None:
+            mark = found.group()
+            is_call = mark == CALL_OPEN
+            use = self._unquoted(*found.span()) if is_call else self._stands_alone(*found.span())
+            if use is None:
                 self._say(self._take(found.start()), out)
                 return False
-            tag = found.group()
-            if quoted or (tag.startswith("</") and self._seen_block):
+            if not use:
                 start = found.end()
                 continue
             before = self._take(found.start())
-            self._take(len(tag))
-            if tag == _CALL_OPEN:
+            self._take(len(mark))
+            if is_call:
                 self._say(before, out)
-                self._closer = _CALL_CLOSE
-            elif tag.startswith("</"):
-                self._was_thinking(before, out)
+                self._in_call = True
             else:
-                self._say(before, out)
-                self._begin_block(f"</{tag[1:]}")
+                self._was_thinking(before, out)
             return True
-        keep = 0 if final else self._undecided(self._tags, start)
+        marks = self._marks.calls if self._seen_block else (*self._marks.lone, *self._marks.calls)
+        if self._answer[1]:
+            marks = (*marks, self._answer[1])
+        closed = self._at_end()
+        keep = closed if self._final else max(_begins(self._buffer, marks), closed)
         self._say(self._take(len(self._buffer) - keep), out)
+        if self._final:
+            self._buffer = ""
         return False
 
-    def _step_thinking(self, out: list[Piece], final: bool) -> bool:
-        assert self._closer is not None
-        if self._prefilled and not self._opened_twice(final):
+    def _step_block(self, out: list[Piece]) -> bool:
+        if self._prefilled and not self._opened_twice():
             return False
+        if not self._closers:
+            return True  # a structured reply has begun
         start = 0
-        while (at := self._buffer.find(self._closer, start)) >= 0:
-            end = at + len(self._closer)
-            quoted = self._quoted(at, end, final)
-            if quoted is None:
-                self._think(self._take(at), out)
+        call = self._buffer.find(CALL_OPEN) if self._marks.calls else -1
+        while (found := _first(self._buffer, self._closers, start)) is not None:
+            at, closer = found
+            end = at + len(closer)
+            use = self._unquoted(at, end)
+            if use is None:
+                self._think(self._take(at if call < 0 else min(at, call)), out)
                 return False
-            if quoted:
-                start = end
+            if not use or (0 <= call < at and self._call_end(call) > at):
+                start = end  # it is quoted, or a part of a call's arguments
                 continue
             self._think(self._take(at), out)
-            self._take(len(self._closer))
+            self._take(len(closer))
             self._end_block()
             return True
-        keep = 0 if final else self._undecided((self._closer,), start)
+        if call >= 0:
+            if not self._final:
+                self._think(
+                    self._take(call), out
+                )  # what is said from here on depends on whether the block is closed
+                return False
+            if self._call_end(call) > 0:
+                self._think(self._take(call), out)
+                self._end_block()
+                return True
+        keep = 0 if self._final else _begins(self._buffer, (*self._closers, *self._marks.calls))
         self._think(self._take(len(self._buffer) - keep), out)
         return False
 
-    def _opened_twice(self, final: bool) -> bool:
-        """Drops the opening tag that a prefilled template had written already. False while it may still come."""
+    def _opened_twice(self) -> bool:
+        """Drops the opening mark that a prefilled template had written already. False while it may still come."""
         begun = self._buffer.lstrip()
-        if not final and any(tag.startswith(begun) and tag != begun for tag in _OPENERS):
+        openers = self._marks.openers
+        if not self._final and any(mark.startswith(begun) and mark != begun for mark in openers):
             return False
+        if self._structured and begun[:1] in ("{", "[", '"'):
+            self._closers = ()  # the grammar left no room for thinking
+            self._prefilled = False
+            return True
         self._prefilled = False
-        if (tag := next((tag for tag in _OPENERS if begun.startswith(tag)), None)) is not None:
-            self._take(len(self._buffer) - len(begun) + len(tag))
-            self._closer = f"</{tag[1:]}"
+        if (mark := next((mark for mark in openers if begun.startswith(mark)), None)) is not None:
+            self._take(len(self._buffer) - len(begun) + len(mark))
+            form = self._marks.forms[mark]
+            self._closers, self._answer = form.close, form.answer
         return True
 
-    def _step_call(self, out: list[Piece], final: bool) -> bool:
-        # the closing tag may stand inside an argument: the call ends at the first one that makes it whole
-        at = self._buffer.find(_CALL_CLOSE)
+    def _step_call(self, out: list[Piece]) -> bool:
+        # the closing mark may stand inside an argument: the call ends at the first one that makes it whole
+        at = self._buffer.find(CALL_CLOSE)
         while at >= 0:
             if (calls := read_calls(self._buffer[:at])) is not None:
-                self._take(at + len(_CALL_CLOSE))
+                self._take(at + len(CALL_CLOSE))
                 self._call(calls, out)
                 return True
-            at = self._buffer.find(_CALL_CLOSE, at + 1)
-        if not final:
+            at = self._buffer.find(CALL_CLOSE, at + 1)
+        if not self._final:
             return False
-        if (calls := read_calls(self._buffer)) is not None:  # the closing tag was a stop word
+        if (calls := read_calls(self._buffer)) is not None:  # the closing mark was a stop word
             self._take(len(self._buffer))
             self._call(calls, out)
             return False
-        at = self._buffer.find(_CALL_CLOSE)
-        end = len(self._buffer) if at < 0 else at + len(_CALL_CLOSE)
-        self._closer = None
-        self._say(_CALL_OPEN + self._take(end), out)
+        at = self._buffer.find(CALL_CLOSE)
+        end = len(self._buffer) if at < 0 else at + len(CALL_CLOSE)
+        self._in_call = False
+        self._say(CALL_OPEN + self._take(end), out)
         return True
+
+    def _step_harmony(self, out: list[Piece]) -> bool:
+        assert self._harmony is not None
+        parts, self._buffer = self._harmony.read(self._buffer, final=self._final)
+        for kind, text, name in parts:
+            if kind == "think":
+                self._think(text, out)
+            elif kind == "call":
+                made = _read_call({"name": name, "arguments": text or "{}"})
+                self._call([made], out)
+            elif kind == "end":
+                if self._block:
+                    self._end_block()
+                elif self._text:
+                    self._gap = "\n\n"  # a further message stands below an empty line
+            else:
+                text = text.lstrip() if self._gap else text
+                if text:
+                    self._say(self._gap + text, out)
+                    self._gap = ""
+        return False
+
+    # --- marks
+
+    def _passes(self, piece: str) -> bool:
+        """Whether a piece of text needs no look: nothing in it can begin a mark."""
+        if self._closers or self._in_call or self._harmony is not None or self._expect or self._answer[1]:
+            return False
+        if self._seen_block:
+            return not self._marks.calls or "<" not in piece
+        return not any(mark[0] in piece for mark in self._marks.lone) and (
+            not self._marks.calls or "<" not in piece
+        )
 
     def _take(self, count: int) -> str:
         taken, self._buffer = self._buffer[:count], self._buffer[count:]
@@ -229,22 +371,55 @@ class Splitter:
             self._last = taken[-1]
         return taken
 
-    def _quoted(self, start: int, end: int, final: bool) -> bool | None:
-        """Whether the tag stands between backticks; None when the character after it has not come."""
+    def _unquoted(self, start: int, end: int) -> bool | None:
+        """Whether the mark does not stand between backticks; None when the character after it has not come."""
         before = self._buffer[start - 1] if start else self._last
         if before != "`":
-            return False
+            return True
         if end < len(self._buffer):
-            return self._buffer[end] == "`"
-        return False if final else None
+            return self._buffer[end] != "`"
+        return True if self._final else None
 
-    def _undecided(self, tags: Sequence[str], start: int) -> int:
-        """How many characters at the end of the buffer may be the beginning of a tag."""
-        at = self._buffer.rfind("<", start)
-        if at < 0:
+    def _stands_alone(self, start: int, end: int) -> bool | None:
+        """Whether a closing mark in text ends what was thinking, and is not only mentioned; None when that cannot be told
+        yet."""
+        raw = self.raw
+        said = raw[: len(raw) - len(self._buffer) + start]
+        fences = sum(line.lstrip().startswith("```") for line in said.splitlines())
+        before = said[-1:]
+        if fences % 2 or (before and before in _QUOTES) or self._opened_before(said, self._buffer[start:end]):
+            return False
+        if before not in (" ", "\t"):
+            return True
+        if said.rstrip()[-1:] in _SENTENCE_ENDS or not said.strip():
+            return True
+        if end < len(self._buffer):
+            return self._buffer[end] in "\r\n"
+        return True if self._final else None
+
+    def _opened_before(self, said: str, closer: str) -> bool:
+        """Whether the text so far mentions the mark that `closer` closes."""
+        return any(mark in said for mark, form in self._marks.forms.items() if closer in form.close)
+
+    def _at_end(self) -> int:
+        """How much of the buffer's end is a closing mark of the answer, which is dropped where nothing follows."""
+        closer = self._answer[1]
+        if not closer:
             return 0
-        rest = self._buffer[at:]
-        return len(rest) if any(tag.startswith(rest) for tag in tags) else 0
+        at = self._buffer.rfind(closer)
+        return len(self._buffer) - at if at >= 0 and not self._buffer[at + len(closer) :].strip() else 0
+
+    def _call_end(self, start: int) -> int:
+        """Where the call that is opened at `start` ends; 0 when it is none."""
+        begin = start + len(CALL_OPEN)
+        at = self._buffer.find(CALL_CLOSE, begin)
+        while at >= 0:
+            if read_calls(self._buffer[begin:at]) is not None:
+                return at + len(CALL_CLOSE)
+            at = self._buffer.find(CALL_CLOSE, at + 1)
+        return len(self._buffer) if self._final and read_calls(self._buffer[begin:]) is not None else 0
+
+    # --- what was read
 
     def _say(self, text: str, out: list[Piece]) -> None:
         if not text:
@@ -258,10 +433,42 @@ class Splitter:
             text = body if self._drop else held
             self._space, self._silent = "", False
         self._text.append(text)
-        out.append(TextDelta(text))
+        if self._expect:
+            self._shown.append(text)
+            self._show(text, out)
+        else:
+            out.append(TextDelta(text))
 
-    def _begin_block(self, closer: str) -> None:
-        self._closer, self._seen_block = closer, True
+    def _show(self, text: str, out: list[Piece]) -> None:
+        """Gives text as thinking, without the white space around it."""
+        text = self._pending + (text if len(self._shown) > 1 else text.lstrip())
+        body = text.rstrip()
+        self._pending = text[len(body) :]
+        if body:
+            out.append(ThinkingDelta(body))
+
+    def _thought(self, piece: str) -> list[Piece]:
+        if not piece:
+            return []
+        self._fields.append(piece)
+        return [ThinkingDelta(piece)]
+
+    def _finish_field(self, out: list[Piece]) -> None:
+        """The end of a thinking field that began like a call: it is one where there is no answer."""
+        held, self._held_field = self._held_field, ""
+        if not held:
+            return
+        if not self.calls and not self.content.strip() and held.startswith(CALL_OPEN):
+            inner = Splitter(OFF, tools=True)
+            inner.feed(held)
+            inner.finish()
+            if inner.calls and not inner.content.strip():
+                self._call(inner.calls, out)
+                return
+        out += self._thought(held)
+
+    def _begin_block(self, closers: tuple[str, ...]) -> None:
+        self._closers, self._seen_block, self._expect = closers, True, False
         if self._silent:
             self._space, self._drop = "", True
 
@@ -281,27 +488,68 @@ class Splitter:
     def _end_block(self) -> None:
         if self._block:
             self._blocks.append("".join(self._block))
-        self._block, self._pending, self._closer = [], "", None
+        self._block, self._pending, self._closers = [], "", ()
         if self._silent:
             self._drop = True
 
     def _was_thinking(self, before: str, out: list[Piece]) -> None:
         """The text so far turns out to be thinking."""
-        said = "".join(self._text)
+        said = self.content
         body = (said + self._space + before).strip()
-        if body:
-            self._blocks.append(body)
-            if not said:
-                out.append(ThinkingDelta(f"\n\n{body}" if self._fields else body))
+        shown = "".join(self._shown).strip()
+        self.closed_alone = True
         self._text, self._space = [], ""
         self._silent = self._drop = self._seen_block = True
+        if body:
+            self._blocks.append(body)
+        if said and not self._expect:
+            out.append(
+                Restart("what came first was the reasoning: thinking='prefilled' tells so from the start")
+            )
+            out += self._again()
+        elif body:
+            rest = body[len(shown) :]
+            if rest:
+                out.append(ThinkingDelta(rest if shown or not self._fields else f"\n\n{rest}"))
+        self._expect, self._shown, self._pending = False, [], ""
+
+    def _again(self) -> list[Piece]:
+        """All that was read so far, as pieces."""
+        out: list[Piece] = []
+        if thinking := self.thinking:
+            out.append(ThinkingDelta(thinking))
+        if content := self.content:
+            out.append(TextDelta(content))
+        return out + [
+            ToolCallDelta(number, None, call.name, call.arguments) for number, call in enumerate(self.calls)
+        ]
 
     def _call(self, calls: Sequence[FunctionCall], out: list[Piece]) -> None:
         for call in calls:
             out.append(ToolCallDelta(len(self.calls), None, call.name, call.arguments))
             self.calls.append(call)
-        self._closer, self._space = None, ""
+        self._in_call, self._space = False, ""
         self._silent = self._drop = True
+
+
+def _pattern(marks: Sequence[str]) -> re.Pattern[str] | None:
+    return re.compile("|".join(map(re.escape, marks))) if marks else None
+
+
+def _first(text: str, marks: Sequence[str], start: int) -> tuple[int, str] | None:
+    """Where the first of the marks stands, and which it is."""
+    found = [(at, mark) for mark in marks if (at := text.find(mark, start)) >= 0]
+    return min(found, default=None)
+
+
+def _begins(text: str, marks: Sequence[str]) -> int:
+    """How many characters at the end of `text` may be the beginning of a mark."""
+    longest = max(map(len, marks), default=1) - 1
+    for size in range(min(longest, len(text)), 0, -1):
+        rest = text[len(text) - size :]
+        if any(len(mark) > size and mark.startswith(rest) for mark in marks):
+            return size
+    return 0
 
 
 def read_calls(text: str) -> list[FunctionCall] | None:

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lllm.backends.thinking import Mode, Splitter
+from lllm.backends.thinking_forms import check_mode
+from lllm.deltas import aggregate
 from lllm.models.message import FunctionCall
-from lllm.ports import TextDelta, ThinkingDelta, ToolCallDelta
+from lllm.ports import Restart, TextDelta, ThinkingDelta, ToolCallDelta
 
 Result = tuple[str, str | None, list[FunctionCall]]
 
@@ -22,11 +24,11 @@ def split(pieces: list[str], mode: Mode = "auto", tools: bool = False) -> tuple[
 
 
 def text_of(deltas: list[object]) -> str:
-    return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
+    return aggregate(deltas).content  # type: ignore[arg-type]
 
 
 def thinking_of(deltas: list[object]) -> str:
-    return "".join(delta.text for delta in deltas if isinstance(delta, ThinkingDelta))
+    return aggregate(deltas).thinking or ""  # type: ignore[arg-type]
 
 
 CASES: list[tuple[str, str, str | None]] = [
@@ -40,12 +42,36 @@ CASES: list[tuple[str, str, str | None]] = [
     ("<thinking>hm</thinking>Hello.", "Hello.", "hm"),
     ("<reasoning>hm</reasoning>Hello.", "Hello.", "hm"),
     ("\n<think>hm</think>\nHello.\n", "Hello.\n", "hm"),
-    ("<think>a</think>Hello <think>b</think>world", "Hello world", "a\n\nb"),
+    ("<think>a</think>Hello <think>b</think>world", "Hello <think>b</think>world", "a"),
+    ("<think>a</think> <think>b</think> x", "x", "a\n\nb"),
     ("<think>a</think><reasoning>b</reasoning>\nx", "x", "a\n\nb"),
     ("<think></think>\n\nHello.", "Hello.", None),
     ("<think>\n\n</think>\n\nHello.", "Hello.", None),
     ("<think>no end", "", "no end"),
-    ("Hello.<think>no end\n", "Hello.", "no end"),
+    ("Hello.<think>no end\n", "Hello.<think>no end\n", None),
+    ("The <think> tag opens a block.", "The <think> tag opens a block.", None),
+    ("Wrap it: <think>x</think> and so on", "Wrap it: <think>x</think> and so on", None),
+    ("The </think> tag ends a block.", "The </think> tag ends a block.", None),
+    ('Say "</think>" at its end.', 'Say "</think>" at its end.', None),
+    ("```\n<think>x</think>\n```\nis how", "```\n<think>x</think>\n```\nis how", None),
+    ("Like so:\n```\nx\n</think>\n```\n", "Like so:\n```\nx\n</think>\n```\n", None),
+    ("So it is 4.</think>4", "4", "So it is 4."),
+    ("So it is 4. </think> 4", "4", "So it is 4."),
+    ("so it is 4 </think>\n4", "4", "so it is 4"),
+    ("```\ny\n```\nso 4\n</think>\n4", "4", "```\ny\n```\nso 4"),
+    ("[THINK]hm[/THINK]Yes.", "Yes.", "hm"),
+    ("hm\n[/THINK]Yes.", "Yes.", "hm"),
+    ("<seed:think>hm</seed:think>Yes.", "Yes.", "hm"),
+    ("◁think▷hm◁/think▷Yes.", "Yes.", "hm"),
+    ("<|START_THINKING|>hm<|END_THINKING|><|START_RESPONSE|>Yes.<|END_RESPONSE|>", "Yes.", "hm"),
+    (
+        "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>Yes.<|return|>",
+        "Yes.",
+        "hm",
+    ),
+    ("<|channel|>analysis<|message|>hm", "", "hm"),
+    ("<|channel|>final<|message|>1 < 2", "1 < 2", None),
+    ("[1] and [2]", "[1] and [2]", None),
     ("no beginning</think>\n\nHello.", "Hello.", "no beginning"),
     ("\nno beginning\n</think>", "", "no beginning"),
     ("<think>a <think> b</think>c", "c", "a <think> b"),
@@ -58,8 +84,8 @@ CASES: list[tuple[str, str, str | None]] = [
     ("<think>run `ls`</think>Done.", "Done.", "run `ls`"),
     ("<think>a</think", "", "a</think"),
     ("a<think", "a<think", None),
-    ("<<think>a</think>", "<", "a"),
-    ("`<think>", "`", None),
+    ("<<think>a</think>", "<<think>a</think>", None),
+    ("`<think>", "`<think>", None),
     ("<tool_call>{}</tool_call>", "<tool_call>{}</tool_call>", None),
 ]
 
@@ -146,13 +172,16 @@ def test_any_text_in_any_pieces(fragments: list[str], data: st.DataObject, mode:
 
 def test_a_tag_that_may_come_is_held_back_and_nothing_else() -> None:
     splitter = Splitter()
-    assert splitter.feed("Hello <th") == [TextDelta("Hello ")]
-    assert splitter.feed("ey") == [TextDelta("<they")]
-    assert splitter.feed(" <think") == [TextDelta(" ")]
-    assert splitter.feed(">why") == [ThinkingDelta("why")]
+    assert splitter.feed("<th") == []
+    assert splitter.feed("ink>why") == [ThinkingDelta("why")]
     assert splitter.feed("?</thi") == [ThinkingDelta("?")]
     assert splitter.feed("nk>so") == [TextDelta("so")]
+    assert splitter.feed(" <th") == [TextDelta(" <th")]  # only a block at the beginning is thinking
     assert splitter.finish() == []
+    splitter = Splitter()
+    assert splitter.feed("<they") == [TextDelta("<they")]
+    assert splitter.feed(" </th") == [TextDelta(" ")]
+    assert splitter.feed("ey") == [TextDelta("</they")]
 
 
 def test_a_prefilled_template_is_thinking_from_the_first_piece() -> None:
@@ -202,3 +231,142 @@ def test_text_tag_calls(text: str, content: str, calls: list[FunctionCall]) -> N
         assert text_of(deltas) == content
         pieces_of_calls = [delta for delta in deltas if isinstance(delta, ToolCallDelta)]
         assert [(d.name, d.arguments) for d in pieces_of_calls] == [(c.name, c.arguments) for c in calls]
+
+
+LONE = "Let me see.\n\n2 + 2 is 4.\n</think>\n\nIt is 4."
+
+
+@pytest.mark.parametrize("expect", [False, True])
+def test_a_closing_mark_alone_takes_text_back(expect: bool) -> None:
+    for at in range(len(LONE) + 1):
+        splitter = Splitter(expect=expect)
+        out: list[object] = [*splitter.feed(LONE[:at]), *splitter.feed(LONE[at:]), *splitter.finish()]
+        assert (splitter.content, splitter.thinking) == ("It is 4.", "Let me see.\n\n2 + 2 is 4.")
+        assert (text_of(out), thinking_of(out)) == (splitter.content, splitter.thinking)
+        assert splitter.closed_alone
+        if expect:
+            assert not any(isinstance(delta, Restart) for delta in out)
+
+
+def test_expected_reasoning_that_does_not_come_is_given_as_text() -> None:
+    for text in ("It is 4.", "\nIt is\n4. \n", "1 <tool_call>no", "<think>hm</think>It"):
+        plain = split([text])[0]
+        for pieces in ([text], list(text)):
+            splitter = Splitter(expect=True)
+            out: list[object] = [delta for piece in pieces for delta in splitter.feed(piece)]
+            out += splitter.finish()
+            assert (splitter.content, splitter.thinking) == plain[:2]
+            assert (text_of(out), thinking_of(out)) == (splitter.content, splitter.thinking or "")
+
+
+def test_tags_that_a_prompt_asks_for_are_text() -> None:
+    splitter = Splitter(literal=["reasoning", "answer"])
+    text = "<think>hm</think><reasoning>because</reasoning><answer>4</answer>"
+    out: list[object] = [delta for piece in text for delta in splitter.feed(piece)]
+    out += splitter.finish()
+    assert splitter.content == "<reasoning>because</reasoning><answer>4</answer>" == text_of(out)
+    assert splitter.thinking == "hm"
+
+
+STRUCTURED = [
+    ('{"a": "<think>x</think>"}', '{"a": "<think>x</think>"}', None),
+    ('{"a": "x\\n</think>"}', '{"a": "x\\n</think>"}', None),
+    ('<think>hm</think>{"a": "</think>"}', '{"a": "</think>"}', "hm"),
+    ('{"a": 1}', '{"a": 1}', None),
+]
+
+
+@pytest.mark.parametrize(("text", "content", "thinking"), STRUCTURED)
+def test_tags_in_json_are_text(text: str, content: str, thinking: str | None) -> None:
+    for pieces in ([text], list(text)):
+        splitter = Splitter(structured=True)
+        out: list[object] = [delta for piece in pieces for delta in splitter.feed(piece)]
+        out += splitter.finish()
+        assert (splitter.content, splitter.thinking) == (content, thinking)
+        assert text_of(out) == content
+    prefilled = Splitter("prefilled", structured=True)
+    for piece in text:
+        prefilled.feed(piece)
+    prefilled.finish()
+    assert prefilled.content == content
+
+
+CLOSED_BY_CALL: list[tuple[str, str, str | None, int]] = [
+    # text, content, thinking, calls
+    (f"<think>I need it.\n<tool_call>{CALL}</tool_call>", "", "I need it.", 1),
+    (f"<think>I need it.\n<tool_call>{CALL}", "", "I need it.", 1),
+    (f"<think>both<tool_call>{CALL}</tool_call>\n<tool_call>{CALL}</tool_call>", "", "both", 2),
+    (f"<think>a <tool_call>{CALL}</tool_call> b</think>No.", "No.", f"a <tool_call>{CALL}</tool_call> b", 0),
+    ("<think>I could <tool_call>{oops}</tool_call>", "", "I could <tool_call>{oops}</tool_call>", 0),
+    (f"<think>x</think><tool_call>{CALL}</tool_call>", "", "x", 1),
+]
+
+
+@pytest.mark.parametrize(("text", "content", "thinking", "count"), CLOSED_BY_CALL)
+def test_a_call_ends_thinking_that_is_never_closed(
+    text: str, content: str, thinking: str | None, count: int
+) -> None:
+    for at in range(len(text) + 1):
+        (got, thought, calls), out = split([text[:at], text[at:]], tools=True)
+        assert (got, thought, calls) == (content, thinking, [ADD] * count)
+        assert (text_of(out), thinking_of(out)) == (content, thinking or "")
+
+
+def test_a_call_in_a_thinking_field_is_a_call_where_there_is_no_answer() -> None:
+    for pieces in ([f"hm\n<tool_call>{CALL}</tool_call>"], list(f"hm\n<tool_call>{CALL}</tool_call>")):
+        splitter = Splitter(tools=True)
+        out: list[object] = [delta for piece in pieces for delta in splitter.thought(piece)]
+        out += splitter.finish()
+        assert (splitter.thinking, splitter.calls) == ("hm\n", [ADD])
+        answered = Splitter(tools=True)
+        for piece in pieces:
+            answered.thought(piece)
+        answered.feed("No need.")
+        answered.finish()
+        assert (answered.content, answered.calls) == ("No need.", [])
+        assert answered.thinking == "".join(pieces)
+
+
+FAMILIES = [
+    ("granite", "Here is my thought process: hm\nHere is my response: Yes.", "Yes.", "hm"),
+    ("granite", "<think>hm</think><response>Yes.</response>", "Yes.", "hm"),
+    ("hunyuan", "<think>\nhm\n</think>\n<answer>\nYes.</answer>", "Yes.", "hm"),
+    ("exaone", "<thought>hm</thought>Yes.", "Yes.", "hm"),
+    ("mistral", "[THINK]hm[/THINK]Yes.", "Yes.", "hm"),
+    ("mistral", "<think>hm</think>Yes.", "<think>hm</think>Yes.", None),
+    ("prefilled", "hm[/THINK]Yes.", "Yes.", "hm"),
+    ("auto", "<answer>4</answer>", "<answer>4</answer>", None),
+    ("auto", "<thought>hm</thought>Yes.", "<thought>hm</thought>Yes.", None),
+]
+
+
+@pytest.mark.parametrize(("mode", "text", "content", "thinking"), FAMILIES)
+def test_other_families(mode: Mode, text: str, content: str, thinking: str | None) -> None:
+    for at in range(len(text) + 1):
+        (got, thought, _), out = split([text[:at], text[at:]], mode)
+        assert (got, thought) == (content, thinking)
+        assert (text_of(out), thinking_of(out)) == (content, thinking or "")
+
+
+HARMONY_CALL = (
+    "<|channel|>analysis<|message|>I need it.<|end|><|start|>assistant<|channel|>commentary to=functions.add "
+    '<|constrain|>json<|message|>{"a":1}<|call|>'
+)
+
+
+def test_harmony_calls() -> None:
+    for at in range(len(HARMONY_CALL) + 1):
+        (content, thinking, calls), out = split([HARMONY_CALL[:at], HARMONY_CALL[at:]], tools=True)
+        assert (content, thinking, calls) == ("", "I need it.", [FunctionCall("", "add", '{"a":1}')])
+        assert thinking_of(out) == thinking
+    role_first = HARMONY_CALL.replace(
+        "assistant<|channel|>commentary to=functions.add ", "assistant to=functions.add<|channel|>commentary "
+    )
+    assert split([role_first], tools=True)[0][2] == calls
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    from lllm.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="thinking must be one of auto, prefilled, off, think, mistral"):
+        check_mode("thinkin")
