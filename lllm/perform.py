@@ -100,6 +100,7 @@ class Plan:
         opening: what CallStarted says of all this (hashes, sampling, names).
         stream: whether somebody follows.
         blobs: what `opening` names by digest: the full tool schemas.
+        literal_tags: see `lllm.ports.Request`.
     """
 
     agent: str
@@ -124,6 +125,7 @@ class Plan:
     execute: bool = True
     stream: bool = False
     blobs: tuple[bytes, ...] = ()
+    literal_tags: tuple[str, ...] = ()
 
 
 class Outcome(NamedTuple):
@@ -170,6 +172,7 @@ class Performer:
             plan.format,
             plan.stream or watch is not None or self._followed(),
             plan.timeouts,
+            literal_tags=plan.literal_tags,
         )
         if self.said:
             self.said = False
@@ -183,6 +186,8 @@ class Performer:
                 if type(delta) is Completed:
                     reply = delta.reply
                     continue
+                if type(delta) is Restart and told:
+                    told.clear()
                 if self._followed():
                     self.said = True
                     session.tell(self.call, delta)
@@ -517,6 +522,8 @@ class _Watch:
 
     def stuck(self, delta: Delta) -> bool:
         self._deltas.append(delta)
+        if isinstance(delta, Restart):
+            self._texts.clear()
         if isinstance(delta, ToolCallDelta):
             return self._grew(delta.index, delta.arguments)
         return isinstance(delta, TextDelta | ThinkingDelta) and self._grew(type(delta), delta.text)

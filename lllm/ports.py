@@ -40,6 +40,7 @@ class Request(NamedTuple):
         stream: whether somebody follows; a backend may answer in one piece when False.
         timeouts: see Timeouts.
         idempotency_key: stable over retries of the same request.
+        literal_tags: names of XML tags that the prompt asks for: in a reply they are text, never marks of reasoning.
     """
 
     model: str
@@ -50,6 +51,7 @@ class Request(NamedTuple):
     stream: bool = False
     timeouts: Timeouts = Timeouts()
     idempotency_key: str | None = None
+    literal_tags: tuple[str, ...] = ()
 
 
 class TextDelta(NamedTuple):
@@ -75,7 +77,8 @@ class ToolCallDelta(NamedTuple):  # `index` hides tuple.index, which nobody want
 
 
 class Restart(NamedTuple):
-    """Forget the pieces of this reply: it is asked for again. Sent by the runtime, never by a backend."""
+    """Forget the pieces of this reply. The runtime sends it where a reply is asked for again; a backend where pieces turn
+    out to be something else (reasoning whose opening tag the template wrote), and what follows is the whole reply."""
 
     reason: str
 

@@ -200,6 +200,8 @@ class CachedBackend:
                 "tools": jsonable(request.tools),
                 "sampling": jsonable(request.sampling),
                 "reply": jsonable(request.format),
+                # only where there are some: what was kept before stays known
+                **({"literal_tags": list(request.literal_tags)} if request.literal_tags else {}),
             }
         )
 

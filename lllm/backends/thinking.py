@@ -34,6 +34,8 @@ class _Marks:
         self.harmony = mode in (AUTO, HARMONY) and not structured
         self.starts = (*self.openers, *(STARTS if self.harmony else ()), *((CALL_OPEN,) if tools else ()))
         self.closers = tuple(dict.fromkeys(mark for form in forms for mark in form.close))
+        # a template opens its block whatever the prompt asks for
+        self.prefilled = tuple(dict.fromkeys(mark for form in select_forms(mode) for mark in form.close))
         self.lone = () if structured else self.closers
         self.calls = (CALL_OPEN,) if tools else ()
         self.text = _pattern((*self.lone, *self.calls))  # in text that may turn out to be thinking
@@ -94,7 +96,9 @@ class Splitter:
         """Whether a closing mark came without an opening one."""
         self._marks = _marks(mode, frozenset(literal), tools, structured)
         self._prefilled = mode == PREFILLED  # until something stands in that block
-        self._closers: tuple[str, ...] = self._marks.closers if self._prefilled else ()  # (): not in a block
+        self._closers: tuple[str, ...] = (
+            self._marks.prefilled if self._prefilled else ()
+        )  # (): not in a block
         self._seen_block = self._prefilled or mode == OFF or not self._marks.lone
         self._expect = expect and not self._seen_block
         self._structured = structured

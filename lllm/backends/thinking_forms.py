@@ -64,6 +64,9 @@ FORMS: Final = (
 HARMONY: Final = "harmony"
 """gpt-oss: channels (see `lllm.backends.harmony`), which `auto` knows by their first token."""
 
+PREFILLING: Final = re.compile(r"(?i)deepseek-?r1|qwq|-thinking\b|reasoner")
+"""Names of models whose templates open the reasoning themselves. A wrong guess costs a stream its first pieces, no more."""
+
 AUTO, OFF, PREFILLED = "auto", "off", "prefilled"
 MODES: Final = (AUTO, PREFILLED, OFF, *dict.fromkeys(form.family for form in FORMS), HARMONY)
 """All values of `thinking=`."""
@@ -90,15 +93,12 @@ def select_forms(mode: str, literal: Collection[str] = ()) -> tuple[Form, ...]:
     return tuple(form for form in chosen if not any(_tag(mark) in literal for mark in form.open))
 
 
-def opened_by(text: str) -> bool:
-    """Whether a rendered prompt ends inside reasoning that its template has opened."""
-    return bool(_ENDS_OPEN.search(text[-64:]))
+def closers_after(rendered: str) -> tuple[str, ...]:
+    """The marks that end the reasoning which a chat template has opened at the end of a rendered prompt; none where it has
+    opened none."""
+    end = rendered[-64:].rstrip()
+    return next((form.close for form in FORMS if form.auto and end.endswith(form.open)), ())
 
 
 def _tag(mark: str) -> str:
     return mark[1:-1] if mark[:1] == "<" and mark[-1:] == ">" else ""
-
-
-_ENDS_OPEN: Final = re.compile(
-    "(?:" + "|".join(re.escape(mark) for form in FORMS if form.auto for mark in form.open) + r")\s*\Z"
-)

@@ -117,6 +117,7 @@ class Binding:
             execute=settings.execute,
             stream=stream,
             blobs=self.blobs,
+            literal_tags=() if prompt is None else prompt.literal_tags,
         )
 
     def handle(self, context: HandlerContext) -> Sequence[Message] | Awaitable[Sequence[Message]]:

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from lllm.backends.openai import OpenAIBackend
 from lllm.backends.openai.faults import ErrorObject
 from lllm.backends.openai.reply import Assembly
+from lllm.deltas import aggregate
 from lllm.errors import ProtocolError, ProviderError, StreamInterrupted
 from lllm.models.message import FunctionCall, user
 from lllm.models.reply import Reply, Usage
-from lllm.ports import Completed, TextDelta, ThinkingDelta, ToolCallDelta
+from lllm.ports import Completed, Restart, TextDelta, ThinkingDelta, ToolCallDelta
 from tests.backends.helpers import ADD, ask, collect, joined, reply
 from tests.servers.openai_server import OpenAIServer, Script, call
 
@@ -189,6 +190,47 @@ async def test_thinking_without_its_opening_tag(server: OpenAIServer, backend: O
     prefilled = OpenAIBackend(server.url, thinking="prefilled")
     text, thinking, _ = joined(await collect(prefilled, ask(stream=True)))
     assert (text, thinking) == ("Yes.", "Let me see.")
+
+
+async def test_a_stream_takes_reasoning_back_that_it_gave_as_text(
+    server: OpenAIServer, backend: OpenAIBackend
+) -> None:
+    server.scripts.extend(
+        [Script("Let me see.\n</think>\n\nYes.", piece=4)] * 2 + [Script("No.", piece=1)] * 2
+    )
+    first = await collect(backend, ask(stream=True))
+    assert any(isinstance(delta, Restart) for delta in first)
+    assert (aggregate(first[:-1]).content, aggregate(first[:-1]).thinking) == ("Yes.", "Let me see.")
+    again = await collect(backend, ask(stream=True))  # by now the model is known to do that
+    assert not any(isinstance(delta, Restart) for delta in again)
+    assert "".join(delta.text for delta in again if isinstance(delta, TextDelta)) == "Yes."
+    plain = await collect(backend, ask(stream=True))  # it does not always
+    assert aggregate(plain[:-1]).content == "No."
+    last = await collect(backend, ask(stream=True))
+    assert [delta for delta in last if isinstance(delta, TextDelta)] == [
+        TextDelta("N"),
+        TextDelta("o"),
+        TextDelta("."),
+    ]
+
+
+async def test_tags_in_a_structured_reply_are_text(server: OpenAIServer, backend: OpenAIBackend) -> None:
+    content = '{"a": "<think>x</think>\\n</think>"}'
+    server.scripts.extend([Script(content, piece=3)] * 2)
+    form = {"name": "a", "schema": {"type": "object"}, "strict": False}
+    for stream in (False, True):
+        got = await reply(backend, ask(format=form, stream=stream))
+        assert (got.content, got.thinking) == (content, None)
+
+
+async def test_a_call_within_reasoning_that_is_never_closed(
+    server: OpenAIServer, backend: OpenAIBackend
+) -> None:
+    server.scripts.extend([Script(f"<think>I need it.\n{HERMES}", piece=5)] * 2)
+    for stream in (False, True):
+        got = await reply(backend, ask(tools=(ADD,), stream=stream))
+        assert (got.content, got.thinking, got.finish_reason) == ("", "I need it.", "tool_calls")
+        assert [call.name for call in got.tool_calls] == ["add"]
 
 
 async def test_tags_are_left_alone_where_wanted(server: OpenAIServer) -> None:

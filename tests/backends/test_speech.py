@@ -128,3 +128,20 @@ def test_what_it_shows_when_asked() -> None:
     got = asked.reply()
     assert (got.token_ids, got.prompt_token_ids, got.logprobs) == ([7], [1, 2], [entry])
     assert got.usage == Usage(2, 1, 2)
+
+
+def test_marks_of_reasoning_that_are_special_tokens_are_read() -> None:
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    from lllm.backends.transformers.decode import Text
+
+    words = ["<s>", "[THINK]", "[/THINK]", "hm", "Yes", "</s>"]
+    raw = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<s>"))
+    raw.decoder = decoders.ByteLevel()
+    raw.add_special_tokens(["<s>", "[THINK]", "[/THINK]", "</s>"])
+    for fast in (True, False):
+        text = Text(PreTrainedTokenizerFast(tokenizer_object=raw))
+        if not fast:
+            text._stream = None
+        assert "".join(text.step(token) for token in range(6)).replace(" ", "") == "[THINK]hm[/THINK]Yes"

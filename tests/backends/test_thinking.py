@@ -1,13 +1,14 @@
 """Thinking, text and text-tag calls are told apart wherever the text is cut."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lllm.backends.thinking import Mode, Splitter
-from lllm.backends.thinking_forms import check_mode
+from lllm.backends.thinking_forms import MODES, check_mode
 from lllm.deltas import aggregate
 from lllm.models.message import FunctionCall
 from lllm.ports import Restart, TextDelta, ThinkingDelta, ToolCallDelta
@@ -370,3 +371,8 @@ def test_an_unknown_mode_is_refused() -> None:
 
     with pytest.raises(ConfigError, match="thinking must be one of auto, prefilled, off, think, mistral"):
         check_mode("thinkin")
+
+
+def test_every_mode_is_in_the_guide() -> None:
+    guide = (Path(__file__).parents[2] / "docs/guides/endpoints.md").read_text()
+    assert [mode for mode in MODES if f"| `{mode}`" not in guide] == []

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 import pytest
 from pydantic import BaseModel
 
-from lllm import LLM, Agent, Reply, ScriptedBackend, build_agent, load_config
+from lllm import LLM, Agent, Prompt, Reply, ScriptedBackend, build_agent, load_config
 from lllm.config import keys
 from lllm.errors import ConfigError, LLMError, RepairExhausted
 from lllm.llm.checks import OF_LIMITS, OF_SAMPLING, OF_TIMEOUTS
@@ -340,3 +340,16 @@ def test_a_system_prompt_for_one_call_of_an_agent() -> None:
         ["Be kind.", "x"],
         ["x"],
     ]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_tags_that_a_prompt_declares_reach_its_parser(server: OpenAIServer, stream: bool) -> None:
+    server.scripts.extend(
+        [Script("<think>hm</think><reasoning>because</reasoning>\n<answer>4</answer>", piece=6)]
+    )
+    prompt = Prompt(path="t/reason", prompt="Why?", required_xml_tags=["reasoning", "answer"])
+    agent = Agent("reasoner", "openai/test-model", options={"base_url": server.url})
+    reply = agent.stream(prompt).collect() if stream else agent(prompt)
+    assert reply.parsed.first("reasoning") == "because"
+    assert reply.thinking == "hm"
+    assert len(server.requests) == 1

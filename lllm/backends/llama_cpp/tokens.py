@@ -27,6 +27,7 @@ from lllm.backends.llama_cpp.weights import BATCH, Weights
 from lllm.backends.local.dialog import thinking_mode
 from lllm.backends.local.speech import Speech
 from lllm.backends.openai.watch import Expired, Watch
+from lllm.backends.thinking_forms import closers_after
 from lllm.errors import (
     BadRequestError,
     ConfigError,
@@ -195,7 +196,8 @@ class TokenEngine(Holder):
                 cached=cached,
                 mode=mode,
             )
-            count = self._write(turn, request, sampling, weights, sampler, speech, limit, mode == "prefilled")
+            closers = closers_after(text) if mode == "prefilled" else ()
+            count = self._write(turn, request, sampling, weights, sampler, speech, limit, closers)
         finally:
             sampler.close()
         if count is None:
@@ -216,9 +218,11 @@ class TokenEngine(Holder):
         sampler: Sampler,
         speech: Speech,
         limit: int,
-        thinks: bool,
+        closers: Sequence[str],
     ) -> int | None:
-        """Decodes until the reply ends; says how many tokens it has, None when nobody wants it any more."""
+        """Decodes until the reply ends; says how many tokens it has, None when nobody wants it any more. `closers` are the
+        marks that end the reasoning that the template has opened."""
+        thinks = bool(closers)
         read = codecs.getincrementaldecoder("utf-8")("replace").decode
         thought = ""
         reason = "length"
@@ -242,7 +246,7 @@ class TokenEngine(Holder):
                 break
             if thinks:  # a grammar begins where the thinking that the template has opened ends
                 thought = (thought + text)[-32:]
-                thinks = "</think" not in thought and "</reasoning" not in thought
+                thinks = not any(closer in thought for closer in closers)
             if not last:
                 weights.compute((token,))
         deltas = speech.finish(reason)

@@ -12,6 +12,7 @@ from lllm.backends.llama_cpp.chat import Chat
 from lllm.backends.llama_cpp.faults import not_loaded
 from lllm.backends.llama_cpp.options import Options
 from lllm.backends.llama_cpp.prefix import Memory
+from lllm.backends.thinking_forms import SPOKEN
 from lllm.errors import DependencyError, LLMInitializationError
 
 CONTEXT: Final = 8192
@@ -21,7 +22,7 @@ SMALL: Final = 200_000_000
 BATCH: Final = 512
 """Tokens of a prompt that are computed at once."""
 _SPOKEN: Final = (
-    *(f"<{slash}{name}>" for name in ("think", "thinking", "reasoning") for slash in ("", "/")),
+    *SPOKEN,
     "<tool_call>",
     "</tool_call>",
 )

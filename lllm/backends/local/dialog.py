@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 from lllm.backends.thinking import Mode
+from lllm.backends.thinking_forms import closers_after
 from lllm.errors import UnsupportedError
 from lllm.models.message import Message
-
-_OPENED: Final = re.compile(r"<(think|thinking|reasoning)>\s*\Z")
 
 
 def wire(messages: Iterable[Message], template: str, *, name: str) -> list[dict[str, Any]]:
@@ -21,8 +19,8 @@ def wire(messages: Iterable[Message], template: str, *, name: str) -> list[dict[
 
 
 def thinking_mode(rendered: str) -> Mode:
-    """`prefilled` when the rendered dialog ends inside an opened thinking tag, else `auto`."""
-    return "prefilled" if _OPENED.search(rendered[-64:]) else "auto"
+    """`prefilled` when the rendered dialog ends inside reasoning that the template has opened, else `auto`."""
+    return "prefilled" if closers_after(rendered) else "auto"
 
 
 def _one(message: Message, thoughts: bool, name: str) -> dict[str, Any]:

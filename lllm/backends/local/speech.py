@@ -39,7 +39,12 @@ class Speech:
     ) -> None:
         stop = request.sampling.get("stop") or ()
         self._stops = tuple(s for s in ((stop,) if isinstance(stop, str) else stop) if s)
-        self._splitter = Splitter(mode, tools=bool(request.tools))
+        self._splitter = Splitter(
+            mode,
+            tools=bool(request.tools),
+            literal=request.literal_tags,
+            structured=request.format is not None and mode == "auto",
+        )
         self.turn = len(request.messages)
         self._model = model
         self._prompt = prompt

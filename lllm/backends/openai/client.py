@@ -21,6 +21,7 @@ from lllm.backends.openai.sse import Event, SSEParser
 from lllm.backends.openai.url import DEFAULT, Endpoint, endpoint
 from lllm.backends.openai.watch import Expired, Watch
 from lllm.backends.thinking import Mode
+from lllm.backends.thinking_forms import PREFILLING, check_mode
 from lllm.deltas import pieces
 from lllm.errors import ConfigError, ProviderError
 from lllm.models.reply import Reply
@@ -68,8 +69,9 @@ class OpenAIBackend:
         requests_per_minute: requests that begin within any 60 seconds.
         tokens_per_minute: tokens of prompts and replies within any 60 seconds, estimated before and corrected after.
         json_schema: False for an endpoint that refuses `response_format`: a structured reply is then only validated.
-        thinking: `auto` splits thinking tags from the text, `prefilled` knows that the template wrote the opening tag,
-            `off` leaves the text alone. Thinking in a field of its own is always read.
+        thinking: `auto` splits marked reasoning at the beginning of a reply from its text, `prefilled` knows that the
+            template wrote the opening mark, `off` leaves the text alone; else the name of a family, see
+            `lllm.backends.thinking_forms`. Reasoning in a field of its own is always read.
         echo_thinking: sends the thinking of earlier assistant messages back as `reasoning_content` (DeepSeek and
             Moonshot want that between tool rounds).
         capabilities: what this endpoint can do, where the default is wrong.
@@ -107,12 +109,13 @@ class OpenAIBackend:
     ) -> None:
         if api not in ("chat", "responses"):
             raise ConfigError(f"api is {api!r}", hint="It is 'chat' or 'responses'.")
-        if thinking not in ("auto", "prefilled", "off"):
-            raise ConfigError(f"thinking is {thinking!r}", hint="It is 'auto', 'prefilled' or 'off'.")
         self._api = api
         self._timeouts = timeouts
         self._asked = Limits(concurrency, requests_per_minute, tokens_per_minute).checked()
-        self._thinking: Mode = thinking
+        self._thinking: Mode = check_mode(thinking)
+        self._prefilled: dict[
+            str, bool
+        ] = {}  # by model: whether its last reply had only the end of its reasoning marked
         self._clock = clock
         self._given_key = None if api_key is None else Secret(api_key)
         url, self._url_from = _first(("base_url", base_url), *((name, None) for name in URL_VARIABLES))
@@ -231,6 +234,8 @@ class OpenAIBackend:
         try:
             assembly.body(value)
             assembly.close()
+            if assembly.closed_alone:
+                self._prefilled[request.model] = True  # a stream of its replies knows
             return assembly.reply()
         except MISREAD as error:
             fault = faults.of_misread(error, data, model=request.model, partial="")
@@ -254,7 +259,8 @@ class OpenAIBackend:
         limits = request.timeouts
         ticket = limiter.enter() if limiter.free else await limiter.wait(request)
         watch = Watch(limits, streaming=True)
-        assembly = Assembly(request, self._thinking, self._bodies.enforced)
+        expect = self._prefilled.get(request.model, bool(PREFILLING.search(request.model)))
+        assembly = Assembly(request, self._thinking, self._bodies.enforced, expect=expect)
         parser = SSEParser()
         fault: ProviderError | None = None
         response: aiohttp.ClientResponse | None = None
@@ -304,6 +310,7 @@ class OpenAIBackend:
             held_back, reply = self._end(assembly, request, faults)
             for delta in held_back:
                 yield delta
+            self._prefilled[request.model] = assembly.closed_alone
             ticket.reply = reply
             limiter.leave(ticket)
             yield Completed(reply)

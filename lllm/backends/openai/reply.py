@@ -12,7 +12,7 @@ from lllm.core.canonical import encode
 from lllm.errors import ProtocolError
 from lllm.models.message import FunctionCall
 from lllm.models.reply import Reply, Usage
-from lllm.ports import Delta, Request, ToolCallDelta
+from lllm.ports import Delta, Request, Restart, ToolCallDelta
 
 # where providers put thinking outside of the content: DeepSeek and vLLM, OpenRouter and newer vLLM, Ollama
 _THINKING_FIELDS: Final = ("reasoning_content", "reasoning", "thinking")
@@ -42,7 +42,8 @@ class _Slot:
 class Assembly:
     """Puts one reply together: `chunk()` for every piece of a stream, or `body()` once; then `reply()`.
 
-    `enforced` is what the reply says of itself where a format was asked for.
+    `enforced` is what the reply says of itself where a format was asked for. `expect`: whether the model's replies begin
+    with reasoning that only its end marks.
     """
 
     __slots__ = (
@@ -50,10 +51,18 @@ class Assembly:
         "_splitter", "_token_ids", "_usage", "finish",
     )  # fmt: skip
 
-    def __init__(self, request: Request, mode: Mode = "auto", enforced: str = "provider") -> None:
+    def __init__(
+        self, request: Request, mode: Mode = "auto", enforced: str = "provider", *, expect: bool = False
+    ) -> None:
         self._request = request
         self._enforced = None if request.format is None else enforced
-        self._splitter = Splitter(mode, tools=bool(request.tools))
+        self._splitter = Splitter(
+            mode,
+            tools=bool(request.tools),
+            literal=request.literal_tags,
+            structured=request.format is not None,
+            expect=expect,
+        )
         self._slots: list[_Slot] = []
         self._by_index: dict[int, _Slot] = {}
         self._refusal: list[str] = []
@@ -65,6 +74,11 @@ class Assembly:
         self._model: str | None = None
         self.finish: str | None = None
         """The finish reason, once it has come."""
+
+    @property
+    def closed_alone(self) -> bool:
+        """Whether the reply had the end of its reasoning marked, and not the beginning."""
+        return self._splitter.closed_alone
 
     @property
     def partial(self) -> str:
@@ -87,8 +101,8 @@ class Assembly:
             return ()
         text = delta.get("content")
         if len(delta) == 1 and type(text) is str:  # nearly every chunk
-            return self._splitter.feed(text)
-        out = self._text(delta, text)
+            return self._restarted(self._splitter.feed(text)) if self._slots else self._splitter.feed(text)
+        out = [*self._restarted(self._text(delta, text))]
         for call in self._calls_of(delta):
             out += self._call(call)
         return out
@@ -122,7 +136,18 @@ class Assembly:
         """The deltas that were held back; nothing more comes."""
         pieces = self._splitter.finish()
         # a model that calls through the wire's own field and in text says the same thing twice
-        return [piece for piece in pieces if not (self._slots and isinstance(piece, ToolCallDelta))]
+        pieces = [piece for piece in pieces if not (self._slots and isinstance(piece, ToolCallDelta))]
+        return self._restarted(pieces)
+
+    def _restarted(self, pieces: Sequence[Delta]) -> Sequence[Delta]:
+        """The pieces, and behind a `Restart` also the calls that came by the wire's own field."""
+        if not self._slots or not any(type(piece) is Restart for piece in pieces):
+            return pieces
+        calls = [
+            ToolCallDelta(number, slot.id or None, slot.name, "".join(slot.arguments))
+            for number, slot in enumerate(self._slots)
+        ]
+        return [*pieces, *calls]
 
     def reply(self) -> Reply:
         """The finished reply."""

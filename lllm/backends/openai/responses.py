@@ -23,7 +23,7 @@ from lllm.deltas import pieces
 from lllm.errors import DependencyError, ProviderError, UnsupportedError
 from lllm.models.message import FunctionCall, Message
 from lllm.models.reply import Reply
-from lllm.ports import Completed, Delta, Request, TextDelta, ThinkingDelta, ToolCallDelta
+from lllm.ports import Completed, Delta, Request, Restart, TextDelta, ThinkingDelta, ToolCallDelta
 
 # chat completions has them, this API has not
 _MISSING: Final = (
@@ -186,7 +186,7 @@ class Responses:
         if isinstance(value, dict) and value.get("error"):
             raise self._faults.of_object(value["error"], model=request.model, partial=partial)
         try:
-            reply = reply_of(value, self._mode, tools=bool(request.tools))
+            reply = reply_of(value, splitter_for(request, self._mode))
             return reply if request.format is None else reply.with_(enforced=self._bodies.enforced)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             words = f"the answer is not a response: {misread(error)}"
@@ -217,7 +217,7 @@ class Following:
     """The deltas of a stream's events."""
 
     def __init__(self, request: Request, mode: Mode) -> None:
-        self._splitter = Splitter(mode, tools=bool(request.tools))
+        self._splitter = splitter_for(request, mode)
         self._calls: dict[Any, int] = {}
         self._part: tuple[Any, Any] | None = None
 
@@ -246,7 +246,11 @@ class Following:
         return ()
 
     def close(self) -> Sequence[Delta]:
-        return [piece for piece in self._splitter.finish() if isinstance(piece, TextDelta | ThinkingDelta)]
+        return [
+            piece
+            for piece in self._splitter.finish()
+            if isinstance(piece, TextDelta | ThinkingDelta | Restart)
+        ]
 
 
 def input_items(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -301,9 +305,18 @@ def tool_form(tool: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def reply_of(response: Mapping[str, Any], mode: Mode, *, tools: bool) -> Reply:
-    """A finished response as a Reply."""
-    splitter = Splitter(mode, tools=tools)
+def splitter_for(request: Request, mode: Mode) -> Splitter:
+    """What tells reasoning and text of the replies to a request apart."""
+    return Splitter(
+        mode,
+        tools=bool(request.tools),
+        literal=request.literal_tags,
+        structured=request.format is not None,
+    )
+
+
+def reply_of(response: Mapping[str, Any], splitter: Splitter) -> Reply:
+    """A finished response as a Reply, told apart by a fresh `splitter`."""
     thoughts: list[str] = []
     calls: list[FunctionCall] = []
     refusal: list[str] = []

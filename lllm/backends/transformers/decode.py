@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from lllm.backends.thinking_forms import SPOKEN
+
 _CUT = "�"  # what decoding gives for a character that is not whole
 
 
 class Text:
-    """The text of a reply as its tokens come: special tokens say nothing, added ones such as `<tool_call>` do.
+    """The text of a reply as its tokens come: special tokens say nothing, unless they mark reasoning; added ones such as
+    `<tool_call>` do.
 
     A character that several tokens write comes with its last one; one that is never finished does not come.
     """
@@ -18,14 +21,25 @@ class Text:
         self._ids: list[int] = []
         self._said = self._read = 0  # where the text given last begins and ends
         self._stream: Any = None
+        special = {
+            number: str(added)
+            for number, added in getattr(tokenizer, "added_tokens_decoder", {}).items()
+            if added.special
+        }
+        spoken = any(text in SPOKEN for text in special.values())
+        # where some special tokens are to be read, the others are dropped here and not by the tokenizer
+        self._silent = {number for number, text in special.items() if text not in SPOKEN} if spoken else set()
+        self._skip = not spoken
         if getattr(tokenizer, "is_fast", False):
             from tokenizers.decoders import DecodeStream
 
-            self._stream = DecodeStream(skip_special_tokens=True)
+            self._stream = DecodeStream(skip_special_tokens=self._skip)
             self._fast = tokenizer.backend_tokenizer
 
     def step(self, token: int) -> str:
         """What this token completes, '' where nothing."""
+        if token in self._silent:
+            return ""
         self._ids.append(token)
         if self._stream is not None:
             try:
@@ -43,5 +57,7 @@ class Text:
         return now[len(before) :]
 
     def _decode(self, ids: list[int]) -> str:
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text: str = self._tokenizer.decode(
+            ids, skip_special_tokens=self._skip, clean_up_tokenization_spaces=False
+        )
         return text

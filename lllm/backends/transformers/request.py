@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from lllm.backends.local.dialog import thinking_mode
 from lllm.backends.local.formats import whole_schema
 from lllm.backends.local.speech import Speech
+from lllm.backends.thinking_forms import closers_after
 from lllm.backends.transformers.alone import check
 from lllm.backends.transformers.constrained import Grammars, Matcher
 from lllm.backends.transformers.decode import Text
@@ -66,7 +67,7 @@ def row_of(loaded: Loaded, grammars: Callable[[], Grammars], request: Request, m
         logprobs=int(sampling.get("top_logprobs") or 0) if sampling.get("logprobs") else None,
         matcher=matcher,
         # the template has opened the thinking: what the schema says begins behind it
-        after="</think>" if mode == "prefilled" and matcher is not None else None,
+        after=closers_after(rendered)[0] if mode == "prefilled" and matcher is not None else None,
         options=options,
     )
     return Wanted(row, enforced)
