@@ -120,14 +120,19 @@ class _Workers:
         self._idle = threading.Semaphore(0)
 
     def submit(self, job: Callable[[], None]) -> None:
-        self._jobs.put(job)
-        if not self._idle.acquire(blocking=False):
-            threading.Thread(target=self._work, name="lllm-worker", daemon=True).start()
+        """Runs the job, or raises RuntimeError (no more threads) and never runs it."""
+        if self._idle.acquire(blocking=False):
+            self._jobs.put(job)  # the thread that was reserved takes it
+        else:
+            # the job goes with its thread: queued first, it would run later although the start failed
+            threading.Thread(target=self._work, args=(job,), name="lllm-worker", daemon=True).start()
 
-    def _work(self) -> None:
+    def _work(self, job: Callable[[], None]) -> None:
         while True:
-            self._jobs.get()()
+            job()
+            del job  # what it holds is not kept while the thread is idle
             self._idle.release()
+            job = self._jobs.get()
 
 
 _workers = _Workers()
@@ -135,7 +140,9 @@ _workers = _Workers()
 
 def spawn(job: Callable[[], None]) -> None:
     """Runs a job, which raises nothing, in a worker thread. The thread is kept for later jobs, and so is the loop that `run`
-    makes in it. It starts at once however many run, and never keeps the interpreter from exiting."""
+    makes in it. It starts at once however many run, and never keeps the interpreter from exiting.
+
+    Raises RuntimeError when the system gives no more threads; the job is then never run."""
     _workers.submit(job)
 
 

@@ -7,8 +7,19 @@ import queue
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from lllm.sync import run, spawn
+import pytest
+
+from lllm import sync
+from lllm.backends.scripted import ScriptedBackend
+from lllm.llm.agent import Agent
+from lllm.log.files import LocalFileLog
+from lllm.log.memory import MemoryLog
+from lllm.models.function import tool
+from lllm.sync import in_thread, run, spawn
 
 
 def test_a_thread_is_kept_for_later_jobs_and_its_loop_too() -> None:
@@ -58,3 +69,83 @@ def test_the_loop_of_a_daemon_thread_does_not_keep_the_interpreter() -> None:
         [sys.executable, "-c", EXIT], capture_output=True, text=True, timeout=300, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "out\n", "")
+
+
+@contextmanager
+def thread_limit(monkeypatch: pytest.MonkeyPatch, more: int) -> Iterator[None]:
+    """So many threads of this package can be started, as at the process limit of a user or a container."""
+    left = [more]
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name.startswith("lllm-"):
+            if not left[0]:
+                raise RuntimeError("can't start new thread")
+            left[0] -= 1
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lllm.sync._workers", type(sync._workers)())  # without idle threads of earlier tests
+        patch.setattr(threading.Thread, "start", limited)
+        yield
+
+
+def test_a_job_without_a_thread_never_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int] = []
+    done: queue.SimpleQueue[int] = queue.SimpleQueue()
+    hold = threading.Event()
+    with thread_limit(monkeypatch, 1):
+        spawn(lambda: hold.wait(120))
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            spawn(lambda: ran.append(1))
+        hold.set()
+        while True:  # the one thread takes the next job as soon as it is idle
+            try:
+                spawn(lambda: done.put(1))
+                break
+            except RuntimeError:
+                pass
+        assert done.get(timeout=120) == 1
+    assert ran == []
+
+
+async def test_a_tool_without_a_thread_has_failed_and_never_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    paid: list[int] = []
+    hold, started = threading.Event(), threading.Semaphore(0)
+
+    @tool(effect="never")
+    def pay(amount: int) -> str:
+        """Pays."""
+        started.release()
+        hold.wait(120)
+        paid.append(amount)
+        return "paid"
+
+    calls = [{"name": "pay", "arguments": {"amount": n}, "id": f"p{n}"} for n in range(60)]
+    agent = Agent("a", ScriptedBackend([{"tool_calls": calls}, "done"]), tools=[pay], store=MemoryLog())
+    with thread_limit(monkeypatch, 35):
+        call = asyncio.create_task(agent.acall("pay"))
+        for _ in range(35):
+            await asyncio.to_thread(started.acquire)
+        hold.set()
+        reply = await call
+        results = {m.tool_call_id: m.text for m in reply.messages if m.role == "tool"}
+        reported = sorted(int(name[1:]) for name, text in results.items() if text == "paid")
+        failed = [text for text in results.values() if text != "paid"]
+        for _ in range(60):  # the threads are idle now, and take what is given to them
+            await in_thread(int)
+    assert sorted(paid) == reported
+    assert len(paid) == 35
+    assert len(failed) == 25
+    assert all("can't start new thread" in text for text in failed)
+
+
+async def test_a_log_append_without_a_thread_is_never_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    store = LocalFileLog(tmp_path, synchronous="full")
+    with thread_limit(monkeypatch, 0), pytest.raises(RuntimeError, match="can't start new thread"):
+        store._submit([], {"sha256:" + "0" * 64: b"late"})
+    await store.append([], {})
+    store.close()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == b"late"]

@@ -104,7 +104,11 @@ class LocalFileLog(ReplayableLogBase):
             if self._closed:
                 raise closed(str(self.dir))
             if self._worker is None:
-                self._worker = ThreadPoolExecutor(1, "lllm-log")
+                worker = ThreadPoolExecutor(1, "lllm-log")
+                worker.submit(
+                    int
+                )  # starts the thread: where that fails, no append stays queued and is written later
+                self._worker = worker
             return self._worker.submit(self._append, records, blobs, accepted=True)
 
     def _append(

@@ -245,8 +245,15 @@ class SQLiteLog(ReplayableLogBase):
                         False,
                     )  # the disk does not keep up: appends wait for the checkpoint
                 self._merging = True
-        if due:
-            self._checkpoint() if in_helper else self._submit(self._checkpoint)
+        if in_helper and due:
+            self._checkpoint()
+        elif due:
+            try:
+                self._submit(self._checkpoint)
+            except (
+                RuntimeError
+            ):  # no more threads: what is written is written, and the checkpoint comes later
+                self._merging = False
         return left
 
     def _write(self, appends: list[_Append]) -> list[_Append]:

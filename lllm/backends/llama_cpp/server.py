@@ -390,6 +390,7 @@ class _Feed:
         self._woken = 0.0
         self._stopped = False
         self._task = asyncio.ensure_future(in_thread(self._work))
+        self._task.add_done_callback(self._ended)
 
     async def get(self, watch: Watch) -> Any:
         """The next chunk, or None after the last. Raises what the engine raised."""
@@ -425,6 +426,11 @@ class _Feed:
         """Ends the generation at the next token."""
         self._stopped = True
         self._task.cancel()
+
+    def _ended(self, task: asyncio.Future[None]) -> None:
+        """Where not even its thread could be started, nothing else tells the reader."""
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self._put(error)
 
     def _put(self, item: bytes | Exception | None) -> None:
         self._items.append(item)

@@ -300,10 +300,11 @@ class TokenEngine(Holder):
     def _submit(self, job: _Job) -> None:
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=_serve, args=(self._jobs,), name=f"llama-{self.path.stem}", daemon=True
                 )
-                self._thread.start()
+                thread.start()  # where it fails, the next job tries again
+                self._thread = thread
         self._jobs.put(job)
 
     def _ask(self, question: Callable[[Weights], T]) -> T:

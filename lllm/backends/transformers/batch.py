@@ -73,10 +73,11 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise ProviderError(f"{self._name} was closed")
-            self._inbox.append(row)
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="lllm-decode", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="lllm-decode", daemon=True)
+                thread.start()  # before the row is taken: where it fails, nobody computes the row later
+                self._thread = thread
+            self._inbox.append(row)
             self._changed.notify_all()
 
     def close(self) -> None:

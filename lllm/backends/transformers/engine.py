@@ -68,7 +68,7 @@ class Engine:
         if self.batcher is not None and not row.options:
             self.batcher.submit(row)
         else:
-            row.mail.task = asyncio.ensure_future(in_thread(self.alone.run, row))
+            row.mail.work(asyncio.ensure_future(in_thread(self.alone.run, row)))
 
     def reply(self, row: Row, *, tools: bool) -> Reply:
         """The whole reply; calls in a form of the model's own are read by its tokenizer."""

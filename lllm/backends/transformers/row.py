@@ -37,6 +37,15 @@ class Mail:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def work(self, task: asyncio.Future[None]) -> None:
+        """Takes a task of this loop that writes to it: it lives as long as somebody waits, who hears where it fails."""
+        self.task = task
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Future[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.deliver(error)
+
     async def get(self, watch: Watch) -> Any:
         """The next item. Raises it where it is an exception, and what the watch raises."""
         while not self._items:
