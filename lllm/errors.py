@@ -5,6 +5,7 @@
     |   |-- UnknownKeyError                 a key nobody reads, with the nearest known one
     |   |-- UnknownNameError (LookupError)  no such prompt, agent, model, backend, session ...
     |   |-- NameTakenError                  two things under one name
+    |   |-- DialogBusyError                 a second call on a dialog while one is running
     |   `-- DependencyError (ImportError)   a package is missing; names the extra that brings it
     |-- PromptError (ValueError)            a template and its arguments do not fit
     |-- ParseError (ValueError)             a reply is not in the form asked for; lists all problems
@@ -134,6 +135,10 @@ class UnknownNameError(ConfigError, LookupError):
 
 class NameTakenError(ConfigError):
     """Two things under one name."""
+
+
+class DialogBusyError(ConfigError):
+    """A call on a dialog on which another call is running."""
 
 
 class DependencyError(ConfigError, ImportError):

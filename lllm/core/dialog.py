@@ -7,8 +7,10 @@ than its last message.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 from lllm.core.canonical import encode
 from lllm.models.message import Message
@@ -52,6 +54,26 @@ class Node:
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+    # copying and pickling walk the dialog in a loop: by themselves they recurse into `parent`, and end at some 140 messages
+
+    def __copy__(self) -> Node:
+        return self  # immutable
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Node:
+        chain: list[Node] = []
+        node: Node | None = self
+        while node is not None and id(node) not in memo:
+            chain.append(node)
+            node = node.parent
+        twin: Node | None = None if node is None else memo[id(node)]
+        for node in reversed(chain):
+            twin = memo[id(node)] = Node(copy.deepcopy(node.message, memo), twin)
+        assert twin is not None
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return extend, (None, self.messages())
 
     def __repr__(self) -> str:
         return f"Node({self.length} messages, last: {self.message.role} {self.message.text[:40]!r})"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 from lllm.core.spec import Limits
 from lllm.errors import CallError, ConfigError
-from lllm.llm.bind import Binding
+from lllm.llm.bind import Binding, Bindings
 from lllm.llm.checks import limits_of, name_of, sampling_of, timeouts_of
-from lllm.llm.dialog import Dialog, as_message, settings_of
+from lllm.llm.dialog import Dialog, Turn, as_message, settings_of
 from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
 from lllm.llm.sessions import fail, open_session, running
 from lllm.llm.settings import Settings, no_slips, open_model, override, tools_of, unreserved
@@ -90,7 +91,7 @@ class Agent:
             limits=limits_of(limits),
             approve=approve,
         )
-        self._bindings: dict[Any, Binding] = {}
+        self._bindings = Bindings()
 
     @property
     def model(self) -> str:
@@ -123,7 +124,7 @@ class Agent:
         the configuration says."""
         twin = object.__new__(Agent)
         twin.__dict__.update(self.__dict__)
-        twin._bindings = {}
+        twin._bindings = Bindings()
         twin._settings = self._overridden(changes)
         if "system_prompt" in changes:
             twin._system = system_prompt_of(self.name, changes["system_prompt"])
@@ -181,10 +182,24 @@ class Agent:
 
         Raises:
             CallError: the call ended without a result; the subclass says why. The caller's dialog is unchanged.
-            PromptError, ConfigError: before any model is asked.
+            PromptError, ConfigError: before any model is asked. DialogBusyError: another call on this dialog is running.
             LogWriteError: the log could not be written.
         """
-        binding, base, add, render_args, dialog = self._prepare(input, args or {}, overrides)
+        turn = Turn(input) if isinstance(input, Dialog) else None
+        with turn or _NO_TURN:
+            return await self._call(turn or input, args, session, parser_args, follow, overrides)
+
+    async def _call(
+        self,
+        input: Any,
+        args: Mapping[str, Any] | None,
+        session: Session | None,
+        parser_args: Mapping[str, Any] | None,
+        follow: Callable[..., None] | None,
+        overrides: Mapping[str, Any],
+    ) -> Reply:
+        binding, base, add, render_args, turn = self._prepare(input, args or {}, overrides)
+        dialog = None if turn is None else turn.dialog
         plan = binding.plan(render_args, stream=follow is not None, parser_args=parser_args)
         scope = running("agent")
         own = session is None and scope is None
@@ -217,9 +232,8 @@ class Agent:
             await live.end("done")
         else:
             await live.flush()
-        if dialog is not None:
-            dialog.head, dialog.unsent, dialog.prompt = call.state.trunk, [], None
-            dialog.settings = settings_of(binding.settings)
+        if turn is not None:
+            turn.done(call.state.trunk, settings_of(binding.settings))
         return reply
 
     def call(self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any) -> Reply:
@@ -287,17 +301,17 @@ class Agent:
     # --- inside
 
     def _prepare(
-        self, input: Input, args: Mapping[str, Any], overrides: Mapping[str, Any]
-    ) -> tuple[Binding, Any, Sequence[Message], Mapping[str, Any], Dialog | None]:
-        """Binding, base dialog, new messages, arguments of the prompt, and the caller's dialog."""
+        self, input: Input | Turn, args: Mapping[str, Any], overrides: Mapping[str, Any]
+    ) -> tuple[Binding, Any, Sequence[Message], Mapping[str, Any], Turn | None]:
+        """Binding, base dialog, new messages, arguments of the prompt, and the hold on the caller's dialog."""
         if "system_prompt" in overrides:
             rest = dict(overrides)
             return self.with_(system_prompt=rest.pop("system_prompt"))._prepare(input, args, rest)
-        if isinstance(input, Dialog):
+        if isinstance(input, Turn):
             return (
                 self._binding(input.prompt, overrides),
                 input.head,
-                tuple(input.unsent),
+                input.sent,
                 {**input.args, **args},
                 input,
             )
@@ -338,14 +352,17 @@ class Agent:
     def _binding(self, prompt: Prompt | None, overrides: Mapping[str, Any]) -> Binding:
         if overrides:
             return Binding(self._overridden(overrides), prompt, self._system, overrides.get("read"))
-        key = id(prompt)
-        found = self._bindings.get(key)
-        if found is None or found.prompt is not prompt:
-            found = self._bindings[key] = Binding(self._settings, prompt, self._system)
+        found = self._bindings.get(prompt)
+        if found is None:
+            found = Binding(self._settings, prompt, self._system)
+            self._bindings.keep(found)
         return found
 
     def _overridden(self, changes: Mapping[str, Any]) -> Settings:
         return override(self._settings, changes)
+
+
+_NO_TURN = nullcontext()
 
 
 def _only(wanted: str, follow: Callable[..., None]) -> Callable[[str, Any], None]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 from lllm.core import handlers
 from lllm.core.canonical import digest, digest_of, encode
@@ -127,6 +128,37 @@ class Binding:
             return _in_thread(handler, context)
         given = _HANDLERS[context.kind](handler, context)
         return _messages(given) if inspect.isawaitable(given) else given
+
+
+class Bindings:
+    """The bindings of one agent that were used last, by their prompts. Bounded: a program may make a Prompt for every
+    call. Safe for use from several threads: each step is one operation on a dict, and what two of them do at the same
+    time costs a binding at most, which is made again."""
+
+    MOST: Final = 64
+
+    def __init__(self) -> None:
+        # by identity: equal prompts may hold schemas that Python takes for equal (1 and True) and that are not
+        self._found: dict[int, Binding] = {}  # the one used last at the end
+
+    def get(self, prompt: Prompt | None) -> Binding | None:
+        """The binding of that very prompt, or None."""
+        found = self._found.pop(id(prompt), None)
+        if found is None or found.prompt is not prompt:
+            return None
+        self._found[id(prompt)] = found
+        return found
+
+    def keep(self, binding: Binding) -> None:
+        """Keeps a binding, and drops those that were not used for longest where there are too many."""
+        found = self._found
+        found[id(binding.prompt)] = binding
+        while len(found) > self.MOST:
+            with suppress(RuntimeError, StopIteration):  # another thread has changed it in this moment
+                found.pop(next(iter(found)), None)
+
+    def __len__(self) -> int:
+        return len(self._found)
 
 
 _HANDLERS: Mapping[str, Callable[..., Any]] = {

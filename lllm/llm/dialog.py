@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
+from operator import is_
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from lllm.core.dialog import Node, extend, messages_of
-from lllm.errors import ConfigError
+from lllm.errors import ConfigError, DialogBusyError
 from lllm.models.message import Message
 
 if TYPE_CHECKING:
@@ -19,12 +22,29 @@ FORMAT: Final = 1
 """The format of saved dialogs that is written."""
 
 
+_lock = threading.Lock()
+"""Guards the content of all dialogs. Held for a few assignments only."""
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class Dialog:
     """Messages so far, and what is to be sent with the next call.
 
-    A call that succeeds moves the dialog on to the accepted reply; one that fails leaves it as it was. `fork()` gives a
-    second dialog that shares the past. `save` writes one to a file and `load` gives it back; what an agent does with it then
-    is what it would have done before.
+    A call that succeeds moves the dialog on to the accepted reply; one that fails or is cancelled leaves it as it was.
+    One call at a time: a second one is refused with DialogBusyError until the first has ended, or its stream is closed.
+    What is appended meanwhile is not part of the running call, and is sent with the next one.
+
+    `fork()` gives a second dialog that shares the past, and so do `copy.copy` and `copy.deepcopy`. `save` writes one to a
+    file and `load` gives it back; what an agent does with it then is what it would have done before. May be used from
+    several threads and tasks.
 
     Attributes:
         settings: what the agent of the last call was: agent, model, sampling, tools (by name), limits; empty before one.
@@ -40,27 +60,48 @@ class Dialog:
         self.prompt: Any = None  # the invocation prompt that parses the next reply
         self.args: dict[str, Any] = {}
         self.settings: dict[str, Any] = {}
+        self._turn: Turn | None = None  # the call that is running on it
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """All messages, oldest first."""
-        return (*messages_of(self.head), *self.unsent)
+        """All messages, oldest first. Those of a running call are not among them before it has ended."""
+        head, unsent = self._now()
+        return (*messages_of(head), *unsent)
 
     def append(self, message: Message | Mapping[str, Any] | str) -> Dialog:
         """Adds a message to be sent with the next call; text is a user message."""
-        self.unsent.append(Message("user", message) if isinstance(message, str) else as_message(message))
+        added = Message("user", message) if isinstance(message, str) else as_message(message)
+        with _lock:
+            self.unsent.append(added)
         return self
 
     def fork(self) -> Dialog:
-        """A dialog with the same past and a future of its own."""
-        twin = Dialog(self.unsent, name=self.name)
-        twin.head, twin.prompt, twin.args = self.head, self.prompt, dict(self.args)
-        twin.settings = self.settings
+        """A dialog with the same past and a future of its own. While a call is running: from where that call began."""
+        twin = Dialog(name=self.name)
+        with _lock:
+            twin.head, twin.unsent = self.head, list(self.unsent)
+            twin.prompt, twin.args, twin.settings = self.prompt, dict(self.args), self.settings
         return twin
+
+    __copy__ = fork  # sharing the list of unsent messages would make one dialog of two
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Dialog:
+        twin = memo[id(self)] = self.fork()
+        twin.head, twin.unsent = copy.deepcopy((twin.head, twin.unsent), memo)
+        twin.args, twin.settings = copy.deepcopy((twin.args, twin.settings), memo)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        with _lock:  # like a file of it, it belongs to no session, and no call is running on it
+            return {**self.__dict__, "unsent": list(self.unsent), "id": None, "_turn": None}
 
     def trunk(self) -> Node | None:
         """The dialog with its unsent messages, as one list."""
-        return extend(self.head, self.unsent)
+        return extend(*self._now())
+
+    def _now(self) -> tuple[Node | None, tuple[Message, ...]]:
+        with _lock:
+            return self.head, tuple(self.unsent)
 
     # --- files
 
@@ -106,8 +147,9 @@ class Dialog:
             "name": self.name,
             "settings": self.settings,
         }
-        out["messages"] = [message.record() for message in messages_of(self.head)]
-        out["unsent"] = [message.record() for message in self.unsent]
+        head, unsent = self._now()
+        out["messages"] = [message.record() for message in messages_of(head)]
+        out["unsent"] = [message.record() for message in unsent]
         if self.prompt is not None:
             if not self.prompt.path:
                 raise ConfigError(
@@ -149,13 +191,69 @@ class Dialog:
         return "\n\n".join(parts) + "\n"
 
     def __len__(self) -> int:
-        return (self.head.length if self.head else 0) + len(self.unsent)
+        head, unsent = self._now()
+        return (head.length if head else 0) + len(unsent)
 
     def __iter__(self) -> Iterator[Message]:
         return iter(self.messages)
 
     def __repr__(self) -> str:
         return f"Dialog({self.name or self.id or ''!r}, {len(self)} messages)"
+
+
+class Turn:
+    """One call's hold on a dialog: what the call sends, and how the dialog moves on afterwards.
+
+    Attributes:
+        head, sent: the dialog so far, and the messages that this call adds.
+        prompt, args: what parses the reply.
+
+    Raises:
+        DialogBusyError: a call is running on the dialog already.
+    """
+
+    __slots__ = ("args", "dialog", "head", "prompt", "sent")
+
+    def __init__(self, dialog: Dialog) -> None:
+        self.dialog = dialog
+        with _lock:
+            if dialog._turn is not None:
+                name = f" '{dialog.name or dialog.id}'" if dialog.name or dialog.id else ""
+                raise DialogBusyError(
+                    f"the dialog{name} is in use: an earlier call on it has not ended",
+                    hint="Wait for that call, or close its stream. For two answers at once, call on dialog.fork().",
+                )
+            dialog._turn = self
+            self.head, self.sent = dialog.head, tuple(dialog.unsent)
+            self.prompt, self.args = dialog.prompt, dialog.args
+
+    def done(self, head: Node | None, settings: dict[str, Any]) -> None:
+        """Moves the dialog on. What was appended, or prepared to parse the next reply, since the call began stays."""
+        dialog = self.dialog
+        with _lock:
+            dialog.head = head
+            _take_off(dialog.unsent, self.sent)
+            if dialog.prompt is self.prompt and dialog.args is self.args:
+                dialog.prompt = None
+            dialog.settings = settings
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with _lock:
+            self.dialog._turn = None
+
+
+def _take_off(unsent: list[Message], sent: tuple[Message, ...]) -> None:
+    """Removes what was sent, in place: the program may hold the list, and add to it at any time."""
+    if all(map(is_, unsent, sent)) and len(unsent) >= len(sent):
+        del unsent[: len(sent)]
+        return
+    for message in sent:  # the program has put something before them, or taken some off itself
+        place = next((place for place, item in enumerate(unsent) if item is message), None)
+        if place is not None:
+            del unsent[place]
 
 
 def as_message(value: Message | Mapping[str, Any]) -> Message:

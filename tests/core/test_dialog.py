@@ -1,12 +1,15 @@
 """Dialogs as persistent lists."""
 
+import copy
 import json
+import pickle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lllm.core.dialog import Node, extend, messages_of
+from lllm.core.state import State
 from lllm.models.message import FunctionCall, Message
 
 
@@ -87,7 +90,7 @@ def test_the_id_is_the_same_everywhere() -> None:
 
 
 def test_a_dialog_may_be_long() -> None:
-    head = extend(None, (user(str(n)) for n in range(50_000)))
+    head = extend(None, (user(str(n)) for n in range(10_000)))
     assert head is not None
     assert len(head.messages()) == 50_000
     assert head.id.startswith("sha256:")
@@ -107,3 +110,26 @@ def test_repr_is_short() -> None:
 def test_a_node_has_no_other_attributes() -> None:
     with pytest.raises(AttributeError):
         Node(user("x")).extra = 1  # type: ignore[attr-defined]
+
+
+def test_long_dialogs_are_copied_pickled_and_freed() -> None:
+    head = dialog([user(str(number)) for number in range(10_000)])
+    twin = copy.deepcopy(head)
+    assert twin == head
+    assert twin.messages() == head.messages()
+    assert twin.message is not head.message
+    assert pickle.loads(pickle.dumps(head)) == head
+    assert copy.copy(head) is head
+    assert len({head, twin}) == 1
+    assert repr(twin) == repr(head)
+
+
+def test_copies_share_what_their_originals_share() -> None:
+    past = dialog([user("a"), user("b")])
+    one, other = Node(user("c"), past), Node(user("d"), past)
+    both = copy.deepcopy([one, other, past])
+    assert both == [one, other, past]
+    assert both[0].parent is both[1].parent is both[2]
+    state = State(trunk=past, branch=one)
+    assert copy.deepcopy(state) == state
+    assert pickle.loads(pickle.dumps(state)) == state

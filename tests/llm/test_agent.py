@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -9,8 +12,10 @@ import pytest
 from lllm.backends.scripted import ScriptedBackend
 from lllm.errors import ConfigError, UnknownNameError
 from lllm.llm.agent import Agent
+from lllm.llm.bind import Bindings
 from lllm.llm.model import LLM
 from lllm.log import MemoryLog
+from lllm.log.none import NoLog
 from lllm.models.function import tool
 from lllm.models.message import FunctionCall
 from lllm.models.prompt import Prompt
@@ -71,3 +76,46 @@ def test_a_store_of_ones_own() -> None:
 def test_a_backend_with_one_model_has_no_other() -> None:
     with pytest.raises(ConfigError, match="has one model"):
         Agent("a", "embedded/big")
+
+
+def test_a_prompt_for_every_call_is_not_kept() -> None:
+    agent = Agent("a", ScriptedBackend(lambda request: '{"n": 1}'), store=NoLog())
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    often = Prompt("p/often", "Say.", format=schema)
+    agent(often)
+    bound = agent._bindings.get(often)
+    made = []
+    for number in range(3 * Bindings.MOST):
+        prompt = Prompt("p/x", "Say.", format=dict(schema))
+        made.append(weakref.ref(prompt))
+        agent(prompt)
+        if number % 10 == 0:
+            agent(often)
+    del prompt
+    agent._settings.backend.requests.clear()  # type: ignore[attr-defined]
+    gc.collect()
+    assert sum(ref() is not None for ref in made) < Bindings.MOST
+    assert len(agent._bindings) <= Bindings.MOST
+    assert agent._bindings.get(often) is bound, "what is used often is bound once"
+
+
+def test_prompts_of_many_threads_are_bound_right() -> None:
+    agent = Agent("a", ScriptedBackend(lambda request: "<n>1</n>"), store=NoLog())
+    shared = [
+        Prompt(f"p/{number}", str(number), required_xml_tags=["n"]) for number in range(2 * Bindings.MOST)
+    ]
+    wrong: list[Any] = []
+
+    def work(step: int) -> None:
+        for number in range(0, 400, step):
+            prompt = shared[number % len(shared)]
+            if agent._binding(prompt, {}).prompt is not prompt:
+                wrong.append(prompt)
+
+    threads = [threading.Thread(target=work, args=(step,)) for step in (1, 1, 3, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert len(agent._bindings) <= Bindings.MOST + len(threads)
