@@ -90,7 +90,7 @@ def test_the_id_is_the_same_everywhere() -> None:
 
 
 def test_a_dialog_may_be_long() -> None:
-    head = extend(None, (user(str(n)) for n in range(10_000)))
+    head = extend(None, (user(str(n)) for n in range(50_000)))
     assert head is not None
     assert len(head.messages()) == 50_000
     assert head.id.startswith("sha256:")
