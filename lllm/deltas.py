@@ -53,7 +53,7 @@ def aggregate(deltas: Iterable[Delta]) -> Reply:
     return Reply(
         "".join(text),
         "".join(thinking) or None,
-        tuple(FunctionCall(*calls[index]) for index in sorted(calls)),
+        tuple(FunctionCall(id, name, arguments) for _, (id, name, arguments) in sorted(calls.items())),
         "tool_calls" if calls else "stop",
     )
 

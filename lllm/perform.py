@@ -15,6 +15,7 @@ from types import CoroutineType, coroutine
 from typing import Any, Final, NamedTuple, TypeVar
 
 from lllm.core import events as ev
+from lllm.core.canonical import decode
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.events import Event
 from lllm.core.jsonable import jsonable
@@ -34,6 +35,7 @@ from lllm.errors import (
     text_of,
 )
 from lllm.models import finish
+from lllm.models.checks import DEEPEST, deeper
 from lllm.models.message import FunctionCall, Message
 from lllm.models.reply import Reply, Usage
 from lllm.ports import (
@@ -315,18 +317,18 @@ class Performer:
             if tool is None:
                 known = f"the tools are: {', '.join(sorted(tools))}" if tools else "there are no tools"
                 problems[call.id] = f"error: there is no tool named '{call.name}'; {known}"
-                if not _is_object(call):
+                if not _is_object(call, self.rules):
                     unreadable.append(call.id)
                 continue
             try:
-                arguments = call.parsed()
+                arguments = _arguments(call, self.rules)
             except ValueError as error:
                 unreadable.append(call.id)
                 problems[call.id] = (
                     f"error: the arguments of '{call.name}' are not a JSON object ({error}): {call.arguments[:500]}"
                 )
                 continue
-            if wrong := tool.validate(arguments):
+            if wrong := _wrong(tool, arguments):
                 problems[call.id] = f"error: wrong arguments for '{call.name}': {'; '.join(wrong)}"
         if not problems:
             return Outcome(ev.REPLY_ACCEPTED, {})
@@ -555,12 +557,34 @@ async def _close(stream: Any) -> None:
             await close()
 
 
-def _is_object(call: FunctionCall) -> bool:
+def _arguments(call: FunctionCall, rules: int) -> dict[str, Any]:
+    """The arguments of a call. ValueError when they are not one object, or nested so deeply that checking them may exhaust
+    the stack."""
+    if rules < 1:  # then nothing but blanks stood for {}, and an object was encoded once
+        value = decode(call.arguments) if call.arguments.strip() else {}
+        if not isinstance(value, dict):
+            raise ValueError(f"arguments are {type(value).__name__}, not an object")
+        return value
+    arguments = call.parsed()
+    if deeper(arguments):
+        raise ValueError(f"they are nested more than {DEEPEST} levels deep")
+    return arguments
+
+
+def _is_object(call: FunctionCall, rules: int) -> bool:
     try:
-        call.parsed()
+        _arguments(call, rules)
     except ValueError:
         return False
     return True
+
+
+def _wrong(tool: BoundTool, arguments: dict[str, Any]) -> Sequence[str]:
+    """All that is wrong with arguments."""
+    try:
+        return tool.validate(arguments)
+    except RecursionError:
+        return ["they are nested too deeply to be checked"]
 
 
 def _with_ids(reply: Reply) -> Reply:
@@ -572,7 +596,7 @@ def _with_ids(reply: Reply) -> Reply:
         while name in seen:
             name += f"_{index + 1}"
         seen.add(name)
-        calls.append(call if name == call.id else FunctionCall(name, call.name, call.arguments))
+        calls.append(call if name == call.id else call.with_id(name))
     return (
         reply
         if all(a is b for a, b in zip(calls, reply.tool_calls, strict=True))

@@ -38,7 +38,7 @@ def import_(
             raise ConfigError(
                 "a bundle has its name and its models in it", hint="Leave --name and --model away."
             )
-        ids, notes = [load_session(file, store)], []
+        ids = [load_session(file, store)]
     else:
         from lllm.llm.importing import MODEL, import_dialog, read_dialogs
         from lllm.sync import run
@@ -54,15 +54,11 @@ def import_(
             run(import_dialog(store, dialog, name=title, model=MODEL if model is None else model))
             for dialog in dialogs
         ]
-        left = sorted({key for dialog in dialogs for key in dialog.left_out})
-        notes = [f"left out, for a log has no place for it: {', '.join(left)}"] if left else []
     if json:
-        output.data({"sessions": ids, "notes": notes})
+        output.data({"sessions": ids, "notes": []})
         return 0
     for id in ids:
         output.text(id)
-    for note in notes:
-        output.say(f"note: {note}")
     return 0
 
 

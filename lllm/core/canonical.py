@@ -28,13 +28,17 @@ def encode(value: Any) -> bytes:
 
     Raises:
         TypeError: the value, or a part of it, is not JSON.
-        ValueError: a float is NaN or infinite, or a string is not valid Unicode.
+        ValueError: a float is NaN or infinite, a string is not valid Unicode, or lists and objects are nested so deeply that
+            the stack ends.
     """
     try:
-        data = orjson.dumps(value, option=_SORTED)
-    except TypeError:
-        return _slow(value)  # an integer beyond 64 bits, half of a surrogate pair, or the better error
-    return data if _plain(value) else _slow(value)
+        try:
+            data = orjson.dumps(value, option=_SORTED)
+        except TypeError:
+            return _slow(value)  # an integer beyond 64 bits, half of a surrogate pair, or the better error
+        return data if _plain(value) else _slow(value)
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None
 
 
 def decode(data: bytes | bytearray | memoryview | str) -> Any:
@@ -49,6 +53,8 @@ def decode(data: bytes | bytearray | memoryview | str) -> Any:
             return value
     except orjson.JSONDecodeError:
         pass  # the standard library says better what is wrong
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None
     try:
         value = json.loads(text)
         encode(value)

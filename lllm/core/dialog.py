@@ -81,9 +81,8 @@ class Node:
 
 def _hash(parent: str | None, message: Message) -> str:
     digest = hashlib.sha256((parent or "").encode())
-    digest.update(
-        encode(message.record()) if message.thinking else message.wire()
-    )  # "" and None: no thinking
+    # "" and None: no thinking
+    digest.update(message.wire() if message.plain and not message.thinking else encode(message.record()))
     return "sha256:" + digest.hexdigest()
 
 

@@ -27,6 +27,7 @@ from lllm.core.canonical import encode
 from lllm.core.dialog import Node, extend
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.events import Event
+from lllm.core.sendable import answered, shown_again, with_calls
 from lllm.core.spec import ToolRule
 from lllm.core.state import (
     BACKING_OFF,
@@ -200,7 +201,7 @@ def _reply_accepted(state: State, event: Event) -> Step:
     reply = state.reply
     assert reply is not None
     accepted = {
-        "trunk": Node(reply.message(), state.trunk), "branch": None, "rejected": 0, "faults": 0, "recalls": 0,
+        "trunk": Node(answered(reply, state.spec), state.trunk), "branch": None, "rejected": 0, "faults": 0, "recalls": 0,
         "at": event.at,
     }  # fmt: skip
     if not reply.tool_calls or not state.spec.execute:
@@ -223,15 +224,10 @@ def _reply_rejected(state: State, event: Event) -> Step:
     state = state._replace(at=event.at, rejected=state.rejected + 1, attempts=(*state.attempts, attempt))
     if state.rejected > state.spec.limits.max_exception_retry:
         return _fail(state, "repair_exhausted", "; ".join(errors))
-    # an assistant message with tool calls must be answered call by call, or providers refuse the dialog; arguments
-    # that are not JSON break some chat templates, so they are shown empty here and quoted in the error
+    # an assistant message with tool calls must be answered call by call, or providers refuse the dialog
     unreadable = set(data.get("unreadable", ()))
-    shown = tuple(
-        call if call.id not in unreadable else call.with_arguments("{}") for call in reply.tool_calls
-    )
-    message = reply.message()
-    if unreadable:
-        message = Message("assistant", message.content, tool_calls=shown, thinking=message.thinking)
+    shown = tuple(shown_again(call, state.spec, call.id in unreadable) for call in reply.tool_calls)
+    message = with_calls(reply, shown)
     why = data.get("calls", {})
     answers = [
         Message(

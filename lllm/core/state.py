@@ -28,7 +28,7 @@ TERMINAL: Final = frozenset((DONE, FAILED, CANCELLED))
 
 def added(data: Mapping[str, Any]) -> Iterator[Message]:
     """The messages that an event adds to a dialog."""
-    return (Message.from_dict(item) for item in data.get("add", ()))
+    return (Message.from_record(item) for item in data.get("add", ()))
 
 
 class Opening(NamedTuple):

@@ -29,17 +29,15 @@ from lllm.session import Session
 
 MODEL: Final = "imported"
 """The model of an imported session, unless somebody knows it."""
-KEYS: Final = frozenset(
-    ("role", "content", "name", "tool_calls", "tool_call_id", "thinking", "reasoning_content")
-)
+ELSEWHERE: Final = "import"
+"""Where the keys of an imported message came from that are not ours: no endpoint, so they are kept and sent to none."""
 
 
 class Imported(NamedTuple):
-    """A dialog of a file. `left_out` names keys of its messages that a log has no place for."""
+    """A dialog of a file."""
 
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...] = ()
-    left_out: tuple[str, ...] = ()
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -103,12 +101,10 @@ def _dialog(value: Any, where: str, places: Mapping[int, int]) -> Imported:
         raise _wrong(where, "there is no message")
     messages: list[Message] = []
     asked: set[str] = set()
-    left: set[str] = set()
     for number, item in enumerate(value, 1):
         at = f"{where}:{places[number]}" if number in places else where
         messages.append(_message(item, f"{at}: message {number}", asked))
-        left |= {key for key, known in item.items() if key not in KEYS and known not in (None, [], {}, "")}
-    return Imported(tuple(messages), _tools(tools, where), tuple(sorted(left)))
+    return Imported(tuple(messages), _tools(tools, where))
 
 
 def _message(item: Any, where: str, asked: set[str]) -> Message:
@@ -118,18 +114,13 @@ def _message(item: Any, where: str, asked: set[str]) -> Message:
         raise _wrong(where, f"the role is {item.get('role')!r}; the roles are {', '.join(ROLES)}")
     if item.get("function_call"):
         raise _wrong(where, "function_call is the old form of tool_calls")
-    content = item.get("content")
-    if isinstance(content, list):
-        for part in content:
-            if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
-                raise _wrong(where, f"a part of the content is {_kind(part)} without a type")
-    elif content is not None and not isinstance(content, str):
-        raise _wrong(where, f"the content is {_kind(content)}, not text or a list of parts")
-    for key in ("name", "tool_call_id", "thinking", "reasoning_content"):
-        if item.get(key) is not None and not isinstance(item[key], str):
-            raise _wrong(where, f"{key} is {_kind(item[key])}, not text")
     _check_calls(item, where, asked)
-    message = Message.from_dict(item)
+    try:
+        message = Message.from_dict(item)
+    except ConfigError as error:
+        raise _wrong(where, error.message) from error
+    if not message.plain and message.extra_from is None:
+        message = replace(message, extra_from=ELSEWHERE)
     if message.role == "tool" and message.tool_call_id not in asked:
         what = "without a tool_call_id" if not message.tool_call_id else f"to {message.tool_call_id!r}"
         raise _wrong(where, f"an answer {what}, which no message before it asked for")
@@ -355,6 +346,7 @@ class _Player:
         yield Completed(
             Reply(
                 message.content, message.thinking, message.tool_calls, finish, model=None,
+                extra=message.extra, extra_from=message.extra_from,
             )
         )  # fmt: skip
 

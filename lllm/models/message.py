@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from lllm.errors import ConfigError
+from lllm.models.checks import content_parts, not_json, type_name
+
 ROLES: Final = ("system", "developer", "user", "assistant", "tool")
+_EMPTY: Final[tuple[Any, ...]] = (None, "", [], {}, ())
+"""Values that a key without content has: they are not kept."""
+_OWN: Final = frozenset(
+    ("role", "content", "name", "tool_calls", "tool_call_id", "thinking", "reasoning_content", "extra_from")
+)
+_OF_CALL: Final = frozenset(("id", "index", "type", "function", "name", "arguments"))
+_OF_FUNCTION: Final = frozenset(("name", "arguments"))
+_SENDABLE: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_TEXTS: Final = ("name", "tool_call_id", "thinking", "extra_from")
+_ENCODED: Final = 3
+"""How many times an object may be encoded as text within text before its arguments count as unreadable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,45 +29,85 @@ class FunctionCall:
     """One tool call that a model asked for.
 
     `arguments` is the text exactly as the model wrote it (a JSON object when the model did its work well);
-    `parsed()` reads it.
+    `parsed()` reads it. `extra` holds the keys that the provider added to the call (Gemini's `extra_content` with the thought
+    signature), those of its `function` object under `function`; None where it added none.
     """
 
     id: str
     name: str
     arguments: str = "{}"
+    extra: Mapping[str, Any] | None = field(default=None, hash=False, repr=False)
 
     def parsed(self) -> dict[str, Any]:
-        """The arguments as a mapping, a new one each time. Raises ValueError when they are not one JSON object."""
-        value = _decode(self.arguments) if self.arguments.strip() else {}
-        if not isinstance(value, dict):
-            raise ValueError(f"arguments are {type(value).__name__}, not an object")
-        return value
+        """The arguments as a mapping, a new one each time: {} for no text and for `null`, and the object itself where it was
+        encoded twice. Raises ValueError when they are not one JSON object."""
+        text = self.arguments
+        value: Any = None
+        for again in range(_ENCODED):
+            if not text.strip():
+                return {}
+            try:
+                value = _decode(text)
+            except ValueError:
+                if not again:
+                    raise
+                break
+            if value is None:
+                return {}
+            if isinstance(value, dict):
+                return value
+            if not isinstance(value, str):
+                break
+            text = value
+        raise ValueError(f"arguments are {type(value).__name__}, not an object")
 
     def with_arguments(self, arguments: str) -> FunctionCall:
         """The same call with other arguments."""
-        return FunctionCall(self.id, self.name, arguments)
+        return FunctionCall(self.id, self.name, arguments, self.extra)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The call as the chat-completions wire writes it."""
-        return {
-            "id": self.id,
-            "type": "function",
-            "function": {"name": self.name, "arguments": self.arguments},
-        }
+    def with_id(self, id: str) -> FunctionCall:
+        """The same call under another id."""
+        return FunctionCall(id, self.name, self.arguments, self.extra)
+
+    def with_name(self, name: str) -> FunctionCall:
+        """The same call of another function."""
+        return FunctionCall(self.id, name, self.arguments, self.extra)
+
+    def to_dict(self, *, extra: bool = False) -> dict[str, Any]:
+        """The call as the chat-completions wire writes it; with the provider's own keys where `extra` says so."""
+        function = {"name": self.name, "arguments": self.arguments}
+        out: dict[str, Any] = {"id": self.id, "type": "function", "function": function}
+        if extra and self.extra:
+            out["function"] = {**self.extra.get("function", {}), **function}
+            out = {**self.extra, **out}
+        return out
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> FunctionCall:
         """Reads the wire form, and the flat `{id, name, arguments}` that some providers send.
 
-        Arguments may be a string or a mapping (Ollama, Gemini).
+        Arguments may be a string or a mapping (Ollama, Gemini). Raises ConfigError for what is no call.
         """
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"a tool call is {type_name(value)}, not an object")
         function = value.get("function") or value
+        if not isinstance(function, Mapping):
+            raise ConfigError(f"'function' of a tool call is {type_name(function)}, not an object")
         arguments = function.get("arguments", "{}")
         if not isinstance(arguments, str):
-            from lllm.core.canonical import encode
-
-            arguments = encode(arguments if arguments is not None else {}).decode()
-        return cls(str(value.get("id") or ""), str(function.get("name") or ""), arguments)
+            if arguments and (wrong := not_json(arguments)) is not None:
+                raise ConfigError(f"the arguments of a tool call are not JSON: {wrong}")
+            arguments = _encode(arguments if arguments is not None else {}).decode()
+        name = function.get("name") or ""
+        if not isinstance(name, str):
+            raise ConfigError(f"'name' of a tool call is {type_name(name)}, not text")
+        extra = unknown(value, _OF_CALL)
+        if function is not value and (inner := unknown(function, _OF_FUNCTION)):
+            extra = {**(extra or {}), "function": inner}
+        ident = value.get("id") or ""
+        if not isinstance(ident, str | int):
+            raise ConfigError(f"'id' of a tool call is {type_name(ident)}, not text")
+        return cls(str(ident), name, arguments, extra)
 
 
 @dataclass(frozen=True, init=False)
@@ -68,6 +123,13 @@ class Message:
         tool_call_id: which call a tool message answers.
         thinking: reasoning text that came with an assistant message; kept in the log, sent to a model
             only by backends that want it back.
+        extra: keys that are neither of these, as a provider or the caller wrote them (`reasoning_details`,
+            `cache_control`); None where there are none. Backends of OpenAI's formats send them back.
+        extra_from: the API root that `extra`, and that of the tool calls, came from: it is sent to no other. None where the
+            caller wrote it: then it is sent to every endpoint.
+
+    Raises:
+        ConfigError: an unknown role, or content that is neither text nor a list of parts.
     """
 
     role: str
@@ -76,16 +138,35 @@ class Message:
     tool_calls: tuple[FunctionCall, ...] = ()
     tool_call_id: str | None = None
     thinking: str | None = None
+    extra: Mapping[str, Any] | None = field(default=None, hash=False, repr=False)
+    extra_from: str | None = field(default=None, repr=False)
 
     def __init__(
         self,
         role: str,
-        content: str | tuple[Mapping[str, Any], ...] = "",
+        content: str | Sequence[Mapping[str, Any]] | None = "",
         name: str | None = None,
-        tool_calls: tuple[FunctionCall, ...] = (),
+        tool_calls: Sequence[FunctionCall] = (),
         tool_call_id: str | None = None,
         thinking: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+        extra_from: str | None = None,
     ) -> None:
+        if role not in ROLES:
+            raise ConfigError(f"message role is {role!r}; known roles: {', '.join(ROLES)}")
+        if content.__class__ is not str and not isinstance(content, str):
+            content = content_parts(content)
+        if name is not None or tool_call_id is not None or thinking is not None or extra_from is not None:
+            for key, value in zip(_TEXTS, (name, tool_call_id, thinking, extra_from), strict=True):
+                if value is not None and not isinstance(value, str):
+                    raise ConfigError(f"'{key}' of a message is {type_name(value)}, not text")
+        if tool_calls:
+            tool_calls = tuple(tool_calls)
+            for call in tool_calls:
+                if not isinstance(call, FunctionCall):
+                    raise ConfigError(f"a tool call is {type_name(call)}, not a FunctionCall")
+                if call.extra and extra is None:
+                    extra = {}  # says that there is something to send beyond the plain form
         # what dataclass would write sets a frozen value field by field, which takes four times as long; a dialog makes
         # several messages per step
         self.__dict__.update(
@@ -95,6 +176,8 @@ class Message:
             tool_calls=tool_calls,
             tool_call_id=tool_call_id,
             thinking=thinking,
+            extra=extra,
+            extra_from=extra_from,
         )
 
     @property
@@ -104,9 +187,16 @@ class Message:
             return self.content
         return "".join(str(part.get("text", "")) for part in self.content if part.get("type") == "text")
 
-    def to_dict(self) -> dict[str, Any]:
-        """The message as the chat-completions wire writes it, without thinking."""
-        out: dict[str, Any] = {"role": self.role}
+    @property
+    def plain(self) -> bool:
+        """Whether the plain form says all that a provider may be sent of it."""
+        return self.extra is None and self.extra_from is None
+
+    def to_dict(self, *, extra: bool = False) -> dict[str, Any]:
+        """The message as the chat-completions wire writes it, without thinking; with the keys of `extra` where `extra` says
+        so."""
+        out: dict[str, Any] = {**self.extra} if extra and self.extra else {}
+        out["role"] = self.role
         if isinstance(self.content, str):
             # the wire wants null, not "", for an assistant message that only calls tools
             out["content"] = None if self.tool_calls and not self.content else self.content
@@ -115,7 +205,7 @@ class Message:
         if self.name is not None:
             out["name"] = self.name
         if self.tool_calls:
-            out["tool_calls"] = [call.to_dict() for call in self.tool_calls]
+            out["tool_calls"] = [call.to_dict(extra=extra) for call in self.tool_calls]
         if self.tool_call_id is not None:
             out["tool_call_id"] = self.tool_call_id
         return out
@@ -128,37 +218,66 @@ class Message:
         return wire
 
     def record(self) -> dict[str, Any]:
-        """The message as the session log writes it: the wire form, and thinking where there is some."""
-        out = self.to_dict()
+        """The message as the session log writes it: the wire form with all of its keys, thinking where there is some, and
+        where the extra keys came from."""
+        out = self.to_dict(extra=True)
         if self.thinking is not None:
             out["thinking"] = self.thinking
+        if self.extra_from is not None:
+            out["extra_from"] = self.extra_from
         return out
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Message:
-        """Reads the wire form and the log's form.
+        """Reads the wire form and the log's form. Keys that are not known become `extra`, unless they are empty.
 
-        Raises ValueError when the role is unknown or the content is neither text, parts nor null.
+        Raises ConfigError, which is a ValueError, when the role is unknown, the content is neither text, parts nor null, or
+        another key holds what it cannot.
         """
-        role = value.get("role")
-        if role not in ROLES:
-            raise ValueError(f"message role is {role!r}; known roles: {', '.join(ROLES)}")
-        content = value.get("content")
-        if content is None:
-            content = ""
-        elif isinstance(content, Sequence) and not isinstance(content, str):
-            content = tuple(content)
-        elif not isinstance(content, str):
-            raise ValueError(f"message content is {type(content).__name__}; it is text or a list of parts")
-        thinking = value.get("thinking") or value.get("reasoning_content")
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"a message is {type_name(value)}, not an object")
+        calls = value.get("tool_calls") or ()
+        if not isinstance(calls, list | tuple):
+            raise ConfigError(f"'tool_calls' of a message is {type_name(calls)}, not a list")
+        extra = unknown(value, _OWN)
+        if extra is not None and (wrong := not_json(extra)) is not None:
+            raise ConfigError(f"a message holds what is not JSON: {wrong}")
         return cls(
-            role=role,
-            content=content,
+            role=value.get("role"),  # type: ignore[arg-type]  # checked there
+            content=value.get("content"),
             name=value.get("name"),
-            tool_calls=tuple(FunctionCall.from_dict(call) for call in value.get("tool_calls") or ()),
+            tool_calls=tuple([FunctionCall.from_dict(call) for call in calls]),
             tool_call_id=value.get("tool_call_id"),
-            thinking=thinking or None,
+            thinking=value.get("thinking") or value.get("reasoning_content") or None,
+            extra=extra,
+            extra_from=value.get("extra_from"),
         )
+
+    @classmethod
+    def from_record(cls, value: Mapping[str, Any]) -> Message:
+        """Reads what `record` wrote, also in a log of an older lllm, which took parts of any shape."""
+        content = value.get("content") if isinstance(value, Mapping) else None
+        if not isinstance(content, list | tuple):
+            return cls.from_dict(value)
+        if not all(isinstance(part, Mapping) for part in content):
+            raise ConfigError("a part of a message's content is not an object")
+        made = cls.from_dict({**value, "content": ""})
+        made.__dict__["content"] = tuple(content)
+        return made
+
+
+def unknown(value: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any] | None:
+    """The keys of an object that are not among the known ones and hold something; None where there are none."""
+    if value.keys() <= known:
+        return None
+    return {key: item for key, item in value.items() if key not in known and item not in _EMPTY} or None
+
+
+def sendable_name(name: str) -> str:
+    """A tool name as every provider takes it back: letters, digits, `_` and `-`, 1 to 64 of them."""
+    if _SENDABLE.fullmatch(name):
+        return name
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "unnamed"
 
 
 def _encode(value: Any) -> bytes:

@@ -73,6 +73,7 @@ class Reply(Mapping[str, Any]):
         total_usage: tokens of all attempts of the call, or None.
         session, call: where the log holds the story, or None.
         source: where it was taken from, when no model was asked: `cache`, or `SESSION#EVENT` of a log; else None.
+        extra, extra_from: keys that the provider added to its message, and its API root: see `Message`.
     """
 
     content: str = ""
@@ -95,6 +96,8 @@ class Reply(Mapping[str, Any]):
     session: str | None = None
     call: str | None = None
     source: str | None = None
+    extra: Mapping[str, Any] | None = field(default=None, repr=False)
+    extra_from: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return self.content
@@ -127,7 +130,14 @@ class Reply(Mapping[str, Any]):
         """The assistant message that this reply adds to a dialog. The same object each time."""
         made: Message | None = self.__dict__.get("_message")
         if made is None:
-            made = Message("assistant", self.content, tool_calls=self.tool_calls, thinking=self.thinking)
+            made = Message(
+                "assistant",
+                self.content,
+                tool_calls=self.tool_calls,
+                thinking=self.thinking,
+                extra=self.extra,
+                extra_from=self.extra_from,
+            )
             self.__dict__["_message"] = made
         return made
 
@@ -159,7 +169,7 @@ class Reply(Mapping[str, Any]):
 
     @classmethod
     def from_record(cls, data: Mapping[str, Any]) -> Reply:
-        message = Message.from_dict(data["message"])
+        message = Message.from_record(data["message"])
         return cls(
             content=message.text,
             thinking=message.thinking,
@@ -175,12 +185,15 @@ class Reply(Mapping[str, Any]):
             raw=data.get("raw"),
             enforced=data.get("enforced"),
             source=data.get("from"),
+            extra=message.extra,
+            extra_from=message.extra_from,
         )
 
     def to_openai(self) -> dict[str, Any]:
-        """The reply as a chat-completions response body. A finish reason that OpenAI has no word for is `stop`; of a reply
-        that was stopped by `repeat_limit` it is `length`."""
+        """The reply as a chat-completions response body, with the provider's own keys. A finish reason that OpenAI has no
+        word for is `stop`; of a reply that was stopped by `repeat_limit` it is `length`."""
         message: dict[str, Any] = {
+            **(self.extra or {}),
             "role": "assistant",
             "content": None if self.tool_calls and not self.content else self.content,
             "refusal": self.refusal,
@@ -188,7 +201,7 @@ class Reply(Mapping[str, Any]):
         if self.thinking is not None:
             message["reasoning_content"] = self.thinking
         if self.tool_calls:
-            message["tool_calls"] = [call.to_dict() for call in self.tool_calls]
+            message["tool_calls"] = [call.to_dict(extra=True) for call in self.tool_calls]
         finish = _FINISH.get(self.finish_reason, "stop")
         choice: dict[str, Any] = {
             "index": 0, "message": message, "finish_reason": finish, "logprobs": None
@@ -260,4 +273,6 @@ _KEYS = {
     "session": "session",
     "call": "call",
     "source": "source",
+    "extra": "extra",
+    "extra_from": "extra_from",
 }

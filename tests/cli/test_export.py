@@ -183,7 +183,13 @@ def test_files_that_are_none(lllm: Terminal, demo: Path) -> None:
     assert lllm("sessions", "--json").json == []
 
 
-def test_notes_say_what_was_left_out(lllm: Terminal, demo: Path) -> None:
-    (demo / "a.json").write_text(json.dumps([{"role": "user", "content": "hi", "weight": 1}]))
-    result = lllm("import", "a.json")
-    assert result.err == "note: left out, for a log has no place for it: weight\n"
+def test_import_leaves_nothing_out(lllm: Terminal, demo: Path) -> None:
+    said = [
+        {"role": "user", "content": "hi", "weight": 1},
+        {"role": "assistant", "content": "ho", "weight": 0},
+    ]
+    (demo / "a.json").write_text(json.dumps(said))
+    result = lllm("import", "a.json", "--json")
+    assert (result.err, result.json["notes"]) == ("", [])
+    exported = lllm("export", *result.json["sessions"], "--format", "openai")
+    assert json.loads(exported.out)["messages"] == said

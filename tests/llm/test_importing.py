@@ -194,10 +194,20 @@ def test_thinking_and_parts_are_kept() -> None:
     assert '"thinking":"hmm"' in export(store, session, "trl")
 
 
-def test_keys_without_a_place_are_told() -> None:
-    message = {**says("x"), "refusal": None, "annotations": [], "weight": 1, "audio": {"id": "a"}}
-    (dialog,) = read_dialogs(json.dumps([says("hi", "user"), message]))
-    assert dialog.left_out == ("audio", "weight")
+def test_unknown_keys_are_kept() -> None:
+    call = {
+        "id": "c", "type": "function", "function": {"name": "add", "arguments": "{}"},
+        "extra_content": {"google": {"thought_signature": "sig"}},
+    }  # fmt: skip
+    dialog = [
+        {**says("hi", "user"), "weight": 1},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "2", "tool_call_id": "c"},
+        {**says("x"), "audio": {"id": "a"}, "annotations": [{"type": "url_citation"}]},
+    ]
+    empty = {"refusal": None, "annotations": []}
+    store, (session,) = imported(json.dumps([dialog[0], {**dialog[1], **empty}, *dialog[2:]]))
+    assert back(store, session)["messages"] == dialog
 
 
 def test_secrets_do_not_reach_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,9 +251,9 @@ def test_a_thousand_turns_take_no_longer_each() -> None:
             json.dumps([says("a", "user"), {"role": "assistant", "function_call": {"name": "f"}}]),
             "the old form",
         ),
-        (json.dumps([{"role": "user", "content": 3}]), "the content is a number"),
-        (json.dumps([{"role": "user", "content": ["x"]}]), "a part of the content is text without a type"),
-        (json.dumps([{"role": "user", "content": "x", "name": 3}]), "name is a number"),
+        (json.dumps([{"role": "user", "content": 3}]), "message content is a number"),
+        (json.dumps([{"role": "user", "content": ["x"]}]), "part 1 of a message's content: it is text"),
+        (json.dumps([{"role": "user", "content": "x", "name": 3}]), "'name' of a message is a number"),
         (json.dumps([gives("a", "x")]), "an answer to 'a', which no message before it asked for"),
         (json.dumps([{"role": "tool", "content": "x"}]), "an answer without a tool_call_id"),
         (json.dumps([{**asks("a"), "role": "user"}]), "a message of the user has tool_calls"),

@@ -2,8 +2,8 @@
 
 That is the format of OpenAI's chat completions and of its fine-tuning files
 (https://platform.openai.com/docs/api-reference/fine-tuning/chat-input). One line per dialog: calls that went on from one
-another are one dialog. Thinking is left out, for that format has no place for it. `tools` is there when the last call of
-the dialog offered some.
+another are one dialog. Thinking is left out, for that format has no place for it; keys that a provider or the caller added
+to a message stay. `tools` is there when the last call of the dialog offered some.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lllm.log.export.source import Source
 def write(source: Source) -> Iterator[str]:
     """One line per dialog, also of one whose last call failed: it ends where that call did."""
     for talk in source.talks():
-        out: dict[str, Any] = {"messages": [message.to_dict() for message in talk.messages]}
+        out: dict[str, Any] = {"messages": [message.to_dict(extra=True) for message in talk.messages]}
         if talk.tools:
             out["tools"] = talk.tools
         yield line(out)

@@ -1,0 +1,105 @@
+"""What may stand in a message: JSON that a log can hold and a provider can be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from lllm.errors import ConfigError
+
+DEEPEST: Final = 100
+"""Levels of lists and objects in one JSON value. Deeper ones are refused: reading them may exhaust the stack."""
+
+_NAMES: Final[dict[type, str]] = {
+    str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", tuple: "a list",
+    dict: "an object", type(None): "null",
+}  # fmt: skip
+
+
+def type_name(value: Any) -> str:
+    """The type of a value in the words of JSON; that of Python where JSON has none."""
+    return _NAMES.get(type(value), type(value).__name__)
+
+
+def not_json(value: Any, deepest: int = DEEPEST) -> str | None:
+    """Why a value is not JSON: `'a.b' is bytes`, `it is nested more than 100 levels deep`. None where it is."""
+    return _not_json(value, (), deepest)
+
+
+def _not_json(value: Any, path: tuple[str, ...], left: int) -> str | None:
+    if value is None or isinstance(value, str | bool | int):
+        return None
+    where = f"'{'.'.join(path)}'" if path else "it"
+    if isinstance(value, float):
+        return None if value - value == 0.0 else f"{where} is {value}, which JSON has no number for"
+    if not isinstance(value, Mapping | list | tuple):
+        return f"{where} is {type(value).__name__}"
+    if left <= 0:
+        return "it is nested too deeply"
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                return f"a key of {where} is {type(key).__name__}"
+            if (found := _not_json(item, (*path, key[:40]), left - 1)) is not None:
+                return found
+        return None
+    for number, item in enumerate(value, 1):
+        if (found := _not_json(item, (*path, str(number)), left - 1)) is not None:
+            return found
+    return None
+
+
+def deeper(value: Any, deepest: int = DEEPEST) -> bool:
+    """Whether lists and objects are nested more than `deepest` levels deep. Counts level by level, so that no depth exhausts
+    the stack."""
+    level = [value]
+    for _ in range(deepest):
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, Mapping):
+                inner.extend(item.values())
+            elif isinstance(item, list | tuple):
+                inner.extend(item)
+        level = [item for item in inner if isinstance(item, Mapping | list | tuple)]
+        if not level:
+            return False
+    return True
+
+
+def content_parts(content: Any) -> tuple[Mapping[str, Any], ...] | str:
+    """The content of a message that is not plain text: "" for None, else its parts.
+
+    Raises:
+        ConfigError: it is neither text nor a list of parts in the chat-completions form.
+    """
+    if content is None:
+        return ""
+    if not isinstance(content, list | tuple):
+        raise ConfigError(
+            f"message content is {type_name(content)}; it is text or a list of parts", hint=_HINT
+        )
+    for number, part in enumerate(content, 1):
+        if (wrong := _wrong_part(part)) is not None:
+            raise ConfigError(f"part {number} of a message's content: {wrong}", hint=_HINT)
+    return tuple(content)
+
+
+def _wrong_part(part: Any) -> str | None:
+    if not isinstance(part, Mapping):
+        return f"it is {type_name(part)}, not an object"
+    kind = part.get("type")
+    if not isinstance(kind, str):
+        return f"'type' is {type_name(kind)}, not text" if "type" in part else "'type' is missing"
+    if kind == "text" and not isinstance(part.get("text"), str):
+        return f"'text' is {type_name(part.get('text'))}, not text" if "text" in part else "'text' is missing"
+    if kind == "image_url":
+        image = part.get("image_url")
+        url = image.get("url") if isinstance(image, Mapping) else image
+        if not isinstance(url, str):
+            return f"'image_url.url' is {type_name(url)}, not text"
+    return not_json(part)
+
+
+_HINT: Final = (
+    'Write text, or [{"type": "text", "text": "..."}, {"type": "image_url", "image_url": {"url": "..."}}].'
+)

@@ -1,0 +1,152 @@
+"""What a provider is sent back of a reply that it would refuse: names, arguments. The log keeps what came."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from lllm import session as sessions
+from lllm.backends.scripted import ScriptedBackend
+from lllm.core import events as ev
+from lllm.llm import LLM
+from lllm.llm.agent import Agent
+from lllm.llm.sessions import arecord
+from lllm.log import views
+from lllm.log.memory import MemoryLog
+from lllm.models.function import tool
+from lllm.models.message import FunctionCall, Message
+from lllm.replay import replay_session
+
+
+@tool(effect="pure")
+def now() -> str:
+    """The time."""
+    return "noon"
+
+
+@tool(effect="pure")
+def add(a: int, b: int = 1) -> int:
+    """Adds."""
+    return a + b
+
+
+async def ran(*replies: Any, **more: Any) -> tuple[ScriptedBackend, Any, MemoryLog]:
+    """An agent call with these replies; the log folds and replays."""
+    store = MemoryLog()
+    backend = ScriptedBackend(list(replies))
+    agent = Agent("a", backend, tools=[now, add], **more)
+
+    async def program() -> Any:
+        async with arecord("work", store=store):
+            return await agent.acall("x")
+
+    reply = await program()
+    session = store.sessions()[0].id
+    report = replay_session(session, store=store, entry=program)
+    assert report.verified, report.divergence
+    return backend, reply, store
+
+
+def recorded_calls(store: MemoryLog) -> list[FunctionCall]:
+    events = views.load(store, store.sessions()[0].id)
+    replied = [event["data"]["message"] for event in events if event["kind"] == ev.MODEL_REPLIED]
+    return [call for message in replied for call in Message.from_record(message).tool_calls]
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("functions.add", "functions_add"),
+        ("multi tool", "multi_tool"),
+        ("", "unnamed"),
+        ("a" * 80, "a" * 64),
+        ("größe<|x|>", "gr__e__x__"),
+    ],
+)
+@pytest.mark.parametrize("arguments", ['{"a":1}', "oops"])
+async def test_a_name_that_no_provider_takes(name: str, sent: str, arguments: str) -> None:
+    backend, reply, store = await ran(FunctionCall("1", name, arguments), "done")
+    assert reply.content == "done"
+    shown, answer, repair = backend.requests[1].messages[1:]
+    assert shown.tool_calls[0].name == sent
+    assert shown.tool_calls[0].arguments == ('{"a":1}' if arguments != "oops" else "{}")
+    assert f"there is no tool named '{name}'; the tools are: add, now" in answer.text
+    assert f"'{name}'" in repair.text
+    assert recorded_calls(store) == [FunctionCall("1", name, arguments)]
+
+
+async def test_a_good_call_beside_it_keeps_its_name() -> None:
+    calls = [FunctionCall("1", "add", '{"a":1}'), FunctionCall("2", "functions.add", '{"a":2}')]
+    backend, _, _ = await ran(calls, "done")
+    assert [call.name for call in backend.requests[1].messages[1].tool_calls] == ["add", "functions_add"]
+
+
+@pytest.mark.parametrize("arguments", ["", "null", " ", '""', '"{}"', '"null"'])
+async def test_no_arguments_are_none(arguments: str) -> None:
+    backend, reply, store = await ran(FunctionCall("1", "now", arguments), "done")
+    assert [message.text for message in reply.messages] == ["x", "", "noon", "done"]
+    # what is sent back is an object; what the model wrote is in the log
+    assert backend.requests[1].messages[1].tool_calls[0].arguments == "{}"
+    assert recorded_calls(store)[0].arguments == arguments
+
+
+async def test_arguments_encoded_twice() -> None:
+    twice = json.dumps(json.dumps({"a": 2, "b": 3}))
+    backend, reply, store = await ran(FunctionCall("1", "add", twice), "done")
+    assert reply.messages[2].text == "5"
+    assert backend.requests[1].messages[1].tool_calls[0].arguments == '{"a":2,"b":3}'
+    assert recorded_calls(store)[0].arguments == twice
+
+
+@pytest.mark.parametrize("arguments", ["", "null"])
+async def test_arguments_that_are_wanted_are_missed(arguments: str) -> None:
+    backend, _, _ = await ran(FunctionCall("1", "add", arguments), "done")
+    assert "wrong arguments for 'add'" in backend.requests[1].messages[2].text
+    assert backend.requests[1].messages[1].tool_calls[0].arguments == "{}"
+
+
+@pytest.mark.parametrize("depth", [150, 330, 900, 5000, 200_000])
+async def test_arguments_nested_deeply_are_repaired(depth: int) -> None:
+    deep = '{"a": ' + "[" * depth + "]" * depth + "}"
+    backend, reply, store = await ran(FunctionCall("1", "add", deep), "done")
+    assert reply.content == "done"
+    assert "nested" in backend.requests[1].messages[2].text
+    assert backend.requests[1].messages[1].tool_calls[0].arguments == "{}"
+    assert views.load(store, store.sessions()[0].id)[-1]["kind"] == ev.SESSION_ENDED
+
+
+async def test_an_llm_gives_back_what_the_model_wrote() -> None:
+    calls = [FunctionCall("1", "functions.add", "oops"), FunctionCall("2", "add", "null")]
+    reply = await LLM(ScriptedBackend([calls]), tools=[add]).acall("x")
+    assert list(reply.tool_calls) == calls
+
+
+async def test_keys_of_a_provider_survive_a_repair() -> None:
+    signed = FunctionCall(
+        "1", "functions.add", "oops", {"extra_content": {"google": {"thought_signature": "s"}}}
+    )
+    backend, _, _ = await ran(signed, FunctionCall("1", "add", "oops", signed.extra), "done")
+    for request in backend.requests[1:]:
+        for message in request.messages:
+            assert all(call.extra == signed.extra for call in message.tool_calls)
+
+
+async def test_an_old_log_with_such_calls_replays(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryLog()
+    replies = [FunctionCall("1", "functions.add", "{}"), FunctionCall("2", "now", "null"), "done"]
+    backend = ScriptedBackend(replies)
+
+    async def program() -> Any:
+        async with arecord("work", store=store):
+            return await Agent("a", backend, tools=[now]).acall("x")
+
+    with monkeypatch.context() as before:
+        before.setattr(sessions, "RULES", 0)
+        await program()
+    # as it was before: the name goes back as it came, and `null` is no object
+    assert backend.requests[1].messages[1].tool_calls[0].name == "functions.add"
+    assert "arguments are NoneType, not an object" in backend.requests[2].messages[-2].text
+    report = replay_session(store.sessions()[0].id, store=store, entry=program)
+    assert report.verified, report.divergence
