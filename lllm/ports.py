@@ -95,7 +95,8 @@ Delta = TextDelta | ThinkingDelta | ToolCallDelta | Restart | Completed
 class Capabilities(NamedTuple):
     """What a backend can do. A request for more is an UnsupportedError before anything is sent.
 
-    `grammar` says that `Request.format` is enforced while decoding; without it the reply is validated afterwards."""
+    `grammar` says that `Request.format` is enforced while decoding; without it the reply is validated afterwards. `local`
+    says that the model runs on the user's own machines: its tokens cost nothing, unless a price was set."""
 
     tools: bool = True
     grammar: bool = False
@@ -104,6 +105,7 @@ class Capabilities(NamedTuple):
     vision: bool = False
     seed: bool = False
     streaming: bool = True
+    local: bool = False
 
 
 @runtime_checkable

@@ -26,6 +26,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm.errors import ConfigError, DependencyError, NameTakenError, UnknownNameError, listing
+from lllm.providers import PROVIDERS
 
 if TYPE_CHECKING:
     from lllm.discovery import Report
@@ -46,6 +47,10 @@ KINDS: Final = {
 BUILTINS: Final = (
     # kind, name, target, summary, extra
     ("backend", "openai", "lllm.backends.openai:OpenAIBackend", "OpenAI and every compatible endpoint", None),
+    *(
+        ("backend", name, f"lllm.backends.openai.providers:{name}", provider.about, None)
+        for name, provider in PROVIDERS.items()
+    ),
     (
         "backend",
         "scripted",

@@ -82,7 +82,9 @@ class EmbeddedBackend(LlamaCppBackend):
 class _OnTransformers:
     """The weights, unpacked and computed by torch: slower, and the same words."""
 
-    capabilities = Capabilities(tools=True, grammar=True, logprobs=True, token_ids=True, seed=True)
+    capabilities = Capabilities(
+        tools=True, grammar=True, logprobs=True, token_ids=True, seed=True, local=True
+    )
 
     def __init__(self, path: Path) -> None:
         from lllm.backends.transformers import TransformersBackend

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from lllm.errors import ConfigError
 from lllm.llm.connect import offline
+from lllm.providers import PROVIDERS
 
 if TYPE_CHECKING:
     from lllm.config import AgentConfig, Config
@@ -18,16 +19,12 @@ if TYPE_CHECKING:
 KEYS: Final = (
     # variable that holds the key, root of the API, a small model of this provider
     ("OPENAI_API_KEY", "https://api.openai.com/v1", "gpt-5-mini"),
-    ("ANTHROPIC_API_KEY", "https://api.anthropic.com/v1", "claude-haiku-4-5"),
-    ("GEMINI_API_KEY", "https://generativelanguage.googleapis.com/v1beta/openai", "gemini-2.5-flash"),
-    ("GOOGLE_API_KEY", "https://generativelanguage.googleapis.com/v1beta/openai", "gemini-2.5-flash"),
-    ("DEEPSEEK_API_KEY", "https://api.deepseek.com/v1", "deepseek-chat"),
-    ("MISTRAL_API_KEY", "https://api.mistral.ai/v1", "mistral-small-latest"),
-    ("XAI_API_KEY", "https://api.x.ai/v1", "grok-3-mini"),
-    ("GROQ_API_KEY", "https://api.groq.com/openai/v1", "llama-3.3-70b-versatile"),
-    ("TOGETHER_API_KEY", "https://api.together.xyz/v1", "meta-llama/Llama-3.3-70B-Instruct-Turbo"),
-    ("OPENROUTER_API_KEY", "https://openrouter.ai/api/v1", "openai/gpt-5-mini"),
-    ("DASHSCOPE_API_KEY", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "qwen-plus"),
+    *(
+        (variable, provider.url, provider.small)
+        for provider in PROVIDERS.values()
+        if provider.small is not None
+        for variable in provider.keys
+    ),
 )
 """The providers that a key in the environment leads to, in this order; all are reached by the `openai` backend."""
 

@@ -8,13 +8,16 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from lllm.const import card
 from lllm.errors import ConfigError, LLMInferenceError, UnsupportedError, listing, nearest
 from lllm.llm.checks import mapping_of
 from lllm.llm.project import project
 from lllm.ports import Backend, Capabilities, Delta, Request
+from lllm.providers import SPELLINGS
 
 if TYPE_CHECKING:
     from lllm.config.values import CacheConfig
+    from lllm.registry import Registry
 
 offline: contextvars.ContextVar[Mapping[str, Sequence[str]] | None] = contextvars.ContextVar(
     "lllm_offline", default=None
@@ -77,6 +80,8 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
         ConfigError: a model is missing after the provider's name, or the backend refuses an option.
     """
     options = mapping_of("options", options)
+    if isinstance(model, str):
+        model = _with_slash(model)
     if offline.get() is not None:
         name = model if isinstance(model, str) else str(getattr(model, "name", "") or type(model).__name__)
         return Offline(), name, name.partition("/")[2] or name
@@ -88,9 +93,9 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
             )
         name = str(getattr(model, "name", "") or type(model).__name__)
         return model, name, str(getattr(model, "model", "") or name)
-    provider, slash, rest = model.partition("/")
     from lllm.registry import registry
 
+    provider, slash, rest = model.partition("/")
     if not slash and not registry.has("backend", provider):
         declared = project().models
         if model not in declared:
@@ -101,6 +106,7 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
     with _lock:
         backend = _open.get(key)
         if backend is None:
+            _check_provider(provider, rest, registry)
             factory = registry.get("backend", provider)
             try:
                 backend = (
@@ -118,6 +124,32 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
     return _cached(backend, found, options), model, rest or provider
 
 
+def _with_slash(model: str) -> str:
+    """`provider:model`, as other programs write it, with a slash. Names of models hold colons too (`ollama/llama3:8b`), so
+    only the name of a backend before the first colon counts."""
+    provider, colon, rest = model.partition(":")
+    if not colon or "/" in provider:
+        return model
+    from lllm.registry import registry
+
+    return f"{provider}/{rest}" if registry.has("backend", provider) else model
+
+
+def _check_provider(provider: str, rest: str, registry: Registry) -> None:
+    """ConfigError for a provider that has another name here, and for the name of a model's owner in its place."""
+    if registry.has("backend", provider):
+        return
+    here = provider.lower() if registry.has("backend", provider.lower()) else SPELLINGS.get(provider.lower())
+    if here is not None:
+        raise ConfigError(f"no backend named '{provider}'", hint=f"Here it is called '{here}': {here}/{rest}")
+    if rest and nearest(provider, registry.names("backend")) is None:
+        raise ConfigError(
+            f"no backend named '{provider}'",
+            hint=f"If '{provider}/{rest}' is the whole name of a model, say who answers: openrouter/{provider}/{rest}, "
+            f"vllm/{provider}/{rest}, or openai/{provider}/{rest} with a base_url. All: lllm list backends.",
+        )
+
+
 def _cached(backend: Backend, model: str, options: Mapping[str, Any] | None) -> Backend:
     """The backend behind the cache, where one is wanted."""
     config = _cache.get() or project().cache
@@ -133,7 +165,12 @@ def _which(model: str, declared: Mapping[str, Any]) -> str:
     if close := nearest(model, declared):
         return f"Did you mean '{close}', of [models] in lllm.toml?"
     known = f" [models] in lllm.toml has {listing(declared)}." if declared else ""
-    return f"Write provider/model, e.g. openai/{model}.{known} Or: lllm list backends."
+    found = card(model)
+    if model.startswith(":") or not model.strip():
+        return f"Write provider/model, e.g. openai/gpt-5-mini.{known} All providers: lllm list backends."
+    if found is not None:
+        return f"Write {found.provider}/{model}.{known}"
+    return f"Write provider/model, e.g. ollama/{model} or openai/{model}.{known} All providers: lllm list backends."
 
 
 async def close_all() -> None:

@@ -62,7 +62,9 @@ class LlamaCppBackend(Holder):
 
     name = "llama_cpp"
     needs_model = True
-    capabilities = Capabilities(tools=True, grammar=True, logprobs=True, token_ids=True, seed=True)
+    capabilities = Capabilities(
+        tools=True, grammar=True, logprobs=True, token_ids=True, seed=True, local=True
+    )
 
     def __init__(self, **options: Any) -> None:
         self.options = Options.of(options)

@@ -55,7 +55,9 @@ class ServerEngine(Holder):
     Raises DependencyError without `xllamacpp`, LLMInitializationError for a file that cannot be loaded.
     """
 
-    capabilities = Capabilities(tools=True, grammar=True, logprobs=True, token_ids=True, seed=True)
+    capabilities = Capabilities(
+        tools=True, grammar=True, logprobs=True, token_ids=True, seed=True, local=True
+    )
 
     def __init__(self, path: Path, options: Options) -> None:
         try:

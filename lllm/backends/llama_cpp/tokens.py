@@ -61,7 +61,9 @@ class TokenEngine(Holder):
     Raises DependencyError without llama-cpp-python and LLMInitializationError for a file that cannot be loaded.
     """
 
-    capabilities = Capabilities(tools=True, grammar=True, logprobs=True, token_ids=True, seed=True)
+    capabilities = Capabilities(
+        tools=True, grammar=True, logprobs=True, token_ids=True, seed=True, local=True
+    )
 
     def __init__(self, path: str | Path, options: Options | None = None) -> None:
         self.path = Path(path).expanduser()

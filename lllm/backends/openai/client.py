@@ -6,7 +6,7 @@ import io
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 import orjson
@@ -84,6 +84,9 @@ class OpenAIBackend:
     """
 
     needs_model = True  # `openai` alone names nobody who could answer
+    key_variables: ClassVar[tuple[str, ...]] = KEY_VARIABLES
+    needs_key: ClassVar[bool] = True
+    """Whether an endpoint elsewhere is never asked without one."""
 
     def __init__(
         self,
@@ -409,15 +412,17 @@ class OpenAIBackend:
         """Reads the key and makes what every request uses."""
         from yarl import URL
 
-        key, source = _first(("api_key", self._given_key), *((name, None) for name in KEY_VARIABLES))
+        key, source = _first(("api_key", self._given_key), *((name, None) for name in self.key_variables))
         key_from: str | None = source
         own = {name.lower() for name in self._given_headers}
         authorized = bool(own & _AUTHORIZING)
         if key is None:
-            if not self._endpoint.loopback and not authorized:
+            if self.needs_key and not self._endpoint.loopback and not authorized:
+                first, *others = self.key_variables
+                either = f" (or {', '.join(others)})" if others else ""
                 raise ConfigError(
                     f"no API key for {self._endpoint.root}",
-                    hint=f"Set the environment variable {KEY_VARIABLES[0]} (or {KEY_VARIABLES[1]}), or give api_key.",
+                    hint=f"Set the environment variable {first}{either}, or give api_key.",
                 )
             key_from = "headers" if authorized else None
         headers = {"Content-Type": "application/json", "User-Agent": f"lllm/{__version__}"}

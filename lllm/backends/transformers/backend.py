@@ -77,7 +77,9 @@ class TransformersBackend:
 
     name = "transformers"
     needs_model = True
-    capabilities = Capabilities(tools=True, grammar=True, logprobs=True, token_ids=True, seed=True)
+    capabilities = Capabilities(
+        tools=True, grammar=True, logprobs=True, token_ids=True, seed=True, local=True
+    )
 
     def __init__(self, *, batch: int = 16, prefix_tokens: int | None = None, **options: Any) -> None:
         if type(batch) is not int or batch < 1:
