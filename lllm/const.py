@@ -221,14 +221,29 @@ def price(model: str) -> Price | None:
     """The price of a model, exactly as named or without its date; None when it is not known.
 
     The provider prefix is ignored, except that models on one's own machine cost nothing."""
+    if (own := registered_price(model)) is not None:
+        return own
     name = model.rpartition("/")[2].lower()
     undated = _DATED.sub("", name)
-    if (own := _own.get(name) or _own.get(undated)) is not None:
-        return own
     if model.partition("/")[0] in _FREE:
         return Price(Decimal(0), Decimal(0), Decimal(0))
     found = PRICES.get(name) or PRICES.get(undated)
     return Price(*map(Decimal, found)) if found is not None else None
+
+
+def registered_price(model: str) -> Price | None:
+    """The price that `register_price` has set for a model."""
+    return find_price(model, _own)
+
+
+def find_price(model: str, prices: Mapping[str, Price]) -> Price | None:
+    """The price of a model in a table of one's own: by its whole name, without the provider, or without its date."""
+    whole = model.lower()
+    name = whole.rpartition("/")[2]
+    for key in (whole, name, _DATED.sub("", name)):
+        if (found := prices.get(key)) is not None:
+            return found
+    return None
 
 
 def register_price(model: str, *, prompt: str, completion: str, cached: str | None = None) -> None:
@@ -241,14 +256,16 @@ def register_price(model: str, *, prompt: str, completion: str, cached: str | No
 
 def cost(model: str, usage: Usage | None) -> Decimal | None:
     """US dollars for a usage; None when the price or the usage is not known."""
-    if usage is None:
-        return None
     found = price(model)
-    if found is None:
-        return None
-    fresh = usage.prompt - usage.cached
-    total = fresh * found.prompt + usage.cached * found.cached + usage.completion * found.completion
-    return total / _MILLION
+    return None if usage is None or found is None else amount(found, usage)
+
+
+def amount(found: Price, usage: Usage) -> Decimal:
+    """US dollars for a usage at a price."""
+    cached = min(max(usage.cached, 0), max(usage.prompt, 0))  # never money back, whatever a provider counts
+    fresh = max(usage.prompt, 0) - cached
+    written = max(usage.completion, 0)
+    return (fresh * found.prompt + cached * found.cached + written * found.completion) / _MILLION
 
 
 def count_tokens(text: str, model: str | None = None) -> int:

@@ -23,6 +23,7 @@ from lllm.config.kinds import (
     PATH_OR_PATHS,
     PATHS,
     POSITIVE,
+    PRICE,
     SEED,
     SHARE,
     STOPS,
@@ -199,6 +200,17 @@ PROJECT: Final[Mapping[str, Key | Section]] = {
             "path": Key(PATH, "A GGUF file, or a folder as transformers keeps them."),
             "backend": Key(NAME, "The backend that loads it; told by the kind of file where left out."),
             "options": Key(FREE, "Arguments of that backend: context, threads, device, dtype, ...", {}),
+        },
+        each="model",
+    ),
+    "prices": Section(
+        "What models cost that lllm knows no price of, or another one; by the model's name, with or without its provider.",
+        {
+            "prompt": Key(PRICE, "Fresh tokens of the prompt."),
+            "cached": Key(
+                PRICE, "Tokens of the prompt that the provider had cached; as `prompt` where left out."
+            ),
+            "completion": Key(PRICE, "Tokens of the reply, its reasoning included."),
         },
         each="model",
     ),

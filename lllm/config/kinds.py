@@ -42,6 +42,10 @@ LIMIT: Final = Kind(
 MONEY: Final = Kind(
     "an amount of 0 or more in US dollars, or null for no limit", {"type": ["number", "null"], "minimum": 0}
 )
+PRICE: Final = Kind(
+    "US dollars per million tokens: a number of 0 or more, or text such as '0.25'",
+    {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}]},
+)
 COPIES: Final = Kind(
     "a whole number of 2 or more, or null for no limit", {"type": ["integer", "null"], "minimum": 2}
 )

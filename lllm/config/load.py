@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lllm.config.environ import Environ, environment_layer
 from lllm.config.interpolate import interpolate
@@ -95,6 +95,14 @@ def variable(name: str) -> str | None:
     return Environ(None, (toml.parent if toml else Path.cwd()) / ".env").get(name) or None
 
 
+_REQUIRED: Final = {
+    ("models", "path"): '"models/NAME.gguf"',
+    ("prices", "prompt"): '"0.25", US dollars per million tokens',
+    ("prices", "completion"): '"2", US dollars per million tokens',
+}
+"""Keys that may not be left out, and what they look like."""
+
+
 class _Reader:
     """One reading of all sources. Goes on after a problem, so that all of them are found."""
 
@@ -140,13 +148,13 @@ class _Reader:
             known_agents(layer, agents, self.problems, strict=layer.name in (environment.name, sets.name))
             broadcast(tree, layer)
             tree.take(layer)
-        for name, given in peek(tree.data, ("models",), {}).items():
-            if "path" not in given:
-                message, hint = f"models.{name} names no file", 'Write path = "models/NAME.gguf".'
-                self.problems.add(ConfigError(message, hint=hint, where=tree.origins.get(("models", name))))
-                tree.data["models"] = {
-                    key: given for key, given in tree.data["models"].items() if key != name
-                }
+        for (section, key), example in _REQUIRED.items():
+            for name, given in list(peek(tree.data, (section,), {}).items()):
+                if key not in given:
+                    where = tree.origins.get((section, name))
+                    message = f"{section}.{name} has no {key}"
+                    self.problems.add(ConfigError(message, hint=f"Write {key} = {example}.", where=where))
+                    tree.data[section] = {k: v for k, v in tree.data[section].items() if k != name}
         if chosen is not None:
             tree.data["profile"], tree.origins["profile",] = chosen
         config = build(

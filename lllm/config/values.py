@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from lllm.config.keys import ENDPOINT, EVERYTHING, LIMITS, SAMPLING, Key, alias,
 from lllm.config.layer import Keys, peek
 from lllm.config.problems import Problem
 from lllm.config.secret import passwords_in, redacted, secrets_in
+from lllm.const import Price
 from lllm.core.secret_names import secret_parts
 from lllm.errors import UnknownKeyError, UnknownNameError
 
@@ -125,6 +127,7 @@ class Config:
         agents: the agents by name, as the YAML file orders them.
         defaults: what holds for an agent that the files do not mention.
         models: the models on this machine that lllm.toml names.
+        prices: what it says that models cost, by their names in small letters.
         settings: the user's own keys.
         root: the folder of lllm.toml, or the working folder where there is none.
         project_file: lllm.toml, or None. file: the system's YAML file, or None. files: all that were read.
@@ -143,6 +146,7 @@ class Config:
     cache: CacheConfig
     sandbox: SandboxConfig
     models: dict[str, LocalModel]
+    prices: dict[str, Price]
     discovery: DiscoveryConfig
     ckpt_dir: Path
     random_seed: int | None
@@ -269,6 +273,7 @@ def build(
         cache=CacheConfig(tree["cache"]["enabled"], Path(tree["cache"]["dir"]), tree["cache"]["mode"]),
         sandbox=SandboxConfig(**tree["sandbox"]),
         models={name: _model(name, given) for name, given in tree["models"].items()},
+        prices={name.lower(): _price(given) for name, given in tree["prices"].items()},
         discovery=_discovery(tree["discovery"]),
         ckpt_dir=Path(tree["ckpt_dir"]),
         random_seed=tree.get("random_seed"),
@@ -310,6 +315,12 @@ def _model(name: str, given: Mapping[str, Any]) -> LocalModel:
     path = Path(given["path"])
     kind = "llama_cpp" if path.suffix.lower() == ".gguf" else "transformers"
     return LocalModel(name, path, given.get("backend") or kind, deepcopy(given.get("options", {})))
+
+
+def _price(given: Mapping[str, Any]) -> Price:
+    """Text and numbers alike as they are written: no cent is rounded."""
+    prompt, completion = Decimal(str(given["prompt"])), Decimal(str(given["completion"]))
+    return Price(prompt, Decimal(str(given.get("cached", prompt))), completion)
 
 
 def _options(own: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:

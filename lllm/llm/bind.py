@@ -6,12 +6,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from lllm.core import handlers
 from lllm.core.canonical import digest, digest_of, encode
 from lllm.core.jsonable import jsonable
 from lllm.core.spec import ToolRule
+from lllm.errors import ConfigError
+from lllm.llm.project import project
 from lllm.llm.settings import Settings
 from lllm.models.function import Function, ToolContext, as_functions
 from lllm.models.message import Message
@@ -19,7 +22,7 @@ from lllm.models.prompt import Prompt
 from lllm.models.render import render_result
 from lllm.models.reply import Reply, Usage
 from lllm.perform import BoundTool, Plan
-from lllm.ports import HandlerContext
+from lllm.ports import Backend, HandlerContext
 from lllm.session import current
 from lllm.sync import in_thread, is_async
 
@@ -110,7 +113,7 @@ class Binding:
             user_code=self.user_code,
             args=args,
             approve=settings.approve,
-            price=price,
+            price=local_price if _is_local(settings.backend) else price,
             fixed=self.fixed,
             opening=opening,
             limits=settings.limits,
@@ -233,13 +236,38 @@ def _text(reply: Reply) -> str:
     return reply.content
 
 
-def price(answered: str | None, asked: str, usage: Usage | None) -> tuple[str, str] | None:
-    """Cost in US dollars and the version of the price table; None where either model or usage is unknown."""
-    if usage is None:
-        return None
+PROJECT_PRICES: Final = "lllm.toml"
+"""What the log says of a price that the project set, in place of the version of the table."""
+
+
+def price(
+    answered: str | None, asked: str, usage: Usage | None, *, local: bool = False
+) -> tuple[str, str] | None:
+    """Cost in US dollars and where the price comes from; None where either model or usage is unknown. With `local` tokens
+    cost nothing, unless the user has set a price."""
     from lllm import const
 
-    cost = const.cost(answered or asked, usage)
-    if cost is None and answered and answered != asked:
-        cost = const.cost(asked, usage)
-    return None if cost is None else (str(cost), const.PRICES_VERSION)
+    own = _project_prices()
+    for name in dict.fromkeys(filter(None, (answered, asked))) if usage is not None else ():
+        assert usage is not None
+        if (found := const.find_price(name, own)) is not None:
+            return str(const.amount(found, usage)), PROJECT_PRICES
+        found = const.registered_price(name) if local else const.price(name)
+        if found is not None:
+            return str(const.amount(found, usage)), const.PRICES_VERSION
+    return ("0", const.PRICES_VERSION) if local else None
+
+
+local_price: Final = partial(price, local=True)
+
+
+def _is_local(backend: Backend) -> bool:
+    # a backend of five lines may leave capabilities out
+    return bool(getattr(getattr(backend, "capabilities", None), "local", False))
+
+
+def _project_prices() -> Mapping[str, Any]:
+    try:
+        return project().prices
+    except ConfigError:  # a reply that has come is not lost because a file was edited meanwhile
+        return {}

@@ -142,10 +142,12 @@ def _check_provider(provider: str, rest: str, registry: Registry) -> None:
     here = provider.lower() if registry.has("backend", provider.lower()) else SPELLINGS.get(provider.lower())
     if here is not None:
         raise ConfigError(f"no backend named '{provider}'", hint=f"Here it is called '{here}': {here}/{rest}")
-    if rest and nearest(provider, registry.names("backend")) is None:
+    if rest:
+        close = nearest(provider, registry.names("backend"))
         raise ConfigError(
             f"no backend named '{provider}'",
-            hint=f"If '{provider}/{rest}' is the whole name of a model, say who answers: openrouter/{provider}/{rest}, "
+            hint=(f"Did you mean '{close}'? " if close else "")
+            + f"If '{provider}/{rest}' is the whole name of a model, say who answers: openrouter/{provider}/{rest}, "
             f"vllm/{provider}/{rest}, or openai/{provider}/{rest} with a base_url. All: lllm list backends.",
         )
 

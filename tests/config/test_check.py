@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lllm.config import check, load_config
+from lllm.errors import listing
 from lllm.registry import EXTRAS, Registry
 from lllm.registry import registry as the_registry
 
@@ -49,7 +50,7 @@ agent_group: [a, c]
 model: opnai/x
 agent_configs:
   a:
-    model: other/x
+    model: zzz/x
     agent_type: none_such
     system_prompt_path: demo/tsk
     prompt: far/away
@@ -74,7 +75,7 @@ def test_every_name_that_leads_nowhere(write: Write, registry: Registry) -> None
         "a.yaml:4: no agent named 'vanila'": "Did you mean 'vanilla'?",
         "a.yaml:5: no agent named 'c'": "Known: a, b.",
         "a.yaml:6: no backend named 'opnai'": "Did you mean 'openai'?",
-        "a.yaml:9: no backend named 'other'": "Known: embedded, llama_cpp, openai, replay, scripted, transformers.",
+        "a.yaml:9: no backend named 'zzz'": f"Known: {listing(the_registry.names('backend'))}.",
         "a.yaml:10: no agent named 'none_such'": "Known: simple, vanilla.",
         "a.yaml:11: no prompt named 'demo/tsk'": "Did you mean 'demo/task'?",
         "a.yaml:12: no prompt named 'far/away'": "Known: demo/task.",

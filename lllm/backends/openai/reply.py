@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lllm.backends.openai.faults import ErrorObject as ErrorObject
+from lllm.backends.openai.usage import read_usage
 from lllm.backends.thinking import Mode, Splitter
 from lllm.core.canonical import encode
 from lllm.errors import ProtocolError
 from lllm.models.message import FunctionCall
-from lllm.models.reply import Reply, Usage
+from lllm.models.reply import Reply
 from lllm.ports import Delta, Request, Restart, ToolCallDelta
 
 # where providers put thinking outside of the content: DeepSeek and vLLM, OpenRouter and newer vLLM, Ollama
@@ -173,7 +174,7 @@ class Assembly:
             tool_calls=calls,
             finish_reason=finish,
             refusal="".join(self._refusal) or None,
-            usage=usage_of(self._usage),
+            usage=read_usage(self._usage),
             model=self._model,
             id=self._id,
             logprobs=self._logprobs,
@@ -289,20 +290,6 @@ class Assembly:
 
 def _native(body: Mapping[str, Any]) -> str:
     return " (this is Ollama's own API; the compatible one is under /v1)" if "done" in body else ""
-
-
-def usage_of(usage: Mapping[str, Any] | None) -> Usage | None:
-    """Token counts under any of the names that providers have for them; None when nothing was said."""
-    if not usage:
-        return None
-    before = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
-    after = usage.get("completion_tokens_details") or usage.get("output_tokens_details") or {}
-    return Usage(
-        prompt=int(usage.get("prompt_tokens") or usage.get("input_tokens") or 0),
-        completion=int(usage.get("completion_tokens") or usage.get("output_tokens") or 0),
-        cached=int(before.get("cached_tokens") or usage.get("prompt_cache_hit_tokens") or 0),
-        reasoning=int(after.get("reasoning_tokens") or 0),
-    )
 
 
 def read_token(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,9 +14,10 @@ import orjson
 
 from lllm.backends.openai.body import Bodies, extra_body, schema_form
 from lllm.backends.openai.faults import Faults, misread
-from lllm.backends.openai.reply import read_token, usage_of
+from lllm.backends.openai.reply import read_token
 from lllm.backends.openai.sessions import PerLoop
 from lllm.backends.openai.url import Endpoint
+from lllm.backends.openai.usage import read_usage
 from lllm.backends.openai.watch import Expired, Watch
 from lllm.backends.thinking import Mode, Splitter
 from lllm.deltas import pieces
@@ -348,7 +349,7 @@ def reply_of(response: Mapping[str, Any], splitter: Splitter) -> Reply:
         tool_calls=tuple(calls or splitter.calls),
         finish_reason=finish,
         refusal="".join(refusal) or None,
-        usage=usage_of(response.get("usage")),
+        usage=read_usage(response.get("usage")),
         model=response.get("model"),
         id=response.get("id"),
         logprobs=logprobs,

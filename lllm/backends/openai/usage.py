@@ -1,0 +1,67 @@
+"""Token counts as providers write them.
+
+One reading for all: `prompt` is everything that was read, `cached` a part of it; `completion` is everything that was written,
+`reasoning` a part of it. Providers that count a part beside the whole are told by their total. A count that is missing, null
+or no number makes the usage unknown: never 0, which would be free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lllm.models.reply import Usage
+
+
+def read_usage(usage: object) -> Usage | None:
+    """The counts of one reply; None where they are not known."""
+    if not isinstance(usage, Mapping):
+        return None
+    prompt = _count(usage, "prompt_tokens", "input_tokens")
+    completion = _count(usage, "completion_tokens", "output_tokens")
+    total = _count(usage, "total_tokens")
+    cached = (
+        _count(_part(usage, "prompt_tokens_details", "input_tokens_details"), "cached_tokens")
+        or _count(usage, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
+        or 0
+    )
+    reasoning = (
+        _count(_part(usage, "completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
+        or _count(usage, "reasoning_tokens")
+        or 0
+    )
+    if prompt is not None and completion is None and total is not None and total >= prompt:
+        completion, beside = total - prompt, 0
+    elif prompt is None and completion is not None and total is not None and total >= completion:
+        prompt, beside = total - completion, 0
+    elif prompt is None or completion is None:
+        return None
+    else:
+        beside = 0 if total is None else total - prompt - completion
+    if reasoning and (reasoning > completion or beside == reasoning):
+        completion += reasoning  # counted beside: Gemini, xAI and others
+        beside -= reasoning
+    if cached and (cached > prompt or beside == cached):
+        prompt += cached  # counted beside: the way of Anthropic
+    elif beside > 0 and not reasoning:
+        completion, reasoning = completion + beside, beside  # in the total alone: Gemini's thoughts
+    return Usage(prompt, completion, cached, reasoning)
+
+
+def _count(usage: Mapping[str, Any], *names: str) -> int | None:
+    """The first of these that is a count."""
+    for name in names:
+        value = usage.get(name)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+    return None
+
+
+def _part(usage: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    for name in names:
+        value = usage.get(name)
+        if isinstance(value, Mapping):
+            return value
+    return {}

@@ -1,0 +1,80 @@
+"""What a reply costs: the table, the project's own prices, and models that run on one's own machine."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from lllm import LLM, Agent, Reply, ScriptedBackend
+from lllm.config import load_project
+from lllm.errors import BudgetExceeded, ConfigError
+from lllm.models.reply import Usage
+from lllm.ports import Capabilities
+
+TOML = """
+[prices."acme/writer-2"]
+prompt = "1"
+cached = 0.25
+completion = 2
+
+[prices.gpt-4o]
+prompt = 0
+completion = 0
+"""
+
+
+def scripted(model: str, usage: Usage | None, *, local: bool = False) -> ScriptedBackend:
+    return ScriptedBackend([Reply("ok", usage=usage, model=model)], capabilities=Capabilities(local=local))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "lllm.toml").write_text(TOML)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_project_sets_its_own_prices(project: Path) -> None:
+    million = Usage(1_000_000, 1_000_000, 400_000)
+    assert LLM(scripted("acme/writer-2", million))("x").cost == Decimal("2.70")
+    assert LLM(scripted("writer-2", million))("x").cost is None  # the whole name was priced
+    assert LLM(scripted("gpt-4o-2024-08-06", million))("x").cost == 0
+    assert LLM(scripted("gpt-4o-mini", million))("x").cost == Decimal("0.72")
+
+
+@pytest.mark.parametrize("usage", [Usage(1000, 1000), None])
+def test_tokens_of_a_local_model_cost_nothing(usage: Usage | None) -> None:
+    backend = scripted("any-file.gguf", usage, local=True)
+    reply = Agent("a", backend, max_cost=0.01)("x")
+    assert (reply.content, reply.cost) == ("ok", 0)
+    listed = LLM(scripted("deepseek-chat", Usage(1000, 1000), local=True))("x")
+    assert listed.cost == 0  # the price of a provider is not that of one's own server
+
+
+def test_an_unknown_price_ends_a_call_with_a_budget() -> None:
+    again = ScriptedBackend(
+        [Reply("<a>", model="unknown-model", usage=Usage(1, 1)), Reply("ok")], capabilities=Capabilities()
+    )
+    with pytest.raises(BudgetExceeded, match="price of the model is unknown"):
+        Agent("a", again, max_cost=1)("x", format={"type": "integer"})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[prices.x]\nprompt = "1"', "prices.x has no completion"),
+        ('[prices.x]\nprompt = "-1"\ncompletion = 1', "prices.x.prompt"),
+        ("[prices.x]\nprompt = true\ncompletion = 1", "prices.x.prompt"),
+        ('[prices.x]\nprompt = "a"\ncompletion = 1', "prices.x.prompt"),
+        ("[prices.x]\nprompt = 1\ncompletion = 1\nouput = 2", "unknown key .prices.x.ouput"),
+    ],
+)
+def test_a_wrong_price_is_an_error_with_its_key(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lllm.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=said):
+        load_project()
