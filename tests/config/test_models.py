@@ -41,7 +41,7 @@ def test_a_model_has_a_file_a_backend_and_options(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "words"),
     [
-        ("[models.tiny]\noptions = {}\n", ConfigError, "lllm.toml:1: models.tiny names no file"),
+        ("[models.tiny]\noptions = {}\n", ConfigError, "lllm.toml:1: models.tiny has no path"),
         ('[models.tiny]\npath = "a"\nfile = "a.gguf"\n', UnknownKeyError, "models.tiny.file"),
         ('[models."a.b"]\npath = "a.gguf"\n', ConfigError, "is no name for a model: no dots"),
         ('[models]\ntiny = "a.gguf"\n', ConfigError, "models.tiny is"),
