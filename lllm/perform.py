@@ -50,7 +50,7 @@ from lllm.ports import (
     Timeouts,
     ToolCallDelta,
 )
-from lllm.session import Scope, Session, current
+from lllm.session import WAITING, Scope, Session, current
 
 T = TypeVar("T")
 
@@ -414,11 +414,12 @@ class Performer:
         call = effect.call
         if (known := self.session.recorded(self.call, _APPROVALS, call.id)) is not None:
             return Outcome(known.kind, known.data)
-        if self.plan.approve is None:
+        approve = self.plan.approve or self.session.approve
+        if approve is None:
             answer: Any = "nobody can be asked: this call was made without approve="
         else:
             try:
-                answer = self.plan.approve(call)
+                answer = approve(call)
                 if inspect.isawaitable(answer):
                     answer = await answer
             except PLUG_IN as error:
@@ -431,6 +432,8 @@ class Performer:
     async def wait(self, effect: Wait) -> Outcome:
         if (known := self.session.recorded(self.call, _WAITS)) is not None:
             return Outcome(known.kind, known.data)
+        if self.session.watchers:
+            self.session.watched(Event(WAITING, {"seconds": effect.seconds}, call=self.call))
         await self.session.sleep(effect.seconds)
         return Outcome(ev.WAIT_ENDED, {"seconds": effect.seconds})
 

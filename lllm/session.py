@@ -26,10 +26,14 @@ from lllm.core.jsonable import unicode_only
 from lllm.core.redact import Redactor
 from lllm.core.spec import RULES
 from lllm.errors import LLMError, LogWriteError, text_of
-from lllm.models.message import Message
+from lllm.models.message import FunctionCall, Message
 from lllm.ports import Delta, LogStore, Record
 
 Follower = Callable[[str, Delta], None]
+Watcher = Callable[[Event], None]
+
+WAITING = "Waiting"
+"""The kind of what watchers see when a back-off wait begins (`seconds`). It is no event: the log has the wait's end."""
 
 
 class Scope(NamedTuple):
@@ -99,6 +103,10 @@ class Session:
         self.followers: list[Follower] = []
         self.listeners: list[Follower] = []
         """Followers that are a part of the program: its streams, and the `follow=` of its calls."""
+        self.watchers: list[Watcher] = []
+        """Called with every event as it happens, before it is durable."""
+        self.approve: Callable[[FunctionCall], Any] | None = None
+        """Asked about tools that want approval by calls that have no `approve=` of their own."""
         self._broken_followers: list[Follower] = []
         self._generation = _generation
         self.dialogs: dict[str, Node] = {}
@@ -136,6 +144,8 @@ class Session:
         """Appends an event. Durable after the next `flush`. Raises LogWriteError once the store has failed: a session
         that cannot be written does not go on."""
         if not self.logs:
+            if self.watchers:
+                self.watched(event)
             return
         self._check()
         if self.ended:
@@ -150,6 +160,8 @@ class Session:
             self._records.append(record)
             self._seq = seq + 1
             self._prev = record.hash
+        if self.watchers:
+            self.watched(event)
 
     def _check(self) -> None:
         if self._broken is not None:
@@ -396,6 +408,12 @@ class Session:
                     words = f"a follower raised {type(error).__name__}: {text_of(error)}"
                     logging.getLogger("lllm.session").warning("session '%s': %s", self.id, words)
                     self.note(words, of="follower")
+
+    def watched(self, event: Event) -> None:
+        """Shows an event to whoever watches. What a watcher raises does not disturb the call."""
+        for watcher in self.watchers:
+            with suppress(Exception):
+                watcher(event)
 
     def left(self, call: str, task: asyncio.Task[Any]) -> None:
         """The program closes a stream early: stops the call, which `task` runs."""

@@ -277,9 +277,8 @@ def test_colours_and_bars_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_control_characters_do_not_reach_the_terminal() -> None:
-    assert (
-        printed(lambda system: system.write("a\x1b]0;title\x07\x1b[2Jb\r\nc\td")) == "a]0;title[2Jb\nc\td\n"
-    )
+    shown = printed(lambda system: system.write("a\x1b]0;title\x07\x1b[2Jb\u202e\r\nc\td"))
+    assert shown == "a\\x1b]0;title\\x07\\x1b[2Jb\\u202e\nc\td\n"
 
 
 def test_a_narrow_encoding() -> None:

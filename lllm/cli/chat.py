@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lllm.cli import output
+from lllm.cli.approvals import Approve
+from lllm.cli.live import Live
 from lllm.cli.options import ConfigFile, Model, Profile, Sets, overrides_of, runnable, store_of, way_to
+from lllm.core.visible import visible
 from lllm.errors import CallError, ConfigError, listing
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ def chat(
     name: Annotated[
         str | None, typer.Option("--agent", help="Which agent of the configuration to talk to.")
     ] = None,
+    approve: Approve = None,
     sets: Sets = None,
     profile: Profile = None,
 ) -> int:
@@ -39,8 +43,10 @@ def chat(
     way = way_to(loaded) if overrides else ""
     output.reached(way)
     eyes = sys.stdin.isatty() and sys.stdout.isatty()
+    shown = Live(approve=approve, stream=False)
     with record(f"chat-{declared.name}", store=store_of(loaded), seed=loaded.random_seed, meta=meta) as live:
         output.writes(lambda: live.id if live.durable else None)
+        shown.attach(live)
         if eyes:
             output.say(
                 f"{declared.name} on {agent.model}. /exit leaves, Ctrl-C stops a reply. Session {live.id}"
@@ -118,7 +124,7 @@ def _reply(agent: Agent, dialog: Dialog, live: Session, eyes: bool) -> None:
         async for delta in agent.astream(dialog, session=live):
             if isinstance(delta, TextDelta) and eyes:
                 shown += delta.text
-                print(output.visible(delta.text), end="", flush=True)
+                print(visible(delta.text), end="", flush=True)
             elif isinstance(delta, Restart) and eyes and shown:
                 shown = ""
                 print(f"\n({delta.reason})")

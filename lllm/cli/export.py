@@ -5,7 +5,6 @@ Needs the log alone: the project that made the session need not be here.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -104,7 +103,7 @@ def _write(
             output.data({"format": format, "sessions": list(ids), "content": whole})
         else:
             for piece in text:
-                sys.stdout.write(piece)
+                output.piece(piece, json=format not in ("markdown", "html"))
     else:
         with writing(Path(out)) as file:
             for piece in text:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 from lllm.cli import output
@@ -57,13 +57,14 @@ async def _follow(
             event = open_event(body)
             found.append(event)
             if events:
-                print(json.dumps(event, ensure_ascii=False), flush=True)
+                output.json_line(event)
             else:
                 printer = printer or Printer(event["at"], full)
                 known = len(writer.rows)
                 writer.take(event)
                 for row in writer.rows[known:]:
                     printer.row(row)
+            sys.stdout.flush()
             coming = asyncio.ensure_future(anext(bodies, None))
     finally:
         coming.cancel()

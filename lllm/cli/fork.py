@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lllm.cli import output
+from lllm.cli.approvals import Approve
+from lllm.cli.live import Live, Quiet, Stream
 from lllm.cli.options import (
     ConfigFile,
     Json,
@@ -57,6 +59,9 @@ def fork(
         str,
         typer.Option("--tools", help="Tool calls that the old session did not make: run, pure or refuse."),
     ] = "run",
+    approve: Approve = None,
+    stream: Stream = None,
+    quiet: Quiet = False,
     config: ConfigFile = None,
     json: Json = False,
 ) -> int:
@@ -78,11 +83,7 @@ def fork(
             f"session '{id}' is no system's: it has no task and no arguments of its own",
             hint="Edit what a call says: --at N, where event N is CallStarted.",
         )
-    frontend = None
-    if sys.stderr.isatty() and not json:
-        from lllm.cli.terminal import Terminal
-
-        frontend = Terminal()
+    live = Live(approve=approve, stream=stream, quiet=quiet, json=json)
     program = program_of(store, id, config, sets=sets or ())
     try:
         with quiet_stdout(json):
@@ -96,8 +97,7 @@ def fork(
                 args=_pairs(args),
                 fresh=fresh,
                 unmatched=tools,
-                stream=frontend,
-                follow=frontend.follow if frontend is not None else None,
+                **live.hooks,
                 **program,
             )
     except KeyboardInterrupt as error:
@@ -108,13 +108,14 @@ def fork(
         output.belongs(error, getattr(error, "session", None) or id)
         raise
     finally:
-        if frontend is not None:
-            frontend.close()
+        live.close()
     if json:
         output.data(done.as_dict())
         return 0
     if done.result is not None:
-        output.text(readable(done.result))
+        live.answer(readable(done.result))
+    if quiet:
+        return 0
     output.say(told(done))
     for note in done.notes:
         output.say(f"note: {note}")

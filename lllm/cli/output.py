@@ -1,6 +1,7 @@
 """Where words and data go: data to stdout, everything said to people to stderr.
 
-With `--json` stdout holds exactly one JSON value, and an error is one too. What is printed is free of keys.
+With `--json` stdout holds exactly one JSON value, and an error is one too. What is printed is free of keys, and cannot
+drive a terminal: all text passes `visible` here (a pipe gets data as it is).
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import io
 import json as _json
 import logging
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lllm.cli import screen, tables
+from lllm.core.visible import visible, visible_json
 from lllm.errors import ConfigError, LLMError, ProviderFailed, ReplayDivergence, text_of
 
 if TYPE_CHECKING:
@@ -74,53 +76,45 @@ def clean(text: str) -> str:
 
 def data(value: Any) -> None:
     """The one JSON value of a command: on one line in a pipe, indented for eyes."""
-    indent = 2 if sys.stdout.isatty() else None
     _State.printed = True
-    print(_json.dumps(value, ensure_ascii=False, indent=indent, default=str))
+    json_line(value, indent=2 if screen.is_terminal(sys.stdout) else None)
+
+
+def json_line(value: Any, indent: int | None = None) -> None:
+    """A JSON value on stdout. A terminal gets escapes for what would act on it; the value is the same."""
+    words = _json.dumps(value, ensure_ascii=False, indent=indent, default=str)
+    write(visible_json(words) if screen.is_terminal(sys.stdout) else words)
 
 
 def text(value: str) -> None:
     """A command's answer, for people. A pipe gets it as it is."""
-    print(visible(value) if sys.stdout.isatty() else value)
+    write(visible(value) if screen.is_terminal(sys.stdout) else value)
 
 
-def visible(value: str) -> str:
-    """Text that does nothing to a terminal but stand there: a model may have written control sequences."""
-    return _CONTROLS.sub(lambda found: repr(found.group())[1:-1], value)
+def piece(value: str, *, json: bool = False) -> None:
+    """A part of an answer that is written in parts, without a newline behind it. `json`: of a JSON text."""
+    if screen.is_terminal(sys.stdout):
+        value = visible_json(value) if json else visible(value)
+    write(value, end="")
 
 
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, cut: Sequence[str] = ()) -> None:
+    """Columns. A terminal gets them fitted to its width; a pipe gets every character. See `lllm.cli.tables`."""
+    for line in tables.lines(header, rows, cut=cut):
+        write(line)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Columns. A terminal gets them fitted to its width; a pipe gets every character."""
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        from rich import box
-        from rich.table import Table
-
-        shown = Table(*header, box=box.SIMPLE_HEAD, pad_edge=False)
-        for row in cells:
-            shown.add_row(*(_plain(cell) for cell in row))
-        console().print(shown)
-        return
-    widths = [max(len(cell) for cell in column) for column in zip(header, *cells, strict=True)]
-    for row in [list(header), *cells]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+def write(words: str, *, error: bool = False, end: str = "\n", flush: bool | None = None) -> None:
+    """Writes to stdout or stderr. Every print of a command ends here; foreign text has become visible before. `flush`: at
+    once; by default on stderr."""
+    print(words, file=sys.stderr if error else sys.stdout, end=end, flush=error if flush is None else flush)
 
 
-def console(*, error: bool = False) -> Console:
-    """A rich console on stdout or stderr. On a pipe it neither colours nor wraps."""
+def console() -> Console:
+    """A rich console on stderr. On a pipe it neither colours nor wraps."""
     from rich.console import Console
 
-    stream = sys.stderr if error else sys.stdout
-    return Console(file=stream, soft_wrap=not stream.isatty(), highlight=False)
-
-
-def _plain(cell: str) -> Any:
-    from rich.text import Text
-
-    return Text(visible(cell))  # and a session's name may look like markup
+    return Console(file=sys.stderr, soft_wrap=not screen.is_terminal(sys.stderr), highlight=False)
 
 
 # --- words
@@ -128,7 +122,7 @@ def _plain(cell: str) -> Any:
 
 def say(words: str) -> None:
     """Something for the person in front of it."""
-    print(words, file=sys.stderr, flush=True)
+    write(visible(words), error=True)
 
 
 def warn(words: str, hint: str | None = None) -> None:
@@ -230,7 +224,7 @@ def terminated() -> None:
     session = None if _State.session is None else _State.session()
     hint = f"To go on with it: {_State.way}lllm resume {session}" if session else None
     words = "terminated" + (f". Session {session} is interrupted. {hint}" if session else "")
-    os.write(2, f"{words}\n".encode())
+    os.write(2, f"{visible(words)}\n".encode())
     if _State.json and not _State.printed:
         os.write(
             1, f"{_json.dumps(_failed('cancelled', 'Terminated', 'terminated', hint, session))}\n".encode()

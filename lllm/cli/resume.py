@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lllm.cli import output
+from lllm.cli import output, screen
+from lllm.cli.approvals import Approve
+from lllm.cli.live import Live, Quiet, Stream
 from lllm.cli.options import ConfigFile, Json, SessionId, configuration, session_of, store_of
 from lllm.cli.replay import program_of
 from lllm.cli.results import quiet_stdout, readable, spent
@@ -32,14 +34,18 @@ Decisions = Annotated[
 def resume(
     session: SessionId = None,
     decide: Decisions = None,
+    approve: Approve = None,
+    stream: Stream = None,
+    quiet: Quiet = False,
     config: ConfigFile = None,
     json: Json = False,
 ) -> int:
     """Go on with a session that was interrupted: what is in its log is not done again."""
     store = store_of(configuration(config))
     id = session_of(store, session) if session is not None else newest(interrupted(store), store)
+    live = Live(approve=approve, stream=stream, quiet=quiet, json=json)
     with quiet_stdout(json):
-        done = go_on(store, id, decide, config)
+        done = go_on(store, id, decide, config, live)
     usage, cost = spent(store, id)
     if json:
         from lllm.core.jsonable import jsonable
@@ -61,7 +67,9 @@ def resume(
         )
         return 0
     if done.result is not None:
-        output.text(readable(done.result))
+        live.answer(readable(done.result))
+    if quiet:
+        return 0
     output.say(
         f"resumed {id} after event {done.events - 1}: {done.reused} replies from the log, {done.asked} requests"
     )
@@ -72,27 +80,24 @@ def resume(
     return 0
 
 
-def go_on(store: LogStore, id: str, decide: list[str] | None, config: Any) -> Resumption:
+def go_on(store: LogStore, id: str, decide: list[str] | None, config: Any, live: Live) -> Resumption:
     """Resumes a session; asks a person about uncertain tools where there is one."""
+    from lllm.core.envelope import open_event
     from lllm.replay.resume import resume_session
 
-    frontend = None
-    if sys.stderr.isatty():
-        from lllm.cli.terminal import Terminal
-
-        frontend = Terminal()
     decided: Any = decisions_of(decide)
     found = stored(store, id)
     output.writes(lambda: id)
-    if not decided and sys.stdin.isatty() and sys.stderr.isatty():
+    if not decided and screen.is_terminal(sys.stdin) and screen.is_terminal(sys.stderr):
         decided = _ask
     try:
+        if found is not None:
+            live.progress.recall(map(open_event, store.read(id)))
         return resume_session(
             id,
             store=store,
             decide=decided or None,
-            stream=frontend,
-            follow=frontend.follow if frontend is not None else None,
+            **live.hooks,
             **program_of(store, id, config),
         )
     except BaseException as error:
@@ -100,8 +105,7 @@ def go_on(store: LogStore, id: str, decide: list[str] | None, config: Any) -> Re
         raise
     finally:
         output.writes(None)
-        if frontend is not None:
-            frontend.close()
+        live.close()
 
 
 def still(store: LogStore, id: str, config: Any, before: int) -> str | None:
@@ -171,8 +175,7 @@ def _ask(effect: Any) -> Any:
         f"{effect.tool}({effect.arguments}) had begun when the program stopped. It may have taken effect."
     )
     while True:
-        sys.stderr.write("(r)etry, (s)kip, or the result it gave, as JSON text: ")
-        sys.stderr.flush()
+        output.write("(r)etry, (s)kip, or the result it gave, as JSON text: ", error=True, end="")
         words = sys.stdin.readline().strip()
         if words in ("r", "retry"):
             return "retry"

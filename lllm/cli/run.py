@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lllm.cli import output
+from lllm.cli import output, screen
+from lllm.cli.approvals import Approve
+from lllm.cli.live import Live, Quiet, Stream
 from lllm.cli.options import ConfigFile, Json, Model, Profile, Sets, overrides_of, runnable, store_of, way_to
 from lllm.cli.results import plain, quiet_stdout, readable, spent
-from lllm.errors import ConfigError, LLMError, listing
+from lllm.cli.tasks import task_of
+from lllm.errors import LLMError, listing
 
 if TYPE_CHECKING:
     from lllm.config import Config
@@ -22,16 +25,23 @@ if TYPE_CHECKING:
 
 def run(
     task: Annotated[
-        str | None, typer.Argument(help="What to do; '-', or nothing in a pipe, reads it from stdin.")
+        str | None,
+        typer.Argument(help="What to do. Text that is piped in stands below it; '-' is stdin alone."),
     ] = None,
     config: ConfigFile = None,
     model: Model = None,
     sets: Sets = None,
     profile: Profile = None,
     json: Json = False,
-    stream: Annotated[
+    approve: Approve = None,
+    stream: Stream = None,
+    quiet: Quiet = False,
+    stdin: Annotated[
         bool | None,
-        typer.Option("--stream/--no-stream", help="Show progress on stderr; by default on a terminal."),
+        typer.Option(
+            "--stdin/--no-stdin",
+            help="Wait for text that is piped in beside a task, or do not read it; by default it must begin within 3 s.",
+        ),
     ] = None,
     session_name: Annotated[str | None, typer.Option("--session-name", help="The session's name.")] = None,
     resume_last: Annotated[
@@ -59,9 +69,9 @@ def run(
     from lllm.llm.sessions import open_session
     from lllm.log import MemoryLog
 
-    if resume_last and (code := _resumed(task, config, json)) is not None:
+    if resume_last and (code := _resumed(task, config, json, approve, stream, quiet)) is not None:
         return code
-    words = task_of(task)
+    words = task_of(task, stdin)
     overrides = overrides_of(sets, profile)
     if cache is not None:
         overrides += ["cache.enabled=true", f"cache.mode={cache}"]
@@ -72,28 +82,24 @@ def run(
     store = store if kept else MemoryLog()
     way = way_to(loaded) if kept and overrides else ""
     output.reached(way)
-    shown = sys.stderr.isatty() if stream is None else stream
+    live = Live(approve=approve, stream=stream, quiet=quiet, json=json)
     with quiet_stdout(json), caching(loaded.cache):
-        frontend = None
-        if shown:
-            from lllm.cli.terminal import Terminal
-
-            frontend = Terminal()
-        system = build_agent(loaded, stream=frontend, model=model, log_base=store)
+        system = build_agent(loaded, stream=live.frontend, model=model, log_base=store)
         system.overrides = overrides  # what a replay has to set again
-        live = open_session(session_name or loaded.name or system.name, store=store, seed=loaded.random_seed)
-        output.writes(lambda: live.id if live.durable and kept else None)
-        if frontend is not None:
-            live.followers.append(frontend.follow)
-        result = _call(system, words, session_name, live, kept=kept)
+        name = session_name or loaded.name or system.name
+        session = open_session(name, store=store, seed=loaded.random_seed)
+        output.writes(lambda: session.id if session.durable and kept else None)
+        live.attach(session)
+        try:
+            result = _call(system, words, session_name, session, kept=kept)
+        finally:
+            live.close()
         output.writes(None)
-        if frontend is not None:
-            frontend.close()
-    usage, cost = spent(store, live.id)
+    usage, cost = spent(store, session.id)
     if json:
         output.data(
             {
-                "session": live.id if kept else None,
+                "session": session.id if kept else None,
                 "status": "done",
                 "result": plain(result),
                 "usage": usage,
@@ -101,14 +107,16 @@ def run(
             }
         )
     else:
-        output.text(readable(result))
-    if kept and ((sys.stderr.isatty() and not json) or way):
-        told = f"session {live.id}" + (f", cost ${cost}" if cost is not None else "")
-        output.say(told + (f". To look at it: {way}lllm show {live.id}" if way else ""))
+        live.answer(readable(result))
+    if kept and not quiet and ((screen.is_terminal(sys.stderr) and not json) or way):
+        told = f"session {session.id}" + (f", cost ${cost}" if cost is not None else "")
+        output.say(told + (f". To look at it: {way}lllm show {session.id}" if way else ""))
     return 0
 
 
-def _resumed(task: str | None, config: ConfigFile, json: bool) -> int | None:
+def _resumed(
+    task: str | None, config: ConfigFile, json: bool, approve: Approve, stream: Stream, quiet: bool
+) -> int | None:
     """Goes on with the newest interrupted session of this system. None where there is none. Says what there is."""
     from lllm.cli.resume import interrupted, last, newest, resume
 
@@ -128,7 +136,7 @@ def _resumed(task: str | None, config: ConfigFile, json: bool) -> int | None:
         output.say(
             f"  Its task is {own!r}. The one given here is not run: for that, leave --resume-last away."
         )
-    return resume(id, None, config, json)
+    return resume(id, None, approve, stream, quiet, config, json)
 
 
 def _made_by(config: Config, session: SessionInfo) -> bool:
@@ -138,23 +146,6 @@ def _made_by(config: Config, session: SessionInfo) -> bool:
     entry = session.meta.get("entry") or {}
     file = None if config.file is None else relative(config.file, config.root)
     return entry.get("kind") == "system" and entry.get("config") == file
-
-
-def task_of(given: str | None) -> str:
-    """The task: the argument, or what stdin holds."""
-    try:
-        if given is not None and given != "-":
-            words = given
-        elif given == "-" or not sys.stdin.isatty():
-            words = sys.stdin.read()
-        else:
-            raise ConfigError("there is no task", hint='Type: lllm run "What is 17 times 23?"')
-        words.encode()
-    except UnicodeError:
-        raise ConfigError("the task is not UTF-8 text") from None
-    if not words.strip():
-        raise ConfigError("the task is empty", hint='Type: lllm run "What is 17 times 23?"')
-    return words.strip() if given in (None, "-") else words
 
 
 def _call(system: AgentBase, task: str, name: str | None, live: Session, *, kept: bool) -> Any:

@@ -5,14 +5,16 @@ Needs the log alone: the project that made the session need not be here.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lllm.cli import output
+from lllm.cli import output, screen
 from lllm.cli.options import ConfigFile, Json, Last, SessionId, configuration, session_of, store_of
 from lllm.cli.sessions import iso
+from lllm.core.visible import visible, visible_line
 from lllm.errors import ConfigError, LogCorrupt, LogError
 
 if TYPE_CHECKING:
@@ -70,10 +72,8 @@ def show(
     if json:
         output.data(_record(found, broken, events))
     elif events:
-        import json as json_module
-
         for event in found:
-            print(json_module.dumps(event, ensure_ascii=False))
+            output.json_line(event)
     elif markdown:
         output.text(views.markdown(found))
     else:
@@ -133,29 +133,42 @@ class Printer:
     """Prints rows, one under another. `began` is when the session did, in microseconds since the epoch."""
 
     def __init__(self, began: int, full: bool) -> None:
-        self._console = output.console()
         self._began = began
         self._full = full
+        self._wide = screen.width() if screen.is_terminal(sys.stdout) else None
         self._depth: dict[str | None, int] = {None: 0}
 
     def row(self, row: Row) -> None:
-        from rich.text import Text
-
         depth = self._depth
         if row.kind == "call":
             depth[row.call] = depth.get(row.detail.get("parent"), 0) + 1
         if row.kind == "end" and row.text == "done":
             return  # its reply has just been shown
         inner = "  " * depth.get(row.call, 0)
-        seconds = (row.at - self._began) / 1_000_000
-        line = Text(f"{row.seq:>4} {seconds:8.3f}  {inner}")
-        line.append(_title(row), style=STYLES.get(row.kind, ""))
-        body = output.visible(row.text if self._full else _cut(row.text))
+        begin = f"{row.seq:>4} {(row.at - self._began) / 1_000_000:8.3f}  {inner}"
+        title = visible_line(_title(row))
+        body = visible(row.text if self._full else _cut(row.text)).removesuffix("\n")
+        indent = f"{'':15}{inner}  "
+        first, rest = "", []
         if "\n" in body:
-            line.append("\n" + "\n".join(f"{'':15}{inner}  {part}" for part in body.splitlines()))
+            rest = self._fit(body, len(indent))
         elif body:
-            line.append(f"  {body}")
-        self._console.print(line)
+            # folded under itself: a line of the text must not look like a row
+            first, *rest = self._fit(body, screen.columns(begin + title) + 2, len(indent))
+        shown = screen.paint(title, STYLES.get(row.kind), sys.stdout)
+        output.write(f"{begin}{shown}{f'  {first}' if first else ''}")
+        for line in rest:
+            output.write(f"{indent}{line}")
+
+    def _fit(self, text: str, indent: int, then: int | None = None) -> list[str]:
+        """Lines of a text with `indent` columns before them (`then`: before all but the first)."""
+        if self._wide is None:
+            return text.split("\n")
+        room = max(20, self._wide - indent)
+        if then is None or screen.columns(text) <= room:
+            return screen.wrap(text, room)
+        first = screen.wrap(text, room)[0]
+        return [first, *screen.wrap(text[len(first) :].lstrip(), max(20, self._wide - then))]
 
 
 def _print(rows: Sequence[Row], told: Summary, full: bool) -> None:
@@ -167,23 +180,23 @@ def _print(rows: Sequence[Row], told: Summary, full: bool) -> None:
 
 def end(told: Summary) -> None:
     """Prints what a session came to."""
-    from rich.text import Text
-
     from lllm.log.views import saving
 
-    console = output.console()
     tokens = f"{told.usage.get('prompt', 0)} tokens in, {told.usage.get('completion', 0)} out"
     cost = "cost unknown" if told.cost is None else f"cost ${told.cost}"
-    counts = f"{output.counted(told.calls, 'agent call')}, {output.counted(told.model_calls, 'model call')}, "
-    console.print(
-        Text(
-            f"\n{told.session}: {told.status}; {counts}{output.counted(told.tool_calls, 'tool call')}; {tokens}; {cost}"
-        )
-    )
+    counted = (("agent call", told.calls), ("model call", told.model_calls), ("tool call", told.tool_calls))
+    counts = ", ".join(output.counted(number, noun) for noun, number in counted)
+    _paragraph(f"\n{visible_line(told.session)}: {told.status}; {counts}; {tokens}; {cost}")
     if (words := saving(told)) is not None:
-        console.print(Text(words))
+        _paragraph(words)
     if told.error and told.status != "done":
-        console.print(Text(output.visible(told.error), style="red"))
+        _paragraph(visible(told.error), "red")
+
+
+def _paragraph(text: str, style: str | None = None) -> None:
+    wide = screen.width() if screen.is_terminal(sys.stdout) else None
+    for line in text.split("\n") if wide is None else screen.wrap(text, wide):
+        output.write(screen.paint(line, style, sys.stdout))
 
 
 def _title(row: Row) -> str:

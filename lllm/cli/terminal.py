@@ -1,65 +1,55 @@
-"""Terminal: a frontend on stderr. It has the Streamlit methods that `lllm.utils.StreamWrapper` forwards, and follows
-replies as they come."""
+"""Terminal: a frontend on stderr. It has the Streamlit methods that `lllm.utils.StreamWrapper` forwards."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lllm.cli import output
-from lllm.ports import Completed, Delta, Restart, TextDelta, ThinkingDelta, ToolCallDelta
+from lllm.cli.lines import Lines
+from lllm.core.jsonable import jsonable
+from lllm.core.visible import visible
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 class Terminal:
     """Prints what a system shows of its progress. What it does not know how to show, StreamWrapper leaves out; a widget
-    gives its default there."""
+    gives its default there. Works without `rich`: Markdown and code are then plain text."""
 
-    def __init__(self) -> None:
-        self.console = output.console(error=True)
-        self._speaking: str | None = None
-        self._spoke = ""
-
-    # --- Streamlit's methods
+    def __init__(self, lines: Lines | None = None) -> None:
+        self.lines = lines or Lines()
 
     def write(self, *values: Any, **more: Any) -> None:
-        self._line()
         for value in values:
-            self.console.print(output.visible(value) if isinstance(value, str) else value, markup=False)
+            if isinstance(value, dict | list | tuple):
+                self.json(value)
+            else:
+                self.lines.say(str(value))
 
     def text(self, body: Any, **more: Any) -> None:
         self.write(body)
 
-    def markdown(self, body: str, **more: Any) -> None:
-        from rich.markdown import Markdown
+    def markdown(self, body: Any, **more: Any) -> None:
+        self._rich(str(body), _markdown)
 
-        self._line()
-        self.console.print(Markdown(output.visible(str(body))))
-
-    def code(self, body: str, language: str | None = None, **more: Any) -> None:
-        from rich.syntax import Syntax
-
-        self._line()
-        self.console.print(Syntax(output.visible(str(body)), language or "text", background_color="default"))
+    def code(self, body: Any, language: str | None = None, **more: Any) -> None:
+        self._rich(str(body), lambda text: _syntax(text, language))
 
     def json(self, body: Any, **more: Any) -> None:
-        import json
-
-        self.code(
-            body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, indent=2, default=str),
-            "json",
-        )
+        text = body if isinstance(body, str) else json.dumps(jsonable(body), ensure_ascii=False, indent=2)
+        self.code(text, "json")
 
     def title(self, body: Any, **more: Any) -> None:
-        self._line()
-        self.console.print(output.visible(str(body)), style="bold", markup=False)
+        self.lines.say(str(body), "bold")
 
     header = subheader = title
 
     def caption(self, body: Any, **more: Any) -> None:
-        self._line()
-        self.console.print(output.visible(str(body)), style="dim", markup=False)
+        self.lines.say(str(body), "dim")
 
     def info(self, body: Any, **more: Any) -> None:
         self.write(body)
@@ -67,10 +57,7 @@ class Terminal:
     success = warning = error = info
 
     def divider(self, **more: Any) -> None:
-        from rich.rule import Rule
-
-        self._line()
-        self.console.print(Rule(style="dim"))
+        self.caption("─" * 40)
 
     def progress(self, value: float, text: str | None = None, **more: Any) -> Terminal:
         share = value / 100 if isinstance(value, int) and value > 1 else float(value)
@@ -93,12 +80,12 @@ class Terminal:
 
     def write_stream(self, stream: Any, **more: Any) -> str:
         """Text as it comes."""
-        self._line()
+        self.lines.finish()
         said = []
         for piece in stream() if callable(stream) else stream:
             said.append(str(piece))
-            self.console.print(output.visible(said[-1]), end="", markup=False)
-        self.console.print()
+            self.lines.stream(said[-1])
+        self.lines.finish()
         return "".join(said)
 
     def toast(self, body: Any, **more: Any) -> None:
@@ -106,31 +93,25 @@ class Terminal:
 
     status = spinner = container = expander
 
-    # --- replies as they come
+    def _rich(self, text: str, made: Callable[[str], RenderableType]) -> None:
+        try:
+            console = output.console()
+            shown = made(visible(text))
+        except ImportError:
+            self.lines.say(text)
+            return
+        with console.capture() as printed:
+            console.print(shown)
+        self.lines.rendered(printed.get())
 
-    def follow(self, call: str, delta: Delta) -> None:
-        """A follower of the session: text dim as it comes, one line per tool call."""
-        if isinstance(delta, TextDelta | ThinkingDelta):
-            if self._speaking not in (None, call):
-                self._line()
-            self._speaking = call
-            self._spoke = delta.text or self._spoke
-            self.console.print(output.visible(delta.text), style="dim", end="", markup=False)
-        elif isinstance(delta, Restart):
-            self._line()
-            self.caption(f"({delta.reason})")
-        elif isinstance(delta, Completed):
-            self._line()
-            for tool in delta.reply.tool_calls:
-                self.caption(f"→ {tool.name} {tool.arguments}")
-        elif isinstance(delta, ToolCallDelta):
-            return  # shown whole, once it is whole
 
-    def close(self) -> None:
-        """The end: the cursor stands at the beginning of a line."""
-        self._line()
+def _markdown(text: str) -> RenderableType:
+    from rich.markdown import Markdown
 
-    def _line(self) -> None:
-        if self._speaking is not None and not self._spoke.endswith("\n"):
-            print(file=sys.stderr, flush=True)
-        self._speaking, self._spoke = None, ""
+    return Markdown(text, hyperlinks=False)  # a link's text may name another place than its address
+
+
+def _syntax(text: str, language: str | None) -> RenderableType:
+    from rich.syntax import Syntax
+
+    return Syntax(text, language or "text", background_color="default")

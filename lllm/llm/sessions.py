@@ -30,7 +30,10 @@ def open_session(
         return scope.session
     if store is None:
         store = default_store()
-    return Session(store, id=id, name=name, seed=seed, redactor=environment(), **more)
+    live = Session(store, id=id, name=name, seed=seed, redactor=environment(), **more)
+    if scope is not None:
+        live.approve = scope.session.approve  # the same person sits in front of it
+    return live
 
 
 def running(kind: str) -> Scope | None:

@@ -20,7 +20,8 @@ from lllm.sync import run
 
 if TYPE_CHECKING:
     from lllm.config import Config
-    from lllm.session import Follower
+    from lllm.models.message import FunctionCall
+    from lllm.session import Follower, Watcher
 
 
 class Fork(NamedTuple):
@@ -81,6 +82,8 @@ async def afork_session(
     fresh: bool = False,
     unmatched: str = "run",
     follow: Follower | None = None,
+    watch: Watcher | None = None,
+    approve: Callable[[FunctionCall], Any] | None = None,
     stream: Any = None,
     raises: bool = True,
 ) -> Fork:
@@ -102,6 +105,8 @@ async def afork_session(
         fresh: ask everything from `at` on anew, also what has not changed.
         unmatched: what is done with a tool call that the old session did not make: `run`, `pure` (only tools that declare
             effect="pure" are run) or `refuse`.
+        follow, watch: `follow(call, delta)` sees replies as they come, `watch(event)` what happens.
+        approve: asked about tools by agents without an `approve=` of their own.
         raises: raise the error that ended the new session, with its id in `session`; False puts it into `error`.
 
     Raises:
@@ -147,6 +152,9 @@ async def afork_session(
     )
     if follow is not None:
         forked.followers.append(follow)
+    if watch is not None:
+        forked.watchers.append(watch)
+    forked.approve = approve
     notes: list[str] = []
     result, error = None, None
 

@@ -19,7 +19,8 @@ from lllm.sync import run
 
 if TYPE_CHECKING:
     from lllm.config import Config
-    from lllm.session import Follower
+    from lllm.models.message import FunctionCall
+    from lllm.session import Follower, Watcher
 
 
 class Resumption(NamedTuple):
@@ -68,7 +69,8 @@ def resume_session(
         entry: the program that made the session, where no configuration describes it.
         decide: what to do about tools that had begun and whose effect is `ask`: `retry`, `skip`, `{"result": text}`, a
             mapping of them by key (`c1/call_2_1`), or a function of an Uncertain.
-        more: `follow(call, delta)` sees replies as they come; `stream` is the system's frontend.
+        more: `follow(call, delta)` sees replies as they come, `watch(event)` what happens; `approve` is asked about tools
+            by agents without an `approve=` of their own; `stream` is the system's frontend.
 
     Raises:
         UnknownNameError: no such session. ConfigError: it has ended, nothing says what program it was, or the model or
@@ -88,6 +90,8 @@ async def aresume_session(
     entry: Callable[[], Any] | None = None,
     decide: Decide = None,
     follow: Follower | None = None,
+    watch: Watcher | None = None,
+    approve: Callable[[FunctionCall], Any] | None = None,
     stream: Any = None,
 ) -> Resumption:
     """`resume_session` for async code."""
@@ -107,6 +111,9 @@ async def aresume_session(
         player = Resumed(session, store, recorded, dict(effects[1]), effects[0])
         if follow is not None:
             player.followers.append(follow)
+        if watch is not None:
+            player.watchers.append(watch)
+        player.approve = approve
         notes: list[str] = []
 
         async def by_call() -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,9 +11,8 @@ from contextlib import contextmanager
 from typing import Any, Final, Self, TextIO
 
 from lllm.core.jsonable import jsonable
+from lllm.core.visible import visible, visible_line
 
-# a model's text must not move the cursor, recolour the screen or set the window's title
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _COLOURS: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
 _BAR: Final = 30
 
@@ -93,7 +91,7 @@ class PrintSystem:
         with self._lock:
             for piece in stream() if callable(stream) else stream:
                 said.append(str(piece))
-                self._print(_CONTROL.sub("", said[-1].replace("\r\n", "\n")))
+                self._print(visible(said[-1]))
             self._print("\n")
         return "".join(said)
 
@@ -141,7 +139,7 @@ class PrintSystem:
             self._colour if self._colour is not None else self._terminal() and not os.environ.get("NO_COLOR")
         )
         indent = "  " * self._depth
-        text = "\n".join(indent + line for line in _CONTROL.sub("", text.replace("\r\n", "\n")).split("\n"))
+        text = "\n".join(indent + line for line in visible(text).split("\n"))
         if coloured and colour:
             text = f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
         with self._lock:
@@ -208,7 +206,7 @@ class _Bar:
     def progress(self, value: float, text: str | None = None) -> None:
         share = max(0.0, min(1.0, value / 100 if isinstance(value, int) else value))
         done = round(share * _BAR)
-        self._system._draw(f"[{'#' * done}{'.' * (_BAR - done)}] {share:4.0%} {text or ''}")
+        self._system._draw(f"[{'#' * done}{'.' * (_BAR - done)}] {share:4.0%} {visible_line(text or '')}")
 
     def empty(self) -> None:
         """Takes the bar away."""

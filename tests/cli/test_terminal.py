@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import codecs
-import os
-import pty
-import re
-import select
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.cli.screen import Screen
 from tests.cli.test_run import change
 
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 SLOW = """
 import lllm
 
@@ -38,65 +31,6 @@ class Backend(lllm.ScriptedBackend):
 
 lllm.registry.add("backend", "parrot", lambda: Backend(answer, chunk=3))
 """
-
-
-class Screen:
-    """A process on a terminal."""
-
-    def __init__(self, *words: str, cwd: Path) -> None:
-        self.ours, theirs = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "lllm", *words],
-            cwd=cwd,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            env={**os.environ, "TERM": "dumb"},
-        )
-        os.close(theirs)
-        self._decode = codecs.getincrementaldecoder("utf-8")().decode  # a read may end within a character
-        self.shown = ""
-
-    def type(self, words: str) -> None:
-        os.write(self.ours, words.encode())
-
-    def interrupt(self) -> None:
-        """Ctrl-C, by somebody who has seen what is there: a prompt is printed just before the reading begins."""
-        time.sleep(0.3)
-        state = Path(f"/proc/{self.process.pid}/stat")
-        while state.exists() and state.read_text().rpartition(") ")[2].startswith("R"):
-            time.sleep(0.02)  # it has not come to the reading yet
-        os.kill(self.process.pid, signal.SIGINT)
-
-    def see(self, words: str, seconds: float = 120) -> None:
-        """Waits until this is shown, from here on."""
-        deadline = time.monotonic() + seconds
-        while words not in self.shown:
-            ready, _, _ = select.select([self.ours], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"{words!r} did not come: {self.shown!r}"
-            try:
-                self.shown += ESCAPES.sub("", self._decode(os.read(self.ours, 65536)))
-            except OSError:
-                raise AssertionError(f"{words!r} did not come before the end: {self.shown!r}") from None
-        self.shown = self.shown.partition(words)[2]
-
-    def end(self) -> int:
-        """The exit code. Reads to the end: a full terminal would block the process."""
-        while self.process.poll() is None:
-            ready, _, _ = select.select([self.ours], [], [], 0.05)
-            if ready:
-                try:
-                    self.shown += self._decode(os.read(self.ours, 65536))
-                except OSError:
-                    break
-        return self.process.wait(120)
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        os.close(self.ours)
 
 
 @pytest.fixture
@@ -152,9 +86,9 @@ def test_a_run_shows_its_progress_on_a_terminal(parrot: Path) -> None:
     try:
         screen.see("working")
         screen.see("You said: what?")
-        screen.see("You said: what?")
         screen.see("session ")
         assert screen.end() == 0
+        assert screen.all.count("You said: what?") == 1, "streamed, and not printed once more"
     finally:
         screen.close()
 

@@ -382,7 +382,7 @@ def test_text_is_printed_as_it_comes() -> None:
             file.write("|")
 
     assert stream.write_stream(pieces) == "a\x1b[2Jb"
-    assert file.getvalue() == "a[2J|b|\n"
+    assert file.getvalue() == "a\\x1b[2J|b|\n"
     stream.toast("bye")
     assert file.getvalue().endswith("bye\n")
 

@@ -1,0 +1,179 @@
+"""Approvals at the terminal: who answers when a tool that wants approval is to run (`--approve`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from lllm.cli import output, screen
+from lllm.core.visible import visible_json, visible_line
+from lllm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lllm.cli.lines import Lines
+    from lllm.models.message import FunctionCall
+
+WORDS: Final = ("ask", "all", "none")
+Approve = Annotated[
+    str | None,
+    typer.Option(
+        "--approve",
+        metavar="WORD",
+        help="Tools that want approval: ask (on a terminal), all, or none (elsewhere).",
+        autocompletion=lambda incomplete: [word for word in WORDS if word.startswith(incomplete)],
+    ),
+]
+LONG: Final = 2000
+"""Characters of the arguments that are shown before somebody asks for all of them."""
+CHOICES: Final = "[y]es, [n]o, [a]lways, or no and the reason: "
+POLL: Final = 0.05
+"""Seconds between two looks at the keyboard, while the program's loop goes on."""
+
+Approver = Callable[["FunctionCall"], Any]
+
+
+def approver(given: str | None, lines: Lines, agent_of: Callable[[FunctionCall], str]) -> Approver:
+    """Who answers for `--approve WORD`; by default a person where one sits at a terminal, else nobody.
+
+    Raises:
+        UnknownNameError: another word. ConfigError: `ask`, and there is no terminal.
+    """
+    if given is not None and given not in WORDS:
+        raise ConfigError(f"--approve must be ask, all or none, got '{given}'")
+    if given == "all":
+        return lambda call: True
+    if given == "none":
+        return lambda call: "--approve none: no tool that wants approval is run"
+    keyboard = Keyboard.find()
+    if keyboard is None:
+        if given == "ask":
+            raise ConfigError(
+                "--approve ask needs a terminal", hint="Give --approve all or --approve none here."
+            )
+        return lambda call: "there is no terminal to ask at; --approve all lets such tools run"
+    return Questions(keyboard, lines, agent_of)
+
+
+class Keyboard:
+    """Where a person types: stdin, or the terminal itself where stdin is a pipe."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._typed = b""
+
+    @classmethod
+    def find(cls) -> Keyboard | None:
+        """None where nobody sits in front of stderr, to read a question there."""
+        if not screen.is_terminal(sys.stderr):
+            return None
+        if screen.is_terminal(sys.stdin):
+            return cls(sys.stdin.fileno())
+        try:
+            return cls(os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            return None
+
+    async def line(self) -> str | None:
+        """The next line, without its end; None where there is none any more (Ctrl-D, a terminal that is gone)."""
+        import asyncio
+
+        while b"\n" not in self._typed:
+            try:
+                if not select.select([self._file], [], [], 0)[0]:
+                    await asyncio.sleep(POLL)
+                    continue
+                read = os.read(self._file, 4096)
+            except (OSError, ValueError):
+                return None
+            if not read:
+                self._typed = b""
+                return None
+            self._typed += read
+        line, _, self._typed = self._typed.partition(b"\n")
+        return line.decode("utf-8", "replace")
+
+
+class Questions:
+    """Asks a person about each tool call, one question after another. Nothing else is shown meanwhile."""
+
+    def __init__(self, keyboard: Keyboard, lines: Lines, agent_of: Callable[[FunctionCall], str]) -> None:
+        self._keyboard = keyboard
+        self._lines = lines
+        self._agent_of = agent_of
+        self._always: set[str] = set()
+        self._waiting: list[
+            object
+        ] = []  # questions in the order in which they came, from all loops and threads
+
+    async def __call__(self, call: FunctionCall) -> bool | str:
+        import asyncio
+
+        turn = object()
+        self._waiting.append(turn)
+        try:
+            while self._waiting[0] is not turn:  # noqa: ASYNC110  an Event belongs to one loop: agents run in several
+                await asyncio.sleep(POLL)
+            if call.name in self._always:
+                return True
+            with self._lines.hold():
+                return await self._ask(call)
+        finally:
+            self._waiting.remove(turn)
+
+    async def _ask(self, call: FunctionCall) -> bool | str:
+        for line in question(call, self._agent_of(call)):
+            output.write(screen.paint(line, "yellow", sys.stderr), error=True)
+        answered = False
+        try:
+            while True:
+                output.write(f"  Let it run? {CHOICES}", error=True, end="")
+                answer = await self._keyboard.line()
+                if answer is None:
+                    return "nobody answered"
+                answered = True
+                word, _, reason = answer.strip().partition(" ")
+                match word.lower().rstrip(",.:"):
+                    case "y" | "yes":
+                        return True
+                    case "a" | "always":
+                        self._always.add(call.name)
+                        return True
+                    case "s" | "show":
+                        for line in question(call, self._agent_of(call), whole=True):
+                            output.write(line, error=True)
+                    case "" | "n" | "no":
+                        return reason.strip() or "the user said no"
+                answered = False
+        finally:
+            if not answered:
+                output.write("", error=True)
+
+
+def question(call: FunctionCall, agent: str, *, whole: bool = False) -> list[str]:
+    """What is asked: the tool, and each argument on a line of its own. Nothing in it can end its line or move the cursor,
+    so no argument looks like a question or an answer."""
+    who = f"{visible_line(agent)} wants to run" if agent else "To run:"
+    shown = [f"{who} {visible_line(call.name)}"]
+    try:
+        given = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in call.parsed().items()]
+    except ValueError:
+        given = [json.dumps(call.arguments, ensure_ascii=False)]
+    room = LONG // max(1, len(given))
+    for line in given:
+        line = visible_line(visible_json(output.clean(line)))
+        left_out = 0 if whole else max(0, len(line) - room)
+        shown += _folded(line[: room // 2] if left_out else line)
+        if left_out:
+            shown += [f"    ({left_out:,} more characters: s shows them)", *_folded(line[-room // 2 :])]
+    return shown if given else [f"{shown[0]} without arguments"]
+
+
+def _folded(line: str) -> list[str]:
+    # where the terminal folds, the rest would begin at the left edge, where questions begin
+    return [f"    | {part}" for part in screen.wrap(line, screen.width() - 7)]

@@ -1,0 +1,96 @@
+"""Lines on stderr that come from several sides at once: a system's frontend, replies as they come, questions."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lllm.cli import output, screen
+from lllm.core.visible import visible, visible_line
+
+
+class Lines:
+    """Writes whole lines and streamed text without mixing them. Usable from several threads. What is written is foreign:
+    it is made visible here."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self.tail = ""
+        """The text of a reply that was streamed last, while nothing stands below it."""
+        self._open = False  # the cursor stands behind streamed text
+        self._status = False  # the cursor stands behind a status, which is to be taken away
+        self._held: list[tuple[str, bool, bool]] | None = None
+
+    def say(self, text: str, style: str | None = None, *, aside: bool = False) -> None:
+        """One or more lines. `aside`: a remark on the text above, which stays the `tail`."""
+        tail = self.tail
+        self._put(screen.paint(visible(text), style, sys.stderr), whole=True)
+        if aside:
+            self.tail = tail
+
+    def stream(self, text: str, style: str | None = None, *, reply: bool = False) -> None:
+        """Text behind what was streamed before. `reply`: it belongs to the `tail`."""
+        if text:
+            self._put(screen.paint(visible(text), style, sys.stderr), whole=False, ends=text.endswith("\n"))
+            self.tail = self.tail + text if reply else ""
+
+    def rendered(self, text: str) -> None:
+        """Lines that are safe and styled already."""
+        self._put(text.removesuffix("\n"), whole=True)
+
+    def begin(self) -> None:
+        """Begins a new text: what was streamed before stands above it."""
+        self.finish()
+        self.tail = ""
+
+    def finish(self) -> None:
+        """Ends a line of streamed text."""
+        with self._lock:
+            self._clear()
+            if self._open and self._held is None:
+                self._open = False
+                output.write("", error=True)
+
+    def status(self, text: str) -> None:
+        """Words that stand at the end until anything else is written. Only a terminal that can take them away shows
+        them."""
+        with self._lock:
+            if self._held is None and not self._open and screen.capable(sys.stderr):
+                self._clear()
+                self._status = True
+                shown = screen.cut(visible_line(text), screen.width() - 1)
+                output.write(screen.paint(shown, "dim", sys.stderr), error=True, end="")
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Within, nothing is written: it comes afterwards. So nothing stands between a question and its answer."""
+        with self._lock:
+            self.finish()
+            self._held = []
+        try:
+            yield
+        finally:
+            with self._lock:
+                held, self._held = self._held, None
+                for text, whole, ends in held or ():
+                    self._put(text, whole, ends)
+
+    def _put(self, text: str, whole: bool, ends: bool = False) -> None:
+        with self._lock:
+            if self._held is not None:
+                self._held.append((text, whole, ends))
+                return
+            self._clear()
+            if whole and self._open:
+                output.write("", error=True)
+            output.write(text, error=True, end="\n" if whole else "")
+            self._open = not whole and not ends
+            if whole:
+                self.tail = ""
+
+    def _clear(self) -> None:
+        if self._status:
+            self._status = False
+            output.write("\r\x1b[K", error=True, end="")

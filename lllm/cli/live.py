@@ -1,0 +1,97 @@
+"""What a command that runs agents shows of it, and whom it asks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lllm.cli import output, screen
+
+if TYPE_CHECKING:
+    from lllm.session import Session
+
+Stream = Annotated[
+    bool | None,
+    typer.Option("--stream/--no-stream", help="Show progress on stderr; by default on a terminal."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the answer and errors.")]
+
+
+class Live:
+    """Watches what a command runs.
+
+    Args:
+        approve: the word of `--approve`.
+        stream: whether progress is shown; by default where stderr is a terminal. What does not go well (a refused or failed
+            tool, a wait, a provider's fault) is said in a pipe, too.
+        quiet: nothing of that.
+        json: stdout is for a program: the text of replies is not shown beside it.
+
+    Raises:
+        ConfigError: `--approve` cannot be what it is.
+    """
+
+    def __init__(
+        self,
+        *,
+        approve: str | None = None,
+        stream: bool | None = None,
+        quiet: bool = False,
+        json: bool = False,
+    ) -> None:
+        from lllm.cli.approvals import approver
+        from lllm.cli.lines import Lines
+        from lllm.cli.progress import Progress
+
+        talks = screen.is_terminal(sys.stderr) if stream is None else stream
+        talks = talks and not quiet
+        self.lines = Lines()
+        # where the answer is printed, its text is streamed; a pipe gets it whole
+        beside = one_screen() and not json
+        self.progress = Progress(self.lines, talks=talks, streams=bool(stream) or beside, beside=beside)
+        self.approve = approver(approve, self.lines, self.progress.agent_of)
+        self.quiet = quiet
+        self.frontend: Any = None
+        if talks:
+            from lllm.cli.terminal import Terminal
+
+            self.frontend = Terminal(self.lines)
+
+    @property
+    def hooks(self) -> dict[str, Any]:
+        """What `resume_session` and `fork_session` take."""
+        watched = {} if self.quiet else {"follow": self.progress.follow, "watch": self.progress.watch}
+        return {"approve": self.approve, "stream": self.frontend, **watched}
+
+    def attach(self, session: Session) -> None:
+        """Watches a session that begins."""
+        session.approve = self.approve
+        if not self.quiet:
+            session.watchers.append(self.progress.watch)
+            if self.frontend is not None:
+                session.followers.append(self.progress.follow)
+
+    def answer(self, text: str) -> None:
+        """Prints the answer, unless it is the very text that was streamed last on the same terminal."""
+        streamed = self.lines.tail.strip()
+        self.close()
+        if not (streamed and streamed == text.strip() and one_screen()):
+            output.text(text)
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        self.progress.close()
+
+
+def one_screen() -> bool:
+    """Whether stdout and stderr are the same terminal."""
+    if not (screen.is_terminal(sys.stdout) and screen.is_terminal(sys.stderr)):
+        return False
+    try:
+        out, error = os.fstat(sys.stdout.fileno()), os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return out.st_rdev == error.st_rdev

@@ -1,0 +1,236 @@
+"""What a session is doing, on stderr as it happens: who asks which model, tools, and everything that does not go well."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from lllm.cli import output, screen
+from lllm.cli.lines import Lines
+from lllm.core import events as ev
+from lllm.core.events import Event
+from lllm.models.message import FunctionCall, Message
+from lllm.ports import Completed, Delta, Restart, TextDelta, ThinkingDelta
+from lllm.session import WAITING
+
+LONG: Final = 2000
+"""Characters of a message that are shown."""
+OFTEN: Final = 0.2
+"""Seconds between two changes of a status."""
+
+
+class Progress:
+    """Follows and watches one session.
+
+    Args:
+        lines: where to write.
+        talks: whether everything is shown (on a terminal), or only what does not go well: a refused tool, a failed one, a
+            provider's fault, a wait, a rejected reply.
+        streams: whether the text of replies is shown as it comes.
+        beside: whether the answer is printed on the same screen. Then text that a program reads (tags, a schema) is not
+            shown, for the answer is made of it: its length is.
+    """
+
+    def __init__(self, lines: Lines, *, talks: bool, streams: bool, beside: bool) -> None:
+        self.lines = lines
+        self._talks = talks
+        self._streams = talks and streams
+        self._beside = beside
+        self._lock = threading.RLock()
+        self._agents: dict[str, str] = {}
+        self._models: dict[str, str] = {}
+        self._answered: set[str] = set()  # models that were named
+        self._structured: dict[str, int] = {}  # calls whose text is for a program: characters so far
+        self._wanted: dict[tuple[str, str], FunctionCall] = {}
+        self._told = 0.0
+        self._speaking: str | None = None
+        self._trouble: dict[
+            str, str
+        ] = {}  # what went wrong in a call, until it is known what follows from it
+
+    # --- pieces of replies
+
+    def follow(self, call: str, delta: Delta) -> None:
+        """A follower of the session."""
+        with self._lock:
+            if isinstance(delta, TextDelta | ThinkingDelta):
+                self._text(call, delta)
+            elif isinstance(delta, Restart):
+                if self._talks and delta.reason != "asked again":  # why it is asked again has been said
+                    self.lines.say(f"({delta.reason})", "dim")
+                self._begin(None)
+                self._structured.update({call: 0} if call in self._structured else {})
+            elif isinstance(delta, Completed) and self._speaking == call:
+                self.lines.finish()
+
+    def _text(self, call: str, delta: TextDelta | ThinkingDelta) -> None:
+        if not self._streams:
+            return
+        if isinstance(delta, TextDelta) and call in self._structured:
+            self._structured[call] += len(delta.text)
+            if (now := time.monotonic()) - self._told >= OFTEN:
+                self._told = now
+                self.lines.status(f"{self._agents[call]} writes: {self._structured[call]:,} characters")
+            return
+        if self._speaking != call:
+            self._begin(call)
+        if isinstance(delta, ThinkingDelta):
+            self.lines.stream(delta.text, "dim")
+            return
+        if not self.lines.tail:
+            self.lines.finish()  # below what was thought
+        self.lines.stream(delta.text, reply=True)
+
+    def _begin(self, call: str | None) -> None:
+        self._speaking = call
+        self.lines.begin()
+
+    # --- events
+
+    def watch(self, event: Event) -> None:
+        """A watcher of the session."""
+        with self._lock:
+            seen = _SEEN.get(event.kind)
+            if seen is not None:
+                seen(self, event.call or "", event.data)
+
+    def agent_of(self, wanted: FunctionCall) -> str:
+        """Who asked for a tool call."""
+        for (call, _), found in reversed(self._wanted.items()):
+            if found == wanted:
+                return self._agents.get(call, "")
+        return ""
+
+    def close(self) -> None:
+        """The end: the cursor stands at the beginning of a line. What went wrong last is said by whoever it stopped."""
+        with self._lock:
+            self._trouble.clear()
+            self.lines.finish()
+
+    def recall(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Takes note of what a session did before it is resumed, and says nothing of it."""
+        for event in events:
+            if event["kind"] == ev.CALL_STARTED:
+                self._know(event["call"], event["data"])
+            elif event["kind"] == ev.MODEL_REPLIED:
+                self._want(event["call"], event["data"])
+
+    def _know(self, call: str, data: Mapping[str, Any]) -> None:
+        self._agents[call], self._models[call] = str(data["agent"]), str(data.get("model", ""))
+        if self._beside and _structured(data):
+            self._structured[call] = 0
+
+    def _want(self, call: str, data: Mapping[str, Any]) -> None:
+        for wanted in Message.from_dict(data["message"]).tool_calls:
+            self._wanted[call, wanted.id] = wanted
+
+    def _started(self, call: str, data: Mapping[str, Any]) -> None:
+        self._know(call, data)
+        self._go_on()
+        if self._talks:
+            self._say(" on ".join(filter(None, (self._agents[call], self._models[call]))), "dim")
+
+    def _requested(self, call: str, data: Mapping[str, Any]) -> None:
+        if (trouble := self._trouble.pop(call, None)) is not None:
+            self._say(f"{trouble}; asking again", "yellow")
+        if call in self._structured:
+            self._structured[call] = 0
+
+    def _replied(self, call: str, data: Mapping[str, Any]) -> None:
+        answered, asked = data.get("model"), self._models.get(call, "")
+        if self._talks and data.get("from"):
+            source = "the cache" if data["from"] == "cache" else "the log"
+            self._say(f"{self._agents.get(call, '')}: from {source}", "dim", aside=True)
+        elif (
+            self._talks and answered and not asked.endswith(str(answered)) and answered not in self._answered
+        ):
+            self._answered.add(answered)
+            self._say(f"{self._agents.get(call, '')}: answered by {answered}", "dim", aside=True)
+        self._want(call, data)
+
+    def _failed(self, call: str, data: Mapping[str, Any]) -> None:
+        status = data.get("status")
+        number = f" ({status})" if status is not None and str(status) not in data["message"] else ""
+        self._trouble[call] = f"{self._agents.get(call, '')}: {data['message']}{number}"
+
+    def _waits(self, call: str, data: Mapping[str, Any]) -> None:
+        trouble = self._trouble.pop(call, self._agents.get(call, ""))
+        self._say(f"{trouble}; waiting {data['seconds']:.3g} s", "yellow")
+
+    def _rejected(self, call: str, data: Mapping[str, Any]) -> None:
+        self._trouble[call] = f"{self._agents.get(call, '')}: reply rejected: {'; '.join(data['errors'])}"
+
+    def _approval(self, call: str, data: Mapping[str, Any]) -> None:
+        if not data["approved"]:
+            note = f": {data['note']}" if data.get("note") else ""
+            self._say(f"denied: {self._tool(call, data['id'])}{note}", "red")
+
+    def _tool_begins(self, call: str, data: Mapping[str, Any]) -> None:
+        if self._talks:
+            self._say(f"→ {self._tool(call, data['id'])}", "cyan")
+
+    def _tool_ends(self, call: str, data: Mapping[str, Any]) -> None:
+        name = self._wanted.get((call, data["id"]), FunctionCall("", "tool")).name
+        if not data.get("ok", True):
+            self._say(f"failed: {name}: {str(data.get('content', '')).removeprefix('error: ')}", "red")
+        elif self._talks and "reused" not in data:
+            source = " (from the log)" if "from" in data else ""
+            self._say(
+                f"← {name}{source}: {' '.join(str(data.get('content', '')).split())}", "dim", short=True
+            )
+
+    def _ended(self, call: str, data: Mapping[str, Any]) -> None:
+        self._trouble.pop(call, None)
+        if data["status"] == "failed":
+            self._trouble[call] = f"{self._agents.get(call, '')} failed: {data.get('error', '')}"
+
+    def _go_on(self) -> None:
+        """Something new begins: what had failed has not stopped the program."""
+        for call in [call for call in self._trouble if call in self._agents]:
+            if " failed: " in self._trouble[call]:
+                self._say(self._trouble.pop(call), "red")
+
+    def _tool(self, call: str, id: str) -> str:
+        wanted = self._wanted.get((call, id))
+        return "a tool" if wanted is None else f"{wanted.name}({wanted.arguments})"
+
+    def _say(self, words: str, style: str, *, short: bool = False, aside: bool = False) -> None:
+        self._speaking = None
+        words = output.clean(words)
+        if short:
+            words = screen.cut(words, screen.width())
+        elif len(words) > LONG:
+            words = f"{words[:LONG]}... ({len(words) - LONG:,} more characters)"
+        self.lines.say(words, style, aside=aside)
+
+
+_SEEN: Final[Mapping[str, Any]] = {
+    ev.CALL_STARTED: Progress._started,
+    ev.MODEL_REQUESTED: Progress._requested,
+    ev.MODEL_REPLIED: Progress._replied,
+    ev.MODEL_FAILED: Progress._failed,
+    WAITING: Progress._waits,
+    ev.REPLY_REJECTED: Progress._rejected,
+    ev.APPROVAL_GIVEN: Progress._approval,
+    ev.TOOL_REQUESTED: Progress._tool_begins,
+    ev.TOOL_RETURNED: Progress._tool_ends,
+    ev.CALL_ENDED: Progress._ended,
+}
+
+
+def _structured(data: Mapping[str, Any]) -> bool:
+    """Whether the text of a call's replies is read by a program."""
+    if "format" in data:
+        return True
+    parts = data.get("prompt", {}).get("parts", {})
+    return any(parts.get(name) != plain for name, plain in _plain().items()) if parts else False
+
+
+def _plain() -> dict[str, str]:
+    """The fingerprint of a prompt that asks for no form."""
+    from lllm.models.prompt import Prompt
+
+    known = Prompt(path="plain", prompt="plain").fingerprint()
+    return {name: known[name] for name in ("tags", "parser", "format")}

@@ -1,0 +1,78 @@
+"""Tables: fitted to a terminal's width, whole in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from lllm.cli import screen
+from lllm.core.visible import visible_line
+
+GAP: Final = 2
+NARROW: Final = 14
+"""A column is not folded below this width: then every row becomes a block of lines."""
+SHORT: Final = 24
+"""A column is not cut below this width."""
+
+
+def lines(header: Sequence[str], rows: Iterable[Sequence[Any]], *, cut: Sequence[str] = ()) -> list[str]:
+    """The lines of a table. On a terminal what does not fit is folded within its column, but the columns named in `cut`
+    (summaries of what another command shows whole) end in an ellipsis; the first column, by which one names a thing,
+    always stays whole. A pipe gets every character, one line per row."""
+    cells = [[visible_line("" if cell is None else str(cell)) for cell in row] for row in rows]
+    widths = [max(map(screen.columns, column)) for column in zip(header, *cells, strict=True)]
+    room = screen.width() if screen.is_terminal(sys.stdout) else sum(widths) + GAP * len(widths)
+    for name in cut:
+        index = header.index(name)
+        _shrink(widths, [index], room, SHORT)
+        for row in cells:
+            row[index] = screen.cut(row[index], widths[index])
+    _shrink(widths, range(1, len(widths)), room, NARROW)
+    if _total(widths) > room:
+        return _blocks(header, cells, room)
+    shown = [screen.paint(_line([[name] for name in header], widths)[0], "bold", sys.stdout)]
+    for row in cells:
+        shown += _line([screen.wrap(cell, wide) for cell, wide in zip(row, widths, strict=True)], widths)
+    return shown
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+def _shrink(widths: list[int], among: Iterable[int], room: int, least: int) -> None:
+    """Makes the widest columns narrower until the table fits, or until they are as narrow as may be."""
+    among = list(among)
+    while (over := _total(widths) - room) > 0 and among:
+        *_, next_, widest = [0, *sorted(among, key=lambda index: widths[index])]
+        floor = max(least, widths[next_] - 1 if len(among) > 1 else 0, widths[widest] - over)
+        if widths[widest] <= least:
+            return
+        widths[widest] = max(least, min(floor, widths[widest] - 1))
+
+
+def _line(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:
+    """One row, which is as many lines as its tallest cell."""
+    out = []
+    for number in range(max(map(len, cells))):
+        parts = [cell[number] if number < len(cell) else "" for cell in cells]
+        out.append(
+            (" " * GAP).join(map(screen.pad, parts, widths)).rstrip()  # trailing spaces would wrap on resize
+        )
+    return out
+
+
+def _blocks(header: Sequence[str], cells: Sequence[Sequence[str]], room: int) -> list[str]:
+    """One block of lines per row, where there is no room for columns."""
+    label = max(map(screen.columns, header))
+    out: list[str] = []
+    for row in cells:
+        if out:
+            out.append("")
+        for name, cell in zip(header, row, strict=True):
+            if cell:
+                first, *rest = screen.wrap(cell, max(8, room - label - GAP))
+                out.append(f"{screen.pad(name, label)}{' ' * GAP}{first}")
+                out += [f"{' ' * (label + GAP)}{line}" for line in rest]
+    return out
