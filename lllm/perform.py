@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import CoroutineType, coroutine
-from typing import Any, Final, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from lllm.core import events as ev
 from lllm.core.canonical import decode
+from lllm.core.choice import freed
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.events import Event
+from lllm.core.guard import UNKNOWN
 from lllm.core.jsonable import jsonable
 from lllm.core.redact import Redactor
 from lllm.core.repetition import Repetition, stuck
@@ -51,8 +53,7 @@ from lllm.ports import (
     ToolCallDelta,
 )
 from lllm.session import WAITING, Scope, Session, current
-
-T = TypeVar("T")
+from lllm.tool_run import Thread, TimeLimit, run_tool
 
 FATAL: Final = (AuthenticationError, ModelNotFoundError, BadRequestError, UnsupportedError)
 """Faults that asking again never mends: not even `max_llm_recall` does."""
@@ -71,15 +72,17 @@ class BoundTool(NamedTuple):
         validate: all that is wrong with arguments; an empty list when they are good.
         invoke: runs it with arguments and the key that stays the same when it is run again after a crash; gives the text
             for the model.
-        timeout: seconds, or None.
+        timeout: seconds, or None. What is done beyond it: see `lllm.tool_run`.
+        threaded: whether it is a plain function: it is given a `lllm.tool_run.Thread` to run in, and cannot be stopped.
         agent: the agent that it is, when it is one: a replay then re-executes it.
     """
 
     rule: ToolRule
     validate: Callable[[dict[str, Any]], Sequence[str]]
-    invoke: Callable[[dict[str, Any], Mapping[str, Any]], Awaitable[str]]
+    invoke: Callable[[dict[str, Any], Mapping[str, Any]], Coroutine[Any, Any, str]]
     timeout: float | None = 60.0
     agent: str | None = None
+    threaded: bool = False
 
 
 @dataclass(slots=True)
@@ -141,7 +144,7 @@ class Outcome(NamedTuple):
 class Performer:
     """Does the effects of one agent call."""
 
-    __slots__ = ("accepted", "call", "dialog", "plan", "rules", "said", "session")
+    __slots__ = ("accepted", "call", "dialog", "late", "plan", "rules", "said", "session")
 
     def __init__(self, plan: Plan, session: Session, call: str, dialog: str | None) -> None:
         self.plan = plan
@@ -151,6 +154,7 @@ class Performer:
         self.accepted: Any = None  # the live payload; the log holds its JSON
         self.said = False  # whether pieces of the present reply were shown
         self.rules = RULES  # those of the call, see `lllm.core.spec`
+        self.late: dict[int, Mapping[str, Any]] = {}  # what tools returned after their time limit
 
     async def perform(self, effect: Effect) -> Outcome:
         """Does one effect."""
@@ -170,7 +174,7 @@ class Performer:
             plan.model_name,
             effect.head.messages(),
             plan.tool_specs if effect.tools else (),
-            plan.sampling,
+            freed(plan.sampling) if effect.free else plan.sampling,
             plan.format,
             plan.stream or watch is not None or self._followed(),
             plan.timeouts,
@@ -365,22 +369,17 @@ class Performer:
         if known is not None and (tool.agent is None or "from" in known.data):
             # an agent is run again, unless its answer was given to a fork: then nobody was asked
             return Outcome(known.kind, known.data)
+        if (late := self.late.pop(effect.number, None)) is not None:
+            return Outcome(ev.TOOL_RETURNED, {"id": call.id, **late, "late": True})
         key = f"{self.session.id}/{self.call}/{effect.number}"
+        thread = Thread() if tool.threaded and tool.timeout is not None else None
         token = current.set(Scope(self.session, self.call, call.id))
         try:
-            arguments = call.parsed()
-            work = tool.invoke(arguments, {"id": call.id, "key": key})
-            content = await (work if tool.timeout is None else within(work, tool.timeout))
+            work = tool.invoke(call.parsed(), {"id": call.id, "key": key, "thread": thread})
+            content = await run_tool(work, tool.timeout)
             data: dict[str, Any] = {"id": call.id, "content": content}
-        except TimeoutError as error:
-            # a TimeoutError of the tool itself reads the same to the model
-            limit = f" within {tool.timeout:g} s" if tool.timeout is not None else ""
-            data = {
-                "id": call.id,
-                "ok": False,
-                "content": f"error: '{call.name}' did not return{limit}",
-                "error": repr(error),
-            }
+        except TimeLimit as limit:
+            data = _given_up(call, tool, running=limit.hear(partial(self._returned_late, effect), thread))
         except asyncio.CancelledError as error:
             if (
                 (task := asyncio.current_task()) is None
@@ -401,14 +400,35 @@ class Performer:
             data = _tool_failed(call, error)
         finally:
             current.reset(token)
-        if (
-            known is not None and known.kind in _STOPS
-        ):  # an agent whose answer came when this call was stopped
+        if known is not None and (known.kind in _STOPS or "uncertain" in known.data):
+            # an agent whose answer came when this call was stopped, or its own time limit had passed
             return Outcome(known.kind, known.data)
         return Outcome(ev.TOOL_RETURNED, self.session.redactor.clean(data))
 
+    def _returned_late(self, effect: RunTool, content: Any, error: BaseException | None) -> None:
+        """Notes what came of a tool that had been given up. An equal call later on gets it."""
+        session, call = self.session, effect.call
+        if self.plan.tools[call.name].rule.counts_as == "pure" or session.replaying:
+            return
+        if error is not None and not isinstance(error, PLUG_IN):
+            return  # it wanted to end the program, and nobody waits for it any more
+        data = {"content": content} if error is None else _tool_failed(call, error)
+        data.pop("id", None)
+        self.late[effect.number] = data = session.redactor.clean(data)
+        words = f"'{call.name}' {'returned' if error is None else 'failed'} after its time limit"
+        with suppress(LLMError):  # a log that cannot be written stops what comes next
+            session.note(words, of="tool", call=self.call, n=effect.number, result=data)
+
     async def reuse(self, effect: Reuse) -> Outcome:
-        return Outcome(ev.TOOL_RETURNED, {"id": effect.call.id, "reused": effect.of})
+        given = {"id": effect.call.id, "reused": effect.of}
+        if effect.unknown:
+            if self.session.replaying:
+                known = self.session.recorded(self.call, _TOOL_ANSWERS, effect.call.id)
+                if known is not None:
+                    return Outcome(known.kind, known.data)
+            if (late := self.late.pop(effect.unknown, None)) is not None:
+                return Outcome(ev.TOOL_RETURNED, {**given, **late, "late": True})
+        return Outcome(ev.TOOL_RETURNED, given)
 
     async def ask_approval(self, effect: AskApproval) -> Outcome:
         call = effect.call
@@ -436,42 +456,6 @@ class Performer:
             self.session.watched(Event(WAITING, {"seconds": effect.seconds}, call=self.call))
         await self.session.sleep(effect.seconds)
         return Outcome(ev.WAIT_ENDED, {"seconds": effect.seconds})
-
-
-async def within(work: Awaitable[T], seconds: float) -> T:
-    """What `work` gives, or TimeoutError. A coroutine that is done without ever waiting needs no timer: it is started
-    first, and only what it waits for is timed."""
-    if not isinstance(work, CoroutineType):
-        async with asyncio.timeout(seconds):
-            return await work
-    try:
-        waiting = work.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    async with asyncio.timeout(seconds):
-        rest: T = await _rest(work, waiting)
-        return rest
-
-
-@coroutine
-def _rest(work: CoroutineType[Any, Any, T], waiting: Any) -> Generator[Any, Any, T]:
-    """The rest of a coroutine that waits for `waiting`: what `yield from` does, begun in the middle."""
-    while True:
-        thrown: BaseException | None = None
-        sent = None
-        try:
-            sent = yield waiting
-        except GeneratorExit:
-            work.close()
-            raise
-        except BaseException as error:
-            thrown = error
-        try:
-            waiting = work.send(sent) if thrown is None else work.throw(thrown)
-        except StopIteration as done:
-            result: T = done.value
-            return result
 
 
 _STOPS: Final = (ev.LIMIT_REACHED, ev.CANCELLED)
@@ -620,6 +604,18 @@ def _as_recorded(reply: Reply) -> Reply:
 def _tool_failed(call: FunctionCall, error: BaseException, text: str | None = None) -> dict[str, Any]:
     content = f"error: {text or text_of(error)}"
     return {"id": call.id, "ok": False, "content": content, "error": type(error).__name__}
+
+
+def _given_up(call: FunctionCall, tool: BoundTool, *, running: bool) -> dict[str, Any]:
+    """The result of a tool that has not returned in time."""
+    content = f"error: '{call.name}' did not return within {tool.timeout:g} s"
+    data = {"id": call.id, "ok": False, "content": content, "error": "TimeoutError"}
+    acts = tool.rule.counts_as
+    if acts != "pure":
+        state = "and is still running. Whether it takes" if running else "and was stopped. Whether it took"
+        data["content"] = f"{content} {state} effect is not known. {UNKNOWN[acts]}"
+        data["uncertain"] = "timeout"
+    return data
 
 
 def _comes_of(error: BaseException | None, cause: BaseException) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from lllm import errors
 from lllm.core import events as ev
+from lllm.core.choice import freed
 from lllm.core.dialog import Node
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, RunTool, Wait
 from lllm.core.jsonable import unicode_only
@@ -89,9 +90,11 @@ class Call:
 
     def _begin(self, base: Node | None, add: Sequence[Message]) -> tuple[Effect, ...]:
         plan, session = self.plan, self.session
+        version = self.performer.rules = session.rules(self.id)
         rules = {name: tool.rule for name, tool in plan.tools.items()}
-        spec = Spec(plan.limits, rules, plan.interrupt, plan.execute, session.seed, session.rules(self.id))
-        self.performer.rules = spec.rules
+        if version < 2:
+            rules = {name: rule._replace(delegate=False) for name, rule in rules.items()}
+        spec = Spec(plan.limits, rules, plan.interrupt, plan.execute, session.seed, version)
         add = session.opening(self.id, add)
         trunk = base
         for message in add:
@@ -210,9 +213,9 @@ class Call:
         )
 
     async def _together(self, effects: Sequence[Effect]) -> tuple[Effect, ...]:
-        """Does several effects at once and applies their outcomes as they come; gives the effects that follow when all
-        are done. A stop (deadline, cancellation) ends them all."""
-        running: dict[asyncio.Task[Outcome], Effect] = {}
+        """Does several effects at once and applies their outcomes as they come, each durable while the others are at work;
+        gives the effects that follow when all are done. A stop (deadline, cancellation) ends them all."""
+        running: dict[asyncio.Task[Outcome | tuple[Effect, ...]], Effect] = {}
         following: tuple[Effect, ...] = ()
         try:
             todo = list(effects)
@@ -224,7 +227,7 @@ class Call:
                 await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in [task for task in running if task.done()]:
                     del running[task]
-                    new = self._apply(task.result())
+                    new = self._settled(task.result())
                     if not new and self._ended():
                         return ()
                     if running:
@@ -232,6 +235,9 @@ class Call:
                     else:
                         following = (*todo, *new)
                         todo = []
+                if running:
+                    # what a tool did must not be forgotten because another one takes long
+                    await self.session.flush()
         except Exception:
             if running and self.session.halted is not None:
                 await self._settle(list(running))
@@ -245,7 +251,11 @@ class Call:
             self.session.gathers(self.id, 0)
         return following
 
-    async def _settle(self, running: Sequence[asyncio.Task[Outcome]]) -> None:
+    def _settled(self, result: Outcome | tuple[Effect, ...]) -> tuple[Effect, ...]:
+        """The effects that follow: the outcome is applied here, where that has not been done yet."""
+        return self._apply(result) if isinstance(result, Outcome) else result
+
+    async def _settle(self, running: Sequence[asyncio.Task[Outcome | tuple[Effect, ...]]]) -> None:
         """Waits for what is done beside that which halted the session, and keeps what comes of it."""
         beside = list(running)
         while beside:
@@ -255,12 +265,12 @@ class Call:
                 beside.remove(task)
                 if not task.cancelled() and task.exception() is None:
                     with suppress(Exception):  # what cannot be kept does not keep the others from it
-                        self._apply(task.result())
+                        self._settled(task.result())
 
     def _ended(self) -> bool:
         return self.state.terminal
 
-    async def _one_of_many(self, effect: Effect) -> Outcome:
+    async def _one_of_many(self, effect: Effect) -> Outcome | tuple[Effect, ...]:
         name = getattr(effect, "call").id  # noqa: B009  only tool effects come in groups
         if isinstance(effect, RunTool):
             await self.session.turn(self.id, ev.TOOL_REQUESTED, name)
@@ -269,6 +279,11 @@ class Call:
                 self._line = self._line or _Line(partial(self.session.queues, self.id))
                 async with self._line:
                     outcome = await self._do(effect)
+                    if not self.session.behind(self.id) and not self.state.terminal:
+                        # the next one must not begin before this one's result is stored
+                        following = self._apply(outcome)
+                        await self.session.flush()
+                        return following
             else:
                 outcome = await self._do(effect)
         else:
@@ -287,6 +302,8 @@ class Call:
         if not self.session.logs:
             return {}
         fixed = self.plan.fixed[0 if effect.tools else 1]
+        if effect.free and freed(self.plan.sampling) is not self.plan.sampling:
+            fixed = f"{fixed} free"
         return {
             "request": digest(f"{fixed} {effect.head.id}".encode()),
             "head": effect.head.id,

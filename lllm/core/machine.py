@@ -23,12 +23,12 @@ from decimal import Decimal
 from typing import Any, Final
 
 from lllm.core import events as ev
-from lllm.core.canonical import encode
+from lllm.core import guard as duplicates
 from lllm.core.dialog import Node, extend
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.events import Event
+from lllm.core.guard import LATE, Guard, Pending
 from lllm.core.sendable import answered, shown_again, with_calls
-from lllm.core.spec import ToolRule
 from lllm.core.state import (
     BACKING_OFF,
     CALLING,
@@ -41,8 +41,6 @@ from lllm.core.state import (
     RUNNING_TOOLS,
     WAITING,
     Opening,
-    Pending,
-    Result,
     State,
     added,
 )
@@ -96,7 +94,6 @@ TABLE: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
 
 Step = tuple[State, tuple[Effect, ...]]
 _NOTHING: Final[tuple[Effect, ...]] = ()
-_ANY_TOOL: Final = ToolRule()
 
 
 def step(state: State, event: Event) -> Step:
@@ -249,16 +246,26 @@ def _repair_prompted(state: State, event: Event) -> Step:
 def _tool_requested(state: State, event: Event) -> Step:
     place, found = _expect(state, event.data["id"], _RUNNABLE)
     pending = _put(state.pending, place, Pending(found.call, found.key, found.number, "running"))
-    return state._replace(pending=pending, at=event.at), _NOTHING
+    guard = duplicates.begun(state.spec, state.guard, found.call.name)
+    return state._replace(pending=pending, guard=guard, at=event.at), _NOTHING
 
 
 def _tool_returned(state: State, event: Event) -> Step:
     data = event.data
     place, found = _expect(state, data["id"], _RUNNABLE)
     content, ok = data.get("content"), data.get("ok", True)
-    if "reused" in data:
-        content, ok = _earlier(state, found.key)
-    return _settle(state, event.at, place, found, content or "", ok)
+    reused = "reused" in data
+    if reused and not found.of:
+        raise IllegalMove(f"tool call '{found.call.id}' has no earlier result")
+    if reused and "late" not in data:
+        return _settle(state, event.at, place, found, found.content, found.ok)
+    content = content or ""
+    done = Pending(found.call, found.key, found.number, "returned", content, ok, found.of, not reused)
+    unknown = not ok and bool(data.get("uncertain"))
+    guard = duplicates.returned(state.spec, state.guard, state.pending, done, content, ok, unknown)
+    if "late" in data:
+        content = LATE.format(content)
+    return _settle(state, event.at, place, done, content, ok, guard)
 
 
 def _approval_given(state: State, event: Event) -> Step:
@@ -266,7 +273,10 @@ def _approval_given(state: State, event: Event) -> Step:
     place, found = _expect(state, data["id"], _ASKING)
     if not data["approved"]:
         note = f": {data['note']}" if data.get("note") else ""
-        return _settle(state, event.at, place, found, f"error: not approved{note}", False)
+        why = ""
+        if any(item.key == found.key for item in state.guard.unknown):
+            why = ". It was not run again, and whether the earlier call took effect is not known"
+        return _settle(state, event.at, place, found, f"error: not approved{note}{why}", False)
     pending = _put(state.pending, place, found._replace(state="planned"))
     state = state._replace(pending=pending, phase=_tools_phase(pending), at=event.at)
     return state, (RunTool(found.call, found.number),)
@@ -331,7 +341,7 @@ def _ask(state: State, **changes: Any) -> Step:
     head = state.head
     if head is None:
         return _fail(state, "empty_dialog", "there is no message to send")
-    return state, (CallModel(head, state.offer_tools),)
+    return state, (CallModel(head, state.offer_tools, state.rounds > 0 and state.spec.rules > 1),)
 
 
 def _fail(state: State, reason: str, error: str) -> Step:
@@ -352,38 +362,15 @@ def _backoff(state: State, retry_after: float | None) -> float:
 
 
 def _plan_tools(state: State, calls: tuple[FunctionCall, ...], changes: Mapping[str, Any]) -> Step:
-    pending: list[Pending] = []
-    effects: list[Effect] = []
-    seen: dict[str, str] = {}
-    number = state.numbered
-    for call in calls:
-        number += 1
-        rule = state.spec.tools.get(call.name, _ANY_TOOL)
-        try:
-            key = f"{call.name} {encode(call.parsed()).decode()}"
-        except ValueError as error:
-            raise IllegalMove(
-                f"tool call '{call.id}' has arguments that are no JSON object: {error}"
-            ) from error
-        earlier = None if rule.repeatable else next((done for done in state.results if done.key == key), None)
-        if earlier is not None:
-            effects.append(Reuse(call, earlier.id))
-            status = "planned"
-        elif key in seen and not rule.repeatable:
-            status = "twin"
-        elif rule.approval:
-            effects.append(AskApproval(call))
-            status = "asking"
-        else:
-            effects.append(RunTool(call, number))
-            status = "planned"
-        seen.setdefault(key, call.id)
-        pending.append(Pending(call, key, number, status))
-    phase = _tools_phase(pending)
+    pending, effects = duplicates.plan(state.spec, state.guard, calls, state.numbered)
     state = state._replace(
-        phase=phase, pending=tuple(pending), rounds=state.rounds + 1, numbered=number, **changes
+        phase=_tools_phase(pending),
+        pending=pending,
+        rounds=state.rounds + 1,
+        numbered=state.numbered + len(calls),
+        **changes,
     )
-    return state, tuple(effects)
+    return state, effects
 
 
 def _tools_phase(pending: Iterable[Pending]) -> str:
@@ -418,41 +405,23 @@ def _put(pending: tuple[Pending, ...], place: int, item: Pending) -> tuple[Pendi
     return (item,) if len(pending) == 1 else (*pending[:place], item, *pending[place + 1 :])
 
 
-def _earlier(state: State, key: str) -> tuple[str, bool]:
-    """The result of an equal call. Looked up by the call's content, since providers reuse ids."""
-    for item in state.pending:
-        if item.key == key and item.state == "returned":
-            return item.content, item.ok
-    for done in state.results:
-        if done.key == key:
-            return done.content, True
-    raise IllegalMove(f"no earlier result of {key}")
-
-
-def _settle(state: State, at: int, place: int, found: Pending, content: str, ok: bool) -> Step:
+def _settle(
+    state: State, at: int, place: int, found: Pending, content: str, ok: bool, guard: Guard | None = None
+) -> Step:
     """A tool call has its result: goes on when it was the last one."""
-    name = found.call.id
-    pending = _put(
-        state.pending, place, Pending(found.call, found.key, found.number, "returned", content, ok)
-    )
-    results = state.results
-    if ok and all(done.key != found.key for done in results):
-        results = (*results, Result(found.key, name, content))
-    effects: list[Effect] = []
-    open_calls = False
+    done = Pending(found.call, found.key, found.number, "returned", content, ok, found.of, found.ran)
+    pending = _put(state.pending, place, done)
+    guard = state.guard if guard is None else guard
+    effects: tuple[Effect, ...] = ()
     if len(pending) > 1:
-        for index, item in enumerate(pending):
-            if item.state == "twin" and item.key == found.key:
-                pending = _put(pending, index, item._replace(state="planned"))
-                effects.append(Reuse(item.call, name))
-            open_calls = open_calls or item.state != "returned"
-    if open_calls:
-        after = state._replace(pending=pending, results=results, phase=_tools_phase(pending), at=at)
-        return after, tuple(effects)
-    return _finish_round(state, pending, results, at)
+        pending, effects = duplicates.twins(state.spec, pending, done)
+        if any(item.state != "returned" for item in pending):
+            after = state._replace(pending=pending, guard=guard, phase=_tools_phase(pending), at=at)
+            return after, effects
+    return _finish_round(state, pending, guard, at)
 
 
-def _finish_round(state: State, pending: tuple[Pending, ...], results: tuple[Result, ...], at: int) -> Step:
+def _finish_round(state: State, pending: tuple[Pending, ...], guard: Guard, at: int) -> Step:
     """All results are there: they are injected in call order, and the model goes on."""
     trunk = state.trunk
     for item in pending:
@@ -461,14 +430,14 @@ def _finish_round(state: State, pending: tuple[Pending, ...], results: tuple[Res
     last = limit is not None and state.rounds >= limit
     offer = state.offer_tools and not last
     if not last and not state.spec.interrupt:
-        return _ask(state, trunk=trunk, results=results, pending=(), offer_tools=offer, at=at)
+        return _ask(state, trunk=trunk, guard=guard, pending=(), offer_tools=offer, at=at)
     told = tuple(
         {"name": item.call.name, "arguments": item.call.arguments, "content": item.content, "ok": item.ok}
         for item in pending
     )
     assert state.reply is not None
     after = state._replace(
-        phase=RUNNING_TOOLS, trunk=trunk, results=results, pending=pending, offer_tools=offer, at=at
+        phase=RUNNING_TOOLS, trunk=trunk, guard=guard, pending=pending, offer_tools=offer, at=at
     )
     return after, (Handle("final" if last else "interrupt", (), state.reply, told, state.rounds),)
 

@@ -45,12 +45,19 @@ _DEFAULTS: Final = Limits()
 
 
 class ToolRule(NamedTuple):
-    """What the machine must know of a tool. See `lllm.models.Function`."""
+    """What the machine must know of a tool. See `lllm.models.Function`. `delegate` says that it is another agent, which may
+    have tools of any effect; it is not in the log of calls that follow earlier rules than 2."""
 
     approval: bool = False
     concurrent: bool = True
     repeatable: bool = False
     effect: str = "ask"
+    delegate: bool = False
+
+    @property
+    def counts_as(self) -> str:
+        """What its calls may do: `effect`, and `ask` for another agent."""
+        return "ask" if self.delegate else self.effect
 
     def record(self) -> dict[str, Any]:
         return {n: v for n, v, d in zip(self._fields, self, _RULE, strict=True) if v != d}
@@ -59,9 +66,15 @@ class ToolRule(NamedTuple):
 _RULE: Final = ToolRule()
 
 
-RULES: Final = 1
-"""The rules that new calls follow. A recorded call keeps its own, so that an old log replays as it was written: 0 (no `rules`
-in its record) accepts every reply where nothing parses it. Raise the number with the next rule that judges otherwise."""
+RULES: Final = 2
+"""The rules that new calls follow. A recorded call keeps its own, so that an old log replays as it was written. Raise the number
+with the next rule that judges otherwise.
+
+0: (no `rules` in the record) every reply is accepted where nothing parses it.
+1: refusals, filtered replies, thinking alone and the like are rejected there too. The duplicate guard holds for a whole call;
+   a tool that is stopped by its time limit has failed; a `tool_choice` that forces a call is sent with every request.
+2: tools as in `lllm.core.guard`; a `tool_choice` that forces a call is sent until tools have run.
+"""
 
 
 class Spec(NamedTuple):

@@ -8,8 +8,9 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from lllm.core.dialog import Node, extend
+from lllm.core.guard import Guard, Pending
 from lllm.core.spec import Spec
-from lllm.models.message import FunctionCall, Message
+from lllm.models.message import Message
 from lllm.models.reply import Reply
 
 READY: Final = "READY"
@@ -44,26 +45,6 @@ class Opening(NamedTuple):
         return cls(Spec.from_record(data.get("spec", {})), extend(base, added(data)))
 
 
-class Pending(NamedTuple):
-    """One tool call of the present round. `state` is asking, planned, running, twin (waits for an equal call of the same
-    round) or returned."""
-
-    call: FunctionCall
-    key: str
-    number: int
-    state: str
-    content: str = ""
-    ok: bool = True
-
-
-class Result(NamedTuple):
-    """A tool result that may be given again."""
-
-    key: str
-    id: str
-    content: str
-
-
 @dataclass(frozen=True)
 class State:
     """Where an agent call stands. A value: equal when its content is equal. `_replace(**changes)` gives the next one.
@@ -76,7 +57,7 @@ class State:
         rejected, faults, recalls: repairs, retries and recalls of the present model turn.
         rounds: tool rounds so far. numbered: tool calls so far.
         model_calls, tokens, cost: what was used; tokens and cost are None once a reply did not say.
-        pending: tool calls of the present round. results: good results of the call, for the duplicate guard.
+        pending: tool calls of the present round. guard: what is remembered of earlier ones.
         attempts: one mapping per rejected reply or fault.
         value: the accepted payload as JSON. reason, error: why the call failed.
         at: time of the last event; deadline_at: when the call must have ended (both microseconds).
@@ -97,7 +78,7 @@ class State:
     tokens: int | None = 0
     cost: Decimal | None = Decimal(0)
     pending: tuple[Pending, ...] = ()
-    results: tuple[Result, ...] = ()
+    guard: Guard = Guard()
     attempts: tuple[Mapping[str, Any], ...] = ()
     value: Any = None
     reason: str = ""

@@ -181,7 +181,13 @@ async def _messages(given: Awaitable[Any]) -> Sequence[Message]:
 
 def bind_tool(function: Function) -> BoundTool:
     """A Function as the runtime runs it."""
-    rule = ToolRule(function.approval, function.concurrent, function.repeatable, function.effect)
+    rule = ToolRule(
+        function.approval,
+        function.concurrent,
+        function.repeatable,
+        function.effect,
+        function.agent is not None,
+    )
     asynchronous = function.call is not None and is_async(function.call)
 
     async def invoke(arguments: dict[str, Any], info: Mapping[str, Any]) -> str:
@@ -194,14 +200,17 @@ def bind_tool(function: Function) -> BoundTool:
             deadline=info.get("deadline"),
         )
         if asynchronous:
-            value = await function.invoke(arguments, context)
-        else:
-            value = await in_thread(function.invoke, arguments, context)
-            if inspect.isawaitable(value):
-                value = await value
-        return render_result(value)
+            return render_result(await function.invoke(arguments, context))
 
-    return BoundTool(rule, function.validate, invoke, function.timeout, function.agent)
+        def plain() -> Any:
+            value = function.invoke(arguments, context)
+            return value if inspect.isawaitable(value) else render_result(value)
+
+        thread = info.get("thread")
+        value = await (in_thread(plain) if thread is None else in_thread(thread.call, plain))
+        return render_result(await value) if inspect.isawaitable(value) else value
+
+    return BoundTool(rule, function.validate, invoke, function.timeout, function.agent, not asynchronous)
 
 
 def reader(

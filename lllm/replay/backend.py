@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from lllm.core import events as ev
 from lllm.core.canonical import decode, digest, digest_of, encode
+from lllm.core.choice import freed
 from lllm.core.dialog import Node, extend, messages_of
 from lllm.core.envelope import open_event, verify_chain
 from lllm.core.jsonable import jsonable
@@ -87,10 +88,13 @@ class Source:
                 openings[call] = event["data"]
             elif kind == ev.MODEL_REQUESTED:
                 opening, offered = openings[call], event["data"].get("tools")
+                sampling = opening.get("sampling", {})
+                if state.rounds and state.spec.rules > 1:
+                    sampling = freed(sampling)
                 asked = Asked(
                     state.branch or state.trunk,
                     opening.get("specs") if offered else None,
-                    opening.get("sampling", {}),
+                    sampling,
                     opening.get("format"),
                 )
                 open_[call] = (asked, event["seq"])

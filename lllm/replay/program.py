@@ -99,7 +99,8 @@ def agent_of_record(event: Mapping[str, Any], store: LogStore, model: str | None
     spec = Spec.from_record(data.get("spec", {}))
     schemas = decode(store.blob(data["specs"])) if "specs" in data else []
     tools = [as_function(schema) for schema in schemas]
-    ruled = [
-        tool.with_(**spec.tools[tool.name]._asdict()) if tool.name in spec.tools else tool for tool in tools
-    ]
+    rules = {name: rule._asdict() for name, rule in spec.tools.items()}
+    for rule in rules.values():
+        del rule["delegate"]
+    ruled = [tool.with_(**rules[tool.name]) if tool.name in rules else tool for tool in tools]
     return Agent(data["agent"], name, tools=ruled, model_args=data.get("sampling"), **spec.limits._asdict())

@@ -1,0 +1,52 @@
+"""`tool_choice`: whether it forces a tool call, and the sampling of a request once a call has been made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+KEY = "tool_choice"
+
+
+def forces(choice: Any) -> bool:
+    """Whether a `tool_choice` makes the model call a tool: `required`, `any`, a tool's name, or a provider's own form of
+    these."""
+    if isinstance(choice, Mapping):
+        inner = choice.get("allowed_tools")
+        mode = (inner if isinstance(inner, Mapping) else choice).get("mode", choice.get("type"))
+        return mode not in ("auto", "none", "AUTO", "NONE")
+    return choice not in (None, "auto", "none")
+
+
+def freed(sampling: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same sampling where the model may choose. A `tool_choice` that forces nothing stays as it is; of one that allows
+    some tools the list stays."""
+    choice = sampling.get(KEY)
+    extra = sampling.get("extra_body")
+    own = isinstance(extra, Mapping) and forces(extra.get(KEY))
+    if not own and not forces(choice):
+        return sampling
+    out = dict(sampling)
+    if forces(choice):
+        out = _set(out, _free(choice))
+    if own:
+        out["extra_body"] = _set(dict(extra or {}), _free((extra or {})[KEY]))
+    return out
+
+
+def _set(options: dict[str, Any], choice: Any) -> dict[str, Any]:
+    if choice is None:
+        del options[KEY]
+    else:
+        options[KEY] = choice
+    return options
+
+
+def _free(choice: Any) -> Any:
+    """The form that forces nothing; None where that is to leave it out."""
+    if not isinstance(choice, Mapping) or choice.get("type") != "allowed_tools":
+        return None
+    inner = choice.get("allowed_tools")
+    if isinstance(inner, Mapping):
+        return {**choice, "allowed_tools": {**inner, "mode": "auto"}}
+    return {**choice, "mode": "auto"}

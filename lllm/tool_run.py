@@ -1,0 +1,156 @@
+"""Runs one tool in a task of its own, for as long as its time limit says.
+
+The task is the tool's alone. So a tool that swallows its cancellation cannot keep that of the agent call from it, and one that
+does not end in time can be left behind while the call goes on. What it returns then is still heard of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+Heard = Callable[[Any, BaseException | None], None]
+"""Is given what a tool returned, or what it raised."""
+_Run = asyncio.Task[
+    tuple[Any, BaseException | None]
+]  # what it returned, or what it raised to end the program
+
+GRACE: Final = 1.0
+"""Seconds that a tool that is stopped by its time limit has to clean up before it is left behind."""
+
+
+_LEFT: Final[set[_Run]] = set()
+"""Tools that were left behind: event loops do not keep their tasks alive."""
+
+
+class TimeLimit(Exception):
+    """The time limit has passed. The tool was cancelled; `hear` says whether it is at work all the same."""
+
+    def __init__(self, run: _Run) -> None:
+        super().__init__("the time limit has passed")
+        self._run = run
+
+    def hear(self, heard: Heard, thread: Thread | None) -> bool:
+        """Whether the tool is still at work, or its `thread` is. What comes of it is given to `heard`, in this event loop;
+        nothing, where the loop ends before."""
+        if self._run.done():
+            return thread is not None and thread.hear(heard)
+        # nobody will wait for it, and a loop that is never run again must not complain of that
+        self._run._log_destroy_pending = False  # type: ignore[attr-defined]
+        _LEFT.add(self._run)
+        self._run.add_done_callback(_LEFT.discard)
+        self._run.add_done_callback(lambda run: None if run.cancelled() else heard(*_outcome(run)))
+        return True
+
+
+class Thread:
+    """A plain function that runs in a thread, which nobody can stop: its result is there also when nobody waits for it."""
+
+    __slots__ = ("_heard", "_lock", "_outcome")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._outcome: tuple[Any, BaseException | None] | None = None
+        self._heard: Heard | None = None
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Calls the function, in the thread."""
+        value, error = None, None
+        try:
+            value = function()
+            return value
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            with self._lock:
+                self._outcome, heard = (value, error), self._heard
+            if heard is not None:
+                heard(value, error)
+
+    def hear(self, heard: Heard) -> bool:
+        """See `TimeLimit.hear`."""
+        loop = asyncio.get_running_loop()
+
+        def soon(value: Any, error: BaseException | None) -> None:
+            if inspect.iscoroutine(value):  # a plain function that gave one: nobody is left to await it
+                value.close()
+                return
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(heard, value, error)
+
+        with self._lock:
+            if self._outcome is None:
+                self._heard = soon
+                return True
+        soon(*self._outcome)
+        return False
+
+
+async def run_tool(work: Coroutine[Any, Any, T], seconds: float | None) -> T:
+    """What `work` gives.
+
+    Args:
+        work: the tool's coroutine. It sees the caller's context variables; what it sets, the caller does not see.
+        seconds: its time limit; None for none.
+
+    Raises:
+        TimeLimit: it has not ended in time. What it returns while it is being stopped is its result all the same.
+        CancelledError: the caller was cancelled. The tool was too, and has ended.
+        Exception: what `work` raised; CancelledError too, where nobody cancelled the caller.
+    """
+    run: _Run = asyncio.get_running_loop().create_task(_contain(work))
+    await _end(run, seconds)
+    if not run.done():
+        run.cancel()
+        await _end(run, GRACE)
+        if not run.done() or run.cancelled() or run.exception() is not None:
+            raise TimeLimit(run)
+    value, error = run.result()
+    if error is not None:
+        raise error
+    result: T = value
+    return result
+
+
+async def _contain(work: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+    # in a task these two would break out of the event loop before anybody could write down what happened
+    try:
+        return await work, None
+    except (KeyboardInterrupt, SystemExit) as error:
+        return None, error
+
+
+def _outcome(run: _Run) -> tuple[Any, BaseException | None]:
+    return (None, error) if (error := run.exception()) is not None else run.result()
+
+
+async def _end(run: _Run, seconds: float | None) -> None:
+    """Waits until a run has ended, or so long. Where the caller is cancelled meanwhile, the run is cancelled and waited
+    for. (`asyncio.wait` does the same for many tasks, and takes three times as long for one.)"""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def wake(*_: object) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    run.add_done_callback(wake)
+    timer = None if seconds is None else loop.call_later(seconds, wake)
+    try:
+        await waiter
+    except asyncio.CancelledError:
+        run.cancel()
+        await asyncio.wait((run,))
+        if not run.cancelled():
+            run.exception()  # looked at, so that nobody is warned of it
+        raise
+    finally:
+        run.remove_done_callback(wake)
+        if timer is not None:
+            timer.cancel()
