@@ -418,14 +418,15 @@ class Performer:
         words = f"'{call.name}' {'returned' if error is None else 'failed'} after its time limit"
         with suppress(LLMError):  # a log that cannot be written stops what comes next
             session.note(words, of="tool", call=self.call, n=effect.number, result=data)
+            storing = asyncio.ensure_future(_stored(session))
+            _STORING.add(storing)
+            storing.add_done_callback(_STORING.discard)
 
     async def reuse(self, effect: Reuse) -> Outcome:
         given = {"id": effect.call.id, "reused": effect.of}
         if effect.unknown:
-            if self.session.replaying:
-                known = self.session.recorded(self.call, _TOOL_ANSWERS, effect.call.id)
-                if known is not None:
-                    return Outcome(known.kind, known.data)
+            if (known := self.session.late(self.call, effect.call.id)) is not None:
+                return Outcome(known.kind, known.data)
             if (late := self.late.pop(effect.unknown, None)) is not None:
                 return Outcome(ev.TOOL_RETURNED, {**given, **late, "late": True})
         return Outcome(ev.TOOL_RETURNED, given)
@@ -616,6 +617,14 @@ def _given_up(call: FunctionCall, tool: BoundTool, *, running: bool) -> dict[str
         data["content"] = f"{content} {state} effect is not known. {UNKNOWN[acts]}"
         data["uncertain"] = "timeout"
     return data
+
+
+_STORING: Final[set[asyncio.Future[None]]] = set()
+
+
+async def _stored(session: Session) -> None:
+    with suppress(LLMError):
+        await session.flush()
 
 
 def _comes_of(error: BaseException | None, cause: BaseException) -> bool:

@@ -384,6 +384,10 @@ class Session:
         """The recorded answer to an effect, or None when it must be done for real, as in every live session."""
         return None
 
+    def late(self, call: str, tool_call: str) -> Event | None:
+        """What the record has of a tool call that is given what an earlier one, whose outcome was not known, had come to."""
+        return None
+
     shows = True
     """Whether what is shown to the user reaches anybody. A replay shows nothing."""
 

@@ -13,8 +13,8 @@ Two calls are equal when tool and arguments are, as canonical JSON. Rules (versi
    had their turn do lie.
 4. A call that was stopped by its time limit, or that a crash interrupted, has an unknown outcome (unless its tool is `pure`).
    An equal call of a `never` tool is not run: the model hears again that it is not known, or what came of it in the
-   meantime. One of an `ask` tool needs an approval. The tool that was left may still be at work, so what `pure` tools give
-   is not given again from then on.
+   meantime. One of an `ask` tool needs an approval, unless the tool is `repeatable`. The tool that was left may still be at
+   work, so what `pure` tools give is not given again from then on.
 5. Equal calls of an `idempotent` tool have the idempotency key of the first.
 
 Another agent as a tool counts as `ask`: its own tools may do anything.
@@ -111,11 +111,12 @@ def plan(
     for place, (call, key) in enumerate(zip(calls, keys, strict=True)):
         number += 1
         rule = spec.tools.get(call.name, ANY)
-        unknown = _find(guard.unknown, key)
+        never = rule.counts_as == "never"
+        unknown = _find(guard.unknown, key) if never or not rule.repeatable else None
         earlier = None if rule.repeatable else _find(guard.results, key)
         since, twin = seen.get(key, (-1, ""))
         fresh = _between(rule, since, changes, turns)
-        if unknown is not None and rule.counts_as == "never":
+        if unknown is not None and never:
             effects.append(Reuse(call, unknown.id, unknown.number))
             pending.append(
                 Pending(call, key, number, "planned", AGAIN.format(unknown.content), False, unknown.id)

@@ -67,8 +67,8 @@ _RULE: Final = ToolRule()
 
 
 RULES: Final = 2
-"""The rules that new calls follow. A recorded call keeps its own, so that an old log replays as it was written. Raise the number
-with the next rule that judges otherwise.
+"""The rules that new calls follow. A recorded call keeps its own, so that an old log replays as it was written. Raise the
+number with the next rule that judges otherwise.
 
 0: (no `rules` in the record) every reply is accepted where nothing parses it.
 1: refusals, filtered replies, thinking alone and the like are rejected there too. The duplicate guard holds for a whole call;

@@ -222,6 +222,18 @@ class Forked(Session):
             data = {"id": tool_call, "content": self.edit.text}
         return self._given(found, data)
 
+    def late(self, call: str, tool_call: str) -> Event | None:
+        twin = self._twins.get(call)
+        for event in self.record:
+            if (
+                event["kind"] == ev.TOOL_RETURNED
+                and event["call"] == twin
+                and event["data"]["id"] == tool_call
+            ):
+                late = {"reused", "late"} <= event["data"].keys() and self._shared(event)
+                return self._given(event, dict(event["data"])) if late else None
+        return None
+
     def _reply(self, call: str) -> Event | None:
         asked = self._asked.get(call, "")
         turn = self._turns[call] = self._turns.get(call, -1) + 1

@@ -247,6 +247,9 @@ class Replayed(Session):
                 break
         raise self._unfinished(call)
 
+    def late(self, call: str, tool_call: str) -> Event | None:
+        return self.recorded(call, (ev.TOOL_RETURNED, *_STOPS), tool_call)
+
     def stopped(self, call: str) -> Event | None:
         """The recorded stop, when the call was stopped right here."""
         found = self.tapes[call].peek()
