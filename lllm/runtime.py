@@ -238,8 +238,10 @@ class Call:
                 if running:
                     # what a tool did must not be forgotten because another one takes long
                     await self.session.flush()
-        except Exception:
-            if running and self.session.halted is not None:
+        except (Exception, asyncio.CancelledError):
+            # a session that Ctrl-C has halted raises CancelledError, although nobody has cancelled this call
+            task = asyncio.current_task()
+            if running and self.session.halted is not None and not (task and task.cancelling()):
                 await self._settle(list(running))
             raise
         finally:
