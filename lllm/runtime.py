@@ -240,8 +240,8 @@ class Call:
                     await self.session.flush()
         except (Exception, asyncio.CancelledError):
             # a session that Ctrl-C has halted raises CancelledError, although nobody has cancelled this call
-            task = asyncio.current_task()
-            if running and self.session.halted is not None and not (task and task.cancelling()):
+            us = asyncio.current_task()
+            if running and self.session.halted is not None and not (us and us.cancelling()):
                 await self._settle(list(running))
             raise
         finally:

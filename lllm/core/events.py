@@ -72,8 +72,9 @@ KINDS: Final[Mapping[str, str]] = {
     HANDLER_RETURNED: "an exception, interrupt or final handler gave messages",
     HANDLER_FAILED: "a parser or handler raised: error",
     APPROVAL_GIVEN: "somebody approved or denied a tool call",
-    TOOL_REQUESTED: "a tool is about to be run: id, name, arguments, idempotency key",
-    TOOL_RETURNED: "a tool gave a result, or an earlier result was given again: id, content, ok",
+    TOOL_REQUESTED: "a tool is about to be run: id, name, and the number that names its idempotency key",
+    TOOL_RETURNED: "a tool gave a result: id, content, ok; or an earlier one was given again (`reused`); `uncertain` where it "
+    "is not known whether it took effect, `late` where its result came after its time limit",
     LIMIT_REACHED: "a budget or the deadline ended the call: reason, message",
     CANCELLED: "the call was cancelled: reason",
     CALL_ENDED: "an agent call ended: status, reason, usage, cost, dialog head",

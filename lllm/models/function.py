@@ -29,7 +29,8 @@ class ToolContext:
     Attributes:
         session, call: where the log holds the story.
         tool_call_id: the model's id of this tool call.
-        idempotency_key: the same when the tool is run again after a crash; give it to the outside world.
+        idempotency_key: the same when the tool is run again after a crash, or for an equal call of an `idempotent` tool; give
+            it to the outside world.
         deadline: seconds left for the agent call when the tool was started, or None.
     """
 
@@ -49,12 +50,14 @@ class Function:
         description: what the model reads about it.
         parameters: JSON schema of the arguments, an object. Not to be changed.
         call: the callable, plain or async; None for a tool that is only declared.
-        effect: what to do when a crash leaves open whether the tool ran. `pure`: run it again. `idempotent`: run it
-            again with the same idempotency key. `ask`: a person decides. `never`: it is not run again.
-        timeout: seconds, or None for no limit.
+        effect: what to do when a crash or a time limit leaves open whether the tool ran. `pure`: run it again.
+            `idempotent`: run it again with the same idempotency key. `ask`: a person decides. `never`: it is not run again.
+            Anything but `pure` may change what other tools give.
+        timeout: seconds, or None for no limit. A tool that does not return in time has an unknown outcome, unless it is
+            `pure`.
         approval: whether a person must agree before it runs.
         concurrent: whether it may run beside other tools of the same reply.
-        repeatable: whether equal arguments run it again; otherwise the earlier result is given.
+        repeatable: whether equal arguments always run it again; see `lllm.core.guard`.
         agent: the name of the agent that answers, where the tool is one.
         strict: whether the provider is asked to enforce the schema. Every parameter is then required.
         typed: whether arguments become the Python types of `call`'s signature; set by whoever read the signature.
