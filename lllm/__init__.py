@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from lllm.errors import LLMInitializationError as LLMInitializationError
     from lllm.llm.agent import Agent as Agent
     from lllm.llm.build import build_agent as build_agent
+    from lllm.llm.counting import count_tokens as count_tokens
     from lllm.llm.dialog import Dialog as Dialog
     from lllm.llm.model import LLM as LLM
     from lllm.llm.prompts import Prompts as Prompts
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from lllm.replay import replay_session as replay_session
     from lllm.replay import resume_session as resume_session
     from lllm.replay import whatif as whatif
+    from lllm.tokens import TokenCount as TokenCount
     from lllm.utils import PrintSystem as PrintSystem
     from lllm.utils import StreamWrapper as StreamWrapper
 
@@ -111,12 +113,14 @@ _HOME = {
     "StreamWrapper": "utils",
     "ToolContext": "models.function",
     "TransformersRunner": "backends.runner",
+    "TokenCount": "tokens",
     "Usage": "models.reply",
     "VLLMModel": "llm.vllm",
     "aggregate": "deltas",
     "arecord": "llm.sessions",
     "auto_discover": "discovery",
     "build_agent": "llm.build",
+    "count_tokens": "llm.counting",
     "fork_session": "replay",
     "load_config": "config",
     "record": "llm.sessions",

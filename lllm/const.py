@@ -11,9 +11,11 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from lllm.models.reply import Usage
+from lllm.tokens import TokenCount as TokenCount
+from lllm.tokens import count_tokens as count_tokens
 
 PRICES_VERSION: Final = "2025-12"
 
@@ -266,42 +268,3 @@ def amount(found: Price, usage: Usage) -> Decimal:
     fresh = max(usage.prompt, 0) - cached
     written = max(usage.completion, 0)
     return (fresh * found.prompt + cached * found.cached + written * found.completion) / _MILLION
-
-
-def count_tokens(text: str, model: str | None = None) -> int:
-    """How many tokens a text has: exactly where tiktoken and its vocabulary are on this machine, else about
-    one per 4 characters. Nothing is ever downloaded."""
-    encoding = _encoding(model) if model else None
-    if encoding is not None:
-        return len(encoding.encode(text, disallowed_special=()))
-    return -(-len(text) // 4)
-
-
-_encodings: dict[str, Any] = {}
-
-
-def _encoding(model: str) -> Any:
-    """tiktoken's encoding of a model, or None when that needs a download or is not known."""
-    name = base_name(model)
-    if name not in _encodings:
-        _encodings[name] = _load_encoding(name)
-    return _encodings[name]
-
-
-def _load_encoding(name: str) -> Any:
-    import hashlib
-    import os
-    from importlib import import_module
-    from pathlib import Path
-
-    folder = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
-    if not folder:  # its own default is in the temporary folder, which nobody keeps
-        return None
-    try:
-        tiktoken = import_module("tiktoken")
-        vocabulary = tiktoken.encoding_name_for_model(name)
-    except (ImportError, KeyError):
-        return None
-    address = f"https://openaipublic.blob.core.windows.net/encodings/{vocabulary}.tiktoken"
-    cached = Path(folder) / hashlib.sha1(address.encode(), usedforsecurity=False).hexdigest()
-    return tiktoken.get_encoding(vocabulary) if cached.is_file() else None

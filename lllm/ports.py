@@ -109,6 +109,14 @@ class Capabilities(NamedTuple):
 
 
 @runtime_checkable
+class Tokenizer(Protocol):
+    """A backend that knows how its models cut text into tokens."""
+
+    def tokenize(self, model: str, text: str) -> Sequence[int]:
+        """Token ids of a text, without special tokens around it. Loads the model where it is not loaded; blocks."""
+
+
+@runtime_checkable
 class Backend(Protocol):
     """A model provider. One method; everything else is derived from it.
 

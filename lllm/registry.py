@@ -103,7 +103,7 @@ BUILTINS: Final = (
 EXTRAS: Final = {
     # extra: the modules that its packages bring (the packages themselves stand in pyproject.toml)
     "local": ("xllamacpp", "gguf"),
-    "openai": ("openai",),
+    "openai": ("openai", "tiktoken"),
     "llama-cpp": ("llama_cpp",),
     "transformers": ("transformers", "torch", "accelerate", "gguf", "llguidance"),
     "sandbox": ("ipykernel", "jupyter_client", "nbformat"),

@@ -20,7 +20,6 @@ from lllm.const import (
     Roles,
     card,
     cost,
-    count_tokens,
     price,
 )
 from lllm.models.message import ROLES
@@ -103,12 +102,6 @@ def test_names() -> None:
         APITypes("assistants")
     assert Modalities("text") is Modalities.TEXT
     assert Providers("openai") is Providers.OPENAI
-
-
-@pytest.mark.parametrize(("text", "tokens"), [("", 0), ("a", 1), ("abcd", 1), ("abcde", 2)])
-@pytest.mark.parametrize("model", [None, "gpt-4o", "unknown"])
-def test_counting_without_a_vocabulary(text: str, tokens: int, model: str | None) -> None:
-    assert count_tokens(text, model) == tokens
 
 
 def test_only_what_python_brings_is_imported() -> None:

@@ -10,8 +10,9 @@ NAMES = """
     APITypes Agent AgentBase AsyncAgentBase BackendType BaseLLMRunner Config DeviceType Dialog Function
     FunctionCall LLM LLMError LLMInferenceError LLMInitializationError LLMRunner LLMRunnerFactory LlamaCppRunner
     LocalFileLog MCP MemoryLog Message Modalities ModelConfig NoLog PrintSystem Prompt Prompts Providers
-    ReplayableLogBase Reply Roles SQLiteLog ScriptedBackend Stream StreamWrapper ToolContext TransformersRunner Usage VLLMModel
-    __version__ aggregate arecord auto_discover build_agent fork_session load_config record registry replay_session
+    ReplayableLogBase Reply Roles SQLiteLog ScriptedBackend Stream StreamWrapper TokenCount ToolContext TransformersRunner
+    Usage VLLMModel
+    __version__ aggregate arecord auto_discover build_agent count_tokens fork_session load_config record registry replay_session
     resume_session tool whatif
 """.split()
 

@@ -57,6 +57,10 @@ class EmbeddedBackend(LlamaCppBackend):
         sampling = {**_DEFAULTS, **request.sampling}
         return super().stream(request._replace(model=self.only_model, sampling=sampling))
 
+    def tokenize(self, model: str, text: str) -> Sequence[int]:
+        """See `lllm.ports.Tokenizer`."""
+        return super().tokenize(self.only_model, text)
+
     def info(self, model: str = only_model) -> dict[str, Any]:
         """What the weights are, which engine they are loaded by and how; loads them where they are not. Blocks."""
         return super().info(self.only_model)
@@ -105,6 +109,9 @@ class _OnTransformers:
         from lllm.sync import run
 
         return run(self._vectors(texts))
+
+    def tokenize(self, text: str) -> Sequence[int]:
+        return self._backend.tokenize(self._path, text)
 
     def info(self) -> dict[str, Any]:
         return {**self._backend.info(self._path), "engine": "transformers"}

@@ -85,6 +85,13 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
     if offline.get() is not None:
         name = model if isinstance(model, str) else str(getattr(model, "name", "") or type(model).__name__)
         return Offline(), name, name.partition("/")[2] or name
+    return open_backend(model, options)
+
+
+def open_backend(model: str | Backend, options: Mapping[str, Any] | None = None) -> tuple[Backend, str, str]:
+    """As `connect`, in a replay too: for what a backend can tell without being asked."""
+    if isinstance(model, str):
+        model = _with_slash(model)
     if not isinstance(model, str):
         if not callable(getattr(model, "stream", None)):
             raise ConfigError(

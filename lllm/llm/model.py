@@ -10,6 +10,7 @@ from typing import Any, Self
 from lllm.errors import ConfigError, LLMError, UnsupportedError
 from lllm.llm.agent import Agent
 from lllm.llm.checks import mapping_of
+from lllm.llm.counting import count_with
 from lllm.llm.dialog import as_message
 from lllm.llm.settings import no_slips
 from lllm.llm.streaming import Stream
@@ -17,6 +18,7 @@ from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.ports import Backend
 from lllm.sync import run
+from lllm.tokens import TokenCount
 
 ENDPOINT = ("base_url", "api_key", "concurrency", "requests_per_minute", "tokens_per_minute")
 """Options of the backend that an LLM takes as keywords."""
@@ -158,6 +160,12 @@ class LLM:
         self._closed = False
         vectors: list[list[float]] = await embed(settings.model_name, list(texts)) if texts else []
         return vectors
+
+    def count_tokens(self, text: str) -> TokenCount:
+        """How many tokens a text has for this model: exact, or an estimate that says it is one. See
+        `lllm.count_tokens`."""
+        settings = self._agent._settings
+        return run(count_with(settings.backend, settings.model, settings.model_name, text))
 
     def close(self) -> None:
         """Frees what the backend holds: connections, weights. A second time does nothing. A later call opens it again;

@@ -107,6 +107,11 @@ class LlamaCppBackend(Holder):
         engine = await in_thread(self.load, model, embedding=True)
         return await in_thread(engine.embed, list(texts))
 
+    def tokenize(self, model: str, text: str) -> Sequence[int]:
+        """See `lllm.ports.Tokenizer`."""
+        tokens: Sequence[int] = self.load(model).tokenize(text)
+        return tokens
+
     def info(self, model: str) -> dict[str, Any]:
         """What a file is, which engine it is loaded by and how; loads it where it is not. Blocks."""
         return self.load(model).info()  # type: ignore[no-any-return]

@@ -162,6 +162,11 @@ class TransformersBackend:
         engine = await self._engine(model)
         return await in_thread(engine.embed, list(texts))
 
+    def tokenize(self, model: str, text: str) -> Sequence[int]:
+        """See `lllm.ports.Tokenizer`."""
+        tokens: list[int] = self.load(model).loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return tokens
+
     def info(self, model: str) -> dict[str, Any]:
         """What a model is and how it is decoded; loads it where it is not. Blocks."""
         return self.load(model).info()
