@@ -1,18 +1,25 @@
 # Daily commands. Each sets up what it needs on a machine that has only Python 3.11, and is quick the second time.
 #
-#   make demo    create a system in a temporary folder, run it offline, show and replay its session
-#   make test    the whole suite, warnings as errors
-#   make lint    style, types, the floors of the house, generated docs
-#   make bench   the benchmarks, in their quick form
-#   make docs    write the generated pages of docs/
-#   make venv    only set up .venv
-#   make clean   remove everything that these commands made
+#   make demo          create a system in a temporary folder, run it offline, show and replay its session
+#   make test          the whole suite, warnings as errors
+#   make lint          style, types, the floors of the house, generated docs
+#   make bench         the benchmarks, in their quick form
+#   make docs          write the generated pages of docs/
+#   make venv          only set up .venv
+#   make clean         remove everything that these commands made
+#
+# All of them install what locks/ says. Before a release, and when a dependency has moved:
+#
+#   make lock          write locks/ anew, from what pyproject.toml allows
+#   make test-newest   the suite on the newest versions that pyproject.toml allows
+#   make test-lowest   the suite on the lowest ones
+#   make test-pythons  the suite on each Python of 3.11 to 3.13 that is installed here
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs venv clean
+.PHONY: help demo test lint bench docs venv clean lock test-newest test-lowest test-pythons
 
 # Without bytecode every start of Python pays for compiling its imports again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -21,22 +28,26 @@ unexport PYTHONPATH
 unexport PYTHONHOME
 
 PYTHON ?= python3
+export PYTHON
 PY := .venv/bin/python
 # The demonstration needs little; the suite needs every engine, one of them compiled (four minutes, once).
 STAMP := .venv/.stamp
 DEV := .venv/.stamp-dev
+
+# An environment whose Python has gone (an upgrade of the system, a moved folder) is made again.
+$(shell .venv/bin/python -c pass 2>/dev/null || rm -f $(STAMP) $(DEV))
 
 help:
 	@sed -n 's/^#   make /make /p' Makefile
 
 venv: $(DEV)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml scripts/install.sh locks/local.txt
 	@scripts/venv.sh "$(PYTHON)" .venv
 	scripts/install.sh .venv local
 	@touch $@
 
-$(DEV): pyproject.toml scripts/install.sh
+$(DEV): pyproject.toml scripts/install.sh locks/dev.txt locks/compiled.txt locks/torch.txt
 	@scripts/venv.sh "$(PYTHON)" .venv
 	scripts/install.sh .venv dev
 	@touch $@ $(STAMP)
@@ -57,6 +68,19 @@ bench: $(DEV)
 docs: $(DEV)
 	$(PY) -m docs.generate
 
+lock:
+	@scripts/uv.sh
+	@.venv-uv/bin/python scripts/lock.py
+
+test-newest:
+	@scripts/versions.sh newest
+
+test-lowest:
+	@scripts/versions.sh lowest
+
+test-pythons:
+	@scripts/pythons.sh
+
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -54,6 +54,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from lllm.hints import install_hint
+
 
 class LLMError(Exception):
     """Root of all errors raised by lllm.
@@ -142,12 +144,12 @@ class DialogBusyError(ConfigError):
 
 
 class DependencyError(ConfigError, ImportError):
-    """A package that is not installed. Names the extra that brings it."""
+    """A package that is not installed. `extra` is the extra of lllm that brings it, '' where none does."""
 
     def __init__(self, package: str, extra: str, needed_for: str) -> None:
         super().__init__(
             f"{needed_for} needs the package '{package}', which is not installed",
-            hint=f"Type: pip install 'lllm[{extra}]'",
+            hint=install_hint(extra, package=package),
         )
         self.package = package
         self.extra = extra

@@ -14,6 +14,7 @@ from lllm.backends.llama_cpp.backend import LlamaCppBackend, found
 from lllm.backends.llama_cpp.body import SAMPLING as SAMPLING
 from lllm.backends.llama_cpp.options import Options
 from lllm.errors import DependencyError, LLMInitializationError
+from lllm.hints import reinstall_hint
 from lllm.ports import Capabilities, Completed, Delta, Request
 
 WEIGHTS: Final = Path(__file__).parent / "weights" / "embedded-q8_0.gguf"
@@ -21,6 +22,8 @@ CONTEXT: Final = 1024
 """Tokens that the model was trained on at once: request and reply together."""
 SLOTS: Final = 4
 """Requests that are decoded together; more wait."""
+OTHERWISE: Final = "Or name another model: LLLM_MODEL=openai/gpt-4o-mini, with OPENAI_API_KEY."
+"""What can be done where nothing that computes the weights is installed."""
 _DEFAULTS: Final[Mapping[str, Any]] = {"temperature": 0.0, "max_tokens": 256}
 
 
@@ -70,7 +73,7 @@ class EmbeddedBackend(LlamaCppBackend):
             # messages reach the log, so they name the file and not the folders of this machine
             raise LLMInitializationError(
                 f"the embedded model's weights are missing: {self.path.name}",
-                hint=None if self.path != WEIGHTS else "Type: pip install --force-reinstall lllm",
+                hint=None if self.path != WEIGHTS else reinstall_hint(),
             )
         if self._torch:
             return _OnTransformers(self.path)
@@ -80,7 +83,9 @@ class EmbeddedBackend(LlamaCppBackend):
             try:
                 return _OnTransformers(self.path)
             except DependencyError:
-                raise DependencyError("xllamacpp", "local", "the embedded model") from None
+                error = DependencyError("xllamacpp", "local", "the embedded model")
+                error.hint = f"{error.hint}\n  {OTHERWISE}"
+                raise error from None
 
 
 class _OnTransformers:

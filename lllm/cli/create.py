@@ -20,6 +20,7 @@ import typer
 from lllm.cli import output
 from lllm.cli.options import Json
 from lllm.errors import ConfigError, UnknownNameError
+from lllm.hints import reinstall_hint
 
 MARKER = "%%name%%"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -87,7 +88,7 @@ def templates() -> dict[str, Path]:
                 for path in sorted(root.iterdir())
                 if path.is_dir() and path.name[0] not in "._"
             }
-    raise ConfigError(f"no templates in {package}", hint="Type: pip install --force-reinstall lllm")
+    raise ConfigError(f"no templates in {package}", hint=reinstall_hint())
 
 
 def write(template: Path, folder: Path, name: str) -> Path:

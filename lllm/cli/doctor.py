@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lllm.cli import output
 from lllm.cli.options import ConfigFile, Json
 from lllm.errors import LLMError
+from lllm.hints import install_command, install_hint, reinstall_hint
 
 if TYPE_CHECKING:
     from lllm.config import Config
@@ -86,7 +87,7 @@ def _model(config: Config) -> Item:
         return _item("default model", "problem", f"{model}: {reason}; there is no backend '{provider}'")
     entry = registry.entry("backend", provider)
     if (missing := entry.missing()) is not None:
-        hint = f"Type: pip install 'lllm[{entry.extra}]'"
+        hint = install_hint(entry.extra, package=missing)
         return _item(
             "default model", "problem", f"{model}: {reason}; needs the package '{missing}'.", hint=hint
         )
@@ -127,7 +128,7 @@ def _extras() -> list[Item]:
     for extra, modules in EXTRAS.items():
         missing = [name for name in modules if find_spec(name) is None]
         if missing:
-            hint = f"Type: pip install 'lllm[{extra}]'"
+            hint = f"Type: {install_command(extra)}"
             items.append(
                 _item(f"extra {extra}", "not installed", f"without {', '.join(missing)}.", hint=hint)
             )
@@ -144,11 +145,11 @@ def _weights() -> Item:
 
     name = "embedded model"
     if not WEIGHTS.is_file():
-        return _item(name, "problem", f"no weights: {WEIGHTS}", hint=_REINSTALL)
+        return _item(name, "problem", f"no weights: {WEIGHTS}", hint=reinstall_hint())
     size = f"{WEIGHTS.name}, {WEIGHTS.stat().st_size / 1e6:.1f} MB"
     sums = WEIGHTS.parent / "SHA256SUMS"
     if not sums.is_file():
-        return _item(name, "problem", f"{size}; its checksums are missing: {sums}", hint=_REINSTALL)
+        return _item(name, "problem", f"{size}; its checksums are missing: {sums}", hint=reinstall_hint())
     damaged = []
     for line in sums.read_text(encoding="utf-8").splitlines():
         wanted, _, file = line.partition("  ")
@@ -156,8 +157,5 @@ def _weights() -> Item:
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
             damaged.append(file)
     if damaged:
-        return _item(name, "problem", f"damaged or missing: {', '.join(damaged)}", hint=_REINSTALL)
+        return _item(name, "problem", f"damaged or missing: {', '.join(damaged)}", hint=reinstall_hint())
     return _item(name, "ok", f"{size}, as it was made")
-
-
-_REINSTALL = "Type: pip install --force-reinstall --no-deps lllm"

@@ -9,6 +9,7 @@ import typer
 from lllm.cli import output
 from lllm.cli.options import ConfigFile, Json, configuration
 from lllm.errors import ConfigError, UnknownNameError
+from lllm.hints import install_command
 
 PLURALS = {
     "prompts": "prompt",
@@ -67,7 +68,7 @@ def rows_of(word: str, file: Any = None) -> list[dict[str, Any]]:
         missing = entry.missing()
         summary = entry.summary or getattr(entry.target, "description", "") or ""
         if missing is not None:
-            summary = f"{summary} (type: pip install 'lllm[{entry.extra}]')".strip()
+            summary = f"{summary} (type: {install_command(entry.extra, package=missing)})".strip()
         rows.append(_row(entry.kind, entry.name, summary, entry.source, missing=missing))
     if word == "agents":
         rows += _declared(file)

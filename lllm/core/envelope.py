@@ -17,6 +17,7 @@ import orjson
 
 from lllm.core import canonical
 from lllm.errors import LogCorrupt, LogError
+from lllm.hints import update_hint
 
 
 class Record(NamedTuple):
@@ -130,7 +131,7 @@ def _upgrade(event: dict[str, Any]) -> dict[str, Any]:
         raise LogError(
             f"session '{event.get('session')}' is written in log format {version}; "
             f"this lllm reads formats up to {FORMAT}",
-            hint="Type: pip install --upgrade lllm",
+            hint=update_hint(),
         )
     for upgrade in UPGRADES[version - 1 :]:
         event = upgrade(event)

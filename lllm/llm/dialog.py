@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from lllm.core.dialog import Node, extend, messages_of
 from lllm.errors import ConfigError, DialogBusyError
+from lllm.hints import update_hint
 from lllm.models.message import Message
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class Dialog:
         if value["format"] > FORMAT:
             raise ConfigError(
                 f"the dialog is written in format {value['format']}; this lllm reads formats up to {FORMAT}",
-                hint="Type: pip install --upgrade lllm",
+                hint=update_hint(),
             )
         made = cls([as_message(item) for item in value.get("unsent", ())], name=str(value.get("name", "")))
         made.head = extend(None, [as_message(item) for item in value["messages"]])

@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 from lllm.core import canonical
 from lllm.core.envelope import open_event, verify_chain
 from lllm.errors import ConfigError, LogCorrupt, LogError, LogWriteError, UnknownNameError
+from lllm.hints import update_hint
 from lllm.log.blobs import check_content, named_in
 from lllm.log.memory import MemoryLog
 from lllm.log.summaries import summarise
@@ -241,7 +242,7 @@ def _header(line: bytes, name: str) -> dict[str, Any]:
             if header["format"] > FORMAT:
                 raise LogError(
                     f"{name} is written in format {header['format']}; this lllm reads formats up to {FORMAT}",
-                    hint="Type: pip install --upgrade lllm",
+                    hint=update_hint(),
                 )
             return {
                 "session": header["session"],

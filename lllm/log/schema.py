@@ -17,6 +17,7 @@ from typing import Final
 from urllib.parse import quote
 
 from lllm.errors import LogCorrupt, LogError, LogWriteError
+from lllm.hints import update_hint
 from lllm.log.base import out_of_turn
 from lllm.ports import Record
 
@@ -175,7 +176,7 @@ def check(database: sqlite3.Connection, path: Path) -> int:
     if version > len(MIGRATIONS):
         raise LogError(
             f"{path} is written in schema {version}; this lllm knows schemas up to {len(MIGRATIONS)}",
-            hint="Type: pip install --upgrade lllm",
+            hint=update_hint(),
         )
     return version
 

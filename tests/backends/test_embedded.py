@@ -217,7 +217,8 @@ async def test_missing_engines_name_the_extra(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(DependencyError) as caught:
         await collect(EmbeddedBackend(), ask())
-    assert "lllm[local]" in str(caught.value)
+    assert "lllm[local] brings it. Type: pip install gguf xllamacpp\n" in str(caught.value)
+    assert "LLLM_MODEL=openai/" in str(caught.value)
 
 
 async def test_missing_and_broken_weights_name_no_folder(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from lllm.backends import embedded
+from lllm.hints import install_command
 from tests.cli.conftest import Terminal
 from tests.cli.test_run import change
 
@@ -156,7 +157,7 @@ def test_doctor_tells_what_would_be_used_and_why(
     assert {"lllm", "python", "extra local", "extra openai", "embedded model"} <= set(items)
     for name, item in items.items():
         if name.startswith("extra ") and item["state"] != "ok":
-            assert item["hint"] == f"Type: pip install 'lllm[{name.removeprefix('extra ')}]'"
+            assert item["hint"] == f"Type: {install_command(name.removeprefix('extra '))}"
     monkeypatch.delenv("LLLM_MODEL")
     items = {item["name"]: item for item in lllm("doctor", "--json").json["checks"]}
     assert items["default model"]["detail"].startswith("embedded: nothing else is configured")

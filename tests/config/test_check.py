@@ -99,7 +99,7 @@ def test_a_package_that_is_missing(write: Write, registry: Registry, monkeypatch
     assert problem.message == (
         "a.yaml:2: the backend 'embedded' needs the package 'no_such_package', which is not installed"
     )
-    assert problem.hint == "Type: pip install 'lllm[local]'"
+    assert problem.hint == "The extra lllm[local] brings it. Type: pip install gguf xllamacpp"
 
 
 def test_discovery_is_part_of_it(write: Write, registry: Registry) -> None:

@@ -199,7 +199,7 @@ def test_a_later_format_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None
     ) as caught:
         open_event(body)
     assert not isinstance(caught.value, LogCorrupt)
-    assert "pip install --upgrade lllm" in str(caught.value)
+    assert "git pull && pip install ." in str(caught.value)
 
 
 def test_an_older_format_is_brought_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,7 +224,7 @@ def test_a_file_that_lllm_never_wrote_is_refused(
 def test_a_file_of_a_later_format(tmp_path: Path) -> None:
     path = tmp_path / "s.lllm"
     path.write_text('{"lllm":"session","format":2,"session":"s","events":0,"blobs":0}\n')
-    with pytest.raises(LogError, match="pip install --upgrade"):
+    with pytest.raises(LogError, match="git pull && pip install"):
         load_session(path, MemoryLog())
     with pytest.raises(LogError, match="could not be read"):
         load_session(tmp_path / "absent.lllm", MemoryLog())

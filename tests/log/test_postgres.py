@@ -486,7 +486,7 @@ async def test_a_later_schema_says_what_to_do(postgres_url: str, schema: str, st
     with PostgresLog(postgres_url, schema=schema) as late:
         with pytest.raises(LogError, match="schema 99"):
             late.sessions()
-        with pytest.raises(LogError, match="pip install --upgrade lllm"):
+        with pytest.raises(LogError, match="git pull && pip install"):
             await late.append([Writer("t").start()])
 
 

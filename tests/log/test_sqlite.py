@@ -147,7 +147,7 @@ async def test_a_later_schema_says_what_to_do(store: SQLiteLog, path: Path) -> N
     with SQLiteLog(path) as again:
         with pytest.raises(LogError, match="schema 99"):
             again.sessions()
-        with pytest.raises(LogError, match="pip install --upgrade lllm"):
+        with pytest.raises(LogError, match="git pull && pip install"):
             await again.append([Writer("t").start()])
 
 

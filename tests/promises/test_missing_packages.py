@@ -86,7 +86,7 @@ def test_what_is_there_works_and_what_is_not_names_its_extra(
     for backend in lacks:
         words = told[names[backend]]
         assert words.startswith(f"{EXTRA[backend]}: "), words
-        assert f"pip install 'lllm[{EXTRA[backend]}]'" in words
+        assert f"The extra lllm[{EXTRA[backend]}] brings it. Type: pip install " in words
 
 
 def test_the_next_backend_answers_and_it_says_so(forms: Forms) -> None:

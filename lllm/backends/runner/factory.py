@@ -12,6 +12,7 @@ from lllm.backends.runner.config import ModelConfig
 from lllm.backends.runner.kinds import by_kind, lacking
 from lllm.backends.runner.port import RunnerBackend
 from lllm.errors import ConfigError, DependencyError, listing
+from lllm.hints import install_command
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,11 @@ class LLMRunnerFactory:
             raise passed_over[0]
         raise ConfigError(
             f"none of {', '.join(wanted)} is installed",
-            hint="Type one of: " + "; ".join(f"pip install 'lllm[{error.extra}]'" for error in passed_over),
+            hint="Type one of: "
+            + "; ".join(
+                f"{install_command(error.extra, package=error.package)} (lllm[{error.extra}])"
+                for error in passed_over
+            ),
         ) from passed_over[0]
 
     @staticmethod

@@ -24,6 +24,7 @@ from lllm.errors import (
     ProviderTimeout,
     text_of,
 )
+from lllm.hints import install_hint
 
 E = TypeVar("E", bound=LLMError)
 
@@ -68,7 +69,11 @@ def loading(error: BaseException, about: Mapping[str, Any]) -> LLMError:
             hint=f"Use a smaller file, a smaller n_ctx, or dtype.\n  {told(about)}",
         )
     else:
-        hint = f"Type: pip install {error.name}\n  " if isinstance(error, ModuleNotFoundError) else ""
+        hint = (
+            f"{install_hint(None, package=str(error.name))}\n  "
+            if isinstance(error, ModuleNotFoundError)
+            else ""
+        )
         if isinstance(error, LLMError) and error.hint:
             hint = f"{error.hint}\n  "
         made = LLMInitializationError(

@@ -11,10 +11,7 @@ from lllm.errors import DependencyError
 def needed(name: str, purpose: str, *, extra: str | None = None) -> None:
     """Raises DependencyError when a package cannot be found."""
     if find_spec(name) is None:
-        error = DependencyError(name, extra or "", purpose)
-        if extra is None:  # no extra of ours brings it
-            error.hint = f"Type: pip install {name}"
-        raise error
+        raise DependencyError(name, extra or "", purpose)
 
 
 def version_of(package: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import psycopg
 
 from lllm.errors import ConfigError, LogError
+from lllm.hints import update_hint
 from lllm.log.postgres.address import Address
 
 LOCK: Final = 0x6C6C6C6D  # 'lllm': the advisory locks of this package are (LOCK, ...)
@@ -80,7 +81,7 @@ def version(connection: psycopg.Connection[Any], address: Address) -> int:
     if found > len(MIGRATIONS):
         raise LogError(
             f"the log in {address.where} is written in schema {found}; this lllm knows schemas up to {len(MIGRATIONS)}",
-            hint="Type: pip install --upgrade lllm",
+            hint=update_hint(),
         )
     return found
 

@@ -127,7 +127,7 @@ def test_the_first_is_used_where_it_can(without: Any, caplog: pytest.LogCaptureF
 def test_the_error_names_the_extra(backend: Any, extra: str, without: Any) -> None:
     """R33."""
     without("llama_cpp", "xllamacpp", "torch")
-    with pytest.raises(DependencyError, match=rf"pip install 'lllm\[{extra}\]'"):
+    with pytest.raises(DependencyError, match=rf"The extra lllm\[{extra}\] brings it. Type: pip install "):
         LLMRunnerFactory.create_runner({"backend": backend, "model_path": "m"})
 
 

@@ -1,0 +1,102 @@
+"""The scripts behind the Makefile, on machines that lack something: stand-ins for programs, and nothing is installed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NEEDED = ("bash", "env", "dirname", "id", "sed", "uname", "true", "mkdir", "rm")
+"""Programs that every machine has."""
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """A folder of programs, the only one on PATH."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in NEEDED:
+        (found,) = subprocess.run(
+            ["bash", "-c", f"type -P {name}"], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        (programs / name).symlink_to(found)
+    return programs
+
+
+def program(folder: Path, name: str, text: str) -> Path:
+    """A stand-in for a program."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def play(machine: Path, script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
+    return subprocess.run(
+        [ROOT / "scripts" / script, *arguments],
+        env={**kept, "PATH": str(machine)}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+OLD = 'if [ "$1" = -V ]; then echo Python 3.9.2; else exit 1; fi'
+
+
+def test_an_old_python_gives_way_to_a_newer_one(machine: Path, tmp_path: Path) -> None:
+    program(machine, "python3", OLD)
+    program(machine, "python3.12", f'exec "{sys.executable}" "$@"')
+    done = play(machine, "venv.sh", "python3", tmp_path / "a venv")
+    assert done.returncode == 0, done.stderr
+    assert "python3 is Python 3.9.2: using python3.12" in done.stderr
+    assert (tmp_path / "a venv/bin/python").exists()
+
+
+@pytest.mark.parametrize("text", [OLD, None], ids=["old", "none"])
+def test_without_a_python_that_is_new_enough_it_says_what_to_type(
+    text: str | None, machine: Path, tmp_path: Path
+) -> None:
+    if text is not None:
+        program(machine, "python3", text)
+    done = play(machine, "venv.sh", "python3", tmp_path / "venv")
+    assert done.returncode == 1
+    assert "lllm needs Python 3.11 or newer" in done.stderr
+    assert "make PYTHON=/path/to/python3.12 demo" in done.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_a_python_without_venv_says_what_to_install(machine: Path, tmp_path: Path) -> None:
+    (machine / "id").unlink()
+    program(machine, "id", "echo 1000")
+    program(machine, "apt-get", "exit 9")
+    program(machine, "python3", 'case "$*" in *ensurepip*) exit 1 ;; *print*) echo 3.11 ;; esac')
+    done = play(machine, "venv.sh", "python3", tmp_path / "venv")
+    assert done.returncode == 1
+    assert "Type: sudo apt-get install python3.11-venv" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("programs", "words"),
+    [
+        ({"id": "echo 1000", "apt-get": "exit 9"}, "Type: sudo apt-get install g++"),
+        ({"uname": "echo Darwin"}, "Type: xcode-select --install"),
+        ({}, "install g++ or clang, or set CXX"),
+    ],
+    ids=["debian without root", "macos", "another system"],
+)
+def test_without_a_compiler_it_says_what_to_install(
+    programs: dict[str, str], words: str, machine: Path, tmp_path: Path
+) -> None:
+    for name, text in programs.items():
+        (machine / name).unlink(missing_ok=True)
+        program(machine, name, text)
+    program(tmp_path, "venv/bin/python", "exit 0")
+    (tmp_path / "compiled.txt").write_text("llama-cpp-python==0.0.0 \\\n    --hash=sha256:0\n")
+    done = play(machine, "install.sh", tmp_path / "venv", "dev", tmp_path)
+    assert done.returncode == 1
+    assert "llama-cpp-python is compiled and needs a C++ compiler" in done.stderr
+    assert words in done.stderr
