@@ -105,6 +105,8 @@ class Plan:
         opening: what CallStarted says of all this (hashes, sampling, names).
         stream: whether somebody follows.
         blobs: what `opening` names by digest: the full tool schemas.
+        foreign: whether async code of others may run in the call's own task: parsers, handlers, approval, a backend. Tools
+            have tasks of their own.
         literal_tags: see `lllm.ports.Request`.
     """
 
@@ -130,6 +132,7 @@ class Plan:
     execute: bool = True
     stream: bool = False
     blobs: tuple[bytes, ...] = ()
+    foreign: bool = True
     literal_tags: tuple[str, ...] = ()
 
 
@@ -373,6 +376,8 @@ class Performer:
             return Outcome(ev.TOOL_RETURNED, {"id": call.id, **late, "late": True})
         key = f"{self.session.id}/{self.call}/{effect.number}"
         thread = Thread() if tool.threaded and tool.timeout is not None else None
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()  # a call may be made while its caller cleans up
         token = current.set(Scope(self.session, self.call, call.id))
         try:
             work = tool.invoke(call.parsed(), {"id": call.id, "key": key, "thread": thread})
@@ -381,11 +386,7 @@ class Performer:
         except TimeLimit as limit:
             data = _given_up(call, tool, running=limit.hear(partial(self._returned_late, effect), thread))
         except asyncio.CancelledError as error:
-            if (
-                (task := asyncio.current_task()) is None
-                or task.cancelling()
-                or self.session.halted is not None
-            ):
+            if task is None or task.cancelling() > before or self.session.halted is not None:
                 raise
             if (
                 known is not None

@@ -20,6 +20,7 @@ from lllm.core import events as ev
 from lllm.core.choice import freed
 from lllm.core.dialog import Node
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, RunTool, Wait
+from lllm.core.events import Event
 from lllm.core.jsonable import unicode_only
 from lllm.core.machine import step
 from lllm.core.spec import Spec
@@ -39,9 +40,13 @@ from lllm.models.message import Message
 from lllm.models.reply import Reply, Usage
 from lllm.perform import Outcome, Performer, Plan
 from lllm.session import Scope, Session
+from lllm.tool_run import ended
 
 _WORLD: Final = frozenset((CallModel, RunTool, AskApproval, Wait))
 """Effects that act on the world: what was learnt before must be durable by then."""
+
+_LEARNT: Final = frozenset((ev.MODEL_REPLIED, ev.TOOL_RETURNED, ev.APPROVAL_GIVEN))
+"""What somebody outside did or said. It is kept where the call is cancelled at the same time."""
 
 
 class Call:
@@ -69,10 +74,26 @@ class Call:
         self.failed: Mapping[str, Any] = {}
         self.performer = Performer(plan, session, self.id, dialog)
         self._line: _Line | None = None
+        self._task: asyncio.Task[Any] | None = None  # whoever waits for this call
+        self._cancellations = 0  # of that task, before this call
 
     async def run(self, base: Node | None, add: Sequence[Message]) -> State:
         """Drives the call from a dialog (`base` and new messages) to a terminal state. Raises only when the log cannot
         be written, and CancelledError (after writing that down)."""
+        self._task = asyncio.current_task()
+        self._cancellations = 0 if self._task is None else self._task.cancelling()
+        if not self.plan.foreign:
+            return await self._run(base, add)
+        # In a task of its own, and in no other, other people's code may cancel and forgive as it likes: their scopes do not
+        # always count right (TaskGroup before Python 3.13). What reaches the task outside is meant for the call.
+        own = asyncio.ensure_future(self._run(base, add))
+        try:
+            return await own
+        finally:
+            if own.done() and not own.cancelled():
+                own.exception()  # looked at, where the program is left in the middle by Ctrl-C
+
+    async def _run(self, base: Node | None, add: Sequence[Message]) -> State:
         try:
             effects = self._begin(base, add)
             await self._drive(effects)
@@ -160,9 +181,28 @@ class Call:
     async def _drive(self, effects: Sequence[Effect]) -> None:
         while not self.state.terminal:
             if len(effects) == 1:
-                effects = self._apply(await self._do(effects[0]))
+                outcome = await self._do(effects[0])
+                if self._cancelled():
+                    self._keep(outcome)
+                    raise asyncio.CancelledError
+                effects = self._apply(outcome)
             else:
                 effects = await self._together(effects)
+                if self._cancelled():
+                    raise asyncio.CancelledError
+
+    def _cancelled(self) -> bool:
+        """Whether somebody has cancelled the call, also where a tool, a backend or a parser has caught what told it so."""
+        return self._task is not None and self._task.cancelling() > self._cancellations
+
+    def _keep(self, outcome: Outcome) -> None:
+        """Writes down what a call that is cancelled has learnt of the world at last: a tool that had its way all the
+        same, or a reply that is paid for. Not where that would be another end of the call than its cancellation."""
+        if outcome.kind not in _LEARNT or self.state.terminal:
+            return
+        event = Event(outcome.kind, outcome.data, self.session.clock(), self.id, self.dialog, outcome.value)
+        if not step(self.state, event)[0].terminal:
+            self._apply(outcome)
 
     async def _do(self, effect: Effect) -> Outcome:
         """Does one effect, its intent first; a deadline that passes meanwhile is the outcome."""
@@ -199,14 +239,18 @@ class Call:
         task = asyncio.ensure_future(self.performer.perform(effect))
         try:
             done, _ = await asyncio.wait((task,), timeout=max(0.0, left))
+            if not done:
+                await ended(task)
         except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.wait((task,))
+            with suppress(asyncio.CancelledError):
+                await ended(task)
+            if not task.cancelled() and task.exception() is None:
+                self._keep(task.result())
             raise
-        if done:
-            return task.result()
-        task.cancel()
-        await asyncio.wait((task,))
+        if done or (isinstance(effect, RunTool) and not task.cancelled()):
+            return (
+                task.result()
+            )  # of a tool that took no notice of the deadline too: the machine looks at the time
         limit = self.state.spec.limits.deadline
         return Outcome(
             ev.LIMIT_REACHED, {"reason": "deadline", "message": f"the deadline of {limit:g} s has passed"}
@@ -238,11 +282,12 @@ class Call:
                 if running:
                     # what a tool did must not be forgotten because another one takes long
                     await self.session.flush()
-        except (Exception, asyncio.CancelledError):
+        except (Exception, asyncio.CancelledError) as error:
             # a session that Ctrl-C has halted raises CancelledError, although nobody has cancelled this call
-            us = asyncio.current_task()
-            if running and self.session.halted is not None and not (us and us.cancelling()):
+            if running and self.session.halted is not None and not self._cancelled():
                 await self._settle(list(running))
+            elif isinstance(error, asyncio.CancelledError):
+                await self._wind_up(list(running))
             raise
         finally:
             for task in running:
@@ -252,6 +297,18 @@ class Call:
                 await asyncio.gather(*running, return_exceptions=True)
             self.session.gathers(self.id, 0)
         return following
+
+    async def _wind_up(self, running: Sequence[asyncio.Task[Outcome | tuple[Effect, ...]]]) -> None:
+        """Cancels what is done side by side and waits for it. What it gives all the same is kept."""
+        for task in running:
+            task.cancel()
+        with suppress(asyncio.CancelledError):  # another cancellation is passed on to all of them
+            await asyncio.gather(*running, return_exceptions=True)
+        for task in running:
+            if not task.cancelled() and task.exception() is None:
+                outcome = task.result()
+                if isinstance(outcome, Outcome):
+                    self._keep(outcome)
 
     def _settled(self, result: Outcome | tuple[Effect, ...]) -> tuple[Effect, ...]:
         """The effects that follow: the outcome is applied here, where that has not been done yet."""
@@ -281,7 +338,7 @@ class Call:
                 self._line = self._line or _Line(partial(self.session.queues, self.id))
                 async with self._line:
                     outcome = await self._do(effect)
-                    if not self.session.behind(self.id) and not self.state.terminal:
+                    if not (self.session.behind(self.id) or self.state.terminal or self._cancelled()):
                         # the next one must not begin before this one's result is stored
                         following = self._apply(outcome)
                         await self.session.flush()

@@ -101,7 +101,8 @@ async def run_tool(work: Coroutine[Any, Any, T], seconds: float | None) -> T:
 
     Raises:
         TimeLimit: it has not ended in time. What it returns while it is being stopped is its result all the same.
-        CancelledError: the caller was cancelled. The tool was too, and has ended.
+        CancelledError: the caller was cancelled. The tool was too, and has ended. What it returned all the same is its result:
+            whoever was cancelled finds that out by itself.
         Exception: what `work` raised; CancelledError too, where nobody cancelled the caller.
     """
     run: _Run = asyncio.get_running_loop().create_task(_contain(work))
@@ -145,12 +146,25 @@ async def _end(run: _Run, seconds: float | None) -> None:
     try:
         await waiter
     except asyncio.CancelledError:
-        run.cancel()
-        await asyncio.wait((run,))
-        if not run.cancelled():
-            run.exception()  # looked at, so that nobody is warned of it
-        raise
+        with suppress(asyncio.CancelledError):
+            await ended(run)
+        if run.cancelled() or run.exception() is not None:
+            raise
     finally:
         run.remove_done_callback(wake)
         if timer is not None:
             timer.cancel()
+
+
+async def ended(task: asyncio.Task[Any]) -> None:
+    """Cancels a task and returns when it has ended. Whoever is cancelled meanwhile passes that on, and hears of it then."""
+    cancelled = False
+    task.cancel()
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            cancelled = True
+            task.cancel()
+    if cancelled:
+        raise asyncio.CancelledError

@@ -59,6 +59,8 @@ class Binding:
             or (prompt and (callable(prompt.parser) or callable(prompt.exception_prompt)))
             or (prompt and (callable(prompt.interrupt_prompt) or callable(prompt.final_prompt)))
         )
+        ours = type(settings.backend).__module__.partition(".")[0] == __name__.partition(".")[0]
+        self.foreign = self.user_code or settings.approve is not None or not ours
         self.opening, self.blobs = self._describe(tools, system)
         fixed = {key: self.opening.get(key) for key in ("model", "sampling", "format")}
         with_tools = {**fixed, "specs": self.opening.get("specs")}
@@ -121,6 +123,7 @@ class Binding:
             execute=settings.execute,
             stream=stream,
             blobs=self.blobs,
+            foreign=self.foreign,
             literal_tags=() if prompt is None else prompt.literal_tags,
         )
 

@@ -152,13 +152,15 @@ async def _play(player: Replayed, program: Awaitable[Any]) -> tuple[str, dict[st
     from lllm.llm.sessions import ending
 
     ended = next((event["data"] for event in player.record if event["kind"] == ev.SESSION_ENDED), None)
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()
     try:
         await program
     except (ReplayDivergence, Unfinished):
         raise
     except (asyncio.CancelledError, KeyboardInterrupt) as error:
-        task = asyncio.current_task()
-        if ended is None or ended["status"] != "cancelled" or (task is not None and task.cancelling()):
+        interrupted = task is not None and task.cancelling() > before
+        if ended is None or ended["status"] != "cancelled" or interrupted:
             raise  # it is this replay that was interrupted
         return ending(error)
     except (Exception, SystemExit) as error:
