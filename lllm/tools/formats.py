@@ -6,11 +6,14 @@ import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from lllm.core.parsing import parse_json
 from lllm.errors import ConfigError, ParseError
 from lllm.tools import schema as schemas
+from lllm.tools.references import Unportable, portable
+from lllm.tools.strict import strict
 from lllm.tools.types import Shape
 
 _WRAP: Final = "value"
@@ -22,9 +25,12 @@ class Format:
 
     Attributes:
         name: for the provider; 1 to 64 letters, digits, `_` and `-`.
-        schema: JSON schema of the reply, always of an object (providers want that): another type stands under the key
-            `value` of one. In strict form (closed objects, everything required) where that is possible.
-        strict: whether it is.
+        schema: JSON schema of the reply, for the provider: of an object, another kind of value stands under the key `value`
+            of one, and with no reference but to its own definitions. In strict form (closed objects, everything required)
+            where that says the same.
+        strict: whether it is in strict form.
+        sent: whether a provider is asked to hold the reply to it. False for a schema that cannot be written so: the reply is
+            validated only.
         source: the type or schema that it was made of.
     """
 
@@ -32,10 +38,11 @@ class Format:
     schema: Mapping[str, Any]
     strict: bool
     source: Any = field(repr=False)
-    _checked: Mapping[str, Any] = field(repr=False)
+    _whole: Mapping[str, Any] = field(repr=False)
     _wrapped: bool = field(repr=False)
     _shape: Shape | None = field(repr=False, compare=False)
     _validator: Any = field(repr=False, compare=False)
+    sent: bool = True
 
     @classmethod
     def of(cls, source: Any, name: str | None = None) -> Format | None:
@@ -43,19 +50,18 @@ class Format:
         JSON schema, or the `response_format` of an OpenAI request. None gives None, a Format itself.
 
         Raises:
-            ConfigError: neither a type with a JSON form nor a JSON schema.
+            ConfigError: neither a type with a JSON form nor a JSON schema; a schema that refers to something outside itself.
         """
         if source is None or isinstance(source, Format):
             return source
-        wanted = None
+        wanted: bool | None = None
+        shape: Shape | None = None
         if isinstance(source, Mapping):
-            inner, given, wanted = _of_mapping(source)
-            name, shape = name or given or "reply", None
-            checked: dict[str, Any] = dict(inner)
+            checked, given, wanted = _of_mapping(source)
+            name = name or given or "reply"
+            filled = checked
         else:
-            if isinstance(source, str) or not (
-                isinstance(source, type) or typing.get_origin(source) or hasattr(source, "__supertype__")
-            ):
+            if not _is_type(source):
                 raise ConfigError(
                     f"{source!r} is not a format",
                     hint="Give a type (pydantic model, dataclass, TypedDict, list[int] ...) or a JSON schema.",
@@ -63,24 +69,27 @@ class Format:
             name = name or _name(source)
             shape = Shape(source, f"format '{name}'")
             checked = schemas.tidy(shape.schema())
+            filled = schemas.tidy(shape.schema(filled=True))
         name = re.sub(r"[^a-zA-Z0-9_-]+", "_", name)[:64].strip("_") or "reply"
-        checked = _rooted(checked)
         validator = schemas.compile_schema(checked, f"format '{name}'")
-        wrapped = not _is_object(checked)
-        wire = _wrap(checked) if wrapped else checked
-        strict = None if wanted is False else schemas.strict(wire)
-        told = wire if strict is None else strict
-        return cls(name, told, strict is not None, source, checked, wrapped, shape, validator)
+        try:
+            whole, wrapped = portable(checked, _WRAP)
+            told = whole if filled is checked else portable(filled, _WRAP).schema
+        except Unportable:
+            return cls(name, checked, False, source, checked, False, shape, validator, sent=False)
+        closed = None if wanted is False else strict(told, fill=wanted is True)
+        told = whole if closed is None else closed
+        return cls(name, told, closed is not None, source, whole, wrapped, shape, validator)
 
     def wire(self) -> dict[str, Any]:
-        """The format as a Request carries it: `{"name", "schema", "strict"}`."""
-        return {"name": self.name, "schema": self.schema, "strict": self.strict}
+        """The format as a Request carries it: `{"name", "schema", "strict"}`, and `"sent": False` where it is not sent."""
+        said = {"name": self.name, "schema": self.schema, "strict": self.strict}
+        return said if self.sent else {**said, "sent": False}
 
     def asked(self) -> dict[str, Any]:
         """The format as a backend gets it: `wire()`, and as `whole` the schema with all that strict providers refuse to
         be told, where that is more: a grammar of ours can hold a reply to it."""
-        whole = _wrap(dict(self._checked)) if self._wrapped else dict(self._checked)
-        return self.wire() if whole == self.schema else {**self.wire(), "whole": whole}
+        return self.wire() if self._whole == self.schema else {**self.wire(), "whole": self._whole}
 
     def load(self, reply: Any) -> Any:
         """The object that a reply's text (or its JSON value) means: of the type, or plain JSON for a schema.
@@ -91,11 +100,14 @@ class Format:
             ParseError: with every problem, one sentence each with its JSON path.
         """
         value = parse_json(reply) if isinstance(reply, str) else reply
-        if (is_dataclass(value) or hasattr(value, "model_dump")) and isinstance(value, self.source):
+        if self._is_made(value):
             return value
-        if self._wrapped and isinstance(value, Mapping) and set(value) == {_WRAP}:
+        inner = self._wrapped and isinstance(value, Mapping) and set(value) == {_WRAP}
+        found = self._problems(value[_WRAP] if inner else value)
+        if inner and (not found or self._problems(value)):
             value = value[_WRAP]
-        found = schemas.problems(self._validator, value, self._checked.get("properties", ()))
+        elif inner:
+            found = []  # a value that looks like a wrapped one
         if not found and self._shape is not None:
             value, found = self._shape.read(value)
         if found:
@@ -105,10 +117,29 @@ class Format:
     def dump(self, value: Any) -> Any:
         """The object as the JSON value that `load` reads. ParseError when it does not fit."""
         if self._shape is not None:
-            return self._shape.dump(value)
-        if found := schemas.problems(self._validator, value):
+            value = self._shape.dump(value)
+        if found := self._problems(value):
             raise ParseError(found)
         return value
+
+    def _is_made(self, value: Any) -> bool:
+        """Whether the value is an object of the format's own class."""
+        if not (is_dataclass(value) or hasattr(value, "model_dump")):
+            return False
+        own = typing.get_origin(self.source) or self.source
+        return isinstance(own, type) and isinstance(value, own)
+
+    def _problems(self, value: Any) -> list[str]:
+        return schemas.problems(self._validator, value, self._known)
+
+    @cached_property
+    def _known(self) -> tuple[str, ...]:
+        """The keys of the reply, for a "did you mean"."""
+        schema = self._whole
+        if self._wrapped:
+            schema = schema["properties"][_WRAP]
+        names = schema.get("properties")
+        return tuple(map(str, names)) if isinstance(names, Mapping) else ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Format.of, (self.source, self.name)  # what was compiled stays behind
@@ -124,55 +155,57 @@ class Format:
         return digest_of(self.wire())
 
 
-def _of_mapping(source: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None, bool | None]:
-    """Schema, name and strictness of a JSON schema or a `response_format`."""
-    if source.get("type") == "json_schema":
-        source = source.get("json_schema", source)
-    if isinstance(source.get("schema"), Mapping) and not source.keys() & {
-        "properties",
-        "anyOf",
-        "$ref",
-        "$defs",
-    }:
-        return source["schema"], source.get("name"), source.get("strict")
-    if source.get("type") in ("json_object", "text"):
+def _is_type(source: Any) -> bool:
+    return not isinstance(source, str) and (
+        isinstance(source, type)
+        or typing.get_origin(source) is not None
+        or hasattr(source, "__supertype__")  # NewType
+        or hasattr(source, "__value__")  # a type alias
+    )
+
+
+def _of_mapping(source: Mapping[str, Any]) -> tuple[dict[str, Any], str | None, bool | None]:
+    """Schema, name and strictness of a JSON schema or a `response_format`, as plain dicts and lists."""
+    schemas.check_depth(source, "format")
+    given: dict[str, Any] = _plain(source)
+    kind = given.get("type")
+    if kind in ("json_object", "text"):
         raise ConfigError(
-            f"response format '{source['type']}' says nothing of the reply's form",
+            f"response format '{kind}' says nothing of the reply's form",
             hint="Give a JSON schema or a type.",
         )
-    title = source.get("title")
-    return source, title if isinstance(title, str) else None, None
+    if kind == "json_schema":
+        given = given.get("json_schema", given)
+        if not isinstance(given, dict) or not isinstance(given.get("schema"), dict):
+            raise ConfigError(
+                f"response format without a schema: {schemas.shown(source)}",
+                hint='Write {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}.',
+            )
+    elif (
+        kind is not None or not isinstance(given.get("schema"), dict) or not given.keys() <= _RESPONSE_FORMAT
+    ):
+        title = given.get("title")
+        return given, title if isinstance(title, str) else None, None
+    name, wanted = given.get("name"), given.get("strict")
+    if not isinstance(name, str | None) or not isinstance(wanted, bool | None):
+        raise ConfigError(
+            f"response format with name {schemas.shown(name)} and strict {schemas.shown(wanted)}",
+            hint="`name` is a text, `strict` true or false.",
+        )
+    return given["schema"], name, wanted
+
+
+_RESPONSE_FORMAT: Final = frozenset(("name", "schema", "strict", "description", "type"))
+
+
+def _plain(value: Any) -> Any:
+    """A copy that nobody else can change, of dicts and lists only."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _name(source: Any) -> str:
     if isinstance(source, type) and typing.get_origin(source) is None:
         return source.__name__
     return "reply"
-
-
-def _rooted(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with a reference at its root resolved: providers want to see the object."""
-    reference = schema.get("$ref", "")
-    if not reference.startswith("#/$defs/"):
-        return schema
-    target = schema.get("$defs", {}).get(reference.removeprefix("#/$defs/"))
-    if not isinstance(target, Mapping):
-        return schema
-    return {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
-
-
-def _is_object(schema: Mapping[str, Any]) -> bool:
-    return schema.get("type") == "object" or ("type" not in schema and "properties" in schema)
-
-
-def _wrap(schema: dict[str, Any]) -> dict[str, Any]:
-    inner = {key: value for key, value in schema.items() if key not in ("$defs", "$schema")}
-    outer: dict[str, Any] = {
-        "type": "object",
-        "properties": {_WRAP: inner},
-        "required": [_WRAP],
-        "additionalProperties": False,
-    }
-    if "$defs" in schema:
-        outer["$defs"] = schema["$defs"]
-    return outer

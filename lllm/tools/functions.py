@@ -27,7 +27,8 @@ from typing import Any, Final, NamedTuple
 from lllm.errors import ConfigError, ToolError
 from lllm.models.function import Effect, Function, ToolContext
 from lllm.tools import docstring
-from lllm.tools.schema import compile_schema, problems, strict, tidy
+from lllm.tools.schema import compile_schema, problems, tidy
+from lllm.tools.strict import strict
 from lllm.tools.types import Shape, modern
 
 _SIMPLE: Final = (str, int, float, bool)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import json
 import operator
 import sys
 import types
 import typing
 from collections.abc import Mapping, Set
+from copy import deepcopy
 from typing import Any
 
 from lllm.errors import ConfigError, ParseError
@@ -17,17 +19,17 @@ from lllm.tools.schema import capped, json_path
 class Shape:
     """A Python type as JSON knows it: its schema, and a reader that gives objects of the type."""
 
-    __slots__ = ("_adapter", "what")
+    __slots__ = ("_adapter", "_members", "what")
 
     def __init__(self, annotation: Any, what: str) -> None:
         """ConfigError when the type has no JSON form. `what` names the thing in messages."""
         from pydantic import TypeAdapter
-        from pydantic.errors import PydanticUserError
 
         self.what = what
+        self._members: Mapping[str, list[Any]] | None = None
         try:
             self._adapter: Any = TypeAdapter(modern(annotation))
-        except (PydanticUserError, NameError, TypeError, RecursionError) as error:
+        except Exception as error:  # pydantic's own errors, a name that is missing, a hook of the type itself
             raise ConfigError(f"{what}: {_first(error)}", hint=_HINT) from error
 
     @classmethod
@@ -46,14 +48,17 @@ class Shape:
                 Shape(hint, f"tool '{name}', parameter '{key}'")  # says which one it is
             raise
 
-    def schema(self) -> dict[str, Any]:
-        """The JSON schema, as pydantic writes it. ConfigError when a part of the type has none."""
-        from pydantic.errors import PydanticUserError
+    def schema(self, *, filled: bool = False) -> dict[str, Any]:
+        """The JSON schema, as pydantic writes it. ConfigError when a part of the type has none.
 
+        `filled`: of objects as they are, with a value in every field that has a default, rather than of what may be left out.
+        """
+        members: dict[str, list[Any]] = {}
         try:
-            schema: dict[str, Any] = self._adapter.json_schema()
-        except (PydanticUserError, TypeError, RecursionError) as error:
+            schema: dict[str, Any] = self._adapter.json_schema(schema_generator=_generator(filled, members))
+        except Exception as error:  # as above
             raise ConfigError(f"{self.what}: {_first(error)}", hint=_HINT) from error
+        self._members = members
         return schema
 
     def read(self, value: Any) -> tuple[Any, list[str]]:
@@ -63,23 +68,88 @@ class Shape:
         try:
             return self._adapter.validate_python(value), []
         except ValidationError as error:
-            details = error.errors(include_url=False, include_input=False, include_context=False)
-            return None, capped(
-                f"{json_path(_within(value, item['loc']))}: {item['msg']}" for item in details
-            )
+            wrong = error
         except Exception as error:  # a validator of the project's own
             return None, [f"$: {type(error).__name__}: {error}"]
+        given = value
+        for _ in range(_ROUNDS):
+            given = self._with_members(given, wrong)
+            if given is None:
+                break
+            try:
+                return self._adapter.validate_python(given), []
+            except ValidationError as error:
+                wrong = error
+            except Exception as error:
+                return None, [f"$: {type(error).__name__}: {error}"]
+        details = wrong.errors(include_url=False, include_input=False, include_context=False)
+        return None, capped(f"{json_path(_within(value, item['loc']))}: {item['msg']}" for item in details)
+
+    def _with_members(self, value: Any, error: Any) -> Any:
+        """The value with members of enums, and other Python values, where pydantic takes nothing but the object itself
+        (`Literal[Colour.RED]`, an enum of dates). None when there is no such place."""
+        if self._members is None:
+            self.schema()
+        out: Any = None
+        for item in error.errors(include_url=False):
+            path = _within(value, item["loc"])
+            context = item.get("ctx", {})
+            if item["type"] == "union_tag_invalid":
+                path = (*path, str(context["discriminator"]).strip("'"))
+            elif item["type"] not in ("literal_error", "enum"):
+                continue
+            try:
+                found = functools.reduce(operator.getitem, path, value)
+                candidates = (self._members or {}).get(json.dumps(found), [])
+            except (TypeError, ValueError, LookupError):
+                continue  # already an object, or the key of a mapping
+            if item["type"] == "literal_error":
+                candidates = [member for member in candidates if repr(member) in str(context["expected"])]
+            if not candidates:
+                continue
+            if not path:
+                return candidates[0]
+            out = deepcopy(value) if out is None else out
+            functools.reduce(operator.getitem, path[:-1], out)[path[-1]] = candidates[0]
+        return out
 
     def dump(self, value: Any) -> Any:
         """The object as JSON. ParseError when it is not of the type."""
-        from pydantic_core import PydanticSerializationError
-
         try:
             return self._adapter.dump_python(value, mode="json", by_alias=True, warnings="error")
-        except PydanticSerializationError as error:
+        except ValueError as error:  # pydantic's error is one, and so is that of bytes that are no text
             raise ParseError(f"{self.what}: {error}") from error
 
 
+def _generator(filled: bool, members: dict[str, list[Any]]) -> Any:
+    """A generator of schemas that also collects, by their JSON form, the values that JSON has no other word for."""
+    from pydantic.json_schema import GenerateJsonSchema
+    from pydantic_core import to_jsonable_python
+
+    def note(values: Any) -> None:
+        for value in values:
+            form = to_jsonable_python(value)
+            if type(form) is not type(value):
+                members.setdefault(json.dumps(form), []).append(value)
+
+    class Generator(GenerateJsonSchema):
+        def literal_schema(self, schema: Any) -> Any:
+            note(schema["expected"])
+            return super().literal_schema(schema)
+
+        def enum_schema(self, schema: Any) -> Any:
+            note(schema["members"])
+            return super().enum_schema(schema)
+
+        def field_is_required(self, field: Any, total: bool) -> bool:
+            filling = filled and field["type"] != "typed-dict-field"
+            return filling or super().field_is_required(field, total)
+
+    return Generator
+
+
+_ROUNDS = 4
+"""Attempts at putting members into a value: an alternative of a union is known only when its tag is one."""
 _HINT = "Use types with a JSON form: scalars, lists, dicts, Literal, enums, dataclasses, pydantic models."
 
 
@@ -131,18 +201,30 @@ def _typed_dict(name: str, fields: dict[str, Any]) -> Any:
     return make(name, fields)
 
 
-@functools.lru_cache(maxsize=256)
-def _modern_dict(form: Any) -> Any:
-    import typing_extensions as te
+_newer: dict[Any, Any] = {}  # a TypedDict may refer to itself: it is known here before its fields are
 
-    fields: dict[str, Any] = {}
+
+def _modern_dict(form: Any) -> Any:
+    if form in _newer:
+        return _newer[form]
+    required: dict[str, bool] = {}
+    hints: dict[str, Any] = {}
     for key, hint in typing.get_type_hints(form, include_extras=True).items():
-        required = key in form.__required_keys__
+        required[key] = key in form.__required_keys__
         if typing.get_origin(hint) in (typing.Required, typing.NotRequired):
             # of annotations written as text, __required_keys__ does not know this
-            required = typing.get_origin(hint) is typing.Required
+            required[key] = typing.get_origin(hint) is typing.Required
             (hint,) = typing.get_args(hint)
-        fields[key] = (te.Required if required else te.NotRequired)[modern(hint)]
-    newer = _typed_dict(form.__name__, fields)
+        hints[key] = hint
+    import typing_extensions as te
+
+    marked = {key: (te.Required if needed else te.NotRequired)[Any] for key, needed in required.items()}
+    newer = _typed_dict(form.__name__, marked)
     newer.__doc__, newer.__module__, newer.__qualname__ = form.__doc__, form.__module__, form.__qualname__
+    while len(_newer) >= 256:
+        _newer.pop(next(iter(_newer)))
+    _newer[form] = newer
+    newer.__annotations__ = {
+        key: (te.Required if required[key] else te.NotRequired)[modern(hint)] for key, hint in hints.items()
+    }
     return newer
