@@ -36,7 +36,8 @@ class Request(NamedTuple):
         sampling: temperature, top_p, max_tokens, stop, seed, logprobs, top_logprobs, tool_choice,
             reasoning_effort, token_ids, ...: only what the caller set. A backend refuses what it cannot honour.
         format: None, or `{"name": str, "schema": JSON schema, "strict": bool}` for a structured reply. Where the schema
-            had to leave out what strict providers refuse (lengths, bounds, patterns), `whole` is the schema with it.
+            had to leave out what strict providers refuse (lengths, bounds, patterns), `whole` is the schema with it. With
+            `"sent": False` no provider or grammar takes the schema: the reply is only validated.
         stream: whether somebody follows; a backend may answer in one piece when False.
         timeouts: see Timeouts.
         idempotency_key: stable over retries of the same request.

@@ -383,7 +383,7 @@ def _parameters(reading: Reading, texts: Mapping[str, str], name: str, want_stri
         ordered["$defs"] = schema["$defs"]
     if not want_strict:
         return ordered
-    made = strict(ordered)
+    made = strict(ordered, fill=True)  # a default of ours is as good as one that the model writes
     if made is None:
         raise ConfigError(
             f"tool '{name}': its parameters cannot be a strict schema",

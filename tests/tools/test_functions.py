@@ -615,12 +615,98 @@ def rest(city: str, days: int = 3, *, units: str = "C"):
 @pytest.mark.parametrize("function", [google, numpy, rest], ids=lambda f: f.__name__)
 def test_docstring_styles_say_the_same(function: Callable[..., Any]) -> None:
     made = function_from(function)
-    assert made.description == "Forecasts the weather.\n\nUses {braces} and more\nthan one line."
+    assert made.description == (
+        "Forecasts the weather.\n\nUses {braces} and more\nthan one line.\n\nReturns: The forecast."
+    )
     assert {name: part["description"] for name, part in made.parameters["properties"].items()} == {
         "city": "The city, with its country.",
         "days": "How many: at most 7.",
         "units": "C or F.",
     }
+
+
+def test_a_docstring_that_begins_with_a_section() -> None:
+    def google(x: int, y: int):
+        """
+        Args:
+            x: how many
+            y: how much,
+                in all
+        """
+
+    def flush(x: int, y: int):
+        """Args:
+            x: how many
+            y: how much,
+                in all
+
+        Returns:
+            int: The sum.
+        """
+
+    def rest(x: int, y: int):
+        """
+        :param x: how many
+        :param y: how much,
+            in all
+        """
+
+    def numpy(x: int, y: int):
+        """
+        Parameters
+        ----------
+        x : int
+            how many
+        y : int
+            how much,
+            in all
+        """
+
+    for function in (google, flush, rest, numpy):
+        made = function_from(function)
+        texts = {name: part["description"] for name, part in made.parameters["properties"].items()}
+        assert texts == {"x": "how many", "y": "how much, in all"}, function.__name__
+    assert [function_from(f).description for f in (google, flush)] == ["", "Returns: The sum."]
+
+
+def test_the_model_reads_what_a_tool_returns() -> None:
+    def only(x: int):
+        """Returns:
+        The sum.
+        """
+
+    def yields(x: int):
+        """Counts.
+
+        Yields:
+            Each number.
+        """
+
+    def typed(x: int):
+        """Counts.
+
+        Returns
+        -------
+        int
+        """
+
+    def several(x: int):
+        """Divides.
+
+        Returns
+        -------
+        int
+            The quotient.
+        int
+            The rest.
+        """
+
+    assert [function_from(f).description for f in (only, yields, typed, several)] == [
+        "Returns:\nThe sum.",
+        "Counts.\n\nYields: Each number.",
+        "Counts.\n\nReturns: int",
+        "Divides.\n\nReturns: The quotient.\nReturns: The rest.",
+    ]
 
 
 def test_a_docstring_without_sections() -> None:

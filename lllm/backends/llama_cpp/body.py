@@ -99,13 +99,16 @@ def body(request: Request, name: str, seed: int | None = None) -> Body:
     elif request.format is not None:
         # grammar and tool calls exclude each other in the engine: while tools are offered, the reply is validated only
         try:
-            expressed = express(whole_schema(request.format))
+            schema = whole_schema(request.format)
+            expressed = None if schema is None else express(schema)
         except ValueError as error:
             raise BadRequestError(f"{name} refused the request: {error}") from error
         if expressed is not None:
-            schema = {"name": request.format["name"], "schema": expressed.schema}
             fields["reasoning_format"] = "none"
-            fields["response_format"] = {"type": "json_schema", "json_schema": schema}
+            fields["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": request.format["name"], "schema": expressed.schema},
+            }
             enforced = expressed.enforced
     # log-probabilities of calls and token ids come with the last piece only
     whole = bool(ids or (fields.get("logprobs") and tools and not forced))

@@ -57,16 +57,17 @@ def rules(request: Request, *, calls: bool, name: str) -> Rules | None:
             f"{name} cannot be made to call a tool: its chat template has no <tool_call> of JSON",
             hint="Leave tool_choice out, or give 'auto' or 'none'.",
         )
-    if not chosen and request.format is None:
+    schema = whole_schema(request.format)
+    if not chosen and schema is None:
         return None
-    if request.format is not None and tools and not calls:
+    if schema is not None and tools and not calls:
         return None
     made = _Grammar()
     many = choice == "required" or not chosen
     try:
         ways = [made.calls(chosen or tools, many=many)] if tools and calls else []
-        if not chosen and request.format is not None:
-            ways.append(made.schema(whole_schema(request.format)))
+        if not chosen and schema is not None:
+            ways.append(made.schema(schema))
     except Exception as error:  # the converter asserts, indexes and recurses
         what = "tool's parameters have" if chosen else "format has"
         raise UnsupportedError(
@@ -74,7 +75,7 @@ def rules(request: Request, *, calls: bool, name: str) -> Rules | None:
             hint="Simplify the schema, or leave the format out and describe it in the prompt.",
         ) from error
     enforced = None
-    if request.format is not None and not chosen:
+    if schema is not None and not chosen:
         left = sorted(made.dropped)
         enforced = f"grammar except {', '.join(left)}" if left else "grammar"
     return Rules(made.text(ways), enforced)

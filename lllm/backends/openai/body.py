@@ -90,10 +90,15 @@ class Bodies:
         # the objects whose identity is in the key are kept with the bytes, so that no other can take their place
         self._tails: dict[Any, tuple[Any, Any, bytes]] = {}
 
-    @property
-    def enforced(self) -> str:
-        """How replies in a form are held to it: by the `provider`, or by `validation` afterwards."""
-        return "provider" if self.json_schema else "validation"
+    def sends_format(self, request: Request) -> bool:
+        """Whether the endpoint is told of the request's format."""
+        return request.format is not None and self.json_schema and request.format.get("sent", True) is True
+
+    def enforced(self, request: Request) -> str | None:
+        """How the reply is held to its format: by the `provider`, or by `validation` afterwards; None where it has none."""
+        if request.format is None:
+            return None
+        return "provider" if self.sends_format(request) else "validation"
 
     def encode(self, request: Request) -> bytes:
         """The body. ConfigError or UnsupportedError when the request asks for what this endpoint has not."""
@@ -132,7 +137,7 @@ class Bodies:
                 raise UnsupportedError("this endpoint is declared to have no tools")
             rest["tools"] = list(request.tools)
         rest |= self.options(request)
-        if request.format is not None and self.json_schema:
+        if request.format is not None and self.sends_format(request):
             rest["response_format"] = {"type": "json_schema", "json_schema": schema_form(request.format)}
         if request.stream:
             rest["stream"] = True

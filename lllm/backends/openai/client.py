@@ -233,7 +233,7 @@ class OpenAIBackend:
         raise faults.of_protocol("the answer is not JSON", data, status=200)
 
     def _assembled(self, value: Any, data: bytes, request: Request, faults: Faults) -> Reply:
-        assembly = Assembly(request, self._thinking, self._bodies.enforced)
+        assembly = Assembly(request, self._thinking, self._bodies.enforced(request))
         try:
             assembly.body(value)
             assembly.close()
@@ -246,7 +246,7 @@ class OpenAIBackend:
 
     def _read_events(self, data: bytes, request: Request, faults: Faults) -> Reply:
         """Some servers stream whether asked to or not."""
-        parser, assembly = SSEParser(), Assembly(request, self._thinking, self._bodies.enforced)
+        parser, assembly = SSEParser(), Assembly(request, self._thinking, self._bodies.enforced(request))
         for event in [*parser.feed(data), *parser.close()]:
             if event.data != b"[DONE]":
                 self._chunks(event, assembly, request, faults)
@@ -263,7 +263,7 @@ class OpenAIBackend:
         ticket = limiter.enter() if limiter.free else await limiter.wait(request)
         watch = Watch(limits, streaming=True)
         expect = self._prefilled.get(request.model, bool(PREFILLING.search(request.model)))
-        assembly = Assembly(request, self._thinking, self._bodies.enforced, expect=expect)
+        assembly = Assembly(request, self._thinking, self._bodies.enforced(request), expect=expect)
         parser = SSEParser()
         fault: ProviderError | None = None
         response: aiohttp.ClientResponse | None = None

@@ -53,7 +53,12 @@ class Assembly:
     )  # fmt: skip
 
     def __init__(
-        self, request: Request, mode: Mode = "auto", enforced: str = "provider", *, expect: bool = False
+        self,
+        request: Request,
+        mode: Mode = "auto",
+        enforced: str | None = "provider",
+        *,
+        expect: bool = False,
     ) -> None:
         self._request = request
         self._enforced = None if request.format is None else enforced

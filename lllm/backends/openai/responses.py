@@ -155,7 +155,7 @@ class Responses:
         if effort := options.pop("reasoning_effort", None):
             out["reasoning"] = {"effort": effort} | extra.pop("reasoning", {})
         text: dict[str, Any] = {}
-        if request.format is not None and self._bodies.json_schema:
+        if request.format is not None and self._bodies.sends_format(request):
             text["format"] = {"type": "json_schema"} | schema_form(request.format)
         if verbosity := options.pop("verbosity", None):
             text["verbosity"] = verbosity
@@ -188,7 +188,7 @@ class Responses:
             raise self._faults.of_object(value["error"], model=request.model, partial=partial)
         try:
             reply = reply_of(value, splitter_for(request, self._mode))
-            return reply if request.format is None else reply.with_(enforced=self._bodies.enforced)
+            return reply.with_(enforced=self._bodies.enforced(request))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             words = f"the answer is not a response: {misread(error)}"
         raise self._faults.of_protocol(words, orjson.dumps(value, default=str), status=200, partial=partial)

@@ -180,7 +180,7 @@ async def _checked(
     try:
         async for delta in deltas:
             if isinstance(delta, Completed) and request.format is not None:
-                _validate(delta.reply, request.format["schema"])
+                _validate(delta.reply, request.format.get("whole", request.format["schema"]))
             yield delta
     finally:
         if (close := getattr(deltas, "aclose", None)) is not None:

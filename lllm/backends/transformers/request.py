@@ -81,9 +81,10 @@ def _held(
         return grammars().native_calls(request.tools, choice), validation
     if request.format is None:
         return None, None
-    if request.tools:  # the reply may be a call or an answer: no schema says that
+    whole = whole_schema(request.format)
+    if request.tools or whole is None:  # the reply may be a call or an answer: no schema says that
         return None, "validation"
-    schema = bounded(whole_schema(request.format))
+    schema = bounded(whole)
     made = grammars()
     try:
         return made.compile(schema), "grammar"
