@@ -102,12 +102,9 @@ class Format:
         value = parse_json(reply) if isinstance(reply, str) else reply
         if self._is_made(value):
             return value
-        inner = self._wrapped and isinstance(value, Mapping) and set(value) == {_WRAP}
-        found = self._problems(value[_WRAP] if inner else value)
-        if inner and (not found or self._problems(value)):
+        if self._wrapped and isinstance(value, Mapping) and set(value) == {_WRAP}:
             value = value[_WRAP]
-        elif inner:
-            found = []  # a value that looks like a wrapped one
+        found = self._problems(value)
         if not found and self._shape is not None:
             value, found = self._shape.read(value)
         if found:
@@ -166,7 +163,7 @@ def _is_type(source: Any) -> bool:
 
 def _of_mapping(source: Mapping[str, Any]) -> tuple[dict[str, Any], str | None, bool | None]:
     """Schema, name and strictness of a JSON schema or a `response_format`, as plain dicts and lists."""
-    schemas.check_depth(source, "format")
+    schemas.check_json(source, "format")
     given: dict[str, Any] = _plain(source)
     kind = given.get("type")
     if kind in ("json_object", "text"):

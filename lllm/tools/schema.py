@@ -8,6 +8,7 @@ none. What the drafts do differently is kept: beside `$ref` other keywords count
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
@@ -78,6 +79,8 @@ def tidy(schema: Mapping[str, Any]) -> dict[str, Any]:
 
     def change(part: dict[str, Any]) -> dict[str, Any]:
         part.pop("title", None)
+        if isinstance(part.get("default"), float) and not math.isfinite(part["default"]):
+            del part["default"]
         if "properties" in part and "additionalProperties" not in part and not part.keys() & _OPEN:
             part["additionalProperties"] = False
         return part
@@ -106,7 +109,7 @@ def compile_schema(schema: Mapping[str, Any] | bool, what: str) -> Any:
     """
     import jsonschema_rs
 
-    check_depth(schema, what)
+    check_json(schema, what)
     try:
         return jsonschema_rs.validator_for(
             dict(schema) if isinstance(schema, Mapping) else schema, offline=True
@@ -124,14 +127,25 @@ def is_schema(schema: dict[str, Any]) -> bool:
     return jsonschema_rs.meta.is_valid(schema)
 
 
-def check_depth(value: Any, what: str) -> None:
-    """ConfigError for values nested more than `DEEPEST` deep, or within themselves. Takes no recursion to find out."""
-    level: list[Any] = [value]
+def check_json(value: Any, what: str) -> None:
+    """ConfigError for what JSON has no word for (with its path), and for values nested more than `DEEPEST` deep or within
+    themselves. Takes no recursion to find out."""
+    level: list[tuple[tuple[Any, ...], Any]] = [((), value)]
     for _ in range(DEEPEST):
-        inner: dict[int, Any] = {}
-        for item in level:
-            parts = item.values() if isinstance(item, Mapping) else item
-            inner |= {id(part): part for part in parts if isinstance(part, Mapping | list | tuple)}
+        inner: dict[int, tuple[tuple[Any, ...], Any]] = {}
+        for path, item in level:
+            if isinstance(item, Mapping):
+                for key, part in item.items():
+                    if not isinstance(key, str):
+                        raise _not_json(path, f"the key {key!r}", what)
+                    inner[id(part)] = ((*path, key), part)
+            elif isinstance(item, list | tuple):
+                inner |= {id(part): ((*path, number), part) for number, part in enumerate(item)}
+            elif isinstance(item, float):
+                if not math.isfinite(item):
+                    raise _not_json(path, repr(item), what)
+            elif item is not None and not isinstance(item, str | int):
+                raise _not_json(path, type(item).__name__, what)
         if not inner:
             return
         level = list(inner.values())
@@ -141,16 +155,22 @@ def check_depth(value: Any, what: str) -> None:
     )
 
 
+def _not_json(path: tuple[Any, ...], found: str, what: str) -> ConfigError:
+    return ConfigError(
+        f"{what}: not a JSON schema: {json_path(path)} holds {found}, which JSON does not have"
+    )
+
+
 def _not_a_schema(error: Any, schema: Any, what: str) -> ConfigError:
     if found := _OUTSIDE.search(error.message):
-        where = _holder(schema, found[1])
+        where, _ = _holder(schema, found[1])
         return ConfigError(
             f"{what}: {where} refers to '{found[1]}', which is outside the schema",
             hint="Nothing is fetched. Put that schema under $defs, and refer to it with '#/$defs/NAME'.",
         )
     if found := _NOWHERE.search(error.message):
-        where = _holder(schema, found[1])
-        return ConfigError(f"{what}: {where} refers to '{found[1]}', which the schema does not have")
+        where, reference = _holder(schema, found[1])
+        return ConfigError(f"{what}: {where} refers to '{reference}', which the schema does not have")
     if found := _DRAFT.search(error.message):
         return ConfigError(f"{what}: $schema names '{found[1]}', which is not a known draft", hint=_DRAFTS)
     path = tuple(error.instance_path)
@@ -160,10 +180,9 @@ def _not_a_schema(error: Any, schema: Any, what: str) -> ConfigError:
     return ConfigError(f"{what}: not a JSON schema: {'; '.join(_sentences(error))}", hint=hint)
 
 
-def _holder(schema: Any, target: str) -> str:
-    """The path of the first reference to `target`, for a message."""
+def _holder(schema: Any, target: str) -> tuple[str, str]:
+    """The path of the first reference to `target`, and how it is written, for a message."""
     level: list[tuple[tuple[str | int, ...], Any]] = [((), schema)]
-    fallback = "a reference"
     while level:
         inner: list[tuple[tuple[str | int, ...], Any]] = []
         for path, item in level:
@@ -171,10 +190,10 @@ def _holder(schema: Any, target: str) -> str:
                 continue
             for key in ("$ref", "$dynamicRef", "$recursiveRef"):
                 if isinstance(item.get(key), str) and target.rpartition("/")[2] in item[key]:
-                    return json_path((*path, key))
+                    return json_path((*path, key)), item[key]
             inner += [((*path, *way), child) for way, child in children(item)]
         level = inner
-    return fallback
+    return "a reference", target
 
 
 def problems(validator: Any, value: Any, known: Iterable[str] = ()) -> list[str]:

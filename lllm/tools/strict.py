@@ -221,7 +221,9 @@ def _fits_limits(root: Mapping[str, Any], defs: Mapping[str, Any]) -> bool:
         properties += len(names)
         values += len(options)
         text += sum(map(len, names)) + length
-        if depth > _DEEPEST or (len(options) > _MANY_VALUES and length > _MOST_LISTED):
+        if (depth > _DEEPEST and "properties" in part) or (
+            len(options) > _MANY_VALUES and length > _MOST_LISTED
+        ):
             return False
     return properties <= _MOST_PROPERTIES and values <= _MOST_VALUES and text <= _MOST_TEXT
 
