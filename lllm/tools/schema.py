@@ -165,14 +165,18 @@ def _not_a_schema(error: Any, schema: Any, what: str) -> ConfigError:
     if found := _OUTSIDE.search(error.message):
         where, _ = _holder(schema, found[1])
         return ConfigError(
-            f"{what}: {where} refers to '{found[1]}', which is outside the schema",
+            f"{what}: not a JSON schema by itself: {where} refers to '{found[1]}', which is outside the schema",
             hint="Nothing is fetched. Put that schema under $defs, and refer to it with '#/$defs/NAME'.",
         )
     if found := _NOWHERE.search(error.message):
         where, reference = _holder(schema, found[1])
-        return ConfigError(f"{what}: {where} refers to '{reference}', which the schema does not have")
+        return ConfigError(
+            f"{what}: not a JSON schema: {where} refers to '{reference}', which the schema does not have"
+        )
     if found := _DRAFT.search(error.message):
-        return ConfigError(f"{what}: $schema names '{found[1]}', which is not a known draft", hint=_DRAFTS)
+        return ConfigError(
+            f"{what}: not a JSON schema: $schema names '{found[1]}', which is not a known draft", hint=_DRAFTS
+        )
     path = tuple(error.instance_path)
     hint = None
     if path and path[-1] == "items" and isinstance(error.instance, list):
