@@ -116,13 +116,35 @@ def first_look(registry: Registry | None = None) -> Report:
     """What an armed registry performs: `auto_discover`, unless LLLM_AUTO_DISCOVER is 0. Logs the problems."""
     if disarmed() or find_project() is None:
         return Report()  # and nothing was loaded for it
-    report = auto_discover(registry=registry)
-    if not report.problems:
-        return report
-    import logging
+    return _logged(auto_discover(registry=registry))
 
-    for problem in report.problems:
-        logging.getLogger("lllm.discovery").warning("%s", problem)
+
+def look(config: Config) -> list[Problem]:
+    """What discovery met, for a configuration whose system is to be built: errors where it is `strict`, else warnings,
+    which are logged by whoever performs it first. Performed where it was not yet, unless LLLM_AUTO_DISCOVER is 0."""
+    problems = Problems()
+    report = the_registry.report
+    if report is None and config.project_file is not None:
+        if disarmed():
+            message = (
+                "discovery is off, so the project's own prompts, proxies, agents and tools are unknown here"
+            )
+            problems.warn(ConfigError(message, where="environment variable LLLM_AUTO_DISCOVER"))
+        else:
+            report = auto_discover(config, strict=False)
+            if not config.discovery.strict:
+                _logged(report)
+    for problem in report.problems if report else ():
+        (problems.add if config.discovery.strict else problems.warn)(problem.error)
+    return list(problems)
+
+
+def _logged(report: Report) -> Report:
+    if report.problems:
+        import logging
+
+        for problem in report.problems:
+            logging.getLogger("lllm.discovery").warning("%s", problem)
     return report
 
 

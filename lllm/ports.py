@@ -125,7 +125,9 @@ class Backend(Protocol):
     (nothing else escapes), is safe to call concurrently from any event loop, and cleans up when it is closed early.
     It does not retry: the agent machine does, so that every attempt is in the log. What it was given that nobody may read
     (keys, headers) it names in an attribute `secrets`, where it has some: no log will hold it. Where it has vectors, it has
-    `async embed(model, texts)`, which gives one for each text. One whose answers depend on what the same session asked
+    `async embed(model, texts)`, which gives one for each text. Where it can tell by itself what it refuses (a sampling value,
+    a missing key or file), it has `check_request(request)`, which raises what `stream` would raise before anything is sent:
+    a configuration is checked with it, on a request without messages. One whose answers depend on what the same session asked
     before has `stream_in(session, request)`, which is then called instead of `stream`, with the session's id.
     """
 

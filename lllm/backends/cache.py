@@ -159,6 +159,9 @@ class CachedBackend:
     def __repr__(self) -> str:
         return f"CachedBackend({self.backend!r}, mode={self.mode!r})"
 
+    def check_request(self, request: Request) -> None:
+        """Nothing: what is kept is answered without the backend, which may lack its key here."""
+
     def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """See `lllm.ports.Backend`. All requests without a session count as those of one."""
         return self.stream_in("", request)

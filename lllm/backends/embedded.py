@@ -64,6 +64,10 @@ class EmbeddedBackend(LlamaCppBackend):
         """See `lllm.ports.Tokenizer`."""
         return super().tokenize(self.only_model, text)
 
+    def check_request(self, request: Request) -> None:
+        """See `lllm.ports.Backend`."""
+        super().check_request(request._replace(model=str(self.path)))
+
     def info(self, model: str = only_model) -> dict[str, Any]:
         """What the weights are, which engine they are loaded by and how; loads them where they are not. Blocks."""
         return super().info(self.only_model)

@@ -13,6 +13,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from lllm.backends.sampling import EXTENSIONS, LOCAL, SAMPLING, check_names
 from lllm.core.canonical import encode
 from lllm.deltas import aggregate, pieces
 from lllm.errors import ConfigError, LLMInferenceError
@@ -30,6 +31,7 @@ from lllm.ports import (
 )
 
 _DELTAS: Final = (TextDelta, ThinkingDelta, ToolCallDelta, Restart, Completed)
+_SAMPLING: Final = frozenset((*SAMPLING, *EXTENSIONS, *LOCAL))
 _KEYS: Final = {
     "content",
     "thinking",
@@ -66,8 +68,9 @@ class ScriptedBackend:
     Attributes:
         requests: every Request so far, oldest first.
 
-    Usage is counted at about 4 characters per token. One instance may serve any number of calls at a time: each takes
-    the next item. LLMInferenceError when none is left.
+    A sampling value that no backend knows is refused, as the real ones refuse it. Usage is counted at about 4 characters per
+    token. One instance may serve any number of calls at a time: each takes the next item. LLMInferenceError when none is
+    left.
     """
 
     def __init__(
@@ -109,6 +112,8 @@ class ScriptedBackend:
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """See `lllm.ports.Backend`."""
+        if request.sampling:
+            self.check_request(request)
         with self._lock:
             self.requests.append(request)
             number = self._asked
@@ -143,6 +148,10 @@ class ScriptedBackend:
                 if delay:
                     await asyncio.sleep(delay)
         yield Completed(reply)
+
+    def check_request(self, request: Request) -> None:
+        """See `lllm.ports.Backend`: what no backend takes is not taken here either, so that a test does not hide it."""
+        check_names(request.sampling, _SAMPLING)
 
     async def aclose(self) -> None:
         """Nothing is open."""

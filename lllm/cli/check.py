@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lllm.cli import output
-from lllm.cli.options import Json, Profile, Sets
+from lllm.cli.options import Json, Model, Profile, Sets, overrides_of, system_for
+from lllm.errors import ConfigError
 
 if TYPE_CHECKING:
     from lllm.config import Problem
@@ -22,19 +23,24 @@ def check(
         Path | None, typer.Argument(help="A system's YAML file; by default the one that lllm.toml names.")
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="The same, as elsewhere.")] = None,
+    model: Model = None,
     sets: Sets = None,
     profile: Profile = None,
     json: Json = False,
 ) -> int:
-    """Check configuration, prompts and tools: every problem, with file and line."""
+    """Check configuration, prompts and tools as `lllm run` does: every problem, with file and line."""
     from lllm.config import check as check_config
     from lllm.config import read_config
 
-    loaded, problems = read_config(file or config, profile=profile, overrides=sets or (), partly=True)
+    if file is not None and config is not None:
+        raise ConfigError("the file is given twice", hint="Give it as the argument, or with --config.")
+    overrides = overrides_of(sets, profile)
+    system = system_for(file or config, overrides)
+    loaded, problems = read_config(system, overrides=overrides, partly=True)
     if loaded is not None:
         output.hide(loaded.secrets())
         with output.unheard("lllm.discovery"):  # what it meets is listed below
-            more = check_config(loaded)
+            more = check_config(loaded, model=model)
         told = {str(problem) for problem in problems}
         problems += [problem for problem in more if str(problem) not in told]
     errors = [problem for problem in problems if problem.severity == "error"]

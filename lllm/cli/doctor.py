@@ -69,6 +69,8 @@ def _installation() -> list[Item]:
 
 def _configuration(config: Config) -> list[Item]:
     files = ", ".join(str(path) for path in config.files) or "no lllm.toml here or above: defaults"
+    if config.project:
+        files = f"the project '{config.project}': {files}"
     notes = [_item("configuration", "warning", str(note.error)) for note in config.notes]
     agents = ", ".join(f"{agent.name} on {agent.model_name}" for agent in config.agents.values())
     return [_item("configuration", "ok", files), *notes, _item("agents", "ok" if agents else "none", agents)]

@@ -76,13 +76,17 @@ def rows_of(word: str, file: Any = None) -> list[dict[str, Any]]:
 
 
 def _declared(file: Any) -> list[dict[str, Any]]:
-    """The agents of the system's YAML file."""
+    """The system of the YAML file, and its agents."""
     try:
         config = configuration(file)
     except ConfigError as error:
         output.warn(error.message, error.hint)
         return []
     rows = []
+    if config.name or config.description:
+        words = " ".join(filter(None, (f"the system of {len(config.agents)} agents.", config.description)))
+        place = "name" if config.name else "description"
+        rows.append(_row("system", config.name or "system", words, config.origin(place)))
     for agent in config.agents.values():
         words = f"on {agent.model_name}" + (f": {agent.description}" if agent.description else "")
         rows.append(_row("agent", agent.name, words, config.origin(f"agent_configs.{agent.name}")))

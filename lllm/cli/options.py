@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -57,7 +57,7 @@ PLAIN = {"agent_configs": {"assistant": {"description": "Answers."}}}
 """The system of a folder that declares none: one agent that is asked."""
 
 
-def configuration(file: Path | None = None, *, overrides: Sequence[str] = ()) -> Config:
+def configuration(file: Path | Mapping[str, Any] | None = None, *, overrides: Sequence[str] = ()) -> Config:
     """The configuration of the system that is named, or of the default one. Warnings are said."""
     from lllm.config import load_config
 
@@ -66,13 +66,21 @@ def configuration(file: Path | None = None, *, overrides: Sequence[str] = ()) ->
 
 def runnable(file: Path | None, *, overrides: Sequence[str] = ()) -> Config:
     """`configuration`, and where nothing at all is declared, a system with one plain agent."""
-    from lllm.config import load_config
+    return configuration(system_for(file, overrides), overrides=overrides)
 
+
+def system_for(file: Path | None, overrides: Sequence[str]) -> Path | Mapping[str, Any] | None:
+    """What a command reads: the file that is named, else the default one, else the system with one plain agent."""
     if file is None:
-        declared = load_config(overrides=[item for item in overrides if item.startswith("profile=")])
-        if not declared.agents and declared.agent_type is None and declared.system_type is None:
-            return _told(load_config(PLAIN, overrides=overrides))
-    return configuration(file, overrides=overrides)
+        from lllm.config import read_config
+        from lllm.llm.build import declares_nothing
+
+        usual, _ = read_config(
+            overrides=[item for item in overrides if not item.startswith("agent_configs.")]
+        )
+        if usual is not None and declares_nothing(usual):
+            return PLAIN
+    return file
 
 
 def overrides_of(sets: Sequence[str] | None, profile: str | None) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lllm.config.checking import check as check
     from lllm.config.load import load_config as load_config
     from lllm.config.load import load_project as load_project
     from lllm.config.load import read_config as read_config
@@ -26,10 +25,8 @@ if TYPE_CHECKING:
     from lllm.config.values import DiscoveryConfig as DiscoveryConfig
     from lllm.config.values import LocalModel as LocalModel
     from lllm.config.values import LogConfig as LogConfig
-    from lllm.config.values import SandboxConfig as SandboxConfig
 
 _HOME = {
-    "check": "checking",
     "load_config": "load",
     "load_project": "load",
     "read_config": "load",
@@ -46,7 +43,6 @@ _HOME = {
     "DiscoveryConfig": "values",
     "LocalModel": "values",
     "LogConfig": "values",
-    "SandboxConfig": "values",
 }
 
 __all__ = [
@@ -58,7 +54,6 @@ __all__ = [
     "LogConfig",
     "Problem",
     "Problems",
-    "SandboxConfig",
     "check",
     "find_project",
     "load_config",
@@ -72,6 +67,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "check":
+        # A configuration is checked by building what it describes, on a floor that this one does not know: it is looked up
+        # by name when it is first used, as a plug-in is.
+        from importlib import import_module
+
+        return import_module("lllm.llm.build").check
     if name not in _HOME:
         raise AttributeError(f"module 'lllm.config' has no attribute '{name}'")
     from importlib import import_module

@@ -38,20 +38,23 @@ from lllm.config.kinds import (
 
 
 class Key(NamedTuple):
-    """A key with a value. `default` is None where leaving the key out means that there is nothing."""
+    """A key with a value. `default` is None where leaving the key out means that there is nothing. With `later`, nothing
+    reads it in this version: it may be there, but only empty."""
 
     kind: Kind
     about: str
     default: Any = None
+    later: bool = False
 
 
 class Section(NamedTuple):
     """A key with keys below it. With `each`, the keys right below are names of the user's own (`each` says of what),
-    and `keys` stand below each of them."""
+    and `keys` stand below each of them. `later` as of a Key."""
 
     about: str
     keys: Mapping[str, Key | Section]
     each: str | None = None
+    later: bool = False
 
 
 LIMITS: Final[Mapping[str, Key | Section]] = {
@@ -112,23 +115,31 @@ MODEL: Final[Mapping[str, Key | Section]] = {
     **SAMPLING,
     "timeouts": Section("Time limits of one request, in seconds; null is no limit.", TIMEOUTS),
     **LIMITS,
-    "activate_proxies": Key(NAMES, "The proxies whose endpoints may be used. `proxies` is the same key.", []),
+    "activate_proxies": Key(
+        NAMES, "The proxies whose endpoints may be used. `proxies` is the same key.", later=True
+    ),
 }
 """What may stand at the top, for every agent, and in one agent, for that one."""
 
 AGENT: Final[Mapping[str, Key | Section]] = {
     "description": Key(TEXT, "What this agent is for; other agents and `lllm list agents` show it."),
-    "agent_type": Key(NAME, "A registered agent class; the built-in one where left out."),
+    "agent_type": Key(
+        NAME, "A class of this one agent. The class of the system is named at the top.", later=True
+    ),
     "model_name": Key(NAME, "`provider/model`, e.g. openai/gpt-4o-mini. `model` is the same key."),
     "system_prompt_path": Key(NAME, "The registered prompt that opens every dialog."),
     "system_prompt": Key(TEXT, "The system prompt itself, instead of system_prompt_path."),
     "prompt": Key(NAME, "The registered prompt that a plain call uses."),
-    "prompts": Key(NAMES, "Further registered prompts that this agent may be called with.", []),
-    "tools": Key(NAMES, "Tools: registered names, endpoints of a proxy, or `module:function`.", []),
+    "prompts": Key(
+        NAMES,
+        "Further registered prompts that this agent may be called with. Where some are named, only they and `prompt`.",
+        [],
+    ),
+    "tools": Key(NAMES, "Tools: registered names, or `module:function`.", []),
     "format": Key(
         FORMAT, "Form of the result: a JSON Schema, or `module:Class`. `output_schema` is the same key."
     ),
-    "sandbox": Key(NAME, "The registered sandbox in which this agent's code runs."),
+    "sandbox": Key(NAME, "The registered sandbox in which this agent's code runs.", later=True),
     "model_args": Key(FREE, "Further arguments for the model, passed as they are.", {}),
     "settings": Key(FREE, "Your own keys, for your own code.", {}),
     **MODEL,
@@ -136,7 +147,7 @@ AGENT: Final[Mapping[str, Key | Section]] = {
 
 SHARED: Final[Mapping[str, Key | Section]] = {
     "log": Section(
-        "Where sessions are kept. In YAML also `log_type` and `log_dir`.",
+        "Where sessions are kept. In YAML also `log_type` and `log_dir`: one of the two files is the place for it.",
         {
             "type": Key(NAME, "A registered store: sqlite, localfile, postgres, memory, none, ...", "sqlite"),
             "dir": Key(PATH, "The folder for it.", ".lllm"),
@@ -171,11 +182,12 @@ SHARED: Final[Mapping[str, Key | Section]] = {
             "timeout": Key(TIME_LIMIT, "Seconds that one cell may run.", 60.0),
             "memory": Key(POSITIVE, "Megabytes that a kernel may use.", 2048),
         },
+        later=True,
     ),
 }
 
 PROJECT: Final[Mapping[str, Key | Section]] = {
-    "project": Section("This project.", {"name": Key(NAME, "Its name.")}),
+    "project": Section("This project.", {"name": Key(NAME, "Its name, which `lllm doctor` shows.")}),
     "discovery": Section(
         "Folders whose modules are imported and whose prompts, proxies, agents and tools are registered.",
         {
@@ -222,7 +234,7 @@ PROJECT: Final[Mapping[str, Key | Section]] = {
 
 SYSTEM: Final[Mapping[str, Key | Section]] = {
     "name": Key(NAME, "Name of the system."),
-    "description": Key(TEXT, "What the system is for."),
+    "description": Key(TEXT, "What the system is for; `lllm list agents` shows it."),
     "extends": Key(PATH_OR_PATHS, "YAML files to start from, relative to this one."),
     "profile": Key(NAME, "The profile of lllm.toml to use."),
     "system_type": Key(
@@ -246,7 +258,7 @@ SYSTEM: Final[Mapping[str, Key | Section]] = {
 
 EVERYTHING: Final[Mapping[str, Key | Section]] = {
     **{name: key for name, key in PROJECT.items() if name != "profiles"},
-    **SYSTEM,
+    **{name: key for name, key in SYSTEM.items() if name != "extends"},
 }
 """What --set and the environment may set."""
 

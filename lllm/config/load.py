@@ -7,7 +7,7 @@ Weakest first: defaults of the tables, lllm.toml, the YAML file (after those it 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from enum import Enum
 from pathlib import Path
@@ -19,7 +19,7 @@ from lllm.config.keys import EVERYTHING, PROFILE, PROJECT, SYSTEM
 from lllm.config.layer import Layer, peek, put, shown
 from lllm.config.merge import Tree, broadcast, known_agents
 from lllm.config.overrides import overrides_layer
-from lllm.config.problems import Problem, Problems, raise_errors
+from lllm.config.problems import Problem, Problems, placed, raise_errors
 from lllm.config.project import alike, find_project
 from lllm.config.validate import validate
 from lllm.config.values import Config, build
@@ -135,6 +135,7 @@ class _Reader:
             weak += self.system(file)
         elif isinstance(system, Mapping):
             weak += self.mapping(system)
+        shadowed(base, weak[1:], self.problems)
         chosen = (profile, "argument") if profile is not None else _last([*weak, *strong], "profile")
         if (layer := self.profile(profiles, chosen)) is not None:
             strong.insert(0, layer)
@@ -155,6 +156,12 @@ class _Reader:
                     message = f"{section}.{name} has no {key}"
                     self.problems.add(ConfigError(message, hint=f"Write {key} = {example}.", where=where))
                     tree.data[section] = {k: v for k, v in tree.data[section].items() if k != name}
+        declared = peek(tree.data, ("agent_configs",), {})
+        for place, name in enumerate(peek(tree.data, ("agent_group",), ())):
+            if name not in declared:
+                where = tree.origins.get(("agent_group", str(place)), tree.origins.get(("agent_group",)))
+                error = UnknownNameError("agent", name, declared)
+                self.problems.add(placed(error, where, f"agent_group.{place}"))
         if chosen is not None:
             tree.data["profile"], tree.origins["profile",] = chosen
         config = build(
@@ -267,6 +274,29 @@ class _Reader:
             else:
                 layers += self.system(file, chain)
         return layers
+
+
+def shadowed(project: Layer, system: Sequence[Layer], problems: Problems) -> None:
+    """Warns of what lllm.toml says in vain, because a system's file says something else: whoever changes it there would
+    wonder why nothing changes."""
+    for path, value in _leaves(project.data, ()):
+        found = [layer for layer in system if peek(layer.data, path) is not None]
+        if found and peek(found[-1].data, path) != value:
+            problems.warn(
+                ConfigError(
+                    f"{'.'.join(path)} stands here and in {project.at(path)}, which has no effect",
+                    hint="Say it in one of the two places.",
+                    where=found[-1].at(path),
+                )
+            )
+
+
+def _leaves(data: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*path, name))
+        else:
+            yield (*path, name), value
 
 
 def _undot(

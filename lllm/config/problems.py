@@ -63,6 +63,16 @@ class Problems:
         return [problem for problem in self if problem.severity == "warning"]
 
 
+def placed(error: ConfigError, where: str | None, key: str = "") -> ConfigError:
+    """The same error, which says where it stands (`file:line`) and at which key; one that says so already is left alone."""
+    if error.where is None:
+        place = f" ({key})" if key else ""
+        error.message = f"{where}: {error.message}{place}" if where else f"{error.message}{place}"
+        error.args = (error.message,)
+        error.where = where or key or None
+    return error
+
+
 def raise_errors(problems: Sequence[Problem], what: str = "the configuration") -> None:
     """Raises what is an error among `problems`: one as itself, several as one ConfigError that lists them.
 

@@ -15,6 +15,8 @@ _REFERENCE: Final = {
     "pattern": r"\$\{",
 }  # ${NAME}: what it becomes is checked when it is read
 
+LATER: Final = "Not in this version: it may be there, but only empty."
+
 _FILES: Final[Mapping[str, tuple[str, Mapping[str, Key | Section]]]] = {
     "project": ("lllm.toml", PROJECT),
     "system": ("A system of agents (YAML)", SYSTEM),
@@ -43,6 +45,8 @@ def _object(keys: Mapping[str, Key | Section], path: tuple[str, ...]) -> dict[st
 
 
 def _property(entry: Key | Section, path: tuple[str, ...]) -> dict[str, Any]:
+    if entry.later:
+        return {"description": f"{entry.about} {LATER}", "enum": [None, "", [], {}]}
     if isinstance(entry, Section):
         if path == ("profiles",):
             inner = _object(PROFILE, ("profiles", "*"))
@@ -94,7 +98,9 @@ def _environment() -> str:
 def _rows(keys: Mapping[str, Key | Section], above: str) -> Iterator[str]:
     for name, entry in keys.items():
         dotted = f"{above}{name}"
-        if isinstance(entry, Section):
+        if entry.later:
+            yield f"| `{dotted}` | nothing |  | {_cell(entry.about)} {LATER} |"
+        elif isinstance(entry, Section):
             yield f"| `{dotted}` | | | {_cell(entry.about)} |"
             yield from _rows(entry.keys, f"{dotted}.<{entry.each}>." if entry.each else f"{dotted}.")
         else:

@@ -65,6 +65,8 @@ class _Validator:
                 self.problems.add(UnknownKeyError(".".join(map(str, here)), prefixed, where=where))
             elif value is BROKEN:
                 continue
+            elif entry.later:
+                self.later(value, here)
             elif isinstance(entry, Key):
                 self.key(entry, value, here, target)
             elif value is None:
@@ -81,6 +83,20 @@ class _Validator:
                 self.names(value, entry, here)
             else:
                 self.section(value, entry.keys, here)
+
+    def later(self, value: Any, here: Keys) -> None:
+        """A key that nothing reads in this version: it may be there, but it must not promise anything."""
+        if isinstance(value, dict):
+            for name, item in value.items():
+                self.later(item, (*here, str(name)))
+        elif value not in (None, "", []):
+            self.problems.add(
+                ConfigError(
+                    f"{'.'.join(here)} is not in this version of lllm, so nothing would read it",
+                    hint="Leave it out, or leave it empty.",
+                    where=self.source.at(here),
+                )
+            )
 
     def names(self, data: Mapping[str, Any], entry: Section, path: Keys) -> None:
         """A section whose keys are names of the user's own."""

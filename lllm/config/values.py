@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lllm.config.environ import Environ
-from lllm.config.keys import ENDPOINT, EVERYTHING, LIMITS, SAMPLING, Key, alias, find
+from lllm.config.keys import ENDPOINT, EVERYTHING, LIMITS, MODEL, SAMPLING, Key, alias, find
 from lllm.config.layer import Keys, peek
 from lllm.config.problems import Problem
 from lllm.config.secret import passwords_in, redacted, secrets_in
@@ -40,16 +40,6 @@ class CacheConfig:
     enabled: bool
     dir: Path
     mode: str = "write"
-
-
-@dataclass(frozen=True, slots=True)
-class SandboxConfig:
-    """How code of a model is kept apart. `timeout` is in seconds (None: no limit), `memory` in megabytes."""
-
-    tier: str
-    required: bool
-    timeout: float | None
-    memory: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +87,6 @@ class AgentConfig:
 
     name: str
     description: str | None
-    agent_type: str | None
     model_name: str
     base_url: str | None = field(repr=False)  # it may hold a login
     api_key: str | None = field(repr=False)
@@ -108,9 +97,7 @@ class AgentConfig:
     prompt: str | None
     prompts: tuple[str, ...]
     tools: tuple[str, ...]
-    activate_proxies: tuple[str, ...]
     format: str | dict[str, Any] | None
-    sandbox: str | None
     options: dict[str, Any] = field(repr=False)
     sampling: dict[str, Any] = field(repr=False)
     model_args: dict[str, Any] = field(repr=False)
@@ -124,7 +111,7 @@ class Config:
     """All settings. Made by `load_config`; read everywhere; changed nowhere.
 
     Attributes:
-        agents: the agents by name, as the YAML file orders them.
+        agents: the agents by name, as the YAML file orders them; only those of `agent_group` where it names some.
         defaults: what holds for an agent that the files do not mention.
         models: the models on this machine that lllm.toml names.
         prices: what it says that models cost, by their names in small letters.
@@ -144,7 +131,6 @@ class Config:
     defaults: AgentConfig
     log: LogConfig
     cache: CacheConfig
-    sandbox: SandboxConfig
     models: dict[str, LocalModel]
     prices: dict[str, Price]
     discovery: DiscoveryConfig
@@ -199,7 +185,7 @@ class Config:
             return self.origins[path]
         if path[0] == "agent_configs" and len(path) > 2:
             top = "model" if path[2] == "model_name" else path[2]
-            if top in EVERYTHING and top not in ("description", "agent_type", "sandbox", "settings"):
+            if top in MODEL or top == "model":
                 found = self.origins.get((top, *path[3:])) or self.origins.get((top,))
                 return found or "default"
         if path[-1].isdigit():
@@ -267,11 +253,10 @@ def build(
         system_type=tree.get("system_type"),
         agent_type=tree.get("agent_type"),
         agent_group=tuple(tree["agent_group"]),
-        agents={name: _agent(name, given, tree, environ) for name, given in tree["agent_configs"].items()},
+        agents={name: _agent(name, tree["agent_configs"][name], tree, environ) for name in _group(tree)},
         defaults=defaults,
         log=_log(tree["log"]),
         cache=CacheConfig(tree["cache"]["enabled"], Path(tree["cache"]["dir"]), tree["cache"]["mode"]),
-        sandbox=SandboxConfig(**tree["sandbox"]),
         models={name: _model(name, given) for name, given in tree["models"].items()},
         prices={name.lower(): _price(given) for name, given in tree["prices"].items()},
         discovery=_discovery(tree["discovery"]),
@@ -296,7 +281,7 @@ def _fill(data: dict[str, Any], keys: Mapping[str, Any], path: Keys, root: Path)
     from lllm.config.kinds import PATH
 
     for name, entry in keys.items():
-        if alias((*path, name)) != (*path, name):
+        if entry.later or alias((*path, name)) != (*path, name):
             continue
         if not isinstance(entry, Key):
             inner = data.setdefault(name, {})
@@ -304,6 +289,11 @@ def _fill(data: dict[str, Any], keys: Mapping[str, Any], path: Keys, root: Path)
                 _fill(inner, entry.keys, (*path, name), root)
         elif entry.default is not None and name not in data:
             data[name] = str(root / entry.default) if entry.kind is PATH else deepcopy(entry.default)
+
+
+def _group(tree: Mapping[str, Any]) -> list[str]:
+    """The agents that belong to the system, as the file orders them."""
+    return [name for name in tree["agent_configs"] if not tree["agent_group"] or name in tree["agent_group"]]
 
 
 def _discovery(tree: Mapping[str, Any]) -> DiscoveryConfig:
@@ -348,7 +338,6 @@ def _agent(name: str, own: Mapping[str, Any], top: Mapping[str, Any], environ: E
     return AgentConfig(
         name=name,
         description=own.get("description"),
-        agent_type=own.get("agent_type"),
         model_name=own.get("model_name", top["model"]),
         base_url=value("base_url"),
         api_key=key if key is not None else (environ.get(key_env) or None) if key_env else None,
@@ -359,9 +348,7 @@ def _agent(name: str, own: Mapping[str, Any], top: Mapping[str, Any], environ: E
         prompt=own.get("prompt"),
         prompts=tuple(own.get("prompts", ())),
         tools=tuple(own.get("tools", ())),
-        activate_proxies=tuple(value("activate_proxies")),
         format=deepcopy(own.get("format")),
-        sandbox=own.get("sandbox"),
         options=_options(own, top),
         sampling={
             **{key: deepcopy(top[key]) for key in SAMPLING if key in top},

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from lllm.core.spec import Limits
-from lllm.errors import CallError, ConfigError
+from lllm.errors import CallError, ConfigError, UnknownNameError
 from lllm.llm.bind import Binding, Bindings
 from lllm.llm.checks import limits_of, name_of, sampling_of, timeouts_of
 from lllm.llm.dialog import Dialog, Turn, as_message, settings_of
@@ -92,6 +92,7 @@ class Agent:
             approve=approve,
         )
         self._bindings = Bindings()
+        self._prompts: tuple[Prompt, ...] = ()  # beside `prompt`, the only ones that it may be called with
 
     @property
     def model(self) -> str:
@@ -308,6 +309,8 @@ class Agent:
             rest = dict(overrides)
             return self.with_(system_prompt=rest.pop("system_prompt"))._prepare(input, args, rest)
         if isinstance(input, Turn):
+            if self._prompts and input.prompt is not None:
+                self._allowed(input.prompt)
             return (
                 self._binding(input.prompt, overrides),
                 input.head,
@@ -324,6 +327,8 @@ class Agent:
         if isinstance(input, str):
             input = prompt_or_text(input, args)
         if isinstance(input, Prompt):
+            if self._prompts:
+                self._allowed(input)
             system = self._opening(args)
             own = args if self._system is None else {
                 key: value for key, value in args.items()
@@ -348,6 +353,15 @@ class Agent:
         if not any(message.role in ("system", "developer") for message in messages):
             messages = [*self._opening(args), *messages]
         return self._binding(None, overrides), None, messages, args, None
+
+    def _allowed(self, prompt: Prompt) -> None:
+        """Refuses a prompt that is none of those that `prompts` of the configuration names, where it names some."""
+        known = [each.path for each in (self._prompt, *self._prompts) if each is not None]
+        if prompt.path not in known:
+            raise UnknownNameError(
+                f"prompt of the agent '{self.name}'", prompt.path, known,
+                hint="They are named by `prompt` and `prompts` of its configuration.",
+            )  # fmt: skip
 
     def _binding(self, prompt: Prompt | None, overrides: Mapping[str, Any]) -> Binding:
         if overrides:

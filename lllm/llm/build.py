@@ -7,13 +7,13 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lllm.errors import ConfigError, UnknownNameError
+from lllm.config.problems import Problem, Problems, raise_errors
+from lllm.errors import ConfigError, text_of
 from lllm.llm.agent import Agent
-from lllm.llm.auto import choose
-from lllm.llm.connect import caching
+from lllm.llm.assembly import assemble, assemble_agent
 from lllm.llm.construction import Given, construct, model_for, store_for
-from lllm.models.prompt import Prompt
 from lllm.ports import Backend, LogStore
+from lllm.registry import registry
 
 if TYPE_CHECKING:
     from lllm.config import AgentConfig, Config
@@ -47,20 +47,13 @@ def build_agent(
         ConfigError and kin, before any model is asked: unknown keys, agents, prompts, models, missing packages.
     """
     from lllm.config import Config, load_config
-    from lllm.registry import registry
 
+    model, log_base = model_for(model), store_for(log_base)
     loaded = config if isinstance(config, Config) else load_config(config, overrides=overrides)
-    wanted = agent_name or loaded.agent_type or loaded.system_type or "simple"
-    name = wanted.value if isinstance(wanted, Enum) else str(wanted)
-    import lllm.llm.simple  # noqa: F401  the built-in system registers itself as any other does
-
-    try:
-        kind: type[AgentBase] = registry.get("agent", name)
-    except UnknownNameError as error:
-        where = loaded.origin("agent_type") or None
-        raise UnknownNameError("agent", name, registry.names("agent"), where=where) from error
-    given = Given(loaded, ckpt_dir or loaded.ckpt_dir, stream, model_for(model), store_for(log_base))
-    system = construct(kind, name, given, more, registry.entry("agent", name).source)
+    made = assemble(loaded, agent_name, model=model, log_base=log_base)
+    raise_errors(list(made.problems))
+    given = Given(loaded, ckpt_dir or loaded.ckpt_dir, stream, model, log_base, agents=made.agents)
+    system = construct(made.kind, made.name, given, more, made.source)
     if not isinstance(config, Config):
         system.overrides = (
             [f"{key}={value}" for key, value in overrides.items()]
@@ -71,98 +64,59 @@ def build_agent(
 
 
 def agents_of(config: Config, *, model: str | Backend | None = None) -> dict[str, Agent]:
-    """The agents that a configuration declares, by name. All that is wrong is told before any model is asked."""
+    """The agents that a configuration declares, by name. Everything that is wrong with any of them is one error, before a
+    model is asked."""
+    problems = Problems()
     model = model_for(model)
-    return {name: agent_of(declared, config, model=model) for name, declared in config.agents.items()}
+    made = {
+        name: assemble_agent(config, declared, problems, model=model)
+        for name, declared in config.agents.items()
+    }
+    raise_errors(list(problems))
+    return {name: agent for name, agent in made.items() if agent is not None}
 
 
 def agent_of(declared: AgentConfig, config: Config, *, model: str | Backend | None = None) -> Agent:
     """One declared agent."""
-
-    where = f"agent_configs.{declared.name}"
-    system: str | Prompt | None = declared.system_prompt
-    if declared.system_prompt_path:
-        system = _named_prompt(declared.system_prompt_path, f"{where}.system_prompt_path", config)
-    prompt: Prompt | None = None
-    if declared.prompt:
-        prompt = _named_prompt(declared.prompt, f"{where}.prompt", config)
-    tools = [_named_tool(tool, f"{where}.tools.{place}", config) for place, tool in enumerate(declared.tools)]
-    chosen: str | Backend = model if model is not None else declared.model_name
-    options: dict[str, Any] = {}
-    why: str | None = None
-    if chosen in ("auto", ""):
-        choice = choose(config, declared)
-        chosen, why = choice.model, choice.why
-        if choice.options:  # an endpoint
-            options = {**choice.options, **declared.endpoint}
-    elif isinstance(chosen, str):
-        if declared.base_url:
-            options["base_url"] = declared.base_url
-        if declared.api_key:
-            options["api_key"] = declared.api_key
-        options |= declared.endpoint
-    if isinstance(chosen, str) and _same(chosen, declared.model_name):
-        options = {**declared.options, **options}
-    with caching(config.cache):
-        agent = Agent(
-            declared.name,
-            chosen,
-            system,
-            prompt=prompt,
-            tools=tools,
-            format=_format(declared.format, where, config),
-            model_args=declared.sampling,
-            options=options,
-            timeouts=declared.timeouts,
-            description=declared.description or "",
-            **declared.limits._asdict(),
-        )
-    agent._settings.why = why
+    problems = Problems()
+    agent = assemble_agent(config, declared, problems, model=model)
+    raise_errors(list(problems))
+    assert agent is not None
     return agent
 
 
-def _same(chosen: str, declared: str) -> bool:
-    """Whether options that stand beside one model are for the backend of the other."""
-    return declared in ("auto", "") or chosen.partition("/")[0] == declared.partition("/")[0]
+def check(
+    config: Config, *, model: str | Backend | None = None, agent_name: str | Enum | None = None
+) -> list[Problem]:
+    """Everything that keeps a configuration from being built, as `build_agent` would raise it, and its warnings. The
+    system is built, constructor and all, unless something is in the way already; no model is asked.
+
+    A configuration that names neither agents nor a system (lllm.toml alone) is only held against the registry.
+    """
+    problems = Problems()
+    problems.extend(config.notes)
+    made = assemble(
+        config, agent_name, model=model, system=agent_name is not None or not declares_nothing(config)
+    )
+    problems.extend(list(made.problems))
+    for conflict in registry.conflicts():
+        problems.warn(conflict)  # what is registered here is stronger than what a package offers
+    if made.kind is not None and not problems.errors:
+        given = Given(config, config.ckpt_dir, None, model, None, agents=made.agents)
+        try:
+            construct(made.kind, made.name, given, {}, made.source)
+        except ConfigError as error:
+            problems.add(error)
+        except Exception as error:  # the constructor is the project's own code
+            problem = ConfigError(
+                f"the system '{made.name}' cannot be built: {type(error).__name__}: {text_of(error)}",
+                where=made.source,
+            )
+            problem.__cause__ = error
+            problems.add(problem)
+    return list(problems)
 
 
-def _named_prompt(path: str, key: str, config: Config) -> Prompt:
-    from lllm.registry import registry
-
-    try:
-        found: Prompt = registry.get("prompt", path)
-    except UnknownNameError as error:
-        where = config.origin(key)
-        raise UnknownNameError(
-            "prompt", path, registry.names("prompt"), where=f"{where}: {key}" if where else key
-        ) from error
-    return found
-
-
-def _named_tool(name: str, key: str, config: Config) -> Any:
-    from lllm.registry import registry
-
-    try:
-        return registry.get("tool", name)
-    except UnknownNameError as error:
-        error.where = error.where or config.origin(key)
-        raise
-
-
-def _format(value: Any, where: str, config: Config) -> Any:
-    """A JSON schema, or the dotted path `package.module:Class` of a type."""
-    if not isinstance(value, str):
-        return value
-    module, colon, name = value.partition(":")
-    if not colon:
-        raise ConfigError(
-            f"{where}.format is '{value}'", hint="Give a JSON schema, or 'package.module:Class'."
-        )
-    from importlib import import_module
-
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"{where}.format: {error}", where=config.origin(f"{where}.format") or None
-        ) from error
+def declares_nothing(config: Config) -> bool:
+    """Whether a configuration is that of a project alone: no file of a system, no agents, no class."""
+    return not (config.file or config.agents or config.agent_type or config.system_type)

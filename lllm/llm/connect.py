@@ -16,7 +16,7 @@ from lllm.ports import Backend, Capabilities, Delta, Request
 from lllm.providers import SPELLINGS
 
 if TYPE_CHECKING:
-    from lllm.config.values import CacheConfig
+    from lllm.config.values import CacheConfig, LocalModel
     from lllm.registry import Registry
 
 offline: contextvars.ContextVar[Mapping[str, Sequence[str]] | None] = contextvars.ContextVar(
@@ -29,6 +29,9 @@ unasked: contextvars.ContextVar[str] = contextvars.ContextVar(
 """What is said when one is asked nevertheless."""
 
 _cache: contextvars.ContextVar[CacheConfig | None] = contextvars.ContextVar("lllm_cache", default=None)
+_models: contextvars.ContextVar[Mapping[str, LocalModel] | None] = contextvars.ContextVar(
+    "lllm_models", default=None
+)
 
 
 @contextmanager
@@ -39,6 +42,26 @@ def caching(config: CacheConfig) -> Iterator[None]:
         yield
     finally:
         _cache.reset(token)
+
+
+@contextmanager
+def naming(models: Mapping[str, LocalModel]) -> Iterator[None]:
+    """Bare names of models that are opened within mean these, instead of the project's."""
+    token = _models.set(models)
+    try:
+        yield
+    finally:
+        _models.reset(token)
+
+
+def provider_of(model: str, models: Mapping[str, LocalModel]) -> str:
+    """The backend of a model's name: before the slash, or what a bare name of `[models]` is loaded by."""
+    from lllm.registry import registry
+
+    provider, slash, _ = _with_slash(model).partition("/")
+    if not slash and provider in models and not registry.has("backend", provider):
+        return models[provider].backend
+    return provider
 
 
 class Offline:
@@ -104,7 +127,8 @@ def open_backend(model: str | Backend, options: Mapping[str, Any] | None = None)
 
     provider, slash, rest = model.partition("/")
     if not slash and not registry.has("backend", provider):
-        declared = project().models
+        declared = _models.get()
+        declared = project().models if declared is None else declared
         if model not in declared:
             raise ConfigError(f"'{model}' names no provider", hint=_which(model, declared))
         local = declared[model]

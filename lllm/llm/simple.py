@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from lllm.errors import ConfigError
+from lllm.errors import ConfigError, PromptError
 from lllm.llm.system import AgentBase
 from lllm.models.message import Message
+
+if TYPE_CHECKING:
+    from lllm.config import Config
+    from lllm.llm.agent import Agent
 
 
 class Simple(AgentBase):
@@ -14,14 +19,29 @@ class Simple(AgentBase):
 
     agent_type = "simple"
 
+    @classmethod
+    def check_agents(cls, config: Config, agents: Mapping[str, Agent]) -> None:
+        """One agent, whose prompts want nothing but the task."""
+        if len(agents) != 1:
+            raise ConfigError(
+                f"the built-in system runs exactly one agent; {len(agents)} are declared",
+                hint="Declare one under agent_configs, or write a system: a subclass of AgentBase, named in agent_type."
+                if not agents
+                else "Write a system: a subclass of AgentBase with an agent_type, and name it in agent_type.",
+            )
+        ((name, agent),) = agents.items()
+        try:
+            if agent.prompt is not None:
+                agent._prepare(None, {"task": "task"}, {})
+            else:
+                agent._prepare(Message("user", "task"), {}, {})
+        except PromptError as error:
+            raise ConfigError(
+                f"the built-in system gives the agent '{name}' only a task: {error.message}", hint=error.hint
+            ) from error
+
     def call(self, task: str, **more: Any) -> Any:
         """The agent's payload. The agent's `prompt` gets the task as `{task}`; without one, the task is the message."""
-        if len(self.agents) != 1:
-            raise ConfigError(
-                f"the built-in system runs exactly one agent; {len(self.agents)} are declared",
-                hint="Write a system: a subclass of AgentBase with an agent_type, and name it in agent_type.",
-                where=str(self.config.file) if self.config.file else None,
-            )
         (agent,) = self.agents.values()
         if agent.prompt is None:
             return agent.call(

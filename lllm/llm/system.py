@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from inspect import signature
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from lllm.errors import ConfigError
 from lllm.llm.agent import Agent
@@ -16,6 +16,9 @@ from lllm.llm.sessions import fail, open_session, running
 from lllm.ports import Backend, LogStore
 from lllm.session import Scope, Session, current
 from lllm.sync import in_thread, is_async, run
+
+if TYPE_CHECKING:
+    from lllm.config import Config
 
 
 class AgentBase:
@@ -66,7 +69,8 @@ class AgentBase:
         log_base: LogStore | None = None,
         **more: Any,
     ) -> None:
-        from lllm.config import Config, load_config
+        from lllm.config import Config as Configuration
+        from lllm.config import load_config
         from lllm.llm.build import agents_of
         from lllm.utils import StreamWrapper
 
@@ -74,24 +78,30 @@ class AgentBase:
         config, ckpt_dir, stream, model, log_base = settle(
             self, given, config, ckpt_dir, stream, model, log_base
         )
-        self.config: Config = config if isinstance(config, Config) else load_config(config)
+        self.config: Config = config if isinstance(config, Configuration) else load_config(config)
         self.overrides: list[str] = []  # `--set` values that the configuration was loaded with
         self.chosen_model = model
         self.ckpt_dir = Path(ckpt_dir or self.config.ckpt_dir)
         self.stream = StreamWrapper(stream)
         self.store = log_base if log_base is not None else store_of(self.config)
-        self.agents: dict[str, Agent] = agents_of(self.config, model=model)
-        missing = [name for name in type(self).agent_group if name not in self.agents]
-        if missing:
-            raise ConfigError(
-                f"system '{self.name}' needs the agents {', '.join(missing)}, which agent_configs does not declare",
-                where=str(self.config.file) if self.config.file else None,
-                hint=f"Declared: {', '.join(sorted(self.agents)) or 'none'}.",
-            )
+        built = given.agents if config is given.config and model is given.model else None
+        self.agents: dict[str, Agent] = built if built is not None else agents_of(self.config, model=model)
+        self.check_agents(self.config, self.agents)
         if more:
             from lllm.errors import UnknownKeyError
 
             raise UnknownKeyError(next(iter(more)), ("config", "ckpt_dir", "stream", "model", "log_base"))
+
+    @classmethod
+    def check_agents(cls, config: Config, agents: Mapping[str, Agent]) -> None:
+        """Raises ConfigError where this system cannot run with these agents: those of `agent_group` must be there. Called
+        by `build_agent` and `lllm check`; a subclass may ask for more."""
+        if missing := [name for name in cls.agent_group if name not in agents]:
+            raise ConfigError(
+                f"the system '{config.name or cls.__name__}' needs the agents {', '.join(missing)}, which "
+                "agent_configs does not declare",
+                hint=f"Declared: {', '.join(sorted(agents)) or 'none'}.",
+            )
 
     @property
     def name(self) -> str:

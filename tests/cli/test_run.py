@@ -338,3 +338,47 @@ def change(file: Path, old: str, new: str) -> None:
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new, 1))
+
+
+def test_the_default_file_may_be_set(lllm: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty default file is refused, and not replaced by a plain agent without a word."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lllm.toml").write_text("[run]\ndefault = 'empty.yaml'\n[log]\ntype = 'none'\n")
+    (tmp_path / "empty.yaml").write_text("temperature: 1\n")
+    (tmp_path / "none.toml").write_text("")
+    for command in (("run", "x"), ("check",)):
+        result = lllm(*command)
+        assert result.code == 2
+        assert "empty.yaml: the built-in system runs exactly one agent; 0 are declared" in result.err
+    (tmp_path / "lllm.toml").write_text("[log]\ntype = 'none'\n")
+    result = lllm("run", "x", "--set", "run.default=empty.yaml")
+    assert (result.code, "empty.yaml: the built-in system" in result.err) == (2, True)
+
+
+def test_check_takes_the_model_of_a_run(
+    lllm: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text(
+        "base_url: http://localhost:1/v1\nmodel: openai/x\nagent_configs: {a: {}}\n"
+    )
+    assert lllm("check", "a.yaml", "--model", "embedded").code == 0
+    result = lllm("run", "17 * 23", "--config", "a.yaml", "--model", "embedded", "--no-log")
+    assert result.code == 0, result.err
+    assert lllm("check", "a.yaml", "--config", "a.yaml").code == 2
+
+
+def test_list_agents_names_the_system(
+    lllm: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text("name: shop\ndescription: Sells tea.\nagent_configs: {a: {}}\n")
+    rows = lllm("list", "agents", "--config", "a.yaml", "--json").json
+    assert {
+        "kind": "system",
+        "name": "shop",
+        "summary": "the system of 1 agents. Sells tea.",
+        "source": "a.yaml:1",
+    } in rows
+    (tmp_path / "lllm.toml").write_text("[project]\nname = 'tea house'\n")
+    assert "the project 'tea house'" in lllm("doctor").out

@@ -103,3 +103,13 @@ def test_options_reach_the_constructor(write: Write) -> None:
         assert agent_of(wrong.agent("a"), wrong).model == "embedded"  # a replay opens nothing
     finally:
         offline.reset(token)
+
+
+def test_a_model_may_be_set_for_one_run(write: Write) -> None:
+    write("a.gguf", "GGUF")
+    config = load_config(
+        {"agent_configs": {"a": {"model": "tiny"}}},
+        overrides=["models.tiny.path=a.gguf", "cache.enabled=false"],
+    )
+    agent = agent_of(config.agent("a"), config)
+    assert agent._settings.model_name == str(Path.cwd() / "a.gguf")

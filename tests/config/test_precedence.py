@@ -364,3 +364,26 @@ def test_a_bad_value_in_the_environment_names_the_variable() -> None:
         ConfigError, match=r"^environment variable LLLM_MAX_COST: max_cost is 'lots' \(text\); it wants"
     ):
         load_config(environ={"LLLM_MAX_COST": "lots"})
+
+
+def test_what_lllm_toml_says_in_vain_is_a_warning(write: Write) -> None:
+    write("lllm.toml", "[log]\ntype = 'localfile'\ndir = 'same'\n[run]\nmodel = 'scripted'\n")
+    write("base.yaml", "log_type: memory\n")
+    write("a.yaml", "extends: base.yaml\nlog_dir: same\nmodel: auto\nagent_configs: {a: {}}\n")
+    config, problems = read_config("a.yaml")
+    assert [(problem.severity, problem.message) for problem in problems] == [
+        ("warning", "base.yaml:1: log.type stands here and in lllm.toml:2, which has no effect"),
+        ("warning", "a.yaml:3: model stands here and in lllm.toml:5, which has no effect"),
+    ]
+    assert config is not None
+    assert [note.message for note in config.notes] == [problem.message for problem in problems]
+    for quiet in ({"overrides": ["log.type=none"]}, {"environ": {"LLLM_LOG_TYPE": "none"}}):
+        assert read_config({"agent_configs": {"a": {}}}, **quiet)[1] == [], (
+            "what is meant to be stronger is no slip"
+        )  # type: ignore[arg-type]
+
+
+def test_only_a_file_extends_another(write: Write) -> None:
+    write("b.yaml", "model: scripted\n")
+    with pytest.raises(UnknownKeyError, match="--set extends: unknown key 'extends'"):
+        load_config({}, overrides=["extends=b.yaml"])

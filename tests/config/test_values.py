@@ -32,7 +32,7 @@ agent_configs:
     prompt: demo/task_query
     prompts: [demo/follow_up]
     tools: [search, "mine.tools:add"]
-    proxies: [wiki]
+    proxies: []
     output_schema: {type: object, properties: {answer: {type: string}}}
     temperature: 1e-1
     max_completion_tokens: 500
@@ -42,7 +42,7 @@ agent_configs:
     timeouts: {total: null, idle: 5}
     max_interrupt_times: null
     max_cost: 0.1
-    sandbox: jupyter
+    sandbox:
     settings: {mine: [1, two]}
 log_type: localfile
 log_dir: logs
@@ -62,7 +62,6 @@ def test_a_whole_agent_needs_no_python(write: Write) -> None:
         ("demo/follow_up",),
         ("search", "mine.tools:add"),
     )
-    assert agent.activate_proxies == ("wiki",)
     assert agent.format == {"type": "object", "properties": {"answer": {"type": "string"}}}
     assert agent.sampling == {
         "reasoning_effort": "low",
@@ -73,7 +72,7 @@ def test_a_whole_agent_needs_no_python(write: Write) -> None:
     }
     assert agent.timeouts == Timeouts(idle=5, total=None)
     assert agent.limits == Limits(max_interrupt_times=None, max_cost="0.1")
-    assert (agent.sandbox, agent.settings) == ("jupyter", {"mine": [1, "two"]})
+    assert agent.settings == {"mine": [1, "two"]}
 
 
 def test_an_empty_agent_is_an_agent(write: Write) -> None:

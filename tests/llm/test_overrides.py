@@ -9,10 +9,11 @@ import pytest
 from pydantic import BaseModel
 
 from lllm import LLM, Agent, Prompt, Reply, ScriptedBackend, build_agent, load_config
+from lllm.backends.openai import OpenAIBackend
 from lllm.config import keys
 from lllm.errors import ConfigError, LLMError, RepairExhausted
 from lllm.llm.checks import OF_LIMITS, OF_SAMPLING, OF_TIMEOUTS
-from lllm.ports import Timeouts
+from lllm.ports import Request, Timeouts
 from tests.servers.openai_server import OpenAIServer, Script, call
 
 
@@ -313,11 +314,37 @@ def test_none_takes_a_value_away() -> None:
 
 
 def test_what_only_a_backend_knows_has_a_way_to_it() -> None:
-    model = ScriptedBackend(lambda request: "ok")
+    class Mine(ScriptedBackend):
+        def check_request(self, request: Request) -> None:
+            """It knows more than others."""
+
+    model = Mine(lambda request: "ok")
     with pytest.raises(ConfigError, match=r"model_args=\{'top_a': \.\.\.\}"):
         LLM(model)("x", top_a=0.2)
     LLM(model)("x", model_args={"top_a": 0.2}, mirostat=2)
     assert dict(model.requests[0].sampling) == {"top_a": 0.2, "mirostat": 2}
+
+
+@pytest.mark.parametrize("key", ["top_a", "num_ctx", "response_format", "n", "stream_options"])
+def test_the_scripted_model_refuses_what_real_ones_refuse(key: str) -> None:
+    model = ScriptedBackend(["ok"])
+    said = []
+    for backend in (model, OpenAIBackend("http://127.0.0.1:9/v1")):
+        with pytest.raises(ConfigError) as caught:
+            Agent("a", backend)("x", model_args={key: 1})
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert model.remaining == 1
+
+
+def test_the_scripted_model_takes_what_any_real_one_takes() -> None:
+    from lllm.backends.llama_cpp.body import SAMPLING as LLAMA
+    from lllm.backends.openai.body import EXTENSIONS, SAMPLING
+    from lllm.backends.transformers.backend import SAMPLING as TORCH
+
+    backend = ScriptedBackend()
+    for key in {*SAMPLING, *EXTENSIONS, *LLAMA, *TORCH, "extra_body"}:
+        backend.check_request(Request("m", (), sampling={key: 1}))
 
 
 async def test_a_stream_is_not_asked_for_among_the_settings() -> None:

@@ -24,7 +24,7 @@ from lllm.errors import (
     RateLimitError,
     StreamInterrupted,
 )
-from lllm.llm.build import build_agent
+from lllm.llm.build import agents_of
 from lllm.log import MemoryLog
 from tests.servers.openai_server import OpenAIServer, Script
 
@@ -354,8 +354,8 @@ def test_limits_of_an_endpoint_from_yaml(server: OpenAIServer, folder: Path) -> 
     )
     config = load_config("a.yaml")
     assert config.agents["one"].endpoint == {"concurrency": 4, "tokens_per_minute": 9000}
-    system = build_agent(config)
-    limits = {name: agent._settings.backend._asked for name, agent in system.agents.items()}  # type: ignore[attr-defined]
+    agents = agents_of(config)
+    limits = {name: agent._settings.backend._asked for name, agent in agents.items()}  # type: ignore[attr-defined]
     assert limits == {"one": Limits(4, None, 9000), "two": Limits(2, 60, 9000)}
 
 

@@ -101,6 +101,11 @@ class LlamaCppBackend(Holder):
             return engine.stream(request)  # type: ignore[no-any-return]
         return _Opening(self, request)
 
+    def check_request(self, request: Request) -> None:
+        """See `lllm.ports.Backend`: options that no engine takes, and a file that is not there."""
+        check(request, Path(request.model).name)
+        found(request.model)
+
     async def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
         """A vector per text: the mean of the last layer's states over its tokens, not normalised. The file is loaded a second
         time for it. Raises UnsupportedError for a model that has no embeddings, and what `load` raises."""

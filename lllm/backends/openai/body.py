@@ -8,55 +8,11 @@ from typing import Any, Final
 
 import orjson
 
+from lllm.backends.sampling import EXTENSIONS, RESERVED, SAMPLING, check_names
 from lllm.errors import BadRequestError, ConfigError, UnsupportedError, nearest
 from lllm.models.message import Message
 from lllm.ports import Capabilities, Request
 
-# What a caller may set, and the name that the wire has for it.
-SAMPLING: Final[dict[str, str]] = {
-    name: name
-    for name in (
-        "temperature",
-        "top_p",
-        "max_tokens",
-        "max_completion_tokens",
-        "stop",
-        "seed",
-        "logprobs",
-        "top_logprobs",
-        "tool_choice",
-        "parallel_tool_calls",
-        "presence_penalty",
-        "frequency_penalty",
-        "logit_bias",
-        "reasoning_effort",
-        "verbosity",
-        "user",
-        "metadata",
-        "store",
-        "service_tier",
-        "prediction",
-        "prompt_cache_key",
-        "safety_identifier",
-        "web_search_options",
-    )
-} | {"token_ids": "return_token_ids"}
-# OpenAI itself refuses these; vLLM, llama-server, SGLang, OpenRouter and others know them.
-EXTENSIONS: Final = ("top_k", "min_p", "repetition_penalty")
-# What the backend itself writes, and where a caller says it instead.
-RESERVED: Final[dict[str, str]] = {
-    "stream": "Ask for a stream with stream=True of the call, not as a sampling option.",
-    "stream_options": "Usage is always asked for; there is nothing to set.",
-    "messages": "Messages are the dialog; give them as the first argument.",
-    "model": "Name the model in the call or in model_name.",
-    "tools": "Give tools=[...] to the call.",
-    "response_format": "Give format=... to the call: a pydantic model, a dataclass or a JSON schema.",
-    **dict.fromkeys(
-        ("base_url", "api_key", "concurrency", "requests_per_minute", "tokens_per_minute", "connections"),
-        "It is an option of the backend: options={...} of an Agent, a keyword of an LLM, a key of an agent in YAML.",
-    ),
-    "n": "A reply is one answer; ask several times, or give a list of inputs.",
-}
 _REASONING: Final = re.compile(r"(?:^|/)(?:o[1-9]|gpt-(?:[5-9]|\d\d))(?![a-z0-9])(?!.*-chat)")
 _NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _CACHED: Final = 64
@@ -153,11 +109,8 @@ class Bodies:
         given = {key: value for key, value in request.sampling.items() if value is not None}
         given.pop("extra_body", None)
         out: dict[str, Any] = {}
+        check_names(given, (*SAMPLING, *(EXTENSIONS if self._compatible else ())))
         for key, value in given.items():
-            if key in RESERVED:
-                raise ConfigError(f"'{key}' is not a sampling option", hint=RESERVED[key])
-            if key not in SAMPLING and not (key in EXTENSIONS and self._compatible):
-                raise self._unknown(key)
             out[SAMPLING.get(key, key)] = value
         self._check(request, out)
         return out
@@ -191,14 +144,6 @@ class Bodies:
                             f"{request.model} is a reasoning model and takes no {key}",
                             hint=f"Leave {key} out, set reasoning_effort, or force it: extra_body={{'{key}': ...}}.",
                         )
-
-    def _unknown(self, key: str) -> ConfigError:
-        close = nearest(key, [*SAMPLING, *(EXTENSIONS if self._compatible else ()), "extra_body"])
-        suggestion = f"Did you mean '{close}'? " if close else ""
-        return ConfigError(
-            f"unknown sampling option '{key}'",
-            hint=f"{suggestion}An option that only this provider knows goes into extra_body={{'{key}': ...}}.",
-        )
 
 
 def _pictures(message: Message) -> bool:

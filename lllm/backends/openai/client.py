@@ -178,6 +178,11 @@ class OpenAIBackend:
             return self._respond(request)
         return self._follow(request) if request.stream else self._ask(request)
 
+    def check_request(self, request: Request) -> None:
+        """See `lllm.ports.Backend`: options that the endpoint does not know, and a key that is missing."""
+        self._bodies.options(request)
+        self._ready or self._prepare()
+
     async def aclose(self) -> None:
         """Closes the connections. The backend may be used again; it then opens new ones."""
         await self._sessions.close()

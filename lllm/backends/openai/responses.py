@@ -35,6 +35,7 @@ _MISSING: Final = (
     "frequency_penalty",
     "prediction",
     "return_token_ids",
+    "web_search_options",
 )
 _PARTS: Final = {"text": "input_text", "image_url": "input_image", "file": "input_file"}
 _END: Final = ("response.completed", "response.incomplete", "response.failed")
@@ -163,7 +164,6 @@ class Responses:
             out["text"] = text
         if options.pop("logprobs", None):
             out["include"] = ["message.output_text.logprobs"]
-        options.pop("web_search_options", None)
         choice = options.pop("tool_choice", None)
         if isinstance(choice, Mapping) and "function" in choice:
             choice = {"type": "function", "name": choice["function"]["name"]}

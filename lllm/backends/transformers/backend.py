@@ -157,6 +157,10 @@ class TransformersBackend:
                 row.cancelled = True
         yield Completed(reply.with_(enforced=wanted.enforced))
 
+    def check_request(self, request: Request) -> None:
+        """See `lllm.ports.Backend`: options that a model in this process does not have."""
+        _check(request.sampling)
+
     async def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
         """A vector per text: the mean of the last layer's states over its tokens. Raises what `load` raises."""
         engine = await self._engine(model)

@@ -1,0 +1,378 @@
+"""The one way from a configuration to the class and the agents of its system.
+
+`lllm check` lists what is in the way, `build_agent` and the commands raise it: the same problems, in the same words, each
+with file, line and key. No model is asked.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lllm.config.keys import ENDPOINT, SAMPLING
+from lllm.config.layer import shown
+from lllm.config.problems import Problems, placed
+from lllm.errors import ConfigError, DependencyError, LLMError, UnknownKeyError, text_of
+from lllm.llm.agent import Agent
+from lllm.llm.auto import choose
+from lllm.llm.connect import caching, connect, naming, offline, provider_of
+from lllm.llm.project import store_of
+from lllm.ports import Backend, LogStore, Request
+
+if TYPE_CHECKING:
+    from lllm.config import AgentConfig, Config
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Assembly:
+    """What a system is made of, as far as it could be made.
+
+    Attributes:
+        kind: its class, and where that stands (`source`); None where there is none of that name.
+        agents: those that could be built, by name.
+        problems: everything else.
+    """
+
+    name: str = "simple"
+    kind: Any = None
+    source: str | None = None
+    agents: dict[str, Agent] = field(default_factory=dict)
+    problems: Problems = field(default_factory=Problems)
+
+
+def assemble(
+    config: Config,
+    agent_name: str | Enum | None = None,
+    *,
+    model: str | Backend | None = None,
+    log_base: LogStore | None = None,
+    system: bool = True,
+) -> Assembly:
+    """The class and the agents of a configuration. Arguments as of `build_agent`; without `system`, no class is looked for.
+    Raises nothing: see `problems`."""
+    from lllm.discovery import look
+    from lllm.registry import registry
+
+    wanted = agent_name or config.agent_type or config.system_type or "simple"
+    made = Assembly(str(wanted.value if isinstance(wanted, Enum) else wanted))
+    at = _At(config, made.problems)
+    import lllm.llm.simple  # noqa: F401  the built-in system registers itself as any other does
+
+    made.problems.extend(look(config))
+    at.key("models", _models, config, at)
+    if log_base is None:
+        at.key("log.type", store_of, config)
+    for key in ("agent_type", "system_type"):
+        if (named := getattr(config, key)) and named != made.name:
+            at.key(key, registry.entry, "agent", named)
+    if system:
+        by = next((key for key in ("agent_type", "system_type") if getattr(config, key) == made.name), None)
+        made.kind = at.key(by, registry.get, "agent", made.name)
+    if made.kind is not None:
+        made.source = registry.entry("agent", made.name).source
+    for name, declared in config.agents.items():
+        if (agent := assemble_agent(config, declared, made.problems, model=model)) is not None:
+            made.agents[name] = agent
+    if model is None:
+        if not config.agents:
+            at.key("model", _known_model, config.model, config)
+        elif not made.problems.errors:
+            _unused_endpoint(config, at)
+    check = getattr(made.kind, "check_agents", None)
+    if check is not None and len(made.agents) == len(config.agents):
+        at.key("agent_configs" if config.agents else "", check, config, made.agents)
+    return made
+
+
+def assemble_agent(
+    config: Config, declared: AgentConfig, problems: Problems, *, model: str | Backend | None = None
+) -> Agent | None:
+    """One declared agent; None where something is in the way, which is in `problems`."""
+    key = f"agent_configs.{declared.name}"
+    at = _At(config, problems)
+    before = len(problems.errors)
+    system: Any = declared.system_prompt
+    if declared.system_prompt_path:
+        system = at.key(f"{key}.system_prompt_path", _prompt, declared.system_prompt_path)
+    prompt = at.key(f"{key}.prompt", _prompt, declared.prompt) if declared.prompt else None
+    further = [at.key(f"{key}.prompts.{n}", _prompt, path) for n, path in enumerate(declared.prompts)]
+    tools = [at.key(f"{key}.tools.{n}", _tool, name) for n, name in enumerate(declared.tools)]
+    form = at.key(f"{key}.format", _format, declared.format)
+    replaced = None if model is not None else f"{key}.model_name"
+    opened = at.key(replaced, _model, config, declared, model, at)
+    if opened is None or len(problems.errors) > before:
+        return None
+    chosen, options, why = opened
+    with caching(config.cache), naming(config.models):
+        agent = at.key(
+            key,
+            lambda: Agent(
+                declared.name,
+                chosen,
+                system,
+                prompt=prompt,
+                tools=tools,
+                format=form,
+                model_args=declared.sampling,
+                options=options,
+                timeouts=declared.timeouts,
+                description=declared.description or "",
+                **declared.limits._asdict(),
+            ),
+        )
+    if agent is None:
+        return None
+    agent._settings.why = why
+    agent._prompts = tuple(each for each in further if each is not None)
+    for place, each in (("prompt", prompt), *((f"prompts.{n}", each) for n, each in enumerate(further))):
+        part = f"{key}.{place}" if each is not None else f"{key}.tools"
+        binding = at.key(part, agent._binding, each, {})
+        if binding is not None and offline.get() is None:
+            request = Request(
+                agent._settings.model_name, (), binding.specs, agent._settings.sampling, binding.asked_format
+            )
+            at.request(key, agent, request)
+    return agent if len(problems.errors) == before else None
+
+
+class _At:
+    """Makes parts, and writes down at which key of the files one cannot be made."""
+
+    def __init__(self, config: Config, problems: Problems) -> None:
+        self.config = config
+        self.problems = problems
+
+    def key(self, key: str | None, make: Callable[..., T], *args: Any) -> T | None:
+        """What `make` makes; None where it raises. The key is "" for the file as a whole, None for something outside of it."""
+        try:
+            return make(*args)
+        except ConfigError as error:
+            self.add(key, error)
+        except LLMError as error:
+            self.add(key, ConfigError(error.message, hint=error.hint), error)
+        except Exception as error:  # the project's own code, as it is imported
+            self.add(key, ConfigError(f"{type(error).__name__}: {text_of(error)}"), error)
+        return None
+
+    def add(self, key: str | None, error: ConfigError, cause: BaseException | None = None) -> None:
+        error.__cause__ = cause or error.__cause__
+        where = self.config.where(key) if key else None
+        if where is None and self.config.file is not None and key is not None:
+            where = shown(self.config.file)
+        self.problems.add(placed(error, where, key or ""))
+
+    def request(self, key: str, agent: Agent, request: Request) -> None:
+        """What the backend refuses before anything is sent."""
+        check = getattr(agent._settings.backend, "check_request", None)
+        if check is None:
+            return
+        try:
+            check(request)
+        except LLMError as error:
+            # the sampling value that it speaks of, where it does
+            named = next((name for name in request.sampling if f"'{name}'" in error.message), None)
+            if named is not None:
+                key = f"{key}.{named if named in SAMPLING else f'model_args.{named}'}"
+            else:
+                key = f"{key}.model_name"
+            mine = error if isinstance(error, ConfigError) else ConfigError(error.message, hint=error.hint)
+            self.add(key, mine, error)
+
+
+def _prompt(path: str) -> Any:
+    from lllm.llm.prompts import find_prompt
+
+    return find_prompt(path)
+
+
+def _tool(name: str) -> Any:
+    from lllm.models.function import as_function
+    from lllm.registry import registry
+
+    found = registry.resolve("tool", name)
+    return found if hasattr(found, "as_tool") else as_function(found)
+
+
+def _format(value: Any) -> Any:
+    """A JSON Schema, or the dotted path `package.module:Class` of a type."""
+    from lllm.tools.formats import Format
+
+    if isinstance(value, str):
+        module, colon, name = value.partition(":")
+        if not colon:
+            raise ConfigError(
+                f"'{value}' names no type", hint="Give a JSON Schema, or 'package.module:Class'."
+            )
+        try:
+            found: Any = import_module(module)
+            for part in name.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"'{value}' cannot be imported: {error}") from error
+        value = found
+    Format.of(value)
+    return value
+
+
+def _models(config: Config, at: _At) -> None:
+    """The models of lllm.toml. Nobody may want one here and now: what a model's own use would fail for is a warning."""
+    from lllm.registry import registry
+
+    for name, local in config.models.items():
+        if registry.has("backend", name):
+            error = ConfigError(f"models.{name} has the name of a backend", hint="Give it another name.")
+            at.problems.add(placed(error, config.where(f"models.{name}")))
+        entry = at.key(f"models.{name}.backend", registry.entry, "backend", local.backend)
+        if not local.path.exists():
+            error = ConfigError(f"models.{name}: no such file: {shown(local.path)}")
+            at.problems.warn(placed(error, config.where(f"models.{name}.path")))
+        elif entry is not None and (missing := entry.missing()) is not None:
+            lacking = DependencyError(missing, entry.extra or "all", f"the backend '{entry.name}'")
+            at.problems.warn(placed(lacking, config.where(f"models.{name}"), f"models.{name}"))
+
+
+def _model(
+    config: Config, declared: AgentConfig, model: str | Backend | None, at: _At
+) -> tuple[str | Backend, dict[str, Any], str | None] | None:
+    """The model of an agent, the options of its backend, and why it is that one; None after a problem."""
+    before = len(at.problems.errors)
+    chosen: str | Backend = model if model is not None else declared.model_name
+    options: dict[str, Any] = {}
+    why: str | None = None
+    if chosen in ("auto", ""):
+        choice = choose(config, declared)
+        chosen, why = choice.model, choice.why
+        if choice.options:  # an endpoint
+            options = {**choice.options, **declared.endpoint}
+    elif isinstance(chosen, str):
+        options = _endpoint_options(config, declared, chosen, at)
+    if not isinstance(chosen, str):
+        connect(chosen)
+        return chosen, {}, None
+    provider = _known_model(chosen, config)
+    if _same(chosen, declared.model_name):
+        _check_options(config, declared, provider, at)
+        options = {**declared.options, **options}
+    if len(at.problems.errors) > before:
+        return None
+    with naming(config.models):
+        connect(chosen, options)
+    return chosen, options, why
+
+
+def _known_model(name: str, config: Config) -> str:
+    """The backend of a model that is named. Raises what stands in the way of opening it, other than its weights."""
+    from lllm.registry import registry
+
+    if name == "auto":
+        return name
+    provider = provider_of(name, config.models)
+    if offline.get() is None and registry.has("backend", provider):
+        entry = registry.entry("backend", provider)
+        if (missing := entry.missing()) is not None and entry.extra is not None:
+            raise DependencyError(missing, entry.extra, f"the backend '{provider}'")
+    return provider
+
+
+def _endpoint_options(config: Config, declared: AgentConfig, chosen: str, at: _At) -> dict[str, Any]:
+    """`base_url`, key and limits, where the model is reached at an endpoint. They stand beside a model of the files: a
+    model in this process that takes its place has no use for them, and one that stands beside them is a mistake."""
+    given = {"base_url": declared.base_url, "api_key": declared.api_key, **declared.endpoint}
+    given = {key: value for key, value in given.items() if value is not None}
+    if takes_endpoint(provider_of(chosen, config.models)):
+        if declared.api_key_env and declared.api_key is None and offline.get() is None:
+            error = ConfigError(
+                f"the variable {declared.api_key_env} is not set",
+                hint=f"Set {declared.api_key_env} in the environment or in .env.",
+            )
+            at.add(f"agent_configs.{declared.name}.api_key_env", error)
+        return given
+    above = f"agent_configs.{declared.name}"
+    if chosen == declared.model_name and _written(config, f"{above}.model_name"):
+        for key in ("base_url", "api_key_env", *ENDPOINT):
+            own = f"{above}.{key}"
+            if _written(config, own) and config.origin(own) != config.origin(key):
+                error = ConfigError(f"'{chosen}' runs in this process and has no endpoint to reach by it")
+                at.add(own, error)
+    return {}
+
+
+def _unused_endpoint(config: Config, at: _At) -> None:
+    """An endpoint at the top that no agent of the file can use."""
+    models = [agent.model_name for agent in config.agents.values()]
+    keys = [f"agent_configs.{name}.model_name" for name in config.agents]
+    if "auto" in models or not all(_written(config, key) for key in keys):
+        return
+    if not any(takes_endpoint(provider_of(model, config.models)) for model in models):
+        for key in ("base_url", "api_key_env", *ENDPOINT):
+            if _written(config, key):
+                error = ConfigError(
+                    f"no agent has an endpoint to reach by it: {', '.join(sorted(set(models)))}"
+                )
+                at.add(key, error)
+
+
+def _check_options(config: Config, declared: AgentConfig, provider: str, at: _At) -> None:
+    """Options that the backend's constructor does not name, each at its own key."""
+    from lllm.registry import registry
+
+    if offline.get() is not None or not declared.options or not registry.has("backend", provider):
+        return
+    parameters = _parameters(registry.get("backend", provider))
+    if parameters is None:
+        return
+    own = f"agent_configs.{declared.name}.options"
+    for name in declared.options:
+        if name not in parameters:
+            key = f"{own}.{name}" if config.where(f"{own}.{name}") else f"options.{name}"
+            at.add(key, UnknownKeyError(name, parameters))
+
+
+def _parameters(factory: Any) -> list[str] | None:
+    """The names that a backend's constructor takes, those that it hands on to the class above it among them; None where
+    they cannot be told (it reads a `**options` of its own)."""
+    found: list[str] = []
+    for kind in factory.__mro__ if isinstance(factory, type) else (factory,):
+        if isinstance(factory, type) and "__init__" not in vars(kind):
+            continue
+        try:
+            parameters = inspect.signature(
+                vars(kind)["__init__"] if isinstance(factory, type) else kind
+            ).parameters
+        except (TypeError, ValueError):
+            return None
+        found += [
+            name for name, one in parameters.items() if one.kind is not one.VAR_KEYWORD and name != "self"
+        ]
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+            return found
+    return None
+
+
+def takes_endpoint(provider: str) -> bool:
+    """Whether a backend reaches its models at an endpoint: its constructor has a `base_url`."""
+    from lllm.registry import registry
+
+    if offline.get() is not None or not registry.has("backend", provider):
+        return True  # nothing is opened, or something else is said of it
+    try:
+        return "base_url" in inspect.signature(registry.get("backend", provider)).parameters
+    except (TypeError, ValueError, ConfigError):
+        return True
+
+
+def _written(config: Config, key: str) -> bool:
+    """Whether a value comes from a file that people write for this system, and from neither environment nor --set."""
+    origin = config.origin(key)
+    return not (origin == "default" or origin.startswith(("environment variable ", "--set ", ".env:")))
+
+
+def _same(chosen: str, declared: str) -> bool:
+    """Whether options that stand beside one model are for the backend of the other."""
+    return declared in ("auto", "") or chosen.partition("/")[0] == declared.partition("/")[0]
