@@ -106,6 +106,7 @@ EXTRAS: Final = {
     "openai": ("openai", "tiktoken"),
     "llama-cpp": ("llama_cpp",),
     "transformers": ("transformers", "torch", "accelerate", "gguf", "llguidance"),
+    "socks": ("aiohttp_socks", "socksio"),
     "sandbox": ("ipykernel", "jupyter_client", "nbformat"),
     "browser": ("playwright",),
     "rl": ("trl", "datasets", "transformers", "torch", "accelerate", "gguf"),

@@ -144,4 +144,7 @@ def test_marks_of_reasoning_that_are_special_tokens_are_read() -> None:
         text = Text(PreTrainedTokenizerFast(tokenizer_object=raw))
         if not fast:
             text._stream = None
-        assert "".join(text.step(token) for token in (0, 1, 3, 2, 4, 5)).replace(" ", "") == "[THINK]hm[/THINK]Yes"
+        assert (
+            "".join(text.step(token) for token in (0, 1, 3, 2, 4, 5)).replace(" ", "")
+            == "[THINK]hm[/THINK]Yes"
+        )

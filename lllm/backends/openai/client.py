@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import orjson
 
@@ -15,10 +15,11 @@ from lllm._version import __version__
 from lllm.backends.limiter import Limiter, Limits, limiter_of
 from lllm.backends.openai.body import Bodies
 from lllm.backends.openai.faults import MISREAD, Faults, Place, Scrubber
+from lllm.backends.openai.proxy import proxy_for
 from lllm.backends.openai.reply import Assembly, ErrorObject
 from lllm.backends.openai.sessions import sessions
 from lllm.backends.openai.sse import Event, SSEParser
-from lllm.backends.openai.url import DEFAULT, Endpoint, endpoint
+from lllm.backends.openai.url import DEFAULT, endpoint
 from lllm.backends.openai.watch import Expired, Watch
 from lllm.backends.thinking import Mode
 from lllm.backends.thinking_forms import PREFILLING, check_mode
@@ -75,7 +76,8 @@ class OpenAIBackend:
         echo_thinking: sends the thinking of earlier assistant messages back as `reasoning_content` (DeepSeek and
             Moonshot want that between tool rounds).
         capabilities: what this endpoint can do, where the default is wrong.
-        proxy: URL of an HTTP proxy; else the environment's `https_proxy` and kin; "" for none.
+        proxy: URL of an HTTP or SOCKS proxy (SOCKS needs the extra `socks`); else the environment's `https_proxy`,
+            `all_proxy` and kin; "" for none.
         clock: seconds since the epoch, for `Retry-After` dates.
 
     One instance may be used from any number of event loops,
@@ -444,7 +446,7 @@ class OpenAIBackend:
                     f"the value of the header {name} holds characters that a header cannot",
                     hint=f"It comes from {key_from or 'headers'}; a line break at its end is a frequent cause.",
                 )
-        secrets = [key or "", *self._given_headers.values(), urlsplit(self._proxy or "").password or ""]
+        secrets = [key or "", *self._given_headers.values(), *(self._proxy.secrets if self._proxy else ())]
         secrets += [value.removeprefix("Bearer ") for value in self._given_headers.values()]
         for option, (_, value) in zip(
             self._endpoint.query.split("&"), parse_qsl(self._endpoint.query), strict=False
@@ -486,17 +488,3 @@ def _first(*candidates: tuple[str, str | None]) -> tuple[str | None, str]:
         if found:
             return found, name
     return None, candidates[0][0]
-
-
-def proxy_for(place: Endpoint, given: str | None) -> str | None:
-    """The proxy that requests go through: the argument, or the environment's, never for this machine."""
-    if given is not None:
-        return given or None
-    if place.loopback:
-        return None
-    import urllib.request
-
-    proxies = urllib.request.getproxies()
-    if not proxies or urllib.request.proxy_bypass(place.host):
-        return None
-    return proxies.get(place.root.partition(":")[0]) or proxies.get("all")

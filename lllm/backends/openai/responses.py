@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -14,6 +15,7 @@ import orjson
 
 from lllm.backends.openai.body import Bodies, extra_body, schema_form
 from lllm.backends.openai.faults import Faults, misread
+from lllm.backends.openai.proxy import Proxy
 from lllm.backends.openai.reply import read_token
 from lllm.backends.openai.sessions import PerLoop
 from lllm.backends.openai.url import Endpoint
@@ -51,12 +53,14 @@ class Responses:
         bodies: Bodies,
         faults: Faults,
         mode: Mode,
-        proxy: str | None,
+        proxy: Proxy | None,
     ) -> None:
         try:
             import openai
         except ImportError:
             raise DependencyError("openai", "openai", "the Responses API") from None
+        if proxy is not None and proxy.socks and find_spec("socksio") is None:
+            raise DependencyError("socksio", "socks", f"the SOCKS proxy of {proxy.source}")
         self._bodies, self._faults, self._mode = bodies, faults, mode
 
         # where we send no key, the package must be told for each request not to want one
@@ -70,7 +74,10 @@ class Responses:
                 default_query=dict(parse_qsl(place.query)),
                 max_retries=0,
                 http_client=openai.DefaultAsyncHttpxClient(
-                    follow_redirects=False, proxy=proxy, trust_env=False, verify=ssl.create_default_context()
+                    follow_redirects=False,
+                    proxy=None if proxy is None else proxy.url,
+                    trust_env=False,
+                    verify=ssl.create_default_context(),
                 ),
             )
 

@@ -14,6 +14,8 @@ import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from lllm.backends.openai.proxy import Proxy, connector
+
 if TYPE_CHECKING:
     import aiohttp
 
@@ -146,20 +148,21 @@ if hasattr(os, "register_at_fork"):
 atexit.register(_drop_all)
 
 
-def sessions(*, connections: int, proxy: str | None) -> PerLoop[aiohttp.ClientSession]:
+def sessions(*, connections: int, proxy: Proxy | None) -> PerLoop[aiohttp.ClientSession]:
     """aiohttp sessions with at most `connections` sockets each (0: no limit)."""
 
     def make() -> aiohttp.ClientSession:
         import aiohttp
 
-        from lllm.backends.openai.pool import Pool, once_more
+        from lllm.backends.openai.pool import once_more
 
+        pool, through = connector(proxy, limit=connections)
         return aiohttp.ClientSession(
-            connector=Pool(limit=connections),
+            connector=pool,
             middlewares=(once_more,),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
-            proxy=proxy,
+            proxy=through,
         )
 
     return PerLoop(make, lambda session: session.close(), alive=lambda session: not session.closed, bury=bury)

@@ -1,0 +1,115 @@
+"""The proxy that requests go through: which one, by whose word, and the connector that speaks to it."""
+
+from __future__ import annotations
+
+import os
+import urllib.request
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from lllm.backends.openai.url import Endpoint
+from lllm.errors import ConfigError, DependencyError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+HTTP: Final = ("http", "https")
+SOCKS: Final = ("socks4", "socks4a", "socks5", "socks5h")
+
+
+class Proxy(NamedTuple):
+    """A proxy.
+
+    Attributes:
+        url: its address; may hold a password.
+        source: what named it: the argument, or a variable of the environment.
+    """
+
+    url: str
+    source: str
+
+    @property
+    def socks(self) -> bool:
+        """Whether it speaks SOCKS, which aiohttp does not."""
+        return _scheme(self.url) in SOCKS
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Its password, as written and as meant."""
+        password = urlsplit(self.url).password
+        return () if password is None else (password, unquote(password))
+
+
+def proxy_for(place: Endpoint, given: str | None) -> Proxy | None:
+    """The argument, or the environment's (`https_proxy`, `all_proxy` and kin), never for this machine.
+
+    Raises:
+        ConfigError: its address cannot be used. DependencyError: it speaks SOCKS, and the package for that is missing.
+    """
+    if given is not None:
+        return _checked(Proxy(given, "proxy")) if given else None
+    if place.loopback:
+        return None
+    proxies = urllib.request.getproxies()
+    if not proxies or urllib.request.proxy_bypass(place.host):
+        return None
+    for kind in (place.root.partition(":")[0], "all"):
+        if found := proxies.get(kind):
+            return _checked(Proxy(found, _variable(kind, found)))
+    return None
+
+
+def connector(proxy: Proxy | None, **options: Any) -> tuple[aiohttp.TCPConnector, str | None]:
+    """The connector for a session, and the proxy that the session itself is told."""
+    from lllm.backends.openai.pool import Pool
+
+    if proxy is None or not proxy.socks:
+        return Pool(**options), None if proxy is None else proxy.url
+    from aiohttp_socks import ProxyConnector, ProxyType
+
+    parts = urlsplit(proxy.url)
+    scheme = _scheme(proxy.url)
+    made: Any = type("SocksPool", (Pool, ProxyConnector), {})
+    return (
+        made(
+            host=parts.hostname,
+            port=parts.port or 1080,
+            proxy_type=ProxyType.SOCKS4 if scheme.startswith("socks4") else ProxyType.SOCKS5,
+            username=None if parts.username is None else unquote(parts.username),
+            password=None if parts.password is None else unquote(parts.password),
+            rdns=True,  # the proxy looks names up: this side may not be able to
+            **options,
+        ),
+        None,
+    )
+
+
+def _checked(proxy: Proxy) -> Proxy:
+    if "://" not in proxy.url:
+        proxy = proxy._replace(url=f"http://{proxy.url}")  # as curl reads it
+    try:
+        parts = urlsplit(proxy.url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    scheme = _scheme(proxy.url)
+    if host is None or scheme not in (*HTTP, *SOCKS):
+        given = f"scheme '{scheme}'" if host is not None else "no host"
+        raise ConfigError(
+            f"{proxy.source} must be the URL of a proxy, got one with {given}",
+            hint=f"Possible: {', '.join(f'{name}://host:port' for name in (*HTTP, *SOCKS))}.",
+        )
+    if proxy.socks and find_spec("aiohttp_socks") is None:
+        raise DependencyError("aiohttp-socks", "socks", f"the SOCKS proxy of {proxy.source}")
+    return proxy
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0].lower()
+
+
+def _variable(kind: str, value: str) -> str:
+    """The variable that named a proxy; as in curl, the spelling does not matter."""
+    names = [name for name in os.environ if name.lower() == f"{kind}_proxy" and os.environ[name] == value]
+    return names[0] if names else "the system's settings"
