@@ -583,6 +583,20 @@ async def test_a_duplicate_is_given_again_and_logged(lab: Lab) -> None:
     ]
 
 
+@pytest.mark.parametrize("effect", ["ask", "pure"])
+async def test_what_was_read_before_something_was_written_is_read_again(lab: Lab, effect: Any) -> None:
+    text = ["old"]
+
+    def write() -> str:
+        text[0] = "new"
+        return "written"
+
+    tools = [tool(name="read", effect=effect)(lambda: text[0]), write]
+    backend = script(asks(ask("read")), asks(ask("write")), asks(ask("read")), asks(ask("read")), "done")
+    reply = await Agent("a", backend, tools=tools).acall("go", session=lab.session())
+    assert [m.text for m in reply.messages if m.role == "tool"] == ["old", "written", "new", again("new")]
+
+
 async def test_failed_and_repeatable_calls_run_again(lab: Lab) -> None:
     tries: list[str] = []
 
