@@ -21,6 +21,7 @@ from lllm.core.choice import freed
 from lllm.core.dialog import Node
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, RunTool, Wait
 from lllm.core.events import Event
+from lllm.core.guard import ANY
 from lllm.core.jsonable import unicode_only
 from lllm.core.machine import step
 from lllm.core.spec import Spec
@@ -45,6 +46,7 @@ from lllm.tool_run import ended
 _WORLD: Final = frozenset((CallModel, RunTool, AskApproval, Wait))
 """Effects that act on the world: what was learnt before must be durable by then."""
 
+_STOPS: Final = frozenset((ev.LIMIT_REACHED, ev.CANCELLED))
 _LEARNT: Final = frozenset((ev.MODEL_REPLIED, ev.TOOL_RETURNED, ev.APPROVAL_GIVEN))
 """What somebody outside did or said. It is kept where the call is cancelled at the same time."""
 
@@ -146,6 +148,8 @@ class Call:
         kind = outcome.kind
         if self.session.replaying and kind not in (ev.CALL_STARTED, ev.CALL_RESUMED):
             self._catch_up()
+        if kind in _STOPS:
+            outcome = outcome._replace(data=self._with_uncertain(outcome.data))
         event = self.session.stamp(kind, outcome.data, self.id, self.dialog, outcome.value)
         before = self.state
         self.state, effects = step(before, event)
@@ -171,6 +175,22 @@ class Call:
             if outcome.value is not None:
                 self.fault = outcome.value
         return effects
+
+    def _with_uncertain(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the event of a stop says, with the tools that it left in the middle: whether they took effect is not known."""
+        state = self.state
+        left = [
+            item.call
+            for item in state.pending
+            if item.state == "running" and state.spec.tools.get(item.call.name, ANY).counts_as != "pure"
+        ]
+        if not left or state.spec.rules < 2 or "uncertain" in data:
+            return data
+        data = {**data, "uncertain": [{"id": call.id, "tool": call.name} for call in left]}
+        if "message" in data:
+            names = ", ".join(f"'{name}'" for name in dict.fromkeys(call.name for call in left))
+            data["message"] += f"; it is not known whether {names} took effect"
+        return data
 
     def _catch_up(self) -> None:
         """Goes on where the record ends, if it ends here: the machine is told how long nobody worked on the call. Several

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from lllm import Agent, MemoryLog, ScriptedBackend, arecord, record
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
+from lllm.errors import DeadlineExceeded
 from lllm.log import views
 from lllm.models.function import Function, ToolContext, tool
 from lllm.models.message import FunctionCall
@@ -376,6 +378,59 @@ async def test_a_tool_does_not_keep_the_cancellation_of_its_call() -> None:
     assert len(backend.requests) == 1
     told = Told(store, store.sessions()[0].id)
     assert told.data(ev.CALL_ENDED)[0]["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("effect", ["never", "pure"])
+def test_a_deadline_leaves_open_what_a_tool_did(bank: Any, effect: str) -> None:
+    slow = bank(effect)
+    store, backend = MemoryLog(), model([[pay(id="a"), FunctionCall("b", "quick", "{}")], "done"])
+
+    def program() -> str:
+        with record("payments", store=store, seed=1) as session:
+            quick = tool(name="quick")(lambda: "quick")
+            agent = Agent("clerk", backend, tools=[slow.tool().with_(timeout=None), quick], deadline=LIMIT)
+            with suppress(DeadlineExceeded):
+                agent("go")
+        return session.id
+
+    id = program()
+    told = Told(store, id)
+    (stop,) = told.data(ev.LIMIT_REACHED)
+    if effect == "never":
+        assert stop["uncertain"] == [{"id": "a", "tool": "pay"}]
+        assert stop["message"].endswith("has passed; it is not known whether 'pay' took effect")
+        assert told.data(ev.CALL_ENDED)[0]["error"] == stop["message"]
+    else:
+        assert "uncertain" not in stop
+    assert replay_session(id, store=store, entry=program, raises=True).verified
+
+
+async def test_a_cancellation_leaves_open_what_a_tool_did(bank: Any) -> None:
+    slow = bank("never")
+    began = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    @tool(effect="idempotent", timeout=None)
+    async def post() -> str:
+        began.set()
+        await asyncio.Event().wait()
+        return ""
+
+    def begin() -> str:
+        loop.call_soon_threadsafe(began.set)
+        return slow.tool().call(1, ToolContext())  # type: ignore[misc]
+
+    for tools, call in (([post], "post"), ([tool(name="begin", timeout=None)(begin)], "begin")):
+        began.clear()
+        store = MemoryLog()
+        agent = Agent("clerk", model([FunctionCall("a", call, "{}"), "done"]), tools=tools, store=store)
+        task = asyncio.ensure_future(agent.acall("go"))
+        await began.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        told = Told(store, store.sessions()[0].id)
+        assert told.data(ev.CANCELLED) == [{"reason": "cancelled", "uncertain": [{"id": "a", "tool": call}]}]
 
 
 # --- agents as tools, and resuming

@@ -75,8 +75,9 @@ KINDS: Final[Mapping[str, str]] = {
     TOOL_REQUESTED: "a tool is about to be run: id, name, and the number that names its idempotency key",
     TOOL_RETURNED: "a tool gave a result: id, content, ok; or an earlier one was given again (`reused`); `uncertain` where it "
     "is not known whether it took effect, `late` where its result came after its time limit",
-    LIMIT_REACHED: "a budget or the deadline ended the call: reason, message",
-    CANCELLED: "the call was cancelled: reason",
+    LIMIT_REACHED: "the deadline ended the call: reason, message; `uncertain`: the tools of which it is not known whether "
+    "they took effect",
+    CANCELLED: "the call was cancelled: reason; `uncertain` as in LimitReached",
     CALL_ENDED: "an agent call ended: status, reason, usage, cost, dialog head",
 }
 """Every kind of event and what its data says."""
