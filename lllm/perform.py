@@ -15,13 +15,12 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from lllm.core import events as ev
-from lllm.core.canonical import decode
+from lllm.core.canonical import decode, digest_of
 from lllm.core.choice import freed
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.events import Event
 from lllm.core.guard import UNKNOWN
 from lllm.core.jsonable import jsonable
-from lllm.core.redact import Redactor
 from lllm.core.repetition import Repetition, stuck
 from lllm.core.spec import RULES, Limits, ToolRule
 from lllm.deltas import aggregate, pieces
@@ -101,7 +100,7 @@ class Plan:
         approve: asked before a tool that wants approval: gives True, False, or a reason for the refusal.
         price: money for a usage (as a decimal string) and the version of the price table, or None where unknown. Asked
             with the model's name as the provider and as the request writes it.
-        fixed: hash over model, sampling, format and tools; with tools offered and without.
+        fixed: hash over model, sampling, format and tools; with tools offered and without (`fixed_of` the opening).
         opening: what CallStarted says of all this (hashes, sampling, names).
         stream: whether somebody follows.
         blobs: what `opening` names by digest: the full tool schemas.
@@ -134,6 +133,12 @@ class Plan:
     blobs: tuple[bytes, ...] = ()
     foreign: bool = True
     literal_tags: tuple[str, ...] = ()
+
+
+def fixed_of(opening: Mapping[str, Any]) -> tuple[str, str]:
+    """The hashes of what is the same in all requests of a call: with tools offered, and without."""
+    fixed = {key: opening.get(key) for key in ("model", "sampling", "format")}
+    return digest_of({**fixed, "specs": opening.get("specs")}), digest_of(fixed)
 
 
 class Outcome(NamedTuple):
@@ -199,9 +204,9 @@ class Performer:
                     told.clear()
                 if self._followed():
                     self.said = True
-                    session.tell(self.call, delta)
-                    if told is not None and type(delta) is TextDelta:
-                        told.append(delta.text)
+                    shown = session.tell(self.call, delta)
+                    if told is not None:
+                        told += [one.text for one in shown if type(one) is TextDelta]
                 if watch is not None and watch.stuck(delta):
                     reply = watch.reply(plan.model_name)
                     await _close(stream)
@@ -238,8 +243,7 @@ class Performer:
             and (priced := plan.price(reply.model, plan.model_name, reply.usage)) is not None
         ):
             data["cost"], data["prices"] = priced
-        clean = session.redactor.clean(data)
-        return Outcome(ev.MODEL_REPLIED, clean, reply if clean is data else None)
+        return Outcome(ev.MODEL_REPLIED, data, reply)
 
     def _followed(self) -> bool:
         return bool(self.session.followers or self.session.listeners)
@@ -261,7 +265,7 @@ class Performer:
         for delta in given:
             self.session.tell(self.call, delta, again=True)
 
-    def _fault(self, error: LLMError, told: Sequence[str] | None) -> Outcome:
+    def _fault(self, error: LLMError, told: list[str] | None) -> Outcome:
         data: dict[str, Any] = {"error": type(error).__name__, "message": error.message}
         if error.hint:
             data["hint"] = error.hint
@@ -269,18 +273,17 @@ class Performer:
             for name in ("status", "body", "retry_after", "partial"):
                 if (value := getattr(error, name)) not in (None, ""):
                     data[name] = value
+        rest = self.session.told(self.call)
         if told is not None and self.said:  # also where it was thinking alone, of which the log has nothing
+            told += [one.text for one in rest if type(one) is TextDelta]
             data["told"] = "".join(told)
         if error.retryable:
             data["retryable"] = True
         if isinstance(error, (*FATAL, ConfigError)):
             data["fatal"] = True
-        clean = self.session.redactor.clean(data)
-        if clean is not data:
-            _hide(error, self.session.redactor)  # it is raised later on, as the cause of the call's error
         if self.session.left_open(error):
             raise self.session.halted or error
-        return Outcome(ev.MODEL_FAILED, clean, error)
+        return Outcome(ev.MODEL_FAILED, data, error)
 
     # --- reading
 
@@ -302,7 +305,7 @@ class Performer:
             if inspect.isawaitable(value):
                 value = await value
             # the reply itself is in the log already: a payload that is the same text is not written twice
-            data = {} if value is reply.content else {"value": self.session.redactor.clean(jsonable(value))}
+            data = {} if value is reply.content else {"value": jsonable(value)}
         except ParseError as error:
             errors = list(error.errors)
             if cut := _CUT.get(reply.finish_reason):
@@ -361,7 +364,7 @@ class Performer:
             data = {"handler": effect.kind, "add": [message.record() for message in messages]}
         except PLUG_IN as error:
             return _handler_failed(f"{effect.kind} handler", error)
-        return Outcome(ev.HANDLER_RETURNED, self.session.redactor.clean(data))
+        return Outcome(ev.HANDLER_RETURNED, data)
 
     # --- tools
 
@@ -404,7 +407,7 @@ class Performer:
         if known is not None and (known.kind in _STOPS or "uncertain" in known.data):
             # an agent whose answer came when this call was stopped, or its own time limit had passed
             return Outcome(known.kind, known.data)
-        return Outcome(ev.TOOL_RETURNED, self.session.redactor.clean(data))
+        return Outcome(ev.TOOL_RETURNED, data)
 
     def _returned_late(self, effect: RunTool, content: Any, error: BaseException | None) -> None:
         """Notes what came of a tool that had been given up. An equal call later on gets it."""
@@ -415,7 +418,7 @@ class Performer:
             return  # it wanted to end the program, and nobody waits for it any more
         data = {"content": content} if error is None else _tool_failed(call, error)
         data.pop("id", None)
-        self.late[effect.number] = data = session.redactor.clean(data)
+        self.late[effect.number] = data
         words = f"'{call.name}' {'returned' if error is None else 'failed'} after its time limit"
         with suppress(LLMError):  # a log that cannot be written stops what comes next
             session.note(words, of="tool", call=self.call, n=effect.number, result=data)
@@ -449,7 +452,7 @@ class Performer:
         data: dict[str, Any] = {"id": call.id, "approved": answer is True}
         if isinstance(answer, str):
             data["note"] = answer
-        return Outcome(ev.APPROVAL_GIVEN, self.session.redactor.clean(data))
+        return Outcome(ev.APPROVAL_GIVEN, data)
 
     async def wait(self, effect: Wait) -> Outcome:
         if (known := self.session.recorded(self.call, _WAITS)) is not None:
@@ -633,14 +636,6 @@ def _comes_of(error: BaseException | None, cause: BaseException) -> bool:
     while error is not None and error is not cause:
         error = error.__cause__ or error.__context__
     return error is not None
-
-
-def _hide(error: LLMError, redactor: Redactor) -> None:
-    """Takes secrets out of an error, and cuts off what it was raised from: that may hold them as well."""
-    error.args = tuple(redactor.clean(error.args))
-    for name, value in vars(error).items():
-        setattr(error, name, redactor.clean(value))
-    error.__cause__ = error.__context__ = None
 
 
 def _handler_failed(what: str, error: BaseException) -> Outcome:

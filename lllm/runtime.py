@@ -11,18 +11,19 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
 from lllm import errors
 from lllm.core import events as ev
+from lllm.core.canonical import decode, digest
 from lllm.core.choice import freed
 from lllm.core.dialog import Node
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, RunTool, Wait
 from lllm.core.events import Event
 from lllm.core.guard import ANY
-from lllm.core.jsonable import unicode_only
 from lllm.core.machine import step
 from lllm.core.spec import Spec
 from lllm.core.state import CANCELLED, DONE, Opening, State
@@ -39,7 +40,7 @@ from lllm.errors import (
 )
 from lllm.models.message import Message
 from lllm.models.reply import Reply, Usage
-from lllm.perform import Outcome, Performer, Plan
+from lllm.perform import Outcome, Performer, Plan, fixed_of
 from lllm.session import Scope, Session
 from lllm.tool_run import ended
 
@@ -74,6 +75,7 @@ class Call:
         self.usage: Usage | None = None
         self.fault: BaseException | None = None
         self.failed: Mapping[str, Any] = {}
+        self.opening: Mapping[str, Any] = {}  # the data of CallStarted
         self.performer = Performer(plan, session, self.id, dialog)
         self._line: _Line | None = None
         self._task: asyncio.Task[Any] | None = None  # whoever waits for this call
@@ -137,11 +139,19 @@ class Call:
                 self.base = base
         data["add"] = [message.record() for message in add]
         for blob in plan.blobs:
-            session.keep(blob)
-        clean = session.redactor.clean(data)
-        if clean is not data:
-            trunk = Opening.from_record(clean, self.base).trunk
-        return self._apply(Outcome(ev.CALL_STARTED, clean, Opening(spec, trunk)))
+            data["specs"] = session.keep(blob)
+        effects = self._apply(Outcome(ev.CALL_STARTED, data, Opening(spec, trunk)))
+        if any(self.opening.get(key) != plan.opening.get(key) for key in ("sampling", "specs")):
+            self._without_secrets()
+        return effects
+
+    def _without_secrets(self) -> None:
+        """A tool's schema, or a sampling value, holds a secret that is not in the log: the hashes of the requests are made of
+        what the log says, and the model is told of the tools no more than it."""
+        cleaned = map(self.session.redactor.blob, self.plan.blobs)
+        specs = tuple(spec for blob in cleaned for spec in decode(blob))
+        self.plan = replace(self.plan, fixed=fixed_of(self.opening), tool_specs=specs)
+        self.performer.plan = self.plan
 
     def _apply(self, outcome: Outcome) -> tuple[Effect, ...]:
         """Step first (it may refuse), then append."""
@@ -151,17 +161,13 @@ class Call:
         if kind in _STOPS:
             outcome = outcome._replace(data=self._with_uncertain(outcome.data))
         event = self.session.stamp(kind, outcome.data, self.id, self.dialog, outcome.value)
-        before = self.state
-        self.state, effects = step(before, event)
-        try:
-            self.session.write(event)
-        except UnicodeEncodeError:
-            # a log is UTF-8: the call goes on with what can be written, as a replay of it will
-            data = unicode_only(event.data)
-            value = Opening.from_record(data, self.base) if kind == ev.CALL_STARTED else None
-            event = event._replace(data=data, value=value)
-            self.state, effects = step(before, event)
-            self.session.write(event)
+        whole = event
+        if kind == ev.CALL_STARTED:
+            self.opening = event.data
+            if event.value is None:
+                whole = event._replace(value=Opening.from_record(event.data, self.base))
+        self.state, effects = step(self.state, whole)
+        self.session.write(event)
         if kind == ev.MODEL_REPLIED:
             reply = self.state.reply
             self.fault = None  # mended: it is not the cause of what may come
@@ -376,8 +382,6 @@ class Call:
     def _request(self, effect: CallModel) -> dict[str, Any]:
         """What ModelRequested says: the hash of the rendered request, from the hash of its fixed part and the dialog's
         head; nothing is encoded twice."""
-        from lllm.core.canonical import digest
-
         if not self.session.logs:
             return {}
         fixed = self.plan.fixed[0 if effect.tools else 1]

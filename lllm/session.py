@@ -13,21 +13,23 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from lllm.config.environ import environment, remember
 from lllm.core import events as ev
-from lllm.core.canonical import digest
+from lllm.core.canonical import digest, encode
 from lllm.core.dialog import Node
 from lllm.core.envelope import seal
 from lllm.core.events import Event
 from lllm.core.jsonable import unicode_only
-from lllm.core.redact import Redactor
+from lllm.core.redact import Redactor, scrub
 from lllm.core.spec import RULES
 from lllm.errors import LLMError, LogWriteError, text_of
 from lllm.models.message import FunctionCall, Message
-from lllm.ports import Delta, LogStore, Record
+from lllm.ports import Completed, Delta, LogStore, Record
+from lllm.redacted_deltas import RedactedDeltas
 
 Follower = Callable[[str, Delta], None]
 Watcher = Callable[[Event], None]
@@ -80,7 +82,7 @@ class Session:
         id: the session's id; made from the time and `name` by default.
         seed: feeds every random choice of the runtime (jitter of back-off waits). Drawn when None, and logged.
         clock: microseconds since the epoch. sleep: awaits seconds. Both can be replaced by a test.
-        redactor: takes secrets out of everything that is learnt from the world.
+        redactor: takes secrets out of all that is written and shown; by default it knows those of the environment.
     """
 
     def __init__(
@@ -95,11 +97,11 @@ class Session:
         redactor: Redactor | None = None,
     ) -> None:
         self.store = store
-        self.id = id or new_id(name)
+        self.redactor = environment() if redactor is None else redactor
+        self.id = id or new_id(self.redactor.text(name))
         self.seed = os.urandom(4).hex() if seed is None else str(seed)
         self.clock = clock or _now
         self.sleep = sleep
-        self.redactor = redactor or Redactor({})
         self.followers: list[Follower] = []
         self.listeners: list[Follower] = []
         """Followers that are a part of the program: its streams, and the `follow=` of its calls."""
@@ -108,6 +110,7 @@ class Session:
         self.approve: Callable[[FunctionCall], Any] | None = None
         """Asked about tools that want approval by calls that have no `approve=` of their own."""
         self._broken_followers: list[Follower] = []
+        self._told: dict[str, RedactedDeltas] = {}
         self._generation = _generation
         self.dialogs: dict[str, Node] = {}
         self.started = False
@@ -129,6 +132,12 @@ class Session:
 
     # --- the log
 
+    def learn(self, name: str, secrets: Iterable[str]) -> None:
+        """Adds secrets: what is written and shown from now on is free of them."""
+        for secret in secrets:
+            self.redactor.add(name, secret)
+            remember(name, secret)
+
     def stamp(
         self,
         kind: str,
@@ -137,8 +146,28 @@ class Session:
         dialog: str | None = None,
         value: Any = None,
     ) -> Event:
-        """An event that happens now. It is not in the log before `write`."""
-        return Event(kind, data, self.clock(), call, dialog, value)
+        """An event that happens now, as it can be written: free of secrets, and Unicode. Where that is not `data` as it was
+        given, it has no `value`: the machine goes on with what the log says, so that a fold of the log is the live state.
+        The event is not in the log before `write`."""
+        if isinstance(value, BaseException):
+            scrub(value, self.redactor)
+        if not self.logs and not self.redactor:
+            return Event(kind, data, self.clock(), call, dialog, value)
+        fit, encoded = self._fit(data)
+        if fit is not data and not isinstance(value, BaseException):
+            value = None
+        return Event(kind, fit, self.clock(), call, dialog, value, encoded)
+
+    def _fit(self, data: Mapping[str, Any]) -> tuple[Mapping[str, Any], bytes]:
+        try:
+            encoded = encode(data)
+        except UnicodeEncodeError:
+            data = unicode_only(data)
+            encoded = encode(data)
+        if self.redactor.finds(encoded):
+            data = self.redactor.clean(data)
+            encoded = encode(data)
+        return data, encoded
 
     def write(self, event: Event) -> None:
         """Appends an event. Durable after the next `flush`. Raises LogWriteError once the store has failed: a session
@@ -153,10 +182,10 @@ class Session:
                 f"session '{self.id}' has ended",
                 hint="Open another: lllm.record(). Or a tool that had timed out still runs, and is stopped here.",
             )
-        kind, data, at, call, dialog, _ = event
+        kind, data, at, call, dialog, _, encoded = event
         with self._lock:
             seq = self._seq
-            record = seal(self.id, seq, at, call, dialog, kind, data, self._prev)
+            record = seal(self.id, seq, at, call, dialog, kind, data, self._prev, encoded)
             self._records.append(record)
             self._seq = seq + 1
             self._prev = record.hash
@@ -177,11 +206,7 @@ class Session:
     ) -> Event:
         """Appends an event that no machine has to step first."""
         event = self.stamp(kind, data, call, dialog)
-        try:
-            self.write(event)
-        except UnicodeEncodeError:
-            event = event._replace(data=unicode_only(data))
-            self.write(event)
+        self.write(event)
         return event
 
     async def flush(self) -> None:
@@ -267,12 +292,17 @@ class Session:
         return self._durable
 
     def keep(self, data: bytes) -> str:
-        """Keeps bytes as a blob of the session and gives their digest."""
+        """Keeps bytes as a blob of the session, without secrets, and gives their digest."""
+        data = self.cleaned(data)
         name = digest(data)
         if self.logs:
             with self._lock:
                 self._blobs[name] = data
         return name
+
+    def cleaned(self, data: bytes) -> bytes:
+        """A blob as the session keeps it: without secrets."""
+        return self.redactor.blob(data)
 
     # --- life
 
@@ -294,7 +324,7 @@ class Session:
         """Writes SessionEnded, once, and flushes. `status` is done, failed or cancelled."""
         try:
             if self.started and not self.ended:
-                self.emit(ev.SESSION_ENDED, {"status": status, **self.redactor.clean(data)})
+                self.emit(ev.SESSION_ENDED, {"status": status, **data})
                 self.ended = True
             await self.flush()
         finally:
@@ -398,20 +428,42 @@ class Session:
 
     # --- followers
 
-    def tell(self, call: str, delta: Delta, *, again: bool = False) -> None:
-        """Shows a piece of a reply to whoever follows. A follower that raises does not disturb the call: that it did is
-        noted, once.
+    def tell(self, call: str, delta: Delta, *, again: bool = False) -> Sequence[Delta]:
+        """Shows a piece of a reply to whoever follows, free of secrets: gives what was shown. A follower that raises does not
+        disturb the call: that it did is noted, once.
 
         `again`: the reply is a recorded one. The program alone is told, which does what it does by what it sees."""
-        for follower in self.listeners if again else (*self.followers, *self.listeners):
-            try:
-                follower(call, delta)
-            except Exception as error:
-                if follower not in self._broken_followers and not again:
-                    self._broken_followers.append(follower)
-                    words = f"a follower raised {type(error).__name__}: {text_of(error)}"
-                    logging.getLogger("lllm.session").warning("session '%s': %s", self.id, words)
-                    self.note(words, of="follower")
+        shown: Sequence[Delta] = (delta,)
+        if self.redactor and not again:
+            told = self._told.get(call)
+            if told is None:
+                told = self._told[call] = RedactedDeltas(self.redactor)
+            shown = tuple(told.take(delta))
+            if type(delta) is Completed:
+                self._told.pop(call, None)
+        self._tell(call, shown, again)
+        return shown
+
+    def told(self, call: str) -> Sequence[Delta]:
+        """No more of the present reply comes: shows what `tell` held back, and gives it."""
+        told = self._told.pop(call, None)
+        shown = () if told is None else tuple(told.rest())
+        self._tell(call, shown, False)
+        return shown
+
+    def _tell(self, call: str, deltas: Sequence[Delta], again: bool) -> None:
+        for delta in deltas:
+            for follower in self.listeners if again else (*self.followers, *self.listeners):
+                try:
+                    follower(call, delta)
+                except Exception as error:
+                    if follower not in self._broken_followers and not again:
+                        self._broken_followers.append(follower)
+                        words = self.redactor.text(
+                            f"a follower raised {type(error).__name__}: {text_of(error)}"
+                        )
+                        logging.getLogger("lllm.session").warning("session '%s': %s", self.id, words)
+                        self.note(words, of="follower")
 
     def watched(self, event: Event) -> None:
         """Shows an event to whoever watches. What a watcher raises does not disturb the call."""
@@ -426,9 +478,7 @@ class Session:
     def note(self, text: str, **more: Any) -> None:
         """A remark of the runtime. No code brings it about again, so a replay leaves it out."""
         if self.started and not self.ended:
-            self.write(
-                Session.stamp(self, ev.NOTE, unicode_only(self.redactor.clean({"text": text, **more})))
-            )
+            self.write(Session.stamp(self, ev.NOTE, {"text": text, **more}))
 
     # --- what is kept
 
@@ -448,16 +498,16 @@ class Session:
         """
         from lllm.core.artifact import artifact_of
 
-        content, told = artifact_of(name, data, media_type, self.redactor)
+        content, told = artifact_of(name, data, media_type)
+        content = self.cleaned(content)
         scope = current.get()
         here = scope is not None and scope.session is self
-        digest = self.keep(content)
-        self.emit(
+        event = self.emit(
             ev.ARTIFACT,
-            {**told, "digest": digest, "size": len(content)},
+            {**told, "digest": self.keep(content), "size": len(content)},
             scope.call if scope is not None and here else None,
         )
-        return digest
+        return str(event.data["digest"])
 
 
 def _settle(waiter: asyncio.Future[None]) -> None:

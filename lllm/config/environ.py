@@ -134,6 +134,37 @@ def environment() -> Redactor:
     return redactor.copy()
 
 
+_held: OrderedDict[tuple[str, str], None] = OrderedDict()
+_HELD: Final = 64
+
+
+def remember(name: str, secret: str) -> None:
+    """Notes a secret that was given in code or in a configuration, for what is printed or saved outside of any session.
+    The newest 64 are known."""
+    if (name, secret) not in _held:
+        with _lock:
+            _held[name, secret] = None
+            if len(_held) > _HELD:
+                _held.popitem(last=False)
+
+
+def forget() -> None:
+    """Forgets what `remember` noted: another command begins in this process."""
+    with _lock:
+        _held.clear()
+
+
+def everything() -> Redactor:
+    """A redactor of all secrets that this process knows: those of the environment, and those that were given in code or in a
+    configuration lately."""
+    redactor = environment()
+    with _lock:
+        held = list(_held)
+    for name, secret in held:
+        redactor.add(name, secret)
+    return redactor
+
+
 def variables() -> dict[str, Keys]:
     """LLLM_* variable -> the key it sets."""
     return {f"LLLM_{'_'.join(path).upper()}": path for path in _settable(EVERYTHING, ())}

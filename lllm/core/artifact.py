@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any, Final
 
 from lllm.core.canonical import encode
-from lllm.core.redact import Redactor
 from lllm.errors import ConfigError
 
 TYPES: Final = {
@@ -23,10 +21,8 @@ LONGEST: Final = 200
 _DEVICES: Final = frozenset(("con", "prn", "aux", "nul"))
 
 
-def artifact_of(
-    name: str, data: Any, media_type: str | None, redactor: Redactor
-) -> tuple[bytes, dict[str, Any]]:
-    """The bytes of an artifact, free of secrets, and what its event says besides their digest."""
+def artifact_of(name: str, data: Any, media_type: str | None) -> tuple[bytes, dict[str, Any]]:
+    """The bytes of an artifact, and what its event says besides their digest."""
     if trouble := unsafe(name):
         raise ConfigError(
             f"an artifact cannot be named {name!r}: {trouble}",
@@ -38,8 +34,6 @@ def artifact_of(
         content, kind = data.encode(), "text/plain"
     else:
         content, kind = encode(data), "application/json"
-    with suppress(UnicodeDecodeError):  # a picture, an archive
-        content = redactor.text(content.decode()).encode()
     end = name.rpartition(".")[2].lower()
     return content, {"name": name, "media_type": media_type or TYPES.get(end, kind)}
 

@@ -47,9 +47,17 @@ _DIGITS: Final = 64
 
 
 def seal(
-    session: str, seq: int, at: int, call: str | None, dialog: str | None, kind: str, data: Any, prev: str
+    session: str,
+    seq: int,
+    at: int,
+    call: str | None,
+    dialog: str | None,
+    kind: str,
+    data: Any,
+    prev: str,
+    encoded: bytes | None = None,
 ) -> Record:
-    """The event as a store keeps it, encoded once.
+    """The event as a store keeps it, encoded once; `encoded` is `data` in canonical JSON, where that is at hand.
 
     Raises:
         TypeError, ValueError: `data` is not JSON (see `lllm.core.canonical.encode`).
@@ -58,7 +66,7 @@ def seal(
     front = b'{"at":%d,"call":%b,"data":%b,"dialog":%b,' % (
         at,
         _dumps(call),
-        canonical.encode(data),
+        canonical.encode(data) if encoded is None else encoded,
         _dumps(dialog),
     )
     back = b'"kind":%b,"prev":%b,"seq":%d,"session":%b,"v":%d}' % (

@@ -20,6 +20,7 @@ class Event(NamedTuple):
         dialog: the caller's dialog.
         value: what `data` stands for (a Reply, a Spec, a Node), where the sender has it at hand. Never logged and never
             needed: without it the machine reads `data`.
+        encoded: `data` in canonical JSON, where somebody has encoded it already.
     """
 
     kind: str
@@ -28,6 +29,7 @@ class Event(NamedTuple):
     call: str | None = None
     dialog: str | None = None
     value: Any = None
+    encoded: bytes | None = None
 
 
 SESSION_STARTED: Final = "SessionStarted"

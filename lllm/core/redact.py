@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from operator import is_
 from typing import Any, Final
 
-from lllm.core.secret_names import looks_secret, secret_parts
+from lllm.core.secret_names import secret_parts
 
 SHORTEST: Final = 8
 """A shorter value is not replaced: it would be found in words that are no secrets."""
@@ -25,7 +25,16 @@ MARK: Final = re.compile(r"\[redacted:[^\[\]\n]{1,200}\]")
 class _Known:
     """What a Redactor knows. Never changed: it is shared by those that know the same."""
 
-    __slots__ = ("_more", "kept", "names", "needles", "needles_in_bytes", "needles_in_json", "shortest")
+    __slots__ = (
+        "_heads",
+        "_more",
+        "kept",
+        "names",
+        "needles",
+        "needles_in_bytes",
+        "needles_in_json",
+        "shortest",
+    )
 
     def __init__(self) -> None:
         self.names: dict[str, str] = {}  # form of a value -> what stands in its place, the longest form first
@@ -35,7 +44,19 @@ class _Known:
         self.needles: tuple[str, ...] = ()
         self.needles_in_json: tuple[bytes, ...] = ()
         self.needles_in_bytes: tuple[bytes, ...] = ()
+        self._heads: dict[str, tuple[int, tuple[str, ...]]] | None = None
         self._more: dict[tuple[str, str], _Known] = {}
+
+    @property
+    def heads(self) -> dict[str, tuple[int, tuple[str, ...]]]:
+        if self._heads is None:
+            heads: dict[str, tuple[str, ...]] = {}
+            for form in sorted(
+                (*self.kept, *self.names), key=lambda form: (form not in self.kept, -len(form))
+            ):
+                heads[form[0]] = (*heads.get(form[0], ()), form)
+            self._heads = {char: (max(map(len, forms)), forms) for char, forms in heads.items()}
+        return self._heads
 
     def plus(self, name: str, value: str) -> _Known:
         """The same and one more secret. Remembered: every session of an agent adds the same ones."""
@@ -115,9 +136,14 @@ class Redactor:
 
     @property
     def forms(self) -> Mapping[str, str]:
-        """Every text that is replaced, and by what, the longest first."""
+        """Every text that is replaced, and by what."""
         known = self._known
-        return {**{mark: mark for mark in known.kept}, **known.names} if known.kept else known.names
+        return {**known.names, **{mark: mark for mark in known.kept}} if known.kept else known.names
+
+    @property
+    def heads(self) -> Mapping[str, tuple[int, tuple[str, ...]]]:
+        """The same texts by their first character, in the order in which they are looked for, and how long the first is."""
+        return self._known.heads
 
     def text(self, text: str) -> str:
         """`text` without secrets; the same object when there are none in it."""
@@ -180,6 +206,60 @@ class Redactor:
 
 
 _NOTHING: Final = _Known()
+
+
+def scrub(error: BaseException, redactor: Redactor) -> None:
+    """Takes secrets out of an exception and all that it was raised from: out of its arguments, its attributes and its notes.
+    What still says one then (its text is made of something else) is cut off from the others."""
+    if not redactor:
+        return
+    seen: set[int] = set()
+    left = [error]
+    while left:
+        one = left.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        _scrub(one, redactor)
+        if isinstance(one, BaseExceptionGroup):
+            left += one.exceptions
+        for link in ("__cause__", "__context__"):
+            below = getattr(one, link)
+            if below is not None:
+                if id(below) not in seen:
+                    _scrub(below, redactor)
+                if _says(below, redactor):
+                    setattr(one, link, None)
+                else:
+                    left.append(below)
+
+
+def _scrub(error: BaseException, redactor: Redactor) -> None:
+    def cleaned(value: Any) -> Any:
+        return redactor.blob(value) if isinstance(value, bytes) else redactor.clean(value)
+
+    names = [*getattr(error, "__dict__", ()), *(name for name in _TEXTS if hasattr(error, name))]
+    for name in ("args", *names):
+        try:
+            before = getattr(error, name)
+            after = tuple(map(cleaned, before)) if name == "args" else cleaned(before)
+            if (after != before) if name == "args" else (after is not before):
+                setattr(error, name, after)
+        except Exception:  # noqa: S112  anybody's class: what it still says is looked at afterwards
+            continue
+
+
+_TEXTS: Final = ("filename", "filename2", "strerror", "msg", "text", "reason", "object")
+"""Attributes of Python's own exceptions that are in no `__dict__`."""
+
+
+def _says(error: BaseException, redactor: Redactor) -> bool:
+    """Whether an exception still says a secret."""
+    try:
+        texts = (str(error), repr(error))
+    except Exception:
+        return True
+    return any(redactor.text(text) is not text for text in texts)
 
 
 def agrees(recorded: Any, present: Any) -> bool:
@@ -273,4 +353,4 @@ _LAX: Final = "surrogatepass"
 _REMEMBERED: Final = 256
 _LEAST: Final = 10 ** (SHORTEST - 1)
 
-__all__ = ["MARK", "SHORTEST", "Redactor", "agrees", "looks_secret"]
+__all__ = ["MARK", "SHORTEST", "Redactor", "agrees", "scrub"]

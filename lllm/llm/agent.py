@@ -13,7 +13,7 @@ from lllm.llm.bind import Binding, Bindings
 from lllm.llm.checks import limits_of, name_of, sampling_of, timeouts_of
 from lllm.llm.dialog import Dialog, Turn, as_message, settings_of
 from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
-from lllm.llm.sessions import fail, open_session, running
+from lllm.llm.sessions import fail, knowing, open_session, running
 from lllm.llm.settings import Settings, no_slips, open_model, override, tools_of, unreserved
 from lllm.llm.streaming import Stream, deltas
 from lllm.models.function import Function, as_function
@@ -204,9 +204,11 @@ class Agent:
         plan = binding.plan(render_args, stream=follow is not None, parser_args=parser_args)
         scope = running("agent")
         own = session is None and scope is None
-        live = session or (scope.session if scope is not None else open_session(self.name, store=self.store))
-        for secret in getattr(plan.backend, "secrets", ()):
-            live.redactor.add("backend", secret)
+        secrets = getattr(plan.backend, "secrets", ())
+        live = session or (scope.session if scope is not None else None)
+        if live is None:
+            live = open_session(self.name, store=self.store, redactor=knowing("backend", secrets))
+        live.learn("backend", secrets)
         if own:
             await live.start({"name": self.name, "entry": self._entry()})
         elif not live.started:

@@ -21,7 +21,7 @@ from lllm.models.message import Message
 from lllm.models.prompt import Prompt
 from lllm.models.render import render_result
 from lllm.models.reply import Reply, Usage
-from lllm.perform import BoundTool, Plan
+from lllm.perform import BoundTool, Plan, fixed_of
 from lllm.ports import Backend, HandlerContext
 from lllm.session import current
 from lllm.sync import in_thread, is_async
@@ -62,9 +62,7 @@ class Binding:
         ours = type(settings.backend).__module__.partition(".")[0] == __name__.partition(".")[0]
         self.foreign = self.user_code or settings.approve is not None or not ours
         self.opening, self.blobs = self._describe(tools, system)
-        fixed = {key: self.opening.get(key) for key in ("model", "sampling", "format")}
-        with_tools = {**fixed, "specs": self.opening.get("specs")}
-        self.fixed = (digest_of(with_tools), digest_of(fixed))
+        self.fixed = fixed_of(self.opening)
 
     def _describe(
         self, tools: Mapping[str, Function], system: Prompt | None

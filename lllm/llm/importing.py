@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from lllm.config.environ import environment
 from lllm.core.dialog import Node
 from lllm.core.spec import Limits, ToolRule
 from lllm.core.state import DONE
@@ -232,10 +231,10 @@ async def import_dialog(
         limits=Limits(max_interrupt_times=None),
     )
     bindings = {execute: Binding(replace(settings, execute=execute), None, None) for execute in (True, False)}
-    session = Session(store, name=name, redactor=environment())
+    session = Session(store, name=name)
     task = next((message.text for message in dialog.messages if message.role == "user"), "")
     meta = {"name": name, "entry": {"kind": "import", "agent": agent}, "task": task}
-    await session.start(session.redactor.clean(meta))
+    await session.start(meta)
     head: Node | None = None
     id = session.new_dialog()
     ending = {}

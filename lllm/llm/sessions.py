@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from lllm.config.environ import environment
+from lllm.core.redact import Redactor
 from lllm.errors import CallCancelled, LLMError, text_of
 from lllm.llm.project import default_store
 from lllm.ports import LogStore
@@ -30,10 +31,18 @@ def open_session(
         return scope.session
     if store is None:
         store = default_store()
-    live = Session(store, id=id, name=name, seed=seed, redactor=environment(), **more)
+    live = Session(store, id=id, name=name, seed=seed, **more)
     if scope is not None:
         live.approve = scope.session.approve  # the same person sits in front of it
     return live
+
+
+def knowing(name: str, secrets: Iterable[str]) -> Redactor:
+    """A redactor of the environment's secrets and of these. A session that is opened with it knows them from its name on."""
+    redactor = environment()
+    for secret in secrets:
+        redactor.add(name, secret)
+    return redactor
 
 
 def running(kind: str) -> Scope | None:

@@ -12,7 +12,7 @@ from lllm.errors import ConfigError
 from lllm.llm.agent import Agent
 from lllm.llm.construction import given_to, settle
 from lllm.llm.project import store_of
-from lllm.llm.sessions import fail, open_session, running
+from lllm.llm.sessions import fail, knowing, open_session, running
 from lllm.ports import Backend, LogStore
 from lllm.session import Scope, Session, current
 from lllm.sync import in_thread, is_async, run
@@ -161,11 +161,14 @@ class AgentBase:
         return await in_thread(self.call, task, **more)
 
     def _open(self, name: str | None, session: Session | None) -> Session:
+        secrets = self.config.secrets()
         live = session or open_session(
-            name or self.config.name or self.name, store=self.store, seed=self.config.random_seed
+            name or self.config.name or self.name,
+            store=self.store,
+            seed=self.config.random_seed,
+            redactor=knowing("configuration", secrets),
         )
-        for secret in self.config.secrets():
-            live.redactor.add("configuration", secret)
+        live.learn("configuration", secrets)
         self.session = live
         return live
 
@@ -177,8 +180,7 @@ class AgentBase:
         meta["entry"] = describe(self, more)
         if more:
             meta["args"] = jsonable(more)
-        clean: dict[str, Any] = self.session.redactor.clean(meta)
-        return clean
+        return meta
 
 
 vars(AgentBase)["__new__"].__func__.__signature__ = signature(AgentBase.__init__)  # what an editor shows

@@ -149,6 +149,7 @@ async def afork_session(
         unmatched=unmatched,
         changes=changes,
         name=str(record[0]["data"].get("name") or ""),
+        blob=store.blob,
     )
     if follow is not None:
         forked.followers.append(follow)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from lllm.core import events as ev
 from lllm.core.canonical import encode
 from lllm.core.events import Event
 from lllm.core.jsonable import unicode_only
+from lllm.core.redact import agrees
 from lllm.core.spec import ToolRule
 from lllm.errors import ConfigError
 from lllm.log.spent import Spent
 from lllm.models.message import Message
 from lllm.ports import LogStore
+from lllm.replay.agreement import as_recorded, without_secrets
 from lllm.replay.tape import recorded_rules
 from lllm.session import Scope, Session
 
@@ -48,6 +50,7 @@ class Forked(Session):
         everything: also what comes after `at` answers equal requests. Without it, all is asked anew from there.
         edit: what one event says instead.
         unmatched: one of UNMATCHED.
+        blob: gives the parent's blobs; those of `store` by default.
     """
 
     answers = True
@@ -63,12 +66,12 @@ class Forked(Session):
         unmatched: str = "run",
         changes: Mapping[str, Any] | None = None,
         name: str = "",
+        blob: Callable[[str], bytes] | None = None,
     ) -> None:
-        from lllm.config.environ import environment
-
         first = record[0]
-        super().__init__(store, name=name or "fork", seed=first["data"].get("seed"), redactor=environment())
-        self.record = list(record)
+        super().__init__(store, name=name or "fork", seed=first["data"].get("seed"))
+        self.record = without_secrets(record, self.redactor, blob or store.blob)
+        self._blob = blob or store.blob
         self.parent = str(first["session"])
         self.at = at
         self.edit = edit
@@ -143,7 +146,7 @@ class Forked(Session):
         fork: dict[str, Any] = {"session": self.parent, "at": self.at, **self.changes}
         if self.edit is not None:
             fork["edit"] = {"seq": self.edit.seq, "text": self.edit.text}
-        await super().start({**(meta or {}), "fork": self.redactor.clean(fork)})
+        await super().start({**(meta or {}), "fork": fork})
 
     def stamp(
         self,
@@ -153,14 +156,34 @@ class Forked(Session):
         dialog: str | None = None,
         value: Any = None,
     ) -> Event:
+        if call is not None and kind == ev.CALL_STARTED:
+            adopted = self._as_recorded(call, data)
+            data, value = adopted, value if adopted == data else None
+        event = super().stamp(kind, data, call, dialog, value)
         if call is not None:
             if kind == ev.MODEL_REQUESTED:
-                self._asked[call] = data.get("request", "")
+                self._asked[call] = event.data.get("request", "")
             elif kind == ev.MODEL_REPLIED:
-                self._wanted.update(_wanted(call, data))
+                self._wanted.update(_wanted(call, event.data))
             elif kind == ev.CALL_STARTED:
-                self._rules[call] = data.get("spec", {}).get("tools", {})
-        return super().stamp(kind, data, call, dialog, value)
+                self._rules[call] = event.data.get("spec", {}).get("tools", {})
+        return event
+
+    def _as_recorded(self, call: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """How a call begins: where that agrees with how the one begins that it stands for, as that was recorded. So what was
+        asked with other secrets is not asked again."""
+        twin = self._twins.get(call)
+        event = next(
+            (one for one in self.record if one["call"] == twin and one["kind"] == ev.CALL_STARTED), None
+        )
+        if event is None:
+            return data
+        given = dict(
+            as_recorded(ev.CALL_STARTED, event["data"], data, self.store.blob, self._blobs.__getitem__)
+        )
+        if "specs" in data and given["specs"] != data["specs"]:
+            given["specs"] = self.keep(self._blob(given["specs"]))
+        return given
 
     # --- calls
 
@@ -173,10 +196,10 @@ class Forked(Session):
             if event["kind"] == ev.CALL_STARTED
             and event["call"] not in self._taken
             and event["data"].get("parent") == above
-            and event["data"]["agent"] == agent
+            and agrees(event["data"]["agent"], agent)
         ]
-        words = encode(unicode_only([message.record() for message in add]))
-        exact = [event for event in waiting if encode(event["data"].get("add", [])) == words]
+        words = unicode_only([message.record() for message in add])
+        exact = [event for event in waiting if agrees(event["data"].get("add", []), words)]
         if (twin := next(iter(exact or waiting), None)) is not None:
             self.twin(made, twin["call"])
         return made

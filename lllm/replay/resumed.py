@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from lllm.core import events as ev
-from lllm.core.canonical import encode
 from lllm.core.events import Event
 from lllm.core.jsonable import unicode_only
+from lllm.core.redact import agrees, scrub
 from lllm.core.spec import ToolRule
 from lllm.errors import (
     ConfigError,
@@ -111,10 +111,7 @@ class Resumed(Replayed):
         decisions: Mapping[str, Decision] | None = None,
         effects: Sequence[Uncertain] = (),
     ) -> None:
-        from lllm.config.environ import environment
-
         super().__init__(session, store, recorded)
-        self.redactor = environment()
         last = recorded[-1]
         self._seq = self._durable = last["seq"] + 1
         self._prev = last["hash"]
@@ -149,19 +146,25 @@ class Resumed(Replayed):
             raise self.halted
         if not live and self._recorded_next(call):
             event = super().stamp(kind, data, call, dialog, value)
-            if not self._unwritable:
-                self._matched[id(event)] = event
+            self._matched[id(event)] = event
             return event
         self._go_live()
-        return Session.stamp(self, kind, data, call, dialog, value)
+        return Session.stamp(self, kind, self._kept(data), call, dialog, value)
+
+    def _kept(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The data of an event that is new, whose blob is then new as well."""
+        for key in ("specs", "digest"):
+            if (blob := self._raw.get(data.get(key, ""))) is not None:
+                blob = Session.cleaned(self, blob)
+                data = {
+                    **data,
+                    key: Session.keep(self, blob),
+                    **({"size": len(blob)} if "size" in data else {}),
+                }
+        return data
 
     def write(self, event: Event) -> None:
-        if self._matched.pop(id(event), None) is not None:
-            return
-        live = event.kind in _SHOWN and event.call is not None
-        if not live and (self._unwritable or self._recorded_next(event.call)):
-            super().write(event)
-        else:
+        if self._matched.pop(id(event), None) is None:
             Session.write(self, event)
 
     async def flush(self) -> None:
@@ -189,14 +192,17 @@ class Resumed(Replayed):
         mendable = isinstance(error, MENDABLE) and not isinstance(error, ProviderError)
         if self.halted is None and mendable and not self._met(error):
             # what every other task meets then must not break out of its loop once more
+            scrub(error, self.redactor)
             self.halted = error if isinstance(error, Exception) else asyncio.CancelledError()
         return self.halted is not None
 
     def _met(self, error: BaseException) -> bool:
         """Whether the session had met this fault before it was interrupted: then it belongs to it."""
-        seen = {"error": type(error).__name__, "message": self.redactor.clean(getattr(error, "message", ""))}
+        kind, words = type(error).__name__, getattr(error, "message", "")
         return any(
-            event["kind"] == ev.MODEL_FAILED and seen.items() <= event["data"].items()
+            event["kind"] == ev.MODEL_FAILED
+            and event["data"].get("error") == kind
+            and agrees(event["data"].get("message"), words)
             for event in self.record
         )
 
@@ -248,9 +254,9 @@ class Resumed(Replayed):
     def _begun(self, agent: str, parent: Scope | None, add: Sequence[Message]) -> str | None:
         """The recorded call that this one must be, or None for one that nobody had begun."""
         waiting = begun(self.record, self.taken, parent, self.since(parent))
-        same = [event for event in waiting if event["data"]["agent"] == agent]
-        words = encode(unicode_only([message.record() for message in add]))
-        exact = [event for event in same if encode(event["data"].get("add", [])) == words]
+        same = [event for event in waiting if agrees(event["data"]["agent"], agent)]
+        words = unicode_only([message.record() for message in add])
+        exact = [event for event in same if agrees(event["data"].get("add", []), words)]
         found = next(iter(exact or same or waiting), None)
         return None if found is None else str(found["call"])
 
@@ -285,7 +291,7 @@ class Resumed(Replayed):
             raise self.halted
         if isinstance(decision, Mapping):
             data = {"id": tool_call, "content": str(decision["result"]), "uncertain": "result"}
-            return Event(ev.TOOL_RETURNED, self.redactor.clean(data))
+            return Event(ev.TOOL_RETURNED, data)
         if decision == SKIP:
             words = (
                 f"error: '{found.tool}' had begun when the program stopped; whether it took effect is not known. "

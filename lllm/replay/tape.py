@@ -7,13 +7,15 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any, Final
 
 from lllm.core import events as ev
-from lllm.core.canonical import decode, encode
+from lllm.core.canonical import decode, digest, encode
 from lllm.core.events import Event
 from lllm.core.jsonable import unicode_only
+from lllm.core.redact import agrees
 from lllm.core.spec import Spec
 from lllm.errors import LLMError, ReplayDivergence
 from lllm.models.message import Message
 from lllm.ports import LogStore
+from lllm.replay.agreement import as_recorded
 from lllm.replay.blame import blame
 from lllm.session import Scope, Session
 
@@ -71,10 +73,8 @@ class Replayed(Session):
         return self.unopened and (self.record[0]["data"].get("entry") or {}).get("kind") == kind
 
     def __init__(self, session: str, store: LogStore, recorded: Sequence[Mapping[str, Any]]) -> None:
-        from lllm.config.environ import environment
-
         first = recorded[0]["data"] if recorded else {}
-        super().__init__(store, id=session, seed=first.get("seed", ""), redactor=environment())
+        super().__init__(store, id=session, seed=first.get("seed", ""))
         self.started = True
         self.logs = True
         self.record = list(recorded)
@@ -92,7 +92,8 @@ class Replayed(Session):
         self.reexecuted: set[str] = set()
         self.folded: set[str] = set()
         self.divergence: ReplayDivergence | None = None
-        self._unwritable = False
+        self._marked: set[str | None] = set()  # calls whose beginning is the recorded one, secrets left out
+        self._raw: dict[str, bytes] = {}  # blobs of the code of today
         self._steps = 0  # events that were brought about again
         start = self.tapes.get(None)
         if start is not None and start.events and start.events[0]["kind"] == ev.SESSION_STARTED:
@@ -117,21 +118,42 @@ class Replayed(Session):
                 raise self._unfinished_or(kind, data, call)
             raise self.diverged(None, kind, data, "the code of today does more than was recorded", None)
         try:
-            same = found["kind"] == kind and encode(found["data"]) == encode(data)
-        except UnicodeEncodeError:
-            self._unwritable = (
-                True  # no log takes it: `write` refuses it as well, and is then given what one does
-            )
-            return Event(kind, data, found["at"], call, dialog, value)
-        if not same:
-            cause, recorded, present, hint = blame(found, kind, data)
+            encoded = encode(data)
+        except UnicodeEncodeError:  # no log takes it: the recorded call went on with what one does
+            data, value = unicode_only(data), None
+            encoded = encode(data)
+        recorded = found["data"]
+        if found["kind"] == kind and encode(recorded) != encoded:
+            data, value = self._as_recorded(kind, recorded, data, call), None
+            encoded = encode(data)
+        if found["kind"] != kind or encode(recorded) != encoded:
+            cause, old, new, hint = blame(found, kind, data)
             if cause.startswith("tool schema"):
-                recorded, present = self._schemas(found["data"], data) or (recorded, present)
-            raise self.diverged(found, kind, data, cause, hint, recorded, present)
+                old, new = self._schemas(recorded, data) or (old, new)
+            raise self.diverged(found, kind, data, cause, hint, old, new)
         tape.at += 1
         self._steps += 1
         tape.advance()
         return Event(kind, data, found["at"], call, dialog, value)
+
+    def _as_recorded(
+        self, kind: str, recorded: Mapping[str, Any], present: Mapping[str, Any], call: str | None
+    ) -> Mapping[str, Any]:
+        """What the code of today brings about, as it was recorded where that agrees."""
+        if kind == ev.MODEL_REQUESTED and call in self._marked:
+            return {**present, "request": recorded.get("request")}  # a hash of what agrees
+        if kind == ev.CALL_STARTED:
+            self._marked.add(call)
+        return as_recorded(kind, recorded, present, self.store.blob, self._raw.__getitem__)
+
+    def keep(self, data: bytes) -> str:
+        name = digest(data)
+        self._raw[name] = data
+        return name
+
+    def cleaned(self, data: bytes) -> bytes:
+        """It is compared as it is: see agreement.py."""
+        return data
 
     def _schemas(
         self, recorded: Mapping[str, Any], present: Mapping[str, Any]
@@ -139,7 +161,7 @@ class Replayed(Session):
         """The schemas that differ, by tool, on both sides: an event holds their digest, a blob what they say. None where
         the blob is not there."""
         try:
-            blobs = self.store.blob(recorded["specs"]), self._blobs[present["specs"]]
+            blobs = self.store.blob(recorded["specs"]), self._raw[present["specs"]]
         except (KeyError, LLMError):
             return None
         old, new = ({spec["function"]["name"]: spec["function"] for spec in decode(blob)} for blob in blobs)
@@ -148,10 +170,6 @@ class Replayed(Session):
 
     def write(self, event: Event) -> None:
         """It is in the record already."""
-        if self._unwritable:
-            encode(event.data)
-            self._unwritable = False
-            self.stamp(event.kind, event.data, event.call, event.dialog)
 
     async def flush(self) -> None:
         """Nothing is written."""
@@ -183,18 +201,16 @@ class Replayed(Session):
             return
         if cut_off(found) and status != "cancelled":
             raise Unfinished("the session was cancelled here")
-        if found["data"] != {"status": status, **data}:
-            data = self.redactor.clean(data)  # a live session wrote it without keys
         self.emit(ev.SESSION_ENDED, {"status": status, **data})
 
     def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
         """The recorded call that this one must be: the next of the same agent under the same parent, if there is one
         that opens with the same words (calls that ran side by side may come in another order now)."""
         waiting = begun(self.record, self.taken, parent, self.since(parent))
-        same = [event for event in waiting if event["data"]["agent"] == agent]
+        same = [event for event in waiting if agrees(event["data"]["agent"], agent)]
         if len(same) > 1:
             words = unicode_only([message.record() for message in add])
-            same = [event for event in same if event["data"]["add"] == words] or same
+            same = [event for event in same if agrees(event["data"]["add"], words)] or same
         chosen = next(iter(same or waiting), None)
         if chosen is None:
             if not any(event["kind"] == ev.SESSION_ENDED and not cut_off(event) for event in self.record):
@@ -370,8 +386,9 @@ class Replayed(Session):
         )
         if recorded is None and present is None:
             recorded, present = (found["data"] if found is not None else None), data
+        recorded, present = map(self.redactor.clean, (recorded, present))  # they are shown
         error = ReplayDivergence(
-            f"diverged at {where}: {cause}",
+            f"diverged at {where}: {self.redactor.text(cause)}",
             seq=found["seq"] if found is not None else None,
             kind=found["kind"] if found is not None else kind,
             cause=cause,

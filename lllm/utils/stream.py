@@ -212,7 +212,7 @@ def _do(
     """Writes down what is shown, and shows it: what the record has of its outcome, which is then in the log again, and what
     the call gave. `without` is done where nothing is shown. An exception is an event, unless it is the one (`inside`) that
     just went through."""
-    _emit(data)
+    data = _emit(data)
     session = _session()
     scope = current.get()
     known = session.gave(scope.call if scope else None, data) if session is not None else None
@@ -267,16 +267,18 @@ def _session() -> Session | None:
     return None if scope is None or scope.session.ended else scope.session
 
 
-def _emit(data: Mapping[str, Any]) -> None:
+def _emit(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Writes down what is shown; gives that as it is written."""
     session = _session()
-    if session is not None:
-        scope = current.get()
-        session.emit(ev.FRONTEND, session.redactor.clean(data), scope.call if scope else None)
+    if session is None:
+        return data
+    scope = current.get()
+    return session.emit(ev.FRONTEND, data, scope.call if scope else None).data
 
 
 def _hide(session: Session, value: Any) -> None:
     if isinstance(value, str):
-        session.redactor.add("password", value)
+        session.learn("password", (value,))
 
 
 def _number(session: Session) -> int:
