@@ -185,7 +185,7 @@ class Reply(Mapping[str, Any]):
             raw=data.get("raw"),
             enforced=data.get("enforced"),
             source=data.get("from"),
-            extra=message.extra,
+            extra=message.extra or None,
             extra_from=message.extra_from,
         )
 

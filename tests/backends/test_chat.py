@@ -447,11 +447,11 @@ def test_whatever_json_comes_back_is_a_reply_or_a_provider_error(value: Any) -> 
     request = ask(tools=(ADD,))
     for body in (value, {"choices": [{"message": value}]}, {"choices": [{"message": {"tool_calls": value}}]}):
         with contextlib.suppress(ProviderError):
-            assert isinstance(backend._assembled(body, b"{}", request, faults), Reply)
+            assert isinstance(backend._read(json.dumps(body).encode(), request, faults), Reply)
     for chunk in (value, {"choices": [{"delta": value}]}, {"choices": [{"delta": {"tool_calls": [value]}}]}):
         data = b"data: " + json.dumps(chunk).encode() + b"\n\n"
         with contextlib.suppress(ProviderError):
-            assert isinstance(backend._read_events(data, request, faults), Reply)
+            assert isinstance(backend._read(data, request, faults), Reply)
 
 
 def test_an_error_in_place_of_a_chunk() -> None:

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 import orjson
 
+from lllm.backends.openai.sent import Renamed, form
 from lllm.backends.sampling import EXTENSIONS, RESERVED, SAMPLING, check_names
+from lllm.core.canonical import encode
 from lllm.errors import BadRequestError, ConfigError, UnsupportedError, nearest
 from lllm.models.message import Message
 from lllm.ports import Capabilities, Request
@@ -37,10 +39,12 @@ class Bodies:
         compatible: bool,
         echo_thinking: bool = False,
         json_schema: bool = True,
+        place: str | None = None,
     ) -> None:
         self._capabilities = capabilities
         self._compatible = compatible
         self._echo = echo_thinking
+        self._place = place
         self.json_schema = json_schema
         """Whether the endpoint is told of a format."""
         # the objects whose identity is in the key are kept with the bytes, so that no other can take their place
@@ -73,18 +77,30 @@ class Bodies:
                     self._tails.clear()
                 self._tails[key] = found
         try:
-            if self._echo:
-                messages = b",".join([self._with_thinking(message) for message in request.messages])
-            else:
-                messages = b",".join([message.wire() for message in request.messages])
+            renamed = Renamed(self._place)
+            messages = b",".join(
+                [
+                    message.wire()
+                    if message.extra is None
+                    and message.extra_from is None
+                    and not self._echo
+                    and not renamed.ids
+                    else self._special(message, renamed)
+                    for message in request.messages
+                ]
+            )
         except (TypeError, ValueError) as error:
             raise BadRequestError(f"a message cannot be written as JSON: {error}") from None
         return b'{"messages":[' + messages + found[2]
 
-    def _with_thinking(self, message: Message) -> bytes:
-        if message.thinking is None:
-            return message.wire()
-        return orjson.dumps(message.to_dict() | {"reasoning_content": message.thinking})
+    def _special(self, message: Message, renamed: Renamed) -> bytes:
+        """A message of which more, or less, is sent than its plain form says."""
+        sent = renamed.message(message)
+        thinking = sent.thinking if self._echo else None
+        if sent.plain and thinking is None:
+            return sent.wire()
+        out = form(sent, self._place)
+        return encode(out if thinking is None else out | {"reasoning_content": thinking})
 
     def _tail(self, request: Request) -> bytes:
         rest: dict[str, Any] = {"model": request.model}

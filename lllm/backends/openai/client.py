@@ -5,20 +5,18 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from urllib.parse import parse_qsl
-
-import orjson
 
 from lllm._version import __version__
 from lllm.backends.limiter import Limiter, Limits, limiter_of
 from lllm.backends.openai.body import Bodies
-from lllm.backends.openai.faults import MISREAD, Faults, Place, Scrubber
+from lllm.backends.openai.faults import Faults, Place, Scrubber
 from lllm.backends.openai.proxy import proxy_for
-from lllm.backends.openai.reply import Assembly, ErrorObject
+from lllm.backends.openai.reading import Reading
+from lllm.backends.openai.reply import Assembly
 from lllm.backends.openai.sessions import sessions
-from lllm.backends.openai.sse import Event, SSEParser
 from lllm.backends.openai.url import DEFAULT, endpoint
 from lllm.backends.openai.watch import Expired, Watch
 from lllm.backends.thinking import Mode
@@ -147,6 +145,7 @@ class OpenAIBackend:
             compatible=not self._endpoint.openai,
             echo_thinking=echo_thinking,
             json_schema=json_schema,
+            place=self._endpoint.root,
         )
         self._proxy = proxy_for(self._endpoint, proxy)
         self._sessions = sessions(connections=connections, proxy=self._proxy)
@@ -227,37 +226,21 @@ class OpenAIBackend:
             limiter.leave(ticket)
         yield Completed(ticket.reply)
 
+    def _reading(self, request: Request, faults: Faults, *, stream: bool) -> tuple[Reading, Assembly]:
+        """What reads the answer to a request."""
+        expect = stream and self._prefilled.get(request.model, bool(PREFILLING.search(request.model)))
+        assembly = Assembly(
+            request, self._thinking, self._bodies.enforced(request), expect=expect, place=self._endpoint.root
+        )
+        return Reading(assembly, faults, request.model), assembly
+
     def _read(self, data: bytes, request: Request, faults: Faults) -> Reply:
         """The reply in a body."""
-        try:
-            value = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            value = MISREAD  # errors are raised outside of `except`: what was caught holds the whole body
-        if value is not MISREAD:
-            return self._assembled(value, data, request, faults)
-        if data.lstrip().startswith((b"data:", b"event:", b":")):
-            return self._read_events(data, request, faults)
-        raise faults.of_protocol("the answer is not JSON", data, status=200)
-
-    def _assembled(self, value: Any, data: bytes, request: Request, faults: Faults) -> Reply:
-        assembly = Assembly(request, self._thinking, self._bodies.enforced(request))
-        try:
-            assembly.body(value)
-            assembly.close()
-            if assembly.closed_alone:
-                self._prefilled[request.model] = True  # a stream of its replies knows
-            return assembly.reply()
-        except MISREAD as error:
-            fault = faults.of_misread(error, data, model=request.model, partial="")
-        raise fault
-
-    def _read_events(self, data: bytes, request: Request, faults: Faults) -> Reply:
-        """Some servers stream whether asked to or not."""
-        parser, assembly = SSEParser(), Assembly(request, self._thinking, self._bodies.enforced(request))
-        for event in [*parser.feed(data), *parser.close()]:
-            if event.data != b"[DONE]":
-                self._chunks(event, assembly, request, faults)
-        return self._end(assembly, request, faults)[1]
+        reading, assembly = self._reading(request, faults, stream=False)
+        reply = reading.whole(data)
+        if assembly.closed_alone:
+            self._prefilled[request.model] = True  # a stream of its replies knows
+        return reply
 
     # --- an answer in pieces ---
 
@@ -269,13 +252,10 @@ class OpenAIBackend:
         limits = request.timeouts
         ticket = limiter.enter() if limiter.free else await limiter.wait(request)
         watch = Watch(limits, streaming=True)
-        expect = self._prefilled.get(request.model, bool(PREFILLING.search(request.model)))
-        assembly = Assembly(request, self._thinking, self._bodies.enforced(request), expect=expect)
-        parser = SSEParser()
+        reading, assembly = self._reading(request, faults, stream=True)
         fault: ProviderError | None = None
         response: aiohttp.ClientResponse | None = None
         data = b""
-        begun = done = False
         try:
             with watch:
                 response = await self._post(url, headers, body, limits.connect)
@@ -292,32 +272,25 @@ class OpenAIBackend:
                 yield Completed(reply)
                 return
             content = response.content
-            head = b""  # what came before the first event: a web page, perhaps
-            while not done:
-                with watch:
-                    piece = await content.readany()
-                events = parser.feed(piece) if piece else parser.close()
-                if not begun:
-                    if events:
-                        begun = True
-                        watch.first_piece(limits.idle)
-                    elif len(head) < 2000:
-                        head += piece
-                for event in events:
-                    if event.data == b"[DONE]":
-                        done = True
-                        break
-                    for delta in self._chunks(event, assembly, request, faults):
-                        yield delta
+            begun = False
+            while not reading.done:
+                try:
+                    with watch:
+                        piece = await content.readany()
+                except Exception:
+                    if not reading.ended:
+                        raise
+                    break  # the reply is whole, and nothing but its usage was to come
+                for delta in reading.feed(piece):
+                    yield delta
+                if not begun and reading.begun:
+                    begun = True
+                    watch.first_piece(limits.idle)
                 if not piece:
                     break
-            if not begun and not done:
-                raise faults.of_protocol("the stream has no events", head, status=200)
-            if not done and assembly.finish is None:
-                raise faults.interrupted("it ended without a finish reason", partial=assembly.partial)
-            if done and not content.at_eof():
+            if reading.done and not content.at_eof():
                 await self._drain(response, limits)
-            held_back, reply = self._end(assembly, request, faults)
+            held_back, reply = reading.end()
             for delta in held_back:
                 yield delta
             self._prefilled[request.model] = assembly.closed_alone
@@ -328,7 +301,7 @@ class OpenAIBackend:
             ticket.fault = error
             raise
         except Exception as error:
-            partial = assembly.partial
+            partial = reading.partial
             fault = ticket.fault = self._fault(
                 error, faults, request, started=response is not None, partial=partial
             )
@@ -339,30 +312,6 @@ class OpenAIBackend:
             limiter.leave(ticket)
         if fault is not None:
             raise fault
-
-    def _chunks(self, event: Event, assembly: Assembly, request: Request, faults: Faults) -> Sequence[Delta]:
-        """The deltas of one event."""
-        try:
-            try:
-                chunk = orjson.loads(event.data)
-            except orjson.JSONDecodeError:
-                # servers that forget the empty line between events
-                lines = [line for line in event.data.split(b"\n") if line.strip() not in (b"", b"[DONE]")]
-                return [delta for line in lines for delta in assembly.chunk(orjson.loads(line))]
-            if event.name == b"error" and isinstance(chunk, dict) and "error" not in chunk:
-                raise ErrorObject(chunk)
-            return assembly.chunk(chunk)
-        except MISREAD as error:
-            fault = faults.of_misread(error, event.data, model=request.model, partial=assembly.partial)
-        raise fault
-
-    def _end(self, assembly: Assembly, request: Request, faults: Faults) -> tuple[Sequence[Delta], Reply]:
-        """What was held back, and the reply."""
-        try:
-            return assembly.close(), assembly.reply()
-        except MISREAD as error:
-            fault = faults.of_misread(error, b"", model=request.model, partial=assembly.partial)
-        raise fault
 
     async def _drain(self, response: aiohttp.ClientResponse, limits: Timeouts) -> None:
         """Waits a moment for the end of the body, so that the connection can serve the next request."""

@@ -25,6 +25,7 @@ from lllm.errors import (
     StreamInterrupted,
     UnsupportedError,
 )
+from lllm.models.checks import type_name
 
 STATUS: Final[dict[int, type[ProviderError]]] = {
     401: AuthenticationError,
@@ -90,7 +91,7 @@ class ErrorObject(Exception):
         self.value = value
 
 
-MISREAD: Final = (ErrorObject, ProviderError, LookupError, TypeError, ValueError, AttributeError)
+MISREAD: Final = (ErrorObject, ProviderError)
 """What reading an answer raises when it is not what the format says."""
 
 
@@ -174,7 +175,7 @@ class Faults:
             self._scrub(f"{self._place.url} answered with an error for model '{model}': {shorten(words)}"),
             hint=self._hint(kind, status, model),
             status=status,
-            body=self.body(orjson.dumps(value).decode()),
+            body=self.body(shown(value)),
             partial=self._scrub(partial),
         )
 
@@ -198,10 +199,16 @@ class Faults:
         """One of MISREAD, raised while `data` was read."""
         if isinstance(error, ErrorObject):
             return self.of_object(error.value, model=model, partial=partial)
-        if isinstance(error, ProviderError):
+        assert isinstance(error, ProviderError)
+        if isinstance(error, ProtocolError):
             return self.of_protocol(error.message, data, partial=partial, status=200)
-        words = f"the answer cannot be read: {misread(error)}"
-        return self.of_protocol(words, data, partial=partial, status=200)
+        return type(error)(  # the reply was broken off
+            self._scrub(f"{self._place.url}: {error.message}"),
+            hint=error.hint,
+            status=200,
+            partial=self._scrub(partial),
+            retryable=error.retryable,
+        )
 
     def timeout(self, stage: str, seconds: float, *, partial: str = "") -> ProviderTimeout:
         """A limit of `watch` passed."""
@@ -253,22 +260,16 @@ class Faults:
 
     def retry_after(self, headers: Mapping[str, str]) -> float | None:
         """Seconds to wait, from `Retry-After-Ms`, or `Retry-After` in seconds or as a date."""
-        try:
-            if milliseconds := headers.get("Retry-After-Ms"):
-                return max(0.0, float(milliseconds) / 1000)
-        except ValueError:
-            pass
+        milliseconds = _seconds(headers.get("Retry-After-Ms") or "")
+        if milliseconds is not None:
+            return milliseconds / 1000
         value = (headers.get("Retry-After") or "").strip()
-        if not value:
-            return None
+        if (seconds := _seconds(value)) is not None:
+            return seconds
         try:
-            seconds = float(value)
-        except ValueError:
-            try:
-                seconds = parsedate_to_datetime(value).timestamp() - self._clock()
-            except (ValueError, OverflowError):
-                return None
-        return max(0.0, seconds) if seconds == seconds and seconds != float("inf") else None
+            return max(0.0, parsedate_to_datetime(value).timestamp() - self._clock())
+        except (ValueError, OverflowError, TypeError, OSError):
+            return None
 
     def _kind(self, status: int | None, words: str, codes: Iterable[str]) -> type[ProviderError]:
         named = [CODES[code] for code in codes if code in CODES]
@@ -326,6 +327,15 @@ class Faults:
         )
 
 
+def _seconds(text: str) -> float | None:
+    """A finite number of 0 or more; None for other text."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return max(0.0, seconds) if seconds - seconds == 0 else None
+
+
 def read_error(value: Any) -> tuple[str, list[str]]:
     """The words of an error body and its codes in small letters, in any of the shapes that servers have."""
     if isinstance(value, list) and value:  # Gemini wraps it in a list
@@ -338,26 +348,40 @@ def read_error(value: Any) -> tuple[str, list[str]]:
     if isinstance(error, str):
         return error, []
     if not isinstance(error, Mapping):
-        return orjson.dumps(error, default=str).decode(), []
-    words = error.get("message") or error.get("detail") or ""
+        return shown(error), []
+    words = next((error[name] for name in _WORDS if error.get(name)), "")
     if not isinstance(words, str):
-        words = orjson.dumps(words, default=str).decode()
+        words = shown(words)
     metadata = error.get("metadata")
     if isinstance(metadata, Mapping) and metadata.get("raw"):  # OpenRouter: what the provider behind it said
-        words = f"{words}: {metadata['raw']}"
-    codes = [str(error[name]).lower() for name in ("code", "type", "status") if error.get(name) is not None]
-    return words, codes
+        raw = metadata["raw"]
+        words = f"{words}: {raw if isinstance(raw, str) else shown(raw)}"
+    codes = [error[name] for name in _CODES if isinstance(error.get(name), str | int)]
+    return words, [str(code).lower() for code in codes]
 
 
-def misread(error: Exception) -> str:
-    """What one of MISREAD says about an answer, in words of the format and not of Python."""
-    if isinstance(error, orjson.JSONDecodeError):
-        return "a piece of it is not JSON"
-    if isinstance(error, KeyError):
-        return f"'{error.args[0] if error.args else ''}' is missing"
-    if isinstance(error, IndexError):
-        return "a list in it is empty"
-    return "a field in it holds another type than the format says"
+def error_within(body: Mapping[str, Any]) -> Any:
+    """The error that a body without an answer speaks of; None where it speaks of none."""
+    result = body.get("base_resp")  # MiniMax
+    if isinstance(result, Mapping) and result.get("status_msg") and result.get("status_code") != 0:
+        return result
+    if body.get("object") == "error" or any(
+        isinstance(body.get(name), str) and body[name] for name in _WORDS
+    ):
+        return body
+    return body if body.get("detail") or body.get("errors") else None
+
+
+def shown(value: Any) -> str:
+    """A JSON value as text for a message, whatever is in it."""
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except (TypeError, ValueError):  # halves of characters, more than 254 levels, integers beyond 64 bits
+        return f"({type_name(value)} that cannot be shown)"
+
+
+_WORDS: Final = ("message", "detail", "msg", "error_msg", "errorMessage", "status_msg", "errors")
+_CODES: Final = ("code", "type", "status", "error_code", "status_code")
 
 
 def shorten(text: str, limit: int = 300) -> str:

@@ -3,53 +3,47 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from lllm.backends.openai import fields
+from lllm.backends.openai.calls import Calls
+from lllm.backends.openai.extras import merge
 from lllm.backends.openai.faults import ErrorObject as ErrorObject
+from lllm.backends.openai.faults import error_within
+from lllm.backends.openai.fields import as_list, as_object, as_text, side_object, side_text, wrong
+from lllm.backends.openai.parts import THINKING_FIELDS, calls_of, grows, part_of, thinking_of
+from lllm.backends.openai.sent import TAKEN
 from lllm.backends.openai.usage import read_usage
 from lllm.backends.thinking import Mode, Splitter
-from lllm.core.canonical import encode
+from lllm.core.jsonable import unicode_only
 from lllm.errors import ProtocolError
-from lllm.models.message import FunctionCall
+from lllm.models import finish
+from lllm.models.message import FunctionCall, unknown
 from lllm.models.reply import Reply
 from lllm.ports import Delta, Request, Restart, ToolCallDelta
 
-# where providers put thinking outside of the content: DeepSeek and vLLM, OpenRouter and newer vLLM, Ollama
-_THINKING_FIELDS: Final = ("reasoning_content", "reasoning", "thinking")
-
-
-class _Slot:
-    """A tool call as far as it has come."""
-
-    __slots__ = ("arguments", "id", "name")
-
-    def __init__(self) -> None:
-        self.id = ""
-        self.name = ""
-        self.arguments: list[str] = []
-
-    def whole(self) -> bool:
-        """Whether the arguments so far are complete: what follows is another call."""
-        import orjson
-
-        try:
-            orjson.loads("".join(self.arguments))
-        except orjson.JSONDecodeError:
-            return False
-        return True
+_KNOWN: Final = frozenset(
+    ("role", "name", "index", "content", "refusal", "tool_calls", "function_call", *THINKING_FIELDS)
+)
+_TEXT_COMPLETION: Final = "this is a text completion: the endpoint does not speak chat completions here"
 
 
 class Assembly:
-    """Puts one reply together: `chunk()` for every piece of a stream, or `body()` once; then `reply()`.
+    """Puts one reply together: `chunk()` for every piece of a stream, or `body()` once; then `close()` and `reply()`.
 
-    `enforced` is what the reply says of itself where a format was asked for. `expect`: whether the model's replies begin
-    with reasoning that only its end marks.
+    A stream gives the reply that the same answer gives in one piece, or the same error. `enforced` is what the reply says of
+    itself where a format was asked for. `expect`: whether the model's replies begin with reasoning that only its end marks.
+    `place` is the API root that the provider's own keys belong to; without one they are dropped.
+
+    All methods raise ErrorObject for an error in the place of an answer, ProtocolError for what is no answer; `reply` raises
+    the ProviderError of a reply that was broken off.
     """
 
     __slots__ = (
-        "_by_index", "_enforced", "_id", "_logprobs", "_model", "_prompt_token_ids", "_refusal", "_request", "_slots",
-        "_splitter", "_token_ids", "_usage", "finish",
+        "_apart", "_begun", "_calls", "_enforced", "_extra", "_full", "_half", "_id", "_index", "_logprobs", "_model", "_place",
+        "_prompt_token_ids", "_refusal", "_request", "_said", "_several", "_splitter", "_thought", "_token_ids", "_unread",
+        "_usage", "_whole", "_wrote", "finish", "loose",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +53,7 @@ class Assembly:
         enforced: str | None = "provider",
         *,
         expect: bool = False,
+        place: str | None = None,
     ) -> None:
         self._request = request
         self._enforced = None if request.format is None else enforced
@@ -69,17 +64,31 @@ class Assembly:
             structured=request.format is not None,
             expect=expect,
         )
-        self._slots: list[_Slot] = []
-        self._by_index: dict[int, _Slot] = {}
+        self._place = place
+        self._calls = Calls(extras=place is not None)
+        self._extra: dict[str, Any] = {}
         self._refusal: list[str] = []
         self._logprobs: list[dict[str, Any]] | None = None
         self._token_ids: list[int] | None = None
         self._prompt_token_ids: list[int] | None = None
-        self._usage: Mapping[str, Any] | None = None
+        self._unread = False  # whether log-probabilities or token ids came that cannot be read
+        self._usage: Any = None
         self._id: str | None = None
         self._model: str | None = None
-        self.finish: str | None = None
-        """The finish reason, once it has come."""
+        self._apart: Any = None  # an error that a piece without an answer spoke of
+        self._begun = False  # whether an answer has come, or a piece of one
+        self._said = False  # whether a piece said something
+        self._wrote = False  # whether it was text
+        self._thought = False  # or thinking in a field of its own
+        self._whole: list[dict[str, Any]] = []  # messages that came in the place of pieces
+        self._full: dict[str, Any] | None = None  # the last whole message
+        self._half = ""  # the first half of a surrogate pair, at the end of the text so far
+        self._several = bool(side_object(request.sampling.get("extra_body")).get("n", 1) != 1)
+        self._index: Any = None  # of several answers, the one that is read
+        self.loose = False
+        """Whether a piece was written loosely: see `fields.loads`."""
+        self.finish: Any = None
+        """The finish reason in the provider's word, once it has come."""
 
     @property
     def closed_alone(self) -> bool:
@@ -91,78 +100,180 @@ class Assembly:
         """The text so far, for the message of a fault."""
         return self._splitter.content
 
+    # --- a stream
+
     def chunk(self, chunk: Any) -> Sequence[Delta]:
-        """The deltas of one piece of a stream. ErrorObject when the piece is an error."""
+        """The deltas of one piece of a stream."""
+        if chunk.__class__ is not dict:
+            chunk = _answer(chunk)
         self._head(chunk)
         choices = chunk.get("choices")
         if not choices:
+            self._apart = error_within(chunk)
+            if choices is None and self._apart is not None:
+                raise ErrorObject(self._apart)
             return ()
-        choice = choices[0]
+        choice = self._choice(choices)
+        if choice is None:
+            return ()
         if reason := choice.get("finish_reason"):
-            self.finish = reason
-        delta = choice.get("delta") or choice.get("message")
+            self._ended(reason)
         if choice.get("logprobs") or "token_ids" in choice:
             self._tokens(choice)
+        delta = choice.get("delta")
         if not delta:
-            return ()
+            return self._no_delta(choice, delta)
+        if delta.__class__ is not dict:
+            raise wrong("choices[0].delta", delta, "an object")
+        self._begun = True
         text = delta.get("content")
-        if len(delta) == 1 and type(text) is str:  # nearly every chunk
-            return self._restarted(self._splitter.feed(text)) if self._slots else self._splitter.feed(text)
-        out = [*self._restarted(self._text(delta, text))]
-        for call in self._calls_of(delta):
-            out += self._call(call)
-        return out
+        if len(delta) == 1 and text.__class__ is str and not self.loose:  # nearly every chunk
+            if text:
+                self._said = self._wrote = True
+            pieces = self._splitter.feed(text)
+            return self._restarted(pieces) if self._calls.slots else pieces
+        if "message" in choice:
+            self._note(choice["message"])
+        return list(self._pieces(delta, "choices[0].delta"))
+
+    def _choice(self, choices: Any) -> dict[str, Any] | None:
+        """The answer that is read: the first one, as in a body. None for a piece of another."""
+        if choices.__class__ is not list:
+            raise wrong("choices", choices, "a list")
+        choice = choices[0]
+        if self._several:
+            if self._index is None:
+                self._index = as_object(choice, "choices[0]").get("index")
+            choice = next((c for c in choices if isinstance(c, dict) and c.get("index") == self._index), None)
+            if choice is None:
+                return None
+        choice = as_object(choice, "choices[0]")
+        if choice.get("error"):  # OpenRouter, where a provider failed within the reply
+            raise ErrorObject(choice["error"])
+        return choice
+
+    def _ended(self, reason: Any) -> None:
+        """A reason has come. A plain end behind another reason does not take that back."""
+        if reason != "null" and (self.finish is None or finish.meaning(reason) != "stop"):
+            self.finish = reason
+
+    def _no_delta(self, choice: Mapping[str, Any], delta: Any) -> Sequence[Delta]:
+        message = choice.get("message")
+        if message is not None:
+            self._note(message)
+            if not self._said:
+                self._whole.append(self._full or {})
+        elif delta is not None:
+            _object(delta, "choices[0].delta")
+            self._begun = True
+        elif "text" in choice and "delta" not in choice and not self._begun:
+            raise ProtocolError(_TEXT_COMPLETION)
+        return ()
+
+    def _note(self, message: Any) -> None:
+        if message is not None:
+            self._full = _object(message, "choices[0].message")
+            self._begun = True
+
+    def _pieces(self, delta: Mapping[str, Any], place: str) -> Iterator[Delta]:
+        """What one delta says."""
+        thought = thinking_of(delta)
+        if thought:
+            self._said = self._thought = True
+            yield from self._restarted(self._splitter.thought(thought))
+        yield from self._restarted(self._content(delta.get("content"), f"{place}.content"))
+        if refusal := as_text(delta.get("refusal") or None, f"{place}.refusal"):
+            self._said = True
+            self._refusal.append(refusal)
+        for number, entry in enumerate(calls_of(delta, place)):
+            self._said = True
+            yield from self._calls.add(entry, f"{place}.tool_calls[{number}]", self.loose)
+        self._keep(delta)
+
+    # --- a whole answer
 
     def body(self, body: Any) -> None:
-        """A whole answer. ProtocolError when there is none in it."""
+        """A whole answer."""
+        body = _answer(body)
         self._head(body)
         choices = body.get("choices")
         if not choices:
+            if (error := error_within(body)) is not None:
+                raise ErrorObject(error)
             raise ProtocolError(
                 f"there is no answer in the answer: 'choices' is missing or empty{_native(body)}"
             )
-        choice = choices[0]
-        if "message" not in choice and "text" in choice:
-            raise ProtocolError(
-                "this is a text completion: the endpoint does not speak chat completions here"
-            )
-        self.finish = choice.get("finish_reason")
+        self._index = None
+        choice = self._choice(choices) or {}
+        if reason := choice.get("finish_reason"):
+            self._ended(reason)
         if choice.get("logprobs") or "token_ids" in choice:
             self._tokens(choice)
-        message = choice["message"]
-        self._text(message, message.get("content"))
-        for entry in self._calls_of(message):
-            call = FunctionCall.from_dict(entry)
-            slot = _Slot()
-            slot.id, slot.name = call.id, call.name
-            slot.arguments.append(call.arguments)
-            self._slots.append(slot)
+        message = choice.get("message")
+        if message is None:
+            message = choice.get("delta")  # a server that has one form for both
+        if message is None:
+            if "text" in choice:
+                raise ProtocolError(_TEXT_COMPLETION)
+            raise ProtocolError("the answer cannot be read: 'message' is missing")
+        self._note(message)
+
+    # --- the end
 
     def close(self) -> Sequence[Delta]:
         """The deltas that were held back; nothing more comes."""
+        if not self._begun:
+            if self._apart is not None:
+                raise ErrorObject(self._apart)
+            raise ProtocolError(
+                "there is no answer in the answer: no piece of it has 'choices' with a 'delta'"
+            )
+        out: list[Delta] = []
+        if len(self._whole) > 1 and not self._said and not grows(self._whole):
+            for message in self._whole:  # a server that calls its pieces messages
+                out += self._pieces(message, "choices[0].message")
+        elif self._full is not None:
+            out += self._fill(self._full)
+        if self._half:
+            out += self._splitter.feed("\ufffd")
+            self._half = ""
+        if self.loose:
+            out += self._calls.close()
         pieces = self._splitter.finish()
         # a model that calls through the wire's own field and in text says the same thing twice
-        pieces = [piece for piece in pieces if not (self._slots and isinstance(piece, ToolCallDelta))]
-        return self._restarted(pieces)
+        out += [piece for piece in pieces if not (self._calls.slots and isinstance(piece, ToolCallDelta))]
+        return self._restarted(out)
 
-    def _restarted(self, pieces: Sequence[Delta]) -> Sequence[Delta]:
-        """The pieces, and behind a `Restart` also the calls that came by the wire's own field."""
-        if not self._slots or not any(type(piece) is Restart for piece in pieces):
-            return pieces
-        calls = [
-            ToolCallDelta(number, slot.id or None, slot.name, "".join(slot.arguments))
-            for number, slot in enumerate(self._slots)
-        ]
-        return [*pieces, *calls]
+    def _fill(self, message: Mapping[str, Any]) -> list[Delta]:
+        """What a whole message says beyond the pieces before it: all of it where there were none, and else what none of
+        them said anything of. Servers repeat the whole message behind the pieces."""
+        place, out, split = "choices[0].message", list[Delta](), self._splitter
+        thought = thinking_of(message)
+        if thought and not self._thought:
+            out += split.thought(thought)
+        content = self._content(message.get("content"), f"{place}.content", say=not self._wrote)
+        out += content
+        refusal = as_text(message.get("refusal") or None, f"{place}.refusal")
+        if refusal and not self._refusal:
+            self._refusal.append(refusal)
+        calls = calls_of(message, place)
+        if calls and not self._calls.slots:
+            self._calls.whole(calls, f"{place}.tool_calls")
+            out += self._calls.deltas()
+        self._keep(message, fill=True)
+        return out
 
     def reply(self) -> Reply:
         """The finished reply."""
         split = self._splitter
         calls: tuple[FunctionCall, ...] = ()
-        if self._slots:
+        if self._calls.slots:
             calls = tuple(
-                self._identified(number, slot.id, slot.name, "".join(slot.arguments) or "{}")
-                for number, slot in enumerate(self._slots)
+                self._with_extra(
+                    self._identified(number, slot.id, slot.name, slot.text or "{}"),
+                    slot.extra,
+                )
+                for number, slot in enumerate(self._calls.slots)
             )
         elif split.calls:
             calls = tuple(
@@ -170,120 +281,82 @@ class Assembly:
                 for number, call in enumerate(split.calls)
             )
         content, raw = split.content, split.raw
-        finish = self.finish or "stop"
-        if calls and finish in ("stop", "function_call"):
-            finish = "tool_calls"
+        reason = finish.meaning(self.finish)
+        if reason is None:
+            raise finish.fault(self.finish, content)
+        if calls and reason == "stop":
+            reason = "tool_calls"
+        extra = self._own(self._extra) or None
+        # ids that other providers refuse go back to this one only, and are replaced for others
+        own = extra or any(call.extra or not TAKEN.fullmatch(call.id) for call in calls)
         return Reply(
             content=content,
             thinking=split.thinking,
             tool_calls=calls,
-            finish_reason=finish,
+            finish_reason=reason,
             refusal="".join(self._refusal) or None,
             usage=read_usage(self._usage),
             model=self._model,
             id=self._id,
-            logprobs=self._logprobs,
-            token_ids=self._token_ids,
+            logprobs=None if self._unread else self._logprobs,
+            token_ids=None if self._unread else self._token_ids,
             prompt_token_ids=self._prompt_token_ids,
             raw=None if raw == content else raw,
             enforced=self._enforced,
+            extra=extra,
+            extra_from=self._place if own else None,
         )
 
-    def _head(self, chunk: Any) -> None:
-        if not isinstance(chunk, dict):
-            raise ProtocolError(f"the endpoint sent {type(chunk).__name__} where an object was due")
+    # --- fields
+
+    def _head(self, chunk: dict[str, Any]) -> None:
         if chunk.get("error"):
             raise ErrorObject(chunk["error"])
         if usage := chunk.get("usage"):
             self._usage = usage
         if self._id is None:
-            self._id = chunk.get("id") or None
-            self._model = chunk.get("model") or None
+            self._id = side_text(chunk.get("id"))
+            self._model = side_text(chunk.get("model"))
         if (ids := chunk.get("prompt_token_ids")) is not None:
-            self._prompt_token_ids = list(ids)
+            self._prompt_token_ids = fields.token_ids(ids)
 
-    def _text(self, delta: Mapping[str, Any], content: Any) -> list[Delta]:
+    def _content(self, content: Any, place: str, *, say: bool = True) -> list[Delta]:
+        """What `content` says: text, or parts (Mistral and others). Without `say` it is only checked."""
         out: list[Delta] = []
-        for name in _THINKING_FIELDS:
-            if (thought := delta.get(name)) and isinstance(thought, str):
-                out += self._splitter.thought(thought)
-                break  # some send the same text under two names
-        if isinstance(content, str):
-            out += self._splitter.feed(content)
-        elif content:
-            for part in content:  # Mistral and others: a list of parts
-                kind = part.get("type")
-                if kind == "text":
-                    out += self._splitter.feed(part.get("text") or "")
-                elif kind == "thinking":
-                    out += self._splitter.thought(_flat(part.get("thinking")))
-        if refusal := delta.get("refusal"):
-            self._refusal.append(refusal)
+        if content is None or content == "":
+            return out
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else as_list(content, place)
+        for number, part in enumerate(parts):
+            kind, text = part_of(part, f"{place}[{number}]")
+            if not text or not say:
+                continue
+            self._said = True
+            if kind == "text":
+                self._wrote = True
+                out += self._splitter.feed(self._joined(text))
+            elif kind == "refusal":
+                self._refusal.append(text)
+            else:
+                out += self._splitter.thought(text)
         return out
 
-    @staticmethod
-    def _calls_of(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        if calls := message.get("tool_calls"):
-            return calls  # type: ignore[no-any-return]
-        if call := message.get("function_call"):  # the form before tools
-            return ({"index": 0, "function": call},)
-        return ()
-
-    def _call(self, entry: Mapping[str, Any]) -> Sequence[Delta]:
-        """One piece of a tool call, joined to the call that it belongs to."""
-        function = entry.get("function") or {}
-        name, arguments = function.get("name") or "", function.get("arguments")
-        if arguments is not None and not isinstance(arguments, str):
-            arguments = encode(arguments).decode()
-        slot = self._slot(entry.get("index"), entry.get("id") or "", name)
-        number = self._slots.index(slot)
-        new_id = new_name = None
-        if not slot.id and entry.get("id"):
-            new_id = slot.id = str(entry["id"])
-        if not slot.name and name:
-            new_name = slot.name = name
-        if arguments:
-            slot.arguments.append(arguments)
-        if new_id is None and new_name is None and not arguments:
-            return ()
-        return (ToolCallDelta(number, new_id, new_name, arguments or ""),)
-
-    def _slot(self, index: Any, ident: str, name: str) -> _Slot:
-        """The call that a piece belongs to.
-
-        The index says it, where there is one. It lies where a provider sends every call as number 0 (then another id
-        comes with another name, or after complete arguments), and is missing where whole calls are sent.
-        """
-        slot = self._by_index.get(index) if isinstance(index, int) else self._unnumbered(ident, name)
-        if slot is not None and ident and slot.id and ident != slot.id and name:
-            known = next((other for other in self._slots if other.id == ident), None)
-            if known is not None:
-                slot = known
-            elif name != slot.name or slot.whole():
-                slot = None
-        if slot is None:
-            slot = _Slot()
-            self._slots.append(slot)
-        if isinstance(index, int):
-            self._by_index[index] = slot
-        return slot
-
-    def _unnumbered(self, ident: str, name: str) -> _Slot | None:
-        if not self._slots:
-            return None
-        if ident:
-            return next((slot for slot in self._slots if slot.id == ident), None)
-        last = self._slots[-1]
-        if name and (name != last.name or last.whole()):
-            return None
-        return last
+    def _keep(self, message: Mapping[str, Any], *, fill: bool = False) -> None:
+        """Keeps the keys of a message that are the provider's own."""
+        if self._place is None or message.keys() <= _KNOWN:
+            return
+        extra = fields.kept(unknown(message, _KNOWN))
+        merge(self._extra, {key: value for key, value in extra.items() if not fill or key not in self._extra})
 
     def _tokens(self, choice: Mapping[str, Any]) -> None:
-        logprobs = choice.get("logprobs") or {}
+        logprobs = side_object(choice.get("logprobs"))
         if (content := logprobs.get("content")) is not None:
-            self._logprobs = (self._logprobs or []) + [read_token(entry) for entry in content]
+            found = fields.tokens(content)
+            self._unread = self._unread or found is None
+            self._logprobs = (self._logprobs or []) + (found or [])
         if (ids := choice.get("token_ids")) is not None:
-            self._token_ids = (self._token_ids or []) + list(ids)
+            numbers = fields.token_ids(ids)
+            self._unread = self._unread or numbers is None
+            self._token_ids = (self._token_ids or []) + (numbers or [])
 
     def _identified(self, number: int, ident: str, name: str, arguments: str) -> FunctionCall:
         """The call; one that came without an id gets one: the same for the same call, another in the next turn."""
@@ -292,22 +365,40 @@ class Assembly:
             ident = "call_" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:24]
         return FunctionCall(ident, name, arguments)
 
+    def _with_extra(self, call: FunctionCall, extra: dict[str, Any]) -> FunctionCall:
+        return FunctionCall(call.id, call.name, call.arguments, self._own(extra)) if extra else call
+
+    def _own(self, extra: dict[str, Any]) -> dict[str, Any]:
+        """A provider's keys, without halves of characters at the edges of their texts."""
+        return dict(unicode_only(extra)) if self.loose else extra
+
+    def _restarted(self, pieces: Sequence[Delta]) -> Sequence[Delta]:
+        """The pieces, and behind a `Restart` also the calls that came by the wire's own field."""
+        if not self._calls.slots or not any(type(piece) is Restart for piece in pieces):
+            return pieces
+        return [*pieces, *self._calls.deltas()]
+
+    def _joined(self, text: str) -> str:
+        """Text whose last character may have come by half: it waits for the other one."""
+        if not self.loose:
+            return text
+        text, self._half = fields.joined(self._half, text)
+        return text
+
+
+def _answer(value: Any) -> dict[str, Any]:
+    """An answer, or a piece of one, as an object. Gemini puts an error into a list."""
+    if isinstance(value, list) and value and isinstance(value[0], dict) and value[0].get("error"):
+        raise ErrorObject(value[0]["error"])
+    if not isinstance(value, dict):
+        raise ProtocolError(f"the endpoint sent {type(value).__name__} where an object was due")
+    return value
+
+
+def _object(value: Any, field: str) -> dict[str, Any]:
+    """An object. PHP gateways write an empty one as []."""
+    return {} if value == [] else as_object(value, field)
+
 
 def _native(body: Mapping[str, Any]) -> str:
     return " (this is Ollama's own API; the compatible one is under /v1)" if "done" in body else ""
-
-
-def read_token(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "token": entry["token"],
-        "logprob": entry["logprob"],
-        "top": [
-            {"token": top["token"], "logprob": top["logprob"]} for top in entry.get("top_logprobs") or ()
-        ],
-    }
-
-
-def _flat(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "".join(str(part.get("text") or "") for part in value or ())

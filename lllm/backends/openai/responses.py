@@ -11,22 +11,25 @@ from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-import orjson
-
 from lllm.backends.openai.body import Bodies, extra_body, schema_form
-from lllm.backends.openai.faults import Faults, misread
+from lllm.backends.openai.faults import MISREAD, Faults, shown
+from lllm.backends.openai.fields import (
+    Unreadable,
+    loads,
+)
 from lllm.backends.openai.proxy import Proxy
-from lllm.backends.openai.reply import read_token
+from lllm.backends.openai.response_reading import REASONING, Following, reply_of
+from lllm.backends.openai.sent import Renamed
 from lllm.backends.openai.sessions import PerLoop
+from lllm.backends.openai.sse import BOM, Event, SSEParser
 from lllm.backends.openai.url import Endpoint
-from lllm.backends.openai.usage import read_usage
 from lllm.backends.openai.watch import Expired, Watch
-from lllm.backends.thinking import Mode, Splitter
+from lllm.backends.thinking import Mode
 from lllm.deltas import pieces
-from lllm.errors import DependencyError, ProviderError, UnsupportedError
-from lllm.models.message import FunctionCall, Message
+from lllm.errors import DependencyError, ProtocolError, ProviderError, UnsupportedError
+from lllm.models.message import Message
 from lllm.models.reply import Reply
-from lllm.ports import Completed, Delta, Request, Restart, TextDelta, ThinkingDelta, ToolCallDelta
+from lllm.ports import Completed, Delta, Request
 
 # chat completions has them, this API has not
 _MISSING: Final = (
@@ -40,7 +43,6 @@ _MISSING: Final = (
     "web_search_options",
 )
 _PARTS: Final = {"text": "input_text", "image_url": "input_image", "file": "input_file"}
-_END: Final = ("response.completed", "response.incomplete", "response.failed")
 
 
 class Responses:
@@ -62,6 +64,7 @@ class Responses:
         if proxy is not None and proxy.socks and find_spec("socksio") is None:
             raise DependencyError("socksio", "socks", f"the SOCKS proxy of {proxy.source}")
         self._bodies, self._faults, self._mode = bodies, faults, mode
+        self._place = f"{place.root}/responses"  # its items mean nothing to chat completions
 
         # where we send no key, the package must be told for each request not to want one
         self._headers: dict[str, Any] = {} if "Authorization" in headers else {"Authorization": openai.Omit()}
@@ -104,35 +107,34 @@ class Responses:
         fault: ProviderError | None = None
         watch = Watch(request.timeouts, streaming=request.stream)
         following = Following(request, self._mode)
-        events: Any = None
+        response: Any = None
         try:
             with watch:
                 answer = await create(**body, stream=request.stream, extra_headers=headers, timeout=timeout)
-                in_pieces = request.stream and "event-stream" in answer.headers.get("content-type", "")
-                data = b"" if in_pieces else await answer.http_response.aread()
+                response = answer.http_response
+                in_pieces = request.stream and "json" not in answer.headers.get("content-type", "")
+                data = b"" if in_pieces else await response.aread()
             if not in_pieces:
                 reply = self._reply(data, request)
                 for delta in pieces(reply) if request.stream else ():
                     yield delta
                 yield Completed(reply)
                 return
-            events = answer.parse()
-            while True:
+            parser, arriving = SSEParser(), response.aiter_bytes()
+            piece: bytes | None = b""
+            while following.last is None and piece is not None:
                 with watch:
-                    event = await anext(events, None)
-                if event is None:
-                    raise self._faults.interrupted(
-                        "it ended without its last event", partial=following.partial
-                    )
-                watch.first_piece(request.timeouts.idle)
-                value = event.to_dict(mode="python", warnings=False)
-                for delta in following.event(value):
-                    yield delta
-                if value.get("type") in _END:
-                    break
-                if value.get("type") == "error":
-                    raise self._faults.of_object(value, model=request.model, partial=following.partial)
-            reply = self._finished(value.get("response") or {}, request, following.partial)
+                    piece = await anext(arriving, None)
+                events = parser.close() if piece is None else parser.feed(piece)
+                for event in events:
+                    if following.last is None:
+                        for delta in self._deltas(event, following, request):
+                            yield delta
+                if events:
+                    watch.first_piece(request.timeouts.idle)
+            if following.last is None:
+                raise self._faults.interrupted("it ended without its last event", partial=following.partial)
+            reply = self._finished(following.last, request, following.partial)
             for delta in following.close():
                 yield delta
             yield Completed(reply)
@@ -142,8 +144,8 @@ class Responses:
             fault = self._fault(error, request, following.partial)
         finally:
             watch.close()
-            if events is not None:
-                await events.close()
+            if response is not None:
+                await response.aclose()
         if fault is not None:
             raise fault
 
@@ -155,7 +157,11 @@ class Responses:
                 raise UnsupportedError(
                     f"the Responses API has no '{key}'", hint="Leave it out, or take api='chat'."
                 )
-        out: dict[str, Any] = {"model": request.model, "input": input_items(request.messages), "store": False}
+        out: dict[str, Any] = {
+            "model": request.model,
+            "input": input_items(request.messages, self._place),
+            "store": False,
+        }
         extra = extra_body(request.sampling)
         limit = options.pop("max_tokens", None) or options.pop("max_completion_tokens", None)
         if limit is not None:
@@ -182,23 +188,51 @@ class Responses:
         return out | options | ({"extra_body": extra} if extra else {})
 
     def _reply(self, data: bytes, request: Request) -> Reply:
+        """The reply of an answer in one piece. A server may stream whether asked to or not."""
+        data = data.removeprefix(BOM)
+        following = Following(request, self._mode)
+        if not data.lstrip().startswith((b"{", b"[")):
+            parser = SSEParser()
+            for event in [*parser.feed(data), *parser.close()]:
+                if following.last is None:
+                    for _ in self._deltas(event, following, request):
+                        pass
+            if following.last is None:
+                raise self._faults.of_protocol("the answer is not JSON", data, status=200)
+            return self._finished(following.last, request, following.partial)
         try:
-            value = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            value = None
-        if value is None:
+            value = loads(data, edges=False)[0]
+        except Unreadable:
+            value = Unreadable
+        if value is Unreadable:
             raise self._faults.of_protocol("the answer is not JSON", data, status=200)
         return self._finished(value, request, "")
 
-    def _finished(self, value: Any, request: Request, partial: str) -> Reply:
-        if isinstance(value, dict) and value.get("error"):
-            raise self._faults.of_object(value["error"], model=request.model, partial=partial)
+    def _deltas(self, event: Event, following: Following, request: Request) -> Sequence[Delta]:
+        if event.data.strip() in (b"", b"[DONE]"):
+            return ()
         try:
-            reply = reply_of(value, splitter_for(request, self._mode))
+            try:
+                value = loads(event.data, edges=False)[0]
+            except Unreadable:
+                raise ProtocolError("the answer cannot be read: a piece of it is not JSON") from None
+            return following.event(value)
+        except MISREAD as error:
+            fault = self._faults.of_misread(error, event.data, model=request.model, partial=following.partial)
+        raise fault
+
+    def _finished(self, value: Any, request: Request, partial: str) -> Reply:
+        try:
+            reply = reply_of(value, request, self._mode, self._place)
             return reply.with_(enforced=self._bodies.enforced(request))
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            words = f"the answer is not a response: {misread(error)}"
-        raise self._faults.of_protocol(words, orjson.dumps(value, default=str), status=200, partial=partial)
+        except MISREAD as error:
+            fault = self._faults.of_misread(
+                error,
+                shown(value).encode(),
+                model=request.model,
+                partial=partial or getattr(error, "partial", ""),
+            )
+        raise fault
 
     def _fault(self, error: Exception, request: Request, partial: str) -> ProviderError:
         import openai
@@ -216,55 +250,17 @@ class Responses:
             return self._faults.unconnected(error.__cause__ or error)
         if isinstance(error, openai.APIError) and error.body is not None:
             return self._faults.of_object(error.body, model=request.model, partial=partial)
-        if isinstance(error, ValueError):
-            return self._faults.of_protocol(f"the answer cannot be read: {misread(error)}", partial=partial)
         return self._faults.interrupted(error.__cause__ or error, partial=partial)
 
 
-class Following:
-    """The deltas of a stream's events."""
-
-    def __init__(self, request: Request, mode: Mode) -> None:
-        self._splitter = splitter_for(request, mode)
-        self._calls: dict[Any, int] = {}
-        self._part: tuple[Any, Any] | None = None
-
-    @property
-    def partial(self) -> str:
-        return self._splitter.content
-
-    def event(self, event: Mapping[str, Any]) -> Sequence[Delta]:
-        kind = event.get("type")
-        if kind == "response.output_text.delta":
-            return self._splitter.feed(event.get("delta") or "")
-        if kind in ("response.reasoning_summary_text.delta", "response.reasoning_text.delta"):
-            part = (event.get("output_index"), event.get("summary_index"))
-            gap = "\n\n" if self._part is not None and self._part != part else ""
-            self._part = part
-            return self._splitter.thought(gap + (event.get("delta") or ""))
-        if kind == "response.output_item.added":
-            item = event.get("item") or {}
-            if item.get("type") == "function_call":
-                number = self._calls.setdefault(event.get("output_index"), len(self._calls))
-                return (
-                    ToolCallDelta(number, item.get("call_id"), item.get("name"), item.get("arguments") or ""),
-                )
-        if kind == "response.function_call_arguments.delta" and event.get("output_index") in self._calls:
-            return (ToolCallDelta(self._calls[event["output_index"]], arguments=event.get("delta") or ""),)
-        return ()
-
-    def close(self) -> Sequence[Delta]:
-        return [
-            piece
-            for piece in self._splitter.finish()
-            if isinstance(piece, TextDelta | ThinkingDelta | Restart)
-        ]
-
-
-def input_items(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """A dialog as this API's items."""
+def input_items(messages: Sequence[Message], place: str | None = None) -> list[dict[str, Any]]:
+    """A dialog as this API's items; reasoning that came from `place` goes back there."""
     items: list[dict[str, Any]] = []
+    renamed = Renamed(place)
     for message in messages:
+        message = renamed.message(message)
+        if message.extra and message.extra_from == place:
+            items += message.extra.get(REASONING, ())
         if message.role == "tool":
             items.append(
                 {
@@ -311,54 +307,3 @@ def tool_form(tool: Mapping[str, Any]) -> dict[str, Any]:
         "parameters": function.get("parameters"),
         "strict": bool(function.get("strict", False)),
     }
-
-
-def splitter_for(request: Request, mode: Mode) -> Splitter:
-    """What tells reasoning and text of the replies to a request apart."""
-    return Splitter(
-        mode,
-        tools=bool(request.tools),
-        literal=request.literal_tags,
-        structured=request.format is not None,
-    )
-
-
-def reply_of(response: Mapping[str, Any], splitter: Splitter) -> Reply:
-    """A finished response as a Reply, told apart by a fresh `splitter`."""
-    thoughts: list[str] = []
-    calls: list[FunctionCall] = []
-    refusal: list[str] = []
-    logprobs: list[dict[str, Any]] | None = None
-    for item in response["output"]:
-        if item["type"] == "message":
-            for part in item["content"]:
-                if part["type"] == "output_text":
-                    splitter.feed(part["text"])
-                    if part.get("logprobs"):
-                        logprobs = (logprobs or []) + [read_token(entry) for entry in part["logprobs"]]
-                elif part["type"] == "refusal":
-                    refusal.append(part["refusal"])
-        elif item["type"] == "reasoning":
-            thoughts += [part["text"] for part in (item.get("summary") or item.get("content") or ())]
-        elif item["type"] == "function_call":
-            calls.append(FunctionCall(item["call_id"], item["name"], item["arguments"]))
-    if thoughts:
-        splitter.thought("\n\n".join(thoughts))
-    splitter.finish()
-    finish = "tool_calls" if calls else "stop"
-    if response.get("status") == "incomplete":
-        reason = (response.get("incomplete_details") or {}).get("reason") or "length"
-        finish = "length" if reason == "max_output_tokens" else reason
-    content, raw = splitter.content, splitter.raw
-    return Reply(
-        content=content,
-        thinking=splitter.thinking,
-        tool_calls=tuple(calls or splitter.calls),
-        finish_reason=finish,
-        refusal="".join(refusal) or None,
-        usage=read_usage(response.get("usage")),
-        model=response.get("model"),
-        id=response.get("id"),
-        logprobs=logprobs,
-        raw=None if raw == content else raw,
-    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+BOM: Final = b"\xef\xbb\xbf"
 
 
 class Event(NamedTuple):
@@ -16,14 +18,16 @@ class SSEParser:
     """`feed(piece)` gives the events that this piece completed; `close()` the one that was still open.
 
     Follows the standard: `data:` lines are joined by a newline, an empty line ends an event, a line that starts with a
-    colon is a comment (heartbeats are), lines end with LF, CRLF or CR. One liberty: an event that the connection's end
-    cut off its empty line is given by `close()`, because some servers never send that line.
+    colon is a comment (heartbeats are), lines end with LF, CRLF or CR, a byte order mark at the beginning is none of them.
+    One liberty: an event that the connection's end cut off its empty line is given by `close()`, because some servers never
+    send that line.
     """
 
-    __slots__ = ("_after_cr", "_data", "_name", "_rest")
+    __slots__ = ("_after_cr", "_data", "_name", "_rest", "_start")
 
     def __init__(self) -> None:
         self._rest = b""  # a line whose end has not come
+        self._start: bytes | None = b""  # the first bytes, while they may be a byte order mark
         self._data: list[bytes] = []
         self._name = b""
         self._after_cr = (
@@ -31,6 +35,13 @@ class SSEParser:
         )
 
     def feed(self, piece: bytes) -> list[Event]:
+        if self._start is not None:
+            piece = self._start + piece
+            if len(piece) < 3 and BOM.startswith(piece):
+                self._start = piece
+                return []
+            self._start = None
+            piece = piece.removeprefix(BOM)
         if self._after_cr and piece:
             self._after_cr = False
             piece = piece.removeprefix(b"\n")
@@ -51,6 +62,8 @@ class SSEParser:
 
     def close(self) -> list[Event]:
         """The event that was not ended properly, if there is one."""
+        self._rest += self._start or b""
+        self._start = None
         if self._rest:
             self._line(self._rest)
             self._rest = b""

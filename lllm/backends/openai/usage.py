@@ -48,13 +48,17 @@ def read_usage(usage: object) -> Usage | None:
     return Usage(prompt, completion, cached, reasoning)
 
 
+_MOST = 2**53
+"""No reply has so many tokens; larger numbers would overflow in stores."""
+
+
 def _count(usage: Mapping[str, Any], *names: str) -> int | None:
     """The first of these that is a count."""
     for name in names:
         value = usage.get(name)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST:
             return value
     return None
 

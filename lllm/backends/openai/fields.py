@@ -1,0 +1,190 @@
+"""Reads the fields of an answer. Nothing that comes over the wire is trusted to have a type, a depth, or to be there.
+
+Two kinds of fields:
+
+- What the answer is: `choices`, `message`, `content`, `tool_calls`, `finish_reason` ... Of another type than the format says
+  they are a ProtocolError that names the field (`wrong`), for a reply without them would be a wrong reply.
+- What is said about it: usage, log-probabilities, ids, the model's name. They never cost the reply: what cannot be read is
+  unknown (`side_text`, `side_object`, `tokens`, `token_ids`; `usage.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import orjson
+
+from lllm.core.canonical import encode
+from lllm.core.jsonable import unicode_only
+from lllm.errors import ProtocolError
+from lllm.models.checks import not_json, type_name
+
+DEEPEST_EXTRA: Final = 32
+"""Levels of a provider's own key. One that is deeper is dropped."""
+
+
+_LONG: Final = re.compile(rb"[0-9]{19}")
+_HIGH: Final = re.compile("[\ud800-\udbff]\\Z")
+_LOW: Final = re.compile("[\udc00-\udfff]")
+
+
+class Unreadable(ValueError):
+    """Text that is not JSON."""
+
+
+def loads(data: bytes, *, edges: bool = True) -> tuple[Any, bool]:
+    """The JSON value of an answer, and whether it was written loosely: with halves of surrogate pairs, which JavaScript
+    gateways make where they cut text, with NaN or Infinity, which Python servers write, or with bytes that are not UTF-8.
+    Halves become U+FFFD, but at the edges of `content` and `arguments`, where `edges` says so: there the next piece may bring
+    the other one (see `joined`).
+
+    Raises:
+        Unreadable: it is not JSON, or nested more deeply than any answer is.
+    """
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        pass
+    else:
+        if _LONG.search(data) is not None:  # orjson reads integers beyond 64 bits as floats
+            with suppress(ValueError, RecursionError):
+                return json.loads(data), False
+        return value, False
+    try:
+        value = json.loads(data.decode("utf-8", "replace"))
+        return _mended(value) if edges else unicode_only(value), True
+    except (ValueError, RecursionError):
+        raise Unreadable from None
+
+
+def _mended(value: Any, edges: bool = False) -> Any:
+    if isinstance(value, str):
+        if not edges:
+            return unicode_only(value)
+        first = value[:1] if _LOW.match(value) else ""
+        last = value[-1:] if _HIGH.search(value, len(first)) else ""
+        return first + unicode_only(value[len(first) : len(value) - len(last)]) + last
+    if isinstance(value, dict):
+        return {
+            _mended(key): _mended(item, isinstance(item, str) and key in ("content", "arguments"))
+            if key != "arguments" or isinstance(item, str)
+            else unicode_only(item)
+            for key, item in value.items()
+        }
+    return [_mended(item) for item in value] if isinstance(value, list) else value
+
+
+def joined(half: str, text: str) -> tuple[str, str]:
+    """A piece of text behind the half of a character that the one before ended with, and the half that it ends with."""
+    text = half + text
+    rest = text[-1:] if _HIGH.search(text) else ""
+    return unicode_only(text[: len(text) - len(rest)]), rest
+
+
+def wrong(field: str, value: Any, due: str) -> ProtocolError:
+    """The error for a field that holds another type than it must."""
+    return ProtocolError(
+        f"the answer cannot be read: '{field}' is {type_name(value)}, not {due}: another type than the format says"
+    )
+
+
+# --- what the answer is
+
+
+def as_object(value: Any, field: str) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise wrong(field, value, "an object")
+
+
+def as_list(value: Any, field: str) -> list[Any]:
+    """A list; nothing for null; one object stands for a list of it."""
+    if isinstance(value, list):
+        return value
+    if value is None:
+        return []
+    if isinstance(value, dict):
+        return [value] if value else []
+    raise wrong(field, value, "a list")
+
+
+def as_text(value: Any, field: str) -> str:
+    """Text; "" for null."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    raise wrong(field, value, "text")
+
+
+def arguments_text(value: Any, field: str) -> str:
+    """The arguments of a tool call as text. Some servers send them as an object; null is none."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if (problem := not_json(value)) is not None:
+        raise ProtocolError(f"the answer cannot be read: '{field}': {problem}")
+    return encode(value).decode()
+
+
+# --- what is said about it
+
+
+def side_text(value: Any) -> str | None:
+    """Text, or None for everything else and for no text."""
+    return value if isinstance(value, str) and value else None
+
+
+def side_object(value: Any) -> Mapping[str, Any]:
+    """An object; an empty one for everything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def number(value: Any) -> float | None:
+    """A finite number as it is; None for everything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if value - value == 0 and abs(value) < 1e300 else None
+
+
+def token(entry: Any) -> dict[str, Any] | None:
+    """The log-probabilities of one token; None where they cannot be read."""
+    if not isinstance(entry, dict):
+        return None
+    text, logprob = entry.get("token"), number(entry.get("logprob"))
+    if not isinstance(text, str) or logprob is None:
+        return None
+    tops = entry.get("top_logprobs")
+    top = [
+        {"token": item["token"], "logprob": item["logprob"]}
+        for item in (tops if isinstance(tops, list) else ())
+        if isinstance(item, dict)
+        and isinstance(item.get("token"), str)
+        and number(item.get("logprob")) is not None
+    ]
+    return {"token": text, "logprob": logprob, "top": top}
+
+
+def tokens(value: Any) -> list[dict[str, Any]] | None:
+    """The log-probabilities of a list of tokens; None where one of them cannot be read."""
+    if not isinstance(value, list):
+        return None
+    found = [token(entry) for entry in value]
+    return None if any(entry is None for entry in found) else found  # type: ignore[return-value]
+
+
+def token_ids(value: Any) -> list[int] | None:
+    """A list of token ids; None for everything else."""
+    if isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value):
+        return value
+    return None
+
+
+def kept(extra: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A provider's own keys that can be kept: those that are JSON and not too deep."""
+    return {key: value for key, value in (extra or {}).items() if not_json(value, DEEPEST_EXTRA) is None}

@@ -1,0 +1,159 @@
+"""One answer of a chat-completions endpoint, from its bytes to a reply. Knows nothing of the network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from lllm.backends.openai.faults import MISREAD, ErrorObject, Faults
+from lllm.backends.openai.fields import Unreadable, loads
+from lllm.backends.openai.reply import Assembly
+from lllm.backends.openai.sse import BOM, Event, SSEParser
+from lllm.deltas import pieces
+from lllm.errors import ProviderError
+from lllm.models.reply import Reply
+from lllm.ports import Delta
+
+_HEAD: Final = 2000
+"""Bytes of an answer without events that are kept for a message, unless it looks like JSON."""
+_EVENTS: Final = re.compile(rb"(?:\A|[\r\n])data:")
+
+
+class Reading:
+    """Reads one answer: `whole(data)`, or `feed(piece)` for every piece of a stream and `end()`.
+
+    Every error is a ProviderError with the text so far in `partial`. What was caught to make it is not its cause: it holds the
+    whole answer.
+    """
+
+    __slots__ = ("_assembly", "_faults", "_head", "_model", "_parser", "begun", "done")
+
+    def __init__(self, assembly: Assembly, faults: Faults, model: str) -> None:
+        self._assembly = assembly
+        self._faults = faults
+        self._model = model
+        self._parser = SSEParser()
+        self._head = b""  # what came before the first event: a web page, or an answer in one piece
+        self.begun = False
+        """Whether an event has come."""
+        self.done = False
+        """Whether the stream has said that it is at its end."""
+
+    @property
+    def partial(self) -> str:
+        return self._assembly.partial
+
+    @property
+    def ended(self) -> bool:
+        """Whether the reply is whole: nothing but usage may be missing."""
+        return self.done or self._assembly.finish is not None
+
+    def whole(self, data: bytes) -> Reply:
+        """The reply of an answer in one piece. Some servers stream whether asked to or not."""
+        data = data.removeprefix(BOM)
+        if data.lstrip()[:1] not in (b"{", b"[", b"<") and _EVENTS.search(data):
+            for _ in self.feed(data):
+                pass
+            for _ in self.feed(b""):
+                pass
+            return self.end()[1]
+        try:
+            value, loose = loads(data)
+        except Unreadable:
+            loose, value = False, Unreadable
+        if value is Unreadable:
+            raise self._faults.of_protocol("the answer is not JSON", data, status=200)
+        try:
+            self._assembly.loose = loose
+            self._assembly.body(value)
+            self._assembly.close()
+            return self._assembly.reply()
+        except MISREAD as error:
+            fault = self._fault(error, data)
+        raise fault
+
+    def feed(self, piece: bytes) -> Iterator[Delta]:
+        """The deltas of the next bytes of a stream; of what is still open, for no bytes at its end."""
+        last = not piece
+        events = self._parser.close() if last else self._parser.feed(piece)
+        if events:
+            self.begun = True
+        elif not self.begun and (len(self._head) < _HEAD or self._head.lstrip()[:1] in (b"{", b"[")):
+            self._head += piece
+        for event in events:
+            if self.done:
+                return
+            yield from self._event(event, cut=last)
+
+    def end(self) -> tuple[Sequence[Delta], Reply]:
+        """The deltas that were held back, and the reply. ProviderError where the stream is not at its end, or held no
+        answer."""
+        if not self.begun and not self.done:
+            head = self._head.removeprefix(BOM).strip()
+            if head[:1] not in (b"{", b"["):
+                raise self._faults.of_protocol("the stream has no events", head, status=200)
+            reply = self.whole(head)  # an answer in one piece, of another content type
+            return pieces(reply), reply
+        if not self.ended:
+            raise self._faults.interrupted("it ended without a finish reason", partial=self.partial)
+        try:
+            return self._assembly.close(), self._assembly.reply()
+        except MISREAD as error:
+            fault = self._fault(error, b"")
+        raise fault
+
+    def _event(self, event: Event, *, cut: bool) -> Iterator[Delta]:
+        """The deltas of one event. `cut`: whether the connection ended within it."""
+        data = event.data
+        if data.strip() == b"[DONE]":
+            self.done = True
+            return
+        fault: ProviderError | None = None
+        values: Iterable[tuple[Any, bool]]
+        try:
+            try:
+                values = (loads(data),)
+            except Unreadable:
+                if cut and self.ended:
+                    return  # usage, which costs no reply
+                values = self._lines(event)
+            for value, loose in values:
+                if event.name == b"error" and not (isinstance(value, dict) and value.get("error")):
+                    raise ErrorObject(value)
+                self._assembly.loose = self._assembly.loose or loose
+                yield from self._assembly.chunk(value)
+        except MISREAD as error:
+            fault = self._fault(error, data)
+        if fault is not None:
+            raise fault
+
+    def _lines(self, event: Event) -> Iterator[tuple[object, bool]]:
+        """The values of an event whose lines are one each: servers that forget the empty line between events."""
+        for line in event.data.split(b"\n"):
+            if line.strip() == b"[DONE]":
+                self.done = True
+                return
+            if not line.strip():
+                continue
+            try:
+                yield loads(line)
+            except Unreadable:
+                line = line[:_HEAD]
+                if event.name == b"error":
+                    yield line.decode("utf-8", "replace"), False
+                    return
+                break
+        else:
+            return
+        raise self._faults.of_protocol(
+            "the answer cannot be read: a piece of it is not JSON",
+            event.data,
+            partial=self.partial,
+            status=200,
+        )
+
+    def _fault(self, error: Exception, data: bytes) -> ProviderError:
+        if isinstance(error, ProviderError) and error.status is not None:
+            return error  # made here already
+        return self._faults.of_misread(error, data, model=self._model, partial=self.partial)

@@ -1,0 +1,48 @@
+"""Messages as one endpoint may be sent them: its own keys go back to it, another's do not."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import replace
+from typing import Any, Final
+
+from lllm.backends.openai.extras import returned
+from lllm.models.message import FunctionCall, Message
+
+TAKEN: Final = re.compile(r"[a-zA-Z0-9_-]{1,40}")
+"""An id of a tool call that every provider takes."""
+
+
+class Renamed:
+    """Replaces the ids of tool calls that another endpoint gave and `place` may refuse: OpenAI takes 40 characters, Anthropic
+    letters, digits, `_` and `-`. The call and the message that answers it get the same new id, and always the same one."""
+
+    def __init__(self, place: str | None) -> None:
+        self._place = place
+        self.ids: dict[str, str] = {}
+        """The new ids of the calls whose answers are due."""
+
+    def message(self, message: Message) -> Message:
+        if message.tool_call_id is not None:
+            found = self.ids.get(message.tool_call_id)
+            return message if found is None else replace(message, tool_call_id=found)
+        if not message.tool_calls:
+            return message
+        if message.extra_from is None or message.extra_from == self._place:
+            self.ids.clear()  # an id that comes again means the later call
+            return message
+        self.ids = {call.id: _id(call) for call in message.tool_calls if not TAKEN.fullmatch(call.id)}
+        calls = tuple(call.with_id(self.ids.get(call.id, call.id)) for call in message.tool_calls)
+        return replace(message, tool_calls=calls) if self.ids else message
+
+
+def form(message: Message, place: str | None) -> dict[str, Any]:
+    """A message in the chat-completions form, with the keys that this endpoint, or the caller, has put into it."""
+    if message.extra_from is not None and message.extra_from != place:
+        return message.to_dict()
+    return replace(message, extra=returned(message.extra)).to_dict(extra=True)
+
+
+def _id(call: FunctionCall) -> str:
+    return "call_" + hashlib.sha256(call.id.encode("utf-8", "replace")).hexdigest()[:24]
