@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from lllm.cli import output
 from lllm.cli.options import ConfigFile, Json, Last, SessionId, configuration, runnable, session_of, store_of
@@ -14,7 +16,18 @@ if TYPE_CHECKING:
 
 
 def replay(
-    session: SessionId = None, last: Last = False, config: ConfigFile = None, json: Json = False
+    session: SessionId = None,
+    last: Last = False,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            "--head",
+            metavar="HASH",
+            help="The hash of the session's last event as it was kept elsewhere: it must be in the log.",
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    json: Json = False,
 ) -> int:
     """Re-execute a session on its recorded effects and verify it."""
     from lllm.replay import replay_session
@@ -22,7 +35,7 @@ def replay(
     store = store_of(configuration(config))
     id = session_of(store, session, last)
     try:
-        report = replay_session(id, store=store, **program_of(store, id, config))
+        report = replay_session(id, store=store, head=head, **program_of(store, id, config))
     except Exception as error:
         output.belongs(error, id)
         raise

@@ -12,6 +12,7 @@ import typer
 
 from lllm.cli import output
 from lllm.cli.options import ConfigFile, Json, configuration, store_of
+from lllm.errors import LLMError
 from lllm.log.when import iso as iso
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def sessions(
     store = store_of(settings)
     found = [_alive(store, info) for info in store.sessions(limit or None)]
     if json:
-        output.data([_record(info) for info in found])
+        output.data([{**_record(info), "head": _head(store, info)} for info in found])
         return 0
     if not found:
         output.say('no session yet. Type: lllm run "..."')
@@ -124,7 +125,13 @@ def _look(config: Config, wanted: Mapping[str, Any], sort: str, limit: int | Non
     store = store_of(config)
     found = find(store, sort=sort, limit=limit, cache=cache_of(config), **wanted)
     if json:
-        output.data(found)
+        known = {info.id: info for info in store.sessions()} if found else {}
+        output.data(
+            [
+                {**row, "head": _head(store, known[row["session"]]) if row["session"] in known else None}
+                for row in found
+            ]
+        )
         return 0
     if not found:
         output.say(
@@ -178,6 +185,16 @@ def _alive(store: LogStore, info: SessionInfo) -> SessionInfo:
     if info.status == "running" and held is not None and not held(info.id):
         return info._replace(status="interrupted")
     return info
+
+
+def _head(store: LogStore, info: SessionInfo) -> str | None:
+    """The hash of a session's last event: kept elsewhere, it proves the session (`lllm replay --head`)."""
+    from lllm.log.proof import head_of
+
+    try:
+        return head_of(store, info.id, info.events)
+    except LLMError:
+        return None
 
 
 def _record(info: SessionInfo) -> dict[str, Any]:

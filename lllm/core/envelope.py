@@ -10,7 +10,7 @@ of these very bytes without the `hash` member, and what stands behind `hash` are
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -101,7 +101,18 @@ def open_event(body: bytes) -> dict[str, Any]:
 
 
 def verify_chain(bodies: Iterable[bytes], *, session: str | None = None, events: int | None = None) -> str:
-    """Proves a whole log, from its first event, and gives the hash of its last one ("" for an empty log).
+    """Proves a whole log, from its first event, and gives the hash of its last one ("" for an empty log). Arguments and
+    errors as for `open_chain`."""
+    head = ""
+    for event in open_chain(bodies, session=session, events=events):
+        head = event["hash"]
+    return str(head)
+
+
+def open_chain(
+    bodies: Iterable[bytes], *, session: str | None = None, events: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """The events of a whole log, oldest first, each proven before it is given.
 
     Arguments:
         session: the session that all events must belong to; by default that of the first.
@@ -128,9 +139,9 @@ def verify_chain(bodies: Iterable[bytes], *, session: str | None = None, events:
             raise LogCorrupt(f"event {seq} of session '{session}' does not follow the one before it", seq=seq)
         head = event["hash"]
         seq += 1
+        yield event
     if events is not None and seq != events:
         raise LogCorrupt(f"session '{session or ''}' has {seq} of its {events} events", seq=seq)
-    return head
 
 
 def _upgrade(event: dict[str, Any]) -> dict[str, Any]:

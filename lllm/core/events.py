@@ -56,6 +56,9 @@ LIMIT_REACHED: Final = "LimitReached"
 CANCELLED: Final = "Cancelled"
 CALL_ENDED: Final = "CallEnded"
 
+BLOBS: Final[Mapping[str, str]] = {CALL_STARTED: "specs", ARTIFACT: "digest"}
+"""Kinds of events that name a blob, and the key of their data that does."""
+
 KINDS: Final[Mapping[str, str]] = {
     SESSION_STARTED: "a session began: name, entry, task, lllm version, price table, seed, config fingerprint",
     SESSION_RESUMED: "another process goes on with a session: how many events it found, which effects were uncertain",

@@ -9,9 +9,15 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, Final
 
+from lllm.core.canonical import digest
+
 _ADDRESS: Final = re.compile(
     r" at 0x[0-9A-Fa-f]+"
 )  # different in every process: a replay would stumble over it
+
+
+LONGEST: Final = 500
+"""Characters of a value's text that are kept where it has no JSON."""
 
 
 def unicode_only(value: Any) -> Any:
@@ -32,8 +38,8 @@ def unicode_only(value: Any) -> Any:
 
 def jsonable(value: Any) -> Any:
     """The value as JSON: dataclasses and pydantic models as objects, enums by value, sets sorted, decimals and dates as
-    text; what cannot be told (or contains itself) is `{"$repr": ...}`, without addresses in memory and cut to 500
-    characters."""
+    text; what cannot be told (or contains itself) is `{"$repr": ...}`, without addresses in memory; of more than 500
+    characters the first 500 and the sha256 of them all."""
     try:
         return _jsonable(value)
     except RecursionError:
@@ -76,4 +82,21 @@ def _shown(value: Any) -> dict[str, str]:
         text = repr(value)
     except Exception:  # anybody's code; a value that cannot even be shown is no reason to lose the rest
         text = f"<{type(value).__name__}>"
-    return {"$repr": _ADDRESS.sub("", text)[:500]}
+    text = _ADDRESS.sub("", text)
+    if len(text) <= LONGEST:
+        return {"$repr": text}
+    # what is cut off is verified all the same
+    return {"$repr": text[:LONGEST], "sha256": digest(text.encode("utf-8", "surrogatepass"))[7:]}
+
+
+def same_record(recorded: Any, present: Any) -> bool:
+    """Whether a value that was recorded is the present one, where logs before 0.2 cut long texts without a digest."""
+    if isinstance(recorded, Mapping) and isinstance(present, Mapping):
+        if recorded.keys() == {"$repr"} and present.keys() == {"$repr", "sha256"}:
+            return bool(recorded["$repr"] == present["$repr"])
+        return recorded.keys() == present.keys() and all(
+            same_record(item, present[key]) for key, item in recorded.items()
+        )
+    if isinstance(recorded, list | tuple) and isinstance(present, list | tuple):
+        return len(recorded) == len(present) and all(map(same_record, recorded, present))
+    return bool(recorded == present) and type(recorded) is type(present)

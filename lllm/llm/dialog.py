@@ -182,13 +182,13 @@ class Dialog:
 
     def markdown(self) -> str:
         """The dialog as a Markdown page: who spoke, and what, in fences."""
-        from lllm.log.views import fenced
+        from lllm.log.views import fenced, plain
 
-        parts = [f"# {self.name or 'dialog'}"]
+        parts = [f"# {plain(self.name or 'dialog')}"]
         for message in self.messages:
             calls = "\n".join(f"{call.name}({call.arguments})" for call in message.tool_calls)
             who = message.role + (f" {message.name}" if message.name else "")
-            parts.append(f"**{who}**\n\n{fenced(chr(10).join(filter(None, (message.text, calls))))}")
+            parts.append(f"**{plain(who)}**\n\n{fenced(chr(10).join(filter(None, (message.text, calls))))}")
         return "\n\n".join(parts) + "\n"
 
     def __len__(self) -> int:

@@ -21,10 +21,14 @@ from typing import Any, Final, NamedTuple
 
 from lllm.core import canonical
 from lllm.core.envelope import open_event, verify_chain
+from lllm.core.order import EventOrder
+from lllm.core.shapes import misshapen
 from lllm.errors import ConfigError, LogCorrupt, LogError, LogWriteError, UnknownNameError
 from lllm.hints import update_hint
 from lllm.log.blobs import check_content, named_in
+from lllm.log.folding import Folding
 from lllm.log.memory import MemoryLog
+from lllm.log.proof import prove_blobs
 from lllm.log.summaries import summarise
 from lllm.ports import LogStore, Record
 from lllm.sync import run
@@ -110,11 +114,16 @@ def read_session(path: str | os.PathLike[str]) -> tuple[MemoryLog, str]:
         raise LogCorrupt(f"{name} is cut short, or has lines too many", hint=_AGAIN)
     bodies = lines[1 : events + 1]
     verify_chain(bodies, session=id, events=events)
-    if trouble := _unsound(id, [open_event(body) for body in bodies]) or summarise(bodies, id)["problem"]:
-        raise LogCorrupt(f"{name} is no session that lllm has written: {trouble}", hint=_AGAIN)
+    opened = [open_event(body) for body in bodies]
+    if trouble := _unsound(id, opened) or summarise(bodies, id)["problem"]:
+        raise LogCorrupt(f"{name} is not a session that lllm wrote: {trouble}", hint=_AGAIN)
+    folding = Folding()
+    for event in opened:
+        folding.take(event)  # LogCorrupt where events contradict each other
     memory = MemoryLog()
     found = dict(_blob(line, name) for line in lines[events + 1 : -1])
     run(memory.append([record_of(body) for body in bodies], found))
+    prove_blobs(memory, opened)
     return memory, id
 
 
@@ -218,16 +227,13 @@ def _portions(bodies: Sequence[bytes]) -> Iterator[list[Record]]:
 def _unsound(id: str, events: Sequence[Mapping[str, Any]]) -> str:
     """What no session of lllm has, though it may be sealed as one: every list of sessions would stumble over it."""
     if not id.strip(". ") or len(id) > LONGEST or "/" in id or not id.isprintable():
-        return f"{id[:LONGEST]!r} is no name of one"
+        return f"{id[:LONGEST]!r} cannot be the name of a session"
+    order = EventOrder()
     for number, event in enumerate(events):
-        if not isinstance(event["data"], dict) or not isinstance(event["kind"], str):
-            return f"event {number} has no data"
-        if not isinstance(event["at"], int) or not 0 <= event["at"] < LATEST:
-            return f"event {number} is of no time"
-    meta = events[0]["data"] if events else {}
-    for key, kind in (("entry", dict), ("fork", dict), ("name", str)):
-        if meta.get(key) is not None and not isinstance(meta[key], kind):
-            return f"its '{key}' is not what it should be"
+        if wrong := misshapen(event) or order.misplaced(event):
+            return f"event {number}: {wrong}"
+        if event["at"] >= LATEST:
+            return f"event {number}: its time is after the year 9999"
     return ""
 
 

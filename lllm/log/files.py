@@ -378,17 +378,27 @@ def _bodies(path: Path, after: int) -> Iterator[bytes]:
     """Complete appends only; an event stands in the line of its number."""
     held: list[bytes] = []
     with open(path, "rb") as file:
-        for seq, line in enumerate(file):
+        for seq, line in enumerate(iter(file.readline, b"")):
             if line.endswith(b" \n"):
                 held.append(line)
                 continue
-            if not line.endswith(b"\n") or b"\0" in line:
+            if not line.endswith(b"\n"):
                 return
+            if b"\0" in line:
+                here = file.tell()
+                if not any(map(_whole, iter(file.readline, b""))):
+                    return  # a part of the last append, which was lost with the machine's power
+                file.seek(here)  # in the middle it is damage: whoever opens the event is told so
             held.append(line)
             for offset, whole in enumerate(held, seq - len(held) + 1):
                 if offset > after:
                     yield whole.rstrip(b" \n")
             held.clear()
+
+
+def _whole(line: bytes) -> bool:
+    """Whether a line ends an append that was written whole: only what no such line follows may be torn."""
+    return line.endswith(b"\n") and not line.endswith(b" \n") and b"\0" not in line and not line.isspace()
 
 
 def _seq(line: bytes, session: str) -> int:

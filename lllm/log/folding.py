@@ -10,8 +10,10 @@ from lllm.core.dialog import Node
 from lllm.core.events import Event
 from lllm.core.machine import TABLE, step
 from lllm.core.state import Opening, State
-from lllm.errors import IllegalMove, LogCorrupt
+from lllm.errors import IllegalMove, LogCorrupt, text_of
 
+UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""What reading an event raises that is sealed, but not by lllm. ConfigError is a ValueError."""
 UNFINISHED: Final = "unfinished"
 """The status of a session or call whose end is not in the log."""
 
@@ -137,18 +139,24 @@ class Folding:
 
     def _step(self, state: State, event: Mapping[str, Any], call: str) -> State:
         data, seq = event["data"], event["seq"]
-        value = None
+        value = found = None
         if event["kind"] == ev.CALL_STARTED and (base := data.get("base")) is not None:
             found = self.node(base)
             if found is None:
                 raise LogCorrupt(
                     f"event {seq}: call {call} goes on from a dialog that this session lacks", seq=seq
                 )
-            value = Opening.from_record(data, found)
         try:
+            if found is not None:
+                value = Opening.from_record(data, found)
             after, _ = step(state, Event(event["kind"], data, event["at"], call, event["dialog"], value))
         except IllegalMove as error:
             raise LogCorrupt(f"event {seq}: {error.message}", seq=seq, hint=error.hint) from error
+        except UNREADABLE as error:
+            raise LogCorrupt(
+                f"event {seq} ({event['kind']}) is not as lllm writes it: {type(error).__name__}: {text_of(error)}",
+                seq=seq,
+            ) from error
         self.calls[call] = after
         if after.terminal and after.trunk is not None:
             self._ends.append(after.trunk)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from lllm.core import events as ev
 from lllm.core.dialog import messages_of
-from lllm.core.envelope import open_event, verify_chain
+from lllm.core.envelope import open_chain
 from lllm.core.events import Event
 from lllm.log.folding import UNFINISHED, CallInfo, Folding, SessionState
 from lllm.log.spent import Spending, Spent
@@ -81,9 +81,7 @@ def load(store: LogStore, session: str) -> list[dict[str, Any]]:
         UnknownNameError: no such session.
         LogCorrupt: the log is not as it was written; `seq` is the first such place.
     """
-    bodies = list(store.read(session))
-    verify_chain(bodies, session=session)
-    return [open_event(body) for body in bodies]
+    return list(open_chain(store.read(session), session=session))
 
 
 def fold_session(events: Events) -> SessionState:
@@ -182,10 +180,10 @@ def markdown(events: Events) -> str:
 def head(told: Summary) -> str:
     """The head of a Markdown page: name and sums."""
     lines = [
-        f"# {_plain(told.name)}",
+        f"# {plain(told.name)}",
         "",
-        f"- session: `{told.session}`",
-        f"- status: {told.status}" + (f" ({_plain(told.error)})" if told.error else ""),
+        f"- session: {plain(told.session)}",
+        f"- status: {plain(told.status)}" + (f" ({plain(told.error)})" if told.error else ""),
         f"- started: {_time(told.started)}",
         f"- agent calls: {told.calls}, model calls: {told.model_calls}, tool calls: {told.tool_calls}",
         f"- tokens: {told.usage.get('prompt', 0)} in, {told.usage.get('completion', 0)} out",
@@ -203,14 +201,18 @@ def section(row: Row, started: int) -> str:
         marks = " (rejected)"
     elif row.kind == "result":
         marks = " (given again)" if "reused" in row.detail else "" if row.detail["ok"] else " (error)"
-    who = f"{row.call} · {row.who}" if row.call and row.who else row.who or row.call or ""
+    who = plain(f"{row.call} · {row.who}" if row.call and row.who else row.who or row.call or "")
     title = f"**{row.kind}**{marks} · {who} · {seconds:.3f} s"
     return f"{title}\n\n{fenced(row.text)}" if row.text else title
 
 
-def _plain(text: str) -> str:
-    """Text that stands between Markdown: on one line, without links, images and HTML."""
-    return "".join(f"\\{char}" if char in "[]<`" else char for char in " ".join(text.split()))
+def plain(text: str) -> str:
+    """Text that stands between Markdown: on one line, and nothing in it is markup, a link, HTML or a formula."""
+    line = "".join(f"\\{char}" if char in _MARKUP else char for char in " ".join(str(text).split()))
+    return line.replace("://", ":\\//").replace("www.", "www\\.")
+
+
+_MARKUP: Final = frozenset("\\`*_{}[]<>#|~!$&^")
 
 
 def fenced(text: str) -> str:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.core import events as ev
 from lllm.core.dialog import Node
-from lllm.core.envelope import open_event, verify_chain
 from lllm.core.events import Event
 from lllm.core.machine import step
 from lllm.core.state import Opening, State
 from lllm.errors import IllegalMove, ReplayDivergence, text_of
 from lllm.llm.talk import talk
+from lllm.log.proof import prove
 from lllm.models.message import Message
 from lllm.ports import LogStore
 from lllm.replay.report import Report
@@ -32,6 +32,7 @@ def replay_session(
     store: LogStore | None = None,
     config: Config | None = None,
     entry: Callable[[], Any] | None = None,
+    head: str | None = None,
     raises: bool = False,
 ) -> Report:
     """Re-executes a session and says whether it is verified.
@@ -42,13 +43,14 @@ def replay_session(
         config: what to build agents from; the project's by default.
         entry: the program that made the session, for one that no configuration describes: called once, it must make the
             same calls.
+        head: the hash of an event that was kept elsewhere, and that the session must hold: see `lllm.log.proof`.
         raises: raise the ReplayDivergence instead of reporting it.
 
     Raises:
         UnknownNameError: no such session. LogCorrupt: the log was changed or torn. ConfigError: the project of today
         cannot be built.
     """
-    report = run(areplay_session(session, store=store, config=config, entry=entry))
+    report = run(areplay_session(session, store=store, config=config, entry=entry, head=head))
     if raises and report.divergence is not None:
         raise report.divergence
     return report
@@ -60,6 +62,7 @@ async def areplay_session(
     store: LogStore | None = None,
     config: Config | None = None,
     entry: Callable[[], Any] | None = None,
+    head: str | None = None,
 ) -> Report:
     """`replay_session` for async code."""
     from lllm.llm.connect import offline
@@ -68,9 +71,7 @@ async def areplay_session(
         from lllm.llm.project import default_store
 
         store = default_store()
-    bodies = list(store.read(session))
-    verify_chain(bodies, session=session)
-    recorded = [open_event(body) for body in bodies]
+    recorded = prove(store, session, head=head)
     player = Replayed(session, store, recorded)
     notes: list[str] = []
     divergence: ReplayDivergence | None = None

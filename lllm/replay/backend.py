@@ -16,12 +16,12 @@ from lllm.core import events as ev
 from lllm.core.canonical import decode, digest, digest_of, encode
 from lllm.core.choice import freed
 from lllm.core.dialog import Node, extend, messages_of
-from lllm.core.envelope import open_event, verify_chain
 from lllm.core.jsonable import jsonable
 from lllm.deltas import pieces
 from lllm.errors import LLMError, NotRecorded
 from lllm.log.copy import SUFFIX, read_session
 from lllm.log.folding import Folding
+from lllm.log.proof import prove
 from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.ports import Capabilities, Completed, Delta, LogStore, Request
@@ -69,13 +69,11 @@ class Source:
     """
 
     def __init__(self, store: LogStore, id: str) -> None:
-        bodies = list(store.read(id))
-        verify_chain(bodies, session=id)
         self.id = id
         self.store = store
         self.requests: list[Recorded] = []
         self.replies: dict[str, list[Mapping[str, Any]]] = {}
-        self._read([open_event(body) for body in bodies])
+        self._read(prove(store, id))
 
     def _read(self, events: Sequence[Mapping[str, Any]]) -> None:
         folding = Folding()

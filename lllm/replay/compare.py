@@ -129,7 +129,9 @@ def _line(told: Summary) -> str:
 
 
 _HEAD: Final = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="referrer" content="no-referrer"><style>
 body {{ font: 14px system-ui, sans-serif; margin: 2em; color: #222 }}
 table {{ border-collapse: collapse; width: 100%; table-layout: fixed }}
 td, th {{ border: 1px solid #ddd; padding: .4em .6em; vertical-align: top; text-align: left }}

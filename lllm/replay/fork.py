@@ -7,10 +7,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lllm.core import events as ev
-from lllm.core.envelope import open_event, verify_chain
 from lllm.core.state import DONE
 from lllm.errors import ConfigError, listing, text_of
 from lllm.llm.sessions import ending
+from lllm.log.proof import prove
 from lllm.models.reply import Reply, Usage
 from lllm.ports import LogStore
 from lllm.replay import again
@@ -120,9 +120,7 @@ async def afork_session(
         from lllm.llm.project import default_store
 
         store = default_store()
-    bodies = list(store.read(session))
-    verify_chain(bodies, session=session)
-    record = [open_event(body) for body in bodies]
+    record = prove(store, session)
     if not record:
         raise ConfigError(
             f"session '{session}' has no events", hint="Nothing was done in it: run the program."

@@ -7,10 +7,10 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lllm.core import events as ev
-from lllm.core.envelope import open_event, verify_chain
 from lllm.core.state import DONE
 from lllm.errors import CallError, ConfigError, ReplayDivergence, UncertainEffect
 from lllm.llm.sessions import fail
+from lllm.log.proof import prove
 from lllm.ports import LogStore
 from lllm.replay import again
 from lllm.replay.program import play, survived
@@ -103,9 +103,7 @@ async def aresume_session(
     if claim is not None:
         claim(session)
     try:
-        bodies = list(store.read(session))
-        verify_chain(bodies, session=session)
-        recorded = [open_event(body) for body in bodies]
+        recorded = prove(store, session)
         _open(session, recorded)
         effects = _decisions(recorded, decide, _agents(config))
         player = Resumed(session, store, recorded, dict(effects[1]), effects[0])

@@ -327,3 +327,27 @@ async def test_markdown(rich: list[dict[str, Any]]) -> None:
         assert text in page
     fence = [{**event, "data": {**event["data"], "task": "```\n# not a heading"}} for event in rich[:1]]
     assert "````text\n```\n# not a heading\n````" in views.markdown(fence)
+
+
+MARKUP = "# head <b>x</b> ![i](http://evil.example/x.png) *a* _b_ `c` $x$ | www.evil.example https://evil.example ~d~"
+
+
+def test_names_in_markdown_are_text() -> None:
+    from lllm.log.transcript import Row
+    from lllm.log.views import plain, section
+
+    text = plain(f"a\n\n{MARKUP}")
+    assert "\n" not in text
+    for mark in ("# ", "<b", "![", "*a", "_b", "`c", "$x", "| ", "://", "www.e", "~d"):
+        at = text.find(mark)
+        assert at < 0 or text[at - 1] == "\\", mark
+    row = Row(3, 0, "tool", "c1", "x\n# Chapter", "words", {})
+    assert "\n# Chapter" not in section(row, 0)
+
+
+def test_the_name_of_a_dialog_is_text_in_markdown() -> None:
+    from lllm.llm.dialog import Dialog
+    from lllm.models.message import Message
+
+    page = Dialog([Message("user", "Hi", name="a\n# b")], name="x\n\n# Chapter").markdown()
+    assert [line for line in page.splitlines() if line.startswith("#")] == ["# x \\# Chapter"]

@@ -130,9 +130,12 @@ def test_a_page_shows_hostile_text_as_text(old: tuple[MemoryLog, list[str]]) -> 
     found = whatif(ids[0], store=store, program=lambda id: ask(reply, store, id))
     assert found.cases[0].comparison is not None
     page = html([found.cases[0].comparison])
+    assert "Content-Security-Policy" in page
+    assert "default-src 'none'" in page
     assert evil not in page
     assert "&lt;script&gt;" in page
-    assert "http" not in page
+    assert "http:" not in page
+    assert "https:" not in page
 
 
 def test_lines_that_only_one_side_has(old: tuple[MemoryLog, list[str]]) -> None:
