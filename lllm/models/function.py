@@ -16,6 +16,14 @@ from lllm.errors import ConfigError, ToolError, listing
 Effect = Literal["pure", "idempotent", "ask", "never"]
 EFFECTS: Final = ("pure", "idempotent", "ask", "never")
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_KINDS: Final[Mapping[str, tuple[Any, str]]] = {
+    "description": (str, "a text"),
+    "agent": ((str, type(None)), "a name or None"),
+    **dict.fromkeys(("approval", "concurrent", "repeatable", "strict"), (bool, "True or False")),
+}
+"""Fields of a Function with the types that they may have."""
+_REFUSED: Final = frozenset("$ref $dynamicRef $recursiveRef allOf anyOf oneOf not enum const".split())
+"""What a schema may not have beside its outermost type to be sent as it is."""
 _MACHINERY: Final = "lllm.tools.functions"
 """Signatures and schemas are read with pydantic and jsonschema_rs, which this floor does not know: what needs them is
 looked up by name when it is first used, as a plug-in is."""
@@ -90,10 +98,18 @@ class Function:
             raise ConfigError(
                 f"tool '{self.name}': unknown effect {self.effect!r}", hint=f"Known: {listing(EFFECTS)}."
             )
-        if self.timeout is not None and not self.timeout > 0:
+        for key, (kinds, meaning) in _KINDS.items():
+            if not isinstance(getattr(self, key), kinds):
+                raise ConfigError(f"tool '{self.name}': {key} must be {meaning}, got {getattr(self, key)!r}")
+        seconds = self.timeout
+        if seconds is not None and (
+            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0
+        ):
             raise ConfigError(
                 f"tool '{self.name}': timeout is {self.timeout!r}; it is seconds above 0, or None"
             )
+        if self.call is not None and not callable(self.call):
+            raise ConfigError(f"tool '{self.name}': call must be a function, got {self.call!r}")
         if not isinstance(self.parameters, Mapping) or self.parameters.get("type", "object") != "object":
             raise ConfigError(f"tool '{self.name}': parameters is not the JSON schema of an object")
 
@@ -135,10 +151,17 @@ class Function:
         function: dict[str, Any] = {"name": self.name}
         if self.description:
             function["description"] = self.description
-        function["parameters"] = self.parameters
+        function["parameters"] = self._sent
         if self.strict:
             function["strict"] = True
         return {"type": "function", "function": function}
+
+    @cached_property
+    def _sent(self) -> Mapping[str, Any]:
+        if self.typed or ("type" in self.parameters and not self.parameters.keys() & _REFUSED):
+            return self.parameters
+        sent: Mapping[str, Any] = import_module(_MACHINERY).sent_parameters(self)
+        return sent
 
     @cached_property
     def schema_hash(self) -> str:
@@ -217,9 +240,13 @@ def as_function(value: Any) -> Function:
     """A tool from whatever stands for one: a Function, a callable, or a schema (a tool that is only declared).
 
     A schema may be in the form of chat completions `{"type": "function", "function": {...}}`, of the responses API
-    `{"type": "function", "name": ...}`, or `{"name", "description", "parameters" | "input_schema"}`.
+    `{"type": "function", "name": ...}`, or `{"name", "description", "parameters" | "input_schema" | "inputSchema"}`.
+
+    Raises:
+        ConfigError: none of these, or its parameters are not a JSON schema.
     """
     if isinstance(value, Function):
+        value.plan  # noqa: B018 - compiled here: a wrong schema is an error when the agent is made, not when it calls
         return value
     if isinstance(value, Mapping):
         inner = value.get("function", value)
@@ -228,14 +255,18 @@ def as_function(value: Any) -> Function:
                 f"a tool's schema has no name: {str(dict(value))[:200]}",
                 hint='Write {"type": "function", "function": {"name": ..., "parameters": {...}}}.',
             )
-        parameters = (
-            inner.get("parameters") or inner.get("input_schema") or {"type": "object", "properties": {}}
-        )
-        return Function(
-            name=inner["name"],
-            description=inner.get("description") or "",
-            parameters=parameters,
-            strict=bool(inner.get("strict", False)),
+        given = [
+            inner[key] for key in ("parameters", "input_schema", "inputSchema") if inner.get(key) is not None
+        ]
+        parameters = given[0] if given and given[0] != {} else {"type": "object", "properties": {}}
+        description, strict = inner.get("description"), inner.get("strict")
+        return as_function(
+            Function(
+                name=inner["name"],
+                description="" if description is None else description,
+                parameters=parameters,
+                strict=False if strict is None else strict,
+            )
         )
     if callable(value):
         return tool_from(value)
@@ -288,14 +319,23 @@ class MCP:
             )
         if (self.command is None) == (self.url is None):
             raise ConfigError(f"MCP server '{self.name}': give either a command or a url")
-        if self.url is not None and not self.url.startswith(("http://", "https://")):
+        if not isinstance(self.command, str | None):
+            raise ConfigError(
+                f"MCP server '{self.name}': command must be a program's name, got {self.command!r}"
+            )
+        if self.url is not None and not str(self.url).startswith(("http://", "https://")):
             raise ConfigError(f"MCP server '{self.name}': {self.url!r} is not a http(s) URL")
         for key in ("args", "env", "tools"):
             value = getattr(self, key)
-            if isinstance(value, str | Mapping):
-                raise ConfigError(f"MCP server '{self.name}': {key} is a list of names")
-            if value is not None:
-                object.__setattr__(self, key, tuple(value))
+            if value is None and key == "tools":
+                continue
+            if not isinstance(value, list | tuple | set | frozenset) or not all(
+                isinstance(item, str) for item in value
+            ):
+                raise ConfigError(
+                    f"MCP server '{self.name}': {key} is a list of names, not {type(value).__name__}"
+                )
+            object.__setattr__(self, key, tuple(value))
 
     def record(self) -> dict[str, Any]:
         """The declaration as JSON; what is not set is left out."""
@@ -311,7 +351,11 @@ class MCP:
         """Reads a declaration. UnknownKeyError for a key that is none of the fields."""
         from lllm.errors import UnknownKeyError
 
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"an MCP server: it must be a mapping, got {value!r}")
         for key in value:
             if key not in cls.__slots__:
                 raise UnknownKeyError(str(key), cls.__slots__, where=where)
+        if "name" not in value:
+            raise ConfigError("an MCP server: it has no name", hint="Write {'name': ..., ...}.")
         return cls(**value)

@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple
 from lllm.errors import ConfigError, ToolError
 from lllm.models.function import Effect, Function, ToolContext
 from lllm.tools import docstring
+from lllm.tools.references import Unportable, portable
 from lllm.tools.schema import compile_schema, problems, tidy
 from lllm.tools.strict import strict
 from lllm.tools.types import Shape, modern
@@ -75,6 +76,24 @@ def function_from(
     )
     made.__dict__["plan"] = Plan(name, parameters, reading)
     return made
+
+
+def sent_parameters(function: Function) -> Mapping[str, Any]:
+    """The parameters as a provider takes them: of an object in so many words, a reference that stands for the whole replaced by
+    its target. The same arguments fit."""
+    function.plan  # noqa: B018 - ConfigError for what is no schema
+    try:
+        made, wrapped = portable(function.parameters, "arguments")
+    except Unportable:
+        return {"type": "object"}  # validated only
+    if not wrapped:
+        return made
+    body = made["properties"]["arguments"]
+    rest = {key: value for key, value in made.items() if key in ("$schema", "$defs", "definitions")}
+    if set(body) == {"$ref"}:  # it refers to itself
+        holder, name = body["$ref"].split("/")[1:]
+        body = rest[holder][name]
+    return {"type": "object", **body, **rest}
 
 
 def validate_arguments(function: Function, arguments: Mapping[str, Any]) -> list[str]:

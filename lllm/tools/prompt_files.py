@@ -185,8 +185,6 @@ def _server(value: Any, where: str) -> MCP:
     declared = _mapping("an MCP server", value, where)
     try:
         return MCP.from_dict(declared, where=where)
-    except TypeError as error:
-        raise ConfigError(f"an MCP server: {error}", where=where) from None
     except UnknownKeyError:
         raise
     except ConfigError as error:

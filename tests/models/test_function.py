@@ -213,3 +213,111 @@ def test_models_load_no_third_party_package() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- what strangers declare ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"description": 5}, "description must be a text, got 5"),
+        ({"timeout": "5"}, "timeout is '5'"),
+        ({"timeout": True}, "timeout is True"),
+        ({"approval": "no"}, "approval must be True or False, got 'no'"),
+        ({"agent": 5}, "agent must be a name or None, got 5"),
+        ({"call": 5}, "call must be a function, got 5"),
+        ({"effect": []}, "unknown effect"),
+        ({"parameters": []}, "parameters is not the JSON schema of an object"),
+    ],
+    ids=str,
+)
+def test_a_field_of_the_wrong_type(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Function("t", **fields)
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        (
+            {"parameters": {"type": "object", "properties": 3}},
+            r"tool 't': not a JSON schema: \$\.properties: 3 is not",
+        ),
+        ({"parameters": {"properties": {"a": {"$ref": "#/$defs/a"}}}}, "which the schema does not have"),
+        ({"parameters": {"properties": {"a": {"$ref": "http://127.0.0.1:1/a"}}}}, "outside the schema"),
+        ({"parameters": "x"}, "parameters is not the JSON schema of an object"),
+        ({"parameters": []}, "parameters is not the JSON schema of an object"),
+        ({"description": ["x"]}, "description must be a text"),
+        ({"strict": "no"}, "strict must be True or False"),
+    ],
+    ids=str,
+)
+def test_a_declared_tool_is_checked_when_it_is_made(declared: dict[str, Any], message: str) -> None:
+    for form in ({"name": "t", **declared}, {"type": "function", "function": {"name": "t", **declared}}):
+        with pytest.raises(ConfigError, match=message):
+            as_function(form)
+    with pytest.raises(ConfigError, match="not a JSON schema"):
+        as_function(Function("t", parameters={"type": "object", "required": 3}))
+
+
+def test_the_ways_to_declare_parameters() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    for key in ("parameters", "input_schema", "inputSchema"):
+        assert (
+            as_function({"name": "t", key: schema, "description": None, "strict": None}).parameters == schema
+        )
+    assert as_function({"name": "t", "parameters": {}}).parameters == {"type": "object", "properties": {}}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sent"),
+    [
+        ({"properties": {"a": {}}}, {"type": "object", "properties": {"a": {}}}),
+        (
+            {"$ref": "#/definitions/A", "definitions": {"A": {"type": "object", "required": ["a"]}}},
+            {"type": "object", "required": ["a"]},
+        ),
+        (
+            {"anyOf": [{"$ref": "#/$defs/A"}], "$defs": {"A": {"required": ["a"]}, "unused": {}}},
+            {"type": "object", "anyOf": [{"$ref": "#/$defs/A"}], "$defs": {"A": {"required": ["a"]}}},
+        ),
+        (
+            {"properties": {"a": {"$ref": "#"}}},
+            {
+                "type": "object",
+                "properties": {"a": {"$ref": "#/$defs/reply"}},
+                "$defs": {"reply": {"properties": {"a": {"$ref": "#/$defs/reply"}}}},
+            },
+        ),
+        ({"properties": {"a": {"$ref": "https://json-schema.org/draft/2020-12/schema"}}}, {"type": "object"}),
+    ],
+    ids=str,
+)
+def test_parameters_are_sent_as_those_of_an_object(parameters: dict[str, Any], sent: dict[str, Any]) -> None:
+    made = as_function({"name": "t", "parameters": parameters})
+    assert made.spec()["function"]["parameters"] == sent
+    assert made.parameters == parameters
+    again = as_function(made.spec())  # as a replay reads it from a log
+    assert again.spec() == made.spec()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        5,
+        {},
+        {"command": "x"},
+        {"name": "m", "url": 5},
+        {"name": "m", "command": ["x"]},
+        {"name": "m", "command": "x", "args": 5},
+        {"name": "m", "command": "x", "args": [5]},
+        {"name": "m", "command": "x", "tools": 5},
+        {"name": "m", "command": "x", "env": {"KEY": "secret-value"}},
+    ],
+    ids=str,
+)
+def test_a_malformed_server_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        MCP.from_dict(value)
+    assert "secret-value" not in str(caught.value)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import orjson
 
+from lllm.backends.openai.parameters import acceptable
 from lllm.backends.openai.sent import Renamed, form
 from lllm.backends.sampling import EXTENSIONS, RESERVED, SAMPLING, check_names
 from lllm.core.canonical import encode
@@ -107,7 +108,7 @@ class Bodies:
         if request.tools:
             if not self._capabilities.tools:
                 raise UnsupportedError("this endpoint is declared to have no tools")
-            rest["tools"] = list(request.tools)
+            rest["tools"] = [acceptable(tool) for tool in request.tools]
         rest |= self.options(request)
         if request.format is not None and self.sends_format(request):
             rest["response_format"] = {"type": "json_schema", "json_schema": schema_form(request.format)}

@@ -17,6 +17,7 @@ from lllm.backends.openai.fields import (
     Unreadable,
     loads,
 )
+from lllm.backends.openai.parameters import acceptable
 from lllm.backends.openai.proxy import Proxy
 from lllm.backends.openai.response_reading import REASONING, Following, reply_of
 from lllm.backends.openai.sent import Renamed
@@ -183,7 +184,7 @@ class Responses:
         if choice is not None:
             out["tool_choice"] = choice
         if request.tools:
-            out["tools"] = [tool_form(tool) for tool in request.tools]
+            out["tools"] = [tool_form(acceptable(tool)) for tool in request.tools]
         extra |= {key: options.pop(key) for key in ("top_k", "min_p", "repetition_penalty") if key in options}
         return out | options | ({"extra_body": extra} if extra else {})
 
