@@ -591,6 +591,21 @@ async def test_what_no_grammar_says_is_validated(name: str, shared: LlamaCppBack
 
 
 @pytest.mark.parametrize(
+    ("given", "bounds"),
+    [
+        ({"minimum": 3, "exclusiveMinimum": True, "maximum": 9}, (4, 9)),
+        ({"minimum": 3, "maximum": 9, "exclusiveMaximum": True}, (3, 8)),
+        ({"minimum": 3, "exclusiveMinimum": False, "maximum": 9}, (3, 9)),
+    ],
+)
+def test_exclusive_bounds_of_draft_4(given: dict[str, Any], bounds: tuple[int, int]) -> None:
+    made = express({"type": "integer", **given})
+    assert made is not None
+    assert (made.schema["minimum"], made.schema["maximum"]) == bounds
+    assert made.enforced == "grammar"
+
+
+@pytest.mark.parametrize(
     "schema",
     [
         {"type": "nonsense"},

@@ -262,6 +262,7 @@ class _Writer:
 
     def _integer(self, said: dict[str, Any]) -> dict[str, Any]:
         out: dict[str, Any] = {"type": "integer"}
+        said = _exclusive(said)
         low, high = said.get("minimum", -math.inf), said.get("maximum", math.inf)
         low = max(low, said.get("exclusiveMinimum", -math.inf))
         high = min(high, said.get("exclusiveMaximum", math.inf))
@@ -373,6 +374,15 @@ class _Writer:
             if not isinstance(target, Mapping) or set(target) & _SAYS != {"$ref"}:
                 return
             ref = target["$ref"]
+
+
+def _exclusive(said: dict[str, Any]) -> dict[str, Any]:
+    """Exclusive bounds as numbers: in draft 4 they are a remark about the bound beside them."""
+    out = dict(said)
+    for key, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if isinstance(out.get(key), bool) and out.pop(key) and bound in out:
+            out[key] = out.pop(bound)
+    return out
 
 
 def _as_list(kinds: Any) -> list[str]:
