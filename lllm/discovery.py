@@ -35,6 +35,7 @@ from lllm.config.project import find_project
 from lllm.errors import ConfigError, text_of
 from lllm.registry import KINDS, Entry, Registry
 from lllm.registry import registry as the_registry
+from lllm.terminals import warn
 
 if TYPE_CHECKING:
     from lllm.config import Config
@@ -144,7 +145,7 @@ def _logged(report: Report) -> Report:
         import logging
 
         for problem in report.problems:
-            logging.getLogger("lllm.discovery").warning("%s", problem)
+            warn(logging.getLogger("lllm.discovery"), "%s", problem)
     return report
 
 

@@ -30,6 +30,7 @@ from lllm.errors import LLMError, LogWriteError, text_of
 from lllm.models.message import FunctionCall, Message
 from lllm.ports import Completed, Delta, LogStore, Record
 from lllm.redacted_deltas import RedactedDeltas
+from lllm.terminals import warn
 
 Follower = Callable[[str, Delta], None]
 Watcher = Callable[[Event], None]
@@ -462,7 +463,7 @@ class Session:
                         words = self.redactor.text(
                             f"a follower raised {type(error).__name__}: {text_of(error)}"
                         )
-                        logging.getLogger("lllm.session").warning("session '%s': %s", self.id, words)
+                        warn(logging.getLogger("lllm.session"), "session '%s': %s", self.id, words)
                         self.note(words, of="follower")
 
     def watched(self, event: Event) -> None:

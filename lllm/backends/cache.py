@@ -26,6 +26,7 @@ from lllm.core.jsonable import jsonable
 from lllm.deltas import pieces
 from lllm.models.reply import Reply
 from lllm.ports import Backend, Capabilities, Completed, Delta, Request
+from lllm.terminals import warn
 
 FORMAT: Final = 1
 """Part of every key: what another version of lllm has written otherwise is not found."""
@@ -66,7 +67,7 @@ class Replies:
                 return Reply.from_record(entry["reply"]).with_(source=SOURCE)
         except (ValueError, LookupError, TypeError, AttributeError):
             pass
-        _log.warning("a kept reply is damaged, and is asked for again: %s", file.name)
+        warn(_log, "a kept reply is damaged, and is asked for again: %s", file.name)
         return None
 
     def put(self, key: str, record: Mapping[str, Any]) -> None:
@@ -84,7 +85,7 @@ class Replies:
                 part.unlink(missing_ok=True)
             if not self._unwritable:
                 self._unwritable = True
-                _log.warning("replies cannot be kept in the cache: %s", error.strerror or error)
+                warn(_log, "replies cannot be kept in the cache: %s", error.strerror or error)
 
     def take(self, session: str, request: str) -> int:
         """The number of this answer among a session's to the same request: the lowest that is free."""

@@ -43,6 +43,7 @@ from lllm.cli.test import accept, check_kept, keep
 from lllm.cli.totals import totals
 from lllm.cli.whatif import whatif
 from lllm.errors import ConfigError, LLMError
+from lllm.terminals import is_gone
 
 Command = Callable[..., int | None]
 
@@ -148,7 +149,9 @@ def run(argv: Sequence[str]) -> int:
             code = _run(rest)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:
+    except OSError as error:
+        if not is_gone(error):
+            raise
         return seen_enough()
     except SystemExit as error:
         if not isinstance(error.__context__, BrokenPipeError):

@@ -46,6 +46,7 @@ class Live:
         from lllm.cli.lines import Lines
         from lllm.cli.progress import Progress
 
+        output.outlast()
         talks = screen.is_terminal(sys.stderr) if stream is None else stream
         talks = talks and not quiet
         self.lines = Lines()

@@ -13,9 +13,10 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lllm import terminals
 from lllm.cli import screen, tables
 from lllm.core.visible import visible, visible_json
 from lllm.errors import ConfigError, LLMError, ProviderFailed, ReplayDivergence, text_of
@@ -106,8 +107,19 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, cut: Sequence
 
 def write(words: str, *, error: bool = False, end: str = "\n", flush: bool | None = None) -> None:
     """Writes to stdout or stderr. Every print of a command ends here; foreign text has become visible before. `flush`: at
-    once; by default on stderr."""
-    print(words, file=sys.stderr if error else sys.stdout, end=end, flush=error if flush is None else flush)
+    once; by default on stderr.
+
+    Where stderr is gone, nothing is shown. Where stdout is, that ends a command which only prints: BrokenPipeError. One that
+    runs something goes on: see `outlast`."""
+    stream = sys.stderr if error else sys.stdout
+    shown = terminals.show(stream, f"{words}{end}", flush=error if flush is None else flush)
+    if not shown and not error:
+        raise BrokenPipeError
+
+
+def outlast() -> None:
+    """From here on the command runs something: it does not end because its terminal is gone, or nobody reads its output."""
+    terminals.outlast()
 
 
 def console() -> Console:
@@ -224,11 +236,11 @@ def terminated() -> None:
     session = None if _State.session is None else _State.session()
     hint = f"To go on with it: {_State.way}lllm resume {session}" if session else None
     words = "terminated" + (f". Session {session} is interrupted. {hint}" if session else "")
-    os.write(2, f"{visible(words)}\n".encode())
-    if _State.json and not _State.printed:
-        os.write(
-            1, f"{_json.dumps(_failed('cancelled', 'Terminated', 'terminated', hint, session))}\n".encode()
-        )
+    with suppress(OSError):  # the terminal may be gone
+        os.write(2, f"{visible(words)}\n".encode())
+        if _State.json and not _State.printed:
+            failed = _failed("cancelled", "Terminated", "terminated", hint, session)
+            os.write(1, f"{_json.dumps(failed)}\n".encode())
 
 
 def divergence(error: ReplayDivergence) -> str:

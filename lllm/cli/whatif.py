@@ -53,6 +53,7 @@ def whatif(
         if not json:
             output.say(_line(case))
 
+    output.outlast()
     with quiet_stdout(json):
         found = run(
             ids, store=store, model=model, overrides=sets or (), unmatched=tools, workers=workers,

@@ -30,6 +30,7 @@ from lllm.log.base import Deleted, ReplayableLogBase, check_records, closed, lin
 from lllm.log.blobs import BlobFolder, check_blobs, named_in, unnamed
 from lllm.log.claims import Claims
 from lllm.ports import Record, SessionInfo
+from lllm.terminals import warn
 
 EVENTS: Final = "events.jsonl"
 _OPEN_FILES: Final = max(16, min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
@@ -181,7 +182,8 @@ class LocalFileLog(ReplayableLogBase):
     def _cut(self, fd: int, note: Recovered, end: int) -> None:
         os.ftruncate(fd, end)
         self.recovered.append(note)
-        logging.getLogger("lllm.log").warning(
+        warn(
+            logging.getLogger("lllm.log"),
             "session '%s': removed %d bytes of an append that a crash cut short, from event %d on",
             note.session, len(note.data), note.seq,
         )  # fmt: skip

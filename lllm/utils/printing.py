@@ -12,6 +12,7 @@ from typing import Any, Final, Self, TextIO
 
 from lllm.core.jsonable import jsonable
 from lllm.core.visible import visible, visible_line
+from lllm.terminals import is_gone, show
 
 _COLOURS: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
 _BAR: Final = 30
@@ -24,7 +25,8 @@ class PrintSystem:
         file: where to print; the standard output of the moment by default.
         colour: whether to colour; by default only on a terminal, and not with NO_COLOR set.
 
-    Progress bars are drawn on a terminal only. Usable from several threads: lines are not mixed.
+    Progress bars are drawn on a terminal only. Usable from several threads: lines are not mixed. Where the file is gone (a
+    closed terminal or pipe), nothing is shown and nothing raised.
     """
 
     def __init__(self, file: TextIO | None = None, *, colour: bool | None = None) -> None:
@@ -132,7 +134,12 @@ class PrintSystem:
 
     def _terminal(self) -> bool:
         isatty = getattr(self._out(), "isatty", None)
-        return bool(isatty and isatty())
+        try:
+            return bool(isatty and isatty())
+        except (OSError, ValueError) as error:
+            if not is_gone(error):
+                raise
+            return False
 
     def _say(self, text: str, colour: str | None = None) -> None:
         coloured = (
@@ -157,8 +164,7 @@ class PrintSystem:
     def _print(self, text: str) -> None:
         out = self._out()
         encoding = getattr(out, "encoding", None) or "utf-8"
-        out.write(text.encode(encoding, "replace").decode(encoding))
-        out.flush()
+        show(out, text.encode(encoding, "replace").decode(encoding))
 
     def _indent(self, by: int) -> None:
         with self._lock:

@@ -36,6 +36,7 @@ from lllm.core import events as ev
 from lllm.core.jsonable import jsonable
 from lllm.errors import LLMError, text_of
 from lllm.session import Session, current
+from lllm.terminals import is_gone
 from lllm.utils import widgets
 
 ELEMENTS: Final = frozenset(
@@ -61,6 +62,8 @@ _lock = threading.Lock()
 
 class StreamWrapper:
     """Wraps any object with Streamlit's methods (write, markdown, spinner, expander, status, progress ...).
+
+    A stream whose terminal or pipe is gone shows nothing, and nothing is raised.
 
     A method that the object lacks is written down and does nothing; so is every method of `StreamWrapper()`. A widget that
     is lacking gives its default value, as Streamlit does before anybody has touched it. Without a running session nothing
@@ -109,7 +112,12 @@ class _Method:
         ids = [_number(session) if session else 0 for _ in range(_gives(name, args, kwargs))]
         if ids:
             data["id"] = ids[0] if name not in GROUPS else ids
-        known, result = _do(data, lambda: self._real(args, kwargs), lambda: self._unseen(args))
+        known, result = _do(
+            data,
+            lambda: self._real(self._call, args, kwargs),
+            lambda: self._unseen(args),
+            lost=lambda: self._real(None, args, kwargs),
+        )
         if known is not None and (_is_known(known) or ("secret" in known and session and not session.shows)):
             return _back(known["value"])
         if name in GROUPS:
@@ -126,9 +134,10 @@ class _Method:
             return self._given(session, result, password)
         return _Element(name, result, None) if _is_element(result) else result
 
-    def _real(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        if self._call is not None:
-            return self._call(*_bare(args), **_bare(kwargs))
+    def _real(self, call: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """What the call gives, or what is given where there is none."""
+        if call is not None:
+            return call(*_bare(args), **_bare(kwargs))
         return self._unseen(args) if self._name in WRITES else widgets.default(self._name, args, kwargs)
 
     def _unseen(self, args: Sequence[Any]) -> Any:
@@ -208,10 +217,11 @@ def _do(
     real: Callable[[], Any],
     without: Callable[[], Any],
     inside: BaseException | None = None,
+    lost: Callable[[], Any] = lambda: None,
 ) -> tuple[Mapping[str, Any] | None, Any]:
     """Writes down what is shown, and shows it: what the record has of its outcome, which is then in the log again, and what
-    the call gave. `without` is done where nothing is shown. An exception is an event, unless it is the one (`inside`) that
-    just went through."""
+    the call gave. `without` is done where nothing is shown, `lost` where the terminal or pipe is gone. An exception is an
+    event, unless it is the one (`inside`) that just went through."""
     data = _emit(data)
     session = _session()
     scope = current.get()
@@ -222,7 +232,12 @@ def _do(
         if session is not None and not session.shows:
             result = without()
         elif asked:
-            result = real()
+            try:
+                result = real()
+            except (OSError, ValueError) as error:
+                if error is inside or not is_gone(error):
+                    raise
+                result = lost()
     except BaseException as error:
         if error is not inside:
             with suppress(LLMError):  # what went wrong first is what is raised

@@ -107,7 +107,9 @@ class Screen:
 
 
 TAKES_TERMINAL = """
-import fcntl, sys, termios
+import fcntl, os, signal, sys, termios
+if "NOHUP" in os.environ:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 fcntl.ioctl(2, termios.TIOCSCTTY, 0)
 from lllm.cli import main
 sys.argv[0] = "lllm"
