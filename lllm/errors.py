@@ -100,6 +100,11 @@ def listing(names: Iterable[str], limit: int = 12) -> str:
     return shown if len(ordered) <= limit else f"{shown} and {len(ordered) - limit} more"
 
 
+def not_yet(what: str) -> str:
+    """The message for a key or an argument that nothing reads in this version."""
+    return f"{what} is not in this version of lllm, so nothing would read it"
+
+
 class ConfigError(LLMError, ValueError):
     """A file, key, value or name that the user can mend. `where` is `file:line` where known."""
 

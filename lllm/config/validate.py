@@ -11,7 +11,7 @@ from lllm.config.kinds import FREE, PATH, PATH_OR_PATHS, PATHS, Kind, fits, in_w
 from lllm.config.layer import BROKEN, Keys, Layer, peek, put
 from lllm.config.problems import Problems
 from lllm.config.secret import is_secret
-from lllm.errors import ConfigError, UnknownKeyError
+from lllm.errors import ConfigError, UnknownKeyError, not_yet
 
 _PATHS: Final = (PATH, PATHS, PATH_OR_PATHS)
 
@@ -92,7 +92,7 @@ class _Validator:
         elif value not in (None, "", []):
             self.problems.add(
                 ConfigError(
-                    f"{'.'.join(here)} is not in this version of lllm, so nothing would read it",
+                    not_yet(".".join(here)),
                     hint="Leave it out, or leave it empty.",
                     where=self.source.at(here),
                 )

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from lllm.core.spec import Limits
-from lllm.errors import CallError, ConfigError, UnknownNameError
+from lllm.errors import CallError, ConfigError, LLMError, UnknownNameError
 from lllm.llm.bind import Binding, Bindings
 from lllm.llm.checks import limits_of, name_of, sampling_of, timeouts_of
+from lllm.llm.connect import made_by
 from lllm.llm.dialog import Dialog, Turn, as_message, settings_of
+from lllm.llm.inputs import WORKERS, batch, shape, workers_of
 from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
 from lllm.llm.sessions import fail, knowing, open_session, running
 from lllm.llm.settings import Settings, no_slips, open_model, override, tools_of, unreserved
@@ -25,9 +27,17 @@ from lllm.runtime import Call
 from lllm.session import Session
 from lllm.sync import run
 
+if TYPE_CHECKING:
+    from lllm.llm.model import LLM
+
 Input = str | Prompt | Dialog | Message | Mapping[str, Any] | Sequence[Message | Mapping[str, Any]] | None
 """What an agent can be called with. Text is a user message (or the path of a registered prompt), a Prompt is rendered
 with the call's arguments, a Dialog or a list of messages is gone on with."""
+Args = Mapping[str, Any] | None
+Batch = list[str] | list[Dialog] | list[list[Message | Mapping[str, Any]]]
+"""A list of texts, or of dialogs: as many calls, each with a session of its own where none is running."""
+_ONE = (str, Prompt, Turn, Message, Mapping, type(None))
+_NO_TOOLS: Final[Sequence[Any]] = ()
 
 
 class Agent:
@@ -35,8 +45,9 @@ class Agent:
 
     Args:
         name: its name in the log, and as a tool.
-        model: `provider/model`, a backend's name, or a backend; None takes what the configuration says (the embedded
-            model where nothing is configured).
+        model: `provider/model`, a backend's name, a backend, or an LLM (a VLLMModel), which brings its own settings; None
+            takes what the configuration says (the embedded model where nothing is configured). A model may also be the first
+            argument: `Agent(llm, tools=[...])`.
         system_prompt: text, a Prompt, or the path of a registered one.
         prompt: the invocation prompt that is used when a call gives only arguments.
         tools: functions, Functions, schemas, or other agents.
@@ -57,12 +68,12 @@ class Agent:
 
     def __init__(
         self,
-        name: str = "agent",
-        model: str | Backend | None = None,
+        name: str | Backend | LLM = "agent",
+        model: str | Backend | LLM | None = None,
         system_prompt: str | Prompt | None = None,
         *,
         prompt: str | Prompt | None = None,
-        tools: Sequence[Any] = (),
+        tools: Sequence[Any] = _NO_TOOLS,
         format: Any = None,
         approve: Callable[..., Any] | None = None,
         model_args: Mapping[str, Any] | None = None,
@@ -72,20 +83,38 @@ class Agent:
         store: LogStore | None = None,
         **more: Any,
     ) -> None:
+        if not isinstance(name, str) and callable(getattr(name, "stream", None)):
+            if model is not None:
+                raise ConfigError(
+                    "an agent has one model, and two are given", hint='Write Agent("NAME", model, ...).'
+                )
+            name, model = "agent", name
         self.name = name_of(name)
         self.store = store
         self.description = description
         self.approve = approve
         limits = {key: more.pop(key) for key in list(more) if key in Limits._fields}
         no_slips(more)
-        sampling = sampling_of({**unreserved(model_args), **more})
-        self._system = system_prompt_of(name, system_prompt)
+        sampling = {**unreserved(model_args), **more}
+        self._system = system_prompt_of(self.name, system_prompt)
         self._prompt = find_prompt(prompt) if isinstance(prompt, str) else prompt
+        opened = open_model("auto" if model is None else model, options, self.name)._asdict()
+        if (
+            made := made_by(model)
+        ) is not None:  # an LLM: what is given here is stronger than what it was made with
+            brought: Settings = made._settings
+            sampling = {**brought.sampling, **sampling}
+            limits = {**brought.limits._asdict(), **limits}
+            tools = brought.tools if tools is _NO_TOOLS else tools
+            format = brought.format if format is None else format
+            timeouts = brought.timeouts if timeouts is None else timeouts
+            self._system = made.system_prompt if system_prompt is None else self._system
+            opened["why"] = brought.why
         self._settings = Settings(
-            name=name,
-            **open_model("auto" if model is None else model, options, name)._asdict(),
+            name=self.name,
+            **opened,
             tools=tools_of(tools),
-            sampling=sampling,
+            sampling=sampling_of(sampling),
             format=format,
             timeouts=timeouts_of(timeouts),
             limits=limits_of(limits),
@@ -165,21 +194,26 @@ class Agent:
 
     # --- calls
 
+    @overload
+    async def acall(self, input: Input = None, args: Args = None, **more: Any) -> Reply: ...
+    @overload
+    async def acall(self, input: Batch, args: Args = None, **more: Any) -> list[Reply | LLMError]: ...
     async def acall(
         self,
-        input: Input = None,
-        args: Mapping[str, Any] | None = None,
+        input: Any = None,
+        args: Args = None,
         *,
         session: Session | None = None,
-        parser_args: Mapping[str, Any] | None = None,
+        parser_args: Args = None,
         follow: Callable[..., None] | None = None,
         **overrides: Any,
-    ) -> Reply:
-        """Calls the agent and gives its reply: `reply.parsed` is the payload, `reply.messages` the dialog.
+    ) -> Reply | list[Reply | LLMError]:
+        """Calls the agent and gives its reply: `reply.parsed` is the payload, `reply.messages` the dialog. A list of texts,
+        or of dialogs, is a batch: a list of as many replies, with the error of a call in the place of its reply.
 
         The call belongs to `session`, else to the session that is running here, else to one of its own. `overrides`
-        replace any setting for this call (model, tools, format, temperature, limits ...). `follow(call, delta)` sees the
-        reply as it comes.
+        replace any setting for this call (model, tools, format, temperature, limits ...), and say how many `workers` a batch
+        has. `follow(call, delta)` sees the reply as it comes.
 
         Raises:
             CallError: the call ended without a result; the subclass says why. The caller's dialog is unchanged.
@@ -187,8 +221,33 @@ class Agent:
             LogWriteError: the log could not be written.
         """
         turn = Turn(input) if isinstance(input, Dialog) else None
+        if (
+            turn is None
+            and not isinstance(input, _ONE)
+            and shape(input, f"the agent '{self.name}'") == "batch"
+        ):
+            more = {"args": args, "session": session, "parser_args": parser_args, "follow": follow}
+            return await self._batch(input, more, overrides)
         with turn or _NO_TURN:
             return await self._call(turn or input, args, session, parser_args, follow, overrides)
+
+    def _is_batch(self, input: Any) -> bool:
+        return not isinstance(input, _ONE) and shape(input, f"the agent '{self.name}'") == "batch"
+
+    async def _batch(
+        self, items: Sequence[Any], more: Mapping[str, Any], overrides: Mapping[str, Any]
+    ) -> list[Reply | LLMError]:
+        """The calls of a batch. What is wrong with all of it, or with one of its dialogs, is raised before any begins."""
+        if more["follow"] is not None:
+            raise ConfigError("a batch cannot be streamed", hint="Stream one question or dialog.")
+        changes = dict(overrides)
+        workers = workers_of(changes.pop("workers", WORKERS))
+        read = {"read": changes.pop("read")} if "read" in changes else {}
+        agent = self.with_(**changes) if changes else self
+        for item in items:
+            if not isinstance(item, Dialog):
+                agent._prepare(item, more["args"] or {}, {})
+        return await batch(lambda item: agent.acall(item, **more, **read), items, workers)
 
     async def _call(
         self,
@@ -201,6 +260,11 @@ class Agent:
     ) -> Reply:
         binding, base, add, render_args, turn = self._prepare(input, args or {}, overrides)
         dialog = None if turn is None else turn.dialog
+        if parser_args and not callable(binding.prompt and binding.prompt.parser):
+            raise ConfigError(
+                f"agent '{self.name}': parser_args are for a prompt's own parser, and none is called here",
+                hint="Prompt(..., parser=FUNCTION) has one.",
+            )
         plan = binding.plan(render_args, stream=follow is not None, parser_args=parser_args)
         scope = running("agent")
         own = session is None and scope is None
@@ -239,11 +303,19 @@ class Agent:
             turn.done(call.state.trunk, settings_of(binding.settings))
         return reply
 
-    def call(self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any) -> Reply:
+    @overload
+    def call(self, input: Input = None, args: Args = None, **more: Any) -> Reply: ...
+    @overload
+    def call(self, input: Batch, args: Args = None, **more: Any) -> list[Reply | LLMError]: ...
+    def call(self, input: Any = None, args: Args = None, **more: Any) -> Any:
         """`acall` for blocking code. Works within a running loop too (a notebook)."""
         return run(self.acall(input, args, **more))
 
-    def __call__(self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any) -> Reply:
+    @overload
+    def __call__(self, input: Input = None, args: Args = None, **more: Any) -> Reply: ...
+    @overload
+    def __call__(self, input: Batch, args: Args = None, **more: Any) -> list[Reply | LLMError]: ...
+    def __call__(self, input: Any = None, args: Args = None, **more: Any) -> Any:
         return run(self.acall(input, args, **more))
 
     def astream(self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any) -> Stream:
@@ -263,6 +335,8 @@ class Agent:
         """Probabilities of `classes` from the log-probabilities of a one-token reply. See `lllm.llm.classify`."""
         from lllm.llm.classify import classify
 
+        if self._is_batch(input):
+            raise ConfigError("a batch cannot be classified", hint="Classify one question or dialog.")
         return await classify(self, input, classes, args, more)
 
     def classify(self, input: Input, classes: Sequence[str], **more: Any) -> dict[str, float]:
@@ -313,6 +387,9 @@ class Agent:
         if isinstance(input, Turn):
             if self._prompts and input.prompt is not None:
                 self._allowed(input.prompt)
+            if args:
+                prompt = input.prompt
+                self._taken(args, () if prompt is None else (*prompt.variables, *prompt.places))
             return (
                 self._binding(input.prompt, overrides),
                 input.head,
@@ -352,6 +429,8 @@ class Agent:
             raise ConfigError(
                 f"agent '{self.name}' was called with an empty list", hint="Give at least one message."
             )
+        if args:
+            self._taken(args, () if self._system is None else self._system.variables)
         if not any(message.role in ("system", "developer") for message in messages):
             messages = [*self._opening(args), *messages]
         return self._binding(None, overrides), None, messages, args, None
@@ -364,6 +443,14 @@ class Agent:
                 f"prompt of the agent '{self.name}'", prompt.path, known,
                 hint="They are named by `prompt` and `prompts` of its configuration.",
             )  # fmt: skip
+
+    def _taken(self, args: Mapping[str, Any], known: Sequence[str]) -> None:
+        """Refuses arguments that nothing would read."""
+        if unused := [str(name) for name in args if name not in known]:
+            raise ConfigError(
+                f"agent '{self.name}': nothing takes the arguments {', '.join(unused)}",
+                hint="Arguments go with a prompt that has places for them: agent.call(prompt, {...}).",
+            )
 
     def _binding(self, prompt: Prompt | None, overrides: Mapping[str, Any]) -> Binding:
         if overrides:

@@ -49,6 +49,11 @@ def build_agent(
     from lllm.config import Config, load_config
 
     model, log_base = model_for(model), store_for(log_base)
+    if isinstance(config, Config) and overrides:
+        raise ConfigError(
+            "overrides are read with the files, and this configuration is loaded already",
+            hint="Give them to load_config(..., overrides=[...]).",
+        )
     loaded = config if isinstance(config, Config) else load_config(config, overrides=overrides)
     made = assemble(loaded, agent_name, model=model, log_base=log_base)
     raise_errors(list(made.problems))

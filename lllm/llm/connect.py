@@ -92,10 +92,11 @@ _open: dict[tuple[str, str], Backend] = {}
 def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> tuple[Backend, str, str]:
     """The backend, the model's full name, and the name that the backend is asked for.
 
-    `options` (base_url, api_key, ...) go to the backend's constructor. Backends are shared: the same provider with the
-    same options is one object with one pool of connections. A bare name that is no backend is one of lllm.toml's
-    `[models]`: its options hold where the call gives no others. Where the configuration says so, a model that is named
-    answers from the cache; a backend that is given never does, because nothing says which model it is.
+    An LLM (a VLLMModel) stands for the backend that it has. `options` (base_url, api_key, ...) go to the backend's
+    constructor. Backends are shared: the same provider with the same options is one object with one pool of connections. A
+    bare name that is no backend is one of lllm.toml's `[models]`: its options hold where the call gives no others. Where
+    the configuration says so, a model that is named answers from the cache; a backend that is given never does, because
+    nothing says which model it is.
 
     Raises:
         UnknownNameError: no such backend.
@@ -103,26 +104,19 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
         ConfigError: a model is missing after the provider's name, or the backend refuses an option.
     """
     options = mapping_of("options", options)
-    if isinstance(model, str):
-        model = _with_slash(model)
-    if offline.get() is not None:
-        name = model if isinstance(model, str) else str(getattr(model, "name", "") or type(model).__name__)
-        return Offline(), name, name.partition("/")[2] or name
-    return open_backend(model, options)
+    if offline.get() is None:
+        return open_backend(model, options)
+    if not isinstance(model, str):
+        return Offline(), *_made(model, options)[1:]
+    model = _with_slash(model)
+    return Offline(), model, model.partition("/")[2] or model
 
 
 def open_backend(model: str | Backend, options: Mapping[str, Any] | None = None) -> tuple[Backend, str, str]:
     """As `connect`, in a replay too: for what a backend can tell without being asked."""
-    if isinstance(model, str):
-        model = _with_slash(model)
     if not isinstance(model, str):
-        if not callable(getattr(model, "stream", None)):
-            raise ConfigError(
-                f"{type(model).__name__} is not a model",
-                hint="Give 'provider/model', or an object with stream(request).",
-            )
-        name = str(getattr(model, "name", "") or type(model).__name__)
-        return model, name, str(getattr(model, "model", "") or name)
+        return _made(model, options or {})
+    model = _with_slash(model)
     from lllm.registry import registry
 
     provider, slash, rest = model.partition("/")
@@ -153,6 +147,35 @@ def open_backend(model: str | Backend, options: Mapping[str, Any] | None = None)
         raise ConfigError(f"'{model}': the backend '{provider}' has one model", hint=f"Write {provider}.")
     found = f"{provider}/{rest}" if rest else provider
     return _cached(backend, found, options), model, rest or provider
+
+
+def made_by(model: Any) -> Any:
+    """The agent inside an LLM or a VLLMModel, which holds its settings; None for anything else."""
+    agent = getattr(model, "_agent", None)
+    return agent if hasattr(agent, "_settings") else None
+
+
+def _made(model: Any, options: Mapping[str, Any]) -> tuple[Backend, str, str]:
+    """What `connect` gives for a model that exists already: a backend, or the one of an LLM."""
+    if options:
+        raise ConfigError(
+            f"options go to a model's constructor, and this {type(model).__name__} is made already",
+            hint="Give them where it is made.",
+        )
+    if (agent := made_by(model)) is not None:
+        settings = agent._settings
+        return settings.backend, settings.model, settings.model_name
+    if isinstance(model, type):
+        raise ConfigError(
+            f"{model.__name__} is a class and no model", hint=f"Make one of it: {model.__name__}(...)."
+        )
+    if hasattr(model, "_settings") or not callable(getattr(model, "stream", None)):
+        raise ConfigError(
+            f"{type(model).__name__} is not a model",
+            hint="Give 'provider/model', an LLM, or an object with stream(request).",
+        )
+    name = str(getattr(model, "name", "") or type(model).__name__)
+    return model, name, str(getattr(model, "model", "") or name)
 
 
 def _with_slash(model: str) -> str:

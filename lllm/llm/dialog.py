@@ -11,6 +11,7 @@ from operator import is_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from lllm.config.kinds import in_words
 from lllm.core.dialog import Node, extend, messages_of
 from lllm.errors import ConfigError, DialogBusyError
 from lllm.hints import update_hint
@@ -57,7 +58,7 @@ class Dialog:
         self.id = id
         self.name = name
         self.head: Node | None = None
-        self.unsent: list[Message] = [as_message(message) for message in messages]
+        self.unsent: list[Message] = messages_from(messages)
         self.prompt: Any = None  # the invocation prompt that parses the next reply
         self.args: dict[str, Any] = {}
         self.settings: dict[str, Any] = {}
@@ -71,7 +72,7 @@ class Dialog:
 
     def append(self, message: Message | Mapping[str, Any] | str) -> Dialog:
         """Adds a message to be sent with the next call; text is a user message."""
-        added = Message("user", message) if isinstance(message, str) else as_message(message)
+        (added,) = messages_from([Message("user", message) if isinstance(message, str) else message])
         with _lock:
             self.unsent.append(added)
         return self
@@ -255,6 +256,24 @@ def _take_off(unsent: list[Message], sent: tuple[Message, ...]) -> None:
         place = next((place for place, item in enumerate(unsent) if item is message), None)
         if place is not None:
             del unsent[place]
+
+
+def messages_from(values: Any) -> list[Message]:
+    """Messages from their wire forms. ConfigError for anything but a list of them."""
+    if isinstance(values, str | Mapping | Message) or not isinstance(values, Iterable):
+        raise ConfigError(
+            f"a dialog's messages are {in_words(values)}, not a list",
+            hint=f"{_MESSAGE} dialog.append(TEXT) adds text.",
+        )
+    found = []
+    for value in values:
+        if not isinstance(value, Message | Mapping):
+            raise ConfigError(f"a message of a dialog is {in_words(value)}", hint=_MESSAGE)
+        found.append(as_message(value))
+    return found
+
+
+_MESSAGE: Final = 'Write {"role": "user", "content": TEXT}, or a Message.'
 
 
 def as_message(value: Message | Mapping[str, Any]) -> Message:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from lllm.errors import ConfigError, LLMError, UnsupportedError
+from lllm.errors import ConfigError, UnsupportedError
 from lllm.llm.agent import Agent
 from lllm.llm.checks import mapping_of
 from lllm.llm.counting import count_with
-from lllm.llm.dialog import as_message
+from lllm.llm.inputs import WORKERS, batch, shape, workers_of
 from lllm.llm.settings import no_slips
 from lllm.llm.streaming import Stream
 from lllm.models.message import Message
-from lllm.models.reply import Reply
 from lllm.ports import Backend
 from lllm.sync import run
 from lllm.tokens import TokenCount
@@ -23,14 +21,17 @@ from lllm.tokens import TokenCount
 ENDPOINT = ("base_url", "api_key", "concurrency", "requests_per_minute", "tokens_per_minute")
 """Options of the backend that an LLM takes as keywords."""
 
-SHAPES = """What can be given to an LLM:
-  "text"                                one question               -> Reply
-  [{"role": "user", ...}, ...]          one dialog                 -> Reply
-  ["text", "text", ...]                 a batch of questions       -> list of Reply (or the error in its place)
-  [[{"role": ...}, ...], [...], ...]    a batch of dialogs         -> list of Reply (or the error in its place)"""
-
 _OF_CALL = ("session", "args", "parser_args", "follow", "read")
 """Keywords of a call that are no settings."""
+_OF_AGENTS = {
+    "system_prompt": "Did you mean 'system'?",
+    "approve": "An LLM gives tool calls back and runs none. An Agent does: Agent(name, model, approve=...).",
+    **dict.fromkeys(
+        ("name", "prompt", "description"),
+        "A role belongs to an Agent: Agent(name, model, system_prompt, prompt=...).",
+    ),
+}
+"""What an Agent takes and an LLM has no use for, and where it belongs."""
 
 
 class LLM:
@@ -56,12 +57,13 @@ class LLM:
         *,
         system: str | None = None,
         options: Mapping[str, Any] | None = None,
-        workers: int = 16,
+        workers: int = WORKERS,
         **settings: Any,
     ) -> None:
-        self.workers = _workers(workers)
-        if "system_prompt" in settings:
-            raise ConfigError("unknown keyword 'system_prompt'", hint="Did you mean 'system'?")
+        self.workers = workers_of(workers)
+        for key in settings:
+            if key in _OF_AGENTS:
+                raise ConfigError(f"an LLM has no '{key}'", hint=_OF_AGENTS[key])
         for key in ENDPOINT:
             if key in settings:
                 options = {**mapping_of("options", options), key: settings.pop(key)}
@@ -74,7 +76,7 @@ class LLM:
         return self._agent.model
 
     def __call__(self, input: Any, *, stream: bool = False, **overrides: Any) -> Any:
-        """See the module's SHAPES. `overrides` replace any setting for this call: `tools=[...]`, `format=Schema`,
+        """See `lllm.llm.inputs.SHAPES`. `overrides` replace any setting for this call: `tools=[...]`, `format=Schema`,
         `temperature=0`, `model=...`, `system=...`, and `workers` of a batch. None takes a sampling value away. With
         `stream=True`: a Stream of deltas.
 
@@ -88,25 +90,14 @@ class LLM:
 
     async def acall(self, input: Any, **overrides: Any) -> Any:
         """`__call__` for async code."""
-        workers = _workers(overrides.pop("workers", self.workers))
         kind = shape(input)
+        if kind == "one" and "workers" in overrides:
+            no_slips(("workers",))
+        workers = workers_of(overrides.pop("workers", self.workers))
         agent, call = self._overridden(overrides)
         if kind == "one":
             return await agent.acall(_text(input), **call)
-        waiting = enumerate([_text(item) for item in input])
-        replies: list[Reply | LLMError | None] = [None] * len(input)
-
-        async def work() -> None:
-            for place, item in waiting:
-                try:
-                    replies[place] = await agent.acall(item, **call)
-                except LLMError as error:
-                    replies[place] = error
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(workers, len(input))):
-                group.create_task(work())
-        return replies
+        return await batch(lambda item: agent.acall(_text(item), **call), input, workers)
 
     def stream(self, input: Any, **overrides: Any) -> Stream:
         """The deltas of one reply as they come, and `Completed` at the end."""
@@ -202,6 +193,9 @@ class LLM:
             no_slips(("stream",))
         call = {key: value for key, value in overrides.items() if key in _OF_CALL}
         changes = {key: value for key, value in overrides.items() if key not in _OF_CALL}
+        for key in changes:
+            if key in _OF_AGENTS and not (key == "approve" and changes.get("execute")):
+                raise ConfigError(f"an LLM has no '{key}'", hint=_OF_AGENTS[key])
         if "system" in changes:
             changes["system_prompt"] = changes.pop("system")
         return (self._agent.with_(**changes) if changes else self._agent), call
@@ -210,55 +204,6 @@ class LLM:
         return f"LLM({self.model!r})"
 
 
-def _workers(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"workers is {value!r}; it is a whole number, 1 or more")
-    return value
-
-
 def _text(input: Any) -> Any:
     """Text for a model is text, also when it looks like the path of a prompt."""
     return Message("user", input) if isinstance(input, str) else input
-
-
-def shape(input: Any) -> str:
-    """`one` or `batch`. ConfigError for what is neither: empty or mixed lists, and other types."""
-    if isinstance(input, str | Message):
-        if isinstance(input, str) and not input:
-            raise ConfigError("an LLM was called with empty text", hint=SHAPES)
-        return "one"
-    if isinstance(input, Mapping) or not isinstance(input, Sequence) or isinstance(input, bytes):
-        if hasattr(input, "messages"):
-            return "one"
-        raise ConfigError(f"an LLM was called with {type(input).__name__}", hint=SHAPES)
-    kinds = {_item(item) for item in input}
-    if len(kinds) != 1:
-        what = "an empty list" if not kinds else "a mixed list"
-        raise ConfigError(f"an LLM was called with {what}", hint=SHAPES)
-    kind = kinds.pop()
-    for item in input:
-        for message in [item] if kind == "message" else item if kind == "dialog" else ():
-            _check(message)
-    return "one" if kind == "message" else "batch"
-
-
-def _item(item: Any) -> str:
-    if isinstance(item, str):
-        return "text"
-    if isinstance(item, Message | Mapping):
-        return "message"
-    if (
-        isinstance(item, Sequence)
-        and not isinstance(item, bytes)
-        and item
-        and all(_item(x) == "message" for x in item)
-    ):
-        return "dialog"
-    raise ConfigError(f"an LLM was called with a list that holds {type(item).__name__}", hint=SHAPES)
-
-
-def _check(item: Any) -> None:
-    try:
-        as_message(item)
-    except ValueError as error:
-        raise ConfigError(str(error), hint=SHAPES) from error

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from lllm.core.spec import Limits
 from lllm.errors import ConfigError, nearest
 from lllm.llm.checks import limits_of, mapping_of, name_of, sampling_of, timeouts_of
-from lllm.llm.connect import connect
+from lllm.llm.connect import connect, made_by
 from lllm.llm.construction import model_for
 from lllm.llm.project import configured_model
 from lllm.models.function import Function, as_function
@@ -44,7 +44,7 @@ class Opened(NamedTuple):
     why: str | None
 
 
-def open_model(model: str | Backend, options: Mapping[str, Any] | None, agent: str) -> Opened:
+def open_model(model: Any, options: Mapping[str, Any] | None, agent: str) -> Opened:
     """The model of an agent: the one that is named, or what `auto` chooses, and why. In the constructor of a system that
     was given a model, `auto` is that one."""
     why: str | None = None
@@ -62,6 +62,11 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     known: dict[str, Any] = {}
     limits: dict[str, Any] = {}
     sampling = dict(settings.sampling)
+    if (
+        made := made_by(changes.get("model"))
+    ) is not None:  # an LLM brings its own, which this call's words replace
+        sampling.update(made._settings.sampling)
+        known["timeouts"] = made._settings.timeouts
     for key, value in changes.items():
         if key in ("read", "system_prompt"):  # the agent's own affair
             continue
@@ -101,6 +106,7 @@ RESERVED: Mapping[str, str] = {
     "prompt": "A prompt is the first argument: agent.call(prompt, {...}).",
     "description": "It is told where the agent is made.",
     "session": "A session belongs to one call: agent.call(..., session=...).",
+    "workers": "It is for a batch: agent([...], workers=...).",
     "args": "Arguments of a prompt belong to one call: agent.call(prompt, {...}).",
     **dict.fromkeys(
         ("base_url", "api_key", "concurrency", "requests_per_minute", "tokens_per_minute"),

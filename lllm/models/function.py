@@ -11,7 +11,7 @@ from importlib import import_module
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Literal, overload
 
-from lllm.errors import ConfigError, ToolError, listing
+from lllm.errors import ConfigError, ToolError, UnknownKeyError, listing
 
 Effect = Literal["pure", "idempotent", "ask", "never"]
 EFFECTS: Final = ("pure", "idempotent", "ask", "never")
@@ -24,6 +24,13 @@ _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
 """Fields of a Function with the types that they may have."""
 _REFUSED: Final = frozenset("$ref $dynamicRef $recursiveRef allOf anyOf oneOf not enum const".split())
 """What a schema may not have beside its outermost type to be sent as it is."""
+_PARAMETERS: Final = ("parameters", "input_schema", "inputSchema")
+_SCHEMA_KEYS: Final = (
+    *("type", "name", "description", *_PARAMETERS, "strict"),
+    # what others write beside them for their own use: MCP servers, caches of a provider
+    *("title", "annotations", "outputSchema", "icons", "_meta", "cache_control"),
+)
+_OUTER_KEYS: Final = ("type", "function", "cache_control", "_meta")
 _MACHINERY: Final = "lllm.tools.functions"
 """Signatures and schemas are read with pydantic and jsonschema_rs, which this floor does not know: what needs them is
 looked up by name when it is first used, as a plug-in is."""
@@ -243,7 +250,7 @@ def as_function(value: Any) -> Function:
     `{"type": "function", "name": ...}`, or `{"name", "description", "parameters" | "input_schema" | "inputSchema"}`.
 
     Raises:
-        ConfigError: none of these, or its parameters are not a JSON schema.
+        ConfigError: none of these, or its parameters are not a JSON schema. UnknownKeyError: a key that nothing reads.
     """
     if isinstance(value, Function):
         value.plan  # noqa: B018 - compiled here: a wrong schema is an error when the agent is made, not when it calls
@@ -255,9 +262,15 @@ def as_function(value: Any) -> Function:
                 f"a tool's schema has no name: {str(dict(value))[:200]}",
                 hint='Write {"type": "function", "function": {"name": ..., "parameters": {...}}}.',
             )
-        given = [
-            inner[key] for key in ("parameters", "input_schema", "inputSchema") if inner.get(key) is not None
-        ]
+        outer = () if inner is value else value
+        for key, known in (*((key, _OUTER_KEYS) for key in outer), *((key, _SCHEMA_KEYS) for key in inner)):
+            if key not in known:
+                raise UnknownKeyError(str(key), known, where=f"the schema of the tool '{inner['name']}'")
+        given = [inner[key] for key in _PARAMETERS if inner.get(key) is not None]
+        if len(given) > 1:
+            raise ConfigError(
+                f"the tool '{inner['name']}' has two schemas of its arguments", hint="Keep one."
+            )
         parameters = given[0] if given and given[0] != {} else {"type": "object", "properties": {}}
         description, strict = inner.get("description"), inner.get("strict")
         return as_function(
@@ -349,8 +362,6 @@ class MCP:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any], *, where: str | None = None) -> MCP:
         """Reads a declaration. UnknownKeyError for a key that is none of the fields."""
-        from lllm.errors import UnknownKeyError
-
         if not isinstance(value, Mapping):
             raise ConfigError(f"an MCP server: it must be a mapping, got {value!r}")
         for key in value:

@@ -13,12 +13,18 @@ from lllm.core import handlers, template
 from lllm.core.canonical import digest, digest_of
 from lllm.core.jsonable import unicode_only
 from lllm.core.parsing import Tags, check_tag_names, parse_tags
-from lllm.errors import ConfigError
+from lllm.errors import ConfigError, not_yet
 from lllm.models.function import MCP, Function, as_functions
 
 _TAGS: Final = ("xml_tags", "md_tags", "signal_tags", "required_xml_tags", "required_md_tags")
 _HANDLERS: Final = ("exception_prompt", "interrupt_prompt", "final_prompt")
 _LISTS: Final = (*_TAGS, "functions", "mcp_servers")
+LATER: Final = {
+    "mcp_servers": "Give the tools themselves: functions=[...].",
+    "allow_web_search": "A provider's own search is a setting of the model: model_args={'web_search_options': {...}}.",
+    "computer_use_config": "Leave it out.",
+}
+"""Fields that nothing reads in this version, and what there is instead: they may be there, but only empty."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,10 @@ class Prompt:
         xml_tags, md_tags, signal_tags: tags that the reply may hold. `lllm.core.parsing` has the rules.
         required_xml_tags, required_md_tags: tags that it must hold.
         functions: tools: functions, Functions, schemas, or names that the registry knows (`reader/news`).
-        mcp_servers: servers whose tools are offered.
+        mcp_servers, allow_web_search, computer_use_config: not in this version; only empty.
         exception_prompt: said after a reply that could not be used; text with {errors}, or a function.
         interrupt_prompt: said after a round of tools; text with {results}, or a function. None: nothing is said.
         final_prompt: said when no more tool calls are possible; text, or a function.
-        allow_web_search: whether the provider's own web search is offered.
-        computer_use_config: settings of computer use, or None.
         args: the names of the arguments that must be given; None means the places of the texts.
         description: what the prompt is for, for people.
     """
@@ -93,6 +97,9 @@ class Prompt:
                 raise ConfigError(
                     f"{what}: {server!r} is not an MCP server", hint="Write MCP(name=..., command=...)."
                 )
+        for key, hint in LATER.items():
+            if getattr(self, key):
+                raise ConfigError(not_yet(f"{what}: {key}"), hint=hint)
         for name in self.args or ():
             if not isinstance(name, str) or not name.isidentifier():
                 raise ConfigError(f"{what}: {name!r} is not an argument's name")
@@ -112,7 +119,7 @@ class Prompt:
     def render(self, args: Mapping[str, Any] | None = None) -> str:
         """The text with its arguments. PromptError when one is missing, unknown or None; all are named at once."""
         args = args or {}
-        template.check(self.variables, self._known, args)
+        template.check(self.variables, self.places, args)
         return template.fill(self.prompt, args)
 
     @cached_property
@@ -126,7 +133,7 @@ class Prompt:
         return tuple(names)
 
     @cached_property
-    def _known(self) -> tuple[str, ...]:
+    def places(self) -> tuple[str, ...]:
         """The names that may be given: places of the texts, and what the parser's signature names."""
         names = [name for text in (self.prompt, *self._handler_texts) for name in template.places(text)]
         return (*names, *self.parser_args)

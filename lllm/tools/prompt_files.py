@@ -23,9 +23,9 @@ from typing import Any, Final
 
 import yaml
 
-from lllm.errors import ConfigError, LLMError, UnknownKeyError
+from lllm.errors import ConfigError, LLMError, UnknownKeyError, not_yet
 from lllm.models.function import MCP
-from lllm.models.prompt import Prompt
+from lllm.models.prompt import LATER, Prompt
 
 KEYS: Final = tuple(item.name for item in fields(Prompt))
 MARKDOWN: Final = (".md", ".markdown")
@@ -122,6 +122,9 @@ def _prompt(
         values["prompt"] = body
     if default_path is not None:
         values.setdefault("path", default_path)
+    for key, hint in LATER.items():
+        if values.get(key):
+            raise ConfigError(not_yet(key), hint=hint, where=lines[key])
     for key in ("path", "prompt"):
         if not values.get(key):
             raise ConfigError(f"a prompt has no {key}", where=start)

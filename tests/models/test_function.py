@@ -102,6 +102,7 @@ def test_what_stands_for_a_tool() -> None:
         {"type": "function", "function": {"name": "f", "description": "d", "parameters": parameters}},
         {"type": "function", "name": "f", "description": "d", "parameters": parameters},
         {"name": "f", "description": "d", "input_schema": parameters},
+        {"name": "f", "description": "d", "inputSchema": parameters, "annotations": {}},  # of an MCP server
     ]
     assert {as_function(form) for form in forms} == {Function("f", "d", parameters)}
     assert as_function(add) is add
@@ -109,6 +110,27 @@ def test_what_stands_for_a_tool() -> None:
     for bad in (3, "name", None, {"type": "function"}, {"function": 3}):
         with pytest.raises(ConfigError):
             as_function(bad)
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        (
+            {"name": "f", "paramters": {"type": "object"}},
+            "unknown key 'paramters'\n  Did you mean 'parameters'?",
+        ),
+        ({"type": "function", "function": {"name": "f", "descripton": "x"}}, "Did you mean 'description'?"),
+        (
+            {"type": "function", "function": {"name": "f"}, "strict": True},
+            "the tool 'f': unknown key 'strict'",
+        ),
+        ({"name": "f", "parameters": {"a": 1}, "input_schema": {"b": 1}}, "has two schemas of its arguments"),
+    ],
+)
+def test_a_key_of_a_schema_that_nothing_reads_is_refused(schema: Any, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        as_function(schema)
+    assert words in str(caught.value)
 
 
 def test_a_declared_tool_checks_arguments_and_is_not_called() -> None:

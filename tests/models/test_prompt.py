@@ -88,6 +88,9 @@ def test_pickling() -> None:
         ({"parser": "tags"}, "parser is 'tags'; it is a function"),
         ({"final_prompt": 3}, "final_prompt is 3; it is text or a function"),
         ({"mcp_servers": ["x"]}, "'x' is not an MCP server"),
+        ({"mcp_servers": [MCP("m", command="c")]}, "prompt 'p': mcp_servers is not in this version of lllm"),
+        ({"allow_web_search": True}, "prompt 'p': allow_web_search is not in this version of lllm"),
+        ({"computer_use_config": {"a": 1}}, "prompt 'p': computer_use_config is not in this version of lllm"),
         ({"args": ["a-b"]}, "'a-b' is not an argument's name"),
         ({"format": Answer, "md_tags": ["json"]}, "both a format and tags"),
     ],
@@ -96,6 +99,13 @@ def test_refused(fields: dict[str, Any], error: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Prompt(**{"path": "p", "prompt": "", **fields})
     assert error in str(caught.value)
+
+
+def test_what_is_not_in_this_version_may_be_empty() -> None:
+    assert Prompt("p", "", mcp_servers=[], allow_web_search=False, computer_use_config=None) == Prompt(
+        "p", ""
+    )
+    assert Prompt("p", "", computer_use_config={}).prompt == ""
 
 
 def test_parsing() -> None:
@@ -158,8 +168,6 @@ def parser_two(content: str) -> str:
         ({"format": {"type": "object"}}, {"format"}),
         ({"functions": (look,)}, {"functions"}),
         ({"functions": ("named",)}, {"functions"}),
-        ({"mcp_servers": (MCP("m", command="c"),)}, {"functions"}),
-        ({"allow_web_search": True}, {"functions"}),
         ({"final_prompt": "stop"}, {"handlers"}),
         ({"exception_prompt": parser_one}, {"handlers"}),
         ({"parser": parser_two}, {"parser"}),

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from lllm.errors import ConfigError, UnknownKeyError
-from lllm.models.function import MCP
 from lllm.models.prompt import Prompt, load_prompt_file
 from lllm.tools.prompt_files import KEYS, parse_prompt_text
 
@@ -33,12 +32,11 @@ def test_markdown() -> None:
           - answer
         parser: json:loads
         functions: [math:sqrt, reader/news]
-        mcp_servers:
-          - {name: files, command: npx, args: [-y]}
+        mcp_servers: []
         exception_prompt: |
           Wrong: {errors}
         args: [topic]
-        allow_web_search: true
+        allow_web_search: false
         ---
 
         You know {topic}.
@@ -57,10 +55,8 @@ def test_markdown() -> None:
         required_xml_tags=("answer",),
         parser=json.loads,
         functions=(math.sqrt, "reader/news"),
-        mcp_servers=(MCP("files", command="npx", args=("-y",)),),
         exception_prompt="Wrong: {errors}\n",
         args=("topic",),
-        allow_web_search=True,
     )
 
 
@@ -104,6 +100,12 @@ def test_yaml() -> None:
         ("prompt: x\nmcp_servers: [{name: a, comand: b}]\n", "p.yaml:2: unknown key 'comand'"),
         ("prompt: x\nmcp_servers: [{command: b}]\n", "p.yaml:2: an MCP server: "),
         ("prompt: x\nmcp_servers: [b]\n", "p.yaml:2: an MCP server is 'b'; it is a mapping"),
+        (
+            "prompt: x\nmcp_servers: [{name: a, command: b}]\n",
+            "p.yaml:2: mcp_servers is not in this version of lllm, so nothing would read it\n  Give the tools",
+        ),
+        ("prompt: x\nallow_web_search: true\n", "p.yaml:2: allow_web_search is not in this version of lllm"),
+        ("prompt: x\ncomputer_use_config: {a: 1}\n", "p.yaml:2: computer_use_config is not in this version"),
         ("- just text\n", "p.yaml:1: a prompt is a mapping of keys"),
         ("- {path: a, prompt: x}\n- {prompt: y}\n", "p.yaml:2: a prompt has no path"),
         ("path: x\n", "p.yaml:1: a prompt has no prompt"),
@@ -158,7 +160,7 @@ def test_every_key_of_a_prompt_can_stand_in_a_file() -> None:
         "path": "x", "prompt": "x", "format": "builtins:int", "parser": "json:loads", "xml_tags": "[]", "md_tags": "[]",
         "signal_tags": "[a]", "required_xml_tags": "[]", "required_md_tags": "[]", "functions": "[]",
         "mcp_servers": "[]", "exception_prompt": "x", "interrupt_prompt": "x", "final_prompt": "x",
-        "allow_web_search": "true", "computer_use_config": "{a: 1}", "args": "[]", "description": "x",
+        "allow_web_search": "false", "computer_use_config": "{}", "args": "[]", "description": "x",
     }  # fmt: skip
     assert set(values) == set(KEYS)
     del values["signal_tags"]  # not together with a format
