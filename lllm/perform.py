@@ -372,8 +372,10 @@ class Performer:
         call = effect.call
         tool = self.plan.tools[call.name]
         known = self.session.recorded(self.call, _TOOL_ANSWERS, call.id)
-        if known is not None and (tool.agent is None or "from" in known.data):
-            # an agent is run again, unless its answer was given to a fork: then nobody was asked
+        if known is not None and (
+            tool.agent is None or "from" in known.data or self._never_began(known, call)
+        ):
+            # an agent is run again, unless its answer was given to a fork, or it was stopped: then nobody was asked
             return Outcome(known.kind, known.data)
         if (late := self.late.pop(effect.number, None)) is not None:
             return Outcome(ev.TOOL_RETURNED, {"id": call.id, **late, "late": True})
@@ -404,10 +406,14 @@ class Performer:
             data = _tool_failed(call, error)
         finally:
             current.reset(token)
-        if known is not None and (known.kind in _STOPS or "uncertain" in known.data):
+        if known is not None and _stopped(known):
             # an agent whose answer came when this call was stopped, or its own time limit had passed
             return Outcome(known.kind, known.data)
         return Outcome(ev.TOOL_RETURNED, data)
+
+    def _never_began(self, known: Event, call: FunctionCall) -> bool:
+        """Whether an agent was stopped before it had made a call."""
+        return _stopped(known) and not self.session.asked_within(self.call, call.id)
 
     def _returned_late(self, effect: RunTool, content: Any, error: BaseException | None) -> None:
         """Notes what came of a tool that had been given up. An equal call later on gets it."""
@@ -461,6 +467,11 @@ class Performer:
             self.session.watched(Event(WAITING, {"seconds": effect.seconds}, call=self.call))
         await self.session.sleep(effect.seconds)
         return Outcome(ev.WAIT_ENDED, {"seconds": effect.seconds})
+
+
+def _stopped(known: Event) -> bool:
+    """Whether a recorded answer says that the tool was stopped, and not what it gave."""
+    return known.kind in _STOPS or "uncertain" in known.data
 
 
 _STOPS: Final = (ev.LIMIT_REACHED, ev.CANCELLED)

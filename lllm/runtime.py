@@ -41,13 +41,17 @@ from lllm.errors import (
 from lllm.models.message import Message
 from lllm.models.reply import Reply, Usage
 from lllm.perform import Outcome, Performer, Plan, fixed_of
-from lllm.session import Scope, Session
+from lllm.session import Clock, Scope, Session
 from lllm.tool_run import ended
 
 _WORLD: Final = frozenset((CallModel, RunTool, AskApproval, Wait))
 """Effects that act on the world: what was learnt before must be durable by then."""
 
 _STOPS: Final = frozenset((ev.LIMIT_REACHED, ev.CANCELLED))
+
+_MOMENT: Final = 0.001
+"""Seconds between two looks whether calls within one that is gone on with have come to the end of their record."""
+
 _LEARNT: Final = frozenset((ev.MODEL_REPLIED, ev.TOOL_RETURNED, ev.APPROVAL_GIVEN))
 """What somebody outside did or said. It is kept where the call is cancelled at the same time."""
 
@@ -80,27 +84,19 @@ class Call:
         self._line: _Line | None = None
         self._task: asyncio.Task[Any] | None = None  # whoever waits for this call
         self._cancellations = 0  # of that task, before this call
+        self._finished = False
 
     async def run(self, base: Node | None, add: Sequence[Message]) -> State:
         """Drives the call from a dialog (`base` and new messages) to a terminal state. Raises only when the log cannot
         be written, and CancelledError (after writing that down)."""
         self._task = asyncio.current_task()
         self._cancellations = 0 if self._task is None else self._task.cancelling()
-        if not self.plan.foreign:
-            return await self._run(base, add)
-        # In a task of its own, and in no other, other people's code may cancel and forgive as it likes: their scopes do not
-        # always count right (TaskGroup before Python 3.13). What reaches the task outside is meant for the call.
-        own = asyncio.ensure_future(self._run(base, add))
-        try:
-            return await own
-        finally:
-            if own.done() and not own.cancelled():
-                own.exception()  # looked at, where the program is left in the middle by Ctrl-C
-
-    async def _run(self, base: Node | None, add: Sequence[Message]) -> State:
+        clock = self.session.clock if isinstance(self.session.clock, Clock) else None
+        if clock is not None:
+            clock.call_begins()
         try:
             effects = self._begin(base, add)
-            await self._drive(effects)
+            await (self._apart(effects) if self.plan.foreign else self._drive(effects))
         except asyncio.CancelledError as error:
             await self._stop("cancelled", error)
             raise
@@ -110,8 +106,31 @@ class Call:
             if not isinstance(error, Exception):  # Ctrl-C, or what a plug-in raised to end the program
                 await self._stop("interrupted", error)
             raise
-        self._finish()
+        finally:
+            if clock is not None:
+                clock.call_ends()
         return self.state
+
+    async def _apart(self, effects: tuple[Effect, ...]) -> None:
+        """Drives the call in a task of its own. There, and in no other, code of others may cancel and take back as it likes:
+        its scopes do not always count right (TaskGroup before Python 3.13). What reaches the task outside is meant for the
+        call."""
+
+        async def driven() -> None:
+            try:
+                await self._drive(effects)
+            except (asyncio.CancelledError, Exception, GeneratorExit):
+                raise
+            except BaseException as error:  # it breaks out of the event loop from here
+                await self._stop("interrupted", error)
+                raise
+
+        own = asyncio.create_task(driven())
+        try:
+            await own
+        finally:
+            if own.done() and not own.cancelled():
+                own.exception()  # looked at, also where the one who waits was cancelled at the same time
 
     def _begin(self, base: Node | None, add: Sequence[Message]) -> tuple[Effect, ...]:
         plan, session = self.plan, self.session
@@ -216,6 +235,7 @@ class Call:
                 effects = await self._together(effects)
                 if self._cancelled():
                     raise asyncio.CancelledError
+        self._finish()
 
     def _cancelled(self) -> bool:
         """Whether somebody has cancelled the call, also where a tool, a backend or a parser has caught what told it so."""
@@ -265,6 +285,8 @@ class Call:
         task = asyncio.ensure_future(self.performer.perform(effect))
         try:
             done, _ = await asyncio.wait((task,), timeout=max(0.0, left))
+            while not done and self.session.behind_within(self.id):
+                done, _ = await asyncio.wait((task,), timeout=_MOMENT)
             if not done:
                 await ended(task)
         except asyncio.CancelledError:
@@ -402,6 +424,10 @@ class Call:
         await asyncio.shield(self.session.flush())
 
     def _finish(self) -> None:
+        """Writes CallEnded, once: the caller may be cancelled just as the call has ended."""
+        if self._finished:
+            return
+        self._finished = True
         state = self.state
         data: dict[str, Any] = {"status": state.phase.lower()}
         if state.phase != DONE:

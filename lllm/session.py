@@ -75,6 +75,40 @@ def new_id(name: str = "") -> str:
     return "-".join(filter(None, (stamp, word[:40].strip("-"), os.urandom(4).hex())))
 
 
+class Clock:
+    """Microseconds since the epoch, for the times in a log.
+
+    The wall clock, which may be set at any time. While an agent call is running it is that of the call's beginning plus
+    what has passed since, by the monotonic clock: a deadline is neither missed nor met too early because somebody, or NTP,
+    has set the clock. A machine that was suspended in a call has not worked in that time, and it is not counted.
+    """
+
+    __slots__ = ("_calls", "_lock", "_offset")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._offset: int | None = None  # from the monotonic clock to the wall clock, in nanoseconds
+
+    def __call__(self) -> int:
+        offset = self._offset
+        return (time.time_ns() if offset is None else offset + time.monotonic_ns()) // 1000
+
+    def call_begins(self) -> None:
+        """From now on, nobody can set it. Calls may overlap."""
+        with self._lock:
+            self._calls += 1
+            if self._calls == 1:
+                self._offset = time.time_ns() - time.monotonic_ns()
+
+    def call_ends(self) -> None:
+        """With the last of the calls it is the wall clock again."""
+        with self._lock:
+            self._calls -= 1
+            if self._calls == 0:
+                self._offset = None
+
+
 class Session:
     """A live session.
 
@@ -82,7 +116,7 @@ class Session:
         store: where the log goes.
         id: the session's id; made from the time and `name` by default.
         seed: feeds every random choice of the runtime (jitter of back-off waits). Drawn when None, and logged.
-        clock: microseconds since the epoch. sleep: awaits seconds. Both can be replaced by a test.
+        clock: microseconds since the epoch; a Clock by default. sleep: awaits seconds. Both can be replaced by a test.
         redactor: takes secrets out of all that is written and shown; by default it knows those of the environment.
     """
 
@@ -101,7 +135,7 @@ class Session:
         self.redactor = environment() if redactor is None else redactor
         self.id = id or new_id(self.redactor.text(name))
         self.seed = os.urandom(4).hex() if seed is None else str(seed)
-        self.clock = clock or _now
+        self.clock = Clock() if clock is None else clock
         self.sleep = sleep
         self.followers: list[Follower] = []
         self.listeners: list[Follower] = []
@@ -391,6 +425,10 @@ class Session:
         """Whether the record still says what this call does next: then no time passes."""
         return False
 
+    def behind_within(self, call: str) -> bool:
+        """Whether the record still says what a call within this one does next: the time of this one stands still."""
+        return False
+
     halted: BaseException | None = None
     """What stopped a resumption: nothing new is begun, and what comes of that which had begun is kept."""
 
@@ -418,6 +456,10 @@ class Session:
     def late(self, call: str, tool_call: str) -> Event | None:
         """What the record has of a tool call that is given what an earlier one, whose outcome was not known, had come to."""
         return None
+
+    def asked_within(self, call: str, tool_call: str) -> bool:
+        """Whether an agent call was begun within a tool call. It may have been stopped before that."""
+        return True
 
     shows = True
     """Whether what is shown to the user reaches anybody. A replay shows nothing."""
@@ -514,7 +556,3 @@ class Session:
 def _settle(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-def _now() -> int:
-    return time.time_ns() // 1000

@@ -94,7 +94,7 @@ def _rows(
             unsure = ", ".join(f"{item['key']} {item['decision']}" for item in data.get("uncertain", ()))
             yield "resumed", "session", f"uncertain: {unsure}" if unsure else "", data
         case ev.CALL_RESUMED:
-            yield "resumed", agent, f"after {data['down'] / 1_000_000:.1f} s", data
+            yield "resumed", agent, f"after {max(0, data['down']) / 1_000_000:.1f} s", data
         case ev.SESSION_ENDED:
             text = data["status"] + (f": {data['error']}" if data.get("error") else "")
             yield "ended", "session", text, data

@@ -312,6 +312,15 @@ class Resumed(Replayed):
     def behind(self, call: str) -> bool:
         return self._recorded_next(call)
 
+    def behind_within(self, call: str) -> bool:
+        inner = [
+            event["call"]
+            for event in self.record
+            if event["kind"] == ev.CALL_STARTED and event["data"].get("parent") == call
+        ]
+        going = (name for name in inner if name in self.taken)
+        return any(self._recorded_next(name) or self.behind_within(name) for name in going)
+
     def resumption(self, call: str) -> Mapping[str, Any] | None:
         if self._recorded_next(call):
             return super().resumption(call)
@@ -321,7 +330,8 @@ class Resumed(Replayed):
         self._resumed.add(call)
         if (task := self._left.pop(call, None)) is not None:
             task.cancel()
-        return {"down": max(0, self.clock() - tape.events[-1]["at"])}
+        # below zero where the clock was set back meanwhile: what is left of a deadline stays the same
+        return {"down": self.clock() - tape.events[-1]["at"]}
 
     async def due(self, call: str, tool_call: str, *, alone: bool) -> None:
         """Where the record does not answer, waits for the tools beside this one that it does answer: what is done for real

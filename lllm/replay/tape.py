@@ -266,6 +266,10 @@ class Replayed(Session):
     def late(self, call: str, tool_call: str) -> Event | None:
         return self.recorded(call, (ev.TOOL_RETURNED, *_STOPS), tool_call)
 
+    def asked_within(self, call: str, tool_call: str) -> bool:
+        parent = Scope(self, call, tool_call)
+        return bool(begun(self.record, self.taken, parent, self.since(parent)))
+
     def stopped(self, call: str) -> Event | None:
         """The recorded stop, when the call was stopped right here."""
         found = self.tapes[call].peek()
