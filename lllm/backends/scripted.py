@@ -59,7 +59,8 @@ class ScriptedBackend:
               `arguments`, text or mapping), `finish_reason`, `refusal`, `usage`, `logprobs`, `token_ids`, `raw`, and
               `delay` in seconds for this reply alone;
             - an exception, which is raised;
-            - a list of deltas, streamed as they are; without a Completed at its end they are joined to the reply.
+            - a list of deltas, streamed as they are; without a Completed at its end they are joined to the reply. An
+              exception among them is raised there: the reply breaks off.
         delay: seconds before each reply; while streaming also between two pieces.
         chunk: characters per piece while streaming; None is the whole text in one piece.
         capabilities: everything, unless a test wants less.
@@ -142,8 +143,12 @@ class ScriptedBackend:
             reply, deltas = self._read(item, request, number)
         if delay:
             await asyncio.sleep(delay)
+        if deltas and isinstance(deltas[-1], BaseException) and not request.stream:
+            raise fresh(deltas[-1])
         if request.stream:
             for delta in deltas if deltas is not None else pieces(reply, self._chunk):
+                if isinstance(delta, BaseException):
+                    raise fresh(delta)
                 yield delta
                 if delay:
                     await asyncio.sleep(delay)
@@ -193,14 +198,17 @@ class ScriptedBackend:
         )
         return reply if reply.usage is not None else reply.with_(usage=count(request, size(reply)))
 
-    def _read(self, item: Any, request: Request, number: int) -> tuple[Reply, Sequence[Delta] | None]:
+    def _read(self, item: Any, request: Request, number: int) -> tuple[Reply, Sequence[Any] | None]:
         """The reply of an item, and its deltas where it is a list of them."""
-        if isinstance(item, Sequence) and item and isinstance(item[0], _DELTAS):
+        if isinstance(item, Sequence) and item and isinstance(item[0], (*_DELTAS, BaseException)):
             return self._joined(item, request, number)
         return self._reply(item, request, number), None
 
-    def _joined(self, deltas: Sequence[Any], request: Request, number: int) -> tuple[Reply, Sequence[Delta]]:
+    def _joined(self, deltas: Sequence[Any], request: Request, number: int) -> tuple[Reply, Sequence[Any]]:
         """The reply that a list of deltas adds up to, and the deltas without their end."""
+        broken = next((at for at, delta in enumerate(deltas) if isinstance(delta, BaseException)), None)
+        if broken is not None:  # the reply breaks off there, streamed or whole
+            return Reply(), deltas[: broken + 1]
         if isinstance(deltas[-1], Completed):
             return self._reply(deltas[-1].reply, request, number), deltas[:-1]
         whole = aggregate(deltas)

@@ -53,7 +53,11 @@ WAIT: Final = Kind("a number of seconds of 0 or more", {"type": "number", "minim
 TIME_LIMIT: Final = Kind(
     "a number of seconds above 0, or null for no limit", {"type": ["number", "null"], "exclusiveMinimum": 0}
 )
-TEMPERATURE: Final = Kind("a number from 0 to 2", {"type": "number", "minimum": 0, "maximum": 2})
+HOTTEST: Final = 2
+"""The highest temperature, everywhere: what the big providers take."""
+TEMPERATURE: Final = Kind(
+    f"a number from 0 to {HOTTEST}", {"type": "number", "minimum": 0, "maximum": HOTTEST}
+)
 SHARE: Final = Kind("a number from 0 to 1", {"type": "number", "minimum": 0, "maximum": 1})
 NUMBER: Final = Kind("a number", {"type": "number"})
 FORMAT: Final = Kind("text or a JSON Schema", {"anyOf": [NAME.schema, {"type": "object"}]})

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
+from lllm.config.kinds import HOTTEST, TEMPERATURE
 from lllm.errors import ConfigError, StreamInterrupted
 from lllm.llm.model import ENDPOINT, LLM
 from lllm.ports import Restart, TextDelta
@@ -201,6 +202,6 @@ def _temperature(raw: Any) -> float:
         number = float(raw) if isinstance(raw, str) else raw
     except ValueError:
         number = None
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 2:
-        raise ValueError("a number from 0 to 2")
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= HOTTEST:
+        raise ValueError(TEMPERATURE.words)
     return float(number)

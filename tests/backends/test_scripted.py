@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lllm import LLM
 from lllm.backends.scripted import ScriptedBackend
-from lllm.errors import ConfigError, LLMInferenceError, RateLimitError, UnknownKeyError
+from lllm.errors import (
+    ConfigError,
+    LLMError,
+    LLMInferenceError,
+    ProviderError,
+    RateLimitError,
+    UnknownKeyError,
+)
 from lllm.models.message import FunctionCall, user
 from lllm.models.reply import Reply, Usage
 from lllm.ports import Backend, Completed, Delta, Request, TextDelta, ThinkingDelta, ToolCallDelta
@@ -202,3 +211,28 @@ def test_it_is_a_backend() -> None:
     backend = ScriptedBackend(["x"])
     assert isinstance(backend, Backend)
     assert repr(backend) == "ScriptedBackend(1 replies, 0 asked for)"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_exception_among_deltas_breaks_the_reply_off(stream: bool) -> None:
+    backend = ScriptedBackend(
+        [[TextDelta("half"), ProviderError("gone"), TextDelta(" more")], [ProviderError("x")], "ok"]
+    )
+    got: list[object] = []
+    for said in ("gone", "x"):
+        stream_of = backend.stream(ask(stream=stream))
+        with pytest.raises(ProviderError, match=said):  # noqa: PT012 - it raises in the middle
+            async for delta in stream_of:
+                got.append(delta)  # noqa: PERF401
+    assert got == ([TextDelta("half")] if stream else [])
+    assert (await reply(backend, ask())).content == "ok"
+
+
+def test_a_file_is_not_left_half_written(tmp_path: Path) -> None:
+    backend = ScriptedBackend([[TextDelta("half"), ProviderError("gone")]])
+    target = tmp_path / "out.txt"
+    target.write_text("as before")
+    with pytest.raises(LLMError, match="gone"):
+        LLM(backend).stream("x").to_file(target)
+    assert target.read_text() == "as before"
+    assert list(tmp_path.iterdir()) == [target]

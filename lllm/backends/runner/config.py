@@ -12,6 +12,7 @@ from enum import StrEnum
 from numbers import Integral, Real
 from typing import Any, Final, NamedTuple
 
+from lllm.config.kinds import HOTTEST
 from lllm.errors import ConfigError, UnknownKeyError, nearest
 
 
@@ -69,7 +70,7 @@ class Rule(NamedTuple):
 
 
 SAMPLING: Final = {
-    "temperature": Rule("number", 0, 10),
+    "temperature": Rule("number", 0, HOTTEST),
     "max_tokens": Rule("integer", 1),
     "top_p": Rule("number", 0, 1, above=True),
     "top_k": Rule("integer", 0),

@@ -4,13 +4,14 @@ import dataclasses
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lllm import BackendType, DeviceType, ModelConfig
+from lllm import LLM, BackendType, DeviceType, ModelConfig, VLLMModel, load_config
 from lllm.backends.runner.config import FIELDS, LOADING, SAMPLING
 from lllm.errors import ConfigError, LLMError, UnknownKeyError
 
@@ -167,3 +168,21 @@ raise SystemExit(f"imported: {heavy}" if heavy else 0)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("warm", [2, 2.0001])
+def test_a_temperature_has_one_bound_everywhere(warm: float) -> None:
+    def refused(make: Callable[[], object]) -> bool:
+        try:
+            make()
+        except ConfigError:
+            return True
+        return False
+
+    every = [
+        lambda: ModelConfig(backend="llama_cpp", model_path="m.gguf", temperature=warm),
+        lambda: LLM("scripted", temperature=warm),
+        lambda: VLLMModel("m", "http://127.0.0.1:9", default_temperature=warm),
+        lambda: load_config(overrides=[f"temperature={warm}"]),
+    ]
+    assert [refused(make) for make in every] == [warm > 2] * len(every)
