@@ -136,7 +136,10 @@ def cli_page() -> str:
     import typer.main
 
     command: Any = typer.main.get_command(importlib.import_module("lllm.cli.app").application())
-    sections = "\n".join(_command(below, f"lllm {name}") for name, below in command.commands.items())
+    groups = importlib.import_module("lllm.cli.commands").GROUPS
+    sections = "\n".join(
+        _command(command.commands[name], f"lllm {name}") for names in groups.values() for name in names
+    )
     return f"""# Command line
 
 {_prose(command.help)}
@@ -151,7 +154,12 @@ def _command(command: Any, name: str) -> str:
     subcommands = getattr(command, "commands", None) or {}
     below = "".join("\n" + _command(one, f"{name} {word}") for word, one in subcommands.items())
     usage = " ".join([name, *(_place(parameter) for parameter in command.params if _is_argument(parameter))])
-    return f"## `{usage}`\n\n{_prose(command.help)}\n\n{_options(command)}\n{below}"
+    return f"## `{usage}`\n\n{_prose(command.help)}\n\n{_options(command)}\n{_examples(name)}{below}"
+
+
+def _examples(name: str) -> str:
+    lines = importlib.import_module("lllm.cli.examples").EXAMPLES[name.removeprefix("lllm").strip()]
+    return "\n```text\n" + "\n".join(lines) + "\n```\n"
 
 
 def _options(command: Any) -> str:
@@ -177,7 +185,7 @@ def _is_argument(parameter: Any) -> bool:
 
 def _place(parameter: Any) -> str:
     """An argument as a usage line shows it."""
-    name = str(parameter.metavar or parameter.name).upper()
+    name = str(parameter.metavar or parameter.name).upper().strip("[]")
     return name if parameter.required else f"[{name}]"
 
 

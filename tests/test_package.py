@@ -63,12 +63,13 @@ def tracked(*folders: str) -> set[str]:
     }
 
 
-def test_wheel_holds_the_package_and_the_templates_and_nothing_else(wheel: Path) -> None:
+def test_wheel_holds_the_package_its_templates_and_docs_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         shipped = {name for name in archive.namelist() if ".dist-info/" not in name}
         metadata = {name.split("/", 1)[1] for name in archive.namelist() if ".dist-info/" in name}
     templates = {f"lllm/{name}" for name in tracked("template")}
-    assert shipped == tracked("lllm") | templates
+    docs = {f"lllm/{name}" for name in tracked("docs") if name != "docs/generate.py"}
+    assert shipped == tracked("lllm") | templates | docs
     assert "lllm/py.typed" in shipped
     assert {name.split("/")[2] for name in templates} >= {"init_template", "example"}
     assert any(name.startswith("lllm/backends/weights/") for name in shipped)
@@ -79,7 +80,7 @@ def test_sdist_holds_what_the_wheel_is_built_from(distributions: Path) -> None:
     (sdist,) = distributions.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         shipped = {name.split("/", 1)[1] for name in archive.getnames()}
-    assert tracked("lllm", "template") <= shipped
+    assert tracked("lllm", "template", "docs") <= shipped
     assert {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "requirements.txt"} <= shipped
     assert not {name for name in shipped if name.startswith(("tests/", "training/", "benchmarks/"))}
 

@@ -14,11 +14,11 @@ from functools import partial, wraps
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from lllm.cli import output, termination
 from lllm.cli.chat import chat
 from lllm.cli.check import check
+from lllm.cli.commands import Command, Group, Root
 from lllm.cli.compare import compare
 from lllm.cli.create import create
 from lllm.cli.doctor import doctor
@@ -45,9 +45,9 @@ from lllm.cli.whatif import whatif
 from lllm.errors import ConfigError, LLMError
 from lllm.terminals import is_gone
 
-Command = Callable[..., int | None]
+Function = Callable[..., int | None]
 
-COMMANDS: dict[str, Command] = {
+COMMANDS: dict[str, Function] = {
     # in the order of a first day with lllm
     "create": create,
     "run": run_task,
@@ -70,7 +70,7 @@ COMMANDS: dict[str, Command] = {
     "doctor": doctor,
 }
 
-BELOW: dict[str, dict[str, Command]] = {
+BELOW: dict[str, dict[str, Function]] = {
     # commands with commands of their own
     "sessions": {"artifacts": artifacts, "copy": copy, "prune": prune},
     "models": {"show": show_model, "bench": bench, "pull": pull},
@@ -80,27 +80,14 @@ BELOW: dict[str, dict[str, Command]] = {
 DEBUG = "--debug"
 
 
-class Group(TyperGroup):
-    """A command with commands below it, that may take arguments of its own: a first word that names no command is one."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not any(param.param_type_name == "argument" for param in self.params):
-            return super().parse_args(ctx, args)
-        if not args or args[0] not in self.commands:
-            ctx.allow_interspersed_args = True  # `lllm test sums --json`
-            return super().parse_args(ctx, args)
-        super().parse_args(ctx, [])
-        ctx._protected_args, ctx.args = args[:1], args[1:]
-        rest: list[str] = ctx.args
-        return rest
-
-
 def application() -> typer.Typer:
     """The typer application: its commands give back what is to be called."""
     app = typer.Typer(
         name="lllm",
+        cls=Root,
         help="Run systems of LLM agents; look at, replay and verify every session.",
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,
         context_settings={"help_option_names": ["--help", "-h"]},
     )
 
@@ -115,16 +102,18 @@ def application() -> typer.Typer:
 
     for name, command in COMMANDS.items():
         if name in BELOW:
-            group = typer.Typer(cls=Group, invoke_without_command=True, callback=_later(command))
+            group = typer.Typer(
+                cls=Group, invoke_without_command=True, callback=_later(command), rich_markup_mode=None
+            )
             for word, below in BELOW[name].items():
-                group.command(word)(_later(below))
+                group.command(word, cls=Command)(_later(below))
             app.add_typer(group, name=name)
         else:
-            app.command(name)(_later(command))
+            app.command(name, cls=Command)(_later(command))
     return app
 
 
-def _later(command: Command) -> Command:
+def _later(command: Function) -> Function:
     @wraps(command)
     def later(**arguments: Any) -> Any:
         return partial(command, **arguments)

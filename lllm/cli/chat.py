@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from lllm.cli import output
+from lllm.cli import output, screen
 from lllm.cli.approvals import Approve
 from lllm.cli.live import Live
-from lllm.cli.options import ConfigFile, Model, Profile, Sets, overrides_of, runnable, store_of, way_to
-from lllm.core.visible import visible
-from lllm.errors import CallError, ConfigError, listing
+from lllm.cli.options import (
+    ConfigFile,
+    Model,
+    Profile,
+    Sets,
+    naming,
+    overrides_of,
+    runnable,
+    session_of,
+    store_of,
+    way_to,
+)
+from lllm.errors import ConfigError, LogError, UnknownNameError, listing, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
     from lllm.config import AgentConfig, Config
     from lllm.llm import Agent, Dialog
+    from lllm.models.message import Message
+    from lllm.ports import LogStore, SessionInfo
     from lllm.session import Session
+
+COMMANDS: Final = {
+    "/help": "what can be typed here",
+    "/session": "the session's id, and what to type to look at it",
+    "/exit": "leave; Ctrl-D does, too",
+}
+ALSO: Final = {"/quit": "/exit", "/?": "/help"}
 
 
 def chat(
@@ -27,44 +49,59 @@ def chat(
     name: Annotated[
         str | None, typer.Option("--agent", help="Which agent of the configuration to talk to.")
     ] = None,
+    going_on: Annotated[
+        str | None,
+        typer.Option(
+            "--continue", metavar="[ID]", help="Go on with a chat, by default the newest, in a new session."
+        ),
+    ] = None,
     approve: Approve = None,
     sets: Sets = None,
     profile: Profile = None,
 ) -> int:
-    """Talk with an agent. /exit or Ctrl-D leaves; Ctrl-C stops the reply."""
-    from lllm.llm.sessions import record
-    from lllm.llm.talk import described, talker
+    """Talk with an agent. /help lists what can be typed; Ctrl-C stops a reply, Ctrl-D leaves."""
+    from lllm.llm.sessions import open_session
+    from lllm.llm.talk import described, past, talker
 
     overrides = overrides_of(sets, profile)
     loaded = runnable(config, overrides=overrides)
+    old: SessionInfo | None = None
+    messages: Sequence[Message] = ()
+    if going_on is not None:
+        if system is not None:
+            raise ConfigError(
+                "--system and --continue: the chat has its system prompt", hint="Leave one of them away."
+            )
+        from lllm.log.views import load
+
+        store = store_of(loaded)
+        old = chat_of(store, going_on)
+        messages = past(load(store, old.id))
+        loaded, overrides, name, model = _as_it_was(old.meta["entry"], loaded, config, overrides, name, model)
     declared = chosen(loaded, name)
-    agent = talker(loaded, declared, model, system)
-    meta = {"entry": described(loaded, agent, overrides, model, system)}
+    with naming("--model", model):
+        agent = talker(loaded, declared, model, system)
+    entry = described(loaded, agent, overrides, model, system, continues=old and old.id)
     way = way_to(loaded) if overrides else ""
     output.reached(way)
-    eyes = sys.stdin.isatty() and sys.stdout.isatty()
-    shown = Live(approve=approve, stream=False)
-    with record(f"chat-{declared.name}", store=store_of(loaded), seed=loaded.random_seed, meta=meta) as live:
-        output.writes(lambda: live.id if live.durable else None)
-        shown.attach(live)
+    eyes = screen.is_terminal(sys.stdin) and screen.is_terminal(sys.stdout)
+    live = open_session(f"chat-{declared.name}", store=store_of(loaded), seed=loaded.random_seed)
+    shown = Live(approve=approve, chat=eyes, stream=eyes)
+    shown.attach(live)
+    talk = Talk(agent, live, shown, {"name": f"chat-{declared.name}", "entry": entry}, messages)
+    talk.run(eyes, way)
+    if live.started and (eyes or way):
+        output.say(f"session {live.id}. To look at it: {way}lllm show {live.id}")
         if eyes:
-            output.say(
-                f"{declared.name} on {agent.model}. /exit leaves, Ctrl-C stops a reply. Session {live.id}"
-            )
-        try:
-            _talk(agent, live, eyes)
-        except BaseException as error:
-            output.belongs(error, live.id)
-            raise
-    output.writes(None)
-    if eyes or way:
-        output.say(f"session {live.id}" + (f". To look at it: {way}lllm show {live.id}" if way else ""))
+            output.say("  To go on with it: lllm chat --continue")
     return 0
 
 
 def chosen(config: Config, name: str | None) -> AgentConfig:
     """The agent to talk to: the one that is named, or the only one."""
     if name is not None:
+        if name not in config.agents:
+            raise UnknownNameError("agent", name, config.agents, where="--agent")
         return config.agent(name)
     if len(config.agents) != 1:
         raise ConfigError(
@@ -74,62 +111,176 @@ def chosen(config: Config, name: str | None) -> AgentConfig:
     return next(iter(config.agents.values()))
 
 
-def _talk(agent: Agent, live: Session, eyes: bool) -> None:
-    dialog = agent.init_dialog(session=live)
-    asked_to_leave = False
-    while True:
+def chat_of(store: LogStore, given: str) -> SessionInfo:
+    """The chat to go on with: the newest, or the one that is named.
+
+    Raises:
+        ConfigError: there is none, or the session is none.
+    """
+    id = session_of(store, given) if given else None
+    for info in store.sessions() if id is None else store.sessions(prefix=id):
+        if (info.meta.get("entry") or {}).get("kind") == "chat" and id in (None, info.id):
+            return info
+    if id is None:
+        raise ConfigError("there is no chat to go on with", hint="Type: lllm chat")
+    raise ConfigError(f"session '{id}' is not a chat", hint=f"Look at it: lllm show {id}")
+
+
+def _as_it_was(
+    entry: Mapping[str, Any],
+    loaded: Config,
+    config: ConfigFile,
+    overrides: list[str],
+    name: str | None,
+    model: str | None,
+) -> tuple[Config, list[str], str | None, str | None]:
+    """Configuration, settings, agent and model of an old chat, where the command line says nothing else."""
+    from lllm.replay.again import file_of
+
+    overrides = [*entry.get("set", ()), *overrides]
+    file = config or file_of(entry)
+    if file is not None or overrides:
+        loaded = runnable(file, overrides=overrides)
+    return loaded, overrides, name or entry["agent"], model or entry.get("model")
+
+
+class Talk:
+    """One dialog with an agent. The session begins with its first message, which is its task.
+
+    Args:
+        meta: what the session says of itself beside that.
+        past: messages of the chat that this one goes on with.
+    """
+
+    def __init__(
+        self, agent: Agent, live: Session, shown: Live, meta: Mapping[str, Any], past: Sequence[Message]
+    ) -> None:
+        from lllm.core.dialog import extend
+
+        self._agent = agent
+        self._live = live
+        self._shown = shown
+        self._meta = meta
+        self._past = past
+        self._replying = False
+        self._dialog: Dialog = agent.init_dialog(session=live)
+        if past:
+            self._dialog.head, self._dialog.unsent = extend(None, past), []
+
+    def run(self, eyes: bool, way: str) -> None:
+        """Talks until there is no more input. Ends the session as it went."""
+        from lllm.llm.sessions import fail
+        from lllm.session import Scope, current
+        from lllm.sync import run
+
+        live = self._live
+        output.writes(lambda: live.id if live.durable else None)
+        token = current.set(Scope(live))
         try:
-            line = input("> ") if eyes else sys.stdin.readline()
-        except EOFError:
-            print()
-            return
-        except KeyboardInterrupt:
-            if asked_to_leave or not eyes:
-                raise
-            asked_to_leave = True
-            output.say("\n(Ctrl-C again to leave)")
-            continue
-        if not eyes and not line:
-            return
-        words = line.strip()
-        asked_to_leave = False
-        if words in ("/exit", "/quit"):
-            return
-        if not words:
-            continue
+            if eyes:
+                self._person(way)
+            else:
+                self._pipe()
+        except BaseException as error:
+            if live.started:
+                run(fail(live, error))
+                interrupted = not isinstance(error, Exception) and eyes
+                next_ = f"To go on with the chat: {way}lllm chat --continue" if interrupted else None
+                output.belongs(error, live.id, next_)
+            raise
+        else:
+            if live.started:
+                run(live.end("done"))
+        finally:
+            current.reset(token)
+            output.writes(None)
+
+    def _pipe(self) -> None:
+        """One message per line. The first one that gets no reply ends it: nobody is there to do otherwise."""
+        for line in sys.stdin:
+            words = line.strip()
+            if ALSO.get(words, words) == "/exit":
+                return
+            if words:
+                output.text(self._reply(words))
+                sys.stdout.flush()
+
+    def _person(self, way: str) -> None:
+        from lllm.cli.keyboard import Typed
+
+        keyboard = Typed((*COMMANDS, *ALSO))
+        output.say(
+            f"{self._agent.name} on {self._agent.model}. /help lists what can be typed; Ctrl-C stops a reply, Ctrl-D leaves."
+        )
+        self._recall()
+        leaving = False
+        while True:
+            self._replying = False
+            try:
+                words = keyboard.line("> ").strip()
+                leaving = False
+                if (command := ALSO.get(words, words)) == "/exit":
+                    return
+                if _is_command(words):
+                    self._command(command, way)
+                elif words:
+                    reply = self._reply(words[1:] if words.startswith("//") else words)
+                    self._shown.answer(reply)
+            except EOFError:
+                output.write("")
+                return
+            except KeyboardInterrupt:
+                if leaving:
+                    output.say("")
+                    raise
+                leaving = True
+                output.say(f"\n({'stopped; ' if self._replying else ''}Ctrl-C again to leave)")
+            except LogError:
+                raise  # what cannot be written down is not gone on with
+            except Exception as error:
+                output.problem(error)
+
+    def _reply(self, words: str) -> str:
+        """The agent's reply. Where there is none, the message has not been said: the dialog is as it was."""
+        from lllm.sync import run
+
+        dialog, live = self._dialog, self._live
+        if not live.started:
+            meta = live.redactor.clean({**self._meta, "task": words})
+            run(live.start(meta))
         before = list(dialog.unsent)
         dialog.append(words)
+        self._replying = True
         try:
-            _reply(agent, dialog, live, eyes)
-        except KeyboardInterrupt:
-            if not eyes:
-                raise
-            dialog.unsent = before  # as if it had never been said; the log knows
-            asked_to_leave = True
-            output.say("\n(stopped; Ctrl-C again to leave)")
-        except CallError as error:
-            if not eyes:
-                raise
+            return self._agent.call(dialog, session=live).content
+        except BaseException:
             dialog.unsent = before
-            output.failure(error)
+            raise
+        finally:
+            self._shown.close()
+
+    def _command(self, word: str, way: str) -> None:
+        if word == "/session" and self._live.started:
+            output.say(f"session {self._live.id}. To look at it: {way}lllm show {self._live.id}")
+        elif word == "/session":
+            output.say("the session begins with the first message")
+        elif word == "/help":
+            wide = max(map(len, COMMANDS))
+            output.say("\n".join(f"{name.ljust(wide)}  {about}" for name, about in COMMANDS.items()))
+            output.say(
+                "Up and Down bring back earlier lines. A message that begins with / is typed with two: //"
+            )
+        else:
+            close = nearest(word, COMMANDS)
+            output.say(f"no command {word}. {f'Did you mean {close}?' if close else 'Type /help'}")
+
+    def _recall(self) -> None:
+        """Shows the end of the chat that this one goes on with."""
+        for message in self._past[-2:]:
+            if message.text:
+                output.say(f"{'> ' if message.role == 'user' else ''}{message.text}")
 
 
-def _reply(agent: Agent, dialog: Dialog, live: Session, eyes: bool) -> None:
-    from lllm.sync import run
-
-    async def follow() -> None:
-        from lllm.ports import Completed, Restart, TextDelta
-
-        shown = ""
-        async for delta in agent.astream(dialog, session=live):
-            if isinstance(delta, TextDelta) and eyes:
-                shown += delta.text
-                print(visible(delta.text), end="", flush=True)
-            elif isinstance(delta, Restart) and eyes and shown:
-                shown = ""
-                print(f"\n({delta.reason})")
-            elif isinstance(delta, Completed):
-                # in a pipe nothing is said twice: only the reply that was accepted
-                print("" if shown else delta.reply.content, flush=True)
-
-    run(follow())
+def _is_command(words: str) -> bool:
+    """Whether a line is a command: one word with one slash, so that `/etc/hosts` and `/ is a path` are messages."""
+    return (words.startswith("/") and words[1:].isalpha()) or words in ALSO

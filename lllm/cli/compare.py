@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lllm.cli import output
+from lllm.cli import output, screen
 from lllm.cli.files import can_be_written, writing
+from lllm.cli.ids import short_ids
 from lllm.cli.options import ConfigFile, Json, configuration, session_of, store_of
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ MARKS = {"same": " ", "changed": "~", "left": "-", "right": "+"}
 
 
 def compare(
-    left: Annotated[str, typer.Argument(metavar="A", help="A session's id, or the beginning of one.")],
+    left: Annotated[str, typer.Argument(metavar="A", help="A session's id, short or whole.")],
     right: Annotated[str, typer.Argument(metavar="B", help="Another.")],
     everything: Annotated[bool, typer.Option("--all", help="Also what is the same.")] = False,
     html: Page = None,
@@ -69,5 +71,8 @@ def show_comparison(found: Comparison, *, everything: bool = False) -> None:
         )
     same = sum(pair.verdict == "same" for pair in found.pairs)
     if rows:
-        output.table(("", "WHAT", "A", found.left.session, "B", found.right.session), rows)
+        both = (found.left.session, found.right.session)
+        names = short_ids(set(both)) if screen.is_terminal(sys.stdout) else {}
+        left, right = (names.get(id, id) for id in both)
+        output.table(("", "WHAT", "A", left, "B", right), rows)
     output.say(f"{same} lines are the same, {len(found.pairs) - same} are not")

@@ -37,8 +37,9 @@ def _templates(incomplete: str) -> list[str]:
 
 def create(
     name: Annotated[
-        str, typer.Option("--name", "-n", help="The system's name: letters, digits, '_' and '-'.")
-    ],
+        str | None, typer.Argument(metavar="NAME", help="The system's name: letters, digits, '_' and '-'.")
+    ] = None,
+    option: Annotated[str | None, typer.Option("--name", "-n", help="The same, as an option.")] = None,
     template: Annotated[
         str, typer.Option("--template", "-t", help="What to start from.", autocompletion=_templates)
     ] = "init_template",
@@ -46,6 +47,11 @@ def create(
     json: Json = False,
 ) -> int:
     """Create a new system in a folder of its own."""
+    if name is not None and option is not None and name != option:
+        raise ConfigError(f"two names are given: '{name}' and '{option}'", hint="Type: lllm create NAME")
+    name = name if name is not None else option
+    if name is None:
+        raise ConfigError("the system has no name", hint="Type: lllm create demo")
     check_name(name)
     found = templates()
     if template not in found:

@@ -13,8 +13,7 @@ import typer
 
 from lllm.cli import output
 from lllm.cli.files import can_be_written, writing
-from lllm.cli.options import ConfigFile, Json, SessionId, configuration, session_of, store_of
-from lllm.cli.sessions import MANY
+from lllm.cli.options import ConfigFile, Json, Last, SessionId, configuration, session_of, store_of
 from lllm.errors import ConfigError, LogError, listing
 
 if TYPE_CHECKING:
@@ -34,12 +33,7 @@ def export(
     out: Annotated[
         str, typer.Option("--out", "-o", metavar="FILE", help="Where it goes; - is stdout.")
     ] = "-",
-    last: Annotated[
-        int | None,
-        typer.Option(
-            "--last", "-l", min=1, max=MANY, metavar="N", help="The newest N sessions, oldest first."
-        ),
-    ] = None,
+    last: Last = None,
     everything: Annotated[bool, typer.Option("--all", help="All sessions, oldest first.")] = False,
     content: Annotated[
         bool, typer.Option("--content", help="otel: messages, arguments and results, too.")

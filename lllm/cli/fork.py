@@ -11,14 +11,18 @@ import typer
 
 from lllm.cli import output
 from lllm.cli.approvals import Approve
+from lllm.cli.interrupted import next_steps
 from lllm.cli.live import Live, Quiet, Stream
 from lllm.cli.options import (
     ConfigFile,
     Json,
+    Last,
     Model,
     SessionId,
     Sets,
+    Unmatched,
     configuration,
+    naming,
     session_of,
     store_of,
 )
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 
 def fork(
     session: SessionId = None,
+    last: Last = None,
     at: Annotated[
         int | None,
         typer.Option("--at", metavar="N", help="The event from which on things differ; see lllm show."),
@@ -55,10 +60,7 @@ def fork(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ask everything from event N on anew, also what has not changed.")
     ] = False,
-    tools: Annotated[
-        str,
-        typer.Option("--tools", help="Tool calls that the old session did not make: run, pure or refuse."),
-    ] = "run",
+    tools: Unmatched = "run",
     approve: Approve = None,
     stream: Stream = None,
     quiet: Quiet = False,
@@ -69,7 +71,7 @@ def fork(
     from lllm.replay.fork import fork_session
 
     store = store_of(configuration(config))
-    id = session_of(store, session)
+    id = session_of(store, session, last)
     if edit is not None and edit_file is not None:
         raise ConfigError("give either --edit or --edit-file, not both")
     if edit_file is not None:
@@ -86,7 +88,7 @@ def fork(
     live = Live(approve=approve, stream=stream, quiet=quiet, json=json)
     program = program_of(store, id, config, sets=sets or ())
     try:
-        with quiet_stdout(json):
+        with quiet_stdout(json), naming("--model", model):
             done = fork_session(
                 id,
                 at=at,
@@ -102,7 +104,8 @@ def fork(
             )
     except KeyboardInterrupt as error:
         # asyncio makes it of the CancelledError that knows the session
-        output.belongs(error, getattr(error.__context__, "session", None))
+        new = getattr(error.__context__, "session", None)
+        output.belongs(error, new, next_steps(store, new) if new else None)
         raise
     except Exception as error:
         output.belongs(error, getattr(error, "session", None) or id)

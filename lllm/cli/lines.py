@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from lllm.cli import output, screen
 from lllm.core.visible import visible, visible_line
@@ -13,9 +14,10 @@ from lllm.core.visible import visible, visible_line
 
 class Lines:
     """Writes whole lines and streamed text without mixing them. Usable from several threads. What is written is foreign:
-    it is made visible here."""
+    it is made visible here. `error`: on stderr, else on stdout."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, error: bool = True) -> None:
+        self._error = error
         self._lock = threading.RLock()
         self.tail = ""
         """The text of a reply that was streamed last, while nothing stands below it."""
@@ -23,17 +25,21 @@ class Lines:
         self._status = False  # the cursor stands behind a status, which is to be taken away
         self._held: list[tuple[str, bool, bool]] | None = None
 
+    @property
+    def _place(self) -> TextIO:
+        return sys.stderr if self._error else sys.stdout
+
     def say(self, text: str, style: str | None = None, *, aside: bool = False) -> None:
         """One or more lines. `aside`: a remark on the text above, which stays the `tail`."""
         tail = self.tail
-        self._put(screen.paint(visible(text), style, sys.stderr), whole=True)
+        self._put(screen.paint(visible(text), style, self._place), whole=True)
         if aside:
             self.tail = tail
 
     def stream(self, text: str, style: str | None = None, *, reply: bool = False) -> None:
         """Text behind what was streamed before. `reply`: it belongs to the `tail`."""
         if text:
-            self._put(screen.paint(visible(text), style, sys.stderr), whole=False, ends=text.endswith("\n"))
+            self._put(screen.paint(visible(text), style, self._place), whole=False, ends=text.endswith("\n"))
             self.tail = self.tail + text if reply else ""
 
     def rendered(self, text: str) -> None:
@@ -51,17 +57,17 @@ class Lines:
             self._clear()
             if self._open and self._held is None:
                 self._open = False
-                output.write("", error=True)
+                output.write("", error=self._error)
 
     def status(self, text: str) -> None:
         """Words that stand at the end until anything else is written. Only a terminal that can take them away shows
         them."""
         with self._lock:
-            if self._held is None and not self._open and screen.capable(sys.stderr):
+            if self._held is None and not self._open and screen.capable(self._place):
                 self._clear()
                 self._status = True
                 shown = screen.cut(visible_line(text), screen.width() - 1)
-                output.write(screen.paint(shown, "dim", sys.stderr), error=True, end="")
+                output.write(screen.paint(shown, "dim", self._place), error=self._error, end="", flush=True)
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -84,8 +90,8 @@ class Lines:
                 return
             self._clear()
             if whole and self._open:
-                output.write("", error=True)
-            output.write(text, error=True, end="\n" if whole else "")
+                output.write("", error=self._error)
+            output.write(text, error=self._error, end="\n" if whole else "", flush=True)
             self._open = not whole and not ends
             if whole:
                 self.tail = ""
@@ -93,4 +99,4 @@ class Lines:
     def _clear(self) -> None:
         if self._status:
             self._status = False
-            output.write("\r\x1b[K", error=True, end="")
+            output.write("\r\x1b[K", error=self._error, end="")

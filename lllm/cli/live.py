@@ -29,6 +29,7 @@ class Live:
             tool, a wait, a provider's fault) is said in a pipe, too.
         quiet: nothing of that.
         json: stdout is for a program: the text of replies is not shown beside it.
+        chat: a person reads replies on stdout, and knows who it is that replies.
 
     Raises:
         ConfigError: `--approve` cannot be what it is.
@@ -41,6 +42,7 @@ class Live:
         stream: bool | None = None,
         quiet: bool = False,
         json: bool = False,
+        chat: bool = False,
     ) -> None:
         from lllm.cli.approvals import approver
         from lllm.cli.lines import Lines
@@ -49,10 +51,12 @@ class Live:
         output.outlast()
         talks = screen.is_terminal(sys.stderr) if stream is None else stream
         talks = talks and not quiet
-        self.lines = Lines()
+        self.lines = Lines(error=not chat)
         # where the answer is printed, its text is streamed; a pipe gets it whole
-        beside = one_screen() and not json
-        self.progress = Progress(self.lines, talks=talks, streams=bool(stream) or beside, beside=beside)
+        self._beside = chat or (one_screen() and not json)
+        self.progress = Progress(
+            self.lines, talks=talks, streams=bool(stream) or self._beside, beside=self._beside, names=not chat
+        )
         self.approve = approver(approve, self.lines, self.progress.agent_of)
         self.quiet = quiet
         self.frontend: Any = None
@@ -79,7 +83,7 @@ class Live:
         """Prints the answer, unless it is the very text that was streamed last on the same terminal."""
         streamed = self.lines.tail.strip()
         self.close()
-        if not (streamed and streamed == text.strip() and one_screen()):
+        if not (streamed and streamed == text.strip() and self._beside):
             output.text(text)
 
     def close(self) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lllm.cli import output
-from lllm.errors import ConfigError, UnknownNameError, listing
+from lllm.cli.ids import session_of as session_of
+from lllm.errors import ConfigError
 
 if TYPE_CHECKING:
     from lllm.config import Config
@@ -35,22 +37,63 @@ Sets = Annotated[
 ]
 Profile = Annotated[str | None, typer.Option("--profile", help="A profile of lllm.toml.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON value on stdout.")]
-Last = Annotated[bool, typer.Option("--last", "-l", help="The newest session.")]
 
 
-def _complete(incomplete: str) -> list[str]:
-    """The ids that begin like that, for the shell."""
+def _tools(value: str) -> str:
+    words = ("run", "pure", "refuse")  # lllm.replay.forked.UNMATCHED, which takes time to import
+    if value not in words:
+        raise ConfigError(f"--tools must be run, pure or refuse, got '{value}'")
+    return value
+
+
+Unmatched = Annotated[
+    str,
+    typer.Option(
+        "--tools",
+        metavar="WORD",
+        callback=_tools,
+        help="Tool calls that the session did not make: run, pure (only tools without effects) or refuse.",
+    ),
+]
+MANY = 10**9
+"""More than any log holds, and less than what a database takes for a number."""
+
+Last = Annotated[
+    int | None,
+    typer.Option(
+        "--last",
+        "-l",
+        min=1,
+        max=MANY,
+        metavar="[N]",
+        help="The newest session; where several can be named, the newest N.",
+    ),
+]
+
+
+def _complete(incomplete: str) -> list[tuple[str, str]]:
+    """Ids that begin like that, for the shell, with what the sessions were to do."""
+    from lllm.cli.ids import short_ids, summary
     from lllm.errors import LLMError
 
     try:
-        return [info.id for info in store_of(configuration()).sessions(50, prefix=incomplete)]
+        found = store_of(configuration()).sessions(200)
     except LLMError:
         return []
+    names = short_ids(info.id for info in found)
+    shown = [
+        (name, info) for info in found for name in (names[info.id], info.id) if name.startswith(incomplete)
+    ]
+    return list({name: summary(info, 60) for name, info in shown}.items())
 
 
 SessionId = Annotated[
     str | None,
-    typer.Argument(metavar="[ID]", help="A session's id, or the beginning of one.", autocompletion=_complete),
+    typer.Argument(
+        metavar="[ID]",
+        help="A session's id, short or whole, or the beginning of one.",
+        autocompletion=_complete,
+    ),
 ]
 
 PLAIN = {"agent_configs": {"assistant": {"description": "Answers."}}}
@@ -83,9 +126,26 @@ def system_for(file: Path | None, overrides: Sequence[str]) -> Path | Mapping[st
     return file
 
 
+@contextmanager
+def naming(option: str, value: str | None) -> Iterator[None]:
+    """Says of an error about an option's value that it was typed there."""
+    try:
+        yield
+    except ConfigError as error:
+        if (
+            value
+            and error.where is None
+            and any(part in error.message for part in (value, value.partition("/")[0]))
+        ):
+            error.where = f"{option} {value}"
+        raise
+
+
 def overrides_of(sets: Sequence[str] | None, profile: str | None) -> list[str]:
     """What the command line says beside the files, as a session's first event keeps it: a profile is a key too."""
-    return [*([f"profile={profile}"] if profile is not None else []), *(sets or ())]
+    from lllm.config.overrides import Typed
+
+    return [*([Typed(f"profile={profile}", "--profile")] if profile is not None else []), *(sets or ())]
 
 
 def _told(config: Config) -> Config:
@@ -118,31 +178,3 @@ def way_to(config: Config) -> str:
         return ""
     url = "" if log.url == (usual and usual.url) else "LLLM_LOG_URL=... "  # it may hold a password
     return f"LLLM_LOG_TYPE={quote(log.type)} LLLM_LOG_DIR={quote(str(log.dir))} {url}"
-
-
-def session_of(store: LogStore, given: str | None, last: bool = False) -> str:
-    """The id of the session that is meant: an id, the beginning of one, or the newest.
-
-    Raises:
-        UnknownNameError: there is none; names the nearest.
-        ConfigError: several begin like that, or both an id and --last are given.
-    """
-    if given and last:
-        raise ConfigError("give either an id or --last, not both")
-    if given is not None and not given:
-        raise ConfigError("the session's id is empty", hint="An unset variable? All ids: lllm sessions")
-    if given is None:
-        newest = store.sessions(1)
-        if not newest:
-            raise ConfigError("there is no session yet", hint='Type: lllm run "..."')
-        return newest[0].id
-    found = [info.id for info in store.sessions(20, prefix=given)]
-    if given in found or len(found) == 1:
-        return given if given in found else found[0]
-    if found:
-        raise ConfigError(f"{len(found)} sessions begin with '{given}'", hint=f"One of {listing(found)}.")
-    if any(info.id == given for info in store.sessions(prefix=given)):
-        return given
-    raise UnknownNameError(
-        "session", given, [info.id for info in store.sessions(200)], hint="All: lllm sessions"
-    )

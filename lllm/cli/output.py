@@ -99,9 +99,9 @@ def piece(value: str, *, json: bool = False) -> None:
     write(value, end="")
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, cut: Sequence[str] = ()) -> None:
-    """Columns. A terminal gets them fitted to its width; a pipe gets every character. See `lllm.cli.tables`."""
-    for line in tables.lines(header, rows, cut=cut):
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]], **more: Sequence[str]) -> None:
+    """Columns. A terminal gets them fitted to its width; a pipe gets every character. `more`: see `lllm.cli.tables`."""
+    for line in tables.lines(header, rows, **more):
         write(line)
 
 
@@ -193,6 +193,13 @@ def writes(session: Callable[[], str | None] | None) -> None:
     _State.session = session
 
 
+def problem(error: Exception) -> None:
+    """Says what went wrong where the command goes on."""
+    message, hint = _words(error)
+    _trace(error)
+    say(f"error: {_joined(message, hint)}")
+
+
 def failure(error: Exception) -> None:
     """Says what went wrong and what to do next: one line where it fits, on stderr; with --json also an object."""
     message, hint = _words(error)
@@ -228,7 +235,7 @@ def interrupted(error: BaseException) -> None:
     told = f"What happened until then: {_State.way}lllm show {session}" if session else None
     told = getattr(error, "still", None) or told
     say("interrupted" + (f". {told}" if told else ""))
-    _as_data("cancelled", "Interrupted", "interrupted", None, session)
+    _as_data("cancelled", "Interrupted", "interrupted", told, session)
 
 
 def terminated() -> None:

@@ -31,13 +31,15 @@ class Progress:
         streams: whether the text of replies is shown as it comes.
         beside: whether the answer is printed on the same screen. Then text that a program reads (tags, a schema) is not
             shown, for the answer is made of it: its length is.
+        names: whether it is said which agent asks which model; of agents within others it always is.
     """
 
-    def __init__(self, lines: Lines, *, talks: bool, streams: bool, beside: bool) -> None:
+    def __init__(self, lines: Lines, *, talks: bool, streams: bool, beside: bool, names: bool = True) -> None:
         self.lines = lines
         self._talks = talks
         self._streams = talks and streams
         self._beside = beside
+        self._names = names
         self._lock = threading.RLock()
         self._agents: dict[str, str] = {}
         self._models: dict[str, str] = {}
@@ -129,7 +131,7 @@ class Progress:
     def _started(self, call: str, data: Mapping[str, Any]) -> None:
         self._know(call, data)
         self._go_on()
-        if self._talks:
+        if self._talks and (self._names or data.get("parent")):
             self._say(" on ".join(filter(None, (self._agents[call], self._models[call]))), "dim")
 
     def _requested(self, call: str, data: Mapping[str, Any]) -> None:

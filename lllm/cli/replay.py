@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def replay(
     session: SessionId = None,
-    last: Last = False,
+    last: Last = None,
     head: Annotated[
         str | None,
         typer.Option(
@@ -59,9 +59,8 @@ def program_of(
 ) -> dict[str, Any]:
     """What to build agents from, where that is more than the session's own entry says: another --config, or the plain
     agent of a folder that declares none. `sets`: what is to be otherwise than it was."""
-    entry = next(
-        (info.meta.get("entry") or {} for info in store.sessions(prefix=session) if info.id == session), {}
-    )
+    meta = next((info.meta for info in store.sessions(prefix=session) if info.id == session), {})
+    entry = meta.get("entry") or meta.get("kept") or {}
     if file is not None or (entry.get("kind") in ("system", "chat") and not entry.get("config")):
         return {"config": runnable(file, overrides=[*entry.get("set", ()), *sets])}
     return {}

@@ -12,7 +12,7 @@ import typer
 from lllm.cli import output, screen
 from lllm.cli.approvals import Approve
 from lllm.cli.live import Live, Quiet, Stream
-from lllm.cli.options import ConfigFile, Json, SessionId, configuration, session_of, store_of
+from lllm.cli.options import ConfigFile, Json, Last, SessionId, configuration, session_of, store_of
 from lllm.cli.replay import program_of
 from lllm.cli.results import quiet_stdout, readable, spent
 from lllm.errors import ConfigError, listing
@@ -33,6 +33,7 @@ Decisions = Annotated[
 
 def resume(
     session: SessionId = None,
+    last: Last = None,
     decide: Decisions = None,
     approve: Approve = None,
     stream: Stream = None,
@@ -42,7 +43,10 @@ def resume(
 ) -> int:
     """Go on with a session that was interrupted: what is in its log is not done again."""
     store = store_of(configuration(config))
-    id = session_of(store, session) if session is not None else newest(interrupted(store), store)
+    if session is None and last is None:
+        id = newest(interrupted(store), store)
+    else:
+        id = session_of(store, session, last)
     live = Live(approve=approve, stream=stream, quiet=quiet, json=json)
     with quiet_stdout(json):
         done = go_on(store, id, decide, config, live)

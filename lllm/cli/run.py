@@ -10,8 +10,20 @@ import typer
 
 from lllm.cli import output, screen
 from lllm.cli.approvals import Approve
+from lllm.cli.interrupted import next_steps
 from lllm.cli.live import Live, Quiet, Stream
-from lllm.cli.options import ConfigFile, Json, Model, Profile, Sets, overrides_of, runnable, store_of, way_to
+from lllm.cli.options import (
+    ConfigFile,
+    Json,
+    Model,
+    Profile,
+    Sets,
+    naming,
+    overrides_of,
+    runnable,
+    store_of,
+    way_to,
+)
 from lllm.cli.results import plain, quiet_stdout, readable, spent
 from lllm.cli.tasks import task_of
 from lllm.errors import LLMError, listing
@@ -64,6 +76,7 @@ def run(
     ] = False,
 ) -> int:
     """Run a system on a task and print its result."""
+    from lllm.config.overrides import Typed
     from lllm.llm import build_agent
     from lllm.llm.connect import caching
     from lllm.llm.sessions import open_session
@@ -74,7 +87,7 @@ def run(
     words = task_of(task, stdin)
     overrides = overrides_of(sets, profile)
     if cache is not None:
-        overrides += ["cache.enabled=true", f"cache.mode={cache}"]
+        overrides += [Typed("cache.enabled=true", "--cache"), Typed(f"cache.mode={cache}", "--cache")]
     loaded = runnable(config, overrides=overrides)
     # in memory even without a log: usage and cost are folded from events
     store: LogStore = MemoryLog() if no_log else store_of(loaded)
@@ -84,14 +97,15 @@ def run(
     output.reached(way)
     live = Live(approve=approve, stream=stream, quiet=quiet, json=json)
     with quiet_stdout(json), caching(loaded.cache):
-        system = build_agent(loaded, stream=live.frontend, model=model, log_base=store)
-        system.overrides = overrides  # what a replay has to set again
+        with naming("--model", model):
+            system = build_agent(loaded, stream=live.frontend, model=model, log_base=store)
+        system.overrides = [str(override) for override in overrides]  # what a replay has to set again
         name = session_name or loaded.name or system.name
         session = open_session(name, store=store, seed=loaded.random_seed)
         output.writes(lambda: session.id if session.durable and kept else None)
         live.attach(session)
         try:
-            result = _call(system, words, session_name, session, kept=kept)
+            result = _call(system, words, session_name, session, kept=kept, way=way)
         finally:
             live.close()
         output.writes(None)
@@ -136,7 +150,7 @@ def _resumed(
         output.say(
             f"  Its task is {own!r}. The one given here is not run: for that, leave --resume-last away."
         )
-    return resume(id, None, approve, stream, quiet, config, json)
+    return resume(id, None, None, approve, stream, quiet, config, json)
 
 
 def _made_by(config: Config, session: SessionInfo) -> bool:
@@ -148,7 +162,7 @@ def _made_by(config: Config, session: SessionInfo) -> bool:
     return entry.get("kind") == "system" and entry.get("config") == file
 
 
-def _call(system: AgentBase, task: str, name: str | None, live: Session, *, kept: bool) -> Any:
+def _call(system: AgentBase, task: str, name: str | None, live: Session, *, kept: bool, way: str) -> Any:
     try:
         return system(task, name, session=live)
     except SystemExit as error:
@@ -159,7 +173,8 @@ def _call(system: AgentBase, task: str, name: str | None, live: Session, *, kept
         raise ended from error
     except BaseException as error:
         if kept and live.started and _stored(live):
-            output.belongs(error, live.id)
+            stopped = not isinstance(error, Exception)
+            output.belongs(error, live.id, next_steps(live.store, live.id, way) if stopped else None)
         raise
 
 

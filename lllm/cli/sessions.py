@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -10,18 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lllm.cli import output
-from lllm.cli.options import ConfigFile, Json, configuration, store_of
-from lllm.errors import LLMError
+from lllm.cli import output, screen
+from lllm.cli.ids import session_of, short_ids, summary, when
+from lllm.cli.options import MANY, ConfigFile, Json, configuration, store_of
+from lllm.errors import LLMError, UnknownNameError
 from lllm.log.when import iso as iso
 
 if TYPE_CHECKING:
     from lllm.config import Config
     from lllm.log.query import SessionRow
     from lllm.ports import LogStore, SessionInfo
-
-MANY = 10**9
-"""More than any log holds, and less than what a database takes for a number."""
 
 Text = Annotated[
     str | None,
@@ -82,7 +81,8 @@ def sessions(
     """List sessions, newest first, or look for some."""
     settings = configuration(config)
     wanted = wanted_of(
-        text=text, agent=agent, prompt=prompt, model=model, tool=tool, status=status, name=name, forked_from=fork_of,
+        text=text, agent=agent, prompt=prompt, model=model, tool=tool, status=status, name=name,
+        forked_from=whole_ids(settings, fork_of),
         since=since, until=until, min_cost=min_cost, max_cost=max_cost, min_tokens=min_tokens, max_tokens=max_tokens,
     )  # fmt: skip
     if wanted or sort or long:
@@ -95,17 +95,38 @@ def sessions(
     if not found:
         output.say('no session yet. Type: lllm run "..."')
         return 0
-    rows = [
-        (info.id, info.status, _when(info.started), info.events, _line(info.meta.get("task")))
-        for info in found
-    ]
-    output.table(("SESSION", "STATUS", "STARTED", "EVENTS", "TASK"), rows)
+    header, rows = columns(found)
+    output.table(header, rows, cut=["TASK"])
     return 0
+
+
+def columns(found: Sequence[SessionInfo]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """A list of sessions: for eyes, by the short ids that commands take; for a program that reads it, by whole ones."""
+    if not screen.is_terminal(sys.stdout):
+        rows = [(info.id, info.status, _when(info.started), info.events, summary(info)) for info in found]
+        return ("SESSION", "STATUS", "STARTED", "EVENTS", "TASK"), rows
+    names = short_ids(info.id for info in found)
+    short = [(names[info.id], info.status, when(info.started), summary(info)) for info in found]
+    return ("ID", "STATUS", "STARTED", "TASK"), short
 
 
 def wanted_of(**given: Any) -> dict[str, Any]:
     """The filters that are given."""
     return {key: value for key, value in given.items() if value not in (None, [])}
+
+
+def whole_ids(config: Config, given: Sequence[str] | None) -> list[str] | None:
+    """Sessions as one names them, by their whole ids. One that is not here (any more) stays as it is given."""
+    if not given:
+        return None
+    store = store_of(config)
+    out = []
+    for name in given:
+        try:
+            out.append(session_of(store, name))
+        except UnknownNameError:
+            out.append(name)
+    return out
 
 
 def cache_of(config: Config) -> Path | None:
@@ -140,34 +161,32 @@ def _look(config: Config, wanted: Mapping[str, Any], sort: str, limit: int | Non
             else 'no session yet. Type: lllm run "..."'
         )
         return 0
-    header = (
-        "SESSION",
-        "STATUS",
-        "STARTED",
-        "AGENTS",
-        "MODELS",
-        "TOKENS",
-        "COST",
-        "MATCH" if "text" in wanted else "TASK",
-    )
-    output.table(header, [_cells(row) for row in found])
+    eyes = screen.is_terminal(sys.stdout)
+    names = short_ids(row["session"] for row in found) if eyes else {}
+    last = "MATCH" if "text" in wanted else "TASK"
+    header = ("ID" if eyes else "SESSION", "STATUS", "STARTED", "AGENTS", "MODELS", "TOKENS", "COST", last)
+    rows = [_cells(row, names.get(row["session"])) for row in found]
+    output.table(header, rows, cut=[last], below=["AGENTS", "MODELS", last])
     for row in found:
         if row["problem"]:
             output.warn(f"session '{row['session']}': {row['problem']}; it is summed up to there")
     return 0
 
 
-def _cells(row: SessionRow) -> tuple[Any, ...]:
+def _cells(row: SessionRow, short: str | None) -> tuple[Any, ...]:
     match = row.get("match")
+    started = int(datetime.fromisoformat(row["started"]).timestamp() * 1_000_000)
     return (
-        row["session"],
+        short or row["session"],
         row["status"],
-        _when(int(datetime.fromisoformat(row["started"]).timestamp() * 1_000_000)),
+        when(started) if short else _when(started),
         ", ".join(row["agents"]),
         ", ".join(row["models"]),
         row["tokens"],
         dollars(row["cost"], row["unpriced"]),
-        f"{match['seq']}: {match['text']}" if match else _line(row["task"]),
+        f"{match['seq']}: {match['text']}"
+        if match
+        else " ".join(str(row["task"] or row["name"] or "").split()),
     )
 
 
@@ -211,8 +230,3 @@ def _record(info: SessionInfo) -> dict[str, Any]:
 
 def _when(at: int) -> str:
     return datetime.fromtimestamp(at / 1_000_000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _line(task: Any, limit: int = 60) -> str:
-    words = " ".join(str(task or "").split())
-    return words if len(words) <= limit else words[: limit - 1] + "…"

@@ -14,7 +14,7 @@ from lllm.cli.options import ConfigFile, Json, Last, SessionId, configuration, s
 
 def artifacts(
     session: SessionId = None,
-    last: Last = False,
+    last: Last = None,
     save: Annotated[
         Path | None, typer.Option("--save", metavar="DIR", help="Write them into this folder.")
     ] = None,

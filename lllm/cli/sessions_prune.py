@@ -9,7 +9,7 @@ import typer
 
 from lllm.cli import output
 from lllm.cli.options import ConfigFile, Json, configuration, store_of
-from lllm.cli.sessions import iso
+from lllm.cli.sessions import columns, iso
 from lllm.errors import ConfigError
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -62,8 +62,8 @@ def prune(
         output.data(told)
         return 0
     if dry_run and done.sessions:
-        rows = [(info.id, info.status, iso(info.updated), info.events) for info in done.sessions]
-        output.table(("SESSION", "STATUS", "UPDATED", "EVENTS"), rows)
+        header, rows = columns(done.sessions)
+        output.table(header, rows, cut=["TASK"])
     for info in done.held:
         output.say(f"{info.id} stays: it is being written")
     word = "would be removed" if dry_run else "removed"

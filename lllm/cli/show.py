@@ -40,7 +40,7 @@ STYLES = {
 
 def show(
     session: SessionId = None,
-    last: Last = False,
+    last: Last = None,
     events: Annotated[
         bool, typer.Option("--events", help="The events as they are logged, one JSON per line.")
     ] = False,

@@ -16,25 +16,59 @@ SHORT: Final = 24
 """A column is not cut below this width."""
 
 
-def lines(header: Sequence[str], rows: Iterable[Sequence[Any]], *, cut: Sequence[str] = ()) -> list[str]:
-    """The lines of a table. On a terminal what does not fit is folded within its column, but the columns named in `cut`
-    (summaries of what another command shows whole) end in an ellipsis; the first column, by which one names a thing,
-    always stays whole. A pipe gets every character, one line per row."""
+def lines(
+    header: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    cut: Sequence[str] = (),
+    below: Sequence[str] = (),
+    whole: Sequence[str] = (),
+) -> list[str]:
+    """The lines of a table. A pipe gets every character, one line per row. On a terminal, what does not fit is folded
+    within its column.
+
+    Args:
+        cut: columns that end in an ellipsis instead: summaries of what another command shows whole.
+        below: columns that stand on lines of their own, under their row, where there is no room for all beside each other.
+        whole: columns that are never folded, as the first one, by which one names a thing, never is.
+    """
     cells = [[visible_line("" if cell is None else str(cell)) for cell in row] for row in rows]
     widths = [max(map(screen.columns, column)) for column in zip(header, *cells, strict=True)]
     room = screen.width() if screen.is_terminal(sys.stdout) else sum(widths) + GAP * len(widths)
-    for name in cut:
-        index = header.index(name)
-        _shrink(widths, [index], room, SHORT)
-        for row in cells:
+    cuts = {header.index(name) for name in cut}
+    _shrink(widths, cuts, room, SHORT)
+    if below and _total(widths) > room:
+        return _below(header, cells, {header.index(name) for name in below}, cuts, room)
+    for row in cells:
+        for index in cuts:
             row[index] = screen.cut(row[index], widths[index])
-    _shrink(widths, range(1, len(widths)), room, NARROW)
+    fixed = {0, *cuts, *(header.index(name) for name in whole)}
+    _shrink(widths, set(range(len(widths))) - fixed, room, NARROW)
     if _total(widths) > room:
         return _blocks(header, cells, room)
     shown = [screen.paint(_line([[name] for name in header], widths)[0], "bold", sys.stdout)]
     for row in cells:
         shown += _line([screen.wrap(cell, wide) for cell, wide in zip(row, widths, strict=True)], widths)
     return shown
+
+
+def _below(
+    header: Sequence[str], cells: Sequence[Sequence[str]], places: set[int], cuts: set[int], room: int
+) -> list[str]:
+    """Rows with some of their cells on lines below them."""
+    beside = [index for index in range(len(header)) if index not in places]
+    first, *rest = lines(
+        [header[index] for index in beside], [[row[index] for index in beside] for row in cells]
+    )
+    if len(rest) != len(cells):
+        return _blocks(header, cells, room)
+    out = [first]
+    for row, line in zip(cells, rest, strict=True):
+        out.append(line)
+        together = "  ".join(row[index] for index in sorted(places - cuts) if row[index])
+        out += [f"    {part}" for part in screen.wrap(together, room - 4) if part]
+        out += [f"    {screen.cut(row[index], room - 4)}" for index in sorted(places & cuts) if row[index]]
+    return out
 
 
 def _total(widths: Sequence[int]) -> int:

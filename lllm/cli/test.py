@@ -6,6 +6,7 @@ import json as _json
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,15 +14,21 @@ import typer
 
 from lllm.cli import output
 from lllm.cli.compare import show_comparison
-from lllm.cli.options import ConfigFile, Json, Last, SessionId, configuration, session_of, store_of
+from lllm.cli.options import ConfigFile, Json, Last, SessionId, Unmatched, configuration, session_of, store_of
 from lllm.cli.replay import program_of
 from lllm.cli.results import quiet_stdout
 from lllm.errors import ConfigError, LLMError
 
 if TYPE_CHECKING:
     from lllm.ports import LogStore
-    from lllm.replay.kept import Accepted, Verdict
+    from lllm.replay.kept import Accepted, Program, Verdict
 
+Renamed = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", help="The system's YAML file, instead of the one that the kept sessions name."
+    ),
+]
 PORTION = 250
 """How many sessions are worth a process of their own."""
 
@@ -40,6 +47,7 @@ def check_kept(
             help="Processes; by default one for every 250 sessions, up to one per core.",
         ),
     ] = None,
+    config: Renamed = None,
     json: Json = False,
 ) -> int:
     """Re-execute the kept sessions without a network. Exits with 3 where today's code does something else."""
@@ -47,7 +55,7 @@ def check_kept(
 
     files = find(paths or ())
     workers = min(jobs or min(os.cpu_count() or 1, -(-len(files) // PORTION)), len(files))
-    results = _here(files, json) if workers == 1 else _apart(files, workers)
+    results = _here(files, json, config) if workers == 1 else _apart(files, workers, config)
     failed = [one for one in results if one["status"] != "passed"]
     if json:
         output.data({"passed": len(results) - len(failed), "failed": len(failed), "sessions": results})
@@ -63,7 +71,7 @@ def check_kept(
 
 def keep(
     session: SessionId = None,
-    last: Last = False,
+    last: Last = None,
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="The file's name, without .lllm.")
     ] = None,
@@ -96,9 +104,8 @@ def accept(
     offline: Annotated[
         bool, typer.Option("--offline", help="Ask no model: refuse where one would have to be asked.")
     ] = False,
-    tools: Annotated[
-        str, typer.Option("--tools", help="Tool calls that the session did not make: run, pure or refuse.")
-    ] = "run",
+    tools: Unmatched = "run",
+    config: Renamed = None,
     json: Json = False,
 ) -> int:
     """Make what today's code does the kept session. Only what has changed is asked of a model."""
@@ -108,7 +115,7 @@ def accept(
     if len(files) > 1:
         raise ConfigError(f"'{name}' holds {len(files)} sessions", hint="Accept one after the other.")
     with quiet_stdout(json):
-        done = accept_session(files[0], offline=offline, unmatched=tools, program=program)
+        done = accept_session(files[0], offline=offline, unmatched=tools, program=program_with(config))
     if json:
         output.data(
             {
@@ -146,6 +153,11 @@ def program(store: LogStore, session: str) -> dict[str, Any]:
     return program_of(store, session, None)
 
 
+def program_with(config: Path | None) -> Program:
+    """The same, with another configuration file than the session names."""
+    return lambda store, session: program_of(store, session, config)
+
+
 def told(verdict: Verdict) -> str:
     """Why a session failed, free of keys."""
     from lllm.replay.kept import explained
@@ -169,29 +181,43 @@ def as_dict(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _here(files: Sequence[Path], json: bool) -> list[dict[str, Any]]:
+def _here(files: Sequence[Path], json: bool, config: Path | None) -> list[dict[str, Any]]:
     from lllm.replay.kept import check_session
 
     with quiet_stdout(json):
-        return [as_dict(check_session(file, program=program)) for file in files]
+        return [as_dict(check_session(file, program=program_with(config))) for file in files]
 
 
-def _apart(files: Sequence[Path], workers: int) -> list[dict[str, Any]]:
+def _apart(files: Sequence[Path], workers: int, config: Path | None) -> list[dict[str, Any]]:
     """The same in processes: a project's code may keep things in its modules, so it is never run twice at a time in
     one."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(workers) as threads:
-        portions = list(threads.map(_process, [files[number::workers] for number in range(workers)]))
+        shares = [files[number::workers] for number in range(workers)]
+        portions = list(threads.map(partial(_process, config), shares))
     of = {file: one for part, found in portions for file, one in zip(part, found, strict=True)}
     return [of[file] for file in files]
 
 
-def _process(files: Sequence[Path]) -> tuple[Sequence[Path], list[dict[str, Any]]]:
+def _process(config: Path | None, files: Sequence[Path]) -> tuple[Sequence[Path], list[dict[str, Any]]]:
     import subprocess
 
     # -P: the folder that we are in is no more on the path than in this process
-    words = [sys.executable, "-P", "-m", "lllm", "test", "--json", "--jobs", "1", "--", *map(str, files)]
+    options = [] if config is None else ["--config", str(config)]
+    words = [
+        sys.executable,
+        "-P",
+        "-m",
+        "lllm",
+        "test",
+        "--json",
+        "--jobs",
+        "1",
+        *options,
+        "--",
+        *map(str, files),
+    ]
     done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", check=False)
     try:
         found: list[dict[str, Any]] = _json.loads(done.stdout)["sessions"]

@@ -27,6 +27,7 @@ from lllm.cli.sessions import (
     cache_of,
     dollars,
     wanted_of,
+    whole_ids,
 )
 
 
@@ -56,7 +57,8 @@ def totals(
 
     settings = configuration(config)
     wanted = wanted_of(
-        text=text, agent=agent, prompt=prompt, model=model, tool=tool, status=status, name=name, forked_from=fork_of,
+        text=text, agent=agent, prompt=prompt, model=model, tool=tool, status=status, name=name,
+        forked_from=whole_ids(settings, fork_of),
         since=since, until=until, min_cost=min_cost, max_cost=max_cost, min_tokens=min_tokens, max_tokens=max_tokens,
     )  # fmt: skip
     rows = sums(store_of(settings), by, cache=cache_of(settings), **wanted)

@@ -9,7 +9,17 @@ import typer
 from lllm.cli import output
 from lllm.cli.compare import Page, show_comparison, write_page
 from lllm.cli.files import can_be_written
-from lllm.cli.options import ConfigFile, Json, Model, Sets, configuration, session_of, store_of
+from lllm.cli.options import (
+    ConfigFile,
+    Json,
+    Last,
+    Model,
+    Sets,
+    Unmatched,
+    configuration,
+    session_of,
+    store_of,
+)
 from lllm.cli.replay import program_of
 from lllm.cli.results import quiet_stdout
 from lllm.errors import ConfigError
@@ -22,13 +32,10 @@ def whatif(
     sessions: Annotated[
         list[str] | None, typer.Argument(metavar="[ID]...", help="Sessions' ids, or their beginnings.")
     ] = None,
-    last: Annotated[int, typer.Option("--last", "-l", min=0, metavar="N", help="The newest N sessions.")] = 0,
+    last: Last = None,
     model: Model = None,
     sets: Sets = None,
-    tools: Annotated[
-        str,
-        typer.Option("--tools", help="Tool calls that the old session did not make: run, pure or refuse."),
-    ] = "pure",
+    tools: Unmatched = "pure",
     workers: Annotated[int, typer.Option("--workers", min=1, help="Sessions at a time.")] = 4,
     html: Page = None,
     config: ConfigFile = None,

@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lllm.core import events as ev
-from lllm.errors import CallError
+from lllm.core.dialog import extend
+from lllm.errors import CallError, ConfigError
 from lllm.llm.build import agent_of
 from lllm.llm.entry import relative
 from lllm.llm.sessions import record
+from lllm.log.views import fold_session
+from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.sync import run
 
@@ -31,12 +34,31 @@ def talker(config: Config, declared: AgentConfig, model: str | None, system: str
     return agent.with_(**changes) if changes else agent
 
 
+def past(events: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
+    """The dialog of a recorded talk as its last reply left it; empty where there was none."""
+    folded = fold_session(events)
+    done = [id for id, info in folded.infos.items() if info.parent is None and info.status == "done"]
+    trunk = folded.calls[done[-1]].trunk if done else None
+    return () if trunk is None else trunk.messages()
+
+
 def described(
-    config: Config, agent: Agent, overrides: Sequence[str], model: str | None, system: str | None
+    config: Config,
+    agent: Agent,
+    overrides: Sequence[str],
+    model: str | None,
+    system: str | None,
+    continues: str | None = None,
 ) -> dict[str, Any]:
-    """The entry of a talk: what `talk` makes it of again."""
+    """The entry of a talk: what `talk` makes it of again. `continues`: the session that it goes on with."""
     file = None if config.file is None else relative(config.file, config.root)
-    given = {"config": file, "set": list(overrides), "model": model, "system": system}
+    given = {
+        "config": file,
+        "set": [str(override) for override in overrides],
+        "model": model,
+        "system": system,
+        "continues": continues,
+    }
     return {
         "kind": "chat",
         "agent": agent.name,
@@ -58,29 +80,36 @@ def talk(
     meta = events[0]["data"]
     entry = meta["entry"]
     model, system = model or entry.get("model"), entry.get("system")
-    said = [
-        event["data"]["add"][-1]["content"]
+    added = [
+        event["data"]["add"]
         for event in events
         if event["kind"] == ev.CALL_STARTED
         and event["data"].get("parent") is None
         and event["data"].get("add")
     ]
+    said = [messages[-1]["content"] for messages in added]
+    opening = {"task": meta["task"]} if "task" in meta else {}
     endings = [dict(event["data"]) for event in events if event["kind"] == ev.SESSION_ENDED]
 
     def again() -> Reply | None:
         agent = talker(config, config.agent(entry["agent"]), model, system)
-        now = described(config, agent, [*entry.get("set", ()), *overrides], model, system)
+        settings = [*entry.get("set", ()), *overrides]
+        now = described(config, agent, settings, model, system, entry.get("continues"))
         reply: Reply | None = None
         failed: CallError | None = None
-        with record(meta.get("name") or "", meta={"entry": now}) as live:
+        with record(meta.get("name") or "", meta={"entry": now, **opening}) as live:
             dialog = agent.init_dialog(session=live)
+            if "continues" in entry and added:
+                dialog.head, dialog.unsent = extend(None, map(Message.from_dict, added[0][:-1])), []
             for words in said:
                 before = list(dialog.unsent)
                 dialog.append(words)
                 failed = None
                 try:
                     reply = agent.call(dialog)
-                except (CallError, CancelledError) as error:
+                except (CallError, ConfigError, CancelledError) as error:
+                    if isinstance(error, ConfigError) and not live.replaying:
+                        raise
                     dialog.unsent = before
                     failed = error if isinstance(error, CallError) else None
             if live.replaying and endings:

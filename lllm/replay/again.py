@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lllm.core import events as ev
@@ -11,7 +12,7 @@ from lllm.core.dialog import Node
 from lllm.core.events import Event
 from lllm.core.machine import step
 from lllm.core.state import Opening, State
-from lllm.errors import IllegalMove, ReplayDivergence, text_of
+from lllm.errors import ConfigError, IllegalMove, ReplayDivergence, text_of
 from lllm.llm.talk import talk
 from lllm.log.proof import prove
 from lllm.models.message import Message
@@ -176,10 +177,24 @@ def config_of(described: Mapping[str, Any], config: Config | None, overrides: Se
     given has them already."""
     if config is not None:
         return config
-    from lllm.config import load_config, load_project
+    from lllm.config import load_config
 
-    file = load_project().root / described["config"] if described.get("config") else None
-    return load_config(file, overrides=[*described.get("set", ()), *overrides])
+    return load_config(file_of(described), overrides=[*described.get("set", ()), *overrides])
+
+
+def file_of(described: Mapping[str, Any]) -> Path | None:
+    """The configuration file that a session's entry names. ConfigError where it is not there any more."""
+    from lllm.config import load_project
+
+    if not described.get("config"):
+        return None
+    file: Path = load_project().root / described["config"]
+    if not file.exists():
+        raise ConfigError(
+            f"the session was made with {described['config']}, and there is no such file",
+            hint="If it was renamed, give its new name: --config FILE (in code: config=).",
+        )
+    return file
 
 
 def system_of(

@@ -204,7 +204,7 @@ def _heard(
         return
     for override in overrides:
         key = override.partition("=")[0].strip()
-        if not config.origin(key).startswith("--set"):
+        if not config.origin(key).startswith("--"):
             raise ConfigError(
                 f"the config that was given was not loaded with the override '{key}'",
                 hint="Load it with them: load_config(..., overrides=[...]). Or leave config= away.",

@@ -18,7 +18,7 @@ from lllm.errors import ConfigError, LLMError, NetworkRefused, ReplayDivergence,
 from lllm.log.copy import SUFFIX, read_session, save_session
 from lllm.log.memory import MemoryLog
 from lllm.ports import LogStore, Record
-from lllm.replay.again import areplay_session, models_of
+from lllm.replay.again import areplay_session, config_of, models_of
 from lllm.replay.network import Attempt, no_network, refused
 from lllm.replay.report import Report, sides
 from lllm.sync import run
@@ -264,6 +264,8 @@ def explained(verdict: Verdict) -> str:
         lines.append(f"  {error.hint}")
     if isinstance(error, ReplayDivergence):
         lines.append(f"  If that is how it should be: lllm test accept {verdict.name}")
+    elif "--config FILE" in (error.hint or ""):
+        lines.append(f"  To have it name the new file: lllm test accept {verdict.name} --config FILE")
     return environment().text("\n".join(lines))
 
 
@@ -293,13 +295,23 @@ def _program(
     given: dict[str, Any] = {"config": config, "entry": entry}
     if config is not None or entry is not None:
         return given
+    given |= program(store, id) if program is not None else {}
     taken = record[0]["data"].get("kept")
-    if taken and (taken.get("config") or taken.get("set")):
-        from lllm.config import load_config, load_project
+    if given["config"] is None and taken and (taken.get("config") or taken.get("set")):
+        given["config"] = config_of(taken, None)
+    return given
 
-        file = load_project().root / taken["config"] if taken.get("config") else None
-        return {**given, "config": load_config(file, overrides=taken.get("set", ()))}
-    return {**given, **(program(store, id) if program is not None else {})}
+
+def _moved(record: Sequence[Mapping[str, Any]], config: Config | None) -> str | None:
+    """The file that a session is to be built from now, where that is not the one that it names."""
+    from lllm.llm.entry import relative
+
+    meta = record[0]["data"]
+    named = (meta.get("entry") or meta.get("kept") or {}).get("config")
+    if config is None or config.file is None or named is None:
+        return None
+    file = relative(config.file, config.root)
+    return None if file == named else file
 
 
 # --- accepting
@@ -332,17 +344,18 @@ def accept_session(
 
     path = Path(file)
     before = check_session(path, program=program, config=config, entry=entry)
-    if before.passed:
-        return Accepted(before)
     store, id = read_session(path)
     record = [open_event(body) for body in store.read(id)]
+    given = _program(store, id, record, program, config, entry)
+    moved = _moved(record, given["config"])
+    if before.passed and moved is None:
+        return Accepted(before)
     if not offline:
-        fork, error = _forked(store, id, unmatched, _program(store, id, record, program, config, entry))
+        fork, error = _forked(store, id, unmatched, given)
     else:
         models, words = recorded_models.set(models_of(record)), unasked.set(_REFUSES)
         try:
             with no_network() as refusals:
-                given = _program(store, id, record, program, config, entry)
                 fork, error = _forked(store, id, "pure" if unmatched == "run" else unmatched, given)
         finally:
             recorded_models.reset(models)
@@ -358,7 +371,7 @@ def accept_session(
     ended = next((event["data"]["status"] for event in record if event["kind"] == ev.SESSION_ENDED), "done")
     if error is not None and ended == "done":
         raise error
-    return _write(path, store, id, fork, program, config, entry)
+    return _write(path, store, id, fork, moved, program, config, entry)
 
 
 _REFUSES: Final = "a model would have to be asked, and --offline refuses that"
@@ -378,6 +391,7 @@ def _write(
     store: MemoryLog,
     id: str,
     fork: Fork,
+    moved: str | None,
     program: Program | None,
     config: Config | None,
     entry: Callable[[], Any] | None,
@@ -391,6 +405,7 @@ def _write(
     if (taken := old[0]["data"].get("kept")) is not None:
         # what the fold of a call was taken from still holds
         meta = {key: value for key, value in new[0]["data"].items() if key != "entry"}
+        taken = taken if moved is None else {**taken, "config": moved}
         new = [{**new[0], "data": {**meta, "kept": taken}}, *new[1:]]
         kept, _ = sealed(new, fork.session, store)
     both = compare(old, new)

@@ -7,9 +7,12 @@ from pathlib import Path
 from tests.cli.test_run import change
 
 CODE = '''
+import asyncio
+import os
+
 import lllm
 from lllm import FunctionCall, Reply
-from lllm.errors import RateLimitError, ServerError
+from lllm.errors import ConfigError, RateLimitError, ServerError
 from lllm.ports import Completed
 
 PAID = "paid.txt"
@@ -27,6 +30,16 @@ def pay(amount: float, to: str) -> str:
 def boom() -> str:
     """Fail."""
     raise ValueError("kaputt \\x1b[2J")
+
+
+@lllm.tool(effect="never")
+async def ship(to: str) -> str:
+    """Ship something, which takes long."""
+    with open("shipped.txt", "a") as file:
+        file.write(f"{to}\\n")
+    if not os.path.exists("fast"):
+        await asyncio.sleep(600)
+    return f"shipped to {to}"
 
 
 def payment(amount, to):
@@ -47,6 +60,8 @@ def answer(request):
         return Reply("", tool_calls=(payment(1, evil),))
     if words == "long":
         return Reply("", tool_calls=(payment(1, "a" * 5000 + "END" + "b" * 5000),))
+    if words == "ship":
+        return Reply("", tool_calls=(FunctionCall("", "ship", '{"to": "Ann"}'),))
     if words == "boom":
         return Reply("", tool_calls=(FunctionCall("", "boom", "{}"),))
     if words == "untagged":
@@ -62,6 +77,8 @@ class Backend(lllm.ScriptedBackend):
         Backend.tries += 1
         if words.startswith("limited") and Backend.tries < 3:
             raise RateLimitError("slow down", status=429, retry_after=0.3)
+        if words.startswith("misconfigured"):
+            raise ConfigError("the deployment has another name", hint="Set it.")
         if words.startswith("down"):
             raise ServerError("out of order", status=500, retryable=False)
         if words.startswith("other"):
@@ -83,7 +100,7 @@ def install(demo: Path) -> None:
         demo / "lllm.toml", '"system/agent/agent.py"', '"system/agent/agent.py", "system/agent/cashier.py"'
     )
     change(demo / "lllm.toml", '"system/tools.py"', '"system/tools.py", "system/agent/cashier.py"')
-    change(demo / "config/demo/default.yaml", "tools: [calculate]", "tools: [calculate, pay, boom]")
+    change(demo / "config/demo/default.yaml", "tools: [calculate]", "tools: [calculate, pay, boom, ship]")
     change(demo / "config/demo/default.yaml", "model_name: auto", "model_name: cashier/m")
 
 

@@ -156,6 +156,7 @@ def test_a_question_in_a_chat(shop: Path) -> None:
         screen.see(ASKS)
         screen.type("n\n")
         screen.see("not approved: the user said no")
+        screen.see("> ")
         screen.type("\x04")
         assert screen.end() == 0
     assert paid(shop) == ["Ann 1"]
@@ -210,6 +211,7 @@ def test_all_and_none(shop: Path) -> None:
                 screen.see("> ")
                 screen.type("pay Bob\n")
                 screen.see("tools: paid 1 to Bob")
+                screen.see("> ")
                 screen.type("\x04")
             assert screen.end() == 0
             assert "Let it run" not in screen.all

@@ -147,3 +147,66 @@ def test_a_fork_in_which_the_last_reply_fails_has_failed(lllm: Terminal, demo: P
     assert (result.code, result.out) == (1, "")
     assert "out of order" in result.err
     assert [row["status"] for row in lllm("sessions", "--json").json] == ["failed", "done"]
+
+
+def test_the_first_message_is_its_task(lllm: Terminal, demo: Path) -> None:
+    lllm.scripts["talk"] = lambda: ["Hello.", "Yes."]
+    lllm("chat", "--model", "talk/m", stdin="\nHi there\nReally?\n")
+    assert lllm("sessions", "--json").json[0]["task"] == "Hi there"
+    assert lllm("replay", "--last", "--json").json["verified"] is True
+    fork = lllm("fork", "--model", "talk/m", "--json").json["session"]
+    assert lllm("sessions", "--json").json[0]["task"] == "Hi there"
+    assert lllm("replay", fork, "--json").json["verified"] is True
+
+
+def test_a_chat_in_which_nothing_was_said_is_no_session(lllm: Terminal, demo: Path) -> None:
+    for stdin in ("", "\n\n", "/exit\n"):
+        assert lllm("chat", "--model", "talk/m", stdin=stdin).code == (2 if "talk" not in lllm.scripts else 0)
+        lllm.scripts["talk"] = lambda: ["Hello."]
+    assert lllm("sessions", "--json").json == []
+
+
+def test_a_chat_is_continued(lllm: Terminal, demo: Path) -> None:
+    lllm.scripts["talk"] = lambda: [ASKS, "It is 391.", "Yes."]
+    words = ["--model", "talk/m", "--system", "Be brief.", "--set", "temperature=0.5"]
+    lllm("chat", *words, stdin="What is 17 times 23?\n")
+    old = lllm("sessions", "--json").json[0]["session"]
+    lllm("run", "something else", "--model", "good/m")
+    lllm.scripts["talk"] = lambda: ["Sure.", "Bye."]
+    assert lllm("chat", "--continue", stdin="Sure?\nThanks\n").out == "Sure.\nBye.\n"
+    asked = lllm.backends[-1].requests
+    assert [message.text for message in asked[0].messages] == [
+        "Be brief.", "What is 17 times 23?", "", "391", "It is 391.", "Sure?",
+    ]  # fmt: skip
+    assert (asked[0].sampling["temperature"], asked[0].model) == (0.5, "m")
+    assert len(asked[1].messages) == len(asked[0].messages) + 2
+    new = lllm("sessions", "--json").json[0]
+    assert (new["session"] != old, new["task"], new["status"]) == (True, "Sure?", "done")
+    report = lllm("replay", "--last", "--json").json
+    assert (report["verified"], report["reexecuted"], report["folded"]) == (True, 2, 0)
+    again = lllm("fork", "--json").json
+    assert (again["reused"], again["changed"], again["new"]) == (2, 0, 0)
+    lllm.scripts["talk"] = lambda: ["Older."]
+    assert lllm("chat", "--continue", old[-8:], stdin="Hm?\n").out == "Older.\n"
+    assert [message.text for message in lllm.backends[-1].requests[0].messages][-2:] == ["It is 391.", "Hm?"]
+
+
+def test_a_chat_that_failed_or_was_cut_off_is_continued_from_its_last_reply(
+    lllm: Terminal, demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lllm.scripts["talk"] = lambda: ["Hello.", ServerError("out of order", status=500, retryable=False)]
+    assert lllm("chat", "--model", "talk/m", stdin="Hi\nAgain\n").code == 1
+    lllm.scripts["talk"] = lambda: ["Yes."]
+    assert lllm("chat", "--continue", stdin="And now?\n").out == "Yes.\n"
+    assert [message.text for message in lllm.backends[-1].requests[0].messages][1:] == [
+        "Hi",
+        "Hello.",
+        "And now?",
+    ]
+
+
+def test_what_cannot_be_continued(lllm: Terminal, demo: Path) -> None:
+    assert "there is no chat to go on with" in lllm("chat", "--continue", stdin="x\n").err
+    session = lllm("run", "x", "--json").json["session"]
+    assert f"session '{session}' is not a chat" in lllm("chat", "--continue", session, stdin="x\n").err
+    assert "Leave one of them away" in lllm("chat", "--continue", "--system", "x", stdin="x\n").err

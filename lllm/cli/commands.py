@@ -1,0 +1,110 @@
+"""How commands read their words, and how their help looks. Typer does the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from typer.core import TyperCommand, TyperGroup
+
+from lllm.cli.examples import EXAMPLES
+
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Begin": ("create", "run", "chat"),
+    "Look": ("sessions", "show", "totals", "compare", "export"),
+    "Run again": ("replay", "resume", "fork", "whatif", "test"),
+    "Set up": ("check", "list", "models", "schema", "doctor", "import"),
+}
+"""The commands as `lllm --help` lists them."""
+
+OPTIONAL: Final[Mapping[str, tuple[str, re.Pattern[str]]]] = {
+    # option: its value where none is given, and what a value looks like
+    "--last": ("1", re.compile(r"\d+")),
+    "-l": ("1", re.compile(r"\d+")),
+    "--continue": ("", re.compile(r"[^-].*")),
+}
+"""Options whose value may be left out."""
+
+
+def with_values(words: Sequence[str], options: Sequence[str]) -> list[str]:
+    """A command line in which each of these options has its value."""
+    out: list[str] = []
+    for index, word in enumerate(words):
+        if word == "--":
+            return [*out, *words[index:]]
+        out.append(word)
+        if word in options and word in OPTIONAL:
+            otherwise, form = OPTIONAL[word]
+            following = words[index + 1] if index + 1 < len(words) else ""
+            if form.fullmatch(following) is None:
+                out.append(otherwise)
+    return out
+
+
+def documentation() -> Path:
+    """Where the documentation begins: within the package (a wheel), else beside it (a checkout)."""
+    package = Path(__file__).resolve().parents[1]
+    return next(
+        (page for root in (package, package.parent) if (page := root / "docs" / "index.md").is_file()),
+        package / "docs" / "index.md",
+    )
+
+
+class _Helpful:
+    """What commands and groups have in common."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = [name for param in ctx.command.params for name in param.opts]
+        rest: list[str] = super().parse_args(ctx, with_values(args, options))  # type: ignore[misc]
+        return rest
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        name = ctx.command_path.partition(" ")[2]
+        if lines := EXAMPLES.get(name):
+            formatter.write("\nExamples:\n")
+            for line in lines:
+                formatter.write(f"  {line}\n")
+
+
+class Command(_Helpful, TyperCommand):
+    """A command."""
+
+
+class Group(_Helpful, TyperGroup):
+    """A command with commands below it, that may take arguments of its own: a first word that names no command is one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not any(param.param_type_name == "argument" for param in self.params):
+            return super().parse_args(ctx, args)
+        if not args or args[0] not in self.commands:
+            ctx.allow_interspersed_args = True  # `lllm test sums --json`
+            return super().parse_args(ctx, args)
+        super().parse_args(ctx, [])
+        ctx._protected_args, ctx.args = args[:1], args[1:]
+        rest: list[str] = ctx.args
+        return rest
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        wide = max(map(len, self.commands))
+        for title, names in self.sections().items():
+            with formatter.section(title):
+                rows = [(name.ljust(wide), self.commands[name].get_short_help_str(1000)) for name in names]
+                formatter.write_dl(rows)
+
+    def sections(self) -> Mapping[str, Sequence[str]]:
+        """The commands below this one, under titles."""
+        return {"Commands": list(self.commands)}
+
+
+class Root(Group):
+    """`lllm` itself."""
+
+    def sections(self) -> Mapping[str, Sequence[str]]:
+        return GROUPS
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        super().format_epilog(ctx, formatter)
+        formatter.write("\nMore of one command: lllm COMMAND --help\n")
+        formatter.write(f"Documentation: {documentation()}\n")
