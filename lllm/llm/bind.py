@@ -44,7 +44,9 @@ class Binding:
         self.prompt = prompt
         own = prompt.tools_with(_registered_tool) if prompt is not None else ()
         # a prompt may name a tool that its agent has too: that is one tool, not two
-        functions = as_functions([*settings.tools, *(item for item in own if item not in settings.tools)])
+        functions = as_functions(
+            [*settings.tools, *(item for item in own if item not in settings.tools)], check=False
+        )
         tools = {function.name: function for function in functions}
         self.tools = {name: bind_tool(function) for name, function in tools.items()}
         self.specs = tuple(function.spec() for function in functions)

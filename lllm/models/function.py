@@ -243,17 +243,20 @@ def tool_from(function: Callable[..., Any], **options: Any) -> Function:
     return made
 
 
-def as_function(value: Any) -> Function:
+def as_function(value: Any, *, check: bool = True) -> Function:
     """A tool from whatever stands for one: a Function, a callable, or a schema (a tool that is only declared).
 
     A schema may be in the form of chat completions `{"type": "function", "function": {...}}`, of the responses API
     `{"type": "function", "name": ...}`, or `{"name", "description", "parameters" | "input_schema" | "inputSchema"}`.
 
     Raises:
-        ConfigError: none of these, or its parameters are not a JSON schema. UnknownKeyError: a key that nothing reads.
+        ConfigError: none of these, or its parameters are not a JSON schema. Without `check` the latter is found out when
+            the tool is first called: for tools that somebody else has recorded.
+        UnknownKeyError: a key that nothing reads.
     """
     if isinstance(value, Function):
-        value.plan  # noqa: B018 - compiled here: a wrong schema is an error when the agent is made, not when it calls
+        if check:
+            value.plan  # noqa: B018 - compiled here: a wrong schema is an error when the agent is made
         return value
     if isinstance(value, Mapping):
         inner = value.get("function", value)
@@ -279,7 +282,8 @@ def as_function(value: Any) -> Function:
                 description="" if description is None else description,
                 parameters=parameters,
                 strict=False if strict is None else strict,
-            )
+            ),
+            check=check,
         )
     if callable(value):
         return tool_from(value)
@@ -289,9 +293,9 @@ def as_function(value: Any) -> Function:
     )
 
 
-def as_functions(values: Sequence[Any]) -> tuple[Function, ...]:
-    """Tools from whatever stands for them. Two with one name is an error."""
-    functions = tuple(as_function(value) for value in values)
+def as_functions(values: Sequence[Any], *, check: bool = True) -> tuple[Function, ...]:
+    """Tools from whatever stands for them; see `as_function`. Two with one name is an error."""
+    functions = tuple(as_function(value, check=check) for value in values)
     seen: set[str] = set()
     for function in functions:
         if function.name in seen:

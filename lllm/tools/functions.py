@@ -81,9 +81,11 @@ def function_from(
 def sent_parameters(function: Function) -> Mapping[str, Any]:
     """The parameters as a provider takes them: of an object in so many words, a reference that stands for the whole replaced by
     its target. The same arguments fit."""
-    function.plan  # noqa: B018 - ConfigError for what is no schema
     try:
+        function.plan  # noqa: B018
         made, wrapped = portable(function.parameters, "arguments")
+    except ConfigError:
+        return function.parameters  # of a tool that nobody has checked
     except Unportable:
         return {"type": "object"}  # validated only
     if not wrapped:

@@ -100,6 +100,16 @@ def test_json_lines_are_a_session_each() -> None:
     assert [back(store, session) for session in sessions] == [lines[0], {"messages": lines[1]}]
 
 
+@pytest.mark.parametrize(
+    "parameters", [{"type": "object", "properties": 3}, {"properties": {"a": {"type": "any"}}}]
+)
+def test_a_tool_with_a_wrong_schema_is_imported_as_it_is(parameters: dict[str, Any]) -> None:
+    odd = {"type": "function", "function": {"name": "odd", "parameters": parameters}}
+    line = {"messages": [TALK[0], TALK[-1]], "tools": [odd]}
+    store, (session,) = imported(json.dumps(line))
+    assert back(store, session) == line
+
+
 def test_what_the_file_does_not_name_is_written_with_the_model_that_is_given() -> None:
     store = MemoryLog()
     session = asyncio.run(
