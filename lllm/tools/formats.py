@@ -6,7 +6,7 @@ import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from lllm.core.parsing import parse_json
@@ -54,32 +54,46 @@ class Format:
         """
         if source is None or isinstance(source, Format):
             return source
-        wanted: bool | None = None
-        shape: Shape | None = None
         if isinstance(source, Mapping):
-            checked, given, wanted = _of_mapping(source)
-            name = name or given or "reply"
-            filled = checked
-        else:
-            if not _is_type(source):
-                raise ConfigError(
-                    f"{source!r} is not a format",
-                    hint="Give a type (pydantic model, dataclass, TypedDict, list[int] ...) or a JSON schema.",
-                )
-            name = name or _name(source)
-            shape = Shape(source, f"format '{name}'")
-            checked = schemas.tidy(shape.schema())
-            filled = schemas.tidy(shape.schema(filled=True))
+            schema, given, wanted = _of_mapping(source)
+            return cls._made(source, name or given or "reply", schema, schema, wanted, None)
+        if not _is_type(source):
+            raise ConfigError(
+                f"{source!r} is not a format",
+                hint="Give a type (pydantic model, dataclass, TypedDict, list[int] ...) or a JSON schema.",
+            )
+        name = name or _name(source)
+        kept = isinstance(source, type) and type(source).__hash__ is not None
+        return _of_class(source, name) if kept else cls._of_type(source, name)
+
+    @classmethod
+    def _of_type(cls, source: Any, name: str) -> Format:
+        shape = Shape(source, f"format '{name}'")
+        checked, filled = (schemas.tidy(shape.schema(filled=filled)) for filled in (False, True))
+        return cls._made(source, name, checked, filled, None, shape)
+
+    @classmethod
+    def _made(
+        cls,
+        source: Any,
+        name: str,
+        checked: dict[str, Any],
+        filled: dict[str, Any],
+        wanted: bool | None,
+        shape: Shape | None,
+    ) -> Format:
+        """A format of the schema `checked`. `filled`: the same with every field that has a default. `wanted`: strict mode,
+        where somebody has said so."""
         name = re.sub(r"[^a-zA-Z0-9_-]+", "_", name)[:64].strip("_") or "reply"
         validator = schemas.compile_schema(checked, f"format '{name}'")
         try:
             whole, wrapped = portable(checked, _WRAP)
-            told = whole if filled is checked else portable(filled, _WRAP).schema
+            sent = whole if filled is checked else portable(filled, _WRAP).schema
         except Unportable:
             return cls(name, checked, False, source, checked, False, shape, validator, sent=False)
-        closed = None if wanted is False else strict(told, fill=wanted is True)
-        told = whole if closed is None else closed
-        return cls(name, told, closed is not None, source, whole, wrapped, shape, validator)
+        closed = None if wanted is False else strict(sent, fill=wanted is True)
+        schema = whole if closed is None else closed
+        return cls(name, schema, closed is not None, source, whole, wrapped, shape, validator)
 
     def wire(self) -> dict[str, Any]:
         """The format as a Request carries it: `{"name", "schema", "strict"}`, and `"sent": False` where it is not sent."""
@@ -150,6 +164,12 @@ class Format:
         from lllm.core.canonical import digest_of
 
         return digest_of(self.wire())
+
+
+@lru_cache(maxsize=64)
+def _of_class(source: type, name: str) -> Format:
+    """Kept, because the same class is given with every call: pydantic takes milliseconds to read one."""
+    return Format._of_type(source, name)
 
 
 def _is_type(source: Any) -> bool:
