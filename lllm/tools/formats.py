@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
@@ -59,7 +60,7 @@ class Format:
             return cls._made(source, name or given or "reply", schema, schema, wanted, None)
         if not _is_type(source):
             raise ConfigError(
-                f"{source!r} is not a format",
+                f"{reprlib.repr(source)} is not a format",
                 hint="Give a type (pydantic model, dataclass, TypedDict, list[int] ...) or a JSON schema.",
             )
         name = name or _name(source)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
@@ -280,8 +281,8 @@ def shown(value: Any) -> str:
     """A value for a message: JSON, cut where it is long."""
     try:
         text = json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError):
-        text = repr(value)
+    except (TypeError, ValueError, RecursionError):
+        text = reprlib.repr(value)  # bounded in depth, too
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
 
 

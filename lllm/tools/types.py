@@ -6,6 +6,7 @@ import functools
 import json
 import operator
 import sys
+import threading
 import types
 import typing
 from collections.abc import Mapping, Set
@@ -101,7 +102,7 @@ class Shape:
             try:
                 found = functools.reduce(operator.getitem, path, value)
                 candidates = (self._members or {}).get(json.dumps(found), [])
-            except (TypeError, ValueError, LookupError):
+            except (TypeError, ValueError, LookupError, RecursionError):
                 continue  # already an object, or the key of a mapping
             if item["type"] == "literal_error":
                 candidates = [member for member in candidates if repr(member) in str(context["expected"])]
@@ -109,7 +110,10 @@ class Shape:
                 continue
             if not path:
                 return candidates[0]
-            out = deepcopy(value) if out is None else out
+            try:
+                out = deepcopy(value) if out is None else out
+            except RecursionError:
+                return None
             functools.reduce(operator.getitem, path[:-1], out)[path[-1]] = candidates[0]
         return out
 
@@ -178,8 +182,9 @@ def modern(annotation: Any) -> Any:
     """The annotation with `typing.TypedDict` replaced by its newer self, which pydantic wants before Python 3.12."""
     if sys.version_info >= (3, 12):
         return annotation
-    if typing.is_typeddict(annotation) and type(annotation).__module__ == "typing":
-        return _modern_dict(annotation)
+    if _is_old_dict(typing.get_origin(annotation) or annotation):
+        with _making:
+            return _modern_dict(annotation)
     args = typing.get_args(annotation)
     origin = typing.get_origin(annotation)
     if not args or origin is typing.Literal:
@@ -202,11 +207,22 @@ def _typed_dict(name: str, fields: dict[str, Any]) -> Any:
 
 
 _newer: dict[Any, Any] = {}  # a TypedDict may refer to itself: it is known here before its fields are
+_making = threading.RLock()
 
 
-def _modern_dict(form: Any) -> Any:
-    if form in _newer:
-        return _newer[form]
+def _is_old_dict(form: Any) -> bool:
+    return typing.is_typeddict(form) and type(form).__module__ == "typing"
+
+
+def _modern_dict(annotation: Any) -> Any:
+    """The newer self of a TypedDict, or of a generic one with its arguments."""
+    if annotation in _newer:
+        return _newer[annotation]
+    import typing_extensions as te
+
+    form = typing.get_origin(annotation) or annotation
+    arguments = typing.get_args(annotation)
+    filled = dict(zip(form.__parameters__, arguments, strict=True)) if arguments else {}
     required: dict[str, bool] = {}
     hints: dict[str, Any] = {}
     for key, hint in typing.get_type_hints(form, include_extras=True).items():
@@ -215,16 +231,29 @@ def _modern_dict(form: Any) -> Any:
             # of annotations written as text, __required_keys__ does not know this
             required[key] = typing.get_origin(hint) is typing.Required
             (hint,) = typing.get_args(hint)
-        hints[key] = hint
-    import typing_extensions as te
-
-    marked = {key: (te.Required if needed else te.NotRequired)[Any] for key, needed in required.items()}
-    newer = _typed_dict(form.__name__, marked)
-    newer.__doc__, newer.__module__, newer.__qualname__ = form.__doc__, form.__module__, form.__qualname__
+        hints[key] = _substituted(hint, filled)
+    mark = {key: te.Required if needed else te.NotRequired for key, needed in required.items()}
+    name = "_".join([form.__name__, *(getattr(item, "__name__", "") or "value" for item in arguments)])
+    newer = _typed_dict(name, {key: mark[key][Any] for key in hints})
+    newer.__doc__, newer.__module__, newer.__qualname__ = form.__doc__, form.__module__, name
+    if hasattr(form, "__pydantic_config__"):
+        newer.__pydantic_config__ = form.__pydantic_config__
     while len(_newer) >= 256:
         _newer.pop(next(iter(_newer)))
-    _newer[form] = newer
-    newer.__annotations__ = {
-        key: (te.Required if required[key] else te.NotRequired)[modern(hint)] for key, hint in hints.items()
-    }
+    _newer[annotation] = newer
+    try:
+        newer.__annotations__ = {key: mark[key][modern(hint)] for key, hint in hints.items()}
+    except BaseException:
+        _newer.pop(annotation, None)
+        raise
     return newer
+
+
+def _substituted(hint: Any, filled: Mapping[Any, Any]) -> Any:
+    """The hint with its type variables replaced."""
+    if isinstance(hint, typing.TypeVar):
+        return filled.get(hint, hint)
+    parameters = getattr(hint, "__parameters__", ())
+    if not filled or not parameters or isinstance(hint, type):
+        return hint
+    return hint[tuple(filled.get(one, one) for one in parameters)]

@@ -8,7 +8,7 @@ import json
 import uuid
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
@@ -449,6 +449,14 @@ class Person(TypedDict):
     friends: list[Person]
 
 
+T = TypeVar("T")
+
+
+class Pile(TypedDict, Generic[T]):
+    top: Annotated[T, Field(description="The upper one.")]
+    below: NotRequired[list[Pile[T]]]
+
+
 @dataclass
 class Node:
     value: int
@@ -475,6 +483,8 @@ class Node:
         (dict[str, list[RedCar]], {"a": [RedCar(kind=Colour.RED, doors=2)]}),
         (Person, {"name": "a", "friends": [{"name": "b", "friends": []}]}),
         (Node, Node(1, Node(2))),
+        (Pile[int], {"top": 1, "below": [{"top": 2}]}),
+        (list[Pile[dt.date]], [{"top": dt.date(2024, 5, 6), "below": []}]),
         (Decimal, Decimal("1.10")),
         (uuid.UUID, uuid.UUID(int=1)),
         (dt.datetime, dt.datetime(2024, 5, 6, tzinfo=dt.UTC)),
@@ -490,6 +500,22 @@ def test_types_read_what_they_write(source: Any, value: Any) -> None:
     for reply in (dumped, {"value": dumped} if format._wrapped else dumped):
         loaded = format.load(json.dumps(reply))
         assert (loaded, type(loaded)) == (value, type(value))
+
+
+def test_a_generic_dict_keeps_its_argument() -> None:
+    with pytest.raises(ParseError, match=r'\$\.below\[0\]\.top: "x" is not an integer'):
+        made(Pile[int]).load('{"top": 1, "below": [{"top": "x"}]}')
+
+
+def test_a_value_that_is_deep() -> None:
+    value: list[Any] = []
+    for _ in range(5_000):
+        value = [value]
+    for source in (list[int], {"type": "array", "items": {"type": "integer"}}):
+        with pytest.raises(ParseError):
+            made(source).load(value)
+    with pytest.raises(ConfigError, match="is not a format"):
+        Format.of(value)
 
 
 def test_an_enum_that_does_not_fit_is_refused() -> None:
