@@ -20,8 +20,8 @@ SEEDS = 8
 EACH = 100
 KEYS = (
     "type properties required items anyOf oneOf allOf not if then else $ref $id id $defs definitions $anchor $dynamicRef "
-    "$dynamicAnchor $recursiveRef enum const minItems pattern additionalProperties discriminator $schema schema json_schema name "
-    "strict title default prefixItems dependencies minProperties exclusiveMinimum"
+    "$dynamicAnchor $recursiveRef enum const minItems pattern additionalProperties discriminator $schema schema json_schema "
+    "name strict title default prefixItems dependencies minProperties exclusiveMinimum"
 ).split()
 JUNK: tuple[Any, ...] = (
     True, False, None, 0, -1, 1.5, "", "x", "object", "#", "#/", "#x", "http://a/b", "#/$defs/~2", "%", [], {}, [[]], [True],
