@@ -167,7 +167,7 @@ class Faults:
         """An error object where a reply, or a piece of one, was due."""
         words, codes = read_error({"error": value})
         number = value.get("code") if isinstance(value, Mapping) else None
-        if isinstance(number, str) and number.isdigit():
+        if isinstance(number, str) and re.fullmatch("[0-9]{3}", number):
             number = int(number)
         status = number if isinstance(number, int) and 400 <= number < 600 else None
         kind = self._kind(status, words, codes)
