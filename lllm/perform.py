@@ -20,7 +20,7 @@ from lllm.core.choice import freed
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.events import Event
 from lllm.core.guard import UNKNOWN
-from lllm.core.jsonable import jsonable
+from lllm.core.jsonable import jsonable, unshown
 from lllm.core.repetition import Repetition, stuck
 from lllm.core.spec import RULES, Limits, ToolRule
 from lllm.deltas import aggregate, pieces
@@ -305,16 +305,32 @@ class Performer:
             if inspect.isawaitable(value):
                 value = await value
             # the reply itself is in the log already: a payload that is the same text is not written twice
-            data = {} if value is reply.content else {"value": jsonable(value)}
+            data = {} if value is reply.content else {"value": self._payload(value)}
         except ParseError as error:
             errors = list(error.errors)
             if cut := _CUT.get(reply.finish_reason):
                 errors.append(cut)
             return Outcome(ev.REPLY_REJECTED, {"errors": errors})
+        except RecursionError as error:
+            if plan.user_code or self.rules < 1:
+                return _handler_failed("parser", error)
+            return Outcome(ev.REPLY_REJECTED, {"errors": [_TOO_DEEP]})
         except PLUG_IN as error:
             return _handler_failed("parser", error)
         self.accepted = value
         return Outcome(ev.REPLY_ACCEPTED, data)
+
+    def _payload(self, value: Any) -> Any:
+        """A payload as the log writes it. One that is nested too deeply is shown as text, where the project's own parser
+        made it; where it is the reply's JSON, that is rejected."""
+        if self.rules < 1:
+            return jsonable(value)
+        if deeper(value):
+            if not self.plan.user_code:
+                raise ParseError(_TOO_DEEP)
+            return unshown(value)
+        told = jsonable(value)
+        return unshown(value) if deeper(told) else told
 
     def _read_calls(self, reply: Reply, offered: bool) -> Outcome:
         tools = self.plan.tools
@@ -508,6 +524,7 @@ def _unusable(reply: Reply, rules: int) -> str | None:
     return None
 
 
+_TOO_DEEP: Final = f"the reply is nested more than {DEEPEST} levels deep"
 _CUT: Final = {
     "length": "the reply was cut off by the token limit",
     "repetition": "the reply was stopped because it repeated itself",

@@ -17,6 +17,7 @@ from lllm.log import views
 from lllm.log.memory import MemoryLog
 from lllm.models.function import tool
 from lllm.models.message import FunctionCall, Message
+from lllm.models.prompt import Prompt
 from lllm.replay import replay_session
 
 
@@ -150,3 +151,36 @@ async def test_an_old_log_with_such_calls_replays(monkeypatch: pytest.MonkeyPatc
     assert "arguments are NoneType, not an object" in backend.requests[2].messages[-2].text
     report = replay_session(store.sessions()[0].id, store=store, entry=program)
     assert report.verified, report.divergence
+
+
+# --- replies nested more deeply than anything can be that is read
+
+
+def deep(depth: int) -> str:
+    return '{"a":' * depth + "{}" + "}" * depth
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": "object"}, {"type": "object", "additionalProperties": {"$ref": "#"}}]
+)
+@pytest.mark.parametrize("depth", [101, 330, 500, 900, 1200, 100_000])
+async def test_a_structured_reply_nested_deeply_is_repaired(depth: int, schema: Any) -> None:
+    backend, reply, _ = await ran(deep(depth), '{"a":{}}', format=schema)
+    assert reply.parsed == {"a": {}}
+    assert "nested" in backend.requests[1].messages[-1].text
+
+
+@pytest.mark.parametrize("depth", [101, 330, 900])
+async def test_a_payload_nested_deeply_is_logged_as_text(depth: int) -> None:
+    store = MemoryLog()
+    prompt = Prompt("t/deep", "x", parser=json.loads)
+
+    async def program() -> Any:
+        async with arecord("work", store=store):
+            return await Agent("a", ScriptedBackend([deep(depth)])).acall(prompt)
+
+    assert (await program()).parsed is not None
+    session = store.sessions()[0].id
+    (accepted,) = [e["data"] for e in views.load(store, session) if e["kind"] == ev.REPLY_ACCEPTED]
+    assert "$repr" in accepted["value"]
+    assert replay_session(session, store=store, entry=program).verified

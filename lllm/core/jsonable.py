@@ -43,7 +43,7 @@ def jsonable(value: Any) -> Any:
     try:
         return _jsonable(value)
     except RecursionError:
-        return _shown(value)
+        return unshown(value)
 
 
 def _jsonable(value: Any) -> Any:
@@ -74,10 +74,11 @@ def _jsonable(value: Any) -> Any:
         return sorted((_jsonable(item) for item in value), key=repr)
     if callable(iso := getattr(value, "isoformat", None)) and not isinstance(value, type):
         return iso()
-    return _shown(value)
+    return unshown(value)
 
 
-def _shown(value: Any) -> dict[str, str]:
+def unshown(value: Any) -> dict[str, str]:
+    """A value that cannot be told as JSON: `{"$repr": ...}`."""
     try:
         text = repr(value)
     except Exception:  # anybody's code; a value that cannot even be shown is no reason to lose the rest
