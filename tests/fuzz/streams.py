@@ -192,9 +192,7 @@ def _extra(extra: dict[str, Any], rng: random.Random) -> Iterator[dict[str, Any]
     """The provider's own keys: whole, and lists of items with an index in pieces."""
     for key, value in extra.items():
         items = value if isinstance(value, list) else []
-        if items and all(
-            isinstance(i, dict) and "index" in i and isinstance(i.get("text"), str) for i in items
-        ):
+        if items and all(map(_indexed, items)):
             for item in items:
                 rest = {name: part for name, part in item.items() if name != "text"}
                 for text in pieces(item["text"], rng) or [""]:

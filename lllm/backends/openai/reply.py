@@ -21,7 +21,7 @@ from lllm.errors import ProtocolError
 from lllm.models import finish
 from lllm.models.message import FunctionCall, unknown
 from lllm.models.reply import Reply
-from lllm.ports import Delta, Request, Restart, ToolCallDelta
+from lllm.ports import Delta, Request, Restart, TextDelta, ThinkingDelta, ToolCallDelta
 
 _KNOWN: Final = frozenset(
     ("role", "name", "index", "content", "refusal", "tool_calls", "function_call", *THINKING_FIELDS)
@@ -108,10 +108,11 @@ class Assembly:
             chunk = _answer(chunk)
         self._head(chunk)
         choices = chunk.get("choices")
+        if not self._begun:
+            self._apart = self._apart or error_within(chunk)
         if not choices:
-            self._apart = error_within(chunk)
-            if choices is None and self._apart is not None:
-                raise ErrorObject(self._apart)
+            if choices is None and (error := error_within(chunk)) is not None:
+                raise ErrorObject(error)
             return ()
         choice = self._choice(choices)
         if choice is None:
@@ -187,6 +188,8 @@ class Assembly:
             self._refusal.append(refusal)
         for number, entry in enumerate(calls_of(delta, place)):
             self._said = True
+            if self._splitter.calls and not self._calls.slots:
+                yield from self._taken_back()
             yield from self._calls.add(entry, f"{place}.tool_calls[{number}]", self.loose)
         self._keep(delta)
 
@@ -213,8 +216,10 @@ class Assembly:
         if message is None:
             message = choice.get("delta")  # a server that has one form for both
         if message is None:
-            if "text" in choice:
+            if "text" in choice and "message" not in choice and "delta" not in choice:
                 raise ProtocolError(_TEXT_COMPLETION)
+            if (error := error_within(body)) is not None:
+                raise ErrorObject(error)
             raise ProtocolError("the answer cannot be read: 'message' is missing")
         self._note(message)
 
@@ -239,10 +244,7 @@ class Assembly:
             self._half = ""
         if self.loose:
             out += self._calls.close()
-        pieces = self._splitter.finish()
-        # a model that calls through the wire's own field and in text says the same thing twice
-        out += [piece for piece in pieces if not (self._calls.slots and isinstance(piece, ToolCallDelta))]
-        return self._restarted(out)
+        return [*out, *self._restarted(self._splitter.finish())]
 
     def _fill(self, message: Mapping[str, Any]) -> list[Delta]:
         """What a whole message says beyond the pieces before it: all of it where there were none, and else what none of
@@ -251,13 +253,14 @@ class Assembly:
         thought = thinking_of(message)
         if thought and not self._thought:
             out += split.thought(thought)
-        content = self._content(message.get("content"), f"{place}.content", say=not self._wrote)
-        out += content
+        out += self._restarted(self._content(message.get("content"), f"{place}.content", say=not self._wrote))
         refusal = as_text(message.get("refusal") or None, f"{place}.refusal")
         if refusal and not self._refusal:
             self._refusal.append(refusal)
         calls = calls_of(message, place)
         if calls and not self._calls.slots:
+            if split.calls:
+                out += self._taken_back()
             self._calls.whole(calls, f"{place}.tool_calls")
             out += self._calls.deltas()
         self._keep(message, fill=True)
@@ -373,10 +376,20 @@ class Assembly:
         return dict(unicode_only(extra)) if self.loose else extra
 
     def _restarted(self, pieces: Sequence[Delta]) -> Sequence[Delta]:
-        """The pieces, and behind a `Restart` also the calls that came by the wire's own field."""
-        if not self._calls.slots or not any(type(piece) is Restart for piece in pieces):
+        """The pieces, and behind a `Restart` also the calls that came by the wire's own field. Calls in the text are left out
+        where there are such: a model that calls in both ways says the same thing twice."""
+        if not self._calls.slots:
             return pieces
-        return [*pieces, *self._calls.deltas()]
+        out: list[Delta] = [piece for piece in pieces if not isinstance(piece, ToolCallDelta)]
+        return [*out, *self._calls.deltas()] if any(type(piece) is Restart for piece in out) else out
+
+    def _taken_back(self) -> Iterator[Delta]:
+        """Takes back calls that were found in the text, because others come by the wire's own field."""
+        yield Restart("the calls of the text are those of the reply")
+        if thinking := self._splitter.thinking:
+            yield ThinkingDelta(thinking)
+        if content := self._splitter.content:
+            yield TextDelta(content)
 
     def _joined(self, text: str) -> str:
         """Text whose last character may have come by half: it waits for the other one."""
