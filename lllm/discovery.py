@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from lllm.config.layer import shown
 from lllm.config.problems import Problem, Problems, raise_errors
 from lllm.config.project import find_project
-from lllm.errors import ConfigError, text_of
+from lllm.errors import ConfigError, NameTakenError, text_of
 from lllm.registry import KINDS, Entry, Registry
 from lllm.registry import registry as the_registry
 from lllm.terminals import warn
@@ -156,6 +156,7 @@ class _Discovery:
         self.root = Path(os.path.realpath(config.root))
         self.problems = Problems()
         self.found: list[Entry] = []
+        self.added: set[tuple[str, str]] = set()
         self.seen: set[Path] = set()
 
     def run(self) -> Report:
@@ -221,9 +222,11 @@ class _Discovery:
             for name, value in list(vars(module).items()):
                 self.candidate(module, file, name, value, bindings)
         except ConfigError as error:
-            self.problems.add(error if error.where else _at(error, shown(file)))
+            self.problems.add(error if error.where else _blame(error, file, "does not import"))
+            self.contest(error)
         except (Exception, SystemExit) as error:  # a script that exits must not end the program
             self.problems.add(_blame(error, file, "does not import"))
+            self.contest(error)
 
     def load(self, file: Path) -> ModuleType:
         """The module of a file: the one that a normal import gives."""
@@ -301,13 +304,29 @@ class _Discovery:
             self.add(kind, label, value, f"{shown(file)}:{line}")
 
     def add(self, kind: str, name: str, value: Any, where: str) -> None:
+        # a file that was read before, and is read again, has its names still
+        present = self.registry.registered(kind, name)
+        anew = (
+            (kind, name) not in self.added
+            and present is not None
+            and _file_part(present.where) == _file_part(where)
+        )
+        self.added.add((kind, name))
         try:
-            entry = self.registry.add(kind, name, value, where=where)
+            entry = self.registry.add(kind, name, value, where=where, overwrite=anew)
         except ConfigError as error:
             self.problems.add(error if error.where else _at(error, where))
+            self.contest(error)
         else:
             if entry not in self.found:
                 self.found.append(entry)
+
+    def contest(self, error: BaseException | None) -> None:
+        """Of two things with one name none is used: not the first file's either."""
+        while error is not None:
+            if isinstance(error, NameTakenError) and error.rival is not None:
+                self.registry.contest(error.rival)
+            error = error.__cause__
 
 
 class _Bindings:
@@ -362,6 +381,10 @@ def _name_of(value: Any, kind: str) -> str | None:
 def _file_of(module: Any) -> Path | None:
     file = getattr(module, "__dict__", {}).get("__file__")
     return Path(os.path.realpath(file)) if isinstance(file, str) else None
+
+
+def _file_part(where: str | None) -> str | None:
+    return None if where is None else where.rpartition(":")[0]
 
 
 def _at(error: ConfigError, where: str) -> ConfigError:

@@ -141,7 +141,9 @@ class UnknownNameError(ConfigError, LookupError):
 
 
 class NameTakenError(ConfigError):
-    """Two things under one name."""
+    """Two things under one name. `rival` is the entry that was to be registered second, where it was."""
+
+    rival: Any = None
 
 
 class DialogBusyError(ConfigError):

@@ -206,6 +206,9 @@ class Registry:
         self._lock = threading.RLock()
         self._entries: dict[tuple[str, str], Entry] = {}
         self._loaded: dict[tuple[str, str], Any] = {}
+        self._rivals: dict[
+            tuple[str, str], list[Entry]
+        ] = {}  # names that stand for nothing, because several have them
         self._plugins: dict[tuple[str, str], list[Entry]] | None = None  # None: not looked up yet
         self._first_look = _FirstLook()
         self._builtins = tuple(builtins)
@@ -260,21 +263,38 @@ class Registry:
                 if present.path and present.path == entry.path:
                     entry = replace(entry, where=where or present.where, extra=extra or present.extra)
                 else:
-                    raise NameTakenError(
-                        f"two {_plural(kind)} are named '{name}': one from {present.source}, one from {entry.source}",
-                        hint="Rename one, or register it with overwrite=True.",
-                    )
+                    taken = _taken(kind, name, [present, entry])
+                    taken.rival = entry
+                    raise taken
             self._entries[kind, name] = entry
             self._loaded.pop((kind, name), None)
+            self._rivals.pop((kind, name), None)
         return entry
+
+    def contest(self, rival: Entry) -> None:
+        """Notes that something else in the project's files has a registered name: whoever asks for it gets a NameTakenError
+        that names all of them, and never one that happened to come first."""
+        key = (rival.kind, rival.name)
+        with self._lock:
+            present = self._entries.get(key)
+            rivals = self._rivals.setdefault(key, [present] if present is not None else [])
+            if all(known.target is not rival.target for known in rivals):
+                rivals.append(rival)
+            self._loaded.pop(key, None)
 
     def remove(self, kind: str, name: str) -> None:
         """Forgets a name. Does nothing when it is not there."""
         with self._lock:
             self._entries.pop((kind, name), None)
             self._loaded.pop((kind, name), None)
+            self._rivals.pop((kind, name), None)
 
     # --- looking
+
+    def registered(self, kind: str, name: str) -> Entry | None:
+        """What is registered under a name right now, without a look at anything else."""
+        with self._lock:
+            return self._entries.get((kind, name))
 
     def get(self, kind: str, name: str) -> Any:
         """The object behind a name, imported on its first use.
@@ -282,7 +302,7 @@ class Registry:
         Raises:
             UnknownNameError: no such name; says the nearest one.
             DependencyError: a package is missing; says which extra brings it.
-            NameTakenError: two installed packages offer it.
+            NameTakenError: two installed packages offer it, or two files of the project define it.
         """
         entry = self.entry(kind, name)
         with self._lock:
@@ -311,6 +331,9 @@ class Registry:
         self._look()
         with self._lock:
             found = self._entries.get((kind, name))
+            rivals = self._rivals.get((kind, name))
+        if rivals:
+            raise _taken(kind, name, rivals)
         if found is not None:
             return found
         offered = self._plugin_entries().get((kind, name), [])
@@ -325,28 +348,36 @@ class Registry:
         raise UnknownNameError(kind, str(name), self.names(kind), hint=self._why_missing())
 
     def has(self, kind: str, name: str) -> bool:
-        """Whether `entry(kind, name)` finds something."""
+        """Whether something has this name: one thing, which `entry` finds, or several, which it refuses."""
         try:
             self.entry(kind, name)
         except UnknownNameError:
             return False
+        except NameTakenError:
+            return True
         return True
 
     def names(self, kind: str) -> list[str]:
         """All names of a kind, sorted."""
-        return [entry.name for entry in self.entries(kind)]
+        return list(dict.fromkeys(entry.name for entry in self.entries(kind)))
 
     def entries(self, kind: str | None = None) -> list[Entry]:
-        """All entries, of one kind or of all, by kind and name. Imports none of them."""
+        """All entries, of one kind or of all, by kind and name; all that have the same name. Imports none of them."""
         if kind is not None:
             _known_kind(kind)
         self._look()
         every = {key: offered[0] for key, offered in self._plugin_entries().items()}
         with self._lock:
             every.update(self._entries)
+            rivals = [
+                rival
+                for key, all_of in self._rivals.items()
+                for rival in all_of
+                if rival is not every.get(key)
+            ]
         order = list(KINDS)
         return sorted(
-            (entry for entry in every.values() if kind in (None, entry.kind)),
+            (entry for entry in (*every.values(), *rivals) if kind in (None, entry.kind)),
             key=lambda entry: (order.index(entry.kind), entry.name),
         )
 
@@ -404,18 +435,19 @@ class Registry:
             empty: start with the built-ins alone.
         """
         with self._lock:
-            kept = self._entries, self._loaded, self._plugins, self._first_look
+            kept = self._entries, self._loaded, self._plugins, self._first_look, self._rivals
             self._entries = dict(kept[0])
             self._loaded = dict(kept[1])
             self._first_look = _FirstLook()
+            self._rivals = {key: list(rivals) for key, rivals in kept[4].items()}
             if empty:
-                self._entries, self._loaded, self._plugins = {}, {}, {}
+                self._entries, self._loaded, self._plugins, self._rivals = {}, {}, {}, {}
                 self._add_builtins()
         try:
             yield self
         finally:
             with self._lock:
-                self._entries, self._loaded, self._plugins, self._first_look = kept
+                self._entries, self._loaded, self._plugins, self._first_look, self._rivals = kept
 
 
 class _FirstLook:
@@ -524,6 +556,15 @@ def _first_sentence(target: Any) -> str:
     if not isinstance(target, type) and not hasattr(target, "__qualname__"):
         return ""
     return (getattr(target, "__doc__", None) or "").strip().partition("\n")[0].strip()
+
+
+def _taken(kind: str, name: str, rivals: Iterable[Entry]) -> NameTakenError:
+    sources = [rival.source for rival in rivals]
+    number = "two" if len(sources) == 2 else str(len(sources))
+    return NameTakenError(
+        f"{number} {_plural(kind)} are named '{name}': {', '.join(f'one from {source}' for source in sources)}",
+        hint="Rename one, or register it with overwrite=True.",
+    )
 
 
 def _plural(kind: str) -> str:

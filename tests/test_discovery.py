@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from lllm.config import check, load_config
 from lllm.discovery import auto_discover
-from lllm.errors import ConfigError, UnknownNameError
+from lllm.errors import ConfigError, NameTakenError, UnknownNameError
+from lllm.llm.build import build_agent
 from lllm.models.prompt import Prompt
 from lllm.registry import Registry
 from lllm.registry import registry as the_registry
@@ -156,6 +158,82 @@ def test_calling_it_again_adds_what_is_new(project: Write, registry: Registry) -
     project("prompts/b.py", PROMPT.format(path="b"))
     assert len(found(registry)) == 2
     assert registry.get("prompt", "a") is first
+
+
+SYSTEM = {"agent_configs": {"a": {"model": "scripted", "prompt": "same"}}}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"prompts/a.py": PROMPT.format(path="same"), "prompts/b.py": PROMPT.format(path="same")},
+        {"prompts/a.py": PROMPT.format(path="same"), "prompts/same.md": "---\ndescription: x\n---\nHello"},
+        {
+            "prompts/same.md": "---\ndescription: x\n---\nHello",
+            "prompts/deep/b.md": "---\npath: same\n---\nHello",
+        },
+        {"prompts/a.yaml": "- {path: same, prompt: a}\n- {path: same, prompt: a}\n"},
+        {"prompts/a.py": PROMPT.format(path="same") + "Q = Prompt(path='same', prompt='other')\n"},
+    ],
+    ids=["two modules", "a module and a file", "two files", "one file", "one module"],
+)
+def test_two_things_with_one_name_are_an_error_for_whoever_uses_it(
+    project: Write, registry: Registry, files: dict[str, str]
+) -> None:
+    for name, text in files.items():
+        project(name, text)
+    project("prompts/c.py", PROMPT.format(path="other"))
+    for _ in range(2):  # also when discovery is performed once more
+        report = auto_discover()
+        assert (
+            len([problem for problem in report.problems if "two prompts are named 'same'" in problem.message])
+            == 1
+        )
+        with pytest.raises(
+            NameTakenError, match=r"two prompts are named 'same': one from prompts/.*, one from prompts/"
+        ) as caught:
+            registry.get("prompt", "same")
+        assert all(file in str(caught.value) for file in files)
+        assert registry.has("prompt", "same")
+        assert registry.get("prompt", "other").prompt == "hello"
+        assert registry.names("prompt") == ["other", "same"]
+        assert len(registry.entries("prompt")) == 3
+    config = load_config(SYSTEM)
+    errors = [problem for problem in check(config) if problem.severity == "error"]
+    assert "two prompts are named 'same'" in errors[0].message
+    assert "(agent_configs.a.prompt)" in errors[0].message
+    with pytest.raises(NameTakenError, match="two prompts are named 'same'"):
+        build_agent(config)
+    other = load_config({"agent_configs": {"a": {"model": "scripted", "prompts": ["other"]}}})
+    assert [problem.severity for problem in check(other)] == ["warning"], "nobody uses it here"
+    for name in list(files)[1:]:
+        (Path.cwd() / name).unlink()
+    registry.add("prompt", "same", Prompt("same", "mine"), overwrite=True)
+    assert registry.get("prompt", "same").prompt == "mine"
+
+
+def test_two_systems_with_one_type_are_an_error_for_whoever_uses_it(write: Write, registry: Registry) -> None:
+    write("lllm.toml", "[discovery]\nagents = ['agents']\n[log]\ntype = 'none'\n")
+    for name in ("first", "second"):
+        write(
+            f"agents/{name}.py",
+            "from lllm import AgentBase\nclass S(AgentBase):\n    agent_type = 'twice'\n"
+            f"    def call(self, task, **more): return '{name}'\n",
+        )
+    report = auto_discover()
+    assert "agents/second.py:2: does not import: NameTakenError" in report.problems[0].message
+    for call in (lambda: registry.get("agent", "twice"), lambda: build_agent({"agent_type": "twice"})):
+        with pytest.raises(NameTakenError, match=r"two agents are named 'twice'.*first.*second"):
+            call()
+
+
+def test_a_file_that_is_read_again_has_its_names_still(project: Write, registry: Registry) -> None:
+    project("prompts/a.md", "---\npath: a\n---\nfirst")
+    assert auto_discover().problems == ()
+    assert registry.get("prompt", "a").prompt == "first"
+    project("prompts/a.md", "---\npath: a\n---\nsecond")
+    assert auto_discover().problems == ()
+    assert registry.get("prompt", "a").prompt == "second"
 
 
 def test_a_single_file_and_a_folder_named_twice(write: Write, registry: Registry) -> None:
