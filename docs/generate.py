@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from lllm import errors
+from lllm import errors, porting
 from lllm.core.events import KINDS
 from lllm.core.machine import TABLE
 from lllm.core.spec import Limits
@@ -73,7 +73,33 @@ def limits() -> str:
     return "\n".join(["| Limit | Default | |", "|---|---|---|", *rows])
 
 
-PARTS: Final[dict[str, Callable[[], str]]] = {"states": states, "limits": limits}
+def names_elsewhere() -> str:
+    """What other projects call it, in the tables that the errors are made of."""
+    parts = []
+    for title, table, form in porting.TABLES:
+        rows = "\n".join(f"| `{form.format(name)}` | {_code(here)} |" for name, here in table.items())
+        parts.append(f"## {title}\n\n| Elsewhere | Here |\n|---|---|\n{rows}\n")
+    return "\n".join(parts).strip()
+
+
+def forms_elsewhere() -> str:
+    rows = "\n".join(f"| `{theirs}` | {_code(here)} |" for theirs, here in porting.FORMS)
+    return f"| Elsewhere | Here |\n|---|---|\n{rows}"
+
+
+def _code(here: str) -> str:
+    prose = here.startswith((porting.LATER, "the ", "a ")) or any(
+        mark in here for mark in ("; ", ", or ", " with ")
+    )
+    return here if prose else f"`{here}`"
+
+
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "states": states,
+    "limits": limits,
+    "names": names_elsewhere,
+    "forms": forms_elsewhere,
+}
 
 
 # --- whole pages -----------------------------------------------------------------------------------------------------

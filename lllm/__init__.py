@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lllm.backends.runner import ModelConfig as ModelConfig
     from lllm.backends.runner import TransformersRunner as TransformersRunner
     from lllm.backends.scripted import ScriptedBackend as ScriptedBackend
+    from lllm.base import BaseLLM as BaseLLM
     from lllm.config import Config as Config
     from lllm.config import load_config as load_config
     from lllm.const import APITypes as APITypes
@@ -80,6 +81,7 @@ _HOME = {
     "AgentBase": "llm.system",
     "AsyncAgentBase": "llm.system",
     "BackendType": "backends.runner",
+    "BaseLLM": "base",
     "BaseLLMRunner": "backends.runner",
     "Config": "config",
     "DeviceType": "backends.runner",
@@ -146,7 +148,9 @@ def __getattr__(name: str) -> Any:
 
     if not name.startswith("_") and find_spec(f"lllm.{name}") is not None:
         return import_module(f"lllm.{name}")
-    raise AttributeError(f"module 'lllm' has no attribute '{name}'")
+    from lllm.porting import no_name
+
+    raise no_name("lllm", name)
 
 
 def __dir__() -> list[str]:

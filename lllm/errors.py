@@ -116,12 +116,15 @@ class ConfigError(LLMError, ValueError):
 
 
 class UnknownKeyError(ConfigError):
-    """A key that nothing reads."""
+    """A key that nothing reads. `hint` takes the place of the nearest known one."""
 
-    def __init__(self, key: str, known: Iterable[str], *, where: str | None = None) -> None:
+    def __init__(
+        self, key: str, known: Iterable[str], *, hint: str | None = None, where: str | None = None
+    ) -> None:
         known = list(known)
         close = nearest(key.rpartition(".")[2], (k.rpartition(".")[2] for k in known))
-        hint = f"Did you mean '{close}'?" if close else f"Known keys: {listing(known)}."
+        if hint is None:
+            hint = f"Did you mean '{close}'?" if close else f"Known keys: {listing(known)}."
         super().__init__(f"unknown key '{key}'", hint=hint, where=where)
         self.key = key
 

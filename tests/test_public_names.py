@@ -7,7 +7,7 @@ import pytest
 import lllm
 
 NAMES = """
-    APITypes Agent AgentBase AsyncAgentBase BackendType BaseLLMRunner Config DeviceType Dialog Function
+    APITypes Agent AgentBase AsyncAgentBase BackendType BaseLLM BaseLLMRunner Config DeviceType Dialog Function
     FunctionCall LLM LLMError LLMInferenceError LLMInitializationError LLMRunner LLMRunnerFactory LlamaCppRunner
     LocalFileLog MCP MemoryLog Message Modalities ModelConfig NoLog PrintSystem Prompt Prompts Providers
     ReplayableLogBase Reply Roles SQLiteLog ScriptedBackend Stream StreamWrapper TokenCount ToolContext TransformersRunner
@@ -35,6 +35,28 @@ PATHS = {
         "ReplayDivergence",
     ],
     "lllm.backends.runner": [
+        "BackendType",
+        "BaseLLMRunner",
+        "DeviceType",
+        "LLMError",
+        "LLMInferenceError",
+        "LLMInitializationError",
+        "LLMRunner",
+        "LLMRunnerFactory",
+        "LlamaCppRunner",
+        "ModelConfig",
+        "TransformersRunner",
+    ],
+    # paths of the documents' other projects
+    "lllm.base": ["BaseLLM", "BaseLLMRunner"],
+    "lllm.exceptions": [
+        "LLMError",
+        "LLMInitializationError",
+        "LLMInferenceError",
+        "ConfigError",
+        "ProviderError",
+    ],
+    "lllm.llm_runner": [
         "BackendType",
         "BaseLLMRunner",
         "DeviceType",
@@ -89,3 +111,11 @@ def test_a_name_is_the_same_wherever_it_is_imported_from() -> None:
 def test_a_name_that_is_none_says_so() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Agnet'"):
         _ = lllm.Agnet  # type: ignore[attr-defined]
+
+
+def test_a_base_class_of_the_documents_is_the_one_that_is_used() -> None:
+    assert issubclass(lllm.VLLMModel, lllm.BaseLLM)
+    assert isinstance(lllm.LLM("scripted"), lllm.BaseLLM)
+    old, here = import_module("lllm.exceptions"), import_module("lllm.errors")
+    assert all(getattr(old, name) is getattr(here, name) for name in old.__all__)
+    assert "DeadlineExceeded" in old.__all__

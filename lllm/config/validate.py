@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from lllm.config.keys import ALIASES, EXCLUSIVE, Key, Section, alias, find
+from lllm.config.keys import ALIASES, EXCLUSIVE, PROJECT, Key, Section, alias, find
 from lllm.config.kinds import FREE, PATH, PATH_OR_PATHS, PATHS, Kind, fits, in_words, takes_text_only
 from lllm.config.layer import BROKEN, Keys, Layer, peek, put
 from lllm.config.problems import Problems
 from lllm.config.secret import is_secret
 from lllm.errors import ConfigError, UnknownKeyError, not_yet
+from lllm.porting import PROJECT_KEYS, SYSTEM_KEYS, hint
 
 _PATHS: Final = (PATH, PATHS, PATH_OR_PATHS)
 
@@ -26,7 +27,7 @@ def validate(
         written: the layer is a file that people keep, so secrets must not stand in it.
     """
     out = Layer(layer.name, {}, layer.base, dict(layer.where), layer.loose, layer.plain)
-    _Validator(layer, out, problems, written).section(layer.data, tree, ())
+    _Validator(layer, out, problems, written, tree).section(layer.data, tree, ())
     for one, other in EXCLUSIVE:
         for first, second in _pairs(out.data, one, other):
             if peek(out.data, first) is not None and peek(out.data, second) is not None:
@@ -44,7 +45,10 @@ def _pairs(data: dict[str, Any], one: str, other: str) -> list[tuple[Keys, Keys]
 
 
 class _Validator:
-    def __init__(self, source: Layer, out: Layer, problems: Problems, written: bool) -> None:
+    def __init__(
+        self, source: Layer, out: Layer, problems: Problems, written: bool, tree: Mapping[str, Key | Section]
+    ) -> None:
+        self.tree = tree
         self.source = source
         self.out = out
         self.problems = problems
@@ -57,12 +61,16 @@ class _Validator:
             target = alias(here)
             entry = keys.get(name)
             if entry is None and target != here:
-                entry = find(target)
+                entry = find(target, self.tree)
             if entry is None:
                 known = [*keys, *_other_spellings(path)]
                 dotted = ".".join(path)
                 prefixed = [f"{dotted}.{key}" if dotted else key for key in known]
-                self.problems.add(UnknownKeyError(".".join(map(str, here)), prefixed, where=where))
+                told = PROJECT_KEYS if keys is PROJECT else SYSTEM_KEYS
+                words = hint(told[name]) if name in told and not self.foreign(path) else None
+                self.problems.add(
+                    UnknownKeyError(".".join(map(str, here)), prefixed, hint=words, where=where)
+                )
             elif value is BROKEN:
                 continue
             elif entry.later:
@@ -83,6 +91,10 @@ class _Validator:
                 self.names(value, entry, here)
             else:
                 self.section(value, entry.keys, here)
+
+    def foreign(self, path: Keys) -> bool:
+        """Whether a key stands deeper than those of the tables in `lllm.porting`."""
+        return bool(path) and not (len(path) == 2 and path[0] in ("agent_configs", "profiles"))
 
     def later(self, value: Any, here: Keys) -> None:
         """A key that nothing reads in this version: it may be there, but it must not promise anything."""

@@ -29,7 +29,9 @@ __all__ = ["LLM", "Agent", "AgentBase", "AsyncAgentBase", "Dialog", "Prompts", "
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module 'lllm.llm' has no attribute '{name}'")
+        from lllm.porting import no_name
+
+        raise no_name("lllm.llm", name)
     from importlib import import_module
 
     return getattr(import_module(f"lllm.llm.{_HOME[name]}"), name)

@@ -375,6 +375,11 @@ class Agent:
     def __repr__(self) -> str:
         return f"Agent({self.name!r}, {self.model!r})"
 
+    def __getattr__(self, name: str) -> Any:
+        from lllm.porting import AGENT, no_attribute
+
+        raise no_attribute(self, name, AGENT)
+
     # --- inside
 
     def _prepare(

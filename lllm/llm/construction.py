@@ -209,7 +209,9 @@ def _arguments(
     keywords |= {key: values[key] for key in REPLACING if key in named or (free and values[key] is not None)}
     for key, value in more.items():
         if key not in named and not free:
-            raise UnknownKeyError(key, [*named, *DOCUMENTED, *REPLACING], where=where)
+            raise UnknownKeyError(
+                key, [*named, *DOCUMENTED, *REPLACING, "agent_name", "overrides"], where=where
+            )
         keywords[key] = value
     only_named = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     for parameter in (*places[len(args) :], *only_named):

@@ -199,6 +199,11 @@ class Dialog:
     def __iter__(self) -> Iterator[Message]:
         return iter(self.messages)
 
+    def __getattr__(self, name: str) -> Any:
+        from lllm.porting import DIALOG, no_attribute
+
+        raise no_attribute(self, name, DIALOG)
+
     def __repr__(self) -> str:
         return f"Dialog({self.name or self.id or ''!r}, {len(self)} messages)"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from lllm.errors import ConfigError
 from lllm.llm.agent import Agent
-from lllm.llm.construction import given_to, settle
+from lllm.llm.construction import DOCUMENTED, REPLACING, given_to, settle
 from lllm.llm.project import store_of
 from lllm.llm.sessions import fail, knowing, open_session, running
 from lllm.ports import Backend, LogStore
@@ -90,7 +90,13 @@ class AgentBase:
         if more:
             from lllm.errors import UnknownKeyError
 
-            raise UnknownKeyError(next(iter(more)), ("config", "ckpt_dir", "stream", "model", "log_base"))
+            known = (*DOCUMENTED, *REPLACING, "agent_name", "overrides")
+            raise UnknownKeyError(next(iter(more)), known)
+
+    def __getattr__(self, name: str) -> Any:
+        from lllm.porting import SYSTEM, no_attribute
+
+        raise no_attribute(self, name, SYSTEM)
 
     @classmethod
     def check_agents(cls, config: Config, agents: Mapping[str, Agent]) -> None:

@@ -35,7 +35,9 @@ __all__ = sorted(_HOME)
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module 'lllm.models' has no attribute '{name}'")
+        from lllm.porting import no_name
+
+        raise no_name("lllm.models", name)
     from importlib import import_module
 
     return getattr(import_module(f"lllm.models.{_HOME[name]}"), name)
