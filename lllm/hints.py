@@ -44,3 +44,11 @@ def update_hint() -> str:
 def reinstall_hint() -> str:
     """The hint for files of the package that are missing or damaged."""
     return "Type, in a checkout of lllm: pip install --force-reinstall --no-deps ."
+
+
+def replace_hint(package: str) -> str:
+    """The hint for a package that is installed and does not work, or is too old or too new."""
+    return (
+        f"Type: pip install --upgrade --force-reinstall --no-deps {package}. "
+        "If it is newer than this lllm, update lllm: git pull, in its checkout."
+    )

@@ -13,8 +13,9 @@ from typing import Any, Final
 from lllm.backends.llama_cpp.backend import LlamaCppBackend, found
 from lllm.backends.llama_cpp.body import SAMPLING as SAMPLING
 from lllm.backends.llama_cpp.options import Options
+from lllm.backends.local.fast_path import report_loss
 from lllm.errors import DependencyError, LLMInitializationError
-from lllm.hints import reinstall_hint
+from lllm.hints import install_hint, reinstall_hint
 from lllm.ports import Capabilities, Completed, Delta, Request
 
 WEIGHTS: Final = Path(__file__).parent / "weights" / "embedded-q8_0.gguf"
@@ -85,7 +86,12 @@ class EmbeddedBackend(LlamaCppBackend):
             return super()._open(str(self.path), options)
         except DependencyError:
             try:
-                return _OnTransformers(self.path)
+                engine = _OnTransformers(self.path)
+                report_loss(
+                    "embedded: no engine of llama.cpp is installed; torch computes the embedded model, slower. "
+                    f"{install_hint('local')}"
+                )
+                return engine
             except DependencyError:
                 error = DependencyError("xllamacpp", "local", "the embedded model")
                 error.hint = f"{error.hint}\n  {OTHERWISE}"

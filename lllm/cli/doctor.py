@@ -20,7 +20,7 @@ Item = dict[str, Any]
 
 
 def doctor(config: ConfigFile = None, json: Json = False) -> int:
-    """Look at this installation: Python, configuration, model, log, extras."""
+    """Look at this installation: Python, configuration, model, log, extras, engines of local models."""
     from lllm.config import read_config
 
     loaded, problems = read_config(config)
@@ -31,7 +31,7 @@ def doctor(config: ConfigFile = None, json: Json = False) -> int:
     else:
         output.hide(loaded.secrets())
         items += [*_configuration(loaded), _model(loaded), _log(loaded)]
-    items += [*_extras(), _weights()]
+    items += [*_extras(), *_engines(), _weights()]
     ok = not any(item["state"] == "problem" for item in items)
     if json:
         output.data({"ok": ok, "checks": items})
@@ -137,6 +137,12 @@ def _extras() -> list[Item]:
         else:
             items.append(_item(f"extra {extra}", "ok", ", ".join(modules)))
     return items
+
+
+def _engines() -> list[Item]:
+    from lllm.cli.engines import engine_states
+
+    return [_item(each.name, each.state, each.detail, hint=each.hint) for each in engine_states()]
 
 
 def _weights() -> Item:

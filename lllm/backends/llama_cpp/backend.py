@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from lllm.backends.llama_cpp.body import check
 from lllm.backends.llama_cpp.options import ENGINES, Options
 from lllm.backends.llama_cpp.threads import Holder, register
+from lllm.backends.local.fast_path import report_loss
 from lllm.backends.openai.watch import Expired, Watch
 from lllm.errors import (
     DependencyError,
@@ -22,6 +23,7 @@ from lllm.errors import (
     ProviderTimeout,
     nearest,
 )
+from lllm.hints import install_hint
 from lllm.ports import Capabilities, Delta, Request
 from lllm.sync import in_thread
 
@@ -30,6 +32,7 @@ _CLASSES: Final = {
     "llama-cpp-python": "lllm.backends.llama_cpp.tokens:TokenEngine",
 }
 _EXTRAS: Final = {"xllamacpp": "local", "llama-cpp-python": "llama-cpp"}
+_SLOWER: Final = {"xllamacpp": "", "llama-cpp-python": ", one request after another"}
 
 
 class Engine(Protocol):
@@ -218,5 +221,10 @@ def _engine(wanted: str | None, shown: str) -> str:
     first = wanted or next(iter(ENGINES))
     for name in (first, *(other for other in ENGINES if other != first)):
         if find_spec(ENGINES[name]) is not None:
+            if name != first:
+                report_loss(
+                    f"llama_cpp: {first} is not installed; {name} runs {shown}{_SLOWER[name]}. "
+                    f"{install_hint(_EXTRAS[first])}"
+                )
             return name
     raise DependencyError(first, _EXTRAS[first], f"the model {shown}")

@@ -11,9 +11,11 @@ from typing import Any, Final
 
 from lllm.backends.llama_cpp.body import Body, body, calls
 from lllm.backends.llama_cpp.faults import failed, not_loaded
-from lllm.backends.llama_cpp.options import CONTEXT, SMALL, Options
+from lllm.backends.llama_cpp.options import SMALL, Options
 from lllm.backends.llama_cpp.options import threads as threads_of
 from lllm.backends.llama_cpp.threads import Holder, inside, keep, leaving, loaded, register
+from lllm.backends.llama_cpp.xllamacpp import open_server, open_xllamacpp, parameters
+from lllm.backends.local.packages import version_of
 from lllm.backends.openai.reply import Assembly, ErrorObject
 from lllm.backends.openai.watch import Expired, Watch
 from lllm.backends.thinking import Mode
@@ -22,9 +24,7 @@ from lllm.errors import (
     BadRequestError,
     ConfigError,
     ContextLengthError,
-    DependencyError,
     LLMError,
-    LLMInitializationError,
     ProtocolError,
     ProviderError,
     ProviderTimeout,
@@ -35,12 +35,8 @@ from lllm.models.message import FunctionCall
 from lllm.ports import Capabilities, Completed, Delta, Request, ToolCallDelta
 from lllm.sync import in_thread
 
-CACHE: Final = 512
-"""MiB of earlier dialogs that are kept aside when a slot takes another one."""
 PAUSE: Final = 0.005
 """Seconds between two looks at a stream that is faster than anybody reads."""
-_ALL: Final = 0x7FFF
-"""More layers than any model has."""
 _LATE: Final = {
     "first_token": "said nothing",
     "idle": "said nothing more",
@@ -60,12 +56,7 @@ class ServerEngine(Holder):
     )
 
     def __init__(self, path: Path, options: Options) -> None:
-        try:
-            import xllamacpp
-        except ModuleNotFoundError as error:
-            if error.name != "xllamacpp":
-                raise
-            raise DependencyError("xllamacpp", "local", f"the model {path.name}") from error
+        self._library = library = open_xllamacpp(path.name)
         self.name = path.name
         self._path, self._options = path, options
         self._threads = threads_of(path, options)
@@ -73,52 +64,15 @@ class ServerEngine(Holder):
         self._speed: Mapping[str, float] = {}
         self._key = secrets.token_hex(16)
         self._props: Mapping[str, Any] | None = None
-        given = self._parameters(xllamacpp)
+        given = parameters(library, path, options, threads=self._threads, key=self._key)
         try:
-            self._server: Any = xllamacpp.Server(given)
+            self._server: Any = open_server(library, given)
+        except LLMError:
+            raise
         except Exception as error:
             raise not_loaded(path, error) from error
         loaded(self._server)
         register(self)
-
-    def _parameters(self, library: Any) -> Any:
-        options, given = self._options, library.CommonParams()
-        given.model.path = str(self._path)
-        # messages reach the log, so they name the file and not the folders of this machine
-        given.model_alias = {self.name}
-        context = _context(self._path) if options.context is None else options.context
-        given.n_parallel = options.slots
-        given.n_ctx = context * options.slots
-        given.fit_params = False
-        given.cpuparams.n_threads = given.cpuparams_batch.n_threads = self._threads
-        given.n_gpu_layers = _ALL if options.gpu_layers < 0 else options.gpu_layers
-        given.cache_prompt = True
-        given.cache_ram_mib = CACHE
-        # the library listens on the loopback interface, too: only we know the key
-        given.api_keys = [self._key]
-        given.ui = False
-        given.warmup = False
-        given.verbosity = -1
-        if options.seed is not None:
-            given.sampling.seed = options.seed
-        if options.chat_template is not None:
-            given.chat_template = options.chat_template
-        if options.flash_attention is not None:
-            kinds = library.llama_flash_attn_type
-            given.flash_attn_type = (
-                kinds.LLAMA_FLASH_ATTN_TYPE_ENABLED
-                if options.flash_attention
-                else kinds.LLAMA_FLASH_ATTN_TYPE_DISABLED
-            )
-        if options.lora:
-            given.lora_adapters = [
-                library.CommonAdapterLoraInfo(str(_adapter(path)), scale) for path, scale in options.lora
-            ]
-        if options.embedding:
-            given.embedding = True
-            given.pooling_type = library.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
-            given.n_batch = given.n_ubatch = max(512, context)
-        return given
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """See `lllm.ports.Backend`.
@@ -210,8 +164,6 @@ class ServerEngine(Holder):
 
     def info(self) -> dict[str, Any]:
         """What the file says of itself, and how it is loaded. Blocks."""
-        import xllamacpp
-
         props = self._properties()
         (model,) = self._http("GET", "/v1/models")["data"]
         return {
@@ -221,7 +173,7 @@ class ServerEngine(Holder):
             "quantisation": model["meta"].get("ftype") or props.get("model_ftype"),
             "template": props["chat_template"],
             "engine": "xllamacpp",
-            "engine_version": str(xllamacpp.__version__),
+            "engine_version": version_of("xllamacpp"),
             "threads": self._threads,
             "gpu_layers": self._options.gpu_layers,
             "slots": props["total_slots"],
@@ -269,15 +221,13 @@ class ServerEngine(Holder):
         return answer, {"token_ids": told["tokens"], "prompt_token_ids": prompt}
 
     def _calls(self, asked: Body) -> str:
-        import xllamacpp
-
         template = self._properties()["chat_template"]
         if "<tool_call>" not in template or "<function=" in template:
             raise UnsupportedError(
                 f"{self.name} cannot be made to call a tool: its chat template has no <tool_call> of JSON",
                 hint="Leave tool_choice out, or give 'auto' or 'none'.",
             )
-        return calls(asked.forced, xllamacpp.json_schema_to_grammar)
+        return calls(asked.forced, self._library.json_schema_to_grammar)
 
     def _properties(self) -> Mapping[str, Any]:
         if self._props is None:
@@ -475,12 +425,6 @@ def _ident(request: Request, number: int) -> str:
     return f"call_{len(request.messages)}_{number + 1}"
 
 
-def _context(path: Path) -> int:
-    from lllm.backends.gguf_file import read
-
-    return min(CONTEXT, read(path).context or CONTEXT)
-
-
 def _architecture(path: Path) -> str | None:
     from lllm.backends.gguf_file import read
 
@@ -488,10 +432,3 @@ def _architecture(path: Path) -> str | None:
         return read(path).architecture
     except ConfigError:  # the package that reads it is missing
         return None
-
-
-def _adapter(path: str) -> Path:
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise LLMInitializationError(f"there is no LoRA adapter {file.name}")
-    return file

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from lllm.backends.llama_cpp.chat import Chat
 from lllm.backends.llama_cpp.faults import not_loaded
+from lllm.backends.llama_cpp.llama_cpp_python import open_llama_cpp
 from lllm.backends.llama_cpp.options import Options
 from lllm.backends.llama_cpp.prefix import Memory
 from lllm.backends.thinking_forms import SPOKEN
-from lllm.errors import DependencyError, LLMInitializationError
+from lllm.errors import LLMInitializationError
 
 CONTEXT: Final = 8192
 """Tokens of one request at most, where the options do not say."""
@@ -45,16 +46,11 @@ class Weights:
     """
 
     def __init__(self, path: Path, options: Options) -> None:
-        try:
-            import llama_cpp
-        except ModuleNotFoundError as error:
-            if error.name != "llama_cpp":
-                raise
-            raise DependencyError("llama-cpp-python", "llama-cpp", f"the model {path.name}") from error
+        library = open_llama_cpp(path.name)
         if not path.is_file():
             raise LLMInitializationError(f"there is no file {path.name}", hint="Check the model's path.")
         self.name = path.name
-        self._lib = lib = llama_cpp
+        self._lib = lib = library
         self.threads = threads(path, options)
         context = CONTEXT if options.context is None else options.context
         pooling = {"pooling_type": lib.LLAMA_POOLING_TYPE_MEAN} if options.embedding else {}

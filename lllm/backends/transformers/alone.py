@@ -10,11 +10,10 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from lllm.backends.transformers.batch import entry
 from lllm.backends.transformers.faults import fault
 from lllm.backends.transformers.load import Loaded
 from lllm.backends.transformers.row import DONE, Row
-from lllm.backends.transformers.sampling import logprobs, lower, processors
+from lllm.backends.transformers.sampling import entry, logprobs, lower, processors
 from lllm.errors import (
     BadRequestError,
     ConfigError,

@@ -104,10 +104,12 @@ class TransformersBackend:
         with turn:
             engine = self._engines.get(path)
             if engine is None:
-                from lllm.backends.transformers.packages import needed
+                from lllm.backends.local.packages import open_library
 
-                needed("torch", "the transformers backend", extra="transformers")
-                needed("transformers", "the transformers backend", extra="transformers")
+                for package in ("torch", "transformers"):
+                    open_library(
+                        package, package=package, extra="transformers", purpose="the transformers backend"
+                    )
                 from lllm.backends.transformers.engine import Engine
 
                 engine = Engine(path, self.options, batch=self._batch, prefix_tokens=self._prefix_tokens)

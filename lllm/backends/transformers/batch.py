@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -17,7 +17,7 @@ from lllm.backends.transformers.load import Loaded
 from lllm.backends.transformers.prefix import Prefixes, common, packed
 from lllm.backends.transformers.room import Pair, Room, Shape
 from lllm.backends.transformers.row import DONE, Row
-from lllm.backends.transformers.sampling import choose, logprobs
+from lllm.backends.transformers.sampling import choose, entry, logprobs
 from lllm.errors import ProviderError
 
 LINGER: Final = 5.0
@@ -379,18 +379,6 @@ class Batcher:
 def _deliver(items: Sequence[tuple[Row, Any]]) -> None:
     for row, item in items:
         row.mail.deliver(item)
-
-
-def entry(
-    name: Callable[[int], str], token: int, logprob: float, top: Sequence[tuple[int, float]]
-) -> dict[str, Any]:
-    """An entry of `Reply.logprobs`."""
-    return {
-        "token": name(token),
-        "id": token,
-        "logprob": logprob,
-        "top": [{"token": name(one), "id": one, "logprob": value} for one, value in top],
-    }
 
 
 def new_room(loaded: Loaded, shapes: Sequence[Shape]) -> Room:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any, Final
 
+from lllm.backends.transformers.llguidance import open_llguidance, quiet_limits
 from lllm.backends.transformers.load import Loaded
-from lllm.errors import DependencyError, LLMInferenceError, UnknownNameError, UnsupportedError
+from lllm.errors import LLMInferenceError, UnknownNameError, UnsupportedError
 
 # fail closed, also against what a schema says about itself under "x-guidance"; without white space, in which a small model
 # likes to stay for ever
@@ -29,15 +30,9 @@ class Grammars:
     """
 
     def __init__(self, loaded: Loaded) -> None:
-        try:
-            import llguidance
-        except ModuleNotFoundError as error:
-            raise DependencyError(
-                "llguidance", "transformers", "a structured reply of a local model"
-            ) from error
-        self._library = llguidance
+        self._library = open_llguidance()
         self._loaded = loaded
-        self._quiet = llguidance.LLParserLimits(verbose_errors=False)  # its errors would hold the reply
+        self._quiet = quiet_limits(self._library)
         self._made: dict[tuple[bool, str], Any] = {}
         self._lock = threading.Lock()
         self._tables = {False: self._vocabulary(tags=False)}

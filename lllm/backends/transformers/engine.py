@@ -7,24 +7,30 @@ import gc
 import os
 import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from lllm.backends.local.fast_path import report_loss
+from lllm.backends.local.packages import version_of
 from lllm.backends.transformers import load as loading
 from lllm.backends.transformers.alone import Alone
-from lllm.backends.transformers.batch import Batcher
 from lllm.backends.transformers.constrained import Grammars
-from lllm.backends.transformers.fit import fit
 from lllm.backends.transformers.load import Loaded, LoadOptions
 from lllm.backends.transformers.request import Wanted, row_of
-from lllm.backends.transformers.room import Shape
 from lllm.backends.transformers.row import Mail, Row
+from lllm.errors import text_of
 from lllm.models.message import FunctionCall
 from lllm.models.reply import Reply
 from lllm.ports import Request
 from lllm.sync import in_thread
 
+if TYPE_CHECKING:
+    from lllm.backends.transformers.batch import Batcher
+    from lllm.backends.transformers.room import Shape
+
+ALONE: Final = "is decoded one request at a time, without batches and without kept prefixes"
+"""What becomes of a model that is not fit for batches."""
 SMALL: Final = 200_000_000
 """Bytes of weights below which one CPU thread is the fastest."""
 _KEPT_BYTES: Final = 1 << 30
@@ -47,7 +53,12 @@ class Engine:
         self.alone = Alone(loaded)
         shapes, self.reason = fit(loaded)
         self.batcher: Batcher | None = None
-        if not self.reason:
+        if self.reason:
+            if not options.compile and options.attn is None:  # else it was chosen, and is in the guide
+                report_loss(f"transformers: {loaded.name} {ALONE}: {self.reason}")
+        else:
+            from lllm.backends.transformers.batch import Batcher
+
             kept = prefix_tokens if prefix_tokens is not None else _kept(loaded, shapes)
             self.batcher = Batcher(
                 loaded, shapes, batch=batch, prefix_tokens=kept, threads=_threads(loaded, options)
@@ -136,6 +147,18 @@ class Engine:
         gc.collect()
         if device.startswith("cuda"):
             torch.cuda.empty_cache()
+
+
+def fit(loaded: Loaded) -> tuple[list[Shape], str]:
+    """As `lllm.backends.transformers.fit.fit`; a release without the parts that batches are made of is a reason as well."""
+    try:
+        from lllm.backends.transformers.fit import fit
+    except (ImportError, AttributeError) as error:
+        return (
+            [],
+            f"transformers {version_of('transformers')} lacks a part that batches need: {text_of(error)}",
+        )
+    return fit(loaded)
 
 
 def _call(entry: Any) -> tuple[str, str]:

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from lllm.backends.devices import resolve
 from lllm.backends.local.memory import exhausted
+from lllm.backends.local.packages import needed, version_of
 from lllm.backends.transformers.device import dtype_of
 from lllm.backends.transformers.loaded import Loaded as Loaded
 from lllm.backends.transformers.options import LoadOptions as LoadOptions
-from lllm.backends.transformers.packages import needed, version_of
 from lllm.backends.transformers.source import Source
 from lllm.errors import LLMError, LLMInitializationError, OutOfMemory, text_of
 
@@ -135,7 +135,10 @@ def _ends(model: Any, tokenizer: Any, source: Source, options: LoadOptions) -> f
 
 
 def _from_gguf(tokenizer: Any, path: Path) -> set[int]:
-    """What transformers leaves behind in a GGUF file: special tokens, chat template, the other ends of a turn."""
+    """What transformers leaves behind in a GGUF file: special tokens, chat template, the other ends of a turn.
+
+    The file prevails: some releases give the tokenizer the special tokens of another model of the same architecture.
+    """
     import gguf
 
     fields = gguf.GGUFReader(path).fields
@@ -145,7 +148,7 @@ def _from_gguf(tokenizer: Any, path: Path) -> set[int]:
 
     for name, key in (("eos_token", "eos"), ("pad_token", "padding"), ("bos_token", "bos")):
         number = value(f"tokenizer.ggml.{key}_token_id")
-        if number is not None and getattr(tokenizer, name) is None:
+        if number is not None:
             setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(int(number)))
     if tokenizer.chat_template is None:
         tokenizer.chat_template = value("tokenizer.chat_template")

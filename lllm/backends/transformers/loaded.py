@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lllm.backends.local.packages import version_of
 from lllm.backends.transformers.options import LoadOptions
-from lllm.backends.transformers.packages import version_of
 from lllm.errors import text_of
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from lllm.backends.transformers.room import Pair
+if TYPE_CHECKING:
+    from lllm.backends.transformers.room import Pair
 
 
 def packed(ids: Sequence[int]) -> bytes:

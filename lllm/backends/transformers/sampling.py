@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -131,3 +131,15 @@ def logprobs(
     values, ids = logs.topk(min(most, logs.shape[-1]), -1)
     pairs = [list(zip(i, v, strict=True)) for i, v in zip(ids.tolist(), values.tolist(), strict=True)]
     return [(one, best[:wanted]) for one, best, wanted in zip(own, pairs, top, strict=True)]
+
+
+def entry(
+    name: Callable[[int], str], token: int, logprob: float, top: Sequence[tuple[int, float]]
+) -> dict[str, Any]:
+    """An entry of `Reply.logprobs`."""
+    return {
+        "token": name(token),
+        "id": token,
+        "logprob": logprob,
+        "top": [{"token": name(one), "id": one, "logprob": value} for one, value in top],
+    }

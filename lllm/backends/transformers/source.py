@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from lllm.backends.local.packages import needed
 from lllm.backends.transformers.options import LoadOptions
-from lllm.backends.transformers.packages import needed
 from lllm.errors import LLMInitializationError
 
 
