@@ -11,7 +11,8 @@ from typing import Final
 PACKAGES: Final = {
     # extra: the packages that it brings, as pyproject.toml has them without their versions
     "local": ("gguf", "xllamacpp"),
-    "openai": ("openai",),
+    "openai": ("openai", "tiktoken"),
+    "socks": ("aiohttp-socks", "socksio"),
     "llama-cpp": ("llama-cpp-python",),
     "transformers": ("accelerate", "gguf", "llguidance", "torch", "transformers"),
     "sandbox": ("ipykernel", "jupyter_client", "nbformat"),
