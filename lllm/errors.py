@@ -67,6 +67,8 @@ class LLMError(Exception):
 
     exit_code: ClassVar[int] = 1
     retryable: bool = False
+    full_traceback: ClassVar[bool] = False
+    """Whether a notebook shows all code that an error went through, instead of the user's own."""
     context: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
@@ -76,6 +78,41 @@ class LLMError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a traceback: the lines of the user's own code, and the message. All of it with
+        `LLMError.full_traceback = True`."""
+        import traceback
+
+        if self.full_traceback:
+            return "".join(traceback.format_exception(self)).splitlines()
+        parts: list[str] = []
+        error: BaseException | None = self
+        while error is not None:
+            own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(frame.filename)]
+            said = str(error) if isinstance(error, LLMError) else text_of(error)
+            parts.insert(0, "".join(traceback.format_list(own)) + f"{type(error).__name__}: {said}")
+            # the cause of an error of ours says the same once more
+            error = None if isinstance(error.__cause__, LLMError) else error.__cause__
+        text = "\n\nwhich led to:\n\n".join(parts)
+        text += "\n\n(Only your own code is shown. All of it: lllm.LLMError.full_traceback = True)"
+        return [_printable(line) for line in text.splitlines()]
+
+
+def _printable(line: str) -> str:
+    """A line that does nothing to a terminal; see `lllm.core.visible`, which stands above this file."""
+    return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in line)
+
+
+def _is_own(file: str) -> bool:
+    """Whether code is the user's: neither ours, nor installed, nor Python's."""
+    import traceback
+
+    ours, python = (
+        path.replace("\\", "/").rpartition("/")[0] + "/" for path in (__file__, traceback.__file__)
+    )
+    foreign = (ours, python, "<frozen", "<string>")
+    return not file.startswith(foreign) and "site-packages" not in file and "dist-packages" not in file
 
 
 def text_of(error: BaseException) -> str:

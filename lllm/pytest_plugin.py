@@ -47,7 +47,9 @@ def lllm_offline() -> Iterator[Refusals]:
     with no_network() as refusals:
         yield refusals
     if refusals.attempts:
-        wanted = "\n".join(f"  {attempt}" for attempt in dict.fromkeys(refusals.attempts))
+        from lllm.core.visible import visible_line
+
+        wanted = "\n".join(f"  {visible_line(str(attempt))}" for attempt in dict.fromkeys(refusals.attempts))
         pytest.fail(f"the network was asked for:\n{wanted}", pytrace=False)
 
 
@@ -67,13 +69,14 @@ class KeptSession(pytest.Item):
 
     def runtest(self) -> None:
         from lllm.cli.test import program, told
+        from lllm.core.visible import visible
         from lllm.replay.kept import check_session
 
         verdict = check_session(self.path, program=program)
         for note in verdict.notes:
-            self.add_report_section("call", "lllm", note)
+            self.add_report_section("call", "lllm", visible(note))
         if not verdict.passed:
-            raise Failed(told(verdict))
+            raise Failed(visible(told(verdict)))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         return (

@@ -165,6 +165,21 @@ class Session:
         self._waiting: list[asyncio.Future[None]] = []
         self._broken: LLMError | None = None
 
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "running" if self.started else "not begun"
+        return f"Session({self.id!r}, {state})"
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: a row for each thing that happened and is stored. None, and so the repr, where nothing
+        is, or the store has no such view."""
+        view = getattr(self.store, "html", None)
+        if view is None or not self.logs or not self._durable:
+            return None
+        try:
+            return str(view(self.id))
+        except LLMError:  # a cell shows the repr, not a traceback
+            return None
+
     # --- the log
 
     def learn(self, name: str, secrets: Iterable[str]) -> None:

@@ -137,6 +137,13 @@ class ReplayableLogBase(ABC):
             found = self.__dict__["_claimed"] = Claims(None)
         return found
 
+    def html(self, session: str) -> str:
+        """A session as a notebook shows it. Raises as `lllm.log.views.load` does."""
+        from lllm.log.notebook_view import html
+        from lllm.log.views import load
+
+        return html(load(self, session))
+
     def verify(self, session: str) -> str:
         """Proves the session's log and gives the hash of its last event. LogCorrupt where it is not as written."""
         return verify_chain(self.read(session), session=session)

@@ -102,6 +102,26 @@ class Reply(Mapping[str, Any]):
     def __str__(self) -> str:
         return self.content
 
+    def __repr__(self) -> str:
+        """One short line: the answer's beginning, and what is out of the ordinary. The fields themselves have the rest."""
+        told = [_short(self.content, 200)]
+        if self.thinking:
+            told.append(f"thinking={_short(self.thinking, 60)}")
+        if self.tool_calls:
+            told.append(f"tool_calls=[{', '.join(call.name for call in self.tool_calls)}]")
+        if self.refusal:
+            told.append(f"refusal={_short(self.refusal, 60)}")
+        if self.parsed is not None and self.parsed != self.content:
+            told.append(f"parsed={_cut(repr(self.parsed), 200)}")
+        if self.finish_reason != "stop":
+            told.append(f"finish_reason={self.finish_reason!r}")
+        told += [
+            f"{name}={value!r}"
+            for name in ("model", "session", "call")
+            if (value := getattr(self, name)) is not None
+        ]
+        return f"Reply({', '.join(told)})"
+
     def __bool__(self) -> bool:
         return True  # a reply is something, also when its content is empty
 
@@ -276,3 +296,11 @@ _KEYS = {
     "extra": "extra",
     "extra_from": "extra_from",
 }
+
+
+def _short(text: str, limit: int) -> str:
+    return _cut(repr(text[: limit + 1]), limit) if len(text) > limit else repr(text)
+
+
+def _cut(written: str, limit: int) -> str:
+    return written if len(written) <= limit + 2 else f"{written[:limit]}..."

@@ -114,3 +114,20 @@ def test_what_is_no_session_fails_as_one(tmp_path: Path, nobodys_machine: Path) 
     code, said = run_pytest(tmp_path)
     assert code == 1, said
     assert "bad.lllm is not a session in a file" in said
+
+
+def test_a_failure_does_not_drive_the_terminal(kept: Path, tmp_path: Path) -> None:
+    change(Path(PROMPT), "Give the final answer", "Put\\x1b[2J\\u202e the final answer")
+    code, said = run_pytest(tmp_path, "tests/sessions")
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert "\x1b[2J" not in said
+    assert "\u202e" not in said
+    assert "Put" in said
+
+
+def test_a_renamed_configuration_is_named(kept: Path, tmp_path: Path) -> None:
+    Path("config/demo/default.yaml").rename("config/demo/new.yaml")
+    change(Path("lllm.toml"), "config/demo/default.yaml", "config/demo/new.yaml")
+    code, said = run_pytest(tmp_path, "tests/sessions")
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert "lllm test accept sums --config FILE" in said
