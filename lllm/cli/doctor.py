@@ -15,6 +15,7 @@ from lllm.hints import install_command, install_hint, reinstall_hint
 
 if TYPE_CHECKING:
     from lllm.config import Config
+    from lllm.ports import LogStore
 
 Item = dict[str, Any]
 
@@ -106,6 +107,8 @@ def _log(config: Config) -> Item:
         return _item("log", "problem", output.clean(f"{error.message}."), hint=error.hint)
     if config.log.type in ("none", "memory"):
         return _item("log", "ok", f"{config.log.type}: sessions are not kept")
+    if getattr(store, "addressed", False):
+        return _server(store, str(getattr(store, "where", config.log.type)))
     place = Path(getattr(store, "path", config.log.dir))
     try:
         folder = next(path for path in (place, *place.parents) if path.exists())
@@ -116,6 +119,15 @@ def _log(config: Config) -> Item:
         return _item("log", "problem", f"{where}: cannot write to {folder}.", hint="Set log.dir.")
     try:
         count = len(store.sessions()) if place.exists() else 0
+    except LLMError as error:
+        return _item("log", "problem", output.clean(f"{error.message}."), hint=error.hint)
+    return _item("log", "ok", f"{where}, {count} sessions")
+
+
+def _server(store: LogStore, where: str) -> Item:
+    """A store that lives on a server: whether it answers, and lets this user read."""
+    try:
+        count = len(store.sessions())
     except LLMError as error:
         return _item("log", "problem", output.clean(f"{error.message}."), hint=error.hint)
     return _item("log", "ok", f"{where}, {count} sessions")

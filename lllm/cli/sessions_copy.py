@@ -34,18 +34,16 @@ def copy(
     json: Json = False,
 ) -> int:
     """Copy sessions between stores, or to and from a file, byte for byte. What is there already is left alone."""
-    from lllm.log.copy import SUFFIX, Copied, blobs_of, copy_session, read_session, save_session
+    from lllm.log.copy import Copied, blobs_of, copy_session, read_session, save_session
 
     for option, given in (("--to", to), ("--from", source)):
         if given is not None and not given.strip():
             raise ConfigError(f"{option} is empty", hint=f"It is TYPE:PLACE: {PLACES}.")
-    file = source is not None and source.endswith(SUFFIX)
-    if to is not None and to.endswith(SUFFIX):
-        can_be_written(Path(to))
     settings = configuration(config)
+    if to is not None and _is_file(to):
+        can_be_written(Path(to))
     origin: LogStore
-    if file:
-        assert source is not None
+    if source is not None and _is_file(source):
         origin, _ = read_session(Path(source))
         everything = everything or not sessions
     else:
@@ -60,7 +58,7 @@ def copy(
         else [session_of(origin, given) for given in sessions or ()]
     )
     done: list[Copied] = []
-    if to is not None and to.endswith(SUFFIX):
+    if to is not None and _is_file(to):
         if len(ids) != 1:
             raise ConfigError(f"a file holds one session, not {len(ids)}", hint="Copy them one by one.")
         head = save_session(origin, ids[0], Path(to))
@@ -87,11 +85,29 @@ def _told(done: Copied) -> str:
     return f"{done.outcome}, {done.events} events and {done.blobs} blobs"
 
 
+def _is_file(text: str) -> bool:
+    """Whether FILE.lllm is meant, and not TYPE:PLACE with a place of that ending."""
+    from lllm.log.copy import SUFFIX
+    from lllm.registry import registry
+
+    kind, colon, _ = text.partition(":")
+    return text.endswith(SUFFIX) and not (colon and registry.has("store", kind.strip().lower()))
+
+
 def _store(text: str, settings: Config) -> LogStore:
     """The store that TYPE:PLACE means. What is left out is as the configuration says."""
     from lllm.config.secret import passwords_in
     from lllm.log import open_store
+    from lllm.registry import registry
 
     kind, _, place = text.partition(":")
     output.hide(passwords_in(place))
+    made = registry.get("store", kind.strip().lower())
+    if getattr(made, "place", "") is None and not getattr(made, "addressed", False):
+        raise ConfigError(f"the store '{kind}' keeps nothing after this command", hint=f"One of {PLACES}.")
+    if place and not getattr(made, "addressed", False) and Path(place).is_file():
+        raise ConfigError(
+            f"{place} is a file, and the store '{kind}' keeps its sessions in a folder",
+            hint=f"Type: {kind}:FOLDER. A file of one session is FILE.lllm.",
+        )
     return open_store(kind, place or settings.log.dir, url=place or settings.log.url)

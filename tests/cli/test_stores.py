@@ -39,6 +39,27 @@ def test_prune(lllm: Terminal, sessions: list[str]) -> None:
     assert lllm("sessions", "--json").json == []
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "localfile", "SQLite"])
+def test_a_store_in_a_folder_that_is_named_like_a_file(
+    lllm: Terminal, sessions: list[str], kind: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "other" / ".lllm"
+    assert lllm("sessions", "copy", "--all", "--to", f"{kind}:{place}").code == 0
+    assert place.is_dir()
+    assert not [path for path in Path.cwd().iterdir() if ":" in path.name]
+    assert lllm("sessions", "copy", "--all", "--from", f"{kind}:{place}", "--to", "localfile:again").code == 0
+    assert len(LocalFileLog("again/sessions").sessions()) == 3
+    (tmp_path / "a.db").write_text("")
+    for where, said in (
+        (f"{kind}:{tmp_path / 'a.db'}", "is a file"),
+        ("memory:x", "keeps nothing"),
+        ("none", "keeps nothing"),
+    ):
+        result = lllm("sessions", "copy", "--all", "--to", where)
+        assert (result.code, said in result.err) == (2, True)
+    (tmp_path / "a.db").unlink()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -179,3 +200,16 @@ def test_a_log_in_postgres(
     assert said[-1].code == 1
     assert "cannot be reached" in said[-1].err
     assert "Pa55" not in "".join(result.out + result.err for result in said)
+
+
+def test_doctor_asks_the_server(lllm: Terminal, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLLM_LOG_TYPE", "postgres")
+    monkeypatch.setenv("LLLM_LOG_URL", "postgresql://owner:s3cret-Pa55@127.0.0.1:1/nothing")  # nobody listens
+    result = lllm("doctor", "--json")
+    (log,) = [item for item in result.json["checks"] if item["name"] == "log"]
+    assert (result.code, log["state"]) == (2, "problem")
+    assert "127.0.0.1" in log["detail"]
+    assert "s3cret" not in result.out + result.err
+    monkeypatch.setenv("LLLM_LOG_URL", postgres_url)
+    (log,) = [item for item in lllm("doctor", "--json").json["checks"] if item["name"] == "log"]
+    assert (log["state"], " sessions" in log["detail"]) == ("ok", True)

@@ -78,6 +78,11 @@ class PostgresLog(ReplayableLogBase):
         self._begin()
         _STORES.add(self)
 
+    @property
+    def where(self) -> str:
+        """The server and the database, for a person; never the password."""
+        return self._address.where
+
     def _begin(self) -> None:
         """The state of a store that has connected to nothing: a new one, or one in a forked child."""
         self._lock = threading.Lock()  # guards the reading connection
