@@ -1,6 +1,7 @@
 """`lllm create`: a new system from a template.
 
-A template is a folder. `%%name%%` in its files, and in their names, becomes the system's name. It is written beside its
+A template is a folder. `%%name%%` in its files, and in their names, becomes the system's name, `# %%system keys%%` and
+`# %%project keys%%` become comments with every key of the file. It is written beside its
 place and renamed into it, so that there is a whole system or none.
 """
 
@@ -23,6 +24,8 @@ from lllm.errors import ConfigError, UnknownNameError
 from lllm.hints import reinstall_hint
 
 MARKER = "%%name%%"
+KEYS = {"# %%system keys%%": "system", "# %%project keys%%": "project"}
+"""Lines of a template that become the documentation of every key that the file may have."""
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 RESERVED = frozenset(
     # a folder `lllm` would shadow the package; the others cannot be folders on every system
@@ -123,7 +126,9 @@ def write(template: Path, folder: Path, name: str) -> Path:
 
 
 def fill(template: Path, target: Path, name: str) -> None:
-    """Copies a template into an existing folder, with the name in place of the marker."""
+    """Copies a template into an existing folder, with what they stand for in place of the markers."""
+    from lllm.config.schemas import comments
+
     for source in sorted(template.iterdir()):
         if source.name in LEFT_OUT or source.suffix == ".pyc":
             continue
@@ -132,7 +137,11 @@ def fill(template: Path, target: Path, name: str) -> None:
             place.mkdir()
             fill(source, place, name)
         else:
-            place.write_bytes(source.read_bytes().replace(MARKER.encode(), name.encode()))
+            text = source.read_bytes().replace(MARKER.encode(), name.encode())
+            for marker, file in KEYS.items():
+                if marker.encode() in text:
+                    text = text.replace(marker.encode(), comments(file).encode())
+            place.write_bytes(text)
 
 
 def _files(folder: Path) -> Iterator[str]:

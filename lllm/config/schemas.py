@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from textwrap import wrap
 from typing import Any, Final
 
 from lllm.config.environ import READ_EARLY, SHORT_NAMES, variables
-from lllm.config.keys import ALIASES, PROFILE, PROJECT, SYSTEM, Key, Section, find
+from lllm.config.keys import AGENT, ALIASES, MODEL, PROFILE, PROJECT, SYSTEM, Key, Section, find
 
 _REFERENCE: Final = {
     "type": "string",
@@ -72,6 +73,47 @@ def table(file: str | None = None) -> str:
     title, keys = _FILES[file]
     rows = "\n".join(_rows(keys, ""))
     return f"## {title}\n\n| Key | Wants | Default | |\n|---|---|---|---|\n{rows}\n"
+
+
+def comments(file: str) -> str:
+    """Every key that a file may have, as comments: what `lllm create` writes at the end of it."""
+    if file == "project":
+        parts = {"Every key of this file": _told(PROJECT, "")}
+    else:
+        shared = {"log": "", "cache": ""}
+        top = {name: key for name, key in SYSTEM.items() if name not in (*MODEL, *shared)}
+        parts = {
+            "Every key of this file. At the top": _told(top, "", below=False),
+            "Below an agent in agent_configs": _told({n: k for n, k in AGENT.items() if n not in MODEL}, ""),
+            "At the top, for all agents, or below one": _told(MODEL, ""),
+        }
+    lines = []
+    for title, keys in parts.items():
+        lines += [f"{title}:", *(f"  {line}" for line in keys), ""]
+    if file != "project":
+        lines += [
+            "Where sessions and the cache are kept is said in lllm.toml, for all systems: [log], [cache].",
+            "",
+        ]
+    return "\n".join(f"# {line}".rstrip() for line in lines[:-1])
+
+
+def _told(keys: Mapping[str, Key | Section], above: str, *, below: bool = True) -> list[str]:
+    found: list[str] = []
+    for name, entry in keys.items():
+        if entry.later:
+            continue
+        dotted = f"{above}{name}"
+        if isinstance(entry, Section) and entry.keys and below:
+            found += _told(entry.keys, f"{dotted}.NAME." if entry.each else f"{dotted}.")
+        else:
+            words = f"{dotted}: {entry.about}"
+            if isinstance(entry, Key) and entry.default not in (None, [], {}):
+                words += f" Default: {json.dumps(entry.default)}."
+            found += wrap(
+                words, 112, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+            )
+    return found
 
 
 def _environment() -> str:

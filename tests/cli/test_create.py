@@ -6,12 +6,15 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import yaml
 
 from lllm.cli import create
+from lllm.config import keys
+from lllm.config.keys import Key, Section
 from tests.cli.conftest import Terminal
 
 TEMPLATES = ("init_template", "example")
@@ -157,6 +160,42 @@ def test_every_key_is_explained_in_the_file(lllm: Terminal, tmp_path: Path, temp
         for number, line in enumerate(lines):
             if re.match(r"\s*[\w\"]+:", line):
                 assert lines[number - 1].lstrip().startswith("#"), f"{file.name}:{number + 1}: {line}"
+
+
+def leaves(table: Mapping[str, Key | Section], above: str = "") -> Iterator[tuple[str, str]]:
+    for name, entry in table.items():
+        if isinstance(entry, Section) and entry.keys and not entry.later:
+            yield from leaves(entry.keys, f"{above}{name}.NAME." if entry.each else f"{above}{name}.")
+        elif not entry.later:
+            yield f"{above}{name}", entry.about
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_every_key_that_is_read_is_documented_in_the_file(
+    lllm: Terminal, tmp_path: Path, template: str
+) -> None:
+    assert lllm("create", "--name", "demo", "--template", template, "--dir", str(tmp_path)).code == 0
+    root = tmp_path / "demo"
+    for file, tables in (
+        (root / "config" / "demo" / "default.yaml", (keys.SYSTEM, keys.AGENT)),
+        (root / "lllm.toml", (keys.PROJECT,)),
+    ):
+        text = " ".join(file.read_text().replace("#", " ").split())
+        for table in tables:
+            for name, about in leaves(table):
+                if name.startswith("agent_configs.") or (
+                    file.suffix == ".yaml" and name.startswith(("log.", "cache."))
+                ):
+                    continue  # an agent's keys come on their own; where sessions are kept is said in one file
+                assert f" {name}: {' '.join(about.split())}" in text, f"{file.name}: {name}"
+    assert "[log]" in (root / "config" / "demo" / "default.yaml").read_text()
+
+
+def test_where_sessions_are_kept_is_said_once(demo: Path, lllm: Terminal) -> None:
+    text = (demo / "lllm.toml").read_text()
+    (demo / "lllm.toml").write_text(text.replace('type = "sqlite"', 'type = "localfile"'))
+    assert lllm("run", "What is 17 times 23?").code == 0
+    assert [path.name for path in (demo / ".lllm").iterdir()] == ["sessions"]
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
