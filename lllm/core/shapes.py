@@ -52,6 +52,7 @@ _MESSAGE: Final = {
     "name?": _NAME,
     "tool_call_id?": _TEXT,
 }
+_PROMPT: Final = {"path?": _TEXT}
 _TOKEN: Final = {"token": str, "logprob": _number, "top?": [{"token": str, "logprob": _number}]}
 _RULE: Final = {
     "approval?": bool,
@@ -80,7 +81,15 @@ SHAPES: Final[Mapping[str, Shape]] = {
     },
     ev.SESSION_RESUMED: {"events?": _count, "uncertain?": [{}]},
     ev.SESSION_ENDED: {"status": str, "error?": _TEXT},
-    ev.FRONTEND: {"method": str, "args?": [_anything], "kwargs?": {}, "phase?": _TEXT, "error?": _TEXT},
+    ev.FRONTEND: {
+        "method": str,
+        "args?": [_anything],
+        "kwargs?": {},
+        "phase?": _TEXT,
+        "error?": _TEXT,
+        "id?": (_count, [_count]),
+        "in?": (_count, None),
+    },
     ev.ARTIFACT: {"name": str, "digest": str, "type?": _TEXT, "size?": _count},
     ev.NOTE: {"of?": _TEXT},
     ev.CALL_STARTED: {
@@ -91,8 +100,8 @@ SHAPES: Final[Mapping[str, Shape]] = {
         "model?": _TEXT,
         "parent?": _TEXT,
         "via?": _TEXT,
-        "prompt?": ({}, None),
-        "system?": ({}, None),
+        "prompt?": (_PROMPT, None),
+        "system?": (_PROMPT, None),
         "sampling?": ({}, None),
         "tools?": ({"*": str}, None),
         "specs?": _TEXT,

@@ -186,22 +186,22 @@ def resealed(file: Path, session: str, change: Callable[[dict[str, Any]], object
 
 
 HOSTILE: dict[str, tuple[str, Callable[[dict[str, Any]], object], str]] = {
-    "out of the folder": ("../../evil", lambda event: None, "no name"),
-    "the folder above": ("..", lambda event: None, "no name"),
-    "no name": ("", lambda event: None, "no name"),
-    "NUL": ("a\0b", lambda event: None, "no name"),
-    "for a terminal": ("a\x1b[31m", lambda event: None, "no name"),
-    "long": ("x" * 201, lambda event: None, "no name"),
-    "before 1970": ("s", lambda event: event.update(at=-1), "event 0 is of no time"),
-    "after 9999": ("s", lambda event: event.update(at=10**18), "event 0 is of no time"),
-    "no data": ("s", lambda event: event.update(data=3), "event 0 has no data"),
-    "entry": ("s", lambda event: event["data"].update(entry="x"), "its 'entry'"),
-    "fork": ("s", lambda event: event["data"].update(fork=7), "its 'fork'"),
-    "name": ("s", lambda event: event["data"].update(name=["x"]), "its 'name'"),
+    "out of the folder": ("../../evil", lambda event: None, "cannot be the name"),
+    "the folder above": ("..", lambda event: None, "cannot be the name"),
+    "no name": ("", lambda event: None, "cannot be the name"),
+    "NUL": ("a\0b", lambda event: None, "cannot be the name"),
+    "for a terminal": ("a\x1b[31m", lambda event: None, "cannot be the name"),
+    "long": ("x" * 201, lambda event: None, "cannot be the name"),
+    "before 1970": ("s", lambda event: event.update(at=-1), "event 0: its time must be"),
+    "after 9999": ("s", lambda event: event.update(at=10**18), "event 0: its time is after the year 9999"),
+    "no data": ("s", lambda event: event.update(data=3), "event 0: its data must be an object"),
+    "entry": ("s", lambda event: event["data"].update(entry="x"), "data.entry must be an object"),
+    "fork": ("s", lambda event: event["data"].update(fork=7), "data.fork must be an object"),
+    "name": ("s", lambda event: event["data"].update(name=["x"]), "data.name cannot be"),
     "events": (
         "s",
         lambda event: event["seq"] == 1 and event.update(kind="ModelReplied", data={}),
-        "event 1 is not as",
+        "event 1: ",
     ),
 }
 

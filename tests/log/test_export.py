@@ -378,7 +378,7 @@ def test_the_name_of_a_session_is_no_markup() -> None:
     for name in ("markdown", "notebook"):
         text = export(store, session, name)
         head = text if name == "markdown" else nbformat.reads(text, 4).cells[0].source
-        assert head.startswith("# a \\<img src=x> !\\[\\](http://evil.example) \\`b\\`\n")
+        assert head.startswith("# a \\<img src=x\\> \\!\\[\\](http:\\//evil.example) \\`b\\`\n")
 
 
 # --- OpenTelemetry

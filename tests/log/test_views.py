@@ -11,6 +11,7 @@ import pytest
 
 from lllm.backends.scripted import ScriptedBackend
 from lllm.core import events as ev
+from lllm.core.guard import AGAIN
 from lllm.core.machine import fold
 from lllm.errors import LogCorrupt, ServerError, UnknownNameError
 from lllm.llm.agent import Agent
@@ -208,7 +209,7 @@ async def test_transcript(rich: list[dict[str, Any]]) -> None:
         ("approval", "pay", "not approved: no money"),
         ("result", "reader", "inner says hi"),
         ("result", "search", "found x"),
-        ("result", "search", "found x"),
+        ("result", "search", AGAIN.format("found x")),
         ("tool", "reader", "reader(task='read x')"),
         ("tool", "search", "search(query='x')"),
     ]
