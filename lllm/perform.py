@@ -290,6 +290,11 @@ class Performer:
     async def parse(self, effect: Parse) -> Outcome:
         plan, reply = self.plan, effect.reply
         if reply.tool_calls and plan.execute:
+            if self.rules >= 1 and (withheld := _withheld(reply)) is not None:
+                data: dict[str, Any] = {"errors": [withheld]}
+                data["calls"] = {call.id: f"not run: {withheld}" for call in reply.tool_calls}
+                data["unreadable"] = [c.id for c in reply.tool_calls if not _is_object(c, self.rules)]
+                return Outcome(ev.REPLY_REJECTED, data)
             return self._read_calls(reply, effect.tools)
         # a call whose tool calls are given back (an LLM) gives every reply back as it is, unless something reads it
         judged = plan.read is not None or (plan.execute and self.rules >= 1)
@@ -510,10 +515,8 @@ _DO: Final[Mapping[type, Callable[[Performer, Any], Awaitable[Outcome]]]] = {
 def _unusable(reply: Reply, rules: int) -> str | None:
     """Why a reply is not an answer, whatever a parser would make of it. An empty one that ended by itself may be one: a
     model can have nothing to say."""
-    if reply.refusal:
-        return f"the model refused: {reply.refusal}"
-    if reply.finish_reason == "content_filter":
-        return "the provider's content filter stopped the reply"
+    if (withheld := _withheld(reply)) is not None:
+        return withheld
     if not reply.content.strip():
         if cut := _CUT.get(reply.finish_reason):
             return f"{cut} before it said anything"
@@ -521,6 +524,15 @@ def _unusable(reply: Reply, rules: int) -> str | None:
             return "the reply announces a tool call and holds none"
         if rules >= 1 and reply.thinking and not reply.tool_calls:
             return "the reply is thinking alone, without an answer"
+    return None
+
+
+def _withheld(reply: Reply) -> str | None:
+    """Who stopped a reply, if the model or its provider did not want to give it."""
+    if reply.refusal:
+        return f"the model refused: {reply.refusal}"
+    if reply.finish_reason == "content_filter":
+        return "the provider's content filter stopped the reply"
     return None
 
 
@@ -607,14 +619,20 @@ def _wrong(tool: BoundTool, arguments: dict[str, Any]) -> Sequence[str]:
         return ["they are nested too deeply to be checked"]
 
 
+_LONGEST_ID: Final = 40
+"""Characters of a tool call's id that OpenAI takes."""
+
+
 def _with_ids(reply: Reply) -> Reply:
-    """Every tool call needs an id of its own: some providers give none, or the same twice."""
+    """Every tool call needs an id of its own: some providers give none, or the same twice. One that is made here is short
+    enough for all of them."""
     seen: set[str] = set()
     calls = []
     for index, call in enumerate(reply.tool_calls):
-        name = call.id or f"call_{index + 1}"
+        number, name = index, call.id or f"call_{index + 1}"
         while name in seen:
-            name += f"_{index + 1}"
+            number += 1
+            name = f"{call.id[: _LONGEST_ID - 8] or 'call'}_{number}"
         seen.add(name)
         calls.append(call if name == call.id else call.with_id(name))
     return (

@@ -153,6 +153,21 @@ async def test_an_old_log_with_such_calls_replays(monkeypatch: pytest.MonkeyPatc
     assert report.verified, report.divergence
 
 
+@pytest.mark.parametrize("ids", [["a", "a", "a"], ["", "", ""], ["x" * 60] * 3, ["y" * 32 + "_3", "z", "y" * 32 + "_3"],
+                                 ["a", "a_2", "a"], ["call_2", "", "call_2"]])  # fmt: skip
+async def test_ids_are_made_distinct_and_short(ids: list[str]) -> None:
+    from lllm.models.reply import Reply
+    from lllm.perform import _with_ids
+
+    made = [
+        call.id
+        for call in _with_ids(Reply(tool_calls=tuple(FunctionCall(id, "now") for id in ids))).tool_calls
+    ]
+    assert len(set(made)) == 3
+    assert all(new == old or len(new) <= 40 for new, old in zip(made, ids, strict=True))
+    assert made[0] == (ids[0] or "call_1")
+
+
 # --- replies nested more deeply than anything can be that is read
 
 

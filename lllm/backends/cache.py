@@ -24,6 +24,7 @@ from lllm.config.environ import environment
 from lllm.core.canonical import decode, digest, digest_of, encode
 from lllm.core.jsonable import jsonable
 from lllm.deltas import pieces
+from lllm.models import finish
 from lllm.models.reply import Reply
 from lllm.ports import Backend, Capabilities, Completed, Delta, Request
 from lllm.terminals import warn
@@ -184,8 +185,9 @@ class CachedBackend:
             async with aclosing(_asked(self.backend, session, request)) as stream:
                 async for delta in stream:
                     if type(delta) is Completed:
-                        answered = True
-                        if self.mode != "read":
+                        # one that broke off is an error for whoever asked: asked again, it may be whole
+                        answered = finish.meaning(delta.reply.finish_reason) is not None
+                        if self.mode != "read" and answered:
                             self.replies.put(key, self._clean(delta.reply.record()))
                     yield delta
         finally:

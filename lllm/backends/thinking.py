@@ -38,6 +38,8 @@ class _Marks:
         self.prefilled = tuple(dict.fromkeys(mark for form in select_forms(mode) for mark in form.close))
         self.lone = () if structured else self.closers
         self.calls = (CALL_OPEN,) if tools else ()
+        begins = {mark[0] for mark in (*self.lone, *self.calls)}
+        self.begins = re.compile(f"[{re.escape(''.join(sorted(begins)))}]") if begins else None
         self.text = _pattern((*self.lone, *self.calls))  # in text that may turn out to be thinking
         self.only_calls = _pattern(self.calls)
 
@@ -365,9 +367,7 @@ class Splitter:
             return False
         if self._seen_block:
             return not self._marks.calls or "<" not in piece
-        return not any(mark[0] in piece for mark in self._marks.lone) and (
-            not self._marks.calls or "<" not in piece
-        )
+        return self._marks.begins is None or self._marks.begins.search(piece) is None
 
     def _take(self, count: int) -> str:
         taken, self._buffer = self._buffer[:count], self._buffer[count:]

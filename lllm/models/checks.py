@@ -16,6 +16,9 @@ _NAMES: Final[dict[type, str]] = {
 }  # fmt: skip
 
 
+_SCALARS: Final = frozenset((str, int, float, bool, type(None)))
+
+
 def type_name(value: Any) -> str:
     """The type of a value in the words of JSON; that of Python where JSON has none."""
     return _NAMES.get(type(value), type(value).__name__)
@@ -53,6 +56,8 @@ def deeper(value: Any, deepest: int = DEEPEST) -> bool:
     """Whether lists and objects are nested more than `deepest` levels deep. Counts level by level, so that no depth exhausts
     the stack."""
     level = [value]
+    if value.__class__ is dict and all(item.__class__ in _SCALARS for item in value.values()):
+        return False  # the arguments of most tools
     for _ in range(deepest):
         inner: list[Any] = []
         for item in level:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lllm.backends.cache import CachedBackend
 from lllm.backends.scripted import ScriptedBackend
 from lllm.errors import ConfigError, ProviderError, ProviderFailed, RepairExhausted
 from lllm.llm import LLM
 from lllm.llm.agent import Agent
 from lllm.models import finish
+from lllm.models.message import FunctionCall
 from lllm.models.prompt import Prompt
 from lllm.models.reply import Reply
 
@@ -144,8 +147,6 @@ async def test_nothing_at_all_may_be_an_answer() -> None:
 
 
 async def test_thinking_beside_a_tool_call_is_a_call() -> None:
-    from lllm.models.message import FunctionCall
-
     def add(a: int) -> int:
         """Adds one."""
         return a + 1
@@ -159,3 +160,31 @@ async def test_thinking_beside_a_tool_call_is_a_call() -> None:
 def test_a_message_names_what_can_be_done() -> None:
     assert "lllm.models.finish" in str(finish.fault("bogus"))
     assert not isinstance(finish.fault("bogus"), ConfigError)
+
+
+@pytest.mark.parametrize("more", [{"refusal": "I will not."}, {"finish_reason": "content_filter"}])
+async def test_a_withheld_reply_runs_no_tool(more: dict[str, Any]) -> None:
+    ran: list[int] = []
+
+    def pay(amount: int) -> str:
+        """Pays."""
+        ran.append(amount)
+        return "paid"
+
+    calls = [FunctionCall("1", "pay", '{"amount":1}'), FunctionCall("2", "pay", '{"amou')]
+    backend = ScriptedBackend([{"tool_calls": calls, **more}, "done"])
+    assert (await Agent("a", backend, tools=[pay]).acall("x")).content == "done"
+    assert ran == []
+    shown, first, second, repair = backend.requests[1].messages[1:]
+    assert [call.arguments for call in shown.tool_calls] == ['{"amount":1}', "{}"]
+    assert first.text == second.text
+    assert first.text.startswith("not run: the ")
+    assert first.text.removeprefix("not run: ") in repair.text
+
+
+async def test_a_reply_that_broke_off_is_not_cached(tmp_path: Path) -> None:
+    inner = ScriptedBackend([{"content": "half", "finish_reason": "error"}, "whole", "never"])
+    cached = CachedBackend(inner, "scripted/m", tmp_path)
+    for _ in range(2):
+        assert (await Agent("a", cached, backoff_base=0).acall("x")).content == "whole"
+    assert len(inner.requests) == 2

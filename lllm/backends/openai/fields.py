@@ -27,7 +27,7 @@ DEEPEST_EXTRA: Final = 32
 """Levels of a provider's own key. One that is deeper is dropped."""
 
 
-_LONG: Final = re.compile(rb"[0-9]{19}")
+LONG: Final = re.compile(rb"[0-9]{19}")
 _HIGH: Final = re.compile("[\ud800-\udbff]\\Z")
 _LOW: Final = re.compile("[\udc00-\udfff]")
 
@@ -50,7 +50,7 @@ def loads(data: bytes, *, edges: bool = True) -> tuple[Any, bool]:
     except orjson.JSONDecodeError:
         pass
     else:
-        if _LONG.search(data) is not None:  # orjson reads integers beyond 64 bits as floats
+        if LONG.search(data) is not None:  # orjson reads integers beyond 64 bits as floats
             with suppress(ValueError, RecursionError):
                 return json.loads(data), False
         return value, False

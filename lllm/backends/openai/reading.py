@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+import orjson
+
 from lllm.backends.openai.faults import MISREAD, ErrorObject, Faults
+from lllm.backends.openai.fields import LONG as _LONG
 from lllm.backends.openai.fields import Unreadable, loads
 from lllm.backends.openai.reply import Assembly
 from lllm.backends.openai.sse import BOM, Event, SSEParser
@@ -15,6 +18,7 @@ from lllm.errors import ProviderError
 from lllm.models.reply import Reply
 from lllm.ports import Delta
 
+_loads = orjson.loads
 _HEAD: Final = 2000
 """Bytes of an answer without events that are kept for a message, unless it looks like JSON."""
 _EVENTS: Final = re.compile(rb"(?:\A|[\r\n])data:")
@@ -84,7 +88,22 @@ class Reading:
         for event in events:
             if self.done:
                 return
-            yield from self._event(event, cut=last)
+            try:  # nearly every event; what is odd takes the long way
+                value = _loads(event.data)
+            except ValueError:
+                yield from self._event(event, cut=last)
+                continue
+            if event.name or _LONG.search(event.data) is not None:
+                yield from self._event(event, cut=last)
+                continue
+            try:
+                deltas = self._assembly.chunk(value)
+            except MISREAD as error:
+                fault = self._fault(error, event.data)
+            else:
+                yield from deltas
+                continue
+            raise fault
 
     def end(self) -> tuple[Sequence[Delta], Reply]:
         """The deltas that were held back, and the reply. ProviderError where the stream is not at its end, or held no

@@ -114,9 +114,11 @@ class Assembly:
             if choices is None and (error := error_within(chunk)) is not None:
                 raise ErrorObject(error)
             return ()
-        choice = self._choice(choices)
-        if choice is None:
-            return ()
+        choice = choices[0] if choices.__class__ is list else None
+        if choice.__class__ is not dict or self._several or "error" in choice:
+            choice = self._choice(choices)
+            if choice is None:
+                return ()
         if reason := choice.get("finish_reason"):
             self._ended(reason)
         if choice.get("logprobs") or "token_ids" in choice:
