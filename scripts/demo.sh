@@ -12,8 +12,8 @@ for name in $(compgen -e | grep -E "^(LLLM|OPENAI)_|_API_KEY$|^(API_URL|API_KEY|
 
 say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; }
 
-say lllm create --name mysystem
-lllm create --name mysystem
+say lllm create mysystem
+lllm create mysystem
 cd mysystem
 
 say lllm run '"What is 17 times 23?"' --json

@@ -12,7 +12,7 @@ PAGE = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
 NUMBERS = {
     # in the order of the page
     "L": (*range(1, 16), 22, 23, 24, 25),
-    "F": (*range(1, 18), 19, 21, 22, 24, 37),
+    "F": (*range(1, 20), 21, 22, 24, 37),
     "T": (1, 4, 7, 8, 9, 13, 15, 25, *range(27, 31), *range(36, 42)),
     "R": range(1, 41),
 }

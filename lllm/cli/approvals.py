@@ -38,7 +38,7 @@ POLL: Final = 0.05
 Approver = Callable[["FunctionCall"], Any]
 
 
-def approver(given: str | None, lines: Lines, agent_of: Callable[[FunctionCall], str]) -> Approver:
+def approver(given: str | None, lines: Lines, about: Callable[[FunctionCall], tuple[str, bool]]) -> Approver:
     """Who answers for `--approve WORD`; by default a person where one sits at a terminal, else nobody.
 
     Raises:
@@ -57,7 +57,7 @@ def approver(given: str | None, lines: Lines, agent_of: Callable[[FunctionCall],
                 "--approve ask needs a terminal", hint="Give --approve all or --approve none here."
             )
         return lambda call: "there is no terminal to ask at; --approve all lets such tools run"
-    return Questions(keyboard, lines, agent_of)
+    return Questions(keyboard, lines, about)
 
 
 class Keyboard:
@@ -102,10 +102,12 @@ class Keyboard:
 class Questions:
     """Asks a person about each tool call, one question after another. Nothing else is shown meanwhile."""
 
-    def __init__(self, keyboard: Keyboard, lines: Lines, agent_of: Callable[[FunctionCall], str]) -> None:
+    def __init__(
+        self, keyboard: Keyboard, lines: Lines, about: Callable[[FunctionCall], tuple[str, bool]]
+    ) -> None:
         self._keyboard = keyboard
         self._lines = lines
-        self._agent_of = agent_of
+        self._about = about
         self._always: set[str] = set()
         self._waiting: list[
             object
@@ -127,7 +129,7 @@ class Questions:
             self._waiting.remove(turn)
 
     async def _ask(self, call: FunctionCall) -> bool | str:
-        for line in question(call, self._agent_of(call)):
+        for line in question(call, *self._about(call)):
             output.write(screen.paint(line, "yellow", sys.stderr), error=True)
         answered = False
         try:
@@ -145,7 +147,7 @@ class Questions:
                         self._always.add(call.name)
                         return True
                     case "s" | "show":
-                        for line in question(call, self._agent_of(call), whole=True):
+                        for line in question(call, *self._about(call), whole=True):
                             output.write(line, error=True)
                     case "" | "n" | "no":
                         return reason.strip() or "the user said no"
@@ -155,7 +157,7 @@ class Questions:
                 output.write("", error=True)
 
 
-def question(call: FunctionCall, agent: str, *, whole: bool = False) -> list[str]:
+def question(call: FunctionCall, agent: str, unknown: bool = False, *, whole: bool = False) -> list[str]:
     """What is asked: the tool, and each argument on a line of its own. Nothing in it can end its line or move the cursor,
     so no argument looks like a question or an answer."""
     who = f"{visible_line(agent)} wants to run" if agent else "To run:"
@@ -171,7 +173,11 @@ def question(call: FunctionCall, agent: str, *, whole: bool = False) -> list[str
         shown += _folded(line[: room // 2] if left_out else line)
         if left_out:
             shown += [f"    ({left_out:,} more characters: s shows them)", *_folded(line[-room // 2 :])]
-    return shown if given else [f"{shown[0]} without arguments"]
+    if not given:
+        shown[0] += " without arguments"
+    if unknown:
+        shown.append("    An equal call was stopped before it returned, and may have taken effect.")
+    return shown
 
 
 def _folded(line: str) -> list[str]:

@@ -57,7 +57,7 @@ class Live:
         self.progress = Progress(
             self.lines, talks=talks, streams=bool(stream) or self._beside, beside=self._beside, names=not chat
         )
-        self.approve = approver(approve, self.lines, self.progress.agent_of)
+        self.approve = approver(approve, self.lines, self.progress.about)
         self.quiet = quiet
         self.frontend: Any = None
         if talks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -47,6 +48,7 @@ class Progress:
         self._structured: dict[str, int] = {}  # calls whose text is for a program: characters so far
         self._wanted: dict[tuple[str, str], FunctionCall] = {}
         self._told = 0.0
+        self._unknown: set[tuple[str, str]] = set()  # tools whose outcome nobody knows, with their arguments
         self._speaking: str | None = None
         self._trouble: dict[
             str, str
@@ -98,12 +100,17 @@ class Progress:
             if seen is not None:
                 seen(self, event.call or "", event.data)
 
-    def agent_of(self, wanted: FunctionCall) -> str:
-        """Who asked for a tool call."""
-        for (call, _), found in reversed(self._wanted.items()):
-            if found == wanted:
-                return self._agents.get(call, "")
-        return ""
+    def about(self, wanted: FunctionCall) -> tuple[str, bool]:
+        """Who asked for a tool call, and whether an equal one had run without anybody knowing what came of it."""
+        agent = next(
+            (
+                self._agents.get(call, "")
+                for (call, _), found in reversed(self._wanted.items())
+                if found == wanted
+            ),
+            "",
+        )
+        return agent, (wanted.name, _arguments(wanted)) in self._unknown
 
     def close(self) -> None:
         """The end: the cursor stands at the beginning of a line. What went wrong last is said by whoever it stopped."""
@@ -118,6 +125,8 @@ class Progress:
                 self._know(event["call"], event["data"])
             elif event["kind"] == ev.MODEL_REPLIED:
                 self._want(event["call"], event["data"])
+            elif event["kind"] == ev.TOOL_RETURNED:
+                self._doubt(event["call"], event["data"])
 
     def _know(self, call: str, data: Mapping[str, Any]) -> None:
         self._agents[call], self._models[call] = str(data["agent"]), str(data.get("model", ""))
@@ -127,6 +136,10 @@ class Progress:
     def _want(self, call: str, data: Mapping[str, Any]) -> None:
         for wanted in Message.from_dict(data["message"]).tool_calls:
             self._wanted[call, wanted.id] = wanted
+
+    def _doubt(self, call: str, data: Mapping[str, Any]) -> None:
+        if "uncertain" in data and (wanted := self._wanted.get((call, data["id"]))) is not None:
+            self._unknown.add((wanted.name, _arguments(wanted)))
 
     def _started(self, call: str, data: Mapping[str, Any]) -> None:
         self._know(call, data)
@@ -174,7 +187,9 @@ class Progress:
             self._say(f"→ {self._tool(call, data['id'])}", "cyan")
 
     def _tool_ends(self, call: str, data: Mapping[str, Any]) -> None:
-        name = self._wanted.get((call, data["id"]), FunctionCall("", "tool")).name
+        wanted = self._wanted.get((call, data["id"]), FunctionCall("", "tool"))
+        name = wanted.name
+        self._doubt(call, data)
         if not data.get("ok", True):
             self._say(f"failed: {name}: {str(data.get('content', '')).removeprefix('error: ')}", "red")
         elif self._talks and "reused" not in data:
@@ -220,6 +235,13 @@ _SEEN: Final[Mapping[str, Any]] = {
     ev.TOOL_RETURNED: Progress._tool_ends,
     ev.CALL_ENDED: Progress._ended,
 }
+
+
+def _arguments(call: FunctionCall) -> str:
+    try:
+        return json.dumps(call.parsed(), sort_keys=True)
+    except ValueError:
+        return call.arguments
 
 
 def _structured(data: Mapping[str, Any]) -> bool:

@@ -42,6 +42,15 @@ async def ship(to: str) -> str:
     return f"shipped to {to}"
 
 
+@lllm.tool(timeout=0.05)
+async def book(room: int) -> str:
+    """Book a room, which takes longer than it may."""
+    with open("booked.txt", "a") as file:
+        file.write("booked\\n")
+    await asyncio.sleep(0.1 if os.path.exists("fast") else 600)
+    return "booked"
+
+
 def payment(amount, to):
     import json
     return FunctionCall("", "pay", json.dumps({"amount": amount, "to": to}))
@@ -50,6 +59,11 @@ def payment(amount, to):
 def answer(request):
     last = request.messages[-1]
     words = last.text.partition("\\n\\nUse the tools")[0]
+    if last.role == "tool" and "fast" not in last.text and sum(m.role == "tool" for m in request.messages) < 2:
+        if request.messages[-2].tool_calls[0].name == "book":
+            return Reply("", tool_calls=(FunctionCall("", "book", '{"room": 1}'),))
+    if words == "book":
+        return Reply("", tool_calls=(FunctionCall("", "book", '{"room": 1}'),))
     if last.role == "tool":
         given = "; ".join(m.text for m in request.messages if m.role == "tool")
         return f"<answer>tools: {given}</answer>"
@@ -100,7 +114,9 @@ def install(demo: Path) -> None:
         demo / "lllm.toml", '"system/agent/agent.py"', '"system/agent/agent.py", "system/agent/cashier.py"'
     )
     change(demo / "lllm.toml", '"system/tools.py"', '"system/tools.py", "system/agent/cashier.py"')
-    change(demo / "config/demo/default.yaml", "tools: [calculate]", "tools: [calculate, pay, boom, ship]")
+    change(
+        demo / "config/demo/default.yaml", "tools: [calculate]", "tools: [calculate, pay, boom, ship, book]"
+    )
     change(demo / "config/demo/default.yaml", "model_name: auto", "model_name: cashier/m")
 
 

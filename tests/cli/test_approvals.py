@@ -187,6 +187,17 @@ def test_a_session_that_died_at_a_question_asks_again(shop: Path) -> None:
     assert paid(shop) == ["Ann 1"]
 
 
+def test_a_tool_that_may_have_run_is_asked_about_with_the_reason(shop: Path) -> None:
+    with Screen("run", "book", cwd=shop) as screen:
+        screen.see("failed: book: ")
+        screen.see("vanilla wants to run book")
+        screen.see("An equal call was stopped before it returned, and may have taken effect.")
+        screen.see(ASKS)
+        screen.type("n\n")
+        assert screen.end() == 0
+    assert (shop / "booked.txt").read_text() == "booked\n"
+
+
 def elsewhere(shop: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "lllm", *words], cwd=shop, stdin=subprocess.DEVNULL,
