@@ -108,8 +108,13 @@ def configuration(file: Path | Mapping[str, Any] | None = None, *, overrides: Se
 
 
 def runnable(file: Path | None, *, overrides: Sequence[str] = ()) -> Config:
-    """`configuration`, and where nothing at all is declared, a system with one plain agent."""
-    return configuration(system_for(file, overrides), overrides=overrides)
+    """`configuration`, and where nothing at all is declared, a system with one plain agent. Discovery is performed for it,
+    before anything else looks for a name: what --set says of it counts."""
+    from lllm.discovery import look
+
+    config = configuration(system_for(file, overrides), overrides=overrides)
+    look(config)
+    return config
 
 
 def system_for(file: Path | None, overrides: Sequence[str]) -> Path | Mapping[str, Any] | None:

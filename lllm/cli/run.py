@@ -26,9 +26,11 @@ from lllm.cli.options import (
 )
 from lllm.cli.results import plain, quiet_stdout, readable, spent
 from lllm.cli.tasks import task_of
-from lllm.errors import LLMError, listing
+from lllm.errors import ConfigError, LLMError, listing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lllm.config import Config
     from lllm.llm import AgentBase
     from lllm.ports import LogStore, SessionInfo
@@ -82,8 +84,21 @@ def run(
     from lllm.llm.sessions import open_session
     from lllm.log import MemoryLog
 
-    if resume_last and (code := _resumed(task, config, json, approve, stream, quiet)) is not None:
-        return code
+    if resume_last:
+        if no_log:
+            raise ConfigError(
+                "--resume-last and --no-log exclude each other: without a log there is nothing to resume"
+            )
+        given = {
+            "--model": model,
+            "--set": sets,
+            "--profile": profile,
+            "--cache": cache,
+            "--session-name": session_name,
+        }
+        unused = [option for option, value in given.items() if value]
+        if (code := _resumed(task, config, json, approve, stream, quiet, unused)) is not None:
+            return code
     words = task_of(task, stdin)
     overrides = overrides_of(sets, profile)
     if cache is not None:
@@ -129,9 +144,16 @@ def run(
 
 
 def _resumed(
-    task: str | None, config: ConfigFile, json: bool, approve: Approve, stream: Stream, quiet: bool
+    task: str | None,
+    config: ConfigFile,
+    json: bool,
+    approve: Approve,
+    stream: Stream,
+    quiet: bool,
+    told: Sequence[str],
 ) -> int | None:
-    """Goes on with the newest interrupted session of this system. None where there is none. Says what there is."""
+    """Goes on with the newest interrupted session of this system. None where there is none. Says what there is, and that
+    the options in `told` are for a new session."""
     from lllm.cli.resume import interrupted, last, newest, resume
 
     loaded = runnable(config)
@@ -150,6 +172,8 @@ def _resumed(
         output.say(
             f"  Its task is {own!r}. The one given here is not run: for that, leave --resume-last away."
         )
+    if told:
+        output.say(f"  It goes on as it was started: {', '.join(told)} would be for a new session.")
     return resume(id, None, None, approve, stream, quiet, config, json)
 
 

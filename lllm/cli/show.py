@@ -55,6 +55,11 @@ def show(
     """Show a session: messages, tools, repairs and cost, in order. By default the newest."""
     from lllm.log import views
 
+    if markdown and (json or events):
+        raise ConfigError(
+            f"--markdown and {'--json' if json else '--events'} are two ways to print a session",
+            hint="Keep one.",
+        )
     store = store_of(configuration(config))
     id = session_of(store, session, last)
     if follow:

@@ -31,7 +31,6 @@ class Settings:
     limits: Limits = Limits()
     approve: Callable[..., Any] | None = None
     execute: bool = True
-    strict_json: bool = True
     why: str | None = None
 
 

@@ -244,7 +244,8 @@ def test_resume_last_of_several(lllm: Terminal, demo: Path) -> None:
     for session in sessions[1:]:
         interrupt(session)
     mended(lllm)
-    told = lllm("run", "Another task", "--resume-last")
+    told = lllm("run", "Another task", "--resume-last", "--model", "scripted", "--set", "deadline=9")
+    assert "It goes on as it was started: --model, --set would be for a new session." in told.err
     assert (told.code, told.out) == (0, "391\n"), told.err
     assert f"going on with {sessions[2]}\n" in told.err
     assert f"Interrupted were also {sessions[1]}. To go on with one of them: lllm resume ID\n" in told.err

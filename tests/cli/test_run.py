@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lllm.models import FunctionCall
+from lllm.registry import registry
 from tests.cli.conftest import Terminal
 
 
@@ -382,3 +383,34 @@ def test_list_agents_names_the_system(
     } in rows
     (tmp_path / "lllm.toml").write_text("[project]\nname = 'tea house'\n")
     assert "the project 'tea house'" in lllm("doctor").out
+
+
+def test_what_is_set_of_discovery_counts(
+    lllm: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lllm.toml").write_text("[log]\ntype = 'none'\n")
+    (tmp_path / "set_tools.py").write_text(
+        'from lllm import tool\n\n@tool\ndef mine(x: int) -> int:\n    """Mine."""\n    return x\n'
+    )
+    sets = ("--set", "discovery.tools=[set_tools.py]", "--set", "agent_configs.assistant.tools=[mine]")
+    with registry.scope() as names:
+        names.arm()
+        result = lllm("run", "17 * 23", "--model", "embedded", *sets)
+        assert result.code == 0, result.err
+    with registry.scope() as names:
+        names.arm()
+        assert lllm("check", *sets).code == 0
+    with registry.scope() as names:
+        names.arm()
+        assert lllm("run", "17 * 23", "--model", "embedded", *sets[2:]).code == 2
+
+
+def test_options_that_exclude_each_other(lllm: Terminal, demo: Path) -> None:
+    assert lllm("run", "What is 17 times 23?").code == 0
+    for words in (
+        ("run", "x", "--resume-last", "--no-log"),
+        ("show", "--json", "--markdown"),
+        ("show", "--events", "--markdown"),
+    ):
+        assert lllm(*words).code == 2, words
