@@ -88,11 +88,13 @@ class ReplayableLogBase(ABC):
         return self._claims().held(session)
 
     def delete(self, sessions: Iterable[str]) -> Deleted:
-        """Removes sessions, and the blobs that only they named. For good: see `lllm.log.prune` for which.
+        """Removes sessions, and the blobs that only they named. For good: see `lllm.log.prune` for which. Others may write
+        meanwhile: none of their appends fails.
 
         Raises:
             UnknownNameError: there is no such session; nothing is removed.
-            LogWriteError: one is being written, or the store could not be changed; nothing is removed.
+            LogWriteError: one is being written, somebody else is removing some, or the store could not be changed; nothing
+                is removed.
         """
         names = list(dict.fromkeys(sessions))
         claimed: list[str] = []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +16,8 @@ from lllm.errors import LogCorrupt, LogWriteError
 from lllm.log.base import no_blob
 
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
-_NAMED: Final = re.compile(rb"sha256:[0-9a-f]{64}")
+NAMED: Final = re.compile(rb"sha256:[0-9a-f]{64}")
+"""What a digest looks like within an event."""
 _CHAIN: Final = (b'"hash":"', b'"prev":"')  # what stands behind the last of each is of the chain
 
 
@@ -34,7 +37,7 @@ def check_content(digest: str, data: bytes, where: str) -> bytes:
 
 def named_in(body: bytes) -> set[str]:
     """The digests that an event may mean blobs with: all in it but those of the chain."""
-    found = set(_NAMED.findall(body))
+    found = set(NAMED.findall(body))
     for key in _CHAIN:
         start = body.rfind(key) + len(key)
         found.discard(body[start : start + 71])
@@ -46,7 +49,7 @@ def unnamed(digests: Iterable[str], bodies: Iterable[bytes]) -> set[str]:
     left = {digest.encode() for digest in digests}
     if left:
         for body in bodies:
-            left.difference_update(_NAMED.findall(body))
+            left.difference_update(NAMED.findall(body))
             if not left:
                 break
     return {digest.decode() for digest in left}
@@ -75,6 +78,32 @@ class BlobFolder:
         except BaseException:
             part.unlink(missing_ok=True)
             raise
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Within, no process removes a blob: one that is there already may be named."""
+        with self._locked(fcntl.LOCK_SH):
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Within, no process adds a blob or names one."""
+        with self._locked(fcntl.LOCK_EX):
+            yield
+
+    @contextmanager
+    def _locked(self, kind: int) -> Iterator[None]:
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        place = self.folder.with_name(f"{self.folder.name}.lock")
+        handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            with suppress(
+                OSError
+            ):  # a file system without locks: sessions are best removed where nobody writes
+                fcntl.flock(handle, kind)
+            yield
+        finally:
+            os.close(handle)  # and with it goes the lock
 
     def get(self, digest: str) -> bytes:
         try:

@@ -11,11 +11,18 @@ import hashlib
 import os
 import struct
 import threading
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from lllm.errors import LogWriteError
+
+REMOVING: Final = "\0removing"
+COMPACTING: Final = "\0compacting"
+WAITING: Final = "\0waiting"
+"""Claims that are no session's: of the one who removes sessions; while the file is written anew, for which appends wait; of an
+append that has to wait."""
 
 _SET: Final = getattr(fcntl, "F_OFD_SETLK", fcntl.F_SETLK)
 _GET: Final = getattr(fcntl, "F_OFD_GETLK", fcntl.F_GETLK)
@@ -72,6 +79,21 @@ class Claims:
                 if self.path is None or (self._fd is None and not self.path.exists()):
                     return False
                 found = fcntl.fcntl(self._open(), _GET, _flock(fcntl.F_WRLCK, session))
+            except OSError:
+                return False
+            return bool(struct.unpack("hhqqi", found)[0] != fcntl.F_UNLCK)
+
+    def any(self, besides: Collection[str] = ()) -> bool:
+        """Whether anybody, here or elsewhere, has a claim, besides these of this process."""
+        with self._lock:
+            if self._mine.difference(besides):
+                return True
+            try:
+                if self.path is None or (self._fd is None and not self.path.exists()):
+                    return False
+                found = fcntl.fcntl(
+                    self._open(), _GET, struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+                )
             except OSError:
                 return False
             return bool(struct.unpack("hhqqi", found)[0] != fcntl.F_UNLCK)

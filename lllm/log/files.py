@@ -20,6 +20,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Final, Literal, NamedTuple
 
@@ -27,7 +28,7 @@ from lllm.core import canonical
 from lllm.errors import ConfigError, LogCorrupt, LogError, LogWriteError
 from lllm.log import base
 from lllm.log.base import Deleted, ReplayableLogBase, check_records, closed, lines_of, no_session, out_of_turn
-from lllm.log.blobs import BlobFolder, check_blobs, named_in, unnamed
+from lllm.log.blobs import NAMED, BlobFolder, check_blobs, named_in
 from lllm.log.claims import Claims
 from lllm.ports import Record, SessionInfo
 from lllm.terminals import warn
@@ -119,10 +120,11 @@ class LocalFileLog(ReplayableLogBase):
             if self._closed and not accepted:
                 raise closed(str(self.dir))
             try:
-                for digest, data in (blobs or {}).items():
-                    self._blobs.put(digest, data)
-                if records:
-                    self._write(self._file(records[0]), records)
+                with self._blobs.shared() if blobs else nullcontext():
+                    for digest, data in (blobs or {}).items():
+                        self._blobs.put(digest, data)
+                    if records:
+                        self._write(self._file(records[0]), records)
             except OSError as error:
                 raise self._explain(error) from error
 
@@ -237,24 +239,47 @@ class LocalFileLog(ReplayableLogBase):
     # --- removing ----------------------------------------------------------------------------------------------------
 
     def _delete(self, names: Sequence[str]) -> Deleted:
-        """First the sessions, then the blobs: a crash between them leaves blobs that nobody names."""
-        with self._lock:
-            gone = [body for name in names for body in self.read(name)]
-            named = {digest for body in gone for digest in named_in(body)}
-            rest = (body for name in self._names() if name not in names for body in self.read(name))
-            unused = unnamed(named, rest)
-            try:
+        """First the sessions, then the blobs: a crash between them leaves blobs that nobody names. What takes long is done
+        while others write; they wait for no more than a look at what they wrote meanwhile."""
+        size = 0
+        left: set[bytes] = set()
+        for name in names:
+            for body in self.read(name):
+                size += len(body)
+                left |= {digest.encode() for digest in named_in(body)}
+        try:
+            with self._lock:
                 for name in names:
                     if name in self._files:
                         self._release(name)
                     _free(self.dir / name / EVENTS, name)
-                for name in names:
+            for name in names:
+                with self._lock:
                     shutil.rmtree(self.dir / name)
                     self._firsts.pop(name, None)
-                sizes = [found for digest in unused if (found := self._blobs.remove(digest)) is not None]
-            except OSError as error:
-                raise self._explain(error) from error
-        return Deleted(len(names), len(sizes), sum(map(len, gone)) + sum(sizes))
+            read: dict[str, int] = {}
+            self._named(left, read)
+            sizes: list[int] = []
+            if left:
+                with self._blobs.alone():
+                    self._named(left, read)
+                    removed = [self._blobs.remove(digest.decode()) for digest in left]
+                    sizes = [found for found in removed if found is not None]
+        except OSError as error:
+            raise self._explain(error) from error
+        return Deleted(len(names), len(sizes), size + sum(sizes))
+
+    def _named(self, left: set[bytes], read: dict[str, int]) -> None:
+        """Takes those digests out of `left` that any session names, from where each has been `read` up to."""
+        for name in self._names():
+            if not left:
+                return
+            with suppress(FileNotFoundError), open(self.dir / name / EVENTS, "rb") as file:
+                file.seek(read.get(name, 0))
+                for line in file:
+                    left.difference_update(NAMED.findall(line))
+                    if line.endswith(b"\n"):  # the rest of one that is just being written is read again
+                        read[name] = read.get(name, 0) + len(line)
 
     def close(self) -> None:
         with self._lock:

@@ -1,58 +1,208 @@
-"""Sessions out of an SQLite log, and the room that they took back to the disk."""
+"""Sessions out of an SQLite log, and the room that they took back to the disk, while others write.
+
+1. The sessions get names that nobody sees (`REMOVED`): one short transaction, all or none. Their keys stay taken.
+2. The blobs that nobody else names, and then their events, are removed in many short transactions with pauses between them. A
+   process that dies meanwhile leaves rows that nobody sees; the next removal takes them out.
+3. The file is written anew, where that is worth it and nobody writes a session. Who begins one stops it; who comes too late
+   for that waits (`COMPACTING`).
+
+An append has to wait for a fraction of `busy_timeout` at the most, and never fails.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
 
+from lllm.errors import LogWriteError
 from lllm.log.base import Deleted
-from lllm.log.blobs import unnamed
+from lllm.log.blobs import NAMED, named_in
+from lllm.log.schema import REMOVED
+
+SLICE: Final = 0.03
+"""About how many seconds a transaction takes."""
+_ROWS: Final = 512  # rows that are read at a time, at most
+_PORTION: Final = 1 << 20  # bytes of events that are read at a time, about
+_WORTH: Final = 8  # a file of which an eighth is free is written anew
+_STEPS: Final = 20_000  # of the database's machine between two looks at who writes
+_WAL_BYTES: Final = 16 << 20
+
+Turn = Callable[[Callable[[], None]], None]
+"""Does something that takes the lock for writing, waiting for others; what it is may be tried several times."""
 
 
-def remove(database: sqlite3.Connection, names: Sequence[str], named: Collection[str]) -> Deleted:
-    """Removes sessions in one transaction, and of the blobs that they named those that nobody else does.
-
-    Raises sqlite3.Error, and then nothing was removed; a transaction may be open."""
-    keys = [
-        row[0]
-        for name in names
-        for row in database.execute("SELECT key FROM sessions WHERE id = ?", (name,)).fetchall()
-    ]
-    # Reading a large log takes long, so it is read before the lock, and within it only what has come since.
-    (top,) = database.execute("SELECT coalesce(max(rowid), 0) FROM appends").fetchone()
-    unused = unnamed(named, _others(database, keys, 0))
+def hide(database: sqlite3.Connection, names: Sequence[str]) -> list[int]:
+    """Removes sessions from everybody's sight, and gives their keys. Raises sqlite3.Error, and then nothing was removed; a
+    transaction may be open."""
+    keys: list[int] = []
     database.execute("BEGIN IMMEDIATE")
-    (now,) = database.execute("SELECT coalesce(max(rowid), 0) FROM appends").fetchone()
-    # where somebody else has removed sessions meanwhile, numbers may have been given anew
-    unused = unnamed(unused, _others(database, keys, top if now >= top else 0))
-    size = 0
-    for key in keys:
-        (bytes_,) = database.execute(
-            "SELECT coalesce(sum(length(body) - (last - seq)), 0) FROM appends WHERE session = ?", (key,)
-        ).fetchone()
-        size += bytes_
-        database.execute("DELETE FROM appends WHERE session = ?", (key,))
-        database.execute("DELETE FROM sessions WHERE key = ?", (key,))
-    sizes = [
-        row[0]
-        for digest in unused
-        for row in database.execute("SELECT length(data) FROM blobs WHERE digest = ?", (digest,)).fetchall()
-    ]
-    database.executemany("DELETE FROM blobs WHERE digest = ?", [(digest,) for digest in unused])
+    for name in names:
+        for (key,) in database.execute("SELECT key FROM sessions WHERE id = ?", (name,)).fetchall():
+            database.execute("UPDATE sessions SET id = ? WHERE key = ?", (f"{REMOVED}{key}", key))
+            keys.append(key)
     database.execute("COMMIT")
-    return Deleted(len(keys), len(sizes), size + sum(sizes))
+    return keys
 
 
-def shrink(database: sqlite3.Connection) -> None:
-    """Gives free pages back to the disk. That writes the file anew; where somebody is at work in it, or the disk has no
-    room for a second copy, the pages stay and are used by the sessions to come."""
+class Sweep:
+    """Takes out what is hidden, and the blobs that only it named.
+
+    Args:
+        turn: does a transaction, and raises where others do not let it for long.
+    """
+
+    def __init__(self, database: sqlite3.Connection, path: Path, turn: Turn) -> None:
+        self._database = database
+        self._wal = Path(f"{path}-wal")
+        self._turn = turn
+        self._keys: set[int] = set()
+        self._rows = 16
+        self._bytes = self._blobs = 0
+
+    def run(self, keys: Sequence[int]) -> Deleted:
+        """Takes out all that is hidden, and says what went with these keys. Where others do not let it, the rest stays for the
+        next time."""
+        of_all = "SELECT key FROM sessions WHERE substr(id, 1, ?) = ?"
+        self._keys = {key for (key,) in self._database.execute(of_all, (len(REMOVED), REMOVED))}
+        left: set[bytes] = set()
+        for key in self._keys:
+            for seq, last, body in self._bodies(key):
+                for line in body.split(b"\n"):
+                    left |= {digest.encode() for digest in named_in(line)}
+                self._bytes += len(body) - (last - seq) if key in keys else 0
+        with suppress(LogWriteError):
+            self._unused(left)
+            rest = sorted(self._keys)
+            while rest:
+                self._in_turn(partial(self._events, rest))
+        return Deleted(len(keys), self._blobs, self._bytes)
+
+    def _bodies(self, key: int) -> Iterator[tuple[int, int, bytes]]:
+        sql = "SELECT seq, last, body FROM appends WHERE session = ? AND seq > ? ORDER BY seq LIMIT ?"
+        after = -1
+        while found := self._database.execute(sql, (key, after, _ROWS)).fetchall():
+            yield from found
+            after = found[-1][0]
+
+    def _in_turn(self, act: Callable[[], None]) -> None:
+        """Does a transaction, and lets others do theirs for as long."""
+        database = self._database
+
+        def transaction() -> None:
+            database.execute("BEGIN IMMEDIATE")
+            act()
+            database.execute("COMMIT")
+
+        begun = time.monotonic()
+        self._turn(transaction)
+        with suppress(OSError):
+            if self._wal.stat().st_size > _WAL_BYTES:
+                database.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        time.sleep(max(SLICE / 2, time.monotonic() - begun))
+
+    def _events(self, keys: list[int]) -> None:
+        """Removes events for as long as a transaction may take; a session whose last ones go is taken off `keys`."""
+        begun = time.monotonic()
+        gone = 0
+        for key in keys:
+            while not (done := self._some(key)) and time.monotonic() - begun < SLICE:
+                pass
+            if done:
+                self._database.execute("DELETE FROM sessions WHERE key = ?", (key,))
+                gone += 1
+            if time.monotonic() - begun > SLICE:
+                break
+        del keys[:gone]
+
+    def _some(self, key: int) -> bool:
+        """Removes some of a session's events. Whether they were the last."""
+        begun = time.monotonic()
+        found = self._database.execute(
+            "SELECT seq FROM appends WHERE session = ? ORDER BY seq LIMIT 1 OFFSET ?", (key, self._rows)
+        ).fetchone()
+        if found is None:
+            self._database.execute("DELETE FROM appends WHERE session = ?", (key,))
+            return True
+        self._database.execute("DELETE FROM appends WHERE session = ? AND seq < ?", (key, found[0]))
+        took = time.monotonic() - begun
+        if took < SLICE / 8:
+            self._rows = min(_ROWS, 2 * self._rows)
+        elif took > SLICE / 2:
+            self._rows = max(1, self._rows // 2)
+        return False
+
+    def _unused(self, left: set[bytes]) -> None:
+        """Removes those of the blobs that nobody names any more."""
+        top = self._look(left, 0)
+
+        def some() -> None:
+            # what was appended since it was looked for may name them again
+            nonlocal top
+            top = self._look(left, top)
+            self._take(left)
+
+        while left:
+            while (
+                now := self._look(left, top)
+            ) > top + _ROWS:  # looking through much takes long: not under the lock
+                top = now
+            self._in_turn(some)
+
+    def _look(self, left: set[bytes], after: int) -> int:
+        """Takes those out of `left` that events behind row `after` name, of sessions that stay. Gives the last row."""
+        (last,) = self._database.execute("SELECT coalesce(max(rowid), 0) FROM appends").fetchone()
+        if last < after:
+            after = 0  # another version of this package has removed rows, whose numbers are given anew
+        rows = _ROWS
+        while left and after < last:
+            found = self._database.execute(
+                "SELECT rowid, session, body FROM appends WHERE rowid > ? ORDER BY rowid LIMIT ?",
+                (after, rows),
+            ).fetchall()
+            if not found:
+                break
+            for _, session, body in found:
+                if session not in self._keys:
+                    left.difference_update(NAMED.findall(body))
+            after = found[-1][0]
+            size = sum(len(body) for _, _, body in found)
+            rows = max(1, rows // 2) if size > 2 * _PORTION else min(_ROWS, 2 * rows)
+        return int(last)
+
+    def _take(self, left: set[bytes]) -> None:
+        """Removes blobs for as long as a transaction may take."""
+        begun = time.monotonic()
+        sized = "SELECT length(data) FROM blobs WHERE digest = ?"
+        while left:
+            digest = left.pop().decode()
+            for (size,) in self._database.execute(sized, (digest,)).fetchall():
+                self._bytes += size
+                self._blobs += 1
+                self._database.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
+            if time.monotonic() - begun > SLICE:
+                break
+
+
+def compact(database: sqlite3.Connection, idle: Callable[[], bool]) -> None:
+    """Gives free pages back to the disk, by writing the file anew: where enough of it is free, and for as long as `idle`
+    says that nobody writes. Elsewhere they stay, and are used by the sessions to come."""
+    (free,) = database.execute("PRAGMA freelist_count").fetchone()
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    if free * _WORTH >= pages and idle():
+        database.set_progress_handler(lambda: not idle(), _STEPS)
+        try:
+            with suppress(sqlite3.OperationalError):
+                database.execute("VACUUM")
+        finally:
+            database.set_progress_handler(None, 0)
     with suppress(sqlite3.OperationalError):
-        database.execute("VACUUM")
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def _others(database: sqlite3.Connection, keys: Sequence[int], after: int) -> Iterator[bytes]:
-    gone = set(keys)
-    rows = database.execute("SELECT session, body FROM appends WHERE rowid > ?", (after,))
-    return (body for session, body in rows if session not in gone)
+        database.execute(
+            "PRAGMA wal_checkpoint(PASSIVE)"
+        )  # the other kinds hold the lock for writing all the time
+        if idle():
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

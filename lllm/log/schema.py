@@ -22,6 +22,8 @@ from lllm.log.base import out_of_turn
 from lllm.ports import Record
 
 APPLICATION: Final = 0x6C6C6C6D  # 'lllm': what `file` and SQLite see in the header
+REMOVED: Final = "~removed-"
+"""How the id of a session begins that has been removed, until its events are: it is nowhere to be seen."""
 
 
 def _first(database: sqlite3.Connection) -> None:
@@ -63,7 +65,7 @@ _LISTING: Final = (
         "SELECT s.id, CASE WHEN s.ended = CASE WHEN s.ended_at IS NULL THEN @last ELSE s.ended END THEN s.status"
         " ELSE 'running' END, s.started, CASE WHEN s.ended IS NULL OR s.ended_at IS NULL THEN @at ELSE s.ended_at END,"
         " CASE WHEN s.ended IS NULL OR s.ended_at IS NULL THEN @last ELSE s.ended END + 1, s.meta FROM sessions s"
-        " ORDER BY s.started DESC, s.key DESC LIMIT :limit"
+        " WHERE substr(s.id, 1, 9) <> '~removed-' ORDER BY s.started DESC, s.key DESC LIMIT :limit"
     )
     .replace("@last", _LAST)
     .replace("@at", _LAST.replace("last", "at"))
@@ -74,7 +76,7 @@ def listing(version: int, *, prefix: bool) -> str:
     """The query that gives the fields of SessionInfo, the latest session first: `:limit` rows (-1: all) of ids that begin
     with `:prefix`. `version` is the file's: one that is only read is not brought up to date."""
     sql = _LISTING if version > 1 else _LISTING.replace("s.ended_at", "NULL")
-    found = " WHERE substr(s.id, 1, length(:prefix)) = :prefix ORDER BY s.started"
+    found = " AND substr(s.id, 1, length(:prefix)) = :prefix ORDER BY s.started"
     return sql.replace(" ORDER BY s.started", found) if prefix else sql
 
 

@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
 from lllm.core import canonical
-from lllm.errors import ConfigError, LogError
+from lllm.errors import ConfigError, LogError, LogWriteError
 from lllm.log import base
 from lllm.log.base import (
     Deleted,
@@ -35,10 +35,20 @@ from lllm.log.base import (
     no_session,
     out_of_turn,
 )
-from lllm.log.blobs import check_blobs, check_content, named_in
-from lllm.log.claims import Claims
-from lllm.log.removing import remove, shrink
-from lllm.log.schema import Alone, connect, explain, is_busy, listing, locked, open_reader, open_writer
+from lllm.log.blobs import check_blobs, check_content
+from lllm.log.claims import COMPACTING, REMOVING, WAITING, Claims
+from lllm.log.removing import Sweep, compact, hide
+from lllm.log.schema import (
+    REMOVED,
+    Alone,
+    connect,
+    explain,
+    is_busy,
+    listing,
+    locked,
+    open_reader,
+    open_writer,
+)
 from lllm.ports import Record, SessionInfo
 
 CHECKPOINT_BYTES: Final = 16 << 20
@@ -52,6 +62,7 @@ _PAUSE: Final = 0.005  # seconds between two tries while another process writes
 _KNOWN: Final = 10_000  # sessions whose last event is remembered
 
 
+_T = TypeVar("_T")
 _Row = tuple[int, int, int, int, bytes]  # session key, first and last event, when, their lines
 
 
@@ -363,6 +374,7 @@ class SQLiteLog(ReplayableLogBase):
     def _commit_in_helper(self, lane: _Lane, appends: list[_Append], left: list[_Append]) -> None:
         """Opens the file where needed and writes what is left of `appends`, waiting for other processes."""
         deadline = time.monotonic() + self.busy_timeout
+        waits = False
         while left:
             fault: Exception | None = None
             try:
@@ -370,14 +382,21 @@ class SQLiteLog(ReplayableLogBase):
                 left = self._commit(left, in_helper=True)
             except Exception as error:  # the file could not be opened; the waiters get to know why
                 fault = None if is_busy(error) else error
-            if left and (fault is not None or time.monotonic() > deadline):
+            late = time.monotonic() > deadline and not self._claimed.held(COMPACTING)
+            if left and (fault is not None or late):
                 for append in left:
                     append.error = (
                         explain(fault, self.path) if fault else locked(self.path, self.busy_timeout)
                     )
                 break
             if left:
+                if not waits:
+                    with suppress(LogWriteError):  # one that is seen is enough
+                        self._claimed.claim(WAITING)
+                        waits = True
                 time.sleep(_PAUSE)
+        if waits:
+            self._claimed.release(WAITING)
         with suppress(RuntimeError):  # their loop is closed: nobody waits
             lane.loop.call_soon_threadsafe(self._landed, lane, appends)
 
@@ -411,10 +430,11 @@ class SQLiteLog(ReplayableLogBase):
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def read(self, session: str, after: int = -1) -> Iterator[bytes]:
-        rows = self._query("SELECT key FROM sessions WHERE id = ?", (session,))
+        removed = session.startswith(REMOVED)
+        rows = [] if removed else self._query("SELECT key FROM sessions WHERE id = ?", (session,))
         if not rows:
             known = self._query("SELECT id FROM sessions ORDER BY started DESC LIMIT 1000")
-            raise no_session(session, (row[0] for row in known))
+            raise no_session(session, (row[0] for row in known if not row[0].startswith(REMOVED)))
         return self._bodies(rows[0][0], after)
 
     def _bodies(self, key: int, after: int) -> Iterator[bytes]:
@@ -489,19 +509,38 @@ class SQLiteLog(ReplayableLogBase):
     def _delete(self, names: Sequence[str]) -> Deleted:
         if self._closed:
             raise closed(str(self.path))
-        named = {digest for name in names for body in self.read(name) for digest in named_in(body)}
+        try:
+            self._claimed.claim(REMOVING)
+        except LogWriteError as error:
+            raise LogWriteError(
+                f"somebody else is removing sessions from {self.path}", hint="Wait until that is done."
+            ) from error
         try:
             with closing(open_writer(self.path, self._synchronous)) as own:
-                done = self._in_turn(own, lambda: remove(own, names, named))
-                shrink(own)
+                keys = self._in_turn(own, lambda: hide(own, names))
+                with self._lock:
+                    for name in names:
+                        self._known.pop(name, None)
+                # from here on they are gone: what is left of them is taken out now, or by the next removal
+                done = Sweep(own, self.path, lambda act: self._in_turn(own, act)).run(keys)
+                self._compact(own, names)
         except Exception as error:
             raise explain(error, self.path) from error
-        with self._lock:
-            for name in names:
-                self._known.pop(name, None)
+        finally:
+            self._claimed.release(REMOVING)
         return done
 
-    def _in_turn(self, own: sqlite3.Connection, act: Callable[[], Deleted]) -> Deleted:
+    def _compact(self, own: sqlite3.Connection, names: Sequence[str]) -> None:
+        besides = {REMOVING, COMPACTING, *names}
+        try:
+            self._claimed.claim(COMPACTING)
+            compact(own, lambda: not self._claimed.any(besides))
+        except LogWriteError:
+            pass  # somebody else does
+        finally:
+            self._claimed.release(COMPACTING)
+
+    def _in_turn(self, own: sqlite3.Connection, act: Callable[[], _T]) -> _T:
         """Does a transaction, waiting for other processes."""
         deadline = time.monotonic() + self.busy_timeout
         while True:

@@ -8,7 +8,7 @@ import os
 import secrets
 import threading
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, ClassVar, Final, Literal
 
@@ -36,7 +36,12 @@ _SESSIONS: Final = (
     " CROSS JOIN LATERAL (SELECT * FROM @appends WHERE session = s.key ORDER BY seq DESC LIMIT 1) a"
     " WHERE starts_with(s.id, %s) ORDER BY s.started DESC, s.key DESC LIMIT %s"
 )
+_MARKS: Final = "SELECT session, max(last) FROM @appends GROUP BY session"
 _OTHERS: Final = "SELECT body FROM @appends WHERE NOT session = ANY(%s)"
+_SINCE: Final = (
+    "SELECT body FROM @appends a LEFT JOIN unnest(%s::bigint[], %s::bigint[]) AS mark (key, last)"
+    " ON mark.key = a.session WHERE mark.key IS NULL OR a.seq > mark.last"
+)
 _ROOM: Final = "SELECT coalesce(sum(length(body) - (last - seq)), 0) FROM @appends WHERE session = ANY(%s)"
 
 
@@ -214,28 +219,43 @@ class PostgresLog(ReplayableLogBase):
 
     def _delete(self, names: Sequence[str]) -> Deleted:
         named = {digest for name in names for body in self.read(name) for digest in named_in(body)}
-        with self._lock:
-            try:
-                return self._remove(self._connected(), list(names), named)
-            except psycopg.Error as error:
-                raise self._address.explain(error) from error
+        try:
+            # a connection of its own: whoever reads here or claims a session does not wait for it
+            with self._address.connect() as connection:
+                return self._remove(connection, list(names), named)
+        except psycopg.Error as error:
+            raise self._address.explain(error) from error
 
     def _remove(self, connection: psycopg.Connection[Any], names: list[str], named: set[str]) -> Deleted:
         def do(sql: str, *values: Any) -> list[Any]:
             return list(connection.execute(self._sql(sql), values).fetchall())
 
+        keys = [row[0] for row in do("SELECT key FROM @sessions WHERE id = ANY(%s)", names)]
+        # Reading a large log takes long, so it is read before anybody has to wait, and then only what has come since.
         with connection.transaction():
-            # appends with blobs wait until this is done: what they store is not taken for unused
-            do("SELECT pg_advisory_xact_lock(%s, %s)", tables.LOCK, tables.BLOBS)
-            keys = [row[0] for row in do("SELECT key FROM @sessions WHERE id = ANY(%s)", names)]
-            with connection.cursor(f"lllm_{secrets.token_hex(4)}") as rows:
-                rows.execute(self._sql(_OTHERS), (keys,))
-                unused = list(unnamed(named, (row[0] for row in rows)))
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            marks = do(_MARKS)
+            unused = self._unnamed(connection, named, _OTHERS, keys)
+        with connection.transaction():
             size = int(do(_ROOM, keys)[0][0])
             do("DELETE FROM @appends WHERE session = ANY(%s) RETURNING 1", keys)
             do("DELETE FROM @sessions WHERE key = ANY(%s) RETURNING 1", keys)
-            sizes = do("DELETE FROM @blobs WHERE digest = ANY(%s) RETURNING length(data)", unused)
+            sizes = []
+            if unused:
+                # appends with blobs wait until this is done: what they store is not taken for unused
+                do("SELECT pg_advisory_xact_lock(%s, %s)", tables.LOCK, tables.BLOBS)
+                known = [row[0] for row in marks], [row[1] for row in marks]
+                unused = self._unnamed(connection, unused, _SINCE, *known)
+                sizes = do("DELETE FROM @blobs WHERE digest = ANY(%s) RETURNING length(data)", unused)
         return Deleted(len(keys), len(sizes), size + sum(row[0] for row in sizes))
+
+    def _unnamed(
+        self, connection: psycopg.Connection[Any], digests: Collection[str], sql: str, *values: Any
+    ) -> list[str]:
+        """Those of the digests that the events of a query do not name."""
+        with connection.cursor(f"lllm_{secrets.token_hex(4)}") as rows:
+            rows.execute(self._sql(sql), values)
+            return list(unnamed(digests, (row[0] for row in rows)))
 
     # --- the connection ----------------------------------------------------------------------------------------------
 
