@@ -144,8 +144,10 @@ def _logged(report: Report) -> Report:
     if report.problems:
         import logging
 
+        from lllm.config.environ import everything
+
         for problem in report.problems:
-            warn(logging.getLogger("lllm.discovery"), "%s", problem)
+            warn(logging.getLogger("lllm.discovery"), "%s", everything().text(str(problem)))
     return report
 
 

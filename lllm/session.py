@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Se
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from lllm.config.environ import environment, remember
+from lllm.config.environ import everything, remember
 from lllm.core import events as ev
 from lllm.core.canonical import digest, encode
 from lllm.core.dialog import Node
@@ -117,7 +117,7 @@ class Session:
         id: the session's id; made from the time and `name` by default.
         seed: feeds every random choice of the runtime (jitter of back-off waits). Drawn when None, and logged.
         clock: microseconds since the epoch; a Clock by default. sleep: awaits seconds. Both can be replaced by a test.
-        redactor: takes secrets out of all that is written and shown; by default it knows those of the environment.
+        redactor: takes secrets out of all that is written and shown; by default it knows all that this process knows.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Session:
         redactor: Redactor | None = None,
     ) -> None:
         self.store = store
-        self.redactor = environment() if redactor is None else redactor
+        self.redactor = everything() if redactor is None else redactor
         self.id = id or new_id(self.redactor.text(name))
         self.seed = os.urandom(4).hex() if seed is None else str(seed)
         self.clock = Clock() if clock is None else clock

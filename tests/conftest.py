@@ -83,6 +83,8 @@ def nobodys_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     for name in list(os.environ):
         if name in PRIVATE_NAMES or name.startswith(PRIVATE_PREFIXES) or name.endswith(PRIVATE_SUFFIXES):
             monkeypatch.delenv(name)
+    if (environ := sys.modules.get("lllm.config.environ")) is not None:
+        environ.forget()  # the keys of other tests are ordinary words here
     home = tmp_path_factory.mktemp("home")
     monkeypatch.chdir(home)
     for name, value in {

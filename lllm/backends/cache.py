@@ -20,7 +20,7 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from lllm.config.environ import environment
+from lllm.config.environ import everything
 from lllm.core.canonical import decode, digest, digest_of, encode
 from lllm.core.jsonable import jsonable
 from lllm.deltas import pieces
@@ -213,7 +213,7 @@ class CachedBackend:
 
     def _clean(self, record: Mapping[str, Any]) -> Any:
         """A reply without secrets, as the log has it."""
-        redactor = environment()
+        redactor = everything()
         for secret in getattr(self.backend, "secrets", ()):
             redactor.add("backend", secret)
         return redactor.clean(jsonable(record))

@@ -51,7 +51,7 @@ def check(
         )
     else:
         for problem in problems:
-            output.say(output.clean(str(problem)))
+            output.say(str(problem))
         if not problems:
             read = ", ".join(_near(path) for path in loaded.files) if loaded and loaded.files else "no file"
             output.text(f"ok: {read}")
@@ -66,7 +66,7 @@ def _record(problem: Problem) -> dict[str, Any]:
     found = _PLACE.match(problem.where or "")
     return {
         "severity": problem.severity,
-        "message": output.clean(problem.message),
+        "message": problem.message,
         "hint": problem.hint,
         "where": problem.where,
         "file": found["file"] if found else None,

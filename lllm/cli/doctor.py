@@ -27,7 +27,7 @@ def doctor(config: ConfigFile = None, json: Json = False) -> int:
     loaded, problems = read_config(config)
     items = [*_installation()]
     if loaded is None:
-        found = [output.clean(str(problem.error)) for problem in problems]
+        found = [str(problem.error) for problem in problems]
         items += [_item("configuration", "problem", words, hint="Type: lllm check") for words in found]
     else:
         output.hide(loaded.secrets())
@@ -104,7 +104,7 @@ def _log(config: Config) -> Item:
     try:
         store = store_of(config)
     except LLMError as error:  # an unknown type, a missing package
-        return _item("log", "problem", output.clean(f"{error.message}."), hint=error.hint)
+        return _item("log", "problem", f"{error.message}.", hint=error.hint)
     if config.log.type in ("none", "memory"):
         return _item("log", "ok", f"{config.log.type}: sessions are not kept")
     if getattr(store, "addressed", False):
@@ -120,7 +120,7 @@ def _log(config: Config) -> Item:
     try:
         count = len(store.sessions()) if place.exists() else 0
     except LLMError as error:
-        return _item("log", "problem", output.clean(f"{error.message}."), hint=error.hint)
+        return _item("log", "problem", f"{error.message}.", hint=error.hint)
     return _item("log", "ok", f"{where}, {count} sessions")
 
 

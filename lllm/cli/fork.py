@@ -86,7 +86,7 @@ def fork(
             hint="Edit what a call says: --at N, where event N is CallStarted.",
         )
     live = Live(approve=approve, stream=stream, quiet=quiet, json=json)
-    program = program_of(store, id, config, sets=sets or ())
+    program = program_of(store, id, config, sets=sets or (), asks=True)
     try:
         with quiet_stdout(json), naming("--model", model):
             done = fork_session(

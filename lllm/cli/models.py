@@ -131,7 +131,7 @@ def _row(found: Found) -> dict[str, Any]:
     try:
         file = read(found.path)
     except LLMError as error:
-        return {**row, **dict.fromkeys(SAID), "problem": output.clean(error.message)}
+        return {**row, **dict.fromkeys(SAID), "problem": error.message}
     said = file.record()
     return {**row, **{key: said[key] for key in SAID}, "problem": None}
 

@@ -123,7 +123,7 @@ def _download(
 
 def _fault(error: Exception, repo: str, endpoint: str) -> Exception:
     kind = type(error).__name__
-    words = output.clean(str(error).strip().partition("\n")[0])
+    words = str(error).strip().partition("\n")[0]
     if kind in (
         "RepositoryNotFoundError",
         "RevisionNotFoundError",

@@ -31,7 +31,6 @@ class _State:
     debug = False
     json = False
     printed = False
-    secrets: frozenset[str] = frozenset()
     way = ""
     said: ClassVar[set[str]] = set()
     session: Callable[[], str | None] | None = None
@@ -39,7 +38,10 @@ class _State:
 
 def begin(*, debug: bool, json: bool) -> None:
     """A new command line: forgets the one before it (tests run several in a process)."""
-    _State.debug, _State.json, _State.printed, _State.secrets = debug, json, False, frozenset()
+    from lllm.config.environ import forget
+
+    forget()
+    _State.debug, _State.json, _State.printed = debug, json, False
     _State.way = ""
     _State.said.clear()
     _State.session = None
@@ -59,17 +61,17 @@ def truthy(value: str | None) -> bool:
 
 def hide(secrets: Iterable[str]) -> None:
     """Texts that must not be printed: the keys that a configuration holds."""
-    _State.secrets |= frozenset(secret for secret in secrets if secret)
+    from lllm.config.environ import remember_new
+
+    remember_new("configuration", secrets)
 
 
 def clean(text: str) -> str:
-    """Text without the keys that the environment or the configuration holds."""
-    from lllm.core.redact import Redactor
+    """Text without the keys that the environment or the configuration holds. All that is written is cleaned; before it is
+    cut or folded, it is to be cleaned too."""
+    from lllm.config.environ import everything
 
-    redactor = Redactor.from_environment(os.environ)
-    for secret in _State.secrets:
-        redactor.add("configuration", secret)
-    return str(redactor.clean(text))
+    return everything().text(text)
 
 
 # --- data
@@ -84,12 +86,17 @@ def data(value: Any) -> None:
 def json_line(value: Any, indent: int | None = None) -> None:
     """A JSON value on stdout. A terminal gets escapes for what would act on it; the value is the same."""
     words = _json.dumps(value, ensure_ascii=False, indent=indent, default=str)
+    if clean(words) != words:  # a number may be a secret, and JSON it stays
+        from lllm.config.environ import everything
+
+        cleaned = everything().clean(_json.loads(words))
+        words = _json.dumps(cleaned, ensure_ascii=False, indent=indent)
     write(visible_json(words) if screen.is_terminal(sys.stdout) else words)
 
 
 def text(value: str) -> None:
     """A command's answer, for people. A pipe gets it as it is."""
-    write(visible(value) if screen.is_terminal(sys.stdout) else value)
+    write(visible(clean(value)) if screen.is_terminal(sys.stdout) else value)
 
 
 def piece(value: str, *, json: bool = False) -> None:
@@ -101,18 +108,19 @@ def piece(value: str, *, json: bool = False) -> None:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]], **more: Sequence[str]) -> None:
     """Columns. A terminal gets them fitted to its width; a pipe gets every character. `more`: see `lllm.cli.tables`."""
-    for line in tables.lines(header, rows, **more):
+    cleaned = ([clean("" if cell is None else str(cell)) for cell in row] for row in rows)
+    for line in tables.lines(header, cleaned, **more):
         write(line)
 
 
 def write(words: str, *, error: bool = False, end: str = "\n", flush: bool | None = None) -> None:
-    """Writes to stdout or stderr. Every print of a command ends here; foreign text has become visible before. `flush`: at
-    once; by default on stderr.
+    """Writes to stdout or stderr, without secrets. Every print of a command ends here; foreign text has become visible
+    before. `flush`: at once; by default on stderr.
 
     Where stderr is gone, nothing is shown. Where stdout is, that ends a command which only prints: BrokenPipeError. One that
     runs something goes on: see `outlast`."""
     stream = sys.stderr if error else sys.stdout
-    shown = terminals.show(stream, f"{words}{end}", flush=error if flush is None else flush)
+    shown = terminals.show(stream, f"{clean(words)}{end}", flush=error if flush is None else flush)
     if not shown and not error:
         raise BrokenPipeError
 
@@ -134,12 +142,12 @@ def console() -> Console:
 
 def say(words: str) -> None:
     """Something for the person in front of it."""
-    write(visible(words), error=True)
+    write(visible(clean(words)), error=True)
 
 
 def warn(words: str, hint: str | None = None) -> None:
     """Something that person should look at."""
-    say(f"warning: {clean(_joined(words, hint))}")
+    say(f"warning: {_joined(words, hint)}")
 
 
 def listen() -> None:
@@ -149,7 +157,7 @@ def listen() -> None:
         def emit(self, record: logging.LogRecord) -> None:
             if (words := record.getMessage()) not in _State.said:
                 _State.said.add(words)
-                say(f"{record.levelname.lower()}: {clean(words.removeprefix('error: '))}")
+                say(f"{record.levelname.lower()}: {words.removeprefix('error: ')}")
 
     log = logging.getLogger("lllm")
     for old in [handler for handler in log.handlers if type(handler).__name__ == Handler.__name__]:
@@ -221,7 +229,7 @@ def failure(error: Exception) -> None:
 
 def usage(error: Any) -> None:
     """A command line that cannot be read."""
-    message = clean(" ".join(error.format_message().split()))
+    message = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     hint = f"Type: {context.command_path} --help" if context is not None else "Type: lllm --help"
     say(f"error: {_joined(message, hint)}")
@@ -254,12 +262,12 @@ def divergence(error: ReplayDivergence) -> str:
     """Where a replay left the record, why, and both values as far as they differ."""
     from lllm.replay.report import sides
 
-    return clean("\n".join([error.message, *sides(error)]))
+    return "\n".join([error.message, *sides(error)])
 
 
 def _trace(error: BaseException) -> None:
     if _State.debug:
-        say(clean("".join(traceback.format_exception(error)).rstrip()))
+        say("".join(traceback.format_exception(error)).rstrip())
 
 
 def _words(error: Exception) -> tuple[str, str | None]:
@@ -267,13 +275,13 @@ def _words(error: Exception) -> tuple[str, str | None]:
         message, place = error.message, getattr(error, "where", None)
         if place and place not in message:  # whoever knew the place learnt it after the error was made
             message = f"{place}: {message}"
-        return clean(message), clean(error.hint) if error.hint else None
+        return message, error.hint or None
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
-        return clean(f"{place}{error.strerror}"), None
+        return f"{place}{error.strerror}", None
     frame = _project_frame(error)
     place = f" ({frame})" if frame else ""
-    return clean(f"{type(error).__name__}: {text_of(error)}{place}"), None
+    return f"{type(error).__name__}: {text_of(error)}{place}", None
 
 
 def _project_frame(error: BaseException) -> str | None:

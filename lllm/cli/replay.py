@@ -55,14 +55,17 @@ def replay(
 
 
 def program_of(
-    store: LogStore, session: str, file: Path | None, *, sets: Sequence[str] = ()
+    store: LogStore, session: str, file: Path | None, *, sets: Sequence[str] = (), asks: bool = False
 ) -> dict[str, Any]:
     """What to build agents from, where that is more than the session's own entry says: another --config, or the plain
-    agent of a folder that declares none. `sets`: what is to be otherwise than it was."""
+    agent of a folder that declares none. `sets`: what is to be otherwise than it was. `asks`: models will be asked."""
+    from lllm.config.overrides import given_again
+
     meta = next((info.meta for info in store.sessions(prefix=session) if info.id == session), {})
     entry = meta.get("entry") or meta.get("kept") or {}
     if file is not None or (entry.get("kind") in ("system", "chat") and not entry.get("config")):
-        return {"config": runnable(file, overrides=[*entry.get("set", ()), *sets])}
+        again = given_again(entry.get("set", ()), sets, needed=asks)
+        return {"config": runnable(file, overrides=[*again, *sets])}
     return {}
 
 

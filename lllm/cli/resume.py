@@ -102,7 +102,7 @@ def go_on(store: LogStore, id: str, decide: list[str] | None, config: Any, live:
             store=store,
             decide=decided or None,
             **live.hooks,
-            **program_of(store, id, config),
+            **program_of(store, id, config, asks=True),
         )
     except BaseException as error:
         output.belongs(error, id, still(store, id, config, found.events if found is not None else 0))

@@ -62,7 +62,7 @@ def check_kept(
         return 3 if failed else 0
     for one in results:
         if one["status"] != "passed":
-            output.say(output.clean(f"failed: {one['text']}"))
+            output.say(f"failed: {one['text']}")
         for note in one["notes"]:
             output.say(f"note: {one['name']}: {note}")
     output.text(f"{len(results) - len(failed)} passed, {len(failed)} failed")
@@ -162,7 +162,7 @@ def told(verdict: Verdict) -> str:
     """Why a session failed, free of keys."""
     from lllm.replay.kept import explained
 
-    return output.clean(explained(verdict))
+    return explained(verdict)
 
 
 def as_dict(verdict: Verdict) -> dict[str, Any]:

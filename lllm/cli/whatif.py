@@ -54,7 +54,7 @@ def whatif(
         raise ConfigError("there is no session to run", hint="Give ids, or --last N.")
 
     def program(id: str) -> dict[str, Any]:
-        return program_of(store, id, config, sets=sets or ())
+        return program_of(store, id, config, sets=sets or (), asks=True)
 
     def done(case: Case) -> None:
         if not json:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -136,33 +136,55 @@ def environment() -> Redactor:
 
 _held: OrderedDict[tuple[str, str], None] = OrderedDict()
 _HELD: Final = 64
+_all: tuple[object, int, Redactor] = (None, 0, Redactor())
+_holds = 0  # how often _held has changed
 
 
 def remember(name: str, secret: str) -> None:
-    """Notes a secret that was given in code or in a configuration, for what is printed or saved outside of any session.
-    The newest 64 are known."""
+    """Notes a secret that was given in code or in a configuration: whoever opens a session, prints or saves knows the
+    newest 64. So many, because each is looked for in all that is written."""
+    global _holds
     if (name, secret) not in _held:
         with _lock:
             _held[name, secret] = None
+            _holds += 1
             if len(_held) > _HELD:
                 _held.popitem(last=False)
 
 
+def remember_new(name: str, secrets: Iterable[str]) -> None:
+    """`remember` for those that the environment does not name already."""
+    known = environment()
+    for secret in secrets:
+        if known.text(secret) is secret:
+            remember(name, secret)
+
+
 def forget() -> None:
-    """Forgets what `remember` noted: another command begins in this process."""
+    """Forgets what `remember` noted and which `.env` files were read: another command begins in this process."""
+    global _changes, _holds
     with _lock:
         _held.clear()
+        _files.clear()
+        _changes += 1
+        _holds += 1
 
 
 def everything() -> Redactor:
     """A redactor of all secrets that this process knows: those of the environment, and those that were given in code or in a
     configuration lately."""
-    redactor = environment()
-    with _lock:
-        held = list(_held)
-    for name, secret in held:
-        redactor.add(name, secret)
-    return redactor
+    global _all
+    environment()
+    known = _seen[2]
+    before, holds, redactor = _all
+    if before is not known or holds != _holds:
+        with _lock:
+            holds, held = _holds, list(_held)
+        redactor = known.copy()
+        for name, secret in held:
+            redactor.add(name, secret)
+        _all = (known, holds, redactor)
+    return redactor.copy()
 
 
 def variables() -> dict[str, Keys]:

@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
-from lllm.config.environ import Environ, environment_layer
+from lllm.config.environ import Environ, environment_layer, remember_new
 from lllm.config.interpolate import interpolate
 from lllm.config.keys import EVERYTHING, PROFILE, PROJECT, SYSTEM
 from lllm.config.layer import Layer, peek, put, shown
@@ -174,6 +174,7 @@ class _Reader:
             files=tuple(self.files),
             notes=tuple(self.problems.warnings),
         )
+        remember_new("configuration", config.secrets())
         return config, list(self.problems)
 
     # --- lllm.toml

@@ -6,10 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lllm.config.environ import remember
 from lllm.config.keys import Key, find
 from lllm.config.kinds import FREE
 from lllm.config.layer import Layer, put
 from lllm.config.problems import Problems
+from lllm.config.secret import secrets_in
+from lllm.core.redact import MARK
+from lllm.core.secret_names import secret_parts
 from lllm.errors import ConfigError
 
 
@@ -49,7 +53,43 @@ def overrides_layer(overrides: Iterable[str] | Mapping[str, Any], base: Path, pr
             value = _scalar(value)
         put(layer.data, path, value)
         layer.where[path] = typed
+    for secret in secrets_in(layer.data):
+        remember("configuration", secret)  # messages may quote what was typed
     return layer
+
+
+def given_again(sets: Iterable[str], later: Iterable[str] = (), *, needed: bool) -> list[str]:
+    """The overrides of a recorded session. One whose value was a secret is not in the log: it is taken from the variable
+    that held it, else left out, as a replay asks nobody. `needed`: models will be asked, so that is a ConfigError, unless
+    it is given anew in `later`."""
+    out: list[str] = []
+    anew = {item.partition("=")[0].strip() for item in later}
+    for item in sets:
+        key, _, value = item.partition("=")
+        found = _restored(value)
+        if found is not None:
+            out.append(f"{key}={found}")
+        elif needed and key.strip() not in anew:
+            named = [mark[len("[redacted:") : -1] for mark in MARK.findall(value)]
+            raise ConfigError(
+                f"the session was run with --set {key}, whose value was a secret: its log does not hold it",
+                hint=f"Set the variable that held it ({', '.join(named)}), write ${{NAME}} into the configuration, or fork it: "
+                f"lllm fork ID --set {key}=VALUE.",
+            )
+    return out
+
+
+def _restored(value: str) -> str | None:
+    """A value with the secrets that stand in it for certain; None where that cannot be told."""
+    from lllm.config.load import variable
+
+    names = {mark: mark[len("[redacted:") : -1] for mark in MARK.findall(value)}
+    for mark, name in names.items():
+        held = variable(name) or ""
+        if len({part.strip() for part in secret_parts(name, held)}) != 1:  # of an address it may be a part
+            return None
+        value = value.replace(mark, held)
+    return value
 
 
 def _split(text: str, problems: Problems) -> tuple[str, str, str]:

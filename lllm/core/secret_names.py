@@ -169,6 +169,9 @@ def secret_parts(name: str, value: str) -> tuple[str, ...]:
     for them leaves out those that are too short to be told from ordinary text (`lllm.core.redact.SHORTEST`)."""
     plain = value.strip()
     found = set(_within(plain, name))
+    if _words(name)[-1:] == ["HEADERS"]:  # name=value,name=value
+        pairs = (item.partition("=") for item in plain.split(",") if "=" in item)
+        found |= {part for key, _, given in pairs for part in header_parts(key, unquote(given))}
     if (found and (looks_secret(name) or _ADDRESS.match(plain))) or _ARMOR.search(plain):
         found |= {plain, value}
     elif looks_secret(name) and not _ordinary(plain):

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from lllm.config.environ import remember
 from lllm.const import card
 from lllm.errors import ConfigError, LLMInferenceError, UnsupportedError, listing, nearest
 from lllm.llm.checks import mapping_of
@@ -140,6 +141,8 @@ def open_backend(model: str | Backend, options: Mapping[str, Any] | None = None)
             except TypeError as error:
                 raise ConfigError(f"backend '{provider}': {error}") from error
             _open[key] = backend
+            for secret in getattr(backend, "secrets", ()):
+                remember("backend", secret)
     if not rest and (slash or getattr(backend, "needs_model", False)):
         raise ConfigError(f"'{model}' names no model", hint=f"Write {provider}/model.")
     only = getattr(backend, "only_model", None)

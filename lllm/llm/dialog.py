@@ -108,8 +108,8 @@ class Dialog:
     # --- files
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the dialog to a JSON file, which appears whole or not at all. Secrets of the environment are taken out,
-        as they are in a log.
+        """Writes the dialog to a JSON file, which appears whole or not at all. Secrets are taken out, as
+        they are in a log.
 
         Raises:
             ConfigError: a prompt that is to parse the next reply has no path to find it again by.
@@ -140,7 +140,7 @@ class Dialog:
 
     def to_dict(self) -> dict[str, Any]:
         """The dialog as JSON, as `save` writes it."""
-        from lllm.config.environ import environment
+        from lllm.config.environ import everything
         from lllm.core.jsonable import jsonable
 
         out: dict[str, Any] = {
@@ -159,7 +159,7 @@ class Dialog:
                     hint="Save it after the call, or give the prompt a path.",
                 )
             out["prompt"], out["args"] = self.prompt.path, jsonable(self.args)
-        cleaned: dict[str, Any] = environment().clean(out)
+        cleaned: dict[str, Any] = everything().clean(out)
         return cleaned
 
     @classmethod
@@ -182,7 +182,8 @@ class Dialog:
         return made
 
     def markdown(self) -> str:
-        """The dialog as a Markdown page: who spoke, and what, in fences."""
+        """The dialog as a Markdown page: who spoke, and what, in fences. Without secrets, as a saved one."""
+        from lllm.config.environ import everything
         from lllm.log.views import fenced, plain
 
         parts = [f"# {plain(self.name or 'dialog')}"]
@@ -190,7 +191,7 @@ class Dialog:
             calls = "\n".join(f"{call.name}({call.arguments})" for call in message.tool_calls)
             who = message.role + (f" {message.name}" if message.name else "")
             parts.append(f"**{plain(who)}**\n\n{fenced(chr(10).join(filter(None, (message.text, calls))))}")
-        return "\n\n".join(parts) + "\n"
+        return everything().text("\n\n".join(parts) + "\n")
 
     def __len__(self) -> int:
         head, unsent = self._now()

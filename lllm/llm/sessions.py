@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from lllm.config.environ import environment
+from lllm.config.environ import everything
 from lllm.core.redact import Redactor
 from lllm.errors import CallCancelled, LLMError, text_of
 from lllm.llm.project import default_store
@@ -38,8 +38,8 @@ def open_session(
 
 
 def knowing(name: str, secrets: Iterable[str]) -> Redactor:
-    """A redactor of the environment's secrets and of these. A session that is opened with it knows them from its name on."""
-    redactor = environment()
+    """A redactor that knows these secrets too. A session that is opened with it knows them from its name on."""
+    redactor = everything()
     for secret in secrets:
         redactor.add(name, secret)
     return redactor

@@ -172,14 +172,18 @@ async def _play(player: Replayed, program: Awaitable[Any]) -> tuple[str, dict[st
     return "done", {}
 
 
-def config_of(described: Mapping[str, Any], config: Config | None, overrides: Sequence[str] = ()) -> Config:
+def config_of(
+    described: Mapping[str, Any], config: Config | None, overrides: Sequence[str] = (), *, asks: bool = False
+) -> Config:
     """The configuration that a session's entry names, as it is today, with the entry's overrides and more. One that is
-    given has them already."""
+    given has them already. `asks`: models will be asked, and not only the log."""
     if config is not None:
         return config
     from lllm.config import load_config
+    from lllm.config.overrides import given_again
 
-    return load_config(file_of(described), overrides=[*described.get("set", ()), *overrides])
+    again = given_again(described.get("set", ()), overrides, needed=asks)
+    return load_config(file_of(described), overrides=[*again, *overrides])
 
 
 def file_of(described: Mapping[str, Any]) -> Path | None:
@@ -211,7 +215,7 @@ def system_of(
 
     overrides = changes.get("overrides", ())
     system = build_agent(
-        config_of(described, config, overrides),
+        config_of(described, config, overrides, asks=changes.get("asks", False)),
         agent_name=described.get("type"),
         stream=stream,
         model=changes.get("model") or described.get("model"),

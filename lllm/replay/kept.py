@@ -249,7 +249,7 @@ def assert_same(file: str | os.PathLike[str], *, entry: Callable[[], Any] | None
 
 def explained(verdict: Verdict) -> str:
     """Why a check failed: the step, both sides, and what to type next. '' where it passed."""
-    from lllm.config.environ import environment
+    from lllm.config.environ import everything
 
     error = verdict.error
     if error is None:
@@ -266,7 +266,7 @@ def explained(verdict: Verdict) -> str:
         lines.append(f"  If that is how it should be: lllm test accept {verdict.name}")
     elif "--config FILE" in (error.hint or ""):
         lines.append(f"  To have it name the new file: lllm test accept {verdict.name} --config FILE")
-    return environment().text("\n".join(lines))
+    return everything().text("\n".join(lines))
 
 
 def _step(error: ReplayDivergence, record: Sequence[Mapping[str, Any]]) -> str | None:

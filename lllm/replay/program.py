@@ -45,7 +45,7 @@ async def play(
             result = await (entry() if is_async(entry) else in_thread(entry))
         elif described.get("kind") == "system":
             system = system_of(
-                described, config, session.store, stream=stream, model=model, overrides=overrides
+                described, config, session.store, stream=stream, model=model, overrides=overrides, asks=True
             )
             more = {**meta.get("args", {}), **(args or {})}
             if "session" in more:
@@ -54,7 +54,7 @@ async def play(
             return await system.acall(words, session=session, **more)
         elif described.get("kind") == "chat":
             session.unopened = True
-            told = config_of(described, config, overrides)
+            told = config_of(described, config, overrides, asks=True)
             result = await in_thread(talk(told, record, model=model, overrides=overrides))
         else:
             result = await by_call()

@@ -3,7 +3,8 @@
     from lllm.log.export import export
     print(export(store, "20260101-120000-demo-1a2b3c4d", "html"))
 
-Everything is written from the log alone: nothing that the log does not hold is in an export.
+Everything is written from the log alone: nothing that the log does not hold is in an export. A log that was written before
+a secret was known to be one may hold it; an export does not. A bundle is the log itself, to the byte.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
+from lllm.config.environ import everything
+from lllm.core.redact_pieces import Pieces
 from lllm.errors import ConfigError, UnknownKeyError, UnknownNameError, listing
 from lllm.log.export.source import Source
 from lllm.ports import LogStore
@@ -79,7 +82,20 @@ def pieces(store: LogStore, session: str, format: str = "markdown", **options: A
             raise UnknownKeyError(name, known.options, where=f"format {format}")
     write = import_module(f"{__name__}.{format}").write
     found: Iterator[str] = write(Source(store, session), **options)
-    return found
+    return found if format == "bundle" else _cleaned(found)
+
+
+def _cleaned(text: Iterator[str]) -> Iterator[str]:
+    redactor = everything()
+    if not redactor:
+        yield from text
+        return
+    pieces = Pieces(redactor)
+    for piece in text:
+        if given := pieces.take(piece):
+            yield given
+    if rest := pieces.rest():
+        yield rest
 
 
 def format_of(file: str) -> str:

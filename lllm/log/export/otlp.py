@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from lllm.errors import ConfigError, ConnectionFailed, ProviderError
+from lllm.config.environ import everything
+from lllm.core.redact import scrub
+from lllm.core.secret_names import header_parts, secret_parts
+from lllm.errors import ConfigError, ConnectionFailed, LLMError, ProviderError
 from lllm.log.export.lines import text
 from lllm.log.export.otel import envelope, spans
 from lllm.log.export.source import Source
@@ -29,12 +32,24 @@ def send(
         ConfigError: the endpoint is not a URL.
         ConnectionFailed: nobody answers. ProviderError: the collector refused the spans.
     """
+    given = _headers(os.environ.get(HEADERS, "")) if headers is None else dict(headers)
+    redactor = everything()
+    for part in secret_parts("ENDPOINT", endpoint):
+        redactor.add("endpoint", part)
+    for name, value in given.items():
+        for part in header_parts(name, str(value)):
+            redactor.add("header", part)
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"'{endpoint}' is not the URL of a collector", hint="E.g. http://127.0.0.1:4318")
+        raise ConfigError(
+            f"'{redactor.text(endpoint)}' is not the URL of a collector", hint="E.g. http://127.0.0.1:4318"
+        )
     url = endpoint.rstrip("/") + PATH if parts.path in ("", "/") else endpoint
-    given = _headers(os.environ.get(HEADERS, "")) if headers is None else dict(headers)
-    return run(_send(source, url, content, given))
+    try:
+        return run(_send(source, url, content, given))
+    except LLMError as error:
+        scrub(error, redactor)  # a collector may say again what it was told
+        raise
 
 
 async def _send(source: Source, url: str, content: bool, headers: Mapping[str, str]) -> int:
@@ -54,7 +69,7 @@ async def _send(source: Source, url: str, content: bool, headers: Mapping[str, s
                         )
                 count += number
     except (aiohttp.ClientError, TimeoutError) as error:
-        place = urlsplit(url).hostname  # the address may have a password in it
+        place = urlsplit(url).hostname
         raise ConnectionFailed(
             f"the collector at {place} does not answer: {error or 'timeout'}",
             hint="Is it running, and is that its port?",
@@ -64,10 +79,11 @@ async def _send(source: Source, url: str, content: bool, headers: Mapping[str, s
 
 def _bodies(source: Source, content: bool) -> Iterator[tuple[int, bytes]]:
     head, tail = envelope()
+    redactor = everything()
     portion: list[str] = []
     size = 0
     for span in spans(source, content=content):
-        written = text(span)
+        written = redactor.text(text(span))
         portion.append(written)
         size += len(written)
         if size >= PORTION:
