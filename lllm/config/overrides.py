@@ -70,11 +70,10 @@ def given_again(sets: Iterable[str], later: Iterable[str] = (), *, needed: bool)
         if found is not None:
             out.append(f"{key}={found}")
         elif needed and key.strip() not in anew:
-            named = [mark[len("[redacted:") : -1] for mark in MARK.findall(value)]
             raise ConfigError(
-                f"the session was run with --set {key}, whose value was a secret: its log does not hold it",
-                hint=f"Set the variable that held it ({', '.join(named)}), write ${{NAME}} into the configuration, or fork it: "
-                f"lllm fork ID --set {key}=VALUE.",
+                f"the session was run with --set {key}=..., whose value was a secret: its log does not hold it",
+                hint=f"Write {key.rpartition('.')[2]}: ${{NAME}} into the configuration and set that variable, or fork the "
+                f"session: lllm fork ID --set {key}=VALUE.",
             )
     return out
 

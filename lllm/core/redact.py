@@ -326,6 +326,7 @@ def _forms(value: str) -> set[str]:
     quoted = {_quote(data, "/"), _quote(data, ""), _quote(data, " ").replace(" ", "+")}
     forms = {
         value,
+        " ".join(value.split()),  # as messages and tables have a text of several lines
         repr(value)[1:-1],
         *quoted,
         *(re.sub("%..", lambda hex: hex[0].lower(), form) for form in quoted),

@@ -172,6 +172,8 @@ def secret_parts(name: str, value: str) -> tuple[str, ...]:
     if _words(name)[-1:] == ["HEADERS"]:  # name=value,name=value
         pairs = (item.partition("=") for item in plain.split(",") if "=" in item)
         found |= {part for key, _, given in pairs for part in header_parts(key, unquote(given))}
+    if _ARMOR.search(plain):
+        found |= {line for line in plain.splitlines() if len(line) >= 16 and "-----" not in line}
     if (found and (looks_secret(name) or _ADDRESS.match(plain))) or _ARMOR.search(plain):
         found |= {plain, value}
     elif looks_secret(name) and not _ordinary(plain):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lllm.config.environ import remember
+from lllm.config.secret import secrets_in
 from lllm.const import card
 from lllm.errors import ConfigError, LLMInferenceError, UnsupportedError, listing, nearest
 from lllm.llm.checks import mapping_of
@@ -70,6 +71,9 @@ class Offline:
 
     capabilities = Capabilities(logprobs=True, token_ids=True, vision=True, seed=True)
 
+    def __init__(self, secrets: Sequence[str] = ()) -> None:
+        self.secrets = tuple(secrets)  # of the backend that it stands for: a divergence may show them
+
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
         nothing: list[Delta] = []
         for delta in nothing:
@@ -107,10 +111,11 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
     options = mapping_of("options", options)
     if offline.get() is None:
         return open_backend(model, options)
+    secrets = tuple(getattr(model, "secrets", ()) or secrets_in(dict(options)))
     if not isinstance(model, str):
-        return Offline(), *_made(model, options)[1:]
+        return Offline(secrets), *_made(model, options)[1:]
     model = _with_slash(model)
-    return Offline(), model, model.partition("/")[2] or model
+    return Offline(secrets), model, model.partition("/")[2] or model
 
 
 def open_backend(model: str | Backend, options: Mapping[str, Any] | None = None) -> tuple[Backend, str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lllm.core import events as ev
 from lllm.errors import ConfigError
 from lllm.llm.auto import keep
-from lllm.llm.connect import connect
+from lllm.llm.connect import connect, offline
 from lllm.llm.talk import talk
 from lllm.replay.again import config_of, models_of, system_of
 from lllm.session import Scope, Session, current
@@ -37,6 +37,7 @@ async def play(
     the first event describes, else what `by_call` does."""
     meta = record[0]["data"] if record else {}
     described = meta.get("entry") or {}
+    asks = offline.get() is None
     token = current.set(Scope(session))
     kept = keep.set(models_of(record) if model is None else None)
     try:
@@ -45,7 +46,7 @@ async def play(
             result = await (entry() if is_async(entry) else in_thread(entry))
         elif described.get("kind") == "system":
             system = system_of(
-                described, config, session.store, stream=stream, model=model, overrides=overrides, asks=True
+                described, config, session.store, stream=stream, model=model, overrides=overrides, asks=asks
             )
             more = {**meta.get("args", {}), **(args or {})}
             if "session" in more:
@@ -54,7 +55,7 @@ async def play(
             return await system.acall(words, session=session, **more)
         elif described.get("kind") == "chat":
             session.unopened = True
-            told = config_of(described, config, overrides, asks=True)
+            told = config_of(described, config, overrides, asks=asks)
             result = await in_thread(talk(told, record, model=model, overrides=overrides))
         else:
             result = await by_call()

@@ -21,6 +21,7 @@ from lllm.backends.openai.url import DEFAULT, endpoint
 from lllm.backends.openai.watch import Expired, Watch
 from lllm.backends.thinking import Mode
 from lllm.backends.thinking_forms import PREFILLING, check_mode
+from lllm.core.secret_names import header_parts, secret_parts
 from lllm.deltas import pieces
 from lllm.errors import ConfigError, ProviderError
 from lllm.models.reply import Reply
@@ -128,8 +129,6 @@ class OpenAIBackend:
         if api_version is not None:
             self._endpoint = self._endpoint.with_query("api-version", api_version)
         self._given_headers: dict[str, str] = {name: Secret(value) for name, value in (headers or {}).items()}
-        values = [self._given_key or "", *self._given_headers.values()]
-        self._secrets = tuple(filter(None, (*values, *(value.partition(" ")[2] for value in values))))
         for name, value in (("OpenAI-Organization", organization), ("OpenAI-Project", project)):
             if value is not None:
                 self._given_headers[name] = value
@@ -148,6 +147,14 @@ class OpenAIBackend:
             place=self._endpoint.root,
         )
         self._proxy = proxy_for(self._endpoint, proxy)
+        secrets = {
+            *([api_key] if api_key else ()),
+            *secret_parts("PROXY", self._proxy.url if self._proxy else ""),
+        }
+        secrets.update(secret_parts("QUERY", f"?{self._endpoint.query}"))
+        for name, value in self._given_headers.items():
+            secrets.update(header_parts(name, value))
+        self._secrets = tuple(map(Secret, sorted(secrets)))
         self._sessions = sessions(connections=connections, proxy=self._proxy)
         self._ready: tuple[URL, dict[str, str], Faults, Limiter] | None = None
         self._limits: dict[float | None, aiohttp.ClientTimeout] = {}
@@ -168,7 +175,8 @@ class OpenAIBackend:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The key and the headers' values as they were given: a session takes them out of all that it writes."""
+        """The key, the headers' values and the proxy's password as they were given: a session takes them out of all that it
+        writes."""
         return self._secrets
 
     def stream(self, request: Request) -> AsyncGenerator[Delta, None]:

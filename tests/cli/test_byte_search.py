@@ -1,0 +1,314 @@
+"""Every command, in a project that says its keys wherever it can; then a search for each of them in all that was written and
+printed. The control is a text beside them, and a key that a file holds on purpose."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from lllm.cli.app import BELOW, COMMANDS
+from tests.cli.conftest import Terminal
+from tests.servers.openai_server import OpenAIServer
+
+ENVIRONMENT = {
+    "GATEWAY_API_KEY": "sk-environment/0+1==aa",
+    "DB_PASS": "hunter2hunter2",
+    "GITHUB_PAT": "pat-0123456789-pat",
+    "APP_SIGNING_KEY": "signing-55aa55aa55aa",
+    "API_KEY1": "numbered-1212121212",
+    "SENTRY_DSN": "https://0123abcd@o1.ingest.example/7",
+    "PIN_PASSWORD": "9182736455",
+    "DATABASE_URL": "postgres://me:word-of-the-database@host/db",
+    "https_proxy": "",
+    "PLAIN_NAME": "configured-98989898",
+    "OTEL_EXPORTER_OTLP_HEADERS": "x-tenant=collector-7878787878",
+}
+DOTENV = {
+    "DOTENV_SECRET": "dotenv-34343434343",
+    "PRIVATE_PEM": "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq\n-----END-----",
+}
+GIVEN = {"set": "override-56565656", "code": "in-the-code-77777777", "header": "gateway-header-2020"}
+PLANTED = {
+    **{name: value for name, value in ENVIRONMENT.items() if value and name != "OTEL_EXPORTER_OTLP_HEADERS"},
+    **DOTENV,
+    **GIVEN,
+    "of DATABASE_URL": "word-of-the-database",
+    "of OTEL_EXPORTER_OTLP_HEADERS": "collector-7878787878",
+}
+CONTROL = "control-text-424242"
+
+SYSTEM = '''
+import json, os
+from lllm import Agent, AgentBase, Prompt, tool
+from lllm.backends.openai import OpenAIBackend
+from lllm.errors import ParseError
+
+CODE = "in-the-code-77777777"
+HEADER = %(header)r
+URL = %(url)r
+
+def secrets():
+    return [value for name, value in os.environ.items() if name in NAMES] + [CODE, *HELD]
+
+NAMES = %(names)r
+HELD = []
+
+@tool(effect="pure")
+def environment(key: str = os.environ["GATEWAY_API_KEY"]) -> str:
+    """Gives all of it."""
+    return json.dumps(secrets() + [dict(os.environ)])
+
+@tool(effect="pure")
+def breaks(how: str = "") -> str:
+    """Breaks."""
+    raise RuntimeError(f"broken by {secrets()}")
+
+def reads(text, **more):
+    if "bad" in text:
+        raise ParseError([f"not {secrets()}"])
+    if "worse" in text:
+        raise ValueError(f"no way with {secrets()}")
+    return {"read": text, "keys": secrets()}
+
+class Spy(AgentBase):
+    """Spies."""
+    agent_type = "spy"
+
+    def call(self, task, **more):
+        HELD[:] = [*map(self.config.settings.get, ("held", "more")), self.config.settings["headers"]["X-Own"], HEADER]
+        Agent("inner", OpenAIBackend(URL, CODE, headers={"X-Gateway": HEADER})).call(f"{CODE} and {HEADER}")
+        self.stream.write(secrets())
+        self.session.save_artifact("keys.txt", " ".join(secrets()) + " %(control)s")
+        self.session.save_artifact("keys.bin", b"\\xff\\xfe" + " ".join(secrets()).encode())
+        agent = self.agents["spy"].with_(tools=[environment, breaks])
+        prompt = Prompt("spy/ask", "Use {keys} for {task}. %(control)s", parser=reads)
+        parsed = agent.call(prompt, {"keys": secrets(), "task": task}).parsed
+        return {"result": parsed, "keys": secrets()}
+'''
+
+
+LOOKS = """
+create --name demo
+check
+check --json
+check --set api_keyx={set}
+doctor
+doctor --json
+schema
+totals
+totals --by agent --json
+sessions
+sessions --text {control}
+sessions artifacts {first}
+sessions artifacts {first} --save artifacts
+list models
+list agents --json
+models
+models show embedded
+models bench openai/test-model --json
+models pull nobody/nothing
+compare {first} {last}
+compare {first} {last} --html c.html --json
+test keep {second} --name spy
+test
+test --json
+show {first} --events
+show {first} --json
+show {first} --markdown
+show {last} --json
+replay {first} --json
+resume {first}
+export {first}
+"""
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Says again what it was told, and refuses it."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(400)
+        self.end_headers()
+        self.wfile.write(str(self.headers).encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def collector() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Collector) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def forms(secret: str) -> set[bytes]:
+    """A secret as it may travel."""
+    data = secret.encode()
+    escaped = json.dumps(secret)[1:-1]
+    found = {data, escaped.encode(), json.dumps(escaped)[1:-1].encode(), repr(secret)[1:-1].encode()}
+    found |= {quote(secret).encode(), quote(secret, safe="").encode(), secret.encode("utf-16-le")}
+    for shift, edge in enumerate((0, 2, 3)):
+        whole = base64.b64encode(b"\0" * shift + data).rstrip(b"=")
+        found.add(whole[edge : len(whole) - 1])
+    return found
+
+
+def leaks(places: dict[str, bytes], planted: dict[str, str]) -> list[str]:
+    return [
+        f"{name} in {place}: ...{content[max(0, at - 100) : at + 40]!r}"
+        for name, secret in planted.items()
+        for form in forms(secret)
+        for place, content in places.items()
+        if (at := content.find(form)) >= 0
+    ]
+
+
+@pytest.fixture
+def project(nobodys_machine: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAIServer]:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    here = nobodys_machine
+    with OpenAIServer() as server:
+        names = {"names": [*ENVIRONMENT], "control": CONTROL, "url": server.url, "header": GIVEN["header"]}
+        (here / "system.py").write_text(SYSTEM % names)
+        (here / "lllm.toml").write_text(
+            '[run]\ndefault = "spy.yaml"\n[discovery]\nagents = ["system.py"]\n[log]\ndir = "log"\n'
+            '[cache]\nenabled = true\ndir = "cache"\n'
+        )
+        (here / ".env").write_text("".join(f'{name}="{value}"\n' for name, value in DOTENV.items()))
+        (here / "spy.yaml").write_text(
+            f"name: spy\nagent_type: spy\nmodel: openai/test-model\nbase_url: {server.url}\napi_key: ${{PLAIN_NAME}}\n"
+            "agent_configs: {spy: {}}\nsettings: {held: '${DOTENV_SECRET}', more: '${PRIVATE_PEM}', headers: {X-Own: none}}\n"
+        )
+        yield server
+
+
+def test_no_key_is_in_anything(
+    project: OpenAIServer, lllm: Terminal, nobodys_machine: Path, collector: str
+) -> None:
+    here, server = nobodys_machine, project
+    said: dict[str, bytes] = {}
+    codes: dict[str, int] = {}
+
+    def run(*words: str, stdin: str = "") -> str:
+        result = lllm(*words, stdin=stdin)
+        name = f"{len(said)}: lllm {' '.join(words)}"
+        said[name] = f"{result.out}\n{result.err}".encode()
+        codes[name] = result.code
+        return result.out
+
+    everything = " and ".join(PLANTED.values())
+    known = " and ".join(value for value in PLANTED.values() if value not in GIVEN.values())
+
+    def answers(*texts: str) -> None:
+        for text in texts:
+            server.say(text)
+
+    call = {"id": "t1", "type": "function", "function": {"name": "environment", "arguments": "{}"}}
+    breaks = {
+        "id": "t2",
+        "type": "function",
+        "function": {"name": "breaks", "arguments": json.dumps({"how": everything})},
+    }
+    answers(everything)
+    server.say("", tool_calls=[call, breaks])
+    answers(f"bad {everything}", f"it is {everything} {CONTROL}")
+    task = f"Say {known} and {GIVEN['set']}. {CONTROL}"  # what the code gives is known once it has given it
+    done = run("run", task, "--json", "--set", f"settings.headers.X-Own={GIVEN['set']}")
+    first = json.loads(done)["session"]
+    answers(known, f"it is {known} {CONTROL}")
+    second = json.loads(run("run", f"{known}. {CONTROL}", "--json"))["session"]
+    answers("", "worse")
+    run("--debug", "run", known, "--no-stdin")
+    answers("")
+    server.fault(401, f"Incorrect API key provided: {known}")
+    run("run", "Hi.", "--json")
+    answers("")
+    server.fault(400, known)
+    run("run", "Again.", "--stream")
+    answers(f"Hello, {known}", "Bye.")
+    run("chat", stdin=f"use {known}\n/exit\n")
+    ids = [item["session"] for item in json.loads(run("sessions", "--json"))]
+    assert len(ids) == 6
+    for line in LOOKS.strip().splitlines():
+        run(*line.format(first=first, second=second, last=ids[0], set=GIVEN["set"], control=CONTROL).split())
+    for id in ids:
+        run("replay", id)
+        run("show", id)
+    for format in ("markdown", "html", "notebook", "openai", "sharegpt", "hf", "trl", "otel", "bundle"):
+        run("export", first, "--format", format, "--out", f"out.{format}")
+    run("export", first, "--endpoint", f"http://me:{GIVEN['code']}@{collector}", "--content")
+    run("export", first, "--endpoint", f"ftp://me:{GIVEN['code']}@{collector}")
+    (here / "messages.jsonl").write_text(
+        json.dumps({"messages": [{"role": "user", "content": f"{CONTROL} imported"}]})
+    )
+    run("import", "messages.jsonl")
+    run("fork", first, "--fresh", "--json")  # its header is needed, and in no log
+    answers("", f"other {known} {CONTROL}", "", f"other {known} {CONTROL}", "", f"what {known} {CONTROL}")
+    run("fork", first, "--set", f"settings.headers.X-Own={GIVEN['set']}", "--set", "temperature=0.5")
+    run("fork", second, "--at", "0", "--json")
+    run("whatif", second, "--set", "temperature=0.7", "--html", "w.html")
+    run("resume")
+    (here / "system.py").write_text((here / "system.py").read_text().replace("Use {keys}", "Take {keys}"))
+    run("replay", first)
+    run("replay", first, "--json")
+    run("test")
+    answers(f"accepted {known}")
+    run("test", "accept", "spy")
+    run("sessions", "copy", "--all", "--to", "localfile:copied")
+    run("sessions", "prune", "--older-than", "90d")
+    run("nonsense", known)
+    run("run", "--nonsense", known)
+
+    typed = [name.split("lllm ", 1)[1] for name in codes]
+    every = {(name,) for name in COMMANDS} | {
+        (name, below) for name, belows in BELOW.items() for below in belows
+    }
+    assert not [
+        words
+        for words in every
+        if not any(line.removeprefix("--debug ").startswith(" ".join(words)) for line in typed)
+    ]
+    assert all(codes[name] == 0 for name in codes if ": lllm show" in name or "--out" in name), codes
+
+    tests = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/sessions"], capture_output=True, timeout=240,
+    )  # fmt: skip
+    said["pytest"] = tests.stdout + tests.stderr
+    on_purpose = {here / ".env", here / "system.py", here / "spy.yaml"}
+    files = {
+        str(file.relative_to(here)): file.read_bytes() + str(file).encode()
+        for file in here.rglob("*")
+        if file.is_file() and file not in on_purpose and "__pycache__" not in file.parts
+    }
+    assert leaks(said | files, PLANTED) == []
+    # the search finds what is there: a text beside the keys in each kind of thing, and a key where it is on purpose
+    found = " ".join(leaks(said | files, {"control": CONTROL}))
+    for place in (
+        "lllm show",
+        "lllm export",
+        "log/",
+        "cache/",
+        "artifacts",
+        "c.html",
+        "w.html",
+        ".bundle",
+        "tests/sessions/spy",
+    ):
+        assert place in found, place
+    assert leaks({".env": (here / ".env").read_bytes()}, PLANTED)
+    marks = sum(content.count(b"[redacted:") for content in (said | files).values())
+    assert marks > 1000
