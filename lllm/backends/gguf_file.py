@@ -230,7 +230,7 @@ def _tensors(file: Path) -> Iterator[tuple[str, int]]:
         for name, tensor in header.items():
             if name != "__metadata__":
                 yield tensor["dtype"], prod(tensor["shape"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"{file} is no safetensors file: {error}", hint="Copy or download it again."
         ) from error
@@ -239,7 +239,7 @@ def _tensors(file: Path) -> Iterator[tuple[str, int]]:
 def _json(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file} is not JSON: {error}") from error
     return value if isinstance(value, dict) else {}
 

@@ -138,7 +138,7 @@ def _models_at(url: str, key: str | None) -> list[str] | None:
             body = answer.read()
             if answer.status == 200:
                 return [str(entry["id"]) for entry in json.loads(body)["data"]]
-    except (OSError, HTTPException, ValueError, KeyError, TypeError):
+    except (OSError, HTTPException, ValueError, KeyError, TypeError, RecursionError):
         return []
     finally:
         connection.close()

@@ -129,7 +129,7 @@ class Dialog:
 
         try:
             return cls.from_dict(json.loads(read_text(path)))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             if isinstance(error, ConfigError):
                 raise
             words = error.strerror if isinstance(error, OSError) else error

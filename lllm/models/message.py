@@ -104,6 +104,8 @@ class FunctionCall:
         extra = unknown(value, _OF_CALL)
         if function is not value and (inner := unknown(function, _OF_FUNCTION)):
             extra = {**(extra or {}), "function": inner}
+        if extra is not None and (wrong := not_json(extra)) is not None:
+            raise ConfigError(f"a tool call holds what is not JSON: {wrong}")
         ident = value.get("id") or ""
         if not isinstance(ident, str | int):
             raise ConfigError(f"'id' of a tool call is {type_name(ident)}, not text")

@@ -148,6 +148,7 @@ def test_no_key_reaches_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     [
         ("", "cannot be read as a dialog"),
         ("[]", "cannot be read as a dialog"),
+        ("[" * 100_000, "cannot be read as a dialog"),
         ("{}", "cannot be read as a dialog"),
         ('{"lllm": "session"}', "it is no dialog"),
         ('{"lllm": "dialog", "format": 1, "messages": [{"role": "bot"}]}', "message role is 'bot'"),

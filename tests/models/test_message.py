@@ -84,6 +84,7 @@ def test_content_in_a_wrong_shape_is_a_config_error(name: str) -> None:
         {"role": "assistant", "content": "x", "tool_calls": [{"id": "a", "function": 5}]},
         {"role": "assistant", "content": "x", "tool_calls": [{"id": "a", "function": {"name": 5}}]},
         {"role": "assistant", "content": "x", "tool_calls": [{"function": {"name": "f", "arguments": {1: 2}}}]},
+        {"role": "assistant", "content": "x", "tool_calls": [{"function": {"name": "f", "x": float("nan")}}]},
         {"role": "user", "content": "x", "cache_control": b"x"},
         {"role": "user", "content": "x", "more": nested(5000)},
     ],
