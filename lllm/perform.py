@@ -15,13 +15,24 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from lllm.core import events as ev
-from lllm.core.canonical import decode, digest_of
+from lllm.core.canonical import digest_of
 from lllm.core.choice import freed
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.events import Event
 from lllm.core.guard import UNKNOWN
 from lllm.core.jsonable import jsonable, unshown
 from lllm.core.repetition import Repetition, stuck
+from lllm.core.replies import (
+    CUT,
+    TOO_DEEP,
+    as_recorded,
+    checked,
+    is_readable,
+    read_arguments,
+    unusable,
+    with_ids,
+    withheld,
+)
 from lllm.core.spec import RULES, Limits, ToolRule
 from lllm.deltas import aggregate, pieces
 from lllm.errors import (
@@ -36,7 +47,7 @@ from lllm.errors import (
     text_of,
 )
 from lllm.models import finish
-from lllm.models.checks import DEEPEST, deeper
+from lllm.models.checks import deeper
 from lllm.models.message import FunctionCall, Message
 from lllm.models.reply import Reply, Usage
 from lllm.ports import (
@@ -220,7 +231,11 @@ class Performer:
         if reply is None:
             fault = ProviderError(f"backend of '{plan.model}' ended without a reply", retryable=True)
             return self._fault(fault, told)
-        if reply.finish_reason not in finish.OURS:
+        try:
+            reply = checked(reply)
+        except ProviderError as error:
+            return self._fault(error, told)
+        if not isinstance(reply.finish_reason, str) or reply.finish_reason not in finish.OURS:
             if (meant := finish.meaning(reply.finish_reason)) is None:
                 return self._fault(finish.fault(reply.finish_reason, reply.content), told)
             reply = reply.with_(finish_reason=meant)
@@ -231,9 +246,9 @@ class Performer:
         if self._followed():
             session.tell(self.call, Completed(reply))
         if reply.tool_calls:
-            reply = _with_ids(reply)
+            reply = with_ids(reply)
         if reply.thinking == "" or reply.logprobs is not None or reply.token_ids is not None:
-            reply = _as_recorded(reply)
+            reply = as_recorded(reply)
         # with the log off and no secret to look for, nobody reads the record
         data = reply.record() if session.logs or session.redactor else {}
         if reply.source is not None:
@@ -290,15 +305,15 @@ class Performer:
     async def parse(self, effect: Parse) -> Outcome:
         plan, reply = self.plan, effect.reply
         if reply.tool_calls and plan.execute:
-            if self.rules >= 1 and (withheld := _withheld(reply)) is not None:
-                data: dict[str, Any] = {"errors": [withheld]}
-                data["calls"] = {call.id: f"not run: {withheld}" for call in reply.tool_calls}
-                data["unreadable"] = [c.id for c in reply.tool_calls if not _is_object(c, self.rules)]
+            if self.rules >= 1 and (reason := withheld(reply)) is not None:
+                data: dict[str, Any] = {"errors": [reason]}
+                data["calls"] = {call.id: f"not run: {reason}" for call in reply.tool_calls}
+                data["unreadable"] = [c.id for c in reply.tool_calls if not is_readable(c, self.rules)]
                 return Outcome(ev.REPLY_REJECTED, data)
             return self._read_calls(reply, effect.tools)
         # a call whose tool calls are given back (an LLM) gives every reply back as it is, unless something reads it
         judged = plan.read is not None or (plan.execute and self.rules >= 1)
-        if judged and (problem := _unusable(reply, self.rules)) is not None:
+        if judged and (problem := unusable(reply, self.rules)) is not None:
             return Outcome(ev.REPLY_REJECTED, {"errors": [problem]})
         if plan.read is None:
             self.accepted = reply.content
@@ -313,13 +328,13 @@ class Performer:
             data = {} if value is reply.content else {"value": self._payload(value)}
         except ParseError as error:
             errors = list(error.errors)
-            if cut := _CUT.get(reply.finish_reason):
+            if cut := CUT.get(reply.finish_reason):
                 errors.append(cut)
             return Outcome(ev.REPLY_REJECTED, {"errors": errors})
         except RecursionError as error:
             if plan.user_code or self.rules < 1:
                 return _handler_failed("parser", error)
-            return Outcome(ev.REPLY_REJECTED, {"errors": [_TOO_DEEP]})
+            return Outcome(ev.REPLY_REJECTED, {"errors": [TOO_DEEP]})
         except PLUG_IN as error:
             return _handler_failed("parser", error)
         self.accepted = value
@@ -332,7 +347,7 @@ class Performer:
             return jsonable(value)
         if deeper(value):
             if not self.plan.user_code:
-                raise ParseError(_TOO_DEEP)
+                raise ParseError(TOO_DEEP)
             return unshown(value)
         told = jsonable(value)
         return unshown(value) if deeper(told) else told
@@ -348,11 +363,11 @@ class Performer:
             if tool is None:
                 known = f"the tools are: {', '.join(sorted(tools))}" if tools else "there are no tools"
                 problems[call.id] = f"error: there is no tool named '{call.name}'; {known}"
-                if not _is_object(call, self.rules):
+                if not is_readable(call, self.rules):
                     unreadable.append(call.id)
                 continue
             try:
-                arguments = _arguments(call, self.rules)
+                arguments = read_arguments(call, self.rules)
             except ValueError as error:
                 unreadable.append(call.id)
                 problems[call.id] = (
@@ -512,37 +527,6 @@ _DO: Final[Mapping[type, Callable[[Performer, Any], Awaitable[Outcome]]]] = {
 }
 
 
-def _unusable(reply: Reply, rules: int) -> str | None:
-    """Why a reply is not an answer, whatever a parser would make of it. An empty one that ended by itself may be one: a
-    model can have nothing to say."""
-    if (withheld := _withheld(reply)) is not None:
-        return withheld
-    if not reply.content.strip():
-        if cut := _CUT.get(reply.finish_reason):
-            return f"{cut} before it said anything"
-        if rules >= 1 and reply.finish_reason == "tool_calls" and not reply.tool_calls:
-            return "the reply announces a tool call and holds none"
-        if rules >= 1 and reply.thinking and not reply.tool_calls:
-            return "the reply is thinking alone, without an answer"
-    return None
-
-
-def _withheld(reply: Reply) -> str | None:
-    """Who stopped a reply, if the model or its provider did not want to give it."""
-    if reply.refusal:
-        return f"the model refused: {reply.refusal}"
-    if reply.finish_reason == "content_filter":
-        return "the provider's content filter stopped the reply"
-    return None
-
-
-_TOO_DEEP: Final = f"the reply is nested more than {DEEPEST} levels deep"
-_CUT: Final = {
-    "length": "the reply was cut off by the token limit",
-    "repetition": "the reply was stopped because it repeated itself",
-}
-
-
 class _Watch:
     """Looks for a reply that has got stuck, while its pieces come. Text, thinking and the arguments of each call are
     texts of their own."""
@@ -589,67 +573,12 @@ async def _close(stream: Any) -> None:
             await close()
 
 
-def _arguments(call: FunctionCall, rules: int) -> dict[str, Any]:
-    """The arguments of a call. ValueError when they are not one object, or nested so deeply that checking them may exhaust
-    the stack."""
-    if rules < 1:  # then nothing but blanks stood for {}, and an object was encoded once
-        value = decode(call.arguments) if call.arguments.strip() else {}
-        if not isinstance(value, dict):
-            raise ValueError(f"arguments are {type(value).__name__}, not an object")
-        return value
-    arguments = call.parsed()
-    if deeper(arguments):
-        raise ValueError(f"they are nested more than {DEEPEST} levels deep")
-    return arguments
-
-
-def _is_object(call: FunctionCall, rules: int) -> bool:
-    try:
-        _arguments(call, rules)
-    except ValueError:
-        return False
-    return True
-
-
 def _wrong(tool: BoundTool, arguments: dict[str, Any]) -> Sequence[str]:
     """All that is wrong with arguments."""
     try:
         return tool.validate(arguments)
     except RecursionError:
         return ["they are nested too deeply to be checked"]
-
-
-_LONGEST_ID: Final = 40
-"""Characters of a tool call's id that OpenAI takes."""
-
-
-def _with_ids(reply: Reply) -> Reply:
-    """Every tool call needs an id of its own: some providers give none, or the same twice. One that is made here is short
-    enough for all of them."""
-    seen: set[str] = set()
-    calls = []
-    for index, call in enumerate(reply.tool_calls):
-        number, name = index, call.id or f"call_{index + 1}"
-        while name in seen:
-            number += 1
-            name = f"{call.id[: _LONGEST_ID - 8] or 'call'}_{number}"
-        seen.add(name)
-        calls.append(call if name == call.id else call.with_id(name))
-    return (
-        reply
-        if all(a is b for a, b in zip(calls, reply.tool_calls, strict=True))
-        else reply.with_(tool_calls=tuple(calls))
-    )
-
-
-def _as_recorded(reply: Reply) -> Reply:
-    """The reply as the log gives it back: no empty thinking, lists."""
-    lists: dict[str, Any] = {
-        name: list(value)
-        for name in ("logprobs", "token_ids", "prompt_token_ids")
-        if (value := getattr(reply, name)) is not None
-    }
-    return reply.with_(thinking=reply.thinking or None, **lists)
 
 
 def _tool_failed(call: FunctionCall, error: BaseException, text: str | None = None) -> dict[str, Any]:

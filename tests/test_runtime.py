@@ -13,6 +13,7 @@ import pytest
 from lllm import const, errors
 from lllm.backends.scripted import ScriptedBackend
 from lllm.core import events as ev
+from lllm.core.envelope import open_event
 from lllm.core.guard import AGAIN
 from lllm.llm import agent as agent_module
 from lllm.llm.agent import Agent
@@ -831,7 +832,7 @@ async def shout(text: str) -> str:
 
 
 def started(session: Session) -> list[dict[str, Any]]:
-    opened = [views.open_event(body) for body in session.store.read(session.id)]
+    opened = [open_event(body) for body in session.store.read(session.id)]
     return [event["data"] for event in opened if event["kind"] == ev.CALL_STARTED]
 
 

@@ -10,6 +10,7 @@ import pytest
 from lllm import session as sessions
 from lllm.backends.scripted import ScriptedBackend
 from lllm.core import events as ev
+from lllm.errors import ProviderFailed
 from lllm.llm import LLM
 from lllm.llm.agent import Agent
 from lllm.llm.sessions import arecord
@@ -18,6 +19,8 @@ from lllm.log.memory import MemoryLog
 from lllm.models.function import tool
 from lllm.models.message import FunctionCall, Message
 from lllm.models.prompt import Prompt
+from lllm.models.reply import Reply, Usage
+from lllm.ports import Capabilities, Completed, Request
 from lllm.replay import replay_session
 
 
@@ -156,12 +159,11 @@ async def test_an_old_log_with_such_calls_replays(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("ids", [["a", "a", "a"], ["", "", ""], ["x" * 60] * 3, ["y" * 32 + "_3", "z", "y" * 32 + "_3"],
                                  ["a", "a_2", "a"], ["call_2", "", "call_2"]])  # fmt: skip
 async def test_ids_are_made_distinct_and_short(ids: list[str]) -> None:
-    from lllm.models.reply import Reply
-    from lllm.perform import _with_ids
+    from lllm.core.replies import with_ids
 
     made = [
         call.id
-        for call in _with_ids(Reply(tool_calls=tuple(FunctionCall(id, "now") for id in ids))).tool_calls
+        for call in with_ids(Reply(tool_calls=tuple(FunctionCall(id, "now") for id in ids))).tool_calls
     ]
     assert len(set(made)) == 3
     assert all(new == old or len(new) <= 40 for new, old in zip(made, ids, strict=True))
@@ -199,3 +201,58 @@ async def test_a_payload_nested_deeply_is_logged_as_text(depth: int) -> None:
     (accepted,) = [e["data"] for e in views.load(store, session) if e["kind"] == ev.REPLY_ACCEPTED]
     assert "$repr" in accepted["value"]
     assert replay_session(session, store=store, entry=program).verified
+
+
+# --- replies that a backend of somebody else made
+
+
+class Odd:
+    """A backend that ends with something."""
+
+    capabilities = Capabilities()
+
+    def __init__(self, *ends: Any) -> None:
+        self.ends = list(ends)
+
+    async def stream(self, request: Request) -> Any:
+        yield Completed(self.ends.pop(0) if len(self.ends) > 1 else self.ends[0])
+
+    async def aclose(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"content": 5}, {"content": ["x"]}, {"content": {"a": 1}}, {"content": b"x"}, {"tool_calls": 5}, {"tool_calls": ["x"]},
+        {"tool_calls": {"a": 1}}, {"refusal": 5}, {"finish_reason": 5}, {"finish_reason": ["stop"]}, {"finish_reason": {}},
+        None, "text", {}, 5,
+    ],
+)  # fmt: skip
+async def test_what_is_no_reply_is_a_fault(fields: Any) -> None:
+    end = Reply(**({"content": "x"} | fields)) if isinstance(fields, dict) and fields else fields
+    store = MemoryLog()
+    for stream in (False, True):
+        agent = Agent("a", Odd(end), tools=[now], store=store)
+        with pytest.raises(ProviderFailed):
+            await agent.acall("x", follow=(lambda call, delta: None) if stream else None)
+        kinds = [event["kind"] for event in views.load(store, store.sessions()[0].id)]
+        assert kinds[-2:] == [ev.CALL_ENDED, ev.SESSION_ENDED]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"content": None}, {"tool_calls": None}, {"tool_calls": []}, {"finish_reason": None}, {"finish_reason": ""},
+        {"model": 5},
+        {"id": []}, {"usage": 5}, {"usage": {"prompt": 1}}, {"usage": Usage(None, "x")}, {"usage": Usage(-1, 5)},
+        {"usage": Usage(1, 1, 0.5)}, {"logprobs": 5}, {"logprobs": [{"token": b"x"}]}, {"logprobs": [float("nan")]},
+        {"token_ids": "x"}, {"token_ids": {1: 2}}, {"extra": 5}, {"extra": {"x": object()}}, {"extra": {1: 2}},
+        {"extra": {"x": float("inf")}}, {"thinking": 5}, {"raw": 5}, {"enforced": 5}, {"extra_from": 5},
+    ],
+)  # fmt: skip
+async def test_what_is_said_about_a_reply_costs_nothing(fields: dict[str, Any]) -> None:
+    store = MemoryLog()
+    agent = Agent("a", Odd(Reply(**({"content": "x"} | fields))), store=store)
+    reply = await agent.acall("x")
+    assert reply.content == ("x" if "content" not in fields else "")
+    views.load(store, store.sessions()[0].id)
