@@ -26,7 +26,11 @@ _UNFIT: Final = frozenset(
     "$recursiveRef".split()
 )
 """Keywords that strict mode has no word for, and that are more than a narrowing."""
-_NARROWING: Final = frozenset("minLength maxLength uniqueItems minProperties maxProperties".split())
+_LEFT_OUT: Final = REMARKS | frozenset(
+    "minLength maxLength uniqueItems minProperties maxProperties discriminator contentEncoding contentMediaType contentSchema "
+    "$schema".split()
+)
+"""Keywords that only narrow, or say nothing."""
 _FORMATS: Final = frozenset("date-time time date duration email hostname ipv4 ipv6 uuid".split())
 # What the largest provider takes.
 _DEEPEST: Final = 10
@@ -80,6 +84,9 @@ def _strict(part: dict[str, Any], defs: Mapping[str, Any], fill: bool) -> dict[s
         part["anyOf"] = part.pop("oneOf")
     if part.keys() & _UNFIT:
         raise _NotStrict(", ".join(sorted(part.keys() & _UNFIT)))
+    for key in part.keys() - _KEPT - _LEFT_OUT:
+        if isinstance(part[key], Mapping | list):
+            raise _NotStrict(key)  # no keyword, but its author meant something by it
     for _, child in children(part):
         if child is not part.get("additionalProperties"):
             _subschema(child)

@@ -54,6 +54,7 @@ A, B = thing({"a": INTEGER}), thing({"b": INTEGER})
         (thing({"a": INTEGER}, dependentSchemas={"a": B}), {"a": 1, "b": 2}),
         (thing({"a": INTEGER}, dependentRequired={"a": ["b"]}), {"a": 1, "b": 2}),
         (thing({"a": INTEGER}, propertyNames={"maxLength": 1}), {"a": 1}),
+        (thing({"a": INTEGER}, links=[{"rel": "self"}]), {"a": 1, "links": []}),
         # alternatives that overlap
         (thing({"x": {"oneOf": [A, thing({"a": INTEGER, "b": INTEGER})]}}), {"x": {"a": 1}}),
         (thing({"x": {"oneOf": [{"type": "integer"}, {"type": "number"}]}}), {"x": 1.5}),
