@@ -38,6 +38,16 @@ class FunctionCall:
     arguments: str = "{}"
     extra: Mapping[str, Any] | None = field(default=None, hash=False, repr=False)
 
+    def __post_init__(self) -> None:
+        if self.arguments.__class__ is self.name.__class__ is self.id.__class__ is str and self.extra is None:
+            return
+        for key in ("id", "name", "arguments"):
+            if not isinstance(value := getattr(self, key), str):
+                hint = "Arguments are JSON text: json.dumps(...)." if key == "arguments" else None
+                raise ConfigError(f"'{key}' of a FunctionCall is {type_name(value)}, not text", hint=hint)
+        if self.extra is not None and not isinstance(self.extra, Mapping):
+            raise ConfigError(f"'extra' of a FunctionCall is {type_name(self.extra)}, not an object")
+
     def parsed(self) -> dict[str, Any]:
         """The arguments as a mapping, a new one each time: {} for no text and for `null`, and the object itself where it was
         encoded twice. Raises ValueError when they are not one JSON object."""
@@ -169,6 +179,8 @@ class Message:
                     raise ConfigError(f"a tool call is {type_name(call)}, not a FunctionCall")
                 if call.extra and extra is None:
                     extra = {}  # says that there is something to send beyond the plain form
+        if extra is not None and not isinstance(extra, Mapping):
+            raise ConfigError(f"'extra' of a message is {type_name(extra)}, not an object")
         # what dataclass would write sets a frozen value field by field, which takes four times as long; a dialog makes
         # several messages per step
         self.__dict__.update(

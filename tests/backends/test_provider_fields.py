@@ -23,7 +23,9 @@ from lllm.models.message import FunctionCall, Message, user
 from lllm.models.reply import Reply
 from lllm.replay import replay_session
 from lllm.replay.fork import fork_session
+from lllm.replay.resume import resume_session
 from tests.backends.helpers import ADD, ask, reply
+from tests.replay.test_resume import cut
 from tests.servers.openai_server import OpenAIServer, Script, call
 
 SIGNED = {"google": {"thought_signature": "Cs8BAePx/lz+a=="}}
@@ -158,6 +160,29 @@ async def test_a_fork_to_another_model_leaves_it_out(server: OpenAIServer, elsew
     assert done.result == "forked"
     assert "reasoning_details" not in json.dumps(elsewhere.requests[0].json)
     assert "extra_content" not in json.dumps(elsewhere.requests[0].json)
+
+
+async def test_a_resumed_call_sends_it_back(server: OpenAIServer) -> None:
+    store = MemoryLog()
+    backend = OpenAIBackend(server.url)
+
+    def program(log: MemoryLog) -> Any:
+        async def main() -> str:
+            async with arecord("work", store=log):
+                return (await Agent("a", backend, tools=[add]).acall("x")).content
+
+        return main
+
+    server.say(raw=body(MESSAGE))
+    server.say("done")
+    await program(store)()
+    session = store.sessions()[0].id
+    returned = [event["seq"] for event in views.load(store, session) if event["kind"] == ev.TOOL_RETURNED]
+    died = cut(store, session, returned[-1] + 1)
+    server.say("resumed")
+    assert resume_session(session, store=died, entry=program(died)).result == "resumed"
+    assert server.requests[-1].json == server.requests[1].json
+    assert server.requests[-1].json["messages"][1] == sent(MESSAGE)
 
 
 async def test_a_saved_dialog_keeps_it(server: OpenAIServer, elsewhere: OpenAIServer, tmp_path: Path) -> None:

@@ -94,6 +94,17 @@ def test_a_message_that_is_none_is_a_config_error(message: Any) -> None:
         Message.from_dict(message)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"id": 5}, {"name": None}, {"arguments": {"a": 1}}, {"arguments": None}, {"extra": [1]}, {"extra": "x"}],
+)
+def test_a_call_holds_text(fields: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="FunctionCall"):
+        FunctionCall(**({"id": "a", "name": "f"} | fields))
+    with pytest.raises(ConfigError, match="'extra' of a message"):
+        Message("user", "x", extra=[1])  # type: ignore[arg-type]
+
+
 def test_content_that_is_right() -> None:
     parts = [
         {"type": "text", "text": "x"},
