@@ -137,7 +137,7 @@ def assemble_agent(
             request = Request(
                 agent._settings.model_name, (), binding.specs, agent._settings.sampling, binding.asked_format
             )
-            at.request(key, agent, request)
+            at.request(key, replaced, agent, request)
     return agent if len(problems.errors) == before else None
 
 
@@ -167,8 +167,9 @@ class _At:
             where = shown(self.config.file)
         self.problems.add(placed(error, where, key or ""))
 
-    def request(self, key: str, agent: Agent, request: Request) -> None:
-        """What the backend refuses before anything is sent."""
+    def request(self, key: str, model: str | None, agent: Agent, request: Request) -> None:
+        """What the backend refuses before anything is sent. `model` is the key that names the model, None where no file
+        does."""
         check = getattr(agent._settings.backend, "check_request", None)
         if check is None:
             return
@@ -177,12 +178,11 @@ class _At:
         except LLMError as error:
             # the sampling value that it speaks of, where it does
             named = next((name for name in request.sampling if f"'{name}'" in error.message), None)
+            place = model
             if named is not None:
-                key = f"{key}.{named if named in SAMPLING else f'model_args.{named}'}"
-            else:
-                key = f"{key}.model_name"
+                place = f"{key}.{named if named in SAMPLING else f'model_args.{named}'}"
             mine = error if isinstance(error, ConfigError) else ConfigError(error.message, hint=error.hint)
-            self.add(key, mine, error)
+            self.add(place, mine, error)
 
 
 def _prompt(path: str) -> Any:

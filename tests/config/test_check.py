@@ -308,3 +308,20 @@ def test_disarmed_it_executes_nothing(write: Write, monkeypatch: pytest.MonkeyPa
 def test_warnings_are_part_of_it() -> None:
     (problem,) = check(load_config({"log_type": "none"}, environ={"LLLM_MODLE": "x"}))
     assert problem.severity == "warning"
+
+
+def test_a_model_of_the_command_line_is_not_blamed_on_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lllm.llm.assembly import assemble
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("OPENAI_API_KEY", "API_KEY", "OPENAI_BASE_URL", "API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "lllm.toml").write_text("")
+    file = tmp_path / "a.yaml"
+    file.write_text("agent_configs:\n  a:\n    model_name: openai/gpt-4o\n")
+    [problem] = assemble(load_config(file), system=False).problems.errors
+    assert (problem.where, "no API key" in problem.message) == ("a.yaml:3", True)
+    [problem] = assemble(load_config(file), model="openai/gpt-4o-mini", system=False).problems.errors
+    assert (problem.where, "no API key" in problem.message) == (None, True)
