@@ -158,16 +158,17 @@ class Function:
         function: dict[str, Any] = {"name": self.name}
         if self.description:
             function["description"] = self.description
-        function["parameters"] = self._sent
-        if self.strict:
+        function["parameters"], strict = self._sent
+        if strict:
             function["strict"] = True
         return {"type": "function", "function": function}
 
     @cached_property
-    def _sent(self) -> Mapping[str, Any]:
-        if self.typed or ("type" in self.parameters and not self.parameters.keys() & _REFUSED):
-            return self.parameters
-        sent: Mapping[str, Any] = import_module(_MACHINERY).sent_parameters(self)
+    def _sent(self) -> tuple[Mapping[str, Any], bool]:
+        plain = "type" in self.parameters and not self.parameters.keys() & _REFUSED
+        if self.typed or (plain and not self.strict):
+            return self.parameters, self.strict
+        sent: tuple[Mapping[str, Any], bool] = import_module(_MACHINERY).sent_parameters(self)
         return sent
 
     @cached_property

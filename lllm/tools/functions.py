@@ -78,24 +78,27 @@ def function_from(
     return made
 
 
-def sent_parameters(function: Function) -> Mapping[str, Any]:
-    """The parameters as a provider takes them: of an object in so many words, a reference that stands for the whole replaced by
-    its target. The same arguments fit."""
+def sent_parameters(function: Function) -> tuple[Mapping[str, Any], bool]:
+    """The parameters as a provider takes them, and whether in strict form: of an object in so many words, a reference that
+    stands for the whole replaced by its target. The same arguments fit; in strict form every parameter is required. A tool
+    that asks for strict mode and has no strict form is sent without."""
     try:
         function.plan  # noqa: B018
         made, wrapped = portable(function.parameters, "arguments")
     except ConfigError:
-        return function.parameters  # of a tool that nobody has checked
+        return function.parameters, function.strict  # of a tool that nobody has checked
     except Unportable:
-        return {"type": "object"}  # validated only
+        return {"type": "object"}, False  # validated only
+    if function.strict and not wrapped and (closed := strict(made, fill=True)) is not None:
+        return closed, True
     if not wrapped:
-        return made
+        return made, False
     body = made["properties"]["arguments"]
     rest = {key: value for key, value in made.items() if key in ("$schema", "$defs", "definitions")}
     if set(body) == {"$ref"}:  # it refers to itself
         holder, name = body["$ref"].split("/")[1:]
         body = rest[holder][name]
-    return {"type": "object", **body, **rest}
+    return {"type": "object", **body, **rest}, False
 
 
 def validate_arguments(function: Function, arguments: Mapping[str, Any]) -> list[str]:

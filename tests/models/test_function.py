@@ -325,6 +325,41 @@ def test_parameters_are_sent_as_those_of_an_object(parameters: dict[str, Any], s
 
 
 @pytest.mark.parametrize(
+    ("parameters", "sent", "strict"),
+    [
+        (
+            {"type": "object", "properties": {"a": {"type": "string", "minLength": 3}}},
+            {
+                "type": "object",
+                "properties": {"a": {"type": "string"}},
+                "required": ["a"],
+                "additionalProperties": False,
+            },
+            True,
+        ),
+        (
+            {"type": "object", "additionalProperties": True},
+            {"type": "object", "additionalProperties": True},
+            False,
+        ),
+        (
+            {"type": "object", "anyOf": [{"required": ["a"]}]},
+            {"type": "object", "anyOf": [{"required": ["a"]}]},
+            False,
+        ),
+    ],
+    ids=str,
+)
+def test_strict_mode_of_a_declared_tool(
+    parameters: dict[str, Any], sent: dict[str, Any], strict: bool
+) -> None:
+    made = as_function({"name": "t", "parameters": parameters, "strict": True})
+    assert made.spec()["function"]["parameters"] == sent
+    assert made.spec()["function"].get("strict", False) is strict
+    assert as_function(made.spec()).spec() == made.spec()
+
+
+@pytest.mark.parametrize(
     "value",
     [
         5,
