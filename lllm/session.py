@@ -201,7 +201,7 @@ class Session:
         The event is not in the log before `write`."""
         if isinstance(value, BaseException):
             scrub(value, self.redactor)
-        if not self.logs and not self.redactor:
+        if not self.logs and not (data and self.redactor):
             return Event(kind, data, self.clock(), call, dialog, value)
         fit, encoded = self._fit(data)
         if fit is not data and not isinstance(value, BaseException):

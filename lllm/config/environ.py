@@ -118,8 +118,12 @@ def _remember(file: Path, variables: Mapping[str, str]) -> None:
 
 
 def environment() -> Redactor:
-    """A redactor of the secrets of the environment, and of the `.env` files that were read lately. Reading the environment
-    costs more than a whole agent step, so it is read again only when it has changed."""
+    """A redactor of the secrets of the environment, and of the `.env` files that were read lately."""
+    return _environment().copy()
+
+
+def _environment() -> Redactor:
+    """Reading the environment costs more than a whole agent step, so it is read again only when it has changed."""
     global _seen
     # CPython's own dict of it; elsewhere the environment is read every time
     raw = getattr(os.environ, "_data", None)
@@ -131,7 +135,7 @@ def environment() -> Redactor:
         for variables in files:
             redactor.learn(variables)
         _seen = (dict(raw or {}), changes, redactor)
-    return redactor.copy()
+    return redactor
 
 
 _held: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -174,8 +178,7 @@ def everything() -> Redactor:
     """A redactor of all secrets that this process knows: those of the environment, and those that were given in code or in a
     configuration lately."""
     global _all
-    environment()
-    known = _seen[2]
+    known = _environment()
     before, holds, redactor = _all
     if before is not known or holds != _holds:
         with _lock:

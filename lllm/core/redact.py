@@ -76,10 +76,11 @@ class _Known:
         after.kept = tuple(mark for mark in {*names.values()} if any(form in mark for form in names))
         after.shortest = min(map(len, names))
         # a form that contains another one need not be looked for
-        least = [form for form in forms if not any(one in form for one in forms if one != form)]
-        after.needles = (*self.needles, *least)
-        written = (json.dumps(form, ensure_ascii=False)[1:-1].encode("utf-8", _LAX) for form in least)
-        after.needles_in_json = (*self.needles_in_json, *written)
+        least = [*self.needles, *sorted(forms, key=len)]
+        after.needles = tuple(form for form in least if not any(one in form for one in least if one != form))
+        after.needles_in_json = tuple(
+            json.dumps(form, ensure_ascii=False)[1:-1].encode("utf-8", _LAX) for form in after.needles
+        )
         encoded = (value.encode(code, _LAX) for code in ("utf-8", "utf-16-le", "utf-16-be"))
         after.needles_in_bytes = (*self.needles_in_bytes, *encoded)
         return after
@@ -94,8 +95,7 @@ class Redactor:
     """
 
     def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
-        self._known = _NOTHING
-        self._added: dict[tuple[str, str], None] = {}
+        self._base = self._known = _NOTHING
         for name, value in (secrets or {}).items():
             self.add(name, value)
 
@@ -115,17 +115,18 @@ class Redactor:
     def copy(self) -> Redactor:
         """Another one that knows the same; what is added to it stays with it."""
         twin = Redactor()
-        twin._known, twin._added = self._known, dict(self._added)
+        twin._base = twin._known = self._known
         return twin
 
     def add(self, name: str, value: str) -> None:
         """One more secret: what is cleaned from now on is free of it."""
         if len(value) < SHORTEST or value in self._known.names:
             return
-        self._added[name, value] = None
+        mine: dict[tuple[str, str], None] = self.__dict__.setdefault("_added", {})
+        mine[name, value] = None
         count = 0
-        while count != len(self._added):  # another thread may add one meanwhile
-            known, added = _NOTHING, list(self._added)
+        while count != len(mine):  # another thread may add one meanwhile
+            known, added = self._base, list(mine)
             count = len(added)
             for one in added:
                 known = known.plus(*one)
