@@ -33,7 +33,7 @@ from lllm.errors import (
 )
 from lllm.models.message import FunctionCall
 from lllm.ports import Capabilities, Completed, Delta, Request, ToolCallDelta
-from lllm.sync import in_thread
+from lllm.sync import in_thread, spawn
 
 PAUSE: Final = 0.005
 """Seconds between two looks at a stream that is faster than anybody reads."""
@@ -341,8 +341,7 @@ class _Feed:
         self._early = 4
         self._woken = 0.0
         self._stopped = False
-        self._task = asyncio.ensure_future(in_thread(self._work))
-        self._task.add_done_callback(self._ended)
+        spawn(self._work)  # and no task: one that outlives its loop keeps the engine
 
     async def get(self, watch: Watch) -> Any:
         """The next chunk, or None after the last. Raises what the engine raised."""
@@ -377,14 +376,10 @@ class _Feed:
     def stop(self) -> None:
         """Ends the generation at the next token."""
         self._stopped = True
-        self._task.cancel()
-
-    def _ended(self, task: asyncio.Future[None]) -> None:
-        """Where not even its thread could be started, nothing else tells the reader."""
-        if not task.cancelled() and isinstance(error := task.exception(), Exception):
-            self._put(error)
 
     def _put(self, item: bytes | Exception | None) -> None:
+        if self._stopped:
+            return
         self._items.append(item)
         if self._waits or item.__class__ is not bytes:
             self._waits = False
@@ -403,9 +398,10 @@ class _Feed:
         return self._stopped or leaving()  # True ends the generation
 
     def _work(self) -> None:
+        server, self._server = self._server, None
         try:
             with inside():
-                self._server.handle_chat_completions(self._body, self._on_chunk)
+                server.handle_chat_completions(self._body, self._on_chunk)
             self._put(None)
         except Exception as error:
             self._put(error)

@@ -58,16 +58,25 @@ class BackendRunner(BaseLLMRunner):
     def __init__(self, config: ModelConfig | Mapping[str, Any] | str, **settings: Any) -> None:
         super().__init__(config, **settings)
         self._name = self.backend or (self.config.backends or (_by_kind(self.config),))[0]
-        lacking = sorted(set(self.config.loading) - set(self._takes()))
+        self._check(self.config)
+
+    def _check(self, config: ModelConfig) -> None:
+        """Raises ConfigError for settings that this backend has not, and for a path that it lacks."""
+        lacking = sorted(set(config.loading) - set(self._takes()))
         if lacking:
             raise ConfigError(
                 f"the backend '{self.name}' has no {', '.join(lacking)}",
                 hint=f"It can be loaded with: {', '.join(sorted(self._takes()))}.",
             )
-        if self._name in _NEED_PATH and self.config.model_path is None:
+        if self._name in _NEED_PATH and config.model_path is None:
             raise ConfigError(
                 f"the backend '{self.name}' needs a model_path", hint=f"Type: {_NEED_PATH[self._name]}"
             )
+
+    def _settle(self, new: ModelConfig) -> ModelConfig:
+        settled = super()._settle(new)
+        self._check(settled)
+        return settled
 
     @property
     def name(self) -> str:

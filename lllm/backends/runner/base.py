@@ -17,7 +17,7 @@ from lllm.backends.runner import completion, faults, memory
 from lllm.backends.runner.config import ModelConfig, overrides
 from lllm.backends.runner.generation import Generation
 from lllm.backends.runner.state import MOVES, State
-from lllm.errors import LLMError, LLMInferenceError, UnsupportedError
+from lllm.errors import ConfigError, LLMError, LLMInferenceError, UnsupportedError, listing
 from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.ports import Completed, Delta, Request, TextDelta, Timeouts
@@ -239,13 +239,17 @@ class BaseLLMRunner(ABC):
             swap: load first and free the old model then. Takes memory for both; when the load fails, the old model goes on
                 answering. Without it the old model is freed first, and is gone when the load fails.
 
-        Returns the settings that differ, `{name: (before, after)}`. Raises as `run` does; what was wrong with the new config
-        is said before anything happens.
+        The backend stays: a config that leaves it out, or whose list has it, means this one.
+
+        Returns the settings that differ, `{name: (before, after)}`. Raises as `run` does; ConfigError for what is wrong with
+        the new config, another backend among it, comes before anything happens.
         """
-        new = self.config if config is None else ModelConfig.of(config)
+        new = self.config if config is None else self._settle(ModelConfig.of(config))
         with self._loading:
             self._open()
             changes = self.config.differs(new)
+            if config is not None:
+                self._before = None  # what `restore` would take back is gone
             if swap and self.state is State.READY:
                 self._swap(new)
             else:
@@ -467,6 +471,18 @@ class BaseLLMRunner(ABC):
     def _to(self, state: State) -> None:
         assert state in MOVES[self.state] or state is self.state, (self.state, state)
         self.state = state
+
+    def _settle(self, new: ModelConfig) -> ModelConfig:
+        """The config of a reload with this runner's backend. Raises ConfigError for one of another backend."""
+        wanted = new.backends
+        if wanted and self.name not in wanted:
+            if not self.backend and not self.config.backends:
+                return new  # a runner that nobody registered: its config may name anything
+            raise ConfigError(
+                f"a reload keeps the backend, which is '{self.name}'; got {listing(wanted)}",
+                hint="Make another runner: LLMRunnerFactory.create_runner(config)",
+            )
+        return dataclasses.replace(new, backend=self.config.backend)
 
     def _open(self) -> None:
         if self.state is State.CLOSED:

@@ -239,12 +239,30 @@ class ModelConfig:
         }
 
     def differs(self, other: ModelConfig) -> dict[str, tuple[Any, Any]]:
-        """The settings that are not the same: `{name: (here, there)}`."""
+        """The settings that do not mean the same: `{name: (here, there)}`. Two spellings of one path, a backend and the list
+        of it alone, nothing and an empty list are the same."""
         return {
             field.name: (mine, theirs)
             for field in dataclasses.fields(self)
-            if (mine := getattr(self, field.name)) != (theirs := getattr(other, field.name))
+            if _meaning(field.name, mine := getattr(self, field.name))
+            != _meaning(field.name, theirs := getattr(other, field.name))
         }
+
+
+def _meaning(name: str, value: Any) -> Any:
+    """What two settings of a name are compared by."""
+    if name == "model_path" and value is not None:
+        return _place(value)
+    if name == "lora" and value is not None:
+        return tuple((_place(path), scale) for path, scale in value) or None
+    if name == "backend":
+        names = value if isinstance(value, tuple) else (value,)
+        return tuple(str(each) for each in names if each not in (None, BackendType.AUTO))
+    return None if value == () or value == {} else value
+
+
+def _place(path: str) -> str:
+    return os.path.realpath(os.path.expanduser(path))
 
 
 FIELDS: Final = tuple(field.name for field in dataclasses.fields(ModelConfig))

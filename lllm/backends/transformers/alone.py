@@ -58,7 +58,8 @@ class Alone:
     """
 
     def __init__(self, loaded: Loaded) -> None:
-        self._loaded = loaded
+        self._loaded: Loaded | None = loaded
+        self._name = loaded.name
         self._one = threading.Lock()
         self._rows: set[Row] = set()
         self._closed = False
@@ -66,29 +67,29 @@ class Alone:
     def run(self, row: Row) -> None:
         """Blocks until the reply is whole; what comes of it is in the row's mail. Raises nothing."""
         self._rows.add(row)
-        if self._closed:
-            self.close()
         with self._one:
             try:
-                if row.cancelled:
-                    return
-                self._run(row)
+                if self._closed or self._loaded is None:
+                    raise ProviderError(f"{self._name} was closed")
+                if not row.cancelled:
+                    self._run(self._loaded, row)
             except Exception as error:
                 if isinstance(error, (ValueError, TypeError)) and not isinstance(error, LLMInferenceError):
                     error = BadRequestError(f"generate refused the request: {error}")
-                _post(row, fault(error, self._loaded.name))
+                _post(row, fault(error, self._name))
             finally:
                 self._rows.discard(row)
 
     def close(self) -> None:
-        """Fails what is under way."""
+        """Fails what is under way, waits until it has stopped (at the next token), and lets go of the model."""
         self._closed = True
         for row in list(self._rows):
             row.cancelled = True
-            _post(row, ProviderError(f"{self._loaded.name} was closed"))
+            _post(row, ProviderError(f"{self._name} was closed"))
+        with self._one:
+            self._loaded = None
 
-    def _run(self, row: Row) -> None:
-        loaded = self._loaded
+    def _run(self, loaded: Loaded, row: Row) -> None:
         beams = int(row.options.get("num_beams") or 1) > 1
         if beams and (row.matcher is not None or row.logprobs is not None):
             raise UnsupportedError("beams go with neither a format nor logprobs", hint="Leave num_beams out.")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,11 +19,11 @@ from lllm.backends.transformers.constrained import Grammars
 from lllm.backends.transformers.load import Loaded, LoadOptions
 from lllm.backends.transformers.request import Wanted, row_of
 from lllm.backends.transformers.row import Mail, Row
-from lllm.errors import text_of
+from lllm.errors import ProviderError, text_of
 from lllm.models.message import FunctionCall
 from lllm.models.reply import Reply
 from lllm.ports import Request
-from lllm.sync import in_thread
+from lllm.sync import spawn
 
 if TYPE_CHECKING:
     from lllm.backends.transformers.batch import Batcher
@@ -48,6 +48,7 @@ class Engine:
 
     def __init__(self, path: str, options: LoadOptions, *, batch: int, prefix_tokens: int | None) -> None:
         self.loaded = loaded = loading.load(path, options)
+        self.name = loaded.name
         self._grammars: Grammars | None = None
         self._making = threading.Lock()
         self.alone = Alone(loaded)
@@ -79,7 +80,7 @@ class Engine:
         if self.batcher is not None and not row.options:
             self.batcher.submit(row)
         else:
-            row.mail.work(asyncio.ensure_future(in_thread(self.alone.run, row)))
+            spawn(partial(self.alone.run, row))  # and no task: one that outlives its loop keeps the model
 
     def reply(self, row: Row, *, tools: bool) -> Reply:
         """The whole reply; calls in a form of the model's own are read by its tokenizer."""
@@ -136,8 +137,15 @@ class Engine:
         if self.batcher is not None:
             self.batcher.forget()
 
+    def __getattr__(self, name: str) -> Any:
+        if name in ("loaded", "alone"):  # `close` has taken them
+            raise ProviderError(f"{self.name} was closed")
+        raise AttributeError(name)
+
     def close(self) -> None:
-        """Lets go of the model and its memory."""
+        """Lets go of the model and its memory. A second time does nothing; later requests get a ProviderError."""
+        if "loaded" not in vars(self):
+            return
         if self.batcher is not None:
             self.batcher.close()
         self.alone.close()

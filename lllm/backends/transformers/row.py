@@ -26,8 +26,6 @@ class Mail:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.task: asyncio.Future[None] | None = None
-        """What writes to it, where that is a task of this loop: kept alive as long as somebody waits."""
         self._items: deque[Any] = deque()
         self._waiter: asyncio.Future[None] | None = None
 
@@ -36,15 +34,6 @@ class Mail:
         self._items.append(item)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-    def work(self, task: asyncio.Future[None]) -> None:
-        """Takes a task of this loop that writes to it: it lives as long as somebody waits, who hears where it fails."""
-        self.task = task
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Future[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.deliver(error)
 
     async def get(self, watch: Watch) -> Any:
         """The next item. Raises it where it is an exception, and what the watch raises."""
