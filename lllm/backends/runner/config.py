@@ -193,7 +193,7 @@ class ModelConfig:
                 object.__setattr__(self, name, _value(name, value))
             except ValueError as error:
                 problems.append(str(error))
-        _refuse(problems)
+        refuse(problems)
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> ModelConfig:
@@ -284,7 +284,7 @@ def _forgiving(made: Callable[..., None]) -> Callable[..., None]:
             raise UnknownKeyError(unknown[0], FIELDS)
         problems += [_unknown(key, FIELDS) for key in unknown]
         if problems:
-            _refuse(problems + problems_of(settings))
+            refuse(problems + problems_of(settings))
         made(self, **settings)
 
     return __init__
@@ -333,7 +333,7 @@ def overrides(given: Mapping[str, Any], more: Sequence[str] = ()) -> dict[str, A
                 settings[name] = _value(name, settings[name])
             except ValueError as error:
                 problems.append(str(error))
-    _refuse(problems)
+    refuse(problems)
     return settings
 
 
@@ -342,7 +342,18 @@ def _unknown(key: str, known: Sequence[str]) -> str:
     return f"unknown key '{key}'" + (f": did you mean '{close}'?" if close else "")
 
 
-def _refuse(problems: Sequence[str]) -> None:
+def problems_in(given: Mapping[str, Any]) -> list[str]:
+    """All that is wrong with settings, one sentence each: names, values, and a path where there is nothing."""
+    settings, problems, unknown = spelled(given, FIELDS)
+    problems += [_unknown(key, FIELDS) for key in unknown] + problems_of(settings)
+    path = settings.get("model_path")
+    if isinstance(path, str | os.PathLike) and not os.path.exists(os.path.expanduser(path)):
+        problems.append(f"model_path: there is nothing at {os.path.basename(path)}")
+    return problems
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raises ConfigError with all problems; does nothing where there are none."""
     if len(problems) == 1:
         raise ConfigError(problems[0])
     if problems:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 from lllm.backends.runner.backed import BackendRunner
 from lllm.backends.runner.base import BaseLLMRunner
-from lllm.backends.runner.config import ModelConfig
-from lllm.backends.runner.kinds import by_kind, lacking
+from lllm.backends.runner.config import ModelConfig, problems_in, refuse
+from lllm.backends.runner.kinds import by_kind, lacking, no_model
 from lllm.backends.runner.port import RunnerBackend
 from lllm.errors import ConfigError, DependencyError, listing
 from lllm.hints import install_command
@@ -22,7 +23,8 @@ class LLMRunnerFactory:
 
     @staticmethod
     def create_runner(config: ModelConfig | Mapping[str, Any] | str, **settings: Any) -> BaseLLMRunner:
-        """The runner for a config. Nothing is loaded or imported yet: the first call does that.
+        """The runner for a config. Everything that can be known before a model is loaded is checked: the settings, the
+        packages, and whether there is such a model. Nothing is loaded, and torch is not imported: the first call does that.
 
         The backend is the config's, or goes by the kind of file; of several the first whose packages are installed.
 
@@ -33,13 +35,9 @@ class LLMRunnerFactory:
         Raises:
             UnknownNameError: no such backend.
             DependencyError: a package is missing; names the extra. Of several: those of all of them.
-            ConfigError: all that is wrong with the settings.
+            ConfigError: all that is wrong with the settings; a path where there is no model for the backend.
         """
-        import dataclasses
-
-        made = ModelConfig.of(config)
-        if settings:
-            made = dataclasses.replace(made, **settings)
+        made = _read(config, settings)
         wanted = made.backends or (by_kind(made.model_path),)  # type: ignore[arg-type]
         passed_over: list[DependencyError] = []
         for name in wanted:
@@ -48,6 +46,8 @@ class LLMRunnerFactory:
                 passed_over.append(missing)
                 continue
             runner = kind(dataclasses.replace(made, backend=name))
+            if (problem := no_model(name, made.model_path)) is not None:  # type: ignore[arg-type]
+                raise problem
             runner.passed_over = tuple(error.message for error in passed_over)
             for error in passed_over:
                 log.warning("%s; using %s", error.message, name)
@@ -98,6 +98,20 @@ class LLMRunnerFactory:
         from lllm.registry import registry
 
         return registry.names("backend")
+
+
+def _read(config: ModelConfig | Mapping[str, Any] | str, settings: Mapping[str, Any]) -> ModelConfig:
+    """The config with the settings in place of its own. Raises ConfigError with all problems, a path among them."""
+    try:
+        made = ModelConfig.of(config)
+        return dataclasses.replace(made, **settings) if settings else made
+    except ConfigError:
+        given = config if isinstance(config, Mapping) else {}
+        inner = given.get("llm", given)
+        problems = problems_in({**(inner if isinstance(inner, Mapping) else {}), **settings})
+        if len(problems) > 1:
+            refuse(problems)
+        raise
 
 
 def _kind(name: str) -> type[BaseLLMRunner]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from lllm.backends.runner.config import BackendType
-from lllm.errors import ConfigError, DependencyError
+from lllm.errors import ConfigError, DependencyError, LLMInitializationError, text_of
 
 NEEDS: Final = {
     # backend: (the extra, the packages; one line of them is enough)
@@ -42,6 +42,33 @@ def by_kind(path: str | None) -> str:
         f"{place.name} is {what}: no backend can be told from it",
         hint="Type: backend='llama_cpp' for a GGUF file, backend='transformers' for a model's folder.",
     )
+
+
+def no_model(backend: str, path: str | None) -> ConfigError | None:
+    """What is wrong with a model's path for a backend of this package, or None: it is not there, or holds no model. Reads the
+    head of a file at most, and imports no engine."""
+    if path is None or backend not in NEEDS:
+        return None
+    try:
+        if backend == BackendType.TRANSFORMERS:
+            from lllm.backends.transformers.options import LoadOptions
+            from lllm.backends.transformers.source import Source
+
+            Source.find(path, LoadOptions())
+        else:
+            from lllm.backends.llama_cpp.backend import found
+
+            found(path)
+    except DependencyError as error:
+        return error
+    except (LLMInitializationError, OSError) as error:
+        made = ConfigError(
+            f"model_path: {error.message if isinstance(error, LLMInitializationError) else text_of(error)}",
+            hint=getattr(error, "hint", None),
+        )
+        made.__cause__ = error
+        return made
+    return None
 
 
 def lacking(backend: str) -> DependencyError | None:

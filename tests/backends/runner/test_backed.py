@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from lllm import BaseLLMRunner, LLMInferenceError, LLMInitializationError, LLMRunnerFactory
+from lllm import (
+    BaseLLMRunner,
+    LlamaCppRunner,
+    LLMInferenceError,
+    LLMInitializationError,
+    LLMRunnerFactory,
+)
 from lllm.backends.embedded import WEIGHTS
 from lllm.backends.runner import BackendRunner, State
 from lllm.backends.runner import backed as backed_module
@@ -202,7 +208,7 @@ def test_memory_of_a_runner_that_has_loaded_nothing() -> None:
     assert usage["process_bytes"] > 0
     info = runner.get_model_info()
     assert (info["architecture"], info["quantization"], info["context"]) == ("llama", "Q8_0", 1024)
-    gone = LLMRunnerFactory.create_runner("gone.gguf").get_memory_usage()
+    gone = LlamaCppRunner("gone.gguf").get_memory_usage()
     assert (gone["parameters"], gone["weight_bytes"]) == (None, None)
     assert gone["process_bytes"] > 0
 

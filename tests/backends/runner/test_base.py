@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from lllm import BaseLLMRunner, LLMInferenceError, LLMInitializationError, ModelConfig
+from lllm import (
+    BaseLLMRunner,
+    LLMInferenceError,
+    LLMInitializationError,
+    LLMRunnerFactory,
+    ModelConfig,
+)
 from lllm.backends.runner import OutOfMemory, State
 from lllm.errors import (
     CallCancelled,
@@ -20,6 +26,7 @@ from lllm.errors import (
     UnsupportedError,
 )
 from tests.backends.runner.strangers import Echo, Gate, Model
+from training.embedded.forms import Forms
 
 
 def echo(name: str = "m", **settings: Any) -> Echo:
@@ -180,6 +187,44 @@ def test_a_reload_says_what_differs() -> None:
     changes = runner.reload_model({"model_path": "other", "temperature": 0})
     assert changes == {"model_path": ("m", "other")}
     assert runner.generate_text("x") == "other 0 x"
+
+
+def test_a_reload_reports_only_what_differs(forms: Forms, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R23: the same settings in another spelling, or without the backend that the runner has, are the same."""
+    path = forms.gguf_q8
+    settings = {"model_path": str(path), "temperature": 0, "n_ctx": 256}
+    monkeypatch.chdir(path.parent)
+    monkeypatch.setenv("HOME", str(path.parent))
+    with LLMRunnerFactory.create_runner(settings) as runner:
+        runner.load()
+        for same in (
+            settings,
+            ModelConfig.from_dict(settings),
+            {**settings, "backend": "llama_cpp"},
+            {**settings, "backend": ["transformers", "llama_cpp"]},
+            {**settings, "backend": "auto", "device": "auto", "lora": [], "options": {}, "temperature": 0.0},
+            {**settings, "model_path": f"./{path.name}"},
+            {**settings, "model_path": f"~/{path.name}"},
+        ):
+            assert runner.reload_model(same, swap=True) == {}
+        assert runner.reload_model({**settings, "n_ctx": 128, "temperature": 1}) == {
+            "n_ctx": (256, 128),
+            "temperature": (0.0, 1.0),
+        }
+        assert runner.config.backend == "llama_cpp"
+
+
+def test_a_reload_refuses_what_the_runner_cannot_do(forms: Forms) -> None:
+    """Before anything happens: another backend, and settings that this one has not."""
+    with LLMRunnerFactory.create_runner({"model_path": str(forms.gguf_q8), "temperature": 0}) as runner:
+        before = runner.generate_text("Hi.")
+        with pytest.raises(ConfigError, match=r"keeps the backend, which is 'llama_cpp'; got transformers"):
+            runner.reload_model({"backend": "transformers", "model_path": str(forms.folder)})
+        with pytest.raises(ConfigError, match="has no compile"):
+            runner.reload_model({"model_path": str(forms.gguf_q8), "compile": True})
+        with pytest.raises(ConfigError, match="needs a model_path"):
+            runner.reload_model({"temperature": 0})
+        assert runner.generate_text("Hi.") == before
 
 
 def test_free_first_frees_first_and_a_failure_says_gone() -> None:

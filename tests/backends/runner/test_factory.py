@@ -75,6 +75,58 @@ def test_a_path_that_says_nothing(path: str, tmp_path: Path) -> None:
     assert str(tmp_path) not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"model_path": "/no/where/gone.gguf"}, "there is no file gone.gguf"),
+        ({"model_path": "gone.gguf", "backend": "llama_cpp"}, "In that folder: "),
+        ({"model_path": "m", "backend": "llama_cpp"}, "there is no file m"),
+        ({"model_path": "text.gguf"}, "text.gguf is no GGUF file"),
+        ({"model_path": "gone.gguf", "backend": "embedded"}, "there is no file gone.gguf"),
+        ({"model_path": "/no/where/gone", "backend": "transformers"}, "there is no model 'gone'"),
+        ({"model_path": "empty", "backend": "transformers"}, "config.json is missing"),
+        ({"model_path": "someone/gone", "backend": "transformers"}, "lllm models pull someone/gone"),
+        ({"model_path": "gone.gguf", "backend": ["llama_cpp", "transformers"]}, "there is no file gone.gguf"),
+    ],
+)
+def test_a_model_that_is_not_there_is_an_error_at_once(settings: dict[str, Any], words: str) -> None:
+    """R10, R32: the same for a mapping, a config and the old constructor; nothing is loaded."""
+    Path("text.gguf").write_text("no model")
+    Path("empty").mkdir()
+    for make in (
+        lambda: LLMRunnerFactory.create_runner(settings),
+        lambda: LLMRunnerFactory.create_runner(ModelConfig.from_dict(settings)),
+        lambda: LLMRunnerFactory.create_runner({"llm": settings}),
+        lambda: LLMRunnerFactory.create_runner({}, **settings),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            make()
+        assert "model_path: " in str(caught.value)
+        assert words in str(caught.value)
+        assert "/no/where" not in str(caught.value)
+
+
+def test_all_problems_of_a_config_are_told_at_once() -> None:
+    """R32."""
+    with pytest.raises(ConfigError, match="3 settings of the model are wrong") as caught:
+        LLMRunnerFactory.create_runner({"model_path": "/no/where/gone.gguf", "temprature": 1, "top_p": 2})
+    for words in ("model_path: there is nothing at gone.gguf", "did you mean 'temperature'", "top_p is 2"):
+        assert words in str(caught.value)
+    with pytest.raises(ConfigError, match="2 settings of the model are wrong"):
+        LLMRunnerFactory.create_runner({"model_path": "/no/where/gone.gguf"}, top_p=2)
+
+
+def test_the_name_of_a_cached_model_is_a_path(nobodys_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **more: str(nobodys_machine / "m"))
+    runner = LLMRunnerFactory.create_runner({"backend": "transformers", "model_path": "someone/small"})
+    assert runner.config.model_path == "someone/small"
+
+
+def test_a_model_of_another_backend_is_its_own_matter(scope: Any) -> None:
+    LLMRunnerFactory.register("new", Echo)
+    assert LLMRunnerFactory.create_runner({"backend": "new", "model_path": "/no/where"}).state == "created"
+
+
 def test_a_name_that_is_no_backend() -> None:
     with pytest.raises(UnknownNameError, match="llama_cpp"):
         LLMRunnerFactory.create_runner({"backend": "llama_cp", "model_path": "m.gguf"})

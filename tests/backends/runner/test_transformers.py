@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -96,10 +97,12 @@ def test_a_closed_runner_has_freed_its_module(forms: Forms) -> None:
     assert gone(model)
 
 
-def test_a_message_in_full(forms: Forms) -> None:
+def test_a_message_in_full(tmp_path: Path) -> None:
     """R24, R34: file, backend, device, versions, and the cause."""
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "config.json").write_text("{}")
     made = LLMRunnerFactory.create_runner(
-        {"model_path": "/no/where/tiny", "backend": "transformers", "device": "cpu"}
+        {"model_path": str(tmp_path / "tiny"), "backend": "transformers", "device": "cpu"}
     )
     with pytest.raises(LLMInitializationError) as caught:
         made.load()
@@ -108,5 +111,5 @@ def test_a_message_in_full(forms: Forms) -> None:
     assert all(
         part in told for part in ("backend transformers", "device cpu", "lllm ", "torch ", "transformers ")
     )
-    assert "/no/where" not in told
+    assert str(tmp_path) not in told
     assert caught.value.__cause__ is not None
