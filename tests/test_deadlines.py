@@ -170,6 +170,7 @@ def test_what_is_left_of_a_deadline_is_left_after_a_crash(wall: Wall, ahead: int
     session = whole.sessions(1)[0].id
     kinds = [open_event(body)["kind"] for body in whole.read(session)]
     cut = MemoryLog()
+    cut._blobs = dict(whole._blobs)
     cut._sessions[session] = whole._sessions[session][: kinds.index(ev.TOOL_RETURNED) + 1]
     wall.set(ahead)
     running = "resumed"
