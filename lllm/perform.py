@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from lllm.bounds import Bounds, enclosing
 from lllm.core import events as ev
 from lllm.core.canonical import digest_of
 from lllm.core.choice import freed
@@ -63,6 +65,7 @@ from lllm.ports import (
     ToolCallDelta,
 )
 from lllm.session import WAITING, Scope, Session, current
+from lllm.sync import maybe_async
 from lllm.tool_run import Thread, TimeLimit, run_tool
 
 FATAL: Final = (AuthenticationError, ModelNotFoundError, BadRequestError, UnsupportedError)
@@ -163,9 +166,11 @@ class Outcome(NamedTuple):
 class Performer:
     """Does the effects of one agent call."""
 
-    __slots__ = ("accepted", "call", "dialog", "late", "plan", "rules", "said", "session")
+    __slots__ = ("accepted", "call", "dialog", "is_over", "late", "plan", "rules", "said", "session")
 
-    def __init__(self, plan: Plan, session: Session, call: str, dialog: str | None) -> None:
+    def __init__(
+        self, plan: Plan, session: Session, call: str, dialog: str | None, is_over: Callable[[], bool]
+    ) -> None:
         self.plan = plan
         self.session = session
         self.call = call
@@ -173,6 +178,7 @@ class Performer:
         self.accepted: Any = None  # the live payload; the log holds its JSON
         self.said = False  # whether pieces of the present reply were shown
         self.rules = RULES  # those of the call, see `lllm.core.spec`
+        self.is_over = is_over  # whether the call is cancelled, or late
         self.late: dict[int, Mapping[str, Any]] = {}  # what tools returned after their time limit
 
     async def perform(self, effect: Effect) -> Outcome:
@@ -420,6 +426,9 @@ class Performer:
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()  # a call may be made while its caller cleans up
         token = current.set(Scope(self.session, self.call, call.id))
+        timed = tool.timeout is not None and not self.session.replaying
+        until = time.monotonic() + tool.timeout if timed and tool.timeout is not None else None
+        limited = None if until is None else enclosing.set(Bounds(enclosing.get(), until=until))
         try:
             work = tool.invoke(call.parsed(), {"id": call.id, "key": key, "thread": thread})
             content = await run_tool(work, tool.timeout)
@@ -427,13 +436,17 @@ class Performer:
         except TimeLimit as limit:
             data = _given_up(call, tool, running=limit.hear(partial(self._returned_late, effect), thread))
         except asyncio.CancelledError as error:
-            if task is None or task.cancelling() > before or self.session.halted is not None:
+            halted = self.session.halted is not None
+            if task is None or task.cancelling() > before or halted or self.is_over():
                 raise
             if (
                 known is not None
             ):  # an agent that its time limit had stopped: no time passes when it is run again
                 return Outcome(known.kind, known.data)
-            data = _tool_failed(call, error)  # nobody cancelled this call: something within the tool was
+            if until is not None and time.monotonic() >= until:  # a blocking call in it has noticed that
+                data = _given_up(call, tool, running=False)
+            else:  # nobody cancelled this call: something within the tool was
+                data = _tool_failed(call, error)
         except SystemExit as error:
             data = _tool_failed(call, error, f"'{call.name}' called sys.exit({error.code!r})")
         except Exception as error:
@@ -442,6 +455,8 @@ class Performer:
             data = _tool_failed(call, error)
         finally:
             current.reset(token)
+            if limited is not None:
+                enclosing.reset(limited)
         if known is not None and _stopped(known):
             # an agent whose answer came when this call was stopped, or its own time limit had passed
             return Outcome(known.kind, known.data)
@@ -486,9 +501,7 @@ class Performer:
             answer: Any = "nobody can be asked: this call was made without approve="
         else:
             try:
-                answer = approve(call)
-                if inspect.isawaitable(answer):
-                    answer = await answer
+                answer = await maybe_async(approve, call)  # who answers may take a while: not in the loop
             except PLUG_IN as error:
                 answer = f"asking failed: {text_of(error)}"
         data: dict[str, Any] = {"id": call.id, "approved": answer is True}

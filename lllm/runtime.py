@@ -8,6 +8,7 @@ other, so a call that was stopped has a log that says so.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from functools import partial
 from typing import Any, Final
 
 from lllm import errors
+from lllm.bounds import Bounds, enclosing, is_over
 from lllm.core import events as ev
 from lllm.core.canonical import decode, digest
 from lllm.core.choice import freed
@@ -80,17 +82,16 @@ class Call:
         self.fault: BaseException | None = None
         self.failed: Mapping[str, Any] = {}
         self.opening: Mapping[str, Any] = {}  # the data of CallStarted
-        self.performer = Performer(plan, session, self.id, dialog)
+        self.performer = Performer(plan, session, self.id, dialog, self._over)
         self._line: _Line | None = None
-        self._task: asyncio.Task[Any] | None = None  # whoever waits for this call
-        self._cancellations = 0  # of that task, before this call
+        self._bounds = Bounds(None)
         self._finished = False
 
     async def run(self, base: Node | None, add: Sequence[Message]) -> State:
         """Drives the call from a dialog (`base` and new messages) to a terminal state. Raises only when the log cannot
         be written, and CancelledError (after writing that down)."""
-        self._task = asyncio.current_task()
-        self._cancellations = 0 if self._task is None else self._task.cancelling()
+        self._bounds = Bounds(enclosing.get(), asyncio.current_task())
+        token = enclosing.set(self._bounds)
         clock = self.session.clock if isinstance(self.session.clock, Clock) else None
         if clock is not None:
             clock.call_begins()
@@ -109,6 +110,8 @@ class Call:
         finally:
             if clock is not None:
                 clock.call_ends()
+            with suppress(ValueError):  # the coroutine was thrown away, and is closed in another context
+                enclosing.reset(token)
         return self.state
 
     async def _apart(self, effects: tuple[Effect, ...]) -> None:
@@ -235,11 +238,26 @@ class Call:
                 effects = await self._together(effects)
                 if self._cancelled():
                     raise asyncio.CancelledError
+        if self.state.phase != DONE:
+            await self._bounds.wind_up()
         self._finish()
 
     def _cancelled(self) -> bool:
         """Whether somebody has cancelled the call, also where a tool, a backend or a parser has caught what told it so."""
-        return self._task is not None and self._task.cancelling() > self._cancellations
+        bounds = self._bounds
+        if bounds.cancelled:
+            return True
+        # a loop around this one may stand still, and tell of it too late
+        return is_over(bounds.parent) and not self.session.behind(self.id)
+
+    def _late(self) -> bool:
+        """Whether the deadline has passed."""
+        due = self.state.deadline_at
+        return due is not None and not self.session.behind(self.id) and self.session.clock() >= due
+
+    def _over(self) -> bool:
+        """Whether whatever is at work is to stop. A blocking call in it may have noticed before the event loop could tell."""
+        return self._cancelled() or self._late()
 
     def _keep(self, outcome: Outcome) -> None:
         """Writes down what a call that is cancelled has learnt of the world at last: a tool that had its way all the
@@ -271,15 +289,23 @@ class Call:
         world = type(effect) in _WORLD
         if world:
             await self.session.flush()
+        due = self.state.deadline_at
+        if due is None or self.session.behind(self.id):
+            return await self.performer.perform(effect)
+        left = (due - self.session.clock()) / 1_000_000
+        if not self.session.replaying:  # where calls within are re-executed, time stands still
+            self._bounds.until = time.monotonic() + left
         # a parser or handler of the project may hang as well as a tool
         timed = world or (self.plan.user_code and isinstance(effect, Parse | Handle))
-        if timed and self.state.deadline_at is not None and not self.session.behind(self.id):
-            return await self._in_time(effect, self.state.deadline_at)
-        return await self.performer.perform(effect)
+        try:
+            return await (self._in_time(effect, left) if timed else self.performer.perform(effect))
+        except asyncio.CancelledError:
+            if self._late() and not self._cancelled():
+                return self._deadline_passed()  # a blocking call in it has noticed that
+            raise
 
-    async def _in_time(self, effect: Effect, deadline_at: int) -> Outcome:
+    async def _in_time(self, effect: Effect, left: float) -> Outcome:
         # a Wait that would pass the deadline was refused by the machine; its own clock decides, not the loop's
-        left = (deadline_at - self.session.clock()) / 1_000_000
         if isinstance(effect, Wait):
             return await self.performer.perform(effect)
         task = asyncio.ensure_future(self.performer.perform(effect))
@@ -296,9 +322,11 @@ class Call:
                 self._keep(task.result())
             raise
         if done or (isinstance(effect, RunTool) and not task.cancelled()):
-            return (
-                task.result()
-            )  # of a tool that took no notice of the deadline too: the machine looks at the time
+            # also of a tool that took no notice of the deadline: the machine looks at the time
+            return task.result()
+        return self._deadline_passed()
+
+    def _deadline_passed(self) -> Outcome:
         limit = self.state.spec.limits.deadline
         return Outcome(
             ev.LIMIT_REACHED, {"reason": "deadline", "message": f"the deadline of {limit:g} s has passed"}
@@ -416,6 +444,7 @@ class Call:
         }
 
     async def _stop(self, reason: str, error: BaseException) -> None:
+        await self._bounds.wind_up()
         if not self.session.left_open(error):
             if not self.state.terminal and self.state.phase != "READY":
                 self._apply(Outcome(ev.CANCELLED, {"reason": reason}))

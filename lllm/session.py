@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from lllm.config.environ import everything, remember
 from lllm.core import events as ev
@@ -27,6 +27,7 @@ from lllm.core.jsonable import unicode_only
 from lllm.core.redact import Redactor, scrub
 from lllm.core.spec import RULES
 from lllm.errors import LLMError, LogWriteError, text_of
+from lllm.loops import is_blocked
 from lllm.models.message import FunctionCall, Message
 from lllm.ports import Completed, Delta, LogStore, Record
 from lllm.redacted_deltas import RedactedDeltas
@@ -109,6 +110,18 @@ class Clock:
                 self._offset = None
 
 
+class _Writing(NamedTuple):
+    """An append that is under way, and the loop of the flush that makes it."""
+
+    loop: asyncio.AbstractEventLoop
+    records: list[Record]
+    blobs: dict[str, bytes]
+
+
+_LOOK: Final = 0.2
+"""Seconds after which a flush that waits for one in another loop looks whether that one still comes on."""
+
+
 class Session:
     """A live session.
 
@@ -161,7 +174,7 @@ class Session:
         self._records: list[Record] = []
         self._blobs: dict[str, bytes] = {}
         self._lock = threading.Lock()
-        self._writing = False
+        self._writing: _Writing | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._broken: LLMError | None = None
 
@@ -265,30 +278,37 @@ class Session:
         One writer at a time: agent calls that run side by side, in one loop or in several threads, wait for whoever
         writes and then find their events written too."""
         wanted = self._seq
+        here = asyncio.get_running_loop()
         while self._durable < wanted:
             with self._lock:
                 self._check()
                 waiter: asyncio.Future[None] | None = None
-                if self._writing:
-                    waiter = asyncio.get_running_loop().create_future()
+                other = self._writing
+                if other is not None and not is_blocked(other.loop):
+                    waiter = here.create_future()
                     self._waiting.append(waiter)
                 elif self._durable >= wanted:
                     return
                 else:
-                    self._writing = True
-                    records, blobs = self._records, self._blobs
+                    if other is not None:  # its loop stands still, perhaps until this very call has ended
+                        self._take_back(other)
+                    mine = self._writing = _Writing(here, self._records, self._blobs)
+                    records, blobs = mine.records, mine.blobs
                     self._records, self._blobs = [], {}
                     if self._doubtful:  # they alone: refused as a whole, they are stored
                         self._records = records[self._doubtful :]
                         del records[self._doubtful :]
             if waiter is not None:
-                await waiter
+                assert other is not None
+                await self._wait(waiter, None if other.loop is here else _LOOK)
                 continue
             stored = False
             try:
                 await self.store.append(records, blobs)
                 stored = True
             except LLMError as error:
+                if self._writing is not mine:
+                    continue  # another one has taken it over meanwhile, and says what came of it
                 if not (self._doubtful and self._stored(records)):
                     self._broken = error
                     raise
@@ -296,24 +316,41 @@ class Session:
                 with self._lock:
                     self._blobs = {**blobs, **self._blobs}  # some may have been kept since
             except Exception as error:  # a store that breaks its contract has failed all the same
+                if self._writing is not mine:
+                    continue
                 self._broken = LogWriteError(f"the log store raised {type(error).__name__}: {text_of(error)}")
                 raise self._broken from error
             finally:
-                if stored:
-                    self._durable, self._doubtful = records[-1].seq + 1, 0
-                elif self._broken is None:
-                    self._take_back(records, blobs)
-                self._wake()
+                self._wrote(mine, stored)
         if self._broken is not None:
             raise self._broken  # whoever wrote for us failed
 
-    def _take_back(self, records: list[Record], blobs: dict[str, bytes]) -> None:
-        """After an append that was cancelled: the store may write it still, or not. Whoever flushes next finds out, by
-        writing it again."""
+    async def _wait(self, waiter: asyncio.Future[None], seconds: float | None) -> None:
+        """Waits for whoever writes; no longer than `seconds` where that is in another loop, which may be made to wait for
+        something else before it is done."""
+        if seconds is None:
+            await waiter
+        elif not (await asyncio.wait((waiter,), timeout=seconds))[0]:
+            with self._lock, suppress(ValueError):
+                self._waiting.remove(waiter)
+
+    def _wrote(self, mine: _Writing, stored: bool) -> None:
+        """After an append, unless another flush has taken it over."""
         with self._lock:
-            self._records = [*records, *self._records]
-            self._blobs = {**blobs, **self._blobs}
-            self._doubtful = len(records)
+            if self._writing is not mine:
+                return
+            if stored:
+                self._durable, self._doubtful = mine.records[-1].seq + 1, 0
+            elif self._broken is None:
+                self._take_back(mine)
+        self._wake()
+
+    def _take_back(self, given: _Writing) -> None:
+        """After an append that was cancelled, or is not coming on: the store may write it still, or not. Whoever flushes next
+        finds out, by writing it again. Under the lock."""
+        self._records = [*given.records, *self._records]
+        self._blobs = {**given.blobs, **self._blobs}
+        self._doubtful = len(given.records)
 
     def _stored(self, records: Sequence[Record]) -> bool:
         """Whether the store holds these very records."""
@@ -325,7 +362,7 @@ class Session:
 
     def _wake(self) -> None:
         with self._lock:
-            self._writing = False
+            self._writing = None
             waiting, self._waiting = self._waiting, []
         here = asyncio.get_running_loop()
         for waiter in waiting:

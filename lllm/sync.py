@@ -1,74 +1,134 @@
 """The one door between blocking and async code.
 
 `run` is how a blocking caller gets the result of a coroutine: on a thread without a running loop it drives a loop of that
-thread's own (kept, so that connections live on); inside a running loop (a notebook) it uses a background loop; after a
-fork it starts afresh. `in_thread` is the way back: a plain function, called from async code.
+thread's own (kept, so that connections live on); inside a running loop (a notebook, an async tool) it uses a loop behind that
+one, which no blocking call but this can stop; after a fork it starts afresh. `in_thread` is the way back: a plain function,
+called from async code.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextvars
 import os
 import queue
-import sys
 import threading
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+from lllm import loops
+from lllm.bounds import Drive, enclosing, is_over, watch
+from lllm.errors import ConfigError
+from lllm.loops import Behind
 
 T = TypeVar("T")
 
-
-class _Own:
-    """One thread's loop. Only the thread refers to it, so it is closed when the thread ends."""
-
-    def __init__(self) -> None:
-        self.runner = asyncio.Runner()
-        self._pid = os.getpid()
-
-    def close(self) -> None:
-        if self._pid == os.getpid():  # a forked child must not touch its parent's loop
-            self.runner.close()
-
-    def __del__(self) -> None:
-        # The loop of a daemon thread outlives the interpreter: closing it then starts a thread, which never comes about.
-        if not sys.is_finalizing():
-            self.close()
+_LOOK: Final = 0.05
+"""Seconds between two looks of a blocking call whether it is to stop."""
 
 
-class _Local(threading.local):
-    own: _Own | None = None
+def run(coroutine: Coroutine[Any, Any, T], *, at: Behind | None = None) -> T:
+    """The coroutine's result, or its exception. The caller's context variables are visible to it.
+
+    It belongs to what encloses the caller: where the agent call, or the time limit of the tool, that this is a part of is
+    stopped, the coroutine is cancelled and this raises CancelledError. So does the first Ctrl-C within a running loop that
+    turns it into a cancellation, as `asyncio.run` does.
+
+    Args:
+        at: the loop that it must run in, of `place`; by default what fits the caller.
+    """
+    bounds = enclosing.get()
+    if bounds is not None and is_over(bounds):
+        coroutine.close()
+        raise asyncio.CancelledError("what this call is a part of has been stopped")
+    return _run(coroutine, at, heed=True)
 
 
-_local = _Local()
-_abandoned: list[_Own] = []  # the parent's loop in a forked child: neither closed there nor collected
-_lock = threading.Lock()
-_background: asyncio.AbstractEventLoop | None = None
-
-
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The coroutine's result, or its exception. The caller's context variables are visible to it."""
+def finish(coroutine: Coroutine[Any, Any, Any], *, at: Behind | None = None) -> None:
+    """Runs what must be done at the end: closing, writing down. Also where what encloses it has been stopped."""
     try:
-        asyncio.get_running_loop()
+        here = asyncio.get_running_loop()
     except RuntimeError:
-        return _drive(coroutine)
-    context = contextvars.copy_context()
-    future = asyncio.run_coroutine_threadsafe(_within(context, coroutine), _background_loop())
+        here = None
+    if (
+        at is not None and here is at.loop
+    ):  # called there by chance, by the garbage collector: it must not wait for itself
+        task = at.loop.create_task(coroutine)
+        _ending.add(task)
+        task.add_done_callback(_ending.discard)
+    else:
+        _run(coroutine, at, heed=False)
+
+
+_ending: Final[set[asyncio.Task[Any]]] = set()  # a loop holds its tasks weakly
+
+
+def place() -> Behind | None:
+    """Where `run` would run something now, for what must stay in one loop: None is the loop of this thread."""
     try:
-        return future.result()
+        return loops.behind(asyncio.get_running_loop())
+    except RuntimeError:
+        return None
+
+
+def _run(coroutine: Coroutine[Any, Any, T], at: Behind | None, *, heed: bool) -> T:
+    try:
+        here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+    except RuntimeError:
+        here = None
+    if here is None and at is None:
+        return _drive(coroutine, heed)
+    try:
+        where = loops.behind(here) if at is None and here is not None else at
+        assert where is not None
+        _check(where.loop, here)
     except BaseException:
-        future.cancel()
+        coroutine.close()  # nobody is going to await it
         raise
+    if here is None:
+        return _Work(coroutine, where.loop, None, heed).result()  # type: ignore[no-any-return]
+    with loops.blocking(here):
+        return _Work(coroutine, where.loop, here, heed).result()  # type: ignore[no-any-return]
 
 
-def _drive(coroutine: Coroutine[Any, Any, T]) -> T:
+def _check(loop: asyncio.AbstractEventLoop, here: asyncio.AbstractEventLoop | None) -> None:
+    """ConfigError where a loop would be waited for that waits for this very call."""
+    waiting = {here}
+    bounds = enclosing.get()
+    while bounds is not None:
+        if isinstance(bounds, _Work):
+            waiting.add(bounds.waits)
+        bounds = bounds.parent
+    if loop in waiting:
+        raise ConfigError(
+            "the stream was begun in an event loop that waits for this code",
+            hint="Follow it where it was begun, or begin it here. Async code follows a stream with: async for",
+        )
+
+
+async def _bounded(drive: Drive, coroutine: Coroutine[Any, Any, T], heed: bool) -> T:
+    """The coroutine, in the loop and task of a blocking call."""
     try:
-        return _runner().run(coroutine, context=contextvars.copy_context())
+        drive.begin(heed=heed)
+        return await coroutine
+    finally:
+        drive.end()
+
+
+def _drive(coroutine: Coroutine[Any, Any, T], heed: bool) -> T:
+    runner = loops.own()
+    loop = runner.get_loop()
+    drive = Drive(enclosing.get(), loop)
+    context = contextvars.copy_context()
+    context.run(enclosing.set, drive)
+    bounded = _bounded(drive, coroutine, heed)
+    try:
+        return runner.run(bounded, context=context)
     except (KeyboardInterrupt, SystemExit):
-        _settle(coroutine, _runner().get_loop())
+        _settle(bounded, loop)
         raise
+    finally:
+        coroutine.close()  # it was cancelled, perhaps, before it had begun
 
 
 def _settle(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> None:
@@ -80,35 +140,70 @@ def _settle(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop
             loop.run_until_complete(asyncio.wait((task,)))
 
 
-def _runner() -> asyncio.Runner:
-    # A frame that held the _Own itself would keep it alive in the traceback of an exception that outlives the thread:
-    # the loop would then be closed late, by another thread, perhaps while that one's own loop runs.
-    own = _local.own
-    if own is None:
-        own = _local.own = _Own()
-        if threading.current_thread() is threading.main_thread():
-            atexit.register(own.close)  # thread locals of the main thread are not reliably cleared at exit
-    return own.runner
+class _Work(Drive):
+    """A blocking call whose coroutine runs in another thread's loop.
 
+    Attributes:
+        waits: the loop that stands still meanwhile, or None.
+    """
 
-async def _within(context: contextvars.Context, coroutine: Coroutine[Any, Any, T]) -> T:
-    return await asyncio.get_running_loop().create_task(coroutine, context=context)
+    __slots__ = ("_coroutine", "_done", "_error", "_must_stop", "_value", "waits")
 
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        loop: asyncio.AbstractEventLoop,
+        waits: asyncio.AbstractEventLoop | None,
+        heed: bool,
+    ) -> None:
+        super().__init__(enclosing.get(), loop)
+        self.waits = waits
+        self._coroutine = coroutine
+        self._done = threading.Event()
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._must_stop = watch(self.parent) if heed else None
+        context = contextvars.copy_context()
+        context.run(enclosing.set, self)
+        bounded = _bounded(self, coroutine, heed)
 
-def _background_loop() -> asyncio.AbstractEventLoop:
-    global _background
-    with _lock:
-        if _background is None:
-            loop = asyncio.new_event_loop()
-            threading.Thread(target=_serve, args=(loop,), name="lllm-loop", daemon=True).start()
-            _background = loop
-        return _background
+        def start() -> None:
+            self.task = loop.create_task(bounded, context=context)
+            self.task.add_done_callback(self._ended)
 
+        loop.call_soon_threadsafe(start)
 
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    while True:
-        with suppress(KeyboardInterrupt, SystemExit):  # whoever waits for the task that raised it gets it too
-            loop.run_forever()
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._coroutine.close()  # it was cancelled, perhaps, before it had begun
+        if task.cancelled():
+            self._error = asyncio.CancelledError()
+        else:
+            self._error = task.exception()
+            self._value = None if self._error is not None else task.result()
+        self._done.set()
+
+    def result(self) -> Any:
+        """Waits for it, in a thread that does nothing else meanwhile."""
+        must_stop, stopping = self._must_stop, False
+        try:
+            while not self._done.wait(_LOOK):
+                if must_stop is not None and must_stop():
+                    must_stop, stopping = None, True
+                    self.stop()
+        except BaseException:  # Ctrl-C
+            self.stop()
+            while not self._done.wait(_LOOK):
+                pass  # it writes down that it was stopped; a second Ctrl-C leaves it behind
+            raise
+        if stopping:
+            raise asyncio.CancelledError("what this call is a part of has been stopped")
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # its traceback refers to this frame
+        return self._value
 
 
 class _Workers:
@@ -200,14 +295,9 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 
 def _after_fork() -> None:
-    # the child has none of the parent's threads and must not touch its loops
-    global _background, _lock, _workers, _local
-    _background = None
-    _lock = threading.Lock()
+    # the child has none of the parent's threads
+    global _workers
     _workers = _Workers()
-    if _local.own is not None:
-        _abandoned.append(_local.own)
-    _local = _Local()
 
 
 os.register_at_fork(after_in_child=_after_fork)

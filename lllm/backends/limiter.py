@@ -26,6 +26,7 @@ from lllm.errors import (
     RateLimitError,
     StreamInterrupted,
 )
+from lllm.loops import is_blocked, on_block
 from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.ports import Request
@@ -79,10 +80,11 @@ def _smaller(one: int | None, other: int | None) -> int | None:
 class Ticket:
     """One request on its way. Whoever holds it says how it ended: `reply`, or `fault`."""
 
-    __slots__ = ("entry", "fault", "generation", "reply", "tokens", "wake")
+    __slots__ = ("entry", "fault", "generation", "loop", "reply", "tokens", "wake")
 
     def __init__(self, generation: int) -> None:
         self.generation = generation
+        self.loop = asyncio._get_running_loop()  # None outside of one
         self.reply: Reply | None = None
         self.fault: ProviderError | None = None
         self.tokens = 0
@@ -280,7 +282,7 @@ class Limiter:
         if self._bearable is not None and now - self._overload >= FORGET:
             self._bearable = None
         most = self.concurrency
-        if most is not None and len(self._running) >= most:
+        if most is not None and self._busy(most) >= most:
             return float("inf")
         delay = max(0.0, self._not_before - now)
         minute = self._minute
@@ -300,6 +302,13 @@ class Limiter:
                 excess -= tokens
                 delay = max(delay, at + MINUTE - now)
         return delay
+
+    def _busy(self, most: int) -> int:
+        """Requests on their way. Those of a loop that a blocking call makes wait cannot end before that call has, which may
+        be the one that waits here: where nobody else could go, they do not count."""
+        if len(self._running) < most:
+            return len(self._running)
+        return sum(not is_blocked(ticket.loop) for ticket in list(self._running))
 
     def _pump(self) -> None:
         """Lets begin whoever may, in the order in which they came."""
@@ -389,6 +398,16 @@ def limiter_of(root: str, secrets: Sequence[str]) -> Limiter:
         if found is None:
             found = _limiters[key] = Limiter()
         return found
+
+
+def _blocked() -> None:
+    """A loop was made to wait: somebody in a queue may go now."""
+    for limiter in list(_limiters.values()):
+        if limiter._queue:
+            limiter._tick()
+
+
+on_block.append(_blocked)
 
 
 def _after_fork() -> None:

@@ -12,7 +12,7 @@ from lllm.errors import CallCancelled, LLMError, text_of
 from lllm.llm.project import default_store
 from lllm.ports import LogStore
 from lllm.session import Scope, Session, current
-from lllm.sync import run
+from lllm.sync import finish, run
 
 
 def open_session(
@@ -67,10 +67,10 @@ def record(
     try:
         yield live
     except BaseException as error:
-        run(fail(live, error))
+        finish(fail(live, error))
         raise
     else:
-        run(live.end("done"))
+        finish(live.end("done"))
     finally:
         current.reset(token)
 

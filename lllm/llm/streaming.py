@@ -16,7 +16,7 @@ from lllm.errors import StreamInterrupted
 from lllm.models.reply import Reply
 from lllm.ports import Completed, Delta, Restart, TextDelta
 from lllm.session import current
-from lllm.sync import run
+from lllm.sync import finish, place, run
 
 T = TypeVar("T")
 
@@ -67,15 +67,16 @@ async def deltas(
 
 
 def blocking(stream: AsyncIterator[T]) -> Generator[T, None, None]:
-    """An async iterator, driven step by step from blocking code."""
+    """An async iterator, driven step by step from blocking code, in the loop where it was begun."""
+    at = place()
     try:
         while True:
             try:
-                yield run(_next(stream))
+                yield run(_next(stream), at=at)
             except StopAsyncIteration:
                 return
     finally:
-        run(stream.aclose())  # type: ignore[attr-defined]
+        finish(stream.aclose(), at=at)  # type: ignore[attr-defined]
 
 
 async def _next(stream: AsyncIterator[T]) -> T:
@@ -132,7 +133,10 @@ class Pieces(Generic[T]):
 
     def close(self) -> None:
         """Stops it. A second time does nothing."""
-        run(self._source.aclose())
+        if self._steps is not None:
+            self._steps.close()
+        else:
+            finish(self._source.aclose())
 
     async def aclose(self) -> None:
         """`close` for async code."""

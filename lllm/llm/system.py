@@ -15,7 +15,7 @@ from lllm.llm.project import store_of
 from lllm.llm.sessions import fail, knowing, open_session, running
 from lllm.ports import Backend, LogStore
 from lllm.session import Scope, Session, current
-from lllm.sync import in_thread, is_async, run
+from lllm.sync import finish, in_thread, is_async, run
 
 if TYPE_CHECKING:
     from lllm.config import Config
@@ -134,11 +134,11 @@ class AgentBase:
         try:
             result = self.call(task, **more)
         except BaseException as error:
-            run(fail(live, error))
+            finish(fail(live, error))
             raise
         finally:
             current.reset(token)
-        run(live.end("done", **_result(result)))
+        finish(live.end("done", **_result(result)))
         return result
 
     async def acall(

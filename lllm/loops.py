@@ -1,0 +1,146 @@
+"""Event loops of this package: one per thread that drives its own, and one behind each loop that a blocking call makes wait.
+
+A blocking call within a running loop stops that loop until it is done. So what it waits for runs in another one, which
+nothing else can stop: each loop has a loop of its own behind it, that one has another, and so on. They are kept, and so are
+the connections in them, and go to another loop when theirs is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+
+class _Own:
+    """One thread's loop. Only the thread refers to it, so it is closed when the thread ends."""
+
+    def __init__(self) -> None:
+        self.runner = asyncio.Runner()
+        self._pid = os.getpid()
+
+    def close(self) -> None:
+        if self._pid == os.getpid():  # a forked child must not touch its parent's loop
+            self.runner.close()
+
+    def __del__(self) -> None:
+        # The loop of a daemon thread outlives the interpreter: closing it then starts a thread, which never comes about.
+        if not sys.is_finalizing():
+            self.close()
+
+
+class _Local(threading.local):
+    own: _Own | None = None
+
+
+class Behind:
+    """A loop behind another one, with a daemon thread that runs it. Raises RuntimeError when the system gives no more
+    threads."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        try:
+            threading.Thread(target=self._serve, name="lllm-loop", daemon=True).start()
+        except BaseException:
+            self.loop.close()
+            raise
+
+    def _serve(self) -> None:
+        while True:
+            with suppress(
+                KeyboardInterrupt, SystemExit
+            ):  # whoever waits for the task that raised it gets it too
+                self.loop.run_forever()
+
+
+_local = _Local()
+_lock = threading.Lock()
+_behind: dict[int, tuple[Callable[[], Any], Behind]] = {}
+_free: list[Behind] = []
+_blocked: dict[asyncio.AbstractEventLoop, int] = {}
+_abandoned: list[Any] = []  # the parent's loops in a forked child: neither closed there nor collected
+
+on_block: Final[list[Callable[[], None]]] = []
+"""Called when a loop has been blocked. What somebody there holds, and others wait for, cannot be given back until then."""
+
+
+def own() -> asyncio.Runner:
+    """The loop of this thread, which has none running."""
+    # A frame that held the _Own itself would keep it alive in the traceback of an exception that outlives the thread:
+    # the loop would then be closed late, by another thread, perhaps while that one's own loop runs.
+    found = _local.own
+    if found is None:
+        found = _local.own = _Own()
+        if threading.current_thread() is threading.main_thread():
+            atexit.register(found.close)  # thread locals of the main thread are not reliably cleared at exit
+    return found.runner
+
+
+def behind(loop: asyncio.AbstractEventLoop) -> Behind:
+    """The loop behind this one."""
+    with _lock:
+        found = _behind.get(id(loop))
+        if found is not None and found[0]() is loop:
+            return found[1]
+        for key, (owner, free) in list(_behind.items()):
+            gone = owner()
+            if gone is None or gone.is_closed():
+                del _behind[key]
+                _free.append(free)
+        made = _free.pop() if _free else Behind()
+        try:
+            owner = weakref.ref(loop)
+        except TypeError:  # a loop of somebody else's making: kept until it is closed
+            owner = lambda: loop  # noqa: E731
+        _behind[id(loop)] = (owner, made)
+        return made
+
+
+class blocking:
+    """While a blocking call makes this loop wait."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def __enter__(self) -> None:
+        _blocked[self._loop] = _blocked.get(self._loop, 0) + 1
+        for look in on_block:
+            look()
+
+    def __exit__(self, *_: object) -> None:
+        left = _blocked[self._loop] - 1
+        if left:
+            _blocked[self._loop] = left
+        else:
+            del _blocked[self._loop]
+
+
+def is_blocked(loop: asyncio.AbstractEventLoop | None) -> bool:
+    """Whether a blocking call makes this loop wait: nothing goes on there before that call has ended."""
+    return loop in _blocked
+
+
+def _after_fork() -> None:
+    # the child has none of the parent's threads and must not touch its loops
+    global _lock, _local
+    _lock = threading.Lock()
+    _abandoned.extend(made for _, made in _behind.values())
+    _abandoned.extend(_free)
+    _behind.clear()
+    _free.clear()
+    _blocked.clear()
+    if _local.own is not None:
+        _abandoned.append(_local.own)
+    _local = _Local()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
