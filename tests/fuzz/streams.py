@@ -73,7 +73,7 @@ def chunks(body: Any, rng: random.Random) -> Iterator[Any]:
         yield body
         return
     head = {key: value for key, value in body.items() if key not in ("choices", "usage")}
-    if isinstance(head.get("object"), str):
+    if head.get("object") == "chat.completion":
         head["object"] = "chat.completion.chunk"
     if rng.random() < 0.1:  # Azure
         yield {**head, "choices": [], "prompt_filter_results": []}
