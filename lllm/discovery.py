@@ -120,12 +120,13 @@ def first_look(registry: Registry | None = None) -> Report:
     return _logged(auto_discover(registry=registry))
 
 
-def look(config: Config) -> list[Problem]:
+def look(config: Config, *, asked: bool = False) -> list[Problem]:
     """What discovery met, for a configuration whose system is to be built: errors where it is `strict`, else warnings,
-    which are logged by whoever performs it first. Performed where it was not yet, unless LLLM_AUTO_DISCOVER is 0."""
+    which are logged by whoever performs it first. Performed for this configuration where the next look would perform it,
+    and where it is asked for and was not performed yet; never where LLLM_AUTO_DISCOVER is 0."""
     problems = Problems()
     report = the_registry.report
-    if report is None and config.project_file is not None:
+    if report is None and config.project_file is not None and (asked or the_registry.armed):
         if disarmed():
             message = (
                 "discovery is off, so the project's own prompts, proxies, agents and tools are unknown here"

@@ -400,6 +400,11 @@ class Registry:
         self._first_look.arm(discover or (lambda: _auto_discover(self)))
 
     @property
+    def armed(self) -> bool:
+        """Whether the next look performs discovery."""
+        return self._first_look.armed
+
+    @property
     def report(self) -> Report | None:
         """What the last discovery into this registry found; None before the first one."""
         return self._first_look.report
@@ -463,6 +468,10 @@ class _FirstLook:
 
     def arm(self, discover: Callable[[], Report]) -> None:
         self._discover = discover
+
+    @property
+    def armed(self) -> bool:
+        return self._discover is not None
 
     def __call__(self) -> None:
         if self._discover is None or self._runner == threading.get_ident():

@@ -534,3 +534,13 @@ def test_the_environment_wins_over_the_argument(
     write("two/prompts_two/a.py", PROMPT.format(path="two"))
     monkeypatch.setenv("LLLM_CONFIG", os.fspath(Path("two")))
     assert [entry.name for entry in auto_discover("one", registry=registry).found] == ["two"]
+
+
+def test_building_in_a_scope_discovers_nothing(project: Write, registry: Registry) -> None:
+    project("prompts/a.py", "raise SystemExit('executed')")
+    assert build_agent({"agent_configs": {"a": {"model": "scripted"}}}).agents
+    assert registry.report is None
+    registry.arm()
+    assert build_agent({"agent_configs": {"a": {"model": "scripted"}}}).agents
+    assert registry.report is not None
+    assert len(registry.report.problems) == 1

@@ -16,7 +16,7 @@ from lllm.llm.dialog import Dialog, Turn, as_message, settings_of
 from lllm.llm.inputs import WORKERS, batch, shape, workers_of
 from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
 from lllm.llm.sessions import fail, knowing, open_session, running
-from lllm.llm.settings import Settings, no_slips, open_model, override, tools_of, unreserved
+from lllm.llm.settings import Settings, no_slips, open_model, override, tools_of, unreserved, without_later
 from lllm.llm.streaming import Stream, deltas
 from lllm.models.function import Function, as_function
 from lllm.models.message import Message
@@ -93,6 +93,7 @@ class Agent:
         self.store = store
         self.description = description
         self.approve = approve
+        more = without_later(more)
         limits = {key: more.pop(key) for key in list(more) if key in Limits._fields}
         no_slips(more)
         sampling = {**unreserved(model_args), **more}
@@ -392,6 +393,11 @@ class Agent:
         if isinstance(input, Turn):
             if self._prompts and input.prompt is not None:
                 self._allowed(input.prompt)
+            if input.head is None and not input.sent:
+                raise ConfigError(
+                    f"agent '{self.name}' was called with an empty dialog",
+                    hint="dialog.append(TEXT) says something.",
+                )
             if args:
                 prompt = input.prompt
                 self._taken(args, () if prompt is None else (*prompt.variables, *prompt.places))

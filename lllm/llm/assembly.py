@@ -53,9 +53,10 @@ def assemble(
     model: str | Backend | None = None,
     log_base: LogStore | None = None,
     system: bool = True,
+    discover: bool = False,
 ) -> Assembly:
-    """The class and the agents of a configuration. Arguments as of `build_agent`; without `system`, no class is looked for.
-    Raises nothing: see `problems`."""
+    """The class and the agents of a configuration. Arguments as of `build_agent`; without `system`, no class is looked for;
+    `discover` as `asked` of `lllm.discovery.look`. Raises nothing: see `problems`."""
     from lllm.discovery import look
     from lllm.registry import registry
 
@@ -64,7 +65,7 @@ def assemble(
     at = _At(config, made.problems)
     import lllm.llm.simple  # noqa: F401  the built-in system registers itself as any other does
 
-    made.problems.extend(look(config))
+    made.problems.extend(look(config, asked=discover))
     at.key("models", _models, config, at)
     if log_base is None:
         at.key("log.type", store_of, config)

@@ -101,7 +101,11 @@ def check(
     problems = Problems()
     problems.extend(config.notes)
     made = assemble(
-        config, agent_name, model=model, system=agent_name is not None or not declares_nothing(config)
+        config,
+        agent_name,
+        model=model,
+        system=agent_name is not None or not declares_nothing(config),
+        discover=True,
     )
     problems.extend(list(made.problems))
     for conflict in registry.conflicts():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from lllm.core.spec import Limits
-from lllm.errors import ConfigError, nearest
+from lllm.errors import ConfigError, nearest, not_yet
 from lllm.llm.checks import limits_of, mapping_of, name_of, sampling_of, timeouts_of
 from lllm.llm.connect import connect, made_by
 from lllm.llm.construction import model_for
@@ -61,6 +61,7 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     known: dict[str, Any] = {}
     limits: dict[str, Any] = {}
     sampling = dict(settings.sampling)
+    changes = without_later(changes)
     if (
         made := made_by(changes.get("model"))
     ) is not None:  # an LLM brings its own, which this call's words replace
@@ -161,6 +162,18 @@ SLIPS: Mapping[str, str] = {
     "model_name": "model",
 }
 """Keywords that people write for others; as sampling values they would be sent to the model's endpoint."""
+
+
+LATER = ("activate_proxies", "mcp_servers", "sandbox", "allow_web_search", "computer_use_config")
+"""Keywords that nothing reads in this version: they may be there, but only empty."""
+
+
+def without_later(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords without those that nothing reads in this version; ConfigError where one of them holds something."""
+    for key in LATER:
+        if given.get(key):
+            raise ConfigError(not_yet(key), hint="Leave it out, or leave it empty.")
+    return {key: value for key, value in given.items() if key not in LATER}
 
 
 def no_slips(keys: Iterable[str]) -> None:

@@ -217,6 +217,7 @@ def test_what_is_wrong_with_one_of_a_batch_is_said_before_any_is_asked() -> None
         ({"q1", "q2"}, "was called with set"),
         (object(), "was called with object"),
         ([], "was called with an empty list"),
+        (Dialog(), "was called with an empty dialog"),
         ([1], "a list that holds int"),
         (["x", {"role": "user", "content": "x"}], "was called with a mixed list"),
         (["x", None], "a list that holds NoneType"),
@@ -233,6 +234,22 @@ def test_an_agent_says_what_it_can_be_called_with(given: Any, words: str) -> Non
             call(given)
         assert words in str(caught.value)
     assert not model.requests
+
+
+@pytest.mark.parametrize(
+    "key", ["activate_proxies", "mcp_servers", "sandbox", "allow_web_search", "computer_use_config"]
+)
+def test_what_is_not_in_this_version_may_be_empty(key: str) -> None:
+    agent, model = agent_of("x", "x")
+    Agent("a", model, store=MemoryLog(), **{key: None})("hi", **{key: []})
+    for call in (
+        lambda: Agent("a", model, **{key: ["x"]}),
+        lambda: agent("hi", **{key: True}),
+        lambda: LLM(model, **{key: "x"}),
+    ):
+        with pytest.raises(ConfigError, match="not in this version"):
+            call()
+    assert [dict(request.sampling) for request in model.requests] == [{}]
 
 
 def test_a_batch_is_not_streamed_or_classified() -> None:

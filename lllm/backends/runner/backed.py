@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from lllm.backends.devices import resolve
 from lllm.backends.runner.base import BaseLLMRunner
-from lllm.backends.runner.config import BackendType, ModelConfig
+from lllm.backends.runner.config import BackendType, DeviceType, ModelConfig
 from lllm.backends.runner.generation import Once, Pump
 from lllm.errors import ConfigError, LLMError, LLMInferenceError, UnsupportedError
 from lllm.models.message import Message
@@ -67,6 +67,12 @@ class BackendRunner(BaseLLMRunner):
             raise ConfigError(
                 f"the backend '{self.name}' has no {', '.join(lacking)}",
                 hint=f"It can be loaded with: {', '.join(sorted(self._takes()))}.",
+            )
+        own = type(self)._where is not BackendRunner._where  # a subclass says itself where it computes
+        if self._name not in DEVICES and config.device != DeviceType.AUTO and not own:
+            raise ConfigError(
+                f"the backend '{self.name}' is not told a device, and {config.device} is asked for",
+                hint="Leave device out, or name it in options={...} as that backend calls it.",
             )
         if self._name in _NEED_PATH and config.model_path is None:
             raise ConfigError(

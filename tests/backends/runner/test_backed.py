@@ -408,3 +408,9 @@ def test_embeddings_where_there_are_none() -> None:
     runner = BackendRunner({"backend": "scripted"})
     with pytest.raises(UnsupportedError, match="embeddings"):
         runner.embed(["x"])
+
+
+def test_a_device_that_the_backend_would_not_be_told() -> None:
+    with pytest.raises(ConfigError, match="the backend 'openai' is not told a device, and cuda is asked for"):
+        LLMRunnerFactory.create_runner({"backend": "openai", "model_path": "m", "device": "cuda"})
+    LLMRunnerFactory.create_runner({"backend": "openai", "model_path": "m", "device": "auto"})
