@@ -31,6 +31,7 @@ def check(
     """Check configuration, prompts and tools as `lllm run` does: every problem, with file and line."""
     from lllm.config import check as check_config
     from lllm.config import read_config
+    from lllm.config.problems import placed
 
     if file is not None and config is not None:
         raise ConfigError("the file is given twice", hint="Give it as the argument, or with --config.")
@@ -40,7 +41,11 @@ def check(
     if loaded is not None:
         output.hide(loaded.secrets())
         with output.unheard("lllm.discovery"):  # what it meets is listed below
-            more = check_config(loaded, model=model)
+            partly = any(problem.severity == "error" for problem in problems)
+            more = check_config(loaded, model=model, partly=partly)
+        for problem in more:
+            if model and model.partition("/")[0] in problem.message:
+                placed(problem.error, f"--model {model}")
         told = {str(problem) for problem in problems}
         problems += [problem for problem in more if str(problem) not in told]
     errors = [problem for problem in problems if problem.severity == "error"]

@@ -54,9 +54,11 @@ def assemble(
     log_base: LogStore | None = None,
     system: bool = True,
     discover: bool = False,
+    whole: bool = True,
 ) -> Assembly:
     """The class and the agents of a configuration. Arguments as of `build_agent`; without `system`, no class is looked for;
-    `discover` as `asked` of `lllm.discovery.look`. Raises nothing: see `problems`."""
+    `discover` as `asked` of `lllm.discovery.look`; the class looks at its agents where they are the `whole` of them. Raises
+    nothing: see `problems`."""
     from lllm.discovery import look
     from lllm.registry import registry
 
@@ -86,7 +88,7 @@ def assemble(
         elif not made.problems.errors:
             _unused_endpoint(config, at)
     check = getattr(made.kind, "check_agents", None)
-    if check is not None and len(made.agents) == len(config.agents):
+    if check is not None and whole and len(made.agents) == len(config.agents):
         at.key("agent_configs" if config.agents else "", check, config, made.agents)
     return made
 

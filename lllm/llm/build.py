@@ -91,12 +91,17 @@ def agent_of(declared: AgentConfig, config: Config, *, model: str | Backend | No
 
 
 def check(
-    config: Config, *, model: str | Backend | None = None, agent_name: str | Enum | None = None
+    config: Config,
+    *,
+    model: str | Backend | None = None,
+    agent_name: str | Enum | None = None,
+    partly: bool = False,
 ) -> list[Problem]:
     """Everything that keeps a configuration from being built, as `build_agent` would raise it, and its warnings. The
     system is built, constructor and all, unless something is in the way already; no model is asked.
 
-    A configuration that names neither agents nor a system (lllm.toml alone) is only held against the registry.
+    A configuration that names neither agents nor a system (lllm.toml alone) is only held against the registry; one that was
+    read `partly`, in spite of errors, is not built as a whole.
     """
     problems = Problems()
     problems.extend(config.notes)
@@ -106,11 +111,12 @@ def check(
         model=model,
         system=agent_name is not None or not declares_nothing(config),
         discover=True,
+        whole=not partly,
     )
     problems.extend(list(made.problems))
     for conflict in registry.conflicts():
         problems.warn(conflict)  # what is registered here is stronger than what a package offers
-    if made.kind is not None and not problems.errors:
+    if made.kind is not None and not problems.errors and not partly:
         given = Given(config, config.ckpt_dir, None, model, None, agents=made.agents)
         try:
             construct(made.kind, made.name, given, {}, made.source)

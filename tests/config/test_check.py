@@ -198,6 +198,20 @@ def test_the_commands_refuse_the_same(lllm: Terminal, write: Write) -> None:
             assert line.removeprefix("error: ").strip() in " ".join(ran.err.split()), (line, ran.err)
 
 
+def test_what_was_typed_is_named_and_nothing_follows_from_it(lllm: Terminal, write: Write) -> None:
+    write("a.yaml", "agent_configs: {a: {model: scripted}}\n")
+    for words, said in (
+        (("--model", "nope/x"), "--model nope/x: no backend named 'nope'"),
+        (("--set", "agent_group=[x]"), "--set agent_group: no agent named 'x'"),
+        (("--profile", "nope"), "--profile: no profile named 'nope'"),
+    ):
+        checked, ran = lllm("check", "a.yaml", *words), lllm("run", "x", "--config", "a.yaml", *words)
+        assert (checked.code, ran.code) == (2, 2)
+        assert said in checked.err
+        assert said in ran.err
+        assert checked.err.endswith("1 problem\n"), checked.err
+
+
 def test_all_problems_are_listed_at_once(write: Write) -> None:
     file = write(
         "a.yaml",
