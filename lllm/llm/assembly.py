@@ -6,11 +6,14 @@ with file, line and key. No model is asked.
 
 from __future__ import annotations
 
+import errno
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lllm.config.keys import ENDPOINT, SAMPLING
@@ -70,7 +73,8 @@ def assemble(
     made.problems.extend(look(config, asked=discover))
     at.key("models", _models, config, at)
     if log_base is None:
-        at.key("log.type", store_of, config)
+        store = at.key("log.type", store_of, config)
+        at.key("log.dir", _writable, getattr(store, "path", None))
     for key in ("agent_type", "system_type"):
         if (named := getattr(config, key)) and named != made.name:
             at.key(key, registry.entry, "agent", named)
@@ -186,6 +190,23 @@ class _At:
                 place = f"{key}.{named if named in SAMPLING else f'model_args.{named}'}"
             mine = error if isinstance(error, ConfigError) else ConfigError(error.message, hint=error.hint)
             self.add(place, mine, error)
+
+
+def _writable(path: Path | None) -> None:
+    """Raises ConfigError where a store's files cannot be made."""
+    if path is None:
+        return
+    try:
+        above = next(folder for folder in (path, *path.parents) if folder.exists())
+        if above != path and not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(above, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ConfigError(
+            f"sessions cannot be kept in {shown(path.parent)} ({error.strerror or error})",
+            hint="Name another folder, or keep no log: --no-log, or type: none.",
+        ) from error
 
 
 def _prompt(path: str) -> Any:

@@ -17,6 +17,7 @@ from lllm.registry import registry
 
 if TYPE_CHECKING:
     from lllm.config import AgentConfig, Config
+    from lllm.llm.model import LLM
     from lllm.llm.system import AgentBase
 
 
@@ -26,7 +27,7 @@ def build_agent(
     stream: Any = None,
     agent_name: str | Enum | None = None,
     *,
-    model: str | Backend | None = None,
+    model: str | Backend | LLM | None = None,
     log_base: LogStore | None = None,
     overrides: Sequence[str] | Mapping[str, Any] = (),
     **more: Any,
@@ -39,7 +40,7 @@ def build_agent(
         stream: shows the system's progress: any object with Streamlit's methods; None shows nothing.
         agent_name: the class to build, by its `agent_type` (string or Enum); by default the configuration's `agent_type`,
             and the built-in `simple` system where none is named.
-        model: replaces the model of every agent (a name or a backend).
+        model: replaces the model of every agent (a name, a backend or an LLM).
         log_base: the store of its sessions; the configuration's by default.
         overrides: `["a.b=c", ...]`.
 

@@ -58,7 +58,7 @@ _building: ContextVar[Given | None] = ContextVar("lllm_building", default=None)
 """Set while a system's constructor runs. Systems that it makes itself inherit model and store."""
 
 
-def model_for(model: str | Backend | None) -> str | Backend | None:
+def model_for(model: Any) -> str | Backend | None:
     """The model that replaces those of a configuration: what the system under construction was given, unless a backend
     of its own is given here."""
     outer = _building.get()

@@ -168,6 +168,10 @@ class ReplayBackend:
             yield delta
         yield Completed(reply)
 
+    def check_request(self, request: Request) -> None:
+        """See `lllm.ports.Backend`: a session that is not there."""
+        self._open(request.model)
+
     async def aclose(self) -> None:
         """Forgets the sessions that were read."""
         with self._lock:

@@ -87,6 +87,9 @@ REFUSED = {
     "model: openai": "a.yaml:1: 'openai' names no model (agent_configs.a.model_name)\n  Write openai/model.",
     "model: openai/x": "a.yaml:1: no API key for https://api.openai.com/v1 (agent_configs.a.model_name)\n  Set ",
     "model: llama_cpp/no.gguf": "a.yaml:1: there is no file no.gguf (agent_configs.a.model_name)\n  The model",
+    "model: transformers/no/such/folder": "a.yaml:1: there is no model 'no/such/folder' in the current folder (agent_con",
+    "model: replay/no-such-session": "a.yaml:1: no session named 'no-such-session' (agent_configs.a.model_name)",
+    "log_dir: a.yaml/logs": "a.yaml:1: sessions cannot be kept in a.yaml/logs (Not a directory) (log.dir)\n  Name another",
     "model: openai/x\nbase_url: http://localhost:1\napi_key_env: NOT_SET": (
         "a.yaml:3: the variable NOT_SET is not set (agent_configs.a.api_key_env)\n  Set NOT_SET in the environment"
     ),

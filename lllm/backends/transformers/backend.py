@@ -160,8 +160,11 @@ class TransformersBackend:
         yield Completed(reply.with_(enforced=wanted.enforced))
 
     def check_request(self, request: Request) -> None:
-        """See `lllm.ports.Backend`: options that a model in this process does not have."""
+        """See `lllm.ports.Backend`: options that a model in this process does not have, and files that are not there."""
+        from lllm.backends.transformers.source import Source
+
         _check(request.sampling)
+        Source.find(request.model, self.options)
 
     async def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
         """A vector per text: the mean of the last layer's states over its tokens. Raises what `load` raises."""
