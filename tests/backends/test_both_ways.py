@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from typing import Any
 
 import pytest
@@ -210,14 +211,17 @@ async def test_a_connection_that_breaks_behind_the_end_costs_nothing() -> None:
     import asyncio
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        assert length is not None
+        await reader.readexactly(int(length[1]))
         body = stream(*HELLO, chunk(None, "stop"), end=b"")
         writer.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
         writer.write(b"%x\r\n%b\r\n" % (len(body), body))
         await writer.drain()
-        writer.transport.abort()
+        writer.close()  # without the last chunk
 
     listening = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with listening:
