@@ -137,6 +137,7 @@ class Call:
 
     def _begin(self, base: Node | None, add: Sequence[Message]) -> tuple[Effect, ...]:
         plan, session = self.plan, self.session
+        session.refresh()
         version = self.performer.rules = session.rules(self.id)
         rules = {name: tool.rule for name, tool in plan.tools.items()}
         if version < 2:
@@ -163,17 +164,25 @@ class Call:
         for blob in plan.blobs:
             data["specs"] = session.keep(blob)
         effects = self._apply(Outcome(ev.CALL_STARTED, data, Opening(spec, trunk)))
-        if any(self.opening.get(key) != plan.opening.get(key) for key in ("sampling", "specs")):
+        if session.redactor:
             self._without_secrets()
         return effects
 
     def _without_secrets(self) -> None:
-        """A tool's schema, or a sampling value, holds a secret that is not in the log: the hashes of the requests are made of
-        what the log says, and the model is told of the tools no more than it."""
-        cleaned = map(self.session.redactor.blob, self.plan.blobs)
-        specs = tuple(spec for blob in cleaned for spec in decode(blob))
-        self.plan = replace(self.plan, fixed=fixed_of(self.opening), tool_specs=specs)
-        self.performer.plan = self.plan
+        """A schema, or a sampling value, may hold a secret that is not in the log: the hashes of the requests are made of what
+        the log says, and the model is told of tools and formats no more than it."""
+        plan, redactor = self.plan, self.session.redactor
+        changes: dict[str, Any] = {}
+        if any(self.opening.get(key) != plan.opening.get(key) for key in ("sampling", "specs")):
+            specs = (decode(redactor.blob(blob)) for blob in plan.blobs)
+            changes = {
+                "fixed": fixed_of(self.opening),
+                "tool_specs": tuple(spec for each in specs for spec in each),
+            }
+        if plan.format is not None and (clean := redactor.clean(plan.format)) is not plan.format:
+            changes["format"] = clean
+        if changes:
+            self.plan = self.performer.plan = replace(plan, **changes)
 
     def _apply(self, outcome: Outcome) -> tuple[Effect, ...]:
         """Step first (it may refuse), then append."""

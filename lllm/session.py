@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Se
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from lllm.config.environ import everything, remember
+from lllm.config.environ import latest, remember
 from lllm.core import events as ev
 from lllm.core.canonical import digest, encode
 from lllm.core.dialog import Node
@@ -131,6 +131,7 @@ class Session:
         seed: feeds every random choice of the runtime (jitter of back-off waits). Drawn when None, and logged.
         clock: microseconds since the epoch; a Clock by default. sleep: awaits seconds. Both can be replaced by a test.
         redactor: takes secrets out of all that is written and shown; by default it knows all that this process knows.
+        secrets: more of them, by the name that stands in their place. They are known from the session's name on.
     """
 
     def __init__(
@@ -143,9 +144,15 @@ class Session:
         clock: Callable[[], int] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         redactor: Redactor | None = None,
+        secrets: Mapping[str, Iterable[str]] | None = None,
     ) -> None:
         self.store = store
-        self.redactor = everything() if redactor is None else redactor
+        self._known = latest()
+        self._refreshes = redactor is None
+        self.redactor = self._known.copy() if redactor is None else redactor
+        for label, values in (secrets or {}).items():
+            for value in values:
+                self.redactor.add(label, value)
         self.id = id or new_id(self.redactor.text(name))
         self.seed = os.urandom(4).hex() if seed is None else str(seed)
         self.clock = Clock() if clock is None else clock
@@ -200,6 +207,12 @@ class Session:
         for secret in secrets:
             self.redactor.add(name, secret)
             remember(name, secret)
+
+    def refresh(self) -> None:
+        """Looks whether this process knows more secrets by now: a call begins, and the program may have set variables."""
+        if self._refreshes and (known := latest()) is not self._known:
+            self._known = known
+            self.redactor.take(known)
 
     def stamp(
         self,

@@ -84,6 +84,13 @@ async def tool_schema(session: Session) -> None:
     assert KEY not in str(backend.requests)  # the model is told no more than the log
 
 
+async def reply_schema(session: Session) -> None:
+    backend = ScriptedBackend(['{"key": "x"}'])
+    form = {"type": "object", "properties": {"key": {"type": "string", "description": f"not {KEY}"}}}
+    await Agent("a", backend, format=form).acall("Hi.")
+    assert KEY not in str(backend.requests)
+
+
 async def agent_name(session: Session) -> None:
     await agent("x", name=f"agent {KEY}").acall("Hi.")
 
@@ -173,9 +180,9 @@ async def program_fails(session: Session) -> None:
 
 
 DOORS: list[Callable[[Session], Awaitable[None]]] = [
-    parser_raises, parser_refuses, handler_raises, parsed_value, tool_schema, agent_name, unknown_tool, wrong_arguments,
-    tool_result, denial, model_reply, model_fault, arguments, sampling, streamed, broken_follower, frontend, artifact_text,
-    artifact_json, artifact_bytes, note, event, program_fails,
+    parser_raises, parser_refuses, handler_raises, parsed_value, tool_schema, reply_schema, agent_name, unknown_tool,
+    wrong_arguments, tool_result, denial, model_reply, model_fault, arguments, sampling, streamed, broken_follower,
+    frontend, artifact_text, artifact_json, artifact_bytes, note, event, program_fails,
 ]  # fmt: skip
 STORES: dict[str, Callable[[Path], ReplayableLogBase]] = {
     "sqlite": lambda folder: SQLiteLog(folder / "sessions.db"),
@@ -252,3 +259,15 @@ def test_a_session_alone_knows_the_environment(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("THE_KEY", KEY)
     session = Session(MemoryLog())
     assert session.emit("Note", {"text": KEY}).data == {"text": "[redacted:THE_KEY]"}
+
+
+async def test_a_variable_that_the_program_sets_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalFileLog(tmp_path / "log")
+    async with arecord("later", store=store):
+        await agent("before").acall("Hi.")
+        monkeypatch.setenv("LATER_TOKEN", KEY)
+        await agent(f"it is {KEY}").acall(f"use {KEY}")
+    store.close()
+    assert found(tmp_path, KEY) == []

@@ -177,6 +177,11 @@ def forget() -> None:
 def everything() -> Redactor:
     """A redactor of all secrets that this process knows: those of the environment, and those that were given in code or in a
     configuration lately."""
+    return latest().copy()
+
+
+def latest() -> Redactor:
+    """`everything`, for who only looks at it: the same object until something has changed."""
     global _all
     known = _environment()
     before, holds, redactor = _all
@@ -187,7 +192,7 @@ def everything() -> Redactor:
         for name, secret in held:
             redactor.add(name, secret)
         _all = (known, holds, redactor)
-    return redactor.copy()
+    return redactor
 
 
 def variables() -> dict[str, Keys]:

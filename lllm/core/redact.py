@@ -33,10 +33,12 @@ class _Known:
         "needles",
         "needles_in_bytes",
         "needles_in_json",
+        "secrets",
         "shortest",
     )
 
     def __init__(self) -> None:
+        self.secrets: tuple[tuple[str, str], ...] = ()
         self.names: dict[str, str] = {}  # form of a value -> what stands in its place, the longest form first
         self.kept: tuple[str, ...] = ()  # marks that would be taken for secrets themselves
         self.shortest = 0
@@ -70,6 +72,7 @@ class _Known:
 
     def _plus(self, name: str, value: str) -> _Known:
         after = _Known()
+        after.secrets = (*self.secrets, (name, value))
         forms = _forms(value)
         names = {**dict.fromkeys(forms, f"[redacted:{name}]"), **self.names}
         after.names = dict(sorted(names.items(), key=lambda item: (-len(item[0]), item[0])))
@@ -131,6 +134,11 @@ class Redactor:
             for one in added:
                 known = known.plus(*one)
             self._known = known
+
+    def take(self, other: Redactor) -> None:
+        """Adds all that another one knows."""
+        for name, value in other._known.secrets:
+            self.add(name, value)
 
     def __bool__(self) -> bool:
         return bool(self._known.names)

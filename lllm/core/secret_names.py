@@ -111,6 +111,19 @@ ORDINARY: Final = frozenset(
 """Values that are ordinary words, or stand for none: taken out of all text, they would tear holes into it. Shorter ones
 than eight characters never are."""
 
+OURS: Final = frozenset(
+    """
+    approval approved arguments assistant backoff_base backoff_cap cached_tokens cancelled completion completion_tokens
+    concurrent content_filter deadline developer exception finish_reason frontend function functions handler_failed handlers
+    idempotent image_url input_audio interrupt interrupted logprobs max_cost max_exception_retry max_interrupt_times
+    max_llm_recall max_model_calls max_tokens max_tokens_total media_type parser_args prompt_token_ids prompt_tokens
+    provider_failed reasoning reasoning_content repair_exhausted repeat_limit repeatable repetition retryable scripted
+    template temperature thinking token_ids tool_budget tool_call_id tool_calls top_logprobs total_tokens uncertain unmatched
+    unreadable
+    """.split()
+)
+"""Words that events are made of. Such a secret is none either: a log without them could not be read."""
+
 _NUMBER: Final = re.compile(
     r"[-+]?[\d_,]*(?:\.\d+|000)(?:[eE][-+]?\d+)?\s?(?:%|[kmgt]?i?b?|ms|s|m|h|d)?", re.IGNORECASE
 )
@@ -210,6 +223,7 @@ def _ordinary(value: str) -> bool:
     """Whether a value is a word, a number or a path, that stands for itself in ordinary text."""
     return (
         value.lower() in ORDINARY
+        or value in OURS
         or len(set(value)) < 3
         or any(form.fullmatch(value) for form in (_NUMBER, _PLACE, _UNFILLED))
     )

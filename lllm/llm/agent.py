@@ -15,7 +15,7 @@ from lllm.llm.connect import made_by
 from lllm.llm.dialog import Dialog, Turn, as_message, settings_of
 from lllm.llm.inputs import WORKERS, batch, shape, workers_of
 from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
-from lllm.llm.sessions import fail, knowing, open_session, running
+from lllm.llm.sessions import fail, open_session, running
 from lllm.llm.settings import Settings, no_slips, open_model, override, tools_of, unreserved, without_later
 from lllm.llm.streaming import Stream, deltas
 from lllm.models.function import Function, as_function
@@ -272,7 +272,7 @@ class Agent:
         secrets = getattr(plan.backend, "secrets", ())
         live = session or (scope.session if scope is not None else None)
         if live is None:
-            live = open_session(self.name, store=self.store, redactor=knowing("backend", secrets))
+            live = open_session(self.name, store=self.store, secrets={"backend": secrets})
         live.learn("backend", secrets)
         if own:
             await live.start({"name": self.name, "entry": self._entry()})

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from lllm.config.environ import everything
-from lllm.core.redact import Redactor
 from lllm.errors import CallCancelled, LLMError, text_of
 from lllm.llm.project import default_store
 from lllm.ports import LogStore
@@ -35,14 +33,6 @@ def open_session(
     if scope is not None:
         live.approve = scope.session.approve  # the same person sits in front of it
     return live
-
-
-def knowing(name: str, secrets: Iterable[str]) -> Redactor:
-    """A redactor that knows these secrets too. A session that is opened with it knows them from its name on."""
-    redactor = everything()
-    for secret in secrets:
-        redactor.add(name, secret)
-    return redactor
 
 
 def running(kind: str) -> Scope | None:

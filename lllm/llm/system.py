@@ -12,7 +12,7 @@ from lllm.errors import ConfigError
 from lllm.llm.agent import Agent
 from lllm.llm.construction import DOCUMENTED, REPLACING, given_to, settle
 from lllm.llm.project import store_of
-from lllm.llm.sessions import fail, knowing, open_session, running
+from lllm.llm.sessions import fail, open_session, running
 from lllm.ports import Backend, LogStore
 from lllm.session import Scope, Session, current
 from lllm.sync import finish, in_thread, is_async, run
@@ -172,7 +172,7 @@ class AgentBase:
             name or self.config.name or self.name,
             store=self.store,
             seed=self.config.random_seed,
-            redactor=knowing("configuration", secrets),
+            secrets={"configuration": secrets},
         )
         live.learn("configuration", secrets)
         self.session = live

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Final, NamedTuple
 
+from lllm.config.environ import everything
 from lllm.core import events as ev
 from lllm.core.canonical import decode, digest, digest_of, encode
 from lllm.core.choice import freed
@@ -25,6 +26,7 @@ from lllm.log.proof import prove
 from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.ports import Capabilities, Completed, Delta, LogStore, Request
+from lllm.replay.agreement import without_secrets
 
 CHUNK: Final = 24
 """Characters of a piece, when a reply is streamed."""
@@ -73,7 +75,8 @@ class Source:
         self.store = store
         self.requests: list[Recorded] = []
         self.replies: dict[str, list[Mapping[str, Any]]] = {}
-        self._read(prove(store, id))
+        # whoever asks takes the secrets of this machine out of what is asked
+        self._read(without_secrets(prove(store, id), everything(), store.blob))
 
     def _read(self, events: Sequence[Mapping[str, Any]]) -> None:
         folding = Folding()

@@ -81,6 +81,8 @@ def test_an_address_is_a_secret_as_a_whole() -> None:
     [
         ("DEPLOY_KEY", "production"),
         ("API_KEY", "not-needed"),
+        ("A_SECRET", "tool_calls"),
+        ("A_SECRET", "arguments"),
         ("SSH_KEY", "/home/me/.ssh/id_ed25519"),
         ("TLS_KEY", "./certificates/tls.pem"),
         ("GOOGLE_CREDENTIALS", "~/.config/gcloud.json"),

@@ -79,6 +79,14 @@ def test_a_program_gets_the_same_replies_whatever_its_model_was(log: MemoryLog) 
     assert report.verified, report.divergence
 
 
+def test_it_knows_a_request_again_on_a_machine_with_other_secrets(
+    log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_TOKEN", "something")
+    monkeypatch.setenv("OTHER_TOKEN", "You double")
+    assert program(Played(log, session_of(log)), MemoryLog()) == RESULT
+
+
 def test_every_session_begins_anew(log: MemoryLog) -> None:
     model = Played(log, session_of(log))
     assert program(model, MemoryLog()) == program(model, MemoryLog()) == RESULT
