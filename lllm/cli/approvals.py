@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import stat
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -69,14 +70,17 @@ class Keyboard:
 
     @classmethod
     def find(cls) -> Keyboard | None:
-        """None where nobody sits in front of stderr, to read a question there."""
+        """None where nobody sits in front of stderr, to read a question there, or stdin is /dev/null: who gives that, as a
+        container without `-i` does, says that nobody types."""
         if not screen.is_terminal(sys.stderr):
             return None
         if screen.is_terminal(sys.stdin):
             return cls(sys.stdin.fileno())
         try:
+            if stat.S_ISCHR(os.fstat(sys.stdin.fileno()).st_mode):
+                return None
             return cls(os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC))
-        except OSError:
+        except (OSError, ValueError):
             return None
 
     async def line(self) -> str | None:

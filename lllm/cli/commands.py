@@ -43,13 +43,11 @@ def with_values(words: Sequence[str], options: Sequence[str]) -> list[str]:
     return out
 
 
-def documentation() -> Path:
-    """Where the documentation begins: within the package (a wheel), else beside it (a checkout)."""
+def documentation() -> Path | None:
+    """Where the documentation begins: within the package (a wheel), else beside it (a checkout). None where it is not."""
     package = Path(__file__).resolve().parents[1]
-    return next(
-        (page for root in (package, package.parent) if (page := root / "docs" / "index.md").is_file()),
-        package / "docs" / "index.md",
-    )
+    pages = [root / "docs" / "index.md" for root in (package, package.parent)]
+    return next((page for page in pages if page.is_file()), None)
 
 
 class _Helpful:
@@ -107,4 +105,5 @@ class Root(Group):
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         super().format_epilog(ctx, formatter)
         formatter.write("\nMore of one command: lllm COMMAND --help\n")
-        formatter.write(f"Documentation: {documentation()}\n")
+        if (page := documentation()) is not None:
+            formatter.write(f"Documentation: {page}\n")

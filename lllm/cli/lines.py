@@ -46,6 +46,15 @@ class Lines:
         """Lines that are safe and styled already."""
         self._put(text.removesuffix("\n"), whole=True)
 
+    def beside(self, words: str) -> None:
+        """Something that the command says meanwhile, on stderr."""
+        with self._lock:
+            if self._held is None:
+                self.begin()
+                output.write(visible(words), error=True)
+            else:
+                self._held.append((visible(words), True, False))
+
     def begin(self) -> None:
         """Begins a new text: what was streamed before stands above it."""
         self.finish()

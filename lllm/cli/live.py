@@ -52,6 +52,7 @@ class Live:
         talks = screen.is_terminal(sys.stderr) if stream is None else stream
         talks = talks and not quiet
         self.lines = Lines(error=not chat)
+        output.beside(self.lines.beside)
         # where the answer is printed, its text is streamed; a pipe gets it whole
         self._beside = chat or (one_screen() and not json)
         self.progress = Progress(

@@ -34,6 +34,7 @@ class _State:
     way = ""
     said: ClassVar[set[str]] = set()
     session: Callable[[], str | None] | None = None
+    beside: Callable[[str], None] | None = None
 
 
 def begin(*, debug: bool, json: bool) -> None:
@@ -45,6 +46,7 @@ def begin(*, debug: bool, json: bool) -> None:
     _State.way = ""
     _State.said.clear()
     _State.session = None
+    _State.beside = None
 
 
 def tolerate() -> None:
@@ -141,8 +143,18 @@ def console() -> Console:
 
 
 def say(words: str) -> None:
-    """Something for the person in front of it."""
-    write(visible(clean(words)), error=True)
+    """Something for the person in front of it. It stands neither within streamed text nor between a question and its
+    answer."""
+    words = clean(words)
+    if _State.beside is not None:
+        _State.beside(words)
+    else:
+        write(visible(words), error=True)
+
+
+def beside(speaker: Callable[[str], None] | None) -> None:
+    """Who says what is said while replies are streamed and questions asked: see `lllm.cli.lines`."""
+    _State.beside = speaker
 
 
 def warn(words: str, hint: str | None = None) -> None:

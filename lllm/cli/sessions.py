@@ -88,7 +88,8 @@ def sessions(
     if wanted or sort or long:
         return _look(settings, wanted, sort or "started", limit or None, json)
     store = store_of(settings)
-    found = [_alive(store, info) for info in store.sessions(limit or None)]
+    found = [_alive(store, info) for info in store.sessions(limit + 1 if limit else None)]
+    more, found = bool(limit and len(found) > limit), found[: limit or None]
     if json:
         output.data([{**_record(info), "head": _head(store, info)} for info in found])
         return 0
@@ -97,6 +98,8 @@ def sessions(
         return 0
     header, rows = columns(found)
     output.table(header, rows, cut=["TASK"])
+    if more and screen.is_terminal(sys.stderr):
+        output.say(f"the newest {limit}; all: lllm sessions -n 0")
     return 0
 
 

@@ -139,6 +139,13 @@ def test_a_pipe_beside_the_task_leaves_the_terminal_to_ask_at(shop: Path) -> Non
     assert paid(shop) == ["Ann 1"]
 
 
+def test_nobody_types_where_stdin_is_the_null_device(shop: Path) -> None:
+    with Screen("run", "pay Ann", cwd=shop, stdin=subprocess.DEVNULL) as screen:
+        screen.see("denied: pay(")
+        assert screen.end() == 0
+    assert paid(shop) == []
+
+
 def test_a_question_in_a_chat(shop: Path) -> None:
     with Screen("chat", cwd=shop) as screen:
         screen.see("> ")

@@ -159,8 +159,12 @@ def test_a_list_fits_80_columns(lllm: Terminal, session: str, demo: Path) -> Non
             assert ids, lines
             for id in ids:
                 assert lllm("show", id).code == 0
+    with Screen("sessions", "-n", "1", cwd=demo) as screen:
+        screen.see("the newest 1; all: lllm sessions -n 0")
+        assert screen.end() == 0
     with Screen("sessions", cwd=demo, columns=200) as screen:
         assert screen.end() == 0
+    assert "all: lllm sessions" not in screen.all
     assert long in screen.all, "a wide terminal's room is used"
     assert long in lllm("sessions").out, "a pipe gets everything"
     assert lllm("sessions").out.splitlines()[1].startswith(lllm("sessions", "--json").json[0]["session"])
