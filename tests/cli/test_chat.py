@@ -133,6 +133,7 @@ def test_an_interrupted_fork_of_a_chat_goes_on(
         kinds = [record.kind for record in records]
         left = MemoryLog()
         left._sessions[fork] = records[: kinds.index("CallEnded") + 2]  # the second call has begun
+        left._blobs = store._blobs
         done = resume_session(fork, store=left)
         assert (done.result.content, done.reused, done.asked) == ("Aye, aye.", 1, 1)
         assert replay_session(fork, store=left).verified
