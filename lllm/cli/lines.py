@@ -75,7 +75,7 @@ class Lines:
             if self._held is None and not self._open and screen.capable(self._place):
                 self._clear()
                 self._status = True
-                shown = screen.cut(visible_line(text), screen.width() - 1)
+                shown = screen.cut(visible_line(output.clean(text)), screen.width() - 1)
                 output.write(screen.paint(shown, "dim", self._place), error=self._error, end="", flush=True)
 
     @contextmanager

@@ -96,7 +96,7 @@ class Terminal:
     def _rich(self, text: str, made: Callable[[str], RenderableType]) -> None:
         try:
             console = output.console()
-            shown = made(visible(text))
+            shown = made(visible(output.clean(text)))  # before it is folded
         except ImportError:
             self.lines.say(text)
             return
