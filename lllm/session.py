@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -25,12 +25,12 @@ from lllm.core.envelope import seal
 from lllm.core.events import Event
 from lllm.core.jsonable import unicode_only
 from lllm.core.redact import Redactor, scrub
-from lllm.core.spec import RULES
 from lllm.errors import LLMError, LogWriteError, text_of
 from lllm.loops import is_blocked
 from lllm.models.message import FunctionCall, Message
 from lllm.ports import Completed, Delta, LogStore, Record
 from lllm.redacted_deltas import RedactedDeltas
+from lllm.session_hooks import Hooks
 from lllm.terminals import warn
 
 Follower = Callable[[str, Delta], None]
@@ -122,7 +122,7 @@ _LOOK: Final = 0.2
 """Seconds after which a flush that waits for one in another loop looks whether that one still comes on."""
 
 
-class Session:
+class Session(Hooks):
     """A live session.
 
     Args:
@@ -455,85 +455,6 @@ class Session:
             self._dialogs += 1
             return f"d{self._dialogs}"
 
-    # --- what a replayed session does otherwise
-
-    replaying = False
-    answers = False
-    """Whether `recorded` may have an answer that saves asking a model."""
-    unopened = False
-    shown: Set[int] = frozenset()
-    """Numbers of frontend elements that are taken: tools that are not run again had shown them."""
-
-    def opened_by(self, kind: str) -> bool:
-        """Whether this is the session that a program, run again, has still to open, and it was an agent call or a system
-        (`kind`) that had opened it."""
-        return False
-
-    def gathers(self, call: str, count: int) -> None:
-        """So many effects of a call are done side by side now."""
-
-    def queues(self, call: str, more: int) -> None:
-        """So many more of them wait for another of them to be done."""
-
-    async def turn(self, call: str, kind: str, tool_call: str) -> None:
-        """Waits until it is this event's turn. A live session never waits; a replayed one keeps the recorded order."""
-
-    async def due(self, call: str, tool_call: str, *, alone: bool) -> None:
-        """Waits until a tool, or a question about it, may be done for real. At once, but for a session that is gone on
-        with. `alone`: it keeps others waiting that must not run beside it."""
-
-    def stopped(self, call: str) -> Event | None:
-        """The recorded stop of a call, when it comes next in the record."""
-        return None
-
-    def behind(self, call: str) -> bool:
-        """Whether the record still says what this call does next: then no time passes."""
-        return False
-
-    def behind_within(self, call: str) -> bool:
-        """Whether the record still says what a call within this one does next: the time of this one stands still."""
-        return False
-
-    halted: BaseException | None = None
-    """What stopped a resumption: nothing new is begun, and what comes of that which had begun is kept."""
-
-    def left_open(self, error: BaseException) -> bool:
-        """Whether the session and its open calls stay as they are where this is raised, because what is wrong can be mended
-        and they be gone on with. A live session ends with whatever stops it."""
-        return False
-
-    def resumption(self, call: str) -> Mapping[str, Any] | None:
-        """The data of CallResumed, when the call passes here from its record into the present."""
-        return None
-
-    def rules(self, call: str) -> int:
-        """The rules that a call follows: today's, or those that it was recorded with."""
-        return RULES
-
-    def opening(self, call: str, add: Sequence[Message]) -> Sequence[Message]:
-        """The messages that a call adds to its dialog: a fork may say other ones."""
-        return add
-
-    def recorded(self, call: str, kinds: Sequence[str], tool_call: str | None = None) -> Event | None:
-        """The recorded answer to an effect, or None when it must be done for real, as in every live session."""
-        return None
-
-    def late(self, call: str, tool_call: str) -> Event | None:
-        """What the record has of a tool call that is given what an earlier one, whose outcome was not known, had come to."""
-        return None
-
-    def asked_within(self, call: str, tool_call: str) -> bool:
-        """Whether an agent call was begun within a tool call. It may have been stopped before that."""
-        return True
-
-    shows = True
-    """Whether what is shown to the user reaches anybody. A replay shows nothing."""
-
-    def gave(self, call: str | None, shown: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """The recorded answer to what was just shown (`shown`: the data of its event), or None where there is none and the
-        stream is asked."""
-        return None
-
     # --- followers
 
     def tell(self, call: str, delta: Delta, *, again: bool = False) -> Sequence[Delta]:
@@ -579,16 +500,12 @@ class Session:
             with suppress(Exception):
                 watcher(event)
 
-    def left(self, call: str, task: asyncio.Task[Any]) -> None:
-        """The program closes a stream early: stops the call, which `task` runs."""
-        task.cancel()
+    # --- what is kept
 
     def note(self, text: str, **more: Any) -> None:
         """A remark of the runtime. No code brings it about again, so a replay leaves it out."""
         if self.started and not self.ended:
             self.write(Session.stamp(self, ev.NOTE, {"text": text, **more}))
-
-    # --- what is kept
 
     def save_artifact(self, name: str, data: Any, *, media_type: str | None = None) -> str:
         """Keeps a file or value in the session under a name, and gives the digest of its content. A replay compares it.
