@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from lllm.models.reply import Usage
@@ -225,6 +226,12 @@ def price(model: str) -> Price | None:
     The provider prefix is ignored, except that models on one's own machine cost nothing."""
     if (own := registered_price(model)) is not None:
         return own
+    return _listed(model)
+
+
+@lru_cache(maxsize=1024)
+def _listed(model: str) -> Price | None:
+    """The price in the table; asked for with every reply."""
     name = model.rpartition("/")[2].lower()
     undated = _DATED.sub("", name)
     if model.partition("/")[0] in _FREE:
@@ -235,7 +242,7 @@ def price(model: str) -> Price | None:
 
 def registered_price(model: str) -> Price | None:
     """The price that `register_price` has set for a model."""
-    return find_price(model, _own)
+    return find_price(model, _own) if _own else None
 
 
 def find_price(model: str, prices: Mapping[str, Price]) -> Price | None:

@@ -21,6 +21,9 @@ _LONGEST_ID: Final = 40
 """Characters of a tool call's id that OpenAI takes."""
 _TEXTS: Final = ("thinking", "refusal", "model", "id", "raw", "enforced", "source", "extra_from")
 _LISTS: Final = ("logprobs", "token_ids", "prompt_token_ids")
+_CALLS: Final = frozenset((FunctionCall,))
+_TEXT_OR_NONE: Final = frozenset((str, type(None)))
+_INTS: Final = frozenset((int,))
 
 
 def checked(reply: Any) -> Reply:
@@ -38,10 +41,10 @@ def checked(reply: Any) -> Reply:
         has["content"].__class__ is str
         and has["finish_reason"].__class__ is str
         and calls.__class__ is tuple
-        and all([call.__class__ is FunctionCall for call in calls])  # noqa: C419  quicker for none and one
+        and (not calls or not {call.__class__ for call in calls} - _CALLS)
         and (usage is None or _counts(usage))
-        and all([has[name] is None for name in _LISTS])  # noqa: C419
-        and all([(value := has[name]) is None or value.__class__ is str for name in _TEXTS])  # noqa: C419
+        and has["logprobs"] is has["token_ids"] is has["prompt_token_ids"] is None
+        and {has[name].__class__ for name in _TEXTS} <= _TEXT_OR_NONE
         and has["extra"] is None
     ):
         return reply
@@ -74,7 +77,7 @@ def _mended(reply: Reply) -> Reply:
 
 
 def _counts(usage: Any) -> bool:
-    return isinstance(usage, Usage) and all(type(count) is int and count >= 0 for count in usage)
+    return isinstance(usage, Usage) and {*map(type, usage)} == _INTS and min(usage) >= 0
 
 
 def unusable(reply: Reply, rules: int) -> str | None:

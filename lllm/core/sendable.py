@@ -11,7 +11,8 @@ from lllm.models.reply import Reply
 def answered(reply: Reply, spec: Spec) -> Message:
     """The message of an accepted reply. Arguments that could be read although they are not an object as they stand (nothing,
     `null`, an object encoded twice) are written as one: some providers refuse to be sent them back."""
-    if spec.rules < 1 or all(call.arguments[:1] == "{" for call in reply.tool_calls):
+    calls = reply.tool_calls
+    if not calls or spec.rules < 1 or all([call.arguments[:1] == "{" for call in calls]):  # noqa: C419  quicker for one
         return reply.message()
     return with_calls(reply, tuple(map(_tidy, reply.tool_calls)))
 

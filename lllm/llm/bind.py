@@ -6,9 +6,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any, Final
 
+from lllm import const
 from lllm.core import handlers
 from lllm.core.canonical import digest, digest_of, encode
 from lllm.core.jsonable import jsonable
@@ -42,6 +42,7 @@ class Binding:
 
         self.settings = settings
         self.prompt = prompt
+        self.price = Pricer(local=_is_local(settings.backend))
         own = prompt.tools_with(_registered_tool) if prompt is not None else ()
         # a prompt may name a tool that its agent has too: that is one tool, not two
         functions = as_functions(
@@ -115,7 +116,7 @@ class Binding:
             user_code=self.user_code,
             args=args,
             approve=settings.approve,
-            price=local_price if _is_local(settings.backend) else price,
+            price=self.price,
             fixed=self.fixed,
             opening=opening,
             limits=settings.limits,
@@ -252,25 +253,23 @@ PROJECT_PRICES: Final = "lllm.toml"
 """What the log says of a price that the project set, in place of the version of the table."""
 
 
-def price(
-    answered: str | None, asked: str, usage: Usage | None, *, local: bool = False
-) -> tuple[str, str] | None:
-    """Cost in US dollars and where the price comes from; None where either model or usage is unknown. With `local` tokens
-    cost nothing, unless the user has set a price."""
-    from lllm import const
+class Pricer:
+    """What replies of an agent cost: see `lllm.perform.Plan`. `local`: tokens cost nothing, unless the user has set a price."""
 
-    own = _project_prices()
-    for name in dict.fromkeys(filter(None, (answered, asked))) if usage is not None else ():
-        assert usage is not None
-        if (found := const.find_price(name, own)) is not None:
-            return str(const.amount(found, usage)), PROJECT_PRICES
-        found = const.registered_price(name) if local else const.price(name)
-        if found is not None:
-            return str(const.amount(found, usage)), const.PRICES_VERSION
-    return ("0", const.PRICES_VERSION) if local else None
+    def __init__(self, *, local: bool) -> None:
+        self._local = local
+        self._own = _project_prices()
 
-
-local_price: Final = partial(price, local=True)
+    def __call__(self, answered: str | None, asked: str, usage: Usage | None) -> tuple[str, str] | None:
+        """Cost in US dollars and where the price comes from; None where either model or usage is unknown."""
+        if usage is not None:
+            for name in (answered, asked) if answered and answered != asked else (asked,):
+                if self._own and (found := const.find_price(name, self._own)) is not None:
+                    return str(const.amount(found, usage)), PROJECT_PRICES
+                found = const.registered_price(name) if self._local else const.price(name)
+                if found is not None:
+                    return str(const.amount(found, usage)), const.PRICES_VERSION
+        return ("0", const.PRICES_VERSION) if self._local else None
 
 
 def _is_local(backend: Backend) -> bool:
