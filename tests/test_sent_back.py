@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lllm import session as sessions
+from lllm import session_hooks as sessions
 from lllm.backends.scripted import ScriptedBackend
 from lllm.core import events as ev
 from lllm.errors import ProviderFailed
