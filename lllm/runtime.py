@@ -28,7 +28,7 @@ from lllm.core.events import Event
 from lllm.core.guard import ANY
 from lllm.core.machine import step
 from lllm.core.spec import Spec
-from lllm.core.state import CANCELLED, DONE, Opening, State
+from lllm.core.state import CANCELLED, DONE, READY, Opening, State
 from lllm.errors import (
     BudgetExceeded,
     CallCancelled,
@@ -36,9 +36,11 @@ from lllm.errors import (
     ConfigError,
     DeadlineExceeded,
     HandlerFailed,
+    LLMError,
     ProviderFailed,
     RepairExhausted,
     ToolBudgetExceeded,
+    text_of,
 )
 from lllm.models.message import Message
 from lllm.models.reply import Reply, Usage
@@ -106,7 +108,8 @@ class Call:
         except BaseException as error:
             if not isinstance(error, Exception):  # Ctrl-C, or what a plug-in raised to end the program
                 await self._stop("interrupted", error)
-            raise
+            if isinstance(error, LLMError) or not isinstance(error, Exception) or not self._broke(error):
+                raise
         finally:
             if clock is not None:
                 clock.call_ends()
@@ -455,11 +458,22 @@ class Call:
     async def _stop(self, reason: str, error: BaseException) -> None:
         await self._bounds.wind_up()
         if not self.session.left_open(error):
-            if not self.state.terminal and self.state.phase != "READY":
+            if not self.state.terminal and self.state.phase != READY:
                 self._apply(Outcome(ev.CANCELLED, {"reason": reason}))
             if self.state.terminal:
                 self._finish()
         await asyncio.shield(self.session.flush())
+
+    def _broke(self, error: Exception) -> bool:
+        """Ends a call in which an exception that nobody expects was raised: a fault of ours, which must not leave the call open
+        in the log. False where that cannot be said there."""
+        if self.session.replaying or self.state.terminal or self.state.phase == READY:
+            return False
+        self.fault = error
+        words = f"{type(error).__name__}: {text_of(error)}"
+        self._apply(Outcome(ev.LIMIT_REACHED, {"reason": "internal_error", "message": words}))
+        self._finish()
+        return True
 
     def _finish(self) -> None:
         """Writes CallEnded, once: the caller may be cancelled just as the call has ended."""
@@ -588,4 +602,5 @@ _ERRORS: Final[dict[str, tuple[type[CallError], str | None]]] = {
     "handler_failed": (HandlerFailed, None),
     "cancelled": (CallCancelled, None),
     "empty_dialog": (CallError, "Give the call a prompt or a message."),
+    "internal_error": (CallError, "This is a fault of lllm: please report it, with the traceback above."),
 }

@@ -23,7 +23,7 @@ from lllm.core.canonical import digest, encode
 from lllm.core.dialog import Node
 from lllm.core.envelope import seal
 from lllm.core.events import Event
-from lllm.core.jsonable import unicode_only
+from lllm.core.jsonable import jsonable, unicode_only
 from lllm.core.redact import Redactor, scrub
 from lllm.errors import LLMError, LogWriteError, text_of
 from lllm.loops import is_blocked
@@ -505,7 +505,7 @@ class Session(Hooks):
     def note(self, text: str, **more: Any) -> None:
         """A remark of the runtime. No code brings it about again, so a replay leaves it out."""
         if self.started and not self.ended:
-            self.write(Session.stamp(self, ev.NOTE, {"text": text, **more}))
+            self.write(Session.stamp(self, ev.NOTE, {"text": text, **jsonable(more)}))
 
     def save_artifact(self, name: str, data: Any, *, media_type: str | None = None) -> str:
         """Keeps a file or value in the session under a name, and gives the digest of its content. A replay compares it.

@@ -187,5 +187,5 @@ def _ask(effect: Any) -> Any:
             return "skip"
         try:
             return {"result": str(_json.loads(words))}
-        except ValueError:
+        except (ValueError, RecursionError):
             return {"result": words}

@@ -117,7 +117,10 @@ def takes_text_only(kind: Kind) -> bool:
 
 def in_words(value: Any) -> str:
     """A value for an error message: what it is, cut to a readable length."""
-    text = "null" if value is None else repr(value).lower() if isinstance(value, bool) else repr(value)
+    try:
+        text = "null" if value is None else repr(value).lower() if isinstance(value, bool) else repr(value)
+    except Exception:  # nested too deeply, or anybody's __repr__
+        return f"a value that cannot be shown ({type(value).__name__})"
     if len(text) > 60:
         text = f"{text[:57]}..."
     return f"{text} ({_WORDS.get(type(value), type(value).__name__)})"

@@ -24,6 +24,7 @@ from lllm.config.project import alike, find_project
 from lllm.config.validate import validate
 from lllm.config.values import Config, build
 from lllm.errors import ConfigError, UnknownNameError
+from lllm.models.checks import deeper
 
 System = str | Path | Mapping[str, Any] | None
 
@@ -249,6 +250,9 @@ class _Reader:
 
     def mapping(self, system: Mapping[str, Any]) -> list[Layer]:
         """The layers of a mapping with a file's keys."""
+        if deeper(system):
+            self.problems.add(ConfigError("nested too deeply", where="argument"))
+            return []
         return self.layers(Layer("argument", _plain(system), self.here), ())
 
     def layers(self, raw: Layer, chain: tuple[Path, ...]) -> list[Layer]:

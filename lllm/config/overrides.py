@@ -15,6 +15,7 @@ from lllm.config.secret import secrets_in
 from lllm.core.redact import MARK
 from lllm.core.secret_names import secret_parts
 from lllm.errors import ConfigError
+from lllm.models.checks import DEEPEST, deeper
 
 
 class Typed(str):
@@ -45,6 +46,9 @@ def overrides_layer(overrides: Iterable[str] | Mapping[str, Any], base: Path, pr
         if not all(path):
             if dotted:
                 problems.add(ConfigError(f"'{dotted}' is not a dotted key", where="--set"))
+            continue
+        if len(path) > DEEPEST or deeper(value):
+            problems.add(ConfigError("nested too deeply", where=f"--set {dotted[:40]}..."))
             continue
         entry = find(path)
         if loose and isinstance(entry, Key) and entry.kind is not FREE:

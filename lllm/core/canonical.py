@@ -10,12 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
 import orjson
 
+from lllm.models.checks import deeper
+
+_text: Final = (
+    json.encoder.encode_basestring
+)  # a string as `json.dumps(..., ensure_ascii=False)` writes it, far quicker
 _SORTED: Final = orjson.OPT_SORT_KEYS
 
 # orjson reads integers beyond 64 bits as floats, without a word
@@ -23,43 +28,50 @@ _LONG: Final = re.compile(rb"[0-9]{19}")
 _LONG_STR: Final = re.compile(r"[0-9]{19}")
 
 
+DEEPEST: Final = 250
+"""How many lists and objects may stand within each other, in what is hashed, written to a log, or read from one. What walks
+through JSON may recurse that far."""
+
+
 def encode(value: Any) -> bytes:
     """Canonical bytes of a JSON value (dict with str keys, list, tuple, str, int, float, bool, None).
 
     Raises:
         TypeError: the value, or a part of it, is not JSON.
-        ValueError: a float is NaN or infinite, a string is not valid Unicode, or lists and objects are nested so deeply that
-            the stack ends.
+        ValueError: a float is NaN or infinite, a string is not valid Unicode, or lists and objects are nested more than
+            DEEPEST deep.
     """
     try:
-        try:
-            data = orjson.dumps(value, option=_SORTED)
-        except TypeError:
-            return _slow(value)  # an integer beyond 64 bits, half of a surrogate pair, or the better error
-        return data if _plain(value) else _slow(value)
-    except RecursionError:
-        raise ValueError("JSON is nested too deeply") from None
+        data = orjson.dumps(value, option=_SORTED)
+    except TypeError:
+        return _slow(value)  # an integer beyond 64 bits, half of a surrogate pair, or the better error
+    try:
+        return data if _plain(value, DEEPEST) else _slow(value)
+    except RecursionError:  # the caller's own stack is deep
+        return _slow(value)
 
 
 def decode(data: bytes | bytearray | memoryview | str) -> Any:
     """The value of JSON text. Integers of any size survive.
 
-    Raises ValueError for what `encode` could not write again: NaN, infinities, halves of surrogate pairs, text that is
-    nested too deeply to be read."""
+    Raises ValueError for what `encode` could not write again: NaN, infinities, halves of surrogate pairs, lists and objects
+    that are nested more than DEEPEST deep."""
     text = data if isinstance(data, str) else bytes(data)
     try:
         value = orjson.loads(text)
-        if _plain(value) or (_LONG_STR.search(text) if isinstance(text, str) else _LONG.search(text)) is None:
+        if _is_plain(value):
+            return value
+        if deeper(value, DEEPEST):
+            raise ValueError(_TOO_DEEP)
+        if (_LONG_STR.search(text) if isinstance(text, str) else _LONG.search(text)) is None:
             return value
     except orjson.JSONDecodeError:
         pass  # the standard library says better what is wrong
-    except RecursionError:
-        raise ValueError("JSON is nested too deeply") from None
     try:
         value = json.loads(text)
-        encode(value)
     except RecursionError:
-        raise ValueError("JSON is nested too deeply") from None
+        raise ValueError(_TOO_DEEP) from None
+    encode(value)
     return value
 
 
@@ -79,58 +91,84 @@ def digest_of(value: Any) -> str:
 _SCALARS: Final = frozenset({str, int, bool, type(None)})
 
 
-def _plain(value: Any) -> bool:
-    """Whether orjson's bytes for this value are canonical, and a value that it read is exact."""
+def _plain(value: Any, left: int) -> bool:
+    """Whether orjson's bytes for this value are canonical, and a value that it read is exact; and it is not too deep."""
     kind = type(value)
     if kind in _SCALARS:
         return True
     if kind is dict:
-        for key, item in value.items():  # noqa: SIM110  a loop is quicker than `all` of a generator
-            if not key.isascii() or (type(item) not in _SCALARS and not _plain(item)):
+        for key, item in value.items():
+            if not key.isascii() or (type(item) not in _SCALARS and not _plain(item, left - 1)):
                 return False
-        return True
+        return left > 0
     if kind is list or kind is tuple:
-        return all(type(item) in _SCALARS or _plain(item) for item in value)
+        for item in value:
+            if type(item) not in _SCALARS and not _plain(item, left - 1):
+                return False
+        return left > 0
     if kind is float:
         return 1e-3 <= abs(value) < 1e15 and not value.is_integer()
     return False
 
 
+def _is_plain(value: Any) -> bool:
+    try:
+        return _plain(value, DEEPEST)
+    except RecursionError:
+        return False
+
+
+_TOO_DEEP: Final = f"JSON is nested too deeply: more than {DEEPEST} lists and objects within each other"
+
+
+_Parts = Iterator[tuple[str, Any]]
+
+
 def _slow(value: Any) -> bytes:
-    parts: list[str] = []
-    _write(value, parts)
-    return "".join(parts).encode("utf-8")  # a lone surrogate is a UnicodeEncodeError, which is a ValueError
+    """The bytes, written part by part with a stack of our own: no depth exhausts that of Python."""
+    out: list[str] = []
+    write = out.append
+    stack: list[tuple[_Parts, str]] = [(iter((("", value),)), "")]
+    while stack:
+        parts, end = stack[-1]
+        for before, item in parts:
+            write(before)
+            text = _scalar(item)
+            if text is None:
+                if len(stack) > DEEPEST:
+                    raise ValueError(_TOO_DEEP)
+                stack.append(_opened(item, write))
+                break
+            write(text)
+        else:
+            write(end)
+            stack.pop()
+    return "".join(out).encode("utf-8")  # a lone surrogate is a UnicodeEncodeError, which is a ValueError
 
 
-def _write(value: Any, out: list[str]) -> None:
+def _scalar(value: Any) -> str | None:
+    """The text of what holds no other values; None for what does."""
     if value is None:
-        out.append("null")
-    elif isinstance(value, bool):
-        out.append("true" if value else "false")
-    elif isinstance(value, str):
-        out.append(json.dumps(value, ensure_ascii=False))
-    elif isinstance(value, int):
-        out.append(int.__repr__(value))
-    elif isinstance(value, float):
-        out.append(number(value))
-    elif isinstance(value, Mapping):
-        out.append("{")
-        for index, key in enumerate(sorted(value, key=_utf16)):
-            if index:
-                out.append(",")
-            out.append(json.dumps(key, ensure_ascii=False))
-            out.append(":")
-            _write(value[key], out)
-        out.append("}")
-    elif isinstance(value, list | tuple):
-        out.append("[")
-        for index, item in enumerate(value):
-            if index:
-                out.append(",")
-            _write(item, out)
-        out.append("]")
-    else:
-        raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
+        return "null"
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return int.__repr__(value)
+    return number(value) if isinstance(value, float) else None
+
+
+def _opened(value: Any, write: Callable[[str], None]) -> tuple[_Parts, str]:
+    """Begins an object or a list: its values, each with what stands before it, and its end."""
+    if isinstance(value, Mapping):
+        write("{")
+        keys = enumerate(sorted(value, key=_utf16))
+        return ((f"{',' if n else ''}{_text(key)}:", value[key]) for n, key in keys), "}"
+    if isinstance(value, list | tuple):
+        write("[")
+        return (("," if n else "", item) for n, item in enumerate(value)), "]"
+    raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
 
 
 def _utf16(key: Any) -> bytes:

@@ -16,6 +16,9 @@ _ADDRESS: Final = re.compile(
 )  # different in every process: a replay would stumble over it
 
 
+DEEPEST: Final = 200
+"""Levels of a value that are told. A deeper one is shown as text; an event, which holds it, may have some levels more."""
+
 LONGEST: Final = 500
 """Characters of a value's text that are kept where it has no JSON."""
 
@@ -38,40 +41,43 @@ def unicode_only(value: Any) -> Any:
 
 def jsonable(value: Any) -> Any:
     """The value as JSON: dataclasses and pydantic models as objects, enums by value, sets sorted, decimals and dates as
-    text; what cannot be told (or contains itself) is `{"$repr": ...}`, without addresses in memory; of more than 500
-    characters the first 500 and the sha256 of them all."""
+    text; what cannot be told (or contains itself, or is nested more than DEEPEST deep) is `{"$repr": ...}`, without addresses
+    in memory; of more than 500 characters the first 500 and the sha256 of them all."""
     try:
-        return _jsonable(value)
+        return _jsonable(value, DEEPEST)
     except RecursionError:
         return unshown(value)
 
 
-def _jsonable(value: Any) -> Any:
+def _jsonable(value: Any, left: int) -> Any:
     if value is None or (isinstance(value, str | bool | int) and not isinstance(value, Enum)):
         return value
     if isinstance(value, float):
         return value if value - value == 0.0 else {"$repr": repr(value)}
+    left -= 1
+    if left < 0:
+        raise RecursionError
     if isinstance(value, Mapping):
         return {
-            key if isinstance(key, str) else str(_jsonable(key)): _jsonable(item)
+            key if isinstance(key, str) else str(_jsonable(key, left)): _jsonable(item, left)
             for key, item in value.items()
         }
     if isinstance(value, Enum):
-        return _jsonable(value.value)
+        return _jsonable(value.value, left)
     if isinstance(value, Decimal):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {
-            item.name: _jsonable(getattr(value, item.name))
+            item.name: _jsonable(getattr(value, item.name), left)
             for item in fields(value)
             if not item.name.startswith("_")
         }
     if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
-        return _jsonable(dump(mode="json"))
+        return _jsonable(dump(mode="json"), left)
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return [_jsonable(item) for item in value]
+        return [_jsonable(item, left) for item in value]
     if isinstance(value, Set):
-        return sorted((_jsonable(item) for item in value), key=repr)
+        return sorted((_jsonable(item, left) for item in value), key=repr)
     if callable(iso := getattr(value, "isoformat", None)) and not isinstance(value, type):
         return iso()
     return unshown(value)

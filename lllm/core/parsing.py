@@ -24,7 +24,9 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+from lllm.core.canonical import DEEPEST
 from lllm.errors import ConfigError, ParseError
+from lllm.models.checks import deeper
 
 
 class Tags(dict[str, Any]):
@@ -277,6 +279,8 @@ def _loads(text: str) -> Any:
         value = json.loads(text, parse_constant=_refuse)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
+        if text.count("[") + text.count("{") > DEEPEST and deeper(value, DEEPEST):
+            raise ValueError("nested too deeply")  # not every Python ends there, and what validates it may
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except UnicodeEncodeError:

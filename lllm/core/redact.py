@@ -325,7 +325,7 @@ def _fit_keys(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> bool:
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # what is nested so deeply is cleaned as text
         return False
     return True
 

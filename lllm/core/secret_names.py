@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote
 
 WORDS: Final = frozenset(
@@ -270,18 +270,14 @@ _OPTIONS: Final = frozenset(
 
 def _of_json(value: str) -> Iterator[str]:
     try:
-        tree = json.loads(value)
-    except ValueError:
+        left = [("", json.loads(value))]
+    except (ValueError, RecursionError):
         return
-    yield from _of_tree(tree, "")
-
-
-def _of_tree(value: Any, key: str) -> Iterator[str]:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _of_tree(item, name)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _of_tree(item, key)
-    elif isinstance(value, str) and key:
-        yield from secret_parts(key, value)
+    while left:  # and no recursion: anything may stand in an environment
+        key, item = left.pop()
+        if isinstance(item, dict):
+            left += reversed(item.items())
+        elif isinstance(item, list):
+            left += [(key, part) for part in reversed(item)]
+        elif isinstance(item, str) and key:
+            yield from secret_parts(key, item)

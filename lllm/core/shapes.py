@@ -12,13 +12,12 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from lllm.core import events as ev
+from lllm.core.canonical import DEEPEST
+from lllm.models.checks import deeper
 
 # A type; None; a tuple of alternatives; [shape] for a list; {key: shape} for an object, `key?` where it may be missing;
 # {"*": shape} for an object with any keys; or a function that says whether a value fits.
 Shape = Any
-
-DEEPEST: Final = 100
-"""How many lists and objects may stand within each other in an event's data."""
 
 
 def _money(value: Any) -> bool:
@@ -166,7 +165,7 @@ def misshapen(event: Mapping[str, Any]) -> str:
         return "its data must be an object"
     if (event["call"] is None) != (event["kind"] not in _OF_CALL) and event["kind"] not in _OF_BOTH:
         return "it must belong to a call" if event["call"] is None else "it must belong to no call"
-    if _deeper(data, DEEPEST):
+    if deeper(data, DEEPEST):
         return f"its data is nested more than {DEEPEST} deep"
     return _misfit(data, SHAPES.get(event["kind"], {}), "data")
 
@@ -204,15 +203,6 @@ def _misfit(value: Any, shape: Shape, where: str) -> str:
     else:
         fits = shape(value)
     return "" if fits else f"{where} cannot be {type(value).__name__} here"
-
-
-def _deeper(value: Any, left: int) -> bool:
-    if not isinstance(value, Mapping | list | tuple):
-        return False
-    if left == 0:
-        return True
-    items = value.values() if isinstance(value, Mapping) else value
-    return any(_deeper(item, left - 1) for item in items)
 
 
 _OF_CALL: Final = frozenset(SHAPES) - {

@@ -20,7 +20,7 @@ from functools import lru_cache
 from keyword import iskeyword
 from typing import Any, Final
 
-from lllm.errors import PromptError, listing, nearest
+from lllm.errors import PromptError, listing, nearest, text_of
 
 _PLACE: Final = re.compile(r"\{([^\W\d]\w*)\}")
 _LATEX: Final = re.compile(r"\\[A-Za-z]+\*?$")
@@ -58,9 +58,17 @@ def fill(template: str, args: Mapping[str, Any]) -> str:
 
     def value(match: re.Match[str]) -> str:
         name = match[1]
-        return str(args[name]) if name in args and not _doubled(match) else match[0]
+        return _shown(name, args[name]) if name in args and not _doubled(match) else match[0]
 
     return _PLACE.sub(value, template)
+
+
+def _shown(name: str, value: Any) -> str:
+    """An argument as text. PromptError where it has none: nested too deeply, or its `__str__` fails."""
+    try:
+        return str(value)
+    except Exception as error:
+        raise PromptError(f"argument {name} cannot be shown as text: {text_of(error)}") from error
 
 
 def check(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from lllm.config.kinds import in_words
+from lllm.core.canonical import decode
 from lllm.core.dialog import Node, extend, messages_of
 from lllm.errors import ConfigError, DialogBusyError
 from lllm.hints import update_hint
@@ -128,7 +129,7 @@ class Dialog:
         from lllm.utils.files import read_text
 
         try:
-            return cls.from_dict(json.loads(read_text(path)))
+            return cls.from_dict(decode(read_text(path)))
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             if isinstance(error, ConfigError):
                 raise

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+from lllm.core.jsonable import jsonable
 from lllm.errors import CallCancelled, LLMError, text_of
 from lllm.llm.project import default_store
 from lllm.ports import LogStore
@@ -42,6 +43,10 @@ def running(kind: str) -> Scope | None:
     return None if scope is not None and scope.session.opened_by(kind) else scope
 
 
+def _told(name: str, meta: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"name": name, **{str(key): jsonable(value) for key, value in (meta or {}).items()}}
+
+
 @contextmanager
 def record(
     name: str = "",
@@ -52,7 +57,7 @@ def record(
 ) -> Iterator[Session]:
     """`with lllm.record("name") as session:` puts all calls made inside into one session."""
     live = open_session(name, store=store, seed=seed)
-    run(live.start({"name": name, **(meta or {})}))
+    run(live.start(_told(name, meta)))
     token = current.set(Scope(live))
     try:
         yield live
@@ -75,7 +80,7 @@ async def arecord(
 ) -> AsyncIterator[Session]:
     """`async with lllm.arecord("name") as session:`, the same for async code."""
     live = open_session(name, store=store, seed=seed)
-    await live.start({"name": name, **(meta or {})})
+    await live.start(_told(name, meta))
     token = current.set(Scope(live))
     try:
         yield live

@@ -94,6 +94,8 @@ def _compose(text: str, where: str, offset: int) -> yaml.Node | None:
         raise ConfigError(f"not YAML: {error.problem or error}", where=f"{where}{line}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"not YAML: {error}", where=where) from error
+    except RecursionError:
+        raise ConfigError("nested too deeply", where=where) from None
 
 
 def _prompt(
@@ -140,6 +142,8 @@ def _construct(node: yaml.Node, where: str) -> Any:
         return loader.construct_object(node, deep=True)
     except yaml.YAMLError as error:
         raise ConfigError(f"not YAML: {error}", where=where) from error
+    except RecursionError:
+        raise ConfigError("nested too deeply", where=where) from None
     finally:
         loader.dispose()
 

@@ -33,8 +33,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from lllm.core import events as ev
-from lllm.core.jsonable import jsonable
+from lllm.core.jsonable import DEEPEST, jsonable
 from lllm.errors import LLMError, text_of
+from lllm.models.checks import deeper
 from lllm.session import Session, current
 from lllm.terminals import is_gone
 from lllm.utils import widgets
@@ -106,7 +107,11 @@ class _Method:
         password = kwargs.get("type") == "password"
         if password and session is not None:
             _hide(session, kwargs.get("value"))
-        data: dict[str, Any] = {"method": name, "args": _named(args), "kwargs": _named(kwargs)}
+        data: dict[str, Any] = {
+            "method": name,
+            "args": [_named(one) for one in args],
+            "kwargs": {key: _named(one) for key, one in kwargs.items()},
+        }
         if self._inside is not None:
             data["in"] = self._inside
         ids = [_number(session) if session else 0 for _ in range(_gives(name, args, kwargs))]
@@ -321,7 +326,9 @@ def _is_element(value: Any) -> bool:
 
 
 def _named(given: Any) -> Any:
-    """Arguments as the log has them: JSON, and an element of ours is its number."""
+    """An argument as the log has it: JSON, and an element of ours is its number."""
+    if deeper(given, DEEPEST):
+        return _safe(given)
     if type(given) is dict and all(type(key) is str for key in given):
         return {key: _named(value) for key, value in given.items()}
     if type(given) is tuple:
@@ -349,6 +356,8 @@ def _bare(given: Any) -> Any:
 
 def _told(value: Any) -> Any:
     """An answer as JSON from which `_back` makes it again. TypeError where there is none."""
+    if deeper(value, DEEPEST):
+        raise TypeError("nested too deeply")
     kind = type(value)
     if value is None or kind in (str, bool, int) or (kind is float and value - value == 0.0):
         return value

@@ -211,7 +211,7 @@ def _validate(reply: Reply, schema: Mapping[str, Any]) -> None:
 
     try:
         value = json.loads(reply.content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LLMInferenceError(f"the reply is not JSON: {error}") from error
     wrong = [
         error.message for error in jsonschema_rs.validator_for(dict(schema), offline=True).iter_errors(value)
