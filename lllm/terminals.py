@@ -65,6 +65,7 @@ def outlast() -> None:
         with suppress(OSError, ValueError):
             stream.flush()
             lasting = _Lasting(stream.fileno(), "w", closefd=False)
+            lasting.before = stream  # nobody else may hold it, and collected it would close the descriptor
             wrapped = io.TextIOWrapper(
                 lasting if raw is buffer else io.BufferedWriter(lasting),
                 stream.encoding,
@@ -77,6 +78,9 @@ def outlast() -> None:
 
 class _Lasting(io.FileIO):
     """A file descriptor that becomes /dev/null when what it was is gone, for child processes, too."""
+
+    before: Any = None
+    """The stream whose descriptor it is."""
 
     def write(self, data: Any, /) -> int:
         try:

@@ -192,6 +192,8 @@ class Progress:
         self._doubt(call, data)
         if not data.get("ok", True):
             self._say(f"failed: {name}: {str(data.get('content', '')).removeprefix('error: ')}", "red")
+        elif str(data.get("content", "")).strip() == self.lines.tail.strip() != "":
+            self._begin(None)  # an agent's answer, which has just been streamed
         elif self._talks and "reused" not in data:
             source = " (from the log)" if "from" in data else ""
             self._say(

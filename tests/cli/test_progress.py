@@ -107,3 +107,40 @@ def test_a_fork_says_what_is_from_the_log(shop: Path) -> None:
         screen.see("← pay (from the log): paid 1 to Ann")
         assert screen.end() == 0
     assert (shop / "paid.txt").read_text() == "Ann 1\n"
+
+
+TEAM = """
+import lllm
+from lllm import FunctionCall
+
+
+def boss(request):
+    last = request.messages[-1]
+    return f"Done: {last.text}" if last.role == "tool" else FunctionCall("", "expert", '{"task": "think"}')
+
+
+class Team(lllm.AgentBase):
+    agent_type = "team"
+    agent_group = ["boss", "expert"]
+
+    def call(self, task, **more):
+        return self.agents["boss"].with_(tools=[self.agents["expert"]]).call(task).content
+
+
+lllm.registry.add("backend", "boss", lambda: lllm.ScriptedBackend(boss, chunk=3))
+lllm.registry.add("backend", "expert", lambda: lllm.ScriptedBackend(lambda request: "a thought", chunk=3))
+"""
+
+
+def test_an_agent_that_is_a_tool_is_heard_once(tmp_path: Path) -> None:
+    (tmp_path / "team.py").write_text(TEAM)
+    (tmp_path / "lllm.toml").write_text('[discovery]\nagents = ["team.py"]\n[run]\ndefault = "team.yaml"\n')
+    (tmp_path / "team.yaml").write_text(
+        "agent_type: team\nagent_configs:\n  boss: {model_name: boss/m}\n"
+        "  expert: {model_name: expert/m, description: Thinks.}\n"
+    )
+    with Screen("run", "go", cwd=tmp_path) as screen:
+        screen.see("expert on expert/m")
+        assert screen.end() == 0
+    assert screen.all.count("a thought") == 2, "once from the expert, and once within the boss's answer"
+    assert screen.all.count("Done: a thought") == 1

@@ -28,6 +28,14 @@ def test_a_closed_stream_is_nothing_to_fail_for(closed: str, tmp_path: Path) -> 
     assert shell(f"{LLLM} list backends {closed}", tmp_path) == (0, "")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_run_with_a_closed_stream_runs(closed: str, tmp_path: Path) -> None:
+    environment = "LLLM_MODEL=embedded"
+    assert shell(f"{environment} {LLLM} run 'What is 17 times 23?' {closed}", tmp_path) == (0, "")
+    code, said = shell(f"{environment} {LLLM} replay --last", tmp_path)
+    assert code == 0, said
+
+
 @pytest.mark.parametrize("words", ["--version", "--help", "list backends", "doctor", "schema"])
 def test_a_reader_may_leave(words: str, tmp_path: Path) -> None:
     # `true` reads nothing; by the time that the first word is printed it is gone
