@@ -200,3 +200,13 @@ def test_a_resumption_of_a_session_with_a_secret_override_says_what_is_missing(n
     with pytest.raises(ConfigError, match="its log does not hold it"):
         resume_session(session, store=store)
     assert Session(store).redactor
+
+
+def test_a_service_with_a_key_for_each_user_stays_quick() -> None:
+    from lllm.config.environ import latest
+
+    for number in range(200):
+        backend = ScriptedBackend([f"it is key-of-user-{number:04}"])
+        backend.secrets = (f"key-of-user-{number:04}",)  # type: ignore[attr-defined]
+        assert Agent("a", backend, store=MemoryLog()).call("Hi.").content == "it is [redacted:backend]"
+    assert len(latest().forms) < 64 * 20

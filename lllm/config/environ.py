@@ -138,22 +138,21 @@ def _environment() -> Redactor:
     return redactor
 
 
-_held: OrderedDict[tuple[str, str], None] = OrderedDict()
+_held: dict[tuple[str, str], None] = {}
 _HELD: Final = 64
 _all: tuple[object, int, Redactor] = (None, 0, Redactor())
 _holds = 0  # how often _held has changed
 
 
 def remember(name: str, secret: str) -> None:
-    """Notes a secret that was given in code or in a configuration: whoever opens a session, prints or saves knows the
-    newest 64. So many, because each is looked for in all that is written."""
+    """Notes a secret that was given in code or in a configuration: whoever opens a session, prints or saves knows it. No more
+    than the first 64 of a process, because each is looked for in all that is written: a service with a key for each of its
+    users has more."""
     global _holds
-    if (name, secret) not in _held:
+    if len(_held) < _HELD and (name, secret) not in _held:
         with _lock:
             _held[name, secret] = None
             _holds += 1
-            if len(_held) > _HELD:
-                _held.popitem(last=False)
 
 
 def remember_new(name: str, secrets: Iterable[str]) -> None:
