@@ -73,17 +73,24 @@ class _Known:
     def _plus(self, name: str, value: str) -> _Known:
         after = _Known()
         after.secrets = (*self.secrets, (name, value))
-        forms = _forms(value)
-        names = {**dict.fromkeys(forms, f"[redacted:{name}]"), **self.names}
-        after.names = dict(sorted(names.items(), key=lambda item: (-len(item[0]), item[0])))
-        after.kept = tuple(mark for mark in {*names.values()} if any(form in mark for form in names))
-        after.shortest = min(map(len, names))
-        # a form that contains another one need not be looked for
-        least = [*self.needles, *sorted(forms, key=len)]
-        after.needles = tuple(form for form in least if not any(one in form for one in least if one != form))
-        after.needles_in_json = tuple(
-            json.dumps(form, ensure_ascii=False)[1:-1].encode("utf-8", _LAX) for form in after.needles
+        mark, forms = f"[redacted:{name}]", _forms(value)
+        names = {**dict.fromkeys(forms, mark), **self.names}
+        after.names = dict(sorted(names.items(), key=_longest_first))
+        marks = {*self.names.values()}
+        taken = {one for one in marks if any(form in one for form in forms)}
+        if mark not in marks and any(form in mark for form in names):
+            taken.add(mark)
+        after.kept = (*self.kept, *taken.difference(self.kept))
+        after.shortest = min(
+            len(form) for form in (*forms, *([next(reversed(self.names))] if self.names else ()))
         )
+        # a form that contains another one need not be looked for
+        new = [form for form in forms if not any(one in form for one in forms if one != form)]
+        new = [form for form in new if not any(needle in form for needle in self.needles)]
+        left = [at for at, needle in enumerate(self.needles) if not any(form in needle for form in new)]
+        after.needles = (*(self.needles[at] for at in left), *new)
+        written = (json.dumps(form, ensure_ascii=False)[1:-1].encode("utf-8", _LAX) for form in new)
+        after.needles_in_json = (*(self.needles_in_json[at] for at in left), *written)
         encoded = (value.encode(code, _LAX) for code in ("utf-8", "utf-16-le", "utf-16-be"))
         after.needles_in_bytes = (*self.needles_in_bytes, *encoded)
         return after
@@ -360,6 +367,12 @@ def _quote(data: bytes, safe: str) -> str:
 
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
 _LAX: Final = "surrogatepass"
+
+
+def _longest_first(item: tuple[str, str]) -> tuple[int, str]:
+    return -len(item[0]), item[0]
+
+
 _REMEMBERED: Final = 256
 _LEAST: Final = 10 ** (SHORTEST - 1)
 
