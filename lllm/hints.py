@@ -37,6 +37,11 @@ def install_hint(extra: str | None, *, package: str = "") -> str:
     return f"{brings}Type: {install_command(extra, package=package)}"
 
 
+def other_model_hint() -> str:
+    """The hint beside that of the embedded model, for who has no engine for it and may want none."""
+    return "Or name another model: LLLM_MODEL=openai/gpt-4o-mini, with OPENAI_API_KEY."
+
+
 def update_hint() -> str:
     """The hint for what a later lllm has written."""
     return "Update lllm. Type, in its checkout: git pull && pip install ."

@@ -14,6 +14,7 @@ Needs the package uv. Reads the index that uv is configured for.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -65,7 +66,7 @@ def compile_lock(extra: str, *tools: str, options: Sequence[str | Path]) -> dict
 
 def write(path: Path, found: dict[str, str]) -> None:
     path.write_text(HEAD + "".join(found.values()), encoding="utf-8")
-    print(f"{path.relative_to(ROOT)}: {len(found)} packages", file=sys.stderr)
+    print(f"{os.path.relpath(path)}: {len(found)} packages", file=sys.stderr)
 
 
 def lock(folder: Path, *, lowest: bool = False) -> None:

@@ -14,7 +14,7 @@ from lllm.registry import EXTRAS
 
 ROOT = Path(__file__).parent.parent
 DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-OURS = re.compile(r"pip3? (?:install|download)[^\n]*[\s'\"]lllm(?![\w/.-])")
+OURS = re.compile(r"pip3? (?:install|download)[^\n#]*[\s'\"]lllm(?![\w/.-])")
 
 
 def packages(extra: str) -> list[str]:

@@ -15,7 +15,7 @@ from lllm.backends.llama_cpp.body import SAMPLING as SAMPLING
 from lllm.backends.llama_cpp.options import Options
 from lllm.backends.local.fast_path import report_loss
 from lllm.errors import DependencyError, LLMInitializationError
-from lllm.hints import install_hint, reinstall_hint
+from lllm.hints import install_hint, other_model_hint, reinstall_hint
 from lllm.ports import Capabilities, Completed, Delta, Request
 
 WEIGHTS: Final = Path(__file__).parent / "weights" / "embedded-q8_0.gguf"
@@ -23,8 +23,6 @@ CONTEXT: Final = 1024
 """Tokens that the model was trained on at once: request and reply together."""
 SLOTS: Final = 4
 """Requests that are decoded together; more wait."""
-OTHERWISE: Final = "Or name another model: LLLM_MODEL=openai/gpt-4o-mini, with OPENAI_API_KEY."
-"""What can be done where nothing that computes the weights is installed."""
 _DEFAULTS: Final[Mapping[str, Any]] = {"temperature": 0.0, "max_tokens": 256}
 
 
@@ -94,7 +92,7 @@ class EmbeddedBackend(LlamaCppBackend):
                 return engine
             except DependencyError:
                 error = DependencyError("xllamacpp", "local", "the embedded model")
-                error.hint = f"{error.hint}\n  {OTHERWISE}"
+                error.hint = f"{error.hint}\n  {other_model_hint()}"
                 raise error from None
 
 

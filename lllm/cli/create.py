@@ -21,7 +21,7 @@ import typer
 from lllm.cli import output
 from lllm.cli.options import Json
 from lllm.errors import ConfigError, UnknownNameError
-from lllm.hints import reinstall_hint
+from lllm.hints import install_command, reinstall_hint
 
 MARKER = "%%name%%"
 KEYS = {"# %%system keys%%": "system", "# %%project keys%%": "project"}
@@ -66,14 +66,35 @@ def create(
             {"name": name, "template": template, "path": str(target), "files": sorted(_files(target))}
         )
         return 0
+    first = "".join(f"  {line}\n" for line in _without_a_model(target / "config" / name / "default.yaml"))
     output.text(
         f"Created {here}. Next:\n\n"
+        f"{first}"
         f"  cd {_quoted(here)}\n"
         f'  lllm run "What is 17 times 23?"\n'
         f"  lllm show --last\n"
         f"  lllm replay --last\n"
     )
     return 0
+
+
+def _without_a_model(file: Path) -> list[str]:
+    """What to type first where the system would run on the embedded model and nothing installed computes that."""
+    from lllm.config import read_config
+    from lllm.llm.auto import choose
+    from lllm.registry import registry
+
+    entry = registry.entry("backend", "embedded")
+    missing = entry.missing()
+    if missing is None:
+        return []
+    config, _ = read_config(file)
+    if config is None or choose(config).model != "embedded":
+        return []
+    return [
+        f"{install_command(entry.extra, package=missing)}    # for the small model in this package",
+        "# or set OPENAI_API_KEY, or LLLM_MODEL=... for another one",
+    ]
 
 
 def check_name(name: str) -> None:

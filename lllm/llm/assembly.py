@@ -20,6 +20,7 @@ from lllm.config.keys import ENDPOINT, SAMPLING
 from lllm.config.layer import shown
 from lllm.config.problems import Problems, placed
 from lllm.errors import ConfigError, DependencyError, LLMError, UnknownKeyError, text_of
+from lllm.hints import other_model_hint
 from lllm.llm.agent import Agent
 from lllm.llm.auto import choose
 from lllm.llm.connect import caching, connect, naming, offline, provider_of
@@ -300,7 +301,10 @@ def _known_model(name: str, config: Config) -> str:
     if offline.get() is None and registry.has("backend", provider):
         entry = registry.entry("backend", provider)
         if (missing := entry.missing()) is not None and entry.extra is not None:
-            raise DependencyError(missing, entry.extra, f"the backend '{provider}'")
+            error = DependencyError(missing, entry.extra, f"the backend '{provider}'")
+            if provider == "embedded":
+                error.hint = f"{error.hint}\n  {other_model_hint()}"
+            raise error
     return provider
 
 

@@ -244,3 +244,20 @@ def test_templates_within_the_package_come_first(tmp_path: Path, monkeypatch: py
         folder.mkdir(parents=True)
     monkeypatch.setattr(create, "__file__", str(package / "cli" / "create.py"))
     assert list(create.templates()) == ["shipped"]
+
+
+def test_a_system_that_has_no_model_yet_says_what_to_install_first(
+    lllm: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lllm.registry import EXTRAS
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LLLM_MODEL", raising=False)
+    assert "pip install" not in lllm("create", "here").out
+    for extra in ("local", "llama-cpp", "transformers"):  # any of them would do
+        monkeypatch.setitem(EXTRAS, extra, ("no_such_package",))
+    lines = lllm("create", "plain").out.splitlines()
+    assert lines[2] == "  pip install gguf xllamacpp    # for the small model in this package"
+    assert "LLLM_MODEL=" in lines[3]
+    monkeypatch.setenv("LLLM_MODEL", "openai/gpt-4o-mini")
+    assert "pip install" not in lllm("create", "named").out

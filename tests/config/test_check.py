@@ -287,7 +287,10 @@ def test_a_package_that_is_missing(write: Write, monkeypatch: pytest.MonkeyPatch
     assert problem.message.startswith(
         "a.yaml:2: the backend 'embedded' needs the package 'no_such_package', which is not installed"
     )
-    assert problem.hint == "The extra lllm[local] brings it. Type: pip install gguf xllamacpp"
+    assert problem.hint == (
+        "The extra lllm[local] brings it. Type: pip install gguf xllamacpp\n"
+        "  Or name another model: LLLM_MODEL=openai/gpt-4o-mini, with OPENAI_API_KEY."
+    )
     with pytest.raises(ConfigError, match="no_such_package"):
         build_agent(file)
 
