@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from lllm.config.environ import latest, remember
@@ -23,6 +24,7 @@ from lllm.core.canonical import digest, encode
 from lllm.core.dialog import Node
 from lllm.core.envelope import seal
 from lllm.core.events import Event
+from lllm.core.figures import COUNTED, Counting
 from lllm.core.jsonable import jsonable, unicode_only
 from lllm.core.redact import Redactor, scrub
 from lllm.errors import LLMError, LogWriteError, text_of
@@ -184,6 +186,9 @@ class Session(Hooks):
         self._writing: _Writing | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._broken: LLMError | None = None
+        self._began = 0
+        self._figures = Counting() if self.logs else None
+        """What the session has come to; None where it is not counted from its first event on."""
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "running" if self.started else "not begun"
@@ -261,10 +266,17 @@ class Session(Hooks):
         kind, data, at, call, dialog, _, encoded = event
         with self._lock:
             seq = self._seq
+            if not seq:
+                self._began = at
             record = seal(self.id, seq, at, call, dialog, kind, data, self._prev, encoded)
             self._records.append(record)
             self._seq = seq + 1
             self._prev = record.hash
+            if kind in COUNTED and self._figures is not None:
+                try:
+                    self._figures.take(kind, call, data, at)
+                except Exception:  # figures are derived: whoever wants them reads the log
+                    self._figures = None
         if self.watchers:
             self.watched(event)
 
@@ -424,11 +436,21 @@ class Session(Hooks):
         """Writes SessionEnded, once, and flushes. `status` is done, failed or cancelled."""
         try:
             if self.started and not self.ended:
-                self.emit(ev.SESSION_ENDED, {"status": status, **data})
+                ended = self.emit(ev.SESSION_ENDED, {"status": status, **data})
                 self.ended = True
+                await self.flush()
+                self._sum_up(ended.at, status)
             await self.flush()
         finally:
             self.release()  # also where it cannot be written any more: then it can be resumed
+
+    def _sum_up(self, at: int, status: str) -> None:
+        """Gives the store the figures of the session, so that nobody has to read it for them."""
+        keep = getattr(self.store, "keep_summary", None)
+        if self._figures is not None and keep is not None:
+            figures, self._figures = self._figures, None
+            summary = partial(figures.summary, self._seq, self._prev, None)
+            keep(self.id, (self._began, at, self._seq, status), summary)
 
     def claim(self) -> None:
         """Makes this the session's one writer. LogWriteError while another process, or another Session here, is."""

@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
+from lllm.eager import start
+
 T = TypeVar("T")
 Heard = Callable[[Any, BaseException | None], None]
 """Is given what a tool returned, or what it raised."""
@@ -105,14 +107,17 @@ async def run_tool(work: Coroutine[Any, Any, T], seconds: float | None) -> T:
             whoever was cancelled finds that out by itself.
         Exception: what `work` raised; CancelledError too, where nobody cancelled the caller.
     """
-    run: _Run = asyncio.get_running_loop().create_task(_contain(work))
-    await _end(run, seconds)
-    if not run.done():
-        run.cancel()
-        await _end(run, GRACE)
-        if not run.done() or run.cancelled() or run.exception() is not None:
-            raise TimeLimit(run)
-    value, error = run.result()
+    run = start(_contain(work))
+    if isinstance(run, tuple):
+        value, error = run[0]
+    else:
+        await _end(run, seconds)
+        if not run.done():
+            run.cancel()
+            await _end(run, GRACE)
+            if not run.done() or run.cancelled() or run.exception() is not None:
+                raise TimeLimit(run)
+        value, error = run.result()
     if error is not None:
         raise error
     result: T = value

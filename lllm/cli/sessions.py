@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -132,22 +130,11 @@ def whole_ids(config: Config, given: Sequence[str] | None) -> list[str] | None:
     return out
 
 
-def cache_of(config: Config) -> Path | None:
-    """Where summaries are kept for a store that has no place of its own: with the project's log."""
-    from lllm.log.summaries import place_of
-
-    folder = Path(config.log.dir)
-    with suppress(PermissionError):  # the store says it better
-        if place_of(store_of(config)) is None and folder.is_dir():
-            return folder / "summaries.db"
-    return None
-
-
 def _look(config: Config, wanted: Mapping[str, Any], sort: str, limit: int | None, json: bool) -> int:
     from lllm.log.query import find
 
     store = store_of(config)
-    found = find(store, sort=sort, limit=limit, cache=cache_of(config), **wanted)
+    found = find(store, sort=sort, limit=limit, **wanted)
     if json:
         known = {info.id: info for info in store.sessions()} if found else {}
         output.data(

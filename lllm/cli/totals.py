@@ -24,7 +24,6 @@ from lllm.cli.sessions import (
     Text,
     Tool,
     Until,
-    cache_of,
     dollars,
     wanted_of,
     whole_ids,
@@ -61,7 +60,7 @@ def totals(
         forked_from=whole_ids(settings, fork_of),
         since=since, until=until, min_cost=min_cost, max_cost=max_cost, min_tokens=min_tokens, max_tokens=max_tokens,
     )  # fmt: skip
-    rows = sums(store_of(settings), by, cache=cache_of(settings), **wanted)
+    rows = sums(store_of(settings), by, **wanted)
     if json:
         output.data(rows)
     elif not rows:

@@ -48,6 +48,8 @@ UNKNOWN: Final = {
 """What is done about an equal call after one whose outcome is not known, in the words that the model is told; by effect."""
 
 ANY: Final = ToolRule()
+_ALONE: Final[frozenset[str]] = frozenset()
+_FIRST: Final = (-1, "")
 
 
 class Pending(NamedTuple):
@@ -114,8 +116,8 @@ def plan(
         never = rule.counts_as == "never"
         unknown = _find(guard.unknown, key) if never or not rule.repeatable else None
         earlier = None if rule.repeatable else _find(guard.results, key)
-        since, twin = seen.get(key, (-1, ""))
-        fresh = _between(rule, since, changes, turns)
+        since, twin = seen.get(key, _FIRST)
+        fresh = changes >= 0 and _between(rule, since, changes, turns)
         if unknown is not None and never:
             effects.append(Reuse(call, unknown.id, unknown.number))
             pending.append(
@@ -150,13 +152,14 @@ def begun(spec: Spec, guard: Guard, name: str) -> Guard:
     """A tool is about to be run: what it may change is no longer known."""
     if not guard.results or spec.rules < 2 or spec.tools.get(name, ANY).counts_as == "pure":
         return guard
-    return guard._replace(results=tuple(item for item in guard.results if item.effect == "never"))
+    kept = tuple([item for item in guard.results if item.effect == "never"])
+    return guard if len(kept) == len(guard.results) else guard._replace(results=kept)
 
 
 def returned(
     spec: Spec,
     guard: Guard,
-    pending: Iterable[Pending],
+    pending: Sequence[Pending],
     found: Pending,
     content: str,
     ok: bool,
@@ -172,17 +175,17 @@ def returned(
     pure = effect == "pure"
     results, unknowns, keys, unsettled = guard
     if results and not pure:
-        results = tuple(item for item in results if item.effect != "pure")
+        results = tuple([item for item in results if item.effect != "pure"])
     if unknowns:
-        unknowns = tuple(item for item in unknowns if item.key != found.key)
-    beside = frozenset[str]() if effect == "never" else _beside(spec, pending, found)
+        unknowns = tuple([item for item in unknowns if item.key != found.key])
+    beside = _ALONE if len(pending) == 1 or effect == "never" else _beside(spec, pending, found)
     result = Result(found.key, found.call.id, content, found.number, effect, beside)
     if unknown and not pure:
         unsettled = True
         if effect != "idempotent":
             unknowns = (*unknowns, result)
     elif ok and not rule.repeatable and not (pure and (unsettled or beside)):
-        results = (*(item for item in results if item.key != found.key), result)
+        results = (*[item for item in results if item.key != found.key], result) if results else (result,)
     if effect == "idempotent":
         others = tuple(item for item in keys if item[0] != found.key)
         keys = others if ok and rule.repeatable else (*others, (found.key, found.number))

@@ -66,6 +66,8 @@ def open_store(
                 hint="Set LLLM_LOG_URL, or `url` under [log]: postgresql://USER:${PGPASSWORD}@HOST/DATABASE",
             )
         made = store(url, **options)
+        if hasattr(made, "folder"):
+            made.folder = Path(dir)
     else:
         made = store() if place is None else store(Path(dir) / place, **options)
     return made

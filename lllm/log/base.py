@@ -6,6 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
@@ -59,6 +60,9 @@ class Meta(Mapping[str, Any]):
 class ReplayableLogBase(ABC):
     """A `lllm.ports.LogStore`, which is where its contract stands. Usable as a context manager."""
 
+    folder: Path | None = None
+    """Where the project keeps things, for a store that has no place on this machine."""
+
     @abstractmethod
     async def append(self, records: Sequence[Record], blobs: Mapping[str, bytes] | None = None) -> None: ...
 
@@ -111,6 +115,22 @@ class ReplayableLogBase(ABC):
     def _delete(self, names: Sequence[str]) -> Deleted:
         """Removes sessions that exist and are claimed."""
         raise LogWriteError(f"{type(self).__name__} does not delete sessions")
+
+    def keep_summary(
+        self, session: str, like: tuple[int, int, int, str], summary: Callable[[], Mapping[str, Any]]
+    ) -> None:
+        """Keeps the figures of a session that has just ended (see `lllm.log.summaries`), soon or not at all. `like`: when it
+        began, when its last event happened, how many it has, and its status. `summary` gives the figures."""
+        if (ended := self.__dict__.get("_ended")) is None:
+            from lllm.log.summaries import Ended
+
+            ended = self.__dict__["_ended"] = Ended(self)
+        ended.add(session, like, summary)
+
+    def keep_summaries(self) -> None:
+        """Keeps all of them now."""
+        if (ended := self.__dict__.get("_ended")) is not None:
+            ended.flush()
 
     async def follow(self, session: str, after: int = -1) -> AsyncIterator[bytes]:
         """Bodies with seq > after, those to come too, as soon as they are durable; until the session has ended.

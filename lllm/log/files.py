@@ -282,6 +282,7 @@ class LocalFileLog(ReplayableLogBase):
                         read[name] = read.get(name, 0) + len(line)
 
     def close(self) -> None:
+        self.keep_summaries()
         with self._lock:
             self._closed = True
         if self._worker is not None:

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypedDict
 
 from lllm.config.kinds import MONEY, fits, in_words
+from lllm.core.figures import FIGURES
 from lllm.errors import ConfigError, LogError, UnknownNameError
-from lllm.log.summaries import FIGURES, Summaries, Summary
+from lllm.log.summaries import Summaries, Summary
 from lllm.log.when import iso, moment
 from lllm.log.words import Match, find_words, words_of
 from lllm.ports import LogStore, SessionInfo
@@ -33,7 +34,7 @@ When = str | date | datetime | timedelta | None
 class SessionRow(TypedDict, total=False):
     """One session. JSON throughout; times are ISO 8601 in UTC.
 
-    `status` is one of STATUSES; for the figures see `lllm.log.summaries.FIGURES`. `cost` is US dollars, None where the price
+    `status` is one of STATUSES; for the figures see `lllm.core.figures.FIGURES`. `cost` is US dollars, None where the price
     of a reply is unknown (`unpriced` of them are). `saved` is what the `reused` replies had cost, as far as it is known; it
     is not in `cost`. `agents`, `prompts`, `models`, `tools` are names, sorted. `match` is
     there after a search for text: `{"seq", "text"}`. `problem` says what is wrong with a corrupt log, whose figures end
@@ -205,7 +206,7 @@ def totals(
     """What the sessions came to, grouped: the dearest group first, days in their order.
 
     Each row has the group under the name of `by` (None where there was none), `sessions` (how many it was in), the figures
-    of `lllm.log.summaries.FIGURES`, `tokens`, and `cost`: the US dollars that are known, None where no price is; `unpriced`
+    of `lllm.core.figures.FIGURES`, `tokens`, and `cost`: the US dollars that are known, None where no price is; `unpriced`
     replies come on top. `saved` are the known US dollars that were not spent again. Filters are those of `find`; those
     by agent, prompt and model also leave out what other agents, prompts and models did in the same sessions.
 
@@ -354,10 +355,15 @@ def _found(
                 break
             if not _fits_info(info, wanted):
                 continue
-            summary = summaries.of(info)
+            summary = summaries.of(info, prove="corrupt" in wanted.status)
             row = _row(store, info, summary)
             if not _fits_row(row, summary, wanted):
                 continue
+            if limit is not None and limit <= PROVEN and not summaries.proven(info):
+                summary = summaries.of(info, prove=True)
+                row = _row(store, info, summary)
+                if not _fits_row(row, summary, wanted):
+                    continue
             if wanted.words:
                 match = _search(store, info.id, wanted.words)
                 if match is None:
@@ -367,6 +373,10 @@ def _found(
     finally:
         summaries.close([info.id for info in infos])
     return out
+
+
+PROVEN: Final = 200
+"""Of so few sessions that are listed the logs are read, and their chains checked, once."""
 
 
 def _search(store: LogStore, session: str, words: Sequence[str]) -> Match | None:

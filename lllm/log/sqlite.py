@@ -563,6 +563,7 @@ class SQLiteLog(ReplayableLogBase):
         if self._closed:
             return
         self._closed = True
+        self.keep_summaries()
         self._stop_helper()
         try:
             here = asyncio.get_running_loop()

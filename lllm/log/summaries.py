@@ -1,4 +1,4 @@
-"""What each session came to, in figures: read from its events once, and kept.
+"""What each session came to, in figures: counted as it is written, else read from its events once, and kept.
 
 A summary is derived and never a second truth: it is thrown away and made anew whenever the log says otherwise, and deleting
 the file that holds them loses nothing. It has no text of the session in it but names and the last error.
@@ -6,35 +6,28 @@ the file that holds them loses nothing. It has no text of the session in it but 
 
 from __future__ import annotations
 
+import atexit
 import json
 import sqlite3
+import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from lllm.core import events as ev
 from lllm.core.canonical import encode
 from lllm.core.envelope import open_event
+from lllm.core.figures import Counting
 from lllm.errors import LogCorrupt, LogError
-from lllm.log.spent import Spending
-from lllm.models.reply import Usage
 from lllm.ports import LogStore, SessionInfo
 
 VERSION: Final = 2
 """Of what a summary holds. Others are thrown away."""
 
-FIGURES: Final = (
-    "calls", "failed_calls", "model_calls", "faults", "tool_calls", "failed_tools", "tokens_in", "tokens_out",
-    "tokens_cached", "tokens_reasoning", "unpriced", "reused", "tokens_saved",
-)  # fmt: skip
-"""What is counted, for a whole session and for a part of one.
-
-`calls` are agent calls, `failed_calls` those that ended otherwise than done. `model_calls` are requests that were sent,
-`faults` those that failed. `tool_calls` are tools that ran, `failed_tools` those that gave an error. `unpriced` are replies
-of unknown price. `reused` are replies that were taken from a fork's parent or the cache: they are no requests and cost
-nothing; the tokens that they had cost are `tokens_saved`."""
+UNPROVEN: Final = "unproven"
+"""The key of a summary that was counted as its session was written."""
 
 Summary = dict[str, Any]
 
@@ -45,7 +38,7 @@ def summarise(bodies: Iterable[bytes], session: str) -> Summary:
     `parts` has them per agent, prompt, model and tool: what the tools of a part cost are the replies that asked for them.
     A log that is not as it was written is summed up to where it is, and `problem` says what is wrong.
     """
-    counting = _Counting()
+    counting = Counting()
     head, seq = "", 0
     problem = None
     try:
@@ -53,7 +46,7 @@ def summarise(bodies: Iterable[bytes], session: str) -> Summary:
             event = open_event(body)
             if event["session"] != session or event["seq"] != seq or event["prev"] != head:
                 raise LogCorrupt(f"event {seq} of session '{session}' is missing or out of order", seq=seq)
-            counting.take(event)
+            counting.take(event["kind"], event["call"], event["data"], event["at"])
             head, seq = event["hash"], seq + 1
     except LogError as error:
         problem = error.message
@@ -65,99 +58,7 @@ def summarise(bodies: Iterable[bytes], session: str) -> Summary:
         ArithmeticError,
     ) as error:  # sealed, but not by lllm
         problem = f"event {seq} is not as lllm writes it ({type(error).__name__}: {error})"
-    return {**counting.told(), "events": seq, "last": head, "problem": problem}
-
-
-class _Counting:
-    """Counts event by event."""
-
-    def __init__(self) -> None:
-        self._parts: dict[tuple[str, ...], dict[str, Any]] = {}
-        self._calls: dict[str, tuple[str, str, str]] = {}
-        self._names: dict[tuple[str, str], str] = {}  # of each tool call the tool
-        self._ran: set[tuple[str, Any]] = set()
-        self._error: str | None = None
-        self._ended: int | None = None
-
-    def take(self, event: Mapping[str, Any]) -> None:
-        kind, data, call = event["kind"], event["data"], event["call"]
-        if kind == ev.SESSION_ENDED:
-            self._ended = event["at"]
-            self._error = data.get("error") or (self._error if data.get("status") != "done" else None)
-        elif kind == ev.CALL_STARTED:
-            path = (data.get("prompt") or {}).get("path") or ""
-            self._calls[call] = (data.get("agent") or "", path, data.get("model") or "")
-            self._part(call)["calls"] += 1
-        elif kind == ev.CALL_ENDED:
-            if data["status"] != "done":
-                self._part(call)["failed_calls"] += 1
-                self._error = data.get("error") or self._error
-        elif kind == ev.MODEL_FAILED:
-            part = self._part(call)
-            part["model_calls"] += 1
-            part["faults"] += 1
-        elif kind == ev.MODEL_REPLIED:
-            self._replied(call, data)
-        elif kind == ev.TOOL_REQUESTED:
-            # one that a resumed session runs again is the same
-            if (call, data.get("n", data["id"])) not in self._ran:
-                self._ran.add((call, data.get("n", data["id"])))
-                self._tool(call, data["id"])["tool_calls"] += 1
-        elif kind == ev.TOOL_RETURNED and not data.get("ok", True) and "reused" not in data:
-            self._tool(call, data["id"])["failed_tools"] += 1
-
-    def _replied(self, call: str, data: Mapping[str, Any]) -> None:
-        names = []
-        for asked in data["message"].get("tool_calls") or ():
-            name = asked["function"]["name"]
-            self._names[call, asked["id"]] = name
-            names.append(name)
-        for name in ("", *dict.fromkeys(names)):
-            self._part(call, name)["spending"].add(data)
-
-    def _part(self, call: str, tool: str = "") -> dict[str, Any]:
-        agent, prompt, model = self._calls.get(call, ("", "", ""))
-        key = (agent, prompt, model, tool)
-        if key not in self._parts:
-            self._parts[key] = {**dict.fromkeys(FIGURES, 0), "spending": Spending()}
-        return self._parts[key]
-
-    def _tool(self, call: str, id: str) -> dict[str, Any]:
-        return self._part(call, self._names.get((call, id), id))
-
-    def told(self) -> Summary:
-        parts = [
-            {
-                "agent": agent,
-                "prompt": prompt,
-                "model": model,
-                "tool": tool,
-                **_figures(part),
-            }
-            for (agent, prompt, model, tool), part in self._parts.items()
-        ]
-        return {"parts": parts, "error": self._error, "ended": self._ended}
-
-
-def _figures(part: Mapping[str, Any]) -> dict[str, Any]:
-    """FIGURES of a part, and the US dollars that it cost and saved."""
-    counts = dict(part)
-    spending: Spending = counts.pop("spending")
-    paid, saved = spending.paid, spending.saved
-    used, kept = paid.usage or Usage(), saved.usage or Usage()
-    return {
-        **counts,
-        "model_calls": counts["model_calls"] + paid.replies,
-        "tokens_in": used.prompt,
-        "tokens_out": used.completion,
-        "tokens_cached": used.cached,
-        "tokens_reasoning": used.reasoning,
-        "unpriced": paid.unpriced,
-        "reused": saved.replies,
-        "tokens_saved": kept.total,
-        "cost": format(paid.cost, "f"),
-        "saved": format(saved.cost, "f"),
-    }
+    return counting.summary(seq, head, problem)
 
 
 # --- kept ------------------------------------------------------------------------------------------------------------
@@ -184,28 +85,40 @@ class Summaries:
             with suppress(TypeError):  # a stranger's store that cannot be referred to is read every time
                 self._known = _here.setdefault(self._store, {})
         elif self._path.exists():
-            with suppress(sqlite3.Error), closing(self._connect(self._path)) as database:
+            with suppress(sqlite3.Error), closing(_connect(self._path)) as database:
                 self._known = {
                     session: (like, body)
                     for session, like, body in database.execute("SELECT session, like, body FROM summaries")
                 }
 
-    def of(self, info: SessionInfo) -> Summary:
-        """The summary of a session: the kept one while its log is the same."""
+    def of(self, info: SessionInfo, *, prove: bool = False) -> Summary:
+        """The summary of a session: the kept one while its log is the same. `prove`: not one that was counted as it was
+        written, without a look at what the log has of it."""
         like = _like(info)
-        known = self._known.get(info.id)
-        if known is not None and known[0] == like:
-            kept = known[1]
-            if isinstance(kept, bytes):
-                kept = json.loads(kept)
-                self._known[info.id] = (like, kept)
-            return dict(kept)
+        kept = self._kept(info)
+        if kept is not None and not (prove and UNPROVEN in kept):
+            return {key: value for key, value in kept.items() if key != UNPROVEN}
         try:
             made = summarise(self._store.read(info.id), info.id)
         except LogError as error:
             made = {**summarise((), info.id), "problem": error.message}
         self._known[info.id] = self._fresh[info.id] = (like, made)
         return made
+
+    def proven(self, info: SessionInfo) -> bool:
+        """Whether the log of the summary that is kept was read."""
+        return UNPROVEN not in (self._kept(info) or {})
+
+    def _kept(self, info: SessionInfo) -> Summary | None:
+        like, known = _like(info), self._known.get(info.id)
+        if known is None or known[0] != like:
+            return None
+        kept: Any = known[1]
+        if isinstance(kept, bytes):
+            kept = json.loads(kept)
+            self._known[info.id] = (like, kept)
+        found: Summary = kept
+        return found
 
     def close(self, present: Iterable[str] | None = None) -> None:
         """Keeps what is new, and forgets sessions that are not `present` any more."""
@@ -224,41 +137,109 @@ class Summaries:
                 self._write(self._path, gone)
 
     def _write(self, path: Path, gone: Iterable[str]) -> None:
-        with closing(self._connect(path)) as database, database:
-            database.executemany("DELETE FROM summaries WHERE session = ?", [(session,) for session in gone])
-            database.executemany(
-                "INSERT OR REPLACE INTO summaries VALUES (?, ?, ?)",
-                [(session, like, encode(made)) for session, (like, made) in self._fresh.items()],
-            )
+        _store(path, ((session, like, made) for session, (like, made) in self._fresh.items()), gone)
         self._fresh.clear()
 
-    def _connect(self, path: Path) -> sqlite3.Connection:
-        database = sqlite3.connect(path, timeout=1)
-        try:
-            if database.execute("PRAGMA user_version").fetchone()[0] != VERSION:
-                path.chmod(0o600)
-                with database:
-                    database.execute("DROP TABLE IF EXISTS summaries")
-                    database.execute(
-                        "CREATE TABLE summaries (session TEXT PRIMARY KEY, like TEXT NOT NULL, body BLOB NOT NULL)"
-                    )
-                    database.execute(f"PRAGMA user_version = {VERSION}")
-        except BaseException:
-            database.close()
-            raise
-        return database
 
+class Ended:
+    """The summaries of sessions as they end, on their way into the file that keeps them: many at a time. What is lost on the
+    way is read from the log by who wants it."""
+
+    def __init__(self, store: LogStore) -> None:
+        self._store = weakref.ref(store)  # which holds this
+        self._rows: deque[tuple[str, tuple[int, int, int, str], Callable[[], Mapping[str, Any]]]] = deque()
+        self._since = 0.0
+        _ENDED.add(self)
+
+    def add(
+        self, session: str, like: tuple[int, int, int, str], summary: Callable[[], Mapping[str, Any]]
+    ) -> None:
+        """Takes a summary. Usable from several threads."""
+        now = time.monotonic()
+        if not self._rows:
+            self._since = now
+        self._rows.append((session, like, summary))
+        if len(self._rows) >= PORTION or now - self._since > AGE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Keeps what there is. Waits for nobody: where the file is in use, or cannot be written, nothing is kept."""
+        rows = []
+        with suppress(IndexError):
+            while True:
+                rows.append(self._rows.popleft())
+        store = self._store()
+        path = None if store is None else place_of(store)
+        if rows and path is not None:
+            made = [
+                (session, " ".join(map(str, like)), {**summary(), UNPROVEN: True})
+                for session, like, summary in rows
+            ]
+            with suppress(sqlite3.Error, OSError):
+                _store(path, made, timeout=0)
+
+
+def _store(
+    path: Path,
+    rows: Iterable[tuple[str, str, Mapping[str, Any]]],
+    gone: Iterable[str] = (),
+    *,
+    timeout: float = 1,
+) -> None:
+    """Writes summaries (session, what its log was like, figures), and forgets those that are gone."""
+    with closing(_connect(path, timeout)) as database, database:
+        database.executemany("DELETE FROM summaries WHERE session = ?", [(session,) for session in gone])
+        database.executemany(
+            "INSERT OR REPLACE INTO summaries VALUES (?, ?, ?)",
+            [(session, like, encode(made)) for session, like, made in rows],
+        )
+
+
+def _connect(path: Path, timeout: float = 1) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=timeout)
+    try:
+        # what a power cut takes, or damages, is read from the log again
+        database.execute("PRAGMA synchronous = off")
+        if database.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+            path.chmod(0o600)
+            with database:
+                database.execute("DROP TABLE IF EXISTS summaries")
+                database.execute(
+                    "CREATE TABLE summaries (session TEXT PRIMARY KEY, like TEXT NOT NULL, body BLOB NOT NULL)"
+                )
+                database.execute(f"PRAGMA user_version = {VERSION}")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+PORTION: Final = 1000
+"""So many summaries are written at a time."""
+AGE: Final = 10.0
+"""Seconds after which those that wait are written with the next one."""
+_ENDED: Final[weakref.WeakSet[Ended]] = weakref.WeakSet()
+
+
+def _keep_all() -> None:
+    for ended in list(_ENDED):
+        ended.flush()
+
+
+atexit.register(_keep_all)
 
 _here: Final[weakref.WeakKeyDictionary[Any, dict[str, tuple[str, Any]]]] = weakref.WeakKeyDictionary()
 
 
 def place_of(store: LogStore) -> Path | None:
-    """The file beside a log that keeps its summaries; None for a log that is no file or folder here."""
+    """The file that keeps the summaries of a log: beside it, where it is a file or folder here, else in the folder of its
+    project (`folder`), where there is one. None where there is neither."""
     with suppress(PermissionError):  # the store says it better
-        if isinstance(folder := getattr(store, "dir", None), Path):
-            return folder / "summaries.db" if folder.is_dir() else None
         if isinstance(file := getattr(store, "path", None), Path):
             return file.with_name(f"{file.stem}.summaries.db") if file.exists() else None
+        for name in ("dir", "folder"):
+            if isinstance(folder := getattr(store, name, None), Path):
+                return folder / "summaries.db" if folder.is_dir() else None
     return None
 
 

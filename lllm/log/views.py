@@ -17,8 +17,8 @@ from lllm.core import events as ev
 from lllm.core.dialog import messages_of
 from lllm.core.envelope import open_chain
 from lllm.core.events import Event
+from lllm.core.spent import Spending, Spent
 from lllm.log.folding import UNFINISHED, CallInfo, Folding, SessionState
-from lllm.log.spent import Spending, Spent
 from lllm.log.tables import collections
 from lllm.log.transcript import ROWS, Row, transcript
 from lllm.models.message import Message

@@ -12,8 +12,8 @@ from lllm.core.events import Event
 from lllm.core.jsonable import unicode_only
 from lllm.core.redact import agrees
 from lllm.core.spec import ToolRule
+from lllm.core.spent import Spent
 from lllm.errors import ConfigError
-from lllm.log.spent import Spent
 from lllm.models.message import Message
 from lllm.ports import LogStore
 from lllm.replay.agreement import as_recorded, without_secrets

@@ -77,6 +77,7 @@ class Replayed(Session):
         super().__init__(store, id=session, seed=first.get("seed", ""))
         self.started = True
         self.logs = True
+        self._figures = None
         self.record = list(recorded)
         self.shown: set[int] = set()
         tapes: dict[str | None, list[dict[str, Any]]] = {}

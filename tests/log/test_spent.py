@@ -9,10 +9,10 @@ import pytest
 
 from lllm import Agent, MemoryLog, ScriptedBackend, fork_session, record
 from lllm.core import events as ev
+from lllm.core.spent import Spending
 from lllm.log import views
 from lllm.log.export import export
 from lllm.log.query import find, totals
-from lllm.log.spent import Spending
 from lllm.models.reply import Usage
 from lllm.replay.cases import whatif
 

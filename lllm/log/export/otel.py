@@ -16,12 +16,12 @@ from typing import Any, Final
 
 from lllm._version import __version__
 from lllm.core import events as ev
+from lllm.core.spent import reused
 from lllm.core.state import State
 from lllm.log.export import conventions as names
 from lllm.log.export.lines import text
 from lllm.log.export.source import Source
 from lllm.log.folding import Folding
-from lllm.log.spent import reused
 from lllm.log.transcript import asked, content_of
 from lllm.models.message import Message
 

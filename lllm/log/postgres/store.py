@@ -318,6 +318,7 @@ class PostgresLog(ReplayableLogBase):
 
     def close(self) -> None:
         """Writes what is queued, gives the leases back, and disconnects."""
+        self.keep_summaries()
         with self._writer_lock:
             if self._closed:
                 return

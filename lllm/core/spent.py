@@ -24,23 +24,33 @@ class Spent:
         cost: the US dollars that are known. unpriced: replies whose price is unknown.
     """
 
-    __slots__ = ("cost", "replies", "unpriced", "usage")
+    __slots__ = ("_used", "cost", "replies", "unpriced")
 
     def __init__(self) -> None:
         self.replies = 0
-        self.usage: Usage | None = None
+        self._used: tuple[int, int, int, int] | None = None
         self.cost = Decimal(0)
         self.unpriced = 0
+
+    @property
+    def usage(self) -> Usage | None:
+        return None if self._used is None else Usage(*self._used)
 
     def add(self, data: Mapping[str, Any]) -> None:
         """Adds a reply, given as the data of ModelReplied."""
         self.replies += 1
-        if (used := Usage.from_record(data.get("usage"))) is not None:
-            self.usage = used.plus(self.usage)
-        if data.get("cost") is None:
+        if (used := data.get("usage")) is not None:
+            prompt, completion, cached, reasoning = self._used or (0, 0, 0, 0)
+            self._used = (
+                prompt + used.get("prompt", 0),
+                completion + used.get("completion", 0),
+                cached + used.get("cached", 0),
+                reasoning + used.get("reasoning", 0),
+            )
+        if (cost := data.get("cost")) is None:
             self.unpriced += 1
-        else:
-            self.cost += Decimal(data["cost"])
+        elif cost != "0":
+            self.cost += Decimal(cost)
 
     @property
     def money(self) -> Decimal | None:

@@ -1,0 +1,169 @@
+"""What a session came to, in figures: counted event by event, as it is written or when it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from lllm.core import events as ev
+from lllm.core.spent import Spending
+from lllm.models.reply import Usage
+
+FIGURES: Final = (
+    "calls", "failed_calls", "model_calls", "faults", "tool_calls", "failed_tools", "tokens_in", "tokens_out",
+    "tokens_cached", "tokens_reasoning", "unpriced", "reused", "tokens_saved",
+)  # fmt: skip
+"""What is counted, for a whole session and for a part of one.
+
+`calls` are agent calls, `failed_calls` those that ended otherwise than done. `model_calls` are requests that were sent,
+`faults` those that failed. `tool_calls` are tools that ran, `failed_tools` those that gave an error. `unpriced` are replies
+of unknown price. `reused` are replies that were taken from a fork's parent or the cache: they are no requests and cost
+nothing; the tokens that they had cost are `tokens_saved`."""
+
+
+class _Part:
+    """The figures of one agent, prompt, model and tool."""
+
+    __slots__ = ("calls", "failed_calls", "failed_tools", "faults", "spending", "tool_calls")
+
+    def __init__(self) -> None:
+        self.calls = self.failed_calls = self.faults = self.tool_calls = self.failed_tools = 0
+        self.spending = Spending()
+
+    def told(self) -> dict[str, Any]:
+        """FIGURES of the part, and the US dollars that it cost and saved."""
+        paid, saved = self.spending.paid, self.spending.saved
+        used, kept = paid.usage or Usage(), saved.usage or Usage()
+        return {
+            "calls": self.calls,
+            "failed_calls": self.failed_calls,
+            "model_calls": self.faults + paid.replies,
+            "faults": self.faults,
+            "tool_calls": self.tool_calls,
+            "failed_tools": self.failed_tools,
+            "tokens_in": used.prompt,
+            "tokens_out": used.completion,
+            "tokens_cached": used.cached,
+            "tokens_reasoning": used.reasoning,
+            "unpriced": paid.unpriced,
+            "reused": saved.replies,
+            "tokens_saved": kept.total,
+            "cost": format(paid.cost, "f"),
+            "saved": format(saved.cost, "f"),
+        }
+
+
+class _Call:
+    """A call whose events come: where it counts, and its tool calls."""
+
+    __slots__ = ("names", "part", "place", "ran")
+
+    def __init__(self, place: tuple[str, str, str], part: _Part | None) -> None:
+        self.place = place
+        self.part = part
+        self.names: dict[str, str] = {}  # of each tool call the tool
+        self.ran: set[tuple[Any, str]] = set()
+
+
+class Counting:
+    """Counts event by event. Raises what a malformed event brings about."""
+
+    __slots__ = ("_calls", "_ended", "_error", "_parts")
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[str, ...], _Part] = {}
+        self._calls: dict[str | None, _Call] = {}
+        self._error: str | None = None
+        self._ended: int | None = None
+
+    def take(self, kind: str, call: str | None, data: Mapping[str, Any], at: int) -> None:
+        if (count := COUNTED.get(kind)) is not None:
+            count(self, call, data, at)
+
+    def summary(self, events: int, last: str, problem: str | None) -> dict[str, Any]:
+        """The figures so far. `events` and `last` say of how many events, and the hash of the last one; `problem` what is
+        wrong with the next one. `parts` has them per agent, prompt, model and tool: what the tools of a part cost are the
+        replies that asked for them."""
+        parts = [
+            {"agent": place[0], "prompt": place[1], "model": place[2], "tool": place[3], **part.told()}
+            for place, part in self._parts.items()
+        ]
+        return {
+            "parts": parts,
+            "error": self._error,
+            "ended": self._ended,
+            "events": events,
+            "last": last,
+            "problem": problem,
+        }
+
+    def _session_ended(self, call: str | None, data: Mapping[str, Any], at: int) -> None:
+        self._ended = at
+        self._error = data.get("error") or (self._error if data.get("status") != "done" else None)
+
+    def _call_started(self, call: str | None, data: Mapping[str, Any], at: int) -> None:
+        path = (data.get("prompt") or {}).get("path") or ""
+        found = self._calls[call] = _Call((data.get("agent") or "", path, data.get("model") or ""), None)
+        self._part(found).calls += 1
+
+    def _call_ended(self, call: str | None, data: Mapping[str, Any], at: int) -> None:
+        if data["status"] != "done":
+            self._part(self._of(call)).failed_calls += 1
+            self._error = data.get("error") or self._error
+        if (found := self._calls.get(call)) is not None:
+            found.names, found.ran = {}, set()  # nothing more comes of it
+
+    def _model_failed(self, call: str | None, data: Mapping[str, Any], at: int) -> None:
+        self._part(self._of(call)).faults += 1
+
+    def _model_replied(self, call: str | None, data: Mapping[str, Any], at: int) -> None:
+        found = self._of(call)
+        self._part(found).spending.add(data)
+        asked = data["message"].get("tool_calls")
+        if asked:
+            names = {item["id"]: item["function"]["name"] for item in asked}
+            found.names.update(names)
+            for name in dict.fromkeys(names.values()):
+                self._part(found, name).spending.add(data)
+
+    def _tool_requested(self, call: str | None, data: Mapping[str, Any], at: int) -> None:
+        # one that a resumed session runs again is the same
+        found = self._of(call)
+        mark = data.get("n"), data["id"]
+        if mark not in found.ran:
+            found.ran.add(mark)
+            self._part(found, found.names.get(data["id"], data["id"])).tool_calls += 1
+
+    def _tool_returned(self, call: str | None, data: Mapping[str, Any], at: int) -> None:
+        if not data.get("ok", True) and "reused" not in data:
+            found = self._of(call)
+            self._part(found, found.names.get(data["id"], data["id"])).failed_tools += 1
+
+    def _of(self, call: str | None) -> _Call:
+        found = self._calls.get(call)
+        if found is None:
+            found = self._calls[call] = _Call(("", "", ""), None)
+        return found
+
+    def _part(self, call: _Call, tool: str = "") -> _Part:
+        if not tool and call.part is not None:
+            return call.part
+        place = (*call.place, tool)
+        part = self._parts.get(place)
+        if part is None:
+            part = self._parts[place] = _Part()
+        if not tool:
+            call.part = part
+        return part
+
+
+COUNTED: Final[Mapping[str, Callable[[Counting, str | None, Mapping[str, Any], int], None]]] = {
+    ev.SESSION_ENDED: Counting._session_ended,
+    ev.CALL_STARTED: Counting._call_started,
+    ev.CALL_ENDED: Counting._call_ended,
+    ev.MODEL_FAILED: Counting._model_failed,
+    ev.MODEL_REPLIED: Counting._model_replied,
+    ev.TOOL_REQUESTED: Counting._tool_requested,
+    ev.TOOL_RETURNED: Counting._tool_returned,
+}
+"""The kinds of events that count, and how."""

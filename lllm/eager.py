@@ -1,0 +1,76 @@
+"""Starts a task at once: one that never waits costs no turn of the event loop.
+
+Python has that from 3.12 on (`eager_start`). Before, the first step is made here, in the name of the task, by the functions
+that asyncio documents for other implementations of tasks ("Extending").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def start(work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | tuple[T]:
+    """A task that does `work`, begun; or its result, in a tuple, where it has ended already. It sees the caller's context
+    variables; what it sets, the caller does not see. Raises what `work` raises at once."""
+    loop = asyncio.get_running_loop()
+    if sys.version_info >= (3, 12):
+        task = asyncio.Task(work, loop=loop, eager_start=True)
+        return (task.result(),) if task.done() else task
+    caller = asyncio.current_task(loop)
+    if caller is None:
+        return loop.create_task(work)
+    rest = _Rest(work)
+    context = contextvars.copy_context()
+    task = loop.create_task(rest, context=context)
+    asyncio._leave_task(loop, caller)
+    asyncio._enter_task(loop, task)
+    try:
+        rest.first = context.run(work.send, None)
+        return task
+    except StopIteration as done:
+        result: T = done.value
+    finally:
+        asyncio._leave_task(loop, task)
+        asyncio._enter_task(loop, caller)
+        if rest.first is _NOTHING:
+            # it has nothing left to do, and is nobody's business
+            asyncio._unregister_task(task)
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+    return (result,)
+
+
+_NOTHING: Any = object()
+
+
+class _Rest(Coroutine[Any, Any, T]):
+    """A coroutine after its first step: it begins by waiting for what that waits for."""
+
+    __slots__ = ("__weakref__", "_work", "first")
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self._work = work
+        self.first: Any = _NOTHING
+
+    def send(self, value: Any, /) -> Any:
+        if self.first is _NOTHING:
+            raise StopIteration  # all of it was done in the first step
+        first, self.first = self.first, None
+        return self._work.send(value) if first is None else first
+
+    def throw(self, *error: Any) -> Any:
+        if self.first is _NOTHING:
+            raise StopIteration
+        self.first = None
+        return self._work.throw(*error)
+
+    def close(self) -> None:
+        self._work.close()
+
+    def __await__(self) -> Any:
+        return self._work.__await__()
