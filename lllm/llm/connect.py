@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lllm.config.environ import remember
 from lllm.config.secret import secrets_in
 from lllm.const import card
-from lllm.errors import ConfigError, LLMInferenceError, UnsupportedError, listing, nearest
+from lllm.errors import ConfigError, LLMInferenceError, UnknownNameError, UnsupportedError, listing, nearest
 from lllm.llm.checks import mapping_of
 from lllm.llm.project import project
 from lllm.ports import Backend, Capabilities, Delta, Request
@@ -198,20 +198,21 @@ def _with_slash(model: str) -> str:
 
 
 def _check_provider(provider: str, rest: str, registry: Registry) -> None:
-    """ConfigError for a provider that has another name here, and for the name of a model's owner in its place."""
+    """UnknownNameError for a provider that is none, with the name that it has here, or for a model's owner in its place."""
     if registry.has("backend", provider):
         return
+    error = UnknownNameError("backend", provider, registry.names("backend"))
     here = provider.lower() if registry.has("backend", provider.lower()) else SPELLINGS.get(provider.lower())
     if here is not None:
-        raise ConfigError(f"no backend named '{provider}'", hint=f"Here it is called '{here}': {here}/{rest}")
-    if rest:
+        error.hint = f"Here it is called '{here}': {here}/{rest}"
+    elif rest:
         close = nearest(provider, registry.names("backend"))
-        raise ConfigError(
-            f"no backend named '{provider}'",
-            hint=(f"Did you mean '{close}'? " if close else "")
+        error.hint = (
+            (f"Did you mean '{close}'? " if close else "")
             + f"If '{provider}/{rest}' is the whole name of a model, say who answers: openrouter/{provider}/{rest}, "
-            f"vllm/{provider}/{rest}, or openai/{provider}/{rest} with a base_url. All: lllm list backends.",
+            f"vllm/{provider}/{rest}, or openai/{provider}/{rest} with a base_url. All: lllm list backends."
         )
+    raise error
 
 
 def _cached(backend: Backend, model: str, options: Mapping[str, Any] | None) -> Backend:

@@ -30,9 +30,11 @@ def test_a_backend_that_is_misconfigured_replays() -> None:
 def test_a_tool_that_is_missing_has_its_line(demo: Path, lllm: Terminal) -> None:  # noqa: F811
     file = demo / "config" / "demo" / "default.yaml"
     file.write_text(file.read_text().replace("tools: [calculate]", "tools: [calculat]"))
-    result = lllm("run", "x")
-    assert result.code == 2
-    assert "config/demo/default.yaml:37: no tool named 'calculat'" in result.err
+    line = 1 + file.read_text().split("tools: [calculat]")[0].count("\n")
+    for command in (("run", "x"), ("check",)):
+        result = lllm(*command)
+        assert result.code == 2
+        assert f"config/demo/default.yaml:{line}: no tool named 'calculat'" in result.err
 
 
 def test_a_module_that_raises_something_mute_is_reported(demo: Path, lllm: Terminal) -> None:  # noqa: F811
