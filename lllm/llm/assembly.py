@@ -76,6 +76,16 @@ def assemble(
     if log_base is None:
         store = at.key("log.type", store_of, config)
         at.key("log.dir", _writable, getattr(store, "path", None))
+        if (
+            store is not None
+            and not getattr(store, "addressed", False)
+            and _beside(config, "log.url", "log.type")
+        ):
+            error = ConfigError(
+                f"the store '{config.log.type}' has no server, so nothing would read its address",
+                hint="Leave log.url out, or write type: postgres.",
+            )
+            at.add("log.url", error)
     for key in ("agent_type", "system_type"):
         if (named := getattr(config, key)) and named != made.name:
             at.key(key, registry.entry, "agent", named)
@@ -399,6 +409,11 @@ def _written(config: Config, key: str) -> bool:
     """Whether a value comes from a file that people write for this system, and from neither environment nor --set."""
     origin = config.origin(key)
     return not (origin == "default" or origin.startswith(("environment variable ", "--set ", ".env:")))
+
+
+def _beside(config: Config, key: str, other: str) -> bool:
+    """Whether a value is written in a file, and the other one is not changed from outside of the files."""
+    return _written(config, key) and (config.origin(other) == "default" or _written(config, other))
 
 
 def _same(chosen: str, declared: str) -> bool:

@@ -140,7 +140,7 @@ def construct(
         try:
             system: Any = kind(*args, **keywords)
         except TypeError as error:
-            if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            if not _ours(error):
                 raise  # of the constructor's own code
             raise ConfigError(f"the system '{name}' cannot be built: {error}", where=where) from error
         if isinstance(system, AgentBase) and not vars(system).get("_given", given).reached:
@@ -171,7 +171,21 @@ def _complete(system: AgentBase, name: str, where: str | None) -> None:
             hint="Call super().__init__(config, ckpt_dir, stream, **kwargs) first.",
             where=where,
         )
-    AgentBase.__init__(system)
+    try:
+        AgentBase.__init__(system)
+    except AttributeError as error:  # a frozen dataclass
+        raise ConfigError(f"the system '{name}' cannot be built: {error}", where=where) from error
+
+
+def _ours(error: BaseException) -> bool:
+    """Whether an error was raised by calling the class, and not by the code of its constructor."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is None or trace.tb_frame.f_code.co_filename in (
+        __file__,
+        str(Path(__file__).with_name("system.py")),
+    )
 
 
 def _arguments(

@@ -89,6 +89,8 @@ REFUSED = {
     "model: llama_cpp/no.gguf": "a.yaml:1: there is no file no.gguf (agent_configs.a.model_name)\n  The model",
     "model: transformers/no/such/folder": "a.yaml:1: there is no model 'no/such/folder' in the current folder (agent_con",
     "model: replay/no-such-session": "a.yaml:1: no session named 'no-such-session' (agent_configs.a.model_name)",
+    "log: {type: sqlite, url: 'postgresql://h/d'}": "a.yaml:1: the store 'sqlite' has no server, so nothing would read",
+    "log: {url: 'postgresql://h/d'}": "(log.url)\n  Leave log.url out, or write type: postgres.",
     "log_dir: a.yaml/logs": "a.yaml:1: sessions cannot be kept in a.yaml/logs (Not a directory) (log.dir)\n  Name another",
     "model: openai/x\nbase_url: http://localhost:1\napi_key_env: NOT_SET": (
         "a.yaml:3: the variable NOT_SET is not set (agent_configs.a.api_key_env)\n  Set NOT_SET in the environment"

@@ -1,5 +1,6 @@
 """L6: what `build_agent` and the commands are given reaches a system, whatever its own constructor passes on."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -294,9 +295,30 @@ def no_system(_: Any) -> type:
     return NoSystem
 
 
+def abstract(_: Any) -> type:
+    class Abstract(Asking, ABC):
+        agent_type = "abstract"
+
+        @abstractmethod
+        def more(self) -> None: ...
+
+    return Abstract
+
+
+def frozen(_: Any) -> type:
+    @dataclass(frozen=True)
+    class Frozen(Asking):
+        agent_type = "frozen"
+        retries: int = 3
+
+    return Frozen
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
+        (abstract, "the system 'abstract' cannot be built: Can't instantiate abstract class Abstract"),
+        (frozen, "the system 'frozen' cannot be built: cannot assign to field"),
         (passing(model=ScriptedBackend(["mine"])), "was given the model ScriptedBackend and passes"),
         (passing(log_base=MemoryLog()), "was given the log_base MemoryLog and passes MemoryLog on"),
         (passing(config={"agent_configs": {"a": {}}}), "was given the config Config and passes dict on"),
