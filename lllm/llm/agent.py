@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from lllm.core.spec import Limits
-from lllm.errors import CallError, ConfigError, LLMError, UnknownNameError
+from lllm.errors import CallError, ConfigError, LLMError
 from lllm.llm.bind import Binding, Bindings
 from lllm.llm.checks import limits_of, name_of, sampling_of, timeouts_of
 from lllm.llm.connect import made_by
 from lllm.llm.dialog import Dialog, Turn, as_message, settings_of
-from lllm.llm.inputs import WORKERS, batch, shape, workers_of
+from lllm.llm.inputs import WORKERS, batch, check_arguments, check_prompt, shape, workers_of
 from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
 from lllm.llm.sessions import fail, open_session, running
 from lllm.llm.settings import Settings, no_slips, open_model, override, tools_of, unreserved, without_later
@@ -392,7 +392,7 @@ class Agent:
             return self.with_(system_prompt=rest.pop("system_prompt"))._prepare(input, args, rest)
         if isinstance(input, Turn):
             if self._prompts and input.prompt is not None:
-                self._allowed(input.prompt)
+                check_prompt(self.name, input.prompt, (self._prompt, *self._prompts))
             if input.head is None and not input.sent:
                 raise ConfigError(
                     f"agent '{self.name}' was called with an empty dialog",
@@ -400,7 +400,9 @@ class Agent:
                 )
             if args:
                 prompt = input.prompt
-                self._taken(args, () if prompt is None else (*prompt.variables, *prompt.places))
+                check_arguments(
+                    self.name, args, () if prompt is None else (*prompt.variables, *prompt.places)
+                )
             return (
                 self._binding(input.prompt, overrides),
                 input.head,
@@ -418,7 +420,7 @@ class Agent:
             input = prompt_or_text(input, args)
         if isinstance(input, Prompt):
             if self._prompts:
-                self._allowed(input)
+                check_prompt(self.name, input, (self._prompt, *self._prompts))
             system = self._opening(args)
             own = args if self._system is None else {
                 key: value for key, value in args.items()
@@ -441,27 +443,10 @@ class Agent:
                 f"agent '{self.name}' was called with an empty list", hint="Give at least one message."
             )
         if args:
-            self._taken(args, () if self._system is None else self._system.variables)
+            check_arguments(self.name, args, () if self._system is None else self._system.variables)
         if not any(message.role in ("system", "developer") for message in messages):
             messages = [*self._opening(args), *messages]
         return self._binding(None, overrides), None, messages, args, None
-
-    def _allowed(self, prompt: Prompt) -> None:
-        """Refuses a prompt that is none of those that `prompts` of the configuration names, where it names some."""
-        known = [each.path for each in (self._prompt, *self._prompts) if each is not None]
-        if prompt.path not in known:
-            raise UnknownNameError(
-                f"prompt of the agent '{self.name}'", prompt.path, known,
-                hint="They are named by `prompt` and `prompts` of its configuration.",
-            )  # fmt: skip
-
-    def _taken(self, args: Mapping[str, Any], known: Sequence[str]) -> None:
-        """Refuses arguments that nothing would read."""
-        if unused := [str(name) for name in args if name not in known]:
-            raise ConfigError(
-                f"agent '{self.name}': nothing takes the arguments {', '.join(unused)}",
-                hint="Arguments go with a prompt that has places for them: agent.call(prompt, {...}).",
-            )
 
     def _binding(self, prompt: Prompt | None, overrides: Mapping[str, Any]) -> Binding:
         if overrides:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from lllm.errors import ConfigError, LLMError
+from lllm.errors import ConfigError, LLMError, UnknownNameError
 from lllm.llm.dialog import Dialog, as_message
 from lllm.models.message import Message
+from lllm.models.prompt import Prompt
 from lllm.models.reply import Reply
 
 SHAPES = """What can be given to an LLM, or to an agent:
@@ -46,6 +47,27 @@ def workers_of(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"workers is {value!r}; it is a whole number, 1 or more")
     return value
+
+
+def check_prompt(agent: str, prompt: Prompt, declared: Iterable[Prompt | None]) -> None:
+    """Raises UnknownNameError for a prompt that is none of those that an agent's configuration names."""
+    known = [each.path for each in declared if each is not None]
+    if prompt.path not in known:
+        raise UnknownNameError(
+            f"prompt of the agent '{agent}'",
+            prompt.path,
+            known,
+            hint="They are named by `prompt` and `prompts` of its configuration.",
+        )
+
+
+def check_arguments(agent: str, args: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raises ConfigError for arguments that nothing would read."""
+    if unused := [str(name) for name in args if name not in known]:
+        raise ConfigError(
+            f"agent '{agent}': nothing takes the arguments {', '.join(unused)}",
+            hint="Arguments go with a prompt that has places for them: agent.call(prompt, {...}).",
+        )
 
 
 async def batch(
