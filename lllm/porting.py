@@ -145,7 +145,7 @@ TABLES: Final = (
 
 
 def hint(here: str) -> str:
-    """What a message says of a name of another project."""
+    """The sentence of a message about a name of another project."""
     return f"Here it is {here}." if here.startswith(LATER) else f"Here it is called: {here}"
 
 

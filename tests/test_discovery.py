@@ -177,7 +177,7 @@ SYSTEM = {"agent_configs": {"a": {"model": "scripted", "prompt": "same"}}}
     ],
     ids=["two modules", "a module and a file", "two files", "one file", "one module"],
 )
-def test_two_things_with_one_name_are_an_error_for_whoever_uses_it(
+def test_a_name_defined_twice_is_refused_on_use(
     project: Write, registry: Registry, files: dict[str, str]
 ) -> None:
     for name, text in files.items():
@@ -212,7 +212,7 @@ def test_two_things_with_one_name_are_an_error_for_whoever_uses_it(
     assert registry.get("prompt", "same").prompt == "mine"
 
 
-def test_two_systems_with_one_type_are_an_error_for_whoever_uses_it(write: Write, registry: Registry) -> None:
+def test_a_system_type_defined_twice_is_refused(write: Write, registry: Registry) -> None:
     write("lllm.toml", "[discovery]\nagents = ['agents']\n[log]\ntype = 'none'\n")
     for name in ("first", "second"):
         write(

@@ -78,14 +78,16 @@ def table(file: str | None = None) -> str:
 def comments(file: str) -> str:
     """Every key that a file may have, as comments: what `lllm create` writes at the end of it."""
     if file == "project":
-        parts = {"Every key of this file": _told(PROJECT, "")}
+        parts = {"Every key of this file": _described(PROJECT, "")}
     else:
         shared = {"log": "", "cache": ""}
         top = {name: key for name, key in SYSTEM.items() if name not in (*MODEL, *shared)}
         parts = {
-            "Every key of this file. At the top": _told(top, "", below=False),
-            "Below an agent in agent_configs": _told({n: k for n, k in AGENT.items() if n not in MODEL}, ""),
-            "At the top, for all agents, or below one": _told(MODEL, ""),
+            "Every key of this file. At the top": _described(top, "", below=False),
+            "Below an agent in agent_configs": _described(
+                {n: k for n, k in AGENT.items() if n not in MODEL}, ""
+            ),
+            "At the top, for all agents, or below one": _described(MODEL, ""),
         }
     lines = []
     for title, keys in parts.items():
@@ -98,14 +100,14 @@ def comments(file: str) -> str:
     return "\n".join(f"# {line}".rstrip() for line in lines[:-1])
 
 
-def _told(keys: Mapping[str, Key | Section], above: str, *, below: bool = True) -> list[str]:
+def _described(keys: Mapping[str, Key | Section], above: str, *, below: bool = True) -> list[str]:
     found: list[str] = []
     for name, entry in keys.items():
         if entry.later:
             continue
         dotted = f"{above}{name}"
         if isinstance(entry, Section) and entry.keys and below:
-            found += _told(entry.keys, f"{dotted}.NAME." if entry.each else f"{dotted}.")
+            found += _described(entry.keys, f"{dotted}.NAME." if entry.each else f"{dotted}.")
         else:
             words = f"{dotted}: {entry.about}"
             if isinstance(entry, Key) and entry.default not in (None, [], {}):
