@@ -26,6 +26,9 @@ def check(
     model: Model = None,
     sets: Sets = None,
     profile: Profile = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 2 for warnings too: what `lllm run` would only say.")
+    ] = False,
     json: Json = False,
 ) -> int:
     """Check configuration, prompts and tools as `lllm run` does: every problem, with file and line."""
@@ -52,7 +55,11 @@ def check(
     if json:
         files = [str(path) for path in loaded.files] if loaded else []
         output.data(
-            {"ok": not errors, "files": files, "problems": [_record(problem) for problem in problems]}
+            {
+                "ok": not (problems if strict else errors),
+                "files": files,
+                "problems": [_record(problem) for problem in problems],
+            }
         )
     else:
         for problem in problems:
@@ -60,11 +67,12 @@ def check(
         if not problems:
             read = ", ".join(_near(path) for path in loaded.files) if loaded and loaded.files else "no file"
             output.text(f"ok: {read}")
-        elif not errors:
+        elif not errors and not strict:
             output.text(f"ok, with {len(problems)} warning{'s' * (len(problems) > 1)}")
         else:
-            output.say(f"{len(errors)} problem{'s' * (len(errors) > 1)}")
-    return 2 if errors else 0
+            count = len(problems if strict else errors)
+            output.say(f"{count} problem{'s' * (count > 1)}")
+    return 2 if errors or (strict and problems) else 0
 
 
 def _record(problem: Problem) -> dict[str, Any]:

@@ -292,8 +292,11 @@ def _fill(data: dict[str, Any], keys: Mapping[str, Any], path: Keys, root: Path)
 
 
 def _group(tree: Mapping[str, Any]) -> list[str]:
-    """The agents that belong to the system, as the file orders them."""
-    return [name for name in tree["agent_configs"] if not tree["agent_group"] or name in tree["agent_group"]]
+    """The agents that belong to the system, as the file orders them; all where one of the group is misspelt, which is an
+    error of its own: what is wrong with them is to be said as well."""
+    group, declared = tree["agent_group"], tree["agent_configs"]
+    known = all(name in declared for name in group)
+    return [name for name in declared if not group or not known or name in group]
 
 
 def _discovery(tree: Mapping[str, Any]) -> DiscoveryConfig:

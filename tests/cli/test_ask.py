@@ -35,8 +35,22 @@ def test_check_lists_every_problem_with_file_line_and_nearest_name(
         assert found[file, line]["severity"] == "error"
     told = lllm("check")
     assert (told.code, told.out) == (2, "")
-    assert told.err.count("\nerror: ") + told.err.startswith("error: ") == len(found)
-    assert told.err.endswith("5 problems\n")
+    assert told.err.startswith(
+        "warning: system/agent/prompts/broken.py:1: "
+    )  # a run goes on without that file
+    assert told.err.count("\nerror: ") == len(found) - 1
+    assert told.err.endswith("4 problems\n")
+
+
+def test_check_strictly(lllm: Terminal, demo: Path) -> None:
+    assert lllm("check", "--strict").code == 0
+    (demo / "system/agent/prompts/broken.py").write_text("import nosuchmodule\n")
+    assert (lllm("check").code, lllm("run", "17 * 23").code) == (0, 0)
+    told = lllm("check", "--strict")
+    assert (told.code, told.out, told.err.endswith("1 problem\n")) == (2, "", True)
+    assert lllm("check", "--strict", "--json").json["ok"] is False
+    change(demo / "lllm.toml", "[discovery]", "[discovery]\nstrict = true")
+    assert (lllm("check").code, lllm("run", "17 * 23").code) == (2, 2)
 
 
 def test_check_of_a_file_that_cannot_be_read_at_all(lllm: Terminal, demo: Path) -> None:
@@ -48,7 +62,7 @@ def test_check_of_a_file_that_cannot_be_read_at_all(lllm: Terminal, demo: Path) 
 
 
 def test_check_of_two_unknown_keys(lllm: Terminal, demo: Path) -> None:
-    change(demo / "config/demo/default.yaml", "log_type:", "lgo_type:")
+    change(demo / "config/demo/default.yaml", "agent_type:", "agnet_type:")
     change(demo / "config/demo/default.yaml", "ckpt_dir:", "ckpt_dri:")
     assert len(lllm("check", "--json").json["problems"]) == 2
 
@@ -72,7 +86,9 @@ def test_check_looks_at_names_where_values_are_wrong(
     }
     assert result.code == 2
     wanted = {2: "vanilla", 3: "temperature", 6: "openai", 8: "demo/system", 9: "calculate"}
-    assert found == {7: None, **{line: f"Did you mean '{name}'?" for line, name in wanted.items()}}
+    assert set(found) == {7, *wanted}
+    assert found[7] is None
+    assert all(found[line].startswith(f"Did you mean '{name}'?") for line, name in wanted.items())
     (last,) = [problem for problem in result.json["problems"] if problem["file"] == "lllm.toml"]
     assert last["message"].endswith("models.small names no file")
 
