@@ -90,7 +90,7 @@ def test_check_looks_at_names_where_values_are_wrong(
     assert found[7] is None
     assert all(found[line].startswith(f"Did you mean '{name}'?") for line, name in wanted.items())
     (last,) = [problem for problem in result.json["problems"] if problem["file"] == "lllm.toml"]
-    assert last["message"].endswith("models.small names no file")
+    assert last["message"].endswith("models.small has no path")
 
 
 @pytest.mark.parametrize(
