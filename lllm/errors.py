@@ -88,7 +88,7 @@ class LLMError(Exception):
             return "".join(traceback.format_exception(self)).splitlines()
         parts: list[str] = []
         error: BaseException | None = self
-        while error is not None:
+        while error is not None and len(parts) < 10:
             own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(frame.filename)]
             said = str(error) if isinstance(error, LLMError) else text_of(error)
             parts.insert(0, "".join(traceback.format_list(own)) + f"{type(error).__name__}: {said}")

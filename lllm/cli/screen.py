@@ -65,7 +65,8 @@ def cut(text: str, wide: int) -> str:
 
 
 def wrap(text: str, wide: int) -> list[str]:
-    """Lines that fit, broken at spaces where there are some. Leading spaces stay; an empty line is a line."""
+    """Lines that fit, broken at spaces where there are some, else behind a slash. Leading spaces stay; an empty line is a
+    line."""
     return [line for part in text.split("\n") for line in _wrapped(part.expandtabs(4), max(1, wide))]
 
 
@@ -81,6 +82,8 @@ def _wrapped(line: str, wide: int) -> Iterator[str]:
             line = line[space + 1 :]
         else:
             at = max(1, at)
+            slash = line.rfind("/", 0, at) + 1  # a path is easier to read in whole names
+            at = slash if slash > at // 3 and line[:slash].strip("/") else at
             yield line[:at]
             line = line[at:]
     yield line

@@ -95,7 +95,7 @@ def sessions(
         output.say('no session yet. Type: lllm run "..."')
         return 0
     header, rows = columns(found)
-    output.table(header, rows, cut=["TASK"])
+    output.table(header, rows, cut=["TASK"], below=["TASK"])
     if more and screen.is_terminal(sys.stderr):
         output.say(f"the newest {limit}; all: lllm sessions -n 0")
     return 0

@@ -44,7 +44,7 @@ def artifacts(
         output.say(f"session '{id}' keeps no artifacts")
     elif save is None:
         rows = [(item.name, item.media_type, item.size, item.seq, item.digest) for item in found]
-        output.table(("NAME", "TYPE", "BYTES", "EVENT", "DIGEST"), rows)
+        output.table(("NAME", "TYPE", "BYTES", "EVENT", "DIGEST"), rows, below=["DIGEST"])
     for file in files:
         output.text(str(file))
     return 0

@@ -63,7 +63,7 @@ def prune(
         return 0
     if dry_run and done.sessions:
         header, rows = columns(done.sessions)
-        output.table(header, rows, cut=["TASK"])
+        output.table(header, rows, cut=["TASK"], below=["TASK"])
     for info in done.held:
         output.say(f"{info.id} stays: it is being written")
     word = "would be removed" if dry_run else "removed"

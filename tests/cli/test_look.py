@@ -23,7 +23,7 @@ def test_sessions_are_listed_newest_first(lllm: Terminal, session: str) -> None:
     newer = lllm("run", "and\nnow?", "--json").json["session"]
     rows = lllm("sessions", "--json").json
     assert [row["session"] for row in rows] == [newer, session]
-    assert rows[1] | {"started": "", "updated": "", "events": 0} == {
+    assert rows[1] | {"started": "", "updated": "", "events": 0, "head": ""} == {
         "session": session,
         "status": "done",
         "started": "",
@@ -31,6 +31,7 @@ def test_sessions_are_listed_newest_first(lllm: Terminal, session: str) -> None:
         "events": 0,
         "name": "demo",
         "task": "What is 17 times 23?",
+        "head": "",
     }
     assert [row["session"] for row in lllm("sessions", "--json", "--limit", "1").json] == [newer]
     table = lllm("sessions").out.splitlines()

@@ -56,3 +56,16 @@ def test_a_pipe_gets_every_character(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cell_does_not_look_like_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines(("ID",), [("a\nb  done\x1b[2K",)]) == ["ID", "a\\nb  done\\x1b[2K"]
+
+
+def test_a_path_is_folded_between_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert screen.wrap("system/agent/prompts/task.py:5", 22) == ["system/agent/prompts/", "task.py:5"]
+    assert screen.wrap("x" * 30, 22) == ["x" * 22, "x" * 8]
+    assert screen.wrap("/" + "x" * 30, 22) == ["/" + "x" * 21, "x" * 9]
+    assert screen.wrap("", 5) == [""]
+
+
+def test_what_stands_below_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal(monkeypatch, 40)
+    shown = lines(("NAME", "BYTES", "DIGEST"), [("a", "1", "d" * 36)], below=["DIGEST"])
+    assert shown == ["NAME  BYTES", "a     1", "    " + "d" * 36]
