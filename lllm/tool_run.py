@@ -42,12 +42,24 @@ class TimeLimit(Exception):
         nothing, where the loop ends before."""
         if self._run.done():
             return thread is not None and thread.hear(heard)
-        # nobody will wait for it, and a loop that is never run again must not complain of that
-        self._run._log_destroy_pending = False  # type: ignore[attr-defined]
-        _LEFT.add(self._run)
-        self._run.add_done_callback(_LEFT.discard)
+        _leave(self._run)
         self._run.add_done_callback(lambda run: None if run.cancelled() else heard(*_outcome(run)))
         return True
+
+
+def _leave(run: _Run) -> None:
+    # nobody waits for it any more: neither a loop that comes to its end, which waits for all the tasks that it knows of, nor
+    # one that is never run again, which would complain
+    asyncio._unregister_task(run)
+    run._log_destroy_pending = False  # type: ignore[attr-defined]
+    _LEFT.add(run)
+    run.add_done_callback(_forget)
+
+
+def _forget(run: _Run) -> None:
+    _LEFT.discard(run)
+    if not run.cancelled():
+        run.exception()  # looked at, so that nobody is warned of it
 
 
 class Thread:
@@ -103,8 +115,8 @@ async def run_tool(work: Coroutine[Any, Any, T], seconds: float | None) -> T:
 
     Raises:
         TimeLimit: it has not ended in time. What it returns while it is being stopped is its result all the same.
-        CancelledError: the caller was cancelled. The tool was too, and has ended. What it returned all the same is its result:
-            whoever was cancelled finds that out by itself.
+        CancelledError: the caller was cancelled. The tool was too, and has ended, or its time limit has passed. What it
+            returned all the same is its result: whoever was cancelled finds that out by itself.
         Exception: what `work` raised; CancelledError too, where nobody cancelled the caller.
     """
     run = start(_contain(work))
@@ -137,8 +149,8 @@ def _outcome(run: _Run) -> tuple[Any, BaseException | None]:
 
 
 async def _end(run: _Run, seconds: float | None) -> None:
-    """Waits until a run has ended, or so long. Where the caller is cancelled meanwhile, the run is cancelled and waited
-    for. (`asyncio.wait` does the same for many tasks, and takes three times as long for one.)"""
+    """Waits until a run has ended, or so long. Where the caller is cancelled meanwhile, the run is cancelled, and waited for as
+    long. (`asyncio.wait` does the same for many tasks, and takes three times as long for one.)"""
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
 
@@ -152,7 +164,10 @@ async def _end(run: _Run, seconds: float | None) -> None:
         await waiter
     except asyncio.CancelledError:
         with suppress(asyncio.CancelledError):
-            await ended(run)
+            await ended(run, None if timer is None else timer.when() - loop.time())
+        if not run.done():
+            _leave(run)
+            raise
         if run.cancelled() or run.exception() is not None:
             raise
     finally:
@@ -161,13 +176,16 @@ async def _end(run: _Run, seconds: float | None) -> None:
             timer.cancel()
 
 
-async def ended(task: asyncio.Task[Any]) -> None:
-    """Cancels a task and returns when it has ended. Whoever is cancelled meanwhile passes that on, and hears of it then."""
+async def ended(task: asyncio.Task[Any], seconds: float | None = None) -> None:
+    """Cancels a task and returns when it has ended, or after so long. Whoever is cancelled meanwhile passes that on, and hears
+    of it then."""
+    loop = asyncio.get_running_loop()
+    until = None if seconds is None else loop.time() + seconds
     cancelled = False
     task.cancel()
-    while not task.done():
+    while not task.done() and (until is None or loop.time() < until):
         try:
-            await asyncio.wait((task,))
+            await asyncio.wait((task,), timeout=None if until is None else until - loop.time())
         except asyncio.CancelledError:
             cancelled = True
             task.cancel()

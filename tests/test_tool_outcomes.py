@@ -4,6 +4,8 @@ about an equal call, by the effect that the tool declares."""
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -315,6 +317,61 @@ async def test_a_tool_that_swallows_its_cancellation_is_left_behind(monkeypatch:
     assert "and is still running" in first
     assert second.startswith(first)
     assert third.startswith("paid 1\n")
+
+
+STUBBORN = """
+import asyncio, sys, threading
+from contextlib import suppress
+from lllm import Agent, FunctionCall, MemoryLog, ScriptedBackend, tool
+from lllm.errors import DeadlineExceeded
+
+@tool(timeout=0.05, effect="never")
+async def stubborn() -> str:
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(1000)
+
+def model(request):
+    return "done" if request.messages[-1].role == "tool" else FunctionCall("a", "stubborn", "{}")
+
+def agent(**more):
+    return Agent("a", ScriptedBackend(model), tools=[stubborn], store=MemoryLog(), **more)
+
+async def cancelled():
+    task = asyncio.ensure_future(agent().acall("q"))
+    while not asyncio.all_tasks() - {asyncio.current_task(), task}:
+        await asyncio.sleep(0)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+def late():
+    with suppress(DeadlineExceeded):
+        agent(deadline=0.01)("q")
+
+def thread():
+    worker = threading.Thread(target=lambda: agent()("q"))
+    worker.start()
+    worker.join()
+
+{
+    "blocking": lambda: agent()("q"),
+    "loop": lambda: asyncio.run(agent().acall("q")),
+    "thread": thread,
+    "cancelled": lambda: asyncio.run(cancelled()),
+    "deadline": late,
+}[sys.argv[1]]()
+print("reached the end", flush=True)
+"""
+
+
+@pytest.mark.parametrize("way", ["blocking", "loop", "thread", "cancelled", "deadline"])
+def test_a_tool_that_never_ends_keeps_nobody(way: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", STUBBORN, way], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "reached the end\n"), done.stderr
+    assert "Task was destroyed" not in done.stderr
 
 
 async def test_what_a_tool_gives_while_it_is_stopped_is_its_result() -> None:

@@ -41,7 +41,7 @@ LATE: Final = (
 )
 """What it is told when that result came after the tool's time limit."""
 UNKNOWN: Final = {
-    "never": "It is not run again with these arguments.",
+    "never": "It is not run again with these arguments for now.",
     "ask": "It is run again with these arguments only if somebody approves.",
     "idempotent": "It may be called again with the same arguments: that has the effect once.",
 }
