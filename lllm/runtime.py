@@ -167,7 +167,7 @@ class Call:
         for blob in plan.blobs:
             data["specs"] = session.keep(blob)
         effects = self._apply(Outcome(ev.CALL_STARTED, data, Opening(spec, trunk)))
-        if session.redactor:
+        if session.redactor or self.opening is not data:
             self._without_secrets()
         return effects
 
