@@ -278,7 +278,7 @@ async def test_a_fault_of_our_own_ends_the_call(monkeypatch: pytest.MonkeyPatch)
     def broken(*args: Any, **more: Any) -> None:
         raise TypeError("nobody expects this")
 
-    monkeypatch.setattr(bind, "price", broken)
+    monkeypatch.setattr(bind.Pricer, "__call__", broken)
     store = MemoryLog()
     agent = Agent("a", ScriptedBackend(["one"]), store=store)
     with pytest.raises(CallError, match="TypeError: nobody expects this") as caught:

@@ -62,6 +62,10 @@ def _transformers() -> EngineState:
         return EngineState(name, "not installed", detail, install_hint("transformers"))
     except LLMError as error:
         return EngineState(name, "problem", f"{error.message}.", error.hint)
+    except ImportError as error:  # a package of its own is missing
+        return EngineState(
+            name, "problem", f"transformers cannot be imported: {error}", install_hint("transformers")
+        )
     versions = f"transformers {version_of('transformers')} on torch {version_of('torch')}"
     if reason:
         detail = f"{versions}: {ALONE}, for a plain model: {reason}."

@@ -74,13 +74,13 @@ def test_odd_texts_everywhere_are_replayed() -> None:
 def test_a_tool_that_had_timed_out_does_not_go_on_in_a_session_that_has_ended() -> None:
     store = MemoryLog()
     gave_up = threading.Event()
-    raised: list[Exception] = []
+    raised: list[BaseException] = []
 
     def late() -> str:
         gave_up.wait(120)
         try:
             return Agent("inner", ScriptedBackend(["y"]))("x").content
-        except LogWriteError as error:
+        except (asyncio.CancelledError, LogWriteError) as error:
             raised.append(error)
             raise
         finally:
@@ -92,6 +92,6 @@ def test_a_tool_that_had_timed_out_does_not_go_on_in_a_session_that_has_ended() 
         Agent("outer", calls, tools=[tool(timeout=0.05)(late)])("x")
     gave_up.set()
     assert over.wait(120)
-    assert "has ended" in str(raised[0])
+    assert "has been stopped" in str(raised[0])  # or the session "has ended", where nothing stopped it
     (info,) = store.sessions()
     assert info.status == "done"

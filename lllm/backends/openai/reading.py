@@ -90,10 +90,10 @@ class Reading:
                 return
             try:  # nearly every event; what is odd takes the long way
                 value = _loads(event.data)
-            except ValueError:
-                yield from self._event(event, cut=last)
-                continue
-            if event.name or _LONG.search(event.data) is not None:
+                odd = bool(event.name) or _LONG.search(event.data) is not None
+            except ValueError:  # nothing is raised from here: the exception holds the whole event
+                odd = True
+            if odd:
                 yield from self._event(event, cut=last)
                 continue
             try:
