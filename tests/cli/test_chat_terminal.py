@@ -126,10 +126,10 @@ def test_what_is_shown_when_a_chat_goes_on(shop: Path) -> None:
         screen.type("first\n")
         screen.see("You said: first")
         screen.see("> ")
-        screen.type("\x03")
+        screen.interrupt()
         screen.see("(Ctrl-C again to leave)")
         screen.see("> ")
-        screen.type("\x03")
+        screen.interrupt()
         screen.see("interrupted. To go on with the chat: lllm chat --continue")
         assert screen.end() == 130
     with Screen("chat", "--continue", cwd=shop) as screen:
