@@ -22,7 +22,7 @@ _DEVICES: Final = frozenset(("con", "prn", "aux", "nul"))
 
 
 def artifact_of(name: str, data: Any, media_type: str | None) -> tuple[bytes, dict[str, Any]]:
-    """The bytes of an artifact, and what its event says besides their digest."""
+    """Returns the bytes of an artifact and the other fields of its event (name, media type)."""
     if trouble := unsafe(name):
         raise ConfigError(
             f"an artifact cannot be named {name!r}: {trouble}",

@@ -1,4 +1,4 @@
-"""`tool_choice`: whether it forces a tool call, and the sampling of a request once a call has been made."""
+"""`tool_choice`: tests whether it forces a tool call, and relaxes it once a call has been made."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ KEY = "tool_choice"
 
 
 def forces(choice: Any) -> bool:
-    """Whether a `tool_choice` makes the model call a tool: `required`, `any`, a tool's name, or a provider's own form of
-    these."""
+    """True if a `tool_choice` makes the model call a tool: `required`, `any`, a tool's name, or the provider's equivalent
+    of these."""
     if isinstance(choice, Mapping):
         inner = choice.get("allowed_tools")
         mode = (inner if isinstance(inner, Mapping) else choice).get("mode", choice.get("type"))
@@ -19,8 +19,8 @@ def forces(choice: Any) -> bool:
 
 
 def freed(sampling: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same sampling where the model may choose. A `tool_choice` that forces nothing stays as it is; of one that allows
-    some tools the list stays."""
+    """The sampling with a `tool_choice` that lets the model choose. One that forces nothing is unchanged; a list of
+    allowed tools is kept."""
     choice = sampling.get(KEY)
     extra = sampling.get("extra_body")
     own = isinstance(extra, Mapping) and forces(extra.get(KEY))
@@ -43,7 +43,7 @@ def _set(options: dict[str, Any], choice: Any) -> dict[str, Any]:
 
 
 def _free(choice: Any) -> Any:
-    """The form that forces nothing; None where that is to leave it out."""
+    """The equivalent choice that forces nothing; None if the option must be left out."""
     if not isinstance(choice, Mapping) or choice.get("type") != "allowed_tools":
         return None
     inner = choice.get("allowed_tools")

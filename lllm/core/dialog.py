@@ -55,7 +55,7 @@ class Node:
     def __hash__(self) -> int:
         return hash(self.id)
 
-    # copying and pickling walk the dialog in a loop: by themselves they recurse into `parent`, and end at some 140 messages
+    # copying and pickling walk the dialog in a loop: the default recurses into `parent` and fails at about 140 messages
 
     def __copy__(self) -> Node:
         return self  # immutable
@@ -81,7 +81,7 @@ class Node:
 
 def _hash(parent: str | None, message: Message) -> str:
     digest = hashlib.sha256((parent or "").encode())
-    # "" and None: no thinking
+    # "" and None: no reasoning text
     digest.update(message.wire() if message.plain and not message.thinking else encode(message.record()))
     return "sha256:" + digest.hexdigest()
 

@@ -11,7 +11,7 @@ from lllm.models.reply import Reply
 
 
 class CallModel(NamedTuple):
-    """Ask the model with the dialog up to `head`. `free`: a `tool_choice` that forces a call has been followed, and is not
+    """Ask the model with the dialog up to `head`. `free`: a `tool_choice` that forces a call was satisfied and is not
     sent again. Answered by ModelReplied or ModelFailed."""
 
     head: Node
@@ -37,16 +37,16 @@ class Handle(NamedTuple):
 
 
 class RunTool(NamedTuple):
-    """Run a tool. `number` counts the tool calls of the agent call, and names the idempotency key: a call that must have the
-    key of an earlier one has its number. Answered by ToolReturned."""
+    """Run a tool. `number` counts the tool calls of the agent call and names the idempotency key; a call that must reuse
+    the key of an earlier call has that call's number. Answered by ToolReturned."""
 
     call: FunctionCall
     number: int
 
 
 class Reuse(NamedTuple):
-    """Give the result of an earlier, equal call again. `unknown` is the number of that call where its outcome was not known:
-    it may have returned since. Answered by ToolReturned that names it."""
+    """Return the result of an earlier, equal call. `unknown` is the number of that call if its outcome was not known: it
+    may have returned since. Answered by a ToolReturned that names it."""
 
     call: FunctionCall
     of: str

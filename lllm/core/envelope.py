@@ -57,7 +57,7 @@ def seal(
     prev: str,
     encoded: bytes | None = None,
 ) -> Record:
-    """The event as a store keeps it, encoded once; `encoded` is `data` in canonical JSON, where that is at hand.
+    """Returns the event as a store keeps it, encoded once. `encoded` is `data` in canonical JSON, if already computed.
 
     Raises:
         TypeError, ValueError: `data` is not JSON (see `lllm.core.canonical.encode`).
@@ -101,7 +101,7 @@ def open_event(body: bytes) -> dict[str, Any]:
 
 
 def verify_chain(bodies: Iterable[bytes], *, session: str | None = None, events: int | None = None) -> str:
-    """Proves a whole log, from its first event, and gives the hash of its last one ("" for an empty log). Arguments and
+    """Verifies a whole log from its first event. Returns the hash of its last event ("" for an empty log). Arguments and
     errors as for `open_chain`."""
     head = ""
     for event in open_chain(bodies, session=session, events=events):
@@ -112,16 +112,16 @@ def verify_chain(bodies: Iterable[bytes], *, session: str | None = None, events:
 def open_chain(
     bodies: Iterable[bytes], *, session: str | None = None, events: int | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The events of a whole log, oldest first, each proven before it is given.
+    """Yields the events of a whole log, oldest first, each verified before it is yielded.
 
     Arguments:
-        session: the session that all events must belong to; by default that of the first.
-        events: how many there must be, where that is known: a chain alone does not show that its end is missing.
+        session: the session that all events must belong to; by default the session of the first event.
+        events: the expected number of events, if known: a chain alone does not show that its end is missing.
 
     Raises:
-        LogCorrupt: an event is changed, missing, out of order, twice there or of another session. `seq` is the
-            first place where the log is not as it was written.
-        LogError: a later lllm wrote it.
+        LogCorrupt: an event is changed, missing, out of order, duplicated or of another session. `seq` is the first
+        position where the log differs from what was written.
+        LogError: the log was written by a later lllm.
     """
     seq, head = 0, ""
     for body in bodies:

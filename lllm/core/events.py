@@ -18,9 +18,9 @@ class Event(NamedTuple):
         at: microseconds since the epoch.
         call: the agent call it belongs to, or None for the session as a whole.
         dialog: the caller's dialog.
-        value: what `data` stands for (a Reply, a Spec, a Node), where the sender has it at hand. Never logged and never
-            needed: without it the machine reads `data`.
-        encoded: `data` in canonical JSON, where somebody has encoded it already.
+        value: the Python object that `data` describes (a Reply, a Spec, a Node), if the sender has it. Never logged and
+            never needed: without it the machine reads `data`.
+        encoded: `data` in canonical JSON, if already computed.
     """
 
     kind: str
@@ -57,7 +57,7 @@ CANCELLED: Final = "Cancelled"
 CALL_ENDED: Final = "CallEnded"
 
 BLOBS: Final[Mapping[str, str]] = {CALL_STARTED: "specs", ARTIFACT: "digest"}
-"""Kinds of events that name a blob, and the key of their data that does."""
+"""Kinds of events that name a blob, each with the key of its data that holds the digest."""
 
 KINDS: Final[Mapping[str, str]] = {
     SESSION_STARTED: "a session began: name, entry, task, lllm version, price table, seed, config fingerprint",
@@ -77,10 +77,10 @@ KINDS: Final[Mapping[str, str]] = {
     HANDLER_RETURNED: "an exception, interrupt or final handler gave messages",
     HANDLER_FAILED: "a parser or handler raised: error",
     APPROVAL_GIVEN: "somebody approved or denied a tool call",
-    TOOL_REQUESTED: "a tool is about to be run: id, name, and the number that names its idempotency key",
-    TOOL_RETURNED: "a tool gave a result: id, content, ok; or an earlier one was given again (`reused`); `uncertain` where it "
-    "is not known whether it took effect, `late` where its result came after its time limit",
-    LIMIT_REACHED: "the deadline ended the call: reason, message; `uncertain`: the tools of which it is not known whether "
+    TOOL_REQUESTED: "a tool is about to run: id, name, and the number that names its idempotency key",
+    TOOL_RETURNED: "a tool returned: id, content, ok; or an earlier result was reused (`reused`); `uncertain` if it "
+    "is not known whether it took effect, `late` if its result came after its time limit",
+    LIMIT_REACHED: "the deadline ended the call: reason, message; `uncertain`: the tools for which it is not known whether "
     "they took effect",
     CANCELLED: "the call was cancelled: reason; `uncertain` as in LimitReached",
     CALL_ENDED: "an agent call ended: status, reason, usage, cost, dialog head",

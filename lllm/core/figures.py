@@ -1,4 +1,4 @@
-"""What a session came to, in figures: counted event by event, as it is written or when it is read."""
+"""Totals of a session, counted event by event, as events are written or when they are read."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ FIGURES: Final = (
     "calls", "failed_calls", "model_calls", "faults", "tool_calls", "failed_tools", "tokens_in", "tokens_out",
     "tokens_cached", "tokens_reasoning", "unpriced", "reused", "tokens_saved",
 )  # fmt: skip
-"""What is counted, for a whole session and for a part of one.
+"""Counters of a whole session and of each part of it.
 
-`calls` are agent calls, `failed_calls` those that ended otherwise than done. `model_calls` are requests that were sent,
-`faults` those that failed. `tool_calls` are tools that ran, `failed_tools` those that gave an error. `unpriced` are replies
-of unknown price. `reused` are replies that were taken from a fork's parent or the cache: they are no requests and cost
-nothing; the tokens that they had cost are `tokens_saved`."""
+`calls` are agent calls, `failed_calls` those that did not end with status done. `model_calls` are requests sent, `faults`
+the failed ones. `tool_calls` are tools that ran, `failed_tools` those that returned an error. `unpriced` are replies of
+unknown price. `reused` are replies taken from a fork's parent or the cache: no request is sent for them and they cost
+nothing; `tokens_saved` are their tokens."""
 
 
 class _Part:
-    """The figures of one agent, prompt, model and tool."""
+    """Counters of one agent, prompt, model or tool."""
 
     __slots__ = ("calls", "failed_calls", "failed_tools", "faults", "spending", "tool_calls")
 
@@ -31,7 +31,7 @@ class _Part:
         self.spending = Spending()
 
     def told(self) -> dict[str, Any]:
-        """FIGURES of the part, and the US dollars that it cost and saved."""
+        """FIGURES of the part, with its cost and saved cost in US dollars."""
         paid, saved = self.spending.paid, self.spending.saved
         used, kept = paid.usage or Usage(), saved.usage or Usage()
         return {
@@ -54,19 +54,19 @@ class _Part:
 
 
 class _Call:
-    """A call whose events come: where it counts, and its tool calls."""
+    """An open agent call: the parts it counts towards, and its tool calls."""
 
     __slots__ = ("names", "part", "place", "ran")
 
     def __init__(self, place: tuple[str, str, str], part: _Part | None) -> None:
         self.place = place
         self.part = part
-        self.names: dict[str, str] = {}  # of each tool call the tool
+        self.names: dict[str, str] = {}  # tool call id -> tool name
         self.ran: set[tuple[Any, str]] = set()
 
 
 class Counting:
-    """Counts event by event. Raises what a malformed event brings about."""
+    """Counts event by event. A malformed event raises whatever error reading it causes."""
 
     __slots__ = ("_calls", "_ended", "_error", "_parts")
 
@@ -81,9 +81,9 @@ class Counting:
             count(self, call, data, at)
 
     def summary(self, events: int, last: str, problem: str | None) -> dict[str, Any]:
-        """The figures so far. `events` and `last` say of how many events, and the hash of the last one; `problem` what is
-        wrong with the next one. `parts` has them per agent, prompt, model and tool: what the tools of a part cost are the
-        replies that asked for them."""
+        """The totals so far. `events` and `last` are the number of events counted and the hash of the last one; `problem`
+        says what is wrong with the next event. `parts` has the totals per agent, prompt, model and tool; the cost of a
+        tool is the cost of the replies that called it."""
         parts = [
             {"agent": place[0], "prompt": place[1], "model": place[2], "tool": place[3], **part.told()}
             for place, part in self._parts.items()
@@ -111,7 +111,7 @@ class Counting:
             self._part(self._of(call)).failed_calls += 1
             self._error = data.get("error") or self._error
         if (found := self._calls.get(call)) is not None:
-            found.names, found.ran = {}, set()  # nothing more comes of it
+            found.names, found.ran = {}, set()  # the call has ended
 
     def _model_failed(self, call: str | None, data: Mapping[str, Any], at: int) -> None:
         self._part(self._of(call)).faults += 1
@@ -127,7 +127,7 @@ class Counting:
                 self._part(found, name).spending.add(data)
 
     def _tool_requested(self, call: str | None, data: Mapping[str, Any], at: int) -> None:
-        # one that a resumed session runs again is the same
+        # a tool that a resumed session runs again counts once
         found = self._of(call)
         mark = data.get("n"), data["id"]
         if mark not in found.ran:
@@ -166,4 +166,4 @@ COUNTED: Final[Mapping[str, Callable[[Counting, str | None, Mapping[str, Any], i
     ev.TOOL_REQUESTED: Counting._tool_requested,
     ev.TOOL_RETURNED: Counting._tool_returned,
 }
-"""The kinds of events that count, and how."""
+"""Event kind -> the function that counts it."""

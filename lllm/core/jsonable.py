@@ -17,10 +17,11 @@ _ADDRESS: Final = re.compile(
 
 
 DEEPEST: Final = 200
-"""Levels of a value that are told. A deeper one is shown as text; an event, which holds it, may have some levels more."""
+"""Levels of nesting that are kept. A deeper value is shown as text; an event, which contains it, may be a few levels
+deeper."""
 
 LONGEST: Final = 500
-"""Characters of a value's text that are kept where it has no JSON."""
+"""Characters kept of the text of a value that has no JSON form."""
 
 
 def unicode_only(value: Any) -> Any:
@@ -40,9 +41,10 @@ def unicode_only(value: Any) -> Any:
 
 
 def jsonable(value: Any) -> Any:
-    """The value as JSON: dataclasses and pydantic models as objects, enums by value, sets sorted, decimals and dates as
-    text; what cannot be told (or contains itself, or is nested more than DEEPEST deep) is `{"$repr": ...}`, without addresses
-    in memory; of more than 500 characters the first 500 and the sha256 of them all."""
+    """Converts a value to JSON: dataclasses and pydantic models to objects, enums to their values, sets to sorted lists,
+    decimals and dates to text. A value that has no JSON form (or contains itself, or is nested more than DEEPEST deep)
+    becomes `{"$repr": ...}` without memory addresses; a text of more than 500 characters is cut to the first 500 and the
+    sha256 of all."""
     try:
         return _jsonable(value, DEEPEST)
     except RecursionError:
@@ -84,7 +86,7 @@ def _jsonable(value: Any, left: int) -> Any:
 
 
 def unshown(value: Any) -> dict[str, str]:
-    """A value that cannot be told as JSON: `{"$repr": ...}`."""
+    """`{"$repr": ...}` for a value that cannot be written as JSON."""
     try:
         text = repr(value)
     except Exception:  # anybody's code; a value that cannot even be shown is no reason to lose the rest
@@ -92,12 +94,12 @@ def unshown(value: Any) -> dict[str, str]:
     text = _ADDRESS.sub("", text)
     if len(text) <= LONGEST:
         return {"$repr": text}
-    # what is cut off is verified all the same
+    # the digest also covers the part that is cut off
     return {"$repr": text[:LONGEST], "sha256": digest(text.encode("utf-8", "surrogatepass"))[7:]}
 
 
 def same_record(recorded: Any, present: Any) -> bool:
-    """Whether a value that was recorded is the present one, where logs before 0.2 cut long texts without a digest."""
+    """True if a recorded value equals the present one; logs before 0.2 cut long texts without a digest."""
     if isinstance(recorded, Mapping) and isinstance(present, Mapping):
         if recorded.keys() == {"$repr"} and present.keys() == {"$repr", "sha256"}:
             return bool(recorded["$repr"] == present["$repr"])

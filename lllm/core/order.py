@@ -1,4 +1,4 @@
-"""In which order the events of a session may stand, beside what the machine of each call allows."""
+"""The order in which a session's events may appear, beyond what the state machine of each call allows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lllm.core import events as ev
 
 
 class EventOrder:
-    """Takes a session's events one by one and says what is wrong with the place of each; "" where nothing is."""
+    """Takes a session's events one by one and reports events in the wrong place."""
 
     __slots__ = ("_asked", "_begun", "_ended", "_opened", "_over", "_tools")
 
@@ -18,11 +18,11 @@ class EventOrder:
         self._over = False
         self._begun: set[str] = set()
         self._ended: set[str] = set()
-        self._asked: set[str] = set()  # calls whose model was asked and has not answered
-        self._tools: set[tuple[str, str]] = set()  # tools that were begun
+        self._asked: set[str] = set()  # calls with a model request that has no answer yet
+        self._tools: set[tuple[str, str]] = set()  # tools that were requested
 
     def misplaced(self, event: Mapping[str, Any]) -> str:
-        """See the class."""
+        """Says what is wrong with the place of the next event; "" if nothing is."""
         kind, call, data = event["kind"], event["call"], event["data"]
         if self._over:
             return "the session has ended"

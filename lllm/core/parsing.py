@@ -280,7 +280,7 @@ def _loads(text: str) -> Any:
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
         if text.count("[") + text.count("{") > DEEPEST and deeper(value, DEEPEST):
-            raise ValueError("nested too deeply")  # not every Python ends there, and what validates it may
+            raise ValueError("nested too deeply")  # some Pythons accept it, but the validator may fail
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except UnicodeEncodeError:

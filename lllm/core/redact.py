@@ -1,7 +1,7 @@
-"""Secrets stay out: their values are replaced where something is written, printed or shown (see secret_names.py for which).
+"""Keeps secrets out: replaces their values wherever something is written, printed or shown (see secret_names.py).
 
-Nobody who makes an event, a blob, a page or a message decides about it. `lllm.session` cleans events and blobs as it writes
-them, `lllm.backends.cache` the replies that it keeps, `lllm.cli.output` what is printed.
+Code that creates an event, a blob, a page or a message does not have to care. `lllm.session` redacts events and blobs as
+it writes them, `lllm.backends.cache` the replies it stores, `lllm.cli.output` the printed text.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ SHORTEST: Final = 8
 """A shorter value is not replaced: it would be found in words that are no secrets."""
 
 MARK: Final = re.compile(r"\[redacted:[^\[\]\n]{1,200}\]")
-"""What stands where a secret was."""
+"""Matches the replacement of a secret."""
 
 
 class _Known:
-    """What a Redactor knows. Never changed: it is shared by those that know the same."""
+    """The secrets known to a Redactor. Immutable: shared by Redactors that know the same secrets."""
 
     __slots__ = (
         "_heads",
@@ -39,10 +39,10 @@ class _Known:
 
     def __init__(self) -> None:
         self.secrets: tuple[tuple[str, str], ...] = ()
-        self.names: dict[str, str] = {}  # form of a value -> what stands in its place, the longest form first
-        self.kept: tuple[str, ...] = ()  # marks that would be taken for secrets themselves
+        self.names: dict[str, str] = {}  # encoded form of a value -> its replacement, longest form first
+        self.kept: tuple[str, ...] = ()  # replacements that would themselves match a secret
         self.shortest = 0
-        # what is looked for to learn whether a secret is there at all, in text, in JSON, and in bytes that are no text
+        # quick tests for any secret: in text, in JSON, and in binary data
         self.needles: tuple[str, ...] = ()
         self.needles_in_json: tuple[bytes, ...] = ()
         self.needles_in_bytes: tuple[bytes, ...] = ()
@@ -61,7 +61,7 @@ class _Known:
         return self._heads
 
     def plus(self, name: str, value: str) -> _Known:
-        """The same and one more secret. Remembered: every session of an agent adds the same ones."""
+        """A copy with one more secret. Memoised: every session of an agent adds the same ones."""
         found = self._more.get((name, value))
         if found is None:
             found = self._plus(name, value)
@@ -84,7 +84,7 @@ class _Known:
         after.shortest = min(
             len(form) for form in (*forms, *([next(reversed(self.names))] if self.names else ()))
         )
-        # a form that contains another one need not be looked for
+        # a form that contains another need not be searched for
         new = [form for form in forms if not any(one in form for one in forms if one != form)]
         new = [form for form in new if not any(needle in form for needle in self.needles)]
         left = [at for at, needle in enumerate(self.needles) if not any(form in needle for form in new)]
@@ -99,9 +99,9 @@ class _Known:
 class Redactor:
     """Replaces secrets by `[redacted:NAME]`.
 
-    Found are the values themselves, and the forms in which they travel: JSON-escaped, URL-quoted, in base64 at any of
-    its three alignments. A longer secret goes before a shorter one that it contains. What is clean is not changed by
-    cleaning it again. Safe for use from several threads.
+    Finds the values themselves and their encoded forms: JSON-escaped, URL-quoted, and base64 at each of its three
+    alignments. A longer secret is replaced before a shorter one that it contains. Cleaning is idempotent. Safe for use
+    from several threads.
     """
 
     def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
@@ -111,7 +111,7 @@ class Redactor:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Redactor:
-        """Knows the secrets among variables (see secret_names.py)."""
+        """A Redactor that knows the secrets among these environment variables (see secret_names.py)."""
         made = cls()
         made.learn(environ)
         return made
@@ -135,7 +135,7 @@ class Redactor:
         mine: dict[tuple[str, str], None] = self.__dict__.setdefault("_added", {})
         mine[name, value] = None
         count = 0
-        while count != len(mine):  # another thread may add one meanwhile
+        while count != len(mine):  # another thread may add one concurrently
             known, added = self._base, list(mine)
             count = len(added)
             for one in added:
@@ -143,7 +143,7 @@ class Redactor:
             self._known = known
 
     def take(self, other: Redactor) -> None:
-        """Adds all that another one knows."""
+        """Adds all secrets that another Redactor knows."""
         for name, value in other._known.secrets:
             self.add(name, value)
 
@@ -152,13 +152,13 @@ class Redactor:
 
     @property
     def forms(self) -> Mapping[str, str]:
-        """Every text that is replaced, and by what."""
+        """Every text that is replaced -> its replacement."""
         known = self._known
         return {**known.names, **{mark: mark for mark in known.kept}} if known.kept else known.names
 
     @property
     def heads(self) -> Mapping[str, tuple[int, tuple[str, ...]]]:
-        """The same texts by their first character, in the order in which they are looked for, and how long the first is."""
+        """The same texts by their first character, in search order, with the length of the longest one."""
         return self._known.heads
 
     def text(self, text: str) -> str:
@@ -182,15 +182,15 @@ class Redactor:
         return self._clean(value) if self._known.names else value
 
     def finds(self, encoded: bytes) -> bool:
-        """Whether `clean` may find something in a value, of which this is the canonical JSON."""
+        """True if `clean` may find something in a value; `encoded` is the value's canonical JSON."""
         for needle in self._known.needles_in_json:  # noqa: SIM110  a loop is quicker than `any` of a generator
             if needle in encoded:
                 return True
         return False
 
     def blob(self, data: bytes) -> bytes:
-        """The content of a file without secrets. JSON stays JSON. Where it is no text, every byte of a secret becomes `*`, so
-        that what stands behind it is still at its place."""
+        """A file's content without secrets. JSON stays valid JSON. In binary data every byte of a secret becomes `*`, so
+        that all other bytes keep their offsets."""
         if not self._known.names:
             return data
         try:
@@ -225,8 +225,8 @@ _NOTHING: Final = _Known()
 
 
 def scrub(error: BaseException, redactor: Redactor) -> None:
-    """Takes secrets out of an exception and all that it was raised from: out of its arguments, its attributes and its notes.
-    What still says one then (its text is made of something else) is cut off from the others."""
+    """Removes secrets from an exception and all exceptions in its chain: from arguments, attributes and notes. One that
+    still shows a secret (its text is made from something else) is unlinked from the chain."""
     if not redactor:
         return
     seen: set[int] = set()
@@ -266,11 +266,11 @@ def _scrub(error: BaseException, redactor: Redactor) -> None:
 
 
 _TEXTS: Final = ("filename", "filename2", "strerror", "msg", "text", "reason", "object")
-"""Attributes of Python's own exceptions that are in no `__dict__`."""
+"""Attributes of Python's own exceptions that are not in `__dict__`."""
 
 
 def _says(error: BaseException, redactor: Redactor) -> bool:
-    """Whether an exception still says a secret."""
+    """True if an exception still shows a secret."""
     try:
         texts = (str(error), repr(error))
     except Exception:
@@ -279,8 +279,8 @@ def _says(error: BaseException, redactor: Redactor) -> bool:
 
 
 def agrees(recorded: Any, present: Any) -> bool:
-    """Whether a present JSON value may be the recorded one, in which secrets were replaced: what stands for a secret agrees
-    with any text. So two runs can be compared that knew other secrets."""
+    """True if a present JSON value may equal the recorded one, in which secrets were replaced: a replacement matches any
+    text. This compares two runs that knew different secrets."""
     if isinstance(recorded, str):
         if recorded == present:
             return True
@@ -332,7 +332,7 @@ def _fit_keys(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> bool:
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except (ValueError, RecursionError):  # what is nested so deeply is cleaned as text
+    except (ValueError, RecursionError):  # nested too deeply: cleaned as text
         return False
     return True
 
@@ -342,7 +342,7 @@ def _forms(value: str) -> set[str]:
     quoted = {_quote(data, "/"), _quote(data, ""), _quote(data, " ").replace(" ", "+")}
     forms = {
         value,
-        " ".join(value.split()),  # as messages and tables have a text of several lines
+        " ".join(value.split()),  # as messages and tables show a text of several lines
         repr(value)[1:-1],
         *quoted,
         *(re.sub("%..", lambda hex: hex[0].lower(), form) for form in quoted),

@@ -1,5 +1,5 @@
-"""Text that comes in pieces, without secrets: a secret may be cut anywhere, so what may be the beginning of one waits for
-the next piece."""
+"""Redacts text that arrives in chunks: a secret may be split between chunks, so a possible beginning of one is held back
+until the next chunk."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from lllm.core.redact import Redactor
 
 
 class Pieces:
-    """One text. All that `take` and `rest` give adds up to what `Redactor.text` makes of the whole text."""
+    """One text in chunks. The results of `take` and `rest` concatenate to `Redactor.text` of the whole text."""
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
         self._held = ""
-        self._shown = 0  # so many characters of what is held were given all the same
+        self._shown = 0  # characters of the held-back text that were already released
 
     def take(self, piece: str) -> str:
-        """What can be given now, of the piece and of what was held back."""
+        """Returns the text that is safe to release, of this chunk and what was held back."""
         text = self._held + piece
         if self._redactor.text(text) is text:
             at = self._undecided(text)
@@ -28,19 +28,19 @@ class Pieces:
         return given
 
     def release(self) -> str:
-        """Gives what is held back, where it is no more than three characters: another text goes on. They are remembered, so
-        that nothing more of a secret is given that they begin."""
+        """Releases the held-back text if it is at most three characters, because another text continues. They are
+        remembered, so that no more of a secret that starts with them is released."""
         given = self._held[self._shown :] if len(self._held) <= _HARMLESS else ""
         self._shown += len(given)
         return given
 
     def rest(self) -> str:
-        """What was held back: the text has ended."""
+        """Returns the held-back text; call it when the text has ended."""
         given, self._held, self._shown = self._redactor.text(self._held)[self._shown :], "", 0
         return given
 
     def _undecided(self, text: str) -> int:
-        """Where a secret may begin that the end of the text cuts off."""
+        """Index at which a secret may begin that the end of the text cuts off."""
         heads, end = self._redactor.heads, len(text)
         for at, char in enumerate(text):
             if char in heads:
@@ -53,7 +53,7 @@ class Pieces:
         return end
 
     def _replaced(self, text: str) -> tuple[str, int]:
-        """The text with marks, as far as it is decided, and how far that is."""
+        """The redacted text as far as it is decided, and the index up to which it is."""
         heads, marks = self._redactor.heads, self._redactor.forms
         out: list[str] = []
         at, end = 0, len(text)

@@ -1,7 +1,7 @@
-"""What counts as a secret: one table for environment variables, lines of `.env`, keys of a configuration, and headers.
+"""What counts as a secret: one table for environment variables, lines of `.env`, configuration keys, and headers.
 
-A name says that its value is a secret (`OPENAI_API_KEY`, `DB_PASS`, `GITHUB_PAT`), or a value says so itself
-(`postgres://user:word@host`, `ghp_...`). The guide docs/guides/secrets.md says the same in words, and what is not found.
+Either the name shows that the value is a secret (`OPENAI_API_KEY`, `DB_PASS`, `GITHUB_PAT`) or the value itself does
+(`postgres://user:word@host`, `ghp_...`). docs/guides/secrets.md explains the rules and their limits.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ WORDS: Final = frozenset(
     AUTHORIZATION BEARER COOKIE COOKIES DSN WEBHOOK JWT OTP TOTP MNEMONIC SAS CONNSTR
     """.split()
 )
-"""A name with one of these words holds a secret. Words are parted by `_`, `-`, `.`, or a capital letter (`apiKey`);
-digits at their end do not count (API_KEY1)."""
+"""A name that contains one of these words holds a secret. Words are separated by `_`, `-`, `.` or a capital letter
+(`apiKey`); digits at the end of a word are ignored (API_KEY1)."""
 
 LAST: Final = frozenset("AUTH OAUTH PASS PAT PW PWD".split())
 """A name that ends with one of these words holds a secret (DB_PASS, but not PASS_RATE)."""
 
 ENDINGS: Final = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "PASS", "PWD")
-"""A word that ends like this counts too: ACCESSTOKEN, PGPASSWORD, SSHPASS."""
+"""A word with one of these endings counts too: ACCESSTOKEN, PGPASSWORD, SSHPASS."""
 
 ORDINARY_WORDS: Final = frozenset(
     """
@@ -34,16 +34,16 @@ ORDINARY_WORDS: Final = frozenset(
     COMPASS BYPASS ENCOMPASS OVERPASS SURPASS TRESPASS UNDERPASS
     """.split()
 )
-"""Words with such an ending that mean something else."""
+"""Words with such an ending that do not mean a secret."""
 
 SEVERAL: Final = frozenset("KEYS TOKENS".split())
 QUALIFIERS: Final = frozenset(
     "ACCESS API AUTH BOT ENCRYPTION LICENSE MASTER PRIVATE REFRESH SECRET SERVICE SIGNING SSH".split()
 )
-"""KEYS and TOKENS mean secrets beside one of these words (API_KEYS, but not MAX_TOKENS)."""
+"""KEYS and TOKENS mean secrets next to one of these words (API_KEYS, but not MAX_TOKENS)."""
 
 PAIRS: Final = (("CONNECTION", "STRING"), ("CONN", "STRING"), ("CONN", "STR"))
-"""Two words in a row that mean a secret."""
+"""Pairs of words that mean a secret."""
 
 DESCRIBES: Final = frozenset(
     """
@@ -53,10 +53,10 @@ DESCRIBES: Final = frozenset(
     DATE CREATED UPDATED ROTATED
     """.split()
 )
-"""Unless the name ends with one of these words: then it says where the secret is, or how it is, not what it is."""
+"""A name that ends with one of these words holds no secret: it says where a secret is or describes it."""
 
 DESCRIBED_SECRETS: Final = (("WEBHOOK", "URL"), ("WEBHOOK", "URI"), ("SECRET", "ID"))
-"""Names that end like this hold one all the same: whoever knows a web hook's address can write to it."""
+"""Exceptions to the above: knowing a web hook's address is enough to write to it."""
 
 NOT_SECRET: Final = frozenset(
     """
@@ -64,7 +64,7 @@ NOT_SECRET: Final = frozenset(
     FIRST_TOKEN BOS_TOKEN EOS_TOKEN PAD_TOKEN STOP_TOKEN UNK_TOKEN
     """.split()
 )
-"""Names that hold none; those of two words also at the end of a name (STRIPE_PUBLIC_KEY)."""
+"""Names that hold no secret; those of two words also at the end of a name (STRIPE_PUBLIC_KEY)."""
 
 PLAIN_HEADERS: Final = frozenset(
     """
@@ -72,7 +72,7 @@ PLAIN_HEADERS: Final = frozenset(
     openai-organization openai-project origin referer user-agent x-title anthropic-version anthropic-beta
     """.split()
 )
-"""Headers that hold no secret; every other one that somebody configures may."""
+"""Headers that hold no secret; any other configured header may."""
 
 ORDINARY: Final = frozenset(
     """
@@ -109,8 +109,8 @@ ORDINARY: Final = frozenset(
     whatever wildcard workflow workspace your-api-key your-key your-token your_api_key
     """.split()
 )
-"""Values that are ordinary words, or stand for none: taken out of all text, they would tear holes into it. Shorter ones
-than eight characters never are."""
+"""Values that are ordinary words or placeholders: replacing them everywhere would make text unreadable. Values shorter
+than eight characters are never replaced."""
 
 OURS: Final = frozenset(
     """
@@ -123,12 +123,12 @@ OURS: Final = frozenset(
     unreadable
     """.split()
 )
-"""Words that events are made of. Such a secret is none either: a log without them could not be read."""
+"""Words used in events. A secret equal to one is not replaced: the log would be unreadable without it."""
 
 _NUMBER: Final = re.compile(
     r"[-+]?[\d_,]*(?:\.\d+|000)(?:[eE][-+]?\d+)?\s?(?:%|[kmgt]?i?b?|ms|s|m|h|d)?", re.IGNORECASE
 )
-"""A fraction, or a round number: any other may be a secret."""
+"""A fraction or a round number: any other number may be a secret."""
 _PLACE: Final = re.compile(
     r"(?:~|\.{1,2})?/(?:(?:home|root|usr|etc|var|opt|tmp|run|mnt|srv|dev|proc|bin|lib|media|Users|Library|app|apps|data"
     r"|workspace|workspaces|secrets|Volumes|private|nix|snap)(?:/[^\n]*)?)|~/[^\n]*|\.{1,2}/[^\n]*|[A-Za-z]:\\[^\n]*"
@@ -142,13 +142,13 @@ _KNOWN: Final = re.compile(
     r"|SG\.[\w-]{16,}\.[\w-]{16,}|gsk_\w{16,}|shp(?:at|ca|pa|ss)_\w{16,}|dop_v1_\w{16,}|r8_\w{16,}|pplx-\w{16,}"
     r"|xai-\w{16,}|tvly-\w{10,}|AGE-SECRET-KEY-\w+)"
 )
-"""Forms of well-known keys: such a value is a secret under any name."""
+"""Formats of well-known keys: such a value is a secret under any name."""
 _ARMOR: Final = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----")
 _SCHEME: Final = re.compile(
     r"(?:Bearer|Basic|Token|ApiKey|Digest|Splunk)\s+(\S.*)", re.IGNORECASE | re.DOTALL
 )
 _ADDRESS: Final = re.compile(r"\S+\Z|[\[{]|[A-Za-z][\w ]{0,40}=")
-"""An address, JSON or options, and no prose that has some within it."""
+"""Matches an address, JSON or options as a whole, not prose that contains some."""
 _LOGIN: Final = re.compile(r"://([^/?#\s@:]*)(?::([^/?#\s]*))?@")
 _UNQUOTED_LOGIN: Final = re.compile(r"://([^/\s@:]*):(?!\d+(?:/|$))(\S+)@[^@\s]")
 _BARE_LOGIN: Final = re.compile(r"([^/?#\s@:]+):([^/?#\s]+)@[^/\s@]+")
@@ -158,7 +158,7 @@ _OPTION: Final = re.compile(
 
 
 def looks_secret(name: str) -> bool:
-    """Whether an environment variable, a key of a configuration or a header of that name holds a secret."""
+    """True if an environment variable, configuration key or header of that name holds a secret."""
     words = _words(name)
     if not words:
         return False
@@ -177,10 +177,10 @@ def looks_secret(name: str) -> bool:
 
 
 def secret_parts(name: str, value: str) -> tuple[str, ...]:
-    """The texts of a variable's value that must not be written anywhere, longest first; none where it holds no secret.
+    """The parts of a variable's value that must never be written, longest first; empty if it holds no secret.
 
-    Of an address, a connection string, a header or JSON that is the whole value and each secret within it. Whoever looks
-    for them leaves out those that are too short to be told from ordinary text (`lllm.core.redact.SHORTEST`)."""
+    For an address, a connection string, a header or JSON these are the whole value and each secret in it. The caller
+    leaves out parts too short to distinguish from ordinary text (`lllm.core.redact.SHORTEST`)."""
     plain = value.strip()
     found = set(_within(plain, name))
     if _words(name)[-1:] == ["HEADERS"]:  # name=value,name=value
@@ -198,7 +198,7 @@ def secret_parts(name: str, value: str) -> tuple[str, ...]:
 
 
 def header_parts(name: str, value: str) -> tuple[str, ...]:
-    """The same of a header that somebody configured: all but PLAIN_HEADERS may hold a secret, whatever their name is."""
+    """The same for a configured header: all but PLAIN_HEADERS may hold a secret, whatever their name is."""
     plain = value.strip()
     found = set(_within(plain, name))
     if found or (name.strip().lower() not in PLAIN_HEADERS and not _ordinary(plain)):
@@ -221,7 +221,7 @@ def _ends_secret(word: str) -> bool:
 
 
 def _ordinary(value: str) -> bool:
-    """Whether a value is a word, a number or a path, that stands for itself in ordinary text."""
+    """True if a value is a word, number or path that may occur in ordinary text."""
     return (
         value.lower() in ORDINARY
         or value in OURS
@@ -231,7 +231,7 @@ def _ordinary(value: str) -> bool:
 
 
 def _within(value: str, name: str) -> Iterator[str]:
-    """The secrets within an address, a connection string, a header or JSON."""
+    """Yields the secrets in an address, a connection string, a header or JSON."""
     if value[:1] in ("{", "["):
         yield from _of_json(value)
     yield from _KNOWN.findall(value)
@@ -252,7 +252,7 @@ def _of_login(value: str, name: str) -> Iterator[str]:
             yield from (text for text in {word, unquote(word)} if not _ordinary(text))
             yield from {f"{user}:{word}", f"{unquote(user)}:{unquote(word)}"}
         elif len(user) >= 16 and any(char.isdigit() for char in user):
-            yield user  # a token stands there alone: https://TOKEN@github.com
+            yield user  # a token without a password: https://TOKEN@github.com
 
 
 def _of_options(value: str) -> Iterator[str]:
@@ -265,7 +265,8 @@ def _of_options(value: str) -> Iterator[str]:
 _OPTIONS: Final = frozenset(
     ("sig", "signature", "x-amz-signature", "x-goog-signature", "x-amz-security-token")
 )
-"""Options of an address that are secrets besides those whose names say so: the signature of a SAS or a presigned URL."""
+"""Query options of an address that are secrets, beside those whose names show it: the signature of a SAS or presigned
+URL."""
 
 
 def _of_json(value: str) -> Iterator[str]:
@@ -273,7 +274,7 @@ def _of_json(value: str) -> Iterator[str]:
         left = [("", json.loads(value))]
     except (ValueError, RecursionError):
         return
-    while left:  # and no recursion: anything may stand in an environment
+    while left:  # no recursion: an environment variable may hold anything
         key, item = left.pop()
         if isinstance(item, dict):
             left += reversed(item.items())

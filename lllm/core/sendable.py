@@ -1,4 +1,4 @@
-"""What a provider is sent back of a reply: calls that it would refuse are put right. The log keeps the reply as it came."""
+"""Makes a reply fit to send back to its provider: mends calls that it would refuse. The log keeps the original reply."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from lllm.models.reply import Reply
 
 
 def answered(reply: Reply, spec: Spec) -> Message:
-    """The message of an accepted reply. Arguments that could be read although they are not an object as they stand (nothing,
-    `null`, an object encoded twice) are written as one: some providers refuse to be sent them back."""
+    """The message of an accepted reply. Arguments that were readable although not an object as written (empty, `null`, an
+    object encoded twice) are rewritten as an object: some providers refuse them otherwise."""
     calls = reply.tool_calls
     if not calls or spec.rules < 1 or all([call.arguments[:1] == "{" for call in calls]):  # noqa: C419  quicker for one
         return reply.message()
@@ -18,8 +18,8 @@ def answered(reply: Reply, spec: Spec) -> Message:
 
 
 def shown_again(call: FunctionCall, spec: Spec, unreadable: bool) -> FunctionCall:
-    """A call of a rejected reply as the model sees it again. Arguments that are not JSON break some chat templates, and
-    providers refuse names with other characters than theirs: both are put right here, and quoted in the error."""
+    """A call of a rejected reply as the model sees it next. Arguments that are not JSON break some chat templates, and
+    providers refuse names with characters outside their set: both are mended here and quoted in the error."""
     if unreadable:
         call = call.with_arguments("{}")
     if spec.rules < 1:
@@ -29,7 +29,7 @@ def shown_again(call: FunctionCall, spec: Spec, unreadable: bool) -> FunctionCal
 
 
 def with_calls(reply: Reply, calls: tuple[FunctionCall, ...]) -> Message:
-    """The message of a reply with these calls in the place of its own."""
+    """The reply's message with these calls instead of its own."""
     message = reply.message()
     if all(a is b for a, b in zip(calls, message.tool_calls, strict=True)):
         return message
@@ -49,4 +49,4 @@ def _tidy(call: FunctionCall) -> FunctionCall:
     try:
         return call.with_arguments(encode(call.parsed()).decode())
     except ValueError:
-        return call  # it is given back to the caller, who sees what the model wrote
+        return call  # returned to the caller, who sees what the model wrote

@@ -1,8 +1,8 @@
-"""What the data of each kind of event looks like: the types that every reader of a log relies on.
+"""Schema of the data of each kind of event: the types that every reader of a log relies on.
 
-A hash chain proves that an event is as it was sealed, and not that lllm sealed it: a file from elsewhere may hold anything. So
-a log is held against this table before anything is made of it. Keys that are not in it are let through, so that a later lllm
-may add some.
+A hash chain proves that an event is unchanged since it was sealed, not that lllm sealed it: a file from elsewhere may
+hold anything. So a log is checked against this table before use. Unknown keys are allowed, so that a later lllm may add
+some.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from lllm.core import events as ev
 from lllm.core.canonical import DEEPEST
 from lllm.models.checks import deeper
 
-# A type; None; a tuple of alternatives; [shape] for a list; {key: shape} for an object, `key?` where it may be missing;
-# {"*": shape} for an object with any keys; or a function that says whether a value fits.
+# A shape is a type; None; a tuple of alternatives; [shape] for a list; {key: shape} for an object, `key?` if optional;
+# {"*": shape} for an object with any keys; or a predicate on the value.
 Shape = Any
 
 
@@ -149,11 +149,11 @@ SHAPES: Final[Mapping[str, Shape]] = {
         "head?": _TEXT,
     },
 }
-"""kind -> the shape of its data. Kinds that are not in it (of a later lllm) are let through."""
+"""Event kind -> the shape of its data. Kinds not listed (from a later lllm) are allowed."""
 
 
 def misshapen(event: Mapping[str, Any]) -> str:
-    """What is wrong with an event's envelope or data; "" where nothing is."""
+    """Says what is wrong with an event's envelope or data; "" if nothing is."""
     if not isinstance(event["kind"], str):
         return "its kind must be text"
     if not _count(event["at"]):
@@ -171,7 +171,7 @@ def misshapen(event: Mapping[str, Any]) -> str:
 
 
 def _misfit(value: Any, shape: Shape, where: str) -> str:
-    """Where a value does not have a shape, and "" where it has."""
+    """Says where a value differs from a shape; "" if it fits."""
     if isinstance(shape, tuple):
         found = [_misfit(value, one, where) for one in shape]
         return (

@@ -45,8 +45,8 @@ _DEFAULTS: Final = Limits()
 
 
 class ToolRule(NamedTuple):
-    """What the machine must know of a tool. See `lllm.models.Function`. `delegate` says that it is another agent, which may
-    have tools of any effect; it is not in the log of calls that follow earlier rules than 2."""
+    """The properties of a tool that the machine decides by; see `lllm.models.Function`. `delegate`: the tool is another
+    agent, which may have tools of any effect; calls recorded under rules before 2 do not have it."""
 
     approval: bool = False
     concurrent: bool = True
@@ -56,7 +56,7 @@ class ToolRule(NamedTuple):
 
     @property
     def counts_as(self) -> str:
-        """What its calls may do: `effect`, and `ask` for another agent."""
+        """The effect assumed for its calls: `effect`, or `ask` for another agent."""
         return "ask" if self.delegate else self.effect
 
     def record(self) -> dict[str, Any]:
@@ -67,20 +67,20 @@ _RULE: Final = ToolRule()
 
 
 RULES: Final = 2
-"""The rules that new calls follow. A recorded call keeps its own, so that an old log replays as it was written. Raise the
-number with the next rule that judges otherwise.
+"""Version of the rules that new calls follow. A recorded call keeps its version, so that an old log replays as it was
+written. Increase it whenever a rule changes.
 
-0: (no `rules` in the record) every reply is accepted where nothing parses it.
-1: refusals, filtered replies, thinking alone and the like are rejected there too. The duplicate guard holds for a whole call;
-   a tool that is stopped by its time limit has failed; a `tool_choice` that forces a call is sent with every request.
+0: (no `rules` in the record) every reply is accepted if nothing parses it.
+1: refusals, filtered replies, replies of thinking alone and the like are rejected there too. The duplicate guard covers a
+whole call; a tool stopped by its time limit has failed; a `tool_choice` that forces a call is sent with every request.
 2: tools as in `lllm.core.guard`; a `tool_choice` that forces a call is sent until tools have run.
 """
 
 
 class Spec(NamedTuple):
-    """The part of a call's settings that the machine decides by. `interrupt` says whether the prompt has an interrupt
-    handler of its own; `execute` is False for a call whose tool calls are given back to the caller; `seed` feeds the
-    jitter; `rules` is the number of the rules that the call follows (see RULES)."""
+    """The settings of a call that the machine decides by. `interrupt`: the prompt has its own interrupt handler;
+    `execute` is False if tool calls are returned to the caller; `seed` seeds the jitter; `rules` is the version of the
+    rules that the call follows (see RULES)."""
 
     limits: Limits = _DEFAULTS
     tools: Mapping[str, ToolRule] = {}

@@ -1,5 +1,5 @@
-"""What replies cost. The one rule by which sessions, totals, exports and forks count: a reply that was taken from a log (a
-fork's parent, the cache) was paid for there. It costs nothing here, and what it had cost is saved."""
+"""Cost of replies: the single rule by which sessions, totals, exports and forks count. A reply taken from a log (a fork's
+parent, the cache) was paid for there: it costs nothing here, and its cost counts as saved."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from lllm.models.reply import Usage
 
 
 def reused(data: Mapping[str, Any]) -> bool:
-    """Whether a reply (the data of ModelReplied) was given again: nobody was asked for it."""
+    """True if a reply (the data of ModelReplied) was reused: no request was sent for it."""
     return "from" in data
 
 
 class Spent:
-    """Replies, added up.
+    """A running total of replies.
 
     Attributes:
-        replies: how many.
-        usage: their tokens; None where none is known.
-        cost: the US dollars that are known. unpriced: replies whose price is unknown.
+        replies: their number.
+        usage: their tokens; None if unknown for all.
+        cost: their known cost in US dollars. unpriced: number of replies of unknown price.
     """
 
     __slots__ = ("_used", "cost", "replies", "unpriced")
@@ -54,15 +54,15 @@ class Spent:
 
     @property
     def money(self) -> Decimal | None:
-        """US dollars of all; None where a price is unknown."""
+        """US dollars of all replies; None if any price is unknown."""
         return None if self.unpriced else self.cost
 
 
 class Spending:
-    """Replies, added up: those that were asked for, and those that were there already.
+    """Running totals of requested and of reused replies.
 
     Attributes:
-        paid: what was spent. saved: what was not.
+        paid: the requested replies. saved: the reused replies.
     """
 
     __slots__ = ("paid", "saved")

@@ -47,17 +47,17 @@ class Opening(NamedTuple):
 
 @dataclass(frozen=True)
 class State:
-    """Where an agent call stands. A value: equal when its content is equal. `_replace(**changes)` gives the next one.
+    """The state of an agent call. A value: equal when its content is equal. `_replace(**changes)` returns the next one.
 
     Attributes:
-        trunk: the dialog that the caller will have.
-        branch: the dialog that the model sees while a reply is being repaired; None when that is the trunk.
+        trunk: the dialog that the caller will get.
+        branch: the dialog that the model sees while a reply is being repaired; None if that is the trunk.
         offer_tools: whether the next request offers tools.
         reply: the last reply.
-        rejected, faults, recalls: repairs, retries and recalls of the present model turn.
+        rejected, faults, recalls: repairs, retries and recalls of the current model turn.
         rounds: tool rounds so far. numbered: tool calls so far.
-        model_calls, tokens, cost: what was used; tokens and cost are None once a reply did not say.
-        pending: tool calls of the present round. guard: what is remembered of earlier ones.
+        model_calls, tokens, cost: resources used; tokens and cost are None after a reply that did not report them.
+        pending: tool calls of the current round. guard: the memory of earlier ones.
         attempts: one mapping per rejected reply or fault.
         value: the accepted payload as JSON. reason, error: why the call failed.
         at: time of the last event; deadline_at: when the call must have ended (both microseconds).

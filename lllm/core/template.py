@@ -64,7 +64,7 @@ def fill(template: str, args: Mapping[str, Any]) -> str:
 
 
 def _shown(name: str, value: Any) -> str:
-    """An argument as text. PromptError where it has none: nested too deeply, or its `__str__` fails."""
+    """An argument as text. Raises PromptError if it has none: nested too deeply, or its `__str__` fails."""
     try:
         return str(value)
     except Exception as error:

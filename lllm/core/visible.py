@@ -1,7 +1,7 @@
-"""Text from elsewhere (models, tools, files, other people's logs) on its way to a terminal.
+"""Makes foreign text (from models, tools, files, other people's logs) safe to print on a terminal.
 
-A terminal obeys control characters: they move the cursor, recolour the screen, set the window's title, turn the direction
-of writing. Every print of foreign text goes through one of these functions, which show such characters as escapes.
+A terminal obeys control characters: they move the cursor, recolour the screen, set the window's title, reverse the
+direction of writing. All foreign text is printed through one of these functions, which escape such characters.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from typing import Final
 
 _ACTING: Final = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls of ASCII and of Latin-1 (\x9b begins a sequence as \x1b[ does)
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks that turn the direction of writing
-    "\u2028\u2029"  # line and paragraph separators: a line of their own in some programs
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks that change the direction of writing
+    "\u2028\u2029"  # line and paragraph separators: some programs break the line there
     "\ufff9-\ufffb"  # annotations
-    "\ud800-\udfff"  # halves of a pair: no terminal's encoding has them
-    "\U000e0000-\U000e007f"  # tags: text that nobody sees
+    "\ud800-\udfff"  # lone surrogates: no terminal encoding has them
+    "\U000e0000-\U000e007f"  # tags: invisible text
 )
-_FLAG: Final = "\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,6}\U000e007f"  # of Wales, in tags
+_FLAG: Final = "\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,6}\U000e007f"  # flags written in tags, as of Wales
 _FOREIGN: Final = re.compile(f"({_FLAG})|\r\n|[{_ACTING}]")
 _FOREIGN_LINE: Final = re.compile(f"({_FLAG})|[\t\n{_ACTING}]")
 
 
 def visible(text: str) -> str:
-    """Text that does nothing to a terminal but stand there. Newlines and tabs stay; a CR before a newline is left out."""
+    """Escapes everything that a terminal would obey. Newlines and tabs stay; a CR before a newline is removed."""
     return _FOREIGN.sub(_escaped, text)
 
 
 def visible_line(text: str) -> str:
-    """The same for text that must stay on its line (a name, a cell of a table): newlines and tabs are escapes too."""
+    """The same for text that must stay on one line (a name, a table cell): newlines and tabs are escaped too."""
     return _FOREIGN_LINE.sub(_escaped, text)
 
 
 def visible_json(text: str) -> str:
-    """The same for JSON: its own escapes, so that it stays the same value."""
+    """The same for JSON, by JSON's own escapes: the value does not change."""
     return _FOREIGN.sub(_escaped_json, text)
 
 
