@@ -1,4 +1,4 @@
-"""What may stand in a message: JSON that a log can hold and a provider can be sent."""
+"""Checks the content of messages: JSON that a log can hold and a provider accepts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, Final
 from lllm.errors import ConfigError
 
 DEEPEST: Final = 100
-"""Levels of lists and objects in one JSON value. Deeper ones are refused: reading them may exhaust the stack."""
+"""Levels of lists and objects allowed in one JSON value. Deeper values are refused: reading them may exhaust the
+stack."""
 
 _NAMES: Final[dict[type, str]] = {
     str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", tuple: "a list",
@@ -20,12 +21,12 @@ _SCALARS: Final = frozenset((str, int, float, bool, type(None)))
 
 
 def type_name(value: Any) -> str:
-    """The type of a value in the words of JSON; that of Python where JSON has none."""
+    """Name of a value's JSON type; of its Python type if JSON has none."""
     return _NAMES.get(type(value), type(value).__name__)
 
 
 def not_json(value: Any, deepest: int = DEEPEST) -> str | None:
-    """Why a value is not JSON: `'a.b' is bytes`, `it is nested more than 100 levels deep`. None where it is."""
+    """Says why a value is not JSON: `'a.b' is bytes`, `it is nested more than 100 levels deep`. None if it is JSON."""
     return _not_json(value, (), deepest)
 
 
@@ -34,7 +35,7 @@ def _not_json(value: Any, path: tuple[str, ...], left: int) -> str | None:
         return None
     where = f"'{'.'.join(path)}'" if path else "it"
     if isinstance(value, float):
-        return None if value - value == 0.0 else f"{where} is {value}, which JSON has no number for"
+        return None if value - value == 0.0 else f"{where} is {value}, which is not a JSON number"
     if not isinstance(value, Mapping | list | tuple):
         return f"{where} is {type(value).__name__}"
     if left <= 0:
@@ -53,8 +54,8 @@ def _not_json(value: Any, path: tuple[str, ...], left: int) -> str | None:
 
 
 def deeper(value: Any, deepest: int = DEEPEST) -> bool:
-    """Whether lists and objects are nested more than `deepest` levels deep. Counts level by level, so that no depth exhausts
-    the stack."""
+    """True if lists and objects are nested more than `deepest` levels deep. Works level by level, so that no depth
+    exhausts the stack."""
     level = [value]
     if value.__class__ is dict and all(item.__class__ in _SCALARS for item in value.values()):
         return False  # the arguments of most tools
@@ -72,16 +73,16 @@ def deeper(value: Any, deepest: int = DEEPEST) -> bool:
 
 
 def content_parts(content: Any) -> tuple[Mapping[str, Any], ...] | str:
-    """The content of a message that is not plain text: "" for None, else its parts.
+    """The parts of a message's content that is not plain text; "" for None.
 
     Raises:
-        ConfigError: it is neither text nor a list of parts in the chat-completions form.
+        ConfigError: the content is neither text nor a list of parts in the chat-completions form.
     """
     if content is None:
         return ""
     if not isinstance(content, list | tuple):
         raise ConfigError(
-            f"message content is {type_name(content)}; it is text or a list of parts", hint=_HINT
+            f"message content must be text or a list of parts, got {type_name(content)}", hint=_HINT
         )
     for number, part in enumerate(content, 1):
         if (wrong := _wrong_part(part)) is not None:

@@ -1,8 +1,8 @@
-"""Why a reply ended: the words of all providers, in one table.
+"""Why a reply ended: the finish reasons of all providers, in one table.
 
-`meaning(word)` gives our word for an end that is an answer, or part of one (stop, length, tool_calls, content_filter), and
-None for every other word: the reply was broken off, or its end is unknown, and half an answer is no answer. `fault(word)` is
-the error that says so.
+`meaning(word)` returns our word for a complete or cut-off answer (stop, length, tool_calls, content_filter), and None for
+every other word: the reply was broken off or its end is unknown, so it must not be used as an answer. `fault(word)` is
+the error for those.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ENDS: Final[dict[str, str]] = {
     **dict.fromkeys(
         (
             "content_filter", "content_filtered", "filtered", "filter",  # OpenAI, Azure, Bedrock
-            "refusal",  # Anthropic: its classifiers stepped in
+            "refusal",  # Anthropic: stopped by its safety classifiers
             "guardrail_intervened", "guardrail",  # Bedrock
             "error_toxic", "toxic",  # Cohere
             "sensitive", "moderation", "risk",  # Zhipu, Hunyuan, ModelScope
@@ -47,14 +47,14 @@ ENDS: Final[dict[str, str]] = {
         "content_filter",
     ),
 }  # fmt: skip
-"""A provider's word, as `_plain` writes it, and ours."""
+"""Provider's word, as `_plain` normalises it -> ours."""
 
 _Fault = tuple[type[ProviderError], bool, str]
-_RESOURCES: Final[_Fault] = (ServerError, True, "the provider had no resources left for the reply")
+_RESOURCES: Final[_Fault] = (ServerError, True, "the provider ran out of resources for the reply")
 _BROKEN: Final[_Fault] = (StreamInterrupted, True, "the server broke the reply off")
 _FAILED: Final[_Fault] = (ServerError, True, "the provider failed within the reply")
 _MALFORMED: Final[_Fault] = (ServerError, True, "the model wrote a tool call that the provider cannot read")
-_LOADED: Final[_Fault] = (ServerError, True, "the server loaded or unloaded the model, which said nothing")
+_LOADED: Final[_Fault] = (ServerError, True, "the server loaded or unloaded the model, which did not answer")
 _WITHHELD: Final[_Fault] = (ProviderError, False, "the provider withheld the reply without saying why")
 
 FAULTS: Final[dict[str, _Fault]] = {
@@ -80,22 +80,22 @@ FAULTS: Final[dict[str, _Fault]] = {
     ),
     **dict.fromkeys(("load", "unload", "model_unloaded"), _LOADED),
     **dict.fromkeys(("other", "unspecified", "unknown", "no_image", "image_other", "escalation"), _WITHHELD),
-    "missing_thought_signature": (BadRequestError, False, "the provider misses a thought signature in the dialog"),
+    "missing_thought_signature": (BadRequestError, False, "the provider found no thought signature in the dialog"),
     "context_length_exceeded": (ContextLengthError, False, "the dialog is longer than the model's context"),
     "pause_turn": (ProviderError, False, "the provider paused the turn and expects to be asked to go on"),
     "compaction": (ProviderError, False, "the provider compacted the dialog and expects to be asked to go on"),
 }  # fmt: skip
-"""Ends that are no answer: the error's class, whether asking again may help, and what happened."""
+"""Failed ends: the error's class, whether a retry may help, and what happened."""
 
 OURS: Final = frozenset({"stop", "length", "tool_calls", "content_filter", "repetition"})
-"""The finish reasons of a Reply. `repetition` is this package's own, no provider's."""
+"""The finish reasons of a Reply. `repetition` is lllm's own."""
 
 
 def meaning(word: Any) -> str | None:
-    """Our word for a provider's finish reason, `stop` where it gave none; None for one that says that there is no whole
-    answer, and for one that nobody knows."""
+    """Returns our word for a provider's finish reason, `stop` if it has none. None if there is no complete answer or the
+    word is unknown."""
     if not word and (word is None or isinstance(word, str)):
-        return "stop"  # some servers do not say
+        return "stop"  # some servers send none
     for plain in _readings(word):
         if (found := ENDS.get(plain)) is not None:
             return found
@@ -105,21 +105,21 @@ def meaning(word: Any) -> str | None:
 
 
 def fault(word: Any, partial: str = "") -> ProviderError:
-    """The error of a reply that ended with `word`, of which `meaning` knows nothing good. `partial` is what it said."""
+    """The error of a reply that ended with `word`, for which `meaning` is None. `partial` is the text received."""
     shown = str(word)[:80]
     for plain in _readings(word):
         if plain in FAULTS:
             kind, retryable, words = FAULTS[plain]
             return kind(f"{words} (finish reason '{shown}')", retryable=retryable, partial=partial)
     return ProviderError(
-        f"the reply ended with an unknown finish reason, '{shown}': it may not be whole",
-        hint="If this word is a good end, report it: lllm.models.finish has the table.",
+        f"the reply ended with an unknown finish reason, '{shown}': it may be incomplete",
+        hint="If this word means a complete reply, report it: lllm.models.finish has the table.",
         partial=partial,
     )
 
 
 def _readings(word: Any) -> list[str]:
-    """The word in small letters, and the parts of `content_filter: RECITATION`, which says both."""
+    """The word in small letters, and each part of a combined one such as `content_filter: RECITATION`."""
     if isinstance(word, dict):  # SGLang's own API: {"type": "stop", "matched": 2}
         word = word.get("type")
     if not isinstance(word, str):
@@ -129,7 +129,7 @@ def _readings(word: Any) -> list[str]:
 
 
 def _plain(word: str) -> str:
-    """`MAX_TOKENS`, `max-tokens`, `maxTokens` and `FinishReason.MAX_TOKENS` are one word."""
+    """Normalises spelling: `MAX_TOKENS`, `max-tokens`, `maxTokens` and `FinishReason.MAX_TOKENS` are one word."""
     word = word[:100].strip().rpartition(".")[2]
     if not word.isupper():
         word = "".join(f"_{char}" if char.isupper() else char for char in word)

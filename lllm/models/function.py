@@ -21,13 +21,13 @@ _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "agent": ((str, type(None)), "a name or None"),
     **dict.fromkeys(("approval", "concurrent", "repeatable", "strict"), (bool, "True or False")),
 }
-"""Fields of a Function with the types that they may have."""
+"""Fields of a Function with their types."""
 _REFUSED: Final = frozenset("$ref $dynamicRef $recursiveRef allOf anyOf oneOf not enum const".split())
-"""What a schema may not have beside its outermost type to be sent as it is."""
+"""Keywords that providers refuse next to the outermost type of a schema."""
 _PARAMETERS: Final = ("parameters", "input_schema", "inputSchema")
 _SCHEMA_KEYS: Final = (
     *("type", "name", "description", *_PARAMETERS, "strict"),
-    # what others write beside them for their own use: MCP servers, caches of a provider
+    # keys that other programs add: MCP servers, caches of a provider
     *("title", "annotations", "outputSchema", "icons", "_meta", "cache_control"),
 )
 _OUTER_KEYS: Final = ("type", "function", "cache_control", "_meta")
@@ -38,15 +38,16 @@ looked up by name when it is first used, as a plug-in is."""
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """What a tool may know of the call that it serves. A parameter annotated with this class, or one named `context`
+    """Information for a tool about the call that runs it. A parameter annotated with this class, or one named `context`
     without an annotation, receives it; the model does not see the parameter.
 
     Attributes:
-        session, call: where the log holds the story.
+        session, call: ids of the session and agent call in the log.
         tool_call_id: the model's id of this tool call.
-        idempotency_key: the same when the tool is run again after a crash, or for an equal call of an `idempotent` tool; give
-            it to the outside world.
-        deadline: seconds left for the agent call when the tool was started, or None.
+        idempotency_key: the same when the tool runs again after a crash, or for an equal call of an `idempotent` tool;
+        pass
+            it to external services.
+        deadline: seconds left for the agent call when the tool started, or None.
     """
 
     session: str | None = None
@@ -58,25 +59,26 @@ class ToolContext:
 
 @dataclass(frozen=True)
 class Function:
-    """A tool. A value: equal when its fields are equal. Still callable as the Python function it was made of.
+    """A tool. A value: equal when its fields are equal. Calling it calls the Python function it was made from.
 
     Attributes:
         name: 1 to 64 letters, digits, `_` and `-`.
         description: what the model reads about it.
-        parameters: JSON schema of the arguments, an object. Not to be changed.
-        call: the callable, plain or async; None for a tool that is only declared.
-        effect: what to do when a crash or a time limit leaves open whether the tool ran. `pure`: run it again.
-            `idempotent`: run it again with the same idempotency key. `ask`: a person decides. `never`: it is not run again.
-            Anything but `pure` may change what other tools give.
+        parameters: JSON schema of the arguments, an object. Must not be changed.
+        call: the callable, plain or async; None for a tool that is declared only.
+        effect: what to do if a crash or a time limit leaves open whether the tool ran. `pure`: run it again.
+        `idempotent`:
+            run it again with the same idempotency key. `ask`: ask a person. `never`: do not run it again. Any effect but
+            `pure` may change the results of other tools.
         timeout: seconds, or None for no limit. A tool that does not return in time has an unknown outcome, unless it is
             `pure`.
-        approval: whether a person must agree before it runs.
-        concurrent: whether it may run beside other tools of the same reply.
-        repeatable: whether equal arguments always run it again; see `lllm.core.guard`.
-        agent: the name of the agent that answers, where the tool is one.
+        approval: whether a person must approve each run.
+        concurrent: whether it may run in parallel with other tools of the same reply.
+        repeatable: whether a call with equal arguments always runs it again; see `lllm.core.guard`.
+        agent: the name of the agent that answers, if the tool is an agent.
         strict: whether the provider is asked to enforce the schema. Every parameter is then required.
-        typed: whether arguments become the Python types of `call`'s signature; set by whoever read the signature.
-        method: whether `call` wants the instance that the Function is looked up on; set by `tool` within a class.
+        typed: whether arguments are converted to the Python types of `call`'s signature; set when the signature is read.
+        method: whether `call` takes the instance that the Function is looked up on; set by `tool` within a class.
     """
 
     __lllm_kind__: ClassVar[str] = "tool"
@@ -245,15 +247,15 @@ def tool_from(function: Callable[..., Any], **options: Any) -> Function:
 
 
 def as_function(value: Any, *, check: bool = True) -> Function:
-    """A tool from whatever stands for one: a Function, a callable, or a schema (a tool that is only declared).
+    """Makes a Function from a Function, a callable, or a schema (a tool that is declared only).
 
     A schema may be in the form of chat completions `{"type": "function", "function": {...}}`, of the responses API
     `{"type": "function", "name": ...}`, or `{"name", "description", "parameters" | "input_schema" | "inputSchema"}`.
 
     Raises:
-        ConfigError: none of these, or its parameters are not a JSON schema. Without `check` the latter is found out when
-            the tool is first called: for tools that somebody else has recorded.
-        UnknownKeyError: a key that nothing reads.
+        ConfigError: none of these, or its parameters are not a JSON schema. Without `check` the latter is reported only
+            when the tool is first called: for recorded tools.
+        UnknownKeyError: an unknown key.
     """
     if isinstance(value, Function):
         if check:
@@ -273,7 +275,7 @@ def as_function(value: Any, *, check: bool = True) -> Function:
         given = [inner[key] for key in _PARAMETERS if inner.get(key) is not None]
         if len(given) > 1:
             raise ConfigError(
-                f"the tool '{inner['name']}' has two schemas of its arguments", hint="Keep one."
+                f"the tool '{inner['name']}' has two schemas for its arguments", hint="Keep one."
             )
         parameters = given[0] if given and given[0] != {} else {"type": "object", "properties": {}}
         description, strict = inner.get("description"), inner.get("strict")
@@ -295,7 +297,7 @@ def as_function(value: Any, *, check: bool = True) -> Function:
 
 
 def as_functions(values: Sequence[Any], *, check: bool = True) -> tuple[Function, ...]:
-    """Tools from whatever stands for them; see `as_function`. Two with one name is an error."""
+    """Makes Functions from several values; see `as_function`. Raises ConfigError if two have one name."""
     functions = tuple(as_function(value, check=check) for value in values)
     seen: set[str] = set()
     for function in functions:
@@ -339,7 +341,7 @@ class MCP:
             raise ConfigError(f"MCP server '{self.name}': give either a command or a url")
         if not isinstance(self.command, str | None):
             raise ConfigError(
-                f"MCP server '{self.name}': command must be a program's name, got {self.command!r}"
+                f"MCP server '{self.name}': command must be the name of a program, got {self.command!r}"
             )
         if self.url is not None and not str(self.url).startswith(("http://", "https://")):
             raise ConfigError(f"MCP server '{self.name}': {self.url!r} is not a http(s) URL")
@@ -351,7 +353,7 @@ class MCP:
                 isinstance(item, str) for item in value
             ):
                 raise ConfigError(
-                    f"MCP server '{self.name}': {key} is a list of names, not {type(value).__name__}"
+                    f"MCP server '{self.name}': {key} must be a list of names, got {type(value).__name__}"
                 )
             object.__setattr__(self, key, tuple(value))
 
@@ -368,10 +370,10 @@ class MCP:
     def from_dict(cls, value: Mapping[str, Any], *, where: str | None = None) -> MCP:
         """Reads a declaration. UnknownKeyError for a key that is none of the fields."""
         if not isinstance(value, Mapping):
-            raise ConfigError(f"an MCP server: it must be a mapping, got {value!r}")
+            raise ConfigError(f"an MCP server must be a mapping, got {value!r}")
         for key in value:
             if key not in cls.__slots__:
                 raise UnknownKeyError(str(key), cls.__slots__, where=where)
         if "name" not in value:
-            raise ConfigError("an MCP server: it has no name", hint="Write {'name': ..., ...}.")
+            raise ConfigError("an MCP server has no name", hint="Write {'name': ..., ...}.")
         return cls(**value)

@@ -20,32 +20,33 @@ _TAGS: Final = ("xml_tags", "md_tags", "signal_tags", "required_xml_tags", "requ
 _HANDLERS: Final = ("exception_prompt", "interrupt_prompt", "final_prompt")
 _LISTS: Final = (*_TAGS, "functions", "mcp_servers")
 LATER: Final = {
-    "mcp_servers": "Give the tools themselves: functions=[...].",
+    "mcp_servers": "Pass the tools themselves: functions=[...].",
     "allow_web_search": "A provider's own search is a setting of the model: model_args={'web_search_options': {...}}.",
     "computer_use_config": "Leave it out.",
 }
-"""Fields that nothing reads in this version, and what there is instead: they may be there, but only empty."""
+"""Fields that this version does not support (they must be empty), and what to use instead."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What an agent is told, and what it must answer. A value; registered by its `path`.
+    """The texts that an agent sends, and the expected form of its reply. A value; registered by its `path`.
 
     Attributes:
         path: its name in the registry, e.g. `analyst/report`.
-        prompt: the template; `{name}` is a place for an argument. `lllm.core.template` has the rules.
-        format: the type or JSON schema of the reply. Not together with tags.
-        parser: gets the reply's text (after the tags were checked) and, by name, those arguments that its signature
-            names; gives the payload, or raises ParseError. May be async.
+        prompt: the template; `{name}` is a placeholder for an argument. `lllm.core.template` has the rules.
+        format: the type or JSON schema of the reply. Cannot be combined with tags.
+        parser: receives the reply's text (after the tags were checked) and, by name, the arguments that its signature
+        names;
+            returns the payload, or raises ParseError. May be async.
         xml_tags, md_tags, signal_tags: tags that the reply may hold. `lllm.core.parsing` has the rules.
-        required_xml_tags, required_md_tags: tags that it must hold.
-        functions: tools: functions, Functions, schemas, or names that the registry knows (`reader/news`).
-        mcp_servers, allow_web_search, computer_use_config: not in this version; only empty.
-        exception_prompt: said after a reply that could not be used; text with {errors}, or a function.
-        interrupt_prompt: said after a round of tools; text with {results}, or a function. None: nothing is said.
-        final_prompt: said when no more tool calls are possible; text, or a function.
-        args: the names of the arguments that must be given; None means the places of the texts.
-        description: what the prompt is for, for people.
+        required_xml_tags, required_md_tags: tags that the reply must hold.
+        functions: tools: functions, Functions, schemas, or registered names (`reader/news`).
+        mcp_servers, allow_web_search, computer_use_config: not supported in this version; must be empty.
+        exception_prompt: sent after a reply that could not be used; text with {errors}, or a function.
+        interrupt_prompt: sent after a round of tools; text with {results}, or a function. None: nothing is sent.
+        final_prompt: sent when no more tool calls are possible; text, or a function.
+        args: the names of the required arguments; None means the placeholders of the texts.
+        description: what the prompt is for, for human readers.
     """
 
     __lllm_kind__: ClassVar[str] = "prompt"
@@ -157,7 +158,7 @@ class Prompt:
 
     @property
     def literal_tags(self) -> tuple[str, ...]:
-        """Names of the XML tags that a reply may hold: a backend leaves them in the text."""
+        """Names of the XML tags that a reply may contain: a backend leaves them in the text."""
         return tuple(dict.fromkeys((*self.xml_tags, *self.required_xml_tags, *self.signal_tags)))
 
     @property

@@ -1,4 +1,4 @@
-"""Docstrings: what a function says about itself, its parameters and its result, in Google, NumPy or reST style."""
+"""Parses docstrings in Google, NumPy or reST style: description, parameters and result."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import NamedTuple
 
 
 class Doc(NamedTuple):
-    """The prose of a docstring with what it says of the result, and a text for each parameter that has one."""
+    """A docstring's prose, with its description of the result, and the text of each documented parameter."""
 
     description: str = ""
     parameters: Mapping[str, str] = {}
 
 
 def read(docstring: str | None) -> Doc:
-    """Reads a docstring that `inspect.getdoc` has cleaned. Of one that no style fits, everything is description.
+    """Parses a docstring that `inspect.getdoc` has cleaned. If no style fits, all of it is the description.
 
-    What is returned (or yielded) ends the description as a line `Returns: ...`: a model that knows it asks once. Sections
-    about exceptions, examples and the like are left out.
+    The return (or yield) section becomes a last line `Returns: ...` of the description: a model that knows the result
+    calls once. Sections about exceptions, examples and the like are left out.
     """
     if not docstring or not docstring.strip():
         return Doc()
     import docstring_parser
 
     try:
-        # The parser cleans the text again. Behind an empty first line that changes nothing: otherwise it takes the
-        # indentation of a section away that the text begins with.
+        # The parser cleans the text again. An empty first line makes that harmless: without it, the parser removes the
+        # indentation of a section that begins the text.
         parsed = docstring_parser.parse("\n" + docstring)
     except docstring_parser.ParseError:
         return Doc(docstring)

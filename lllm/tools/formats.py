@@ -22,17 +22,19 @@ _WRAP: Final = "value"
 
 @dataclass(frozen=True)
 class Format:
-    """What a structured reply looks like, and how it is read.
+    """An output schema, with the code that parses and validates a reply.
 
     Attributes:
         name: for the provider; 1 to 64 letters, digits, `_` and `-`.
-        schema: JSON schema of the reply, for the provider: of an object, another kind of value stands under the key `value`
-            of one, and with no reference but to its own definitions. In strict form (closed objects, everything required)
-            where that says the same.
+        schema: JSON schema of the reply as sent to the provider: always an object (another kind of value is put under the
+        key
+            `value`), with references only to its own definitions. In strict form (closed objects, everything required) if
+            that
+            is equivalent.
         strict: whether it is in strict form.
-        sent: whether a provider is asked to hold the reply to it. False for a schema that cannot be written so: the reply is
-            validated only.
-        source: the type or schema that it was made of.
+        sent: whether the provider is asked to enforce it. False for a schema that cannot be written in the sent form: the
+            reply is only validated.
+        source: the type or schema it was made from.
     """
 
     name: str
@@ -47,11 +49,12 @@ class Format:
 
     @classmethod
     def of(cls, source: Any, name: str | None = None) -> Format | None:
-        """A format from a pydantic model, dataclass, TypedDict, any other type (`list[Foo]`, `int | None`, Literal), a
-        JSON schema, or the `response_format` of an OpenAI request. None gives None, a Format itself.
+        """A Format for a pydantic model, dataclass, TypedDict, any other type (`list[Foo]`, `int | None`, Literal), a
+        JSON schema, or the `response_format` of an OpenAI request. None returns None; a Format returns itself.
 
         Raises:
-            ConfigError: neither a type with a JSON form nor a JSON schema; a schema that refers to something outside itself.
+            ConfigError: neither a type with a JSON form nor a JSON schema; or a schema that refers to something outside
+            itself.
         """
         if source is None or isinstance(source, Format):
             return source
@@ -60,7 +63,7 @@ class Format:
             return cls._made(source, name or given or "reply", schema, schema, wanted, None)
         if not _is_type(source):
             raise ConfigError(
-                f"{reprlib.repr(source)} is not a format",
+                f"{reprlib.repr(source)} cannot be used as a format",
                 hint="Give a type (pydantic model, dataclass, TypedDict, list[int] ...) or a JSON schema.",
             )
         name = name or _name(source)
@@ -83,8 +86,8 @@ class Format:
         wanted: bool | None,
         shape: Shape | None,
     ) -> Format:
-        """A format of the schema `checked`. `filled`: the same with every field that has a default. `wanted`: strict mode,
-        where somebody has said so."""
+        """Makes a Format from the checked schema. `filled`: the same schema with every default field required. `wanted`:
+        strict mode, if set explicitly."""
         name = re.sub(r"[^a-zA-Z0-9_-]+", "_", name)[:64].strip("_") or "reply"
         validator = schemas.compile_schema(checked, f"format '{name}'")
         try:
@@ -97,7 +100,7 @@ class Format:
         return cls(name, schema, closed is not None, source, whole, wrapped, shape, validator)
 
     def wire(self) -> dict[str, Any]:
-        """The format as a Request carries it: `{"name", "schema", "strict"}`, and `"sent": False` where it is not sent."""
+        """The format as part of a Request: `{"name", "schema", "strict"}`, plus `"sent": False` if it is not sent."""
         said = {"name": self.name, "schema": self.schema, "strict": self.strict}
         return said if self.sent else {**said, "sent": False}
 
@@ -135,7 +138,7 @@ class Format:
         return value
 
     def _is_made(self, value: Any) -> bool:
-        """Whether the value is an object of the format's own class."""
+        """True if the value is an instance of the format's own class."""
         if not (is_dataclass(value) or hasattr(value, "model_dump")):
             return False
         own = typing.get_origin(self.source) or self.source
@@ -146,7 +149,7 @@ class Format:
 
     @cached_property
     def _known(self) -> tuple[str, ...]:
-        """The keys of the reply, for a "did you mean"."""
+        """The keys of the reply, for "did you mean" hints."""
         schema = self._whole
         if self._wrapped:
             schema = schema["properties"][_WRAP]
@@ -169,7 +172,7 @@ class Format:
 
 @lru_cache(maxsize=64)
 def _of_class(source: type, name: str) -> Format:
-    """Kept, because the same class is given with every call: pydantic takes milliseconds to read one."""
+    """Cached, because the same class is passed with every call and pydantic takes milliseconds to read one."""
     return Format._of_type(source, name)
 
 
@@ -189,14 +192,14 @@ def _of_mapping(source: Mapping[str, Any]) -> tuple[dict[str, Any], str | None, 
     kind = given.get("type")
     if kind in ("json_object", "text"):
         raise ConfigError(
-            f"response format '{kind}' says nothing of the reply's form",
+            f"response format '{kind}' does not describe the reply",
             hint="Give a JSON schema or a type.",
         )
     if kind == "json_schema":
         given = given.get("json_schema", given)
         if not isinstance(given, dict) or not isinstance(given.get("schema"), dict):
             raise ConfigError(
-                f"response format without a schema: {schemas.shown(source)}",
+                f"response format has no schema: {schemas.shown(source)}",
                 hint='Write {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}.',
             )
     elif (
@@ -207,8 +210,8 @@ def _of_mapping(source: Mapping[str, Any]) -> tuple[dict[str, Any], str | None, 
     name, wanted = given.get("name"), given.get("strict")
     if not isinstance(name, str | None) or not isinstance(wanted, bool | None):
         raise ConfigError(
-            f"response format with name {schemas.shown(name)} and strict {schemas.shown(wanted)}",
-            hint="`name` is a text, `strict` true or false.",
+            f"response format has name {schemas.shown(name)} and strict {schemas.shown(wanted)}",
+            hint="`name` must be text, `strict` true or false.",
         )
     return given["schema"], name, wanted
 
@@ -217,7 +220,7 @@ _RESPONSE_FORMAT: Final = frozenset(("name", "schema", "strict", "description", 
 
 
 def _plain(value: Any) -> Any:
-    """A copy that nobody else can change, of dicts and lists only."""
+    """A private copy of dicts and lists only."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -79,14 +79,14 @@ def function_from(
 
 
 def sent_parameters(function: Function) -> tuple[Mapping[str, Any], bool]:
-    """The parameters as a provider takes them, and whether in strict form: of an object in so many words, a reference that
-    stands for the whole replaced by its target. The same arguments fit; in strict form every parameter is required. A tool
-    that asks for strict mode and has no strict form is sent without."""
+    """The parameters as sent to a provider, and whether they are in strict form. They are an explicit object: a reference
+    that stands for the whole schema is replaced by its target. The same arguments are valid; in strict form every
+    parameter is required. A tool that asks for strict mode but has no strict form is sent without."""
     try:
         function.plan  # noqa: B018
         made, wrapped = portable(function.parameters, "arguments")
     except ConfigError:
-        return function.parameters, function.strict  # of a tool that nobody has checked
+        return function.parameters, function.strict  # of an unchecked tool
     except Unportable:
         return {"type": "object"}, False  # validated only
     if function.strict and not wrapped and (closed := strict(made, fill=True)) is not None:
@@ -407,7 +407,7 @@ def _parameters(reading: Reading, texts: Mapping[str, str], name: str, want_stri
         ordered["$defs"] = schema["$defs"]
     if not want_strict:
         return ordered
-    made = strict(ordered, fill=True)  # a default of ours is as good as one that the model writes
+    made = strict(ordered, fill=True)  # our default is as good as one that the model writes
     if made is None:
         raise ConfigError(
             f"tool '{name}': its parameters cannot be a strict schema",

@@ -1,9 +1,9 @@
-"""References within a JSON schema, and the schema written anew so that it can be put anywhere.
+"""Resolves references within a JSON schema, and rewrites the schema so that it can be embedded anywhere.
 
-A reference is read by the rules of the schema's own draft (`$id`, `$anchor`, JSON pointers with their escapes, references
-into any place) and written as `#/$defs/NAME`, or `#` for the whole. The reader of the result needs to know nothing of base
-URIs, and a schema that stood at the root can stand under a key. A reference whose target depends on the way by which it is
-reached, or lies outside, makes the schema Unportable.
+A reference is resolved by the rules of the schema's own draft (`$id`, `$anchor`, JSON pointers with their escapes,
+references to any place) and written as `#/$defs/NAME`, or `#` for the whole. Readers of the result need no base URIs, and
+a root schema can be put under a key. A reference whose target depends on how it is reached, or lies outside, raises
+Unportable.
 
     portable({"type": "array", "items": {"$ref": "#/definitions/item"}, "definitions": {"item": {"type": "string"}}}, "value")
     # {"type": "object", "properties": {"value": {"type": "array", "items": {"$ref": "#/$defs/item"}}}, ...}
@@ -22,13 +22,13 @@ Pointer = tuple[str | int, ...]
 
 
 class Dialect(NamedTuple):
-    """What the drafts do differently.
+    """The differences between the drafts.
 
     Attributes:
-        number: their order.
+        number: their order in time.
         id: the keyword that names a schema.
-        siblings: whether keywords beside `$ref` count.
-        dynamic: the keyword of references whose target depends on the way to them, if there is one.
+        siblings: whether keywords next to `$ref` count.
+        dynamic: the keyword of references whose target depends on the path to them, if the draft has one.
         definitions: the keyword that holds named schemas.
     """
 
@@ -63,31 +63,32 @@ _SINCE: Final[Mapping[str, int]] = {
     ),
     "prefixItems": 9,
 }
-"""The number of the draft in which a keyword begins to mean something."""
+"""Keyword -> the number of the draft that introduced it."""
 _HOLDERS: Final = ("$defs", "definitions")
 _NAMING: Final = frozenset("$schema $id $anchor $dynamicAnchor $recursiveAnchor $vocabulary".split())
 REMARKS: Final = frozenset(
     "title description default examples example deprecated readOnly writeOnly $comment".split()
 )
-"""Keywords that no value can break."""
+"""Keywords that never make a value invalid."""
 COMBINING: Final = frozenset("$ref $dynamicRef $recursiveRef allOf anyOf oneOf not enum const".split())
-"""Keywords that providers refuse beside the `type` of the outermost object."""
+"""Keywords that providers refuse next to the `type` of the outermost object."""
 
 
 class Unportable(Exception):
-    """The schema cannot be written without references that only its own place gives a meaning."""
+    """Raised for a schema with references that have a meaning only in its original place."""
 
 
 class Portable(NamedTuple):
-    """A schema of an object, whose references lead to its own `$defs`. `wrapped`: it is about the one key that was added."""
+    """A schema of an object whose references lead to its own `$defs`. `wrapped`: its only property is the one that was
+    added."""
 
     schema: dict[str, Any]
     wrapped: bool
 
 
 def portable(schema: Mapping[str, Any], key: str) -> Portable:
-    """Writes a schema that has passed `compile_schema` as providers take it: of an object (another kind of value stands under
-    `key` of one), with plain references only. The same values fit it. Unused definitions are left out.
+    """Rewrites a schema that has passed `compile_schema` into the form that providers accept: an object (another kind of
+    value is put under `key`), with plain references only. The same values are valid. Unused definitions are left out.
 
     Raises Unportable.
     """
@@ -112,7 +113,7 @@ def portable(schema: Mapping[str, Any], key: str) -> Portable:
     if defs := writer.definitions():
         written[document.dialect.definitions] = defs
     if document.strange and not is_schema(written):
-        raise Unportable("it refers to what is no schema")
+        raise Unportable("it refers to a value that is not a schema")
     return Portable(written, wrapped)
 
 
@@ -130,7 +131,7 @@ def _dialect(schema: Mapping[str, Any], otherwise: Dialect) -> Dialect:
 
 
 class _Place(NamedTuple):
-    """A schema within the document. Attributes: base: what its relative references are relative to."""
+    """A schema within the document. `base` is the URI that its relative references are relative to."""
 
     schema: Mapping[str, Any]
     base: str
@@ -138,12 +139,12 @@ class _Place(NamedTuple):
 
     @property
     def alone(self) -> bool:
-        """Whether a reference stands here that everything beside it is ignored for."""
+        """True if a reference here makes all keywords next to it ignored."""
         return "$ref" in self.schema and not self.dialect.siblings
 
 
 class _Document:
-    """A schema with all schemas in it, found by pointer, URI and anchor."""
+    """A schema with all schemas in it, indexed by pointer, URI and anchor."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self.root = root
@@ -153,7 +154,7 @@ class _Document:
         self._anchors: dict[tuple[str, str], Pointer] = {}
         self._dynamic: dict[str, list[Pointer]] = {}
         self.strange = False
-        """Whether a reference leads to a place that no keyword makes a schema, and that nobody has checked."""
+        """True if a reference leads to a place that no keyword makes a schema, and that was therefore not checked."""
         self._visit((), root, "", self.dialect)
 
     def value(self, at: Pointer) -> Any:
@@ -163,7 +164,7 @@ class _Document:
         return found
 
     def landing(self) -> Pointer:
-        """The place that the root stands for when it is nothing but a reference; the root otherwise."""
+        """The target of the root if the root is only a reference; the root otherwise."""
         at: Pointer = ()
         for _ in range(8):
             place = self.places.get(at)
@@ -176,14 +177,14 @@ class _Document:
         return at
 
     def references(self, at: Pointer) -> Iterator[tuple[str, Pointer]]:
-        """The references that stand in a schema itself, each with its target."""
+        """Yields the references directly in a schema, each with its target."""
         place = self.places[at]
         for key in ("$ref", place.dialect.dynamic):
             if key is not None and key in place.schema:
                 yield key, self.target(place, key)
 
     def target(self, place: _Place, key: str) -> Pointer:
-        """Where a reference leads. Unportable when it leads elsewhere, or not always to the same place."""
+        """Resolves a reference. Raises Unportable if it leads outside, or not always to the same place."""
         reference = place.schema[key]
         if not isinstance(reference, str):
             raise Unportable(f"{key} is {reference!r}")
@@ -218,7 +219,7 @@ class _Document:
                 raise Unportable(f"{reference!r} leads nowhere")
             at, value = (*at, name), value[name]
         if not isinstance(value, Mapping | bool):
-            raise Unportable(f"{reference!r} leads to what is no schema")
+            raise Unportable(f"{reference!r} leads to a value that is not a schema")
         if at not in self.places and isinstance(value, Mapping):
             # a place that no keyword makes a schema: it is one because something refers to it
             self.strange = True
@@ -236,7 +237,7 @@ class _Document:
                 continue
             dialect = _dialect(schema, dialect) if at else dialect
             place = _Place(schema, base, dialect)
-            name = schema.get(self.dialect.id)  # the root's word for it, as the validator has it
+            name = schema.get(self.dialect.id)  # the root's keyword decides, as in the validator
             if isinstance(name, str) and not place.alone:
                 uri, _, anchor = name.partition("#")
                 if uri:
@@ -262,7 +263,8 @@ class _Document:
 
 
 def _reads_alike(place: _Place, dialect: Dialect) -> bool:
-    """Whether a schema means the same by the rules of another draft, once the writer has left out what its own ignores."""
+    """True if a schema means the same under another draft, once the writer has left out the keywords its own draft
+    ignores."""
     own, schema = place.dialect, place.schema
     if own is dialect:
         return True
@@ -282,7 +284,7 @@ def _join(base: str, uri: str) -> str:
 
 
 class _Writer:
-    """Writes what can be reached of a document, each schema that is referred to under a name of its own."""
+    """Writes the reachable part of a document, each referenced schema under its own name."""
 
     def __init__(self, document: _Document, start: Pointer, wrapped: bool) -> None:
         self._document = document
@@ -290,7 +292,7 @@ class _Writer:
         self.names = self._name(self._reach(), wrapped)
 
     def _reach(self) -> list[Pointer]:
-        """What is referred to, in the order in which it is met."""
+        """The referenced places, in order of first appearance."""
         document = self._document
         targets: dict[Pointer, None] = {}
         seen: set[Pointer] = set()
@@ -311,7 +313,7 @@ class _Writer:
         return list(targets)
 
     def _name(self, targets: list[Pointer], wrapped: bool) -> dict[Pointer, str]:
-        """`#` for the root where it stays the root, a name among the definitions for all others."""
+        """Names: `#` for the root if it stays the root, a definition name for all others."""
         names: dict[Pointer, str] = {}
         taken: set[str] = set()
         order: dict[Pointer, int] = {
@@ -339,7 +341,7 @@ class _Writer:
         return {name: self.write(at, outermost=True) for at, name in self.names.items() if name}
 
     def write(self, at: Pointer, *, outermost: bool = False) -> Any:
-        """The schema at a place; a reference where it has a name, unless it is to stand there itself."""
+        """The schema at a place, or a reference if the place has a name (unless `outermost`)."""
         if not outermost and at in self.names:
             return {"$ref": self._written(at)}
         place = self._document.places.get(at)
@@ -388,7 +390,7 @@ _MEANING: Final = frozenset(
     "additionalProperties unevaluatedProperties propertyNames not if then else anyOf oneOf allOf prefixItems enum const "
     "contentSchema".split()
 )
-"""Keywords whose values are written anew, or are values; a reference within anything else refers to nothing."""
+"""Keywords whose values are rewritten, or are data; a reference in any other keyword is not one."""
 
 
 def _mapping(discriminator: Any) -> Any:

@@ -1,10 +1,11 @@
-"""Strict mode: what providers hold a reply to while it is written, and only for schemas of a narrow form.
+"""Strict mode: providers enforce the output schema while the reply is generated, but only for a narrow subset of JSON
+schema.
 
-The form: closed objects, every property required, few keywords. A schema is brought into it only where the strict form
-still says the same. A keyword that merely narrows (a length, an unknown `format`) may be left out, because the reply is
-validated against the given schema anyway. An object that lists its properties and says nothing of others is closed. Nothing
-else is narrowed: there is no strict form where a property may be missing, where one alternative could shut out another, or
-where no reply could fit.
+The subset: closed objects, every property required, few keywords. A schema is converted only if the strict form is
+equivalent. A keyword that merely narrows (a length, an unknown `format`) may be dropped, because the reply is validated
+against the given schema anyway. An object that lists its properties and does not mention others is closed. Nothing else
+is narrowed: there is no strict form if a property may be missing, if one alternative could exclude another, or if no
+reply could be valid.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ _UNFIT: Final = frozenset(
     "patternProperties propertyNames unevaluatedProperties dependentRequired dependentSchemas dependencies $dynamicRef "
     "$recursiveRef".split()
 )
-"""Keywords that strict mode has no word for, and that are more than a narrowing."""
+"""Keywords that strict mode does not support and that do more than narrow."""
 _LEFT_OUT: Final = REMARKS | frozenset(
     "minLength maxLength uniqueItems minProperties maxProperties discriminator contentEncoding contentMediaType contentSchema "
     "$schema".split()
 )
-"""Keywords that only narrow, or say nothing."""
+"""Keywords that only narrow, or only annotate."""
 _FORMATS: Final = frozenset("date-time time date duration email hostname ipv4 ipv6 uuid".split())
-# What the largest provider takes.
+# Limits of the largest provider.
 _DEEPEST: Final = 10
 _MOST_PROPERTIES: Final = 5000
 _MOST_VALUES: Final = 1000
@@ -42,13 +43,13 @@ _MOST_LISTED: Final = 15_000
 
 
 class _NotStrict(Exception):
-    """The schema says something that strict mode cannot."""
+    """Raised if the schema needs something that strict mode does not support."""
 
 
 def strict(schema: Mapping[str, Any], *, fill: bool = False) -> dict[str, Any] | None:
-    """The strict form of a schema whose references lead to its own `$defs` or `definitions`; None when there is none.
+    """The strict form of a schema whose references lead to its own `$defs` or `definitions`; None if there is none.
 
-    With `fill`, a property that may be missing is required: the caller knows that nothing is lost by it.
+    With `fill`, optional properties become required: the caller knows that this loses nothing.
     """
     defs = {**_named(schema, "definitions"), **_named(schema, "$defs")}
     body = {key: value for key, value in schema.items() if key not in ("$defs", "definitions")}
@@ -80,13 +81,13 @@ def _strict(part: dict[str, Any], defs: Mapping[str, Any], fill: bool) -> dict[s
     part = _unfolded(part)
     if "oneOf" in part and "anyOf" not in part:
         if not _apart(part["oneOf"], defs):
-            raise _NotStrict("oneOf")  # what fits one might fit another one too, and would be refused by us
+            raise _NotStrict("oneOf")  # a value might match two alternatives, which our validation refuses
         part["anyOf"] = part.pop("oneOf")
     if part.keys() & _UNFIT:
         raise _NotStrict(", ".join(sorted(part.keys() & _UNFIT)))
     for key in part.keys() - _KEPT - _LEFT_OUT:
         if isinstance(part[key], Mapping | list):
-            raise _NotStrict(key)  # no keyword, but its author meant something by it
+            raise _NotStrict(key)  # not a keyword, but its author meant something by it
     for _, child in children(part):
         if child is not part.get("additionalProperties"):
             _subschema(child)
@@ -117,7 +118,7 @@ def _strict(part: dict[str, Any], defs: Mapping[str, Any], fill: bool) -> dict[s
 
 
 def _unfolded(part: dict[str, Any]) -> dict[str, Any]:
-    """Without an `allOf` of one, which stands for it where nothing else is said."""
+    """Replaces an `allOf` with one member, and nothing next to it, by that member."""
     every = part.get("allOf")
     if isinstance(every, list) and len(every) == 1 and not part.keys() - REMARKS - {"allOf"}:
         return {**_subschema(every[0]), **{key: value for key, value in part.items() if key != "allOf"}}
@@ -125,10 +126,10 @@ def _unfolded(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _alone(out: dict[str, Any], key: str) -> dict[str, Any]:
-    """A reference, or alternatives: nothing else may be demanded beside it."""
+    """A reference, or alternatives: no other requirement may stand next to it."""
     if out.keys() - {key, "description"}:
         raise _NotStrict(f"{key} and more")
-    if key == "$ref":  # alone: a description beside a reference is refused
+    if key == "$ref":  # alone: a description next to a reference is refused
         return {"$ref": str(out["$ref"]).replace("#/definitions/", "#/$defs/")}
     return out
 
@@ -153,7 +154,7 @@ def _close(part: Mapping[str, Any], out: dict[str, Any], fill: bool) -> None:
 
 
 def _apart(ways: Any, defs: Mapping[str, Any]) -> bool:
-    """Whether no value fits two of these schemas, as far as that is easily seen."""
+    """True if no value matches two of these schemas, as far as that is easy to see."""
     seen = [_landed(way, defs) for way in ways]
     return all(_differ(one, other, defs) for number, one in enumerate(seen) for other in seen[number + 1 :])
 
@@ -174,7 +175,7 @@ def _differ(one: Mapping[str, Any], other: Mapping[str, Any], defs: Mapping[str,
         return True
     if kinds != {"object"} or others != {"object"}:
         return False
-    # in strict form every property is there, so two objects differ where one property does
+    # in strict form every property is present, so objects differ if one property differs
     first, second = _named(one, "properties"), _named(other, "properties")
     return any(
         _differ(mine, theirs, {})
@@ -195,11 +196,11 @@ def _kinds(schema: Mapping[str, Any]) -> set[str]:
     return kinds | {"integer"} if "number" in kinds else kinds
 
 
-# --- whether a reply can be, and be asked for
+# --- whether a reply can exist and be requested
 
 
 def _satisfiable(root: Mapping[str, Any], defs: Mapping[str, Any]) -> bool:
-    """Whether some finite value fits: with every property required, a schema can demand itself."""
+    """True if some finite value is valid: with every property required, a schema can require itself."""
     alive: set[str] = set()
 
     def can(part: Any) -> bool:
@@ -236,7 +237,7 @@ def _fits_limits(root: Mapping[str, Any], defs: Mapping[str, Any]) -> bool:
 
 
 def _levels(roots: list[Any]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Every schema, with the number of objects around it."""
+    """Yields every schema with the number of objects around it."""
     waiting = [(1, root) for root in roots]
     while waiting:
         depth, part = waiting.pop()

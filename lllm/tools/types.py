@@ -30,7 +30,7 @@ class Shape:
         self._members: Mapping[str, list[Any]] | None = None
         try:
             self._adapter: Any = TypeAdapter(modern(annotation))
-        except Exception as error:  # pydantic's own errors, a name that is missing, a hook of the type itself
+        except Exception as error:  # pydantic's errors, a missing name, a hook of the type itself
             raise ConfigError(f"{what}: {_first(error)}", hint=_HINT) from error
 
     @classmethod
@@ -50,9 +50,9 @@ class Shape:
             raise
 
     def schema(self, *, filled: bool = False) -> dict[str, Any]:
-        """The JSON schema, as pydantic writes it. ConfigError when a part of the type has none.
+        """The JSON schema, as pydantic writes it. Raises ConfigError if a part of the type has none.
 
-        `filled`: of objects as they are, with a value in every field that has a default, rather than of what may be left out.
+        `filled`: fields with a default are required, as in a complete object, instead of optional.
         """
         members: dict[str, list[Any]] = {}
         try:
@@ -87,8 +87,8 @@ class Shape:
         return None, capped(f"{json_path(_within(value, item['loc']))}: {item['msg']}" for item in details)
 
     def _with_members(self, value: Any, error: Any) -> Any:
-        """The value with members of enums, and other Python values, where pydantic takes nothing but the object itself
-        (`Literal[Colour.RED]`, an enum of dates). None when there is no such place."""
+        """The value with JSON forms replaced by enum members and other Python objects that pydantic accepts only as such
+        (`Literal[Colour.RED]`, an enum of dates). None if there is no such place."""
         if self._members is None:
             self.schema()
         out: Any = None
@@ -103,7 +103,7 @@ class Shape:
                 found = functools.reduce(operator.getitem, path, value)
                 candidates = (self._members or {}).get(json.dumps(found), [])
             except (TypeError, ValueError, LookupError, RecursionError):
-                continue  # already an object, or the key of a mapping
+                continue  # already an object, or a key of a mapping
             if item["type"] == "literal_error":
                 candidates = [member for member in candidates if repr(member) in str(context["expected"])]
             if not candidates:
@@ -121,12 +121,12 @@ class Shape:
         """The object as JSON. ParseError when it is not of the type."""
         try:
             return self._adapter.dump_python(value, mode="json", by_alias=True, warnings="error")
-        except ValueError as error:  # pydantic's error is one, and so is that of bytes that are no text
+        except ValueError as error:  # pydantic's error is a ValueError, and so is that of undecodable bytes
             raise ParseError(f"{self.what}: {error}") from error
 
 
 def _generator(filled: bool, members: dict[str, list[Any]]) -> Any:
-    """A generator of schemas that also collects, by their JSON form, the values that JSON has no other word for."""
+    """A schema generator that also collects, by their JSON form, values that have no other JSON form."""
     from pydantic.json_schema import GenerateJsonSchema
     from pydantic_core import to_jsonable_python
 
@@ -153,7 +153,7 @@ def _generator(filled: bool, members: dict[str, list[Any]]) -> Any:
 
 
 _ROUNDS = 4
-"""Attempts at putting members into a value: an alternative of a union is known only when its tag is one."""
+"""Limit on attempts to replace members in a value: which alternative of a union applies is known only from its tag."""
 _HINT = "Use types with a JSON form: scalars, lists, dicts, Literal, enums, dataclasses, pydantic models."
 
 
@@ -206,7 +206,7 @@ def _typed_dict(name: str, fields: dict[str, Any]) -> Any:
     return make(name, fields)
 
 
-_newer: dict[Any, Any] = {}  # a TypedDict may refer to itself: it is known here before its fields are
+_newer: dict[Any, Any] = {}  # entered before the fields are converted: a TypedDict may refer to itself
 _making = threading.RLock()
 
 
@@ -215,7 +215,7 @@ def _is_old_dict(form: Any) -> bool:
 
 
 def _modern_dict(annotation: Any) -> Any:
-    """The newer self of a TypedDict, or of a generic one with its arguments."""
+    """The converted form of a TypedDict, or of a generic one with its arguments."""
     if annotation in _newer:
         return _newer[annotation]
     import typing_extensions as te
@@ -250,7 +250,7 @@ def _modern_dict(annotation: Any) -> Any:
 
 
 def _substituted(hint: Any, filled: Mapping[Any, Any]) -> Any:
-    """The hint with its type variables replaced."""
+    """The type hint with its type variables replaced."""
     if isinstance(hint, typing.TypeVar):
         return filled.get(hint, hint)
     parameters = getattr(hint, "__parameters__", ())

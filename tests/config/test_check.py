@@ -147,7 +147,7 @@ REFUSED = {
         "a.yaml:3: 'os:Nothing' cannot be imported: module 'os' has no attribute 'Nothing' (agent_configs.a.format)"
     ),
     "a: {format: 'no_such_module_here:X'}": "a.yaml:3: 'no_such_module_here:X' cannot be imported: No module named",
-    "a: {format: 'os:sep'}": "a.yaml:3: '/' is not a format (agent_configs.a.format)\n  Give a type",
+    "a: {format: 'os:sep'}": "a.yaml:3: '/' cannot be used as a format (agent_configs.a.format)\n  Give a type",
     "a: {format: 'broken_module:X'}": "a.yaml:3: ZeroDivisionError: division by zero (agent_configs.a.format)",
     "a: {format: Answer}": "a.yaml:3: 'Answer' names no type (agent_configs.a.format)\n  Give a JSON Schema",
     "a: {format: {type: nothing}}": "a.yaml:3: format 'reply'",

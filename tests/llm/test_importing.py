@@ -261,7 +261,10 @@ def test_a_thousand_turns_take_no_longer_each() -> None:
             json.dumps([says("a", "user"), {"role": "assistant", "function_call": {"name": "f"}}]),
             "the old form",
         ),
-        (json.dumps([{"role": "user", "content": 3}]), "message content is a number"),
+        (
+            json.dumps([{"role": "user", "content": 3}]),
+            "message content must be text or a list of parts, got a number",
+        ),
         (json.dumps([{"role": "user", "content": ["x"]}]), "part 1 of a message's content: it is text"),
         (json.dumps([{"role": "user", "content": "x", "name": 3}]), "'name' of a message is a number"),
         (json.dumps([gives("a", "x")]), "an answer to 'a', which no message before it asked for"),

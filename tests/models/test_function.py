@@ -124,7 +124,10 @@ def test_what_stands_for_a_tool() -> None:
             {"type": "function", "function": {"name": "f"}, "strict": True},
             "the tool 'f': unknown key 'strict'",
         ),
-        ({"name": "f", "parameters": {"a": 1}, "input_schema": {"b": 1}}, "has two schemas of its arguments"),
+        (
+            {"name": "f", "parameters": {"a": 1}, "input_schema": {"b": 1}},
+            "has two schemas for its arguments",
+        ),
     ],
 )
 def test_a_key_of_a_schema_that_nothing_reads_is_refused(schema: Any, words: str) -> None:
@@ -221,7 +224,7 @@ def test_mcp() -> None:
         MCP("x", command="a", url="http://b")
     with pytest.raises(ConfigError, match="not a http"):
         MCP("x", url="ftp://b")
-    with pytest.raises(ConfigError, match="env is a list of names"):
+    with pytest.raises(ConfigError, match="env must be a list of names"):
         MCP("x", command="a", env={"KEY": "secret"})  # type: ignore[arg-type]
     with pytest.raises(UnknownKeyError, match="comand"):
         MCP.from_dict({"name": "x", "comand": "a"})
@@ -266,7 +269,7 @@ def test_a_field_of_the_wrong_type(fields: dict[str, Any], message: str) -> None
             {"parameters": {"type": "object", "properties": 3}},
             r"tool 't': not a JSON schema: \$\.properties: 3 is not",
         ),
-        ({"parameters": {"properties": {"a": {"$ref": "#/$defs/a"}}}}, "which the schema does not have"),
+        ({"parameters": {"properties": {"a": {"$ref": "#/$defs/a"}}}}, "which does not exist in the schema"),
         ({"parameters": {"properties": {"a": {"$ref": "http://127.0.0.1:1/a"}}}}, "outside the schema"),
         ({"parameters": "x"}, "parameters is not the JSON schema of an object"),
         ({"parameters": []}, "parameters is not the JSON schema of an object"),

@@ -98,11 +98,11 @@ def test_yaml() -> None:
         ("prompt: x\nparser: json:no_such\n", "p.yaml:2: parser: 'json:no_such' cannot be imported"),
         ("prompt: x\nmcp_servers: [{name: a}]\n", "p.yaml:2: MCP server 'a': give either a command or a url"),
         ("prompt: x\nmcp_servers: [{name: a, comand: b}]\n", "p.yaml:2: unknown key 'comand'"),
-        ("prompt: x\nmcp_servers: [{command: b}]\n", "p.yaml:2: an MCP server: "),
+        ("prompt: x\nmcp_servers: [{command: b}]\n", "p.yaml:2: an MCP server has no name"),
         ("prompt: x\nmcp_servers: [b]\n", "p.yaml:2: an MCP server is 'b'; it is a mapping"),
         (
             "prompt: x\nmcp_servers: [{name: a, command: b}]\n",
-            "p.yaml:2: mcp_servers is not in this version of lllm, so nothing would read it\n  Give the tools",
+            "p.yaml:2: mcp_servers is not in this version of lllm, so nothing would read it\n  Pass the tools",
         ),
         ("prompt: x\nallow_web_search: true\n", "p.yaml:2: allow_web_search is not in this version of lllm"),
         ("prompt: x\ncomputer_use_config: {a: 1}\n", "p.yaml:2: computer_use_config is not in this version"),
