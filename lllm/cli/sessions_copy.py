@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,12 +87,12 @@ def _told(done: Copied) -> str:
 
 
 def _is_file(text: str) -> bool:
-    """Whether FILE.lllm is meant, and not TYPE:PLACE with a place of that ending."""
+    """Whether FILE.lllm is meant, and not TYPE:PLACE with a place of that ending, where TYPE may be misspelt."""
     from lllm.log.copy import SUFFIX
-    from lllm.registry import registry
 
     kind, colon, _ = text.partition(":")
-    return text.endswith(SUFFIX) and not (colon and registry.has("store", kind.strip().lower()))
+    typed = bool(colon) and len(kind) > 1 and re.fullmatch(r"\s*[\w-]+\s*", kind)  # of one letter it is a drive
+    return text.endswith(SUFFIX) and (not typed or Path(text).is_file())
 
 
 def _store(text: str, settings: Config) -> LogStore:

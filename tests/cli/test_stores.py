@@ -54,9 +54,16 @@ def test_a_store_in_a_folder_that_is_named_like_a_file(
         (f"{kind}:{tmp_path / 'a.db'}", "is a file"),
         ("memory:x", "keeps nothing"),
         ("none", "keeps nothing"),
+        ("sqlit:.lllm", "Did you mean 'sqlite'?"),
+        ("files:other.lllm", "no store named 'files'"),
     ):
         result = lllm("sessions", "copy", "--all", "--to", where)
-        assert (result.code, said in result.err) == (2, True)
+        assert (result.code, said in result.err) == (2, True), result.err
+        one = lllm("sessions", "copy", sessions[0], "--to", where)
+        assert (one.code, one.err) == (2, result.err)
+    assert not [path for path in Path.cwd().iterdir() if ":" in path.name]
+    assert lllm("sessions", "copy", sessions[0], "--to", "./a:b.lllm").code == 0
+    assert Path("a:b.lllm").is_file()
     (tmp_path / "a.db").unlink()
 
 
