@@ -7,6 +7,7 @@ client is needed (`auto`, `lllm doctor`, hints), so nothing heavy is imported he
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -129,3 +130,28 @@ SPELLINGS: Final[Mapping[str, str]] = {
     "llama.cpp": "llama_cpp",
 }
 """What other programs call them: a hint says what it is called here."""
+
+FAMILIES: Final[Mapping[str, str]] = {
+    "gpt": "openai",
+    "chatgpt": "openai",
+    "o1": "openai",
+    "o3": "openai",
+    "o4": "openai",
+    "text-embedding": "openai",
+    "claude": "anthropic",
+    "gemini": "gemini",
+    "deepseek": "deepseek",
+    "mistral": "mistral",
+    "ministral": "mistral",
+    "magistral": "mistral",
+    "codestral": "mistral",
+    "grok": "xai",
+    "kimi": "moonshot",
+}
+"""How the names of a provider's own models begin, for hints. Models with open weights that many serve are not in it."""
+
+
+def family(model: str) -> str | None:
+    """Returns the provider whose models have names that begin like `model`, or None."""
+    name = model.lower()
+    return next((FAMILIES[start] for start in FAMILIES if re.match(rf"{start}(?![a-z0-9])", name)), None)

@@ -56,6 +56,11 @@ def test_no_table_speaks_of_a_key_that_works() -> None:
     [
         ("gpt-4o-mini", "Write openai/gpt-4o-mini."),
         ("claude-sonnet-4-5", "Write "),
+        ("claude-3-opus-20240229", "Write anthropic/claude-3-opus-20240229."),
+        ("Grok-4", "Write xai/Grok-4."),
+        ("o3-deep-research", "Write openai/o3-deep-research."),
+        ("o3abc", "Write provider/model"),
+        ("llama3", "Write provider/model"),
         ("my-own", "Write provider/model"),
     ],
 )

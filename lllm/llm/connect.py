@@ -15,7 +15,7 @@ from lllm.errors import ConfigError, LLMInferenceError, UnknownNameError, Unsupp
 from lllm.llm.checks import mapping_of
 from lllm.llm.project import project
 from lllm.ports import Backend, Capabilities, Delta, Request
-from lllm.providers import SPELLINGS
+from lllm.providers import SPELLINGS, family
 
 if TYPE_CHECKING:
     from lllm.config.values import CacheConfig, LocalModel
@@ -231,10 +231,11 @@ def _which(model: str, declared: Mapping[str, Any]) -> str:
         return f"Did you mean '{close}', of [models] in lllm.toml?"
     known = f" [models] in lllm.toml has {listing(declared)}." if declared else ""
     found = card(model)
+    provider = found.provider if found is not None else family(model)
     if model.startswith(":") or not model.strip():
         return f"Write provider/model, e.g. openai/gpt-5-mini.{known} All providers: lllm list backends."
-    if found is not None:
-        return f"Write {found.provider}/{model}.{known}"
+    if provider is not None:
+        return f"Write {provider}/{model}.{known}"
     return f"Write provider/model, e.g. ollama/{model} or openai/{model}.{known} All providers: lllm list backends."
 
 
