@@ -200,7 +200,7 @@ OF_PROJECT = {
     "run.model": "tests/config/test_precedence.py",
     "run.profile": "tests/config/test_precedence.py",
     "models": "tests/config/test_models.py",
-    "prices": "tests/config/test_prices.py",
+    "prices": "tests/llm/test_prices.py",
     "profiles": "tests/config/test_precedence.py",
     **dict.fromkeys(("log.type", "log.dir", "log.url", "log.synchronous"), "above"),
     **dict.fromkeys(("cache.enabled", "cache.dir", "cache.mode"), "above"),

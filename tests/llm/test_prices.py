@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lllm import LLM, Agent, Reply, ScriptedBackend
 from lllm.config import load_project
 from lllm.errors import BudgetExceeded, ConfigError
+from lllm.models.function import tool
 from lllm.models.reply import Usage
 from lllm.ports import Capabilities
+from lllm.registry import registry
+
+if TYPE_CHECKING:
+    from training.embedded.forms import Forms
 
 TOML = """
 [prices."acme/writer-2"]
@@ -51,6 +57,25 @@ def test_tokens_of_a_local_model_cost_nothing(usage: Usage | None) -> None:
     assert (reply.content, reply.cost) == ("ok", 0)
     listed = LLM(scripted("deepseek-chat", Usage(1000, 1000), local=True))("x")
     assert listed.cost == 0  # the price of a provider is not that of one's own server
+
+
+def test_a_model_file_costs_nothing(forms: Forms) -> None:
+    """A budget is looked at before the second request, so a tool is called."""
+
+    @tool
+    def add(a: int, b: int) -> int:
+        """Adds two numbers."""
+        return a + b
+
+    agent = Agent("a", f"llama_cpp/{forms.gguf_q8}", tools=[add], max_cost=0.01)
+    reply = agent("What is 2 plus 2?")
+    assert len(reply.messages) > 2
+    assert reply.cost == 0
+
+
+@pytest.mark.parametrize("name", ["embedded", "llama_cpp", "transformers", "ollama", "vllm", "lmstudio"])
+def test_engines_on_this_machine_are_local(name: str) -> None:
+    assert registry.get("backend", name)().capabilities.local
 
 
 def test_an_unknown_price_ends_a_call_with_a_budget() -> None:
