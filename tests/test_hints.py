@@ -60,3 +60,9 @@ def test_no_text_installs_our_name_from_an_index() -> None:
     assert OURS.search("Type: pip install --upgrade lllm")
     assert OURS.search("pip install 'lllm[local]'")
     assert not [f"{path}: {found[0]}" for path in files if (found := OURS.search(path.read_text()))]
+
+
+def test_the_readme_installs_a_local_model_first() -> None:
+    """Without it `lllm create` and `lllm run` end in an error on a machine that has no key."""
+    commands = re.findall(r"^pip install .*?(?=\s*#|$)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert commands[0] == 'pip install ".[local]"'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,39 @@ def test_without_a_compiler_it_says_what_to_install(
     assert done.returncode == 1
     assert "llama-cpp-python is compiled and needs a C++ compiler" in done.stderr
     assert words in done.stderr
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_an_old_pip_is_upgraded_first(old: bool, machine: Path, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    program(
+        tmp_path,
+        "a venv/bin/python",
+        f'if [ "$1" = -c ]; then exit {int(old)}; fi\nprintf "%s " "$@" >> "{calls}"; echo >> "{calls}"',
+    )
+    done = play(machine, "install.sh", tmp_path / "a venv", "local", tmp_path / "some locks")
+    assert done.returncode == 0, done.stderr
+    ran = [line.strip() for line in calls.read_text().splitlines()]
+    assert ran == ["-m pip --quiet install --upgrade pip"] * old + [
+        f"-m pip --quiet install --no-deps --require-hashes --requirement {tmp_path}/some locks/local.txt",
+        "-m pip --quiet install --no-deps --no-build-isolation --editable .",
+    ]
+
+
+def test_the_demonstration_runs_in_a_folder_with_a_space(tmp_path: Path) -> None:
+    checkout = tmp_path / "a check out"
+    shutil.copytree(ROOT / "scripts", checkout / "scripts")
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, checkout)
+    shutil.copytree(ROOT / "locks", checkout / "locks")
+    program(checkout, ".venv/bin/python", f'exec "{sys.executable}" "$@"')
+    program(
+        checkout,
+        ".venv/bin/lllm",
+        'case $1 in create) mkdir "$2" ;; run) echo {\\"session\\": \\"s-1\\"} && exit ;; esac; echo "lllm $*"',
+    )
+    (checkout / ".venv/.stamp").touch()  # everything is installed
+    done = subprocess.run(["make", "demo"], cwd=checkout, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for line in ("lllm create mysystem", "lllm show s-1", "lllm replay s-1"):
+        assert f"\n{line}\n" in done.stdout
