@@ -91,8 +91,8 @@ def _is_file(text: str) -> bool:
     from lllm.log.copy import SUFFIX
 
     kind, colon, _ = text.partition(":")
-    typed = bool(colon) and len(kind) > 1 and re.fullmatch(r"\s*[\w-]+\s*", kind)  # of one letter it is a drive
-    return text.endswith(SUFFIX) and (not typed or Path(text).is_file())
+    a_type = colon and re.fullmatch(r"\s*[\w-]{2,}\s*", kind)  # of one letter it is a drive
+    return text.endswith(SUFFIX) and (not a_type or Path(text).is_file())
 
 
 def _store(text: str, settings: Config) -> LogStore:
