@@ -52,6 +52,7 @@ from lllm.models import finish
 from lllm.models.checks import deeper
 from lllm.models.message import FunctionCall, Message
 from lllm.models.reply import Reply, Usage
+from lllm.plug_ins import PLUG_IN
 from lllm.ports import (
     Backend,
     Completed,
@@ -70,11 +71,6 @@ from lllm.tool_run import Thread, TimeLimit, run_tool
 
 FATAL: Final = (AuthenticationError, ModelNotFoundError, BadRequestError, UnsupportedError)
 """Faults that asking again never mends: not even `max_llm_recall` does."""
-
-
-PLUG_IN: Final = (Exception, SystemExit)
-"""What a plug-in may raise as its own fault. SystemExit too: argparse and command line libraries call sys.exit() where they
-are given something wrong, and a tool that does has failed, not the program."""
 
 
 class BoundTool(NamedTuple):
@@ -592,6 +588,10 @@ def _wrong(tool: BoundTool, arguments: dict[str, Any]) -> Sequence[str]:
         return tool.validate(arguments)
     except RecursionError:
         return ["they are nested too deeply to be checked"]
+    except LLMError:
+        raise
+    except PLUG_IN as error:  # a validator of the project's own types
+        return [f"they could not be checked: {_told(error)}"]
 
 
 def _tool_failed(call: FunctionCall, error: BaseException, text: str | None = None) -> dict[str, Any]:

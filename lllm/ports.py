@@ -129,6 +129,10 @@ class Backend(Protocol):
     a missing key or file), it has `check_request(request)`, which raises what `stream` would raise before anything is sent:
     a configuration is checked with it, on a request without messages. One whose answers depend on what the same session asked
     before has `stream_in(session, request)`, which is then called instead of `stream`, with the session's id.
+
+    What any of these raises beside lllm's own errors becomes one of them, which names the backend and the cause. `aclose`
+    is called when the process or the program is done with it; one that was opened by name and is not used any more may be
+    closed in another thread.
     """
 
     capabilities: Capabilities

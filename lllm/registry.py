@@ -25,7 +25,16 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from lllm.errors import ConfigError, DependencyError, NameTakenError, UnknownNameError, listing
+from lllm.errors import (
+    ConfigError,
+    DependencyError,
+    LLMError,
+    NameTakenError,
+    UnknownNameError,
+    listing,
+    text_of,
+)
+from lllm.plug_ins import PLUG_IN, told
 from lllm.providers import PROVIDERS
 
 if TYPE_CHECKING:
@@ -172,7 +181,7 @@ class Entry:
 
         Raises:
             DependencyError: a package of the entry's extra is not installed.
-            ConfigError: the module has no such attribute.
+            ConfigError: the module cannot be imported, or has no such attribute.
         """
         if not isinstance(self.target, str):
             return self.target
@@ -183,16 +192,18 @@ class Entry:
             found: Any = import_module(module)
             for part in attribute.split("."):
                 found = getattr(found, part)
-        except ModuleNotFoundError as error:
+        except LLMError:
+            raise
+        except PLUG_IN as error:
             # Only the extra's own packages: a file that is missing among the target's must be seen as that.
-            if error.name not in EXTRAS.get(self.extra or "", ()):
-                raise
-            assert self.extra is not None
-            raise DependencyError(str(error.name), self.extra, f"the {self.kind} '{self.name}'") from error
-        except AttributeError as error:
-            raise ConfigError(
-                f"the {self.kind} '{self.name}' is registered as '{self.target}': {error}", where=self.where
-            ) from error
+            if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS.get(self.extra or "", ()):
+                assert self.extra is not None
+                raise DependencyError(
+                    str(error.name), self.extra, f"the {self.kind} '{self.name}'"
+                ) from error
+            cause = text_of(error) if isinstance(error, AttributeError | ImportError) else told(error)
+            known = "" if self.name == self.target else f" is registered as '{self.target}'"
+            raise ConfigError(f"the {self.kind} '{self.name}'{known}: {cause}", where=self.where) from error
         return found
 
 

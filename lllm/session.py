@@ -30,6 +30,7 @@ from lllm.core.redact import Redactor, scrub
 from lllm.errors import LLMError, LogWriteError, text_of
 from lllm.loops import is_blocked
 from lllm.models.message import FunctionCall, Message
+from lllm.plug_ins import PLUG_IN, guarded
 from lllm.ports import Completed, Delta, LogStore, Record
 from lllm.redacted_deltas import RedactedDeltas
 from lllm.session_hooks import Hooks
@@ -446,23 +447,26 @@ class Session(Hooks):
 
     def _sum_up(self, at: int, status: str) -> None:
         """Gives the store the figures of the session, so that nobody has to read it for them."""
-        keep = getattr(self.store, "keep_summary", None)
-        if self._figures is not None and keep is not None:
-            figures, self._figures = self._figures, None
-            summary = partial(figures.summary, self._seq, self._prev, None)
-            keep(self.id, (self._began, at, self._seq, status), summary)
+        with suppress(*PLUG_IN):  # figures are derived: whoever wants them reads the log
+            keep = getattr(self.store, "keep_summary", None)
+            if self._figures is not None and keep is not None:
+                figures, self._figures = self._figures, None
+                summary = partial(figures.summary, self._seq, self._prev, None)
+                keep(self.id, (self._began, at, self._seq, status), summary)
 
     def claim(self) -> None:
         """Makes this the session's one writer. LogWriteError while another process, or another Session here, is."""
-        if not self._claimed and (claim := getattr(self.store, "claim", None)) is not None:
-            claim(self.id)
-            self._claimed = True
+        with guarded("the log store: claim", LogWriteError):
+            if not self._claimed and (claim := getattr(self.store, "claim", None)) is not None:
+                claim(self.id)
+                self._claimed = True
 
     def release(self) -> None:
         """Lets somebody else write the session."""
         if self._claimed:
             self._claimed = False
-            self.store.release(self.id)  # type: ignore[attr-defined]  # who claims can release
+            with guarded("the log store: release", LogWriteError):
+                self.store.release(self.id)  # type: ignore[attr-defined]  # who claims can release
 
     def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
         """The id of the next agent call: c1, c2, ... By the messages that it adds to its dialog a replay knows it

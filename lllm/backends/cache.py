@@ -26,6 +26,7 @@ from lllm.core.jsonable import jsonable
 from lllm.deltas import pieces
 from lllm.models import finish
 from lllm.models.reply import Reply
+from lllm.plug_ins import capabilities_of, secrets_of
 from lllm.ports import Backend, Capabilities, Completed, Delta, Request
 from lllm.terminals import warn
 
@@ -142,7 +143,7 @@ class CachedBackend:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.backend = backend
-        self.capabilities: Capabilities = backend.capabilities
+        self.capabilities: Capabilities = capabilities_of(backend, model) or Capabilities()
         self.mode = mode
         self.replies = replies_in(folder)
         told = {name: value for name, value in (options or {}).items() if name not in NOT_THE_MODEL}
@@ -214,7 +215,7 @@ class CachedBackend:
     def _clean(self, record: Mapping[str, Any]) -> Any:
         """A reply without secrets, as the log has it."""
         redactor = everything()
-        for secret in getattr(self.backend, "secrets", ()):
+        for secret in secrets_of(self.backend):
             redactor.add("backend", secret)
         return redactor.clean(jsonable(record))
 

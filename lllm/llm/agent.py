@@ -22,6 +22,7 @@ from lllm.models.function import Function, as_function
 from lllm.models.message import Message
 from lllm.models.prompt import Prompt
 from lllm.models.reply import Reply
+from lllm.plug_ins import secrets_of
 from lllm.ports import Backend, LogStore, Timeouts
 from lllm.runtime import Call
 from lllm.session import Session
@@ -269,7 +270,7 @@ class Agent:
         plan = binding.plan(render_args, stream=follow is not None, parser_args=parser_args)
         scope = running("agent")
         own = session is None and scope is None
-        secrets = getattr(plan.backend, "secrets", ())
+        secrets = secrets_of(plan.backend)
         live = session or (scope.session if scope is not None else None)
         if live is None:
             live = open_session(self.name, store=self.store, secrets={"backend": secrets})

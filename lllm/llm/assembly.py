@@ -25,6 +25,7 @@ from lllm.llm.agent import Agent
 from lllm.llm.auto import choose
 from lllm.llm.connect import caching, connect, naming, offline, provider_of
 from lllm.llm.project import store_of
+from lllm.plug_ins import backend_named, guarded
 from lllm.ports import Backend, LogStore, Request
 
 if TYPE_CHECKING:
@@ -188,11 +189,11 @@ class _At:
     def request(self, key: str, model: str | None, agent: Agent, request: Request) -> None:
         """What the backend refuses before anything is sent. `model` is the key that names the model, None where no file
         does."""
-        check = getattr(agent._settings.backend, "check_request", None)
-        if check is None:
-            return
+        backend, who = agent._settings.backend, backend_named(agent._settings.backend, agent.model)
         try:
-            check(request)
+            with guarded(f"{who}: check_request"):
+                if (check := getattr(backend, "check_request", None)) is not None:
+                    check(request)
         except LLMError as error:
             # the sampling value that it speaks of, where it does
             named = next((name for name in request.sampling if f"'{name}'" in error.message), None)

@@ -22,6 +22,7 @@ from lllm.models.prompt import Prompt
 from lllm.models.render import render_result
 from lllm.models.reply import Reply, Usage
 from lllm.perform import BoundTool, Plan, fixed_of
+from lllm.plug_ins import capabilities_of
 from lllm.ports import Backend, HandlerContext
 from lllm.session import current
 from lllm.sync import in_thread, is_async
@@ -274,7 +275,7 @@ class Pricer:
 
 def _is_local(backend: Backend) -> bool:
     # a backend of five lines may leave capabilities out
-    return bool(getattr(getattr(backend, "capabilities", None), "local", False))
+    return bool(getattr(capabilities_of(backend), "local", False))
 
 
 def _project_prices() -> Mapping[str, Any]:

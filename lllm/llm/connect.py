@@ -9,11 +9,23 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lllm.config.environ import remember
+from lllm.config.kinds import in_words
 from lllm.config.secret import secrets_in
 from lllm.const import card
-from lllm.errors import ConfigError, LLMInferenceError, UnknownNameError, UnsupportedError, listing, nearest
+from lllm.errors import (
+    ConfigError,
+    LLMError,
+    LLMInferenceError,
+    UnknownNameError,
+    UnsupportedError,
+    listing,
+    nearest,
+    text_of,
+)
+from lllm.llm import opened
 from lllm.llm.checks import mapping_of
 from lllm.llm.project import project
+from lllm.plug_ins import PLUG_IN, attribute, backend_named, guarded, raised, secrets_of
 from lllm.ports import Backend, Capabilities, Delta, Request
 from lllm.providers import SPELLINGS, family
 
@@ -91,27 +103,28 @@ class Offline:
 
 
 _lock = threading.Lock()
-_open: dict[tuple[str, str], Backend] = {}
+_open: opened.Table = {}
 
 
 def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> tuple[Backend, str, str]:
     """The backend, the model's full name, and the name that the backend is asked for.
 
     An LLM (a VLLMModel) stands for the backend that it has. `options` (base_url, api_key, ...) go to the backend's
-    constructor. Backends are shared: the same provider with the same options is one object with one pool of connections. A
-    bare name that is no backend is one of lllm.toml's `[models]`: its options hold where the call gives no others. Where
-    the configuration says so, a model that is named answers from the cache; a backend that is given never does, because
-    nothing says which model it is.
+    constructor. Backends are shared: the same provider with the same options is one object with one pool of connections,
+    for as long as anything uses it. Of those that nothing uses, only the latest stay open (`lllm.llm.opened.MOST`). A bare
+    name that is no backend is one of lllm.toml's `[models]`: its options hold where the call gives no others. Where the
+    configuration says so, a model that is named answers from the cache; a backend that is given never does, because nothing
+    says which model it is.
 
     Raises:
         UnknownNameError: no such backend.
         DependencyError: its package is missing.
-        ConfigError: a model is missing after the provider's name, or the backend refuses an option.
+        ConfigError: a model is missing after the provider's name, or the backend refuses an option or cannot be made.
     """
     options = mapping_of("options", options)
     if offline.get() is None:
         return open_backend(model, options)
-    secrets = tuple(getattr(model, "secrets", ()) or secrets_in(dict(options)))
+    secrets = (() if isinstance(model, str) else secrets_of(model)) or tuple(secrets_in(dict(options)))
     if not isinstance(model, str):
         return Offline(secrets), *_made(model, options)[1:]
     model = _with_slash(model)
@@ -133,24 +146,21 @@ def open_backend(model: str | Backend, options: Mapping[str, Any] | None = None)
             raise ConfigError(f"'{model}' names no provider", hint=_which(model, declared))
         local = declared[model]
         provider, rest, options = local.backend, str(local.path), {**local.options, **(options or {})}
-    key = (provider, repr(sorted((options or {}).items())))
+    given = dict(options or {})
+    key = (provider, _as_key(provider, given))
     with _lock:
-        backend = _open.get(key)
+        backend = opened.find(_open, key)
         if backend is None:
             _check_provider(provider, rest, registry)
-            factory = registry.get("backend", provider)
-            try:
-                backend = (
-                    factory(**(options or {})) if isinstance(factory, type) or callable(factory) else factory
-                )
-            except TypeError as error:
-                raise ConfigError(f"backend '{provider}': {error}") from error
-            _open[key] = backend
-            for secret in getattr(backend, "secrets", ()):
+            backend = _make(provider, registry.get("backend", provider), given)
+            secrets = secrets_of(backend, provider)
+            opened.keep(_open, key, backend)
+            for secret in secrets:
                 remember("backend", secret)
-    if not rest and (slash or getattr(backend, "needs_model", False)):
+    who = backend_named(backend, provider)
+    if not rest and (slash or attribute(who, backend, "needs_model", False)):
         raise ConfigError(f"'{model}' names no model", hint=f"Write {provider}/model.")
-    only = getattr(backend, "only_model", None)
+    only = attribute(who, backend, "only_model")
     if rest and only is not None and rest != only:
         raise ConfigError(f"'{model}': the backend '{provider}' has one model", hint=f"Write {provider}.")
     found = f"{provider}/{rest}" if rest else provider
@@ -177,13 +187,45 @@ def _made(model: Any, options: Mapping[str, Any]) -> tuple[Backend, str, str]:
         raise ConfigError(
             f"{model.__name__} is a class and no model", hint=f"Make one of it: {model.__name__}(...)."
         )
-    if hasattr(model, "_settings") or not callable(getattr(model, "stream", None)):
+    who = backend_named(model)
+    if hasattr(model, "_settings") or not callable(attribute(who, model, "stream")):
         raise ConfigError(
             f"{type(model).__name__} is not a model",
             hint="Give 'provider/model', an LLM, or an object with stream(request).",
         )
-    name = str(getattr(model, "name", "") or type(model).__name__)
-    return model, name, str(getattr(model, "model", "") or name)
+    with guarded(who):
+        name = str(getattr(model, "name", "") or type(model).__name__)
+        return model, name, str(getattr(model, "model", "") or name)
+
+
+def _as_key(provider: str, options: Mapping[str, Any]) -> str:
+    """Options as text: equal where they are the same."""
+    for name in options:
+        if not isinstance(name, str):
+            raise ConfigError(f"the name of an option must be text, got {in_words(name)}")
+    with guarded(f"backend '{provider}': an option"):
+        return repr(sorted(options.items(), key=lambda option: option[0]))
+
+
+def _make(provider: str, factory: Any, options: Mapping[str, Any]) -> Backend:
+    """A backend of a registered class or function, or the registered object itself. ConfigError where it cannot be made."""
+    made = factory
+    try:
+        if isinstance(factory, type) or callable(factory):
+            made = factory(**options)
+    except LLMError:
+        raise
+    except TypeError as error:  # mostly an option that it does not take
+        raise ConfigError(f"backend '{provider}': {text_of(error)}") from error
+    except PLUG_IN as error:
+        raise raised(f"backend '{provider}'", error) from error
+    if not callable(attribute(f"backend '{provider}'", made, "stream")):
+        raise ConfigError(
+            f"backend '{provider}' is {type(made).__name__}, which has no stream(request)",
+            hint="See lllm.ports.Backend.",
+        )
+    found: Backend = made
+    return found
 
 
 def _with_slash(model: str) -> str:
@@ -242,7 +284,12 @@ def _which(model: str, declared: Mapping[str, Any]) -> str:
 async def close_all() -> None:
     """Closes every backend that this process opened by name."""
     with _lock:
-        backends = list(_open.values())
-        _open.clear()
+        backends = opened.take_all(_open)
+    problem: Exception | None = None
     for backend in backends:
-        await backend.aclose()
+        try:
+            await backend.aclose()
+        except PLUG_IN as error:  # the others are closed all the same
+            problem = problem or raised(f"{backend_named(backend)}: aclose", error, LLMError)
+    if problem is not None:
+        raise problem

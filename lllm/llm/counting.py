@@ -8,6 +8,7 @@ from lllm import tokens
 from lllm.errors import ConfigError
 from lllm.llm.connect import Offline, open_backend
 from lllm.llm.project import configured_model
+from lllm.plug_ins import backend_named, capabilities_of, guarded
 from lllm.ports import Backend, Tokenizer
 from lllm.sync import in_thread, run
 from lllm.tokens import TokenCount
@@ -47,7 +48,10 @@ async def count_with(backend: Backend, name: str, asked: str, text: str) -> Toke
     if isinstance(backend, Offline):  # a replay asks no model; a tokenizer may be asked
         with suppress(ConfigError):
             backend, name, asked = open_backend(name)
-    if isinstance(backend, Tokenizer):
-        return TokenCount(len(await in_thread(backend.tokenize, asked, text)), exact=True, by=name)
-    local = getattr(getattr(backend, "capabilities", None), "local", False)
+    who = f"{backend_named(backend, name)}: tokenize"
+    with guarded(who):
+        if isinstance(backend, Tokenizer):
+            found = await in_thread(backend.tokenize, asked, text)
+            return TokenCount(len(found), exact=True, by=name)
+    local = getattr(capabilities_of(backend), "local", False)
     return tokens.count_tokens(text, None if local else asked)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from lllm.errors import ConfigError, UnsupportedError
+from lllm.errors import ConfigError, LLMError, LLMInferenceError, UnsupportedError
 from lllm.llm.agent import Agent
 from lllm.llm.checks import mapping_of
 from lllm.llm.counting import count_with
@@ -14,6 +14,7 @@ from lllm.llm.inputs import WORKERS, batch, shape, workers_of
 from lllm.llm.settings import no_slips
 from lllm.llm.streaming import Stream
 from lllm.models.message import Message
+from lllm.plug_ins import backend_named, guarded
 from lllm.ports import Backend
 from lllm.sync import run
 from lllm.tokens import TokenCount
@@ -129,6 +130,7 @@ class LLM:
 
         Raises:
             UnsupportedError: the backend has no `embed(model, texts)`.
+            LLMInferenceError: it raised something, or gave another number of vectors.
             ConfigError: `texts` is no list of texts.
         """
         return run(self.aembed(texts))
@@ -142,14 +144,21 @@ class LLM:
         ):
             raise ConfigError("embed takes a list of texts", hint='Write llm.embed(["one", "two"]).')
         settings = self._agent._settings
-        embed = getattr(settings.backend, "embed", None)
+        who = f"{backend_named(settings.backend, self.model)}: embed"
+        with guarded(who):
+            embed = getattr(settings.backend, "embed", None)
         if embed is None:
             raise UnsupportedError(
                 f"'{self.model}' gives no vectors",
                 hint="Models of llama_cpp/ and transformers/ do, and every backend with embed(model, texts).",
             )
         self._closed = False
-        vectors: list[list[float]] = await embed(settings.model_name, list(texts)) if texts else []
+        if not texts:
+            return []
+        with guarded(who, LLMInferenceError):
+            vectors = [list(vector) for vector in await embed(settings.model_name, list(texts))]
+        if len(vectors) != len(texts):
+            raise LLMInferenceError(f"{who} gave {len(vectors)} vectors for {len(texts)} texts")
         return vectors
 
     def count_tokens(self, text: str) -> TokenCount:
@@ -165,10 +174,11 @@ class LLM:
 
     async def aclose(self) -> None:
         """`close` for async code."""
-        close = getattr(self._agent._settings.backend, "aclose", None)
-        if close is not None and not self._closed:
-            self._closed = True
-            await close()
+        with guarded(f"{backend_named(self._agent._settings.backend, self.model)}: aclose", LLMError):
+            close = getattr(self._agent._settings.backend, "aclose", None)
+            if close is not None and not self._closed:
+                self._closed = True
+                await close()
 
     def __enter__(self) -> Self:
         return self

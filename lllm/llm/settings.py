@@ -13,6 +13,7 @@ from lllm.llm.connect import connect, made_by
 from lllm.llm.construction import model_for
 from lllm.llm.project import configured_model
 from lllm.models.function import Function, as_function
+from lllm.plug_ins import guarded
 from lllm.ports import Backend, Timeouts
 
 
@@ -141,9 +142,10 @@ def tools_of(items: Any) -> tuple[Function, ...]:
 
 def _as_tool(item: Any) -> Function:
     """A tool from whatever stands for one: also another agent, or the name of a registered tool."""
-    if callable(agent := getattr(item, "as_tool", None)):
-        made: Function = agent()
-        return made
+    with guarded(f"{type(item).__name__}: as_tool"):
+        if callable(agent := getattr(item, "as_tool", None)):
+            made: Function = agent()
+            return made
     if isinstance(item, str):
         from lllm.registry import registry
 

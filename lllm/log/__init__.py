@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm.errors import ConfigError
+from lllm.plug_ins import attribute, guarded
 
 if TYPE_CHECKING:
     from lllm.log.base import ReplayableLogBase
@@ -27,6 +28,9 @@ __all__ = [
     "SQLiteLog",
     "open_store",
 ]
+
+_HOOKS: Final = ("append", "read", "sessions", "blob", "close")
+"""What every store has."""
 
 _HOMES: Final = {
     "LocalFileLog": "files",
@@ -50,7 +54,7 @@ def open_store(
 
     Raises:
         UnknownNameError: there is no such store.
-        ConfigError: it needs a url, and there is none.
+        ConfigError: it needs a url, and there is none; or it cannot be made.
     """
     from lllm.registry import registry
 
@@ -65,11 +69,15 @@ def open_store(
                 f"the store '{name}' needs the address of its server",
                 hint="Set LLLM_LOG_URL, or `url` under [log]: postgresql://USER:${PGPASSWORD}@HOST/DATABASE",
             )
-        made = store(url, **options)
+        with guarded(f"store '{name}'"):
+            made = store(url, **options)
         if hasattr(made, "folder"):
             made.folder = Path(dir)
     else:
-        made = store() if place is None else store(Path(dir) / place, **options)
+        with guarded(f"store '{name}'"):
+            made = store() if place is None else store(Path(dir) / place, **options)
+    if missing := [hook for hook in _HOOKS if not callable(attribute(f"store '{name}'", made, hook))]:
+        raise ConfigError(f"store '{name}' has no {missing[0]}", hint="See lllm.ports.LogStore.")
     return made
 
 

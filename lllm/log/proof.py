@@ -7,7 +7,8 @@ from typing import Any
 
 from lllm.core import events as ev
 from lllm.core.envelope import open_chain
-from lllm.errors import ConfigError, LogCorrupt, UnknownNameError
+from lllm.errors import ConfigError, LogCorrupt, LogError, UnknownNameError
+from lllm.plug_ins import guarded
 from lllm.ports import LogStore
 
 
@@ -26,8 +27,9 @@ def prove(store: LogStore, session: str, *, head: str | None = None) -> list[dic
         its events has that hash. ConfigError: `head` is not such a hash.
     """
     wanted = None if head is None else check_head(head)
-    events = list(open_chain(store.read(session), session=session))
-    prove_blobs(store, events)
+    with guarded("the log store", LogError):
+        events = list(open_chain(store.read(session), session=session))
+        prove_blobs(store, events)
     if wanted is not None and all(event["hash"] != wanted for event in events):
         raise LogCorrupt(
             f"session '{session}' does not hold the event {wanted}",

@@ -18,10 +18,12 @@ from lllm.core.dialog import messages_of
 from lllm.core.envelope import open_chain
 from lllm.core.events import Event
 from lllm.core.spent import Spending, Spent
+from lllm.errors import LogError
 from lllm.log.folding import UNFINISHED, CallInfo, Folding, SessionState
 from lllm.log.tables import collections
 from lllm.log.transcript import ROWS, Row, transcript
 from lllm.models.message import Message
+from lllm.plug_ins import guarded
 from lllm.ports import LogStore
 
 __all__ = [
@@ -81,7 +83,8 @@ def load(store: LogStore, session: str) -> list[dict[str, Any]]:
         UnknownNameError: no such session.
         LogCorrupt: the log is not as it was written; `seq` is the first such place.
     """
-    return list(open_chain(store.read(session), session=session))
+    with guarded("the log store: read", LogError):
+        return list(open_chain(store.read(session), session=session))
 
 
 def fold_session(events: Events) -> SessionState:

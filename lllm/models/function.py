@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Any, ClassVar, Final, Literal, overload
 
 from lllm.errors import ConfigError, ToolError, UnknownKeyError, listing
+from lllm.plug_ins import guarded
 
 Effect = Literal["pure", "idempotent", "ask", "never"]
 EFFECTS: Final = ("pure", "idempotent", "ask", "never")
@@ -242,8 +243,9 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 def tool_from(function: Callable[..., Any], **options: Any) -> Function:
     """`lllm.tools.functions.function_from`, loaded when it is needed."""
-    made: Function = import_module(_MACHINERY).function_from(function, **options)
-    return made
+    with guarded(f"the tool {getattr(function, '__name__', type(function).__name__)}"):
+        made: Function = import_module(_MACHINERY).function_from(function, **options)
+        return made
 
 
 def as_function(value: Any, *, check: bool = True) -> Function:
