@@ -8,6 +8,7 @@ import select
 import stat
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -37,28 +38,32 @@ POLL: Final = 0.05
 """Seconds between two looks at the keyboard, while the program's loop goes on."""
 
 Approver = Callable[["FunctionCall"], Any]
+About = Callable[["FunctionCall"], tuple[str, bool]]
+"""Who asks for a tool call, and whether an equal one may have run before; see `lllm.cli.progress.Progress.about`."""
 
 
-def approver(given: str | None, lines: Lines, about: Callable[[FunctionCall], tuple[str, bool]]) -> Approver:
-    """Who answers for `--approve WORD`; by default a person where one sits at a terminal, else nobody.
+def approver(given: str | None, lines: Lines) -> Callable[[About], Approver]:
+    """Who answers for `--approve WORD`, by default a person where one sits at a terminal, else nobody: called with what is
+    known about the calls of a session, it gives what answers for that session.
 
     Raises:
-        UnknownNameError: another word. ConfigError: `ask`, and there is no terminal.
+        ConfigError: another word; or `ask`, and there is no terminal.
     """
     if given is not None and given not in WORDS:
         raise ConfigError(f"--approve must be ask, all or none, got '{given}'")
     if given == "all":
-        return lambda call: True
+        return lambda about: lambda call: True
     if given == "none":
-        return lambda call: "--approve none: no tool that wants approval is run"
+        return lambda about: lambda call: "--approve none: no tool that wants approval is run"
     keyboard = Keyboard.find()
     if keyboard is None:
         if given == "ask":
             raise ConfigError(
                 "--approve ask needs a terminal", hint="Give --approve all or --approve none here."
             )
-        return lambda call: "there is no terminal to ask at; --approve all lets such tools run"
-    return Questions(keyboard, lines, about)
+        return lambda about: lambda call: "there is no terminal to ask at; --approve all lets such tools run"
+    questions = Questions(keyboard, lines)
+    return lambda about: partial(questions, about=about)
 
 
 class Keyboard:
@@ -106,18 +111,15 @@ class Keyboard:
 class Questions:
     """Asks a person about each tool call, one question after another. Nothing else is shown meanwhile."""
 
-    def __init__(
-        self, keyboard: Keyboard, lines: Lines, about: Callable[[FunctionCall], tuple[str, bool]]
-    ) -> None:
+    def __init__(self, keyboard: Keyboard, lines: Lines) -> None:
         self._keyboard = keyboard
         self._lines = lines
-        self._about = about
         self._always: set[str] = set()
         self._waiting: list[
             object
         ] = []  # questions in the order in which they came, from all loops and threads
 
-    async def __call__(self, call: FunctionCall) -> bool | str:
+    async def __call__(self, call: FunctionCall, about: About) -> bool | str:
         import asyncio
 
         turn = object()
@@ -128,12 +130,12 @@ class Questions:
             if call.name in self._always:
                 return True
             with self._lines.hold():
-                return await self._ask(call)
+                return await self._ask(call, *about(call))
         finally:
             self._waiting.remove(turn)
 
-    async def _ask(self, call: FunctionCall) -> bool | str:
-        for line in question(call, *self._about(call)):
+    async def _ask(self, call: FunctionCall, agent: str, unknown: bool) -> bool | str:
+        for line in question(call, agent, unknown):
             output.write(screen.paint(line, "yellow", sys.stderr), error=True)
         answered = False
         try:
@@ -151,7 +153,7 @@ class Questions:
                         self._always.add(call.name)
                         return True
                     case "s" | "show":
-                        for line in question(call, *self._about(call), whole=True):
+                        for line in question(call, agent, unknown, whole=True):
                             output.write(line, error=True)
                     case "" | "n" | "no":
                         return reason.strip() or "the user said no"

@@ -58,7 +58,8 @@ class Live:
         self.progress = Progress(
             self.lines, talks=talks, streams=bool(stream) or self._beside, beside=self._beside, names=not chat
         )
-        self.approve = approver(approve, self.lines, self.progress.about)
+        self._approver = approver(approve, self.lines)
+        self.approve = self._approver(self.progress.about)
         self.quiet = quiet
         self.frontend: Any = None
         if talks:
@@ -71,6 +72,14 @@ class Live:
         """What `resume_session` and `fork_session` take."""
         watched = {} if self.quiet else {"follow": self.progress.follow, "watch": self.progress.watch}
         return {"approve": self.approve, "stream": self.frontend, **watched}
+
+    def one_of_several(self, session: str) -> dict[str, Any]:
+        """What `fork_session` takes for one of several sessions that run side by side: what does not go well is said, with
+        the session's name."""
+        from lllm.cli.progress import Progress
+
+        progress = Progress(self.lines, talks=False, streams=False, beside=False, names=True, label=session)
+        return {"approve": self._approver(progress.about), "watch": progress.watch}
 
     def attach(self, session: Session) -> None:
         """Watches a session that begins."""

@@ -33,10 +33,21 @@ class Progress:
         beside: whether the answer is printed on the same screen. Then text that a program reads (tags, a schema) is not
             shown, for the answer is made of it: its length is.
         names: whether it is said which agent asks which model; of agents within others it always is.
+        label: which of several sessions this is.
     """
 
-    def __init__(self, lines: Lines, *, talks: bool, streams: bool, beside: bool, names: bool = True) -> None:
+    def __init__(
+        self,
+        lines: Lines,
+        *,
+        talks: bool,
+        streams: bool,
+        beside: bool,
+        names: bool = True,
+        label: str = "",
+    ) -> None:
         self.lines = lines
+        self._label = label
         self._talks = talks
         self._streams = talks and streams
         self._beside = beside
@@ -110,6 +121,8 @@ class Progress:
             ),
             "",
         )
+        if agent and self._label:
+            agent = f"{agent} of {self._label}"
         return agent, (wanted.name, _arguments(wanted)) in self._unknown
 
     def close(self) -> None:
@@ -217,7 +230,7 @@ class Progress:
 
     def _say(self, words: str, style: str, *, short: bool = False, aside: bool = False) -> None:
         self._speaking = None
-        words = output.clean(words)
+        words = output.clean(f"{self._label}: {words}" if self._label else words)
         if short:
             words = screen.cut(words, screen.width())
         elif len(words) > LONG:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lllm.cli import output
+from lllm.cli.approvals import Approve
 from lllm.cli.compare import show_comparison
+from lllm.cli.live import Live
 from lllm.cli.options import ConfigFile, Json, Last, SessionId, Unmatched, configuration, session_of, store_of
 from lllm.cli.replay import program_of
 from lllm.cli.results import quiet_stdout
@@ -105,6 +107,7 @@ def accept(
         bool, typer.Option("--offline", help="Ask no model: refuse where one would have to be asked.")
     ] = False,
     tools: Unmatched = "run",
+    approve: Approve = None,
     config: Renamed = None,
     json: Json = False,
 ) -> int:
@@ -114,8 +117,19 @@ def accept(
     files = find([name])
     if len(files) > 1:
         raise ConfigError(f"'{name}' holds {len(files)} sessions", hint="Accept one after the other.")
-    with quiet_stdout(json):
-        done = accept_session(files[0], offline=offline, unmatched=tools, program=program_with(config))
+    live = Live(approve=approve, stream=False, json=json)
+    try:
+        with quiet_stdout(json):
+            done = accept_session(
+                files[0],
+                offline=offline,
+                unmatched=tools,
+                program=program_with(config),
+                watch=live.progress.watch,
+                approve=live.approve,
+            )
+    finally:
+        live.close()
     if json:
         output.data(
             {

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lllm.cli import output
+from lllm.cli.approvals import Approve
 from lllm.cli.compare import Page, show_comparison, write_page
 from lllm.cli.files import can_be_written
+from lllm.cli.live import Live
 from lllm.cli.options import (
     ConfigFile,
     Json,
@@ -36,6 +38,7 @@ def whatif(
     model: Model = None,
     sets: Sets = None,
     tools: Unmatched = "pure",
+    approve: Approve = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Sessions at a time.")] = 4,
     html: Page = None,
     config: ConfigFile = None,
@@ -53,19 +56,23 @@ def whatif(
     if not ids:
         raise ConfigError("there is no session to run", hint="Give ids, or --last N.")
 
+    live = Live(approve=approve, stream=False, json=json)
+
     def program(id: str) -> dict[str, Any]:
-        return program_of(store, id, config, sets=sets or (), asks=True)
+        return {**program_of(store, id, config, sets=sets or (), asks=True), **live.one_of_several(id)}
 
     def done(case: Case) -> None:
         if not json:
             output.say(_line(case))
 
-    output.outlast()
-    with quiet_stdout(json):
-        found = run(
-            ids, store=store, model=model, overrides=sets or (), unmatched=tools, workers=workers,
-            program=program, done=done,
-        )  # fmt: skip
+    try:
+        with quiet_stdout(json):
+            found = run(
+                ids, store=store, model=model, overrides=sets or (), unmatched=tools, workers=workers,
+                program=program, done=done,
+            )  # fmt: skip
+    finally:
+        live.close()
     compared = [case.comparison for case in found.cases if case.comparison is not None]
     if html is not None:
         write_page(html, compared, "What if")

@@ -18,6 +18,7 @@ from lllm.sync import run
 
 if TYPE_CHECKING:
     from lllm.config import Config
+    from lllm.models.message import FunctionCall
 
 
 class Case(NamedTuple):
@@ -98,6 +99,7 @@ async def awhatif(
     unmatched: str = "pure",
     workers: int = 4,
     program: Callable[[str], dict[str, Any]] | None = None,
+    approve: Callable[[FunctionCall], Any] | None = None,
     done: Callable[[Case], None] | None = None,
 ) -> WhatIf:
     """Runs sessions again on another model, prompt or setting. A tool call that the old session made too, with equal
@@ -109,7 +111,9 @@ async def awhatif(
             those of today.
         store, into: where the logs are, and where the new ones go; the same store by default.
         workers: how many run at once.
-        program: gives `config` and `entry` for a session, where they are not the same for all.
+        program: gives `config` and `entry` for a session, where they are not the same for all, and whatever else
+            `afork_session` takes for it.
+        approve: asked about tools by agents without an `approve=` of their own.
         done: is told of each case as it ends.
 
     Raises:
@@ -133,7 +137,9 @@ async def awhatif(
         async with limit:
             try:
                 old = load(store, session)
-                own = {"config": config, "entry": entry} if program is None else program(session)
+                own: dict[str, Any] = {"config": config, "entry": entry, "approve": approve}
+                if program is not None:
+                    own = {"approve": approve, **program(session)}
                 made = await afork_session(
                     session, store=store, into=home, model=model, overrides=overrides, unmatched=unmatched,
                     raises=False, **own,

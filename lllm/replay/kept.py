@@ -25,8 +25,10 @@ from lllm.sync import run
 
 if TYPE_CHECKING:
     from lllm.config import Config
+    from lllm.models.message import FunctionCall
     from lllm.replay.compare import Comparison
     from lllm.replay.fork import Fork
+    from lllm.session import Watcher
 
 FOLDER: Final = "tests/sessions"
 """Where sessions are kept, seen from the folder of lllm.toml (or the working folder)."""
@@ -325,6 +327,8 @@ def accept_session(
     program: Program | None = None,
     config: Config | None = None,
     entry: Callable[[], Any] | None = None,
+    watch: Watcher | None = None,
+    approve: Callable[[FunctionCall], Any] | None = None,
 ) -> Accepted:
     """Makes what the code of today does the kept session: runs its program again as a fork of it. What is asked in the
     same words is answered from the kept session; the rest is asked for real.
@@ -334,6 +338,8 @@ def accept_session(
         unmatched: what is done with tool calls that it did not make; see `lllm.replay.fork.UNMATCHED`. Offline only tools
             that declare effect="pure" are run.
         program, config, entry: see `check_session`.
+        watch: `watch(event)` sees what happens while it is run as a fork.
+        approve: asked then about tools by agents without an `approve=` of their own.
 
     Raises:
         ConfigError: `offline`, and a model would have to be asked. Errors of the program, where it had none before. The
@@ -346,7 +352,7 @@ def accept_session(
     before = check_session(path, program=program, config=config, entry=entry)
     store, id = read_session(path)
     record = [open_event(body) for body in store.read(id)]
-    given = _program(store, id, record, program, config, entry)
+    given = {**_program(store, id, record, program, config, entry), "watch": watch, "approve": approve}
     moved = _moved(record, given["config"])
     if before.passed and moved is None:
         return Accepted(before)

@@ -13,6 +13,7 @@ import pytest
 from tests.cli import cashier
 from tests.cli.conftest import Terminal
 from tests.cli.screen import Screen
+from tests.cli.test_run import change
 
 ASKS = "Let it run? [y]es, [n]o, [a]lways, or no and the reason: "
 
@@ -238,6 +239,66 @@ def test_all_and_none(shop: Path) -> None:
         screen.see("denied: pay(")
         assert screen.end() == 0
     assert len(paid(shop)) == 2
+
+
+def changed(shop: Path, lllm: Terminal) -> dict[str, tuple[str, ...]]:
+    """A session in which Ann was paid, kept as a test, and a model that wants to pay Zoe today."""
+    assert lllm("run", "pay Ann", "--approve", "all").code == 0
+    assert lllm("test", "keep", "--last", "--name", "paying").code == 0
+    (shop / "paid.txt").unlink()
+    change(shop / "system/agent/cashier.py", "(payment(n, name)", "(payment(n, 'Zoe')")
+    return {
+        "whatif": ("whatif", "--last", "--tools", "run", "--set", "temperature=0.5"),
+        "accept": ("test", "accept", "paying", "--tools", "run"),
+    }
+
+
+@pytest.mark.parametrize("command", ["whatif", "accept"])
+def test_whatif_and_accept_ask_as_well(shop: Path, lllm: Terminal, command: str) -> None:
+    words = changed(shop, lllm)[command]
+    if command == "accept":  # what has changed is asked again: the sampling has
+        change(shop / "config/demo/default.yaml", "model_name: cashier/m", "model_name: cashier/other")
+    with Screen(*words, cwd=shop) as screen:
+        screen.see("vanilla")
+        screen.see("wants to run pay")
+        screen.see('| to: "Zoe"')
+        screen.see(ASKS)
+        screen.type("y\n")
+        screen.end()
+    assert paid(shop) == ["Zoe 1"]
+
+
+@pytest.mark.parametrize(("word", "then"), [("none", []), ("all", ["Zoe 1"])])
+@pytest.mark.parametrize("command", ["whatif", "accept"])
+def test_whatif_and_accept_take_all_and_none(
+    shop: Path, lllm: Terminal, command: str, word: str, then: list[str]
+) -> None:
+    words = changed(shop, lllm)[command]
+    if command == "accept":
+        change(shop / "config/demo/default.yaml", "model_name: cashier/m", "model_name: cashier/other")
+    done = elsewhere(shop, *words, "--approve", word)
+    assert paid(shop) == then
+    assert ("--approve none: no tool that wants approval is run" in done.stderr) is (word == "none")
+
+
+def test_two_sessions_are_asked_about_one_after_another(shop: Path, lllm: Terminal) -> None:
+    assert lllm("run", "pay Bob", "--approve", "all").code == 0
+    words = changed(shop, lllm)["whatif"]
+    ids = [one["session"] for one in lllm("sessions", "--json").json]
+    with Screen(words[0], *ids, *words[2:], cwd=shop) as screen:
+        for answer in ("y", "n"):
+            screen.see("wants to run pay")
+            screen.see(ASKS)
+            screen.type(f"{answer}\n")
+        assert screen.end() == 0
+    assert all(f"vanilla of {id} wants to run pay" in screen.all.replace("\r\n", "") for id in ids)
+    assert paid(shop) == ["Zoe 1"]
+
+
+@pytest.mark.parametrize("words", ["run x", "chat", "resume x", "fork x", "whatif x", "test accept x"])
+def test_every_command_that_runs_tools_takes_it(shop: Path, words: str) -> None:
+    assert "--approve" in elsewhere(shop, *words.split()[:-1], "--help").stdout or words == "chat"
+    assert "No such option" not in elsewhere(shop, *words.split(), "--approve", "all").stderr
 
 
 def test_a_word_that_is_none_of_them(shop: Path) -> None:

@@ -138,9 +138,10 @@ REFUSED = {
         "a.yaml:3: no tool named 'no_such_module_here:f' (agent_configs.a.tools.0)\n  Known: search."
     ),
     "a: {tools: ['json:lods']}": (
-        "a.yaml:3: the tool 'json:lods' is registered as 'json:lods': module 'json' has no attribute 'lods' (agent_c"
+        "a.yaml:3: the tool 'json:lods': module 'json' has no attribute 'lods' (agent_c"
     ),
-    "a: {tools: ['broken_module:f']}": "a.yaml:3: the tool 'broken_module:f': ZeroDivisionError: division by zero (agent_configs.a.tools.0)",
+    "a: {tools: ['broken_module:f']}": "a.yaml:3: the tool 'broken_module:f': ZeroDivisionError: division by zero "
+    "(agent_configs.a.tools.0)",
     "a: {tools: ['json:decoder']}": "is not a tool (agent_configs.a.tools.0)\n  A tool is a Python function",
     "a: {tools: [search, search]}": "a.yaml:3: two tools are named 'search' (agent_configs.a.tools)\n  Rename",
     "a: {format: 'os:Nothing'}": (
