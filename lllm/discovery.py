@@ -152,6 +152,33 @@ def _logged(report: Report) -> Report:
     return report
 
 
+class _LoadedModules:
+    """Finds the loaded module of a file. Resolving a path asks the disk about each folder above it, and a process with
+    torch has thousands of modules: each module is looked at once, and only paths that end in the wanted name are
+    resolved."""
+
+    def __init__(self) -> None:
+        self._indexed: dict[str, ModuleType] = {}
+        self._names: dict[str, dict[str, tuple[ModuleType, str]]] = {}  # file name: module's name: its path
+
+    def find(self, file: Path) -> ModuleType | None:
+        """Returns the first module in `sys.modules` whose `__file__` leads to `file`, a path without links."""
+        for name, module in list(sys.modules.items()):
+            if self._indexed.get(name) is not module:
+                self._index(name, module)
+        for name, (module, path) in self._names.get(file.name, {}).items():
+            if sys.modules.get(name) is module and os.path.realpath(path) == str(file):
+                return module
+        return None
+
+    def _index(self, name: str, module: ModuleType) -> None:
+        self._indexed[name] = module
+        path = getattr(module, "__dict__", {}).get("__file__")
+        if isinstance(path, str):
+            target = os.path.realpath(path) if os.path.islink(path) else path
+            self._names.setdefault(os.path.basename(target), {})[name] = (module, path)
+
+
 class _Discovery:
     def __init__(self, config: Config, registry: Registry) -> None:
         self.config = config
@@ -161,6 +188,7 @@ class _Discovery:
         self.found: list[Entry] = []
         self.added: set[tuple[str, str]] = set()
         self.seen: set[Path] = set()
+        self.loaded = _LoadedModules()
 
     def run(self) -> Report:
         discovery = self.config.discovery
@@ -233,9 +261,8 @@ class _Discovery:
 
     def load(self, file: Path) -> ModuleType:
         """The module of a file: the one that a normal import gives."""
-        for module in list(sys.modules.values()):
-            if _file_of(module) == file:
-                return module
+        if (module := self.loaded.find(file)) is not None:
+            return module
         if "." in file.stem:
             raise ConfigError("a module's name has no dots; rename the file", where=shown(file))
         names = self.module_names(file)
@@ -379,11 +406,6 @@ def _name_of(value: Any, kind: str) -> str | None:
             return name
     name = getattr(value, "__name__", None)
     return name if isinstance(name, str) and kind not in _NAMELESS else None
-
-
-def _file_of(module: Any) -> Path | None:
-    file = getattr(module, "__dict__", {}).get("__file__")
-    return Path(os.path.realpath(file)) if isinstance(file, str) else None
 
 
 def _file_part(where: str | None) -> str | None:

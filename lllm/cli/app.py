@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from typing import Annotated, Any
 
 import typer
@@ -80,8 +80,8 @@ BELOW: dict[str, dict[str, Function]] = {
 DEBUG = "--debug"
 
 
-def application() -> typer.Typer:
-    """The typer application: its commands give back what is to be called."""
+def application(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """Returns the typer application with these commands. A command returns the function to be called."""
     app = typer.Typer(
         name="lllm",
         cls=Root,
@@ -100,7 +100,8 @@ def application() -> typer.Typer:
     ) -> None:
         """Run systems of LLM agents; look at, replay and verify every session."""
 
-    for name, command in COMMANDS.items():
+    for name in names:
+        command = COMMANDS[name]
         if name in BELOW:
             group = typer.Typer(
                 cls=Group, invoke_without_command=True, callback=_later(command), rich_markup_mode=None
@@ -111,6 +112,13 @@ def application() -> typer.Typer:
         else:
             app.command(name, cls=Command)(_later(command))
     return app
+
+
+@cache
+def parser(name: str = "") -> Any:
+    """Returns the object that reads a command line: for one command, or for all where `name` is empty. Typer inspects
+    every option of every command, which takes about as long as all imports of this module."""
+    return typer.main.get_command(application([name] if name else COMMANDS))
 
 
 def _later(command: Function) -> Function:
@@ -158,7 +166,8 @@ def seen_enough() -> int:
 def _run(words: Sequence[str]) -> int:
     try:
         _somewhere()
-        job = typer.main.get_command(application()).main(words, prog_name="lllm", standalone_mode=False)
+        name = words[0] if words[0] in COMMANDS and "_LLLM_COMPLETE" not in os.environ else ""
+        job = parser(name).main(words, prog_name="lllm", standalone_mode=False)
         return int((job() if callable(job) else job) or 0)
     except BrokenPipeError:
         raise

@@ -76,11 +76,7 @@ def parse(text: str, layer: Layer, problems: Problems) -> Any:
     import yaml
 
     try:
-        loader = _loader()(text)
-        try:
-            root = loader.get_single_node()
-        finally:
-            loader.dispose()
+        root = _nodes(text)
         return None if root is None else _Walk(layer, problems).value(root, ())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -206,6 +202,17 @@ class _Walk:
 
     def line(self, node: yaml.Node) -> str:
         return f"{self.layer.name}:{node.start_mark.line + 1}"
+
+
+@functools.lru_cache(maxsize=8)
+def _nodes(text: str) -> yaml.Node | None:
+    """Returns the root node of a YAML text. Most of the time that a configuration takes is spent here, and a command
+    reads the same file two or three times."""
+    loader = _loader()(text)
+    try:
+        return loader.get_single_node()
+    finally:
+        loader.dispose()
 
 
 @functools.cache
