@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+from compileall import compile_dir
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,12 +70,26 @@ def refuse_network(event: str, args: tuple[Any, ...]) -> None:
         )
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     sys.addaudithook(refuse_network)
+    if sys.dont_write_bytecode and not hasattr(config, "workerinput"):
+        compile_dir(Path(__file__).parents[1] / "lllm", quiet=2)  # else every process of a test compiles it anew
     if (
         signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     ):  # so a shell starts what it puts into the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_homes: list[Path] = []
+
+
+def _empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the home of the test before, where nothing was written there, else a new one. Making and removing
+    thousands of folders keeps the disk busy for a minute."""
+    if _homes and _homes[-1].is_dir() and not any(_homes[-1].iterdir()):
+        return _homes[-1]
+    _homes[:] = [tmp_path_factory.mktemp("home")]
+    return _homes[-1]
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +100,7 @@ def nobodys_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
             monkeypatch.delenv(name)
     if (environ := sys.modules.get("lllm.config.environ")) is not None:
         environ.forget()  # the keys of other tests are ordinary words here
-    home = tmp_path_factory.mktemp("home")
+    home = _empty_home(tmp_path_factory)
     monkeypatch.chdir(home)
     for name, value in {
         "HOME": str(home),

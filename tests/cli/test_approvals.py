@@ -120,7 +120,7 @@ def test_long_arguments_are_shown_whole_on_demand(shop: Path) -> None:
 def test_ctrl_c_at_a_question_stops_the_run(shop: Path, lllm: Terminal) -> None:
     with Screen("run", "pay Ann", cwd=shop) as screen:
         screen.see(ASKS)
-        screen.type("\x03")
+        screen.interrupt()
         screen.see("interrupted")
         assert screen.end() == 130
         assert "Traceback" not in screen.all
@@ -157,7 +157,7 @@ def test_a_question_in_a_chat(shop: Path) -> None:
         screen.see("> ")
         screen.type("pay Bob\n")
         screen.see(ASKS)
-        screen.type("\x03")
+        screen.interrupt()
         screen.see("(stopped")
         screen.see("> ")
         screen.type("pay Cid\n")

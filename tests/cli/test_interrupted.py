@@ -35,7 +35,7 @@ def test_a_fork_goes_on_from_there_as_it_is_said(shop: Path, lllm: Terminal) -> 
         screen.see("→ ship(")
         while not (shop / "shipped.txt").exists():
             time.sleep(0.05)
-        screen.type("\x03")
+        screen.interrupt()
         assert screen.end() == 130
     said = screen.all.replace("\r\n", "\n")
     shown = re.search(r"What happened until then: lllm show (\S+)\n", said)
@@ -61,7 +61,7 @@ def test_a_fork_goes_on_from_there_as_it_is_said(shop: Path, lllm: Terminal) -> 
 def test_nothing_is_promised_where_nothing_is_kept(shop: Path) -> None:
     with Screen("run", "ship", "--no-log", cwd=shop) as screen:
         screen.see("→ ship(")
-        screen.type("\x03")
+        screen.interrupt()
         assert screen.end() == 130
     assert screen.all.endswith("interrupted\r\n")
     assert "lllm" not in screen.all.rpartition("ship(")[2]
@@ -73,7 +73,7 @@ def test_json_says_it_too(shop: Path, tmp_path: Path) -> None:
         Screen("run", "ship", "--json", cwd=shop, stdout=out) as screen,
     ):
         screen.see("→ ship(")
-        screen.type("\x03")
+        screen.interrupt()
         assert screen.end() == 130
     told = json.loads((tmp_path / "out").read_text())
     assert told["status"] == "cancelled"
@@ -84,7 +84,7 @@ def test_a_fork_that_is_stopped_can_be_forked(shop: Path) -> None:
     assert piped(shop, "run", "hello").returncode == 0
     with Screen("fork", "--last", "--arg", "task=ship", cwd=shop) as screen:
         screen.see("→ ship(")
-        screen.type("\x03")
+        screen.interrupt()
         assert screen.end() == 130
     fork = re.search(r"in a new session: lllm (fork \S+)", screen.all)
     assert fork is not None
