@@ -20,6 +20,7 @@ import functools
 import inspect
 import os
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from enum import Enum
@@ -158,25 +159,29 @@ class _LoadedModules:
     resolved."""
 
     def __init__(self) -> None:
-        self._indexed: dict[str, ModuleType] = {}
-        self._names: dict[str, dict[str, tuple[ModuleType, str]]] = {}  # file name: module's name: its path
+        self._seen: dict[str, weakref.ref[ModuleType]] = {}
+        self._named: dict[str, dict[str, str]] = {}  # by the name of the file: module's name and path
 
     def find(self, file: Path) -> ModuleType | None:
         """Returns the first module in `sys.modules` whose `__file__` leads to `file`, a path without links."""
         for name, module in list(sys.modules.items()):
-            if self._indexed.get(name) is not module:
-                self._index(name, module)
-        for name, (module, path) in self._names.get(file.name, {}).items():
-            if sys.modules.get(name) is module and os.path.realpath(path) == str(file):
-                return module
+            if (seen := self._seen.get(name)) is None or seen() is not module:
+                self._add(name, module)
+        for name, path in list(self._named.get(file.name, {}).items()):
+            loaded = sys.modules.get(name)
+            if loaded is not None and _file_of(loaded) == path and os.path.realpath(path) == str(file):
+                return loaded
         return None
 
-    def _index(self, name: str, module: ModuleType) -> None:
-        self._indexed[name] = module
-        path = getattr(module, "__dict__", {}).get("__file__")
-        if isinstance(path, str):
+    def _add(self, name: str, module: Any) -> None:
+        with suppress(TypeError):  # what is no module may not be weakly referenced: looked at each time
+            self._seen[name] = weakref.ref(module)
+        if (path := _file_of(module)) is not None:
             target = os.path.realpath(path) if os.path.islink(path) else path
-            self._names.setdefault(os.path.basename(target), {})[name] = (module, path)
+            self._named.setdefault(os.path.basename(target), {})[name] = path
+
+
+_loaded: Final = _LoadedModules()
 
 
 class _Discovery:
@@ -188,7 +193,6 @@ class _Discovery:
         self.found: list[Entry] = []
         self.added: set[tuple[str, str]] = set()
         self.seen: set[Path] = set()
-        self.loaded = _LoadedModules()
 
     def run(self) -> Report:
         discovery = self.config.discovery
@@ -261,7 +265,7 @@ class _Discovery:
 
     def load(self, file: Path) -> ModuleType:
         """The module of a file: the one that a normal import gives."""
-        if (module := self.loaded.find(file)) is not None:
+        if (module := _loaded.find(file)) is not None:
             return module
         if "." in file.stem:
             raise ConfigError("a module's name has no dots; rename the file", where=shown(file))
@@ -406,6 +410,11 @@ def _name_of(value: Any, kind: str) -> str | None:
             return name
     name = getattr(value, "__name__", None)
     return name if isinstance(name, str) and kind not in _NAMELESS else None
+
+
+def _file_of(module: Any) -> str | None:
+    file = getattr(module, "__dict__", {}).get("__file__")
+    return file if isinstance(file, str) else None
 
 
 def _file_part(where: str | None) -> str | None:

@@ -73,7 +73,9 @@ def refuse_network(event: str, args: tuple[Any, ...]) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     sys.addaudithook(refuse_network)
     if sys.dont_write_bytecode and not hasattr(config, "workerinput"):
-        compile_dir(Path(__file__).parents[1] / "lllm", quiet=2)  # else every process of a test compiles it anew
+        compile_dir(
+            Path(__file__).parents[1] / "lllm", quiet=2
+        )  # else every process of a test compiles it anew
     if (
         signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     ):  # so a shell starts what it puts into the background

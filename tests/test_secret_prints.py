@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -23,6 +20,7 @@ from lllm.log.export.otlp import send
 from lllm.log.memory import MemoryLog
 from lllm.replay import fork_session, replay_session, resume_session
 from lllm.session import Session
+from tests.servers.collector import Collector
 
 KEY = "sk-canary-0123456789abcdef"
 NUMBER = "9182736455"
@@ -103,43 +101,20 @@ def test_exports_of_a_log_that_holds_a_key(format: str, monkeypatch: pytest.Monk
     assert "[redacted:THE_KEY]" in text
 
 
-class Collector(BaseHTTPRequestHandler):
-    """Refuses, and says again what it was told."""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(400)
-        self.end_headers()
-        self.wfile.write(str(self.headers).encode())
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
-
-
-@pytest.fixture
-def collector() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), Collector) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-def test_what_a_collector_says_again(collector: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_collector_says_again(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryLog()
     with record("spans", store=store) as session:
         Agent("a", ScriptedBackend(["x"])).call("Hi.")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"x-tenant={KEY},x-other=abc%20longvalue")
     for given in ({}, {"headers": {"x-mine": f"Bearer {KEY}"}}):
-        with pytest.raises(ProviderError) as caught:
-            send(Source(store, session.id), f"http://me:longpassword1@{collector}", **given)  # type: ignore[arg-type]
+        with Collector(400, None) as collector, pytest.raises(ProviderError) as caught:
+            send(Source(store, session.id), f"http://me:longpassword1@{collector.address}", **given)  # type: ignore[arg-type]
         text = f"{caught.value} {vars(caught.value)}"
         assert "Basic [redacted:" in text
         for secret in (KEY, "longvalue", "longpassword1"):
             assert secret not in text
     with pytest.raises(ConfigError) as wrong:
-        send(Source(store, session.id), f"ftp://me:longpassword1@{collector}")
+        send(Source(store, session.id), "ftp://me:longpassword1@127.0.0.1:9")
     assert "longpassword1" not in str(wrong.value)
 
 

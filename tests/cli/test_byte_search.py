@@ -7,9 +7,7 @@ import base64
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,6 +15,7 @@ import pytest
 
 from lllm.cli.app import BELOW, COMMANDS
 from tests.cli.conftest import Terminal
+from tests.servers.collector import Collector
 from tests.servers.openai_server import OpenAIServer
 
 ENVIRONMENT = {
@@ -131,29 +130,6 @@ export {first}
 """
 
 
-class Collector(BaseHTTPRequestHandler):
-    """Says again what it was told, and refuses it."""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(400)
-        self.end_headers()
-        self.wfile.write(str(self.headers).encode())
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
-
-
-@pytest.fixture
-def collector() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), Collector) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
 def forms(secret: str) -> set[bytes]:
     """A secret as it may travel."""
     data = secret.encode()
@@ -196,9 +172,7 @@ def project(nobodys_machine: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         yield server
 
 
-def test_no_key_is_in_anything(
-    project: OpenAIServer, lllm: Terminal, nobodys_machine: Path, collector: str
-) -> None:
+def test_no_key_is_in_anything(project: OpenAIServer, lllm: Terminal, nobodys_machine: Path) -> None:
     here, server = nobodys_machine, project
     said: dict[str, bytes] = {}
     codes: dict[str, int] = {}
@@ -250,8 +224,10 @@ def test_no_key_is_in_anything(
         run("show", id)
     for format in ("markdown", "html", "notebook", "openai", "sharegpt", "hf", "trl", "otel", "bundle"):
         run("export", first, "--format", format, "--out", f"out.{format}")
-    run("export", first, "--endpoint", f"http://me:{GIVEN['code']}@{collector}", "--content")
-    run("export", first, "--endpoint", f"ftp://me:{GIVEN['code']}@{collector}")
+    with Collector(400, None) as collector:
+        for scheme in ("http", "ftp"):
+            address = f"{scheme}://me:{GIVEN['code']}@{collector.address}"
+            run("export", first, "--endpoint", address, "--content")
     (here / "messages.jsonl").write_text(
         json.dumps({"messages": [{"role": "user", "content": f"{CONTROL} imported"}]})
     )

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pytest
 
 from tests.cli.conftest import Terminal
 from tests.cli.test_look import tamper
+from tests.servers.collector import Collector
 
 
 @pytest.fixture
@@ -99,25 +97,11 @@ def test_what_cannot_be_written_leaves_nothing(lllm: Terminal, demo: Path, sessi
 
 
 def test_spans_to_a_collector(lllm: Terminal, session: str) -> None:
-    got: list[Any] = []
-
-    class Collector(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Says nothing."""
-
-    with HTTPServer(("127.0.0.1", 0), Collector) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        url = f"http://127.0.0.1:{server.server_port}"
+    with Collector() as collector:
+        url = f"http://{collector.address}"
         result = lllm("export", session, "--endpoint", url)
         told = lllm("export", session, "--endpoint", url, "--content", "--json").json
-        server.shutdown()
-        thread.join()
+    got = [request.body for request in collector.requests]
     assert result.code == 0
     assert "spans of 1 session\n" in result.err
     assert b"17 times 23" not in got[0]

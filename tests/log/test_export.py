@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import threading
 from collections.abc import Iterator
 from html.parser import HTMLParser
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +37,7 @@ from lllm.models.function import tool
 from lllm.models.message import FunctionCall, Message
 from lllm.session import Session
 from tests.log.sessions import HOSTILE, PIXEL, full, talk
+from tests.servers.collector import Collector
 
 MESSAGES = TypeAdapter(list[ChatCompletionMessageParam])
 TOOLS = TypeAdapter(list[ChatCompletionFunctionToolParam])
@@ -533,55 +532,27 @@ def _blobs(store: MemoryLog, bodies: list[bytes]) -> Iterator[tuple[str, bytes]]
         yield name, store.blob(name)
 
 
-class Collector(BaseHTTPRequestHandler):
-    """Takes spans."""
-
-    got: list[tuple[str, str | None, dict[str, Any]]]
-    status = 200
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.got.append((self.path, self.headers.get("x-key"), body))
-        assert self.headers["Content-Type"] == "application/json"
-        self.send_response(self.status)
-        self.end_headers()
-        self.wfile.write(b"{}" if self.status == 200 else b"no room")
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing."""
-
-
-@pytest.fixture
-def collector() -> Iterator[tuple[type[Collector], str]]:
-    handler = type("Own", (Collector,), {"got": []})
-    with HTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield handler, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-def test_spans_reach_a_collector(
-    everything: tuple[MemoryLog, str], collector: tuple[type[Collector], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    handler, url = collector
+def test_spans_reach_a_collector(everything: tuple[MemoryLog, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a%20b,other=1")
     source = Source(*everything)
-    count = send(source, url)
-    ((path, key, body),) = handler.got
-    assert (path, key) == ("/v1/traces", "a b")
-    assert body == json.loads(export(*everything, "otel"))
-    assert count == len(document(json.dumps(body)))
-    send(source, url + "/own/path", headers={})
-    assert handler.got[1][:2] == ("/own/path", None)
-    monkeypatch.setattr("lllm.log.export.otlp.PORTION", 500)
-    handler.got.clear()
-    assert send(source, url) == count
-    assert len(handler.got) > 3
-    handler.status = 503
-    with pytest.raises(ProviderError, match="503: no room"):
-        send(source, url)
+    with Collector() as collector:
+        url, got = f"http://{collector.address}", collector.requests
+        count = send(source, url)
+        (request,) = got
+        assert (request.path, request.headers["x-key"]) == ("/v1/traces", "a b")
+        assert request.headers["Content-Type"] == "application/json"
+        assert json.loads(request.body) == json.loads(export(*everything, "otel"))
+        assert count == len(document(request.body.decode()))
+        send(source, url + "/own/path", headers={})
+        assert got[1].path == "/own/path"
+        assert got[1].headers["x-key"] is None
+        monkeypatch.setattr("lllm.log.export.otlp.PORTION", 500)
+        got.clear()
+        assert send(source, url) == count
+        assert len(got) > 3
+        collector.status, collector.answer = 503, b"no room"
+        with pytest.raises(ProviderError, match="503: no room"):
+            send(source, url)
 
 
 def test_a_collector_that_is_not_there(everything: tuple[MemoryLog, str]) -> None:
