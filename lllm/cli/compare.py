@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lllm.cli import output, screen
-from lllm.cli.files import can_be_written, writing
+from lllm.cli.files import can_be_written, encoded, writing
 from lllm.cli.ids import short_ids
 from lllm.cli.options import ConfigFile, Json, configuration, session_of, store_of
 
@@ -52,7 +52,7 @@ def write_page(file: Path, found: Sequence[Comparison], title: str = "Comparison
     from lllm.replay.compare import html
 
     with writing(file) as page:
-        page.write(html(found, title).encode("utf-8"))
+        page.write(encoded(html(found, title), page))
     output.say(f"wrote {file}")
 
 

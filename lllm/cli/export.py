@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lllm.cli import output
-from lllm.cli.files import can_be_written, writing
+from lllm.cli.files import can_be_written, encoded, writing
 from lllm.cli.options import ConfigFile, Json, Last, SessionId, configuration, session_of, store_of
 from lllm.errors import ConfigError, LogError, listing
 
@@ -91,17 +91,18 @@ def _write(
     broken: list[LogError] = []
     text = _pieces(store, ids, format, options, broken)
     size = 0
+    is_json = format not in ("markdown", "html")
     if out == "-":
         if json:
             whole = "".join(text)
             output.data({"format": format, "sessions": list(ids), "content": whole})
         else:
             for piece in text:
-                output.piece(piece, json=format not in ("markdown", "html"))
+                output.piece(piece, json=is_json)
     else:
         with writing(Path(out)) as file:
             for piece in text:
-                size += file.write(piece.encode("utf-8"))
+                size += file.write(encoded(piece, file, json=is_json))
         if json:
             output.data({"format": format, "sessions": list(ids), "file": out, "bytes": size})
         else:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from lllm.core.visible import visible, visible_json
 from lllm.errors import ConfigError, LLMError
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -54,6 +55,14 @@ def writing(file: Path) -> Iterator[BinaryIO]:
         raise
     except OSError as error:
         raise refused(file, error) from error
+
+
+def encoded(text: str, file: BinaryIO, *, json: bool = False) -> bytes:
+    """Returns what `file` gets of a text: a terminal (/dev/stdout, /dev/tty) what is visible of it, a file all. `json`: of a
+    JSON text."""
+    if file.isatty():
+        text = visible_json(text) if json else visible(text)
+    return text.encode("utf-8")
 
 
 def refused(file: Path, error: OSError) -> LLMError:

@@ -71,6 +71,8 @@ COMMANDS = [
     ["replay", "--last"], ["fork", "--last"], ["whatif", "--last"], ["resume", "--last"],
     *([["export", "--last", "--format", name] for name in ("markdown", "html", "notebook", "hf", "otel", "bundle")]),
     *([["export", "--all", "--format", name] for name in ("openai", "sharegpt", "trl")]),
+    *([["export", "--last", "--out", "/dev/stdout", "--format", name] for name in ("markdown", "html", "notebook")]),
+    ["export", "--last", "--out", "/dev/tty", "--format", "bundle"],
     ["check", "evil.yaml"], ["check", "evil.yaml", "--json"], ["run", "x", "-c", "evil.yaml"], ["import", "evil.jsonl"],
     ["show", f"no{EVIL}"], ["run", "x", "--profile", EVIL], ["run", "x", "--set", f"{EVIL}=1"], ["run", "x", "--model", EVIL],
     ["run", "x", "-c", EVIL], ["list", EVIL], [EVIL], ["run", f"--{EVIL}"], ["export", "--last", "--format", EVIL],

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lllm
 from lllm.core.visible import visible, visible_json, visible_line
 
 WALES = "\U0001f3f4\U000e0067\U000e0062\U000e0077\U000e006c\U000e0073\U000e007f"
@@ -54,3 +57,22 @@ def test_json_stays_the_same_value(text: str) -> None:
     written = visible_json(json.dumps({"a": text}, ensure_ascii=False))
     assert json.loads(written) == {"a": text}
     assert not [c for c in written if unicodedata.category(c) in ("Cc", "Cs")]
+
+
+def test_who_prints() -> None:
+    """Everything else prints through these files, which make foreign text visible."""
+    package = Path(lllm.__file__).parent
+    found = set()
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called in ("print", "input") or called.endswith(
+                ("stdout.write", "stderr.write", "console.print")
+            ):
+                found.add(file.relative_to(package).as_posix())
+    assert found == {
+        "backends/runner/example.py",
+        "cli/__init__.py",  # the version
+        "cli/keyboard.py",  # a prompt
+        "cli/terminal.py",  # into a string that is written elsewhere
+    }

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from lllm.backends.runner.base import BaseLLMRunner
 from lllm.backends.runner.factory import LLMRunnerFactory
+from lllm.core.visible import visible
 
 MESSAGES = [
     {"role": "system", "content": "You are a helpful assistant."},
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         for part in (basic, streaming, chat, looking):
             sys.stdout.write(f"# {part.__name__}\n")
             for piece in part(runner):
-                sys.stdout.write(piece)
+                sys.stdout.write(visible(piece))
                 sys.stdout.flush()
             sys.stdout.write("\n\n")
     return 0

@@ -2,6 +2,12 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
+
+import pytest
+
+from lllm.backends.runner import example
+from lllm.backends.runner.factory import LLMRunnerFactory
 
 
 def test_the_examples_run() -> None:
@@ -13,3 +19,14 @@ def test_the_examples_run() -> None:
     parts = done.stdout.split("# ")
     assert [part.partition("\n")[0] for part in parts[1:]] == ["basic", "streaming", "chat", "looking"]
     assert all(part.partition("\n")[2].strip() for part in parts[1:])
+
+
+def test_what_a_model_says_is_made_visible(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(example, "basic", lambda runner: ["\x1b[2Jcleared"])
+    monkeypatch.setattr(LLMRunnerFactory, "create_runner", lambda settings: nullcontext())
+    for name in ("streaming", "chat", "looking"):
+        monkeypatch.setattr(example, name, lambda runner: [])
+    assert example.main() == 0
+    assert "\\x1b[2Jcleared" in capsys.readouterr().out
