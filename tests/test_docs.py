@@ -38,3 +38,37 @@ def test_the_diagram_has_every_move() -> None:
 def test_the_guide_names_every_reason_and_its_error() -> None:
     for reason, (error, _) in _ERRORS.items():
         assert re.search(rf"\| `{reason}` \| `{error.__name__}`", GUIDE), reason
+
+
+def test_every_guide_is_in_the_index() -> None:
+    index = (DOCS / "index.md").read_text()
+    assert set(re.findall(r"\(guides/([\w-]+\.md)\)", index)) == {
+        file.name for file in DOCS.glob("guides/*.md")
+    }
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [  # what a reader needs to know, and no other test holds
+        ("guides/prices.md", "[prices"),
+        ("guides/log-probabilities.md", "logprobs"),
+        ("guides/ci.md", "lllm test"),
+        ("guides/projects.md", "Extras go in the brackets"),
+        ("guides/coming-from.md", "LLMCaller"),
+        ("guides/installing.md", "make test-lowest"),
+        ("guides/resume-and-fork.md", "the default, `normal`, may lose the last moments"),
+        ("guides/sessions.md", "The chain has no key"),
+        ("reference/log-format.md", "The hashes have no key"),
+        ("guides/secrets.md", "encoded twice"),
+        ("guides/schemas.md", "`format`"),
+        ("promises.md", "not in formats of their own"),
+    ],
+)
+def test_a_page_says_it(page: str, words: str) -> None:
+    assert words in " ".join((DOCS / page).read_text().split())
+
+
+def test_no_page_calls_resuming_unbuilt() -> None:
+    for page in DOCS.rglob("*.md"):
+        for sentence in re.split(r"(?<=[.:;|])\s", page.read_text()):
+            assert not ("resum" in sentence.lower() and "not built" in sentence), (page, sentence)
