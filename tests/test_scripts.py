@@ -137,3 +137,39 @@ def test_the_demonstration_runs_in_a_folder_with_a_space(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     for line in ("lllm create mysystem", "lllm show s-1", "lllm replay s-1"):
         assert f"\n{line}\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("installed", "failing", "report"),
+    [
+        (["3.11", "3.13"], [], "tested on Python 3.11 3.13; not installed here: 3.12; failed on: none"),
+        (["3.12"], ["3.12"], "tested on Python 3.12; not installed here: 3.11 3.13; failed on: 3.12"),
+        ([], [], "tested on Python none; not installed here: 3.11 3.12 3.13; failed on: none"),
+    ],
+    ids=["two", "one that fails", "none"],
+)
+def test_the_suite_runs_on_each_python_that_is_there(
+    installed: list[str], failing: list[str], report: str, machine: Path, tmp_path: Path
+) -> None:
+    checkout = tmp_path / "a check out"
+    for name in ("venv.sh", "install.sh"):
+        program(checkout, f"scripts/{name}", f'echo "{name} $*"')
+    shutil.copy(ROOT / "scripts/pythons.sh", checkout / "scripts")
+    for version in installed:
+        program(machine, f"python{version}", f'case "$2" in *"!= \'{version}\'"*) exit 0 ;; esac; exit 1')
+        program(
+            checkout,
+            f".venv-{version}/bin/python",
+            f'echo "suite {version} $*"; exit {int(version in failing)}',
+        )
+    done = subprocess.run(
+        [checkout / "scripts/pythons.sh", "-x"],
+        env={"PATH": str(machine), "HOME": str(tmp_path)}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == int(bool(failing) or not installed), done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1] == report
+    for version in installed:
+        assert f"venv.sh {machine}/python{version} .venv-{version}" in lines
+        assert f"install.sh .venv-{version} dev" in lines
+        assert f"suite {version} -m pytest -n 2 --dist worksteal -x" in lines
