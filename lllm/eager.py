@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
+from collections import deque
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -28,6 +29,8 @@ def start(work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | tuple[T]:
     rest = _Rest(work)
     context = contextvars.copy_context()
     task = loop.create_task(rest, context=context)
+    ready: deque[asyncio.Handle] = getattr(loop, "_ready", _NO_QUEUE)
+    step = ready[-1] if ready else None
     asyncio._leave_task(loop, caller)
     asyncio._enter_task(loop, task)
     try:
@@ -39,13 +42,21 @@ def start(work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | tuple[T]:
         asyncio._leave_task(loop, task)
         asyncio._enter_task(loop, caller)
         if rest.first is _NOTHING:
-            # it has nothing left to do, and is nobody's business
+            # it has nothing left to do: its step is taken back, as tools that never wait may run for long before the loop
+            # comes to it
+            if step is not None and getattr(step._callback, "__self__", None) is task:  # type: ignore[attr-defined]
+                if ready[-1] is step:
+                    ready.pop()
+                else:
+                    step.cancel()
             asyncio._unregister_task(task)
             task._log_destroy_pending = False  # type: ignore[attr-defined]
     return (result,)
 
 
 _NOTHING: Any = object()
+_NO_QUEUE: deque[asyncio.Handle] = deque()
+"""For loops that are not asyncio's own."""
 
 
 class _Rest(Coroutine[Any, Any, T]):

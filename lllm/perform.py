@@ -22,7 +22,7 @@ from lllm.core.choice import freed
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.events import Event
 from lllm.core.guard import UNKNOWN
-from lllm.core.jsonable import jsonable, unshown
+from lllm.core.jsonable import bounded, jsonable, unshown
 from lllm.core.repetition import Repetition, stuck
 from lllm.core.replies import (
     CUT,
@@ -49,7 +49,7 @@ from lllm.errors import (
     text_of,
 )
 from lllm.models import finish
-from lllm.models.checks import deeper
+from lllm.models.checks import DEEPEST
 from lllm.models.message import FunctionCall, Message
 from lllm.models.reply import Reply, Usage
 from lllm.plug_ins import PLUG_IN
@@ -347,12 +347,12 @@ class Performer:
         made it; where it is the reply's JSON, that is rejected."""
         if self.rules < 1:
             return jsonable(value)
-        if deeper(value):
+        try:
+            return bounded(value, DEEPEST)
+        except RecursionError:
             if not self.plan.user_code:
-                raise ParseError(TOO_DEEP)
+                raise ParseError(TOO_DEEP) from None
             return unshown(value)
-        told = jsonable(value)
-        return unshown(value) if deeper(told) else told
 
     def _read_calls(self, reply: Reply, offered: bool) -> Outcome:
         tools = self.plan.tools

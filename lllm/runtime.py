@@ -115,6 +115,8 @@ class Call:
                 clock.call_ends()
             with suppress(ValueError):  # the coroutine was thrown away, and is closed in another context
                 enclosing.reset(token)
+            # a call that refers to itself is freed by the garbage collector alone, which then walks through all that live
+            self.performer.is_over = _has_ended
         return self.state
 
     async def _apart(self, effects: tuple[Effect, ...]) -> None:
@@ -260,7 +262,7 @@ class Call:
         if bounds.cancelled:
             return True
         # a loop around this one may stand still, and tell of it too late
-        return is_over(bounds.parent) and not self.session.behind(self.id)
+        return bounds.parent is not None and is_over(bounds.parent) and not self.session.behind(self.id)
 
     def _late(self) -> bool:
         """Whether the deadline has passed."""
@@ -548,6 +550,11 @@ class Call:
     def cost(self) -> Decimal | None:
         """Money so far, in US dollars; None where a price is unknown."""
         return self.state.cost
+
+
+def _has_ended() -> bool:
+    """What a performer asks whose call has ended."""
+    return True
 
 
 class _Line:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 
 from lllm.config.environ import latest, remember
@@ -71,12 +71,17 @@ if hasattr(os, "register_at_fork"):
 def new_id(name: str = "") -> str:
     """A session id: time, a name made safe for files and shells, and randomness. At most 80 characters."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    word = (
-        "".join(char if char.isascii() and char.isalnum() else "-" for char in name[:60]).strip("-").lower()
-    )
+    return f"{stamp}{_word(name[:60])}-{os.urandom(4).hex()}"
+
+
+@lru_cache(maxsize=64)
+def _word(name: str) -> str:
+    """The part of a session id that is made of a name, with a dash before it; empty where nothing of the name is safe."""
+    word = "".join(char if char.isascii() and char.isalnum() else "-" for char in name).strip("-").lower()
     while "--" in word:
         word = word.replace("--", "-")
-    return "-".join(filter(None, (stamp, word[:40].strip("-"), os.urandom(4).hex())))
+    word = word[:40].strip("-")
+    return f"-{word}" if word else ""
 
 
 class Clock:
@@ -231,7 +236,7 @@ class Session(Hooks):
         """An event that happens now, as it can be written: free of secrets, and Unicode. Where that is not `data` as it was
         given, it has no `value`: the machine goes on with what the log says, so that a fold of the log is the live state.
         The event is not in the log before `write`."""
-        if isinstance(value, BaseException):
+        if value is not None and isinstance(value, BaseException):
             scrub(value, self.redactor)
         if not self.logs and not (data and self.redactor):
             return Event(kind, data, self.clock(), call, dialog, value)
@@ -258,7 +263,8 @@ class Session(Hooks):
             if self.watchers:
                 self.watched(event)
             return
-        self._check()
+        if self._broken is not None or self._generation != _generation:
+            self._check()
         if self.ended:
             raise LogWriteError(
                 f"session '{self.id}' has ended",
@@ -304,6 +310,8 @@ class Session(Hooks):
         One writer at a time: agent calls that run side by side, in one loop or in several threads, wait for whoever
         writes and then find their events written too."""
         wanted = self._seq
+        if self._durable >= wanted and self._broken is None:
+            return
         here = asyncio.get_running_loop()
         while self._durable < wanted:
             with self._lock:
@@ -369,7 +377,10 @@ class Session(Hooks):
                 self._durable, self._doubtful = mine.records[-1].seq + 1, 0
             elif self._broken is None:
                 self._take_back(mine)
-        self._wake()
+            self._writing = None
+            waiting, self._waiting = self._waiting, []
+        if waiting:
+            _wake(waiting)
 
     def _take_back(self, given: _Writing) -> None:
         """After an append that was cancelled, or is not coming on: the store may write it still, or not. Whoever flushes next
@@ -385,19 +396,6 @@ class Session(Hooks):
             return [bytes(body) for body in found] == [record.body for record in records]
         except LLMError:
             return False
-
-    def _wake(self) -> None:
-        with self._lock:
-            self._writing = None
-            waiting, self._waiting = self._waiting, []
-        here = asyncio.get_running_loop()
-        for waiter in waiting:
-            loop = waiter.get_loop()
-            if loop is here:
-                _settle(waiter)
-            else:
-                with suppress(RuntimeError):  # its loop is closed: nobody waits there any more
-                    loop.call_soon_threadsafe(_settle, waiter)
 
     @property
     def durable(self) -> int:
@@ -559,6 +557,17 @@ class Session(Hooks):
             scope.call if scope is not None and here else None,
         )
         return str(event.data["digest"])
+
+
+def _wake(waiting: Iterable[asyncio.Future[None]]) -> None:
+    here = asyncio.get_running_loop()
+    for waiter in waiting:
+        loop = waiter.get_loop()
+        if loop is here:
+            _settle(waiter)
+        else:
+            with suppress(RuntimeError):  # its loop is closed: nobody waits there any more
+                loop.call_soon_threadsafe(_settle, waiter)
 
 
 def _settle(waiter: asyncio.Future[None]) -> None:

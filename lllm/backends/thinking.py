@@ -209,15 +209,14 @@ class Splitter:
 
     def _step_start(self, out: list[Piece]) -> bool | None:
         """At the beginning. None: it is text."""
-        rest = self._buffer.lstrip()
-        mark = next((mark for mark in self._marks.starts if rest.startswith(mark)), None)
-        if mark is None and self._answer[0]:
-            mark = self._answer[0] if rest.startswith(self._answer[0]) else None
-        if mark is None:
-            starts = (*self._marks.starts, self._answer[0])
-            if not self._final and any(start.startswith(rest) for start in starts if start):
+        rest, starts = self._buffer.lstrip(), self._marks.starts
+        if self._answer[0]:
+            starts = (*starts, self._answer[0])
+        if not rest.startswith(starts):
+            if not self._final and any(start.startswith(rest) for start in starts):
                 return False
             return None
+        mark = next(mark for mark in starts if rest.startswith(mark))
         if mark in STARTS and self._marks.harmony:
             self._harmony = Harmony(tools=bool(self._marks.calls))
             self._buffer, self._drop, self._seen_block, self._space = rest, True, True, ""
@@ -546,14 +545,25 @@ def _first(text: str, marks: Sequence[str], start: int) -> tuple[int, str] | Non
     return min(found, default=None)
 
 
-def _begins(text: str, marks: Sequence[str]) -> int:
+def _begins(text: str, marks: tuple[str, ...]) -> int:
     """How many characters at the end of `text` may be the beginning of a mark."""
-    longest = max(map(len, marks), default=1) - 1
-    for size in range(min(longest, len(text)), 0, -1):
-        rest = text[len(text) - size :]
-        if any(len(mark) > size and mark.startswith(rest) for mark in marks):
-            return size
+    if not marks:
+        return 0
+    first, longest = _edges(marks)
+    found = first.search(text, max(0, len(text) - longest))
+    while found is not None:
+        rest = text[found.start() :]
+        if any(len(mark) > len(rest) and mark.startswith(rest) for mark in marks):
+            return len(rest)
+        found = first.search(text, found.end())
     return 0
+
+
+@lru_cache(maxsize=256)
+def _edges(marks: tuple[str, ...]) -> tuple[re.Pattern[str], int]:
+    """What finds the first character of one of the marks, and how many characters of one may stand at the end of a text."""
+    first = "".join(sorted({mark[0] for mark in marks}))
+    return re.compile(f"[{re.escape(first)}]"), max(map(len, marks)) - 1
 
 
 def read_calls(text: str) -> list[FunctionCall] | None:

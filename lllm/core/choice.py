@@ -23,6 +23,8 @@ def freed(sampling: Mapping[str, Any]) -> Mapping[str, Any]:
     allowed tools is kept."""
     choice = sampling.get(KEY)
     extra = sampling.get("extra_body")
+    if choice is None and extra is None:
+        return sampling
     own = isinstance(extra, Mapping) and forces(extra.get(KEY))
     if not own and not forces(choice):
         return sampling

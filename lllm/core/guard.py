@@ -105,6 +105,11 @@ def plan(
 ) -> tuple[tuple[Pending, ...], tuple[Effect, ...]]:
     """What is done about the tool calls of a reply; `number` calls were made before. IllegalMove for arguments that are not
     an object: those are refused before."""
+    if len(calls) == 1 and not (guard.results or guard.unknown or guard.keys):  # most of them
+        call, rule = calls[0], spec.tools.get(calls[0].name, ANY)
+        effect: Effect = AskApproval(call) if rule.approval else RunTool(call, number + 1)
+        state = "asking" if rule.approval else "planned"
+        return (Pending(call, _key(call), number + 1, state),), (effect,)
     pending: list[Pending] = []
     effects: list[Effect] = []
     seen: dict[str, tuple[int, str]] = {}  # of equal calls the last one that runs: its place and id
@@ -153,7 +158,9 @@ def begun(spec: Spec, guard: Guard, name: str) -> Guard:
     if not guard.results or spec.rules < 2 or spec.tools.get(name, ANY).counts_as == "pure":
         return guard
     kept = tuple([item for item in guard.results if item.effect == "never"])
-    return guard if len(kept) == len(guard.results) else guard._replace(results=kept)
+    if len(kept) == len(guard.results):
+        return guard
+    return Guard(kept, guard.unknown, guard.keys, guard.unsettled)
 
 
 def returned(

@@ -20,6 +20,8 @@ DEEPEST: Final = 200
 """Levels of nesting that are kept. A deeper value is shown as text; an event, which contains it, may be a few levels
 deeper."""
 
+_SCALARS: Final = frozenset((str, int, bool, type(None)))
+
 LONGEST: Final = 500
 """Characters kept of the text of a value that has no JSON form."""
 
@@ -46,20 +48,28 @@ def jsonable(value: Any) -> Any:
     becomes `{"$repr": ...}` without memory addresses; a text of more than 500 characters is cut to the first 500 and the
     sha256 of all."""
     try:
-        return _jsonable(value, DEEPEST)
+        return bounded(value, DEEPEST)
     except RecursionError:
         return unshown(value)
 
 
+def bounded(value: Any, deepest: int) -> Any:
+    """`jsonable` of a value that may not be nested more than `deepest` deep. Raises RecursionError where it is."""
+    return _jsonable(value, deepest)
+
+
 def _jsonable(value: Any, left: int) -> Any:
-    if value is None or (isinstance(value, str | bool | int) and not isinstance(value, Enum)):
+    kind = value.__class__
+    if kind in _SCALARS or (isinstance(value, str | bool | int) and not isinstance(value, Enum)):
         return value
     if isinstance(value, float):
         return value if value - value == 0.0 else {"$repr": repr(value)}
     left -= 1
     if left < 0:
         raise RecursionError
-    if isinstance(value, Mapping):
+    if kind is list or kind is tuple:  # a look at abstract classes is slow: it comes last
+        return [item if item.__class__ in _SCALARS else _jsonable(item, left) for item in value]
+    if kind is dict or isinstance(value, Mapping):
         return {
             key if isinstance(key, str) else str(_jsonable(key, left)): _jsonable(item, left)
             for key, item in value.items()

@@ -11,10 +11,11 @@ from lllm.models.reply import Reply
 def answered(reply: Reply, spec: Spec) -> Message:
     """The message of an accepted reply. Arguments that were readable although not an object as written (empty, `null`, an
     object encoded twice) are rewritten as an object: some providers refuse them otherwise."""
-    calls = reply.tool_calls
-    if not calls or spec.rules < 1 or all([call.arguments[:1] == "{" for call in calls]):  # noqa: C419  quicker for one
-        return reply.message()
-    return with_calls(reply, tuple(map(_tidy, reply.tool_calls)))
+    if spec.rules > 0:
+        for call in reply.tool_calls:
+            if call.arguments[:1] != "{":
+                return with_calls(reply, tuple(map(_tidy, reply.tool_calls)))
+    return reply.message()
 
 
 def shown_again(call: FunctionCall, spec: Spec, unreadable: bool) -> FunctionCall:

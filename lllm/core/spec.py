@@ -38,6 +38,8 @@ class Limits(NamedTuple):
 
     def record(self) -> dict[str, Any]:
         """What differs from the defaults."""
+        if self is _DEFAULTS:
+            return {}
         return {n: v for n, v, d in zip(self._fields, self, _DEFAULTS, strict=True) if v != d}
 
 

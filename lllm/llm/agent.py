@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -230,8 +229,10 @@ class Agent:
         ):
             more = {"args": args, "session": session, "parser_args": parser_args, "follow": follow}
             return await self._batch(input, more, overrides)
-        with turn or _NO_TURN:
-            return await self._call(turn or input, args, session, parser_args, follow, overrides)
+        if turn is None:
+            return await self._call(input, args, session, parser_args, follow, overrides)
+        with turn:
+            return await self._call(turn, args, session, parser_args, follow, overrides)
 
     def _is_batch(self, input: Any) -> bool:
         return not isinstance(input, _ONE) and shape(input, f"the agent '{self.name}'") == "batch"
@@ -274,7 +275,8 @@ class Agent:
         live = session or (scope.session if scope is not None else None)
         if live is None:
             live = open_session(self.name, store=self.store, secrets={"backend": secrets})
-        live.learn("backend", secrets)
+        elif secrets:
+            live.learn("backend", secrets)
         if own:
             await live.start({"name": self.name, "entry": self._entry()})
         elif not live.started:
@@ -460,9 +462,6 @@ class Agent:
 
     def _overridden(self, changes: Mapping[str, Any]) -> Settings:
         return override(self._settings, changes)
-
-
-_NO_TURN = nullcontext()
 
 
 def _only(wanted: str, follow: Callable[..., None]) -> Callable[[str, Any], None]:

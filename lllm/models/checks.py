@@ -57,19 +57,22 @@ def deeper(value: Any, deepest: int = DEEPEST) -> bool:
     """True if lists and objects are nested more than `deepest` levels deep. Works level by level, so that no depth
     exhausts the stack."""
     level = [value]
-    if value.__class__ is dict and all(item.__class__ in _SCALARS for item in value.values()):
-        return False  # the arguments of most tools
     for _ in range(deepest):
         inner: list[Any] = []
         for item in level:
-            if isinstance(item, Mapping):
-                inner.extend(item.values())
-            elif isinstance(item, list | tuple):
-                inner.extend(item)
-        level = [item for item in inner if isinstance(item, Mapping | list | tuple)]
-        if not level:
+            kind = item.__class__
+            if kind is dict:
+                item = item.values()
+            elif kind is not list and kind is not tuple:  # a look at abstract classes is slow: it comes last
+                if isinstance(item, Mapping):
+                    item = item.values()
+                elif not isinstance(item, list | tuple):
+                    continue
+            inner += [one for one in item if one.__class__ not in _SCALARS]
+        if not inner:
             return False
-    return True
+        level = inner
+    return any(isinstance(item, Mapping | list | tuple) for item in level)
 
 
 def content_parts(content: Any) -> tuple[Mapping[str, Any], ...] | str:

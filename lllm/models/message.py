@@ -20,6 +20,7 @@ _OF_CALL: Final = frozenset(("id", "index", "type", "function", "name", "argumen
 _OF_FUNCTION: Final = frozenset(("name", "arguments"))
 _SENDABLE: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _TEXTS: Final = ("name", "tool_call_id", "thinking", "extra_from")
+_TEXT_OR_NONE: Final = frozenset((str, type(None)))
 _ENCODED: Final = 3
 """How many times an object may be encoded as text within text before its arguments count as unreadable."""
 
@@ -168,7 +169,12 @@ class Message:
             raise ConfigError(f"message role is {role!r}; known roles: {', '.join(ROLES)}")
         if content.__class__ is not str and not isinstance(content, str):
             content = content_parts(content)
-        if name is not None or tool_call_id is not None or thinking is not None or extra_from is not None:
+        if not (
+            name.__class__ in _TEXT_OR_NONE
+            and tool_call_id.__class__ in _TEXT_OR_NONE
+            and thinking.__class__ in _TEXT_OR_NONE
+            and extra_from.__class__ in _TEXT_OR_NONE
+        ):
             for key, value in zip(_TEXTS, (name, tool_call_id, thinking, extra_from), strict=True):
                 if value is not None and not isinstance(value, str):
                     raise ConfigError(f"'{key}' of a message is {type_name(value)}, not text")

@@ -156,12 +156,12 @@ class Prompt:
 
     # --- the reply ---------------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def literal_tags(self) -> tuple[str, ...]:
         """Names of the XML tags that a reply may contain: a backend leaves them in the text."""
         return tuple(dict.fromkeys((*self.xml_tags, *self.required_xml_tags, *self.signal_tags)))
 
-    @property
+    @cached_property
     def has_tags(self) -> bool:
         """Whether any tag is declared."""
         return any(getattr(self, key) for key in _TAGS)

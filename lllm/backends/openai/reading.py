@@ -9,8 +9,7 @@ from typing import Any, Final
 import orjson
 
 from lllm.backends.openai.faults import MISREAD, ErrorObject, Faults
-from lllm.backends.openai.fields import LONG as _LONG
-from lllm.backends.openai.fields import Unreadable, loads
+from lllm.backends.openai.fields import Unreadable, has_long_number, loads
 from lllm.backends.openai.reply import Assembly
 from lllm.backends.openai.sse import BOM, Event, SSEParser
 from lllm.deltas import pieces
@@ -90,7 +89,7 @@ class Reading:
                 return
             try:  # nearly every event; what is odd takes the long way
                 value = _loads(event.data)
-                odd = bool(event.name) or _LONG.search(event.data) is not None
+                odd = bool(event.name) or has_long_number(event.data)
             except ValueError:  # nothing is raised from here: the exception holds the whole event
                 odd = True
             if odd:

@@ -330,7 +330,12 @@ class Assembly:
         out: list[Delta] = []
         if content is None or content == "":
             return out
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else as_list(content, place)
+        if isinstance(content, str):
+            if say:
+                self._said = self._wrote = True
+                out += self._splitter.feed(self._joined(content))
+            return out
+        parts = as_list(content, place)
         for number, part in enumerate(parts):
             kind, text = part_of(part, f"{place}[{number}]")
             if not text or not say:

@@ -56,6 +56,8 @@ def _count(usage: Mapping[str, Any], *names: str) -> int | None:
     """The first of these that is a count."""
     for name in names:
         value = usage.get(name)
+        if value is None:
+            continue
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST:
@@ -66,6 +68,6 @@ def _count(usage: Mapping[str, Any], *names: str) -> int | None:
 def _part(usage: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     for name in names:
         value = usage.get(name)
-        if isinstance(value, Mapping):
+        if value is not None and isinstance(value, Mapping):
             return value
     return {}
