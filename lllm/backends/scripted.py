@@ -136,18 +136,18 @@ class ScriptedBackend:
         else:
             if isinstance(item, Mapping) and not isinstance(item, Reply):
                 delay = float(item.get("delay", delay))
-            if isinstance(item, BaseException):
+            if is_error(item):
                 if delay:
                     await asyncio.sleep(delay)
                 raise fresh(item)
             reply, deltas = self._read(item, request, number)
         if delay:
             await asyncio.sleep(delay)
-        if deltas and isinstance(deltas[-1], BaseException) and not request.stream:
+        if deltas and is_error(deltas[-1]) and not request.stream:
             raise fresh(deltas[-1])
         if request.stream:
             for delta in deltas if deltas is not None else pieces(reply, self._chunk):
-                if isinstance(delta, BaseException):
+                if is_error(delta):
                     raise fresh(delta)
                 yield delta
                 if delay:
@@ -200,15 +200,20 @@ class ScriptedBackend:
 
     def _read(self, item: Any, request: Request, number: int) -> tuple[Reply, Sequence[Any] | None]:
         """The reply of an item, and its deltas where it is a list of them."""
-        if isinstance(item, Sequence) and item and isinstance(item[0], (*_DELTAS, BaseException)):
+        if isinstance(item, Sequence) and item and (isinstance(item[0], _DELTAS) or is_error(item[0])):
             return self._joined(item, request, number)
         return self._reply(item, request, number), None
 
     def _joined(self, deltas: Sequence[Any], request: Request, number: int) -> tuple[Reply, Sequence[Any]]:
         """The reply that a list of deltas adds up to, and the deltas without their end."""
-        broken = next((at for at, delta in enumerate(deltas) if isinstance(delta, BaseException)), None)
-        if broken is not None:  # the reply breaks off there, streamed or whole
-            return Reply(), deltas[: broken + 1]
+        for at, delta in enumerate(deltas):
+            if is_error(delta):  # the reply breaks off there, streamed or whole
+                return Reply(), deltas[: at + 1]
+            if not isinstance(delta, _DELTAS):
+                raise ConfigError(
+                    f"item {at + 1} of scripted reply {number + 1} is {type(delta).__name__}, among deltas",
+                    hint='Write TextDelta("...") for text. An exception breaks the reply off.',
+                )
         if isinstance(deltas[-1], Completed):
             return self._reply(deltas[-1].reply, request, number), deltas[:-1]
         whole = aggregate(deltas)
@@ -237,8 +242,15 @@ def _long(message: Message) -> int:
     return len(message.text)
 
 
-def fresh(error: BaseException) -> BaseException:
+def is_error(item: Any) -> bool:
+    """Whether a scripted item is raised: an exception, or a class of exceptions as `raise` takes it."""
+    return isinstance(item, BaseException) or (isinstance(item, type) and issubclass(item, BaseException))
+
+
+def fresh(error: BaseException | type[BaseException]) -> BaseException:
     """The scripted exception without the traces of an earlier raise."""
+    if isinstance(error, type):
+        return error(error.__name__)
     error.__traceback__ = error.__context__ = error.__cause__ = None
     return error
 

@@ -152,7 +152,7 @@ async def test_a_function_may_be_async_and_see_the_request() -> None:
     assert (await reply(ScriptedBackend(answer), ask("hi"))).content == "HI"
 
 
-@pytest.mark.parametrize("item", [3, None, [], [3], object()])
+@pytest.mark.parametrize("item", [3, None, [], [3], object(), [TextDelta("a"), "b"], [TextDelta("a"), None]])
 async def test_an_item_that_is_none(item: Any) -> None:
     with pytest.raises(ConfigError, match="scripted reply 1"):
         await reply(ScriptedBackend([item]), ask())
@@ -226,6 +226,13 @@ async def test_an_exception_among_deltas_breaks_the_reply_off(stream: bool) -> N
                 got.append(delta)  # noqa: PERF401
     assert got == ([TextDelta("half")] if stream else [])
     assert (await reply(backend, ask())).content == "ok"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("item", [ProviderError, [ProviderError], [TextDelta("half"), ProviderError]])
+async def test_a_class_of_exceptions_is_raised_too(item: Any, stream: bool) -> None:
+    with pytest.raises(ProviderError):
+        await reply(ScriptedBackend([item]), ask(stream=stream))
 
 
 def test_a_file_is_not_left_half_written(tmp_path: Path) -> None:
