@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from lllm.backends.sampling import EXTENSIONS, LOCAL, SAMPLING, check_names
 from lllm.core.canonical import encode
@@ -242,7 +242,7 @@ def _long(message: Message) -> int:
     return len(message.text)
 
 
-def is_error(item: Any) -> bool:
+def is_error(item: Any) -> TypeGuard[BaseException | type[BaseException]]:
     """Whether a scripted item is raised: an exception, or a class of exceptions as `raise` takes it."""
     return isinstance(item, BaseException) or (isinstance(item, type) and issubclass(item, BaseException))
 
