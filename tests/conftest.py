@@ -118,6 +118,14 @@ def nobodys_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     return home
 
 
+@pytest.fixture
+def without_torch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hides torch from the processes that a test starts. `lllm doctor` imports it to try it, which takes seconds."""
+    folder = tmp_path_factory.mktemp("without-torch")
+    (folder / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
 @pytest.fixture(scope="session")
 def forms(tmp_path_factory: pytest.TempPathFactory) -> "Forms":
     """The embedded model as GGUF (`gguf_q8`, `gguf_f16`, `gguf_f32`) and as a `folder` for transformers. Made once for

@@ -140,6 +140,7 @@ def test_last_is_the_newest_session_everywhere(lllm: Terminal, session: str, tmp
     assert len(lllm("whatif", "--last", "--model", "good/other", "--json").json["cases"]) == 1
 
 
+@pytest.mark.usefixtures("without_torch")
 def test_a_list_fits_80_columns(lllm: Terminal, session: str, demo: Path) -> None:
     long = "Summarise the following report for the board in three sentences, and name every figure twice."
     lllm("run", long)

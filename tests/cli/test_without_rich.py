@@ -32,6 +32,7 @@ def without_rich(demo: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.usefixtures("without_torch")
 @pytest.mark.parametrize(
     "words",
     [["show", "--last"], ["show", "--events"], ["sessions"], ["list"], ["doctor"], ["show", "--markdown"]],

@@ -36,6 +36,7 @@ def test_a_run_with_a_closed_stream_runs(closed: str, tmp_path: Path) -> None:
     assert code == 0, said
 
 
+@pytest.mark.usefixtures("without_torch")
 @pytest.mark.parametrize("words", ["--version", "--help", "list backends", "doctor", "schema"])
 def test_a_reader_may_leave(words: str, tmp_path: Path) -> None:
     # `true` reads nothing; by the time that the first word is printed it is gone
