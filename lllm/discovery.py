@@ -167,9 +167,12 @@ class _LoadedModules:
         for name, module in list(sys.modules.items()):
             if (seen := self._seen.get(name)) is None or seen() is not module:
                 self._add(name, module)
+        real = str(file)
         for name, path in list(self._named.get(file.name, {}).items()):
             loaded = sys.modules.get(name)
-            if loaded is not None and _file_of(loaded) == path and os.path.realpath(path) == str(file):
+            if loaded is None or _file_of(loaded) != path:
+                continue
+            if path == real or (_is_same(path, real) and os.path.realpath(path) == real):
                 return loaded
         return None
 
@@ -415,6 +418,13 @@ def _name_of(value: Any, kind: str) -> str | None:
 def _file_of(module: Any) -> str | None:
     file = getattr(module, "__dict__", {}).get("__file__")
     return file if isinstance(file, str) else None
+
+
+def _is_same(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)  # one question to the disk, where resolving asks for each folder
+    except OSError:
+        return False  # in a zip file, or deleted
 
 
 def _file_part(where: str | None) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 from urllib.parse import unquote
@@ -157,6 +158,7 @@ _OPTION: Final = re.compile(
 )
 
 
+@lru_cache(maxsize=1024)  # each reading of a configuration asks about every environment variable
 def looks_secret(name: str) -> bool:
     """True if an environment variable, configuration key or header of that name holds a secret."""
     words = _words(name)
