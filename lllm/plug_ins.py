@@ -6,8 +6,8 @@ for everything else that a plug-in is asked: while it is made or checked, and ou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from types import TracebackType
 from typing import Any, Final
 
 from lllm.errors import ConfigError, LLMError, text_of
@@ -17,19 +17,31 @@ PLUG_IN: Final = (Exception, SystemExit)
 are given something wrong, and a tool that does has failed, not the program."""
 
 
-@contextmanager
-def guarded(plug_in: str, kind: type[LLMError] = ConfigError) -> Iterator[None]:
-    """Raises `kind` for what the code within raises, with the exception as its cause. Errors of lllm's tree pass.
+class guarded:
+    """`with guarded(...)` raises `kind` for what the code within raises, with the exception as its cause. Errors of lllm's
+    tree pass.
 
     Arguments:
         plug_in: who is asked, and for what, as in "backend 'mine': check_request".
     """
-    try:
-        yield
-    except LLMError:
-        raise
-    except PLUG_IN as error:
-        raise raised(plug_in, error, kind) from error
+
+    __slots__ = (
+        "_kind",
+        "_plug_in",
+    )  # a generator's context manager takes six times as long, and sessions use this
+
+    def __init__(self, plug_in: str, kind: type[LLMError] = ConfigError) -> None:
+        self._plug_in = plug_in
+        self._kind = kind
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and isinstance(error, PLUG_IN) and not isinstance(error, LLMError):
+            raise raised(self._plug_in, error, self._kind) from error
 
 
 def raised(plug_in: str, error: BaseException, kind: type[LLMError] = ConfigError) -> LLMError:
@@ -70,12 +82,17 @@ def secrets_of(backend: Any, name: str = "") -> tuple[str, ...]:
         given = getattr(backend, "secrets", ())
         if given is None or given == ():
             return ()
-        found = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else None
+        if given.__class__ is tuple:  # a look at abstract classes is slow: it comes last
+            found: tuple[Any, ...] | None = given
+        else:
+            found = (
+                (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else None
+            )
     except LLMError:
         raise
     except PLUG_IN as error:
         raise raised(f"{backend_named(backend, name)}: secrets", error) from error
-    if found is None or not all(isinstance(secret, str) for secret in found):
+    if found is None or not all([isinstance(secret, str) for secret in found]):  # noqa: C419  quicker for a few
         raise ConfigError(
             f"{backend_named(backend, name)}: secrets must be a list of texts, got {type(given).__name__}",
             hint="Give what no log may hold: keys, and the values of headers.",

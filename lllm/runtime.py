@@ -113,8 +113,10 @@ class Call:
         finally:
             if clock is not None:
                 clock.call_ends()
-            with suppress(ValueError):  # the coroutine was thrown away, and is closed in another context
+            try:  # noqa: SIM105  quicker than `suppress`
                 enclosing.reset(token)
+            except ValueError:  # the coroutine was thrown away, and is closed in another context
+                pass
             # a call that refers to itself is freed by the garbage collector alone, which then walks through all that live
             self.performer.is_over = _has_ended
         return self.state

@@ -96,6 +96,8 @@ def meaning(word: Any) -> str | None:
     word is unknown."""
     if not word and (word is None or isinstance(word, str)):
         return "stop"  # some servers send none
+    if word.__class__ is str and (known := ENDS.get(word)) is not None:  # nearly every reply
+        return known
     for plain in _readings(word):
         if (found := ENDS.get(plain)) is not None:
             return found

@@ -36,7 +36,7 @@ class Reading:
         self._assembly = assembly
         self._faults = faults
         self._model = model
-        self._parser = SSEParser()
+        self._parser: SSEParser | None = None
         self._head = b""  # what came before the first event: a web page, or an answer in one piece
         self.begun = False
         """Whether an event has come."""
@@ -79,7 +79,10 @@ class Reading:
     def feed(self, piece: bytes) -> Iterator[Delta]:
         """The deltas of the next bytes of a stream; of what is still open, for no bytes at its end."""
         last = not piece
-        events = self._parser.close() if last else self._parser.feed(piece)
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = SSEParser()
+        events = parser.close() if last else parser.feed(piece)
         if events:
             self.begun = True
         elif not self.begun and (len(self._head) < _HEAD or self._head.lstrip()[:1] in (b"{", b"[")):
