@@ -89,7 +89,8 @@ def _write(
     store: LogStore, ids: Sequence[str], format: str, out: str, options: dict[str, Any], json: bool
 ) -> int:
     broken: list[LogError] = []
-    text = _pieces(store, ids, format, options, broken)
+    empty: list[str] = []
+    text = _pieces(store, ids, format, options, broken, empty)
     size = 0
     is_json = format not in ("markdown", "html")
     if out == "-":
@@ -107,13 +108,21 @@ def _write(
             output.data({"format": format, "sessions": list(ids), "file": out, "bytes": size})
         else:
             output.say(f"wrote {out}")
+    if empty:
+        _say_empty(empty, len(ids), format, options)
     return broken[0].exit_code if broken else 0
 
 
 def _pieces(
-    store: LogStore, ids: Sequence[str], format: str, options: dict[str, Any], broken: list[LogError]
+    store: LogStore,
+    ids: Sequence[str],
+    format: str,
+    options: dict[str, Any],
+    broken: list[LogError],
+    empty: list[str],
 ) -> Iterator[str]:
-    """The text of all sessions. One of many that is not as it was written is left out, and said."""
+    """The text of all sessions. One of many that is not as it was written is left out, and said. `empty` are those of which
+    the format has nothing."""
     from lllm.log.export import pieces
 
     for id in ids:
@@ -128,7 +137,31 @@ def _pieces(
             output.warn(f"session {id} is left out: {error.message}", error.hint)
             broken.append(error)
             continue
-        yield from found
+        nothing = True
+        for piece in found:
+            nothing = nothing and not piece
+            yield piece
+        if nothing:
+            empty.append(id)
+
+
+def _say_empty(empty: Sequence[str], of: int, format: str, options: dict[str, Any]) -> None:
+    """Says that there was nothing to write, and what there is."""
+    from lllm.log.export import FORMATS
+
+    tokens = " and that has token ids" if options.get("tokens") else ""
+    what = f"no {FORMATS[format].rows or 'dialog'}{tokens}"
+    whole = listing(name for name, known in FORMATS.items() if not known.many)
+    if of == 1:
+        output.warn(
+            f"session {empty[0]} holds {what}, so there is nothing to write as {format}",
+            f"All that happened in it: --format {whole}.",
+        )
+    else:
+        output.warn(
+            f"{len(empty)} of {of} sessions hold {what}, so they add nothing: {listing(empty)}",
+            f"All that happened in one: lllm export ID --format {whole}.",
+        )
 
 
 def _send(store: LogStore, ids: Sequence[str], endpoint: str, options: dict[str, Any], json: bool) -> int:

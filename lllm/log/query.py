@@ -231,9 +231,11 @@ def totals(
         max_tokens,
     )
     groups: dict[str | None, _Sum] = {}
-    for row, summary in _found(store, wanted, cache, None):
+    whole = by not in PARTS
+    # a row of each session costs more than all the rest: only where something looks at it
+    looked_at = whole or bool(wanted.status or wanted.bounds or wanted.names or wanted.words)
+    for row, summary in _found(store, wanted, cache, None) if looked_at else _summaries(store, wanted, cache):
         seen: set[str | None] = set()
-        whole = by not in PARTS
         parts = [part for part in summary["parts"] if _fits_part(part, wanted, by)]
         for part in parts:
             group = _whole_group(by, row) if whole else part[by] or None
@@ -375,6 +377,18 @@ def _found(
     return out
 
 
+def _summaries(store: LogStore, wanted: _Filter, cache: Path | None) -> list[tuple[SessionRow, Summary]]:
+    """What `_found` gives where nothing but the time is looked at: summaries, with rows that are empty."""
+    infos = store.sessions()
+    summaries = Summaries(store, cache)
+    summaries.open()
+    nothing: Any = {}
+    try:
+        return [(nothing, summaries.of(info)) for info in infos if _fits_info(info, wanted)]
+    finally:
+        summaries.close([info.id for info in infos])
+
+
 PROVEN: Final = 200
 """Of so few sessions that are listed the logs are read, and their chains checked, once."""
 
@@ -422,8 +436,12 @@ def _any(value: str, patterns: Sequence[str]) -> bool:
 
 def _row(store: LogStore, info: SessionInfo, summary: Summary) -> SessionRow:
     total = _Sum()
+    names: dict[str, set[str]] = {key: set() for key in PARTS}
     for part in summary["parts"]:
         total.add(part)
+        for key, found in names.items():
+            if part[key]:
+                found.add(part[key])
     figures = total.told()
     if figures["unpriced"]:
         figures["cost"] = None
@@ -439,7 +457,7 @@ def _row(store: LogStore, info: SessionInfo, summary: Summary) -> SessionRow:
         "updated": iso(info.updated),
         "seconds": round(max(0, ended - info.started) / 1_000_000, 3),
         "events": max(summary["events"], info.events),
-        **{f"{key}s": sorted({part[key] for part in summary["parts"] if part[key]}) for key in PARTS},
+        **{f"{key}s": sorted(found) for key, found in names.items()},
         "forked_from": (info.meta.get("fork") or {}).get("session"),
         **figures,
         "error": summary["error"],

@@ -8,6 +8,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from lllm import record
+from lllm.log import open_store
+from lllm.log.export import FORMATS
 from tests.cli.conftest import Terminal
 from tests.cli.test_look import tamper
 from tests.servers.collector import Collector
@@ -64,6 +67,35 @@ def test_many_sessions_in_one_file(lllm: Terminal, session: str) -> None:
 def test_rows_with_tokens_and_without(lllm: Terminal, session: str) -> None:
     assert lllm("export", "--format", "trl", "--tokens").out == ""
     assert lllm("export", "--format", "trl", "--no-tokens").out == lllm("export", "--format", "trl").out != ""
+
+
+def test_a_session_without_dialogs_says_so(lllm: Terminal, demo: Path, session: str) -> None:
+    with open_store("sqlite", demo / ".lllm") as store, record("empty", store=store) as live:
+        pass
+    for format in FORMATS:
+        result = lllm("export", live.id, "--format", format)
+        assert result.code == 0
+        if FORMATS[format].many:
+            assert result.out == ""
+            assert f"session {live.id} holds no dialog" in result.err
+            assert f"there is nothing to write as {format}" in result.err
+            assert "--format bundle, hf, html, markdown, notebook, otel" in result.err
+        else:
+            assert result.out
+            assert result.err == ""
+    result = lllm("export", live.id, "--format", "openai", "--json")
+    assert (result.json["content"], "holds no dialog" in result.err) == ("", True)
+    result = lllm("export", live.id, "--format", "openai", "--out", "rows.jsonl")
+    assert (result.code, "holds no dialog" in result.err) == (0, True)
+    result = lllm("export", "--all", "--format", "openai")
+    assert [json.loads(line)["messages"][-1]["role"] for line in result.out.splitlines()] == ["assistant"]
+    assert f"1 of 2 sessions hold no dialog, so they add nothing: {live.id}" in result.err
+
+
+def test_rows_that_have_no_tokens_are_said(lllm: Terminal, session: str) -> None:
+    result = lllm("export", "--format", "trl", "--tokens")
+    assert (result.code, result.out) == (0, "")
+    assert f"session {session} holds no dialog whose last call is done and that has token ids" in result.err
 
 
 def test_of_many_sessions_the_broken_one_is_left_out_and_said(

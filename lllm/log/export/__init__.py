@@ -30,26 +30,36 @@ class Format(NamedTuple):
         suffix: how its files end.
         many: whether one file holds many sessions, one after another.
         options: the options that its writer takes, and what each does.
+        rows: what a line of it is made of. A session that holds nothing of the kind gives no text.
     """
 
     about: str
     suffix: str
     many: bool = False
     options: Mapping[str, str] = {}
+    rows: str = ""
 
 
 FORMATS: Final[Mapping[str, Format]] = {
     "markdown": Format("a page with all that happened", ".md"),
     "html": Format("a page with all that happened, in one file, for any browser", ".html"),
     "notebook": Format("a Jupyter notebook; code that was run stands in code cells", ".ipynb"),
-    "openai": Format("JSON Lines of OpenAI messages and tools, one dialog a line", ".jsonl", True),
-    "sharegpt": Format("JSON Lines of ShareGPT conversations, one dialog a line", ".jsonl", True),
+    "openai": Format(
+        "JSON Lines of OpenAI messages and tools, one dialog a line", ".jsonl", True, rows="dialog"
+    ),
+    "sharegpt": Format(
+        "JSON Lines of ShareGPT conversations, one dialog a line",
+        ".jsonl",
+        True,
+        rows="dialog whose last call is done",
+    ),
     "hf": Format("a session trace for the viewer of the Hugging Face Hub", ".jsonl"),
     "trl": Format(
         "JSON Lines of rows for TRL, with token ids where the log has them",
         ".jsonl",
         True,
         {"tokens": "True: only rows that have their tokens; False: none of their columns"},
+        rows="dialog whose last call is done",
     ),
     "otel": Format(
         "OpenTelemetry spans (GenAI conventions) as OTLP JSON",
