@@ -11,7 +11,7 @@ import typer
 from lllm.cli import output
 from lllm.cli.files import can_be_written
 from lllm.cli.options import ConfigFile, Json, configuration, session_of, store_of
-from lllm.errors import ConfigError
+from lllm.errors import ConfigError, LogError, LogWriteError
 
 if TYPE_CHECKING:
     from lllm.config import Config
@@ -59,6 +59,7 @@ def copy(
         else [session_of(origin, given) for given in sessions or ()]
     )
     done: list[Copied] = []
+    broken: list[LogError] = []
     if to is not None and _is_file(to):
         if len(ids) != 1:
             raise ConfigError(f"a file holds one session, not {len(ids)}", hint="Copy them one by one.")
@@ -68,7 +69,17 @@ def copy(
     elif to is not None or source is not None:
         target = _store(to, settings) if to else store_of(settings)
         for id in ids:
-            done.append(copy_session(origin, target, id))
+            try:
+                done.append(copy_session(origin, target, id))
+            except LogWriteError:
+                raise  # the next one could not be written either
+            except LogError as error:  # this one is not as it was written: the others are copied
+                output.belongs(error, id)
+                if len(ids) == 1:
+                    raise
+                output.warn(f"session {id} is left out: {error.message}", error.hint)
+                broken.append(error)
+                continue
             if not json:
                 output.say(f"{id}: {_told(done[-1])}")
         if to:
@@ -77,7 +88,7 @@ def copy(
         raise ConfigError("say where to: --to TYPE:PLACE", hint=f"TYPE:PLACE is {PLACES}.")
     if json:
         output.data([each._asdict() for each in done])
-    return 0
+    return broken[0].exit_code if broken else 0
 
 
 def _told(done: Copied) -> str:

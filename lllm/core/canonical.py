@@ -33,6 +33,10 @@ DEEPEST: Final = 250
 through JSON may recurse that far."""
 
 
+class TooDeep(ValueError):
+    """Lists and objects are nested more than DEEPEST deep."""
+
+
 def encode(value: Any) -> bytes:
     """Canonical bytes of a JSON value (dict with str keys, list, tuple, str, int, float, bool, None).
 
@@ -62,7 +66,7 @@ def decode(data: bytes | bytearray | memoryview | str) -> Any:
         if _is_plain(value):
             return value
         if deeper(value, DEEPEST):
-            raise ValueError(_TOO_DEEP)
+            raise TooDeep(_TOO_DEEP)
         if (_LONG_STR.search(text) if isinstance(text, str) else _LONG.search(text)) is None:
             return value
     except orjson.JSONDecodeError:
@@ -70,7 +74,7 @@ def decode(data: bytes | bytearray | memoryview | str) -> Any:
     try:
         value = json.loads(text)
     except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
+        raise TooDeep(_TOO_DEEP) from None
     encode(value)
     return value
 
@@ -136,7 +140,7 @@ def _slow(value: Any) -> bytes:
             text = _scalar(item)
             if text is None:
                 if len(stack) > DEEPEST:
-                    raise ValueError(_TOO_DEEP)
+                    raise TooDeep(_TOO_DEEP)
                 stack.append(_opened(item, write))
                 break
             write(text)

@@ -10,6 +10,7 @@ of these very bytes without the `hash` member, and what stands behind `hash` are
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -95,6 +96,8 @@ def open_event(body: bytes) -> dict[str, Any]:
     try:
         event: Any = canonical.decode(body)
         version = event["v"]
+    except canonical.TooDeep as error:
+        raise _too_deep(body) from error
     except (ValueError, LookupError, TypeError) as error:
         raise LogCorrupt("a record is not an event of lllm") from error
     return event if version == FORMAT else _upgrade(event)
@@ -128,6 +131,8 @@ def open_chain(
         try:
             event = open_event(body)
         except LogCorrupt as error:
+            if error.context:
+                raise  # it says which event of which session
             raise LogCorrupt(f"event {seq}: {error.message}", seq=seq) from error
         session = event["session"] if session is None else session
         if event["session"] != session:
@@ -155,6 +160,24 @@ def _upgrade(event: dict[str, Any]) -> dict[str, Any]:
     for upgrade in UPGRADES[version - 1 :]:
         event = upgrade(event)
     return event
+
+
+def _too_deep(body: bytes) -> LogCorrupt:
+    """The error for an event that is as it was written, and that this version does not read."""
+    found = _PLACE.search(body)
+    seq, session = (int(found[1]), canonical.decode(found[2])) if found else (None, None)
+    place = "an event" if found is None else f"event {seq} of session '{session}'"
+    error = LogCorrupt(
+        f"{place} cannot be read: its JSON is nested more than {canonical.DEEPEST} lists and objects deep",
+        seq=seq,
+        hint="An older lllm wrote it, which took any depth. The events before it can be read: lllm show.",
+    )
+    error.context = {"session": session, "seq": seq}
+    return error
+
+
+_PLACE: Final = re.compile(rb'"seq":([0-9]+),"session":("(?:[^"\\]|\\.)*"),"v":[0-9]+\}\Z')
+"""The end of a body, where `seal` writes what event it is."""
 
 
 def _claimed(body: bytes) -> int | None:

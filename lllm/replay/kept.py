@@ -17,6 +17,7 @@ from lllm.core.envelope import open_event, seal
 from lllm.errors import ConfigError, LLMError, NetworkRefused, ReplayDivergence, UnknownNameError, text_of
 from lllm.log.copy import SUFFIX, read_session, save_session
 from lllm.log.memory import MemoryLog
+from lllm.log.views import load
 from lllm.ports import LogStore, Record
 from lllm.replay.again import areplay_session, config_of, models_of
 from lllm.replay.network import Attempt, no_network, refused
@@ -118,7 +119,7 @@ def keep_session(
         ConfigError: another session is kept under this name, or somebody writes the session now.
         LogCorrupt: the session is not as it was written.
     """
-    record = [open_event(body) for body in store.read(session)]
+    record = load(store, session)
     if getattr(store, "held", lambda _: False)(session):
         raise ConfigError(f"session '{session}' is being written", hint="Keep it when it has ended.")
     kept, id = (store, session) if call is None else folded(store, record, call)
@@ -403,7 +404,6 @@ def _write(
     entry: Callable[[], Any] | None,
 ) -> Accepted:
     """Writes a fork in the place of its parent."""
-    from lllm.log.views import load
     from lllm.replay.compare import compare
 
     old, new = load(store, id), load(store, fork.session)

@@ -218,9 +218,7 @@ def test_totals_by_everything(store: Counted) -> None:
     assert [row["prompt"] for row in totals(store, "prompt")] == ["demo/task"]
 
 
-def test_totals_make_no_row_that_nothing_looks_at(
-    store: Counted, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_totals_make_no_row_that_nothing_looks_at(store: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = {by: totals(store, by, since="2000-01-01") for by in ("model", "agent", "tool")}
     filtered = {by: totals(store, by, name="*") for by in whole}
     assert filtered == whole, "the long way gives the same"
