@@ -1,8 +1,8 @@
-"""What encloses the running code, and may stop it: agent calls, time limits of tools, blocking calls.
+"""The scopes that enclose running code and may stop it: agent calls, time limits of tools, blocking calls.
 
-Code that awaits hears of a cancellation from its event loop. A blocking call does not: either the loop around it stands
-still for as long as it waits, or it has a loop of its own in another thread. So it looks at its bounds, which it finds by a
-context variable: `await`, tasks, plain tools and `asyncio.to_thread` hand that on.
+Awaiting code learns of a cancellation from its event loop. A blocking call does not: either the loop around it is blocked
+while it waits, or it has its own loop in another thread. So it checks its bounds, which it finds in a context variable:
+`await`, tasks, plain tools and `asyncio.to_thread` pass that on.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from contextlib import suppress
 from typing import Any, Final
 
 PATIENCE: Final = 10.0
-"""Seconds that blocking calls have to wind up when what encloses them is stopped. They are left behind then."""
+"""Seconds that blocking calls have to finish after their scope is stopped. After that they are abandoned."""
 
 
 class Bounds:
-    """One thing that encloses code.
+    """One scope that encloses code.
 
     Attributes:
-        parent: what encloses this.
-        task: a task whose cancellation is meant for the code, also while its loop stands still; None for none.
-        until: when it is to be stopped, in seconds of `time.monotonic`; None for never.
-        stopped: whether it was, for whatever reason.
+        parent: the enclosing scope.
+        task: a task whose cancellation applies to the code, also while its loop is blocked; None for none.
+        until: the deadline, in seconds of `time.monotonic`; None for none.
+        stopped: whether it was stopped, for any reason.
     """
 
     __slots__ = ("_before", "_drives", "parent", "stopped", "task", "until")
@@ -43,13 +43,13 @@ class Bounds:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the task was cancelled since this began. It must wait, and run no code of others meanwhile: scopes such
-        as TaskGroup do not always count right before Python 3.13."""
+        """True if the task was cancelled since this scope began. The task must be waiting and run no foreign code
+        meanwhile: scopes such as TaskGroup do not always count right before Python 3.13."""
         return self.task is not None and self.task.cancelling() > self._before
 
     async def wind_up(self) -> None:
-        """Stops the blocking calls that other threads make within this one, and those to come. Returns when they have ended,
-        or after PATIENCE seconds, or where the caller is cancelled meanwhile."""
+        """Stops the blocking calls that other threads make within this scope, and prevents new ones. Returns when they
+        have ended, after PATIENCE seconds, or when the caller is cancelled."""
         self.stopped = True
         if self._drives:
             ends = [drive.stop_for(asyncio.get_running_loop()) for drive in list(self._drives)]
@@ -58,7 +58,7 @@ class Bounds:
 
 
 class Drive(Bounds):
-    """A blocking call: the coroutine that it runs, in a loop that it drives or that another thread runs."""
+    """A blocking call: the coroutine that it runs, in its own loop or in that of another thread."""
 
     __slots__ = ("_ends", "_lock", "_until", "loop", "over")
 
@@ -71,7 +71,7 @@ class Drive(Bounds):
         self._until: asyncio.TimerHandle | None = None
 
     def begin(self, *, heed: bool) -> None:
-        """In its loop and task, first of all. `heed`: it is stopped with what encloses it."""
+        """Starts the call; must run first in its loop and task. `heed`: stop it with its enclosing scopes."""
         self.task = asyncio.current_task()
         if not heed or self.parent is None:
             return
@@ -84,11 +84,11 @@ class Drive(Bounds):
                 until = one.until if until is None else min(until, one.until)
         if until is not None:
             self._until = self.loop.call_later(max(0.0, until - time.monotonic()), self.stop)
-        if any(one.stopped for one in bounds):  # before it was known there
+        if any(one.stopped for one in bounds):  # before it was registered there
             self.stop()
 
     def end(self) -> None:
-        """In its loop, last of all."""
+        """Ends the call; must run last in its loop."""
         if self._until is not None:
             self._until.cancel()
         for one in self._enclosing():
@@ -98,17 +98,17 @@ class Drive(Bounds):
             self.over = True
             ends, self._ends = self._ends, []
         for end in ends:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+            with suppress(RuntimeError):  # the loop is closed: nothing waits there any more
                 end.get_loop().call_soon_threadsafe(_settle, end)
 
     def stop(self) -> None:
         """Cancels it, from any thread."""
         self.stopped = True
-        with suppress(RuntimeError):  # the loop is closed: it is over
+        with suppress(RuntimeError):  # the loop is closed: the call has ended
             self.loop.call_soon_threadsafe(self._cancel)
 
     def stop_for(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
-        """Cancels it. The future is done when it has ended, in the loop of whoever waits."""
+        """Cancels it. Returns a future of the waiting loop, done when the call has ended."""
         end: asyncio.Future[None] = loop.create_future()
         with self._lock:
             if self.over:
@@ -123,7 +123,7 @@ class Drive(Bounds):
             self.task.cancel()
 
     def _enclosing(self) -> list[Bounds]:
-        """What encloses it, up to the next blocking call: that one is told by its own loop."""
+        """The enclosing scopes up to the next blocking call, which its own loop informs."""
         found: list[Bounds] = []
         one = self.parent
         while one is not None and not isinstance(one, Drive):
@@ -133,11 +133,11 @@ class Drive(Bounds):
 
 
 enclosing: contextvars.ContextVar[Bounds | None] = contextvars.ContextVar("lllm_bounds", default=None)
-"""What encloses the running code most closely."""
+"""The innermost scope of the running code."""
 
 
 def is_over(bounds: Bounds | None) -> bool:
-    """Whether something that encloses the code was stopped, or is to be."""
+    """True if an enclosing scope was stopped, or its deadline has passed."""
     while bounds is not None:
         if bounds.stopped or (bounds.until is not None and time.monotonic() >= bounds.until):
             return True
@@ -148,11 +148,11 @@ def is_over(bounds: Bounds | None) -> bool:
 
 
 def watch(bounds: Bounds | None) -> Callable[[], bool]:
-    """Asked again and again, says whether the code is to stop: also where one of the tasks around it is cancelled from now
-    on. They may run code of others, whose scopes leave marks, so that earlier cancellations say nothing."""
+    """Returns a function to poll: True once the code must stop, also if a task around it is cancelled from now on. Such
+    tasks may run foreign code whose scopes leave cancellation counts behind, so earlier cancellations are ignored."""
     try:
         tasks = {asyncio.current_task()}
-    except RuntimeError:  # no loop waits here
+    except RuntimeError:  # no running loop
         tasks = set()
     one = bounds
     while one is not None:

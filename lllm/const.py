@@ -231,7 +231,7 @@ def price(model: str) -> Price | None:
 
 @lru_cache(maxsize=1024)
 def _listed(model: str) -> Price | None:
-    """The price in the table; asked for with every reply."""
+    """The price in the table; looked up for every reply."""
     name = model.rpartition("/")[2].lower()
     undated = _DATED.sub("", name)
     if model.partition("/")[0] in _FREE:
@@ -246,7 +246,7 @@ def registered_price(model: str) -> Price | None:
 
 
 def find_price(model: str, prices: Mapping[str, Price]) -> Price | None:
-    """The price of a model in a table of one's own: by its whole name, without the provider, or without its date."""
+    """The price of a model in a given table: by its full name, without the provider, or without its date."""
     whole = model.lower()
     name = whole.rpartition("/")[2]
     for key in (whole, name, _DATED.sub("", name)):
@@ -270,8 +270,8 @@ def cost(model: str, usage: Usage | None) -> Decimal | None:
 
 
 def amount(found: Price, usage: Usage) -> Decimal:
-    """US dollars for a usage at a price."""
-    cached = min(max(usage.cached, 0), max(usage.prompt, 0))  # never money back, whatever a provider counts
+    """Cost in US dollars of a usage at a price."""
+    cached = min(max(usage.cached, 0), max(usage.prompt, 0))  # never a negative cost
     fresh = max(usage.prompt, 0) - cached
     written = max(usage.completion, 0)
     return (fresh * found.prompt + cached * found.cached + written * found.completion) / _MILLION

@@ -122,9 +122,9 @@ def first_look(registry: Registry | None = None) -> Report:
 
 
 def look(config: Config, *, asked: bool = False) -> list[Problem]:
-    """What discovery met, for a configuration whose system is to be built: errors where it is `strict`, else warnings,
-    which are logged by whoever performs it first. Performed for this configuration where the next look would perform it,
-    and where it is asked for and was not performed yet; never where LLLM_AUTO_DISCOVER is 0."""
+    """Returns the problems of discovery for a configuration whose system is about to be built: errors if it is `strict`,
+    else warnings, which are logged when discovery first runs. Runs it if the next lookup would run it for this
+    configuration, or if it is `asked` for and has not run; never if LLLM_AUTO_DISCOVER is 0."""
     problems = Problems()
     report = the_registry.report
     if report is None and config.project_file is not None and (asked or the_registry.armed):
@@ -341,7 +341,7 @@ class _Discovery:
             self.add(kind, label, value, f"{shown(file)}:{line}")
 
     def add(self, kind: str, name: str, value: Any, where: str) -> None:
-        # a file that was read before, and is read again, has its names still
+        # a file that is read again keeps its names
         present = self.registry.registered(kind, name)
         anew = (
             (kind, name) not in self.added
@@ -359,7 +359,7 @@ class _Discovery:
                 self.found.append(entry)
 
     def contest(self, error: BaseException | None) -> None:
-        """Of two things with one name none is used: not the first file's either."""
+        """Rejects a name that two things have: neither is used, not even the first."""
         while error is not None:
             if isinstance(error, NameTakenError) and error.rival is not None:
                 self.registry.contest(error.rival)

@@ -1,7 +1,7 @@
-"""Starts a task at once: one that never waits costs no turn of the event loop.
+"""Starts a task immediately: one that never waits costs no turn of the event loop.
 
-Python has that from 3.12 on (`eager_start`). Before, the first step is made here, in the name of the task, by the functions
-that asyncio documents for other implementations of tasks ("Extending").
+Python supports this from 3.12 on (`eager_start`). For earlier versions the first step is run here, as the task, with the
+functions that asyncio documents for other implementations of tasks ("Extending").
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 
 def start(work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | tuple[T]:
-    """A task that does `work`, begun; or its result, in a tuple, where it has ended already. It sees the caller's context
-    variables; what it sets, the caller does not see. Raises what `work` raises at once."""
+    """Starts a task for `work`; returns the task, or a tuple with the result if it has already ended. It sees the
+    caller's context variables; its changes to them are not seen by the caller. Raises what `work` raises at once."""
     loop = asyncio.get_running_loop()
     if sys.version_info >= (3, 12):
         task = asyncio.Task(work, loop=loop, eager_start=True)
@@ -42,8 +42,8 @@ def start(work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | tuple[T]:
         asyncio._leave_task(loop, task)
         asyncio._enter_task(loop, caller)
         if rest.first is _NOTHING:
-            # it has nothing left to do: its step is taken back, as tools that never wait may run for long before the loop
-            # comes to it
+            # it has nothing left to do: remove its scheduled step, because tools that never wait may run for long before the
+            # loop reaches it
             if step is not None and getattr(step._callback, "__self__", None) is task:  # type: ignore[attr-defined]
                 if ready[-1] is step:
                     ready.pop()
@@ -60,7 +60,7 @@ _NO_QUEUE: deque[asyncio.Handle] = deque()
 
 
 class _Rest(Coroutine[Any, Any, T]):
-    """A coroutine after its first step: it begins by waiting for what that waits for."""
+    """A coroutine after its first step: it first waits for what that step waits for."""
 
     __slots__ = ("__weakref__", "_work", "first")
 
@@ -70,7 +70,7 @@ class _Rest(Coroutine[Any, Any, T]):
 
     def send(self, value: Any, /) -> Any:
         if self.first is _NOTHING:
-            raise StopIteration  # all of it was done in the first step
+            raise StopIteration  # it ended in the first step
         first, self.first = self.first, None
         return self._work.send(value) if first is None else first
 

@@ -68,7 +68,7 @@ class LLMError(Exception):
     exit_code: ClassVar[int] = 1
     retryable: bool = False
     full_traceback: ClassVar[bool] = False
-    """Whether a notebook shows all code that an error went through, instead of the user's own."""
+    """True shows the full traceback in notebooks, instead of the user's own code only."""
     context: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
@@ -80,8 +80,8 @@ class LLMError(Exception):
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows instead of a traceback: the lines of the user's own code, and the message. All of it with
-        `LLMError.full_traceback = True`."""
+        """Returns IPython's traceback: the lines of the user's own code, and the message. Set `LLMError.full_traceback =
+        True` for the full traceback."""
         import traceback
 
         if self.full_traceback:
@@ -92,20 +92,22 @@ class LLMError(Exception):
             own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(frame.filename)]
             said = str(error) if isinstance(error, LLMError) else text_of(error)
             parts.insert(0, "".join(traceback.format_list(own)) + f"{type(error).__name__}: {said}")
-            # the cause of an error of ours says the same once more
+            # the cause of our error would only repeat its message
             error = None if isinstance(error.__cause__, LLMError) else error.__cause__
         text = "\n\nwhich led to:\n\n".join(parts)
-        text += "\n\n(Only your own code is shown. All of it: lllm.LLMError.full_traceback = True)"
+        text += (
+            "\n\n(Only your own code is shown. For the full traceback: lllm.LLMError.full_traceback = True)"
+        )
         return [_printable(line) for line in text.splitlines()]
 
 
 def _printable(line: str) -> str:
-    """A line that does nothing to a terminal; see `lllm.core.visible`, which stands above this file."""
+    """Escapes control characters; see `lllm.core.visible`, which this module must not import at the top."""
     return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in line)
 
 
 def _is_own(file: str) -> bool:
-    """Whether code is the user's: neither ours, nor installed, nor Python's."""
+    """True if code is the user's: not lllm's, not installed, not Python's."""
     import traceback
 
     ours, python = (
@@ -138,8 +140,8 @@ def listing(names: Iterable[str], limit: int = 12) -> str:
 
 
 def not_yet(what: str) -> str:
-    """The message for a key or an argument that nothing reads in this version."""
-    return f"{what} is not in this version of lllm, so nothing would read it"
+    """The message for a key or argument that this version does not support."""
+    return f"{what} is not supported in this version of lllm, so it would have no effect"
 
 
 class ConfigError(LLMError, ValueError):
@@ -153,7 +155,7 @@ class ConfigError(LLMError, ValueError):
 
 
 class UnknownKeyError(ConfigError):
-    """A key that nothing reads. `hint` takes the place of the nearest known one."""
+    """An unknown key. `hint` replaces the suggestion of the nearest known one."""
 
     def __init__(
         self, key: str, known: Iterable[str], *, hint: str | None = None, where: str | None = None
@@ -181,17 +183,17 @@ class UnknownNameError(ConfigError, LookupError):
 
 
 class NameTakenError(ConfigError):
-    """Two things under one name. `rival` is the entry that was to be registered second, where it was."""
+    """Two things have one name. `rival` is the entry that was to be registered second, if known."""
 
     rival: Any = None
 
 
 class DialogBusyError(ConfigError):
-    """A call on a dialog on which another call is running."""
+    """A call on a dialog while another call on it is running."""
 
 
 class DependencyError(ConfigError, ImportError):
-    """A package that is not installed. `extra` is the extra of lllm that brings it, '' where none does."""
+    """A package that is not installed. `extra` is the extra of lllm that installs it, '' if there is none."""
 
     def __init__(self, package: str, extra: str, needed_for: str) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""The errors under the path that other projects have for them. They live in `lllm.errors`."""
+"""The errors under the import path used by other projects. They are defined in `lllm.errors`."""
 
 from lllm import errors as _errors
 from lllm.errors import *  # noqa: F403

@@ -1,4 +1,4 @@
-"""The runners under the path of the module that they once were: `from lllm.llm_runner import LLMRunner`."""
+"""The runners under their former module path: `from lllm.llm_runner import LLMRunner`."""
 
 from lllm.backends.runner import (
     BackendType,

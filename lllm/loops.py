@@ -1,8 +1,8 @@
-"""Event loops of this package: one per thread that drives its own, and one behind each loop that a blocking call makes wait.
+"""Event loops of this package: one per thread that drives its own, and one behind each loop that a blocking call blocks.
 
-A blocking call within a running loop stops that loop until it is done. So what it waits for runs in another one, which
-nothing else can stop: each loop has a loop of its own behind it, that one has another, and so on. They are kept, and so are
-the connections in them, and go to another loop when theirs is closed.
+A blocking call within a running loop stops that loop until it ends. So its work runs in another loop, which nothing else
+can block: each loop has its own loop behind it, that one has another, and so on. The loops and their connections are
+kept, and are reused for another loop when theirs is closed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 
 class _Own:
-    """One thread's loop. Only the thread refers to it, so it is closed when the thread ends."""
+    """One thread's loop. Only the thread refers to it, so that it is closed when the thread ends."""
 
     def __init__(self) -> None:
         self.runner = asyncio.Runner()
@@ -30,7 +30,7 @@ class _Own:
             self.runner.close()
 
     def __del__(self) -> None:
-        # The loop of a daemon thread outlives the interpreter: closing it then starts a thread, which never comes about.
+        # The loop of a daemon thread outlives the interpreter: closing it then tries to start a thread, which hangs.
         if not sys.is_finalizing():
             self.close()
 
@@ -40,8 +40,8 @@ class _Local(threading.local):
 
 
 class Behind:
-    """A loop behind another one, with a daemon thread that runs it. Raises RuntimeError when the system gives no more
-    threads."""
+    """A loop behind another one, with the daemon thread that runs it. Raises RuntimeError if the system cannot start a
+    thread."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -53,9 +53,7 @@ class Behind:
 
     def _serve(self) -> None:
         while True:
-            with suppress(
-                KeyboardInterrupt, SystemExit
-            ):  # whoever waits for the task that raised it gets it too
+            with suppress(KeyboardInterrupt, SystemExit):  # it is also raised to the waiter of the task
                 self.loop.run_forever()
 
 
@@ -67,11 +65,12 @@ _blocked: dict[asyncio.AbstractEventLoop, int] = {}
 _abandoned: list[Any] = []  # the parent's loops in a forked child: neither closed there nor collected
 
 on_block: Final[list[Callable[[], None]]] = []
-"""Called when a loop has been blocked. What somebody there holds, and others wait for, cannot be given back until then."""
+"""Called when a loop becomes blocked. What code there holds, and others wait for, is not released until the block
+ends."""
 
 
 def own() -> asyncio.Runner:
-    """The loop of this thread, which has none running."""
+    """The loop of this thread; no loop must be running."""
     # A frame that held the _Own itself would keep it alive in the traceback of an exception that outlives the thread:
     # the loop would then be closed late, by another thread, perhaps while that one's own loop runs.
     found = _local.own
@@ -83,7 +82,7 @@ def own() -> asyncio.Runner:
 
 
 def behind(loop: asyncio.AbstractEventLoop) -> Behind:
-    """The loop behind this one."""
+    """Returns the loop behind this one."""
     with _lock:
         found = _behind.get(id(loop))
         if found is not None and found[0]() is loop:
@@ -96,14 +95,14 @@ def behind(loop: asyncio.AbstractEventLoop) -> Behind:
         made = _free.pop() if _free else Behind()
         try:
             owner = weakref.ref(loop)
-        except TypeError:  # a loop of somebody else's making: kept until it is closed
+        except TypeError:  # a foreign loop without weak references: kept until it is closed
             owner = lambda: loop  # noqa: E731
         _behind[id(loop)] = (owner, made)
         return made
 
 
 class blocking:
-    """While a blocking call makes this loop wait."""
+    """Marks this loop as blocked by a blocking call."""
 
     __slots__ = ("_loop",)
 
@@ -124,7 +123,7 @@ class blocking:
 
 
 def is_blocked(loop: asyncio.AbstractEventLoop | None) -> bool:
-    """Whether a blocking call makes this loop wait: nothing goes on there before that call has ended."""
+    """True if a blocking call blocks this loop: nothing runs there until that call ends."""
     return loop in _blocked
 
 

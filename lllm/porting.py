@@ -1,7 +1,7 @@
-"""What other projects call it, and what it is called here: for the errors that a port meets, and for the docs' table.
+"""Names used by other projects and their equivalents here, for error messages and for a table in the docs.
 
-Each table is asked where its names are looked up and not found, so a program that is brought here learns the name of
-this package from its first error. Nothing in the tables works; what could work under its old name has that name.
+Each table is consulted when one of its names is looked up but does not exist, so the first error of a ported program
+names the equivalent. The tables make nothing work; a name that can work unchanged exists already.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ DIALOG: Final = {
 }
 
 FORMS: Final = (
-    # what is said elsewhere, and how it is said here
+    # notation rather than names
     (
         "response, dialog, calls = agent.call(dialog)",
         "reply = agent.call(dialog): reply.parsed, reply.messages",
@@ -145,13 +145,13 @@ TABLES: Final = (
 
 
 def hint(here: str) -> str:
-    """The sentence of a message about a name of another project."""
+    """The sentence of a message about a name used by another project."""
     return f"Here it is {here}." if here.startswith(LATER) else f"Here it is called: {here}"
 
 
 def no_name(module: str, name: str) -> AttributeError | ImportError:
-    """The error for a name that a module does not have. From `from module import name` an ImportError, because Python
-    would replace the words of an AttributeError."""
+    """The error for a name that a module does not have: an ImportError for `from module import name`, because Python
+    would replace the message of an AttributeError."""
     words = f"module '{module}' has no attribute '{name}'"
     if name not in NAMES:
         return AttributeError(words)
@@ -161,6 +161,6 @@ def no_name(module: str, name: str) -> AttributeError | ImportError:
 
 
 def no_attribute(thing: object, name: str, table: dict[str, str]) -> AttributeError:
-    """The error for an attribute that an object does not have."""
+    """The error for a missing attribute of an object."""
     words = f"'{type(thing).__name__}' object has no attribute '{name}'"
     return AttributeError(f"{words}. {hint(table[name])}" if name in table else words)

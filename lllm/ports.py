@@ -27,21 +27,23 @@ class Timeouts(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One question to a model, fully rendered.
+    """One request to a model, fully rendered.
 
     Attributes:
         model: the name behind the provider prefix (`gpt-4o-mini` of `openai/gpt-4o-mini`).
         messages: the dialog, oldest first.
         tools: function tools in the chat-completions form `{"type": "function", "function": {...}}`.
-        sampling: temperature, top_p, max_tokens, stop, seed, logprobs, top_logprobs, tool_choice,
-            reasoning_effort, token_ids, ...: only what the caller set. A backend refuses what it cannot honour.
-        format: None, or `{"name": str, "schema": JSON schema, "strict": bool}` for a structured reply. Where the schema
-            had to leave out what strict providers refuse (lengths, bounds, patterns), `whole` is the schema with it. With
-            `"sent": False` no provider or grammar takes the schema: the reply is only validated.
-        stream: whether somebody follows; a backend may answer in one piece when False.
+        sampling: temperature, top_p, max_tokens, stop, seed, logprobs, top_logprobs, tool_choice, reasoning_effort,
+            token_ids, ...: only what the caller set. A backend refuses values that it cannot honour.
+        format: None, or `{"name": str, "schema": JSON schema, "strict": bool}` for a structured reply. If keywords that
+        strict
+            providers refuse (lengths, bounds, patterns) were removed from the schema, `whole` is the schema with them.
+            With
+            `"sent": False` the schema is not sent to providers or grammars: the reply is only validated.
+        stream: the reply is followed; if False, a backend may answer in one chunk.
         timeouts: see Timeouts.
-        idempotency_key: stable over retries of the same request.
-        literal_tags: names of XML tags that the prompt asks for: in a reply they are text, never marks of reasoning.
+        idempotency_key: the same for all retries of a request.
+        literal_tags: names of XML tags that the prompt asks for: in a reply they are text, not marks of reasoning.
     """
 
     model: str
@@ -78,8 +80,8 @@ class ToolCallDelta(NamedTuple):  # `index` hides tuple.index, which nobody want
 
 
 class Restart(NamedTuple):
-    """Forget the pieces of this reply. The runtime sends it where a reply is asked for again; a backend where pieces turn
-    out to be something else (reasoning whose opening tag the template wrote), and what follows is the whole reply."""
+    """Discard the deltas of this reply so far. Sent by the runtime when a request is retried, and by a backend when
+    deltas turn out to be something else (reasoning whose opening tag the template wrote); the whole reply follows."""
 
     reason: str
 
@@ -94,10 +96,10 @@ Delta = TextDelta | ThinkingDelta | ToolCallDelta | Restart | Completed
 
 
 class Capabilities(NamedTuple):
-    """What a backend can do. A request for more is an UnsupportedError before anything is sent.
+    """The capabilities of a backend. A request that needs more raises UnsupportedError before anything is sent.
 
-    `grammar` says that `Request.format` is enforced while decoding; without it the reply is validated afterwards. `local`
-    says that the model runs on the user's own machines: its tokens cost nothing, unless a price was set."""
+    `grammar`: `Request.format` is enforced while decoding; without it the reply is validated afterwards. `local`: the
+    model runs on the user's own machines, so its tokens cost nothing unless a price was set."""
 
     tools: bool = True
     grammar: bool = False
@@ -111,28 +113,29 @@ class Capabilities(NamedTuple):
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """A backend that knows how its models cut text into tokens."""
+    """A backend that can tokenize text for its models."""
 
     def tokenize(self, model: str, text: str) -> Sequence[int]:
-        """Token ids of a text, without special tokens around it. Loads the model where it is not loaded; blocks."""
+        """Token ids of a text, without special tokens around it. Loads the model if necessary; blocks."""
 
 
 @runtime_checkable
 class Backend(Protocol):
     """A model provider. One method; everything else is derived from it.
 
-    `stream` yields deltas and ends with one `Completed`. It raises a `lllm.errors.ProviderError` for every fault
-    (nothing else escapes), is safe to call concurrently from any event loop, and cleans up when it is closed early.
-    It does not retry: the agent machine does, so that every attempt is in the log. What it was given that nobody may read
-    (keys, headers) it names in an attribute `secrets`, where it has some: no log will hold it. Where it has vectors, it has
-    `async embed(model, texts)`, which gives one for each text. Where it can tell by itself what it refuses (a sampling value,
-    a missing key or file), it has `check_request(request)`, which raises what `stream` would raise before anything is sent:
-    a configuration is checked with it, on a request without messages. One whose answers depend on what the same session asked
-    before has `stream_in(session, request)`, which is then called instead of `stream`, with the session's id.
+    `stream` yields deltas and ends with one `Completed`. It raises a `lllm.errors.ProviderError` for every fault (no
+    other exception), is safe to call concurrently from any event loop, and cleans up when closed early. It does not
+    retry: the agent machine does, so that every attempt is in the log.
 
-    What any of these raises beside lllm's own errors becomes one of them, which names the backend and the cause. `aclose`
-    is called when the process or the program is done with it; one that was opened by name and is not used any more may be
-    closed in another thread.
+    Optional members: an attribute `secrets` with its secret arguments (keys, headers), which are kept out of every log;
+    `async embed(model, texts)`, which returns one vector per text; `check_request(request)`, which raises what `stream`
+    would raise before sending anything (a bad sampling value, a missing key or file): configurations are checked with it,
+    on a request without messages; `stream_in(session, request)`, called with the session's id instead of `stream`, if
+    answers depend on earlier requests of the session.
+
+    Any other exception from these is converted to an lllm error that names the backend and the cause. `aclose` is called
+    when the process or program no longer needs the backend; an unused one that was opened by name may be closed in another
+    thread.
     """
 
     capabilities: Capabilities

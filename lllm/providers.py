@@ -1,8 +1,8 @@
-"""Providers that are reached over OpenAI's chat-completions API, by the name before the slash: where each one is, and which
-variables of the environment hold its key and its address.
+"""Providers with an OpenAI-compatible chat-completions API, by the name before the slash: their addresses, and the
+environment variables with their key and address.
 
-The table only names addresses: `lllm.backends.openai.providers` makes a backend of a line. It is read on its own where no
-client is needed (`auto`, `lllm doctor`, hints), so nothing heavy is imported here.
+The table holds data only: `lllm.backends.openai.providers` makes backends from it. It is also read where no client is
+needed (`auto`, `lllm doctor`, hints), so nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ class Provider(NamedTuple):
 
     Attributes:
         url: the root of its API.
-        keys: variables that hold its key; the first that is set counts. None: it needs no key.
-        about: what it is, for lists.
-        urls: variables that hold another address.
-        local: whether it runs on the user's own machines, where tokens cost nothing.
-        small: a small model of it, which `auto` takes when the key is set; None: `auto` passes it by.
+        keys: environment variables with its key; the first one set is used. None: it needs no key.
+        about: a description for lists.
+        urls: environment variables with another address.
+        local: it runs on the user's own machines, where tokens cost nothing.
+        small: its small model, which `auto` uses if the key is set; None: `auto` skips the provider.
     """
 
     url: str
@@ -129,7 +129,7 @@ SPELLINGS: Final[Mapping[str, str]] = {
     "llamacpp": "llama_cpp",
     "llama.cpp": "llama_cpp",
 }
-"""What other programs call them: a hint says what it is called here."""
+"""Names used by other programs -> the name here, for hints."""
 
 FAMILIES: Final[Mapping[str, str]] = {
     "gpt": "openai",
@@ -148,7 +148,7 @@ FAMILIES: Final[Mapping[str, str]] = {
     "grok": "xai",
     "kimi": "moonshot",
 }
-"""How the names of a provider's own models begin, for hints. Models with open weights that many serve are not in it."""
+"""Prefixes of the names of a provider's own models, for hints. Open-weight models that many serve are not included."""
 
 
 def family(model: str) -> str | None:

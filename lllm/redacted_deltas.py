@@ -1,4 +1,4 @@
-"""The deltas of a reply as they are shown: without secrets, also where one is cut into several pieces."""
+"""Removes secrets from the deltas of a reply, also if one is split into several deltas."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from lllm.ports import Completed, Delta, Restart, TextDelta, ThinkingDelta, Tool
 
 
 class RedactedDeltas:
-    """The deltas of one agent call. Of each text (the answer, the thinking, the arguments of each tool call) a follower is
-    given what the log will have, and gets it with the same words in a replay. A piece that may be the beginning of a secret
-    is held back until the next one."""
+    """The deltas of one agent call. For each text (the answer, the thinking, the arguments of each tool call) followers
+    receive what the log will hold, and the same text in a replay. Text that may begin a secret is held back until the
+    next delta."""
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
@@ -21,7 +21,7 @@ class RedactedDeltas:
         self._current: type | int | None = None
 
     def take(self, delta: Delta) -> Iterator[Delta]:
-        """What is shown of a delta now."""
+        """Yields what may be shown after this delta."""
         if isinstance(delta, TextDelta | ThinkingDelta):
             text = yield from self._piece(type(delta), delta.text)
             if text:
@@ -41,7 +41,7 @@ class RedactedDeltas:
             yield Completed(self._reply(delta.reply))
 
     def rest(self) -> Iterator[Delta]:
-        """What was held back: nothing more comes."""
+        """Yields the text held back; call it after the last delta."""
         for key, text in self._texts.items():
             if rest := text.rest():
                 yield _delta(key, rest)

@@ -219,7 +219,7 @@ class Registry:
         self._loaded: dict[tuple[str, str], Any] = {}
         self._rivals: dict[
             tuple[str, str], list[Entry]
-        ] = {}  # names that stand for nothing, because several have them
+        ] = {}  # names without an entry, because several things have them
         self._plugins: dict[tuple[str, str], list[Entry]] | None = None  # None: not looked up yet
         self._first_look = _FirstLook()
         self._builtins = tuple(builtins)
@@ -283,8 +283,8 @@ class Registry:
         return entry
 
     def contest(self, rival: Entry) -> None:
-        """Notes that something else in the project's files has a registered name: whoever asks for it gets a NameTakenError
-        that names all of them, and never one that happened to come first."""
+        """Records that something else in the project's files has a registered name: looking it up raises a NameTakenError
+        that lists all of them, rather than returning the first one found."""
         key = (rival.kind, rival.name)
         with self._lock:
             present = self._entries.get(key)
@@ -303,16 +303,16 @@ class Registry:
     # --- looking
 
     def registered(self, kind: str, name: str) -> Entry | None:
-        """What is registered under a name right now, without a look at anything else."""
+        """The present entry under a name, without running discovery."""
         with self._lock:
             return self._entries.get((kind, name))
 
     def get(self, kind: str, name: str) -> Any:
-        """The object behind a name, imported on its first use.
+        """Returns the object under a name, imported on first use.
 
         Raises:
-            UnknownNameError: no such name; says the nearest one.
-            DependencyError: a package is missing; says which extra brings it.
+            UnknownNameError: no such name; suggests the nearest one.
+            DependencyError: a package is missing; names the extra that installs it.
             NameTakenError: two installed packages offer it, or two files of the project define it.
         """
         entry = self.entry(kind, name)
@@ -359,7 +359,7 @@ class Registry:
         raise UnknownNameError(kind, str(name), self.names(kind), hint=self._why_missing())
 
     def has(self, kind: str, name: str) -> bool:
-        """Whether something has this name: one thing, which `entry` finds, or several, which it refuses."""
+        """True if anything has this name: one entry, or several, which `entry` refuses."""
         try:
             self.entry(kind, name)
         except UnknownNameError:
@@ -373,7 +373,8 @@ class Registry:
         return list(dict.fromkeys(entry.name for entry in self.entries(kind)))
 
     def entries(self, kind: str | None = None) -> list[Entry]:
-        """All entries, of one kind or of all, by kind and name; all that have the same name. Imports none of them."""
+        """All entries of one kind or of all, sorted by kind and name, including all that share a name. Imports none of
+        them."""
         if kind is not None:
             _known_kind(kind)
         self._look()
@@ -412,7 +413,7 @@ class Registry:
 
     @property
     def armed(self) -> bool:
-        """Whether the next look performs discovery."""
+        """True if the next lookup runs discovery."""
         return self._first_look.armed
 
     @property

@@ -1,9 +1,9 @@
-"""The one door between blocking and async code.
+"""The only bridge between blocking and async code.
 
-`run` is how a blocking caller gets the result of a coroutine: on a thread without a running loop it drives a loop of that
-thread's own (kept, so that connections live on); inside a running loop (a notebook, an async tool) it uses a loop behind that
-one, which no blocking call but this can stop; after a fork it starts afresh. `in_thread` is the way back: a plain function,
-called from async code.
+`run` gives a blocking caller the result of a coroutine: on a thread without a running loop it drives that thread's own
+loop (kept, so that connections stay open); inside a running loop (a notebook, an async tool) it uses a loop behind that
+one, which only this call can block; after a fork it starts afresh. `in_thread` is the reverse: async code calls a plain
+function.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from lllm.loops import Behind
 T = TypeVar("T")
 
 _LOOK: Final = 0.05
-"""Seconds between two looks of a blocking call whether it is to stop."""
+"""Seconds between a blocking call's checks for a stop."""
 
 
 def run(coroutine: Coroutine[Any, Any, T], *, at: Behind | None = None) -> T:
-    """The coroutine's result, or its exception. The caller's context variables are visible to it.
+    """Returns the coroutine's result, or raises its exception. It sees the caller's context variables.
 
-    It belongs to what encloses the caller: where the agent call, or the time limit of the tool, that this is a part of is
-    stopped, the coroutine is cancelled and this raises CancelledError. So does the first Ctrl-C within a running loop that
-    turns it into a cancellation, as `asyncio.run` does.
+    It is stopped with the caller's scopes: when the enclosing agent call or the tool's time limit stops, the coroutine is
+    cancelled and this raises CancelledError. So does the first Ctrl-C within a running loop that turns it into a
+    cancellation, as `asyncio.run` does.
 
     Args:
-        at: the loop that it must run in, of `place`; by default what fits the caller.
+        at: the loop to run in, from `place`; by default the one that fits the caller.
     """
     bounds = enclosing.get()
     if bounds is not None and is_over(bounds):
@@ -45,14 +45,14 @@ def run(coroutine: Coroutine[Any, Any, T], *, at: Behind | None = None) -> T:
 
 
 def finish(coroutine: Coroutine[Any, Any, Any], *, at: Behind | None = None) -> None:
-    """Runs what must be done at the end: closing, writing down. Also where what encloses it has been stopped."""
+    """Runs cleanup: closing, writing. Also after the enclosing scope was stopped."""
     try:
         here = asyncio.get_running_loop()
     except RuntimeError:
         here = None
     if (
         at is not None and here is at.loop
-    ):  # called there by chance, by the garbage collector: it must not wait for itself
+    ):  # called there by the garbage collector: it must not wait for itself
         task = at.loop.create_task(coroutine)
         _ending.add(task)
         task.add_done_callback(_ending.discard)
@@ -64,7 +64,7 @@ _ending: Final[set[asyncio.Task[Any]]] = set()  # a loop holds its tasks weakly
 
 
 def place() -> Behind | None:
-    """Where `run` would run something now, for what must stay in one loop: None is the loop of this thread."""
+    """The loop that `run` would use now, for work that must stay in one loop; None means this thread's own loop."""
     try:
         return loops.behind(asyncio.get_running_loop())
     except RuntimeError:
@@ -83,7 +83,7 @@ def _run(coroutine: Coroutine[Any, Any, T], at: Behind | None, *, heed: bool) ->
         assert where is not None
         _check(where.loop, here)
     except BaseException:
-        coroutine.close()  # nobody is going to await it
+        coroutine.close()  # it will never be awaited
         raise
     if here is None:
         return _Work(coroutine, where.loop, None, heed).result()  # type: ignore[no-any-return]
@@ -92,7 +92,7 @@ def _run(coroutine: Coroutine[Any, Any, T], at: Behind | None, *, heed: bool) ->
 
 
 def _check(loop: asyncio.AbstractEventLoop, here: asyncio.AbstractEventLoop | None) -> None:
-    """ConfigError where a loop would be waited for that waits for this very call."""
+    """Raises ConfigError if waiting for a loop would deadlock, because that loop waits for this call."""
     waiting = {here}
     bounds = enclosing.get()
     while bounds is not None:
@@ -102,12 +102,12 @@ def _check(loop: asyncio.AbstractEventLoop, here: asyncio.AbstractEventLoop | No
     if loop in waiting:
         raise ConfigError(
             "the stream was begun in an event loop that waits for this code",
-            hint="Follow it where it was begun, or begin it here. Async code follows a stream with: async for",
+            hint="Iterate it where it was started, or start it here. Async code iterates a stream with: async for",
         )
 
 
 async def _bounded(drive: Drive, coroutine: Coroutine[Any, Any, T], heed: bool) -> T:
-    """The coroutine, in the loop and task of a blocking call."""
+    """Runs the coroutine in the loop and task of a blocking call."""
     try:
         drive.begin(heed=heed)
         return await coroutine
@@ -128,7 +128,7 @@ def _drive(coroutine: Coroutine[Any, Any, T], heed: bool) -> T:
         _settle(bounded, loop)
         raise
     finally:
-        coroutine.close()  # it was cancelled, perhaps, before it had begun
+        coroutine.close()  # it may have been cancelled before it started
 
 
 def _settle(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> None:
@@ -144,7 +144,7 @@ class _Work(Drive):
     """A blocking call whose coroutine runs in another thread's loop.
 
     Attributes:
-        waits: the loop that stands still meanwhile, or None.
+        waits: the loop that is blocked meanwhile, or None.
     """
 
     __slots__ = ("_coroutine", "_done", "_error", "_must_stop", "_value", "waits")
@@ -174,7 +174,7 @@ class _Work(Drive):
         loop.call_soon_threadsafe(start)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._coroutine.close()  # it was cancelled, perhaps, before it had begun
+        self._coroutine.close()  # it may have been cancelled before it started
         if task.cancelled():
             self._error = asyncio.CancelledError()
         else:
@@ -183,7 +183,7 @@ class _Work(Drive):
         self._done.set()
 
     def result(self) -> Any:
-        """Waits for it, in a thread that does nothing else meanwhile."""
+        """Waits for the result, in a thread that does nothing else meanwhile."""
         must_stop, stopping = self._must_stop, False
         try:
             while not self._done.wait(_LOOK):
@@ -193,7 +193,7 @@ class _Work(Drive):
         except BaseException:  # Ctrl-C
             self.stop()
             while not self._done.wait(_LOOK):
-                pass  # it writes down that it was stopped; a second Ctrl-C leaves it behind
+                pass  # it logs that it was stopped; a second Ctrl-C abandons it
             raise
         if stopping:
             raise asyncio.CancelledError("what this call is a part of has been stopped")
@@ -217,15 +217,15 @@ class _Workers:
     def submit(self, job: Callable[[], None]) -> None:
         """Runs the job, or raises RuntimeError (no more threads) and never runs it."""
         if self._idle.acquire(blocking=False):
-            self._jobs.put(job)  # the thread that was reserved takes it
+            self._jobs.put(job)  # the reserved thread takes it
         else:
-            # the job goes with its thread: queued first, it would run later although the start failed
+            # the job is passed to its thread: in a queue it would run later although the start failed
             threading.Thread(target=self._work, args=(job,), name="lllm-worker", daemon=True).start()
 
     def _work(self, job: Callable[[], None]) -> None:
         while True:
             job()
-            del job  # what it holds is not kept while the thread is idle
+            del job  # release what it holds while the thread is idle
             self._idle.release()
             job = self._jobs.get()
 
@@ -234,10 +234,10 @@ _workers = _Workers()
 
 
 def spawn(job: Callable[[], None]) -> None:
-    """Runs a job, which raises nothing, in a worker thread. The thread is kept for later jobs, and so is the loop that `run`
-    makes in it. It starts at once however many run, and never keeps the interpreter from exiting.
+    """Runs a job, which must not raise, in a worker thread. The thread is reused for later jobs, with the loop that `run`
+    creates in it. It starts at once regardless of how many run, and never keeps the interpreter from exiting.
 
-    Raises RuntimeError when the system gives no more threads; the job is then never run."""
+    Raises RuntimeError if the system cannot start a thread; the job is then never run."""
     _workers.submit(job)
 
 

@@ -1,7 +1,7 @@
-"""Writing to a terminal or pipe that may be gone: a closed window, a dropped connection, a reader that has seen enough.
+"""Writes to terminals and pipes that may be closed: a closed window, a dropped connection, a reader that has exited.
 
-What cannot be shown is dropped, and the work goes on: the log has all of it. `show` is for text that this package prints;
-`outlast` sees to everything else that a process prints, whoever does.
+Output that cannot be shown is dropped and the work continues: the log has everything. `show` is for text that this
+package prints; `outlast` covers everything else that the process prints.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _GONE: Final = frozenset((errno.EIO, errno.EPIPE, errno.EBADF, errno.ENXIO, errn
 
 
 def is_gone(error: BaseException) -> bool:
-    """Whether an error says that nobody can see what is printed any more: the terminal was closed, nobody reads the pipe, or
-    the file object is closed."""
+    """True if an error means that output can no longer be shown: the terminal was closed, the pipe has no reader, or the
+    file object is closed."""
     if isinstance(error, OSError):
         return error.errno in _GONE
     return isinstance(error, ValueError) and "closed file" in str(error)
 
 
 def show(stream: Any, text: str, *, flush: bool = True) -> bool:
-    """Writes text to a stream. False, and nothing is raised, where that is gone; every other error is raised."""
+    """Writes text to a stream. Returns False, without raising, if the stream is closed; every other error is raised."""
     if stream is None:
         return False
     try:
@@ -44,8 +44,7 @@ def show(stream: Any, text: str, *, flush: bool = True) -> bool:
 
 
 def warn(log: Logger, words: str, *values: Any) -> None:
-    """Logs a warning. Nothing is raised where what a handler of it prints to is gone: `logging` itself lets a closed stream
-    through."""
+    """Logs a warning, without raising if a handler's stream is closed: `logging` itself lets that error through."""
     try:
         log.warning(words, *values)
     except (OSError, ValueError) as error:
@@ -54,18 +53,18 @@ def warn(log: Logger, words: str, *values: Any) -> None:
 
 
 def outlast() -> None:
-    """From here on nothing that this process prints fails because stdout or stderr is gone. A stream of somebody else's in
-    their place (a test's, a notebook's) is left as it is."""
+    """From here on, printing does not fail because stdout or stderr is closed. A replaced stream (a test's, a notebook's)
+    is left unchanged."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         buffer = getattr(stream, "buffer", None)
-        raw = getattr(buffer, "raw", buffer)  # without buffers ($PYTHONUNBUFFERED) it stands there alone
+        raw = getattr(buffer, "raw", buffer)  # unbuffered ($PYTHONUNBUFFERED): the raw file itself
         if type(stream) is not io.TextIOWrapper or type(raw) is not io.FileIO:
             continue
         with suppress(OSError, ValueError):
             stream.flush()
             lasting = _Lasting(stream.fileno(), "w", closefd=False)
-            lasting.before = stream  # nobody else may hold it, and collected it would close the descriptor
+            lasting.before = stream  # keep it: collecting it would close the descriptor
             wrapped = io.TextIOWrapper(
                 lasting if raw is buffer else io.BufferedWriter(lasting),
                 stream.encoding,
@@ -77,10 +76,10 @@ def outlast() -> None:
 
 
 class _Lasting(io.FileIO):
-    """A file descriptor that becomes /dev/null when what it was is gone, for child processes, too."""
+    """A file descriptor that becomes /dev/null when its target is closed, for child processes, too."""
 
     before: Any = None
-    """The stream whose descriptor it is."""
+    """The stream with this descriptor."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -93,11 +92,11 @@ class _Lasting(io.FileIO):
 
 
 def _bury(found: int) -> None:
-    """Puts /dev/null in the place of a descriptor that is gone, and of stdout and stderr, where they are gone as well."""
+    """Redirects a closed descriptor to /dev/null, and also stdout and stderr if they are closed."""
     null = os.open(os.devnull, os.O_WRONLY)
     watched = select.poll()
     for descriptor in (1, 2):
-        watched.register(descriptor, 0)  # an error or a hangup is told in any case
+        watched.register(descriptor, 0)  # errors and hangups are always reported
     for descriptor in {found, *(gone for gone, _ in watched.poll(0))}:
         os.dup2(null, descriptor)
     os.close(null)

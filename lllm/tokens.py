@@ -1,7 +1,7 @@
-"""Counting tokens without a download.
+"""Counts tokens without a download.
 
-Exact for OpenAI's models, with the package tiktoken and the vocabularies in this package. Everything else is an estimate here;
-`lllm.count_tokens` also asks the tokenizer of a local model.
+Exact for OpenAI's models, with the package tiktoken and the vocabularies in this package. Everything else is an estimate
+here; `lllm.count_tokens` also uses the tokenizer of a local model.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 _VOCABULARIES: Final = (
-    # beginning of a model's name, its vocabulary; the first that fits counts
+    # prefix of a model's name, its vocabulary; the first match counts
     ("gpt-5", "o200k_base"),
     ("gpt-4.1", "o200k_base"),
     ("gpt-4.5", "o200k_base"),
@@ -49,7 +49,7 @@ _PATTERNS: Final = {
 
 
 class TokenCount(int):
-    """A number of tokens that says how it was found.
+    """A number of tokens, with how it was found.
 
     Attributes:
         exact: whether the model's own tokenizer counted; False for an estimate.
@@ -69,10 +69,10 @@ class TokenCount(int):
 
 
 def count_tokens(text: str, model: str | None = None) -> TokenCount:
-    """How many tokens a text has, without special tokens and without what a chat format adds.
+    """Counts the tokens of a text, without special tokens and chat formatting.
 
-    Exact for OpenAI's models where the package tiktoken is installed (extra `openai`); else an estimate of one token per 4
-    bytes of UTF-8, which says that it is one (`exact`).
+    Exact for OpenAI's models if the package tiktoken is installed (extra `openai`); else an estimate of one token per 4
+    bytes of UTF-8, marked by `exact`.
     """
     vocabulary = vocabulary_of(model) if model else None
     encoding = _encoding(vocabulary) if vocabulary else None
@@ -82,20 +82,20 @@ def count_tokens(text: str, model: str | None = None) -> TokenCount:
 
 
 def estimate(text: str) -> TokenCount:
-    """A count for a text whose tokenizer is not here."""
+    """An estimate for a text whose tokenizer is not available."""
     size = len(text.encode("utf-8", "surrogatepass"))
     return TokenCount(-(-size // 4), exact=False, by="4 bytes per token")
 
 
 def vocabulary_of(model: str) -> str | None:
-    """The vocabulary of a model of OpenAI, by its name with or without a provider; None for others."""
+    """The vocabulary of an OpenAI model, by its name with or without a provider; None for others."""
     name = model.rpartition("/")[2].lower().removeprefix("ft:")
     return next((vocabulary for start, vocabulary in _VOCABULARIES if name.startswith(start)), None)
 
 
 @lru_cache(maxsize=4)
 def _encoding(vocabulary: str) -> Any:
-    """tiktoken's encoding of a vocabulary of this package; None without tiktoken."""
+    """tiktoken's encoding for a vocabulary of this package; None without tiktoken."""
     import lzma
     from importlib import resources
 

@@ -1,7 +1,7 @@
-"""Runs one tool in a task of its own, for as long as its time limit says.
+"""Runs one tool in its own task, within its time limit.
 
-The task is the tool's alone. So a tool that swallows its cancellation cannot keep that of the agent call from it, and one that
-does not end in time can be left behind while the call goes on. What it returns then is still heard of.
+The task belongs to the tool alone. So a tool that swallows its cancellation cannot hide that of the agent call, and one
+that does not end in time can be abandoned while the call continues. Its late result is still reported.
 """
 
 from __future__ import annotations
@@ -17,29 +17,27 @@ from lllm.eager import start
 
 T = TypeVar("T")
 Heard = Callable[[Any, BaseException | None], None]
-"""Is given what a tool returned, or what it raised."""
-_Run = asyncio.Task[
-    tuple[Any, BaseException | None]
-]  # what it returned, or what it raised to end the program
+"""Receives a tool's late result, or its exception."""
+_Run = asyncio.Task[tuple[Any, BaseException | None]]  # its result, or the exception that ends the program
 
 GRACE: Final = 1.0
-"""Seconds that a tool that is stopped by its time limit has to clean up before it is left behind."""
+"""Seconds for a tool stopped by its time limit to clean up before it is abandoned."""
 
 
 _LEFT: Final[set[_Run]] = set()
-"""Tools that were left behind: event loops do not keep their tasks alive."""
+"""Abandoned tools: event loops hold their tasks weakly."""
 
 
 class TimeLimit(Exception):
-    """The time limit has passed. The tool was cancelled; `hear` says whether it is at work all the same."""
+    """The time limit has passed. The tool was cancelled; `hear` says whether it is still running."""
 
     def __init__(self, run: _Run) -> None:
         super().__init__("the time limit has passed")
         self._run = run
 
     def hear(self, heard: Heard, thread: Thread | None) -> bool:
-        """Whether the tool is still at work, or its `thread` is. What comes of it is given to `heard`, in this event loop;
-        nothing, where the loop ends before."""
+        """True if the tool, or its `thread`, is still running. Its outcome is passed to `heard`, in this event loop,
+        unless the loop ends first."""
         if self._run.done():
             return thread is not None and thread.hear(heard)
         _leave(self._run)
@@ -48,8 +46,8 @@ class TimeLimit(Exception):
 
 
 def _leave(run: _Run) -> None:
-    # nobody waits for it any more: neither a loop that comes to its end, which waits for all the tasks that it knows of, nor
-    # one that is never run again, which would complain
+    # nothing waits for it any more: neither a loop that is shutting down, which waits for all tasks it knows, nor one
+    # that is never run again, which would complain
     asyncio._unregister_task(run)
     run._log_destroy_pending = False  # type: ignore[attr-defined]
     _LEFT.add(run)
@@ -59,11 +57,11 @@ def _leave(run: _Run) -> None:
 def _forget(run: _Run) -> None:
     _LEFT.discard(run)
     if not run.cancelled():
-        run.exception()  # looked at, so that nobody is warned of it
+        run.exception()  # retrieved, so that asyncio does not warn
 
 
 class Thread:
-    """A plain function that runs in a thread, which nobody can stop: its result is there also when nobody waits for it."""
+    """A plain function in a thread, which cannot be stopped: its result is kept even if nothing waits for it."""
 
     __slots__ = ("_heard", "_lock", "_outcome")
 
@@ -73,7 +71,7 @@ class Thread:
         self._heard: Heard | None = None
 
     def call(self, function: Callable[[], T]) -> T:
-        """Calls the function, in the thread."""
+        """Calls the function in the thread."""
         value, error = None, None
         try:
             value = function()
@@ -92,7 +90,7 @@ class Thread:
         loop = asyncio.get_running_loop()
 
         def soon(value: Any, error: BaseException | None) -> None:
-            if inspect.iscoroutine(value):  # a plain function that gave one: nobody is left to await it
+            if inspect.iscoroutine(value):  # from a plain function: it will not be awaited
                 value.close()
                 return
             with suppress(RuntimeError):  # the loop is closed
@@ -107,17 +105,19 @@ class Thread:
 
 
 async def run_tool(work: Coroutine[Any, Any, T], seconds: float | None) -> T:
-    """What `work` gives.
+    """Returns the result of `work`.
 
     Args:
-        work: the tool's coroutine. It sees the caller's context variables; what it sets, the caller does not see.
+        work: the tool's coroutine. It sees the caller's context variables; its changes to them are not seen by the
+        caller.
         seconds: its time limit; None for none.
 
     Raises:
-        TimeLimit: it has not ended in time. What it returns while it is being stopped is its result all the same.
-        CancelledError: the caller was cancelled. The tool was too, and has ended, or its time limit has passed. What it
-            returned all the same is its result: whoever was cancelled finds that out by itself.
-        Exception: what `work` raised; CancelledError too, where nobody cancelled the caller.
+        TimeLimit: it has not ended in time. A value that it returns while being stopped still counts as its result.
+        CancelledError: the caller was cancelled. So was the tool, which has ended or passed its time limit. A value that
+        it
+            returned nevertheless is its result: the caller notices its own cancellation itself.
+        Exception: raised by `work`; also a CancelledError, if the caller was not cancelled.
     """
     run = start(_contain(work))
     if isinstance(run, tuple):
@@ -137,7 +137,7 @@ async def run_tool(work: Coroutine[Any, Any, T], seconds: float | None) -> T:
 
 
 async def _contain(work: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
-    # in a task these two would break out of the event loop before anybody could write down what happened
+    # in a task these two would leave the event loop before the outcome could be recorded
     try:
         return await work, None
     except (KeyboardInterrupt, SystemExit) as error:
@@ -149,8 +149,8 @@ def _outcome(run: _Run) -> tuple[Any, BaseException | None]:
 
 
 async def _end(run: _Run, seconds: float | None) -> None:
-    """Waits until a run has ended, or so long. Where the caller is cancelled meanwhile, the run is cancelled, and waited for as
-    long. (`asyncio.wait` does the same for many tasks, and takes three times as long for one.)"""
+    """Waits until a run has ended, or for `seconds`. If the caller is cancelled meanwhile, the run is cancelled and
+    waited for as long. (`asyncio.wait` does the same for many tasks, and takes three times as long for one.)"""
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
 
@@ -177,8 +177,8 @@ async def _end(run: _Run, seconds: float | None) -> None:
 
 
 async def ended(task: asyncio.Task[Any], seconds: float | None = None) -> None:
-    """Cancels a task and returns when it has ended, or after so long. Whoever is cancelled meanwhile passes that on, and hears
-    of it then."""
+    """Cancels a task and returns when it has ended, or after `seconds`. If the caller is cancelled meanwhile, that is
+    passed on and raised afterwards."""
     loop = asyncio.get_running_loop()
     until = None if seconds is None else loop.time() + seconds
     cancelled = False

@@ -172,7 +172,7 @@ def test_a_resumption_of_a_session_with_a_secret_override_says_what_is_missing(n
     store = MemoryLog()
     session = run_with(nobodys_machine, f"settings.headers.X-Any={KEY}", store=store)
     store._sessions[session] = store._sessions[session][:3]
-    with pytest.raises(ConfigError, match="its log does not hold it"):
+    with pytest.raises(ConfigError, match="so the log does not hold it"):
         resume_session(session, store=store)
     assert Session(store).redactor
 

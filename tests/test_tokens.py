@@ -129,6 +129,6 @@ def test_names_of_models() -> None:
 
 
 def test_other_values_are_refused() -> None:
-    with pytest.raises(ConfigError, match="count_tokens takes text, got list"):
+    with pytest.raises(ConfigError, match="count_tokens needs text, got list"):
         count_tokens(["x"], "openai/gpt-4o")  # type: ignore[arg-type]
     assert TokenCount(3, exact=True, by="x") + 1 == 4

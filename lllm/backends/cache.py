@@ -1,11 +1,11 @@
-"""Replies kept by the content of the request, so that the same evaluation costs nothing the second time.
+"""Caches replies by the content of the request, so that repeating an evaluation costs nothing.
 
-A reply's key is the SHA-256 over the model's full name, what its backend was told (not keys, not limits), the endpoint,
-messages, tools, sampling, format, and a number: how often the same session has had an answer to the same request before.
-So the third sample of a prompt finds the third reply, in every session anew. The request itself is not stored.
+A reply's key is the SHA-256 of the model's full name, the backend's options (not keys, not limits), the endpoint,
+messages, tools, sampling, format, and a number: how many equal requests the session has had answered before. So the third
+sample of a prompt finds the third reply, in every session. The request itself is not stored.
 
-Each reply is a file, `ab/ab12...json`, put in its place in one step: any number of processes may use one folder. A file
-that is not as it was written is no answer. Only its owner may read one.
+Each reply is a file, `ab/ab12...json`, moved into place atomically: any number of processes may share a folder. A damaged
+file counts as missing. Only the owner may read the files.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Replies:
                 return Reply.from_record(entry["reply"]).with_(source=SOURCE)
         except (ValueError, LookupError, TypeError, AttributeError):
             pass
-        warn(_log, "a kept reply is damaged, and is asked for again: %s", file.name)
+        warn(_log, "a cached reply is damaged and will be requested again: %s", file.name)
         return None
 
     def put(self, key: str, record: Mapping[str, Any]) -> None:
@@ -87,7 +87,7 @@ class Replies:
                 part.unlink(missing_ok=True)
             if not self._unwritable:
                 self._unwritable = True
-                warn(_log, "replies cannot be kept in the cache: %s", error.strerror or error)
+                warn(_log, "the cache cannot store replies: %s", error.strerror or error)
 
     def take(self, session: str, request: str) -> int:
         """The number of this answer among a session's to the same request: the lowest that is free."""
@@ -163,7 +163,7 @@ class CachedBackend:
         return f"CachedBackend({self.backend!r}, mode={self.mode!r})"
 
     def check_request(self, request: Request) -> None:
-        """Nothing: what is kept is answered without the backend, which may lack its key here."""
+        """Checks nothing: a cached reply needs no backend, which may lack its key here."""
 
     def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         """See `lllm.ports.Backend`. All requests without a session count as those of one."""
@@ -186,7 +186,7 @@ class CachedBackend:
             async with aclosing(_asked(self.backend, session, request)) as stream:
                 async for delta in stream:
                     if type(delta) is Completed:
-                        # one that broke off is an error for whoever asked: asked again, it may be whole
+                        # an interrupted reply is an error for the caller; a retry may complete it
                         answered = finish.meaning(delta.reply.finish_reason) is not None
                         if self.mode != "read" and answered:
                             self.replies.put(key, self._clean(delta.reply.record()))
@@ -207,7 +207,7 @@ class CachedBackend:
                 "tools": jsonable(request.tools),
                 "sampling": jsonable(request.sampling),
                 "reply": jsonable(request.format),
-                # only where there are some: what was kept before stays known
+                # only if there are some, so that the earlier value is kept
                 **({"literal_tags": list(request.literal_tags)} if request.literal_tags else {}),
             }
         )

@@ -86,7 +86,7 @@ class EmbeddedBackend(LlamaCppBackend):
             try:
                 engine = _OnTransformers(self.path)
                 report_loss(
-                    "embedded: no engine of llama.cpp is installed; torch computes the embedded model, slower. "
+                    "embedded: no engine of llama.cpp is installed; torch runs the embedded model, which is slower. "
                     f"{install_hint('local')}"
                 )
                 return engine

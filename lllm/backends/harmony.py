@@ -1,9 +1,9 @@
-"""The harmony format of gpt-oss: a reply is a row of messages, each in a channel.
+"""The harmony format of gpt-oss: a reply is a sequence of messages, each in a channel.
 
     <|channel|>analysis<|message|>Let me see.<|end|><|start|>assistant<|channel|>final<|message|>Hello.<|return|>
 
 `analysis` is reasoning, `final` the answer; `commentary` with a recipient (`to=functions.NAME`) is a tool call, without
-one it is said to the user. Source: the format's page in OpenAI's cookbook, "OpenAI harmony response format".
+one it is text for the user. Source: the format's page in OpenAI's cookbook, "OpenAI harmony response format".
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _RECIPIENT: Final = re.compile(r"\bto=(?:functions\.)?([^\s<]+)")
 
 
 class Part(NamedTuple):
-    """What was read: `kind` is think, say, call (`name` and the arguments as `text`) or end (a message is over)."""
+    """A parsed part: `kind` is think, say, call (`name`, and the arguments as `text`) or end (of a message)."""
 
     kind: str
     text: str = ""
@@ -28,7 +28,7 @@ class Part(NamedTuple):
 
 
 class Harmony:
-    """Reads the format piece by piece: `read(buffer)` gives the parts that are certain and the rest of the buffer."""
+    """Parses the format incrementally: `read(buffer)` returns the certain parts and the rest of the buffer."""
 
     __slots__ = ("_arguments", "_kind", "_name", "_tools")
 
@@ -39,14 +39,14 @@ class Harmony:
         self._arguments: list[str] = []
 
     def read(self, buffer: str, *, final: bool) -> tuple[list[Part], str]:
-        """The parts at the beginning of `buffer`, and what is undecided. With `final` nothing is undecided."""
+        """Returns the parts at the beginning of `buffer`, and the undecided rest; with `final` nothing is undecided."""
         parts: list[Part] = []
         while buffer:
             if self._kind is None:
                 at = buffer.find(_MESSAGE)
                 if at < 0:
                     if final:
-                        buffer = ""  # a header without a message says nothing
+                        buffer = ""  # a header without a message is dropped
                     break
                 self._begin(buffer[:at])
                 buffer = buffer[at + len(_MESSAGE) :]
@@ -90,7 +90,7 @@ class Harmony:
 
 
 def _undecided(buffer: str) -> int:
-    """How many characters at the end may be the beginning of a mark."""
+    """Number of characters at the end that may begin a mark."""
     at = buffer.rfind("<")
     if at < 0 or not any(mark.startswith(buffer[at:]) for mark in _ENDS):
         return 0

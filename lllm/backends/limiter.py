@@ -304,8 +304,8 @@ class Limiter:
         return delay
 
     def _busy(self, most: int) -> int:
-        """Requests on their way. Those of a loop that a blocking call makes wait cannot end before that call has, which may
-        be the one that waits here: where nobody else could go, they do not count."""
+        """Number of running requests. A request whose loop a blocking call has stopped cannot end before that call, which
+        may be the one waiting here: such requests do not count if otherwise none could start."""
         if len(self._running) < most:
             return len(self._running)
         return sum(not is_blocked(ticket.loop) for ticket in list(self._running))
@@ -401,7 +401,7 @@ def limiter_of(root: str, secrets: Sequence[str]) -> Limiter:
 
 
 def _blocked() -> None:
-    """A loop was made to wait: somebody in a queue may go now."""
+    """Wakes the queues when a loop starts to block: a waiting request may be able to start now."""
     for limiter in list(_limiters.values()):
         if limiter._queue:
             limiter._tick()

@@ -1,4 +1,4 @@
-"""Sampling values that a request may carry, under the names that callers use, and what is said of any other."""
+"""The sampling options that a request may have, under the names that callers use, and the errors for others."""
 
 from __future__ import annotations
 
@@ -35,32 +35,32 @@ SAMPLING: Final[dict[str, str]] = {
         "web_search_options",
     )
 } | {"token_ids": "return_token_ids"}
-"""What a caller may set, and the name that OpenAI's wire has for it."""
+"""Options a caller may set -> their name in OpenAI's API."""
 
 EXTENSIONS: Final = ("top_k", "min_p", "repetition_penalty")
-"""OpenAI itself refuses these; vLLM, llama-server, SGLang, OpenRouter and others know them."""
+"""Refused by OpenAI itself; supported by vLLM, llama-server, SGLang, OpenRouter and others."""
 
 LOCAL: Final = ("generate",)
-"""What only models in this process know."""
+"""Options only of models that run in this process."""
 
 RESERVED: Final[dict[str, str]] = {
-    "stream": "Ask for a stream with stream=True of the call, not as a sampling option.",
-    "stream_options": "Usage is always asked for; there is nothing to set.",
-    "messages": "Messages are the dialog; give them as the first argument.",
+    "stream": "Stream with the call's stream=True; it is not a sampling option.",
+    "stream_options": "Usage is always requested; there is nothing to set.",
+    "messages": "Messages are the dialog; pass them as the first argument.",
     "model": "Name the model in the call or in model_name.",
-    "tools": "Give tools=[...] to the call.",
-    "response_format": "Give format=... to the call: a pydantic model, a dataclass or a JSON schema.",
+    "tools": "Pass tools=[...] to the call.",
+    "response_format": "Pass format=... to the call: a pydantic model, a dataclass or a JSON schema.",
     **dict.fromkeys(
         ("base_url", "api_key", "concurrency", "requests_per_minute", "tokens_per_minute", "connections"),
         "It is an option of the backend: options={...} of an Agent, a keyword of an LLM, a key of an agent in YAML.",
     ),
-    "n": "A reply is one answer; ask several times, or give a list of inputs.",
+    "n": "A reply is one answer; call several times, or pass a list of inputs.",
 }
-"""What a backend itself writes, and where a caller says it instead."""
+"""Fields that the backend itself sets, and how a caller controls them instead."""
 
 
 def check_names(given: Iterable[str], known: Collection[str]) -> None:
-    """Raises ConfigError for a name that is not among the known ones, `extra_body` aside."""
+    """Raises ConfigError for an unknown name, except `extra_body`."""
     for key in given:
         if key in RESERVED:
             raise ConfigError(f"'{key}' is not a sampling option", hint=RESERVED[key])
@@ -69,5 +69,5 @@ def check_names(given: Iterable[str], known: Collection[str]) -> None:
             suggestion = f"Did you mean '{close}'? " if close else ""
             raise ConfigError(
                 f"unknown sampling option '{key}'",
-                hint=f"{suggestion}An option that only this provider knows goes into extra_body={{'{key}': ...}}.",
+                hint=f"{suggestion}For an option that only this provider knows, use extra_body={{'{key}': ...}}.",
             )

@@ -49,28 +49,28 @@ _KEYS: Final = {
 
 
 class ScriptedBackend:
-    """Answers with what it was given, in that order.
+    """Answers with the given replies, in order.
 
     Arguments:
-        replies: a list, or a function of the Request (plain or async) that gives one item. An item is
-            - text, or a Reply (given as it is; a usage is added where it has none);
-            - a FunctionCall, or a list of them: the model asks for tools;
+        replies: a list, or a function of the Request (plain or async) that returns one item. An item is
+            - text, or a Reply (returned unchanged; a missing usage is added);
+            - a FunctionCall, or a list of them: the model calls tools;
             - a mapping with `content`, `thinking`, `tool_calls` (FunctionCalls, or mappings with `name` and
               `arguments`, text or mapping), `finish_reason`, `refusal`, `usage`, `logprobs`, `token_ids`, `raw`, and
               `delay` in seconds for this reply alone;
             - an exception, which is raised;
-            - a list of deltas, streamed as they are; without a Completed at its end they are joined to the reply. An
-              exception among them is raised there: the reply breaks off.
-        delay: seconds before each reply; while streaming also between two pieces.
-        chunk: characters per piece while streaming; None is the whole text in one piece.
-        capabilities: everything, unless a test wants less.
-        model: the name that replies bear; else the request's.
+            - a list of deltas, streamed unchanged; without a Completed at the end they are joined to the reply. An
+              exception among them is raised at that point: the reply is interrupted.
+        delay: seconds before each reply; when streaming, also between two chunks.
+        chunk: characters per chunk when streaming; None sends the whole text in one chunk.
+        capabilities: all, unless a test needs fewer.
+        model: the model name in replies; by default the request's.
 
     Attributes:
         requests: every Request so far, oldest first.
 
-    A sampling value that no backend knows is refused, as the real ones refuse it. Usage is counted at about 4 characters per
-    token. One instance may serve any number of calls at a time: each takes the next item. LLMInferenceError when none is
+    A sampling option that no backend knows is refused, as real backends do. Usage is estimated at 4 characters per token.
+    One instance may serve any number of concurrent calls: each takes the next item. Raises LLMInferenceError when none is
     left.
     """
 
@@ -155,7 +155,7 @@ class ScriptedBackend:
         yield Completed(reply)
 
     def check_request(self, request: Request) -> None:
-        """See `lllm.ports.Backend`: what no backend takes is not taken here either, so that a test does not hide it."""
+        """See `lllm.ports.Backend`. Refuses what every real backend refuses, so that a test cannot hide it."""
         check_names(request.sampling, _SAMPLING)
 
     async def aclose(self) -> None:
@@ -207,12 +207,12 @@ class ScriptedBackend:
     def _joined(self, deltas: Sequence[Any], request: Request, number: int) -> tuple[Reply, Sequence[Any]]:
         """The reply that a list of deltas adds up to, and the deltas without their end."""
         for at, delta in enumerate(deltas):
-            if is_error(delta):  # the reply breaks off there, streamed or whole
+            if is_error(delta):  # the reply is interrupted there, streamed or not
                 return Reply(), deltas[: at + 1]
             if not isinstance(delta, _DELTAS):
                 raise ConfigError(
                     f"item {at + 1} of scripted reply {number + 1} is {type(delta).__name__}, among deltas",
-                    hint='Write TextDelta("...") for text. An exception breaks the reply off.',
+                    hint='Write TextDelta("...") for text. An exception interrupts the reply.',
                 )
         if isinstance(deltas[-1], Completed):
             return self._reply(deltas[-1].reply, request, number), deltas[:-1]

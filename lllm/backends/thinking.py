@@ -25,7 +25,7 @@ _SENTENCE_ENDS: Final = ".!?:;)]}\n"
 
 
 class _Marks:
-    """What is looked for under one set of forms."""
+    """The patterns for one set of forms."""
 
     def __init__(self, mode: str, literal: Collection[str], tools: bool, structured: bool) -> None:
         forms = select_forms(mode, literal)
@@ -34,13 +34,13 @@ class _Marks:
         self.harmony = mode in (AUTO, HARMONY) and not structured
         self.starts = (*self.openers, *(STARTS if self.harmony else ()), *((CALL_OPEN,) if tools else ()))
         self.closers = tuple(dict.fromkeys(mark for form in forms for mark in form.close))
-        # a template opens its block whatever the prompt asks for
+        # a template opens its block regardless of the prompt
         self.prefilled = tuple(dict.fromkeys(mark for form in select_forms(mode) for mark in form.close))
         self.lone = () if structured else self.closers
         self.calls = (CALL_OPEN,) if tools else ()
         begins = {mark[0] for mark in (*self.lone, *self.calls)}
         self.begins = re.compile(f"[{re.escape(''.join(sorted(begins)))}]") if begins else None
-        self.text = _pattern((*self.lone, *self.calls))  # in text that may turn out to be thinking
+        self.text = _pattern((*self.lone, *self.calls))  # for text that may turn out to be thinking
         self.only_calls = _pattern(self.calls)
 
 
@@ -50,32 +50,32 @@ def _marks(mode: str, literal: frozenset[str], tools: bool, structured: bool) ->
 
 
 class Splitter:
-    """Feed it text, take pieces; `finish()` gives what was held back, then `content`, `thinking` and `calls` are whole.
+    """Separates reasoning, tool calls and text: feed it text and take pieces; `finish()` returns the rest, after which
+    `content`, `thinking` and `calls` are complete.
 
-    The three do not depend on where the text was cut, nor on `expect`. Rules:
+    The three do not depend on how the text was chunked, nor on `expect`. Rules:
 
-    - Only a block at the beginning is thinking (at the beginning of the reply, or of what follows a block or a call). It
-      ends at its own closing mark; without one it runs to the end of the text. Blocks are stripped and joined by an empty
-      line. A mark that comes later is text: somebody writes about it, or shows code.
-    - A closing mark without an opening one (a chat template wrote that into the prompt) makes everything before it
-      thinking, unless it is only mentioned: between quotes or backticks, in a code fence, or in the middle of a sentence.
-      Pieces given as text by then are taken back by a `Restart`. `expect` gives them as thinking in the first place, and
-      takes that back if no closing mark comes. Mode `prefilled` knows that the block is open: then a reply without a
-      closing mark is thinking alone.
-    - White space around the first text is dropped where a block stood before it.
+    - Only a block at the beginning (of the reply, or of what follows a block or a call) is thinking. It ends at its
+    closing mark; without one it runs to the end of the text. Blocks are stripped and joined by an empty line. A later
+    mark is text: the model writes about it, or shows code.
+    - A closing mark without an opening one (which a chat template wrote into the prompt) makes everything before it
+    thinking, unless it is only mentioned: in quotes or backticks, in a code fence, or within a sentence. Pieces already
+    sent as text are taken back by a `Restart`. With `expect` they are sent as thinking at first, and taken back if no
+    closing mark comes. In mode `prefilled` the block is known to be open: a reply without a closing mark is all thinking.
+    - White space around the first text is dropped after a block.
     - With `tools`, `<tool_call>{"name": ..., "arguments": ...}</tool_call>` is a call; other JSON stays text. In a block
-      that is never closed it ends the thinking; in one that is closed it is a thought.
-    - A piece that may become a mark is held back until it is one or is not.
+    that is never closed it ends the thinking; in a closed block it is part of the thinking.
+    - A piece that may become a mark is held back until that is decided.
 
-    Thinking that comes in a field of its own goes through `thought()`; `prefilled` then means nothing, as the endpoint
-    has told the two apart. Mode `off` leaves marks in the text.
+    Thinking from a field of its own goes through `thought()`; `prefilled` then has no effect, because the endpoint has
+    separated the two. Mode `off` leaves marks in the text.
 
     Args:
         mode: a value of `thinking=`.
-        tools: whether tools were offered.
-        literal: names of XML tags that the prompt asks for: they are a part of the answer.
-        structured: whether the reply is to be JSON: then a closing mark alone is a part of it.
-        expect: whether this model's replies have had a closing mark alone before.
+        tools: tools were offered.
+        literal: names of XML tags that the prompt asks for: they are part of the answer.
+        structured: the reply must be JSON: a lone closing mark is part of it.
+        expect: earlier replies of this model had a lone closing mark.
     """
 
     __slots__ = (
@@ -95,9 +95,9 @@ class Splitter:
     ) -> None:
         self.calls: list[FunctionCall] = []
         self.closed_alone = False
-        """Whether a closing mark came without an opening one."""
+        """True if a closing mark came without an opening one."""
         self._marks = _marks(mode, frozenset(literal), tools, structured)
-        self._prefilled = mode == PREFILLED  # until something stands in that block
+        self._prefilled = mode == PREFILLED  # until that block has content
         self._closers: tuple[str, ...] = (
             self._marks.prefilled if self._prefilled else ()
         )  # (): not in a block
@@ -110,16 +110,16 @@ class Splitter:
         self._buffer = ""  # read, and not yet decided
         self._last = ""  # the character before the buffer
         self._text: list[str] = []
-        self._shown: list[str] = []  # text that was given as thinking, because that is expected
+        self._shown: list[str] = []  # text sent as thinking because of `expect`
         self._raw: list[str] = []
         self._fields: list[str] = []  # thinking that came in a field
-        self._held_field = ""  # the end of it, which may be a call
-        self._blocks: list[str] = []  # thinking that came in marks
+        self._held_field = ""  # its end, which may be a call
+        self._blocks: list[str] = []  # thinking between marks
         self._block: list[str] = []  # the block that is open
         self._pending = ""  # white space at the end of the block so far, dropped if nothing follows
         self._space = ""  # white space before the first text, dropped if it stands after a block
         self._drop = False  # whether it does
-        self._gap = ""  # between two messages of the answer
+        self._gap = ""  # separator between two messages of the answer
         self._silent = True  # no text since the start, the last block or the last call
         self._final = False
 
@@ -147,7 +147,7 @@ class Splitter:
             self._fields.append(piece)
             return (ThinkingDelta(piece),) if piece else ()
         held = self._held_field + piece
-        at = held.find(CALL_OPEN)  # a call that the server took for thinking: known when no text comes
+        at = held.find(CALL_OPEN)  # a call that the server sent as thinking: known only if no text follows
         keep = len(held) - at if at >= 0 else _begins(held, self._marks.calls)
         said, self._held_field = held[: len(held) - keep], held[len(held) - keep :]
         return self._thought(said)
@@ -177,7 +177,7 @@ class Splitter:
         out: list[Piece] = []
         while self._step(out):
             pass
-        if self._in_call:  # an opening mark and nothing else
+        if self._in_call:  # only an opening mark
             self._in_call = False
             self._say(CALL_OPEN, out)
         elif self._closers:
@@ -187,12 +187,12 @@ class Splitter:
             out.append(TextDelta(self._space))
         self._space = ""
         self._finish_field(out)
-        if self._expect and self._shown:  # it was the answer
+        if self._expect and self._shown:  # it was the answer, not thinking
             out.append(Restart("the reply has no reasoning"))
             out += self._again()
         return out
 
-    # --- each step settles the buffer up to the next mark and says whether there may be another one to settle
+    # --- each step processes the buffer up to the next mark; True if there may be another
 
     def _step(self, out: list[Piece]) -> bool:
         if self._harmony is not None:
@@ -208,7 +208,7 @@ class Splitter:
         return self._step_text(out)
 
     def _step_start(self, out: list[Piece]) -> bool | None:
-        """At the beginning. None: it is text."""
+        """Processes the beginning. None: it is text."""
         rest, starts = self._buffer.lstrip(), self._marks.starts
         if self._answer[0]:
             starts = (*starts, self._answer[0])
@@ -268,7 +268,7 @@ class Splitter:
         if self._prefilled and not self._opened_twice():
             return False
         if not self._closers:
-            return True  # a structured reply has begun
+            return True  # a structured reply has started
         start = 0
         call = self._buffer.find(CALL_OPEN) if self._marks.calls else -1
         while (found := _first(self._buffer, self._closers, start)) is not None:
@@ -279,7 +279,7 @@ class Splitter:
                 self._think(self._take(at if call < 0 else min(at, call)), out)
                 return False
             if not use or (0 <= call < at and self._call_end(call) > at):
-                start = end  # it is quoted, or a part of a call's arguments
+                start = end  # it is quoted, or part of a call's arguments
                 continue
             self._think(self._take(at), out)
             self._take(len(closer))
@@ -287,9 +287,7 @@ class Splitter:
             return True
         if call >= 0:
             if not self._final:
-                self._think(
-                    self._take(call), out
-                )  # what is said from here on depends on whether the block is closed
+                self._think(self._take(call), out)  # the rest depends on whether the block is closed
                 return False
             if self._call_end(call) > 0:
                 self._think(self._take(call), out)
@@ -300,13 +298,13 @@ class Splitter:
         return False
 
     def _opened_twice(self) -> bool:
-        """Drops the opening mark that a prefilled template had written already. False while it may still come."""
+        """Drops a second opening mark after that of a prefilled template. False while it may still come."""
         begun = self._buffer.lstrip()
         openers = self._marks.openers
         if not self._final and any(mark.startswith(begun) and mark != begun for mark in openers):
             return False
         if self._structured and begun[:1] in ("{", "[", '"'):
-            self._closers = ()  # the grammar left no room for thinking
+            self._closers = ()  # the grammar allows no thinking
             self._prefilled = False
             return True
         self._prefilled = False
@@ -317,7 +315,7 @@ class Splitter:
         return True
 
     def _step_call(self, out: list[Piece]) -> bool:
-        # the closing mark may stand inside an argument: the call ends at the first one that makes it whole
+        # the closing mark may be inside an argument: the call ends at the first one that completes it
         at = self._buffer.find(CALL_CLOSE)
         while at >= 0:
             if (calls := read_calls(self._buffer[:at])) is not None:
@@ -350,7 +348,7 @@ class Splitter:
                 if self._block:
                     self._end_block()
                 elif self._text:
-                    self._gap = "\n\n"  # a further message stands below an empty line
+                    self._gap = "\n\n"  # a further message follows an empty line
             else:
                 text = text.lstrip() if self._gap else text
                 if text:
@@ -361,7 +359,7 @@ class Splitter:
     # --- marks
 
     def _passes(self, piece: str) -> bool:
-        """Whether a piece of text needs no look: nothing in it can begin a mark."""
+        """True if a piece of text cannot begin a mark, so it needs no search."""
         if self._closers or self._in_call or self._harmony is not None or self._expect or self._answer[1]:
             return False
         if self._seen_block:
@@ -375,7 +373,7 @@ class Splitter:
         return taken
 
     def _unquoted(self, start: int, end: int) -> bool | None:
-        """Whether the mark does not stand between backticks; None when the character after it has not come."""
+        """True if the mark is not between backticks; None if the next character is needed to decide."""
         before = self._buffer[start - 1] if start else self._last
         if before != "`":
             return True
@@ -384,8 +382,7 @@ class Splitter:
         return True if self._final else None
 
     def _stands_alone(self, start: int, end: int) -> bool | None:
-        """Whether a closing mark in text ends what was thinking, and is not only mentioned; None when that cannot be told
-        yet."""
+        """True if a closing mark in text ends thinking, rather than being mentioned; None if undecided."""
         raw = self.raw
         said = raw[: len(raw) - len(self._buffer) + start]
         fences = sum(line.lstrip().startswith("```") for line in said.splitlines())
@@ -401,11 +398,11 @@ class Splitter:
         return True if self._final else None
 
     def _opened_before(self, said: str, closer: str) -> bool:
-        """Whether the text so far mentions the mark that `closer` closes."""
+        """True if the text so far mentions the opening mark of `closer`."""
         return any(mark in said for mark, form in self._marks.forms.items() if closer in form.close)
 
     def _at_end(self) -> int:
-        """How much of the buffer's end is a closing mark of the answer, which is dropped where nothing follows."""
+        """Length of the answer's closing mark at the end of the buffer, which is dropped if nothing follows."""
         closer = self._answer[1]
         if not closer:
             return 0
@@ -413,7 +410,7 @@ class Splitter:
         return len(self._buffer) - at if at >= 0 and not self._buffer[at + len(closer) :].strip() else 0
 
     def _call_end(self, start: int) -> int:
-        """Where the call that is opened at `start` ends; 0 when it is none."""
+        """End of the call that opens at `start`; 0 if it is not a call."""
         begin = start + len(CALL_OPEN)
         at = self._buffer.find(CALL_CLOSE, begin)
         while at >= 0:
@@ -422,7 +419,7 @@ class Splitter:
             at = self._buffer.find(CALL_CLOSE, at + 1)
         return len(self._buffer) if self._final and read_calls(self._buffer[begin:]) is not None else 0
 
-    # --- what was read
+    # --- output
 
     def _say(self, text: str, out: list[Piece]) -> None:
         if not text:
@@ -443,7 +440,7 @@ class Splitter:
             out.append(TextDelta(text))
 
     def _show(self, text: str, out: list[Piece]) -> None:
-        """Gives text as thinking, without the white space around it."""
+        """Emits text as thinking, without surrounding white space."""
         text = self._pending + (text if len(self._shown) > 1 else text.lstrip())
         body = text.rstrip()
         self._pending = text[len(body) :]
@@ -457,7 +454,7 @@ class Splitter:
         return [ThinkingDelta(piece)]
 
     def _finish_field(self, out: list[Piece]) -> None:
-        """The end of a thinking field that began like a call: it is one where there is no answer."""
+        """Handles the end of a thinking field that looks like a call: it is one if there is no answer."""
         held, self._held_field = self._held_field, ""
         if not held:
             return
@@ -507,7 +504,7 @@ class Splitter:
             self._blocks.append(body)
         if said and not self._expect:
             out.append(
-                Restart("what came first was the reasoning: thinking='prefilled' tells so from the start")
+                Restart("the first part was the reasoning; thinking='prefilled' marks it from the start")
             )
             out += self._again()
         elif body:
@@ -517,7 +514,7 @@ class Splitter:
         self._expect, self._shown, self._pending = False, [], ""
 
     def _again(self) -> list[Piece]:
-        """All that was read so far, as pieces."""
+        """All output so far, as pieces."""
         out: list[Piece] = []
         if thinking := self.thinking:
             out.append(ThinkingDelta(thinking))
@@ -540,13 +537,13 @@ def _pattern(marks: Sequence[str]) -> re.Pattern[str] | None:
 
 
 def _first(text: str, marks: Sequence[str], start: int) -> tuple[int, str] | None:
-    """Where the first of the marks stands, and which it is."""
+    """Index of the first of the marks, and the mark."""
     found = [(at, mark) for mark in marks if (at := text.find(mark, start)) >= 0]
     return min(found, default=None)
 
 
 def _begins(text: str, marks: tuple[str, ...]) -> int:
-    """How many characters at the end of `text` may be the beginning of a mark."""
+    """Number of characters at the end of `text` that may begin a mark."""
     if not marks:
         return 0
     first, longest = _edges(marks)

@@ -1,4 +1,4 @@
-"""How the families of models mark their reasoning: the table that `thinking=` chooses from.
+"""The reasoning marks of model families: the table that `thinking=` chooses from.
 
 Sources: the reasoning parsers of vLLM, SGLang and llama.cpp, and the chat templates of the models named here.
 """
@@ -19,8 +19,8 @@ class Form(NamedTuple):
         family: the name that `thinking=` takes.
         open, close: the marks around the reasoning; any of each.
         answer: marks around the answer that follows, which are dropped: (open, close), or ("", "").
-        auto: whether `thinking="auto"` knows it too. Marks that are ordinary words or common XML tags are for those who
-            ask for them.
+        auto: `thinking="auto"` recognises it, too. Marks that are ordinary words or common XML tags must be chosen
+            explicitly.
     """
 
     family: str
@@ -62,10 +62,10 @@ FORMS: Final = (
 )
 
 HARMONY: Final = "harmony"
-"""gpt-oss: channels (see `lllm.backends.harmony`), which `auto` knows by their first token."""
+"""gpt-oss: channels (see `lllm.backends.harmony`), recognised by `auto` from their first token."""
 
 PREFILLING: Final = re.compile(r"(?i)deepseek-?r1|qwq|-thinking\b|reasoner")
-"""Names of models whose templates open the reasoning themselves. A wrong guess costs a stream its first pieces, no more."""
+"""Names of models whose templates open the reasoning themselves. A wrong guess only costs a stream its first pieces."""
 
 AUTO, OFF, PREFILLED = "auto", "off", "prefilled"
 MODES: Final = (AUTO, PREFILLED, OFF, *dict.fromkeys(form.family for form in FORMS), HARMONY)
@@ -74,19 +74,19 @@ MODES: Final = (AUTO, PREFILLED, OFF, *dict.fromkeys(form.family for form in FOR
 SPOKEN: Final = frozenset(
     mark for form in FORMS if form.auto for mark in (*form.open, *form.close, *form.answer) if mark
 ) | {"<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|end|>", "<|return|>", "<|call|>"}
-"""Marks that some vocabularies hold as special tokens, and that belong to a reply all the same."""
+"""Marks that some vocabularies hold as special tokens, but that belong to a reply."""
 
 
 def check_mode(value: object) -> str:
     """`value` as a mode of `thinking=`. Raises ConfigError."""
     if isinstance(value, str) and value in MODES:
         return value
-    raise ConfigError(f"thinking must be one of {', '.join(MODES)}; got {value!r}")
+    raise ConfigError(f"thinking must be one of {', '.join(MODES)}, got {value!r}")
 
 
 def select_forms(mode: str, literal: Collection[str] = ()) -> tuple[Form, ...]:
-    """The forms that are looked for. `literal` are names of XML tags that belong to the answer, because a prompt asks for
-    them: a form made of such tags is left out."""
+    """The forms to search for. `literal` are names of XML tags that a prompt asks for, so they belong to the answer: a
+    form made of such tags is left out."""
     if mode == OFF:
         return ()
     chosen = [form for form in FORMS if (form.auto if mode in (AUTO, PREFILLED) else form.family == mode)]
@@ -94,8 +94,8 @@ def select_forms(mode: str, literal: Collection[str] = ()) -> tuple[Form, ...]:
 
 
 def closers_after(rendered: str) -> tuple[str, ...]:
-    """The marks that end the reasoning which a chat template has opened at the end of a rendered prompt; none where it has
-    opened none."""
+    """The marks that end the reasoning opened by a chat template at the end of a rendered prompt; empty if it opened
+    none."""
     end = rendered[-64:].rstrip()
     return next((form.close for form in FORMS if form.auto and end.endswith(form.open)), ())
 

@@ -1,4 +1,4 @@
-"""Approvals at the terminal: who answers when a tool that wants approval is to run (`--approve`)."""
+"""Approvals at the terminal: who decides when a tool that needs approval is about to run (`--approve`)."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ Approve = Annotated[
     typer.Option(
         "--approve",
         metavar="WORD",
-        help="Tools that want approval: ask (on a terminal), all, or none (elsewhere).",
+        help="Tools that need approval: ask (on a terminal), all, or none (elsewhere).",
         autocompletion=lambda incomplete: [word for word in WORDS if word.startswith(incomplete)],
     ),
 ]
 LONG: Final = 2000
-"""Characters of the arguments that are shown before somebody asks for all of them."""
+"""Characters of the arguments that are shown before the user asks for all."""
 CHOICES: Final = "[y]es, [n]o, [a]lways, or no and the reason: "
 POLL: Final = 0.05
-"""Seconds between two looks at the keyboard, while the program's loop goes on."""
+"""Seconds between polls of the keyboard, while the program's event loop runs."""
 
 Approver = Callable[["FunctionCall"], Any]
 About = Callable[["FunctionCall"], tuple[str, bool]]
@@ -43,31 +43,33 @@ About = Callable[["FunctionCall"], tuple[str, bool]]
 
 
 def approver(given: str | None, lines: Lines) -> Callable[[About], Approver]:
-    """Who answers for `--approve WORD`, by default a person where one sits at a terminal, else nobody: called with what is
-    known about the calls of a session, it gives what answers for that session.
+    """The approver for `--approve WORD`; by default a person if there is a terminal, else one that refuses. Call it with
+    what is known about the calls of a session to get that session's approver.
 
     Raises:
-        ConfigError: another word; or `ask`, and there is no terminal.
+        ConfigError: an unknown word, or `ask` without a terminal.
     """
     if given is not None and given not in WORDS:
         raise ConfigError(f"--approve must be ask, all or none, got '{given}'")
     if given == "all":
         return lambda about: lambda call: True
     if given == "none":
-        return lambda about: lambda call: "--approve none: no tool that wants approval is run"
+        return lambda about: lambda call: "--approve none: no tool that needs approval is run"
     keyboard = Keyboard.find()
     if keyboard is None:
         if given == "ask":
             raise ConfigError(
                 "--approve ask needs a terminal", hint="Give --approve all or --approve none here."
             )
-        return lambda about: lambda call: "there is no terminal to ask at; --approve all lets such tools run"
+        return lambda about: (
+            lambda call: "there is no terminal to ask for approval; --approve all runs such tools"
+        )
     questions = Questions(keyboard, lines)
     return lambda about: partial(questions, about=about)
 
 
 class Keyboard:
-    """Where a person types: stdin, or the terminal itself where stdin is a pipe."""
+    """The input a person types into: stdin, or the terminal itself if stdin is a pipe."""
 
     def __init__(self, file: int) -> None:
         self._file = file
@@ -75,8 +77,8 @@ class Keyboard:
 
     @classmethod
     def find(cls) -> Keyboard | None:
-        """None where nobody sits in front of stderr, to read a question there, or stdin is /dev/null: who gives that, as a
-        container without `-i` does, says that nobody types."""
+        """None if stderr, where questions are shown, is not a terminal, or if stdin is /dev/null: a container without
+        `-i` sets that to say that there is no input."""
         if not screen.is_terminal(sys.stderr):
             return None
         if screen.is_terminal(sys.stdin):
@@ -89,7 +91,7 @@ class Keyboard:
             return None
 
     async def line(self) -> str | None:
-        """The next line, without its end; None where there is none any more (Ctrl-D, a terminal that is gone)."""
+        """Reads the next line, without its end; None at the end of input (Ctrl-D, a closed terminal)."""
         import asyncio
 
         while b"\n" not in self._typed:
@@ -109,15 +111,13 @@ class Keyboard:
 
 
 class Questions:
-    """Asks a person about each tool call, one question after another. Nothing else is shown meanwhile."""
+    """Asks a person about each tool call, one at a time. Meanwhile nothing else is shown."""
 
     def __init__(self, keyboard: Keyboard, lines: Lines) -> None:
         self._keyboard = keyboard
         self._lines = lines
         self._always: set[str] = set()
-        self._waiting: list[
-            object
-        ] = []  # questions in the order in which they came, from all loops and threads
+        self._waiting: list[object] = []  # questions in order of arrival, from all loops and threads
 
     async def __call__(self, call: FunctionCall, about: About) -> bool | str:
         import asyncio
@@ -164,8 +164,8 @@ class Questions:
 
 
 def question(call: FunctionCall, agent: str, unknown: bool = False, *, whole: bool = False) -> list[str]:
-    """What is asked: the tool, and each argument on a line of its own. Nothing in it can end its line or move the cursor,
-    so no argument looks like a question or an answer."""
+    """The lines of the question: the tool, and one argument per line. Nothing in it can break a line or move the cursor,
+    so an argument cannot imitate a question or an answer."""
     who = f"{visible_line(agent)} wants to run" if agent else "To run:"
     shown = [f"{who} {visible_line(call.name)}"]
     try:
@@ -187,5 +187,5 @@ def question(call: FunctionCall, agent: str, unknown: bool = False, *, whole: bo
 
 
 def _folded(line: str) -> list[str]:
-    # where the terminal folds, the rest would begin at the left edge, where questions begin
+    # a line wrapped by the terminal would continue at the left edge, where questions begin
     return [f"    | {part}" for part in screen.wrap(line, screen.width() - 7)]

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from lllm.session import Session
 
 COMMANDS: Final = {
-    "/help": "what can be typed here",
-    "/session": "the session's id, and what to type to look at it",
-    "/exit": "leave; Ctrl-D does, too",
+    "/help": "list the commands",
+    "/session": "the session's id, and the command to show it",
+    "/exit": "leave (also Ctrl-D)",
 }
 ALSO: Final = {"/quit": "/exit", "/?": "/help"}
 
@@ -52,14 +52,14 @@ def chat(
     going_on: Annotated[
         str | None,
         typer.Option(
-            "--continue", metavar="[ID]", help="Go on with a chat, by default the newest, in a new session."
+            "--continue", metavar="[ID]", help="Continue a chat, by default the newest, in a new session."
         ),
     ] = None,
     approve: Approve = None,
     sets: Sets = None,
     profile: Profile = None,
 ) -> int:
-    """Talk with an agent. /help lists what can be typed; Ctrl-C stops a reply, Ctrl-D leaves."""
+    """Talk with an agent. /help lists the commands; Ctrl-C stops a reply, Ctrl-D leaves."""
     from lllm.llm.sessions import open_session
     from lllm.llm.talk import described, past, talker
 
@@ -70,7 +70,7 @@ def chat(
     if going_on is not None:
         if system is not None:
             raise ConfigError(
-                "--system and --continue: the chat has its system prompt", hint="Leave one of them away."
+                "--system and --continue: the chat has its system prompt", hint="Omit one of them."
             )
         from lllm.log.views import load
 
@@ -93,7 +93,7 @@ def chat(
     if live.started and (eyes or way):
         output.say(f"session {live.id}. To look at it: {way}lllm show {live.id}")
         if eyes:
-            output.say("  To go on with it: lllm chat --continue")
+            output.say("  To continue it: lllm chat --continue")
     return 0
 
 
@@ -112,17 +112,17 @@ def chosen(config: Config, name: str | None) -> AgentConfig:
 
 
 def chat_of(store: LogStore, given: str) -> SessionInfo:
-    """The chat to go on with: the newest, or the one that is named.
+    """The chat to continue: the newest, or the named one.
 
     Raises:
-        ConfigError: there is none, or the session is none.
+        ConfigError: there is no chat, or the session is not one.
     """
     id = session_of(store, given) if given else None
     for info in store.sessions() if id is None else store.sessions(prefix=id):
         if (info.meta.get("entry") or {}).get("kind") == "chat" and id in (None, info.id):
             return info
     if id is None:
-        raise ConfigError("there is no chat to go on with", hint="Type: lllm chat")
+        raise ConfigError("there is no chat to continue", hint="Type: lllm chat")
     raise ConfigError(f"session '{id}' is not a chat", hint=f"Look at it: lllm show {id}")
 
 
@@ -145,11 +145,11 @@ def _as_it_was(
 
 
 class Talk:
-    """One dialog with an agent. The session begins with its first message, which is its task.
+    """One dialog with an agent. The session starts with its first message, which is its task.
 
     Args:
-        meta: what the session says of itself beside that.
-        past: messages of the chat that this one goes on with.
+        meta: further fields of the session's start.
+        past: messages of the chat that this one continues.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class Talk:
             self._dialog.head, self._dialog.unsent = extend(None, past), []
 
     def run(self, eyes: bool, way: str) -> None:
-        """Talks until there is no more input. Ends the session as it went."""
+        """Reads and answers messages until the input ends. Ends the session with the matching status."""
         from lllm.llm.sessions import fail
         from lllm.session import Scope, current
         from lllm.sync import run
@@ -185,7 +185,7 @@ class Talk:
             if live.started:
                 run(fail(live, error))
                 interrupted = not isinstance(error, Exception) and eyes
-                next_ = f"To go on with the chat: {way}lllm chat --continue" if interrupted else None
+                next_ = f"To continue the chat: {way}lllm chat --continue" if interrupted else None
                 output.belongs(error, live.id, next_)
             raise
         else:
@@ -196,7 +196,7 @@ class Talk:
             output.writes(None)
 
     def _pipe(self) -> None:
-        """One message per line. The first one that gets no reply ends it: nobody is there to do otherwise."""
+        """One message per line. The first message without a reply ends the chat: nobody is there to react."""
         for line in sys.stdin:
             words = line.strip()
             if ALSO.get(words, words) == "/exit":
@@ -210,7 +210,7 @@ class Talk:
 
         keyboard = Typed((*COMMANDS, *ALSO))
         output.say(
-            f"{self._agent.name} on {self._agent.model}. /help lists what can be typed; Ctrl-C stops a reply, Ctrl-D leaves."
+            f"{self._agent.name} on {self._agent.model}. /help lists the commands; Ctrl-C stops a reply, Ctrl-D leaves."
         )
         self._recall()
         leaving = False
@@ -236,12 +236,12 @@ class Talk:
                 leaving = True
                 output.say(f"\n({'stopped; ' if self._replying else ''}Ctrl-C again to leave)")
             except LogError:
-                raise  # what cannot be written down is not gone on with
+                raise  # a chat that cannot be logged must not continue
             except Exception as error:
                 output.problem(error)
 
     def _reply(self, words: str) -> str:
-        """The agent's reply. Where there is none, the message has not been said: the dialog is as it was."""
+        """Returns the agent's reply. On failure the dialog is unchanged, as if the message had not been sent."""
         from lllm.sync import run
 
         dialog, live = self._dialog, self._live
@@ -268,19 +268,19 @@ class Talk:
             wide = max(map(len, COMMANDS))
             output.say("\n".join(f"{name.ljust(wide)}  {about}" for name, about in COMMANDS.items()))
             output.say(
-                "Up and Down bring back earlier lines. A message that begins with / is typed with two: //"
+                "Up and Down bring back earlier lines. Type a message that begins with / with two slashes: //"
             )
         else:
             close = nearest(word, COMMANDS)
-            output.say(f"no command {word}. {f'Did you mean {close}?' if close else 'Type /help'}")
+            output.say(f"unknown command {word}. {f'Did you mean {close}?' if close else 'Type /help'}")
 
     def _recall(self) -> None:
-        """Shows the end of the chat that this one goes on with."""
+        """Shows the end of the continued chat."""
         for message in self._past[-2:]:
             if message.text:
                 output.say(f"{'> ' if message.role == 'user' else ''}{message.text}")
 
 
 def _is_command(words: str) -> bool:
-    """Whether a line is a command: one word with one slash, so that `/etc/hosts` and `/ is a path` are messages."""
+    """True if a line is a command: one word with one slash, so that `/etc/hosts` and `/ is a path` are messages."""
     return (words.startswith("/") and words[1:].isalpha()) or words in ALSO

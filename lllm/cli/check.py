@@ -27,17 +27,17 @@ def check(
     sets: Sets = None,
     profile: Profile = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 2 for warnings too: what `lllm run` would only say.")
+        bool, typer.Option("--strict", help="Exit with 2 also for warnings, which `lllm run` only prints.")
     ] = False,
     json: Json = False,
 ) -> int:
-    """Check configuration, prompts and tools as `lllm run` does: every problem, with file and line."""
+    """Check configuration, prompts and tools as `lllm run` does. Lists every problem with file and line."""
     from lllm.config import check as check_config
     from lllm.config import read_config
     from lllm.config.problems import placed
 
     if file is not None and config is not None:
-        raise ConfigError("the file is given twice", hint="Give it as the argument, or with --config.")
+        raise ConfigError("the file was given twice", hint="Pass it as the argument, or with --config.")
     overrides = overrides_of(sets, profile)
     system = system_for(file or config, overrides)
     loaded, problems = read_config(system, overrides=overrides, partly=True)

@@ -1,4 +1,4 @@
-"""How commands read their words, and how their help looks. Typer does the rest."""
+"""How commands parse their arguments, and how their help looks. Typer does the rest."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "Run again": ("replay", "resume", "fork", "whatif", "test"),
     "Set up": ("check", "list", "models", "schema", "doctor", "import"),
 }
-"""The commands as `lllm --help` lists them."""
+"""The commands as listed by `lllm --help`."""
 
 OPTIONAL: Final[Mapping[str, tuple[str, re.Pattern[str]]]] = {
-    # option: its value where none is given, and what a value looks like
+    # option: its default value, and the pattern of a value
     "--last": ("1", re.compile(r"\d+")),
     "-l": ("1", re.compile(r"\d+")),
     "--continue": ("", re.compile(r"[^-].*")),
 }
-"""Options whose value may be left out."""
+"""Options whose value is optional."""
 
 
 def with_values(words: Sequence[str], options: Sequence[str]) -> list[str]:
-    """A command line in which each of these options has its value."""
+    """Inserts the default value after each of these options that has none."""
     out: list[str] = []
     for index, word in enumerate(words):
         if word == "--":
@@ -44,14 +44,14 @@ def with_values(words: Sequence[str], options: Sequence[str]) -> list[str]:
 
 
 def documentation() -> Path | None:
-    """Where the documentation begins: within the package (a wheel), else beside it (a checkout). None where it is not."""
+    """Path of the documentation: in the package (a wheel), else next to it (a checkout). None if missing."""
     package = Path(__file__).resolve().parents[1]
     pages = [root / "docs" / "index.md" for root in (package, package.parent)]
     return next((page for page in pages if page.is_file()), None)
 
 
 class _Helpful:
-    """What commands and groups have in common."""
+    """The common part of commands and groups."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         options = [name for param in ctx.command.params for name in param.opts]
@@ -71,7 +71,7 @@ class Command(_Helpful, TyperCommand):
 
 
 class Group(_Helpful, TyperGroup):
-    """A command with commands below it, that may take arguments of its own: a first word that names no command is one."""
+    """A command with subcommands that may take arguments of its own: a first word that is not a subcommand is one."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not any(param.param_type_name == "argument" for param in self.params):
@@ -92,7 +92,7 @@ class Group(_Helpful, TyperGroup):
                 formatter.write_dl(rows)
 
     def sections(self) -> Mapping[str, Sequence[str]]:
-        """The commands below this one, under titles."""
+        """Titles -> the subcommands listed under them."""
         return {"Commands": list(self.commands)}
 
 
@@ -104,6 +104,6 @@ class Root(Group):
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         super().format_epilog(ctx, formatter)
-        formatter.write("\nMore of one command: lllm COMMAND --help\n")
+        formatter.write("\nHelp for one command: lllm COMMAND --help\n")
         if (page := documentation()) is not None:
             formatter.write(f"Documentation: {page}\n")

@@ -24,7 +24,7 @@ MARKS = {"same": " ", "changed": "~", "left": "-", "right": "+"}
 
 
 def compare(
-    left: Annotated[str, typer.Argument(metavar="A", help="A session's id, short or whole.")],
+    left: Annotated[str, typer.Argument(metavar="A", help="A session's id, short or full.")],
     right: Annotated[str, typer.Argument(metavar="B", help="Another.")],
     everything: Annotated[bool, typer.Option("--all", help="Also what is the same.")] = False,
     html: Page = None,

@@ -1,8 +1,8 @@
 """`lllm create`: a new system from a template.
 
-A template is a folder. `%%name%%` in its files, and in their names, becomes the system's name, `# %%system keys%%` and
-`# %%project keys%%` become comments with every key of the file. It is written beside its
-place and renamed into it, so that there is a whole system or none.
+A template is a folder. `%%name%%` in its files and file names is replaced by the system's name, `# %%system keys%%` and
+`# %%project keys%%` by comments with every key of the file. It is written to a temporary folder and renamed, so that the
+system is complete or absent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lllm.hints import install_command, reinstall_hint
 
 MARKER = "%%name%%"
 KEYS = {"# %%system keys%%": "system", "# %%project keys%%": "project"}
-"""Lines of a template that become the documentation of every key that the file may have."""
+"""Template lines that are replaced by the documentation of every key of the file."""
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 RESERVED = frozenset(
     # a folder `lllm` would shadow the package; the others cannot be folders on every system
@@ -51,7 +51,7 @@ def create(
 ) -> int:
     """Create a new system in a folder of its own."""
     if name is not None and option is not None and name != option:
-        raise ConfigError(f"two names are given: '{name}' and '{option}'", hint="Type: lllm create NAME")
+        raise ConfigError(f"two names were given: '{name}' and '{option}'", hint="Type: lllm create NAME")
     name = name if name is not None else option
     if name is None:
         raise ConfigError("the system has no name", hint="Type: lllm create demo")
@@ -79,7 +79,7 @@ def create(
 
 
 def _without_a_model(file: Path) -> list[str]:
-    """What to type first where the system would run on the embedded model and nothing installed computes that."""
+    """What to type first if the system would run on the embedded model and no installed engine can run it."""
     from lllm.config import read_config
     from lllm.llm.auto import choose
     from lllm.registry import registry
@@ -92,8 +92,8 @@ def _without_a_model(file: Path) -> list[str]:
     if config is None or choose(config).model != "embedded":
         return []
     return [
-        f"{install_command(entry.extra, package=missing)}    # for the small model in this package",
-        "# or set OPENAI_API_KEY, or LLLM_MODEL=... for another one",
+        f"{install_command(entry.extra, package=missing)}    # to run the small model in this package",
+        "# or set OPENAI_API_KEY, or LLLM_MODEL=... for another model",
     ]
 
 
@@ -147,7 +147,7 @@ def write(template: Path, folder: Path, name: str) -> Path:
 
 
 def fill(template: Path, target: Path, name: str) -> None:
-    """Copies a template into an existing folder, with what they stand for in place of the markers."""
+    """Copies a template into an existing folder and replaces its markers."""
     from lllm.config.schemas import comments
 
     for source in sorted(template.iterdir()):

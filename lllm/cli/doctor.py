@@ -21,7 +21,7 @@ Item = dict[str, Any]
 
 
 def doctor(config: ConfigFile = None, json: Json = False) -> int:
-    """Look at this installation: Python, configuration, model, log, extras, engines of local models."""
+    """Check this installation: Python, configuration, model, log, extras, engines of local models."""
     from lllm.config import read_config
 
     loaded, problems = read_config(config)
@@ -125,7 +125,7 @@ def _log(config: Config) -> Item:
 
 
 def _server(store: LogStore, where: str) -> Item:
-    """A store that lives on a server: whether it answers, and lets this user read."""
+    """Checks that a store on a server answers and that this user may read it."""
     try:
         count = len(store.sessions())
     except LLMError as error:
@@ -169,7 +169,7 @@ def _weights() -> Item:
     size = f"{WEIGHTS.name}, {WEIGHTS.stat().st_size / 1e6:.1f} MB"
     sums = WEIGHTS.parent / "SHA256SUMS"
     if not sums.is_file():
-        return _item(name, "problem", f"{size}; its checksums are missing: {sums}", hint=reinstall_hint())
+        return _item(name, "problem", f"{size}; checksums are missing: {sums}", hint=reinstall_hint())
     damaged = []
     for line in sums.read_text(encoding="utf-8").splitlines():
         wanted, _, file = line.partition("  ")

@@ -1,4 +1,4 @@
-"""The engines of local models that are installed, and whether each has its fast path: rows of `lllm doctor`."""
+"""Rows of `lllm doctor` for the installed engines of local models, and whether each has its fast path."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ALONE = "one request after another"
 
 
 class EngineState(NamedTuple):
-    """How an engine is: ok, slow (it works, without its fast path), problem, or not installed."""
+    """State of an engine: ok, slow (it works, without its fast path), problem, or not installed."""
 
     name: str
     state: str
@@ -22,7 +22,7 @@ class EngineState(NamedTuple):
 
 
 def engine_states() -> list[EngineState]:
-    """Of llama.cpp and of transformers. Imports their libraries, which takes seconds where torch is installed."""
+    """States of llama.cpp and transformers. Imports their libraries, which takes seconds with torch."""
     return [_llama_cpp(), _transformers()]
 
 
@@ -62,7 +62,7 @@ def _transformers() -> EngineState:
         return EngineState(name, "not installed", detail, install_hint("transformers"))
     except LLMError as error:
         return EngineState(name, "problem", f"{error.message}.", error.hint)
-    except ImportError as error:  # a package of its own is missing
+    except ImportError as error:  # one of its own dependencies is missing
         return EngineState(
             name, "problem", f"transformers cannot be imported: {error}", install_hint("transformers")
         )

@@ -1,4 +1,4 @@
-"""Sessions as one names them at a terminal: by a short id, the beginning of an id, or as the newest."""
+"""Finds sessions by what is typed at a terminal: a short id, the beginning of an id, or the newest."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ if TYPE_CHECKING:
     from lllm.ports import LogStore, SessionInfo
 
 _MADE: Final = re.compile(r"\d{8}-\d{6}-(?:.+-)?([0-9a-f]{8})")
-"""An id as lllm makes it: time, name, and eight random digits, which are its short id."""
+"""An id as lllm generates it: time, name, and eight random digits, the short id."""
 SHORT: Final = 12
-"""What is longer was meant to be a whole id."""
+"""Longer input is taken for a full id."""
 MOST: Final = 8
-"""How many candidates an error lists."""
+"""Candidates listed in an error."""
 
 
 def tail(id: str) -> str:
-    """The short id; of an id that a program chose, all of it."""
+    """The short id; for an id that the program chose, the whole id."""
     found = _MADE.fullmatch(id)
     return id if found is None else found[1]
 
 
 def short_ids(ids: Iterable[str]) -> dict[str, str]:
-    """Ids with what a list shows for them: short ones, unless two of them have the same."""
+    """Maps ids to the form shown in lists: short ids, unless two are the same."""
     out = {id: tail(id) for id in ids}
     taken = list(out.values())
     return {id: short if taken.count(short) == 1 else id for id, short in out.items()}
 
 
 def session_of(store: LogStore, given: str | None, last: int | None = None) -> str:
-    """The id of the one session that is meant; the newest by default.
+    """The id of the one session that is meant; by default the newest.
 
     Args:
-        given: an id, a short id, or the beginning or end of one, as far as that names one session.
-        last: the number of `--last`, which must be 1 here.
+        given: an id, a short id, or the beginning or end of one, if it is unique.
+        last: the value of `--last`, which must be 1 here.
 
     Raises:
-        UnknownNameError: there is none; names the nearest.
-        ConfigError: several are meant; lists them. Or both an id and --last are given.
+        UnknownNameError: no such session; the message suggests the nearest.
+        ConfigError: several match; the message lists them. Or both an id and --last were given.
     """
     if last is not None and given is not None:
-        raise ConfigError("give either an id or --last, not both")
+        raise ConfigError("an id and --last exclude each other; give one")
     if last not in (None, 1):
         raise ConfigError(
-            f"--last {last} names {last} sessions, and one is wanted", hint="Type --last alone."
+            f"--last {last} names {last} sessions, but this command takes one", hint="Type --last alone."
         )
     if given is None:
         newest = store.sessions(1)
         if not newest:
-            raise ConfigError("there is no session yet", hint='Type: lllm run "..."')
+            raise ConfigError("there are no sessions yet", hint='Type: lllm run "..."')
         return newest[0].id
     if not given:
         raise ConfigError("the session's id is empty", hint="An unset variable? All ids: lllm sessions")
@@ -69,7 +69,7 @@ def session_of(store: LogStore, given: str | None, last: int | None = None) -> s
 
 
 def candidates(store: LogStore, given: str) -> list[SessionInfo]:
-    """The sessions that an id, or a part of one, may mean, newest first; one where it is clear."""
+    """The sessions that a full or partial id may mean, newest first; one if it is unambiguous."""
     begin = store.sessions(prefix=given)
     if exact := [info for info in begin if info.id == given]:
         return exact
@@ -84,7 +84,7 @@ def candidates(store: LogStore, given: str) -> list[SessionInfo]:
 
 
 def _listed(found: Sequence[SessionInfo]) -> str:
-    """Candidates, one a line."""
+    """Candidates, one per line."""
     names = short_ids(info.id for info in found)
     rows = [f"{names[info.id]}  {when(info.started)}  {summary(info, 40)}".rstrip() for info in found[:MOST]]
     if len(found) > MOST:
@@ -93,11 +93,11 @@ def _listed(found: Sequence[SessionInfo]) -> str:
 
 
 def when(at: int) -> str:
-    """A time to the minute, where one is."""
+    """A time to the minute, if there is one."""
     return datetime.fromtimestamp(at / 1_000_000).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def summary(info: SessionInfo, limit: int | None = None) -> str:
-    """What a session was to do, on one line: its task, else its name."""
+    """One line about a session: its task, else its name."""
     words = " ".join(str(info.meta.get("task") or info.meta.get("name") or "").split())
     return words if limit is None or len(words) <= limit else words[: limit - 1] + "…"

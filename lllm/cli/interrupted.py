@@ -1,4 +1,4 @@
-"""What can be done after Ctrl-C, as the log has it."""
+"""Suggests what to do after Ctrl-C, based on the log."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
 
 
 def next_steps(store: LogStore, session: str, way: str = "") -> str:
-    """What to type to look at a session that was stopped, and to go on from where it stopped; and which tools a fork would
-    run again although they may have taken effect. `way`: what is typed before a command, to have it find the session."""
+    """The commands to show a stopped session and to continue it, and the tools that a fork would run again although they
+    may have taken effect. `way`: a prefix with which a command finds the session."""
     from lllm.log.views import load
 
     lines = [
         f"What happened until then: {way}lllm show {session}",
-        f"  To go on from there in a new session: {way}lllm fork {session}",
+        f"  To continue from there in a new session: {way}lllm fork {session}",
     ]
     try:
         begun = begun_tools(load(store, session))
-    except Exception:  # the store may be what failed
+    except Exception:  # the store may be the cause
         begun = []
     for call in begun:
         shown = screen.cut(f"{call.name}({call.arguments})", 100)
         lines.append(
-            f"  {shown} had begun and may have taken effect: the fork runs it again, unless --tools refuse"
+            f"  {shown} had started and may have taken effect: the fork runs it again, unless --tools refuse"
         )
     return "\n".join(lines)
 
 
 def begun_tools(events: Sequence[Mapping[str, Any]]) -> list[FunctionCall]:
-    """The tool calls without a result that do something to the world: all but those that declare effect="pure"."""
+    """The tool calls without a result that may have effects: all but those of tools with effect="pure"."""
     from lllm.core import events as ev
     from lllm.core.spec import ToolRule
     from lllm.models.message import Message

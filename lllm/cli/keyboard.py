@@ -1,4 +1,4 @@
-"""Lines that a person types in a chat: edited with the arrow keys, remembered from one chat to the next."""
+"""Reads lines typed in a chat, with line editing and a history across chats."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from pathlib import Path
 from typing import Any, Final
 
 HISTORY: Final = "LLLM_HISTORY"
-"""The variable that names the history's file; an empty one keeps no history."""
+"""Environment variable with the history's file; if empty, there is no history."""
 MOST: Final = 1000
 
 
 def history_file() -> Path | None:
-    """Where typed lines are kept, for this user alone. None where they are not."""
+    """File of typed lines, readable by this user only. None if there is no history."""
     given = os.environ.get(HISTORY)
     if given is not None:
         return Path(given).expanduser() if given else None
     try:
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    except RuntimeError:  # there is no home
+    except RuntimeError:  # no home folder
         return None
     return state / "lllm" / "chat_history"
 
 
 class Typed:
-    """Reads lines with `input`, by readline where Python has it.
+    """Reads lines with `input`, using readline if available.
 
     Args:
-        words: what Tab completes a `/` to.
+        words: completions that Tab offers for `/`.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -37,7 +37,7 @@ class Typed:
         self._file = history_file()
         try:
             import readline
-        except ImportError:  # Python can be built without it: lines are typed all the same
+        except ImportError:  # Python may be built without it: no line editing
             return
         self._readline = readline
         readline.clear_history()
@@ -46,11 +46,11 @@ class Typed:
         readline.set_completer(_completer(words))
         readline.parse_and_bind("tab: complete")
         if self._file is not None:
-            with suppress(OSError, UnicodeError):  # a history that cannot be read is an empty one
+            with suppress(OSError, UnicodeError):  # an unreadable history counts as empty
                 readline.read_history_file(self._file)
 
     def line(self, prompt: str) -> str:
-        """The next line. EOFError at the end, KeyboardInterrupt for Ctrl-C."""
+        """Reads the next line. EOFError at the end, KeyboardInterrupt for Ctrl-C."""
         words = input(prompt)
         self._keep()
         return words
@@ -58,7 +58,7 @@ class Typed:
     def _keep(self) -> None:
         if self._readline is None or self._file is None:
             return
-        with suppress(OSError):  # a full disk does not end a chat
+        with suppress(OSError):  # a full disk must not end a chat
             if not self._file.exists():
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 os.close(os.open(self._file, os.O_CREAT | os.O_WRONLY, 0o600))

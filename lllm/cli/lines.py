@@ -1,4 +1,4 @@
-"""Lines on stderr that come from several sides at once: a system's frontend, replies as they come, questions."""
+"""Lines on stderr from several sources: a system's frontend, streamed replies, questions."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from lllm.core.visible import visible, visible_line
 
 
 class Lines:
-    """Writes whole lines and streamed text without mixing them. Usable from several threads. What is written is foreign:
-    it is made visible here. `error`: on stderr, else on stdout."""
+    """Writes whole lines and streamed text without mixing them. Safe for use from several threads. All text is foreign
+    and is made visible here. `error`: on stderr, else on stdout."""
 
     def __init__(self, *, error: bool = True) -> None:
         self._error = error
         self._lock = threading.RLock()
         self.tail = ""
-        """The text of a reply that was streamed last, while nothing stands below it."""
-        self._open = False  # the cursor stands behind streamed text
-        self._status = False  # the cursor stands behind a status, which is to be taken away
+        """The reply text that was streamed last, as long as nothing was written after it."""
+        self._open = False  # the cursor is after streamed text
+        self._status = False  # the cursor is after a status, which must be erased
         self._held: list[tuple[str, bool, bool]] | None = None
 
     @property
@@ -30,24 +30,24 @@ class Lines:
         return sys.stderr if self._error else sys.stdout
 
     def say(self, text: str, style: str | None = None, *, aside: bool = False) -> None:
-        """One or more lines. `aside`: a remark on the text above, which stays the `tail`."""
+        """Writes one or more lines. `aside`: a remark on the text above, which remains the `tail`."""
         tail = self.tail
         self._put(screen.paint(visible(text), style, self._place), whole=True)
         if aside:
             self.tail = tail
 
     def stream(self, text: str, style: str | None = None, *, reply: bool = False) -> None:
-        """Text behind what was streamed before. `reply`: it belongs to the `tail`."""
+        """Writes text directly after what was streamed before. `reply`: it is part of the `tail`."""
         if text:
             self._put(screen.paint(visible(text), style, self._place), whole=False, ends=text.endswith("\n"))
             self.tail = self.tail + text if reply else ""
 
     def rendered(self, text: str) -> None:
-        """Lines that are safe and styled already."""
+        """Writes lines that are already safe and styled."""
         self._put(text.removesuffix("\n"), whole=True)
 
     def beside(self, words: str) -> None:
-        """Something that the command says meanwhile, on stderr."""
+        """Writes a message of the command itself on stderr."""
         with self._lock:
             if self._held is None:
                 self.begin()
@@ -56,7 +56,7 @@ class Lines:
                 self._held.append((visible(words), True, False))
 
     def begin(self) -> None:
-        """Begins a new text: what was streamed before stands above it."""
+        """Starts a new text on its own line."""
         self.finish()
         self.tail = ""
 
@@ -69,8 +69,7 @@ class Lines:
                 output.write("", error=self._error)
 
     def status(self, text: str) -> None:
-        """Words that stand at the end until anything else is written. Only a terminal that can take them away shows
-        them."""
+        """Shows a status at the end until anything else is written. Only terminals that can erase it show it."""
         with self._lock:
             if self._held is None and not self._open and screen.capable(self._place):
                 self._clear()
@@ -80,7 +79,7 @@ class Lines:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Within, nothing is written: it comes afterwards. So nothing stands between a question and its answer."""
+        """While open, all writing is delayed, so that nothing appears between a question and its answer."""
         with self._lock:
             self.finish()
             self._held = []

@@ -1,4 +1,4 @@
-"""What a command that runs agents shows of it, and whom it asks."""
+"""Shows the progress of commands that run agents, and asks for approvals."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ Stream = Annotated[
     bool | None,
     typer.Option("--stream/--no-stream", help="Show progress on stderr; by default on a terminal."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the answer and errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer and errors.")]
 
 
 class Live:
     """Watches what a command runs.
 
     Args:
-        approve: the word of `--approve`.
-        stream: whether progress is shown; by default where stderr is a terminal. What does not go well (a refused or failed
-            tool, a wait, a provider's fault) is said in a pipe, too.
-        quiet: nothing of that.
-        json: stdout is for a program: the text of replies is not shown beside it.
-        chat: a person reads replies on stdout, and knows who it is that replies.
+        approve: the value of `--approve`.
+        stream: whether to show progress; by default if stderr is a terminal. Problems (a refused or failed tool, a wait,
+        a
+            provider's fault) are shown in a pipe, too.
+        quiet: show none of that.
+        json: stdout is read by a program: the text of replies is not shown next to it.
+        chat: a person reads replies on stdout and knows which agent answers.
 
     Raises:
-        ConfigError: `--approve` cannot be what it is.
+        ConfigError: `--approve` is invalid here.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Live:
         talks = talks and not quiet
         self.lines = Lines(error=not chat)
         output.beside(self.lines.beside)
-        # where the answer is printed, its text is streamed; a pipe gets it whole
+        # a terminal gets the answer as it streams, a pipe gets it whole
         self._beside = chat or (one_screen() and not json)
         self.progress = Progress(
             self.lines, talks=talks, streams=bool(stream) or self._beside, beside=self._beside, names=not chat
@@ -69,7 +70,7 @@ class Live:
 
     @property
     def hooks(self) -> dict[str, Any]:
-        """What `resume_session` and `fork_session` take."""
+        """Keyword arguments for `resume_session` and `fork_session`."""
         watched = {} if self.quiet else {"follow": self.progress.follow, "watch": self.progress.watch}
         return {"approve": self.approve, "stream": self.frontend, **watched}
 
@@ -82,7 +83,7 @@ class Live:
         return {"approve": self._approver(progress.about), "watch": progress.watch}
 
     def attach(self, session: Session) -> None:
-        """Watches a session that begins."""
+        """Starts to watch a session."""
         session.approve = self.approve
         if not self.quiet:
             session.watchers.append(self.progress.watch)
@@ -90,19 +91,19 @@ class Live:
                 session.followers.append(self.progress.follow)
 
     def answer(self, text: str) -> None:
-        """Prints the answer, unless it is the very text that was streamed last on the same terminal."""
+        """Prints the answer, unless the same text was just streamed to the same terminal."""
         streamed = self.lines.tail.strip()
         self.close()
         if not (streamed and streamed == text.strip() and self._beside):
             output.text(text)
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Ends the output."""
         self.progress.close()
 
 
 def one_screen() -> bool:
-    """Whether stdout and stderr are the same terminal."""
+    """True if stdout and stderr are the same terminal."""
     if not (screen.is_terminal(sys.stdout) and screen.is_terminal(sys.stderr)):
         return False
     try:

@@ -76,7 +76,7 @@ def rows_of(word: str, file: Any = None) -> list[dict[str, Any]]:
 
 
 def _declared(file: Any) -> list[dict[str, Any]]:
-    """The system of the YAML file, and its agents."""
+    """Rows for the system of the YAML file and its agents."""
     try:
         config = configuration(file)
     except ConfigError as error:
@@ -84,7 +84,7 @@ def _declared(file: Any) -> list[dict[str, Any]]:
         return []
     rows = []
     if config.name or config.description:
-        words = " ".join(filter(None, (f"the system of {len(config.agents)} agents.", config.description)))
+        words = " ".join(filter(None, (f"a system of {len(config.agents)} agents.", config.description)))
         place = "name" if config.name else "description"
         rows.append(_row("system", config.name or "system", words, config.origin(place)))
     for agent in config.agents.values():

@@ -52,11 +52,11 @@ Unmatched = Annotated[
         "--tools",
         metavar="WORD",
         callback=_tools,
-        help="Tool calls that the session did not make: run, pure (only tools without effects) or refuse.",
+        help="How to treat tool calls that the session did not make: run, pure (only tools without effects) or refuse.",
     ),
 ]
 MANY = 10**9
-"""More than any log holds, and less than what a database takes for a number."""
+"""More events than any log holds, and within the integer range of databases."""
 
 Last = Annotated[
     int | None,
@@ -66,13 +66,13 @@ Last = Annotated[
         min=1,
         max=MANY,
         metavar="[N]",
-        help="The newest session; where several can be named, the newest N.",
+        help="The newest session; for commands that take several, the newest N.",
     ),
 ]
 
 
 def _complete(incomplete: str) -> list[tuple[str, str]]:
-    """Ids that begin like that, for the shell, with what the sessions were to do."""
+    """Ids with this beginning, for shell completion, each with its session's task."""
     from lllm.cli.ids import short_ids, summary
     from lllm.errors import LLMError
 
@@ -91,7 +91,7 @@ SessionId = Annotated[
     str | None,
     typer.Argument(
         metavar="[ID]",
-        help="A session's id, short or whole, or the beginning of one.",
+        help="A session's id, short or full, or the beginning of one.",
         autocompletion=_complete,
     ),
 ]
@@ -108,8 +108,8 @@ def configuration(file: Path | Mapping[str, Any] | None = None, *, overrides: Se
 
 
 def runnable(file: Path | None, *, overrides: Sequence[str] = ()) -> Config:
-    """`configuration`, and where nothing at all is declared, a system with one plain agent. Discovery is performed for it,
-    before anything else looks for a name: what --set says of it counts."""
+    """`configuration`, or a system with one plain agent if nothing is declared. Runs discovery with it before any name is
+    looked up: --set may change discovery."""
     from lllm.discovery import look
 
     config = configuration(system_for(file, overrides), overrides=overrides)
@@ -118,7 +118,7 @@ def runnable(file: Path | None, *, overrides: Sequence[str] = ()) -> Config:
 
 
 def system_for(file: Path | None, overrides: Sequence[str]) -> Path | Mapping[str, Any] | None:
-    """What a command reads: the file that is named, else the default one, else the system with one plain agent."""
+    """The configuration a command reads: the named file, else the default one, else a system with one plain agent."""
     if file is None:
         from lllm.config import read_config
         from lllm.llm.build import declares_nothing
@@ -133,7 +133,7 @@ def system_for(file: Path | None, overrides: Sequence[str]) -> Path | Mapping[st
 
 @contextmanager
 def naming(option: str, value: str | None) -> Iterator[None]:
-    """Says of an error about an option's value that it was typed there."""
+    """Adds the option's name to errors about its value."""
     try:
         yield
     except ConfigError as error:

@@ -1,7 +1,7 @@
-"""Where words and data go: data to stdout, everything said to people to stderr.
+"""Output channels: data to stdout, everything for people to stderr.
 
-With `--json` stdout holds exactly one JSON value, and an error is one too. What is printed is free of keys, and cannot
-drive a terminal: all text passes `visible` here (a pipe gets data as it is).
+With `--json`, stdout holds exactly one JSON value, also for errors. All printed text is free of secrets and cannot
+control a terminal: it passes through `visible` here (a pipe gets data unchanged).
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def hide(secrets: Iterable[str]) -> None:
 
 
 def clean(text: str) -> str:
-    """Text without the keys that the environment or the configuration holds. All that is written is cleaned; before it is
-    cut or folded, it is to be cleaned too."""
+    """Removes known secrets from text. Everything written is cleaned; text that will be cut or folded must be cleaned
+    before that."""
     from lllm.config.environ import everything
 
     return everything().text(text)
@@ -86,9 +86,9 @@ def data(value: Any) -> None:
 
 
 def json_line(value: Any, indent: int | None = None) -> None:
-    """A JSON value on stdout. A terminal gets escapes for what would act on it; the value is the same."""
+    """Writes a JSON value to stdout. For a terminal, control characters are escaped; the value is the same."""
     words = _json.dumps(value, ensure_ascii=False, indent=indent, default=str)
-    if clean(words) != words:  # a number may be a secret, and JSON it stays
+    if clean(words) != words:  # a number may be a secret; the result must stay JSON
         from lllm.config.environ import everything
 
         cleaned = everything().clean(_json.loads(words))
@@ -97,30 +97,30 @@ def json_line(value: Any, indent: int | None = None) -> None:
 
 
 def text(value: str) -> None:
-    """A command's answer, for people. A pipe gets it as it is."""
+    """Writes a command's answer for people. A pipe gets it unchanged."""
     write(visible(clean(value)) if screen.is_terminal(sys.stdout) else value)
 
 
 def piece(value: str, *, json: bool = False) -> None:
-    """A part of an answer that is written in parts, without a newline behind it. `json`: of a JSON text."""
+    """Writes part of an answer, without a newline. `json`: part of a JSON text."""
     if screen.is_terminal(sys.stdout):
         value = visible_json(value) if json else visible(value)
     write(value, end="")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]], **more: Sequence[str]) -> None:
-    """Columns. A terminal gets them fitted to its width; a pipe gets every character. `more`: see `lllm.cli.tables`."""
+    """Writes a table, fitted to a terminal's width; a pipe gets every character. `more`: see `lllm.cli.tables`."""
     cleaned = ([clean("" if cell is None else str(cell)) for cell in row] for row in rows)
     for line in tables.lines(header, cleaned, **more):
         write(line)
 
 
 def write(words: str, *, error: bool = False, end: str = "\n", flush: bool | None = None) -> None:
-    """Writes to stdout or stderr, without secrets. Every print of a command ends here; foreign text has become visible
-    before. `flush`: at once; by default on stderr.
+    """Writes to stdout or stderr, without secrets. All printing of commands ends here; foreign text has been made visible
+    before. `flush`: immediately; by default on stderr.
 
-    Where stderr is gone, nothing is shown. Where stdout is, that ends a command which only prints: BrokenPipeError. One that
-    runs something goes on: see `outlast`."""
+    If stderr is closed, nothing is shown. If stdout is closed, a command that only prints ends with BrokenPipeError; one
+    that runs something continues: see `outlast`."""
     stream = sys.stderr if error else sys.stdout
     shown = terminals.show(stream, f"{clean(words)}{end}", flush=error if flush is None else flush)
     if not shown and not error:
@@ -128,7 +128,7 @@ def write(words: str, *, error: bool = False, end: str = "\n", flush: bool | Non
 
 
 def outlast() -> None:
-    """From here on the command runs something: it does not end because its terminal is gone, or nobody reads its output."""
+    """Marks the command as one that runs something: a closed terminal or output no longer ends it."""
     terminals.outlast()
 
 
@@ -143,8 +143,7 @@ def console() -> Console:
 
 
 def say(words: str) -> None:
-    """Something for the person in front of it. It stands neither within streamed text nor between a question and its
-    answer."""
+    """Writes a message for the user. It never appears within streamed text, nor between a question and its answer."""
     words = clean(words)
     if _State.beside is not None:
         _State.beside(words)
@@ -153,7 +152,7 @@ def say(words: str) -> None:
 
 
 def beside(speaker: Callable[[str], None] | None) -> None:
-    """Who says what is said while replies are streamed and questions asked: see `lllm.cli.lines`."""
+    """Sets who writes messages while replies are streamed and questions asked: see `lllm.cli.lines`."""
     _State.beside = speaker
 
 
@@ -214,7 +213,7 @@ def writes(session: Callable[[], str | None] | None) -> None:
 
 
 def problem(error: Exception) -> None:
-    """Says what went wrong where the command goes on."""
+    """Reports an error after which the command continues."""
     message, hint = _words(error)
     _trace(error)
     say(f"error: {_joined(message, hint)}")
@@ -261,9 +260,9 @@ def interrupted(error: BaseException) -> None:
 def terminated() -> None:
     """SIGTERM. It may come while something else is printed, so this is written past all buffers."""
     session = None if _State.session is None else _State.session()
-    hint = f"To go on with it: {_State.way}lllm resume {session}" if session else None
+    hint = f"To resume it: {_State.way}lllm resume {session}" if session else None
     words = "terminated" + (f". Session {session} is interrupted. {hint}" if session else "")
-    with suppress(OSError):  # the terminal may be gone
+    with suppress(OSError):  # the terminal may be closed
         os.write(2, f"{visible(words)}\n".encode())
         if _State.json and not _State.printed:
             failed = _failed("cancelled", "Terminated", "terminated", hint, session)

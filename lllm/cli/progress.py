@@ -1,4 +1,4 @@
-"""What a session is doing, on stderr as it happens: who asks which model, tools, and everything that does not go well."""
+"""Shows a session's progress on stderr: requests, tools, and every problem."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from lllm.ports import Completed, Delta, Restart, TextDelta, ThinkingDelta
 from lllm.session import WAITING
 
 LONG: Final = 2000
-"""Characters of a message that are shown."""
+"""Characters shown of a message."""
 OFTEN: Final = 0.2
-"""Seconds between two changes of a status."""
+"""Seconds between updates of a status."""
 
 
 class Progress:
@@ -27,13 +27,13 @@ class Progress:
 
     Args:
         lines: where to write.
-        talks: whether everything is shown (on a terminal), or only what does not go well: a refused tool, a failed one, a
-            provider's fault, a wait, a rejected reply.
-        streams: whether the text of replies is shown as it comes.
-        beside: whether the answer is printed on the same screen. Then text that a program reads (tags, a schema) is not
-            shown, for the answer is made of it: its length is.
-        names: whether it is said which agent asks which model; of agents within others it always is.
-        label: which of several sessions this is.
+        talks: show everything (on a terminal), or only problems: a refused or failed tool, a provider's fault, a wait, a
+            rejected reply.
+        streams: show the text of replies as it streams.
+        beside: the answer is printed on the same screen. Then text for a program (tags, a schema) is not shown, because
+            the answer is made from it; its length is.
+        names: show which agent calls which model; for agents within others this is always shown.
+        label: identifies the session, if there are several.
     """
 
     def __init__(
@@ -55,25 +55,23 @@ class Progress:
         self._lock = threading.RLock()
         self._agents: dict[str, str] = {}
         self._models: dict[str, str] = {}
-        self._answered: set[str] = set()  # models that were named
-        self._structured: dict[str, int] = {}  # calls whose text is for a program: characters so far
+        self._answered: set[str] = set()  # models already named
+        self._structured: dict[str, int] = {}  # calls whose text is for a program -> characters so far
         self._wanted: dict[tuple[str, str], FunctionCall] = {}
         self._told = 0.0
-        self._unknown: set[tuple[str, str]] = set()  # tools whose outcome nobody knows, with their arguments
+        self._unknown: set[tuple[str, str]] = set()  # tools with an unknown outcome, with their arguments
         self._speaking: str | None = None
-        self._trouble: dict[
-            str, str
-        ] = {}  # what went wrong in a call, until it is known what follows from it
+        self._trouble: dict[str, str] = {}  # the last problem of a call, until its consequence is known
 
     # --- pieces of replies
 
     def follow(self, call: str, delta: Delta) -> None:
-        """A follower of the session."""
+        """Receives the deltas of the session's replies."""
         with self._lock:
             if isinstance(delta, TextDelta | ThinkingDelta):
                 self._text(call, delta)
             elif isinstance(delta, Restart):
-                if self._talks and delta.reason != "asked again":  # why it is asked again has been said
+                if self._talks and delta.reason != "asked again":  # the reason for the new request was shown
                     self.lines.say(f"({delta.reason})", "dim")
                 self._begin(None)
                 self._structured.update({call: 0} if call in self._structured else {})
@@ -95,7 +93,7 @@ class Progress:
             self.lines.stream(delta.text, "dim")
             return
         if not self.lines.tail:
-            self.lines.finish()  # below what was thought
+            self.lines.finish()  # below the reasoning text
         self.lines.stream(delta.text, reply=True)
 
     def _begin(self, call: str | None) -> None:
@@ -105,14 +103,14 @@ class Progress:
     # --- events
 
     def watch(self, event: Event) -> None:
-        """A watcher of the session."""
+        """Receives the session's events."""
         with self._lock:
             seen = _SEEN.get(event.kind)
             if seen is not None:
                 seen(self, event.call or "", event.data)
 
     def about(self, wanted: FunctionCall) -> tuple[str, bool]:
-        """Who asked for a tool call, and whether an equal one had run without anybody knowing what came of it."""
+        """Returns the agent that made a tool call, and whether an equal call ran with an unknown outcome."""
         agent = next(
             (
                 self._agents.get(call, "")
@@ -126,13 +124,14 @@ class Progress:
         return agent, (wanted.name, _arguments(wanted)) in self._unknown
 
     def close(self) -> None:
-        """The end: the cursor stands at the beginning of a line. What went wrong last is said by whoever it stopped."""
+        """Ends the output with the cursor at the beginning of a line. The last problem is reported by the code that it
+        stopped."""
         with self._lock:
             self._trouble.clear()
             self.lines.finish()
 
     def recall(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Takes note of what a session did before it is resumed, and says nothing of it."""
+        """Records what a session did before it is resumed, without output."""
         for event in events:
             if event["kind"] == ev.CALL_STARTED:
                 self._know(event["call"], event["data"])
@@ -206,7 +205,7 @@ class Progress:
         if not data.get("ok", True):
             self._say(f"failed: {name}: {str(data.get('content', '')).removeprefix('error: ')}", "red")
         elif str(data.get("content", "")).strip() == self.lines.tail.strip() != "":
-            self._begin(None)  # an agent's answer, which has just been streamed
+            self._begin(None)  # an agent's answer, which was just streamed
         elif self._talks and "reused" not in data:
             source = " (from the log)" if "from" in data else ""
             self._say(
@@ -219,7 +218,7 @@ class Progress:
             self._trouble[call] = f"{self._agents.get(call, '')} failed: {data.get('error', '')}"
 
     def _go_on(self) -> None:
-        """Something new begins: what had failed has not stopped the program."""
+        """Something new starts: the earlier problem did not stop the program."""
         for call in [call for call in self._trouble if call in self._agents]:
             if " failed: " in self._trouble[call]:
                 self._say(self._trouble.pop(call), "red")
@@ -260,7 +259,7 @@ def _arguments(call: FunctionCall) -> str:
 
 
 def _structured(data: Mapping[str, Any]) -> bool:
-    """Whether the text of a call's replies is read by a program."""
+    """True if a program reads the text of a call's replies."""
     if "format" in data:
         return True
     parts = data.get("prompt", {}).get("parts", {})
@@ -268,7 +267,7 @@ def _structured(data: Mapping[str, Any]) -> bool:
 
 
 def _plain() -> dict[str, str]:
-    """The fingerprint of a prompt that asks for no form."""
+    """The fingerprint of a prompt without an output schema."""
     from lllm.models.prompt import Prompt
 
     known = Prompt(path="plain", prompt="plain").fingerprint()

@@ -23,7 +23,7 @@ def replay(
         typer.Option(
             "--head",
             metavar="HASH",
-            help="The hash of the session's last event as it was kept elsewhere: it must be in the log.",
+            help="The hash of the session's last event, as noted elsewhere: the log must contain it.",
         ),
     ] = None,
     config: ConfigFile = None,
@@ -57,8 +57,8 @@ def replay(
 def program_of(
     store: LogStore, session: str, file: Path | None, *, sets: Sequence[str] = (), asks: bool = False
 ) -> dict[str, Any]:
-    """What to build agents from, where that is more than the session's own entry says: another --config, or the plain
-    agent of a folder that declares none. `sets`: what is to be otherwise than it was. `asks`: models will be asked."""
+    """The configuration to build agents from, if it is not just the session's own entry: another --config, or the plain
+    agent of a folder that declares none. `sets`: changed settings. `asks`: requests will be sent."""
     from lllm.config.overrides import given_again
 
     meta = next((info.meta for info in store.sessions(prefix=session) if info.id == session), {})

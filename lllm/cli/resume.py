@@ -122,7 +122,7 @@ def still(store: LogStore, id: str, config: Any, before: int) -> str | None:
     except Exception:  # the store may be what failed
         return None
     words = "is untouched" if found.events == before else "is interrupted still; what was done is kept"
-    return f"Session {id} {words}. To go on with it: lllm resume {id}" + (f" -c {config}" if config else "")
+    return f"Session {id} {words}. To resume it: lllm resume {id}" + (f" -c {config}" if config else "")
 
 
 def stored(store: LogStore, id: str) -> SessionInfo | None:
@@ -148,7 +148,7 @@ def newest(found: Sequence[SessionInfo], store: LogStore) -> str:
     output.say(f"going on with {found[0].id}")
     if len(found) > 1:
         others = listing(info.id for info in found[1:])
-        output.say(f"  Interrupted were also {others}. To go on with one of them: lllm resume ID")
+        output.say(f"  Interrupted were also {others}. To resume one of them: lllm resume ID")
     return found[0].id
 
 
@@ -179,7 +179,7 @@ def _ask(effect: Any) -> Any:
         f"{effect.tool}({effect.arguments}) had begun when the program stopped. It may have taken effect."
     )
     while True:
-        output.write("(r)etry, (s)kip, or the result it gave, as JSON text: ", error=True, end="")
+        output.write("(r)etry, (s)kip, or its result, as JSON text: ", error=True, end="")
         words = sys.stdin.readline().strip()
         if words in ("r", "retry"):
             return "retry"

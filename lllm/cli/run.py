@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def run(
     task: Annotated[
         str | None,
-        typer.Argument(help="What to do. Text that is piped in stands below it; '-' is stdin alone."),
+        typer.Argument(help="What to do. Piped text is appended to it; '-' reads stdin alone."),
     ] = None,
     config: ConfigFile = None,
     model: Model = None,
@@ -54,7 +54,7 @@ def run(
         bool | None,
         typer.Option(
             "--stdin/--no-stdin",
-            help="Wait for text that is piped in beside a task, or do not read it; by default it must begin within 3 s.",
+            help="Wait for text piped in next to a task, or do not read it; by default it must start within 3 s.",
         ),
     ] = None,
     session_name: Annotated[str | None, typer.Option("--session-name", help="The session's name.")] = None,
@@ -114,7 +114,7 @@ def run(
     with quiet_stdout(json), caching(loaded.cache):
         with naming("--model", model):
             system = build_agent(loaded, stream=live.frontend, model=model, log_base=store)
-        system.overrides = [str(override) for override in overrides]  # what a replay has to set again
+        system.overrides = [str(override) for override in overrides]  # settings that a replay must repeat
         name = session_name or loaded.name or system.name
         session = open_session(name, store=store, seed=loaded.random_seed)
         output.writes(lambda: session.id if session.durable and kept else None)
@@ -152,8 +152,8 @@ def _resumed(
     quiet: bool,
     told: Sequence[str],
 ) -> int | None:
-    """Goes on with the newest interrupted session of this system. None where there is none. Says what there is, and that
-    the options in `told` are for a new session."""
+    """Resumes the newest interrupted session of this system; None if there is none. Prints which there are, and that the
+    options in `told` apply to new sessions only."""
     from lllm.cli.resume import interrupted, last, newest, resume
 
     loaded = runnable(config)
@@ -164,7 +164,7 @@ def _resumed(
         output.say(f"no session of this system was interrupted: {last(store)}")
         if found:
             others = listing(info.id for info in found)
-            output.say(f"  Others were: {others}. To go on with one of them: lllm resume ID")
+            output.say(f"  Others were: {others}. To resume one of them: lllm resume ID")
         return None
     id = newest(mine, store)
     own = mine[0].meta.get("task")
@@ -173,7 +173,7 @@ def _resumed(
             f"  Its task is {own!r}. The one given here is not run: for that, leave --resume-last away."
         )
     if told:
-        output.say(f"  It goes on as it was started: {', '.join(told)} would be for a new session.")
+        output.say(f"  It resumes with its original settings: {', '.join(told)} would need a new session.")
     return resume(id, None, None, approve, stream, quiet, config, json)
 
 

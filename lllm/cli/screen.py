@@ -1,4 +1,4 @@
-"""A terminal's width and colours, and how wide text is on it. Needs no package: output must work without `rich`."""
+"""A terminal's width and colours, and the display width of text. Needs no package: output must work without `rich`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _CODES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": 
 
 
 def width() -> int:
-    """Columns of the terminal; $COLUMNS, or 80 where nobody knows."""
+    """Columns of the terminal; $COLUMNS, or 80 if unknown."""
     return max(20, shutil.get_terminal_size().columns)
 
 
 def is_terminal(stream: Any) -> bool:
-    """Whether somebody sits in front of a stream. False for one that is closed."""
+    """True if a stream is a terminal. False for a closed stream."""
     try:
         return bool(stream is not None and stream.isatty())
     except (OSError, ValueError):
@@ -25,19 +25,19 @@ def is_terminal(stream: Any) -> bool:
 
 
 def capable(stream: Any) -> bool:
-    """Whether a stream is a terminal that understands escape sequences."""
+    """True if a stream is a terminal that understands escape sequences."""
     return is_terminal(stream) and os.environ.get("TERM", "") not in ("", "dumb")
 
 
 def paint(text: str, style: str | None, stream: Any) -> str:
-    """Text in a style (bold, dim, a colour), where the stream is a terminal that has them and NO_COLOR is not set."""
+    """Styles text (bold, dim, a colour) if the stream is a terminal that supports it and NO_COLOR is not set."""
     if not style or not text or os.environ.get("NO_COLOR") or not capable(stream):
         return text
     return f"\x1b[{_CODES[style]}m{text}\x1b[0m"
 
 
 def columns(text: str) -> int:
-    """How many columns a line takes: East Asian characters and emoji take two, accents none."""
+    """Columns that a line takes: East Asian characters and emoji take two, accents none."""
     return len(text) if text.isascii() else sum(map(_columns, text))
 
 
@@ -48,12 +48,12 @@ def _columns(char: str) -> int:
 
 
 def pad(text: str, wide: int) -> str:
-    """A line filled up with spaces."""
+    """Pads a line with spaces to a width."""
     return text + " " * (wide - columns(text))
 
 
 def cut(text: str, wide: int) -> str:
-    """A line's beginning, with an ellipsis where it does not fit."""
+    """Cuts a line to a width, with an ellipsis if it does not fit."""
     if columns(text) <= wide:
         return text
     taken = 0
@@ -65,8 +65,8 @@ def cut(text: str, wide: int) -> str:
 
 
 def wrap(text: str, wide: int) -> list[str]:
-    """Lines that fit, broken at spaces where there are some, else behind a slash. Leading spaces stay; an empty line is a
-    line."""
+    """Wraps a line to a width, at spaces if possible, else after a slash. Leading spaces are kept; an empty line stays
+    one line."""
     return [line for part in text.split("\n") for line in _wrapped(part.expandtabs(4), max(1, wide))]
 
 
@@ -82,7 +82,7 @@ def _wrapped(line: str, wide: int) -> Iterator[str]:
             line = line[space + 1 :]
         else:
             at = max(1, at)
-            slash = line.rfind("/", 0, at) + 1  # a path is easier to read in whole names
+            slash = line.rfind("/", 0, at) + 1  # a path is easier to read when names stay whole
             at = slash if slash > at // 3 and line[:slash].strip("/") else at
             yield line[:at]
             line = line[at:]

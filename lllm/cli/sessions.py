@@ -102,7 +102,7 @@ def sessions(
 
 
 def columns(found: Sequence[SessionInfo]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    """A list of sessions: for eyes, by the short ids that commands take; for a program that reads it, by whole ones."""
+    """A list of sessions: with short ids for people, with full ids for programs."""
     if not screen.is_terminal(sys.stdout):
         rows = [(info.id, info.status, _when(info.started), info.events, summary(info)) for info in found]
         return ("SESSION", "STATUS", "STARTED", "EVENTS", "TASK"), rows
@@ -117,7 +117,7 @@ def wanted_of(**given: Any) -> dict[str, Any]:
 
 
 def whole_ids(config: Config, given: Sequence[str] | None) -> list[str] | None:
-    """Sessions as one names them, by their whole ids. One that is not here (any more) stays as it is given."""
+    """Full ids of the sessions named on the command line. Unknown ids are kept unchanged."""
     if not given:
         return None
     store = store_of(config)
@@ -197,7 +197,7 @@ def _alive(store: LogStore, info: SessionInfo) -> SessionInfo:
 
 
 def _head(store: LogStore, info: SessionInfo) -> str | None:
-    """The hash of a session's last event: kept elsewhere, it proves the session (`lllm replay --head`)."""
+    """The hash of a session's last event; noted elsewhere, it proves the session (`lllm replay --head`)."""
     from lllm.log.proof import head_of
 
     try:

@@ -98,7 +98,7 @@ def _told(done: Copied) -> str:
 
 
 def _is_file(text: str) -> bool:
-    """Whether FILE.lllm is meant, and not TYPE:PLACE with a place of that ending, where TYPE may be misspelt."""
+    """True if FILE.lllm is meant, not TYPE:PLACE whose place has that ending; TYPE may be misspelt."""
     from lllm.log.copy import SUFFIX
 
     kind, colon, _ = text.partition(":")
@@ -116,10 +116,12 @@ def _store(text: str, settings: Config) -> LogStore:
     output.hide(passwords_in(place))
     made = registry.get("store", kind.strip().lower())
     if getattr(made, "place", "") is None and not getattr(made, "addressed", False):
-        raise ConfigError(f"the store '{kind}' keeps nothing after this command", hint=f"One of {PLACES}.")
+        raise ConfigError(
+            f"the store '{kind}' does not keep sessions after this command", hint=f"One of {PLACES}."
+        )
     if place and not getattr(made, "addressed", False) and Path(place).is_file():
         raise ConfigError(
-            f"{place} is a file, and the store '{kind}' keeps its sessions in a folder",
-            hint=f"Type: {kind}:FOLDER. A file of one session is FILE.lllm.",
+            f"{place} is a file, but the store '{kind}' needs a folder",
+            hint=f"Type: {kind}:FOLDER. For a file with one session: FILE.lllm.",
         )
     return open_store(kind, place or settings.log.dir, url=place or settings.log.url)

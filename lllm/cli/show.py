@@ -57,7 +57,7 @@ def show(
 
     if markdown and (json or events):
         raise ConfigError(
-            f"--markdown and {'--json' if json else '--events'} are two ways to print a session",
+            f"--markdown and {'--json' if json else '--events'} exclude each other; give one",
             hint="Keep one.",
         )
     store = store_of(configuration(config))
@@ -158,7 +158,7 @@ class Printer:
         if "\n" in body:
             rest = self._fit(body, len(indent))
         elif body:
-            # folded under itself: a line of the text must not look like a row
+            # folded with an indent: a line of the text must not look like a row
             first, *rest = self._fit(body, screen.columns(begin + title) + 2, len(indent))
         shown = screen.paint(title, STYLES.get(row.kind), sys.stdout)
         output.write(f"{begin}{shown}{f'  {first}' if first else ''}")
@@ -166,7 +166,7 @@ class Printer:
             output.write(f"{indent}{line}")
 
     def _fit(self, text: str, indent: int, then: int | None = None) -> list[str]:
-        """Lines of a text with `indent` columns before them (`then`: before all but the first)."""
+        """Wraps a text with `indent` columns before each line (`then`: before all but the first)."""
         if self._wide is None:
             return text.split("\n")
         room = max(20, self._wide - indent)

@@ -1,4 +1,4 @@
-"""Tables: fitted to a terminal's width, whole in a pipe."""
+"""Tables: fitted to a terminal's width, complete in a pipe."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from lllm.core.visible import visible_line
 
 GAP: Final = 2
 NARROW: Final = 14
-"""A column is not folded below this width: then every row becomes a block of lines."""
+"""Minimum width of a folded column: below it, every row becomes a block of lines."""
 SHORT: Final = 24
-"""A column is not cut below this width."""
+"""Minimum width of a cut column."""
 
 
 def lines(
@@ -24,13 +24,13 @@ def lines(
     below: Sequence[str] = (),
     whole: Sequence[str] = (),
 ) -> list[str]:
-    """The lines of a table. A pipe gets every character, one line per row. On a terminal, what does not fit is folded
-    within its column.
+    """The lines of a table. A pipe gets every character, one line per row. On a terminal, cells that do not fit are
+    folded within their column.
 
     Args:
-        cut: columns that end in an ellipsis instead: summaries of what another command shows whole.
-        below: columns that stand on lines of their own, under their row, where there is no room for all beside each other.
-        whole: columns that are never folded, as the first one, by which one names a thing, never is.
+        cut: columns that end in an ellipsis instead: summaries of text that another command shows in full.
+        below: columns that move to lines of their own, under their row, if the table is too wide.
+        whole: columns that are never folded; the first one, which identifies the row, never is.
     """
     cells = [[visible_line("" if cell is None else str(cell)) for cell in row] for row in rows]
     widths = [max(map(screen.columns, column)) for column in zip(header, *cells, strict=True)]
@@ -55,7 +55,7 @@ def lines(
 def _below(
     header: Sequence[str], cells: Sequence[Sequence[str]], places: set[int], cuts: set[int], room: int
 ) -> list[str]:
-    """Rows with some of their cells on lines below them."""
+    """Rows with some of their cells moved to lines below them."""
     beside = [index for index in range(len(header)) if index not in places]
     first, *rest = lines(
         [header[index] for index in beside], [[row[index] for index in beside] for row in cells]
@@ -76,7 +76,7 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _shrink(widths: list[int], among: Iterable[int], room: int, least: int) -> None:
-    """Makes the widest columns narrower until the table fits, or until they are as narrow as may be."""
+    """Narrows the widest columns until the table fits or they reach the minimum."""
     among = list(among)
     while (over := _total(widths) - room) > 0 and among:
         *_, next_, widest = [0, *sorted(among, key=lambda index: widths[index])]
@@ -87,7 +87,7 @@ def _shrink(widths: list[int], among: Iterable[int], room: int, least: int) -> N
 
 
 def _line(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:
-    """One row, which is as many lines as its tallest cell."""
+    """One row, as many lines as its tallest cell."""
     out = []
     for number in range(max(map(len, cells))):
         parts = [cell[number] if number < len(cell) else "" for cell in cells]
@@ -98,7 +98,7 @@ def _line(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:
 
 
 def _blocks(header: Sequence[str], cells: Sequence[Sequence[str]], room: int) -> list[str]:
-    """One block of lines per row, where there is no room for columns."""
+    """One block of lines per row, if there is no room for columns."""
     label = max(map(screen.columns, header))
     out: list[str] = []
     for row in cells:

@@ -1,4 +1,4 @@
-"""What a command line says is to be done: its argument, stdin, or both."""
+"""The task of a command line: its argument, stdin, or both."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from lllm.cli import output, screen
 from lllm.errors import ConfigError
 
 PATIENCE: Final = 3.0
-"""Seconds in which the first byte must come through a pipe that stands beside an argument."""
+"""Seconds to wait for the first byte of a pipe next to an argument."""
 EXAMPLE: Final = 'Type: lllm run "What is 17 times 23?"'
 
 
 def task_of(given: str | None, stdin: bool | None = None) -> str:
-    """The task: the argument with what is piped in below it, or one of them. `-` is stdin.
+    """Returns the task: the argument followed by the piped text, or one of them. `-` reads stdin.
 
-    A program may be started with a pipe as its stdin that nobody writes to or closes. So beside an argument a pipe is
-    left out when nothing comes through it within `PATIENCE`; that is said. `stdin` waits for it (True), or does not read
-    it (False).
+    A program may be started with a pipe as its stdin that is never written to or closed. So next to an argument, a pipe
+    without data within `PATIENCE` is ignored, with a note. `stdin` waits for it (True), or does not read it (False).
 
     Raises:
         ConfigError: there is no task, or it is not text.
@@ -43,33 +42,33 @@ def task_of(given: str | None, stdin: bool | None = None) -> str:
 
 
 def joined(task: str, piped: str) -> str:
-    """A task with the text that it is about."""
+    """A task followed by the text that it is about."""
     if not piped.strip():
         return task
     return f"{task}\n\n<stdin>\n{piped.strip(chr(10))}\n</stdin>" if task.strip() else piped.strip()
 
 
 def _piped(*, wait: bool) -> str:
-    """What stands in stdin beside an argument; "" on a terminal."""
+    """The text of stdin next to an argument; "" on a terminal."""
     if screen.is_terminal(sys.stdin):
         return ""
     if not wait and not _something_comes():
         output.say(
-            f"note: nothing came from stdin within {PATIENCE:g} s, so it is left out. To wait for it: --stdin"
+            f"note: nothing came from stdin within {PATIENCE:g} s, so it is ignored. To wait for it: --stdin"
         )
         return ""
     return _read()
 
 
 def _something_comes() -> bool:
-    """Whether stdin can be read, or is at its end. Files can always be."""
+    """True if stdin can be read, or is at its end. Always True for files."""
     try:
         file = sys.stdin.fileno()
         mode = os.fstat(file).st_mode
         if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
             return True
         return bool(select.select([file], [], [], PATIENCE)[0])
-    except (OSError, ValueError):  # no file at all: a test's StringIO
+    except (OSError, ValueError):  # not a file: a test's StringIO
         return True
 
 
@@ -77,4 +76,4 @@ def _read() -> str:
     try:
         return sys.stdin.read()
     except UnicodeError:
-        raise ConfigError("what was piped in is not UTF-8 text") from None
+        raise ConfigError("the piped text is not UTF-8") from None

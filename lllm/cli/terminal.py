@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 class Terminal:
-    """Prints what a system shows of its progress. What it does not know how to show, StreamWrapper leaves out; a widget
-    gives its default there. Works without `rich`: Markdown and code are then plain text."""
+    """Prints a system's progress. StreamWrapper skips what it cannot show; a widget then returns its default. Without
+    `rich`, Markdown and code are printed as plain text."""
 
     def __init__(self, lines: Lines | None = None) -> None:
         self.lines = lines or Lines()
@@ -96,7 +96,7 @@ class Terminal:
     def _rich(self, text: str, made: Callable[[str], RenderableType]) -> None:
         try:
             console = output.console()
-            shown = made(visible(output.clean(text)))  # before it is folded
+            shown = made(visible(output.clean(text)))  # before folding
         except ImportError:
             self.lines.say(text)
             return
@@ -108,7 +108,7 @@ class Terminal:
 def _markdown(text: str) -> RenderableType:
     from rich.markdown import Markdown
 
-    return Markdown(text, hyperlinks=False)  # a link's text may name another place than its address
+    return Markdown(text, hyperlinks=False)  # a link's text may differ from its address
 
 
 def _syntax(text: str, language: str | None) -> RenderableType:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Renamed = Annotated[
     Path | None,
     typer.Option(
-        "--config", "-c", help="The system's YAML file, instead of the one that the kept sessions name."
+        "--config", "-c", help="The system's YAML file, instead of the one named by the recorded sessions."
     ),
 ]
 PORTION = 250
@@ -168,7 +168,7 @@ def program(store: LogStore, session: str) -> dict[str, Any]:
 
 
 def program_with(config: Path | None) -> Program:
-    """The same, with another configuration file than the session names."""
+    """The same, with a different configuration file than the session's."""
     return lambda store, session: program_of(store, session, config)
 
 

@@ -68,8 +68,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "check":
-        # A configuration is checked by building what it describes, on a floor that this one does not know: it is looked up
-        # by name when it is first used, as a plug-in is.
+        # A configuration is checked by building what it describes, in a layer that this one must not import: it is looked
+        # up by name on first use, like a plug-in.
         from importlib import import_module
 
         return import_module("lllm.llm.build").check

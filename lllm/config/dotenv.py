@@ -1,7 +1,7 @@
-"""Reads `.env` files as python-dotenv does, because other programs read the same file: values over several lines, quotes
-and escapes, comments, `export`, names with dots, lone names, and `${NAME}` or `${NAME:-default}` within values.
+"""Reads `.env` files like python-dotenv, because other programs read the same file: multi-line values, quotes and
+escapes, comments, `export`, names with dots, lone names, and `${NAME}` or `${NAME:-default}` in values.
 
-What cannot be read is left out and reported; nothing is raised.
+Unreadable lines are skipped and reported; nothing is raised.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 
 class Line(NamedTuple):
-    """A variable of the file, or what is wrong with a line (`problem`, without the line itself: it may be a key)."""
+    """A variable of the file, or the problem of a line (without the line itself: it may be a key)."""
 
     number: int
     name: str = ""
@@ -22,8 +22,8 @@ class Line(NamedTuple):
 
 
 def read_lines(text: str, real: Mapping[str, str]) -> Iterator[Line]:
-    """The variables of a file, in order. `${NAME}` means a real variable (`real`), else one of an earlier line, else
-    nothing. A lone name, without `=`, is no variable."""
+    """Yields the variables of a file, in order. `${NAME}` is a real variable (`real`), else one of an earlier line, else
+    empty. A lone name without `=` is ignored."""
     earlier: dict[str, str] = {}
     reader = _Reader(text)
     while reader.at < len(text):
@@ -42,7 +42,8 @@ def read_lines(text: str, real: Mapping[str, str]) -> Iterator[Line]:
 
 
 def decoded(data: bytes) -> tuple[str, bool]:
-    """The text of a file, and whether its encoding is a guess: it is UTF-8, UTF-16 where its mark says so, else Latin-1."""
+    """Returns a file's text, and whether the encoding was guessed: UTF-8, or UTF-16 with a byte order mark, else
+    Latin-1."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", "replace"), False
     try:
@@ -52,11 +53,11 @@ def decoded(data: bytes) -> tuple[str, bool]:
 
 
 class _Unreadable(Exception):
-    """What is wrong with a line."""
+    """The problem of a line."""
 
 
 class _Reader:
-    """A place in a text. It never goes back, not even where a line cannot be read: so does python-dotenv."""
+    """A position in a text. It never moves back, not even after an unreadable line, like python-dotenv."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -75,7 +76,7 @@ class _Reader:
         return self.text[self.at : self.at + 1]
 
     def binding(self) -> tuple[str, str] | None:
-        """The variable that stands here; None for a comment, a lone name, or the end."""
+        """Reads the variable at this position; None for a comment, a lone name, or the end."""
         if not self.next():
             return None
         self.take(_EXPORT)

@@ -4,9 +4,9 @@
     API_URL      base_url        MODEL_NAME    model, as that endpoint calls it
     API_KEY      api_key         MAX_TOKENS    max_tokens         TEMPERATURE    temperature
 
-LLLM_* is stronger than the short names, a real variable is stronger than a line of `.env`, and an empty one counts as
-not set. `.env` lies beside lllm.toml, or in the working folder where there is none; other programs read it too, so a line
-that cannot be read is a warning and no error. It is never copied into the real environment.
+LLLM_* overrides the short names, a real variable overrides a line of `.env`, and an empty one counts as not set. `.env`
+is next to lllm.toml, or in the working folder if there is none; other programs read it too, so an unreadable line is a
+warning, not an error. It is never copied into the real environment.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ class Environ(Mapping[str, str]):
         try:
             text, guessed = decoded(file.read_bytes())
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            return  # a folder of that name is somebody's virtual environment
+            return  # a folder of that name is a virtual environment
         except OSError as error:
-            if not file.is_dir():  # Windows says that it is forbidden to read one
+            if not file.is_dir():  # reading a folder is a PermissionError on Windows
                 self.problems.warn(ConfigError(f"cannot be read: {error.strerror or error}", where=name))
             return
         if guessed:
@@ -102,7 +102,7 @@ class Environ(Mapping[str, str]):
 _lock = threading.Lock()
 _files: OrderedDict[Path, dict[str, str]] = OrderedDict()
 _FILES: Final = 8
-_changes = 0  # of _files
+_changes = 0  # of _files, counted
 _seen: tuple[dict[Any, Any], int, Redactor] = ({}, 0, Redactor())
 
 
@@ -118,14 +118,14 @@ def _remember(file: Path, variables: Mapping[str, str]) -> None:
 
 
 def environment() -> Redactor:
-    """A redactor of the secrets of the environment, and of the `.env` files that were read lately."""
+    """A redactor for the secrets of the environment and of recently read `.env` files."""
     return _environment().copy()
 
 
 def _environment() -> Redactor:
-    """Reading the environment costs more than a whole agent step, so it is read again only when it has changed."""
+    """Reading the environment costs more than a whole agent step, so it is only read again after a change."""
     global _seen
-    # CPython's own dict of it; elsewhere the environment is read every time
+    # CPython's internal dict; on other Pythons the environment is read every time
     raw = getattr(os.environ, "_data", None)
     before, changes, redactor = _seen
     if raw is None or raw != before or changes != _changes:
@@ -141,13 +141,13 @@ def _environment() -> Redactor:
 _held: dict[tuple[str, str], None] = {}
 _HELD: Final = 64
 _all: tuple[object, int, Redactor] = (None, 0, Redactor())
-_holds = 0  # how often _held has changed
+_holds = 0  # number of changes of _held
 
 
 def remember(name: str, secret: str) -> None:
-    """Notes a secret that was given in code or in a configuration: whoever opens a session, prints or saves knows it. No more
-    than the first 64 of a process, because each is looked for in all that is written: a service with a key for each of its
-    users has more."""
+    """Registers a secret given in code or in a configuration, so that sessions, prints and saved files redact it. Only
+    the first 64 of a process are kept, because each is searched for in everything that is written: a service with a key
+    per user has more."""
     global _holds
     if len(_held) < _HELD and (name, secret) not in _held:
         with _lock:
@@ -156,7 +156,7 @@ def remember(name: str, secret: str) -> None:
 
 
 def remember_new(name: str, secrets: Iterable[str]) -> None:
-    """`remember` for those that the environment does not name already."""
+    """`remember` for secrets that are not in the environment already."""
     known = environment()
     for secret in secrets:
         if known.text(secret) is secret:
@@ -164,7 +164,7 @@ def remember_new(name: str, secrets: Iterable[str]) -> None:
 
 
 def forget() -> None:
-    """Forgets what `remember` noted and which `.env` files were read: another command begins in this process."""
+    """Clears what `remember` registered and which `.env` files were read, when another command starts in this process."""
     global _changes, _holds
     with _lock:
         _held.clear()
@@ -174,13 +174,13 @@ def forget() -> None:
 
 
 def everything() -> Redactor:
-    """A redactor of all secrets that this process knows: those of the environment, and those that were given in code or in a
-    configuration lately."""
+    """A redactor for all secrets that this process knows: those of the environment, and those recently given in code or
+    in a configuration."""
     return latest().copy()
 
 
 def latest() -> Redactor:
-    """`everything`, for who only looks at it: the same object until something has changed."""
+    """`everything`, for read-only use: the same object until something changes."""
     global _all
     known = _environment()
     before, holds, redactor = _all

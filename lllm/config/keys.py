@@ -38,8 +38,8 @@ from lllm.config.kinds import (
 
 
 class Key(NamedTuple):
-    """A key with a value. `default` is None where leaving the key out means that there is nothing. With `later`, nothing
-    reads it in this version: it may be there, but only empty."""
+    """A key with a value. `default` is None if an omitted key means that there is nothing. `later`: this version does not
+    support it; it must be empty."""
 
     kind: Kind
     about: str
@@ -48,8 +48,8 @@ class Key(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A key with keys below it. With `each`, the keys right below are names of the user's own (`each` says of what),
-    and `keys` stand below each of them. `later` as of a Key."""
+    """A key with keys below it. With `each`, the keys directly below are user-chosen names (`each` says of what), and
+    `keys` are below each of them. `later` as of a Key."""
 
     about: str
     keys: Mapping[str, Key | Section]
@@ -132,7 +132,7 @@ AGENT: Final[Mapping[str, Key | Section]] = {
     "prompt": Key(NAME, "The registered prompt that a plain call uses."),
     "prompts": Key(
         NAMES,
-        "Further registered prompts that this agent may be called with. Where some are named, only they and `prompt`.",
+        "Further registered prompts that this agent may be called with. If set, no others are allowed but `prompt`.",
         [],
     ),
     "tools": Key(NAMES, "Tools: registered names, or `module:function`.", []),
@@ -147,7 +147,7 @@ AGENT: Final[Mapping[str, Key | Section]] = {
 
 SHARED: Final[Mapping[str, Key | Section]] = {
     "log": Section(
-        "Where sessions are kept. In YAML also `log_type` and `log_dir`: one of the two files is the place for it.",
+        "Where sessions are kept. In YAML also `log_type` and `log_dir`: set it in one of the two files only.",
         {
             "type": Key(NAME, "A registered store: sqlite, localfile, postgres, memory, none, ...", "sqlite"),
             "dir": Key(PATH, "The folder for it.", ".lllm"),
@@ -216,11 +216,11 @@ PROJECT: Final[Mapping[str, Key | Section]] = {
         each="model",
     ),
     "prices": Section(
-        "What models cost that lllm knows no price of, or another one; by the model's name, with or without its provider.",
+        "Prices of models, instead of lllm's own if it has one; by the model's name, with or without its provider.",
         {
             "prompt": Key(PRICE, "Fresh tokens of the prompt."),
             "cached": Key(
-                PRICE, "Tokens of the prompt that the provider had cached; as `prompt` where left out."
+                PRICE, "Tokens of the prompt that the provider had cached; same as `prompt` if omitted."
             ),
             "completion": Key(PRICE, "Tokens of the reply, its reasoning included."),
         },

@@ -54,7 +54,7 @@ TIME_LIMIT: Final = Kind(
     "a number of seconds above 0, or null for no limit", {"type": ["number", "null"], "exclusiveMinimum": 0}
 )
 HOTTEST: Final = 2
-"""The highest temperature, everywhere: what the big providers take."""
+"""The highest temperature for all models: the maximum of the big providers."""
 TEMPERATURE: Final = Kind(
     f"a number from 0 to {HOTTEST}", {"type": "number", "minimum": 0, "maximum": HOTTEST}
 )
@@ -119,7 +119,7 @@ def in_words(value: Any) -> str:
     """A value for an error message: what it is, cut to a readable length."""
     try:
         text = "null" if value is None else repr(value).lower() if isinstance(value, bool) else repr(value)
-    except Exception:  # nested too deeply, or anybody's __repr__
+    except Exception:  # nested too deeply, or a failing __repr__
         return f"a value that cannot be shown ({type(value).__name__})"
     if len(text) > 60:
         text = f"{text[:57]}..."

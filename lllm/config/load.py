@@ -101,7 +101,7 @@ _REQUIRED: Final = {
     ("prices", "prompt"): '"0.25", US dollars per million tokens',
     ("prices", "completion"): '"2", US dollars per million tokens',
 }
-"""Keys that may not be left out, and what they look like."""
+"""Required keys, with an example of each."""
 
 
 class _Reader:
@@ -282,15 +282,15 @@ class _Reader:
 
 
 def shadowed(project: Layer, system: Sequence[Layer], problems: Problems) -> None:
-    """Warns of what lllm.toml says in vain, because a system's file says something else: whoever changes it there would
-    wonder why nothing changes."""
+    """Warns of settings in lllm.toml that have no effect because a system's file overrides them: editing them there would
+    change nothing."""
     for path, value in _leaves(project.data, ()):
         found = [layer for layer in system if peek(layer.data, path) is not None]
         if found and peek(found[-1].data, path) != value:
             problems.warn(
                 ConfigError(
-                    f"{'.'.join(path)} stands here and in {project.at(path)}, which has no effect",
-                    hint="Say it in one of the two places.",
+                    f"{'.'.join(path)} is set here and in {project.at(path)}, which has no effect",
+                    hint="Set it in one of the two places.",
                     where=found[-1].at(path),
                 )
             )

@@ -19,7 +19,7 @@ from lllm.models.checks import DEEPEST, deeper
 
 
 class Typed(str):
-    """An override that was typed as an option of its own (`--profile fast` is `profile=fast`): messages name that."""
+    """An override that was typed as its own option (`--profile fast` is `profile=fast`): messages name that option."""
 
     option: str
 
@@ -63,9 +63,9 @@ def overrides_layer(overrides: Iterable[str] | Mapping[str, Any], base: Path, pr
 
 
 def given_again(sets: Iterable[str], later: Iterable[str] = (), *, needed: bool) -> list[str]:
-    """The overrides of a recorded session. One whose value was a secret is not in the log: it is taken from the variable
-    that held it, else left out, as a replay asks nobody. `needed`: models will be asked, so that is a ConfigError, unless
-    it is given anew in `later`."""
+    """The overrides of a recorded session. One whose value was a secret is not in the log: it is read from the variable
+    that held it, else omitted, because a replay sends no requests. `needed`: requests will be sent, so a missing value is
+    a ConfigError unless `later` sets it."""
     out: list[str] = []
     anew = {item.partition("=")[0].strip() for item in later}
     for item in sets:
@@ -75,7 +75,7 @@ def given_again(sets: Iterable[str], later: Iterable[str] = (), *, needed: bool)
             out.append(f"{key}={found}")
         elif needed and key.strip() not in anew:
             raise ConfigError(
-                f"the session was run with --set {key}=..., whose value was a secret: its log does not hold it",
+                f"the session was run with --set {key}=..., whose value was a secret, so the log does not hold it",
                 hint=f"Write {key.rpartition('.')[2]}: ${{NAME}} into the configuration and set that variable, or fork the "
                 f"session: lllm fork ID --set {key}=VALUE.",
             )
@@ -83,13 +83,13 @@ def given_again(sets: Iterable[str], later: Iterable[str] = (), *, needed: bool)
 
 
 def _restored(value: str) -> str | None:
-    """A value with the secrets that stand in it for certain; None where that cannot be told."""
+    """A value with its secrets restored; None if that is not certain."""
     from lllm.config.load import variable
 
     names = {mark: mark[len("[redacted:") : -1] for mark in MARK.findall(value)}
     for mark, name in names.items():
         held = variable(name) or ""
-        if len({part.strip() for part in secret_parts(name, held)}) != 1:  # of an address it may be a part
+        if len({part.strip() for part in secret_parts(name, held)}) != 1:  # an address may hold more
             return None
         value = value.replace(mark, held)
     return value

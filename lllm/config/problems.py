@@ -64,7 +64,7 @@ class Problems:
 
 
 def placed(error: ConfigError, where: str | None, key: str = "") -> ConfigError:
-    """The same error, which says where it stands (`file:line`) and at which key; one that says so already is left alone."""
+    """The same error with its location (`file:line`) and key; unchanged if it has one already."""
     if error.where is None:
         place = f" ({key})" if key else ""
         error.message = f"{where}: {error.message}{place}" if where else f"{error.message}{place}"

@@ -16,7 +16,7 @@ _REFERENCE: Final = {
     "pattern": r"\$\{",
 }  # ${NAME}: what it becomes is checked when it is read
 
-LATER: Final = "Not in this version: it may be there, but only empty."
+LATER: Final = "Not supported in this version: must be empty."
 
 _FILES: Final[Mapping[str, tuple[str, Mapping[str, Key | Section]]]] = {
     "project": ("lllm.toml", PROJECT),
@@ -76,7 +76,7 @@ def table(file: str | None = None) -> str:
 
 
 def comments(file: str) -> str:
-    """Every key that a file may have, as comments: what `lllm create` writes at the end of it."""
+    """Every key that a file may have, as comments: `lllm create` appends them to the file."""
     if file == "project":
         parts = {"Every key of this file": _described(PROJECT, "")}
     else:
@@ -94,7 +94,7 @@ def comments(file: str) -> str:
         lines += [f"{title}:", *(f"  {line}" for line in keys), ""]
     if file != "project":
         lines += [
-            "Where sessions and the cache are kept is said in lllm.toml, for all systems: [log], [cache].",
+            "The folders of sessions and of the cache are set in lllm.toml, for all systems: [log], [cache].",
             "",
         ]
     return "\n".join(f"# {line}".rstrip() for line in lines[:-1])

@@ -1,4 +1,4 @@
-"""Which keys of a configuration hold secrets, and how they are hidden. The table is that of `lllm.core.secret_names`."""
+"""Finds and hides the secrets of a configuration, by the table of `lllm.core.secret_names`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEADERS: Final = frozenset(("headers", "extra_headers", "default_headers"))
 """Keys below which every value may be a secret, whatever its name."""
 
 _ADDRESS: Final = 1000
-"""Characters of the longest address. A longer text is prose, that may speak of one."""
+"""Characters of the longest address. A longer text is prose that may mention one."""
 _LOGIN: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 # The addresses of databases: `postgresql://user:word@host/name?password=word` and `host=... password='word'`.
 _WORD: Final = re.compile(r"""(\bpassword\s*=\s*'?)([^'\s&]+)""", re.IGNORECASE)
@@ -22,12 +22,12 @@ _LOGGED_IN: Final = re.compile(r"://[^/@\s:]*:([^/@\s]+)@")
 
 
 def is_secret(key: str) -> bool:
-    """Whether the value of a key looks like something to hide. A lone `key` is most often the key of something else."""
+    """True if the value of a key looks like a secret. A lone `key` is most often not one."""
     return looks_secret(key) and key.lower() != "key"
 
 
 def redacted(value: Any, key: str = "") -> Any:
-    """A copy without secrets: values of secret keys, all headers, and logins within URLs become `***`."""
+    """A copy without secrets: values of secret keys, all headers, and logins in URLs become `***`."""
     if isinstance(value, Mapping):
         if key in HEADERS:
             return {name: HIDDEN if header_parts(name, str(item)) else item for name, item in value.items()}
@@ -46,7 +46,7 @@ def passwords_in(address: str) -> set[str]:
 
 
 def secrets_in(value: Any, key: str = "") -> set[str]:
-    """The texts that must not be written anywhere: values of secret keys, of headers, and passwords in addresses."""
+    """The texts that must never be written: values of secret keys and of headers, and passwords in addresses."""
     if isinstance(value, Mapping):
         if key in HEADERS:
             return {part for name, item in value.items() for part in header_parts(str(name), str(item))}

@@ -93,11 +93,11 @@ class _Validator:
                 self.section(value, entry.keys, here)
 
     def foreign(self, path: Keys) -> bool:
-        """Whether a key stands deeper than those of the tables in `lllm.porting`."""
+        """True if a key is nested deeper than those of the tables in `lllm.porting`."""
         return bool(path) and not (len(path) == 2 and path[0] in ("agent_configs", "profiles"))
 
     def later(self, value: Any, here: Keys) -> None:
-        """A key that nothing reads in this version: it may be there, but it must not promise anything."""
+        """Checks a key that this version does not support: it may be present if it is empty."""
         if isinstance(value, dict):
             for name, item in value.items():
                 self.later(item, (*here, str(name)))
@@ -105,7 +105,7 @@ class _Validator:
             self.problems.add(
                 ConfigError(
                     not_yet(".".join(here)),
-                    hint="Leave it out, or leave it empty.",
+                    hint="Remove it, or leave it empty.",
                     where=self.source.at(here),
                 )
             )

@@ -108,17 +108,17 @@ class AgentConfig:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Config:
-    """All settings. Made by `load_config`; read everywhere; changed nowhere.
+    """All settings. Created by `load_config`; immutable.
 
     Attributes:
-        agents: the agents by name, as the YAML file orders them; only those of `agent_group` where it names some.
-        defaults: what holds for an agent that the files do not mention.
-        models: the models on this machine that lllm.toml names.
-        prices: what it says that models cost, by their names in small letters.
+        agents: the agents by name, in the order of the YAML file; only those of `agent_group` if set.
+        defaults: the settings of an agent that the files do not mention.
+        models: the local models that lllm.toml names.
+        prices: the configured prices of models, by lower-case name.
         settings: the user's own keys.
-        root: the folder of lllm.toml, or the working folder where there is none.
-        project_file: lllm.toml, or None. file: the system's YAML file, or None. files: all that were read.
-        tree: every value under its canonical key, defaults included; `get` and `[]` look into it by dotted keys.
+        root: the folder of lllm.toml, or the working folder if there is none.
+        project_file: lllm.toml, or None. file: the system's YAML file, or None. files: all files that were read.
+        tree: every value under its canonical key, including defaults; `get` and `[]` look up dotted keys in it.
         notes: warnings.
     """
 
@@ -209,8 +209,8 @@ class Config:
         return dict(redacted(value)) if redact else value
 
     def secrets(self) -> frozenset[str]:
-        """The texts that must not reach a log: values of secret keys here, and of secret variables. See
-        `lllm.core.secret_names` for what counts as one."""
+        """The texts that must not reach a log: values of secret keys and of secret variables. See
+        `lllm.core.secret_names`."""
         found = secrets_in(self.tree) | passwords_in(self.log.url or "")
         for name, value in self.environ.items():
             found.update(secret_parts(name, value))
@@ -292,8 +292,8 @@ def _fill(data: dict[str, Any], keys: Mapping[str, Any], path: Keys, root: Path)
 
 
 def _group(tree: Mapping[str, Any]) -> list[str]:
-    """The agents that belong to the system, as the file orders them; all where one of the group is misspelt, which is an
-    error of its own: what is wrong with them is to be said as well."""
+    """The agents of the system, in file order; all agents if a name of the group is misspelt (a separate error), so that
+    their problems are reported too."""
     group, declared = tree["agent_group"], tree["agent_configs"]
     known = all(name in declared for name in group)
     return [name for name in declared if not group or not known or name in group]
@@ -311,7 +311,7 @@ def _model(name: str, given: Mapping[str, Any]) -> LocalModel:
 
 
 def _price(given: Mapping[str, Any]) -> Price:
-    """Text and numbers alike as they are written: no cent is rounded."""
+    """Reads text and numbers exactly as written: nothing is rounded."""
     prompt, completion = Decimal(str(given["prompt"])), Decimal(str(given["completion"]))
     return Price(prompt, Decimal(str(given.get("cached", prompt))), completion)
 

@@ -35,7 +35,7 @@ Input = str | Prompt | Dialog | Message | Mapping[str, Any] | Sequence[Message |
 with the call's arguments, a Dialog or a list of messages is gone on with."""
 Args = Mapping[str, Any] | None
 Batch = list[str] | list[Dialog] | list[list[Message | Mapping[str, Any]]]
-"""A list of texts, or of dialogs: as many calls, each with a session of its own where none is running."""
+"""A list of texts or of dialogs: one call each, in its own session if none is running."""
 _ONE = (str, Prompt, Turn, Message, Mapping, type(None))
 _NO_TOOLS: Final[Sequence[Any]] = ()
 
@@ -45,23 +45,23 @@ class Agent:
 
     Args:
         name: its name in the log, and as a tool.
-        model: `provider/model`, a backend's name, a backend, or an LLM (a VLLMModel), which brings its own settings; None
-            takes what the configuration says (the embedded model where nothing is configured). A model may also be the first
-            argument: `Agent(llm, tools=[...])`.
+        model: `provider/model`, a backend's name, a backend, or an LLM (a VLLMModel), whose settings are taken over; None
+            uses the configured model (the embedded one if nothing is configured). A model may also be the first argument:
+            `Agent(llm, tools=[...])`.
         system_prompt: text, a Prompt, or the path of a registered one.
-        prompt: the invocation prompt that is used when a call gives only arguments.
+        prompt: the invocation prompt for calls that pass only arguments.
         tools: functions, Functions, schemas, or other agents.
         format: pydantic model, dataclass, TypedDict or JSON schema of the reply.
-        approve: called with the FunctionCall of a tool that wants approval; True lets it run, text is the reason why
-            not.
+        approve: called with the FunctionCall of a tool that needs approval; True lets it run, a text is the reason for
+            refusing.
         model_args: sampling values (temperature, max_tokens, ...), also as keywords.
-        options: for the backend's constructor: base_url, api_key, ...
+        options: arguments of the backend's constructor: base_url, api_key, ...
         timeouts: connect, first_token, idle, total: seconds.
-        store: where a session that a call opens for itself is kept; the configured log by default.
+        store: the store for sessions that calls open for themselves; by default the configured log.
         Limits as in `lllm.core.spec.Limits`: max_exception_retry, max_interrupt_times, max_cost, deadline, ...
 
     Attributes:
-        why: why it has its model, where that was chosen and not given.
+        why: why this model was chosen, if it was not given explicitly.
 
     Safe to call from many threads and tasks at once.
     """
@@ -85,9 +85,7 @@ class Agent:
     ) -> None:
         if not isinstance(name, str) and callable(getattr(name, "stream", None)):
             if model is not None:
-                raise ConfigError(
-                    "an agent has one model, and two are given", hint='Write Agent("NAME", model, ...).'
-                )
+                raise ConfigError("an agent has one model, got two", hint='Write Agent("NAME", model, ...).')
             name, model = "agent", name
         self.name = name_of(name)
         self.store = store
@@ -100,9 +98,7 @@ class Agent:
         self._system = system_prompt_of(self.name, system_prompt)
         self._prompt = find_prompt(prompt) if isinstance(prompt, str) else prompt
         opened = open_model("auto" if model is None else model, options, self.name)._asdict()
-        if (
-            made := made_by(model)
-        ) is not None:  # an LLM: what is given here is stronger than what it was made with
+        if (made := made_by(model)) is not None:  # an LLM: arguments given here override its own
             brought: Settings = made._settings
             sampling = {**brought.sampling, **sampling}
             limits = {**brought.limits._asdict(), **limits}
@@ -122,7 +118,7 @@ class Agent:
             approve=approve,
         )
         self._bindings = Bindings()
-        self._prompts: tuple[Prompt, ...] = ()  # beside `prompt`, the only ones that it may be called with
+        self._prompts: tuple[Prompt, ...] = ()  # beside `prompt`, the only ones allowed in calls
 
     @property
     def model(self) -> str:
@@ -209,16 +205,17 @@ class Agent:
         follow: Callable[..., None] | None = None,
         **overrides: Any,
     ) -> Reply | list[Reply | LLMError]:
-        """Calls the agent and gives its reply: `reply.parsed` is the payload, `reply.messages` the dialog. A list of texts,
-        or of dialogs, is a batch: a list of as many replies, with the error of a call in the place of its reply.
+        """Calls the agent and returns its reply: `reply.parsed` is the payload, `reply.messages` the dialog. A list of
+        texts or of dialogs is a batch: the result is a list of as many replies, with the error of a failed call in place
+        of its reply.
 
-        The call belongs to `session`, else to the session that is running here, else to one of its own. `overrides`
-        replace any setting for this call (model, tools, format, temperature, limits ...), and say how many `workers` a batch
-        has. `follow(call, delta)` sees the reply as it comes.
+        The call belongs to `session`, else to the running session, else to a new one. `overrides` replace any setting for
+        this call (model, tools, format, temperature, limits ...), and `workers` is the concurrency of a batch.
+        `follow(call, delta)` receives the reply as it streams.
 
         Raises:
             CallError: the call ended without a result; the subclass says why. The caller's dialog is unchanged.
-            PromptError, ConfigError: before any model is asked. DialogBusyError: another call on this dialog is running.
+            PromptError, ConfigError: before any request is sent. DialogBusyError: another call on this dialog is running.
             LogWriteError: the log could not be written.
         """
         turn = Turn(input) if isinstance(input, Dialog) else None
@@ -240,9 +237,10 @@ class Agent:
     async def _batch(
         self, items: Sequence[Any], more: Mapping[str, Any], overrides: Mapping[str, Any]
     ) -> list[Reply | LLMError]:
-        """The calls of a batch. What is wrong with all of it, or with one of its dialogs, is raised before any begins."""
+        """The calls of a batch. An error in the batch as a whole, or in one of its dialogs, is raised before any call
+        starts."""
         if more["follow"] is not None:
-            raise ConfigError("a batch cannot be streamed", hint="Stream one question or dialog.")
+            raise ConfigError("a batch cannot be streamed", hint="Stream one question or one dialog.")
         changes = dict(overrides)
         workers = workers_of(changes.pop("workers", WORKERS))
         read = {"read": changes.pop("read")} if "read" in changes else {}
@@ -265,8 +263,8 @@ class Agent:
         dialog = None if turn is None else turn.dialog
         if parser_args and not callable(binding.prompt and binding.prompt.parser):
             raise ConfigError(
-                f"agent '{self.name}': parser_args are for a prompt's own parser, and none is called here",
-                hint="Prompt(..., parser=FUNCTION) has one.",
+                f"agent '{self.name}': parser_args were given, but this call's prompt has no parser",
+                hint="Define one: Prompt(..., parser=FUNCTION).",
             )
         plan = binding.plan(render_args, stream=follow is not None, parser_args=parser_args)
         scope = running("agent")
@@ -340,7 +338,7 @@ class Agent:
         from lllm.llm.classify import classify
 
         if self._is_batch(input):
-            raise ConfigError("a batch cannot be classified", hint="Classify one question or dialog.")
+            raise ConfigError("a batch cannot be classified", hint="Classify one question or one dialog.")
         return await classify(self, input, classes, args, more)
 
     def classify(self, input: Input, classes: Sequence[str], **more: Any) -> dict[str, float]:
@@ -389,7 +387,7 @@ class Agent:
     def _prepare(
         self, input: Input | Turn, args: Mapping[str, Any], overrides: Mapping[str, Any]
     ) -> tuple[Binding, Any, Sequence[Message], Mapping[str, Any], Turn | None]:
-        """Binding, base dialog, new messages, arguments of the prompt, and the hold on the caller's dialog."""
+        """Returns the binding, base dialog, new messages, prompt arguments, and the lock on the caller's dialog."""
         if "system_prompt" in overrides:
             rest = dict(overrides)
             return self.with_(system_prompt=rest.pop("system_prompt"))._prepare(input, args, rest)

@@ -1,7 +1,7 @@
-"""The one way from a configuration to the class and the agents of its system.
+"""Builds the class and agents of a system from its configuration; the only place that does.
 
-`lllm check` lists what is in the way, `build_agent` and the commands raise it: the same problems, in the same words, each
-with file, line and key. No model is asked.
+`lllm check` lists the problems, `build_agent` and the commands raise them: the same problems in the same words, each with
+file, line and key. No request is sent.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Assembly:
-    """What a system is made of, as far as it could be made.
+    """The parts of a system, as far as they could be built.
 
     Attributes:
-        kind: its class, and where that stands (`source`); None where there is none of that name.
-        agents: those that could be built, by name.
-        problems: everything else.
+        kind: its class, with the location in `source`; None if there is no class of that name.
+        agents: the agents that could be built, by name.
+        problems: errors and warnings.
     """
 
     name: str = "simple"
@@ -61,9 +61,9 @@ def assemble(
     discover: bool = False,
     whole: bool = True,
 ) -> Assembly:
-    """The class and the agents of a configuration. Arguments as of `build_agent`; without `system`, no class is looked for;
-    `discover` as `asked` of `lllm.discovery.look`; the class looks at its agents where they are the `whole` of them. Raises
-    nothing: see `problems`."""
+    """Builds the class and agents of a configuration. Arguments as of `build_agent`. Without `system`, no class is looked
+    up; `discover` as `asked` of `lllm.discovery.look`; if `whole`, the class checks its agents. Raises nothing: see
+    `problems`."""
     from lllm.discovery import look
     from lllm.registry import registry
 
@@ -83,8 +83,8 @@ def assemble(
             and _beside(config, "log.url", "log.type")
         ):
             error = ConfigError(
-                f"the store '{config.log.type}' has no server, so nothing would read its address",
-                hint="Leave log.url out, or write type: postgres.",
+                f"the store '{config.log.type}' has no server, so log.url has no effect",
+                hint="Remove log.url, or write type: postgres.",
             )
             at.add("log.url", error)
     for key in ("agent_type", "system_type"):
@@ -112,7 +112,7 @@ def assemble(
 def assemble_agent(
     config: Config, declared: AgentConfig, problems: Problems, *, model: str | Backend | None = None
 ) -> Agent | None:
-    """One declared agent; None where something is in the way, which is in `problems`."""
+    """Builds one declared agent; None after a problem, which is added to `problems`."""
     key = f"agent_configs.{declared.name}"
     at = _At(config, problems)
     before = len(problems.errors)
@@ -161,21 +161,22 @@ def assemble_agent(
 
 
 class _At:
-    """Makes parts, and writes down at which key of the files one cannot be made."""
+    """Builds parts, and records the configuration key of each part that cannot be built."""
 
     def __init__(self, config: Config, problems: Problems) -> None:
         self.config = config
         self.problems = problems
 
     def key(self, key: str | None, make: Callable[..., T], *args: Any) -> T | None:
-        """What `make` makes; None where it raises. The key is "" for the file as a whole, None for something outside of it."""
+        """Returns the result of `make`, or None if it raises. The key is "" for the file as a whole, None for something
+        outside of it."""
         try:
             return make(*args)
         except ConfigError as error:
             self.add(key, error)
         except LLMError as error:
             self.add(key, ConfigError(error.message, hint=error.hint), error)
-        except Exception as error:  # the project's own code, as it is imported
+        except Exception as error:  # importing runs the project's own code
             self.add(key, ConfigError(f"{type(error).__name__}: {text_of(error)}"), error)
         return None
 
@@ -187,7 +188,7 @@ class _At:
         self.problems.add(placed(error, where, key or ""))
 
     def request(self, key: str, model: str | None, agent: Agent, request: Request) -> None:
-        """What the backend refuses before anything is sent. `model` is the key that names the model, None where no file
+        """Adds what the backend refuses before anything is sent. `model` is the key that names the model, None if no file
         does."""
         backend, who = agent._settings.backend, backend_named(agent._settings.backend, agent.model)
         try:
@@ -195,7 +196,7 @@ class _At:
                 if (check := getattr(backend, "check_request", None)) is not None:
                     check(request)
         except LLMError as error:
-            # the sampling value that it speaks of, where it does
+            # the sampling value that the error is about, if any
             named = next((name for name in request.sampling if f"'{name}'" in error.message), None)
             place = model
             if named is not None:
@@ -205,7 +206,7 @@ class _At:
 
 
 def _writable(path: Path | None) -> None:
-    """Raises ConfigError where a store's files cannot be made."""
+    """Raises ConfigError if a store's files cannot be created."""
     if path is None:
         return
     try:
@@ -217,7 +218,7 @@ def _writable(path: Path | None) -> None:
     except OSError as error:
         raise ConfigError(
             f"sessions cannot be kept in {shown(path.parent)} ({error.strerror or error})",
-            hint="Name another folder, or keep no log: --no-log, or type: none.",
+            hint="Name another folder, or disable the log: --no-log, or type: none.",
         ) from error
 
 
@@ -236,14 +237,14 @@ def _tool(name: str) -> Any:
 
 
 def _format(value: Any) -> Any:
-    """A JSON Schema, or the dotted path `package.module:Class` of a type."""
+    """Returns a JSON Schema, or the type at a dotted path `package.module:Class`."""
     from lllm.tools.formats import Format
 
     if isinstance(value, str):
         module, colon, name = value.partition(":")
         if not colon:
             raise ConfigError(
-                f"'{value}' names no type", hint="Give a JSON Schema, or 'package.module:Class'."
+                f"'{value}' is not a type", hint="Write a JSON Schema, or 'package.module:Class'."
             )
         try:
             found: Any = import_module(module)
@@ -257,7 +258,7 @@ def _format(value: Any) -> Any:
 
 
 def _models(config: Config, at: _At) -> None:
-    """The models of lllm.toml. Nobody may want one here and now: what a model's own use would fail for is a warning."""
+    """Checks the models of lllm.toml. They may not be used here, so an error of a model is only a warning."""
     from lllm.registry import registry
 
     for name, local in config.models.items():
@@ -276,7 +277,7 @@ def _models(config: Config, at: _At) -> None:
 def _model(
     config: Config, declared: AgentConfig, model: str | Backend | None, at: _At
 ) -> tuple[str | Backend, dict[str, Any], str | None] | None:
-    """The model of an agent, the options of its backend, and why it is that one; None after a problem."""
+    """Returns an agent's model, its backend options, and why it was chosen; None after a problem."""
     before = len(at.problems.errors)
     chosen: str | Backend = model if model is not None else declared.model_name
     options: dict[str, Any] = {}
@@ -303,7 +304,7 @@ def _model(
 
 
 def _known_model(name: str, config: Config) -> str:
-    """The backend of a model that is named. Raises what stands in the way of opening it, other than its weights."""
+    """Returns the backend of a named model. Raises whatever prevents opening it, except missing weights."""
     from lllm.registry import registry
 
     if name == "auto":
@@ -320,8 +321,8 @@ def _known_model(name: str, config: Config) -> str:
 
 
 def _endpoint_options(config: Config, declared: AgentConfig, chosen: str, at: _At) -> dict[str, Any]:
-    """`base_url`, key and limits, where the model is reached at an endpoint. They stand beside a model of the files: a
-    model in this process that takes its place has no use for them, and one that stands beside them is a mistake."""
+    """Returns `base_url`, key and limits if the model is reached at an endpoint. They belong to the files' model: a local
+    model that replaces it ignores them; next to a local model in the files they are a mistake."""
     given = {"base_url": declared.base_url, "api_key": declared.api_key, **declared.endpoint}
     given = {key: value for key, value in given.items() if value is not None}
     if takes_endpoint(provider_of(chosen, config.models)):
@@ -337,13 +338,15 @@ def _endpoint_options(config: Config, declared: AgentConfig, chosen: str, at: _A
         for key in ("base_url", "api_key_env", *ENDPOINT):
             own = f"{above}.{key}"
             if _written(config, own) and config.origin(own) != config.origin(key):
-                error = ConfigError(f"'{chosen}' runs in this process and has no endpoint to reach by it")
+                error = ConfigError(
+                    f"'{chosen}' runs in this process, so it has no endpoint for this setting"
+                )
                 at.add(own, error)
     return {}
 
 
 def _unused_endpoint(config: Config, at: _At) -> None:
-    """An endpoint at the top that no agent of the file can use."""
+    """Warns of an endpoint at the top level that no agent of the file can use."""
     models = [agent.model_name for agent in config.agents.values()]
     keys = [f"agent_configs.{name}.model_name" for name in config.agents]
     if "auto" in models or not all(_written(config, key) for key in keys):
@@ -352,13 +355,13 @@ def _unused_endpoint(config: Config, at: _At) -> None:
         for key in ("base_url", "api_key_env", *ENDPOINT):
             if _written(config, key):
                 error = ConfigError(
-                    f"no agent has an endpoint to reach by it: {', '.join(sorted(set(models)))}"
+                    f"no agent has an endpoint for this setting: {', '.join(sorted(set(models)))}"
                 )
                 at.add(key, error)
 
 
 def _check_options(config: Config, declared: AgentConfig, provider: str, at: _At) -> None:
-    """Options that the backend's constructor does not name, each at its own key."""
+    """Reports options that the backend's constructor does not accept, each at its own key."""
     from lllm.registry import registry
 
     if offline.get() is not None or not declared.options or not registry.has("backend", provider):
@@ -374,8 +377,8 @@ def _check_options(config: Config, declared: AgentConfig, provider: str, at: _At
 
 
 def _parameters(factory: Any) -> list[str] | None:
-    """The names that a backend's constructor takes, those that it hands on to the class above it among them; None where
-    they cannot be told (it reads a `**options` of its own)."""
+    """The parameter names of a backend's constructor, including those it passes to its base class; None if they cannot be
+    determined (it reads its own `**options`)."""
     found: list[str] = []
     for kind in factory.__mro__ if isinstance(factory, type) else (factory,):
         if isinstance(factory, type) and "__init__" not in vars(kind):
@@ -395,11 +398,11 @@ def _parameters(factory: Any) -> list[str] | None:
 
 
 def takes_endpoint(provider: str) -> bool:
-    """Whether a backend reaches its models at an endpoint: its constructor has a `base_url`."""
+    """True if a backend reaches its models at an endpoint: its constructor has a `base_url`."""
     from lllm.registry import registry
 
     if offline.get() is not None or not registry.has("backend", provider):
-        return True  # nothing is opened, or something else is said of it
+        return True  # nothing is opened, or another error is reported
     try:
         return "base_url" in inspect.signature(registry.get("backend", provider)).parameters
     except (TypeError, ValueError, ConfigError):
@@ -407,16 +410,16 @@ def takes_endpoint(provider: str) -> bool:
 
 
 def _written(config: Config, key: str) -> bool:
-    """Whether a value comes from a file that people write for this system, and from neither environment nor --set."""
+    """True if a value comes from a file written for this system, not from the environment or --set."""
     origin = config.origin(key)
     return not (origin == "default" or origin.startswith(("environment variable ", "--set ", ".env:")))
 
 
 def _beside(config: Config, key: str, other: str) -> bool:
-    """Whether a value is written in a file, and the other one is not changed from outside of the files."""
+    """True if a value is written in a file, and the other one is not overridden from outside the files."""
     return _written(config, key) and (config.origin(other) == "default" or _written(config, other))
 
 
 def _same(chosen: str, declared: str) -> bool:
-    """Whether options that stand beside one model are for the backend of the other."""
+    """True if options written for one model fit the backend of the other."""
     return declared in ("auto", "") or chosen.partition("/")[0] == declared.partition("/")[0]

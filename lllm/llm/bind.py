@@ -139,18 +139,18 @@ class Binding:
 
 
 class Bindings:
-    """The bindings of one agent that were used last, by their prompts. Bounded: a program may make a Prompt for every
-    call. Safe for use from several threads: each step is one operation on a dict, and what two of them do at the same
-    time costs a binding at most, which is made again."""
+    """The most recently used bindings of one agent, by prompt. Bounded: a program may create a Prompt for every call.
+    Safe for use from several threads: each step is one dict operation, and a race costs at most one binding, which is
+    built again."""
 
     MOST: Final = 64
 
     def __init__(self) -> None:
-        # by identity: equal prompts may hold schemas that Python takes for equal (1 and True) and that are not
-        self._found: dict[int, Binding] = {}  # the one used last at the end
+        # by identity: equal prompts may hold schemas that differ although Python compares them equal (1 and True)
+        self._found: dict[int, Binding] = {}  # most recently used last
 
     def get(self, prompt: Prompt | None) -> Binding | None:
-        """The binding of that very prompt, or None."""
+        """Returns the binding of exactly this prompt object, or None."""
         found = self._found.pop(id(prompt), None)
         if found is None or found.prompt is not prompt:
             return None
@@ -158,11 +158,11 @@ class Bindings:
         return found
 
     def keep(self, binding: Binding) -> None:
-        """Keeps a binding, and drops those that were not used for longest where there are too many."""
+        """Stores a binding, and evicts the least recently used ones above the limit."""
         found = self._found
         found[id(binding.prompt)] = binding
         while len(found) > self.MOST:
-            with suppress(RuntimeError, StopIteration):  # another thread has changed it in this moment
+            with suppress(RuntimeError, StopIteration):  # another thread changed it concurrently
                 found.pop(next(iter(found)), None)
 
     def __len__(self) -> int:
@@ -251,18 +251,19 @@ def _text(reply: Reply) -> str:
 
 
 PROJECT_PRICES: Final = "lllm.toml"
-"""What the log says of a price that the project set, in place of the version of the table."""
+"""Source of a price that the project set, logged instead of the price table's version."""
 
 
 class Pricer:
-    """What replies of an agent cost: see `lllm.perform.Plan`. `local`: tokens cost nothing, unless the user has set a price."""
+    """Computes the cost of an agent's replies: see `lllm.perform.Plan`. `local`: tokens cost nothing, unless the user has
+    set a price."""
 
     def __init__(self, *, local: bool) -> None:
         self._local = local
         self._own = _project_prices()
 
     def __call__(self, answered: str | None, asked: str, usage: Usage | None) -> tuple[str, str] | None:
-        """Cost in US dollars and where the price comes from; None where either model or usage is unknown."""
+        """Returns the cost in US dollars and the source of the price; None if model or usage is unknown."""
         if usage is not None:
             for name in (answered, asked) if answered and answered != asked else (asked,):
                 if self._own and (found := const.find_price(name, self._own)) is not None:
@@ -274,12 +275,12 @@ class Pricer:
 
 
 def _is_local(backend: Backend) -> bool:
-    # a backend of five lines may leave capabilities out
+    # a minimal backend may leave capabilities out
     return bool(getattr(capabilities_of(backend), "local", False))
 
 
 def _project_prices() -> Mapping[str, Any]:
     try:
         return project().prices
-    except ConfigError:  # a reply that has come is not lost because a file was edited meanwhile
+    except ConfigError:  # do not lose a received reply because a file was edited meanwhile
         return {}

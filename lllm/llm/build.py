@@ -36,24 +36,25 @@ def build_agent(
 
     Args:
         config: a YAML file, a mapping with the same keys, a loaded Config, or None for the default of `lllm.toml`.
-        ckpt_dir: where the system keeps its files; the configuration's by default.
-        stream: shows the system's progress: any object with Streamlit's methods; None shows nothing.
+        ckpt_dir: the folder for the system's files; by default the configured one.
+        stream: displays the system's progress: any object with Streamlit's methods; None displays nothing.
         agent_name: the class to build, by its `agent_type` (string or Enum); by default the configuration's `agent_type`,
-            and the built-in `simple` system where none is named.
+        or
+            the built-in `simple` system if it has none.
         model: replaces the model of every agent (a name, a backend or an LLM).
-        log_base: the store of its sessions; the configuration's by default.
+        log_base: the store for its sessions; by default the configured one.
         overrides: `["a.b=c", ...]`.
 
     Raises:
-        ConfigError and kin, before any model is asked: unknown keys, agents, prompts, models, missing packages.
+        ConfigError and subclasses, before any request is sent: unknown keys, agents, prompts, models, missing packages.
     """
     from lllm.config import Config, load_config
 
     model, log_base = model_for(model), store_for(log_base)
     if isinstance(config, Config) and overrides:
         raise ConfigError(
-            "overrides are read with the files, and this configuration is loaded already",
-            hint="Give them to load_config(..., overrides=[...]).",
+            "overrides apply when files are read, and this configuration is already loaded",
+            hint="Pass them to load_config(..., overrides=[...]).",
         )
     loaded = config if isinstance(config, Config) else load_config(config, overrides=overrides)
     made = assemble(loaded, agent_name, model=model, log_base=log_base)
@@ -70,8 +71,8 @@ def build_agent(
 
 
 def agents_of(config: Config, *, model: str | Backend | None = None) -> dict[str, Agent]:
-    """The agents that a configuration declares, by name. Everything that is wrong with any of them is one error, before a
-    model is asked."""
+    """Builds the agents that a configuration declares, by name. All problems are raised as one error, before any request
+    is sent."""
     problems = Problems()
     model = model_for(model)
     made = {
@@ -98,11 +99,11 @@ def check(
     agent_name: str | Enum | None = None,
     partly: bool = False,
 ) -> list[Problem]:
-    """Everything that keeps a configuration from being built, as `build_agent` would raise it, and its warnings. The
-    system is built, constructor and all, unless something is in the way already; no model is asked.
+    """Lists every problem that `build_agent` would raise for a configuration, and its warnings. The system is built,
+    including its constructor, unless there are problems already; no request is sent.
 
-    A configuration that names neither agents nor a system (lllm.toml alone) is only held against the registry; one that was
-    read `partly`, in spite of errors, is not built as a whole.
+    A configuration that names neither agents nor a system (lllm.toml alone) is only checked against the registry; one
+    that was read `partly`, in spite of errors, is not built as a whole.
     """
     problems = Problems()
     problems.extend(config.notes)
@@ -116,14 +117,14 @@ def check(
     )
     problems.extend(list(made.problems))
     for conflict in registry.conflicts():
-        problems.warn(conflict)  # what is registered here is stronger than what a package offers
+        problems.warn(conflict)  # local registrations override those of packages
     if made.kind is not None and not problems.errors and not partly:
         given = Given(config, config.ckpt_dir, None, model, None, agents=made.agents)
         try:
             construct(made.kind, made.name, given, {}, made.source)
         except ConfigError as error:
             problems.add(error)
-        except Exception as error:  # the constructor is the project's own code
+        except Exception as error:  # the constructor is project code
             problem = ConfigError(
                 f"the system '{made.name}' cannot be built: {type(error).__name__}: {text_of(error)}",
                 where=made.source,
@@ -134,5 +135,5 @@ def check(
 
 
 def declares_nothing(config: Config) -> bool:
-    """Whether a configuration is that of a project alone: no file of a system, no agents, no class."""
+    """True for the configuration of a project alone: no system file, no agents, no class."""
     return not (config.file or config.agents or config.agent_type or config.system_type)

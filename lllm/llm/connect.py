@@ -60,7 +60,7 @@ def caching(config: CacheConfig) -> Iterator[None]:
 
 @contextmanager
 def naming(models: Mapping[str, LocalModel]) -> Iterator[None]:
-    """Bare names of models that are opened within mean these, instead of the project's."""
+    """While open, bare model names resolve to these models instead of the project's."""
     token = _models.set(models)
     try:
         yield
@@ -69,7 +69,7 @@ def naming(models: Mapping[str, LocalModel]) -> Iterator[None]:
 
 
 def provider_of(model: str, models: Mapping[str, LocalModel]) -> str:
-    """The backend of a model's name: before the slash, or what a bare name of `[models]` is loaded by."""
+    """Backend of a model name: the part before the slash, or the loader of a bare name of `[models]`."""
     from lllm.registry import registry
 
     provider, slash, _ = _with_slash(model).partition("/")
@@ -84,7 +84,7 @@ class Offline:
     capabilities = Capabilities(logprobs=True, token_ids=True, vision=True, seed=True)
 
     def __init__(self, secrets: Sequence[str] = ()) -> None:
-        self.secrets = tuple(secrets)  # of the backend that it stands for: a divergence may show them
+        self.secrets = tuple(secrets)  # of the backend that it replaces: a divergence may show them
 
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
         nothing: list[Delta] = []
@@ -107,19 +107,18 @@ _open: opened.Table = {}
 
 
 def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> tuple[Backend, str, str]:
-    """The backend, the model's full name, and the name that the backend is asked for.
+    """Returns the backend, the model's full name, and the name to send to the backend.
 
-    An LLM (a VLLMModel) stands for the backend that it has. `options` (base_url, api_key, ...) go to the backend's
-    constructor. Backends are shared: the same provider with the same options is one object with one pool of connections,
-    for as long as anything uses it. Of those that nothing uses, only the latest stay open (`lllm.llm.opened.MOST`). A bare
-    name that is no backend is one of lllm.toml's `[models]`: its options hold where the call gives no others. Where the
-    configuration says so, a model that is named answers from the cache; a backend that is given never does, because nothing
-    says which model it is.
+    An LLM (a VLLMModel) resolves to its backend. `options` (base_url, api_key, ...) go to the backend's constructor.
+    Backends are shared: the same provider with the same options is one object with one connection pool as long as anything
+    uses it; of unused ones only the latest stay open (`lllm.llm.opened.MOST`). A bare name that is not a backend is one of
+    lllm.toml's `[models]`: its options apply unless the call has others. If the configuration enables it, a named model
+    answers from the cache; a backend object never does, because its model is not known.
 
     Raises:
         UnknownNameError: no such backend.
         DependencyError: its package is missing.
-        ConfigError: a model is missing after the provider's name, or the backend refuses an option or cannot be made.
+        ConfigError: the provider's name has no model after it, or the backend refuses an option or cannot be created.
     """
     options = mapping_of("options", options)
     if offline.get() is None:
@@ -132,7 +131,7 @@ def connect(model: str | Backend, options: Mapping[str, Any] | None = None) -> t
 
 
 def open_backend(model: str | Backend, options: Mapping[str, Any] | None = None) -> tuple[Backend, str, str]:
-    """As `connect`, in a replay too: for what a backend can tell without being asked."""
+    """Like `connect`, but also during a replay: for what a backend can compute without a request."""
     if not isinstance(model, str):
         return _made(model, options or {})
     model = _with_slash(model)
@@ -174,24 +173,24 @@ def made_by(model: Any) -> Any:
 
 
 def _made(model: Any, options: Mapping[str, Any]) -> tuple[Backend, str, str]:
-    """What `connect` gives for a model that exists already: a backend, or the one of an LLM."""
+    """The result of `connect` for an existing model: a backend, or that of an LLM."""
     if options:
         raise ConfigError(
-            f"options go to a model's constructor, and this {type(model).__name__} is made already",
-            hint="Give them where it is made.",
+            f"options are arguments of a model's constructor, and this {type(model).__name__} already exists",
+            hint="Pass them where it is created.",
         )
     if (agent := made_by(model)) is not None:
         settings = agent._settings
         return settings.backend, settings.model, settings.model_name
     if isinstance(model, type):
         raise ConfigError(
-            f"{model.__name__} is a class and no model", hint=f"Make one of it: {model.__name__}(...)."
+            f"{model.__name__} is a class, not a model", hint=f"Create an instance: {model.__name__}(...)."
         )
     who = backend_named(model)
     if hasattr(model, "_settings") or not callable(attribute(who, model, "stream")):
         raise ConfigError(
             f"{type(model).__name__} is not a model",
-            hint="Give 'provider/model', an LLM, or an object with stream(request).",
+            hint="Pass 'provider/model', an LLM, or an object with stream(request).",
         )
     with guarded(who):
         name = str(getattr(model, "name", "") or type(model).__name__)
@@ -229,8 +228,8 @@ def _make(provider: str, factory: Any, options: Mapping[str, Any]) -> Backend:
 
 
 def _with_slash(model: str) -> str:
-    """`provider:model`, as other programs write it, with a slash. Names of models hold colons too (`ollama/llama3:8b`), so
-    only the name of a backend before the first colon counts."""
+    """Rewrites `provider:model`, the notation of other programs, with a slash. Model names contain colons too
+    (`ollama/llama3:8b`), so only a backend's name before the first colon counts."""
     provider, colon, rest = model.partition(":")
     if not colon or "/" in provider:
         return model
@@ -240,7 +239,8 @@ def _with_slash(model: str) -> str:
 
 
 def _check_provider(provider: str, rest: str, registry: Registry) -> None:
-    """UnknownNameError for a provider that is none, with the name that it has here, or for a model's owner in its place."""
+    """Raises UnknownNameError for an unknown provider, with lllm's name for it, or with the providers to use if it is a
+    model's owner."""
     if registry.has("backend", provider):
         return
     error = UnknownNameError("backend", provider, registry.names("backend"))
@@ -251,7 +251,7 @@ def _check_provider(provider: str, rest: str, registry: Registry) -> None:
         close = nearest(provider, registry.names("backend"))
         error.hint = (
             (f"Did you mean '{close}'? " if close else "")
-            + f"If '{provider}/{rest}' is the whole name of a model, say who answers: openrouter/{provider}/{rest}, "
+            + f"If '{provider}/{rest}' is the full name of a model, put a provider before it: openrouter/{provider}/{rest}, "
             f"vllm/{provider}/{rest}, or openai/{provider}/{rest} with a base_url. All: lllm list backends."
         )
     raise error

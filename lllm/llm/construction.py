@@ -1,11 +1,11 @@
-"""The construction of a system: what `build_agent` was given reaches it, whatever its own constructor passes on.
+"""Constructs a system so that the arguments of `build_agent` reach it, even if its constructor does not pass them on.
 
     class Doctor(AgentBase):
         def __init__(self, config, ckpt_dir, stream, **kwargs):
             super().__init__(config, ckpt_dir, stream)        # drops model= and log_base=
 
-A model or a store that is dropped on the way is dangerous: a test with a scripted model would ask the paid endpoint. So
-what is given stands beside the constructor too, and `AgentBase.__init__` takes from there what does not come through.
+Dropping a model or a store is dangerous: a test with a scripted model would call the paid endpoint. So the arguments are
+also kept beside the constructor, and `AgentBase.__init__` takes from there what was not passed on.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from lllm.ports import Backend, LogStore
 
 DOCUMENTED: Final = ("config", "ckpt_dir", "stream")
-"""The arguments that every constructor takes, in their order."""
+"""The arguments that every constructor takes, in order."""
 REPLACING: Final = ("model", "log_base")
-"""The arguments that replace what the configuration says."""
+"""The arguments that override the configuration."""
 OWN: Final = ("agents", "config", "store")
-"""The attributes that `AgentBase.__init__` sets and a system cannot do without."""
+"""The attributes that `AgentBase.__init__` sets and every system needs."""
 
 
 @dataclass(slots=True)
 class Given:
-    """What one system is built with.
+    """The arguments that one system is built with.
 
     Attributes:
-        kind: the class under construction; None for a system that is made by hand.
-        agents: the declared agents, where they are built already.
-        taken: whether the instance exists that this is for. reached: whether `AgentBase.__init__` has run on it.
+        kind: the class under construction; None for a system that the program creates itself.
+        agents: the declared agents, if already built.
+        taken: the instance that this is for exists. reached: `AgentBase.__init__` has run on it.
     """
 
     config: Config | None = None
@@ -55,12 +55,11 @@ class Given:
 
 
 _building: ContextVar[Given | None] = ContextVar("lllm_building", default=None)
-"""Set while a system's constructor runs. Systems that it makes itself inherit model and store."""
+"""Set while a system's constructor runs. Systems created inside it inherit model and store."""
 
 
 def model_for(model: Any) -> str | Backend | None:
-    """The model that replaces those of a configuration: what the system under construction was given, unless a backend
-    of its own is given here."""
+    """The model that overrides those of a configuration: the given one, else that of the system under construction."""
     outer = _building.get()
     return (
         outer.model
@@ -70,14 +69,14 @@ def model_for(model: Any) -> str | Backend | None:
 
 
 def store_for(log_base: LogStore | None) -> LogStore | None:
-    """The store that replaces the configuration's: what is given here, else what the system under construction was given."""
+    """The store that overrides the configured one: the given one, else that of the system under construction."""
     outer = _building.get()
     return outer.log_base if log_base is None and outer else log_base
 
 
 def given_to(kind: type, arguments: Mapping[str, Any]) -> Given:
-    """What an instance that comes into being was given: by `build_agent`, else by keywords that a `**kwargs` of its
-    constructor may swallow."""
+    """The arguments for an instance being created: those of `build_agent`, else keywords that its constructor's
+    `**kwargs` may swallow."""
     outer = _building.get()
     if outer is not None and outer.kind is kind and not outer.taken:
         outer.taken = True
@@ -96,16 +95,16 @@ def settle(
     model: str | Backend | None,
     log_base: LogStore | None,
 ) -> tuple[Any, str | Path | None, Any, str | Backend | None, LogStore | None]:
-    """The arguments that hold: what the constructor passes on, completed by what the system was given.
+    """Returns the effective arguments: those that the constructor passes on, completed by the system's own.
 
     Raises:
-        ConfigError: the constructor passes on something else in the place of what it was given.
+        ConfigError: the constructor passes on a different value.
     """
     given.reached = True
     if given.config is not None:
         if config is None or config is given.config:
             config = given.config
-        elif getattr(config, "environ", None) is not given.config.environ:  # not made of the given one
+        elif getattr(config, "environ", None) is not given.config.environ:  # not derived from the given one
             raise _instead(system, "config", given.config, config)
     if given.ckpt_dir is not None:
         if ckpt_dir is None:
@@ -126,10 +125,10 @@ def settle(
 def construct(
     kind: Any, name: str, given: Given, more: Mapping[str, Any], where: str | None = None
 ) -> AgentBase:
-    """An instance of a registered class, with everything that it was given.
+    """Creates an instance of a registered class with all given arguments.
 
     Raises:
-        ConfigError: the constructor cannot be called with that, or does not let it through; says why.
+        ConfigError: the constructor cannot be called with them, or does not pass them on; the message says why.
     """
     from lllm.llm.system import AgentBase
 
@@ -141,7 +140,7 @@ def construct(
             system: Any = kind(*args, **keywords)
         except TypeError as error:
             if not _ours(error):
-                raise  # of the constructor's own code
+                raise  # raised by the constructor's own code
             raise ConfigError(f"the system '{name}' cannot be built: {error}", where=where) from error
         if isinstance(system, AgentBase) and not vars(system).get("_given", given).reached:
             _complete(system, name, where)
@@ -151,7 +150,7 @@ def construct(
         for key in REPLACING:
             if getattr(given, key) is not None and key not in keywords:
                 raise ConfigError(
-                    f"the system '{name}' takes no {key}, and was given one",
+                    f"the system '{name}' was given {key}, which it does not accept",
                     hint=f"Make it a subclass of lllm.AgentBase, or give its constructor {key}=None.",
                     where=where,
                 )
@@ -160,14 +159,14 @@ def construct(
 
 
 def _complete(system: AgentBase, name: str, where: str | None) -> None:
-    """Initialises a system whose constructor never called `super().__init__` (a dataclass's does not), unless it has
-    set up on its own what that sets up."""
+    """Initialises a system whose constructor never called `super().__init__` (a dataclass's does not), unless it sets the
+    same attributes itself."""
     from lllm.llm.system import AgentBase
 
     if own := [key for key in OWN if key in vars(system)]:
         raise ConfigError(
-            f"the constructor of the system '{name}' sets self.{own[0]} and never calls super().__init__, so what the "
-            "system was given does not reach it",
+            f"the constructor of the system '{name}' sets self.{own[0]} and never calls super().__init__, so the "
+            "arguments of build_agent do not reach it",
             hint="Call super().__init__(config, ckpt_dir, stream, **kwargs) first.",
             where=where,
         )
@@ -178,7 +177,7 @@ def _complete(system: AgentBase, name: str, where: str | None) -> None:
 
 
 def _ours(error: BaseException) -> bool:
-    """Whether an error was raised by calling the class, and not by the code of its constructor."""
+    """True if an error was raised by calling the class, not by the code of its constructor."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -191,17 +190,17 @@ def _ours(error: BaseException) -> bool:
 def _arguments(
     kind: Any, name: str, given: Given, more: Mapping[str, Any], where: str | None
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Positional and keyword arguments that the constructor takes. What it has no place for is left to `settle`."""
+    """Positional and keyword arguments that the constructor accepts. The others are left to `settle`."""
     if inspect.iscoroutinefunction(getattr(kind, "__init__", None)):
         raise ConfigError(
             f"the constructor of the system '{name}' is async, and Python cannot await one",
-            hint="Do what has to be awaited in `async def call`, of a subclass of AsyncAgentBase.",
+            hint="Await in `async def call` of a subclass of AsyncAgentBase.",
             where=where,
         )
     values = {key: getattr(given, key) for key in (*DOCUMENTED, *REPLACING)}
     try:
         parameters = _parameters(kind)
-    except (TypeError, ValueError):  # no signature to be read
+    except (TypeError, ValueError):  # no readable signature
         return [], {**values, **more}
     kinds = {parameter.kind for parameter in parameters}
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -210,7 +209,7 @@ def _arguments(
     args: list[Any] = []
     rest = list(DOCUMENTED)
     for parameter in places:
-        # (cfg, folder, out): what has to be given and has a name of its own is meant by its place
+        # (cfg, folder, out): required parameters with other names are filled by position
         taken_by_name = parameter.name in known and parameter.kind is not parameter.POSITIONAL_ONLY
         if not rest or taken_by_name or parameter.default is not parameter.empty:
             break
@@ -235,9 +234,9 @@ def _arguments(
 
 
 def _parameters(kind: Any) -> list[inspect.Parameter]:
-    """The parameters of a class's constructor, or of a function that makes systems."""
+    """The parameters of a class's constructor, or of a factory function."""
     if isinstance(kind, type) and type(kind).__call__ is type.__call__:
-        constructor: Any = inspect.getattr_static(kind, "__init__")  # not `__new__`, which takes anything
+        constructor: Any = inspect.getattr_static(kind, "__init__")  # not `__new__`, which accepts anything
         return list(inspect.signature(constructor).parameters.values())[1:]
     return list(inspect.signature(kind).parameters.values())
 
@@ -245,7 +244,7 @@ def _parameters(kind: Any) -> list[inspect.Parameter]:
 def _missing(name: str, parameter: str, where: str | None) -> ConfigError:
     return ConfigError(
         f"the constructor of the system '{name}' needs '{parameter}', which was not given",
-        hint=f"Give build_agent(..., {parameter}=...), or give the parameter a default.",
+        hint=f"Pass build_agent(..., {parameter}=...), or give the parameter a default.",
         where=where,
     )
 
@@ -256,5 +255,5 @@ def _instead(system: AgentBase, key: str, given: Any, passed: Any) -> ConfigErro
     ]
     return ConfigError(
         f"the constructor of the system '{system.name}' was given the {key} {shown[0]} and passes {shown[1]} on",
-        hint=f"Pass {key} on as it is given: super().__init__(config, ckpt_dir, stream, **kwargs).",
+        hint=f"Pass {key} on unchanged: super().__init__(config, ckpt_dir, stream, **kwargs).",
     )

@@ -1,4 +1,4 @@
-"""`count_tokens`: by the model's own tokenizer where that is on this machine."""
+"""`count_tokens`: uses the model's own tokenizer if it is on this machine."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from lllm.tokens import TokenCount
 
 
 def count_tokens(text: str, model: str | Backend | None = None) -> TokenCount:
-    """How many tokens a text has for a model, without special tokens and without what a chat format adds. Nothing is ever
-    downloaded.
+    """Counts the tokens of a text for a model, without special tokens and chat formatting. Never downloads anything.
 
-    Exact for OpenAI's models (with the package tiktoken, which the extra `openai` brings) and for models that run in this
-    process, which are loaded for it; the result's `exact` is True then. Else an estimate of one token per 4 bytes of UTF-8,
-    whose `exact` is False.
+    Exact for OpenAI's models (with the package tiktoken from the extra `openai`) and for models that run in this process,
+    which are loaded for it; then the result's `exact` is True. Otherwise an estimate of one token per 4 bytes of UTF-8,
+    with `exact` False.
 
     Args:
         text: the text.
-        model: `provider/model`, a backend, or None for the model that `auto` means.
+        model: `provider/model`, a backend, or None for the `auto` model.
 
     Raises:
-        ConfigError: `text` is not text, or no such model. LLMInitializationError: its file cannot be loaded.
+        ConfigError: `text` is not text, or there is no such model. LLMInitializationError: its file cannot be loaded.
     """
     return run(acount_tokens(text, model))
 
@@ -35,7 +34,7 @@ def count_tokens(text: str, model: str | Backend | None = None) -> TokenCount:
 async def acount_tokens(text: str, model: str | Backend | None = None) -> TokenCount:
     """`count_tokens` for async code."""
     if not isinstance(text, str):
-        raise ConfigError(f"count_tokens takes text, got {type(text).__name__}")
+        raise ConfigError(f"count_tokens needs text, got {type(text).__name__}")
     options = None
     if model is None or model == "auto":
         choice = configured_model()
@@ -44,8 +43,8 @@ async def acount_tokens(text: str, model: str | Backend | None = None) -> TokenC
 
 
 async def count_with(backend: Backend, name: str, asked: str, text: str) -> TokenCount:
-    """The tokens of a text for a model by what `connect` gives of it."""
-    if isinstance(backend, Offline):  # a replay asks no model; a tokenizer may be asked
+    """Counts a text's tokens for a model given by the results of `connect`."""
+    if isinstance(backend, Offline):  # a replay sends no requests, but may use a tokenizer
         with suppress(ConfigError):
             backend, name, asked = open_backend(name)
     who = f"{backend_named(backend, name)}: tokenize"

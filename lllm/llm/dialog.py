@@ -26,12 +26,12 @@ FORMAT: Final = 1
 
 
 _lock = threading.Lock()
-"""Guards the content of all dialogs. Held for a few assignments only."""
+"""Guards the content of all dialogs. Held only for a few assignments."""
 
 
 def _after_fork() -> None:
     global _lock
-    _lock = threading.Lock()  # another thread of the parent may have held it
+    _lock = threading.Lock()  # after a fork: another thread of the parent may have held it
 
 
 if hasattr(os, "register_at_fork"):
@@ -39,18 +39,17 @@ if hasattr(os, "register_at_fork"):
 
 
 class Dialog:
-    """Messages so far, and what is to be sent with the next call.
+    """The messages so far, and those to send with the next call.
 
-    A call that succeeds moves the dialog on to the accepted reply; one that fails or is cancelled leaves it as it was.
-    One call at a time: a second one is refused with DialogBusyError until the first has ended, or its stream is closed.
-    What is appended meanwhile is not part of the running call, and is sent with the next one.
+    A successful call advances the dialog to the accepted reply; a failed or cancelled call leaves it unchanged. One call
+    at a time: a second one raises DialogBusyError until the first has ended or its stream is closed. Messages appended
+    meanwhile are not part of the running call; they are sent with the next one.
 
-    `fork()` gives a second dialog that shares the past, and so do `copy.copy` and `copy.deepcopy`. `save` writes one to a
-    file and `load` gives it back; what an agent does with it then is what it would have done before. May be used from
-    several threads and tasks.
+    `fork()`, `copy.copy` and `copy.deepcopy` return a second dialog that shares the past. `save` writes a dialog to a
+    file and `load` reads it back; calls on it behave as on the original. Safe for use from several threads and tasks.
 
     Attributes:
-        settings: what the agent of the last call was: agent, model, sampling, tools (by name), limits; empty before one.
+        settings: those of the last call: agent, model, sampling, tools (by name), limits; empty before the first call.
     """
 
     def __init__(
@@ -63,11 +62,11 @@ class Dialog:
         self.prompt: Any = None  # the invocation prompt that parses the next reply
         self.args: dict[str, Any] = {}
         self.settings: dict[str, Any] = {}
-        self._turn: Turn | None = None  # the call that is running on it
+        self._turn: Turn | None = None  # the running call
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """All messages, oldest first. Those of a running call are not among them before it has ended."""
+        """All messages, oldest first. Those of a running call are added when it ends."""
         head, unsent = self._now()
         return (*messages_of(head), *unsent)
 
@@ -79,7 +78,7 @@ class Dialog:
         return self
 
     def fork(self) -> Dialog:
-        """A dialog with the same past and a future of its own. While a call is running: from where that call began."""
+        """A dialog with the same past. While a call is running, the fork starts from where that call began."""
         twin = Dialog(name=self.name)
         with _lock:
             twin.head, twin.unsent = self.head, list(self.unsent)
@@ -95,7 +94,7 @@ class Dialog:
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
-        with _lock:  # like a file of it, it belongs to no session, and no call is running on it
+        with _lock:  # like a saved file, the copy has no session and no running call
             return {**self.__dict__, "unsent": list(self.unsent), "id": None, "_turn": None}
 
     def trunk(self) -> Node | None:
@@ -109,11 +108,10 @@ class Dialog:
     # --- files
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the dialog to a JSON file, which appears whole or not at all. Secrets are taken out, as
-        they are in a log.
+        """Writes the dialog to a JSON file, atomically. Secrets are removed, as in a log.
 
         Raises:
-            ConfigError: a prompt that is to parse the next reply has no path to find it again by.
+            ConfigError: the prompt that parses the next reply has no path to find it again.
         """
         from lllm.utils.files import write_text_atomic
 
@@ -183,7 +181,7 @@ class Dialog:
         return made
 
     def markdown(self) -> str:
-        """The dialog as a Markdown page: who spoke, and what, in fences. Without secrets, as a saved one."""
+        """The dialog as a Markdown page: each message's role and fenced content. Secrets are removed, as by `save`."""
         from lllm.config.environ import everything
         from lllm.log.views import fenced, plain
 
@@ -211,14 +209,14 @@ class Dialog:
 
 
 class Turn:
-    """One call's hold on a dialog: what the call sends, and how the dialog moves on afterwards.
+    """One call's hold on a dialog: the messages it sends, and how the dialog advances afterwards.
 
     Attributes:
-        head, sent: the dialog so far, and the messages that this call adds.
+        head, sent: the dialog before the call, and the messages that the call adds.
         prompt, args: what parses the reply.
 
     Raises:
-        DialogBusyError: a call is running on the dialog already.
+        DialogBusyError: a call is already running on the dialog.
     """
 
     __slots__ = ("args", "dialog", "head", "prompt", "sent")
@@ -237,7 +235,7 @@ class Turn:
             self.prompt, self.args = dialog.prompt, dialog.args
 
     def done(self, head: Node | None, settings: dict[str, Any]) -> None:
-        """Moves the dialog on. What was appended, or prepared to parse the next reply, since the call began stays."""
+        """Advances the dialog. Messages appended, and parsers prepared, since the call began are kept."""
         dialog = self.dialog
         with _lock:
             dialog.head = head
@@ -255,27 +253,27 @@ class Turn:
 
 
 def _take_off(unsent: list[Message], sent: tuple[Message, ...]) -> None:
-    """Removes what was sent, in place: the program may hold the list, and add to it at any time."""
+    """Removes the sent messages in place: the program may hold the list, and append to it at any time."""
     if all(map(is_, unsent, sent)) and len(unsent) >= len(sent):
         del unsent[: len(sent)]
         return
-    for message in sent:  # the program has put something before them, or taken some off itself
+    for message in sent:  # the program may have inserted or removed some itself
         place = next((place for place, item in enumerate(unsent) if item is message), None)
         if place is not None:
             del unsent[place]
 
 
 def messages_from(values: Any) -> list[Message]:
-    """Messages from their wire forms. ConfigError for anything but a list of them."""
+    """Messages from their wire forms. Raises ConfigError for anything but a list of them."""
     if isinstance(values, str | Mapping | Message) or not isinstance(values, Iterable):
         raise ConfigError(
-            f"a dialog's messages are {in_words(values)}, not a list",
+            f"a dialog's messages must be a list, got {in_words(values)}",
             hint=f"{_MESSAGE} dialog.append(TEXT) adds text.",
         )
     found = []
     for value in values:
         if not isinstance(value, Message | Mapping):
-            raise ConfigError(f"a message of a dialog is {in_words(value)}", hint=_MESSAGE)
+            raise ConfigError(f"a message of a dialog cannot be {in_words(value)}", hint=_MESSAGE)
         found.append(as_message(value))
     return found
 

@@ -29,11 +29,11 @@ from lllm.session import Session
 MODEL: Final = "imported"
 """The model of an imported session, unless somebody knows it."""
 ELSEWHERE: Final = "import"
-"""Where the keys of an imported message came from that are not ours: no endpoint, so they are kept and sent to none."""
+"""Origin of an imported message's foreign keys. It is not an endpoint, so they are kept and never sent."""
 
 
 class Imported(NamedTuple):
-    """A dialog of a file."""
+    """A dialog read from a file."""
 
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...] = ()
@@ -295,7 +295,7 @@ def _run(
 
 
 def _is_reply(message: Message) -> bool:
-    """Whether a model may have said exactly that, and the machine taken it for an answer."""
+    """True if a model may have written exactly that, and the machine accepted it as an answer."""
     if message.role != "assistant" or not isinstance(message.content, str) or message.name is not None:
         return False
     return bool(message.content.strip() or message.tool_calls or not message.thinking)

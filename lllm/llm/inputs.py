@@ -1,4 +1,4 @@
-"""What a model or an agent may be called with: one question, one dialog, or a batch of either."""
+"""Validates the input of a model or an agent: one question, one dialog, or a batch of either."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lllm.models.message import Message
 from lllm.models.prompt import Prompt
 from lllm.models.reply import Reply
 
-SHAPES = """What can be given to an LLM, or to an agent:
+SHAPES = """Valid inputs of an LLM or an agent:
   "text"                                one question               -> Reply
   [{"role": "user", ...}, ...]          one dialog                 -> Reply
   ["text", "text", ...]                 a batch of questions       -> list of Reply (or the error in its place)
@@ -20,11 +20,12 @@ SHAPES = """What can be given to an LLM, or to an agent:
 A Message is one question, a Dialog one dialog."""
 
 WORKERS = 16
-"""How many of a batch are asked at once, where nobody says."""
+"""Default concurrency of a batch."""
 
 
 def shape(input: Any, who: str = "an LLM") -> str:
-    """`one` or `batch`. ConfigError for what is neither: empty or mixed lists, and other types. `who` is called with it."""
+    """Returns `one` or `batch`. Raises ConfigError for anything else: empty or mixed lists, other types. `who` names the
+    callee in the message."""
     if isinstance(input, str | Message | Dialog):
         if isinstance(input, str) and not input:
             raise ConfigError(f"{who} was called with empty text", hint=SHAPES)
@@ -43,38 +44,38 @@ def shape(input: Any, who: str = "an LLM") -> str:
 
 
 def workers_of(value: Any) -> int:
-    """How many of a batch may be asked at once. ConfigError for anything but a whole number of 1 or more."""
+    """Validates the concurrency of a batch. Raises ConfigError for anything but an integer >= 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"workers is {value!r}; it is a whole number, 1 or more")
+        raise ConfigError(f"workers must be a whole number >= 1, got {value!r}")
     return value
 
 
 def check_prompt(agent: str, prompt: Prompt, declared: Iterable[Prompt | None]) -> None:
-    """Raises UnknownNameError for a prompt that is none of those that an agent's configuration names."""
+    """Raises UnknownNameError for a prompt that the agent's configuration does not name."""
     known = [each.path for each in declared if each is not None]
     if prompt.path not in known:
         raise UnknownNameError(
             f"prompt of the agent '{agent}'",
             prompt.path,
             known,
-            hint="They are named by `prompt` and `prompts` of its configuration.",
+            hint="Name it under `prompt` or `prompts` of its configuration.",
         )
 
 
 def check_arguments(agent: str, args: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Raises ConfigError for arguments that nothing would read."""
+    """Raises ConfigError for unused arguments."""
     if unused := [str(name) for name in args if name not in known]:
         raise ConfigError(
-            f"agent '{agent}': nothing takes the arguments {', '.join(unused)}",
-            hint="Arguments go with a prompt that has places for them: agent.call(prompt, {...}).",
+            f"agent '{agent}': unused arguments: {', '.join(unused)}",
+            hint="Arguments need a prompt with placeholders for them: agent.call(prompt, {...}).",
         )
 
 
 async def batch(
     ask: Callable[[Any], Awaitable[Reply]], items: Sequence[Any], workers: int
 ) -> list[Reply | LLMError]:
-    """The replies to all items in their order, `workers` of them asked at once; the error of a call stands in the place of
-    its reply."""
+    """Returns the replies to all items in order, running `workers` calls at once; a failed call's error takes the place
+    of its reply."""
     waiting = enumerate(items)
     replies: list[Any] = [None] * len(items)
 

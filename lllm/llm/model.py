@@ -26,13 +26,13 @@ _OF_CALL = ("session", "args", "parser_args", "follow", "read")
 """Keywords of a call that are no settings."""
 _OF_AGENTS = {
     "system_prompt": "Did you mean 'system'?",
-    "approve": "An LLM gives tool calls back and runs none. An Agent does: Agent(name, model, approve=...).",
+    "approve": "An LLM returns tool calls without running them. An Agent runs them: Agent(name, model, approve=...).",
     **dict.fromkeys(
         ("name", "prompt", "description"),
         "A role belongs to an Agent: Agent(name, model, system_prompt, prompt=...).",
     ),
 }
-"""What an Agent takes and an LLM has no use for, and where it belongs."""
+"""Arguments of an Agent that an LLM does not have, and where they belong."""
 
 
 class LLM:
@@ -77,13 +77,13 @@ class LLM:
         return self._agent.model
 
     def __call__(self, input: Any, *, stream: bool = False, **overrides: Any) -> Any:
-        """See `lllm.llm.inputs.SHAPES`. `overrides` replace any setting for this call: `tools=[...]`, `format=Schema`,
-        `temperature=0`, `model=...`, `system=...`, and `workers` of a batch. None takes a sampling value away. With
-        `stream=True`: a Stream of deltas.
+        """Calls the model; `lllm.llm.inputs.SHAPES` lists the inputs. `overrides` replace any setting for this call:
+        `tools=[...]`, `format=Schema`, `temperature=0`, `model=...`, `system=...`, and `workers` of a batch. None unsets
+        a sampling value. With `stream=True`, returns a Stream of deltas.
 
         Raises:
-            CallError: the call ended without a reply. Of a batch it stands in the reply's place.
-            ConfigError: what was given, or a setting, is wrong; of a batch too, and before any model is asked.
+            CallError: the call ended without a reply. In a batch it takes the reply's place.
+            ConfigError: an input or a setting is invalid; also for a batch, before any request is sent.
         """
         if stream:
             return self.stream(input, **overrides)
@@ -162,8 +162,7 @@ class LLM:
         return vectors
 
     def count_tokens(self, text: str) -> TokenCount:
-        """How many tokens a text has for this model: exact, or an estimate that says it is one. See
-        `lllm.count_tokens`."""
+        """Counts a text's tokens for this model: exact, or a marked estimate. See `lllm.count_tokens`."""
         settings = self._agent._settings
         return run(count_with(settings.backend, settings.model, settings.model_name, text))
 

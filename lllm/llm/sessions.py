@@ -32,7 +32,7 @@ def open_session(
         store = default_store()
     live = Session(store, id=id, name=name, seed=seed, **more)
     if scope is not None:
-        live.approve = scope.session.approve  # the same person sits in front of it
+        live.approve = scope.session.approve  # the same person approves
     return live
 
 

@@ -45,8 +45,8 @@ class Opened(NamedTuple):
 
 
 def open_model(model: Any, options: Mapping[str, Any] | None, agent: str) -> Opened:
-    """The model of an agent: the one that is named, or what `auto` chooses, and why. In the constructor of a system that
-    was given a model, `auto` is that one."""
+    """Opens an agent's model: the named one, or what `auto` chooses, with the reason. In the constructor of a system that
+    was given a model, `auto` is that model."""
     why: str | None = None
     if model == "auto":
         model = model_for(None) or model
@@ -65,7 +65,7 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     changes = without_later(changes)
     if (
         made := made_by(changes.get("model"))
-    ) is not None:  # an LLM brings its own, which this call's words replace
+    ) is not None:  # an LLM has its own settings, which those of this call override
         sampling.update(made._settings.sampling)
         known["timeouts"] = made._settings.timeouts
     for key, value in changes.items():
@@ -107,7 +107,7 @@ RESERVED: Mapping[str, str] = {
     "prompt": "A prompt is the first argument: agent.call(prompt, {...}).",
     "description": "It is told where the agent is made.",
     "session": "A session belongs to one call: agent.call(..., session=...).",
-    "workers": "It is for a batch: agent([...], workers=...).",
+    "workers": "It applies to a batch: agent([...], workers=...).",
     "args": "Arguments of a prompt belong to one call: agent.call(prompt, {...}).",
     **dict.fromkeys(
         ("base_url", "api_key", "concurrency", "requests_per_minute", "tokens_per_minute"),
@@ -167,14 +167,14 @@ SLIPS: Mapping[str, str] = {
 
 
 LATER = ("activate_proxies", "mcp_servers", "sandbox", "allow_web_search", "computer_use_config")
-"""Keywords that nothing reads in this version: they may be there, but only empty."""
+"""Keywords that this version does not support: they must be empty."""
 
 
 def without_later(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Keywords without those that nothing reads in this version; ConfigError where one of them holds something."""
+    """Removes unsupported keywords that are empty; raises ConfigError if one has a value."""
     for key in LATER:
         if given.get(key):
-            raise ConfigError(not_yet(key), hint="Leave it out, or leave it empty.")
+            raise ConfigError(not_yet(key), hint="Remove it, or leave it empty.")
     return {key: value for key, value in given.items() if key not in LATER}
 
 

@@ -21,10 +21,10 @@ class Simple(AgentBase):
 
     @classmethod
     def check_agents(cls, config: Config, agents: Mapping[str, Agent]) -> None:
-        """One agent, whose prompts want nothing but the task."""
+        """Requires exactly one agent, whose prompts need nothing but the task."""
         if len(agents) != 1:
             raise ConfigError(
-                f"the built-in system runs exactly one agent; {len(agents)} are declared",
+                f"the built-in system runs exactly one agent, but {len(agents)} are declared",
                 hint="Declare one under agent_configs, or write a system: a subclass of AgentBase, named in agent_type."
                 if not agents
                 else "Write a system: a subclass of AgentBase with an agent_type, and name it in agent_type.",
@@ -37,11 +37,13 @@ class Simple(AgentBase):
                 agent._prepare(Message("user", "task"), {}, {})
         except PromptError as error:
             raise ConfigError(
-                f"the built-in system gives the agent '{name}' only a task: {error.message}", hint=error.hint
+                f"the built-in system passes only a task to the agent '{name}': {error.message}",
+                hint=error.hint,
             ) from error
 
     def call(self, task: str, **more: Any) -> Any:
-        """The agent's payload. The agent's `prompt` gets the task as `{task}`; without one, the task is the message."""
+        """Returns the agent's payload. The agent's `prompt` receives the task as `{task}`; without a prompt, the task is
+        the message."""
         (agent,) = self.agents.values()
         if agent.prompt is None:
             return agent.call(

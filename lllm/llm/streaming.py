@@ -67,7 +67,7 @@ async def deltas(
 
 
 def blocking(stream: AsyncIterator[T]) -> Generator[T, None, None]:
-    """An async iterator, driven step by step from blocking code, in the loop where it was begun."""
+    """Iterates an async iterator step by step from blocking code, in the loop where it was started."""
     at = place()
     try:
         while True:

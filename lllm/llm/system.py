@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 class AgentBase:
-    """Subclass it, set `agent_type`, write `call`. The subclass registers itself when it is defined, so configuration
-    finds it by that name.
+    """Base class of systems. Subclass it, set `agent_type`, write `call`. Defining the subclass registers it, so that a
+    configuration finds it by that name.
 
         class Vanilla(AgentBase):
             agent_type = "vanilla"
@@ -34,11 +34,11 @@ class AgentBase:
     Attributes:
         agent_type: string or Enum; what `agent_type:` in YAML names.
         agent_group: names of the agents that the configuration must declare under `agent_configs`.
-        config: the loaded configuration. agents: the declared agents by name. ckpt_dir: where files are kept.
-        stream: shows progress; what it is told is in the session.
+        config: the loaded configuration. agents: the declared agents by name. ckpt_dir: the folder for files.
+        stream: displays progress; what is written to it is in the session.
 
-    A constructor of its own need not pass on what it does not know: `build_agent`'s model, store, ... reach the system all
-    the same (`lllm.llm.construction`).
+    A constructor need not pass on arguments it does not know: `build_agent`'s model, store, ... reach the system anyway
+    (`lllm.llm.construction`).
     """
 
     __lllm_kind__: ClassVar[str] = "agent"
@@ -100,8 +100,8 @@ class AgentBase:
 
     @classmethod
     def check_agents(cls, config: Config, agents: Mapping[str, Agent]) -> None:
-        """Raises ConfigError where this system cannot run with these agents: those of `agent_group` must be there. Called
-        by `build_agent` and `lllm check`; a subclass may ask for more."""
+        """Raises ConfigError if this system cannot run with these agents: those of `agent_group` are required. Called by
+        `build_agent` and `lllm check`; a subclass may require more."""
         if missing := [name for name in cls.agent_group if name not in agents]:
             raise ConfigError(
                 f"the system '{config.name or cls.__name__}' needs the agents {', '.join(missing)}, which "
@@ -189,7 +189,7 @@ class AgentBase:
         return meta
 
 
-vars(AgentBase)["__new__"].__func__.__signature__ = signature(AgentBase.__init__)  # what an editor shows
+vars(AgentBase)["__new__"].__func__.__signature__ = signature(AgentBase.__init__)  # for editors
 
 
 class AsyncAgentBase(AgentBase):

@@ -35,7 +35,7 @@ def talker(config: Config, declared: AgentConfig, model: str | None, system: str
 
 
 def past(events: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
-    """The dialog of a recorded talk as its last reply left it; empty where there was none."""
+    """The dialog of a recorded chat as of its last reply; empty if there was none."""
     folded = fold_session(events)
     done = [id for id, info in folded.infos.items() if info.parent is None and info.status == "done"]
     trunk = folded.calls[done[-1]].trunk if done else None
@@ -50,7 +50,7 @@ def described(
     system: str | None,
     continues: str | None = None,
 ) -> dict[str, Any]:
-    """The entry of a talk: what `talk` makes it of again. `continues`: the session that it goes on with."""
+    """The entry of a chat, from which `talk` recreates it. `continues`: the session that it continues."""
     file = None if config.file is None else relative(config.file, config.root)
     given = {
         "config": file,

@@ -61,7 +61,7 @@ class ReplayableLogBase(ABC):
     """A `lllm.ports.LogStore`, which is where its contract stands. Usable as a context manager."""
 
     folder: Path | None = None
-    """Where the project keeps things, for a store that has no place on this machine."""
+    """The project's data folder, for a store that has no place on this machine."""
 
     @abstractmethod
     async def append(self, records: Sequence[Record], blobs: Mapping[str, bytes] | None = None) -> None: ...
@@ -92,12 +92,14 @@ class ReplayableLogBase(ABC):
         return self._claims().held(session)
 
     def delete(self, sessions: Iterable[str]) -> Deleted:
-        """Removes sessions, and the blobs that only they named. For good: see `lllm.log.prune` for which. Others may write
-        meanwhile: none of their appends fails.
+        """Removes sessions permanently, with the blobs that only they named; `lllm.log.prune` selects them. Concurrent
+        appends do not fail.
+
 
         Raises:
             UnknownNameError: there is no such session; nothing is removed.
-            LogWriteError: one is being written, somebody else is removing some, or the store could not be changed; nothing
+            LogWriteError: one is being written, another process is removing some, or the store could not be changed;
+            nothing
                 is removed.
         """
         names = list(dict.fromkeys(sessions))
@@ -119,8 +121,9 @@ class ReplayableLogBase(ABC):
     def keep_summary(
         self, session: str, like: tuple[int, int, int, str], summary: Callable[[], Mapping[str, Any]]
     ) -> None:
-        """Keeps the figures of a session that has just ended (see `lllm.log.summaries`), soon or not at all. `like`: when it
-        began, when its last event happened, how many it has, and its status. `summary` gives the figures."""
+        """Queues the summary of a session that has just ended (see `lllm.log.summaries`); it may be lost. `like`: when
+        the session began, the time of its last event, its number of events, and its status. `summary` computes the
+        figures."""
         if (ended := self.__dict__.get("_ended")) is None:
             from lllm.log.summaries import Ended
 
@@ -128,7 +131,7 @@ class ReplayableLogBase(ABC):
         ended.add(session, like, summary)
 
     def keep_summaries(self) -> None:
-        """Keeps all of them now."""
+        """Writes all queued summaries now."""
         if (ended := self.__dict__.get("_ended")) is not None:
             ended.flush()
 
@@ -160,7 +163,7 @@ class ReplayableLogBase(ABC):
         return found
 
     def html(self, session: str) -> str:
-        """A session as a notebook shows it. Raises as `lllm.log.views.load` does."""
+        """A session as HTML for a notebook. Raises like `lllm.log.views.load`."""
         from lllm.log.notebook_view import html
         from lllm.log.views import load
 

@@ -17,7 +17,7 @@ from lllm.log.base import no_blob
 
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 NAMED: Final = re.compile(rb"sha256:[0-9a-f]{64}")
-"""What a digest looks like within an event."""
+"""Pattern of a digest within an event."""
 _CHAIN: Final = (b'"hash":"', b'"prev":"')  # what stands behind the last of each is of the chain
 
 
@@ -81,13 +81,13 @@ class BlobFolder:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Within, no process removes a blob: one that is there already may be named."""
+        """While open, no process removes a blob, so existing blobs may be named."""
         with self._locked(fcntl.LOCK_SH):
             yield
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Within, no process adds a blob or names one."""
+        """While open, no process adds or names a blob."""
         with self._locked(fcntl.LOCK_EX):
             yield
 
@@ -97,13 +97,11 @@ class BlobFolder:
         place = self.folder.with_name(f"{self.folder.name}.lock")
         handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            with suppress(
-                OSError
-            ):  # a file system without locks: sessions are best removed where nobody writes
+            with suppress(OSError):  # a file system without locks: remove sessions only while nothing writes
                 fcntl.flock(handle, kind)
             yield
         finally:
-            os.close(handle)  # and with it goes the lock
+            os.close(handle)  # this also releases the lock
 
     def get(self, digest: str) -> bytes:
         try:

@@ -21,8 +21,8 @@ from lllm.errors import LogWriteError
 REMOVING: Final = "\0removing"
 COMPACTING: Final = "\0compacting"
 WAITING: Final = "\0waiting"
-"""Claims that are no session's: of the one who removes sessions; while the file is written anew, for which appends wait; of an
-append that has to wait."""
+"""Claims that do not belong to a session: removing sessions; rewriting the file, during which appends wait; an append
+that has to wait."""
 
 _SET: Final = getattr(fcntl, "F_OFD_SETLK", fcntl.F_SETLK)
 _GET: Final = getattr(fcntl, "F_OFD_GETLK", fcntl.F_GETLK)
@@ -84,7 +84,7 @@ class Claims:
             return bool(struct.unpack("hhqqi", found)[0] != fcntl.F_UNLCK)
 
     def any(self, besides: Collection[str] = ()) -> bool:
-        """Whether anybody, here or elsewhere, has a claim, besides these of this process."""
+        """True if any process has a claim, except these claims of this process."""
         with self._lock:
             if self._mine.difference(besides):
                 return True

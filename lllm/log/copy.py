@@ -119,7 +119,7 @@ def read_session(path: str | os.PathLike[str]) -> tuple[MemoryLog, str]:
         raise LogCorrupt(f"{name} is not a session that lllm wrote: {trouble}", hint=_AGAIN)
     folding = Folding()
     for event in opened:
-        folding.take(event)  # LogCorrupt where events contradict each other
+        folding.take(event)  # raises LogCorrupt if events contradict each other
     memory = MemoryLog()
     found = dict(_blob(line, name) for line in lines[events + 1 : -1])
     run(memory.append([record_of(body) for body in bodies], found))
@@ -227,7 +227,7 @@ def _portions(bodies: Sequence[bytes]) -> Iterator[list[Record]]:
 def _unsound(id: str, events: Sequence[Mapping[str, Any]]) -> str:
     """What no session of lllm has, though it may be sealed as one: every list of sessions would stumble over it."""
     if not id.strip(". ") or len(id) > LONGEST or "/" in id or not id.isprintable():
-        return f"{id[:LONGEST]!r} cannot be the name of a session"
+        return f"{id[:LONGEST]!r} is not a valid session id"
     order = EventOrder()
     for number, event in enumerate(events):
         if wrong := misshapen(event) or order.misplaced(event):

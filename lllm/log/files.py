@@ -107,9 +107,7 @@ class LocalFileLog(ReplayableLogBase):
                 raise closed(str(self.dir))
             if self._worker is None:
                 worker = ThreadPoolExecutor(1, "lllm-log")
-                worker.submit(
-                    int
-                )  # starts the thread: where that fails, no append stays queued and is written later
+                worker.submit(int)  # starts the thread first: if that fails, no append is left in the queue
                 self._worker = worker
             return self._worker.submit(self._append, records, blobs, accepted=True)
 
@@ -239,8 +237,8 @@ class LocalFileLog(ReplayableLogBase):
     # --- removing ----------------------------------------------------------------------------------------------------
 
     def _delete(self, names: Sequence[str]) -> Deleted:
-        """First the sessions, then the blobs: a crash between them leaves blobs that nobody names. What takes long is done
-        while others write; they wait for no more than a look at what they wrote meanwhile."""
+        """Removes the sessions first, then the blobs: a crash in between leaves only unused blobs. The slow part runs
+        while others write; they wait only while their new appends are read."""
         size = 0
         left: set[bytes] = set()
         for name in names:
@@ -270,7 +268,8 @@ class LocalFileLog(ReplayableLogBase):
         return Deleted(len(names), len(sizes), size + sum(sizes))
 
     def _named(self, left: set[bytes], read: dict[str, int]) -> None:
-        """Takes those digests out of `left` that any session names, from where each has been `read` up to."""
+        """Removes from `left` the digests that any session names; each session is read from where it has been `read` up
+        to."""
         for name in self._names():
             if not left:
                 return
@@ -278,7 +277,7 @@ class LocalFileLog(ReplayableLogBase):
                 file.seek(read.get(name, 0))
                 for line in file:
                     left.difference_update(NAMED.findall(line))
-                    if line.endswith(b"\n"):  # the rest of one that is just being written is read again
+                    if line.endswith(b"\n"):  # an unfinished last line is read again later
                         read[name] = read.get(name, 0) + len(line)
 
     def close(self) -> None:
@@ -414,8 +413,8 @@ def _bodies(path: Path, after: int) -> Iterator[bytes]:
             if b"\0" in line:
                 here = file.tell()
                 if not any(map(_whole, iter(file.readline, b""))):
-                    return  # a part of the last append, which was lost with the machine's power
-                file.seek(here)  # in the middle it is damage: whoever opens the event is told so
+                    return  # part of the last append, lost in a power failure
+                file.seek(here)  # in the middle it is damage: opening the event reports it
             held.append(line)
             for offset, whole in enumerate(held, seq - len(held) + 1):
                 if offset > after:
@@ -424,7 +423,7 @@ def _bodies(path: Path, after: int) -> Iterator[bytes]:
 
 
 def _whole(line: bytes) -> bool:
-    """Whether a line ends an append that was written whole: only what no such line follows may be torn."""
+    """True if a line ends an append that was written completely. Only lines after the last such line may be torn."""
     return line.endswith(b"\n") and not line.endswith(b" \n") and b"\0" not in line and not line.isspace()
 
 

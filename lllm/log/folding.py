@@ -13,7 +13,7 @@ from lllm.core.state import Opening, State
 from lllm.errors import IllegalMove, LogCorrupt, text_of
 
 UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
-"""What reading an event raises that is sealed, but not by lllm. ConfigError is a ValueError."""
+"""Exceptions raised when reading an event that is sealed, but not by lllm. ConfigError is a ValueError."""
 UNFINISHED: Final = "unfinished"
 """The status of a session or call whose end is not in the log."""
 
@@ -154,7 +154,7 @@ class Folding:
             raise LogCorrupt(f"event {seq}: {error.message}", seq=seq, hint=error.hint) from error
         except UNREADABLE as error:
             raise LogCorrupt(
-                f"event {seq} ({event['kind']}) is not as lllm writes it: {type(error).__name__}: {text_of(error)}",
+                f"event {seq} ({event['kind']}) was not written by lllm: {type(error).__name__}: {text_of(error)}",
                 seq=seq,
             ) from error
         self.calls[call] = after

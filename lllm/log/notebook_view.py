@@ -1,4 +1,4 @@
-"""A session in a notebook's cell: what it came to, and a row for each thing that happened."""
+"""A session as HTML for a notebook cell: its totals, and a row for each event."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from lllm.log.transcript import Row, transcript
 from lllm.log.views import Summary, saving, summary
 
 ROWS: Final = 200
-"""How many rows are shown; the first and the last of more."""
+"""Maximum number of rows; of more, the first and the last are shown."""
 LONG: Final = 400
-"""Characters of a row's text that are shown."""
+"""Characters shown of a row's text."""
 _CELL: Final = 'style="text-align:left;vertical-align:top;white-space:pre-wrap"'
 
 
 def html(events: Sequence[Mapping[str, Any]]) -> str:
-    """HTML without scripts, styles of its own or anything loaded from elsewhere; all text of the session is escaped."""
+    """HTML without scripts, styles or external resources; all text of the session is escaped."""
     told = summary(events)
     rows = [row for row in transcript(events) if (row.kind, row.text) != ("end", "done")]
     left_out = max(0, len(rows) - ROWS)

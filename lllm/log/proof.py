@@ -1,4 +1,4 @@
-"""Proves that a session is as it was written: each event, their chain, and the blobs that they name."""
+"""Verifies that a session is unchanged since it was written: each event, the chain, and the named blobs."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from lllm.ports import LogStore
 
 
 def prove(store: LogStore, session: str, *, head: str | None = None) -> list[dict[str, Any]]:
-    """The events of a session, oldest first, after everything was proven that the log itself can prove.
+    """Returns the events of a session, oldest first, after verifying everything that the log itself can prove.
 
-    A chain of hashes shows that nothing was changed, left out or added between two events. Whoever can write the store can
-    write another chain, or leave out its end: against that stands `head`, the hash of an event that was kept elsewhere.
+    The hash chain shows that nothing was changed, removed or added between two events. But anyone who can write the store
+    can write a new chain, or cut off its end: `head`, the hash of an event noted elsewhere, guards against that.
 
     Args:
-        head: `sha256:...` of the session's last event at some time (`lllm sessions --json` prints it); what came later is
+        head: `sha256:...` of the session's last event at some time (`lllm sessions --json` prints it); later events are
             allowed.
 
     Raises:
-        UnknownNameError: no such session. LogCorrupt: it is not as it was written, a blob is changed or missing, or none of
-        its events has that hash. ConfigError: `head` is not such a hash.
+        UnknownNameError: no such session. LogCorrupt: the log was changed, a blob is changed or missing, or no event has
+            the hash `head`. ConfigError: `head` is not such a hash.
     """
     wanted = None if head is None else check_head(head)
     with guarded("the log store", LogError):
@@ -33,13 +33,13 @@ def prove(store: LogStore, session: str, *, head: str | None = None) -> list[dic
     if wanted is not None and all(event["hash"] != wanted for event in events):
         raise LogCorrupt(
             f"session '{session}' does not hold the event {wanted}",
-            hint="It was written anew, or its end is missing: it is not the session of which that hash was kept.",
+            hint="It was rewritten or its end is missing: this is not the session whose hash was noted.",
         )
     return events
 
 
 def prove_blobs(store: LogStore, events: Iterable[Mapping[str, Any]]) -> None:
-    """Raises LogCorrupt unless every blob that events name is there and is what its digest says."""
+    """Raises LogCorrupt unless every blob that events name exists and matches its digest."""
     seen: set[str] = set()
     for event in events:
         digest = blob_of(event)
@@ -56,14 +56,14 @@ def prove_blobs(store: LogStore, events: Iterable[Mapping[str, Any]]) -> None:
 
 
 def blob_of(event: Mapping[str, Any]) -> str | None:
-    """The digest of the blob that an event names; None where it names none."""
+    """The digest of the blob that an event names, or None."""
     key, data = ev.BLOBS.get(event["kind"]), event["data"]
     digest = data.get(key) if key is not None and isinstance(data, Mapping) else None
     return digest if isinstance(digest, str) else None
 
 
 def head_of(store: LogStore, session: str, events: int) -> str | None:
-    """The hash of a session's last event, read and not proven; None where there is none."""
+    """The hash of a session's last event, read without verification; None if there is none."""
     last = None
     for body in store.read(session, max(events - 2, -1)):
         last = body
@@ -71,7 +71,7 @@ def head_of(store: LogStore, session: str, events: int) -> str | None:
 
 
 def hash_in(body: bytes) -> str | None:
-    """The hash that a stored event carries."""
+    """The hash stored in an event."""
     from lllm.core import canonical
 
     try:
@@ -82,7 +82,7 @@ def hash_in(body: bytes) -> str | None:
 
 
 def check_head(head: str) -> str:
-    """A hash as the log writes it; the algorithm's name may be left out."""
+    """Validates a hash and returns it as the log writes it; the algorithm's name may be omitted."""
     digits = head.strip().lower().removeprefix("sha256:")
     if len(digits) != 64 or any(digit not in "0123456789abcdef" for digit in digits):
         raise ConfigError(

@@ -32,13 +32,12 @@ When = str | date | datetime | timedelta | None
 
 
 class SessionRow(TypedDict, total=False):
-    """One session. JSON throughout; times are ISO 8601 in UTC.
+    """One session, as JSON values; times are ISO 8601 in UTC.
 
-    `status` is one of STATUSES; for the figures see `lllm.core.figures.FIGURES`. `cost` is US dollars, None where the price
-    of a reply is unknown (`unpriced` of them are). `saved` is what the `reused` replies had cost, as far as it is known; it
-    is not in `cost`. `agents`, `prompts`, `models`, `tools` are names, sorted. `match` is
-    there after a search for text: `{"seq", "text"}`. `problem` says what is wrong with a corrupt log, whose figures end
-    where it is intact.
+    `status` is one of STATUSES; `lllm.core.figures.FIGURES` explains the figures. `cost` is in US dollars, None if the
+    price of a reply is unknown (`unpriced` counts them). `saved` is the known cost of the `reused` replies; it is not
+    part of `cost`. `agents`, `prompts`, `models`, `tools` are sorted names. After a text search, `match` is `{"seq",
+    "text"}`. `problem` says what is wrong with a corrupt log; its figures cover the intact part.
     """
 
     session: str
@@ -203,15 +202,15 @@ def totals(
     max_tokens: int | None = None,
     cache: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """What the sessions came to, grouped: the dearest group first, days in their order.
+    """Totals of sessions by group: the most expensive group first, days in order.
 
-    Each row has the group under the name of `by` (None where there was none), `sessions` (how many it was in), the figures
-    of `lllm.core.figures.FIGURES`, `tokens`, and `cost`: the US dollars that are known, None where no price is; `unpriced`
-    replies come on top. `saved` are the known US dollars that were not spent again. Filters are those of `find`; those
-    by agent, prompt and model also leave out what other agents, prompts and models did in the same sessions.
+    Each row has the group under the name of `by` (None if there is none), `sessions` (the number of sessions), the
+    figures of `lllm.core.figures.FIGURES`, `tokens`, and `cost`: the known cost in US dollars, None if no price is known;
+    `unpriced` replies are not included. `saved` is the known cost of reused replies. Filters are those of `find`; filters
+    by agent, prompt and model also leave out what others did in the same sessions.
 
     Raises:
-        UnknownNameError: an unknown group or status. ConfigError: a time that is none, bounds that nothing is within.
+        UnknownNameError: an unknown group or status. ConfigError: an invalid time, or bounds with min > max.
     """
     _known("group", by, GROUPS)
     wanted = _filter(
@@ -390,7 +389,7 @@ def _summaries(store: LogStore, wanted: _Filter, cache: Path | None) -> list[tup
 
 
 PROVEN: Final = 200
-"""Of so few sessions that are listed the logs are read, and their chains checked, once."""
+"""Up to this many sessions, listing reads their logs and verifies their chains."""
 
 
 def _search(store: LogStore, session: str, words: Sequence[str]) -> Match | None:

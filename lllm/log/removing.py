@@ -1,12 +1,12 @@
-"""Sessions out of an SQLite log, and the room that they took back to the disk, while others write.
+"""Removes sessions from an SQLite log and gives their space back to the disk, while others write.
 
-1. The sessions get names that nobody sees (`REMOVED`): one short transaction, all or none. Their keys stay taken.
-2. The blobs that nobody else names, and then their events, are removed in many short transactions with pauses between them. A
-   process that dies meanwhile leaves rows that nobody sees; the next removal takes them out.
-3. The file is written anew, where that is worth it and nobody writes a session. Who begins one stops it; who comes too late
-   for that waits (`COMPACTING`).
+1. The sessions are renamed to hidden names (`REMOVED`) in one short transaction, all or none. Their keys stay taken.
+2. The blobs that only they name, and then their events, are removed in many short transactions with pauses between them.
+A process that dies meanwhile leaves hidden rows; the next removal deletes them.
+3. The file is rewritten (VACUUM) if that is worth it and no session is being written. A new session interrupts it; one
+that starts too late for that waits (`COMPACTING`).
 
-An append has to wait for a fraction of `busy_timeout` at the most, and never fails.
+An append waits for at most a fraction of `busy_timeout`, and never fails.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from lllm.log.blobs import NAMED, named_in
 from lllm.log.schema import REMOVED
 
 SLICE: Final = 0.03
-"""About how many seconds a transaction takes."""
-_ROWS: Final = 512  # rows that are read at a time, at most
-_PORTION: Final = 1 << 20  # bytes of events that are read at a time, about
-_WORTH: Final = 8  # a file of which an eighth is free is written anew
-_STEPS: Final = 20_000  # of the database's machine between two looks at who writes
+"""Target duration of a transaction, in seconds."""
+_ROWS: Final = 512  # maximum number of rows per read
+_PORTION: Final = 1 << 20  # approximate bytes of events per read
+_WORTH: Final = 8  # a file is rewritten if at least an eighth of it is free
+_STEPS: Final = 20_000  # database instructions between checks for writers
 _WAL_BYTES: Final = 16 << 20
 
 Turn = Callable[[Callable[[], None]], None]
-"""Does something that takes the lock for writing, waiting for others; what it is may be tried several times."""
+"""Runs a function that needs the write lock, waiting for others; the function may be called several times."""
 
 
 def hide(database: sqlite3.Connection, names: Sequence[str]) -> list[int]:
-    """Removes sessions from everybody's sight, and gives their keys. Raises sqlite3.Error, and then nothing was removed; a
-    transaction may be open."""
+    """Hides sessions and returns their keys. If it raises sqlite3.Error, nothing was removed; a transaction may be
+    open."""
     keys: list[int] = []
     database.execute("BEGIN IMMEDIATE")
     for name in names:
@@ -50,10 +50,10 @@ def hide(database: sqlite3.Connection, names: Sequence[str]) -> list[int]:
 
 
 class Sweep:
-    """Takes out what is hidden, and the blobs that only it named.
+    """Deletes hidden sessions, and the blobs that only they named.
 
     Args:
-        turn: does a transaction, and raises where others do not let it for long.
+        turn: runs a transaction; raises if others hold the lock for long.
     """
 
     def __init__(self, database: sqlite3.Connection, path: Path, turn: Turn) -> None:
@@ -65,8 +65,8 @@ class Sweep:
         self._bytes = self._blobs = 0
 
     def run(self, keys: Sequence[int]) -> Deleted:
-        """Takes out all that is hidden, and says what went with these keys. Where others do not let it, the rest stays for the
-        next time."""
+        """Deletes all hidden sessions and returns what was deleted for these keys. If others hold the lock, the rest is
+        left for the next removal."""
         of_all = "SELECT key FROM sessions WHERE substr(id, 1, ?) = ?"
         self._keys = {key for (key,) in self._database.execute(of_all, (len(REMOVED), REMOVED))}
         left: set[bytes] = set()
@@ -90,7 +90,7 @@ class Sweep:
             after = found[-1][0]
 
     def _in_turn(self, act: Callable[[], None]) -> None:
-        """Does a transaction, and lets others do theirs for as long."""
+        """Runs a transaction, then pauses for as long to let others run theirs."""
         database = self._database
 
         def transaction() -> None:
@@ -106,7 +106,7 @@ class Sweep:
         time.sleep(max(SLICE / 2, time.monotonic() - begun))
 
     def _events(self, keys: list[int]) -> None:
-        """Removes events for as long as a transaction may take; a session whose last ones go is taken off `keys`."""
+        """Deletes events for the duration of one transaction; a session without further events is removed from `keys`."""
         begun = time.monotonic()
         gone = 0
         for key in keys:
@@ -120,7 +120,7 @@ class Sweep:
         del keys[:gone]
 
     def _some(self, key: int) -> bool:
-        """Removes some of a session's events. Whether they were the last."""
+        """Deletes some of a session's events. True if they were the last."""
         begun = time.monotonic()
         found = self._database.execute(
             "SELECT seq FROM appends WHERE session = ? ORDER BY seq LIMIT 1 OFFSET ?", (key, self._rows)
@@ -137,27 +137,26 @@ class Sweep:
         return False
 
     def _unused(self, left: set[bytes]) -> None:
-        """Removes those of the blobs that nobody names any more."""
+        """Deletes those of the blobs that are no longer named."""
         top = self._look(left, 0)
 
         def some() -> None:
-            # what was appended since it was looked for may name them again
+            # events appended since the last look may name them again
             nonlocal top
             top = self._look(left, top)
             self._take(left)
 
         while left:
-            while (
-                now := self._look(left, top)
-            ) > top + _ROWS:  # looking through much takes long: not under the lock
+            while (now := self._look(left, top)) > top + _ROWS:  # a long search must not hold the lock
                 top = now
             self._in_turn(some)
 
     def _look(self, left: set[bytes], after: int) -> int:
-        """Takes those out of `left` that events behind row `after` name, of sessions that stay. Gives the last row."""
+        """Removes from `left` the digests named by events after row `after` of remaining sessions. Returns the last
+        row."""
         (last,) = self._database.execute("SELECT coalesce(max(rowid), 0) FROM appends").fetchone()
         if last < after:
-            after = 0  # another version of this package has removed rows, whose numbers are given anew
+            after = 0  # another version of this package has removed rows, so row numbers were reassigned
         rows = _ROWS
         while left and after < last:
             found = self._database.execute(
@@ -175,7 +174,7 @@ class Sweep:
         return int(last)
 
     def _take(self, left: set[bytes]) -> None:
-        """Removes blobs for as long as a transaction may take."""
+        """Deletes blobs for the duration of one transaction."""
         begun = time.monotonic()
         sized = "SELECT length(data) FROM blobs WHERE digest = ?"
         while left:
@@ -189,8 +188,8 @@ class Sweep:
 
 
 def compact(database: sqlite3.Connection, idle: Callable[[], bool]) -> None:
-    """Gives free pages back to the disk, by writing the file anew: where enough of it is free, and for as long as `idle`
-    says that nobody writes. Elsewhere they stay, and are used by the sessions to come."""
+    """Gives free pages back to the disk by rewriting the file, if enough of it is free and as long as `idle` reports no
+    writers. Otherwise they stay, and later sessions use them."""
     (free,) = database.execute("PRAGMA freelist_count").fetchone()
     (pages,) = database.execute("PRAGMA page_count").fetchone()
     if free * _WORTH >= pages and idle():
@@ -201,8 +200,6 @@ def compact(database: sqlite3.Connection, idle: Callable[[], bool]) -> None:
         finally:
             database.set_progress_handler(None, 0)
     with suppress(sqlite3.OperationalError):
-        database.execute(
-            "PRAGMA wal_checkpoint(PASSIVE)"
-        )  # the other kinds hold the lock for writing all the time
+        database.execute("PRAGMA wal_checkpoint(PASSIVE)")  # the other modes hold the write lock throughout
         if idle():
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

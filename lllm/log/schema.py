@@ -23,7 +23,7 @@ from lllm.ports import Record
 
 APPLICATION: Final = 0x6C6C6C6D  # 'lllm': what `file` and SQLite see in the header
 REMOVED: Final = "~removed-"
-"""How the id of a session begins that has been removed, until its events are: it is nowhere to be seen."""
+"""Prefix of the id of a removed session whose events are not deleted yet: such sessions are hidden everywhere."""
 
 
 def _first(database: sqlite3.Connection) -> None:

@@ -261,9 +261,7 @@ class SQLiteLog(ReplayableLogBase):
         elif due:
             try:
                 self._submit(self._checkpoint)
-            except (
-                RuntimeError
-            ):  # no more threads: what is written is written, and the checkpoint comes later
+            except RuntimeError:  # no more threads: the data is written; the checkpoint can wait
                 self._merging = False
         return left
 
@@ -391,7 +389,7 @@ class SQLiteLog(ReplayableLogBase):
                 break
             if left:
                 if not waits:
-                    with suppress(LogWriteError):  # one that is seen is enough
+                    with suppress(LogWriteError):  # one visible lock is enough
                         self._claimed.claim(WAITING)
                         waits = True
                 time.sleep(_PAUSE)
@@ -513,7 +511,7 @@ class SQLiteLog(ReplayableLogBase):
             self._claimed.claim(REMOVING)
         except LogWriteError as error:
             raise LogWriteError(
-                f"somebody else is removing sessions from {self.path}", hint="Wait until that is done."
+                f"another process is removing sessions from {self.path}", hint="Wait until it is done."
             ) from error
         try:
             with closing(open_writer(self.path, self._synchronous)) as own:
@@ -521,7 +519,7 @@ class SQLiteLog(ReplayableLogBase):
                 with self._lock:
                     for name in names:
                         self._known.pop(name, None)
-                # from here on they are gone: what is left of them is taken out now, or by the next removal
+                # they are hidden from here on; their data is deleted now, or by the next removal
                 done = Sweep(own, self.path, lambda act: self._in_turn(own, act)).run(keys)
                 self._compact(own, names)
         except Exception as error:
@@ -536,7 +534,7 @@ class SQLiteLog(ReplayableLogBase):
             self._claimed.claim(COMPACTING)
             compact(own, lambda: not self._claimed.any(besides))
         except LogWriteError:
-            pass  # somebody else does
+            pass  # another process does it
         finally:
             self._claimed.release(COMPACTING)
 

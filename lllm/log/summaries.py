@@ -1,7 +1,7 @@
-"""What each session came to, in figures: counted as it is written, else read from its events once, and kept.
+"""Figures of each session: counted while it is written, or read once from its events, and cached.
 
-A summary is derived and never a second truth: it is thrown away and made anew whenever the log says otherwise, and deleting
-the file that holds them loses nothing. It has no text of the session in it but names and the last error.
+A summary is derived data: it is discarded and recomputed whenever it does not match the log, and deleting the cache file
+loses nothing. It has no text of the session but names and the last error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VERSION: Final = 2
 """Of what a summary holds. Others are thrown away."""
 
 UNPROVEN: Final = "unproven"
-"""The key of a summary that was counted as its session was written."""
+"""Marks a summary that was counted while its session was written."""
 
 Summary = dict[str, Any]
 
@@ -92,8 +92,8 @@ class Summaries:
                 }
 
     def of(self, info: SessionInfo, *, prove: bool = False) -> Summary:
-        """The summary of a session: the kept one while its log is the same. `prove`: not one that was counted as it was
-        written, without a look at what the log has of it."""
+        """The summary of a session; the cached one if its log is unchanged. `prove`: do not use one that was counted
+        during writing, without reading the log."""
         like = _like(info)
         kept = self._kept(info)
         if kept is not None and not (prove and UNPROVEN in kept):
@@ -106,7 +106,7 @@ class Summaries:
         return made
 
     def proven(self, info: SessionInfo) -> bool:
-        """Whether the log of the summary that is kept was read."""
+        """True if the cached summary was computed by reading the log."""
         return UNPROVEN not in (self._kept(info) or {})
 
     def _kept(self, info: SessionInfo) -> Summary | None:
@@ -142,11 +142,11 @@ class Summaries:
 
 
 class Ended:
-    """The summaries of sessions as they end, on their way into the file that keeps them: many at a time. What is lost on the
-    way is read from the log by who wants it."""
+    """Summaries of ended sessions, queued and written to the cache file in batches. Lost ones are recomputed from the log
+    on demand."""
 
     def __init__(self, store: LogStore) -> None:
-        self._store = weakref.ref(store)  # which holds this
+        self._store = weakref.ref(store)  # the store holds this object: no cycle
         self._rows: deque[tuple[str, tuple[int, int, int, str], Callable[[], Mapping[str, Any]]]] = deque()
         self._since = 0.0
         _ENDED.add(self)
@@ -154,7 +154,7 @@ class Ended:
     def add(
         self, session: str, like: tuple[int, int, int, str], summary: Callable[[], Mapping[str, Any]]
     ) -> None:
-        """Takes a summary. Usable from several threads."""
+        """Queues a summary. Safe for use from several threads."""
         now = time.monotonic()
         if not self._rows:
             self._since = now
@@ -163,7 +163,7 @@ class Ended:
             self.flush()
 
     def flush(self) -> None:
-        """Keeps what there is. Waits for nobody: where the file is in use, or cannot be written, nothing is kept."""
+        """Writes the queue. Does not wait: if the file is in use or cannot be written, nothing is stored."""
         rows = []
         with suppress(IndexError):
             while True:
@@ -186,7 +186,7 @@ def _store(
     *,
     timeout: float = 1,
 ) -> None:
-    """Writes summaries (session, what its log was like, figures), and forgets those that are gone."""
+    """Writes summaries (session, state of its log, figures), and deletes those of removed sessions."""
     with closing(_connect(path, timeout)) as database, database:
         database.executemany("DELETE FROM summaries WHERE session = ?", [(session,) for session in gone])
         database.executemany(
@@ -198,7 +198,7 @@ def _store(
 def _connect(path: Path, timeout: float = 1) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=timeout)
     try:
-        # what a power cut takes, or damages, is read from the log again
+        # data lost or damaged by a power failure is recomputed from the log
         database.execute("PRAGMA synchronous = off")
         if database.execute("PRAGMA user_version").fetchone()[0] != VERSION:
             path.chmod(0o600)
@@ -215,9 +215,9 @@ def _connect(path: Path, timeout: float = 1) -> sqlite3.Connection:
 
 
 PORTION: Final = 1000
-"""So many summaries are written at a time."""
+"""Summaries per batch."""
 AGE: Final = 10.0
-"""Seconds after which those that wait are written with the next one."""
+"""Seconds after which queued summaries are written with the next one."""
 _ENDED: Final[weakref.WeakSet[Ended]] = weakref.WeakSet()
 
 
@@ -232,8 +232,8 @@ _here: Final[weakref.WeakKeyDictionary[Any, dict[str, tuple[str, Any]]]] = weakr
 
 
 def place_of(store: LogStore) -> Path | None:
-    """The file that keeps the summaries of a log: beside it, where it is a file or folder here, else in the folder of its
-    project (`folder`), where there is one. None where there is neither."""
+    """The cache file of a log: next to it if the log is a local file or folder, else in its project's `folder`. None if
+    it has neither."""
     with suppress(PermissionError):  # the store says it better
         if isinstance(file := getattr(store, "path", None), Path):
             return file.with_name(f"{file.stem}.summaries.db") if file.exists() else None

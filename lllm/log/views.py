@@ -210,7 +210,7 @@ def section(row: Row, started: int) -> str:
 
 
 def plain(text: str) -> str:
-    """Text that stands between Markdown: on one line, and nothing in it is markup, a link, HTML or a formula."""
+    """Escapes text for use in Markdown: on one line, without active markup, links, HTML or formulas."""
     line = "".join(f"\\{char}" if char in _MARKUP else char for char in " ".join(str(text).split()))
     return line.replace("://", ":\\//").replace("www.", "www\\.")
 

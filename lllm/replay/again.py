@@ -36,20 +36,20 @@ def replay_session(
     head: str | None = None,
     raises: bool = False,
 ) -> Report:
-    """Re-executes a session and says whether it is verified.
+    """Re-executes a session and reports whether it is verified.
 
     Args:
         session: its id.
-        store: where its log is; the configured log by default.
-        config: what to build agents from; the project's by default.
-        entry: the program that made the session, for one that no configuration describes: called once, it must make the
-            same calls.
-        head: the hash of an event that was kept elsewhere, and that the session must hold: see `lllm.log.proof`.
-        raises: raise the ReplayDivergence instead of reporting it.
+        store: the store with its log; by default the configured log.
+        config: the configuration to build agents from; by default the project's.
+        entry: the program of a session that no configuration describes: called once, it must make the same calls.
+        head: the hash of an event, noted elsewhere, that the session must contain: see `lllm.log.proof`.
+        raises: raise the ReplayDivergence instead of returning it.
 
     Raises:
-        UnknownNameError: no such session. LogCorrupt: the log was changed or torn. ConfigError: the project of today
-        cannot be built.
+        UnknownNameError: no such session. LogCorrupt: the log was changed or torn. ConfigError: the current project
+        cannot
+            be built.
     """
     report = run(areplay_session(session, store=store, config=config, entry=entry, head=head))
     if raises and report.divergence is not None:
@@ -175,8 +175,8 @@ async def _play(player: Replayed, program: Awaitable[Any]) -> tuple[str, dict[st
 def config_of(
     described: Mapping[str, Any], config: Config | None, overrides: Sequence[str] = (), *, asks: bool = False
 ) -> Config:
-    """The configuration that a session's entry names, as it is today, with the entry's overrides and more. One that is
-    given has them already. `asks`: models will be asked, and not only the log."""
+    """The current version of the configuration that a session's entry names, with the entry's overrides and more. A given
+    configuration has them already. `asks`: requests will be sent, rather than only the log read."""
     if config is not None:
         return config
     from lllm.config import load_config
@@ -187,7 +187,7 @@ def config_of(
 
 
 def file_of(described: Mapping[str, Any]) -> Path | None:
-    """The configuration file that a session's entry names. ConfigError where it is not there any more."""
+    """The configuration file that a session's entry names. Raises ConfigError if it no longer exists."""
     from lllm.config import load_project
 
     if not described.get("config"):
@@ -195,8 +195,8 @@ def file_of(described: Mapping[str, Any]) -> Path | None:
     file: Path = load_project().root / described["config"]
     if not file.exists():
         raise ConfigError(
-            f"the session was made with {described['config']}, and there is no such file",
-            hint="If it was renamed, give its new name: --config FILE (in code: config=).",
+            f"the session was made with {described['config']}, which does not exist any more",
+            hint="If it was renamed, pass its new name: --config FILE (in code: config=).",
         )
     return file
 

@@ -1,8 +1,8 @@
-"""Whether the code of today brings about what was recorded, where secrets were taken out of the record.
+"""Decides whether today's code produces what was recorded, although secrets were removed from the record.
 
-The machine that replays may know other secrets than the one that recorded, or none. So a replay takes out nothing: where the
-record says `[redacted:NAME]` any text will do, and the replayed machine goes on with what the record says. A verdict then
-depends on the record and the code alone.
+The replaying machine may know other secrets than the recording one, or none. So a replay redacts nothing: a recorded
+`[redacted:NAME]` matches any text, and the replayed machine continues with the recorded value. The verdict thus depends
+only on the record and the code.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from lllm.perform import fixed_of
 MARKED = b"[redacted:"
 
 Blob = Callable[[str], bytes]
-"""Gives the bytes of a digest. LLMError or KeyError where there are none."""
+"""Returns the bytes of a digest. Raises LLMError or KeyError if there are none."""
 
 
 def adopt(recorded: Any, present: Any) -> Any:
-    """`present`, with every part that agrees with the recorded one as it was recorded."""
+    """`present`, with every part that agrees with the recorded one replaced by it."""
     if agrees(recorded, present):
         return recorded
     if isinstance(recorded, Mapping) and isinstance(present, Mapping):
@@ -39,8 +39,8 @@ def adopt(recorded: Any, present: Any) -> Any:
 def as_recorded(
     kind: str, recorded: Mapping[str, Any], present: Mapping[str, Any], old: Blob, new: Blob
 ) -> Mapping[str, Any]:
-    """The data of an event that is brought about again, with all that agrees as it was recorded. Hashes agree where what they
-    are made of does: `old` and `new` give the blobs of both sides."""
+    """The data of a re-executed event, with everything that agrees replaced by the recorded value. Hashes agree if the
+    hashed content does: `old` and `new` return the blobs of both sides."""
     if kind == ev.CALL_STARTED:
         present = _opening(recorded, present, old, new)
     elif kind == ev.ARTIFACT and _same_blobs("digest", recorded, present, old, new):
@@ -49,7 +49,7 @@ def as_recorded(
 
 
 def marked(data: Any) -> bool:
-    """Whether something was taken out of recorded JSON."""
+    """True if secrets were removed from recorded JSON."""
     return MARKED in encode(data)
 
 
@@ -64,7 +64,7 @@ def _opening(
     for key in ("prompt", "system"):
         before, now = recorded.get(key), present.get(key)
         if free and isinstance(before, Mapping) and isinstance(now, Mapping):
-            # a text that was made with a secret: its rendered form is compared
+            # a text that contains a secret: its rendered form is compared
             parts, known = dict(now.get("parts", {})), before.get("parts", {})
             out[key] = {
                 **now,
@@ -76,7 +76,7 @@ def _opening(
 def _same_blobs(
     key: str, recorded: Mapping[str, Any], present: Mapping[str, Any], old: Blob, new: Blob
 ) -> bool:
-    """Whether two events name other blobs by `key`, that are the same but for secrets."""
+    """True if two events name different blobs by `key` that are equal except for secrets."""
     if key not in recorded or key not in present or recorded[key] == present[key]:
         return False
     try:
@@ -92,7 +92,7 @@ def _same_blobs(
 
 
 def _masked(recorded: bytes, present: bytes) -> bool:
-    """Whether both are the same but for bytes that became `*` (see `lllm.core.redact.Redactor.blob`)."""
+    """True if both are equal except for bytes replaced by `*` (see `lllm.core.redact.Redactor.blob`)."""
     first, *rest = re.split(rb"\*{8,}", recorded)
     form = b".*".join(map(re.escape, (first, *rest)))
     return bool(rest) and re.fullmatch(form, present, re.DOTALL) is not None
@@ -101,8 +101,8 @@ def _masked(recorded: bytes, present: bytes) -> bool:
 def without_secrets(
     record: Sequence[Mapping[str, Any]], redactor: Redactor, blob: Blob
 ) -> list[Mapping[str, Any]]:
-    """The events of a session as they would be, had it been recorded by whoever knows the secrets of `redactor`: the hashes
-    that events hold of dialogs, tools and requests are those of the cleaned ones. `blob` gives the blobs of the session."""
+    """The events of a session as if recorded with the secrets of `redactor` known: hashes of dialogs, tools and requests
+    are recomputed for the cleaned content. `blob` returns the session's blobs."""
     cleaned = [redactor.clean(_with_specs(event, redactor, blob)) for event in record]
     if all(new is event["data"] for new, event in zip(cleaned, record, strict=True)):
         return list(record)
@@ -130,7 +130,7 @@ def without_secrets(
 
 
 def _request_again(recorded: Mapping[str, Any], head: str, before: str, after: str) -> str:
-    """The hash of a request whose fixed part and dialog were other ones (see `lllm.runtime`)."""
+    """The hash of a request after its fixed part and dialog changed (see `lllm.runtime`)."""
     for more in ("", " free"):
         if recorded.get("request") == digest(f"{before}{more} {recorded.get('head')}".encode()):
             return digest(f"{after}{more} {head}".encode())

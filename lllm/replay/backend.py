@@ -75,7 +75,7 @@ class Source:
         self.store = store
         self.requests: list[Recorded] = []
         self.replies: dict[str, list[Mapping[str, Any]]] = {}
-        # whoever asks takes the secrets of this machine out of what is asked
+        # the caller redacts this machine's secrets in the request
         self._read(without_secrets(prove(store, id), everything(), store.blob))
 
     def _read(self, events: Sequence[Mapping[str, Any]]) -> None:
@@ -172,7 +172,7 @@ class ReplayBackend:
         yield Completed(reply)
 
     def check_request(self, request: Request) -> None:
-        """See `lllm.ports.Backend`: a session that is not there."""
+        """See `lllm.ports.Backend`. Reports a session that does not exist."""
         self._open(request.model)
 
     async def aclose(self) -> None:

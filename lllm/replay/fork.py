@@ -87,31 +87,32 @@ async def afork_session(
     stream: Any = None,
     raises: bool = True,
 ) -> Fork:
-    """Runs the program of a session again, in a new session. What it asks is answered from the old log where the request
-    is the same to the byte (the hash of model, messages, tools and sampling); the rest is asked for real.
+    """Runs a session's program again in a new session. Requests that are byte for byte the same (the hash of model,
+    messages, tools and sampling) are answered from the old log; the others are sent.
 
     Args:
         session: its id.
-        at: the event from which on things may differ; 0 by default. Without an `edit`, everything from there on is asked
-            anew.
-        edit: what event `at` says instead: the task (SessionStarted), the last message of a call (CallStarted), a reply
+        at: the event from which on the fork may differ; 0 by default. Without an `edit`, everything from there on is
+            requested again.
+        edit: the replacement for event `at`: the task (SessionStarted), the last message of a call (CallStarted), a reply
             (ModelReplied) or a tool's result (ToolReturned).
-        store: where the log is; the configured log by default. into: where the new one goes; the same store by default.
-        config: what to build agents from; the project of today by default.
-        entry: the program, where no configuration describes it. It chooses its models and settings itself: `model` and
-            `overrides` are refused beside it.
-        model: for every agent. overrides: `a.b=c` settings; a `config` that is given must have been loaded with them.
-            task, args: what the program is given instead.
-        fresh: ask everything from `at` on anew, also what has not changed.
-        unmatched: what is done with a tool call that the old session did not make: `run`, `pure` (only tools that declare
-            effect="pure" are run) or `refuse`.
-        follow, watch: `follow(call, delta)` sees replies as they come, `watch(event)` what happens.
-        approve: asked about tools by agents without an `approve=` of their own.
-        raises: raise the error that ended the new session, with its id in `session`; False puts it into `error`.
+        store: the store with the log; by default the configured log. into: the store for the new session; by default the
+        same.
+        config: the configuration to build agents from; by default the current project's.
+        entry: the program, if no configuration describes it. It chooses its own models and settings: `model` and
+            `overrides` cannot be combined with it.
+        model: the model of every agent. overrides: `a.b=c` settings; a given `config` must have been loaded with them.
+            task, args: new arguments of the program.
+        fresh: request everything from `at` on again, even if unchanged.
+        unmatched: how to treat a tool call that the old session did not make: `run`, `pure` (run only tools with
+            effect="pure") or `refuse`.
+        follow, watch: `follow(call, delta)` receives replies as they stream, `watch(event)` the events.
+        approve: approval callback for tools of agents without their own `approve=`.
+        raises: raise the error that ended the new session, with its id in `session`; if False, store it in `error`.
 
     Raises:
-        UnknownNameError: no such session. LogCorrupt: the log was changed. ConfigError: nothing to edit at `at`,
-        changes that would not come to the agents, or nothing says what program it was.
+        UnknownNameError: no such session. LogCorrupt: the log was changed. ConfigError: event `at` cannot be edited,
+            changes that would not reach the agents, or an unknown program.
     """
     if unmatched not in UNMATCHED:
         raise ConfigError(f"unmatched is {unmatched!r}", hint=f"It is one of {listing(UNMATCHED)}.")

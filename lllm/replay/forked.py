@@ -42,15 +42,15 @@ class Edit(NamedTuple):
 
 
 class Forked(Session):
-    """A live session that answers from another one's record.
+    """A live session that answers requests from another session's record.
 
     Args:
         record: the parent's events.
-        at: events before this one are shared: their replies and tool results are given again, for equal requests.
-        everything: also what comes after `at` answers equal requests. Without it, all is asked anew from there.
-        edit: what one event says instead.
+        at: events before this one are shared: their replies and tool results are reused for equal requests.
+        everything: events after `at` answer equal requests, too. Without it, everything from there on is requested again.
+        edit: the new content of one event.
         unmatched: one of UNMATCHED.
-        blob: gives the parent's blobs; those of `store` by default.
+        blob: returns the parent's blobs; by default those of `store`.
     """
 
     answers = True
@@ -170,8 +170,8 @@ class Forked(Session):
         return event
 
     def _as_recorded(self, call: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """How a call begins: where that agrees with how the one begins that it stands for, as that was recorded. So what was
-        asked with other secrets is not asked again."""
+        """The start of a call: the recorded one, if it agrees with the start of the matching recorded call. So requests
+        are not repeated because secrets differ."""
         twin = self._twins.get(call)
         event = next(
             (one for one in self.record if one["call"] == twin and one["kind"] == ev.CALL_STARTED), None

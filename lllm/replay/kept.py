@@ -268,7 +268,7 @@ def explained(verdict: Verdict) -> str:
     if isinstance(error, ReplayDivergence):
         lines.append(f"  If that is how it should be: lllm test accept {verdict.name}")
     elif "--config FILE" in (error.hint or ""):
-        lines.append(f"  To have it name the new file: lllm test accept {verdict.name} --config FILE")
+        lines.append(f"  To record the new file name: lllm test accept {verdict.name} --config FILE")
     return everything().text("\n".join(lines))
 
 
@@ -306,7 +306,7 @@ def _program(
 
 
 def _moved(record: Sequence[Mapping[str, Any]], config: Config | None) -> str | None:
-    """The file that a session is to be built from now, where that is not the one that it names."""
+    """The file to build a session from, if it is not the one that the session names."""
     from lllm.llm.entry import relative
 
     meta = record[0]["data"]

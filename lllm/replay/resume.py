@@ -53,30 +53,32 @@ def resume_session(
     decide: Decide = None,
     **more: Any,
 ) -> Resumption:
-    """Goes on with a session whose process died.
+    """Resumes a session whose process died.
 
-    The program is run again: its model calls, tools, waits and approvals are answered from the log as far as that goes,
+    The program runs again: model calls, tools, waits and approvals are answered from the log as far as it goes, and run
+    live after that. New events are appended to the same log.
     and done for real after that. The same log is written on.
 
-    Where it fails for a reason outside of the program (a missing key, file or package, a log that cannot be written,
-    Ctrl-C), the session stays interrupted: resume it again when that is mended. Any other error of the program ends the
-    session, as it would have ended it before.
+    If it fails for a reason outside of the program (a missing key, file or package, a log that cannot be written,
+    Ctrl-C), the session stays interrupted and can be resumed again once that is fixed. Any other error of the program
+    ends the session, as in a live run.
 
     Args:
         session: its id.
-        store: where its log is; the configured log by default.
-        config: what to build agents from; the project's by default.
-        entry: the program that made the session, where no configuration describes it.
-        decide: what to do about tools that had begun and whose effect is `ask`: `retry`, `skip`, `{"result": text}`, a
-            mapping of them by key (`c1/call_2_1`), or a function of an Uncertain.
-        more: `follow(call, delta)` sees replies as they come, `watch(event)` what happens; `approve` is asked about tools
-            by agents without an `approve=` of their own; `stream` is the system's frontend.
+        store: the store with its log; by default the configured log.
+        config: the configuration to build agents from; by default the project's.
+        entry: the program of a session that no configuration describes.
+        decide: what to do about started tools whose effect is `ask`: `retry`, `skip`, `{"result": text}`, a mapping of
+            these by key (`c1/call_2_1`), or a function of an Uncertain.
+        more: `follow(call, delta)` receives replies as they stream, `watch(event)` the events; `approve` is the approval
+            callback for tools of agents without their own `approve=`; `stream` is the system's frontend.
 
     Raises:
-        UnknownNameError: no such session. ConfigError: it has ended, nothing says what program it was, or the model or
-        project cannot be used as they are.
-        UncertainEffect: somebody has to say what to do about a tool; nothing was done.
-        LogWriteError: another process writes it. ReplayDivergence: the code of today does something else; fork it.
+        UnknownNameError: no such session. ConfigError: it has ended, its program is unknown, or the model or project
+            cannot be used in their present state.
+        UncertainEffect: a decision about a tool is needed; nothing was done.
+        LogWriteError: another process is writing it. ReplayDivergence: today's code behaves differently; fork the
+        session.
         LogCorrupt: the log was changed.
     """
     return run(aresume_session(session, store=store, config=config, entry=entry, decide=decide, **more))
@@ -131,7 +133,7 @@ async def aresume_session(
         if player.halted is not None:
             raise player.halted
     except ReplayDivergence as error:
-        fork = f"Resuming needs the code that began it. Or go on with today's: lllm fork {session} --at {error.seq or 0}"
+        fork = f"Resuming needs the original code. To continue with today's code: lllm fork {session} --at {error.seq or 0}"
         error.hint = f"{error.hint} {fork}" if error.hint else fork
         raise
     finally:

@@ -152,7 +152,7 @@ class Resumed(Replayed):
         return Session.stamp(self, kind, self._kept(data), call, dialog, value)
 
     def _kept(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The data of an event that is new, whose blob is then new as well."""
+        """The data of a new event, after storing its new blob."""
         for key in ("specs", "digest"):
             if (blob := self._raw.get(data.get(key, ""))) is not None:
                 blob = Session.cleaned(self, blob)
@@ -330,7 +330,7 @@ class Resumed(Replayed):
         self._resumed.add(call)
         if (task := self._left.pop(call, None)) is not None:
             task.cancel()
-        # below zero where the clock was set back meanwhile: what is left of a deadline stays the same
+        # negative if the clock was set back meanwhile: the time left of a deadline stays the same
         return {"down": self.clock() - tape.events[-1]["at"]}
 
     async def due(self, call: str, tool_call: str, *, alone: bool) -> None:

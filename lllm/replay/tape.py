@@ -93,8 +93,8 @@ class Replayed(Session):
         self.reexecuted: set[str] = set()
         self.folded: set[str] = set()
         self.divergence: ReplayDivergence | None = None
-        self._marked: set[str | None] = set()  # calls whose beginning is the recorded one, secrets left out
-        self._raw: dict[str, bytes] = {}  # blobs of the code of today
+        self._marked: set[str | None] = set()  # calls whose start equals the recorded one except for secrets
+        self._raw: dict[str, bytes] = {}  # blobs produced by today's code
         self._steps = 0  # events that were brought about again
         start = self.tapes.get(None)
         if start is not None and start.events and start.events[0]["kind"] == ev.SESSION_STARTED:
@@ -120,7 +120,7 @@ class Replayed(Session):
             raise self.diverged(None, kind, data, "the code of today does more than was recorded", None)
         try:
             encoded = encode(data)
-        except UnicodeEncodeError:  # no log takes it: the recorded call went on with what one does
+        except UnicodeEncodeError:  # cannot be logged: the recorded call continued with clean text
             data, value = unicode_only(data), None
             encoded = encode(data)
         recorded = found["data"]
@@ -140,7 +140,7 @@ class Replayed(Session):
     def _as_recorded(
         self, kind: str, recorded: Mapping[str, Any], present: Mapping[str, Any], call: str | None
     ) -> Mapping[str, Any]:
-        """What the code of today brings about, as it was recorded where that agrees."""
+        """The data produced by today's code, with the recorded values where both agree."""
         if kind == ev.MODEL_REQUESTED and call in self._marked:
             return {**present, "request": recorded.get("request")}  # a hash of what agrees
         if kind == ev.CALL_STARTED:
@@ -153,7 +153,7 @@ class Replayed(Session):
         return name
 
     def cleaned(self, data: bytes) -> bytes:
-        """It is compared as it is: see agreement.py."""
+        """Returns the blob unchanged: it is compared unredacted, see agreement.py."""
         return data
 
     def _schemas(
@@ -391,7 +391,7 @@ class Replayed(Session):
         )
         if recorded is None and present is None:
             recorded, present = (found["data"] if found is not None else None), data
-        recorded, present = map(self.redactor.clean, (recorded, present))  # they are shown
+        recorded, present = map(self.redactor.clean, (recorded, present))  # they are shown in the error
         error = ReplayDivergence(
             f"diverged at {where}: {self.redactor.text(cause)}",
             seq=found["seq"] if found is not None else None,
@@ -407,7 +407,7 @@ class Replayed(Session):
 
 
 def recorded_rules(events: Sequence[Mapping[str, Any]]) -> int:
-    """The rules that the first call of these events was recorded with."""
+    """The version of the rules of the first call in these events."""
     started: Mapping[str, Any] = next((e["data"] for e in events if e["kind"] == ev.CALL_STARTED), {})
     return Spec.from_record(started.get("spec", {})).rules
 

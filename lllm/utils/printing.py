@@ -19,14 +19,14 @@ _BAR: Final = 30
 
 
 class PrintSystem:
-    """Streamlit's vocabulary as lines of text.
+    """Streamlit's methods as lines of text.
 
     Args:
-        file: where to print; the standard output of the moment by default.
+        file: where to print; by default the current standard output.
         colour: whether to colour; by default only on a terminal, and not with NO_COLOR set.
 
-    Progress bars are drawn on a terminal only. Usable from several threads: lines are not mixed. Where the file is gone (a
-    closed terminal or pipe), nothing is shown and nothing raised.
+    Progress bars are drawn on a terminal only. Safe for use from several threads: lines are not mixed. If the file is
+    closed (a closed terminal or pipe), nothing is shown and nothing raised.
     """
 
     def __init__(self, file: TextIO | None = None, *, colour: bool | None = None) -> None:

@@ -64,15 +64,15 @@ _lock = threading.Lock()
 class StreamWrapper:
     """Wraps any object with Streamlit's methods (write, markdown, spinner, expander, status, progress ...).
 
-    A stream whose terminal or pipe is gone shows nothing, and nothing is raised.
+    If the stream's terminal or pipe is closed, nothing is shown and nothing raised.
 
-    A method that the object lacks is written down and does nothing; so is every method of `StreamWrapper()`. A widget that
-    is lacking gives its default value, as Streamlit does before anybody has touched it. Without a running session nothing
-    is written down. The event comes first: a stream that raises does not lose it, and what it raises is an event too.
+    A method that the object lacks is logged and does nothing; so is every method of `StreamWrapper()`. A missing widget
+    returns its default value, as Streamlit does before any input. Without a running session nothing is logged. The event
+    is logged first: an exception of the stream does not lose it, and is an event too.
 
-    An answer is recorded when it is JSON, a tuple or a date; of anything else (an uploaded file, a table) the log has the
-    type and the beginning of its repr, and a replay gets None. A password is not recorded. An argument that is not JSON is
-    in the log as its repr. A replay shows nothing.
+    An answer is recorded if it is JSON, a tuple or a date; of anything else (an uploaded file, a table) the log has the
+    type and the beginning of its repr, and a replay returns None. A password is not recorded. An argument that is not
+    JSON is logged as its repr. A replay shows nothing.
     """
 
     def __init__(self, stream: Any = None) -> None:
@@ -140,7 +140,7 @@ class _Method:
         return _Element(name, result, None) if _is_element(result) else result
 
     def _real(self, call: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """What the call gives, or what is given where there is none."""
+        """The result of the real call, or the given default if there is none."""
         if call is not None:
             return call(*_bare(args), **_bare(kwargs))
         return self._unseen(args) if self._name in WRITES else widgets.default(self._name, args, kwargs)
@@ -224,9 +224,9 @@ def _do(
     inside: BaseException | None = None,
     lost: Callable[[], Any] = lambda: None,
 ) -> tuple[Mapping[str, Any] | None, Any]:
-    """Writes down what is shown, and shows it: what the record has of its outcome, which is then in the log again, and what
-    the call gave. `without` is done where nothing is shown, `lost` where the terminal or pipe is gone. An exception is an
-    event, unless it is the one (`inside`) that just went through."""
+    """Logs what is shown, shows it, and returns the logged outcome and the result of the call. `without` is called if
+    nothing is shown, `lost` if the terminal or pipe is closed. An exception is logged as an event, unless it is the one
+    (`inside`) that just passed through."""
     data = _emit(data)
     session = _session()
     scope = current.get()
@@ -288,7 +288,7 @@ def _session() -> Session | None:
 
 
 def _emit(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Writes down what is shown; gives that as it is written."""
+    """Logs what is shown; returns it as logged."""
     session = _session()
     if session is None:
         return data
@@ -326,7 +326,7 @@ def _is_element(value: Any) -> bool:
 
 
 def _named(given: Any) -> Any:
-    """An argument as the log has it: JSON, and an element of ours is its number."""
+    """An argument as logged: JSON; an element of ours is logged as its number."""
     if deeper(given, DEEPEST):
         return _safe(given)
     if type(given) is dict and all(type(key) is str for key in given):

@@ -333,7 +333,7 @@ def test_a_cache_that_cannot_be_written_costs_no_reply(
 ) -> None:
     (tmp_path / "file").write_text("")
     assert ask(tmp_path / "file", times=2) == ["answer 1", "answer 2"]
-    assert caplog.text.count("replies cannot be kept in the cache") == 1
+    assert caplog.text.count("the cache cannot store replies") == 1
 
 
 def test_lllm_run_cache(lllm: Terminal, demo: Path) -> None:  # noqa: F811

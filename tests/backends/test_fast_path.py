@@ -153,7 +153,7 @@ def test_a_release_that_lacks_what_is_used_is_named(
     module: str, name: str, made: Any, forms: Forms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(__import__(module), name)
-    with pytest.raises(LLMInitializationError, match=rf"does not offer {name}, which lllm uses") as caught:
+    with pytest.raises(LLMInitializationError, match=rf"lacks {name}, which lllm uses") as caught:
         made(forms).load(str(forms.gguf_q8))
     package = {"llama_cpp": "llama-cpp-python"}.get(module, module)
     assert caught.value.hint == replace_hint(package)
@@ -161,7 +161,7 @@ def test_a_release_that_lacks_what_is_used_is_named(
 
 def test_a_server_without_a_method_is_named() -> None:
     made = SimpleNamespace(Server=lambda _: SimpleNamespace(handle_embeddings=1, listening_address=""))
-    with pytest.raises(LLMInitializationError, match="does not offer handle_chat_completions"):
+    with pytest.raises(LLMInitializationError, match="lacks handle_chat_completions"):
         xllamacpp.open_server(made, None)
 
 
@@ -219,7 +219,7 @@ def test_a_package_that_cannot_be_imported_is_named(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(LLMInitializationError) as caught:
         open_library("lllm_broken_library", package="broken", extra="local", purpose="a test")
-    assert caught.value.message.startswith("broken unknown is installed and cannot be imported: ")
+    assert caught.value.message.startswith("broken unknown is installed, but cannot be imported: ")
     assert words in caught.value.message
     assert "\n" not in caught.value.message
     assert caught.value.hint == replace_hint("broken")

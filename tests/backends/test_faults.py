@@ -178,7 +178,7 @@ async def test_an_error_event_in_a_stream(server: OpenAIServer, backend: OpenAIB
         (b'{"message": {"content": "x"}, "done": true}', "application/json", "under /v1"),
         (b'{"choices": [{"index": 0, "text": "x"}]}', "application/json", "text completion"),
         (b'{"choices": [{"index": 0}]}', "application/json", "cannot be read: 'message' is missing"),
-        (b'{"choices": [7]}', "application/json", "another type than the format says"),
+        (b'{"choices": [7]}', "application/json", "must be an object, got a number"),
         (b'{"choices": [{"message": {"content": [[]]}}]}', "application/json", "another type"),
         (b"[1, 2]", "application/json", "list where an object"),
         (b"\xff\xfe", "application/json", "not JSON"),

@@ -216,7 +216,7 @@ def elsewhere(shop: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_without_a_terminal_nobody_is_asked_and_that_is_said(shop: Path, lllm: Terminal) -> None:
     done = elsewhere(shop, "run", "pay Ann", "--json")
     assert done.returncode == 0
-    said = "there is no terminal to ask at; --approve all lets such tools run"
+    said = "there is no terminal to ask for approval; --approve all runs such tools"
     assert done.stderr == f'denied: pay({{"amount": 1, "to": "Ann"}}): {said}\n'
     assert json.loads(done.stdout)["status"] == "done"
     assert approvals(lllm) == [(False, said)]
@@ -278,7 +278,7 @@ def test_whatif_and_accept_take_all_and_none(
         change(shop / "config/demo/default.yaml", "model_name: cashier/m", "model_name: cashier/other")
     done = elsewhere(shop, *words, "--approve", word)
     assert paid(shop) == then
-    assert ("--approve none: no tool that wants approval is run" in done.stderr) is (word == "none")
+    assert ("--approve none: no tool that needs approval is run" in done.stderr) is (word == "none")
 
 
 def test_two_sessions_are_asked_about_one_after_another(shop: Path, lllm: Terminal) -> None:

@@ -207,7 +207,7 @@ def test_a_chat_that_failed_or_was_cut_off_is_continued_from_its_last_reply(
 
 
 def test_what_cannot_be_continued(lllm: Terminal, demo: Path) -> None:
-    assert "there is no chat to go on with" in lllm("chat", "--continue", stdin="x\n").err
+    assert "there is no chat to continue" in lllm("chat", "--continue", stdin="x\n").err
     session = lllm("run", "x", "--json").json["session"]
     assert f"session '{session}' is not a chat" in lllm("chat", "--continue", session, stdin="x\n").err
-    assert "Leave one of them away" in lllm("chat", "--continue", "--system", "x", stdin="x\n").err
+    assert "Omit one of them" in lllm("chat", "--continue", "--system", "x", stdin="x\n").err

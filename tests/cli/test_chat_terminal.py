@@ -95,7 +95,7 @@ def test_lines_are_edited_and_remembered(shop: Path) -> None:
         screen.see("You said: helXlo")
         screen.see("> ")
         screen.type("/he\t\n")
-        screen.see("what can be typed here")
+        screen.see("list the commands")
         screen.see("> ")
         screen.type("\x04")
         assert screen.end() == 0
@@ -130,7 +130,7 @@ def test_what_is_shown_when_a_chat_goes_on(shop: Path) -> None:
         screen.see("(Ctrl-C again to leave)")
         screen.see("> ")
         screen.interrupt()
-        screen.see("interrupted. To go on with the chat: lllm chat --continue")
+        screen.see("interrupted. To continue the chat: lllm chat --continue")
         assert screen.end() == 130
     with Screen("chat", "--continue", cwd=shop) as screen:
         screen.see("> first")

@@ -70,5 +70,5 @@ def test_doctor_on_a_library_that_is_unusable(
     assert result.code == 2
     (item,) = [item for item in result.json["checks"] if item["name"] == "engine llama_cpp"]
     assert item["state"] == "problem"
-    assert "does not offer Server, which lllm uses." in item["detail"]
+    assert "lacks Server, which lllm uses." in item["detail"]
     assert item["hint"] == replace_hint("xllamacpp")

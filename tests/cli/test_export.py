@@ -115,7 +115,7 @@ def test_no_session_yet(lllm: Terminal, demo: Path) -> None:
     for words in (["--all", "--format", "trl"], []):
         result = lllm("export", *words)
         assert (result.code, result.out) == (2, "")
-        assert "there is no session yet" in result.err
+        assert "there are no sessions yet" in result.err
 
 
 def test_what_cannot_be_written_leaves_nothing(lllm: Terminal, demo: Path, session: str) -> None:

@@ -73,7 +73,7 @@ def test_several_are_listed(store: MemoryLog) -> None:
         session_of(store, "customer-43")
     with pytest.raises(ConfigError, match="--last 2 names 2 sessions"):
         session_of(store, None, 2)
-    with pytest.raises(ConfigError, match="either an id or --last"):
+    with pytest.raises(ConfigError, match="an id and --last exclude"):
         session_of(store, "1a2b", 1)
 
 
@@ -128,7 +128,7 @@ def test_last_is_the_newest_session_everywhere(lllm: Terminal, session: str, tmp
                 short = tail(lllm("sessions", "--json").json[0]["session"])
             elif words == ["show"]:
                 assert short in result.out
-    assert "--last 2 names 2 sessions, and one is wanted" in lllm("show", "--last", "2").err
+    assert "--last 2 names 2 sessions, but this command takes one" in lllm("show", "--last", "2").err
     assert "has ended" in lllm("resume", "--last").err
     out = str(tmp_path / "two.jsonl")
     assert (

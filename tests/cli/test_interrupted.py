@@ -39,11 +39,11 @@ def test_a_fork_goes_on_from_there_as_it_is_said(shop: Path, lllm: Terminal) -> 
         assert screen.end() == 130
     said = screen.all.replace("\r\n", "\n")
     shown = re.search(r"What happened until then: lllm show (\S+)\n", said)
-    fork = re.search(r"To go on from there in a new session: lllm (fork \S+)\n", said)
+    fork = re.search(r"To continue from there in a new session: lllm (fork \S+)\n", said)
     assert shown is not None, said
     assert fork is not None, said
     assert (
-        'ship({"to": "Ann"}) had begun and may have taken effect: the fork runs it again, unless --tools refuse'
+        'ship({"to": "Ann"}) had started and may have taken effect: the fork runs it again, unless --tools refuse'
         in said
     )
     assert "resume" not in said, "it has ended"

@@ -45,7 +45,7 @@ def test_no_session_yet(lllm: Terminal, demo: Path) -> None:
     assert lllm("sessions").code == 0
     for command in ("show", "replay"):
         result = lllm(command)
-        assert (result.code, result.err) == (2, 'error: there is no session yet. Type: lllm run "..."\n')
+        assert (result.code, result.err) == (2, 'error: there are no sessions yet. Type: lllm run "..."\n')
     assert not (demo / ".lllm").exists(), "looking writes nothing"
 
 

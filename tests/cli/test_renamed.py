@@ -10,7 +10,7 @@ from tests.cli.conftest import Terminal
 from tests.cli.test_run import change
 
 NEW = "config/demo/new.yaml"
-HINT = "If it was renamed, give its new name: --config FILE"
+HINT = "If it was renamed, pass its new name: --config FILE"
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_sessions(renamed: Terminal) -> None:
 def test_kept_sessions(renamed: Terminal, jobs: list[str]) -> None:
     result = renamed("test", *jobs)
     assert (result.code, HINT in result.err) == (3, True)
-    assert "To have it name the new file: lllm test accept sums --config FILE" in result.err
+    assert "To record the new file name: lllm test accept sums --config FILE" in result.err
     assert renamed("test", "--config", NEW).out == "2 passed, 0 failed\n"
     for name in ("sums", "call"):
         done = renamed("test", "accept", name, "--config", NEW, "--offline", "--json")

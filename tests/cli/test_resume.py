@@ -79,7 +79,7 @@ def test_without_a_key_it_stays_interrupted(lllm: Terminal, demo: Path) -> None:
     assert told.code == 2
     assert "no API key for https://api.example.com/v1. Set EXAMPLE_API_KEY." in told.err
     assert f"Session {session} is interrupted still; what was done is kept" in told.err
-    assert f"To go on with it: lllm resume {session}\n" in told.err
+    assert f"To resume it: lllm resume {session}\n" in told.err
     assert lllm("sessions", "--json").json[0]["status"] == "interrupted"
     mended(lllm)
     again = lllm("resume", session)
@@ -95,7 +95,7 @@ def test_a_project_that_cannot_be_built_leaves_it_untouched(lllm: Terminal, demo
     change(file, '"demo/system"', '"demo/sytsem"')
     told = lllm("resume", session)
     assert told.code == 2
-    assert f"Session {session} is untouched. To go on with it: lllm resume {session}" in told.err
+    assert f"Session {session} is untouched. To resume it: lllm resume {session}" in told.err
     assert len(kinds(session)) == events
     file.write_text(before)
     mended(lllm)
@@ -163,12 +163,12 @@ def test_a_run_that_is_terminated_and_a_resumption_that_is_stopped(lllm: Termina
     session = told["session"]
     assert (told["status"], told["error"]["type"]) == ("cancelled", "Terminated")
     assert err.endswith(
-        f"terminated. Session {session} is interrupted. To go on with it: lllm resume {session}\n"
+        f"terminated. Session {session} is interrupted. To resume it: lllm resume {session}\n"
     )
     code, out, err = stopped(signal.SIGINT, slow, "resume", session)
     assert code == 130, err
     assert f"interrupted. Session {session} is interrupted still" in err
-    assert f"To go on with it: lllm resume {session}\n" in err
+    assert f"To resume it: lllm resume {session}\n" in err
     code, out, err = stopped(signal.SIGTERM, slow, "resume", session)
     assert (code, json.loads(out)["session"]) == (143, session), err
     assert not {ev.CANCELLED, ev.SESSION_ENDED} & set(kinds(session))
@@ -202,7 +202,7 @@ def test_what_the_provider_refuses_ends_it(lllm: Terminal, demo: Path) -> None:
     told = lllm("resume", session)
     assert told.code == 1
     assert f"Look at it: lllm show {session}" in told.err
-    assert "To go on with it" not in told.err
+    assert "To resume it" not in told.err
     assert "has ended: failed" in lllm("resume", session).err
 
 
@@ -245,10 +245,10 @@ def test_resume_last_of_several(lllm: Terminal, demo: Path) -> None:
         interrupt(session)
     mended(lllm)
     told = lllm("run", "Another task", "--resume-last", "--model", "scripted", "--set", "deadline=9")
-    assert "It goes on as it was started: --model, --set would be for a new session." in told.err
+    assert "It resumes with its original settings: --model, --set would need a new session." in told.err
     assert (told.code, told.out) == (0, "391\n"), told.err
     assert f"going on with {sessions[2]}\n" in told.err
-    assert f"Interrupted were also {sessions[1]}. To go on with one of them: lllm resume ID\n" in told.err
+    assert f"Interrupted were also {sessions[1]}. To resume one of them: lllm resume ID\n" in told.err
     assert f"Its task is {TASK!r}. The one given here is not run" in told.err
     last = lllm("run", TASK, "--resume-last")
     assert f"going on with {sessions[1]}\n" in last.err
@@ -264,7 +264,7 @@ def test_resume_last_leaves_what_another_system_made(lllm: Terminal, demo: Path)
     told = lllm("run", TASK, "--resume-last", "-c", str(other))
     assert (told.code, told.out) == (0, "391\n")
     assert "no session of this system was interrupted: " in told.err
-    assert f"Others were: {session}. To go on with one of them: lllm resume ID\n" in told.err
+    assert f"Others were: {session}. To resume one of them: lllm resume ID\n" in told.err
     assert len(kinds(session)) == events
 
 
@@ -276,7 +276,7 @@ def test_resume_last_leaves_what_is_being_written(lllm: Terminal, demo: Path) ->
         told = lllm("resume")
         assert told.code == 2
         assert f"the newest, {session}, is being written by another process" in told.err
-        assert "To go on with it" not in lllm("resume", session).err
+        assert "To resume it" not in lllm("resume", session).err
 
 
 @pytest.mark.parametrize("words", [("run", "--resume-last"), ("run", "", "--resume-last")])

@@ -28,7 +28,7 @@ from tests.cli.conftest import Terminal
             "error: --tools must be run, pure or refuse, got 'nope'",
         ),
         (["create"], "error: the system has no name. Type: lllm create demo"),
-        (["create", "a", "--name", "b"], "error: two names are given: 'a' and 'b'"),
+        (["create", "a", "--name", "b"], "error: two names were given: 'a' and 'b'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -101,7 +101,7 @@ YAMLS = [
     ),
     (
         "activate_proxies: wiki",
-        r"error: a\.yaml:1: activate_proxies is not in this version of lllm, so nothing would read it\n.*",
+        r"error: a\.yaml:1: activate_proxies is not supported in this version of lllm, so it would have no effect\n.*",
     ),
     (
         "log: {synchronous: maybe}",

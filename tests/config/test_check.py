@@ -77,10 +77,10 @@ REFUSED = {
     "agent_type: vanilla\nagent_configs: {b: {model: scripted}}": (
         "a.yaml:2: the system 'Vanilla' needs the agents a, which agent_configs does not declare (agent_configs)\n  Decla"
     ),
-    "": "a.yaml: the built-in system runs exactly one agent; 0 are declared\n  Declare one",
-    "# nothing": "a.yaml: the built-in system runs exactly one agent; 0 are declared\n  Declare one",
+    "": "a.yaml: the built-in system runs exactly one agent, but 0 are declared\n  Declare one",
+    "# nothing": "a.yaml: the built-in system runs exactly one agent, but 0 are declared\n  Declare one",
     "agent_configs: {b: {model: scripted}}": (
-        "a.yaml:1: the built-in system runs exactly one agent; 2 are declared (agent_configs)\n  Write a system"
+        "a.yaml:1: the built-in system runs exactly one agent, but 2 are declared (agent_configs)\n  Write a system"
     ),
     "model: opnai/x": "a.yaml:1: no backend named 'opnai' (agent_configs.a.model_name)\n  Did you mean 'openai'?",
     "model: gpt-4o-mini": "a.yaml:1: 'gpt-4o-mini' names no provider (agent_configs.a.model_name)\n  Write openai/gpt-4o-mini.",
@@ -89,20 +89,21 @@ REFUSED = {
     "model: llama_cpp/no.gguf": "a.yaml:1: there is no file no.gguf (agent_configs.a.model_name)\n  The model",
     "model: transformers/no/such/folder": "a.yaml:1: there is no model 'no/such/folder' in the current folder (agent_con",
     "model: replay/no-such-session": "a.yaml:1: no session named 'no-such-session' (agent_configs.a.model_name)",
-    "log: {type: sqlite, url: 'postgresql://h/d'}": "a.yaml:1: the store 'sqlite' has no server, so nothing would read",
-    "log: {url: 'postgresql://h/d'}": "(log.url)\n  Leave log.url out, or write type: postgres.",
+    "log: {type: sqlite, url: 'postgresql://h/d'}": "a.yaml:1: the store 'sqlite' has no server, so log.url has no effect",
+    "log: {url: 'postgresql://h/d'}": "(log.url)\n  Remove log.url, or write type: postgres.",
     "log_dir: a.yaml/logs": "a.yaml:1: sessions cannot be kept in a.yaml/logs (Not a directory) (log.dir)\n  Name another",
     "model: openai/x\nbase_url: http://localhost:1\napi_key_env: NOT_SET": (
         "a.yaml:3: the variable NOT_SET is not set (agent_configs.a.api_key_env)\n  Set NOT_SET in the environment"
     ),
     "model: embedded\nbase_url: http://localhost:1": (
-        "a.yaml:2: no agent has an endpoint to reach by it: embedded (base_url)"
+        "a.yaml:2: no agent has an endpoint for this setting: embedded (base_url)"
     ),
     "a: {model: embedded, base_url: 'http://localhost:1'}": (
-        "a.yaml:3: 'embedded' runs in this process and has no endpoint to reach by it (agent_configs.a.base_url)"
+        "a.yaml:3: 'embedded' runs in this process, so it has no endpoint for this setting (agent_configs.a.base_url)"
     ),
     "a: {model: embedded, requests_per_minute: 3}": (
-        "a.yaml:3: 'embedded' runs in this process and has no endpoint to reach by it (agent_configs.a.requests_per_minute)"
+        "a.yaml:3: 'embedded' runs in this process, so it has no endpoint for this setting"
+        " (agent_configs.a.requests_per_minute)"
     ),
     "a: {model: embedded, options: {slot: 2}}": (
         "a.yaml:3: unknown key 'slot' (agent_configs.a.options.slot)\n  Did you mean 'slots'?"
@@ -124,10 +125,10 @@ REFUSED = {
         "a.yaml:3: no prompt named 'demo/tsk' (agent_configs.a.prompts.1)\n  Did you mean 'demo/task'?"
     ),
     "a: {prompt: demo/two}": (
-        "a.yaml:3: the built-in system gives the agent 'a' only a task: missing argument language"
+        "a.yaml:3: the built-in system passes only a task to the agent 'a': missing argument language"
     ),
     "a: {system_prompt_path: demo/system}": (
-        "a.yaml:3: the built-in system gives the agent 'a' only a task: missing argument who"
+        "a.yaml:3: the built-in system passes only a task to the agent 'a': missing argument who"
     ),
     "a: {prompts: [demo/tool]}": (
         "a.yaml:3: no tool named 'serch' (agent_configs.a.prompts.0)\n  Did you mean 'search'?"
@@ -150,13 +151,13 @@ REFUSED = {
     "a: {format: 'no_such_module_here:X'}": "a.yaml:3: 'no_such_module_here:X' cannot be imported: No module named",
     "a: {format: 'os:sep'}": "a.yaml:3: '/' cannot be used as a format (agent_configs.a.format)\n  Give a type",
     "a: {format: 'broken_module:X'}": "a.yaml:3: ZeroDivisionError: division by zero (agent_configs.a.format)",
-    "a: {format: Answer}": "a.yaml:3: 'Answer' names no type (agent_configs.a.format)\n  Give a JSON Schema",
+    "a: {format: Answer}": "a.yaml:3: 'Answer' is not a type (agent_configs.a.format)\n  Write a JSON Schema",
     "a: {format: {type: nothing}}": "a.yaml:3: format 'reply'",
-    "a: {sandbox: jupyter}": "a.yaml:3: agent_configs.a.sandbox is not in this version of lllm",
-    "a: {agent_type: vanilla}": "a.yaml:3: agent_configs.a.agent_type is not in this version of lllm",
-    "a: {activate_proxies: [wiki]}": "a.yaml:3: agent_configs.a.activate_proxies is not in this version of lllm",
-    "proxies: [wiki]": "a.yaml:1: proxies is not in this version of lllm, so nothing would read it\n  Leave it out",
-    "sandbox: {tier: process}": "a.yaml:1: sandbox.tier is not in this version of lllm",
+    "a: {sandbox: jupyter}": "a.yaml:3: agent_configs.a.sandbox is not supported in this version of lllm",
+    "a: {agent_type: vanilla}": "a.yaml:3: agent_configs.a.agent_type is not supported in this version of lllm",
+    "a: {activate_proxies: [wiki]}": "a.yaml:3: agent_configs.a.activate_proxies is not supported in this version of lllm",
+    "proxies: [wiki]": "a.yaml:1: proxies is not supported in this version of lllm, so it would have no effect\n  Remove it",
+    "sandbox: {tier: process}": "a.yaml:1: sandbox.tier is not supported in this version of lllm",
 }
 """Beside each stands the agent `a` on the scripted model, unless it brings its own."""
 

@@ -236,14 +236,14 @@ def test_what_nothing_reads_is_refused_wherever_it_is_said(
     else:
         asked.append(lambda: load_config(AGENTS, overrides=[f"{key}=x"]))
     for ask in asked:
-        with pytest.raises(ValueError, match="not in this version"):
+        with pytest.raises(ValueError, match="not supported in this version"):
             ask()
 
 
 def test_it_is_refused_in_lllm_toml_and_its_profiles(nobodys_machine: Path) -> None:
     for text in ('[sandbox]\ntier = "process"\n', '[profiles.q]\nactivate_proxies = ["x"]\n'):
         (nobodys_machine / "lllm.toml").write_text(text)
-        with pytest.raises(ValueError, match="not in this version"):
+        with pytest.raises(ValueError, match="not supported in this version"):
             load_project()
     (nobodys_machine / "lllm.toml").write_text(
         "[sandbox]\n[profiles.q]\nactivate_proxies = []\n[discovery]\nproxies = []\n"

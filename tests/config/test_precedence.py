@@ -372,8 +372,8 @@ def test_what_lllm_toml_says_in_vain_is_a_warning(write: Write) -> None:
     write("a.yaml", "extends: base.yaml\nlog_dir: same\nmodel: auto\nagent_configs: {a: {}}\n")
     config, problems = read_config("a.yaml")
     assert [(problem.severity, problem.message) for problem in problems] == [
-        ("warning", "base.yaml:1: log.type stands here and in lllm.toml:2, which has no effect"),
-        ("warning", "a.yaml:3: model stands here and in lllm.toml:5, which has no effect"),
+        ("warning", "base.yaml:1: log.type is set here and in lllm.toml:2, which has no effect"),
+        ("warning", "a.yaml:3: model is set here and in lllm.toml:5, which has no effect"),
     ]
     assert config is not None
     assert [note.message for note in config.notes] == [problem.message for problem in problems]

@@ -70,9 +70,9 @@ async def test_one_batch_may_have_other_workers() -> None:
 
 @pytest.mark.parametrize("workers", [0, -1, True, 1.5, "4", None])
 def test_workers_are_a_number(workers: Any) -> None:
-    with pytest.raises(ConfigError, match="workers is"):
+    with pytest.raises(ConfigError, match="workers must be"):
         LLM(Counting(), workers=workers)
-    with pytest.raises(ConfigError, match="workers is"):
+    with pytest.raises(ConfigError, match="workers must be"):
         LLM(Counting())(["1"], workers=workers)
 
 

@@ -74,7 +74,7 @@ def test_what_is_given_decides_what_comes_back(given: Any, wanted: str) -> None:
     with pytest.raises(ConfigError) as failed:
         llm(given)
     assert wanted in failed.value.message
-    assert "What can be given to an LLM" in str(failed.value)
+    assert "Valid inputs of an LLM" in str(failed.value)
     assert not model.requests
 
 

@@ -116,19 +116,19 @@ def test_an_llm_stands_wherever_a_model_may() -> None:
     ("make", "words"),
     [
         (lambda: Agent("a", Agent("b", "scripted")), "Agent is not a model"),  # type: ignore[arg-type]
-        (lambda: Agent("a", ScriptedBackend), "ScriptedBackend is a class and no model"),  # type: ignore[arg-type]
+        (lambda: Agent("a", ScriptedBackend), "ScriptedBackend is a class, not a model"),  # type: ignore[arg-type]
         (lambda: Agent("a", 3), "int is not a model"),  # type: ignore[arg-type]
-        (lambda: Agent(LLM("scripted"), "scripted"), "an agent has one model, and two are given"),
+        (lambda: Agent(LLM("scripted"), "scripted"), "an agent has one model, got two"),
         (lambda: Agent(3), "the agent's name is 3"),  # type: ignore[arg-type]
-        (lambda: Agent("a", LLM("scripted"), options={"slots": 2}), "this LLM is made already"),
-        (lambda: LLM(ScriptedBackend(), base_url="http://x"), "this ScriptedBackend is made already"),
+        (lambda: Agent("a", LLM("scripted"), options={"slots": 2}), "this LLM already exists"),
+        (lambda: LLM(ScriptedBackend(), base_url="http://x"), "this ScriptedBackend already exists"),
         (lambda: LLM("scripted", prompt="x"), "an LLM has no 'prompt'"),
         (lambda: LLM("scripted", description="x"), "an LLM has no 'description'"),
         (lambda: LLM("scripted", name="x"), "an LLM has no 'name'"),
         (lambda: LLM("scripted", approve=print), "an LLM has no 'approve'"),
         (
             lambda: build_agent(build_agent({"agent_configs": {"a": {}}}).config, overrides=["model=x"]),
-            "loaded already",
+            "already loaded",
         ),
     ],
 )
@@ -199,7 +199,7 @@ def test_what_is_wrong_with_one_of_a_batch_is_said_before_any_is_asked() -> None
     with pytest.raises(ConfigError, match="no prompt named '1'"):
         agent(["1", "2"], {"who": "x"})  # arguments go with prompts, in a batch as for one
     for wrong, words in {
-        (("1", "2"), "workers"): "workers is 0",
+        (("1", "2"), "workers"): "workers must be a whole number >= 1, got 0",
         (("1",), "temprature"): "Did you mean 'temperature'?",
     }.items():
         with pytest.raises(ConfigError) as caught:
@@ -247,7 +247,7 @@ def test_what_is_not_in_this_version_may_be_empty(key: str) -> None:
         lambda: agent("hi", **{key: True}),
         lambda: LLM(model, **{key: "x"}),
     ):
-        with pytest.raises(ConfigError, match="not in this version"):
+        with pytest.raises(ConfigError, match="not supported in this version"):
             call()
     assert [dict(request.sampling) for request in model.requests] == [{}]
 

@@ -186,12 +186,12 @@ def resealed(file: Path, session: str, change: Callable[[dict[str, Any]], object
 
 
 HOSTILE: dict[str, tuple[str, Callable[[dict[str, Any]], object], str]] = {
-    "out of the folder": ("../../evil", lambda event: None, "cannot be the name"),
-    "the folder above": ("..", lambda event: None, "cannot be the name"),
-    "no name": ("", lambda event: None, "cannot be the name"),
-    "NUL": ("a\0b", lambda event: None, "cannot be the name"),
-    "for a terminal": ("a\x1b[31m", lambda event: None, "cannot be the name"),
-    "long": ("x" * 201, lambda event: None, "cannot be the name"),
+    "out of the folder": ("../../evil", lambda event: None, "is not a valid session id"),
+    "the folder above": ("..", lambda event: None, "is not a valid session id"),
+    "no name": ("", lambda event: None, "is not a valid session id"),
+    "NUL": ("a\0b", lambda event: None, "is not a valid session id"),
+    "for a terminal": ("a\x1b[31m", lambda event: None, "is not a valid session id"),
+    "long": ("x" * 201, lambda event: None, "is not a valid session id"),
     "before 1970": ("s", lambda event: event.update(at=-1), "event 0: its time must be"),
     "after 9999": ("s", lambda event: event.update(at=10**18), "event 0: its time is after the year 9999"),
     "no data": ("s", lambda event: event.update(data=3), "event 0: its data must be an object"),

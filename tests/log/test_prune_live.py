@@ -243,7 +243,7 @@ def test_two_do_not_remove_at_once(tmp_path: Path) -> None:
     with SQLiteLog(path) as store:
         fill(store, 1)
         claims.claim(REMOVING)
-        with pytest.raises(LogWriteError, match="somebody else is removing"):
+        with pytest.raises(LogWriteError, match="another process is removing"):
             store.delete(["old0"])
         claims.release(REMOVING)
         assert store.delete(["old0"]).sessions == 1

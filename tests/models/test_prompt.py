@@ -88,9 +88,15 @@ def test_pickling() -> None:
         ({"parser": "tags"}, "parser is 'tags'; it is a function"),
         ({"final_prompt": 3}, "final_prompt is 3; it is text or a function"),
         ({"mcp_servers": ["x"]}, "'x' is not an MCP server"),
-        ({"mcp_servers": [MCP("m", command="c")]}, "prompt 'p': mcp_servers is not in this version of lllm"),
-        ({"allow_web_search": True}, "prompt 'p': allow_web_search is not in this version of lllm"),
-        ({"computer_use_config": {"a": 1}}, "prompt 'p': computer_use_config is not in this version of lllm"),
+        (
+            {"mcp_servers": [MCP("m", command="c")]},
+            "prompt 'p': mcp_servers is not supported in this version of lllm",
+        ),
+        ({"allow_web_search": True}, "prompt 'p': allow_web_search is not supported in this version of lllm"),
+        (
+            {"computer_use_config": {"a": 1}},
+            "prompt 'p': computer_use_config is not supported in this version of lllm",
+        ),
         ({"args": ["a-b"]}, "'a-b' is not an argument's name"),
         ({"format": Answer, "md_tags": ["json"]}, "both a format and tags"),
     ],

@@ -125,7 +125,7 @@ def test_the_input_decides_what_comes_back(given: Any, wanted: Any) -> None:
     ],
 )
 def test_what_is_neither_says_what_there_is(given: Any) -> None:
-    with pytest.raises(ConfigError, match="What can be given to an LLM"):
+    with pytest.raises(ConfigError, match="Valid inputs of an LLM"):
         LLM(ScriptedBackend(echo))(given)
 
 

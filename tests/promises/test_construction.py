@@ -326,7 +326,7 @@ def frozen(_: Any) -> type:
         (set_on_its_own, "sets self.agents and never calls super().__init__"),
         (demanding, "needs 'flavour', which was not given"),
         (awaited, "is async, and Python cannot await one"),
-        (no_system, "takes no model, and was given one"),
+        (no_system, "was given model, which it does not accept"),
     ],
 )
 def test_a_constructor_that_stands_in_the_way_fails_the_building(

@@ -102,10 +102,16 @@ def test_yaml() -> None:
         ("prompt: x\nmcp_servers: [b]\n", "p.yaml:2: an MCP server is 'b'; it is a mapping"),
         (
             "prompt: x\nmcp_servers: [{name: a, command: b}]\n",
-            "p.yaml:2: mcp_servers is not in this version of lllm, so nothing would read it\n  Pass the tools",
+            "p.yaml:2: mcp_servers is not supported in this version of lllm, so it would have no effect\n  Pass the tools",
         ),
-        ("prompt: x\nallow_web_search: true\n", "p.yaml:2: allow_web_search is not in this version of lllm"),
-        ("prompt: x\ncomputer_use_config: {a: 1}\n", "p.yaml:2: computer_use_config is not in this version"),
+        (
+            "prompt: x\nallow_web_search: true\n",
+            "p.yaml:2: allow_web_search is not supported in this version of lllm",
+        ),
+        (
+            "prompt: x\ncomputer_use_config: {a: 1}\n",
+            "p.yaml:2: computer_use_config is not supported in this version",
+        ),
         ("- just text\n", "p.yaml:1: a prompt is a mapping of keys"),
         ("- {path: a, prompt: x}\n- {prompt: y}\n", "p.yaml:2: a prompt has no path"),
         ("path: x\n", "p.yaml:1: a prompt has no prompt"),

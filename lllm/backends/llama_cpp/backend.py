@@ -105,7 +105,7 @@ class LlamaCppBackend(Holder):
         return _Opening(self, request)
 
     def check_request(self, request: Request) -> None:
-        """See `lllm.ports.Backend`: options that no engine takes, and a file that is not there."""
+        """See `lllm.ports.Backend`. Reports options that no engine has, and a missing file."""
         check(request, Path(request.model).name)
         found(request.model)
 

@@ -377,7 +377,7 @@ class _Writer:
 
 
 def _exclusive(said: dict[str, Any]) -> dict[str, Any]:
-    """Exclusive bounds as numbers: in draft 4 they are a remark about the bound beside them."""
+    """Exclusive bounds as numbers: in draft 4 they are flags of the inclusive bound."""
     out = dict(said)
     for key, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
         if isinstance(out.get(key), bool) and out.pop(key) and bound in out:

@@ -1,4 +1,4 @@
-"""The library llama-cpp-python: what of it is used. Its module is called llama_cpp."""
+"""The parts of the library llama-cpp-python that lllm uses. Its module is called llama_cpp."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ NAMES: Final = (
     # tokens
     "llama_token", "llama_token_to_piece", "llama_vocab_is_eog", "llama_vocab_n_tokens", "llama_batch_get_one", "llama_decode",
     "llama_get_logits_ith",
-    # what a context has computed
+    # state of a context
     "llama_get_memory", "llama_memory_clear", "llama_memory_seq_rm", "llama_state_seq_get_size", "llama_state_seq_get_data",
     "llama_state_seq_set_data",
-    # how a token is chosen
+    # sampling
     "llama_token_data", "llama_token_data_array", "llama_logit_bias", "llama_sampler_accept", "llama_sampler_apply",
     "llama_sampler_chain_add", "llama_sampler_chain_default_params", "llama_sampler_chain_init", "llama_sampler_free",
     "llama_sampler_init_dist", "llama_sampler_init_grammar", "llama_sampler_init_greedy", "llama_sampler_init_logit_bias",
@@ -25,11 +25,11 @@ NAMES: Final = (
     # dialogs and schemas
     "llama_chat_format.Jinja2ChatFormatter", "llama_grammar.SchemaConverter",
 )  # fmt: skip
-"""What is used of the module. Most of it is llama.cpp's own interface, which changes between releases."""
+"""The names used from the module. Most belong to llama.cpp's own interface, which changes between releases."""
 
 
 def open_llama_cpp(name: str) -> Any:
-    """The module, for the model of this name. Raises DependencyError and LLMInitializationError."""
+    """Imports the module for the model of this name. Raises DependencyError and LLMInitializationError."""
     return open_library(
         "llama_cpp", NAMES, package="llama-cpp-python", extra="llama-cpp", purpose=f"the model {name}"
     )

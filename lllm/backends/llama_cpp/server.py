@@ -341,7 +341,7 @@ class _Feed:
         self._early = 4
         self._woken = 0.0
         self._stopped = False
-        spawn(self._work)  # and no task: one that outlives its loop keeps the engine
+        spawn(self._work)  # not a task: one that outlives its loop would keep the engine alive
 
     async def get(self, watch: Watch) -> Any:
         """The next chunk, or None after the last. Raises what the engine raised."""

@@ -222,8 +222,8 @@ class TokenEngine(Holder):
         limit: int,
         closers: Sequence[str],
     ) -> int | None:
-        """Decodes until the reply ends; says how many tokens it has, None when nobody wants it any more. `closers` are the
-        marks that end the reasoning that the template has opened."""
+        """Decodes until the reply ends. Returns its number of tokens, or None if the request was dropped. `closers` are
+        the marks that end the reasoning opened by the template."""
         thinks = bool(closers)
         read = codecs.getincrementaldecoder("utf-8")("replace").decode
         thought = ""
@@ -305,7 +305,7 @@ class TokenEngine(Holder):
                 thread = threading.Thread(
                     target=_serve, args=(self._jobs,), name=f"llama-{self.path.stem}", daemon=True
                 )
-                thread.start()  # where it fails, the next job tries again
+                thread.start()  # if it fails, the next job tries again
                 self._thread = thread
         self._jobs.put(job)
 

@@ -1,6 +1,6 @@
-"""The library xllamacpp: what of it is used, and where its releases differ.
+"""The parts of the library xllamacpp that lllm uses, and the differences between its releases.
 
-The installed library is asked what it offers; its version is only named in messages.
+Features are detected on the installed library; its version only appears in messages.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from lllm.errors import LLMInitializationError
 from lllm.hints import replace_hint
 
 CACHE: Final = 512
-"""MiB of earlier dialogs that are kept aside when a slot takes another one."""
+"""MiB of memory for earlier dialogs, saved when a slot takes another one."""
 _ALL: Final = 0x7FFF
-"""More layers than any model has."""
+"""More layers than any model has: offloads all."""
 _SET: Final = (
     "model", "model_alias", "n_parallel", "n_ctx", "fit_params", "cpuparams", "cpuparams_batch", "n_gpu_layers",
     "api_keys", "warmup", "verbosity", "sampling", "chat_template", "flash_attn_type", "lora_adapters", "embedding",
@@ -31,36 +31,36 @@ NAMES: Final = (
     "llama_pooling_type.LLAMA_POOLING_TYPE_MEAN",
     *(f"CommonParams.{name}" for name in _SET),
 )
-"""What is used of the module."""
+"""The names used from the module."""
 METHODS: Final = ("handle_chat_completions", "handle_embeddings", "listening_address")
-"""What is used of its server."""
+"""The methods used of its server."""
 PAGES: Final = ("ui", "webui")
-"""The parameter that serves a page to a browser, the present name first."""
+"""Parameter that enables the web page, current name first."""
 FAST: Final = {"cache_prompt": True, "cache_ram_mib": CACHE}
-"""Parameters that spare computing the beginning of a dialog again. Without them replies are the same."""
+"""Parameters that reuse the computed beginning of a dialog. Without them replies are the same, but slower."""
 
 
 def open_xllamacpp(name: str) -> Any:
-    """The module, for the model of this name. Raises DependencyError and LLMInitializationError."""
+    """Imports the module for the model of this name. Raises DependencyError and LLMInitializationError."""
     return open_library("xllamacpp", NAMES, package="xllamacpp", extra="local", purpose=f"the model {name}")
 
 
 def open_server(library: Any, parameters: Any) -> Any:
-    """The server of a model, loaded. Raises LLMInitializationError for one without the methods that are used."""
+    """The loaded server of a model. Raises LLMInitializationError if it lacks a method that lllm uses."""
     server = library.Server(parameters)
     if missing := lacking(server, METHODS):
         raise LLMInitializationError(
-            f"the server of xllamacpp {version_of('xllamacpp')} does not offer {', '.join(missing)}",
+            f"the server of xllamacpp {version_of('xllamacpp')} lacks {', '.join(missing)}",
             hint=replace_hint("xllamacpp"),
         )
     return server
 
 
 def parameters(library: Any, path: Path, options: Options, *, threads: int, key: str) -> Any:
-    """The library's own form of the options. Raises LLMInitializationError for a LoRA adapter that is not there."""
+    """Converts the options to the library's parameters. Raises LLMInitializationError for a missing LoRA adapter."""
     given = library.CommonParams()
     given.model.path = str(path)
-    # messages reach the log, so they name the file and not the folders of this machine
+    # messages reach the log, so they name the file without its folders
     given.model_alias = {path.name}
     context = _context(path) if options.context is None else options.context
     given.n_parallel = options.slots
@@ -68,7 +68,7 @@ def parameters(library: Any, path: Path, options: Options, *, threads: int, key:
     given.fit_params = False
     given.cpuparams.n_threads = given.cpuparams_batch.n_threads = threads
     given.n_gpu_layers = _ALL if options.gpu_layers < 0 else options.gpu_layers
-    # the library listens on the loopback interface, too: only we know the key
+    # the library also listens on the loopback interface: the key keeps others out
     given.api_keys = [key]
     for page in PAGES:
         if hasattr(given, page):

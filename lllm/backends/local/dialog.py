@@ -19,7 +19,7 @@ def wire(messages: Iterable[Message], template: str, *, name: str) -> list[dict[
 
 
 def thinking_mode(rendered: str) -> Mode:
-    """`prefilled` when the rendered dialog ends inside reasoning that the template has opened, else `auto`."""
+    """`prefilled` if the rendered dialog ends inside reasoning opened by the template, else `auto`."""
     return "prefilled" if closers_after(rendered) else "auto"
 
 

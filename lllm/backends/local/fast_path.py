@@ -1,4 +1,4 @@
-"""What makes a local model slower than it could be, said once per process and model."""
+"""Reports why a local model runs slower than possible, once per process and model."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _lock = Lock()
 
 
 def report_loss(message: str) -> None:
-    """Logs a warning, which goes to stderr unless the program has set up logging; the same message only once.
+    """Logs a warning, once per message; it goes to stderr unless the program has set up logging.
 
-    For a fast path that the installed packages, or the kind of model, do not allow. What the user has asked for (a slower
+    For a fast path that the installed packages or the kind of model do not allow. Slowness that the user chose (a slower
     engine by name, `compile`) is not reported.
     """
     with _lock:
@@ -25,12 +25,12 @@ def report_loss(message: str) -> None:
 
 
 def losses() -> list[str]:
-    """What was reported so far, sorted."""
+    """The warnings reported so far, sorted."""
     with _lock:
         return sorted(_reported)
 
 
 def forget() -> None:
-    """Reports everything again."""
+    """Forgets what was reported, so that it is reported again."""
     with _lock:
         _reported.clear()

@@ -7,8 +7,8 @@ from typing import Any
 
 
 def whole_schema(format: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """The schema of `Request.format` with everything that it says; see `lllm.ports.Request`. None where there is none, or it
-    is only for the validation of the finished reply."""
+    """The full schema of `Request.format` (see `lllm.ports.Request`); None if there is none or it is only for validating
+    the finished reply."""
     if format is None or not format.get("sent", True):
         return None
     schema: Mapping[str, Any] = format.get("whole", format["schema"])

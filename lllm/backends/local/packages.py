@@ -1,4 +1,4 @@
-"""Packages that a local model needs: whether they are installed, which version, and whether they offer what is used."""
+"""Checks the packages of local models: installed or not, version, and the required names."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lllm.hints import replace_hint
 
 
 def needed(name: str, purpose: str, *, extra: str | None = None) -> None:
-    """Raises DependencyError when a package cannot be found."""
+    """Raises DependencyError if a package cannot be found."""
     if find_spec(name) is None:
         raise DependencyError(name, extra or "", purpose)
 
 
 def version_of(package: str) -> str:
-    """The installed version; 'unknown' where there is no metadata of the package."""
+    """The installed version; 'unknown' if the package has no metadata."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -27,7 +27,7 @@ def version_of(package: str) -> str:
 
 
 def lacking(library: Any, names: Sequence[str]) -> list[str]:
-    """The dotted names that a module, or a class, does not have."""
+    """The dotted names that a module or class lacks."""
     return [name for name in names if not _has(library, name)]
 
 
@@ -40,19 +40,19 @@ def _has(library: Any, name: str) -> bool:
 
 
 def open_library(module: str, names: Sequence[str] = (), *, package: str, extra: str, purpose: str) -> Any:
-    """The module of a package, imported.
+    """Imports the module of a package.
 
     Args:
         module: its dotted path.
-        names: what of it is used, as dotted names within the module. A version that lacks one is refused here, with its
-            name, and not in the middle of a reply.
+        names: the names used from it, dotted. A version that lacks one is refused here, with the name, rather than in the
+            middle of a reply.
         package: what pip calls the package.
-        extra: the extra of lllm that brings it.
+        extra: the extra of lllm that installs it.
         purpose: what it is needed for, as in DependencyError.
 
     Raises:
         DependencyError: the package is not installed.
-        LLMInitializationError: it is installed, and cannot be imported or lacks something.
+        LLMInitializationError: it is installed, but cannot be imported or lacks a name.
     """
     try:
         library = import_module(module)
@@ -60,13 +60,11 @@ def open_library(module: str, names: Sequence[str] = (), *, package: str, extra:
         if error.name == module.partition(".")[0]:
             raise DependencyError(package, extra, purpose) from error
         raise _unusable(package, error) from error
-    except (
-        Exception
-    ) as error:  # a shared library that does not load is an OSError, a RuntimeError, an ImportError ...
+    except Exception as error:  # a shared library may fail with OSError, RuntimeError, ImportError ...
         raise _unusable(package, error) from error
     if missing := lacking(library, names):
         raise LLMInitializationError(
-            f"{package} {version_of(package)} does not offer {', '.join(missing)}, which lllm uses",
+            f"{package} {version_of(package)} lacks {', '.join(missing)}, which lllm uses",
             hint=replace_hint(package),
         )
     return library
@@ -75,6 +73,6 @@ def open_library(module: str, names: Sequence[str] = (), *, package: str, extra:
 def _unusable(package: str, error: Exception) -> LLMInitializationError:
     reason = (text_of(error).strip() or type(error).__name__).splitlines()[0]
     return LLMInitializationError(
-        f"{package} {version_of(package)} is installed and cannot be imported: {reason}",
+        f"{package} {version_of(package)} is installed, but cannot be imported: {reason}",
         hint=replace_hint(package),
     )

@@ -52,11 +52,11 @@ class Bodies:
         self._tails: dict[Any, tuple[Any, Any, bytes]] = {}
 
     def sends_format(self, request: Request) -> bool:
-        """Whether the endpoint is told of the request's format."""
+        """True if the request's output schema is sent to the endpoint."""
         return request.format is not None and self.json_schema and request.format.get("sent", True) is True
 
     def enforced(self, request: Request) -> str | None:
-        """How the reply is held to its format: by the `provider`, or by `validation` afterwards; None where it has none."""
+        """What enforces the output schema: the `provider`, or `validation` afterwards; None if there is no schema."""
         if request.format is None:
             return None
         return "provider" if self.sends_format(request) else "validation"
@@ -95,7 +95,7 @@ class Bodies:
         return b'{"messages":[' + messages + found[2]
 
     def _special(self, message: Message, renamed: Renamed) -> bytes:
-        """A message of which more, or less, is sent than its plain form says."""
+        """Encodes a message that is sent differently from its plain form."""
         sent = renamed.message(message)
         thinking = sent.thinking if self._echo else None
         if sent.plain and thinking is None:

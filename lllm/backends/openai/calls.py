@@ -1,4 +1,4 @@
-"""Tool calls, put together from the pieces that servers send them in."""
+"""Assembles tool calls from the chunks of a stream."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _OF_FUNCTION: Final = frozenset(("name", "arguments"))
 
 
 class Slot:
-    """A tool call as far as it has come."""
+    """A tool call as received so far."""
 
     __slots__ = ("arguments", "extra", "half", "id", "name")
 
     def __init__(self) -> None:
-        self.half = ""  # of a character, at the end of the arguments so far
+        self.half = ""  # half of a surrogate pair at the end of the arguments so far
         self.id = ""
         self.name = ""
         self.arguments: list[str] = []
@@ -34,7 +34,7 @@ class Slot:
         return "".join(self.arguments)
 
     def whole(self) -> bool:
-        """Whether the arguments so far are complete: what follows is another call."""
+        """True if the arguments so far are complete: what follows is another call."""
         try:
             orjson.loads(self.text)
         except orjson.JSONDecodeError:
@@ -43,7 +43,7 @@ class Slot:
 
 
 class Piece:
-    """One entry of `tool_calls`, read. `extras`: whether the provider's own keys are wanted."""
+    """A parsed entry of `tool_calls`. `extras`: keep the provider's own keys."""
 
     __slots__ = ("arguments", "extra", "id", "index", "name")
 
@@ -76,7 +76,7 @@ class Calls:
         self._extras = extras
 
     def whole(self, entries: Sequence[Any], place: str) -> None:
-        """Calls that came in one piece each, whatever their indexes say."""
+        """Adds calls that each came in one chunk, whatever their indexes are."""
         for number, entry in enumerate(entries):
             piece = Piece(entry, f"{place}[{number}]", self._extras)
             slot = Slot()
@@ -86,7 +86,7 @@ class Calls:
             self.slots.append(slot)
 
     def add(self, entry: Any, place: str, loose: bool = False) -> Sequence[ToolCallDelta]:
-        """One piece of a call, joined to the call that it belongs to. `loose`: see `fields.loads`."""
+        """Adds one chunk of a call to the call that it belongs to. `loose`: see `fields.loads`."""
         piece = Piece(entry, place, self._extras)
         known = len(self.slots)
         slot = self._slot(piece.index, piece.id, piece.name)
@@ -100,7 +100,7 @@ class Calls:
             merge(slot.extra, piece.extra)
         arguments = piece.arguments
         if arguments[:1] == "{" and arguments == slot.text and slot.whole():
-            arguments = ""  # the whole call is sent again at the end
+            arguments = ""  # the complete call is repeated at the end
         if loose:
             arguments, slot.half = joined(slot.half, arguments)
         if arguments:
@@ -110,7 +110,7 @@ class Calls:
         return (ToolCallDelta(number, new_id, new_name, arguments),)
 
     def close(self) -> list[ToolCallDelta]:
-        """The deltas of what was held back."""
+        """The deltas of the text held back."""
         out = []
         for number, slot in enumerate(self.slots):
             if slot.half:
@@ -119,17 +119,17 @@ class Calls:
         return out
 
     def deltas(self) -> list[ToolCallDelta]:
-        """The calls so far, each in one delta."""
+        """The calls so far, one delta each."""
         return [
             ToolCallDelta(number, slot.id or None, slot.name, slot.text)
             for number, slot in enumerate(self.slots)
         ]
 
     def _slot(self, index: int | None, ident: str, name: str) -> Slot:
-        """The call that a piece belongs to.
+        """Finds the call that a chunk belongs to.
 
-        The index says it, where there is one. It lies where a provider sends every call as number 0 (then another id
-        comes with another name, or after complete arguments), and is missing where whole calls are sent.
+        The index decides, if present. It is wrong with providers that number every call 0 (then a different id comes with
+        a different name, or after complete arguments), and missing where complete calls are sent.
         """
         slot = self._unnumbered(ident, name) if index is None else self._by_index.get(index)
         if slot is not None and ident and slot.id and ident != slot.id and name:
@@ -157,7 +157,7 @@ class Calls:
 
 
 def _index(value: Any) -> int | None:
-    """The number of a call; some servers write it as text, or leave it out."""
+    """The index of a call; some servers send it as text, or omit it."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 9:
         return int(value)
     return value if type(value) is int else None

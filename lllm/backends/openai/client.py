@@ -50,44 +50,48 @@ class Secret(str):
 
 
 class OpenAIBackend:
-    """OpenAI, Azure, and every endpoint that is compatible with them.
+    """Client for OpenAI, Azure, and every compatible endpoint.
 
     Arguments:
         base_url: the API root; else `OPENAI_BASE_URL`, else `API_URL`, else OpenAI. The path is kept; `/v1` is added
             only to a bare host.
         api_key: else `OPENAI_API_KEY`, else `API_KEY`. An endpoint on this machine needs none.
-        api: `chat` (chat completions, everywhere) or `responses` (OpenAI's newer one, through the `openai` package).
-        headers: sent with every request; their values are secrets to every message.
+        api: `chat` (chat completions, supported everywhere) or `responses` (OpenAI's newer API, through the `openai`
+        package).
+        headers: sent with every request; their values are treated as secrets.
         organization, project: OpenAI's headers of that name.
         api_version: Azure's `api-version`.
-        timeouts: used where a request does not bring its own.
-        connections: sockets at a time per event loop; 0 is no limit.
-        concurrency: requests at a time; None is no limit. This and the next two hold for the endpoint: all backends of the
-            process with the same API root and key share them, and the strictest of theirs counts. Who has to wait waits
-            in turn, against the call's deadline and not against the request's time limits. Without any of them a limit
-            is learned from the endpoint's answers (429, dropped replies): see `lllm.backends.limiter`.
-        requests_per_minute: requests that begin within any 60 seconds.
+        timeouts: for requests without their own.
+        connections: concurrent sockets per event loop; 0 for no limit.
+        concurrency: concurrent requests; None for no limit. This and the next two apply to the endpoint: all backends of
+        the
+            process with the same API root and key share them, and the strictest value counts. Requests wait in order,
+            within
+            the call's deadline; the request's time limits start afterwards. Without any of them a limit is learned from
+            the
+            endpoint's answers (429, dropped replies): see `lllm.backends.limiter`.
+        requests_per_minute: requests started within any 60 seconds.
         tokens_per_minute: tokens of prompts and replies within any 60 seconds, estimated before and corrected after.
         json_schema: False for an endpoint that refuses `response_format`: a structured reply is then only validated.
-        thinking: `auto` splits marked reasoning at the beginning of a reply from its text, `prefilled` knows that the
-            template wrote the opening mark, `off` leaves the text alone; else the name of a family, see
-            `lllm.backends.thinking_forms`. Reasoning in a field of its own is always read.
-        echo_thinking: sends the thinking of earlier assistant messages back as `reasoning_content` (DeepSeek and
-            Moonshot want that between tool rounds).
-        capabilities: what this endpoint can do, where the default is wrong.
-        proxy: URL of an HTTP or SOCKS proxy (SOCKS needs the extra `socks`); else the environment's `https_proxy`,
-            `all_proxy` and kin; "" for none.
+        thinking: `auto` separates marked reasoning at the beginning of a reply from its text, `prefilled` if the template
+            writes the opening mark, `off` leaves the text unchanged; else the name of a family, see
+            `lllm.backends.thinking_forms`. Reasoning in its own field is always read.
+        echo_thinking: sends the thinking of earlier assistant messages back as `reasoning_content` (DeepSeek and Moonshot
+            require that between tool rounds).
+        capabilities: the endpoint's capabilities, if the default is wrong.
+        proxy: URL of an HTTP or SOCKS proxy (SOCKS needs the extra `socks`); by default the environment's `https_proxy`,
+            `all_proxy` and similar; "" for none.
         clock: seconds since the epoch, for `Retry-After` dates.
 
-    One instance may be used from any number of event loops,
-    threads and calls at a time. It does not retry; only what meets a connection
-    that the server had closed after an earlier request goes out once more, on a new one.
+    One instance may be used concurrently from any number of event loops and threads. It does not retry, with one
+    exception: a request that meets a connection which the server closed after an earlier request is sent once more, on a
+    new one.
     """
 
     needs_model = True  # `openai` alone names nobody who could answer
     key_variables: ClassVar[tuple[str, ...]] = KEY_VARIABLES
     needs_key: ClassVar[bool] = True
-    """Whether an endpoint elsewhere is never asked without one."""
+    """True if requests to a remote endpoint always need a key."""
 
     def __init__(
         self,
@@ -119,7 +123,7 @@ class OpenAIBackend:
         self._thinking: Mode = check_mode(thinking)
         self._prefilled: dict[
             str, bool
-        ] = {}  # by model: whether its last reply had only the end of its reasoning marked
+        ] = {}  # model -> only the end of the reasoning was marked in its last reply
         self._clock = clock
         self._given_key = None if api_key is None else Secret(api_key)
         url, self._url_from = _first(("base_url", base_url), *((name, None) for name in URL_VARIABLES))
@@ -175,8 +179,7 @@ class OpenAIBackend:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The key, the headers' values and the proxy's password as they were given: a session takes them out of all that it
-        writes."""
+        """The key, header values and proxy password as given, for redaction."""
         return self._secrets
 
     def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
@@ -188,7 +191,7 @@ class OpenAIBackend:
         return self._follow(request) if request.stream else self._ask(request)
 
     def check_request(self, request: Request) -> None:
-        """See `lllm.ports.Backend`: options that the endpoint does not know, and a key that is missing."""
+        """See `lllm.ports.Backend`. Reports options that the endpoint does not know, and a missing key."""
         self._bodies.options(request)
         self._ready or self._prepare()
 
@@ -235,7 +238,7 @@ class OpenAIBackend:
         yield Completed(ticket.reply)
 
     def _reading(self, request: Request, faults: Faults, *, stream: bool) -> tuple[Reading, Assembly]:
-        """What reads the answer to a request."""
+        """Creates the reader for the answer to a request."""
         expect = stream and self._prefilled.get(request.model, bool(PREFILLING.search(request.model)))
         assembly = Assembly(
             request, self._thinking, self._bodies.enforced(request), expect=expect, place=self._endpoint.root
@@ -247,7 +250,7 @@ class OpenAIBackend:
         reading, assembly = self._reading(request, faults, stream=False)
         reply = reading.whole(data)
         if assembly.closed_alone:
-            self._prefilled[request.model] = True  # a stream of its replies knows
+            self._prefilled[request.model] = True  # the next stream expects it
         return reply
 
     # --- an answer in pieces ---
@@ -288,7 +291,7 @@ class OpenAIBackend:
                 except Exception:
                     if not reading.ended:
                         raise
-                    break  # the reply is whole, and nothing but its usage was to come
+                    break  # the reply is complete; only its usage is missing
                 for delta in reading.feed(piece):
                     yield delta
                 if not begun and reading.begun:
@@ -386,7 +389,7 @@ class OpenAIBackend:
                 either = f" (or {', '.join(others)})" if others else ""
                 raise ConfigError(
                     f"no API key for {self._endpoint.root}",
-                    hint=f"Set the environment variable {first}{either}, or give api_key.",
+                    hint=f"Set the environment variable {first}{either}, or pass api_key.",
                 )
             key_from = "headers" if authorized else None
         headers = {"Content-Type": "application/json", "User-Agent": f"lllm/{__version__}"}

@@ -1,4 +1,4 @@
-"""Keys that a provider adds to messages and tool calls: pieces of them put together, and what of them is sent back.
+"""Keys that a provider adds to messages and tool calls: merges their chunks and selects those to send back.
 
 Known ones are Gemini's `extra_content` (thought signatures, without which a tool result is refused), OpenRouter's
 `reasoning_details`, LiteLLM's `thinking_blocks` and `provider_specific_fields`, OpenAI's `annotations` and `audio`.
@@ -12,20 +12,20 @@ from typing import Any, Final
 _GROWING: Final = frozenset(
     ("text", "summary", "thinking", "reasoning", "data", "content", "transcript", "arguments")
 )
-"""Texts that come in pieces. Every other text comes whole, perhaps more than once."""
+"""Texts sent in chunks. Every other text is sent whole, possibly more than once."""
 _BLOCKS: Final = frozenset(("reasoning_details", "thinking_blocks"))
-"""Lists whose last item is continued by the next piece, where no `index` says which."""
+"""Lists whose last item the next chunk continues if there is no `index`."""
 _CLOSING: Final = ("signature", "data")
-"""What ends such an item."""
+"""Keys that complete such an item."""
 _CUMULATIVE: Final = 16
-"""Characters from which on a text that begins with all that came before is that text again, and more of it."""
+"""From this length on, a text that starts with all earlier text is a longer copy of it, not a chunk."""
 
 NOT_SENT: Final = frozenset(("executed_tools", "images_info"))
-"""Keys of a message that their provider writes and refuses to be sent (Groq)."""
+"""Keys of a message that their provider writes but refuses to receive (Groq)."""
 
 
 def merge(into: dict[str, Any], piece: Mapping[str, Any]) -> None:
-    """Adds a piece of a stream to the keys that came before it. What is put together so is what comes in one piece."""
+    """Adds a chunk's keys to those received before. The result equals that of an unstreamed answer."""
     for key, value in piece.items():
         old = into.get(key)
         if value is None:
@@ -59,7 +59,7 @@ def _extend(into: list[Any], items: list[Any], name: str) -> None:
 
 
 def _open(into: list[Any], item: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    """The item of a list that this one continues."""
+    """The list item that this one continues, or None."""
     index = item.get("index")
     for old in reversed(into):
         if not isinstance(old, dict):
@@ -76,9 +76,9 @@ def _open(into: list[Any], item: Mapping[str, Any], name: str) -> dict[str, Any]
 
 
 def returned(extra: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The keys of a message as its provider takes them back."""
+    """The keys of a message in the form that its provider accepts."""
     out = {key: value for key, value in (extra or {}).items() if key not in NOT_SENT}
-    if isinstance(audio := out.get("audio"), Mapping):  # OpenAI keeps the sound itself, and wants its id
+    if isinstance(audio := out.get("audio"), Mapping):  # OpenAI keeps the sound itself and needs only its id
         if "id" in audio:
             out["audio"] = {"id": audio["id"]}
         else:

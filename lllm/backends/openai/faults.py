@@ -202,7 +202,7 @@ class Faults:
         assert isinstance(error, ProviderError)
         if isinstance(error, ProtocolError):
             return self.of_protocol(error.message, data, partial=partial, status=200)
-        return type(error)(  # the reply was broken off
+        return type(error)(  # the reply was interrupted
             self._scrub(f"{self._place.url}: {error.message}"),
             hint=error.hint,
             status=200,
@@ -328,7 +328,7 @@ class Faults:
 
 
 def _seconds(text: str) -> float | None:
-    """A finite number of 0 or more; None for other text."""
+    """A finite number >= 0; None for other text."""
     try:
         seconds = float(text)
     except ValueError:
@@ -361,7 +361,7 @@ def read_error(value: Any) -> tuple[str, list[str]]:
 
 
 def error_within(body: Mapping[str, Any]) -> Any:
-    """The error that a body without an answer speaks of; None where it speaks of none."""
+    """The error in a body without an answer, or None."""
     result = body.get("base_resp")  # MiniMax
     if isinstance(result, Mapping) and result.get("status_msg") and result.get("status_code") != 0:
         return result
@@ -373,7 +373,7 @@ def error_within(body: Mapping[str, Any]) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A JSON value as text for a message, whatever is in it."""
+    """Any JSON value as text for a message."""
     try:
         return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     except (TypeError, ValueError):  # halves of characters, more than 254 levels, integers beyond 64 bits

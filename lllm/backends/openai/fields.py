@@ -1,11 +1,11 @@
-"""Reads the fields of an answer. Nothing that comes over the wire is trusted to have a type, a depth, or to be there.
+"""Reads the fields of an answer, without trusting that a received field exists or has the right type or depth.
 
-Two kinds of fields:
+There are two kinds of fields:
 
-- What the answer is: `choices`, `message`, `content`, `tool_calls`, `finish_reason` ... Of another type than the format says
-  they are a ProtocolError that names the field (`wrong`), for a reply without them would be a wrong reply.
-- What is said about it: usage, log-probabilities, ids, the model's name. They never cost the reply: what cannot be read is
-  unknown (`side_text`, `side_object`, `tokens`, `token_ids`; `usage.py`).
+- The answer itself: `choices`, `message`, `content`, `tool_calls`, `finish_reason` ... A wrong type raises a
+ProtocolError that names the field (`wrong`), because a reply without the field would be a wrong reply.
+- Metadata: usage, log-probabilities, ids, the model's name. It never fails the reply: unreadable values count as unknown
+(`side_text`, `side_object`, `tokens`, `token_ids`; `usage.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lllm.errors import ProtocolError
 from lllm.models.checks import not_json, type_name
 
 DEEPEST_EXTRA: Final = 32
-"""Levels of a provider's own key. One that is deeper is dropped."""
+"""Maximum nesting of a provider's own key. Deeper ones are dropped."""
 
 
 _DIGITS: Final = bytes(48 if 48 <= byte < 58 else 32 for byte in range(256))
@@ -43,13 +43,13 @@ class Unreadable(ValueError):
 
 
 def loads(data: bytes, *, edges: bool = True) -> tuple[Any, bool]:
-    """The JSON value of an answer, and whether it was written loosely: with halves of surrogate pairs, which JavaScript
-    gateways make where they cut text, with NaN or Infinity, which Python servers write, or with bytes that are not UTF-8.
-    Halves become U+FFFD, but at the edges of `content` and `arguments`, where `edges` says so: there the next piece may bring
-    the other one (see `joined`).
+    """Parses the JSON of an answer, and returns whether it was loose: with lone surrogates, which JavaScript gateways
+    produce when they cut text, with NaN or Infinity, which Python servers write, or with bytes that are not UTF-8. Lone
+    surrogates become U+FFFD; with `edges`, those at the edges of `content` and `arguments` are kept, because the next
+    chunk may complete them (see `joined`).
 
     Raises:
-        Unreadable: it is not JSON, or nested more deeply than any answer is.
+        Unreadable: it is not JSON, or is nested too deeply.
     """
     try:
         value = orjson.loads(data)
@@ -85,20 +85,18 @@ def _mended(value: Any, edges: bool = False) -> Any:
 
 
 def joined(half: str, text: str) -> tuple[str, str]:
-    """A piece of text behind the half of a character that the one before ended with, and the half that it ends with."""
+    """Joins a chunk of text to the pending half of a surrogate pair. Returns the text, and the half at its own end."""
     text = half + text
     rest = text[-1:] if _HIGH.search(text) else ""
     return unicode_only(text[: len(text) - len(rest)]), rest
 
 
 def wrong(field: str, value: Any, due: str) -> ProtocolError:
-    """The error for a field that holds another type than it must."""
-    return ProtocolError(
-        f"the answer cannot be read: '{field}' is {type_name(value)}, not {due}: another type than the format says"
-    )
+    """The error for a field of the wrong type."""
+    return ProtocolError(f"the answer cannot be read: '{field}' must be {due}, got {type_name(value)}")
 
 
-# --- what the answer is
+# --- the answer itself
 
 
 def as_object(value: Any, field: str) -> dict[str, Any]:
@@ -108,7 +106,7 @@ def as_object(value: Any, field: str) -> dict[str, Any]:
 
 
 def as_list(value: Any, field: str) -> list[Any]:
-    """A list; nothing for null; one object stands for a list of it."""
+    """A list; [] for null; a single object counts as a list of it."""
     if isinstance(value, list):
         return value
     if value is None:
@@ -128,7 +126,7 @@ def as_text(value: Any, field: str) -> str:
 
 
 def arguments_text(value: Any, field: str) -> str:
-    """The arguments of a tool call as text. Some servers send them as an object; null is none."""
+    """The arguments of a tool call as text. Some servers send an object; null counts as none."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -138,11 +136,11 @@ def arguments_text(value: Any, field: str) -> str:
     return encode(value).decode()
 
 
-# --- what is said about it
+# --- metadata
 
 
 def side_text(value: Any) -> str | None:
-    """Text, or None for everything else and for no text."""
+    """Text; None for everything else and for empty text."""
     return value if isinstance(value, str) and value else None
 
 
@@ -152,14 +150,14 @@ def side_object(value: Any) -> Mapping[str, Any]:
 
 
 def number(value: Any) -> float | None:
-    """A finite number as it is; None for everything else."""
+    """A finite number unchanged; None for everything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value if value - value == 0 and abs(value) < 1e300 else None
 
 
 def token(entry: Any) -> dict[str, Any] | None:
-    """The log-probabilities of one token; None where they cannot be read."""
+    """The log-probabilities of one token; None if they cannot be read."""
     if not isinstance(entry, dict):
         return None
     text, logprob = entry.get("token"), number(entry.get("logprob"))
@@ -177,7 +175,7 @@ def token(entry: Any) -> dict[str, Any] | None:
 
 
 def tokens(value: Any) -> list[dict[str, Any]] | None:
-    """The log-probabilities of a list of tokens; None where one of them cannot be read."""
+    """The log-probabilities of a list of tokens; None if any of them cannot be read."""
     if not isinstance(value, list):
         return None
     found = [token(entry) for entry in value]
@@ -192,5 +190,5 @@ def token_ids(value: Any) -> list[int] | None:
 
 
 def kept(extra: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A provider's own keys that can be kept: those that are JSON and not too deep."""
+    """Those of a provider's own keys that are JSON and not nested too deeply."""
     return {key: value for key, value in (extra or {}).items() if not_json(value, DEEPEST_EXTRA) is None}

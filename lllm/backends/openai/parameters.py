@@ -1,8 +1,8 @@
-"""Parameters of tools as providers take them.
+"""Parameters of tools in the form that providers accept.
 
-OpenAI, Anthropic and others refuse a tool whose schema has `anyOf`, `oneOf`, `allOf`, `not`, `enum` or `const` beside its
-outermost `type`, and with it the whole request. Such a tool is sent with a wider schema: the properties of all alternatives,
-none of them required unless every argument object must have it. The arguments are validated against the tool's own schema.
+OpenAI, Anthropic and others refuse a whole request if a tool's schema has `anyOf`, `oneOf`, `allOf`, `not`, `enum` or
+`const` next to its outermost `type`. Such a tool is sent with a wider schema: the properties of all alternatives,
+required only if every valid argument object has them. The arguments are still validated against the tool's own schema.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _DEEPEST: Final = 8
 
 
 def acceptable(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The tool, the very object where its parameters can be sent as they are."""
+    """The tool in an accepted form; the same object if its parameters are already accepted."""
     function = tool.get("function")
     parameters = function.get("parameters") if isinstance(function, Mapping) else None
     if (
@@ -24,7 +24,7 @@ def acceptable(tool: Mapping[str, Any]) -> Mapping[str, Any]:
         or not parameters.keys() & REFUSED
     ):
         return tool
-    # strict mode has no word for these either
+    # strict mode does not support these either
     wider = {key: value for key, value in function.items() if key != "strict"} | {
         "parameters": widened(parameters)
     }
@@ -32,7 +32,7 @@ def acceptable(tool: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def widened(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """A schema that says less, without what providers refuse; every object that fits the given one fits it."""
+    """A wider schema without the refused keywords; every object valid for the given schema is valid for it."""
     reading = _Reading(parameters)
     properties = reading.properties()
     own = _part(parameters, "properties", Mapping)
@@ -48,14 +48,15 @@ def widened(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Reading:
-    """What a schema and its alternatives say of an object. Each of them is read once, also when it refers to itself."""
+    """The properties of an object according to a schema and its alternatives. Each schema is read once, even if
+    recursive."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
         self._required: dict[int, set[str]] = {}
 
     def properties(self) -> dict[str, list[Any]]:
-        """The schemas of each property that is named anywhere, in order."""
+        """The schemas of each named property, in order."""
         found: dict[str, list[Any]] = {}
         seen: set[int] = set()
         waiting: list[Any] = [self._root]
@@ -71,10 +72,10 @@ class _Reading:
         return found
 
     def required(self, schema: Any) -> set[str]:
-        """The properties that every object has."""
+        """The properties that every valid object has."""
         schema = self._landed(schema)
         if id(schema) not in self._required:
-            self._required[id(schema)] = set()  # while it is read, it demands nothing of itself
+            self._required[id(schema)] = set()  # while being read, it requires nothing of itself
             found = {*_part(schema, "required", list)}
             for way in _part(schema, "allOf", list):
                 found |= self.required(way)
@@ -85,7 +86,7 @@ class _Reading:
         return self._required[id(schema)]
 
     def _landed(self, schema: Any) -> Mapping[str, Any]:
-        """What a reference to a definition stands for."""
+        """The definition that a reference stands for."""
         for _ in range(_DEEPEST):
             if not isinstance(schema, Mapping) or "$ref" not in schema:
                 break

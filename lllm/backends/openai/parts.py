@@ -1,4 +1,4 @@
-"""What a message of chat completions says, wherever servers put it."""
+"""Extracts text, thinking and refusals from chat-completions messages, wherever servers put them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from lllm.backends.openai.fields import as_list, as_object, as_text, side_object, side_text
 
-# thinking outside of the content: DeepSeek and vLLM, OpenRouter and newer vLLM, Ollama
+# thinking in its own field: DeepSeek and vLLM, OpenRouter and newer vLLM, Ollama
 THINKING_FIELDS: Final = ("reasoning_content", "reasoning", "thinking")
 
 
 def thinking_of(message: Mapping[str, Any]) -> str:
-    """Thinking that came in a field of its own. Some servers send the same text under two names."""
+    """Thinking from a field of its own. Some servers send the same text under two names."""
     for name in THINKING_FIELDS:
         if (thought := message.get(name)) and (text := _flat(thought)):
             return text
@@ -21,7 +21,7 @@ def thinking_of(message: Mapping[str, Any]) -> str:
 
 
 def part_of(part: Any, place: str) -> tuple[str, str]:
-    """What one part of a content is (text, thinking or refusal), and says. Other parts say nothing."""
+    """The kind (text, thinking or refusal) and text of one content part; other parts are empty."""
     part = as_object(part, place)
     kind = side_text(part.get("type")) or "text"
     if kind in ("text", "output_text"):
@@ -49,6 +49,6 @@ def calls_of(message: Mapping[str, Any], place: str) -> list[Any]:
 
 
 def grows(messages: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether each message begins with the text of the one before: they grow, and the last is the whole."""
+    """True if each message starts with the text of the one before: they grow, and the last is complete."""
     texts = [message.get("content") or "" for message in messages]
     return all(isinstance(a, str) and isinstance(b, str) and b.startswith(a) for a, b in pairwise(texts))

@@ -1,4 +1,4 @@
-"""The `openai` backend with the address and key variables of one provider: `lllm.providers` is the table."""
+"""Backends of the providers in `lllm.providers`: the `openai` backend with their address and key variables."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from lllm.providers import PROVIDERS, Provider
 
 
 class CompatibleBackend(OpenAIBackend):
-    """An OpenAI-compatible endpoint that is known by name. Arguments as for OpenAIBackend.
+    """A known OpenAI-compatible endpoint. Arguments as for OpenAIBackend.
 
-    Only the provider's own variables are read: a key of OpenAI is never sent to somebody else.
+    Only the provider's own variables are read: OpenAI's key is never sent to another provider.
     """
 
     provider: ClassVar[Provider]
@@ -54,7 +54,7 @@ def _backend(name: str) -> type[CompatibleBackend]:
 
 
 def __getattr__(name: str) -> type[CompatibleBackend]:
-    """`providers.ollama` and so on: one class for each line of the table."""
+    """`providers.ollama` and so on: one class per line of the table."""
     if name not in PROVIDERS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     made = globals()[name] = _backend(name)
@@ -62,6 +62,6 @@ def __getattr__(name: str) -> type[CompatibleBackend]:
 
 
 def _address(value: str) -> str:
-    """A host as programs write it (`OLLAMA_HOST=0.0.0.0:11434`) as an address that can be called."""
+    """Converts a host as programs write it (`OLLAMA_HOST=0.0.0.0:11434`) to a usable address."""
     text = value if "://" in value else f"http://{value}"
     return text.replace("//0.0.0.0", "//127.0.0.1", 1).replace("//[::]", "//[::1]", 1)

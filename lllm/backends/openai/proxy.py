@@ -1,4 +1,4 @@
-"""The proxy that requests go through: which one, by whose word, and the connector that speaks to it."""
+"""Chooses the proxy for requests, and creates the connector for it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Proxy(NamedTuple):
 
     Attributes:
         url: its address; may hold a password.
-        source: what named it: the argument, or a variable of the environment.
+        source: the argument or environment variable that named it.
     """
 
     url: str
@@ -31,18 +31,18 @@ class Proxy(NamedTuple):
 
     @property
     def socks(self) -> bool:
-        """Whether it speaks SOCKS, which aiohttp does not."""
+        """True for SOCKS, which aiohttp does not support."""
         return _scheme(self.url) in SOCKS
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Its password, as written and as meant."""
+        """Its password, as written and decoded."""
         password = urlsplit(self.url).password
         return () if password is None else (password, unquote(password))
 
 
 def proxy_for(place: Endpoint, given: str | None) -> Proxy | None:
-    """The argument, or the environment's (`https_proxy`, `all_proxy` and kin), never for this machine.
+    """The argument, else the environment's proxy (`https_proxy`, `all_proxy` and similar); never for this machine.
 
     Raises:
         ConfigError: its address cannot be used. DependencyError: it speaks SOCKS, and the package for that is missing.
@@ -61,7 +61,7 @@ def proxy_for(place: Endpoint, given: str | None) -> Proxy | None:
 
 
 def connector(proxy: Proxy | None, **options: Any) -> tuple[aiohttp.TCPConnector, str | None]:
-    """The connector for a session, and the proxy that the session itself is told."""
+    """The connector for a session, and the proxy to pass to the session itself."""
     from lllm.backends.openai.pool import Pool
 
     if proxy is None or not proxy.socks:
@@ -78,7 +78,7 @@ def connector(proxy: Proxy | None, **options: Any) -> tuple[aiohttp.TCPConnector
             proxy_type=ProxyType.SOCKS4 if scheme.startswith("socks4") else ProxyType.SOCKS5,
             username=None if parts.username is None else unquote(parts.username),
             password=None if parts.password is None else unquote(parts.password),
-            rdns=True,  # the proxy looks names up: this side may not be able to
+            rdns=True,  # the proxy resolves names: this machine may not be able to
             **options,
         ),
         None,
@@ -87,7 +87,7 @@ def connector(proxy: Proxy | None, **options: Any) -> tuple[aiohttp.TCPConnector
 
 def _checked(proxy: Proxy) -> Proxy:
     if "://" not in proxy.url:
-        proxy = proxy._replace(url=f"http://{proxy.url}")  # as curl reads it
+        proxy = proxy._replace(url=f"http://{proxy.url}")  # like curl
     try:
         parts = urlsplit(proxy.url)
         host, _ = parts.hostname, parts.port
@@ -110,6 +110,6 @@ def _scheme(url: str) -> str:
 
 
 def _variable(kind: str, value: str) -> str:
-    """The variable that named a proxy; as in curl, the spelling does not matter."""
+    """The environment variable that named a proxy; as in curl, case does not matter."""
     names = [name for name in os.environ if name.lower() == f"{kind}_proxy" and os.environ[name] == value]
     return names[0] if names else "the system's settings"

@@ -1,4 +1,4 @@
-"""One answer of a chat-completions endpoint, from its bytes to a reply. Knows nothing of the network."""
+"""Parses one answer of a chat-completions endpoint, from bytes to a reply. Does no network I/O."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from lllm.ports import Delta
 
 _loads = orjson.loads
 _HEAD: Final = 2000
-"""Bytes of an answer without events that are kept for a message, unless it looks like JSON."""
+"""Bytes kept of an answer without events, for the error message, unless it looks like JSON."""
 _EVENTS: Final = re.compile(rb"(?:\A|[\r\n])data:")
 
 
 class Reading:
-    """Reads one answer: `whole(data)`, or `feed(piece)` for every piece of a stream and `end()`.
+    """Parses one answer: `whole(data)`, or `feed(piece)` for every chunk of a stream and then `end()`.
 
-    Every error is a ProviderError with the text so far in `partial`. What was caught to make it is not its cause: it holds the
-    whole answer.
+    Every error is a ProviderError with the text so far in `partial`. It has no `__cause__`: the caught exception holds
+    the whole answer.
     """
 
     __slots__ = ("_assembly", "_faults", "_head", "_model", "_parser", "begun", "done")
@@ -37,11 +37,11 @@ class Reading:
         self._faults = faults
         self._model = model
         self._parser: SSEParser | None = None
-        self._head = b""  # what came before the first event: a web page, or an answer in one piece
+        self._head = b""  # bytes before the first event: a web page, or an unstreamed answer
         self.begun = False
-        """Whether an event has come."""
+        """True once an event has arrived."""
         self.done = False
-        """Whether the stream has said that it is at its end."""
+        """True once the stream has announced its end."""
 
     @property
     def partial(self) -> str:
@@ -49,11 +49,11 @@ class Reading:
 
     @property
     def ended(self) -> bool:
-        """Whether the reply is whole: nothing but usage may be missing."""
+        """True if the reply is complete: only usage may be missing."""
         return self.done or self._assembly.finish is not None
 
     def whole(self, data: bytes) -> Reply:
-        """The reply of an answer in one piece. Some servers stream whether asked to or not."""
+        """The reply of an unstreamed answer. Some servers stream even if not asked to."""
         data = data.removeprefix(BOM)
         if data.lstrip()[:1] not in (b"{", b"[", b"<") and _EVENTS.search(data):
             for _ in self.feed(data):
@@ -77,7 +77,7 @@ class Reading:
         raise fault
 
     def feed(self, piece: bytes) -> Iterator[Delta]:
-        """The deltas of the next bytes of a stream; of what is still open, for no bytes at its end."""
+        """Yields the deltas of the next bytes of a stream; empty bytes at its end release what is still open."""
         last = not piece
         parser = self._parser
         if parser is None:
@@ -90,10 +90,10 @@ class Reading:
         for event in events:
             if self.done:
                 return
-            try:  # nearly every event; what is odd takes the long way
+            try:  # fast path for nearly every event
                 value = _loads(event.data)
                 odd = bool(event.name) or has_long_number(event.data)
-            except ValueError:  # nothing is raised from here: the exception holds the whole event
+            except ValueError:  # nothing is raised here: the exception would hold the whole event
                 odd = True
             if odd:
                 yield from self._event(event, cut=last)
@@ -108,13 +108,13 @@ class Reading:
             raise fault
 
     def end(self) -> tuple[Sequence[Delta], Reply]:
-        """The deltas that were held back, and the reply. ProviderError where the stream is not at its end, or held no
+        """Returns the deltas held back, and the reply. Raises ProviderError if the stream is incomplete or held no
         answer."""
         if not self.begun and not self.done:
             head = self._head.removeprefix(BOM).strip()
             if head[:1] not in (b"{", b"["):
                 raise self._faults.of_protocol("the stream has no events", head, status=200)
-            reply = self.whole(head)  # an answer in one piece, of another content type
+            reply = self.whole(head)  # an unstreamed answer with a different content type
             return pieces(reply), reply
         if not self.ended:
             raise self._faults.interrupted("it ended without a finish reason", partial=self.partial)
@@ -125,7 +125,7 @@ class Reading:
         raise fault
 
     def _event(self, event: Event, *, cut: bool) -> Iterator[Delta]:
-        """The deltas of one event. `cut`: whether the connection ended within it."""
+        """Yields the deltas of one event. `cut`: the connection ended within it."""
         data = event.data
         if data.strip() == b"[DONE]":
             self.done = True
@@ -137,7 +137,7 @@ class Reading:
                 values = (loads(data),)
             except Unreadable:
                 if cut and self.ended:
-                    return  # usage, which costs no reply
+                    return  # only usage: the reply is complete without it
                 values = self._lines(event)
             for value, loose in values:
                 if event.name == b"error" and not (isinstance(value, dict) and value.get("error")):
@@ -150,7 +150,7 @@ class Reading:
             raise fault
 
     def _lines(self, event: Event) -> Iterator[tuple[object, bool]]:
-        """The values of an event whose lines are one each: servers that forget the empty line between events."""
+        """Yields the values of an event with one value per line: some servers omit the empty line between events."""
         for line in event.data.split(b"\n"):
             if line.strip() == b"[DONE]":
                 self.done = True
@@ -168,7 +168,7 @@ class Reading:
         else:
             return
         raise self._faults.of_protocol(
-            "the answer cannot be read: a piece of it is not JSON",
+            "the answer cannot be read: part of it is not JSON",
             event.data,
             partial=self.partial,
             status=200,
@@ -176,5 +176,5 @@ class Reading:
 
     def _fault(self, error: Exception, data: bytes) -> ProviderError:
         if isinstance(error, ProviderError) and error.status is not None:
-            return error  # made here already
+            return error  # already created here
         return self._faults.of_misread(error, data, model=self._model, partial=self.partial)

@@ -30,14 +30,14 @@ _TEXT_COMPLETION: Final = "this is a text completion: the endpoint does not spea
 
 
 class Assembly:
-    """Puts one reply together: `chunk()` for every piece of a stream, or `body()` once; then `close()` and `reply()`.
+    """Assembles one reply: call `chunk()` for every chunk of a stream, or `body()` once; then `close()` and `reply()`.
 
-    A stream gives the reply that the same answer gives in one piece, or the same error. `enforced` is what the reply says of
-    itself where a format was asked for. `expect`: whether the model's replies begin with reasoning that only its end marks.
-    `place` is the API root that the provider's own keys belong to; without one they are dropped.
+    A streamed answer gives the same reply or error as the unstreamed one. `enforced`: what the reply records if an output
+    schema was requested. `expect`: this model's replies begin with reasoning of which only the end is marked. `place`:
+    the API root that the provider's own keys belong to; without one they are dropped.
 
-    All methods raise ErrorObject for an error in the place of an answer, ProtocolError for what is no answer; `reply` raises
-    the ProviderError of a reply that was broken off.
+    All methods raise ErrorObject for an error instead of an answer, ProtocolError for an invalid answer; `reply` raises
+    the ProviderError of an interrupted reply.
     """
 
     __slots__ = (
@@ -71,28 +71,28 @@ class Assembly:
         self._logprobs: list[dict[str, Any]] | None = None
         self._token_ids: list[int] | None = None
         self._prompt_token_ids: list[int] | None = None
-        self._unread = False  # whether log-probabilities or token ids came that cannot be read
+        self._unread = False  # log-probabilities or token ids arrived that cannot be read
         self._usage: Any = None
         self._id: str | None = None
         self._model: str | None = None
-        self._apart: Any = None  # an error that a piece without an answer spoke of
-        self._begun = False  # whether an answer has come, or a piece of one
-        self._said = False  # whether a piece said something
-        self._wrote = False  # whether it was text
-        self._thought = False  # or thinking in a field of its own
-        self._whole: list[dict[str, Any]] = []  # messages that came in the place of pieces
-        self._full: dict[str, Any] | None = None  # the last whole message
+        self._apart: Any = None  # an error from a chunk without an answer
+        self._begun = False  # an answer, or a chunk of one, has arrived
+        self._said = False  # a chunk had content
+        self._wrote = False  # a chunk had text
+        self._thought = False  # a chunk had thinking in its own field
+        self._whole: list[dict[str, Any]] = []  # complete messages that arrived instead of chunks
+        self._full: dict[str, Any] | None = None  # the last complete message
         self._half = ""  # the first half of a surrogate pair, at the end of the text so far
         self._several = bool(side_object(request.sampling.get("extra_body")).get("n", 1) != 1)
-        self._index: Any = None  # of several answers, the one that is read
+        self._index: Any = None  # index of the choice that is read, if there are several
         self.loose = False
-        """Whether a piece was written loosely: see `fields.loads`."""
+        """True if a chunk was loose JSON: see `fields.loads`."""
         self.finish: Any = None
-        """The finish reason in the provider's word, once it has come."""
+        """The finish reason in the provider's word, once known."""
 
     @property
     def closed_alone(self) -> bool:
-        """Whether the reply had the end of its reasoning marked, and not the beginning."""
+        """True if only the end of the reply's reasoning was marked."""
         return self._splitter.closed_alone
 
     @property
@@ -103,7 +103,7 @@ class Assembly:
     # --- a stream
 
     def chunk(self, chunk: Any) -> Sequence[Delta]:
-        """The deltas of one piece of a stream."""
+        """Returns the deltas of one chunk of a stream."""
         if chunk.__class__ is not dict:
             chunk = _answer(chunk)
         self._head(chunk)
@@ -140,7 +140,7 @@ class Assembly:
         return list(self._pieces(delta, "choices[0].delta"))
 
     def _choice(self, choices: Any) -> dict[str, Any] | None:
-        """The answer that is read: the first one, as in a body. None for a piece of another."""
+        """The choice that is read: the first one, as in a body. None for a chunk of another."""
         if choices.__class__ is not list:
             raise wrong("choices", choices, "a list")
         choice = choices[0]
@@ -151,12 +151,12 @@ class Assembly:
             if choice is None:
                 return None
         choice = as_object(choice, "choices[0]")
-        if choice.get("error"):  # OpenRouter, where a provider failed within the reply
+        if choice.get("error"):  # OpenRouter, if a provider failed within the reply
             raise ErrorObject(choice["error"])
         return choice
 
     def _ended(self, reason: Any) -> None:
-        """A reason has come. A plain end behind another reason does not take that back."""
+        """Records a finish reason. A plain end after another reason does not replace it."""
         if reason != "null" and (self.finish is None or finish.meaning(reason) != "stop"):
             self.finish = reason
 
@@ -179,7 +179,7 @@ class Assembly:
             self._begun = True
 
     def _pieces(self, delta: Mapping[str, Any], place: str) -> Iterator[Delta]:
-        """What one delta says."""
+        """Yields the deltas of one `delta` object."""
         thought = thinking_of(delta)
         if thought:
             self._said = self._thought = True
@@ -195,10 +195,10 @@ class Assembly:
             yield from self._calls.add(entry, f"{place}.tool_calls[{number}]", self.loose)
         self._keep(delta)
 
-    # --- a whole answer
+    # --- an unstreamed answer
 
     def body(self, body: Any) -> None:
-        """A whole answer."""
+        """Reads an unstreamed answer."""
         body = _answer(body)
         self._head(body)
         choices = body.get("choices")
@@ -216,7 +216,7 @@ class Assembly:
             self._tokens(choice)
         message = choice.get("message")
         if message is None:
-            message = choice.get("delta")  # a server that has one form for both
+            message = choice.get("delta")  # some servers use one form for both
         if message is None:
             if "text" in choice and "message" not in choice and "delta" not in choice:
                 raise ProtocolError(_TEXT_COMPLETION)
@@ -232,12 +232,10 @@ class Assembly:
         if not self._begun:
             if self._apart is not None:
                 raise ErrorObject(self._apart)
-            raise ProtocolError(
-                "there is no answer in the answer: no piece of it has 'choices' with a 'delta'"
-            )
+            raise ProtocolError("the stream holds no answer: no chunk has 'choices' with a 'delta'")
         out: list[Delta] = []
         if len(self._whole) > 1 and not self._said and not grows(self._whole):
-            for message in self._whole:  # a server that calls its pieces messages
+            for message in self._whole:  # a server that sends chunks as messages
                 out += self._pieces(message, "choices[0].message")
         elif self._full is not None:
             out += self._fill(self._full)
@@ -249,8 +247,8 @@ class Assembly:
         return [*out, *self._restarted(self._splitter.finish())]
 
     def _fill(self, message: Mapping[str, Any]) -> list[Delta]:
-        """What a whole message says beyond the pieces before it: all of it where there were none, and else what none of
-        them said anything of. Servers repeat the whole message behind the pieces."""
+        """Adds what a complete message has beyond the chunks before it: all of it if there were none, else fields that no
+        chunk had. Servers repeat the complete message after the chunks."""
         place, out, split = "choices[0].message", list[Delta](), self._splitter
         thought = thinking_of(message)
         if thought and not self._thought:
@@ -292,7 +290,7 @@ class Assembly:
         if calls and reason == "stop":
             reason = "tool_calls"
         extra = self._own(self._extra) or None
-        # ids that other providers refuse go back to this one only, and are replaced for others
+        # ids that other providers refuse are sent back to this one only and replaced for others
         own = extra or any(call.extra or not TAKEN.fullmatch(call.id) for call in calls)
         return Reply(
             content=content,
@@ -326,7 +324,7 @@ class Assembly:
             self._prompt_token_ids = fields.token_ids(ids)
 
     def _content(self, content: Any, place: str, *, say: bool = True) -> list[Delta]:
-        """What `content` says: text, or parts (Mistral and others). Without `say` it is only checked."""
+        """Yields the deltas of `content`: text, or parts (Mistral and others). Without `say` it is only checked."""
         out: list[Delta] = []
         if content is None or content == "":
             return out
@@ -351,7 +349,7 @@ class Assembly:
         return out
 
     def _keep(self, message: Mapping[str, Any], *, fill: bool = False) -> None:
-        """Keeps the keys of a message that are the provider's own."""
+        """Stores the provider's own keys of a message."""
         if self._place is None or message.keys() <= _KNOWN:
             return
         extra = fields.kept(unknown(message, _KNOWN))
@@ -379,19 +377,19 @@ class Assembly:
         return FunctionCall(call.id, call.name, call.arguments, self._own(extra)) if extra else call
 
     def _own(self, extra: dict[str, Any]) -> dict[str, Any]:
-        """A provider's keys, without halves of characters at the edges of their texts."""
+        """A provider's keys, without lone surrogates at the edges of their texts."""
         return dict(unicode_only(extra)) if self.loose else extra
 
     def _restarted(self, pieces: Sequence[Delta]) -> Sequence[Delta]:
-        """The pieces, and behind a `Restart` also the calls that came by the wire's own field. Calls in the text are left out
-        where there are such: a model that calls in both ways says the same thing twice."""
+        """The deltas, with the calls from the API's own field repeated after a `Restart`. Calls in the text are dropped
+        if there are such: a model that writes both means the same calls."""
         if not self._calls.slots:
             return pieces
         out: list[Delta] = [piece for piece in pieces if not isinstance(piece, ToolCallDelta)]
         return [*out, *self._calls.deltas()] if any(type(piece) is Restart for piece in out) else out
 
     def _taken_back(self) -> Iterator[Delta]:
-        """Takes back calls that were found in the text, because others come by the wire's own field."""
+        """Takes back calls found in the text, because others arrive in the API's own field."""
         yield Restart("the calls of the text are those of the reply")
         if thinking := self._splitter.thinking:
             yield ThinkingDelta(thinking)
@@ -399,7 +397,7 @@ class Assembly:
             yield TextDelta(content)
 
     def _joined(self, text: str) -> str:
-        """Text whose last character may have come by half: it waits for the other one."""
+        """Text whose last character may be incomplete: the half is held back."""
         if not self.loose:
             return text
         text, self._half = fields.joined(self._half, text)
@@ -407,11 +405,11 @@ class Assembly:
 
 
 def _answer(value: Any) -> dict[str, Any]:
-    """An answer, or a piece of one, as an object. Gemini puts an error into a list."""
+    """An answer, or a chunk of one, as an object. Gemini puts an error into a list."""
     if isinstance(value, list) and value and isinstance(value[0], dict) and value[0].get("error"):
         raise ErrorObject(value[0]["error"])
     if not isinstance(value, dict):
-        raise ProtocolError(f"the endpoint sent {type(value).__name__} where an object was due")
+        raise ProtocolError(f"the endpoint must send an object, got {type(value).__name__}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Answers of the Responses API: events into deltas, a response into a Reply. Knows nothing of the network."""
+"""Parses answers of the Responses API: events into deltas, a response into a Reply. Does no network I/O."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from lllm.ports import Delta, Request, Restart, TextDelta, ThinkingDelta, ToolCa
 
 _END: Final = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 REASONING: Final = "reasoning_items"
-"""The key of a message's `extra` that holds its encrypted reasoning, as items of this API."""
+"""Key of a message's `extra` with its encrypted reasoning, as items of this API."""
 
 
 class Following:
-    """The deltas of a stream's events.
+    """Converts a stream's events to deltas.
 
     Attributes:
-        last: the whole response, once the last event has brought it.
+        last: the complete response, once the last event has brought it.
     """
 
     def __init__(self, request: Request, mode: Mode) -> None:
@@ -48,14 +48,14 @@ class Following:
         return self._splitter.content
 
     def event(self, event: Any) -> Sequence[Delta]:
-        """The deltas of one event. ErrorObject for an error, ProtocolError for what is no event."""
+        """Returns the deltas of one event. Raises ErrorObject for an error, ProtocolError for an invalid event."""
         event = as_object(event, "event")
         kind = event.get("type")
         if kind == "error" or (event.get("error") and kind not in _END):
             raise ErrorObject(event.get("error") or event)
         if kind in _END:
             response = as_object(event.get("response"), f"{kind}.response")
-            if not response.get("output") and self._items:  # some servers leave it out at the end
+            if not response.get("output") and self._items:  # some servers omit it at the end
                 response = {**response, "output": [self._items[at] for at in sorted(self._items)]}
             self.last = response
             return ()
@@ -95,7 +95,7 @@ def _number(value: Any) -> int | None:
 
 
 def splitter_for(request: Request, mode: Mode) -> Splitter:
-    """What tells reasoning and text of the replies to a request apart."""
+    """The Splitter that separates reasoning from text in the replies to a request."""
     return Splitter(
         mode,
         tools=bool(request.tools),
@@ -105,9 +105,9 @@ def splitter_for(request: Request, mode: Mode) -> Splitter:
 
 
 def reply_of(response: Any, request: Request, mode: Mode, place: str | None = None) -> Reply:
-    """A finished response as a Reply. `place`: where its own keys came from.
+    """A finished response as a Reply. `place`: the origin of its own keys.
 
-    Raises ErrorObject, ProtocolError, and the ProviderError of a response that was broken off.
+    Raises ErrorObject, ProtocolError, and the ProviderError of an interrupted response.
     """
     response = as_object(response, "response")
     if response.get("error"):
@@ -143,7 +143,7 @@ def reply_of(response: Any, request: Request, mode: Mode, place: str | None = No
             thoughts += [text for text in found if text]
             if item.get(
                 "encrypted_content"
-            ):  # it was asked for, and must come back with the call that follows it
+            ):  # it was requested, and must be sent back with the call after it
                 reasoning.append(item)
         elif kind == "function_call":
             calls.append(
@@ -180,7 +180,7 @@ def reply_of(response: Any, request: Request, mode: Mode, place: str | None = No
 
 
 def _reason(response: Mapping[str, Any]) -> Any:
-    """Why a response ended, in its own word."""
+    """The response's own word for why it ended."""
     status = response.get("status") or "completed"
     if status == "incomplete":
         return side_object(response.get("incomplete_details")).get("reason") or "length"
@@ -188,5 +188,5 @@ def _reason(response: Mapping[str, Any]) -> Any:
 
 
 def _more(logprobs: list[dict[str, Any]] | None, found: Any) -> list[dict[str, Any]] | None:
-    """The log-probabilities so far and those of one more part; what cannot be read is left out."""
+    """The log-probabilities so far plus those of one more part; unreadable ones are left out."""
     return (logprobs or []) + (tokens(found) or []) if found else logprobs

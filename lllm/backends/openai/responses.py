@@ -65,7 +65,7 @@ class Responses:
         if proxy is not None and proxy.socks and find_spec("socksio") is None:
             raise DependencyError("socksio", "socks", f"the SOCKS proxy of {proxy.source}")
         self._bodies, self._faults, self._mode = bodies, faults, mode
-        self._place = f"{place.root}/responses"  # its items mean nothing to chat completions
+        self._place = f"{place.root}/responses"  # chat completions cannot read its items
 
         # where we send no key, the package must be told for each request not to want one
         self._headers: dict[str, Any] = {} if "Authorization" in headers else {"Authorization": openai.Omit()}
@@ -189,7 +189,7 @@ class Responses:
         return out | options | ({"extra_body": extra} if extra else {})
 
     def _reply(self, data: bytes, request: Request) -> Reply:
-        """The reply of an answer in one piece. A server may stream whether asked to or not."""
+        """The reply of an unstreamed answer. A server may stream even if not asked to."""
         data = data.removeprefix(BOM)
         following = Following(request, self._mode)
         if not data.lstrip().startswith((b"{", b"[")):
@@ -216,7 +216,7 @@ class Responses:
             try:
                 value = loads(event.data, edges=False)[0]
             except Unreadable:
-                raise ProtocolError("the answer cannot be read: a piece of it is not JSON") from None
+                raise ProtocolError("the answer cannot be read: part of it is not JSON") from None
             return following.event(value)
         except MISREAD as error:
             fault = self._faults.of_misread(error, event.data, model=request.model, partial=following.partial)
@@ -255,7 +255,7 @@ class Responses:
 
 
 def input_items(messages: Sequence[Message], place: str | None = None) -> list[dict[str, Any]]:
-    """A dialog as this API's items; reasoning that came from `place` goes back there."""
+    """A dialog as this API's items; reasoning that came from `place` is included."""
     items: list[dict[str, Any]] = []
     renamed = Renamed(place)
     for message in messages:

@@ -1,4 +1,4 @@
-"""Messages as one endpoint may be sent them: its own keys go back to it, another's do not."""
+"""Prepares messages for one endpoint: it gets its own keys back, but not those of others."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from lllm.backends.openai.extras import returned
 from lllm.models.message import FunctionCall, Message
 
 TAKEN: Final = re.compile(r"[a-zA-Z0-9_-]{1,40}")
-"""An id of a tool call that every provider takes."""
+"""Pattern of a tool call id that every provider accepts."""
 
 
 class Renamed:
-    """Replaces the ids of tool calls that another endpoint gave and `place` may refuse: OpenAI takes 40 characters, Anthropic
-    letters, digits, `_` and `-`. The call and the message that answers it get the same new id, and always the same one."""
+    """Replaces tool call ids from another endpoint that `place` may refuse: OpenAI accepts 40 characters, Anthropic
+    letters, digits, `_` and `-`. A call and the message that answers it get the same new id, which is deterministic."""
 
     def __init__(self, place: str | None) -> None:
         self._place = place
         self.ids: dict[str, str] = {}
-        """The new ids of the calls whose answers are due."""
+        """New ids of the calls whose results are still to come."""
 
     def message(self, message: Message) -> Message:
         if message.tool_call_id is not None:
@@ -30,7 +30,7 @@ class Renamed:
         if not message.tool_calls:
             return message
         if message.extra_from is None or message.extra_from == self._place:
-            self.ids.clear()  # an id that comes again means the later call
+            self.ids.clear()  # a repeated id means the later call
             return message
         self.ids = {call.id: _id(call) for call in message.tool_calls if not TAKEN.fullmatch(call.id)}
         calls = tuple(call.with_id(self.ids.get(call.id, call.id)) for call in message.tool_calls)
@@ -38,7 +38,7 @@ class Renamed:
 
 
 def form(message: Message, place: str | None) -> dict[str, Any]:
-    """A message in the chat-completions form, with the keys that this endpoint, or the caller, has put into it."""
+    """A message in the chat-completions form, with the keys added by this endpoint or the caller."""
     if message.extra_from is not None and message.extra_from != place:
         return message.to_dict()
     return replace(message, extra=returned(message.extra)).to_dict(extra=True)

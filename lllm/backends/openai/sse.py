@@ -15,12 +15,11 @@ class Event(NamedTuple):
 
 
 class SSEParser:
-    """`feed(piece)` gives the events that this piece completed; `close()` the one that was still open.
+    """`feed(piece)` returns the events completed by this chunk; `close()` the event that was still open.
 
     Follows the standard: `data:` lines are joined by a newline, an empty line ends an event, a line that starts with a
-    colon is a comment (heartbeats are), lines end with LF, CRLF or CR, a byte order mark at the beginning is none of them.
-    One liberty: an event that the connection's end cut off its empty line is given by `close()`, because some servers never
-    send that line.
+    colon is a comment (such as heartbeats), lines end with LF, CRLF or CR, a byte order mark at the start is ignored. One
+    exception: `close()` returns an event without its final empty line, because some servers never send it.
     """
 
     __slots__ = ("_after_cr", "_data", "_name", "_rest", "_start")

@@ -1,8 +1,8 @@
-"""Token counts as providers write them.
+"""Reads token counts from all providers' formats.
 
-One reading for all: `prompt` is everything that was read, `cached` a part of it; `completion` is everything that was written,
-`reasoning` a part of it. Providers that count a part beside the whole are told by their total. A count that is missing, null
-or no number makes the usage unknown: never 0, which would be free.
+The result is uniform: `prompt` is everything read, including `cached`; `completion` is everything written, including
+`reasoning`. Providers that count a part separately are recognised by their total. A missing, null or invalid count makes
+the usage unknown: never 0, which would mean free.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lllm.models.reply import Usage
 
 
 def read_usage(usage: object) -> Usage | None:
-    """The counts of one reply; None where they are not known."""
+    """The token counts of one reply; None if unknown."""
     if not isinstance(usage, Mapping):
         return None
     prompt = _count(usage, "prompt_tokens", "input_tokens")
@@ -39,21 +39,21 @@ def read_usage(usage: object) -> Usage | None:
     else:
         beside = 0 if total is None else total - prompt - completion
     if reasoning and (reasoning > completion or beside == reasoning):
-        completion += reasoning  # counted beside: Gemini, xAI and others
+        completion += reasoning  # counted separately: Gemini, xAI and others
         beside -= reasoning
     if cached and (cached > prompt or beside == cached):
-        prompt += cached  # counted beside: the way of Anthropic
+        prompt += cached  # counted separately: Anthropic
     elif beside > 0 and not reasoning:
-        completion, reasoning = completion + beside, beside  # in the total alone: Gemini's thoughts
+        completion, reasoning = completion + beside, beside  # only in the total: Gemini's thoughts
     return Usage(prompt, completion, cached, reasoning)
 
 
 _MOST = 2**53
-"""No reply has so many tokens; larger numbers would overflow in stores."""
+"""No reply has this many tokens; larger numbers would overflow in stores."""
 
 
 def _count(usage: Mapping[str, Any], *names: str) -> int | None:
-    """The first of these that is a count."""
+    """The first of these fields that is a valid count."""
     for name in names:
         value = usage.get(name)
         if value is None:

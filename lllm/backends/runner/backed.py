@@ -61,18 +61,18 @@ class BackendRunner(BaseLLMRunner):
         self._check(self.config)
 
     def _check(self, config: ModelConfig) -> None:
-        """Raises ConfigError for settings that this backend has not, and for a path that it lacks."""
+        """Raises ConfigError for settings that this backend does not have, and for a missing path."""
         lacking = sorted(set(config.loading) - set(self._takes()))
         if lacking:
             raise ConfigError(
                 f"the backend '{self.name}' has no {', '.join(lacking)}",
                 hint=f"It can be loaded with: {', '.join(sorted(self._takes()))}.",
             )
-        own = type(self)._where is not BackendRunner._where  # a subclass says itself where it computes
+        own = type(self)._where is not BackendRunner._where  # a subclass chooses its own device
         if self._name not in DEVICES and config.device != DeviceType.AUTO and not own:
             raise ConfigError(
-                f"the backend '{self.name}' is not told a device, and {config.device} is asked for",
-                hint="Leave device out, or name it in options={...} as that backend calls it.",
+                f"the backend '{self.name}' has no device setting, but device is {config.device}",
+                hint="Remove device, or set it in options={...} under the backend's own name.",
             )
         if self._name in _NEED_PATH and config.model_path is None:
             raise ConfigError(

@@ -232,24 +232,24 @@ class BaseLLMRunner(ABC):
     def reload_model(
         self, config: ModelConfig | Mapping[str, Any] | None = None, swap: bool = False
     ) -> dict[str, tuple[Any, Any]]:
-        """Loads the model again, perhaps another one. Replies that are being made are stopped.
+        """Loads the model again, or another one. Replies in progress are stopped.
 
         Args:
-            config: what to load instead; None is the same again.
-            swap: load first and free the old model then. Takes memory for both; when the load fails, the old model goes on
-                answering. Without it the old model is freed first, and is gone when the load fails.
+            config: the new config; None reloads the same.
+            swap: load first, then free the old model. Needs memory for both; if loading fails, the old model continues to
+                answer. Without it the old model is freed first, and is gone if loading fails.
 
-        The backend stays: a config that leaves it out, or whose list has it, means this one.
+        The backend stays the same: the config may omit it, name it, or include it in its list.
 
-        Returns the settings that differ, `{name: (before, after)}`. Raises as `run` does; ConfigError for what is wrong with
-        the new config, another backend among it, comes before anything happens.
+        Returns the settings that differ, `{name: (before, after)}`. Raises as `run` does; a ConfigError for the new
+        config, including another backend, is raised before anything happens.
         """
         new = self.config if config is None else self._settle(ModelConfig.of(config))
         with self._loading:
             self._open()
             changes = self.config.differs(new)
             if config is not None:
-                self._before = None  # what `restore` would take back is gone
+                self._before = None  # nothing left that `restore` could undo
             if swap and self.state is State.READY:
                 self._swap(new)
             else:
@@ -473,14 +473,14 @@ class BaseLLMRunner(ABC):
         self.state = state
 
     def _settle(self, new: ModelConfig) -> ModelConfig:
-        """The config of a reload with this runner's backend. Raises ConfigError for one of another backend."""
+        """Returns the config of a reload with this runner's backend. Raises ConfigError for another backend."""
         wanted = new.backends
         if wanted and self.name not in wanted:
             if not self.backend and not self.config.backends:
-                return new  # a runner that nobody registered: its config may name anything
+                return new  # an unregistered runner: its config may name anything
             raise ConfigError(
                 f"a reload keeps the backend, which is '{self.name}'; got {listing(wanted)}",
-                hint="Make another runner: LLMRunnerFactory.create_runner(config)",
+                hint="Create another runner: LLMRunnerFactory.create_runner(config)",
             )
         return dataclasses.replace(new, backend=self.config.backend)
 

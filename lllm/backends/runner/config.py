@@ -239,8 +239,8 @@ class ModelConfig:
         }
 
     def differs(self, other: ModelConfig) -> dict[str, tuple[Any, Any]]:
-        """The settings that do not mean the same: `{name: (here, there)}`. Two spellings of one path, a backend and the list
-        of it alone, nothing and an empty list are the same."""
+        """The settings with a different meaning: `{name: (here, there)}`. Equal are two spellings of one path, a backend
+        and a list of only that backend, None and an empty list."""
         return {
             field.name: (mine, theirs)
             for field in dataclasses.fields(self)
@@ -250,7 +250,7 @@ class ModelConfig:
 
 
 def _meaning(name: str, value: Any) -> Any:
-    """What two settings of a name are compared by."""
+    """The normalised value by which two settings of a name are compared."""
     if name == "model_path" and value is not None:
         return _place(value)
     if name == "lora" and value is not None:
@@ -343,17 +343,17 @@ def _unknown(key: str, known: Sequence[str]) -> str:
 
 
 def problems_in(given: Mapping[str, Any]) -> list[str]:
-    """All that is wrong with settings, one sentence each: names, values, and a path where there is nothing."""
+    """All problems of the settings, one sentence each: names, values, and a path that does not exist."""
     settings, problems, unknown = spelled(given, FIELDS)
     problems += [_unknown(key, FIELDS) for key in unknown] + problems_of(settings)
     path = settings.get("model_path")
     if isinstance(path, str | os.PathLike) and not os.path.exists(os.path.expanduser(path)):
-        problems.append(f"model_path: there is nothing at {os.path.basename(path)}")
+        problems.append(f"model_path: no such file or folder: {os.path.basename(path)}")
     return problems
 
 
 def refuse(problems: Sequence[str]) -> None:
-    """Raises ConfigError with all problems; does nothing where there are none."""
+    """Raises ConfigError with all problems, if there are any."""
     if len(problems) == 1:
         raise ConfigError(problems[0])
     if problems:

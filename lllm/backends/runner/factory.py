@@ -23,10 +23,10 @@ class LLMRunnerFactory:
 
     @staticmethod
     def create_runner(config: ModelConfig | Mapping[str, Any] | str, **settings: Any) -> BaseLLMRunner:
-        """The runner for a config. Everything that can be known before a model is loaded is checked: the settings, the
-        packages, and whether there is such a model. Nothing is loaded, and torch is not imported: the first call does that.
+        """Creates the runner for a config. Checks everything that is known before loading: the settings, the packages,
+        and that the model exists. Nothing is loaded and torch is not imported until the first call.
 
-        The backend is the config's, or goes by the kind of file; of several the first whose packages are installed.
+        The backend is the config's, or is chosen by the kind of file; of several, the first whose packages are installed.
 
         Args:
             config: a ModelConfig, a mapping (`{"llm": {...}}` or flat), or the path of a model.
@@ -34,8 +34,8 @@ class LLMRunnerFactory:
 
         Raises:
             UnknownNameError: no such backend.
-            DependencyError: a package is missing; names the extra. Of several: those of all of them.
-            ConfigError: all that is wrong with the settings; a path where there is no model for the backend.
+            DependencyError: a package is missing; names the extra. Of several backends: the packages of all.
+            ConfigError: all problems of the settings; a path without a model for the backend.
         """
         made = _read(config, settings)
         wanted = made.backends or (by_kind(made.model_path),)  # type: ignore[arg-type]
@@ -101,7 +101,7 @@ class LLMRunnerFactory:
 
 
 def _read(config: ModelConfig | Mapping[str, Any] | str, settings: Mapping[str, Any]) -> ModelConfig:
-    """The config with the settings in place of its own. Raises ConfigError with all problems, a path among them."""
+    """The config with `settings` replacing its own. Raises ConfigError with all problems, including a wrong path."""
     try:
         made = ModelConfig.of(config)
         return dataclasses.replace(made, **settings) if settings else made

@@ -45,8 +45,8 @@ def by_kind(path: str | None) -> str:
 
 
 def no_model(backend: str, path: str | None) -> ConfigError | None:
-    """What is wrong with a model's path for a backend of this package, or None: it is not there, or holds no model. Reads the
-    head of a file at most, and imports no engine."""
+    """Why a path does not hold a model for a backend of this package: missing, or not a model. None if it does. Reads at
+    most the head of a file, and imports no engine."""
     if path is None or backend not in NEEDS:
         return None
     try:

@@ -81,7 +81,7 @@ class Alone:
                 self._rows.discard(row)
 
     def close(self) -> None:
-        """Fails what is under way, waits until it has stopped (at the next token), and lets go of the model."""
+        """Fails running requests, waits until they have stopped (at the next token), and releases the model."""
         self._closed = True
         for row in list(self._rows):
             row.cancelled = True

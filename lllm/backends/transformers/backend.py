@@ -160,7 +160,7 @@ class TransformersBackend:
         yield Completed(reply.with_(enforced=wanted.enforced))
 
     def check_request(self, request: Request) -> None:
-        """See `lllm.ports.Backend`: options that a model in this process does not have, and files that are not there."""
+        """See `lllm.ports.Backend`. Reports options that a local model does not have, and missing files."""
         from lllm.backends.transformers.source import Source
 
         _check(request.sampling)

@@ -75,7 +75,7 @@ class Batcher:
                 raise ProviderError(f"{self._name} was closed")
             if self._thread is None or not self._thread.is_alive():
                 thread = threading.Thread(target=self._run, name="lllm-decode", daemon=True)
-                thread.start()  # before the row is taken: where it fails, nobody computes the row later
+                thread.start()  # before the row is taken: if it fails, the row is not left in the queue
                 self._thread = thread
             self._inbox.append(row)
             self._changed.notify_all()

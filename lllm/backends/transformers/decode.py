@@ -10,10 +10,10 @@ _CUT = "�"  # what decoding gives for a character that is not whole
 
 
 class Text:
-    """The text of a reply as its tokens come: special tokens say nothing, unless they mark reasoning; added ones such as
-    `<tool_call>` do.
+    """Decodes a reply's tokens to text incrementally. Special tokens are dropped unless they mark reasoning; added ones
+    such as `<tool_call>` are kept.
 
-    A character that several tokens write comes with its last one; one that is never finished does not come.
+    A character written by several tokens is emitted with the last one; an unfinished one is never emitted.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -27,7 +27,7 @@ class Text:
             if added.special
         }
         spoken = any(text in SPOKEN for text in special.values())
-        # where some special tokens are to be read, the others are dropped here and not by the tokenizer
+        # if some special tokens are kept, the others are dropped here, not by the tokenizer
         self._silent = {number for number, text in special.items() if text not in SPOKEN} if spoken else set()
         self._skip = not spoken
         if getattr(tokenizer, "is_fast", False):

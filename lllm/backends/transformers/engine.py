@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lllm.backends.transformers.room import Shape
 
 ALONE: Final = "is decoded one request at a time, without batches and without kept prefixes"
-"""What becomes of a model that is not fit for batches."""
+"""Description of a model that cannot be batched."""
 SMALL: Final = 200_000_000
 """Bytes of weights below which one CPU thread is the fastest."""
 _KEPT_BYTES: Final = 1 << 30
@@ -55,7 +55,7 @@ class Engine:
         shapes, self.reason = fit(loaded)
         self.batcher: Batcher | None = None
         if self.reason:
-            if not options.compile and options.attn is None:  # else it was chosen, and is in the guide
+            if not options.compile and options.attn is None:  # otherwise the user chose it
                 report_loss(f"transformers: {loaded.name} {ALONE}: {self.reason}")
         else:
             from lllm.backends.transformers.batch import Batcher
@@ -80,7 +80,7 @@ class Engine:
         if self.batcher is not None and not row.options:
             self.batcher.submit(row)
         else:
-            spawn(partial(self.alone.run, row))  # and no task: one that outlives its loop keeps the model
+            spawn(partial(self.alone.run, row))  # a task that outlives its loop would keep the model
 
     def reply(self, row: Row, *, tools: bool) -> Reply:
         """The whole reply; calls in a form of the model's own are read by its tokenizer."""
@@ -138,12 +138,12 @@ class Engine:
             self.batcher.forget()
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("loaded", "alone"):  # `close` has taken them
+        if name in ("loaded", "alone"):  # `close` has removed them
             raise ProviderError(f"{self.name} was closed")
         raise AttributeError(name)
 
     def close(self) -> None:
-        """Lets go of the model and its memory. A second time does nothing; later requests get a ProviderError."""
+        """Releases the model and its memory. Idempotent; later requests raise a ProviderError."""
         if "loaded" not in vars(self):
             return
         if self.batcher is not None:
@@ -158,7 +158,7 @@ class Engine:
 
 
 def fit(loaded: Loaded) -> tuple[list[Shape], str]:
-    """As `lllm.backends.transformers.fit.fit`; a release without the parts that batches are made of is a reason as well."""
+    """Like `lllm.backends.transformers.fit.fit`; a release that lacks the parts for batches is a reason, too."""
     try:
         from lllm.backends.transformers.fit import fit
     except (ImportError, AttributeError) as error:

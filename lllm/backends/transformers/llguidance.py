@@ -1,4 +1,5 @@
-"""The library llguidance, which holds replies to a grammar: what of it is used, and where its releases differ."""
+"""The parts of the library llguidance, which enforces grammars, that lllm uses, and the differences between its
+releases."""
 
 from __future__ import annotations
 
@@ -17,11 +18,11 @@ NAMES: Final = (
         )
     ),
 )  # fmt: skip
-"""What is used of the module."""
+"""The names used from the module."""
 
 
 def open_llguidance() -> Any:
-    """The module. Raises DependencyError and LLMInitializationError."""
+    """Imports the module. Raises DependencyError and LLMInitializationError."""
     return open_library(
         "llguidance", NAMES,
         package="llguidance", extra="transformers", purpose="a structured reply of a local model",
@@ -29,6 +30,6 @@ def open_llguidance() -> Any:
 
 
 def quiet_limits(library: Any) -> Any:
-    """The limits of a parser whose errors do not hold the reply, where the release can leave it out."""
+    """The limits of a parser whose errors omit the reply, if the release supports that."""
     quiet = {"verbose_errors": False} if hasattr(library.LLParserLimits, "verbose_errors") else {}
     return library.LLParserLimits(**quiet)

@@ -135,9 +135,10 @@ def _ends(model: Any, tokenizer: Any, source: Source, options: LoadOptions) -> f
 
 
 def _from_gguf(tokenizer: Any, path: Path) -> set[int]:
-    """What transformers leaves behind in a GGUF file: special tokens, chat template, the other ends of a turn.
+    """Sets what transformers does not read from a GGUF file: special tokens, chat template, further end-of-turn tokens.
 
-    The file prevails: some releases give the tokenizer the special tokens of another model of the same architecture.
+    The file takes precedence: some releases give the tokenizer the special tokens of another model of the same
+    architecture.
     """
     import gguf
 

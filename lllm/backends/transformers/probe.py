@@ -1,4 +1,4 @@
-"""Whether the installed torch and transformers decode a plain model in batches, tried on a tiny one."""
+"""Tests with a tiny model whether the installed torch and transformers can decode a plain model in batches."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from lllm.backends.transformers.loaded import Loaded
 
 @cache
 def batching() -> str:
-    """'' where they do, else the reason. Imports torch, which takes seconds.
+    """Returns '' if they can, else the reason. Imports torch, which takes seconds.
 
-    Raises DependencyError where one of them is not installed, LLMInitializationError where one cannot be imported.
+    Raises DependencyError if one of them is not installed, LLMInitializationError if one cannot be imported.
     """
     for package in ("torch", "transformers"):
         open_library(package, package=package, extra="transformers", purpose="the transformers backend")

@@ -82,7 +82,7 @@ def _held(
     if request.format is None:
         return None, None
     whole = whole_schema(request.format)
-    if request.tools or whole is None:  # the reply may be a call or an answer: no schema says that
+    if request.tools or whole is None:  # the reply may be a call or an answer: no schema covers both
         return None, "validation"
     schema = bounded(whole)
     made = grammars()

@@ -24,14 +24,15 @@ GRAIN: Final = 32
 
 
 class Room(Cache):  # type: ignore[misc]
-    """One row per request, each from column 0 on: a row joins and leaves without moving the others.
+    """A preallocated KV cache with one row per request, each from column 0 on: rows join and leave without moving others.
 
-    The library's own cache is grown by concatenation, which copies everything at every token, and has one length for all
-    rows. Here a step writes in place, every row at its own end. Columns behind a row's end are zero and masked.
+    The library's own cache grows by concatenation, which copies everything at every token, and has one length for all
+    rows. Here a step writes in place, each row at its own end. Columns after a row's end are zero and masked.
 
-        room.begin(width)                       what every row gets next
-        Step(model)(ids, room, 1)                the model writes to it, and sees what `mask` and `positions` say
-        room.lengths = [...]                    what of it counts
+
+            room.begin(width)                       how many tokens every row gets next
+            Step(model)(ids, room, 1)                the model writes to it, and sees what `mask` and `positions` allow
+            room.lengths = [...]                    the valid length of each row
 
     Shapes: keys and values of a layer are (rows, heads, columns, size).
 

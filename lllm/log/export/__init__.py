@@ -3,8 +3,8 @@
     from lllm.log.export import export
     print(export(store, "20260101-120000-demo-1a2b3c4d", "html"))
 
-Everything is written from the log alone: nothing that the log does not hold is in an export. A log that was written before
-a secret was known to be one may hold it; an export does not. A bundle is the log itself, to the byte.
+Exports are written from the log alone. A log that was written before a secret was recognised may contain it; an export
+does not. A bundle is the log itself, byte for byte.
 """
 
 from __future__ import annotations

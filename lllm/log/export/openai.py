@@ -1,9 +1,9 @@
 """Dialogs as OpenAI messages: JSON Lines of {"messages": [...], "tools": [...]}.
 
-That is the format of OpenAI's chat completions and of its fine-tuning files
-(https://platform.openai.com/docs/api-reference/fine-tuning/chat-input). One line per dialog: calls that went on from one
-another are one dialog. Thinking is left out, for that format has no place for it; keys that a provider or the caller added
-to a message stay. `tools` is there when the last call of the dialog offered some.
+This is the format of OpenAI's chat completions and fine-tuning files
+(https://platform.openai.com/docs/api-reference/fine-tuning/chat-input). One line per dialog: calls that continue one
+another are one dialog. Thinking is left out because the format has no field for it; extra keys that a provider or the
+caller added to a message stay. `tools` is present if the last call of the dialog offered any.
 """
 
 from __future__ import annotations

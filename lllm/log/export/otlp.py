@@ -48,7 +48,7 @@ def send(
     try:
         return run(_send(source, url, content, given))
     except LLMError as error:
-        scrub(error, redactor)  # a collector may say again what it was told
+        scrub(error, redactor)  # a collector's error may repeat what was sent
         raise
 
 

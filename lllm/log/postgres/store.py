@@ -85,7 +85,7 @@ class PostgresLog(ReplayableLogBase):
 
     @property
     def where(self) -> str:
-        """The server and the database, for a person; never the password."""
+        """The server and the database, for people; never the password."""
         return self._address.where
 
     def _begin(self) -> None:
@@ -220,7 +220,7 @@ class PostgresLog(ReplayableLogBase):
     def _delete(self, names: Sequence[str]) -> Deleted:
         named = {digest for name in names for body in self.read(name) for digest in named_in(body)}
         try:
-            # a connection of its own: whoever reads here or claims a session does not wait for it
+            # a separate connection, so that readers and claims here do not wait for it
             with self._address.connect() as connection:
                 return self._remove(connection, list(names), named)
         except psycopg.Error as error:
@@ -231,7 +231,7 @@ class PostgresLog(ReplayableLogBase):
             return list(connection.execute(self._sql(sql), values).fetchall())
 
         keys = [row[0] for row in do("SELECT key FROM @sessions WHERE id = ANY(%s)", names)]
-        # Reading a large log takes long, so it is read before anybody has to wait, and then only what has come since.
+        # Reading a large log takes long, so it is read before writers are blocked, and then only newer events.
         with connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             marks = do(_MARKS)
@@ -242,7 +242,7 @@ class PostgresLog(ReplayableLogBase):
             do("DELETE FROM @sessions WHERE key = ANY(%s) RETURNING 1", keys)
             sizes = []
             if unused:
-                # appends with blobs wait until this is done: what they store is not taken for unused
+                # appends with blobs wait until this is done, so their blobs do not count as unused
                 do("SELECT pg_advisory_xact_lock(%s, %s)", tables.LOCK, tables.BLOBS)
                 known = [row[0] for row in marks], [row[1] for row in marks]
                 unused = self._unnamed(connection, unused, _SINCE, *known)
@@ -252,7 +252,7 @@ class PostgresLog(ReplayableLogBase):
     def _unnamed(
         self, connection: psycopg.Connection[Any], digests: Collection[str], sql: str, *values: Any
     ) -> list[str]:
-        """Those of the digests that the events of a query do not name."""
+        """The given digests that no event of a query names."""
         with connection.cursor(f"lllm_{secrets.token_hex(4)}") as rows:
             rows.execute(self._sql(sql), values)
             return list(unnamed(digests, (row[0] for row in rows)))

@@ -411,6 +411,6 @@ def test_embeddings_where_there_are_none() -> None:
 
 
 def test_a_device_that_the_backend_would_not_be_told() -> None:
-    with pytest.raises(ConfigError, match="the backend 'openai' is not told a device, and cuda is asked for"):
+    with pytest.raises(ConfigError, match="the backend 'openai' has no device setting, but device is cuda"):
         LLMRunnerFactory.create_runner({"backend": "openai", "model_path": "m", "device": "cuda"})
     LLMRunnerFactory.create_runner({"backend": "openai", "model_path": "m", "device": "auto"})
