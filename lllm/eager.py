@@ -28,7 +28,10 @@ def start(work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | tuple[T]:
         return loop.create_task(work)
     rest = _Rest(work)
     context = contextvars.copy_context()
-    task = loop.create_task(rest, context=context)
+    if loop.get_task_factory() is None:
+        task: asyncio.Task[T] = asyncio.Task(rest, loop=loop, context=context)
+    else:
+        task = loop.create_task(rest, context=context)
     ready: deque[asyncio.Handle] = getattr(loop, "_ready", _NO_QUEUE)
     step = ready[-1] if ready else None
     asyncio._leave_task(loop, caller)

@@ -105,11 +105,12 @@ def plan(
 ) -> tuple[tuple[Pending, ...], tuple[Effect, ...]]:
     """What is done about the tool calls of a reply; `number` calls were made before. IllegalMove for arguments that are not
     an object: those are refused before."""
-    if len(calls) == 1 and not (guard.results or guard.unknown or guard.keys):  # most of them
-        call, rule = calls[0], spec.tools.get(calls[0].name, ANY)
-        effect: Effect = AskApproval(call) if rule.approval else RunTool(call, number + 1)
-        state = "asking" if rule.approval else "planned"
-        return (Pending(call, _key(call), number + 1, state),), (effect,)
+    if len(calls) == 1 and not (guard.unknown or guard.keys):  # nearly all rounds: none of the rules below applies
+        call, key, rule = calls[0], _key(calls[0]), spec.tools.get(calls[0].name, ANY)
+        if rule.repeatable or not guard.results or _find(guard.results, key) is None:
+            effect: Effect = AskApproval(call) if rule.approval else RunTool(call, number + 1)
+            state = "asking" if rule.approval else "planned"
+            return (Pending(call, key, number + 1, state),), (effect,)
     pending: list[Pending] = []
     effects: list[Effect] = []
     seen: dict[str, tuple[int, str]] = {}  # of equal calls the last one that runs: its place and id
