@@ -19,11 +19,12 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, is_typeddict
 
 from lllm import errors, porting
-from lllm.core.events import KINDS
+from lllm.core import records
 from lllm.core.machine import TABLE
+from lllm.core.shapes import fields_of
 from lllm.core.spec import Limits
 from lllm.core.state import TERMINAL
 
@@ -106,17 +107,83 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
 
 
 def events_page() -> str:
-    rows = "\n".join(f"| {kind} | {about} |" for kind, about in KINDS.items())
+    kinds = "\n".join(
+        f"| [{kind}](#{kind.lower()}) | {_sentence(record)} |" for kind, record in records.RECORDS.items()
+    )
+    sections = "\n".join(_record(record) for record in (*records.RECORDS.values(), *_parts()))
     return f"""# Events
 
 Everything that happens in a session is one of these events. `lllm show` prints them, `lllm.log.views` folds them.
-Every event also bears `session`, `seq`, `at` (microseconds since the epoch), `call`, `dialog`, and its place in the
+Every event also has `session`, `seq`, `at` (microseconds since the epoch), `call`, `dialog`, and its place in the
 hash chain.
 
-| Kind | What it says |
+The tables list the keys of each event's `data`, as `lllm.core.records` declares them: a `TypedDict` per kind, for code
+that reads logs. A key that is not optional is in every log. Readers ignore keys and kinds that they do not know: a later
+lllm may add some.
+
+| Kind | What happened |
 |---|---|
-{rows}
+{kinds}
+
+{sections.strip()}
 """
+
+
+def _record(record: Any) -> str:
+    fields = sorted(fields_of(record).items(), key=lambda item: not item[1].required)
+    rows = [
+        f"| `{name}` | {_type(field.type)} | {'' if field.required else 'optional'} | {field.meaning} |"
+        for name, field in fields
+    ]
+    table = "\n".join(["| Key | Type | | Meaning |", "|---|---|---|---|", *rows]) if rows else ""
+    return f"## {record.__name__}\n\n{inspect.getdoc(record)}\n\n{table}\n"
+
+
+def _sentence(record: Any) -> str:
+    return (inspect.getdoc(record) or "").partition(". ")[0].rstrip(".")
+
+
+def _parts() -> list[Any]:
+    """The records that others hold, in the order in which they are first met."""
+    found: list[Any] = []
+    waiting = list(records.RECORDS.values())
+    while waiting:
+        for field in fields_of(waiting.pop(0)).values():
+            for part in _records_in(field.type):
+                if part not in found:
+                    found.append(part)
+                    waiting.append(part)
+    return found
+
+
+def _records_in(hint: Any) -> Iterator[Any]:
+    if is_typeddict(hint):
+        yield hint
+    elif get_origin(hint) is not Literal:
+        for inner in get_args(hint)[: 1 if get_origin(hint) is Annotated else None]:
+            yield from _records_in(inner)
+
+
+def _type(hint: Any) -> str:
+    """A type hint of a record in words."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if is_typeddict(hint):
+        return f"[{hint.__name__}](#{hint.__name__.lower()})"
+    if origin is Annotated:
+        condition = next((one for one in hint.__metadata__ if isinstance(one, records.Fits)), None)
+        return _type(inner[0]) if condition is None else condition.name
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in inner)
+    if origin is list:
+        return f"list of {_type(inner[0])}"
+    if origin is dict:
+        return "object" if inner[1] is Any else f"object of {_type(inner[1])}"
+    if inner:
+        return " or ".join(_type(one) for one in inner)
+    return _TYPES[hint]
+
+
+_TYPES: Final = {str: "text", bool: "true or false", type(None): "null", Any: "JSON"}
 
 
 def errors_page() -> str:

@@ -1,6 +1,6 @@
 """The events of a session: what happened, in the words of the log.
 
-An event that has no `call` belongs to the session as a whole. `data` is JSON; its keys are described per kind in `KINDS`.
+An event that has no `call` belongs to the session as a whole. `data` is JSON; `lllm.core.records` declares its keys, per kind.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ class Event(NamedTuple):
     """One thing that happened.
 
     Attributes:
-        kind: one of KINDS.
-        data: JSON.
+        kind: one of `lllm.core.records.RECORDS`.
+        data: JSON, as `lllm.core.records` declares it.
         at: microseconds since the epoch.
         call: the agent call it belongs to, or None for the session as a whole.
         dialog: the caller's dialog.
@@ -58,31 +58,3 @@ CALL_ENDED: Final = "CallEnded"
 
 BLOBS: Final[Mapping[str, str]] = {CALL_STARTED: "specs", ARTIFACT: "digest"}
 """Kinds of events that name a blob, each with the key of its data that holds the digest."""
-
-KINDS: Final[Mapping[str, str]] = {
-    SESSION_STARTED: "a session began: name, entry, task, lllm version, price table, seed, config fingerprint",
-    SESSION_RESUMED: "another process goes on with a session: how many events it found, which effects were uncertain",
-    SESSION_ENDED: "a session ended: status, result or error",
-    FRONTEND: "something was shown to the user: method, args; enter/exit for contexts, and what the user answered",
-    ARTIFACT: "a file or value that the system keeps: name, digest of the blob, media type, size in bytes",
-    NOTE: "a remark of the runtime or the user: text; `of` says what about, where the runtime says it",
-    CALL_STARTED: "an agent call began: agent, prompt, args, limits, tools, model, hashes of all parts, first messages",
-    CALL_RESUMED: "another process goes on with a call: how long nobody worked on it, in microseconds",
-    MODEL_REQUESTED: "a model is about to be asked: hash of the request and of each of its parts",
-    MODEL_REPLIED: "a model answered: message, finish reason, usage, cost",
-    MODEL_FAILED: "a provider fault: class, message, status, whether it is worth a retry, what a stream had been told",
-    WAIT_ENDED: "a back-off wait is over: seconds",
-    REPLY_ACCEPTED: "the parser took the reply: value, or the tools to run",
-    REPLY_REJECTED: "the parser refused the reply: errors",
-    HANDLER_RETURNED: "an exception, interrupt or final handler gave messages",
-    HANDLER_FAILED: "a parser or handler raised: error",
-    APPROVAL_GIVEN: "somebody approved or denied a tool call",
-    TOOL_REQUESTED: "a tool is about to run: id, name, and the number that names its idempotency key",
-    TOOL_RETURNED: "a tool returned: id, content, ok; or an earlier result was reused (`reused`); `uncertain` if it "
-    "is not known whether it took effect, `late` if its result came after its time limit",
-    LIMIT_REACHED: "the deadline ended the call: reason, message; `uncertain`: the tools for which it is not known whether "
-    "they took effect",
-    CANCELLED: "the call was cancelled: reason; `uncertain` as in LimitReached",
-    CALL_ENDED: "an agent call ended: status, reason, usage, cost, dialog head",
-}
-"""Every kind of event and what its data says."""

@@ -1,216 +1,184 @@
-"""Schema of the data of each kind of event: the types that every reader of a log relies on.
+"""Checks the data of events against `lllm.core.records`.
 
 A hash chain proves that an event is unchanged since it was sealed, not that lllm sealed it: a file from elsewhere may
-hold anything. So a log is checked against this table before use. Unknown keys are allowed, so that a later lllm may add
-some.
+hold anything. So a log is checked before use. Unknown keys are allowed there, so that a later lllm may add some.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from types import UnionType
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    NotRequired,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
-from lllm.core import events as ev
 from lllm.core.canonical import DEEPEST
+from lllm.core.records import OF_CALL, OF_EITHER, OPEN, RECORDS, Count, Fits
 from lllm.models.checks import deeper
 
-# A shape is a type; None; a tuple of alternatives; [shape] for a list; {key: shape} for an object, `key?` if optional;
-# {"*": shape} for an object with any keys; or a predicate on the value.
-Shape = Any
+
+class Field(NamedTuple):
+    """A key of a record.
+
+    Attributes:
+        required: whether every log has it.
+        type: its type hint.
+        meaning: what it says, in one line.
+    """
+
+    required: bool
+    type: Any
+    meaning: str
 
 
-def _money(value: Any) -> bool:
-    try:
-        return isinstance(value, str) and Decimal(value).is_finite()
-    except InvalidOperation:
-        return False
-
-
-def _count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and -1e18 < value < 1e18
-
-
-def _anything(value: Any) -> bool:
-    return True
-
-
-_TEXT: Final = (str, None)
-_NAME: Final = (str, None)
-_USAGE: Final = {"prompt?": _count, "completion?": _count, "cached?": _count, "reasoning?": _count}
-_CALL: Final = {"id": str, "function": {"name": str, "arguments": str}}
-_MESSAGE: Final = {
-    "role": lambda value: value in ("system", "developer", "user", "assistant", "tool"),
-    "content?": (str, [{}], None),
-    "tool_calls?": [_CALL],
-    "thinking?": _TEXT,
-    "name?": _NAME,
-    "tool_call_id?": _TEXT,
-}
-_PROMPT: Final = {"path?": _TEXT}
-_TOKEN: Final = {"token": str, "logprob": _number, "top?": [{"token": str, "logprob": _number}]}
-_RULE: Final = {
-    "approval?": bool,
-    "concurrent?": bool,
-    "repeatable?": bool,
-    "effect?": str,
-    "delegate?": bool,
-}
-_LIMITS: Final = {"*": (_number, str, None, bool)}
-_SPEC: Final = {
-    "limits?": _LIMITS,
-    "tools?": {"*": _RULE},
-    "interrupt?": bool,
-    "execute?": bool,
-    "seed?": str,
-    "rules?": _count,
-}
-
-SHAPES: Final[Mapping[str, Shape]] = {
-    ev.SESSION_STARTED: {
-        "name?": _NAME,
-        "entry?": ({"kind?": _TEXT, "set?": [str], "models?": {"*": str}}, None),
-        "fork?": ({}, None),
-        "lllm?": str,
-        "seed?": (str, _number, None),
-    },
-    ev.SESSION_RESUMED: {"events?": _count, "uncertain?": [{}]},
-    ev.SESSION_ENDED: {"status": str, "error?": _TEXT},
-    ev.FRONTEND: {
-        "method": str,
-        "args?": [_anything],
-        "kwargs?": {},
-        "phase?": _TEXT,
-        "error?": _TEXT,
-        "id?": (_count, [_count]),
-        "in?": (_count, None),
-    },
-    ev.ARTIFACT: {"name": str, "digest": str, "type?": _TEXT, "size?": _count},
-    ev.NOTE: {"of?": _TEXT},
-    ev.CALL_STARTED: {
-        "add?": [_MESSAGE],
-        "agent": str,
-        "args?": ({}, None),
-        "base?": _TEXT,
-        "model?": _TEXT,
-        "parent?": _TEXT,
-        "via?": _TEXT,
-        "prompt?": (_PROMPT, None),
-        "system?": (_PROMPT, None),
-        "sampling?": ({}, None),
-        "tools?": ({"*": str}, None),
-        "specs?": _TEXT,
-        "spec?": _SPEC,
-    },
-    ev.CALL_RESUMED: {"down?": _number},
-    ev.MODEL_REQUESTED: {"head?": _TEXT, "request?": _TEXT, "tools?": bool},
-    ev.MODEL_REPLIED: {
-        "message": _MESSAGE,
-        "finish?": str,
-        "usage?": (_USAGE, None),
-        "cost?": (_money, None),
-        "model?": _TEXT,
-        "refusal?": _TEXT,
-        "raw?": _TEXT,
-        "enforced?": _TEXT,
-        "logprobs?": ([_TOKEN], None),
-        "token_ids?": ([_number], None),
-        "prompt_token_ids?": ([_number], None),
-    },
-    ev.MODEL_FAILED: {
-        "error": str,
-        "message": str,
-        "hint?": _TEXT,
-        "fatal?": bool,
-        "retryable?": bool,
-        "retry_after?": (_number, None),
-        "told?": str,
-    },
-    ev.WAIT_ENDED: {"seconds": _number},
-    ev.REPLY_ACCEPTED: {},
-    ev.REPLY_REJECTED: {"errors": [str], "calls?": {"*": str}, "unreadable?": [str]},
-    ev.HANDLER_RETURNED: {"handler": str, "add": [_MESSAGE]},
-    ev.HANDLER_FAILED: {"handler": str, "message": str},
-    ev.APPROVAL_GIVEN: {"id": str, "approved": bool, "note?": _TEXT},
-    ev.TOOL_REQUESTED: {"id": str, "name?": str, "n?": _count},
-    ev.TOOL_RETURNED: {"id": str, "content?": str, "ok?": bool, "error?": _TEXT, "reused?": str},
-    ev.LIMIT_REACHED: {"reason": str, "message": str},
-    ev.CANCELLED: {"reason": str},
-    ev.CALL_ENDED: {
-        "status": str,
-        "reason?": _TEXT,
-        "error?": _TEXT,
-        "usage?": (_USAGE, None),
-        "cost?": (_money, None),
-        "head?": _TEXT,
-    },
-}
-"""Event kind -> the shape of its data. Kinds not listed (from a later lllm) are allowed."""
+@cache
+def fields_of(record: Any) -> Mapping[str, Field]:
+    """The keys of a TypedDict of `lllm.core.records`, as it declares them."""
+    fields = {}
+    for name, hint in get_type_hints(record, include_extras=True).items():
+        required = get_origin(hint) is not NotRequired
+        inner = hint if required else get_args(hint)[0]
+        meaning = next((one for one in getattr(inner, "__metadata__", ()) if isinstance(one, str)), "")
+        fields[name] = Field(required, inner, meaning)
+    return fields
 
 
 def misshapen(event: Mapping[str, Any]) -> str:
-    """Says what is wrong with an event's envelope or data; "" if nothing is."""
+    """Says what is wrong with an event's envelope or data; "" if nothing is. Kinds and keys of a later lllm are allowed."""
     if not isinstance(event["kind"], str):
         return "its kind must be text"
-    if not _count(event["at"]):
+    if not _COUNT.test(event["at"]):
         return "its time must be a whole number"
     if any(not isinstance(event[key], str | None) for key in ("call", "dialog")):
         return "its call must be text or null"
     data = event["data"]
     if not isinstance(data, Mapping):
         return "its data must be an object"
-    if (event["call"] is None) != (event["kind"] not in _OF_CALL) and event["kind"] not in _OF_BOTH:
+    if (event["call"] is None) != (event["kind"] not in _OF_CALL) and event["kind"] not in _OF_EITHER:
         return "it must belong to a call" if event["call"] is None else "it must belong to no call"
     if deeper(data, DEEPEST):
         return f"its data is nested more than {DEEPEST} deep"
-    return _misfit(data, SHAPES.get(event["kind"], {}), "data")
+    record = RECORDS.get(event["kind"])
+    return "" if record is None else misfit(data, record)
 
 
-def _misfit(value: Any, shape: Shape, where: str) -> str:
-    """Says where a value differs from a shape; "" if it fits."""
-    if isinstance(shape, tuple):
-        found = [_misfit(value, one, where) for one in shape]
-        return (
-            ""
-            if "" in found
-            else next((text for text in found if text.count(".") > where.count(".")), found[0])
-        )
-    if isinstance(shape, dict):
-        if not isinstance(value, Mapping):
-            return f"{where} must be an object, got {type(value).__name__}"
-        for key, inner in shape.items():
-            for name in value if key == "*" else (key.rstrip("?"),):
-                if name not in value:
-                    if not key.endswith("?"):
-                        return f"{where}.{name} is missing"
-                elif wrong := _misfit(value[name], inner, f"{where}.{name}"):
-                    return wrong
-        return ""
-    if isinstance(shape, list):
+def misfit(data: Any, record: Any, *, closed: bool = False) -> str:
+    """Says where data differs from a record of `lllm.core.records`; "" if it fits. `closed`: keys that a record does not
+    declare are wrong, unless the record is open."""
+    wrong = _checker(record, closed)(data)
+    return "" if wrong is None else f"data{wrong.path} {wrong.words}"
+
+
+class _Wrong(NamedTuple):
+    path: str
+    words: str
+
+    def within(self, key: Any) -> _Wrong:
+        return _Wrong(f".{key}{self.path}", self.words)
+
+
+Check = Callable[[Any], _Wrong | None]
+
+
+@cache
+def _checker(hint: Any, closed: bool) -> Check:
+    """The function that checks a value against a type hint."""
+    if is_typeddict(hint):
+        return _record_checker(hint, closed)
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        condition = next((one for one in hint.__metadata__ if isinstance(one, Fits)), None)
+        return _checker(inner[0], closed) if condition is None else _plain_checker(condition.test)
+    if origin in (Union, UnionType):
+        return _union_checker([_checker(one, closed) for one in inner])
+    if origin is list:
+        return _list_checker(_checker(inner[0], closed))
+    if origin is dict:
+        return _object_checker(_checker(inner[1], closed))
+    if origin is Literal:
+        return _plain_checker(lambda value: value in inner)
+    return _plain_checker(lambda value: hint is Any or isinstance(value, hint))
+
+
+def _plain_checker(fits: Callable[[Any], bool]) -> Check:
+    return lambda value: None if fits(value) else _Wrong("", f"cannot be {type(value).__name__} here")
+
+
+def _union_checker(checks: Sequence[Check]) -> Check:
+    def check(value: Any) -> _Wrong | None:
+        found: list[_Wrong] = []
+        for one in checks:
+            if (wrong := one(value)) is None:
+                return None
+            found.append(wrong)
+        # say what is wrong with the alternative that fits best
+        return max(found, key=lambda wrong: wrong.path.count("."))
+
+    return check
+
+
+def _list_checker(check_item: Check) -> Check:
+    def check(value: Any) -> _Wrong | None:
         if not isinstance(value, list | tuple):
-            return f"{where} must be a list, got {type(value).__name__}"
-        return next(
-            (wrong for n, item in enumerate(value) if (wrong := _misfit(item, shape[0], f"{where}.{n}"))), ""
-        )
-    if shape is None:
-        fits = value is None
-    elif isinstance(shape, type):
-        fits = isinstance(value, shape)
-    else:
-        fits = shape(value)
-    return "" if fits else f"{where} cannot be {type(value).__name__} here"
+            return _Wrong("", f"must be a list, got {type(value).__name__}")
+        for number, item in enumerate(value):
+            if (wrong := check_item(item)) is not None:
+                return wrong.within(number)
+        return None
+
+    return check
 
 
-_OF_CALL: Final = frozenset(SHAPES) - {
-    ev.SESSION_STARTED,
-    ev.SESSION_RESUMED,
-    ev.SESSION_ENDED,
-    ev.FRONTEND,
-    ev.ARTIFACT,
-    ev.NOTE,
-}
-_OF_BOTH: Final = frozenset((ev.FRONTEND, ev.ARTIFACT, ev.NOTE))
+def _object_checker(check_item: Check) -> Check:
+    def check(value: Any) -> _Wrong | None:
+        if not isinstance(value, Mapping):
+            return _Wrong("", f"must be an object, got {type(value).__name__}")
+        for key, item in value.items():
+            if (wrong := check_item(item)) is not None:
+                return wrong.within(key)
+        return None
+
+    return check
+
+
+def _record_checker(record: Any, closed: bool) -> Check:
+    checks = {name: _checker(field.type, closed) for name, field in fields_of(record).items()}
+    spared = () if closed else _SPARED.get(record.__name__, ())
+    required = tuple(
+        name for name, field in fields_of(record).items() if field.required and name not in spared
+    )
+    closed = closed and record not in OPEN
+
+    def check(value: Any) -> _Wrong | None:
+        if not isinstance(value, Mapping):
+            return _Wrong("", f"must be an object, got {type(value).__name__}")
+        for key, item in value.items():
+            if (one := checks.get(key)) is None:
+                if closed:
+                    return _Wrong(f".{key}", f"is not a key of {record.__name__}")
+            elif (wrong := one(item)) is not None:
+                return wrong.within(key)
+        for name in required:
+            if name not in value:
+                return _Wrong(f".{name}", "is missing")
+        return None
+
+    return check
+
+
+_SPARED: Final[Mapping[str, Sequence[str]]] = {"SessionStarted": ("lllm", "seed")}
+"""Required keys that a log from elsewhere may lack: nothing needs them to read it."""
+_COUNT: Final[Fits] = get_args(Count)[1]
+_OF_CALL: Final = frozenset(record.__name__ for record in OF_CALL)
+_OF_EITHER: Final = frozenset(record.__name__ for record in OF_EITHER)

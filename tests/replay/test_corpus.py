@@ -11,6 +11,7 @@ import pytest
 
 from lllm.core import events as ev
 from lllm.core.envelope import verify_chain
+from lllm.core.records import RECORDS
 from lllm.replay.resumed import uncertain
 from tests.replay.systems import Recorded, System
 
@@ -63,7 +64,7 @@ def test_the_corpus_has_everything(corpus: dict[int, Recorded]) -> None:
     kinds: Counter[str] = Counter()
     for seed in range(SESSIONS):
         kinds.update(event["kind"] for event in recorded(corpus, seed).events())
-    never = set(ev.KINDS) - set(kinds) - {ev.ARTIFACT, ev.NOTE, ev.SESSION_RESUMED, ev.CALL_RESUMED}
+    never = set(RECORDS) - set(kinds) - {ev.ARTIFACT, ev.NOTE, ev.SESSION_RESUMED, ev.CALL_RESUMED}
     assert not never
     assert (
         min(kinds[kind] for kind in (ev.CANCELLED, ev.LIMIT_REACHED, ev.HANDLER_FAILED, ev.APPROVAL_GIVEN))

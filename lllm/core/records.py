@@ -1,0 +1,465 @@
+"""The data of each kind of event, as the log holds it: one TypedDict per kind, and one per part that they share.
+
+These are the one description of the log's events. Code that writes or reads an event annotates its data with the class of
+that name; `lllm.core.shapes` derives from them what a log from elsewhere is checked against; `docs/reference/events.md` is
+generated from them.
+
+A key that is not NotRequired is in every log, also in the oldest. The types are those of the log's JSON: what a reader
+meets, whichever lllm wrote it. A later lllm may add keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Final, Literal, NamedTuple, NotRequired, TypedDict
+
+
+class Fits(NamedTuple):
+    """A condition on a value, with the name that the reference has for such values."""
+
+    name: str
+    test: Callable[[Any], bool]
+
+
+def _is_money(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and Decimal(value).is_finite()
+    except InvalidOperation:
+        return False
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e18 < value < 1e18
+
+
+Money = Annotated[str, Fits("decimal", _is_money)]
+Count = Annotated[int, Fits("whole number", _is_count)]
+Number = Annotated[float, Fits("number", _is_number)]
+Digest = Annotated[str, Fits("digest", lambda value: isinstance(value, str))]
+Class = Annotated[str, Fits("class name", lambda value: isinstance(value, str))]
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+class CalledFunction(TypedDict):
+    """The function that a tool call names."""
+
+    name: Annotated[str, "the tool"]
+    arguments: Annotated[str, "JSON as the model wrote it"]
+
+
+class ToolCall(TypedDict):
+    """A tool call of a reply, in the form of chat completions; with the provider's own keys, if it sent some."""
+
+    id: Annotated[str, "the model's id of the call; unique within its reply"]
+    type: Annotated[str, "`function`"]
+    function: Annotated[CalledFunction, "what is called"]
+
+
+class Message(TypedDict):
+    """A message, in the form of chat completions; with the provider's own keys, if it sent some."""
+
+    role: Annotated[Literal["system", "developer", "user", "assistant", "tool"], "who speaks"]
+    content: NotRequired[
+        Annotated[str | list[dict[str, Any]] | None, "text, or parts; null if it only calls tools"]
+    ]
+    name: NotRequired[Annotated[str, "the speaker's name"]]
+    tool_calls: NotRequired[Annotated[list[ToolCall], "the tools that the model asks for"]]
+    tool_call_id: NotRequired[Annotated[str, "the tool call that this message answers"]]
+    thinking: NotRequired[Annotated[str, "the model's reasoning"]]
+    extra_from: NotRequired[Annotated[str, "API root that the provider's own keys came from"]]
+
+
+class Usage(TypedDict):
+    """Tokens of one or more replies."""
+
+    prompt: Annotated[Count, "tokens of the request"]
+    completion: Annotated[Count, "tokens of the reply"]
+    cached: NotRequired[Annotated[Count, "the part of `prompt` that the provider had cached; absent: 0"]]
+    reasoning: NotRequired[Annotated[Count, "the part of `completion` that was reasoning; absent: 0"]]
+
+
+class TopToken(TypedDict):
+    """A token that was considered."""
+
+    token: Annotated[str, "its text"]
+    logprob: Annotated[Number, "its log-probability"]
+
+
+class Token(TypedDict):
+    """A token of a reply."""
+
+    token: Annotated[str, "its text"]
+    logprob: Annotated[Number, "its log-probability"]
+    top: NotRequired[Annotated[list[TopToken], "the most likely tokens in its place"]]
+
+
+class PromptParts(TypedDict):
+    """A prompt that a call used."""
+
+    path: NotRequired[Annotated[str, "its name"]]
+    parts: NotRequired[Annotated[dict[str, Digest], "a hash of each part that can change what a call does"]]
+
+
+class Rule(TypedDict):
+    """The properties of a tool that the machine decides by. Absent keys have the value of `lllm.core.spec.ToolRule`."""
+
+    approval: NotRequired[Annotated[bool, "whether somebody must approve each call"]]
+    concurrent: NotRequired[Annotated[bool, "whether it may run beside others"]]
+    repeatable: NotRequired[Annotated[bool, "whether an equal call runs again"]]
+    effect: NotRequired[Annotated[str, "`pure`, `idempotent`, `ask` or `never`"]]
+    delegate: NotRequired[Annotated[bool, "whether it is another agent"]]
+
+
+class Spec(TypedDict):
+    """The settings that the machine decides by."""
+
+    limits: NotRequired[Annotated[dict[str, Number | str | bool | None], "limits other than the defaults"]]
+    tools: NotRequired[Annotated[dict[str, Rule], "the rule of each tool, by its name"]]
+    interrupt: NotRequired[Annotated[bool, "whether the prompt has its own interrupt handler"]]
+    execute: NotRequired[Annotated[bool, "false if tool calls are returned to the caller; absent: true"]]
+    seed: NotRequired[Annotated[str, "seeds the jitter of back-off waits"]]
+    rules: NotRequired[Annotated[Count, "version of the rules that the call follows; absent: 0"]]
+
+
+class Entry(TypedDict):
+    """What was run, so that it can be run again."""
+
+    kind: NotRequired[Annotated[str, "`system`, `agent`, `chat` or `import`"]]
+    type: NotRequired[Annotated[str, "the system's type"]]
+    agent: NotRequired[Annotated[str, "the agent"]]
+    config: NotRequired[Annotated[str, "the file that it was built from"]]
+    set: NotRequired[Annotated[list[str], "values that were set over the file's: `a.b=c`"]]
+    model: NotRequired[Annotated[str, "the model that was chosen for all agents"]]
+    models: NotRequired[Annotated[dict[str, str], "the model of each agent"]]
+    why: NotRequired[Annotated[str | dict[str, str], "why `auto` chose the model, of each agent"]]
+
+
+class Edit(TypedDict):
+    """What a fork says in place of a recorded event."""
+
+    seq: Annotated[Count, "the event of the parent"]
+    text: Annotated[str, "what stands in its place"]
+
+
+class Fork(TypedDict):
+    """Where a forked session comes from, and what it changes."""
+
+    session: Annotated[str, "the parent session"]
+    at: Annotated[Count, "the first event of the parent that is not shared"]
+    edit: NotRequired[Annotated[Edit, "the recorded event that says something else"]]
+    model: NotRequired[Annotated[Any, "the model that takes the place of the recorded one"]]
+    set: NotRequired[Annotated[list[str], "values that were set over the configuration's"]]
+    task: NotRequired[Annotated[Any, "the task in place of the recorded one"]]
+    args: NotRequired[Annotated[Any, "the arguments in place of the recorded ones"]]
+
+
+class UncertainTool(TypedDict):
+    """A tool that a stop left in the middle of its work."""
+
+    id: Annotated[str, "the tool call"]
+    tool: Annotated[str, "the tool"]
+
+
+class UncertainCall(TypedDict):
+    """A tool call that had begun when the process ended."""
+
+    key: Annotated[str, "agent call and tool call: `c1/call_2`"]
+    tool: Annotated[str, "the tool"]
+    effect: Annotated[str, "what the tool declares: `pure`, `idempotent`, `ask` or `never`"]
+    decision: Annotated[str | None, "`retry`, `skip` or `result`; null while nobody has decided"]
+
+
+# --- the session ------------------------------------------------------------------------------------------------------
+
+
+class SessionStarted(TypedDict):
+    """A session began. Further keys are those of `meta=` (`lllm.record`)."""
+
+    name: NotRequired[Annotated[str, "its name"]]
+    entry: NotRequired[Annotated[Entry, "what was run"]]
+    task: NotRequired[Annotated[Any, "the system's task, or the first message of a chat"]]
+    args: NotRequired[Annotated[Any, "further arguments of the system"]]
+    fork: NotRequired[Annotated[Fork, "of a forked session: where it comes from"]]
+    lllm: Annotated[str, "version of lllm that wrote it"]
+    seed: Annotated[str, "feeds the random choices of the runtime"]
+
+
+class SessionResumed(TypedDict):
+    """Another process resumed the session."""
+
+    events: Annotated[Count, "events that it found"]
+    uncertain: NotRequired[Annotated[list[UncertainCall], "tool calls that had begun and not returned"]]
+
+
+class SessionEnded(TypedDict):
+    """The session ended."""
+
+    status: Annotated[str, "`done`, `failed` or `cancelled`"]
+    result: NotRequired[Annotated[Any, "what the system returned"]]
+    error: NotRequired[Annotated[str, "why it failed"]]
+
+
+# keys that are no Python names
+_Inside = TypedDict("_Inside", {"in": NotRequired[Annotated[Count, "the element whose method it is"]]})
+_From = TypedDict(
+    "_From", {"from": NotRequired[Annotated[str, "`SESSION#EVENT` that it was taken from, or `cache`"]]}
+)
+
+
+class Frontend(_Inside, _From):
+    """Something was shown to the user, or the frontend answered."""
+
+    method: Annotated[str, "the method of the frontend"]
+    args: NotRequired[Annotated[list[Any], "its arguments, if it was called"]]
+    kwargs: NotRequired[Annotated[dict[str, Any], "its keyword arguments"]]
+    id: NotRequired[Annotated[Count | list[Count], "the number of the element that it returned, or several"]]
+    phase: NotRequired[
+        Annotated[str, "absent for a call; `enter` or `exit` of an element, `value` or `error` of a call"]
+    ]
+    value: NotRequired[Annotated[Any, "what the frontend answered"]]
+    type: NotRequired[Annotated[Class, "the answer's type, if `value` only describes it"]]
+    secret: NotRequired[Annotated[bool, "true if the answer was a password, which is not recorded"]]
+    error: NotRequired[Annotated[Class, "the exception that was raised or passed through"]]
+    message: NotRequired[Annotated[str, "its words"]]
+    stops: NotRequired[Annotated[bool, "true if the exception ends the program (Ctrl-C)"]]
+
+
+class Artifact(TypedDict):
+    """The system kept a file or value. Its content is a blob."""
+
+    name: Annotated[str, "its name, a relative path"]
+    digest: Annotated[Digest, "the blob"]
+    media_type: Annotated[str, "its media type"]
+    size: Annotated[Count, "bytes"]
+
+
+class Note(TypedDict):
+    """A remark of the runtime. A replay leaves it out."""
+
+    text: Annotated[str, "the remark"]
+    of: NotRequired[Annotated[str, "its subject: `tool` (a late result) or `follower`"]]
+    call: NotRequired[Annotated[str, "of a late result: the agent call"]]
+    n: NotRequired[Annotated[Count, "of a late result: the number of the tool call, as in ToolRequested"]]
+    result: NotRequired[Annotated[Any, "a late result: `content`, `ok` and `error` as in ToolReturned"]]
+
+
+# --- an agent call ----------------------------------------------------------------------------------------------------
+
+
+class CallStarted(TypedDict):
+    """An agent call began."""
+
+    agent: Annotated[str, "the agent"]
+    add: Annotated[list[Message], "messages that it adds to its dialog"]
+    base: NotRequired[Annotated[Digest, "head of the dialog that it continues, if that is of this session"]]
+    parent: NotRequired[Annotated[str, "the agent call that made it"]]
+    via: NotRequired[Annotated[str, "the tool call of `parent` that made it"]]
+    model: NotRequired[Annotated[str, "the configured model"]]
+    prompt: NotRequired[Annotated[PromptParts, "the prompt"]]
+    system: NotRequired[Annotated[PromptParts, "the system prompt"]]
+    args: NotRequired[Annotated[dict[str, Any], "arguments of the prompt"]]
+    parser_args: NotRequired[Annotated[dict[str, Any], "arguments of the prompt's parser"]]
+    sampling: NotRequired[Annotated[dict[str, Any], "sampling values that were set"]]
+    format: NotRequired[Annotated[Digest, "hash of the output schema"]]
+    tools: NotRequired[Annotated[dict[str, Digest], "hash of each tool's schema"]]
+    specs: NotRequired[Annotated[Digest, "the blob with the tools' schemas"]]
+    spec: NotRequired[Annotated[Spec, "the settings that the machine decides by"]]
+
+
+class CallResumed(TypedDict):
+    """Another process resumed the call."""
+
+    down: Annotated[Number, "microseconds without a process; negative if the clock was set back meanwhile"]
+
+
+class ModelRequested(TypedDict):
+    """A model is about to be asked."""
+
+    request: Annotated[Digest, "hash of the request"]
+    head: Annotated[Digest, "head of the dialog that is sent"]
+    tools: Annotated[bool, "whether tools are offered"]
+
+
+class ModelReplied(_From):
+    """The model replied."""
+
+    message: Annotated[Message, "the reply"]
+    finish: Annotated[str, "why it ended: `stop`, `length`, `tool_calls`, `content_filter`, `repetition`"]
+    model: NotRequired[Annotated[str, "the model, as the provider names it"]]
+    id: NotRequired[Annotated[str, "the provider's id of the reply"]]
+    usage: NotRequired[Annotated[Usage, "its tokens; absent if the provider did not report them"]]
+    cost: NotRequired[Annotated[Money, "its cost in US dollars; absent if unknown"]]
+    prices: NotRequired[Annotated[str, "version of the price table, or `lllm.toml`"]]
+    refusal: NotRequired[Annotated[str, "the provider's words for a refusal"]]
+    raw: NotRequired[Annotated[str, "the content as the model wrote it, if that differs"]]
+    enforced: NotRequired[
+        Annotated[str, "what held it to the output schema: `grammar`, `provider` or `validation`"]
+    ]
+    logprobs: NotRequired[Annotated[list[Token], "its tokens with their log-probabilities"]]
+    token_ids: NotRequired[Annotated[list[Count], "ids of its tokens"]]
+    prompt_token_ids: NotRequired[Annotated[list[Count], "ids of the request's tokens"]]
+
+
+class ModelFailed(TypedDict):
+    """The provider answered with an error, or not at all."""
+
+    error: Annotated[Class, "the error"]
+    message: Annotated[str, "its words"]
+    hint: NotRequired[Annotated[str, "what to do about it"]]
+    status: NotRequired[Annotated[Number, "HTTP status"]]
+    body: NotRequired[Annotated[str, "the provider's own words"]]
+    retry_after: NotRequired[Annotated[Number, "seconds that the provider asked to wait"]]
+    partial: NotRequired[Annotated[str, "text that had arrived"]]
+    told: NotRequired[Annotated[str, "text that a stream had shown"]]
+    retryable: NotRequired[Annotated[bool, "true if it is worth a retry"]]
+    fatal: NotRequired[Annotated[bool, "true if asking again never helps"]]
+
+
+class WaitEnded(TypedDict):
+    """A back-off wait is over."""
+
+    seconds: Annotated[Number, "its length"]
+
+
+class ReplyAccepted(TypedDict):
+    """The reply was accepted, as an answer or as a request for tools."""
+
+    value: NotRequired[Annotated[Any, "the payload as JSON, if it is not the reply's text itself"]]
+
+
+class ReplyRejected(TypedDict):
+    """The reply was rejected."""
+
+    errors: Annotated[list[str], "all that is wrong with it"]
+    calls: NotRequired[Annotated[dict[str, str], "what the model is told about each tool call"]]
+    unreadable: NotRequired[Annotated[list[str], "tool calls whose arguments are not a JSON object"]]
+
+
+class HandlerReturned(TypedDict):
+    """An exception, interrupt or final handler returned messages."""
+
+    handler: Annotated[str, "`exception`, `interrupt` or `final`"]
+    add: Annotated[list[Message], "the messages"]
+
+
+class HandlerFailed(TypedDict):
+    """A parser or handler raised an exception."""
+
+    handler: Annotated[str, "`parser`, or the handler"]
+    message: Annotated[str, "the exception"]
+
+
+class ApprovalGiven(_From):
+    """A tool call was approved or denied."""
+
+    id: Annotated[str, "the tool call"]
+    approved: Annotated[bool, "whether it may run"]
+    note: NotRequired[Annotated[str, "the reason, for the model"]]
+
+
+class ToolRequested(TypedDict):
+    """A tool is about to run."""
+
+    id: Annotated[str, "the tool call"]
+    name: Annotated[str, "the tool"]
+    n: Annotated[Count, "number of the tool call; its idempotency key is `SESSION/CALL/N`"]
+
+
+class ToolReturned(_From):
+    """A tool returned or failed, or an earlier result was used again."""
+
+    id: Annotated[str, "the tool call"]
+    content: NotRequired[Annotated[str, "the text for the model; absent if an earlier result is used"]]
+    ok: NotRequired[Annotated[bool, "false if it failed; absent: true"]]
+    error: NotRequired[
+        Annotated[Class, "the exception; `TimeoutError` if the time limit stopped it. See `error_class`"]
+    ]
+    reused: NotRequired[Annotated[str, "the tool call whose result is used again"]]
+    late: NotRequired[Annotated[bool, "true if the result came after the tool's time limit"]]
+    uncertain: NotRequired[
+        Annotated[
+            str,
+            "whether it took effect is not known: `timeout`, or `skip` in a resumed session; `result`: somebody said "
+            "what it returned",
+        ]
+    ]
+    unmatched: NotRequired[Annotated[bool, "true if a fork did not run it and had no recorded result"]]
+
+
+class LimitReached(TypedDict):
+    """The deadline ended the call, or an internal error."""
+
+    reason: Annotated[str, "`deadline` or `internal_error`"]
+    message: Annotated[str, "the words"]
+    uncertain: NotRequired[
+        Annotated[list[UncertainTool], "tools for which it is not known whether they took effect"]
+    ]
+
+
+class Cancelled(TypedDict):
+    """The call was cancelled."""
+
+    reason: Annotated[str, "`cancelled` or `interrupted`"]
+    uncertain: NotRequired[
+        Annotated[list[UncertainTool], "tools for which it is not known whether they took effect"]
+    ]
+
+
+class CallEnded(TypedDict):
+    """An agent call ended."""
+
+    status: Annotated[str, "`done`, `failed` or `cancelled`"]
+    reason: NotRequired[Annotated[str, "the limit or the kind of error that ended it"]]
+    error: NotRequired[Annotated[str, "the words"]]
+    usage: NotRequired[Annotated[Usage, "tokens of all its replies"]]
+    cost: NotRequired[
+        Annotated[Money | None, "cost of all its replies in US dollars; absent: 0, null: unknown"]
+    ]
+    head: NotRequired[Annotated[Digest, "head of its dialog"]]
+
+
+OF_SESSION: Final = (SessionStarted, SessionResumed, SessionEnded)
+"""Records of events that belong to no agent call."""
+OF_EITHER: Final = (Frontend, Artifact, Note)
+"""Records of events that may belong to one."""
+OF_CALL: Final = (
+    *(
+        CallStarted,
+        CallResumed,
+        ModelRequested,
+        ModelReplied,
+        ModelFailed,
+        WaitEnded,
+        ReplyAccepted,
+        ReplyRejected,
+    ),
+    *(
+        HandlerReturned,
+        HandlerFailed,
+        ApprovalGiven,
+        ToolRequested,
+        ToolReturned,
+        LimitReached,
+        Cancelled,
+        CallEnded,
+    ),
+)
+"""Records of events of an agent call."""
+OPEN: Final = frozenset((SessionStarted, Note, Message, ToolCall, CalledFunction, Token, TopToken))
+"""Records that may hold further keys: of a session's `meta`, or of a provider."""
+
+RECORDS: Final[Mapping[str, Any]] = {kind.__name__: kind for kind in (*OF_SESSION, *OF_EITHER, *OF_CALL)}
+"""Kind of event -> the TypedDict of its data."""
+
+
+def error_class(data: ToolReturned) -> str:
+    """The class name of the exception that a tool raised; empty if the event names none. The first versions wrote the repr
+    of a TimeoutError."""
+    return (data.get("error") or "").partition("(")[0]
