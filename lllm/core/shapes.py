@@ -65,11 +65,11 @@ def misshapen(event: Mapping[str, Any]) -> str:
     data = event["data"]
     if not isinstance(data, Mapping):
         return "its data must be an object"
-    if (event["call"] is None) != (event["kind"] not in _OF_CALL) and event["kind"] not in _OF_EITHER:
+    record = RECORDS.get(event["kind"])
+    if record is not None and record not in OF_EITHER and (record in OF_CALL) != (event["call"] is not None):
         return "it must belong to a call" if event["call"] is None else "it must belong to no call"
     if deeper(data, DEEPEST):
         return f"its data is nested more than {DEEPEST} deep"
-    record = RECORDS.get(event["kind"])
     return "" if record is None else misfit(data, record)
 
 
@@ -180,5 +180,3 @@ def _record_checker(record: Any, closed: bool) -> Check:
 _SPARED: Final[Mapping[str, Sequence[str]]] = {"SessionStarted": ("lllm", "seed")}
 """Required keys that a log from elsewhere may lack: nothing needs them to read it."""
 _COUNT: Final[Fits] = get_args(Count)[1]
-_OF_CALL: Final = frozenset(record.__name__ for record in OF_CALL)
-_OF_EITHER: Final = frozenset(record.__name__ for record in OF_EITHER)

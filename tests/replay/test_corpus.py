@@ -12,6 +12,7 @@ import pytest
 from lllm.core import events as ev
 from lllm.core.envelope import verify_chain
 from lllm.core.records import RECORDS
+from lllm.core.shapes import misfit
 from lllm.replay.resumed import uncertain
 from tests.replay.systems import Recorded, System
 
@@ -58,6 +59,12 @@ def test_every_session_replays(corpus: dict[int, Recorded], shard: int) -> None:
         assert report.finished, system
         assert report.events == len(found.events())
         assert len(found.store.sessions()) == 1, system
+
+
+def test_every_event_fits_its_record(corpus: dict[int, Recorded]) -> None:
+    for seed in range(SESSIONS):
+        for event in recorded(corpus, seed).events():
+            assert not misfit(event["data"], RECORDS[event["kind"]], closed=True), event
 
 
 def test_the_corpus_has_everything(corpus: dict[int, Recorded]) -> None:
