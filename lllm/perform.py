@@ -185,9 +185,8 @@ class Performer:
 
     async def call_model(self, effect: CallModel) -> Outcome:
         session = self.session
-        if session.answers and (known := session.recorded(self.call, _MODEL_ANSWERS)) is not None:
-            if session.listeners:
-                self._tell_again(known)
+        if session.answers and (known := session.recorded(self.call, ev.MODEL_REPLIED)) is not None:
+            self.tell_again(known)
             return Outcome(known.kind, known.data)
         plan = self.plan
         watch = None if plan.limits.repeat_limit is None else _Watch(plan.limits.repeat_limit)
@@ -265,8 +264,10 @@ class Performer:
     def _followed(self) -> bool:
         return bool(self.session.followers or self.session.listeners)
 
-    def _tell_again(self, known: Event) -> None:
+    def tell_again(self, known: Event) -> None:
         """Tells the program what a recorded reply consists of. It was told so when the reply came, in more pieces."""
+        if not self.session.listeners:
+            return
         given: list[Delta] = []
         if self.said:
             given.append(Restart("asked again"))
@@ -407,27 +408,33 @@ class Performer:
     # --- tools
 
     async def run_tool(self, effect: RunTool) -> Outcome:
+        id = effect.call.id
+        if self.session.answers:
+            known = self.session.recorded(self.call, ev.TOOL_RETURNED, id)
+            # an agent that a fork does not know is run all the same: its own calls are answered, or refused
+            if known is not None and not (
+                "unmatched" in known.data and self.plan.tools[effect.call.name].agent is not None
+            ):
+                return Outcome(known.kind, known.data)
+        if self.late and (late := self.late.pop(effect.number, None)) is not None:
+            return Outcome(ev.TOOL_RETURNED, {"id": id, **late, "late": True})
+        return await self.invoke(effect)
+
+    async def invoke(self, effect: RunTool, *, timed: bool = True) -> Outcome:
+        """Runs a tool, whatever is known of it. `timed`: within its time limit."""
         call = effect.call
         tool = self.plan.tools[call.name]
-        known = self.session.recorded(self.call, _TOOL_ANSWERS, call.id)
-        if known is not None and (
-            tool.agent is None or "from" in known.data or self._never_began(known, call)
-        ):
-            # an agent is run again, unless its answer was given to a fork, or it was stopped: then nobody was asked
-            return Outcome(known.kind, known.data)
-        if (late := self.late.pop(effect.number, None)) is not None:
-            return Outcome(ev.TOOL_RETURNED, {"id": call.id, **late, "late": True})
         key = f"{self.session.id}/{self.call}/{effect.number}"
         thread = Thread() if tool.threaded and tool.timeout is not None else None
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()  # a call may be made while its caller cleans up
         token = current.set(Scope(self.session, self.call, call.id))
-        timed = tool.timeout is not None and not self.session.replaying
-        until = time.monotonic() + tool.timeout if timed and tool.timeout is not None else None
+        bounded = timed and tool.timeout is not None and not self.session.replaying
+        until = time.monotonic() + tool.timeout if bounded and tool.timeout is not None else None
         limited = None if until is None else enclosing.set(Bounds(enclosing.get(), until=until))
         try:
             work = tool.invoke(call.parsed(), {"id": call.id, "key": key, "thread": thread})
-            content = await run_tool(work, tool.timeout)
+            content = await run_tool(work, tool.timeout if timed else None)
             data: dict[str, Any] = {"id": call.id, "content": content}
         except TimeLimit as limit:
             data = _given_up(call, tool, running=limit.hear(partial(self._returned_late, effect), thread))
@@ -435,10 +442,6 @@ class Performer:
             halted = self.session.halted is not None
             if task is None or task.cancelling() > before or halted or self.is_over():
                 raise
-            if (
-                known is not None
-            ):  # an agent that its time limit had stopped: no time passes when it is run again
-                return Outcome(known.kind, known.data)
             if until is not None and time.monotonic() >= until:  # a blocking call in it has noticed that
                 data = _given_up(call, tool, running=False)
             else:  # nobody cancelled this call: something within the tool was
@@ -453,14 +456,7 @@ class Performer:
             current.reset(token)
             if limited is not None:
                 enclosing.reset(limited)
-        if known is not None and _stopped(known):
-            # an agent whose answer came when this call was stopped, or its own time limit had passed
-            return Outcome(known.kind, known.data)
         return Outcome(ev.TOOL_RETURNED, data)
-
-    def _never_began(self, known: Event, call: FunctionCall) -> bool:
-        """Whether an agent was stopped before it had made a call."""
-        return _stopped(known) and not self.session.asked_within(self.call, call.id)
 
     def _returned_late(self, effect: RunTool, content: Any, error: BaseException | None) -> None:
         """Notes what came of a tool that had been given up. An equal call later on gets it."""
@@ -490,7 +486,10 @@ class Performer:
 
     async def ask_approval(self, effect: AskApproval) -> Outcome:
         call = effect.call
-        if (known := self.session.recorded(self.call, _APPROVALS, call.id)) is not None:
+        if (
+            self.session.answers
+            and (known := self.session.recorded(self.call, ev.APPROVAL_GIVEN, call.id)) is not None
+        ):
             return Outcome(known.kind, known.data)
         approve = self.plan.approve or self.session.approve
         if approve is None:
@@ -506,24 +505,11 @@ class Performer:
         return Outcome(ev.APPROVAL_GIVEN, data)
 
     async def wait(self, effect: Wait) -> Outcome:
-        if (known := self.session.recorded(self.call, _WAITS)) is not None:
-            return Outcome(known.kind, known.data)
         if self.session.watchers:
             self.session.watched(Event(WAITING, {"seconds": effect.seconds}, call=self.call))
         await self.session.sleep(effect.seconds)
         return Outcome(ev.WAIT_ENDED, {"seconds": effect.seconds})
 
-
-def _stopped(known: Event) -> bool:
-    """Whether a recorded answer says that the tool was stopped, and not what it gave."""
-    return known.kind in _STOPS or "uncertain" in known.data
-
-
-_STOPS: Final = (ev.LIMIT_REACHED, ev.CANCELLED)
-_MODEL_ANSWERS: Final = (ev.MODEL_REPLIED, ev.MODEL_FAILED, *_STOPS)
-_TOOL_ANSWERS: Final = (ev.TOOL_RETURNED, *_STOPS)
-_APPROVALS: Final = (ev.APPROVAL_GIVEN, *_STOPS)
-_WAITS: Final = (ev.WAIT_ENDED, *_STOPS)
 
 _DO: Final[Mapping[type, Callable[[Performer, Any], Awaitable[Outcome]]]] = {
     CallModel: Performer.call_model,

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
-from functools import partial
 from typing import Any, Final
 
 from lllm import errors
@@ -46,15 +44,13 @@ from lllm.models.message import Message
 from lllm.models.reply import Reply, Usage
 from lllm.perform import Outcome, Performer, Plan, fixed_of
 from lllm.session import Clock, Scope, Session
+from lllm.session_hooks import Past
 from lllm.tool_run import ended
 
 _WORLD: Final = frozenset((CallModel, RunTool, AskApproval, Wait))
 """Effects that act on the world: what was learnt before must be durable by then."""
 
 _STOPS: Final = frozenset((ev.LIMIT_REACHED, ev.CANCELLED))
-
-_MOMENT: Final = 0.001
-"""Seconds between two looks whether calls within one that is gone on with have come to the end of their record."""
 
 _LEARNT: Final = frozenset((ev.MODEL_REPLIED, ev.TOOL_RETURNED, ev.APPROVAL_GIVEN))
 """What somebody outside did or said. It is kept where the call is cancelled at the same time."""
@@ -85,7 +81,10 @@ class Call:
         self.failed: Mapping[str, Any] = {}
         self.opening: Mapping[str, Any] = {}  # the data of CallStarted
         self.performer = Performer(plan, session, self.id, dialog, self._over)
-        self._line: _Line | None = None
+        self._serial: asyncio.Lock | None = None  # tools that must not run beside each other
+        self._past: Past | None = None  # its record, in a session that is run again
+        self._in_past = False
+        self._begun: Sequence[Effect] = ()  # effects that a process which died had begun
         self._bounds = Bounds(None)
         self._finished = False
 
@@ -170,7 +169,7 @@ class Call:
         data["add"] = [message.record() for message in add]
         for blob in plan.blobs:
             data["specs"] = session.keep(blob)
-        effects = self._apply(Outcome(ev.CALL_STARTED, data, Opening(spec, trunk)))
+        effects = self.apply(Outcome(ev.CALL_STARTED, data, Opening(spec, trunk)))
         if session.redactor or self.opening is not data:
             self._without_secrets()
         return effects
@@ -191,11 +190,9 @@ class Call:
         if changes:
             self.plan = self.performer.plan = replace(plan, **changes)
 
-    def _apply(self, outcome: Outcome) -> tuple[Effect, ...]:
+    def apply(self, outcome: Outcome) -> tuple[Effect, ...]:
         """Step first (it may refuse), then append."""
         kind = outcome.kind
-        if self.session.replaying and kind not in (ev.CALL_STARTED, ev.CALL_RESUMED):
-            self._catch_up()
         if kind in _STOPS:
             outcome = outcome._replace(data=self._with_uncertain(outcome.data))
         event = self.session.stamp(kind, outcome.data, self.id, self.dialog, outcome.value)
@@ -236,44 +233,42 @@ class Call:
             data["message"] += f"; it is not known whether {names} took effect"
         return data
 
-    def _catch_up(self) -> None:
-        """Goes on where the record ends, if it ends here: the machine is told how long nobody worked on the call. Several
-        processes may have gone on here, one after another, and come no further."""
-        while (data := self.session.resumption(self.id)) is not None:
-            self._apply(Outcome(ev.CALL_RESUMED, data))
-
     async def _drive(self, effects: Sequence[Effect]) -> None:
+        if (past := self.session.past(self.id)) is not None:
+            self._past, self._in_past = past, True
+            effects, self._begun = await past.follow(self, effects)
+            self._in_past = False
         while not self.state.terminal:
             if len(effects) == 1:
                 outcome = await self._do(effects[0])
-                if self._cancelled():
+                if self.cancelled():
                     self._keep(outcome)
                     raise asyncio.CancelledError
-                effects = self._apply(outcome)
+                effects = self.apply(outcome)
             else:
                 effects = await self._together(effects)
-                if self._cancelled():
+                if self.cancelled():
                     raise asyncio.CancelledError
         if self.state.phase != DONE:
             await self._bounds.wind_up()
         self._finish()
 
-    def _cancelled(self) -> bool:
+    def cancelled(self) -> bool:
         """Whether somebody has cancelled the call, also where a tool, a backend or a parser has caught what told it so."""
         bounds = self._bounds
         if bounds.cancelled:
             return True
         # a loop around this one may stand still, and tell of it too late
-        return bounds.parent is not None and is_over(bounds.parent) and not self.session.behind(self.id)
+        return bounds.parent is not None and not self._in_past and is_over(bounds.parent)
 
     def _late(self) -> bool:
         """Whether the deadline has passed."""
         due = self.state.deadline_at
-        return due is not None and not self.session.behind(self.id) and self.session.clock() >= due
+        return due is not None and not self._in_past and self.session.clock() >= due
 
     def _over(self) -> bool:
         """Whether whatever is at work is to stop. A blocking call in it may have noticed before the event loop could tell."""
-        return self._cancelled() or self._late()
+        return self.cancelled() or self._late()
 
     def _keep(self, outcome: Outcome) -> None:
         """Writes down what a call that is cancelled has learnt of the world at last: a tool that had its way all the
@@ -282,43 +277,41 @@ class Call:
             return
         event = Event(outcome.kind, outcome.data, self.session.clock(), self.id, self.dialog, outcome.value)
         if not step(self.state, event)[0].terminal:
-            self._apply(outcome)
+            self.apply(outcome)
 
     async def _do(self, effect: Effect) -> Outcome:
         """Does one effect, its intent first; a deadline that passes meanwhile is the outcome."""
-        if self.session.replaying:
-            self._catch_up()
-        if self.session.replaying and (stop := self.session.stopped(self.id)) is not None:
-            return Outcome(stop.kind, stop.data)
-        if type(effect) is CallModel:
-            self._apply(Outcome(ev.MODEL_REQUESTED, self._request(effect)))
-        elif type(effect) is RunTool:
-            self._apply(
-                Outcome(
-                    ev.TOOL_REQUESTED, {"id": effect.call.id, "name": effect.call.name, "n": effect.number}
-                )
-            )
-        if self.session.replaying:
-            if isinstance(effect, RunTool | AskApproval):
-                await self.session.due(self.id, effect.call.id, alone=self._alone(effect))
-            self._catch_up()
+        if not (self._begun and any(one is effect for one in self._begun)):
+            self.intend(effect)
         world = type(effect) in _WORLD
         if world:
             await self.session.flush()
         due = self.state.deadline_at
-        if due is None or self.session.behind(self.id):
+        if due is None:
             return await self.performer.perform(effect)
         left = (due - self.session.clock()) / 1_000_000
-        if not self.session.replaying:  # where calls within are re-executed, time stands still
+        if self._past is None:  # else calls within may be re-executed, for which time stands still
             self._bounds.until = time.monotonic() + left
         # a parser or handler of the project may hang as well as a tool
         timed = world or (self.plan.user_code and isinstance(effect, Parse | Handle))
         try:
             return await (self._in_time(effect, left) if timed else self.performer.perform(effect))
         except asyncio.CancelledError:
-            if self._late() and not self._cancelled():
+            if self._late() and not self.cancelled():
                 return self._deadline_passed()  # a blocking call in it has noticed that
             raise
+
+    def intend(self, effect: Effect) -> bool:
+        """Appends the event that an effect is about to be performed. False for one that has no such event."""
+        kind = type(effect)
+        if kind is CallModel:
+            self.apply(Outcome(ev.MODEL_REQUESTED, self._request(effect)))  # type: ignore[arg-type]
+        elif kind is RunTool:
+            data = {"id": effect.call.id, "name": effect.call.name, "n": effect.number}  # type: ignore[union-attr]
+            self.apply(Outcome(ev.TOOL_REQUESTED, data))
+        else:
+            return False
+        return True
 
     async def _in_time(self, effect: Effect, left: float) -> Outcome:
         # a Wait that would pass the deadline was refused by the machine; its own clock decides, not the loop's
@@ -327,9 +320,9 @@ class Call:
         task = asyncio.ensure_future(self.performer.perform(effect))
         try:
             done, _ = await asyncio.wait((task,), timeout=max(0.0, left))
-            while not done and self.session.behind_within(self.id):
-                done, _ = await asyncio.wait((task,), timeout=_MOMENT)
-            if not done:
+            if not done and self._past is not None:
+                await self._past.within(task)
+            if not task.done():
                 await ended(task)
         except asyncio.CancelledError:
             with suppress(asyncio.CancelledError):
@@ -359,7 +352,6 @@ class Call:
                 for effect in todo:
                     running[asyncio.ensure_future(self._one_of_many(effect))] = effect
                 todo = []
-                self.session.gathers(self.id, len(running))
                 await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in [task for task in running if task.done()]:
                     del running[task]
@@ -376,7 +368,7 @@ class Call:
                     await self.session.flush()
         except (Exception, asyncio.CancelledError) as error:
             # a session that Ctrl-C has halted raises CancelledError, although nobody has cancelled this call
-            if running and self.session.halted is not None and not self._cancelled():
+            if running and self.session.halted is not None and not self.cancelled():
                 await self._settle(list(running))
             elif isinstance(error, asyncio.CancelledError):
                 await self._wind_up(list(running))
@@ -387,7 +379,6 @@ class Call:
             if running:
                 # waited for, and looked at, so that nobody is warned of what they raise
                 await asyncio.gather(*running, return_exceptions=True)
-            self.session.gathers(self.id, 0)
         return following
 
     async def _wind_up(self, running: Sequence[asyncio.Task[Outcome | tuple[Effect, ...]]]) -> None:
@@ -404,13 +395,12 @@ class Call:
 
     def _settled(self, result: Outcome | tuple[Effect, ...]) -> tuple[Effect, ...]:
         """The effects that follow: the outcome is applied here, where that has not been done yet."""
-        return self._apply(result) if isinstance(result, Outcome) else result
+        return self.apply(result) if isinstance(result, Outcome) else result
 
     async def _settle(self, running: Sequence[asyncio.Task[Outcome | tuple[Effect, ...]]]) -> None:
         """Waits for what is done beside that which halted the session, and keeps what comes of it."""
         beside = list(running)
         while beside:
-            self.session.gathers(self.id, len(beside))
             await asyncio.wait(beside, return_when=asyncio.FIRST_COMPLETED)
             for task in [task for task in beside if task.done()]:
                 beside.remove(task)
@@ -422,28 +412,17 @@ class Call:
         return self.state.terminal
 
     async def _one_of_many(self, effect: Effect) -> Outcome | tuple[Effect, ...]:
-        name = getattr(effect, "call").id  # noqa: B009  only tool effects come in groups
-        if isinstance(effect, RunTool):
-            await self.session.turn(self.id, ev.TOOL_REQUESTED, name)
-            if self._alone(effect):
-                # not while it waits for its turn: whoever comes first may need to be let in
-                self._line = self._line or _Line(partial(self.session.queues, self.id))
-                async with self._line:
-                    outcome = await self._do(effect)
-                    if not (self.session.behind(self.id) or self.state.terminal or self._cancelled()):
-                        # the next one must not begin before this one's result is stored
-                        following = self._apply(outcome)
-                        await self.session.flush()
-                        return following
-            else:
-                outcome = await self._do(effect)
-        else:
+        if not isinstance(effect, RunTool) or self.plan.tools[effect.call.name].rule.concurrent:
+            return await self._do(effect)
+        self._serial = self._serial or asyncio.Lock()
+        async with self._serial:
             outcome = await self._do(effect)
-        await self.session.turn(self.id, outcome.kind, name)
-        return outcome
-
-    def _alone(self, effect: Effect) -> bool:
-        return isinstance(effect, RunTool) and not self.plan.tools[effect.call.name].rule.concurrent
+            if self.state.terminal or self.cancelled():
+                return outcome
+            # the next one must not begin before this one's result is stored
+            following = self.apply(outcome)
+            await self.session.flush()
+            return following
 
     def _request(self, effect: CallModel) -> dict[str, Any]:
         """What ModelRequested says: the hash of the rendered request, from the hash of its fixed part and the dialog's
@@ -463,7 +442,7 @@ class Call:
         await self._bounds.wind_up()
         if not self.session.left_open(error):
             if not self.state.terminal and self.state.phase != READY:
-                self._apply(Outcome(ev.CANCELLED, {"reason": reason}))
+                self.apply(Outcome(ev.CANCELLED, {"reason": reason}))
             if self.state.terminal:
                 self._finish()
         await asyncio.shield(self.session.flush())
@@ -475,7 +454,7 @@ class Call:
             return False
         self.fault = error
         words = f"{type(error).__name__}: {text_of(error)}"
-        self._apply(Outcome(ev.LIMIT_REACHED, {"reason": "internal_error", "message": words}))
+        self.apply(Outcome(ev.LIMIT_REACHED, {"reason": "internal_error", "message": words}))
         self._finish()
         return True
 
@@ -557,47 +536,6 @@ class Call:
 def _has_ended() -> bool:
     """What a performer asks whose call has ended."""
     return True
-
-
-class _Line:
-    """Tools that must not run beside each other, one after another. Unlike a lock it can say how many wait: whoever is
-    let in does not from that very moment on, although it has not run yet."""
-
-    __slots__ = ("_taken", "_tell", "_waiting")
-
-    def __init__(self, tell: Callable[[int], None]) -> None:
-        self._tell = tell  # so many more wait
-        self._taken = False
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    async def __aenter__(self) -> None:
-        if not self._taken:
-            self._taken = True
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        self._tell(1)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():  # it was let in at the same moment
-                self._next()
-            elif turn in self._waiting:
-                self._waiting.remove(turn)
-                self._tell(-1)
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        self._next()
-
-    def _next(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            self._tell(-1)
-            if not turn.cancelled():
-                turn.set_result(None)
-                return
-        self._taken = False
 
 
 _ERRORS: Final[dict[str, tuple[type[CallError], str | None]]] = {

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence, Set
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lllm.core.events import Event
 from lllm.core.spec import RULES
 from lllm.models.message import Message
+
+if TYPE_CHECKING:
+    from lllm.core.effects import Effect
+
+
+class Past(Protocol):
+    """The record of one agent call, along which it is driven."""
+
+    async def follow(self, call: Any, effects: Sequence[Effect]) -> tuple[Sequence[Effect], Sequence[Effect]]:
+        """Drives a `lllm.runtime.Call` to its recorded end. Returns the effects that have no answer there, and those of them that had begun:
+        the live driver performs them."""
+        ...
+
+    async def within(self, task: asyncio.Future[Any]) -> None:
+        """Returns when a task is done, or no call within this one is driven along its record any more. Until then no time
+        passes."""
+        ...
 
 
 class Hooks:
@@ -26,30 +43,9 @@ class Hooks:
         opened it."""
         return False
 
-    def gathers(self, call: str, count: int) -> None:
-        """Notes that this many effects of a call run concurrently."""
-
-    def queues(self, call: str, more: int) -> None:
-        """Notes that this many more effects wait for another one."""
-
-    async def turn(self, call: str, kind: str, tool_call: str) -> None:
-        """Waits for this event's turn. A live session never waits; a replayed one keeps the recorded order."""
-
-    async def due(self, call: str, tool_call: str, *, alone: bool) -> None:
-        """Waits until a tool, or its approval, may run live. Returns at once except in a resumed session. `alone`: others
-        must wait while it runs."""
-
-    def stopped(self, call: str) -> Event | None:
-        """The recorded stop of a call, if it is the next event of the record."""
+    def past(self, call: str) -> Past | None:
+        """The record of a call that is run again; None for a live call."""
         return None
-
-    def behind(self, call: str) -> bool:
-        """True if the record still has the next step of this call: then no time passes."""
-        return False
-
-    def behind_within(self, call: str) -> bool:
-        """True if the record still has the next step of a call within this one: then this call's time stands still."""
-        return False
 
     halted: BaseException | None = None
     """What stopped a resumption: nothing new is started; results of running work are still recorded."""
@@ -59,10 +55,6 @@ class Hooks:
         session resumed. A live session ends with every error."""
         return False
 
-    def resumption(self, call: str) -> Mapping[str, Any] | None:
-        """The data of CallResumed, when the call reaches the end of its record here."""
-        return None
-
     def rules(self, call: str) -> int:
         """The version of the rules that a call follows: today's, or the recorded one."""
         return RULES
@@ -71,17 +63,14 @@ class Hooks:
         """The messages that a call adds to its dialog; a fork may replace them."""
         return add
 
-    def recorded(self, call: str, kinds: Sequence[str], tool_call: str | None = None) -> Event | None:
-        """The recorded answer to an effect, or None if it must run live, as in every live session."""
+    def recorded(self, call: str, kind: str, tool_call: str | None = None) -> Event | None:
+        """What is already known of an effect that is about to be performed: the event of this kind that answers it. None: it
+        is performed. Asked only if `answers`."""
         return None
 
     def late(self, call: str, tool_call: str) -> Event | None:
         """The recorded late result of a tool call whose equal earlier call had an unknown outcome."""
         return None
-
-    def asked_within(self, call: str, tool_call: str) -> bool:
-        """True if an agent call was started within a tool call. The tool call may have been stopped before that."""
-        return True
 
     shows = True
     """True if output is shown to the user. A replay shows nothing."""

@@ -27,7 +27,7 @@ from lllm.models.message import FunctionCall, Message
 from lllm.models.prompt import Prompt
 from lllm.models.reply import Reply, Usage
 from lllm.ports import Capabilities, Completed, Delta, LogStore, Request, Restart, TextDelta
-from lllm.runtime import Call, _Line
+from lllm.runtime import Call
 from lllm.session import Session, current
 
 MODEL = "gpt-4o-mini"
@@ -1075,28 +1075,3 @@ async def test_a_message_list_is_a_dialog(lab: Lab) -> None:
     history = [Message("user", "hi"), {"role": "assistant", "content": "yes?"}, Message("user", "go")]
     reply = await Agent("a", script("ok"), "sys").acall(history, session=lab.session())
     assert texts(reply.messages) == ["sys", "hi", "yes?", "go", "ok"]
-
-
-@pytest.mark.parametrize("let_in", [True, False])
-async def test_a_serial_tool_that_is_cancelled_in_the_line_lets_the_next_one_in(let_in: bool) -> None:
-    counted: list[int] = []
-    line = _Line(counted.append)
-    order: list[str] = []
-
-    async def tool(name: str) -> None:
-        async with line:
-            order.append(name)
-
-    async with line:
-        waiting = [asyncio.create_task(tool(name)) for name in ("cancelled", "next")]
-        await asyncio.sleep(0)
-        if not let_in:
-            waiting[0].cancel()
-            await asyncio.wait(waiting[:1])
-    waiting[0].cancel()  # it was let in at this very moment, and has not run yet
-    await asyncio.wait_for(waiting[1], 60)
-    assert order == ["next"]
-    assert sum(counted) == 0
-    async with line:  # and nobody holds it
-        order.append("last")
-    assert order == ["next", "last"]

@@ -230,13 +230,13 @@ async def _calls(player: Replayed, config: Config | None, whole: bool, notes: li
     program was run, those that plain tools made."""
     for event in player.record:
         call = event["call"]
-        if event["kind"] != ev.CALL_STARTED or call in player.taken:
+        if event["kind"] != ev.CALL_STARTED or player.is_taken(call):
             continue
         if whole and event["data"].get("parent") is None:
             raise player.diverged(
                 event, event["kind"], None, "code: the program of today does not make this call", None
             )
-        player.taken.add(call)
+        player.take(call)
         agent = agent_of_today(event["data"], config)
         if agent is None:
             player.folded.add(call)
@@ -292,7 +292,7 @@ def fold_call(player: Replayed, call: str) -> State:
     tape = player.tapes[call]
     state = State()
     for event in tape.events[tape.at :]:
-        tape.at += 1
+        tape.advance()
         if event["kind"] == ev.CALL_ENDED:
             continue
         value = None

@@ -225,11 +225,11 @@ class Forked(Session):
 
     # --- answers
 
-    def recorded(self, call: str, kinds: Sequence[str], tool_call: str | None = None) -> Event | None:
+    def recorded(self, call: str, kind: str, tool_call: str | None = None) -> Event | None:
         if tool_call is None:
-            return self._reply(call) if ev.MODEL_REPLIED in kinds else None
+            return self._reply(call)
         place = self._wanted.get((call, tool_call), "")
-        if ev.APPROVAL_GIVEN in kinds:
+        if kind == ev.APPROVAL_GIVEN:
             yes = any(self._shared(event) for event in self._results.get(place, ()))
             found = self._take(self._approvals.get(place), call, tool_call)
             if found is not None and found["data"]["approved"] and not yes:

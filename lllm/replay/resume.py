@@ -230,11 +230,11 @@ async def _calls(player: Resumed, config: Config | None, notes: list[str]) -> An
         call = event["call"]
         if (
             event["kind"] != ev.CALL_STARTED
-            or call in player.taken
+            or player.is_taken(call)
             or event["data"].get("parent") is not None
         ):
             continue
-        player.taken.add(call)
+        player.take(call)
         agent = again.agent_of_today(event["data"], config)
         if agent is None:
             if player.unfinished(call):

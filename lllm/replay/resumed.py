@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.core import events as ev
 from lllm.core.events import Event
-from lllm.core.jsonable import unicode_only
 from lllm.core.redact import agrees, scrub
 from lllm.core.spec import ToolRule
 from lllm.errors import (
@@ -22,9 +21,14 @@ from lllm.errors import (
     UncertainEffect,
 )
 from lllm.models.message import FunctionCall, Message
+from lllm.perform import Outcome
 from lllm.ports import LogStore
-from lllm.replay.tape import Replayed, begun
+from lllm.replay.follow import Followed
+from lllm.replay.tape import Replayed
 from lllm.session import Scope, Session
+
+if TYPE_CHECKING:
+    from lllm.runtime import Call
 
 RETRY: Final = "retry"
 SKIP: Final = "skip"
@@ -103,6 +107,8 @@ class Resumed(Replayed):
     somebody can mend (`MENDABLE`): the session can be gone on with then.
     """
 
+    answers = True
+
     def __init__(
         self,
         session: str,
@@ -121,13 +127,10 @@ class Resumed(Replayed):
         self._decisions = dict(decisions or {})
         self._effects = list(effects)
         self._undone = {item.key: item for item in effects}  # ids may come again
-        self._resumed: set[str] = set()
         self._left: dict[str, asyncio.Task[Any]] = {}  # calls whose streams the program has closed
         self._matched: dict[int, Event] = {}  # the events themselves: an id alone may be another one's by now
         self._live = False
         self._going = threading.Lock()
-        self.reused = 0
-        """Recorded model replies that were not asked for again."""
         self.asked = 0
         """Model requests that were sent."""
 
@@ -178,8 +181,7 @@ class Resumed(Replayed):
             self.ended = True  # what still runs in some other task is too late
             await self.flush()
             return
-        left = next(iter(begun(self.record, self.taken, None, -1)), None)
-        if left is not None:
+        if (left := self.left_over()) is not None:
             if status == "cancelled":
                 return  # stopped before it had come to where it was
             cause = "code: the program of today does not make this call"
@@ -215,7 +217,7 @@ class Resumed(Replayed):
 
     def left(self, call: str, task: asyncio.Task[Any]) -> None:
         """The recorded part of the call comes to its end; what would follow is stopped."""
-        if self.behind(call):
+        if self._recorded_next(call):
             self._left[call] = task
         else:
             task.cancel()
@@ -244,40 +246,17 @@ class Resumed(Replayed):
     # --- calls
 
     def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
-        waiting = self._begun(agent, parent, add)
-        if waiting is not None:
-            self.taken.add(waiting)
-            self.reexecuted.add(waiting)
-            return waiting
-        return Session.new_call(self, agent, parent, add)
+        return self._match(agent, parent, add) or Session.new_call(self, agent, parent, add)
 
-    def _begun(self, agent: str, parent: Scope | None, add: Sequence[Message]) -> str | None:
-        """The recorded call that this one must be, or None for one that nobody had begun."""
-        waiting = begun(self.record, self.taken, parent, self.since(parent))
-        same = [event for event in waiting if agrees(event["data"]["agent"], agent)]
-        words = unicode_only([message.record() for message in add])
-        exact = [event for event in same if agrees(event["data"].get("add", []), words)]
-        found = next(iter(exact or same or waiting), None)
-        return None if found is None else str(found["call"])
-
-    def recorded(self, call: str, kinds: Sequence[str], tool_call: str | None = None) -> Event | None:
-        """The recorded answer to an effect; None where it is done now."""
+    def recorded(self, call: str, kind: str, tool_call: str | None = None) -> Event | None:
+        """What was decided about a tool that had begun. The record itself has no answer any more."""
         if self.halted is not None:
             raise self.halted
-        tape = self.tapes.get(call)
-        for event in tape.events[tape.at :] if tape is not None else ():
-            if event["kind"] in kinds and (
-                tool_call is None or event["data"].get("id", tool_call) == tool_call
-            ):
-                self.reused += event["kind"] == ev.MODEL_REPLIED
-                return Event(event["kind"], event["data"], event["at"], call, event["dialog"])
-            if tool_call is None and event["kind"] != ev.CALL_RESUMED:
-                cause = "the code of today wants an effect that was not recorded"
-                raise self.diverged(event, "an effect", None, cause, None)
-        if ev.TOOL_RETURNED in kinds and tool_call is not None:
-            return self._decided(call, tool_call)
-        self.asked += ev.MODEL_REPLIED in kinds
-        return None
+        self.asked += kind == ev.MODEL_REPLIED
+        return self._decided(call, tool_call) if kind == ev.TOOL_RETURNED and tool_call is not None else None
+
+    def late(self, call: str, tool_call: str) -> Event | None:
+        return self.recorded(call, ev.TOOL_RETURNED, tool_call)
 
     def _decided(self, call: str, tool_call: str) -> Event | None:
         """What is done about a tool that had begun. None: it is run."""
@@ -306,58 +285,25 @@ class Resumed(Replayed):
         """Whether the record holds the beginning of a call and not its end."""
         return self._open_ended(call)
 
-    def stopped(self, call: str) -> Event | None:
-        return super().stopped(call) if call in self.tapes else None
+    def past(self, call: str) -> Followed | None:
+        return super().past(call) if call in self.tapes else None
 
-    def behind(self, call: str) -> bool:
-        return self._recorded_next(call)
-
-    def behind_within(self, call: str) -> bool:
-        inner = [
-            event["call"]
-            for event in self.record
-            if event["kind"] == ev.CALL_STARTED and event["data"].get("parent") == call
-        ]
-        going = (name for name in inner if name in self.taken)
-        return any(self._recorded_next(name) or self.behind_within(name) for name in going)
-
-    def resumption(self, call: str) -> Mapping[str, Any] | None:
-        if self._recorded_next(call):
-            return super().resumption(call)
-        tape = self.tapes.get(call)
-        if tape is None or call in self._resumed or not self._open_ended(call):
-            return None
-        self._resumed.add(call)
-        if (task := self._left.pop(call, None)) is not None:
+    def at_end(self, call: Call) -> None:
+        """From here on the call is a live one. The time in which nobody worked on it does not count."""
+        if call.parent is not None and call.parent.call in self.following:
+            # the tool call that made it has an answer: it was stopped, and the process died before it said so
+            raise asyncio.CancelledError
+        if (task := self._left.pop(call.id, None)) is not None:
             task.cancel()
         # negative if the clock was set back meanwhile: the time left of a deadline stays the same
-        return {"down": self.clock() - tape.events[-1]["at"]}
-
-    async def due(self, call: str, tool_call: str, *, alone: bool) -> None:
-        """Where the record does not answer, waits for the tools beside this one that it does answer: what is done for real
-        comes after all that is recorded, and a deadline counts from there."""
-        tape = self.tapes.get(call)
-        while tape is not None and tape.coming() is not None:
-            if any(_answers(event, tool_call) for event in tape.events[tape.at :]):
-                return
-            if await self._stalls(tape, alone=alone):
-                return
-
-    async def turn(self, call: str, kind: str, tool_call: str) -> None:
-        if self._recorded_next(call):
-            await super().turn(call, kind, tool_call)
+        down = self.clock() - self.tapes[call.id].events[-1]["at"]
+        call.apply(Outcome(ev.CALL_RESUMED, {"down": down}))
 
 
 def told(effects: Sequence[Uncertain]) -> str:
     """The uncertain effects in words."""
     lines = [f"  {item.key}: {item.tool}({item.arguments})" for item in effects]
     return "\n".join(["it is not known whether these tools took effect:", *lines])
-
-
-def _answers(event: Mapping[str, Any], tool_call: str) -> bool:
-    if event["kind"] in (ev.TOOL_RETURNED, ev.APPROVAL_GIVEN):
-        return bool(event["data"]["id"] == tool_call)
-    return event["kind"] in _ENDS
 
 
 def _numbered(call: str | None) -> bool:

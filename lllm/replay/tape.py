@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from lllm.core import events as ev
 from lllm.core.canonical import decode, digest, encode
 from lllm.core.events import Event
 from lllm.core.jsonable import same_record, unicode_only
-from lllm.core.redact import agrees
 from lllm.core.spec import Spec
 from lllm.errors import LLMError, ReplayDivergence
 from lllm.models.message import Message
 from lllm.ports import LogStore
 from lllm.replay.agreement import as_recorded
 from lllm.replay.blame import blame
+from lllm.replay.follow import Followed
+from lllm.replay.starts import Starts
 from lllm.session import Scope, Session
+
+if TYPE_CHECKING:
+    from lllm.runtime import Call
 
 
 class Unfinished(LLMError):
@@ -27,47 +31,43 @@ class Unfinished(LLMError):
 class Tape:
     """The recorded events of one call (or of the session as a whole), and how far they have been matched."""
 
-    __slots__ = ("at", "events", "inside", "members", "queued", "waiting")
+    __slots__ = ("_runs", "at", "events")
 
     def __init__(self, events: list[dict[str, Any]]) -> None:
         self.events = events
         self.at = 0
-        self.waiting: list[asyncio.Future[bool]] = []  # who waits for its turn
-        self.members = 0  # so many effects are done side by side
-        self.queued = 0  # so many of them wait for another
-        self.inside: asyncio.Future[bool] | None = None  # who waits and keeps them from it
+        self._runs: dict[
+            str, tuple[int, bool]
+        ] = {}  # of each tool call: the event that it began, and its end
 
     def peek(self) -> dict[str, Any] | None:
         return self.events[self.at] if self.at < len(self.events) else None
 
-    def coming(self) -> dict[str, Any] | None:
-        """The next event that the code of today must bring about itself."""
-        rest = self.events[self.at :]
-        return next((event for event in rest if event["kind"] != ev.CALL_RESUMED), None)
-
     def advance(self) -> None:
-        """The next event was brought about: everybody looks whose turn it is."""
-        waiting, self.waiting = self.waiting, []
-        for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(False)
+        """The next event is matched."""
+        event = self.events[self.at]
+        self.at += 1
+        if event["kind"] == ev.TOOL_REQUESTED:
+            id = event["data"].get("id")
+            if self._runs.get(id, (-1, True))[1]:
+                self._runs[id] = event["seq"], False
+        elif event["kind"] == ev.TOOL_RETURNED:
+            id = event["data"].get("id")
+            self._runs[id] = self._runs.get(id, (-1, True))[0], True
 
-    def judge(self) -> None:
-        """When every one of the group waits, nobody brings the next event about: the first goes on without its turn. Where
-        others wait for one of them to be done, it is that one: it was done when they began, and died before it said so."""
-        if not self.waiting or len(self.waiting) + self.queued < self.members:
-            return
-        first = self.inside if self.queued and self.inside in self.waiting else self.waiting[0]
-        if first is not None and not first.done():
-            self.waiting.remove(first)
-            first.set_result(True)
+    def since(self, tool_call: str | None) -> float:
+        """The event before those that the present run of a tool call can have written. Models give the same id to tool
+        calls of several rounds: what an earlier one did is not this one's."""
+        begun, done = self._runs.get(tool_call or "", (-1, False))
+        return float("inf") if done else begun
 
 
 class Replayed(Session):
     """A session that compares where a live one writes, and remembers where a live one acts."""
 
     replaying = True
-    answers = True
+    reused = 0
+    """Recorded model replies that were not asked for again."""
 
     def opened_by(self, kind: str) -> bool:
         return self.unopened and (self.record[0]["data"].get("entry") or {}).get("kind") == kind
@@ -89,16 +89,19 @@ class Replayed(Session):
                 continue  # a tool showed it, and the tool is not run
             tapes.setdefault(event["call"], []).append(dict(event))
         self.tapes = {call: Tape(events) for call, events in tapes.items()}
-        self.taken: set[str] = set()
+        self._starts = Starts(self.record)
+        self.following: dict[str, Followed] = {}
+        """The calls that are being driven along their records."""
         self.reexecuted: set[str] = set()
         self.folded: set[str] = set()
         self.divergence: ReplayDivergence | None = None
         self._marked: set[str | None] = set()  # calls whose start equals the recorded one except for secrets
         self._raw: dict[str, bytes] = {}  # blobs produced by today's code
-        self._steps = 0  # events that were brought about again
+        self.steps = 0
+        """So many events were matched."""
         start = self.tapes.get(None)
         if start is not None and start.events and start.events[0]["kind"] == ev.SESSION_STARTED:
-            start.at = 1
+            start.advance()
 
     # --- what a live session writes
 
@@ -118,6 +121,16 @@ class Replayed(Session):
             if call is None or kind == ev.CALL_ENDED or self._open_ended(call):
                 raise self._unfinished_or(kind, data, call)
             raise self.diverged(None, kind, data, "the code of today does more than was recorded", None)
+        if data is not found["data"] or kind != found["kind"]:
+            data, value = self._compared(found, kind, data, value, call)
+        self.steps += 1
+        tape.advance()
+        return Event(kind, data, found["at"], call, dialog, value)
+
+    def _compared(
+        self, found: Mapping[str, Any], kind: str, data: Mapping[str, Any], value: Any, call: str | None
+    ) -> tuple[Mapping[str, Any], Any]:
+        """Data and value of an event that today's code produced. ReplayDivergence unless the next recorded one is the same."""
         try:
             encoded = encode(data)
         except UnicodeEncodeError:  # cannot be logged: the recorded call continued with clean text
@@ -132,10 +145,7 @@ class Replayed(Session):
             if cause.startswith("tool schema"):
                 old, new = self._schemas(recorded, data) or (old, new)
             raise self.diverged(found, kind, data, cause, hint, old, new)
-        tape.at += 1
-        self._steps += 1
-        tape.advance()
-        return Event(kind, data, found["at"], call, dialog, value)
+        return data, value
 
     def _as_recorded(
         self, kind: str, recorded: Mapping[str, Any], present: Mapping[str, Any], call: str | None
@@ -207,135 +217,60 @@ class Replayed(Session):
     def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
         """The recorded call that this one must be: the next of the same agent under the same parent, if there is one
         that opens with the same words (calls that ran side by side may come in another order now)."""
-        waiting = begun(self.record, self.taken, parent, self.since(parent))
-        same = [event for event in waiting if agrees(event["data"]["agent"], agent)]
-        if len(same) > 1:
-            words = unicode_only([message.record() for message in add])
-            same = [event for event in same if agrees(event["data"]["add"], words)] or same
-        chosen = next(iter(same or waiting), None)
+        chosen = self._match(agent, parent, add)
         if chosen is None:
             if not any(event["kind"] == ev.SESSION_ENDED and not cut_off(event) for event in self.record):
                 raise Unfinished("the record ends before this call")
             raise self.diverged(
                 None, ev.CALL_STARTED, {"agent": agent}, "the code of today makes a call more", None
             )
-        self.taken.add(chosen["call"])
-        self.reexecuted.add(chosen["call"])
-        return str(chosen["call"])
+        return chosen
 
-    def since(self, parent: Scope | None) -> float:
-        """The event before those that the present run of a tool call can have written. Models give the same id to tool
-        calls of several rounds: what an earlier one did is not this one's."""
+    def _match(self, agent: str, parent: Scope | None, add: Sequence[Message]) -> str | None:
+        """Takes the recorded call that a call of today is, and gives its id."""
+        event = self._starts.find(parent, self._since(parent), agent, add)
+        if event is None:
+            return None
+        self.take(event["call"])
+        self.reexecuted.add(event["call"])
+        return str(event["call"])
+
+    def take(self, call: str) -> None:
+        """Says that a call of today stands for a recorded one."""
+        self._starts.take(call)
+
+    def is_taken(self, call: str) -> bool:
+        """Whether one does."""
+        return self._starts.is_taken(call)
+
+    def left_over(self, parent: Scope | None = None) -> Mapping[str, Any] | None:
+        """The first beginning of a recorded call under `parent` that no call of today stands for yet."""
+        return next(self._starts.waiting(parent, self._since(parent)), None)
+
+    def is_within(self, call: str, outer: str) -> bool:
+        """Whether a recorded call was made within another one."""
+        return self._starts.is_within(call, outer)
+
+    def _since(self, parent: Scope | None) -> float:
         tape = self.tapes.get(parent.call) if parent is not None and parent.call is not None else None
-        begun, done = -1.0, False
-        if tape is None or parent is None:
-            return begun
-        for event in tape.events[: tape.at]:
-            if event["data"].get("id") != parent.tool_call:
-                continue
-            if event["kind"] == ev.TOOL_REQUESTED and (done or begun < 0):
-                begun, done = event["seq"], False
-            elif event["kind"] == ev.TOOL_RETURNED:
-                done = True
-        return float("inf") if done else begun
+        return -1 if tape is None or parent is None else tape.since(parent.tool_call)
 
     # --- what a live session does
 
-    def behind(self, call: str) -> bool:
-        return True
+    def past(self, call: str) -> Followed | None:
+        return Followed(self, call, self.tapes[call])
 
-    def resumption(self, call: str) -> Mapping[str, Any] | None:
-        found = self.tapes[call].peek()
-        return found["data"] if found is not None and found["kind"] == ev.CALL_RESUMED else None
+    def at_end(self, call: Call) -> None:
+        """The record of a call has ended, and today's code wants more of it."""
+        raise self.unfinished_at(call.id)
 
     def rules(self, call: str) -> int:
         tape = self.tapes.get(call)
         return super().rules(call) if tape is None else recorded_rules(tape.events)
 
-    def recorded(self, call: str, kinds: Sequence[str], tool_call: str | None = None) -> Event | None:
-        """The recorded answer to an effect."""
-        tape = self.tapes[call]
-        for event in tape.events[tape.at :]:
-            if event["kind"] in kinds and (
-                tool_call is None or event["data"].get("id", tool_call) == tool_call
-            ):
-                return Event(event["kind"], event["data"], event["at"], call, event["dialog"])
-            if tool_call is None and event["kind"] != ev.CALL_RESUMED:
-                break
-        raise self._unfinished(call)
-
-    def late(self, call: str, tool_call: str) -> Event | None:
-        return self.recorded(call, (ev.TOOL_RETURNED, *_STOPS), tool_call)
-
     def asked_within(self, call: str, tool_call: str) -> bool:
-        parent = Scope(self, call, tool_call)
-        return bool(begun(self.record, self.taken, parent, self.since(parent)))
-
-    def stopped(self, call: str) -> Event | None:
-        """The recorded stop, when the call was stopped right here."""
-        found = self.tapes[call].peek()
-        if found is None or found["kind"] not in _STOPS:
-            return None
-        return Event(found["kind"], found["data"], found["at"], call, found["dialog"])
-
-    async def turn(self, call: str, kind: str, tool_call: str) -> None:
-        """Waits until the recorded order comes to this event. When every task of the group waits, the code of today does
-        not do what comes next in the record; the first waiter then goes on, and its event is the divergence."""
-        tape = self.tapes[call]
-        while True:
-            found = tape.coming()
-            if found is None or found["kind"] in _STOPS:
-                if kind in _STOPS:
-                    await self._inner_ones(call)
-                return
-            if found["kind"] == kind and found["data"].get("id") == tool_call:
-                return
-            if await self._stalls(tape):
-                return
-
-    def gathers(self, call: str, count: int) -> None:
-        tape = self.tapes.get(call)
-        if tape is not None:
-            tape.members = count
-            tape.judge()
-
-    def queues(self, call: str, more: int) -> None:
-        tape = self.tapes.get(call)
-        if tape is not None:
-            tape.queued += more
-            tape.judge()
-
-    async def _stalls(self, tape: Tape, *, alone: bool = False) -> bool:
-        """Waits until a tape goes on. True for one who waits, when all of the group do; and where nothing at all goes on for
-        STALL seconds. `alone`: whether others are kept waiting by this one."""
-        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        tape.waiting.append(waiter)
-        if alone:
-            tape.inside = waiter
-        tape.judge()
-        looks, seen = 0, self._steps
-        try:
-            while looks * _LOOK < STALL:
-                done, _ = await asyncio.wait((waiter,), timeout=_LOOK)
-                if done:
-                    return waiter.result()
-                # a process that was suspended has looked once
-                looks, seen = looks + 1 if seen == self._steps else 0, self._steps
-            return True
-        finally:
-            if waiter in tape.waiting:
-                tape.waiting.remove(waiter)
-
-    async def _inner_ones(self, call: str) -> None:
-        """Waits until the calls within this one have come to their recorded ends: its own stop would cut them short."""
-        opened = (event for event in self.record if event["kind"] == ev.CALL_STARTED)
-        inner = [event["call"] for event in opened if event["data"].get("parent") == call]
-        looks, seen = 0, self._steps
-        while looks * _MOMENT < _INNER:
-            if all(name not in self.taken or self.tapes[name].peek() is None for name in inner):
-                return
-            await asyncio.sleep(_MOMENT)
-            looks, seen = looks + 1 if seen == self._steps else 0, self._steps
+        """Whether an agent call was started within a tool call. The tool call may have been stopped before that."""
+        return self.left_over(Scope(self, call, tool_call)) is not None
 
     # --- verdicts
 
@@ -365,7 +300,8 @@ class Replayed(Session):
             return self.diverged(None, kind, data, "the code of today does more than was recorded", None)
         return Unfinished("the record ends here")
 
-    def _unfinished(self, call: str) -> LLMError:
+    def unfinished_at(self, call: str) -> LLMError:
+        """What is wrong where a call wants an effect that its record does not have next."""
         if self._open_ended(call):
             return Unfinished("the record ends here")
         tape = self.tapes[call]
@@ -410,32 +346,6 @@ def recorded_rules(events: Sequence[Mapping[str, Any]]) -> int:
     """The version of the rules of the first call in these events."""
     started: Mapping[str, Any] = next((e["data"] for e in events if e["kind"] == ev.CALL_STARTED), {})
     return Spec.from_record(started.get("spec", {})).rules
-
-
-def begun(
-    record: Sequence[Mapping[str, Any]], taken: Container[str], parent: Scope | None, since: float
-) -> list[Mapping[str, Any]]:
-    """The recorded beginnings of calls under `parent` that no call of today stands for yet, after event `since`, in order."""
-    call, via = (parent.call, parent.tool_call) if parent is not None else (None, None)
-    return [
-        event
-        for event in record
-        if event["kind"] == ev.CALL_STARTED
-        and event["call"] not in taken
-        and event["data"].get("parent") == call
-        and event["data"].get("via") == via
-        and event["seq"] > since
-    ]
-
-
-_STOPS: Final = (ev.LIMIT_REACHED, ev.CANCELLED)
-STALL: Final = 60.0
-"""Seconds after which a replayed group of tools counts as diverged, where nothing at all goes on and yet not all wait."""
-_INNER: Final = 2.0
-"""Seconds without progress after which calls within a stopped one are not waited for."""
-
-_LOOK: Final = 0.1
-_MOMENT: Final = 0.001
 
 
 def _numbers(shown: Mapping[str, Any]) -> set[int]:

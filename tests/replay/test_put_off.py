@@ -33,7 +33,7 @@ from lllm.models.function import tool
 from lllm.models.message import FunctionCall
 from lllm.models.prompt import Prompt
 from lllm.ports import Request
-from lllm.replay import replay_session, tape
+from lllm.replay import follow, replay_session
 from lllm.replay.resume import aresume_session, resume_session
 from lllm.session import current
 
@@ -362,7 +362,7 @@ def test_an_approval_that_asked_a_halted_agent_is_none() -> None:
 
 def test_who_waits_for_its_turn_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside a divergence an agent is run again from its record, and a tool waits until it is done: it never will be."""
-    monkeypatch.setattr(tape, "STALL", 600.0)
+    monkeypatch.setattr(follow, "SILENCE", 600.0)
     written, edited = asyncio.Event(), asyncio.Event()
     words = ""
 

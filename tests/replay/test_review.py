@@ -33,12 +33,11 @@ from lllm.models.function import tool
 from lllm.models.message import FunctionCall
 from lllm.models.prompt import Prompt
 from lllm.ports import Delta, Request, TextDelta
-from lllm.replay import again, replay_session, tape
+from lllm.replay import again, replay_session
 from lllm.replay.cases import whatif
 from lllm.replay.fork import afork_session, fork_session
 from lllm.replay.resume import resume_session
 from lllm.replay.resumed import Resumed
-from lllm.replay.tape import Replayed
 from lllm.session import Session, current
 
 DONE: Counter[str] = Counter()
@@ -567,49 +566,6 @@ def test_a_slow_parser_of_an_agent_beside_another_tool_is_no_divergence() -> Non
     assert returned == ["w", "l"]  # so the other waits for the writer when it is run again
     pause = 2.5
     assert replay_session(session, store=store, entry=main).verified
-
-
-def test_tools_that_all_wait_for_another_are_a_divergence_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tape, "STALL", 600.0)
-    names = ["a", "b", "c"]
-
-    def made(store: Any, ids: list[str]) -> Any:
-        model = rounds_of([FunctionCall(id, "echo", f'{{"text":"{id}"}}') for id in ids])
-
-        @tool(effect="pure")
-        async def echo(text: str) -> str:
-            """Says it."""
-            return text
-
-        async def main() -> str:
-            agent = Agent("boss", ScriptedBackend(model), "You rule.", tools=[echo])
-            async with arecord("work", store=store):
-                return (await agent.acall("go")).content
-
-        return main
-
-    store = MemoryLog()
-    asyncio.run(made(store, names)())
-    session = store.sessions(1)[0].id
-    player = Replayed(session, store, events(store, session))
-    call = player.tapes["c1"]
-    call.at = next(at for at, event in enumerate(call.events) if event["kind"] == ev.TOOL_REQUESTED)
-    went_on: list[str] = []
-
-    async def other(name: str) -> None:
-        await player.turn("c1", ev.TOOL_REQUESTED, name)
-        went_on.append(name)
-
-    async def group() -> None:
-        player.gathers("c1", 2)
-        tasks = [asyncio.create_task(other(name)) for name in ("x", "y")]
-        _, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        assert went_on == ["x"]
-        player.gathers("c1", 1)
-        await asyncio.wait(waiting)
-        assert went_on == ["x", "y"]
-
-    asyncio.run(group())
 
 
 def test_who_is_let_in_does_not_wait_any_more() -> None:

@@ -1,0 +1,207 @@
+"""The driver of a call that has a record: a replay, and the past of a resumed session.
+
+One loop over the recorded events of the call. What the world said (a reply, a tool's result, an approval, a wait, a stop)
+is taken from the record; intents, parsed replies, handlers and reused results are produced by today's code and compared.
+An agent used as a tool is driven along its own record, in a task beside this one. Nothing waits for its turn: the record
+has the order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final
+
+from lllm.core import events as ev
+from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
+from lllm.core.events import Event
+from lllm.perform import Outcome
+
+if TYPE_CHECKING:
+    from lllm.replay.tape import Replayed, Tape
+    from lllm.runtime import Call
+
+SILENCE: Final = 60.0
+"""Seconds without any event, after which agents that are driven along their records are not waited for."""
+
+_STOPS: Final = frozenset((ev.LIMIT_REACHED, ev.CANCELLED))
+_INTENTS: Final = frozenset((ev.MODEL_REQUESTED, ev.TOOL_REQUESTED))
+_ANSWERED: Final[Mapping[str, tuple[type, ...]]] = {
+    ev.MODEL_REQUESTED: (CallModel,),
+    ev.MODEL_REPLIED: (CallModel,),
+    ev.MODEL_FAILED: (CallModel,),
+    ev.WAIT_ENDED: (Wait,),
+    ev.REPLY_ACCEPTED: (Parse,),
+    ev.REPLY_REJECTED: (Parse,),
+    ev.HANDLER_RETURNED: (Handle,),
+    ev.HANDLER_FAILED: (Parse, Handle),
+    ev.TOOL_REQUESTED: (RunTool,),
+    ev.TOOL_RETURNED: (RunTool, Reuse),
+    ev.APPROVAL_GIVEN: (AskApproval,),
+}
+"""The kinds of effects that an event can be about."""
+
+
+class Followed:
+    """The record of one call. See `lllm.session_hooks.Past`."""
+
+    def __init__(self, session: Replayed, call: str, tape: Tape) -> None:
+        self.session = session
+        self.call = call
+        self.tape = tape
+        self.over: Future[None] = Future()
+        """Done when the call's record has ended. Threads may wait for it."""
+        self._begun: list[Effect] = []  # their intents are in the record, their outcomes not yet
+        self._agents: dict[str, asyncio.Task[Outcome]] = {}  # by the id of the tool call
+
+    async def follow(
+        self, call: Call, effects: Sequence[Effect]
+    ) -> tuple[Sequence[Effect], Sequence[Effect]]:
+        todo = list(effects)
+        self.session.following[self.call] = self
+        try:
+            while not call.state.terminal:
+                found = self.tape.peek()
+                if found is None:
+                    self.session.at_end(call)
+                    break
+                done, outcome = await self._next(call, todo, found)
+                if outcome is None:
+                    continue  # an intent
+                if done is not None:
+                    todo = [effect for effect in todo if effect is not done]
+                    self._begun = [effect for effect in self._begun if effect is not done]
+                todo += call.apply(outcome)
+        finally:
+            await self._end()
+            del self.session.following[self.call]
+            self.over.set_result(None)
+        begun = [effect for effect in todo if self._has_begun(effect)]
+        return [*begun, *(effect for effect in todo if not self._has_begun(effect))], begun
+
+    async def within(self, task: asyncio.Future[Any]) -> None:
+        session = self.session
+        while not task.done():
+            going = [one.over for one in session.following.values() if session.is_within(one.call, self.call)]
+            if not going:
+                return
+            over = [asyncio.wrap_future(future) for future in going]
+            await asyncio.wait((task, *over), return_when=asyncio.FIRST_COMPLETED)
+
+    async def _next(
+        self, call: Call, todo: Sequence[Effect], found: dict[str, Any]
+    ) -> tuple[Effect | None, Outcome | None]:
+        """The effect that the next event answers, or that today's code wants instead, with its outcome. No outcome: it has
+        begun."""
+        kind, data = found["kind"], found["data"]
+        if kind in _STOPS:
+            await self._settle()
+            return None, Outcome(kind, data)
+        if kind == ev.CALL_RESUMED:
+            return None, Outcome(kind, data)
+        effect = next((one for one in todo if _is_about(found, one)), None)
+        if effect is None:
+            return await self._instead(call, todo)
+        if not self._has_begun(effect) and call.intend(effect):
+            self._begun.append(effect)
+            if isinstance(effect, RunTool) and self._runs_again(call, effect):
+                work = call.performer.invoke(effect, timed=False)
+                self._agents[effect.call.id] = asyncio.ensure_future(work)
+            return effect, None
+        if kind in _INTENTS:
+            cause = "the code of today does less than was recorded"
+            raise self.session.diverged(found, kind, None, cause, None)
+        if isinstance(effect, CallModel):
+            self.session.reused += kind == ev.MODEL_REPLIED
+            call.performer.tell_again(Event(kind, data))
+        elif isinstance(effect, Parse | Handle) or (isinstance(effect, Reuse) and "late" not in data):
+            return effect, await self._computed(call, effect)
+        elif (agent := self._agents.get(data.get("id", ""))) is not None:
+            outcome = await self._outcome(agent, found)
+            del self._agents[data["id"]]
+            if not _stopped(found) and outcome.data.get("error") != "CancelledError":
+                return effect, outcome
+        return effect, Outcome(kind, data)
+
+    async def _instead(self, call: Call, todo: Sequence[Effect]) -> tuple[Effect | None, Outcome | None]:
+        """What today's code wants and the record does not have: the comparison says so."""
+        for effect in todo:
+            if isinstance(effect, Parse | Handle | Reuse):
+                return effect, await self._computed(call, effect)
+            if not self._has_begun(effect) and call.intend(effect):
+                break
+        raise self.session.unfinished_at(call.id)
+
+    @staticmethod
+    async def _computed(call: Call, effect: Effect) -> Outcome:
+        outcome = await call.performer.perform(effect)
+        if call.cancelled():  # the project's code has caught what told it so
+            raise asyncio.CancelledError
+        return outcome
+
+    def _has_begun(self, effect: Effect) -> bool:
+        return any(one is effect for one in self._begun)
+
+    # --- agents that are tools
+
+    def _runs_again(self, call: Call, effect: RunTool) -> bool:
+        """Whether a tool is an agent that is driven along its record. Not if a fork was given its answer, or it was stopped
+        before it began; and at the end of the record the live driver runs it."""
+        tool, id = call.plan.tools.get(effect.call.name), effect.call.id
+        if tool is None or tool.agent is None:
+            return False
+        events, at = self.tape.events, self.tape.at
+        found = next((events[i] for i in range(at, len(events)) if _ends(events[i], id)), None)
+        if found is None or "from" in found["data"]:
+            return False
+        return not _stopped(found) or self.session.asked_within(self.call, id)
+
+    async def _outcome(self, agent: asyncio.Task[Outcome], found: dict[str, Any]) -> Outcome:
+        """Waits for an agent. Whatever halts the session beside it ends that."""
+        while not agent.done():
+            if not await self._wait():
+                cause = f"nothing has happened for {SILENCE:g} s: the agent within has not come to its end"
+                raise self.session.diverged(found, found["kind"], None, cause, None)
+            if (error := self.session.halted or self.session.divergence) is not None and not agent.done():
+                raise error
+        return agent.result()
+
+    async def _settle(self) -> None:
+        """Waits until the agents within have come to their recorded ends: this call's stop would cut them short."""
+        while not all(task.done() for task in self._agents.values()) and await self._wait():
+            pass
+        await self._end()
+
+    async def _wait(self) -> bool:
+        """Waits until one of the agents is done. False where nothing at all happens in the session."""
+        seen = self.session.steps
+        running = [task for task in self._agents.values() if not task.done()]
+        done, _ = await asyncio.wait(running, timeout=SILENCE, return_when=asyncio.FIRST_COMPLETED)
+        return bool(done) or self.session.steps != seen
+
+    async def _end(self) -> None:
+        tasks = list(self._agents.values())
+        self._agents.clear()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_about(found: Mapping[str, Any], effect: Effect) -> bool:
+    if type(effect) not in _ANSWERED.get(found["kind"], ()):
+        return False
+    made = getattr(effect, "call", None)
+    return made is None or made.id == found["data"].get("id")
+
+
+def _ends(event: Mapping[str, Any], tool_call: str) -> bool:
+    """Whether an event answers a tool call, or stops it."""
+    kind = event["kind"]
+    return kind in _STOPS or (kind == ev.TOOL_RETURNED and event["data"].get("id") == tool_call)
+
+
+def _stopped(found: Mapping[str, Any]) -> bool:
+    """Whether a recorded answer says that the tool was stopped, and not what it returned."""
+    return found["kind"] in _STOPS or "uncertain" in found["data"]

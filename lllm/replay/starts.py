@@ -1,0 +1,66 @@
+"""The beginnings of recorded calls: which one a call of today is."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lllm.core import events as ev
+from lllm.core.jsonable import unicode_only
+from lllm.core.redact import agrees
+from lllm.models.message import Message
+from lllm.session import Scope
+
+_Place = tuple[str | None, str | None]
+
+
+class Starts:
+    """The CallStarted events of a record, by the call and the tool call that the calls were made in."""
+
+    def __init__(self, record: Sequence[Mapping[str, Any]]) -> None:
+        self._waiting: dict[_Place, OrderedDict[str, Mapping[str, Any]]] = {}
+        self._places: dict[str, _Place] = {}
+        for event in record:
+            if event["kind"] == ev.CALL_STARTED:
+                place = event["data"].get("parent"), event["data"].get("via")
+                self._waiting.setdefault(place, OrderedDict())[event["call"]] = event
+                self._places[event["call"]] = place
+
+    def take(self, call: str) -> None:
+        """Says that a call of today is this one."""
+        self._waiting[self._places[call]].pop(call, None)
+
+    def is_taken(self, call: str) -> bool:
+        return call not in self._waiting[self._places[call]]
+
+    def waiting(self, parent: Scope | None, since: float) -> Iterator[Mapping[str, Any]]:
+        """Those made in a scope after event `since` that no call of today is yet, in order."""
+        place = (None, None) if parent is None else (parent.call, parent.tool_call)
+        for event in self._waiting.get(place, {}).values():
+            if event["seq"] > since:
+                yield event
+
+    def find(
+        self, parent: Scope | None, since: float, agent: str, add: Sequence[Message]
+    ) -> Mapping[str, Any] | None:
+        """The one that a call of `agent` with the messages `add` is: the first with the same words (calls that ran side by side
+        may come in another order now), else the first of the agent, else the first."""
+        first = same = words = None
+        for event in self.waiting(parent, since):
+            first = first or event
+            if not agrees(event["data"]["agent"], agent):
+                continue
+            same = same or event
+            if words is None:
+                words = unicode_only([message.record() for message in add])
+            if agrees(event["data"].get("add", []), words):
+                return event
+        return same or first
+
+    def is_within(self, call: str, outer: str) -> bool:
+        """Whether a call was made within another one, however deep."""
+        above = self._places.get(call, (None, None))[0]
+        while above is not None and above != outer:
+            above = self._places.get(above, (None, None))[0]
+        return above is not None
