@@ -407,34 +407,29 @@ class Performer:
 
     # --- tools
 
-    async def run_tool(self, effect: RunTool) -> Outcome:
-        id = effect.call.id
-        if self.session.answers:
-            known = self.session.recorded(self.call, ev.TOOL_RETURNED, id)
-            # an agent that a fork does not know is run all the same: its own calls are answered, or refused
-            if known is not None and not (
-                "unmatched" in known.data and self.plan.tools[effect.call.name].agent is not None
-            ):
-                return Outcome(known.kind, known.data)
-        if self.late and (late := self.late.pop(effect.number, None)) is not None:
-            return Outcome(ev.TOOL_RETURNED, {"id": id, **late, "late": True})
-        return await self.invoke(effect)
-
-    async def invoke(self, effect: RunTool, *, timed: bool = True) -> Outcome:
-        """Runs a tool, whatever is known of it. `timed`: within its time limit."""
+    async def run_tool(self, effect: RunTool, *, again: bool = False) -> Outcome:
+        """Runs a tool, unless its result is known. `again`: in any case, and without a time limit: an agent is driven along
+        its record."""
         call = effect.call
         tool = self.plan.tools[call.name]
+        if self.session.answers and not again:
+            known = self.session.recorded(self.call, ev.TOOL_RETURNED, call.id)
+            # an agent that a fork does not know is run all the same: its own calls are answered, or refused
+            if known is not None and (tool.agent is None or "unmatched" not in known.data):
+                return Outcome(known.kind, known.data)
+        if self.late and (late := self.late.pop(effect.number, None)) is not None:
+            return Outcome(ev.TOOL_RETURNED, {"id": call.id, **late, "late": True})
         key = f"{self.session.id}/{self.call}/{effect.number}"
         thread = Thread() if tool.threaded and tool.timeout is not None else None
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()  # a call may be made while its caller cleans up
         token = current.set(Scope(self.session, self.call, call.id))
-        bounded = timed and tool.timeout is not None and not self.session.replaying
-        until = time.monotonic() + tool.timeout if bounded and tool.timeout is not None else None
+        timed = tool.timeout is not None and not self.session.replaying
+        until = time.monotonic() + tool.timeout if timed and tool.timeout is not None else None
         limited = None if until is None else enclosing.set(Bounds(enclosing.get(), until=until))
         try:
             work = tool.invoke(call.parsed(), {"id": call.id, "key": key, "thread": thread})
-            content = await run_tool(work, tool.timeout if timed else None)
+            content = await run_tool(work, None if again else tool.timeout)
             data: dict[str, Any] = {"id": call.id, "content": content}
         except TimeLimit as limit:
             data = _given_up(call, tool, running=limit.hear(partial(self._returned_late, effect), thread))

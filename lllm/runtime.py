@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
@@ -281,9 +281,10 @@ class Call:
 
     async def _do(self, effect: Effect) -> Outcome:
         """Does one effect, its intent first; a deadline that passes meanwhile is the outcome."""
-        if not (self._begun and any(one is effect for one in self._begun)):
-            self.intend(effect)
-        world = type(effect) in _WORLD
+        kind = type(effect)
+        if kind in _INTENTS and not (self._begun and any(one is effect for one in self._begun)):
+            self.apply(_INTENTS[kind](self, effect))
+        world = kind in _WORLD
         if world:
             await self.session.flush()
         due = self.state.deadline_at
@@ -303,14 +304,9 @@ class Call:
 
     def intend(self, effect: Effect) -> bool:
         """Appends the event that an effect is about to be performed. False for one that has no such event."""
-        kind = type(effect)
-        if kind is CallModel:
-            self.apply(Outcome(ev.MODEL_REQUESTED, self._request(effect)))  # type: ignore[arg-type]
-        elif kind is RunTool:
-            data = {"id": effect.call.id, "name": effect.call.name, "n": effect.number}  # type: ignore[union-attr]
-            self.apply(Outcome(ev.TOOL_REQUESTED, data))
-        else:
+        if type(effect) not in _INTENTS:
             return False
+        self.apply(_INTENTS[type(effect)](self, effect))
         return True
 
     async def _in_time(self, effect: Effect, left: float) -> Outcome:
@@ -424,19 +420,21 @@ class Call:
             await self.session.flush()
             return following
 
-    def _request(self, effect: CallModel) -> dict[str, Any]:
-        """What ModelRequested says: the hash of the rendered request, from the hash of its fixed part and the dialog's
-        head; nothing is encoded twice."""
+    def _model_requested(self, effect: CallModel) -> Outcome:
+        """Its data: the hash of the rendered request, from the hash of its fixed part and the dialog's head; nothing is
+        encoded twice."""
         if not self.session.logs:
-            return {}
+            return Outcome(ev.MODEL_REQUESTED, {})
         fixed = self.plan.fixed[0 if effect.tools else 1]
         if effect.free and freed(self.plan.sampling) is not self.plan.sampling:
             fixed = f"{fixed} free"
-        return {
-            "request": digest(f"{fixed} {effect.head.id}".encode()),
-            "head": effect.head.id,
-            "tools": effect.tools,
-        }
+        request = digest(f"{fixed} {effect.head.id}".encode())
+        data = {"request": request, "head": effect.head.id, "tools": effect.tools}
+        return Outcome(ev.MODEL_REQUESTED, data)
+
+    def _tool_requested(self, effect: RunTool) -> Outcome:
+        call = effect.call
+        return Outcome(ev.TOOL_REQUESTED, {"id": call.id, "name": call.name, "n": effect.number})
 
     async def _stop(self, reason: str, error: BaseException) -> None:
         await self._bounds.wind_up()
@@ -531,6 +529,13 @@ class Call:
     def cost(self) -> Decimal | None:
         """Money so far, in US dollars; None where a price is unknown."""
         return self.state.cost
+
+
+_INTENTS: Final[Mapping[type, Callable[[Call, Any], Outcome]]] = {
+    CallModel: Call._model_requested,
+    RunTool: Call._tool_requested,
+}
+"""Effects with an event that says that they are about to be performed."""
 
 
 def _has_ended() -> bool:

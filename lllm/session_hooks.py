@@ -18,8 +18,8 @@ class Past(Protocol):
     """The record of one agent call, along which it is driven."""
 
     async def follow(self, call: Any, effects: Sequence[Effect]) -> tuple[Sequence[Effect], Sequence[Effect]]:
-        """Drives a `lllm.runtime.Call` to its recorded end. Returns the effects that have no answer there, and those of them that had begun:
-        the live driver performs them."""
+        """Drives a `lllm.runtime.Call` to its recorded end. Returns the effects that have no answer there, and those of
+        them that had begun: the live driver performs them."""
         ...
 
     async def within(self, task: asyncio.Future[Any]) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lllm.replay.tape import Replayed, Tape
     from lllm.runtime import Call
 
-SILENCE: Final = 60.0
+SILENCE: Final = 300.0
 """Seconds without any event, after which agents that are driven along their records are not waited for."""
 
 _STOPS: Final = frozenset((ev.LIMIT_REACHED, ev.CANCELLED))
@@ -83,7 +83,8 @@ class Followed:
     async def within(self, task: asyncio.Future[Any]) -> None:
         session = self.session
         while not task.done():
-            going = [one.over for one in session.following.values() if session.is_within(one.call, self.call)]
+            here = list(session.following.values())  # threads may come and go meanwhile
+            going = [one.over for one in here if session.is_within(one.call, self.call)]
             if not going:
                 return
             over = [asyncio.wrap_future(future) for future in going]
@@ -106,7 +107,7 @@ class Followed:
         if not self._has_begun(effect) and call.intend(effect):
             self._begun.append(effect)
             if isinstance(effect, RunTool) and self._runs_again(call, effect):
-                work = call.performer.invoke(effect, timed=False)
+                work = call.performer.run_tool(effect, again=True)
                 self._agents[effect.call.id] = asyncio.ensure_future(work)
             return effect, None
         if kind in _INTENTS:

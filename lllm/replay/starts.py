@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ class Starts:
     def __init__(self, record: Sequence[Mapping[str, Any]]) -> None:
         self._waiting: dict[_Place, OrderedDict[str, Mapping[str, Any]]] = {}
         self._places: dict[str, _Place] = {}
+        self._lock = threading.Lock()
         for event in record:
             if event["kind"] == ev.CALL_STARTED:
                 place = event["data"].get("parent"), event["data"].get("via")
@@ -29,25 +31,34 @@ class Starts:
 
     def take(self, call: str) -> None:
         """Says that a call of today is this one."""
-        self._waiting[self._places[call]].pop(call, None)
+        with self._lock:
+            self._waiting[self._places[call]].pop(call, None)
 
     def is_taken(self, call: str) -> bool:
+        """Whether one is."""
         return call not in self._waiting[self._places[call]]
 
-    def waiting(self, parent: Scope | None, since: float) -> Iterator[Mapping[str, Any]]:
-        """Those made in a scope after event `since` that no call of today is yet, in order."""
-        place = (None, None) if parent is None else (parent.call, parent.tool_call)
-        for event in self._waiting.get(place, {}).values():
-            if event["seq"] > since:
-                yield event
+    def first(self, parent: Scope | None, since: float) -> Mapping[str, Any] | None:
+        """The first one made in a scope after event `since` that no call of today is."""
+        with self._lock:
+            return next(self._after(parent, since), None)
 
-    def find(
+    def match(
         self, parent: Scope | None, since: float, agent: str, add: Sequence[Message]
     ) -> Mapping[str, Any] | None:
-        """The one that a call of `agent` with the messages `add` is: the first with the same words (calls that ran side by side
-        may come in another order now), else the first of the agent, else the first."""
+        """Takes the one that a call of `agent` with the messages `add` is: the first with the same words (calls that ran
+        concurrently may come in another order now), else the first of the agent, else the first."""
+        with self._lock:  # agents may be called in threads
+            found = self._find(parent, since, agent, add)
+            if found is not None:
+                del self._waiting[self._places[found["call"]]][found["call"]]
+            return found
+
+    def _find(
+        self, parent: Scope | None, since: float, agent: str, add: Sequence[Message]
+    ) -> Mapping[str, Any] | None:
         first = same = words = None
-        for event in self.waiting(parent, since):
+        for event in self._after(parent, since):
             first = first or event
             if not agrees(event["data"]["agent"], agent):
                 continue
@@ -57,6 +68,10 @@ class Starts:
             if agrees(event["data"].get("add", []), words):
                 return event
         return same or first
+
+    def _after(self, parent: Scope | None, since: float) -> Iterator[Mapping[str, Any]]:
+        place = (None, None) if parent is None else (parent.call, parent.tool_call)
+        return (event for event in self._waiting.get(place, {}).values() if event["seq"] > since)
 
     def is_within(self, call: str, outer: str) -> bool:
         """Whether a call was made within another one, however deep."""

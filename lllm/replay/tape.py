@@ -228,10 +228,9 @@ class Replayed(Session):
 
     def _match(self, agent: str, parent: Scope | None, add: Sequence[Message]) -> str | None:
         """Takes the recorded call that a call of today is, and gives its id."""
-        event = self._starts.find(parent, self._since(parent), agent, add)
+        event = self._starts.match(parent, self._since(parent), agent, add)
         if event is None:
             return None
-        self.take(event["call"])
         self.reexecuted.add(event["call"])
         return str(event["call"])
 
@@ -245,7 +244,7 @@ class Replayed(Session):
 
     def left_over(self, parent: Scope | None = None) -> Mapping[str, Any] | None:
         """The first beginning of a recorded call under `parent` that no call of today stands for yet."""
-        return next(self._starts.waiting(parent, self._since(parent)), None)
+        return self._starts.first(parent, self._since(parent))
 
     def is_within(self, call: str, outer: str) -> bool:
         """Whether a recorded call was made within another one."""
