@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from lllm.errors import LLMError as LLMError
     from lllm.errors import LLMInferenceError as LLMInferenceError
     from lllm.errors import LLMInitializationError as LLMInitializationError
+    from lllm.llm.activity import activity as activity
+    from lllm.llm.activity import now as now
+    from lllm.llm.activity import random as random
+    from lllm.llm.activity import uuid as uuid
     from lllm.llm.agent import Agent as Agent
     from lllm.llm.build import build_agent as build_agent
     from lllm.llm.counting import count_tokens as count_tokens
@@ -118,6 +122,7 @@ _HOME = {
     "TokenCount": "tokens",
     "Usage": "models.reply",
     "VLLMModel": "llm.vllm",
+    "activity": "llm.activity",
     "aggregate": "deltas",
     "arecord": "llm.sessions",
     "auto_discover": "discovery",
@@ -125,11 +130,14 @@ _HOME = {
     "count_tokens": "llm.counting",
     "fork_session": "replay",
     "load_config": "config",
+    "now": "llm.activity",
+    "random": "llm.activity",
     "record": "llm.sessions",
     "registry": "registry",
     "replay_session": "replay",
     "resume_session": "replay",
     "tool": "models.function",
+    "uuid": "llm.activity",
     "whatif": "replay",
 }
 

@@ -230,6 +230,15 @@ class ToolDenied(ToolError):
     """A tool was not approved."""
 
 
+class EffectFailed(LLMError):
+    """An effect of the program's own code failed as it is recorded. In a replay it stands for an exception of the program
+    or of another library: the class bears that one's name, and derives from it where it is loaded."""
+
+
+class OutcomeUnknown(EffectFailed):
+    """An effect had begun and is not run again: whether it took effect is not known."""
+
+
 class LLMInitializationError(LLMError):
     """A model could not be loaded."""
 

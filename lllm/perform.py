@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -65,7 +65,8 @@ from lllm.ports import (
     Timeouts,
     ToolCallDelta,
 )
-from lllm.session import WAITING, Scope, Session, current
+from lllm.session import WAITING, Scope, Session, current, own_code
+from lllm.session_effects import Place
 from lllm.sync import maybe_async
 from lllm.tool_run import Thread, TimeLimit, run_tool
 
@@ -324,9 +325,10 @@ class Performer:
         if plan.user_code:
             await self.session.flush()
         try:
-            value = plan.read(reply)
-            if inspect.isawaitable(value):
-                value = await value
+            with self._own_code() if plan.user_code else _NOTHING:
+                value = plan.read(reply)
+                if inspect.isawaitable(value):
+                    value = await value
             # the reply itself is in the log already: a payload that is the same text is not written twice
             data = {} if value is reply.content else {"value": self._payload(value)}
         except ParseError as error:
@@ -396,14 +398,18 @@ class Performer:
         if self.plan.user_code:
             await self.session.flush()
         try:
-            given = self.plan.handle(context)
-            if inspect.isawaitable(given):
-                given = await given
+            with self._own_code() if self.plan.user_code else _NOTHING:
+                given = self.plan.handle(context)
+                if inspect.isawaitable(given):
+                    given = await given
             messages = [Message("user", given)] if isinstance(given, str) else list(given)
             data = {"handler": effect.kind, "add": [message.record() for message in messages]}
         except PLUG_IN as error:
             return _handler_failed(f"{effect.kind} handler", error)
         return Outcome(ev.HANDLER_RETURNED, data)
+
+    def _own_code(self) -> AbstractContextManager[None]:
+        return own_code(self.session, Place(within=self.call))
 
     # --- tools
 
@@ -491,7 +497,9 @@ class Performer:
             answer: Any = "nobody can be asked: this call was made without approve="
         else:
             try:
-                answer = await maybe_async(approve, call)  # who answers may take a while: not in the loop
+                with own_code(self.session, Place(self.call, call.id)):
+                    # who answers may take a while: not in the loop
+                    answer = await maybe_async(approve, call)
             except PLUG_IN as error:
                 answer = f"asking failed: {text_of(error)}"
         data: dict[str, Any] = {"id": call.id, "approved": answer is True}
@@ -592,6 +600,7 @@ def _given_up(call: FunctionCall, tool: BoundTool, *, running: bool) -> dict[str
     return data
 
 
+_NOTHING: Final = nullcontext()
 _STORING: Final[set[asyncio.Future[None]]] = set()
 
 

@@ -13,8 +13,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 
@@ -33,6 +33,7 @@ from lllm.models.message import FunctionCall, Message
 from lllm.plug_ins import PLUG_IN, guarded
 from lllm.ports import Completed, Delta, LogStore, Record
 from lllm.redacted_deltas import RedactedDeltas
+from lllm.session_effects import Effects, Place
 from lllm.session_hooks import Hooks
 from lllm.terminals import warn
 
@@ -54,6 +55,28 @@ class Scope(NamedTuple):
 current: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("lllm_scope", default=None)
 """The scope of the running code. A tool's code and everything that it calls sees the tool's own."""
 
+_own_code: contextvars.ContextVar[tuple[Scope | None, Session, Place] | None]
+_own_code = contextvars.ContextVar("lllm_own_code", default=None)
+"""The place of the parser, handler or approval that is running, with the scope that this was entered in."""
+
+
+@contextmanager
+def own_code(session: Session, place: Place) -> Iterator[None]:
+    """Around a parser, a handler or an approval of an agent call: the place of the effects of its code."""
+    token = _own_code.set((current.get(), session, place))
+    try:
+        yield
+    finally:
+        _own_code.reset(token)
+
+
+def acting() -> Session | None:
+    """The session whose code is running, unless it has ended, or a replay has still to open it."""
+    scope, own = current.get(), _own_code.get()
+    session = own[1] if own is not None and own[0] is scope else scope.session if scope is not None else None
+    return None if session is None or session.ended or session.unopened else session
+
+
 _generation = 0  # of this process: one more than its parent's
 
 
@@ -62,6 +85,7 @@ def _forked() -> None:
     global _generation
     _generation += 1
     current.set(None)
+    _own_code.set(None)
 
 
 if hasattr(os, "register_at_fork"):
@@ -130,7 +154,7 @@ _LOOK: Final = 0.2
 """Seconds after which a flush that waits for one in another loop looks whether that one still comes on."""
 
 
-class Session(Hooks):
+class Session(Hooks, Effects):
     """A live session.
 
     Args:
@@ -523,6 +547,27 @@ class Session(Hooks):
         for watcher in self.watchers:
             with suppress(Exception):
                 watcher(event)
+
+    # --- effects
+
+    def where(self) -> Place:
+        """Where the running code stands in this session."""
+        scope, own = current.get(), _own_code.get()
+        place = Place() if scope is None or scope.session is not self else Place(scope.call, scope.tool_call)
+        if own is not None and own[0] is scope and own[1] is self:
+            inner = own[2]
+            return inner if inner.within is None else place._replace(within=inner.within)
+        return place
+
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """Around code whose own doings are not in the session: a replay does not run it."""
+        tokens = current.set(None), _own_code.set(None)
+        try:
+            yield
+        finally:
+            current.reset(tokens[0])
+            _own_code.reset(tokens[1])
 
     # --- what is kept
 

@@ -38,6 +38,8 @@ SESSION_ENDED: Final = "SessionEnded"
 FRONTEND: Final = "Frontend"
 ARTIFACT: Final = "Artifact"
 NOTE: Final = "Note"
+EFFECT_REQUESTED: Final = "EffectRequested"
+EFFECT_RETURNED: Final = "EffectReturned"
 
 CALL_STARTED: Final = "CallStarted"
 CALL_RESUMED: Final = "CallResumed"
@@ -56,5 +58,10 @@ LIMIT_REACHED: Final = "LimitReached"
 CANCELLED: Final = "Cancelled"
 CALL_ENDED: Final = "CallEnded"
 
-BLOBS: Final[Mapping[str, str]] = {CALL_STARTED: "specs", ARTIFACT: "digest"}
+BLOBS: Final[Mapping[str, str]] = {
+    CALL_STARTED: "specs",
+    ARTIFACT: "digest",
+    EFFECT_REQUESTED: "blob",
+    EFFECT_RETURNED: "blob",
+}
 """Kinds of events that name a blob, each with the key of its data that holds the digest."""

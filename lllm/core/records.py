@@ -208,6 +208,7 @@ class SessionEnded(TypedDict):
 
 # keys that are no Python names
 _Inside = TypedDict("_Inside", {"in": NotRequired[Annotated[Count, "the element whose method it is"]]})
+_As = TypedDict("_As", {"as": NotRequired[Annotated[str, "what the blob holds: `bytes`, `text` or `json`"]]})
 _From = TypedDict(
     "_From", {"from": NotRequired[Annotated[str, "`SESSION#EVENT` that it was taken from, or `cache`"]]}
 )
@@ -244,10 +245,55 @@ class Note(TypedDict):
     """A remark of the runtime. A replay leaves it out."""
 
     text: Annotated[str, "the remark"]
-    of: NotRequired[Annotated[str, "its subject: `tool` (a late result) or `follower`"]]
+    of: NotRequired[Annotated[str, "its subject: `tool` or `effect` (a late result), or `follower`"]]
     call: NotRequired[Annotated[str, "of a late result: the agent call"]]
     n: NotRequired[Annotated[Count, "of a late result: the number of the tool call, as in ToolRequested"]]
     result: NotRequired[Annotated[Any, "a late result: `content`, `ok` and `error` as in ToolReturned"]]
+
+
+class EffectRequested(_From):
+    """The program's own code is about to act on the world."""
+
+    n: Annotated[Count, "its number in the session; its idempotency key is `SESSION/eN`"]
+    kind: Annotated[str, "what it is; `activity` of a function that is decorated so"]
+    request: NotRequired[
+        Annotated[Any, "what is asked; of an activity `name` and `arguments`. Bytes are `$bytes`, their digest"]
+    ]
+    blob: NotRequired[Annotated[Digest, "the blob with a large request, in place of `request`"]]
+    effect: Annotated[str, "what is done if it is interrupted: `pure`, `idempotent`, `ask` or `never`"]
+    key: NotRequired[Annotated[str, "what tells it apart from equal ones"]]
+    via: NotRequired[Annotated[str, "the tool call of the event's agent call whose code it is"]]
+    within: NotRequired[Annotated[str, "the agent call whose parser or handler it is"]]
+    approved: NotRequired[Annotated[bool, "whether somebody approved of it, if that was asked"]]
+    note: NotRequired[Annotated[str, "the reason of a denial"]]
+
+
+class EffectReturned(_As, _From):
+    """What came of an effect; or what the program's own code learned in passing (then it has a `kind`)."""
+
+    n: Annotated[Count, "the number of the effect"]
+    kind: NotRequired[Annotated[str, "`now`, `random` or `uuid`: it had no request"]]
+    key: NotRequired[Annotated[str, "with `kind`: as in EffectRequested"]]
+    via: NotRequired[Annotated[str, "with `kind`: as in EffectRequested"]]
+    within: NotRequired[Annotated[str, "with `kind`: as in EffectRequested"]]
+    value: NotRequired[
+        Annotated[Any, "the value; `$tuple`, `$float` and `$dict` stand for what JSON cannot say"]
+    ]
+    blob: NotRequired[Annotated[Digest, "the blob with the value"]]
+    error: NotRequired[Annotated[Class, "the exception that it raised"]]
+    message: NotRequired[Annotated[str, "its words"]]
+    module: NotRequired[Annotated[str, "the module of its class, if that is not Python's or lllm's own"]]
+    args: NotRequired[Annotated[list[Any], "its arguments, of a class of Python"]]
+    fields: NotRequired[Annotated[dict[str, Any], "its attributes, of any other class"]]
+    cancelled: NotRequired[Annotated[bool, "true if it was cancelled"]]
+    uncertain: NotRequired[
+        Annotated[
+            str,
+            "whether it took effect is not known: `timeout`, `cancelled`, or `skip` in a resumed session; `result`: "
+            "somebody said what it returned",
+        ]
+    ]
+    unmatched: NotRequired[Annotated[bool, "true if a fork did not do it and had no recorded answer"]]
 
 
 # --- an agent call ----------------------------------------------------------------------------------------------------
@@ -427,7 +473,7 @@ class CallEnded(TypedDict):
 
 OF_SESSION: Final = (SessionStarted, SessionResumed, SessionEnded)
 """Records of events that belong to no agent call."""
-OF_EITHER: Final = (Frontend, Artifact, Note)
+OF_EITHER: Final = (Frontend, Artifact, Note, EffectRequested, EffectReturned)
 """Records of events that may belong to one."""
 OF_CALL: Final = (
     *(

@@ -16,6 +16,7 @@ from lllm.llm.streaming import Stream
 from lllm.models.message import Message
 from lllm.plug_ins import backend_named, guarded
 from lllm.ports import Backend
+from lllm.session import acting
 from lllm.sync import run
 from lllm.tokens import TokenCount
 
@@ -126,7 +127,7 @@ class LLM:
         return await agent.aclassify(_text(input), classes, **more)
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """A vector per text, in order. Nothing of it is logged.
+        """A vector per text, in order. Within a session they are recorded, and a replay gives them again.
 
         Raises:
             UnsupportedError: the backend has no `embed(model, texts)`.
@@ -155,10 +156,21 @@ class LLM:
         self._closed = False
         if not texts:
             return []
-        with guarded(who, LLMInferenceError):
-            vectors = [list(vector) for vector in await embed(settings.model_name, list(texts))]
-        if len(vectors) != len(texts):
-            raise LLMInferenceError(f"{who} gave {len(vectors)} vectors for {len(texts)} texts")
+
+        async def ask() -> list[list[float]]:
+            with guarded(who, LLMInferenceError):
+                vectors = [
+                    [float(one) for one in vector] for vector in await embed(settings.model_name, list(texts))
+                ]
+            if len(vectors) != len(texts):
+                raise LLMInferenceError(f"{who} gave {len(vectors)} vectors for {len(texts)} texts")
+            return vectors
+
+        session = acting()
+        if session is None:
+            return await ask()
+        request = {"model": self.model, "texts": list(texts)}
+        vectors: list[list[float]] = await session.effect("embed", request, ask, effect="pure")
         return vectors
 
     def count_tokens(self, text: str) -> TokenCount:

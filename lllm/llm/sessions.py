@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from lllm.core.jsonable import jsonable
-from lllm.errors import CallCancelled, LLMError, text_of
+from lllm.errors import CallCancelled, EffectFailed, LLMError, text_of
 from lllm.llm.project import default_store
 from lllm.ports import LogStore
 from lllm.session import Scope, Session, current
@@ -105,5 +105,8 @@ def ending(error: BaseException) -> tuple[str, dict[str, Any]]:
     (Ctrl-C, a closed stream) is not there when it is replayed."""
     if isinstance(error, CallCancelled) or not isinstance(error, Exception):
         return "cancelled", {}
-    message = str(error) if isinstance(error, LLMError) else f"{type(error).__name__}: {text_of(error)}"
+    ours = isinstance(error, LLMError) and not isinstance(
+        error, EffectFailed
+    )  # which may stand for any exception
+    message = str(error) if ours else f"{type(error).__name__}: {text_of(error)}"
     return "failed", {"error": message[:2000]}

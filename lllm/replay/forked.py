@@ -13,12 +13,14 @@ from lllm.core.jsonable import unicode_only
 from lllm.core.redact import agrees
 from lllm.core.spec import ToolRule
 from lllm.core.spent import Spent
-from lllm.errors import ConfigError
+from lllm.errors import ConfigError, EffectFailed
 from lllm.models.message import Message
 from lllm.ports import LogStore
 from lllm.replay.agreement import as_recorded, without_secrets
+from lllm.replay.effects import EffectRecord
 from lllm.replay.tape import recorded_rules
 from lllm.session import Scope, Session
+from lllm.session_effects import Asked, Place, Recalled
 
 EDITABLE: Final[Mapping[str, str]] = {
     ev.SESSION_STARTED: "the task",
@@ -80,6 +82,7 @@ class Forked(Session):
         self.changes = dict(changes or {})
         self._everything = everything
         self._unmatched = unmatched
+        self.effects = EffectRecord(self.record, self._blob)
         self._read()
         self._asked: dict[str, str] = {}  # of each call the last request
         self._turns: dict[str, int] = {}
@@ -285,6 +288,38 @@ class Forked(Session):
         twin = None if call is None else self._twins.get(call, call)
         found = self._take(self._gave.get((twin, _shown(shown))), call)
         return None if found is None else self._given(found, dict(found["data"])).data
+
+    def recall(self, asked: Asked) -> Recalled | None:
+        place = asked.place
+        call, within = (
+            None if one is None else self._twins.get(one, one) for one in (place.call, place.within)
+        )
+        there = Place(call, place.via, within)
+        past = self.effects.take(
+            asked, there, lambda past: past.returned is not None and self._shared(past.returned)
+        )
+        if past is None or past.returned is None:
+            return self._unmatched_effect(asked)
+        number = self._number()
+        found = f"{self.parent}#{past.returned['seq']}"
+        events = []
+        for event in filter(None, (past.requested, past.returned)):
+            data = {key: value for key, value in event["data"].items() if key not in ("via", "within")}
+            if "blob" in data:
+                data["blob"] = self.keep(self._blob(data["blob"]))
+            placed = place.record() if event is past.first else {}
+            events.append((event["kind"], {**data, **placed, "n": number, "from": found}))
+        return Recalled(number, past.returned["seq"], past.returned["data"], self._blob, tuple(events))
+
+    def _unmatched_effect(self, asked: Asked) -> Recalled | None:
+        """What is done about an effect without a recorded answer. None: it is done."""
+        learnt = asked.request is None and asked.policy == "pure"
+        if learnt or self._unmatched == "run" or (self._unmatched == "pure" and asked.policy == "pure"):
+            return None
+        raise EffectFailed(
+            f"effect '{asked.name}' is not done here, and no recorded one had this request",
+            hint="unmatched='run' does such effects; whether they are wanted in a fork depends on what they do.",
+        )
 
     def _shared(self, event: Mapping[str, Any]) -> bool:
         """Whether what the parent learnt here holds for the fork."""

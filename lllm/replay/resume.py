@@ -13,8 +13,9 @@ from lllm.llm.sessions import fail
 from lllm.log.proof import prove
 from lllm.ports import LogStore
 from lllm.replay import again
+from lllm.replay.effects import undone
 from lllm.replay.program import play, survived
-from lllm.replay.resumed import SKIP, Decide, Decision, Resumed, Uncertain, told, uncertain
+from lllm.replay.resumed import RETRY, SKIP, Decide, Decision, Resumed, Uncertain, told, uncertain
 from lllm.sync import run
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ async def aresume_session(
     try:
         recorded = prove(store, session)
         _open(session, recorded)
-        effects = _decisions(recorded, decide, _agents(config))
+        effects = _decisions(recorded, decide, _agents(config), store.blob)
         player = Resumed(session, store, recorded, dict(effects[1]), effects[0])
         if follow is not None:
             player.followers.append(follow)
@@ -189,11 +190,16 @@ def _agents(config: Config | None) -> Sequence[str]:
 
 
 def _decisions(
-    recorded: Sequence[Mapping[str, Any]], decide: Decide, agents: Sequence[str]
+    recorded: Sequence[Mapping[str, Any]], decide: Decide, agents: Sequence[str], blob: Callable[[str], bytes]
 ) -> tuple[list[Uncertain], dict[str, Decision]]:
     """The uncertain effects with what is done about each. UncertainEffect when somebody has to say."""
-    effects, decisions = [], {}
-    for found in uncertain(recorded, agents):
+    effects: list[Uncertain] = []
+    decisions: dict[str, Decision] = {}
+    within = {f"e{past.n}": f"{past.place.call}/{past.place.via}" for past in undone(recorded)}
+    for found in uncertain(recorded, agents, blob):
+        tool = next((item for item in effects if item.key == within.get(found.key)), None)
+        if tool is not None and tool.decision not in (None, RETRY):
+            continue  # of a tool that is not run again
         given: Decision | None = None
         if callable(decide):
             given = decide(found) if found.decision is None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.core import events as ev
@@ -23,9 +23,12 @@ from lllm.errors import (
 from lllm.models.message import FunctionCall, Message
 from lllm.perform import Outcome
 from lllm.ports import LogStore
+from lllm.replay import effects
+from lllm.replay.effects import no_blob
 from lllm.replay.follow import Followed
 from lllm.replay.tape import Replayed
 from lllm.session import Scope, Session
+from lllm.session_effects import Asked, Recalled
 
 if TYPE_CHECKING:
     from lllm.runtime import Call
@@ -38,10 +41,11 @@ has to say."""
 
 
 class Uncertain(NamedTuple):
-    """A tool call that had begun when the process stopped: it may or may not have taken effect.
+    """A tool call, or an effect of the program's own code, that had begun when the process stopped: it may or may not have
+    taken effect.
 
     Attributes:
-        key: what names it here and on the command line: `c1/call_2_1`, the agent call and the tool call.
+        key: what names it here and on the command line: `c1/call_2_1`, the agent call and the tool call; `e3`, the effect.
         tool, arguments: what was called. effect: what the tool declares: pure, idempotent, ask, never.
         seq: the event that says that it began.
         idempotency_key: what the tool was given, and is given again.
@@ -63,9 +67,12 @@ happen, and this is what it gave."""
 Decide = Mapping[str, Decision] | Callable[[Uncertain], Decision | None] | str | None
 
 
-def uncertain(events: Sequence[Mapping[str, Any]], agents: Sequence[str] = ()) -> list[Uncertain]:
-    """The tool calls that had begun and did not return, in the order in which they began. A pure tool that is an agent
-    (`agents`), or had called one, is none: the agent's own call is gone on with."""
+def uncertain(
+    events: Sequence[Mapping[str, Any]], agents: Sequence[str] = (), blob: effects.Blob = no_blob
+) -> list[Uncertain]:
+    """The tool calls, and the effects of the program's own code, that had begun and did not return, in the order in which
+    they began. A pure tool that is an agent (`agents`), or had called one, is none: the agent's own call is gone on with.
+    `blob` reads large requests of effects."""
     calls: dict[tuple[str, str], FunctionCall] = {}
     rules: dict[str, Mapping[str, Any]] = {}
     begun: dict[tuple[str, str], Mapping[str, Any]] = {}
@@ -96,7 +103,15 @@ def uncertain(events: Sequence[Mapping[str, Any]], agents: Sequence[str] = ()) -
         key = f"{event['session']}/{call}/{event['data'].get('n', 0)}"
         found = Uncertain(f"{call}/{name}", made.name, made.arguments, effect, event["seq"], key)
         out.append(found._replace(decision=POLICIES.get(effect)))
-    return out
+    return sorted((*out, *_effects(events, blob)), key=lambda found: found.seq)
+
+
+def _effects(events: Sequence[Mapping[str, Any]], blob: effects.Blob) -> Iterator[Uncertain]:
+    """The effects of the program's own code that had begun and did not return."""
+    for past in effects.undone(events):
+        policy, key = past.data["effect"], f"{past.first['session']}/e{past.n}"
+        name, asked = past.name(blob), effects.arguments(past, blob)
+        yield Uncertain(f"e{past.n}", name, asked, policy, past.first["seq"], key, POLICIES.get(policy))
 
 
 class Resumed(Replayed):
@@ -115,7 +130,7 @@ class Resumed(Replayed):
         store: LogStore,
         recorded: Sequence[Mapping[str, Any]],
         decisions: Mapping[str, Decision] | None = None,
-        effects: Sequence[Uncertain] = (),
+        uncertain: Sequence[Uncertain] = (),
     ) -> None:
         super().__init__(session, store, recorded)
         last = recorded[-1]
@@ -125,12 +140,13 @@ class Resumed(Replayed):
             (int(event["call"][1:]) for event in recorded if _numbered(event["call"])), default=0
         )
         self._decisions = dict(decisions or {})
-        self._effects = list(effects)
-        self._undone = {item.key: item for item in effects}  # ids may come again
+        self._uncertain = list(uncertain)
+        self._undone = {item.key: item for item in uncertain}  # ids may come again
         self._left: dict[str, asyncio.Task[Any]] = {}  # calls whose streams the program has closed
         self._matched: dict[int, Event] = {}  # the events themselves: an id alone may be another one's by now
         self._live = False
         self._going = threading.Lock()
+        self._effects = self.effects.last
         self.asked = 0
         """Model requests that were sent."""
 
@@ -144,7 +160,8 @@ class Resumed(Replayed):
         dialog: str | None = None,
         value: Any = None,
     ) -> Event:
-        live = kind in _SHOWN and call is not None  # a tool shows it, and only one that is run now
+        # a tool shows it, and only one that is run now; and effects are compared by `recall`
+        live = (kind in _SHOWN and call is not None) or kind in effects.KINDS
         if self.halted is not None and not live and kind not in _RESULTS:
             raise self.halted
         if not live and self._recorded_next(call):
@@ -188,6 +205,14 @@ class Resumed(Replayed):
             if "error" in data:
                 cause = f"{cause}, because it failed before: {data['error']}"
             raise self.diverged(left, left["kind"], None, cause, None)
+        past = next(self.effects.left(), None)
+        if past is not None:
+            if status == "cancelled":
+                return
+            cause = effects.not_wanted(past, self.store.blob)
+            if "error" in data:
+                cause = f"{cause}, because it failed before: {data['error']}"
+            raise self.diverged(past.first, ev.EFFECT_REQUESTED, None, cause, None)
         await Session.end(self, status, **data)
 
     def left_open(self, error: BaseException) -> bool:
@@ -235,10 +260,10 @@ class Resumed(Replayed):
             if self._live:
                 return
             data: dict[str, Any] = {"events": self._seq}
-            if self._effects:
+            if self._uncertain:
                 data["uncertain"] = [
                     {"key": item.key, "tool": item.tool, "effect": item.effect, "decision": item.decision}
-                    for item in self._effects
+                    for item in self._uncertain
                 ]
             Session.write(self, Session.stamp(self, ev.SESSION_RESUMED, data))
             self._live = True
@@ -280,6 +305,25 @@ class Resumed(Replayed):
                 ev.TOOL_RETURNED, {"id": tool_call, "ok": False, "content": words, "uncertain": "skip"}
             )
         return None
+
+    def recall(self, asked: Asked) -> Recalled | None:
+        if self.halted is not None:
+            raise self.halted
+        past = self.effects.take(asked, asked.place)
+        if past is None:
+            return None
+        if past.returned is not None:
+            return effects.recalled(past, self.store.blob)
+        found = self._undone.pop(f"e{past.n}", None)
+        decision = None if found is None else self._decisions.get(found.key, found.decision)
+        if found is not None and decision is None:
+            self.halted = UncertainEffect(told([found]))
+            raise self.halted
+        if found is None or decision == RETRY:
+            return Recalled(past.n, past.first["seq"], None, self.store.blob)
+        assert decision is not None
+        data = effects.decided(past, found.tool, decision)
+        return Recalled(past.n, past.first["seq"], data, self.store.blob, ((ev.EFFECT_RETURNED, data),))
 
     def unfinished(self, call: str) -> bool:
         """Whether the record holds the beginning of a call and not its end."""

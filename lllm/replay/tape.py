@@ -14,11 +14,13 @@ from lllm.core.spec import Spec
 from lllm.errors import LLMError, ReplayDivergence
 from lllm.models.message import Message
 from lllm.ports import LogStore
+from lllm.replay import effects
 from lllm.replay.agreement import as_recorded
 from lllm.replay.blame import blame
 from lllm.replay.follow import Followed
 from lllm.replay.starts import Starts
 from lllm.session import Scope, Session
+from lllm.session_effects import Asked, Recalled
 
 if TYPE_CHECKING:
     from lllm.runtime import Call
@@ -87,8 +89,11 @@ class Replayed(Session):
             if event["kind"] in (ev.FRONTEND, ev.ARTIFACT) and event["call"] is not None:
                 self.shown |= _numbers(event["data"])
                 continue  # a tool showed it, and the tool is not run
+            if event["kind"] in effects.KINDS:
+                continue  # see `recall`
             tapes.setdefault(event["call"], []).append(dict(event))
         self.tapes = {call: Tape(events) for call, events in tapes.items()}
+        self.effects = effects.EffectRecord(self.record, store.blob)
         self._starts = Starts(self.record)
         self.following: dict[str, Followed] = {}
         """The calls that are being driven along their records."""
@@ -271,10 +276,46 @@ class Replayed(Session):
         """Whether an agent call was started within a tool call. The tool call may have been stopped before that."""
         return self.left_over(Scope(self, call, tool_call)) is not None
 
+    # --- effects of the program's own code
+
+    def recall(self, asked: Asked) -> Recalled | None:
+        past = self.effects.take(asked, asked.place)
+        if past is None:
+            raise self._other_effect(asked)
+        if past.returned is None:
+            raise Unfinished(f"the record ends within effect '{asked.name}'")
+        return effects.recalled(past, self.store.blob)
+
+    def _other_effect(self, asked: Asked) -> LLMError:
+        past = self.effects.next(asked.place)
+        if past is not None:
+            cause, *both = effects.difference(past, asked, self.store.blob)
+            return self.diverged(past.first, ev.EFFECT_REQUESTED, None, cause, None, *both)
+        if any(event["kind"] == ev.SESSION_ENDED and not cut_off(event) for event in self.record):
+            cause = f"code: effect '{asked.name}' was not recorded"
+            return self.diverged(None, ev.EFFECT_REQUESTED, effects.present(asked), cause, None)
+        return Unfinished("the record ends here")
+
+    async def until_cancelled(self, found: Recalled) -> None:
+        event = self.record[found.seq]
+        assert found.data is not None
+        if effects.ended_by_stop(self.record, found.seq):
+            raise effects.stop(found.data)
+        await asyncio.wait((asyncio.get_running_loop().create_future(),), timeout=effects.STALL)
+        cause = "code: the program of today does not cancel this effect"
+        raise self.diverged(event, event["kind"], None, cause, None)
+
     # --- verdicts
 
     def complete(self, whole: bool, notes: list[str]) -> None:
         """What was recorded and not done again."""
+        for past in self.effects.left(self.folded):
+            if whole or past.place.within is not None:
+                raise self.diverged(
+                    past.first, ev.EFFECT_REQUESTED, None, effects.not_wanted(past, self.store.blob), None
+                )
+            notes.append("effects of the program itself were not re-executed")
+            break
         for call, tape in self.tapes.items():
             left = tape.peek()
             if left is None or call in self.folded:

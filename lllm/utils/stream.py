@@ -21,7 +21,6 @@ Where such an answer is in the record (a replay, a session that is resumed, a fo
 
 from __future__ import annotations
 
-import builtins
 import inspect
 import io
 import itertools
@@ -36,6 +35,7 @@ from lllm.core import events as ev
 from lllm.core.jsonable import DEEPEST, jsonable
 from lllm.errors import LLMError, text_of
 from lllm.models.checks import deeper
+from lllm.recorded_value import pack, unpack, unpack_error
 from lllm.session import Session, current
 from lllm.terminals import is_gone
 from lllm.utils import widgets
@@ -124,7 +124,7 @@ class _Method:
             lost=lambda: self._real(None, args, kwargs),
         )
         if known is not None and (_is_known(known) or ("secret" in known and session and not session.shows)):
-            return _back(known["value"])
+            return unpack(known["value"])
         if name in GROUPS:
             given = result if isinstance(result, Sequence) else [None] * len(ids)
             return [
@@ -165,7 +165,7 @@ class _Method:
             _emit({**told, "value": SECRET, "secret": True})
             return result
         try:
-            told["value"] = _told(result)
+            told["value"] = pack(result, dates=True)
         except TypeError:
             told |= {"value": _safe(result), "type": type(result).__name__}
         _emit(told)
@@ -251,7 +251,7 @@ def _do(
     if known is not None:
         _emit(known)
         if known["phase"] == "error":
-            raise _again(known)
+            raise unpack_error(known)
     return known, result
 
 
@@ -265,20 +265,6 @@ def _failure(data: Mapping[str, Any], error: BaseException) -> dict[str, Any]:
     if not isinstance(error, Exception):
         told["stops"] = True
     return told
-
-
-def _again(known: Mapping[str, Any]) -> BaseException:
-    """The recorded exception: of its own class where Python has that, else of one that bears its name."""
-    name, base = str(known["error"]), KeyboardInterrupt if known.get("stops") else Exception
-    kind = getattr(builtins, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-        kind = type(name, (base,), {})
-    try:
-        error = kind(known["message"])
-    except TypeError:  # UnicodeDecodeError wants five arguments
-        error = type(name, (base,), {})(known["message"])
-    assert isinstance(error, BaseException)
-    return error
 
 
 def _session() -> Session | None:
@@ -349,43 +335,6 @@ def _bare(given: Any) -> Any:
     if isinstance(given, Mapping):
         return {key: value._inner if isinstance(value, _Element) else value for key, value in given.items()}
     return [value._inner if isinstance(value, _Element) else value for value in given]
-
-
-# --- answers as JSON -------------------------------------------------------------------------------------------------
-
-
-def _told(value: Any) -> Any:
-    """An answer as JSON from which `_back` makes it again. TypeError where there is none."""
-    if deeper(value, DEEPEST):
-        raise TypeError("nested too deeply")
-    kind = type(value)
-    if value is None or kind in (str, bool, int) or (kind is float and value - value == 0.0):
-        return value
-    if kind is list:
-        return [_told(item) for item in value]
-    if kind is tuple:
-        return {"$tuple": [_told(item) for item in value]}
-    if kind is dict and all(type(key) is str and key[:1] != "$" for key in value):
-        return {key: _told(item) for key, item in value.items()}
-    if kind.__module__ == "datetime" and kind.__name__ in ("date", "datetime", "time"):
-        return {f"${kind.__name__}": value.isoformat()}
-    raise TypeError(kind.__name__)
-
-
-def _back(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_back(item) for item in value]
-    if not isinstance(value, Mapping):
-        return value
-    key = next(iter(value), "")
-    if key[:1] != "$":
-        return {name: _back(item) for name, item in value.items()}
-    item: Any = value[key]
-    if key == "$tuple":
-        return tuple(_back(part) for part in item)
-    import datetime
-
-    return getattr(datetime, key[1:]).fromisoformat(item)
 
 
 def _is_known(known: Mapping[str, Any]) -> bool:

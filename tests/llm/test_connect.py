@@ -92,20 +92,33 @@ def test_a_name_of_nobody(name: str, words: str) -> None:
     assert words in str(caught.value)
 
 
-def test_a_replay_has_no_vectors() -> None:
-    """They are not in the log: the program is told so, and what to do."""
-
+def test_replay_gives_embeddings_again() -> None:
     class Vectors(ScriptedBackend):
         async def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
-            return [[1.0] for _ in texts]
+            return [[1.0, 0.25] for _ in texts]
 
-    store = MemoryLog()
+    store, seen = MemoryLog(), list[list[list[float]]]()
 
     def program() -> None:
         with record("vectors", store=store):
-            assert LLM(Vectors([])).embed(["a"]) == [[1.0]]
+            seen.append(LLM(Vectors([])).embed(["a"]))
 
     program()
+    report = replay_session(store.sessions(1)[0].id, store=store, entry=program, raises=True)
+    assert report.verified
+    assert seen == [[[1.0, 0.25]]] * 2
+    assert type(seen[1][0][0]) is float
+
+
+def test_replay_refuses_embeddings_without_record() -> None:
+    store = MemoryLog()
+    with record("vectors", store=store):
+        pass
+
+    def program() -> None:
+        with record("vectors", store=store):
+            LLM(ScriptedBackend([])).embed(["a"])
+
     report = replay_session(store.sessions(1)[0].id, store=store, entry=program)
     assert report.divergence is not None
-    assert "vectors are not in the log" in str(report.divergence.present)
+    assert "effect 'embed' was not recorded" in report.divergence.cause

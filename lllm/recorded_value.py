@@ -1,0 +1,212 @@
+"""Values and exceptions of the outside world as JSON, from which a replay makes them again.
+
+    pack((1, 2.0))              {"$tuple": [1, {"$float": "2.0"}]}
+    pack({"b": 1, "a": 2})      {"$dict": {"a": 2, "b": 1}, "order": ["b", "a"]}
+    unpack(...)                 the same value again
+
+JSON alone would not do: canonical JSON writes 2.0 as 2, sorts the keys of objects, and has no tuples.
+"""
+
+from __future__ import annotations
+
+import builtins
+import datetime
+import sys
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from lllm import errors
+from lllm.core.canonical import digest, encode
+from lllm.core.jsonable import DEEPEST, bounded
+from lllm.errors import EffectFailed, LLMError, text_of
+
+_LONGEST: Final = 4_000
+"""Characters of an exception's attribute that are kept."""
+_DATES: Final = ("date", "datetime", "time")
+_MARKS: Final = frozenset(("$tuple", "$float", "$dict", "$bytes", *(f"${name}" for name in _DATES)))
+
+
+class _Form(NamedTuple):
+    """What else than JSON is taken."""
+
+    digests: bool = False
+    dates: bool = False
+    order: bool = True
+
+
+def pack(value: Any, *, dates: bool = False) -> Any:
+    """A value as JSON, tuples as well. Subclasses of JSON's types (an enum of texts, a defaultdict) become the plain type.
+    `dates`: dates and times too.
+
+    Raises TypeError for anything else, with its place and type."""
+    return _pack(value, "", DEEPEST, _Form(dates=dates))
+
+
+def pack_request(value: Any) -> Any:
+    """What is asked, as JSON: not to be made again but to be known again. The order of keys says nothing, and bytes become
+    their size and digest."""
+    return _pack(value, "", DEEPEST, _Form(digests=True, order=False))
+
+
+def _pack(value: Any, where: str, left: int, form: _Form) -> Any:
+    if value is None or value is True or value is False:
+        return value
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise TypeError(f"{_place(where)} text that is not valid Unicode") from None
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return _float(float(value), where)
+    if left <= 0:
+        raise TypeError(f"it is nested more than {DEEPEST} deep")
+    if isinstance(value, list):
+        return [_pack(item, f"{where}[{n}]", left - 1, form) for n, item in enumerate(value)]
+    if isinstance(value, tuple):
+        return {"$tuple": [_pack(item, f"{where}[{n}]", left - 1, form) for n, item in enumerate(value)]}
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"{_place(where)} a key of type {type(key).__name__}")
+        packed = {
+            str.__str__(key): _pack(item, f"{where}.{key}", left - 1, form) for key, item in value.items()
+        }
+        order = list(packed)
+        if form.order and order != sorted(order, key=_utf16):
+            return {"$dict": packed, "order": order}
+        return {"$dict": packed} if "$dict" in packed or (len(order) == 1 and order[0] in _MARKS) else packed
+    if form.dates and type(value).__module__ == "datetime" and type(value).__name__ in _DATES:
+        return {f"${type(value).__name__}": value.isoformat()}
+    if form.digests and isinstance(value, bytes | bytearray):
+        return {"$bytes": {"size": len(value), "sha256": digest(bytes(value)).removeprefix("sha256:")}}
+    raise TypeError(f"{_place(where)} {_name(type(value))}")
+
+
+def _name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _place(where: str) -> str:
+    return f"its {where.lstrip('.')} is" if where else "it is"
+
+
+def _float(value: float, where: str) -> Any:
+    if value - value != 0.0:
+        raise TypeError(f"{_place(where)} {value!r}, and JSON has no such number")
+    # canonical JSON writes these as integers, which a replay would read as such
+    return {"$float": repr(value)} if value.is_integer() else value
+
+
+def unpack(value: Any) -> Any:
+    """The value that `pack` was given."""
+    if isinstance(value, list):
+        return [unpack(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    if "$dict" in value:
+        value, order = value["$dict"], value.get("order", value["$dict"])
+        return {name: unpack(value[name]) for name in order}
+    key = next(iter(value)) if len(value) == 1 else ""
+    if key == "$tuple":
+        return tuple(unpack(item) for item in value[key])
+    if key == "$float":
+        return float(value[key])
+    if key[1:] in _DATES and key[0] == "$":
+        return getattr(datetime, key[1:]).fromisoformat(value[key])
+    return {name: unpack(item) for name, item in value.items()}
+
+
+def _utf16(key: str) -> bytes:
+    return key.encode("utf-16-be")
+
+
+def pack_error(error: BaseException) -> dict[str, Any]:
+    """An exception as JSON: class, module, message, and what else `unpack_error` makes it of."""
+    kind = type(error)
+    out: dict[str, Any] = {"error": kind.__name__, "message": text_of(error)}
+    if kind.__module__ == "builtins":
+        if _fits(args := _args(error)):
+            out["args"] = args
+        return out
+    if getattr(errors, kind.__name__, None) is not kind:
+        out["module"] = kind.__module__
+    fields = {
+        key: item
+        for key, item in vars(error).items()
+        if key != "message" and not key.startswith("_") and item is not None and _fits(item)
+    }
+    return {**out, "fields": fields} if fields else out
+
+
+def _args(error: BaseException) -> list[Any]:
+    if isinstance(error, OSError) and error.filename is not None and len(error.args) == 2:
+        return [*error.args, error.filename]
+    return list(error.args)
+
+
+def _fits(value: Any) -> bool:
+    if value is None or type(value) in (int, bool):
+        return True
+    if type(value) is str:
+        return len(value) <= _LONGEST
+    try:
+        plain = bounded(value, 4)
+        return (
+            isinstance(value, list | dict | float) and bool(plain == value) and len(encode(plain)) <= _LONGEST
+        )
+    except Exception:  # anybody's value
+        return False
+
+
+def unpack_error(data: Mapping[str, Any]) -> BaseException:
+    """The recorded exception: of its own class where that is built in or of lllm's tree. Else an EffectFailed that bears
+    its name, and is of its class too where the program has loaded that. `stops`: one that nobody catches by accident."""
+    name, message = str(data["error"]), str(data["message"])
+    ours = getattr(errors, name, None)
+    if "module" not in data and isinstance(ours, type) and issubclass(ours, LLMError):
+        return _ours(ours, message, data.get("fields", {}))
+    kind = getattr(builtins, name, None)
+    if "module" not in data and isinstance(kind, type) and issubclass(kind, BaseException):
+        return _builtin(kind, message, data.get("args"))
+    if data.get("stops"):
+        return _interrupt(name, message)
+    module = sys.modules.get(str(data.get("module")))
+    loaded = getattr(module, name, None)
+    bases: tuple[type, ...] = (EffectFailed,)
+    if isinstance(loaded, type) and issubclass(loaded, Exception) and not issubclass(loaded, EffectFailed):
+        bases = (EffectFailed, loaded)
+    try:
+        made = type(name, bases, {"__module__": str(data.get("module", __name__))})
+    except TypeError:  # the two cannot be combined
+        made = type(name, (EffectFailed,), {})
+    return _ours(made, message, data.get("fields", {}))
+
+
+def _interrupt(name: str, message: str) -> BaseException:
+    kind: type[BaseException] = type(name, (KeyboardInterrupt,), {})
+    return kind(message)
+
+
+def _ours(kind: Any, message: str, fields: Mapping[str, Any]) -> BaseException:
+    # not by its __init__, which may be anybody's, and take anything
+    error: Any = kind.__new__(kind)
+    error.args = (message,)
+    vars(error).update({"hint": None, **fields, "message": message})
+    assert isinstance(error, BaseException)
+    return error
+
+
+def _builtin(kind: type[BaseException], message: str, args: Any) -> BaseException:
+    try:
+        return kind(*args) if isinstance(args, list) else kind(message)
+    except TypeError:  # UnicodeDecodeError wants five arguments
+        made: Any = type(kind.__name__, (kind,), {"__init__": _nothing, "__str__": lambda self: message})
+        error: BaseException = made()
+        error.args = (message,)
+        return error
+
+
+def _nothing(self: BaseException) -> None: ...
