@@ -20,6 +20,8 @@ from lllm.core.canonical import digest, encode
 from lllm.core.jsonable import DEEPEST, bounded
 from lllm.errors import EffectFailed, LLMError, text_of
 
+ACTIVITY: Final = "activity"
+"""The kind of the effects that `lllm.activity` makes: their request has a name and arguments."""
 _LONGEST: Final = 4_000
 """Characters of an exception's attribute that are kept."""
 _DATES: Final = ("date", "datetime", "time")
@@ -131,6 +133,8 @@ def pack_error(error: BaseException) -> dict[str, Any]:
         if _fits(args := _args(error)):
             out["args"] = args
         return out
+    if isinstance(error, LLMError):
+        out["message"] = error.message
     if getattr(errors, kind.__name__, None) is not kind:
         out["module"] = kind.__module__
     fields = {
@@ -210,3 +214,15 @@ def _builtin(kind: type[BaseException], message: str, args: Any) -> BaseExceptio
 
 
 def _nothing(self: BaseException) -> None: ...
+
+
+def name_of(kind: str, request: Any) -> str:
+    """What messages call an effect: an activity by its name."""
+    if kind == ACTIVITY and isinstance(request, Mapping) and isinstance(request.get("name"), str):
+        return str(request["name"])
+    return kind
+
+
+def arguments_of(kind: str, request: Any) -> Any:
+    """What an effect was asked, for people: of an activity the arguments."""
+    return request.get("arguments", {}) if kind == ACTIVITY and isinstance(request, Mapping) else request

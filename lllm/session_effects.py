@@ -24,7 +24,7 @@ from lllm.errors import ConfigError, LLMError, ToolDenied, ToolTimeout, listing,
 from lllm.models.function import EFFECTS, ToolContext
 from lllm.models.message import FunctionCall
 from lllm.plug_ins import PLUG_IN
-from lllm.recorded_value import pack, pack_error, pack_request, unpack, unpack_error
+from lllm.recorded_value import arguments_of, name_of, pack, pack_error, pack_request, unpack, unpack_error
 from lllm.sync import in_thread, is_async, maybe_async
 from lllm.tool_run import Thread, TimeLimit, run_tool
 
@@ -416,21 +416,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return str.__str__(value)
     return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else unpack(pack(value))
-
-
-def name_of(kind: str, request: Any) -> str:
-    """What messages call an effect: an activity by its name."""
-    if kind == ACTIVITY and isinstance(request, Mapping) and isinstance(request.get("name"), str):
-        return str(request["name"])
-    return kind
-
-
-def arguments_of(kind: str, request: Any) -> Any:
-    """What an effect was asked, for people: of an activity the arguments."""
-    return request.get("arguments", {}) if kind == ACTIVITY and isinstance(request, Mapping) else request
-
-
-ACTIVITY: Final = "activity"
 
 
 def check_timeout(name: str, timeout: float | None) -> None:

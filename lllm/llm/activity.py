@@ -21,9 +21,9 @@ from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from lllm.errors import ConfigError, listing
 from lllm.models.function import EFFECTS, Effect, ToolContext
-from lllm.recorded_value import pack_request
+from lllm.recorded_value import ACTIVITY, pack_request
 from lllm.session import acting
-from lllm.session_effects import ACTIVITY, Asked, Recalled, check_timeout, context_parameters
+from lllm.session_effects import Asked, Recalled, check_timeout, context_parameters
 from lllm.sync import is_async, run
 
 P = ParamSpec("P")

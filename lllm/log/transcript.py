@@ -7,8 +7,9 @@ from typing import Any, Final, NamedTuple
 
 from lllm.core import events as ev
 from lllm.core.state import State
-from lllm.log.folding import Folding
+from lllm.log.folding import UNREADABLE, Folding
 from lllm.models.message import FunctionCall, Message
+from lllm.recorded_value import arguments_of, name_of, unpack
 
 ROWS: Final[Mapping[str, str]] = {
     "session": "the session begins",
@@ -28,6 +29,9 @@ ROWS: Final[Mapping[str, str]] = {
     "frontend": "something was shown to the user",
     "artifact": "a file or value was kept",
     "note": "a remark",
+    "effect": "the program's own code acts on the world: name and request",
+    "outcome": "what came of that",
+    "learned": "what the program's own code learned in passing: `now`, `random`, `uuid`",
     "ended": "the session ends",
 }
 """Every kind of row of a transcript."""
@@ -62,12 +66,16 @@ class Transcript:
         self.rows: list[Row] = []
         self._folding = Folding()
         self._replies: dict[str, int] = {}  # the row of each call's last reply
+        self._effects: dict[int, str] = {}  # the name of each effect
 
     def take(self, event: Mapping[str, Any]) -> None:
         folding, call = self._folding, event["call"]
         before = folding.calls.get(call, State()) if call is not None else State()
         after = folding.take(event)
         agent = folding.infos[call].agent if call in folding.infos else ""
+        if event["kind"] in (ev.EFFECT_REQUESTED, ev.EFFECT_RETURNED):
+            self._effect(event)
+            return
         for kind, who, text, detail in _rows(event, agent, before, after):
             if kind == "verdict":
                 self._judge(call, detail)
@@ -75,6 +83,21 @@ class Transcript:
             if kind == "reply":
                 self._replies[call] = len(self.rows)
             self.rows.append(Row(event["seq"], event["at"], kind, call, who, text, detail))
+
+    def _effect(self, event: Mapping[str, Any]) -> None:
+        data = dict(event["data"])
+        number = data["n"]
+        if event["kind"] == ev.EFFECT_REQUESTED:
+            kind, request = "effect", data.get("request")
+            name = self._effects[number] = name_of(data["kind"], request)
+            denied = " (not approved)" if data.get("approved") is False else ""
+            text = _asked_for(name, arguments_of(data["kind"], request), data) + denied
+        else:
+            kind, name = (
+                ("learned", data["kind"]) if "kind" in data else ("outcome", self._effects.get(number, ""))
+            )
+            text = _outcome(data)
+        self.rows.append(Row(event["seq"], event["at"], kind, event["call"], name, text, data))
 
     def _judge(self, call: str, detail: Mapping[str, Any]) -> None:
         """An accepted or rejected reply is marked on its own row, where a reader looks for it."""
@@ -151,6 +174,37 @@ def _rows(
             yield "artifact", "session", f"{data.get('name', '')}{kept}", data
         case ev.NOTE:
             yield "note", "session", str(data.get("text", "")), data
+
+
+def _asked_for(name: str, request: Any, data: Mapping[str, Any]) -> str:
+    """An effect as one reads it: `fetch(url='...')`."""
+    if "blob" in data:
+        return f"{name}({data['blob']})"
+    if isinstance(request, Mapping):
+        return f"{name}({', '.join(f'{key}={_read(value)!r}' for key, value in request.items())})"
+    return name if request is None else f"{name}({_read(request)!r})"
+
+
+def _read(value: Any) -> Any:
+    try:
+        return unpack(value)
+    except UNREADABLE:  # not written by lllm
+        return value
+
+
+def _outcome(data: Mapping[str, Any]) -> str:
+    """What came of an effect, as one reads it."""
+    said = [f"uncertain: {data['uncertain']}"] if "uncertain" in data else []
+    if data.get("cancelled"):
+        said.insert(0, "cancelled")
+    if "error" in data:
+        said.insert(0, f"{data['error']}: {data.get('message', '')}")
+    elif "blob" in data:
+        said.insert(0, f"{data.get('as')} {data['blob']}")
+    elif "value" in data:
+        value = _read(data["value"])
+        said.insert(0, value if isinstance(value, str) else repr(value))
+    return "; ".join(said)
 
 
 def _message(kind: str, record: Mapping[str, Any]) -> tuple[str, str, str, dict[str, Any]]:

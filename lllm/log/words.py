@@ -26,6 +26,8 @@ TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
     ev.FRONTEND: ("args", "kwargs", "value", "error"),
     ev.ARTIFACT: ("name",),
     ev.NOTE: ("text",),
+    ev.EFFECT_REQUESTED: ("kind", "request"),
+    ev.EFFECT_RETURNED: ("value", "error", "message"),
     ev.SESSION_ENDED: ("result", "error"),
 }
 """Where an event's text stands, by its kind."""

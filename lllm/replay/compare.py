@@ -10,7 +10,20 @@ from lllm.log.transcript import Row, transcript
 from lllm.log.views import Summary, summary
 
 _SHOWN: Final = frozenset(
-    ("message", "reply", "rejected", "prompt", "fault", "approval", "tool", "result", "stop", "ended")
+    (
+        "message",
+        "reply",
+        "rejected",
+        "prompt",
+        "fault",
+        "approval",
+        "tool",
+        "result",
+        "stop",
+        "ended",
+        "effect",
+        "outcome",
+    )
 )
 """The rows of a transcript that are compared: what was said and done, not when."""
 

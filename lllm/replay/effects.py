@@ -15,9 +15,9 @@ from lllm.core import events as ev
 from lllm.core.canonical import decode, encode
 from lllm.core.redact import agrees
 from lllm.errors import LLMError, OutcomeUnknown, UnknownNameError
-from lllm.recorded_value import pack_error, unpack_error
+from lllm.recorded_value import arguments_of, name_of, pack_error, unpack_error
 from lllm.replay.agreement import marked
-from lllm.session_effects import Asked, Place, Recalled, arguments_of, name_of
+from lllm.session_effects import Asked, Place, Recalled
 
 if TYPE_CHECKING:
     from lllm.replay.resumed import Decision
