@@ -12,6 +12,10 @@
     |-- ToolError                           a tool could not be run or its arguments do not fit
     |   |-- ToolTimeout
     |   `-- ToolDenied
+    |-- EffectFailed                        an effect of the program's own code failed, as recorded
+    |   |-- EffectTimeout (TimeoutError)    it did not return in time
+    |   |-- EffectDenied                    it was not approved
+    |   `-- OutcomeUnknown                  it had begun before a resume, and is not done again
     |-- LLMInitializationError              a model could not be loaded
     |   `-- OutOfMemory (MemoryError)       memory ran out, there or within a reply: a ProviderError too
     |-- LLMInferenceError                   a model did not answer
@@ -235,8 +239,17 @@ class EffectFailed(LLMError):
     or of another library: the class bears that one's name, and derives from it where it is loaded."""
 
 
+class EffectTimeout(EffectFailed, TimeoutError):
+    """An effect did not return in time: unless it is pure, it is not known whether it took effect."""
+
+
+class EffectDenied(EffectFailed):
+    """An effect was not approved, and not done."""
+
+
 class OutcomeUnknown(EffectFailed):
-    """An effect had begun and is not run again: whether it took effect is not known."""
+    """An effect had begun when the session was interrupted, and is not done again: it is not known whether it took
+    effect."""
 
 
 class LLMInitializationError(LLMError):

@@ -20,7 +20,7 @@ from lllm.bounds import Bounds, enclosing
 from lllm.core import events as ev
 from lllm.core.canonical import decode, encode
 from lllm.core.events import Event
-from lllm.errors import ConfigError, LLMError, ToolDenied, ToolTimeout, listing, text_of
+from lllm.errors import ConfigError, EffectDenied, EffectTimeout, LLMError, listing, text_of
 from lllm.models.function import EFFECTS, ToolContext
 from lllm.models.message import FunctionCall
 from lllm.plug_ins import PLUG_IN
@@ -124,8 +124,8 @@ class Effects:
 
         Raises:
             ConfigError: a request or value that is neither, or unknown arguments. What `do` raises.
-            ToolTimeout: it did not return in time; whether it took effect is not known, unless it is pure.
-            ToolDenied: it was not approved.
+            EffectTimeout: it did not return in time; whether it took effect is not known, unless it is pure.
+            EffectDenied: it was not approved.
             OutcomeUnknown: it had begun before the session was resumed, and is not done again.
         """
         names = context_parameters(do)
@@ -244,7 +244,7 @@ class Effects:
         self.emit(ev.EFFECT_REQUESTED, data, asked.place.call)
         if denied is not None:
             words = f"'{asked.name}' was not approved" + (f": {denied}" if denied else "")
-            await self.settle(asked, number, error=ToolDenied(words))
+            await self.settle(asked, number, error=EffectDenied(words))
         await self.flush()
         return number
 
@@ -461,9 +461,9 @@ async def _plainly(work: Callable[[ToolContext], Any], asynchronous: bool) -> An
     return await value if isinstance(value, Awaitable) else value
 
 
-def _timed_out(asked: Asked, timeout: float | None, running: bool) -> ToolTimeout:
+def _timed_out(asked: Asked, timeout: float | None, running: bool) -> EffectTimeout:
     words = f"'{asked.name}' did not return within {timeout:g} s"
     if asked.policy != "pure":
         state = "and is still running. Whether it takes" if running else "and was stopped. Whether it took"
         words = f"{words} {state} effect is not known."
-    return ToolTimeout(words)
+    return EffectTimeout(words)

@@ -20,10 +20,10 @@ from lllm.core.envelope import open_event
 from lllm.core.redact import Redactor
 from lllm.errors import (
     ConfigError,
+    EffectDenied,
     EffectFailed,
+    EffectTimeout,
     OutcomeUnknown,
-    ToolDenied,
-    ToolTimeout,
     UncertainEffect,
 )
 from lllm.llm.activity import activity, now, random
@@ -392,7 +392,7 @@ def test_timeout_is_uncertain() -> None:
         end.wait(20)
 
     def main(store: MemoryLog) -> str:
-        with record("x", store=store), pytest.raises(ToolTimeout) as caught:
+        with record("x", store=store), pytest.raises(EffectTimeout) as caught:
             slow()
         return str(caught.value)
 
@@ -426,7 +426,7 @@ def test_approval(answer: Any) -> None:
             current.set(Scope(session))
             try:
                 return await asyncio.to_thread(pay, 5)
-            except ToolDenied as error:
+            except EffectDenied as error:
                 return str(error)
             finally:
                 await session.end("done")
