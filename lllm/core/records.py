@@ -257,7 +257,9 @@ class EffectRequested(_From):
     n: Annotated[Count, "its number in the session; its idempotency key is `SESSION/eN`"]
     kind: Annotated[str, "what it is; `activity` of a function that is decorated so"]
     request: NotRequired[
-        Annotated[Any, "what is asked; of an activity `name` and `arguments`. Bytes are `$bytes`, their digest"]
+        Annotated[
+            Any, "what is asked; of an activity `name` and `arguments`. Bytes are `$bytes`, their digest"
+        ]
     ]
     blob: NotRequired[Annotated[Digest, "the blob with a large request, in place of `request`"]]
     effect: Annotated[str, "what is done if it is interrupted: `pure`, `idempotent`, `ask` or `never`"]
@@ -293,7 +295,6 @@ class EffectReturned(_As, _From):
             "somebody said what it returned",
         ]
     ]
-    unmatched: NotRequired[Annotated[bool, "true if a fork did not do it and had no recorded answer"]]
 
 
 # --- an agent call ----------------------------------------------------------------------------------------------------
