@@ -147,6 +147,16 @@ def is_over(bounds: Bounds | None) -> bool:
     return False
 
 
+def time_left(bounds: Bounds | None) -> float | None:
+    """Returns the seconds until the first deadline of the enclosing scopes, at least 0; None if none has one."""
+    first = None
+    while bounds is not None:
+        if bounds.until is not None and (first is None or bounds.until < first):
+            first = bounds.until
+        bounds = bounds.parent
+    return None if first is None else max(0.0, first - time.monotonic())
+
+
 def watch(bounds: Bounds | None) -> Callable[[], bool]:
     """Returns a function to poll: True once the code must stop, also if a task around it is cancelled from now on. Such
     tasks may run foreign code whose scopes leave cancellation counts behind, so earlier cancellations are ignored."""

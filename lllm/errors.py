@@ -10,8 +10,6 @@
     |-- PromptError (ValueError)            a template and its arguments do not fit
     |-- ParseError (ValueError)             a reply is not in the form asked for; lists all problems
     |-- ToolError                           a tool could not be run or its arguments do not fit
-    |   |-- ToolTimeout
-    |   `-- ToolDenied
     |-- EffectFailed                        an effect of the program's own code failed, as recorded
     |   |-- EffectTimeout (TimeoutError)    it did not return in time
     |   |-- EffectDenied                    it was not approved
@@ -224,14 +222,6 @@ class ParseError(LLMError, ValueError):
 
 class ToolError(LLMError):
     """A tool could not be run, or its arguments do not fit its schema."""
-
-
-class ToolTimeout(ToolError):
-    """A tool did not return within its time limit."""
-
-
-class ToolDenied(ToolError):
-    """A tool was not approved."""
 
 
 class EffectFailed(LLMError):

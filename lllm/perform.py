@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from lllm.bounds import Bounds, enclosing
+from lllm.bounds import Bounds, enclosing, time_left
 from lllm.core import events as ev
 from lllm.core.canonical import digest_of
 from lllm.core.choice import freed
@@ -80,8 +80,8 @@ class BoundTool(NamedTuple):
     Attributes:
         rule: what the machine decides by.
         validate: all that is wrong with arguments; an empty list when they are good.
-        invoke: runs it with arguments and the key that stays the same when it is run again after a crash; gives the text
-            for the model.
+        invoke: runs it with arguments and what is to be known of the call: `id`, `key` (stays the same when the tool runs again
+            after a crash), `deadline` (seconds left, or None) and `thread`. Returns the text for the model.
         timeout: seconds, or None. What is done beyond it: see `lllm.tool_run`.
         threaded: whether it is a plain function: it is given a `lllm.tool_run.Thread` to run in, and cannot be stopped.
         agent: the agent that it is, when it is one: a replay then re-executes it.
@@ -163,7 +163,18 @@ class Outcome(NamedTuple):
 class Performer:
     """Does the effects of one agent call."""
 
-    __slots__ = ("accepted", "call", "dialog", "is_over", "late", "plan", "rules", "said", "session")
+    __slots__ = (
+        "accepted",
+        "call",
+        "deadline_at",
+        "dialog",
+        "is_over",
+        "late",
+        "plan",
+        "rules",
+        "said",
+        "session",
+    )
 
     def __init__(
         self, plan: Plan, session: Session, call: str, dialog: str | None, is_over: Callable[[], bool]
@@ -175,6 +186,7 @@ class Performer:
         self.accepted: Any = None  # the live payload; the log holds its JSON
         self.said = False  # whether pieces of the present reply were shown
         self.rules = RULES  # those of the call, see `lllm.core.spec`
+        self.deadline_at: int | None = None  # when the call must have ended, by the session's clock
         self.is_over = is_over  # whether the call is cancelled, or late
         self.late: dict[int, Mapping[str, Any]] = {}  # what tools returned after their time limit
 
@@ -430,11 +442,13 @@ class Performer:
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()  # a call may be made while its caller cleans up
         token = current.set(Scope(self.session, self.call, call.id))
+        left = self._time_left()
         timed = tool.timeout is not None and not self.session.replaying
         until = time.monotonic() + tool.timeout if timed and tool.timeout is not None else None
         limited = None if until is None else enclosing.set(Bounds(enclosing.get(), until=until))
         try:
-            work = tool.invoke(call.parsed(), {"id": call.id, "key": key, "thread": thread})
+            info = {"id": call.id, "key": key, "deadline": left, "thread": thread}
+            work = tool.invoke(call.parsed(), info)
             content = await run_tool(work, None if again else tool.timeout)
             data: dict[str, Any] = {"id": call.id, "content": content}
         except TimeLimit as limit:
@@ -458,6 +472,14 @@ class Performer:
             if limited is not None:
                 enclosing.reset(limited)
         return Outcome(ev.TOOL_RETURNED, data)
+
+    def _time_left(self) -> float | None:
+        """Seconds that are left for the call, and for all that it is made within; None for no limit."""
+        left = time_left(enclosing.get())
+        if self.deadline_at is None:
+            return left
+        own = max(0.0, (self.deadline_at - self.session.clock()) / 1_000_000)
+        return own if left is None else min(own, left)
 
     def _returned_late(self, effect: RunTool, content: Any, error: BaseException | None) -> None:
         """Notes what came of a tool that had been given up. An equal call later on gets it."""

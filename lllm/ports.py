@@ -42,7 +42,6 @@ class Request(NamedTuple):
             `"sent": False` the schema is not sent to providers or grammars: the reply is only validated.
         stream: the reply is followed; if False, a backend may answer in one chunk.
         timeouts: see Timeouts.
-        idempotency_key: the same for all retries of a request.
         literal_tags: names of XML tags that the prompt asks for: in a reply they are text, not marks of reasoning.
     """
 
@@ -53,7 +52,6 @@ class Request(NamedTuple):
     format: Mapping[str, Any] | None = None
     stream: bool = False
     timeouts: Timeouts = Timeouts()
-    idempotency_key: str | None = None
     literal_tags: tuple[str, ...] = ()
 
 

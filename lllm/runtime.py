@@ -287,7 +287,7 @@ class Call:
         world = kind in _WORLD
         if world:
             await self.session.flush()
-        due = self.state.deadline_at
+        due = self.performer.deadline_at = self.state.deadline_at
         if due is None:
             return await self.performer.perform(effect)
         left = (due - self.session.clock()) / 1_000_000

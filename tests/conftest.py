@@ -118,6 +118,44 @@ def nobodys_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     return home
 
 
+_unrecorded: list[str] = []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _events_are_checked() -> "Iterator[None]":
+    from lllm.core.canonical import decode
+    from lllm.core.records import RECORDS
+    from lllm.core.shapes import misfit
+    from lllm.session import Session
+
+    write = Session.write
+
+    def checked(session: Session, event: Any) -> None:
+        write(session, event)
+        if session.logs:
+            data = event.data if event.encoded is None else decode(event.encoded)
+            if (
+                wrong := misfit(data, RECORDS[event.kind], closed=True)
+                if event.kind in RECORDS
+                else "no record"
+            ):
+                _unrecorded.append(f"{event.kind}: {wrong}")
+
+    Session.write = checked  # type: ignore[method-assign]
+    yield
+    Session.write = write  # type: ignore[method-assign]
+
+
+@pytest.fixture(autouse=True)
+def events_fit_their_records() -> "Iterator[None]":
+    """Fails a test whose sessions write what `lllm.core.records` does not declare."""
+    _unrecorded.clear()
+    yield
+    found = sorted(set(_unrecorded))
+    _unrecorded.clear()
+    assert not found, "\n".join(found)
+
+
 @pytest.fixture
 def without_torch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hides torch from the processes that a test starts. `lllm doctor` imports it to try it, which takes seconds."""

@@ -16,7 +16,7 @@ from lllm.llm.agent import Agent
 from lllm.llm.sessions import arecord
 from lllm.log import views
 from lllm.log.memory import MemoryLog
-from lllm.models.function import tool
+from lllm.models.function import ToolContext, tool
 from lllm.ports import Request
 from lllm.replay.again import replay_session
 from lllm.replay.resume import resume_session
@@ -193,3 +193,117 @@ async def test_a_clock_of_ones_own_decides_alone() -> None:
     agent = Agent("a", ScriptedBackend([asks("step"), "done"]), tools=[step], deadline=300)
     with pytest.raises(DeadlineExceeded):
         await agent.acall("go", session=Session(MemoryLog(), clock=lambda: now[0]))
+
+
+# --- what a tool is told -----------------------------------------------------------------------------------------------
+
+
+def clocked(told: list[float | None], *, repeatable: bool = False) -> Any:
+    @tool(effect="pure", timeout=None, repeatable=repeatable)
+    async def look(context: ToolContext) -> str:
+        """Looks at the time that is left."""
+        told.append(context.deadline)
+        return "seen"
+
+    return look
+
+
+def rounds(count: int) -> ScriptedBackend:
+    """A model that asks for the tool so many times."""
+
+    def answer(request: Request) -> Any:
+        said = sum(message.role == "assistant" for message in request.messages)
+        return asks("look") if said < count else "done"
+
+    return ScriptedBackend(answer)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+async def test_a_tool_knows_the_time_left(wall: Wall, plain: bool) -> None:
+    told: list[float | None] = []
+
+    @tool(effect="pure", timeout=2.0, repeatable=True)
+    def look(context: ToolContext) -> str:
+        """Looks at the time that is left, in a thread."""
+        told.append(context.deadline)
+        wall.set(wall.ahead + HOUR)
+        return "seen"
+
+    tools = [look] if plain else [clocked(told, repeatable=True)]
+    agent = Agent("a", rounds(3), tools=tools, deadline=300, store=MemoryLog())
+    start = time.monotonic()
+    await agent.acall("go")
+    passed = time.monotonic() - start
+    assert all(left is not None and 300 - passed <= left <= 300 for left in told)
+    assert len(told) == 3
+    assert told == sorted(told, reverse=True)
+
+
+async def test_a_tool_of_a_call_without_deadline_has_none() -> None:
+    told: list[float | None] = []
+    await Agent("a", rounds(1), tools=[clocked(told)], store=MemoryLog()).acall("go")
+    assert told == [None]
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+@pytest.mark.parametrize(("outer", "limit", "inner", "most"), [
+    (300, None, None, 300), (300, None, 40, 40), (30, None, 300, 30), (None, 50, None, 50), (None, 50, 300, 50),
+    (None, None, None, None),
+])  # fmt: skip
+async def test_a_tool_within_a_tool_knows_the_shortest(
+    outer: float | None, limit: float | None, inner: float | None, most: float | None, blocking: bool
+) -> None:
+    told: list[float | None] = []
+    store = MemoryLog()
+    within = Agent("inner", rounds(1), tools=[clocked(told)], deadline=inner, store=store)
+
+    async def awaits() -> str:
+        return (await within.acall("go")).content
+
+    def blocks() -> str:
+        return within.call("go").content
+
+    made = tool(effect="pure", timeout=limit, name="look", description="Asks.")(
+        blocks if blocking else awaits
+    )
+    await Agent("outer", rounds(1), tools=[made], deadline=outer, store=store).acall("go")
+    if most is None:
+        assert told == [None]
+    else:
+        assert [left is not None and most - 20 < left <= most for left in told] == [True]
+
+
+async def test_time_without_a_process_is_not_taken_from_a_tool(wall: Wall) -> None:
+    told: list[float | None] = []
+    store = MemoryLog()
+
+    async def main() -> None:
+        agent = Agent("a", rounds(1), tools=[clocked(told)], deadline=300)
+        async with arecord("work", store=store):
+            await agent.acall("go")
+
+    await main()
+    (session,) = store._sessions
+    bodies = store._sessions[session]
+    begun = next(n for n, body in enumerate(bodies) if body.kind == ev.TOOL_REQUESTED)
+    del bodies[begun + 1 :]
+    wall.set(2 * HOUR)
+    await asyncio.to_thread(resume_session, session, store=store, entry=main)
+    assert len(told) == 2
+    assert told[1] is not None
+    assert 250 < told[1] <= 300
+
+
+async def test_a_replay_runs_no_tool_and_needs_no_time() -> None:
+    told: list[float | None] = []
+    store = MemoryLog()
+
+    async def main() -> None:
+        async with arecord("work", store=store):
+            await Agent("a", rounds(1), tools=[clocked(told)], deadline=300).acall("go")
+
+    await main()
+    (session,) = store._sessions
+    report = await asyncio.to_thread(replay_session, session, store=store, entry=main)
+    assert report.verified
+    assert len(told) == 1

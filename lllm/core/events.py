@@ -6,7 +6,10 @@ An event that has no `call` belongs to the session as a whole. `data` is JSON; `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from lllm.core.records import ToolReturned
 
 
 class Event(NamedTuple):
@@ -65,3 +68,9 @@ BLOBS: Final[Mapping[str, str]] = {
     EFFECT_RETURNED: "blob",
 }
 """Kinds of events that name a blob, each with the key of its data that holds the digest."""
+
+
+def error_class(data: ToolReturned) -> str:
+    """The class name of the exception that ToolReturned names; empty if it names none. The first versions wrote the repr of
+    a TimeoutError."""
+    return (data.get("error") or "").partition("(")[0]

@@ -134,6 +134,8 @@ class Entry(TypedDict):
     kind: NotRequired[Annotated[str, "`system`, `agent`, `chat` or `import`"]]
     type: NotRequired[Annotated[str, "the system's type"]]
     agent: NotRequired[Annotated[str, "the agent"]]
+    system: NotRequired[Annotated[str, "of a chat: the system prompt that was given"]]
+    continues: NotRequired[Annotated[str, "of a chat: the session that it continues"]]
     config: NotRequired[Annotated[str, "the file that it was built from"]]
     set: NotRequired[Annotated[list[str], "values that were set over the file's: `a.b=c`"]]
     model: NotRequired[Annotated[str, "the model that was chosen for all agents"]]
@@ -426,7 +428,10 @@ class ToolReturned(_From):
     content: NotRequired[Annotated[str, "the text for the model; absent if an earlier result is used"]]
     ok: NotRequired[Annotated[bool, "false if it failed; absent: true"]]
     error: NotRequired[
-        Annotated[Class, "the exception; `TimeoutError` if the time limit stopped it. See `error_class`"]
+        Annotated[
+            Class,
+            "the exception; `TimeoutError` if the time limit stopped it. See `lllm.core.events.error_class`",
+        ]
     ]
     reused: NotRequired[Annotated[str, "the tool call whose result is used again"]]
     late: NotRequired[Annotated[bool, "true if the result came after the tool's time limit"]]
@@ -504,9 +509,3 @@ OPEN: Final = frozenset((SessionStarted, Note, Message, ToolCall, CalledFunction
 
 RECORDS: Final[Mapping[str, Any]] = {kind.__name__: kind for kind in (*OF_SESSION, *OF_EITHER, *OF_CALL)}
 """Kind of event -> the TypedDict of its data."""
-
-
-def error_class(data: ToolReturned) -> str:
-    """The class name of the exception that a tool raised; empty if the event names none. The first versions wrote the repr
-    of a TimeoutError."""
-    return (data.get("error") or "").partition("(")[0]

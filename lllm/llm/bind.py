@@ -202,7 +202,7 @@ def bind_tool(function: Function) -> BoundTool:
             call=scope.call if scope else None,
             tool_call_id=info["id"],
             idempotency_key=info["key"],
-            deadline=info.get("deadline"),
+            deadline=info["deadline"],
         )
         if asynchronous:
             return render_result(await function.invoke(arguments, context))

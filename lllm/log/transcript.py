@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from lllm.core import events as ev
+from lllm.core.events import error_class
 from lllm.core.state import State
 from lllm.log.folding import UNREADABLE, Folding
 from lllm.models.message import FunctionCall, Message
@@ -155,6 +156,8 @@ def _rows(
         case ev.TOOL_RETURNED:
             call = asked(before, data["id"])
             detail = {"name": call.name, "arguments": call.arguments, "ok": data.get("ok", True), **data}
+            if "error" in data:
+                detail["error"] = error_class(event["data"])
             yield "result", call.name, content_of(after, data), detail
         case ev.HANDLER_FAILED | ev.LIMIT_REACHED:
             yield "stop", agent, str(data.get("message", "")), data

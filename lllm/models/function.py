@@ -45,10 +45,10 @@ class ToolContext:
     Attributes:
         session, call: ids of the session and agent call in the log.
         tool_call_id: the model's id of this tool call.
-        idempotency_key: the same when the tool runs again after a crash, or for an equal call of an `idempotent` tool;
-        pass
+        idempotency_key: the same when the tool runs again after a crash, or for an equal call of an `idempotent` tool; pass
             it to external services.
-        deadline: seconds left for the agent call when the tool started, or None.
+        deadline: seconds left for the agent call when the tool started, at least 0; None for no limit. If the call was made
+            within another one, or within a tool with a time limit, the shortest counts. The tool's own `timeout` does not.
     """
 
     session: str | None = None

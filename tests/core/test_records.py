@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from lllm import MemoryLog
+from lllm import MemoryLog, record
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
-from lllm.core.records import OPEN, RECORDS, ToolReturned, error_class
+from lllm.core.events import error_class
+from lllm.core.records import OPEN, RECORDS, ToolReturned
 from lllm.core.shapes import fields_of, misfit, misshapen
 from lllm.log.copy import load_session
 from tests.replay.systems import System
@@ -80,3 +81,12 @@ def test_a_later_log_may_have_more() -> None:
 def test_error_class_reads_old_logs(error: str | None, name: str) -> None:
     data: ToolReturned = {"id": "t1"} if error is None else {"id": "t1", "error": error}
     assert error_class(data) == name
+
+
+def test_what_a_test_writes_is_checked() -> None:
+    from tests import conftest
+
+    with record("x", store=MemoryLog()) as session:
+        session.emit(ev.FRONTEND, {"method": "write", "sparkle": 1})
+    assert conftest._unrecorded == ["Frontend: data.sparkle is not a key of Frontend"]
+    conftest._unrecorded.clear()

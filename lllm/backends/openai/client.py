@@ -207,8 +207,6 @@ class OpenAIBackend:
     async def _ask(self, request: Request) -> AsyncGenerator[Delta, None]:
         body = self._bodies.encode(request)
         url, headers, faults, limiter = self._ready or self._prepare()
-        if request.idempotency_key is not None:
-            headers = headers | {"Idempotency-Key": request.idempotency_key}
         fault: ProviderError | None = None
         response = None
         ticket = limiter.enter() if limiter.free else await limiter.wait(request)
@@ -258,8 +256,6 @@ class OpenAIBackend:
     async def _follow(self, request: Request) -> AsyncGenerator[Delta, None]:
         body = self._bodies.encode(request)
         url, headers, faults, limiter = self._ready or self._prepare()
-        if request.idempotency_key is not None:
-            headers = headers | {"Idempotency-Key": request.idempotency_key}
         limits = request.timeouts
         ticket = limiter.enter() if limiter.free else await limiter.wait(request)
         watch = Watch(limits, streaming=True)

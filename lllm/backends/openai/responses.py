@@ -102,16 +102,15 @@ class Responses:
         body = self.body(request)
         create = self._clients.get().responses.with_raw_response.create
         timeout = openai.Timeout(None, connect=request.timeouts.connect)
-        headers = self._headers
-        if request.idempotency_key is not None:
-            headers = headers | {"Idempotency-Key": request.idempotency_key}
         fault: ProviderError | None = None
         watch = Watch(request.timeouts, streaming=request.stream)
         following = Following(request, self._mode)
         response: Any = None
         try:
             with watch:
-                answer = await create(**body, stream=request.stream, extra_headers=headers, timeout=timeout)
+                answer = await create(
+                    **body, stream=request.stream, extra_headers=self._headers, timeout=timeout
+                )
                 response = answer.http_response
                 in_pieces = request.stream and "json" not in answer.headers.get("content-type", "")
                 data = b"" if in_pieces else await response.aread()

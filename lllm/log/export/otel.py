@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lllm._version import __version__
 from lllm.core import events as ev
+from lllm.core.events import error_class
 from lllm.core.spent import reused
 from lllm.core.state import State
 from lllm.log.export import conventions as names
@@ -24,6 +25,16 @@ from lllm.log.export.source import Source
 from lllm.log.folding import Folding
 from lllm.log.transcript import asked, content_of
 from lllm.models.message import Message
+
+if TYPE_CHECKING:
+    from lllm.core.records import (
+        CallEnded,
+        CallStarted,
+        ModelReplied,
+        SessionEnded,
+        ToolRequested,
+        ToolReturned,
+    )
 
 ERROR: Final = 2
 
@@ -128,18 +139,18 @@ class _Tracer:
         if kind in (ev.TOOL_RETURNED, ev.APPROVAL_GIVEN):
             self._news(call, before, after)
 
-    def _call(self, call: str, data: Mapping[str, Any], at: int) -> None:
+    def _call(self, call: str, data: CallStarted, at: int) -> None:
         via = (data.get("parent") or "", "tool", data.get("via") or "")
         provider, _, model = (data.get("model") or "").partition("/")
         values = {
             names.PROVIDER: names.PROVIDERS.get(provider, provider) or "_OTHER",
-            names.AGENT_NAME: data.get("agent"),
+            names.AGENT_NAME: data["agent"],
             names.REQUEST_MODEL: model or provider or None,
             names.CONVERSATION: self.source.session,
             names.OUTPUT_TYPE: "json" if data.get("format") else None,
             **names.sampling(data.get("sampling") or {}),
         }
-        added = [Message.from_dict(item) for item in data.get("add", ())]
+        added = [Message.from_dict(item) for item in data["add"]]
         self.told[call] = added
         content: dict[str, Any] = {}
         if self.content and (tools := self.source.tools(data)):
@@ -147,7 +158,7 @@ class _Tracer:
                 {"type": "function", **tool.get("function", tool)} for tool in tools
             ]
         parent = via if via in self.open else (data["parent"],) if data.get("parent") else ()
-        self._begin((call,), names.AGENT, data.get("agent") or "", parent, at, {**values, **content})
+        self._begin((call,), names.AGENT, data["agent"], parent, at, {**values, **content})
 
     def _request(self, call: str, at: int) -> None:
         agent = self.open[(call,)].values
@@ -165,8 +176,8 @@ class _Tracer:
         model = str(values.get(names.REQUEST_MODEL) or "")
         self._begin((call, "model"), names.CHAT, model, (call,), at, values)
 
-    def _reply(self, call: str, data: Mapping[str, Any], at: int) -> dict[str, Any]:
-        finish = data.get("finish", "stop")
+    def _reply(self, call: str, data: ModelReplied, at: int) -> dict[str, Any]:
+        finish = data["finish"]
         values = {
             names.RESPONSE_MODEL: data.get("model"),
             names.RESPONSE_ID: data.get("id"),
@@ -182,10 +193,10 @@ class _Tracer:
         self._set((call, "model"), values)
         return self._end((call, "model"), at)
 
-    def _tool(self, call: str, data: Mapping[str, Any], before: State, at: int) -> None:
+    def _tool(self, call: str, data: ToolRequested, before: State, at: int) -> None:
         wanted = asked(before, data["id"])
         values: dict[str, Any] = {
-            names.TOOL_NAME: data.get("name") or wanted.name,
+            names.TOOL_NAME: data["name"],
             names.TOOL_ID: data["id"],
             names.TOOL_TYPE: "function",
             names.CONVERSATION: self.source.session,
@@ -196,13 +207,13 @@ class _Tracer:
         if key not in self.open:  # a resumed session goes on with the span of the run that it repeats
             self._begin(key, names.TOOL, values[names.TOOL_NAME], (call,), at, values)
 
-    def _result(self, call: str, data: Mapping[str, Any], after: State, at: int) -> dict[str, Any]:
+    def _result(self, call: str, data: ToolReturned, after: State, at: int) -> dict[str, Any]:
         key = (call, "tool", data["id"])
         content = content_of(after, data)
         good = data.get("ok", True)
         if self.content and good:
             self._set(key, {names.RESULT: content})
-        return self._end(key, at, failed="" if good else data.get("error") or "tool_error", note=content)
+        return self._end(key, at, failed="" if good else error_class(data) or "tool_error", note=content)
 
     def _news(self, call: str, before: State, after: State) -> None:
         """The messages that came to a dialog, but for the replies: those stand on the span of their request."""
@@ -252,7 +263,7 @@ class _Tracer:
         }
 
 
-def _verdict(data: Mapping[str, Any]) -> dict[str, str]:
+def _verdict(data: SessionEnded | CallEnded) -> dict[str, str]:
     if data["status"] == "done":
         return {}
     return {"failed": str(data.get("reason") or data["status"]), "note": str(data.get("error") or "")}
