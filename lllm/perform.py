@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.bounds import Bounds, enclosing, time_left
 from lllm.core import events as ev
@@ -69,6 +70,9 @@ from lllm.session import WAITING, Scope, Session, current, own_code
 from lllm.session_effects import Place
 from lllm.sync import maybe_async
 from lllm.tool_run import Thread, TimeLimit, run_tool
+
+if TYPE_CHECKING:
+    from lllm.core import records
 
 FATAL: Final = (AuthenticationError, ModelNotFoundError, BadRequestError, UnsupportedError)
 """Faults that asking again never mends: not even `max_llm_recall` does."""
@@ -297,13 +301,11 @@ class Performer:
             self.session.tell(self.call, delta, again=True)
 
     def _fault(self, error: LLMError, told: list[str] | None) -> Outcome:
-        data: dict[str, Any] = {"error": type(error).__name__, "message": error.message}
+        data: records.ModelFailed = {"error": type(error).__name__, "message": error.message}
         if error.hint:
             data["hint"] = error.hint
         if isinstance(error, ProviderError):
-            for name in ("status", "body", "retry_after", "partial"):
-                if (value := getattr(error, name)) not in (None, ""):
-                    data[name] = value
+            _add_answer(data, error)
         rest = self.session.told(self.call)
         if told is not None and self.said:  # also where it was thinking alone, of which the log has nothing
             told += [one.text for one in rest if type(one) is TextDelta]
@@ -322,10 +324,12 @@ class Performer:
         plan, reply = self.plan, effect.reply
         if reply.tool_calls and plan.execute:
             if self.rules >= 1 and (reason := withheld(reply)) is not None:
-                data: dict[str, Any] = {"errors": [reason]}
-                data["calls"] = {call.id: f"not run: {reason}" for call in reply.tool_calls}
-                data["unreadable"] = [c.id for c in reply.tool_calls if not is_readable(c, self.rules)]
-                return Outcome(ev.REPLY_REJECTED, data)
+                refused: records.ReplyRejected = {
+                    "errors": [reason],
+                    "calls": {call.id: f"not run: {reason}" for call in reply.tool_calls},
+                    "unreadable": [call.id for call in reply.tool_calls if not is_readable(call, self.rules)],
+                }
+                return Outcome(ev.REPLY_REJECTED, refused)
             return self._read_calls(reply, effect.tools)
         # a call whose tool calls are given back (an LLM) gives every reply back as it is, unless something reads it
         judged = plan.read is not None or (plan.execute and self.rules >= 1)
@@ -395,7 +399,7 @@ class Performer:
                 problems[call.id] = f"error: wrong arguments for '{call.name}': {'; '.join(wrong)}"
         if not problems:
             return Outcome(ev.REPLY_ACCEPTED, {})
-        data: dict[str, Any] = {
+        data: records.ReplyRejected = {
             "errors": [text.removeprefix("error: ") for text in problems.values()],
             "calls": problems,
         }
@@ -450,7 +454,7 @@ class Performer:
             info = {"id": call.id, "key": key, "deadline": left, "thread": thread}
             work = tool.invoke(call.parsed(), info)
             content = await run_tool(work, None if again else tool.timeout)
-            data: dict[str, Any] = {"id": call.id, "content": content}
+            data: records.ToolReturned = {"id": call.id, "content": content}
         except TimeLimit as limit:
             data = _given_up(call, tool, running=limit.hear(partial(self._returned_late, effect), thread))
         except asyncio.CancelledError as error:
@@ -488,7 +492,7 @@ class Performer:
             return
         if error is not None and not isinstance(error, PLUG_IN):
             return  # it wanted to end the program, and nobody waits for it any more
-        data = {"content": content} if error is None else _tool_failed(call, error)
+        data: dict[str, Any] = {"content": content} if error is None else {**_tool_failed(call, error)}
         data.pop("id", None)
         self.late[effect.number] = data
         words = f"'{call.name}' {'returned' if error is None else 'failed'} after its time limit"
@@ -524,7 +528,7 @@ class Performer:
                     answer = await maybe_async(approve, call)
             except PLUG_IN as error:
                 answer = f"asking failed: {text_of(error)}"
-        data: dict[str, Any] = {"id": call.id, "approved": answer is True}
+        data: records.ApprovalGiven = {"id": call.id, "approved": answer is True}
         if isinstance(answer, str):
             data["note"] = answer
         return Outcome(ev.APPROVAL_GIVEN, data)
@@ -605,15 +609,28 @@ def _wrong(tool: BoundTool, arguments: dict[str, Any]) -> Sequence[str]:
         return [f"they could not be checked: {_told(error)}"]
 
 
-def _tool_failed(call: FunctionCall, error: BaseException, text: str | None = None) -> dict[str, Any]:
+def _add_answer(data: records.ModelFailed, error: ProviderError) -> None:
+    """Adds what the provider answered. A backend of others may put anything there: what has another type is left out."""
+    if isinstance(error.status, int) and not isinstance(error.status, bool):
+        data["status"] = int(error.status)
+    if isinstance(error.body, str) and error.body:
+        data["body"] = error.body
+    after = error.retry_after
+    if isinstance(after, int | float) and not isinstance(after, bool) and math.isfinite(after):
+        data["retry_after"] = after
+    if isinstance(error.partial, str) and error.partial:
+        data["partial"] = error.partial
+
+
+def _tool_failed(call: FunctionCall, error: BaseException, text: str | None = None) -> records.ToolReturned:
     content = f"error: {text or text_of(error)}"
     return {"id": call.id, "ok": False, "content": content, "error": type(error).__name__}
 
 
-def _given_up(call: FunctionCall, tool: BoundTool, *, running: bool) -> dict[str, Any]:
+def _given_up(call: FunctionCall, tool: BoundTool, *, running: bool) -> records.ToolReturned:
     """The result of a tool that has not returned in time."""
     content = f"error: '{call.name}' did not return within {tool.timeout:g} s"
-    data = {"id": call.id, "ok": False, "content": content, "error": "TimeoutError"}
+    data: records.ToolReturned = {"id": call.id, "ok": False, "content": content, "error": "TimeoutError"}
     acts = tool.rule.counts_as
     if acts != "pure":
         state = "and is still running. Whether it takes" if running else "and was stopped. Whether it took"

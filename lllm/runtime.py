@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lllm import errors
 from lllm.bounds import Bounds, enclosing, is_over
@@ -46,6 +46,9 @@ from lllm.perform import Outcome, Performer, Plan, fixed_of
 from lllm.session import Clock, Scope, Session
 from lllm.session_hooks import Past
 from lllm.tool_run import ended
+
+if TYPE_CHECKING:
+    from lllm.core import records
 
 _WORLD: Final = frozenset((CallModel, RunTool, AskApproval, Wait))
 """Effects that act on the world: what was learnt before must be durable by then."""
@@ -429,7 +432,7 @@ class Call:
         if effect.free and freed(self.plan.sampling) is not self.plan.sampling:
             fixed = f"{fixed} free"
         request = digest(f"{fixed} {effect.head.id}".encode())
-        data = {"request": request, "head": effect.head.id, "tools": effect.tools}
+        data: records.ModelRequested = {"request": request, "head": effect.head.id, "tools": effect.tools}
         return Outcome(ev.MODEL_REQUESTED, data)
 
     def _tool_requested(self, effect: RunTool) -> Outcome:

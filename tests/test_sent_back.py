@@ -10,7 +10,7 @@ import pytest
 from lllm import session_hooks as sessions
 from lllm.backends.scripted import ScriptedBackend
 from lllm.core import events as ev
-from lllm.errors import ProviderFailed
+from lllm.errors import ProviderError, ProviderFailed
 from lllm.llm import LLM
 from lllm.llm.agent import Agent
 from lllm.llm.sessions import arecord
@@ -246,6 +246,9 @@ async def test_what_is_no_reply_is_a_fault(fields: Any) -> None:
         {"model": 5},
         {"id": []}, {"usage": 5}, {"usage": {"prompt": 1}}, {"usage": Usage(None, "x")}, {"usage": Usage(-1, 5)},
         {"usage": Usage(1, 1, 0.5)}, {"logprobs": 5}, {"logprobs": [{"token": b"x"}]}, {"logprobs": [float("nan")]},
+        {"logprobs": ["x"]}, {"logprobs": [{"tok": 1}]}, {"logprobs": [{"token": "x", "logprob": "-1"}]},
+        {"logprobs": [{"token": "x", "logprob": -1, "top": [1]}]}, {"logprobs": [{"token": "x", "logprob": -1, "top": 1}]},
+        {"token_ids": [1.5]}, {"token_ids": [-1]}, {"prompt_token_ids": [True]},
         {"token_ids": "x"}, {"token_ids": {1: 2}}, {"extra": 5}, {"extra": {"x": object()}}, {"extra": {1: 2}},
         {"extra": {"x": float("inf")}}, {"thinking": 5}, {"raw": 5}, {"enforced": 5}, {"extra_from": 5},
     ],
@@ -256,3 +259,24 @@ async def test_what_is_said_about_a_reply_costs_nothing(fields: dict[str, Any]) 
     reply = await agent.acall("x")
     assert reply.content == ("x" if "content" not in fields else "")
     views.load(store, store.sessions()[0].id)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"status": "429"}, {"status": True}, {"status": 429.5}, {"body": b"x"}, {"body": {"error": "x"}},
+        {"retry_after": "5"}, {"retry_after": float("nan")}, {"retry_after": float("inf")}, {"partial": None},
+        {"partial": ["x"]},
+    ],
+)  # fmt: skip
+async def test_a_fault_says_what_fits_its_record(fields: dict[str, Any]) -> None:
+    store = MemoryLog()
+    agent = Agent("a", ScriptedBackend([ProviderError("odd", **fields)]), store=store)
+    with pytest.raises(ProviderFailed, match="odd"):
+        await agent.acall("x")
+    (failed,) = [
+        event["data"]
+        for event in views.load(store, store.sessions()[0].id)
+        if event["kind"] == ev.MODEL_FAILED
+    ]
+    assert failed == {"error": "ProviderError", "message": "odd"}

@@ -27,7 +27,7 @@ class Event(NamedTuple):
     """
 
     kind: str
-    data: Mapping[str, Any]
+    data: Any  # a record of `lllm.core.records`, as the kind says; readers annotate it
     at: int = 0
     call: str | None = None
     dialog: str | None = None

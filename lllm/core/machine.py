@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core import events as ev
 from lllm.core import guard as duplicates
@@ -47,6 +47,9 @@ from lllm.core.state import (
 from lllm.errors import IllegalMove
 from lllm.models.message import FunctionCall, Message
 from lllm.models.reply import Reply
+
+if TYPE_CHECKING:
+    from lllm.core import records
 
 _STOPS: Final[Mapping[str, tuple[str, ...]]] = {ev.LIMIT_REACHED: (FAILED,), ev.CANCELLED: (CANCELLED,)}
 _LIVE: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
@@ -157,9 +160,10 @@ def _model_requested(state: State, event: Event) -> Step:
 
 
 def _model_replied(state: State, event: Event) -> Step:
-    reply = event.value or Reply.from_record(event.data)
+    data: records.ModelReplied = event.data
+    reply = event.value or Reply.from_record(data)
     tokens, cost = state.tokens, state.cost
-    usage, price = reply.usage, event.data.get("cost")
+    usage, price = reply.usage, data.get("cost")
     after = state._replace(
         phase=PARSING,
         reply=reply,
@@ -172,7 +176,8 @@ def _model_replied(state: State, event: Event) -> Step:
 
 
 def _model_failed(state: State, event: Event) -> Step:
-    data, limits = event.data, state.spec.limits
+    data: records.ModelFailed = event.data
+    limits = state.spec.limits
     attempt = {"fault": data["error"], "message": data["message"], "status": data.get("status")}
     state = state._replace(
         at=event.at, model_calls=state.model_calls + 1, attempts=(*state.attempts, attempt)
@@ -214,7 +219,8 @@ def _reply_accepted(state: State, event: Event) -> Step:
 
 
 def _reply_rejected(state: State, event: Event) -> Step:
-    data, reply = event.data, state.reply
+    data: records.ReplyRejected = event.data
+    reply = state.reply
     assert reply is not None
     errors = tuple(data["errors"])
     attempt = {"reply": reply.content, "errors": list(errors)}
@@ -251,7 +257,7 @@ def _tool_requested(state: State, event: Event) -> Step:
 
 
 def _tool_returned(state: State, event: Event) -> Step:
-    data = event.data
+    data: records.ToolReturned = event.data
     place, found = _expect(state, data["id"], _RUNNABLE)
     content, ok = data.get("content"), data.get("ok", True)
     reused = "reused" in data
@@ -269,7 +275,7 @@ def _tool_returned(state: State, event: Event) -> Step:
 
 
 def _approval_given(state: State, event: Event) -> Step:
-    data = event.data
+    data: records.ApprovalGiven = event.data
     place, found = _expect(state, data["id"], _ASKING)
     if not data["approved"]:
         note = f": {data['note']}" if data.get("note") else ""
@@ -298,16 +304,19 @@ def _handler_failed(state: State, event: Event) -> Step:
 
 def _call_resumed(state: State, event: Event) -> Step:
     # the time in which nobody worked on the call is not counted against its deadline
-    due = None if state.deadline_at is None else state.deadline_at + event.data["down"]
+    data: records.CallResumed = event.data
+    due = None if state.deadline_at is None else state.deadline_at + data["down"]
     return state._replace(deadline_at=due, at=event.at), _NOTHING
 
 
 def _limit_reached(state: State, event: Event) -> Step:
-    return _fail(state._replace(at=event.at), event.data["reason"], event.data["message"])
+    data: records.LimitReached = event.data
+    return _fail(state._replace(at=event.at), data["reason"], data["message"])
 
 
 def _cancelled(state: State, event: Event) -> Step:
-    reason = event.data.get("reason", "cancelled")
+    data: records.Cancelled = event.data
+    reason = data.get("reason", "cancelled")
     return state._replace(
         phase=CANCELLED, reason="cancelled", error=reason, branch=None, at=event.at
     ), _NOTHING

@@ -40,6 +40,7 @@ def _is_number(value: Any) -> bool:
 Money = Annotated[str, Fits("decimal", _is_money)]
 Count = Annotated[int, Fits("whole number", _is_count)]
 Number = Annotated[float, Fits("number", _is_number)]
+Integer = Annotated[int, Fits("integer", lambda value: isinstance(value, int) and _is_number(value))]
 Digest = Annotated[str, Fits("digest", lambda value: isinstance(value, str))]
 Class = Annotated[str, Fits("class name", lambda value: isinstance(value, str))]
 
@@ -325,7 +326,7 @@ class CallStarted(TypedDict):
 class CallResumed(TypedDict):
     """Another process resumed the call."""
 
-    down: Annotated[Number, "microseconds without a process; negative if the clock was set back meanwhile"]
+    down: Annotated[Integer, "microseconds without a process; negative if the clock was set back meanwhile"]
 
 
 class ModelRequested(TypedDict):

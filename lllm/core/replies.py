@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from lllm.core.canonical import decode
@@ -70,11 +70,36 @@ def _mended(reply: Reply) -> Reply:
             changes[name] = None
     for name in (*_LISTS, "extra"):
         value, due = has[name], Mapping if name == "extra" else list | tuple
-        if value is not None and (not isinstance(value, due) or not_json(value) is not None):
+        if value is not None and (
+            not isinstance(value, due) or not_json(value) is not None or not _ITEMS[name](value)
+        ):
             changes[name] = None
     if has["usage"] is not None and not _counts(has["usage"]):
         changes["usage"] = None
     return reply.with_(**changes)
+
+
+def _are_tokens(value: Any) -> bool:
+    return all(
+        isinstance(item, Mapping)
+        and isinstance(item.get("token"), str)
+        and item.get("logprob").__class__ in (int, float)
+        and isinstance(top := item.get("top", ()), list | tuple)
+        and _are_tokens(top)
+        for item in value
+    )
+
+
+def _are_ids(value: Any) -> bool:
+    return all(item.__class__ is int and item >= 0 for item in value)
+
+
+_ITEMS: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "logprobs": _are_tokens,
+    "token_ids": _are_ids,
+    "prompt_token_ids": _are_ids,
+    "extra": lambda value: True,
+}
 
 
 def _counts(usage: Any) -> bool:

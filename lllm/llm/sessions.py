@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Final
 
 from lllm.core.jsonable import jsonable
-from lllm.errors import CallCancelled, EffectFailed, LLMError, text_of
+from lllm.errors import CallCancelled, ConfigError, EffectFailed, LLMError, text_of
 from lllm.llm.project import default_store
 from lllm.ports import LogStore
 from lllm.session import Scope, Session, current
@@ -44,7 +44,25 @@ def running(kind: str) -> Scope | None:
 
 
 def _told(name: str, meta: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {"name": name, **{str(key): jsonable(value) for key, value in (meta or {}).items()}}
+    if not meta:
+        return {"name": name}
+    from lllm.core.records import SessionStarted
+    from lllm.core.shapes import misfit
+
+    told = {"name": name, **{str(key): jsonable(value) for key, value in meta.items()}}
+    if given := told.keys() & _OURS.keys():
+        key = min(given)
+        raise ConfigError(f"`meta` cannot have {key!r}, which lllm writes itself", hint=_OURS[key])
+    if wrong := misfit(told, SessionStarted):
+        raise ConfigError(f"`meta` does not fit SessionStarted: {wrong}", hint="Use another key for it.")
+    return told
+
+
+_OURS: Final = {
+    "seed": "Give it as `seed=`, or use another key.",
+    "lllm": "Use another key.",
+    "fork": "Use another key.",
+}
 
 
 @contextmanager

@@ -279,7 +279,8 @@ def _emit(data: Mapping[str, Any]) -> Mapping[str, Any]:
     if session is None:
         return data
     scope = current.get()
-    return session.emit(ev.FRONTEND, data, scope.call if scope else None).data
+    logged: Mapping[str, Any] = session.emit(ev.FRONTEND, data, scope.call if scope else None).data
+    return logged
 
 
 def _hide(session: Session, value: Any) -> None:

@@ -15,6 +15,7 @@ from lllm.core.envelope import open_event
 from lllm.core.events import error_class
 from lllm.core.records import OPEN, RECORDS, ToolReturned
 from lllm.core.shapes import fields_of, misfit, misshapen
+from lllm.errors import ConfigError
 from lllm.log.copy import load_session
 from tests.replay.systems import System
 
@@ -90,3 +91,28 @@ def test_what_a_test_writes_is_checked() -> None:
         session.emit(ev.FRONTEND, {"method": "write", "sparkle": 1})
     assert conftest._unrecorded == ["Frontend: data.sparkle is not a key of Frontend"]
     conftest._unrecorded.clear()
+
+
+@pytest.mark.parametrize(
+    ("meta", "problem"),
+    [
+        ({"seed": 1}, "cannot have 'seed'"),
+        ({"lllm": "9"}, "cannot have 'lllm'"),
+        ({"fork": {}}, "cannot have 'fork'"),
+        ({"name": None}, "data.name cannot be NoneType"),
+        ({"entry": "main.py"}, "data.entry must be an object"),
+        ({"entry": {"kind": 1}}, "data.entry.kind cannot be int"),
+    ],
+)
+def test_meta_must_fit_the_first_event(meta: dict[str, Any], problem: str) -> None:
+    store = MemoryLog()
+    with pytest.raises(ConfigError, match=problem), record("x", store=store, meta=meta):
+        pass
+    assert not store.sessions()
+
+
+def test_meta_may_say_anything_else() -> None:
+    store = MemoryLog()
+    with record("x", store=store, meta={"task": 5, "experiment": {"arm": [1]}}):
+        pass
+    assert store.sessions()[0].meta["experiment"] == {"arm": [1]}

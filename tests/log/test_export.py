@@ -325,8 +325,13 @@ def test_html_shows_images_that_are_blobs_and_no_others() -> None:
         session = Session(store, name="pictures")
         await session.start({"name": "pictures"})
         for name, data in (("a.png", png), ("b.svg", svg)):
-            session.emit("Artifact", {"name": name, "digest": session.keep(data), "type": "image/png"})
-        session.emit("Artifact", {"name": "c.png", "digest": digest(b"nowhere")})
+            session.emit(
+                "Artifact",
+                {"name": name, "digest": session.keep(data), "media_type": "image/png", "size": len(data)},
+            )
+        session.emit(
+            "Artifact", {"name": "c.png", "digest": digest(b"nowhere"), "media_type": "image/png", "size": 7}
+        )
         await session.end("done")
         return session.id
 
