@@ -49,6 +49,7 @@ from lllm.errors import (
     UnsupportedError,
     text_of,
 )
+from lllm.handles import stream_of
 from lllm.models import finish
 from lllm.models.checks import DEEPEST
 from lllm.models.message import FunctionCall, Message
@@ -223,8 +224,7 @@ class Performer:
         reply: Reply | None = None
         told: list[str] | None = [] if session.listeners else None
         try:
-            stream_in = getattr(plan.backend, "stream_in", None)
-            stream = plan.backend.stream(request) if stream_in is None else stream_in(session.id, request)
+            stream = stream_of(plan.backend, session.id, request)
             async for delta in stream:
                 if type(delta) is Completed:
                     reply = delta.reply

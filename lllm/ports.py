@@ -125,11 +125,8 @@ class Backend(Protocol):
     other exception), is safe to call concurrently from any event loop, and cleans up when closed early. It does not
     retry: the agent machine does, so that every attempt is in the log.
 
-    Optional members: an attribute `secrets` with its secret arguments (keys, headers), which are kept out of every log;
-    `async embed(model, texts)`, which returns one vector per text; `check_request(request)`, which raises what `stream`
-    would raise before sending anything (a bad sampling value, a missing key or file): configurations are checked with it,
-    on a request without messages; `stream_in(session, request)`, called with the session's id instead of `stream`, if
-    answers depend on earlier requests of the session.
+    A backend may also be a HasSecrets, SessionBackend, Embedder, CheckingBackend, Tokenizer or NamedModels, by having their
+    members: nothing needs to derive from them.
 
     Any other exception from these is converted to an lllm error that names the backend and the cause. `aclose` is called
     when the process or program no longer needs the backend; an unused one that was opened by name may be closed in another
@@ -141,6 +138,44 @@ class Backend(Protocol):
     def stream(self, request: Request) -> AsyncIterator[Delta]: ...
 
     async def aclose(self) -> None: ...
+
+
+class HasSecrets(Protocol):
+    """A backend with secret arguments."""
+
+    secrets: Sequence[str]
+    """Keys and values of headers: they are kept out of every log."""
+
+
+class SessionBackend(Protocol):
+    """A backend whose answers depend on earlier requests of the session."""
+
+    def stream_in(self, session: str, request: Request) -> AsyncIterator[Delta]:
+        """Called in place of `stream`, with the session's id."""
+
+
+class Embedder(Protocol):
+    """A backend with embeddings."""
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        """Returns one vector per text."""
+
+
+class CheckingBackend(Protocol):
+    """A backend that can check a request without sending anything."""
+
+    def check_request(self, request: Request) -> None:
+        """Raises what `stream` would raise before it sends anything: a bad sampling value, a missing key or file.
+        Configurations are checked with it, on a request without messages."""
+
+
+class NamedModels(Protocol):
+    """A backend that says which names of models it takes."""
+
+    needs_model: bool
+    """True if `PROVIDER` alone names no model, only `PROVIDER/MODEL` does. False by default."""
+    only_model: str | None
+    """The one model that it has, or None by default."""
 
 
 # --- the session log -------------------------------------------------------------------------------------------------
@@ -163,7 +198,10 @@ class SessionInfo(NamedTuple):
 @runtime_checkable
 class LogStore(Protocol):
     """Where session logs live. Safe for concurrent use from several threads and event loops of one process, and by
-    several processes that write different sessions."""
+    several processes that write different sessions.
+
+    A store may also be a ClaimingStore, EmptyStore, AddressedStore, SummaryStore or NotebookStore, by having their members:
+    nothing needs to derive from them. `lllm.log.ReplayableLogBase` is a base class with most of them."""
 
     async def append(self, records: Sequence[Record], blobs: Mapping[str, bytes] | None = None) -> None:
         """Keeps records (all of one session, consecutive) and blobs, atomically; returns when they are durable.
@@ -184,6 +222,50 @@ class LogStore(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class ClaimingStore(Protocol):
+    """A store whose sessions have one writer at a time."""
+
+    def claim(self, session: str) -> None:
+        """Makes the caller's process the session's one writer, until `release` or until it dies. Raises LogWriteError if
+        somebody else is."""
+
+    def release(self, session: str) -> None:
+        """Lets somebody else write the session."""
+
+    def held(self, session: str) -> bool:
+        """Whether somebody writes the session now. One that is "running" and not held was interrupted."""
+
+
+class EmptyStore(Protocol):
+    """A store that keeps nothing."""
+
+    keeps_nothing: bool
+    """True if nobody can read what it is given: sessions then encode nothing. False by default."""
+
+
+class AddressedStore(Protocol):
+    """A store on a server. It is made with the server's url; any other with a path below the log's folder."""
+
+    addressed: bool
+    """True for such a store. False by default."""
+
+
+class SummaryStore(Protocol):
+    """A store that keeps the figures of sessions that have ended."""
+
+    def keep_summary(
+        self, session: str, like: tuple[int, int, int, str], summary: Callable[[], Mapping[str, Any]]
+    ) -> None:
+        """Notes the figures that `summary` computes; see `lllm.log.base`."""
+
+
+class NotebookStore(Protocol):
+    """A store that shows a session in a notebook."""
+
+    def html(self, session: str) -> str:
+        """Returns the session as HTML."""
 
 
 # --- parsers, handlers, tools ----------------------------------------------------------------------------------------

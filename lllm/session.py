@@ -28,6 +28,7 @@ from lllm.core.figures import COUNTED, Counting
 from lllm.core.jsonable import jsonable, unicode_only
 from lllm.core.redact import Redactor, scrub
 from lllm.errors import LLMError, LogWriteError, text_of
+from lllm.handles import claiming, html_of, keeps_nothing, summing
 from lllm.loops import is_blocked
 from lllm.models.message import FunctionCall, Message
 from lllm.plug_ins import PLUG_IN, guarded
@@ -203,7 +204,7 @@ class Session(Hooks, Effects):
         self.started = False
         self.ended = False
         self._claimed = False
-        self.logs = not getattr(store, "keeps_nothing", False)
+        self.logs = not keeps_nothing(store)
         self._seq = 0
         self._durable = 0
         self._doubtful = 0  # so many of the first records may be stored already
@@ -227,11 +228,10 @@ class Session(Hooks, Effects):
     def _repr_html_(self) -> str | None:
         """What a notebook shows: a row for each thing that happened and is stored. None, and so the repr, where nothing
         is, or the store has no such view."""
-        view = getattr(self.store, "html", None)
-        if view is None or not self.logs or not self._durable:
+        if not self.logs or not self._durable:
             return None
         try:
-            return str(view(self.id))
+            return html_of(self.store, self.id)
         except LLMError:  # a cell shows the repr, not a traceback
             return None
 
@@ -470,17 +470,17 @@ class Session(Hooks, Effects):
     def _sum_up(self, at: int, status: str) -> None:
         """Gives the store the figures of the session, so that nobody has to read it for them."""
         with suppress(*PLUG_IN):  # figures are derived: whoever wants them reads the log
-            keep = getattr(self.store, "keep_summary", None)
-            if self._figures is not None and keep is not None:
+            keeper = summing(self.store)
+            if self._figures is not None and keeper is not None:
                 figures, self._figures = self._figures, None
                 summary = partial(figures.summary, self._seq, self._prev, None)
-                keep(self.id, (self._began, at, self._seq, status), summary)
+                keeper.keep_summary(self.id, (self._began, at, self._seq, status), summary)
 
     def claim(self) -> None:
         """Makes this the session's one writer. LogWriteError while another process, or another Session here, is."""
         with guarded("the log store: claim", LogWriteError):
-            if not self._claimed and (claim := getattr(self.store, "claim", None)) is not None:
-                claim(self.id)
+            if not self._claimed and (store := claiming(self.store)) is not None:
+                store.claim(self.id)
                 self._claimed = True
 
     def release(self) -> None:
@@ -488,7 +488,8 @@ class Session(Hooks, Effects):
         if self._claimed:
             self._claimed = False
             with guarded("the log store: release", LogWriteError):
-                self.store.release(self.id)  # type: ignore[attr-defined]  # who claims can release
+                if (store := claiming(self.store)) is not None:
+                    store.release(self.id)
 
     def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
         """The id of the next agent call: c1, c2, ... By the messages that it adds to its dialog a replay knows it

@@ -15,7 +15,7 @@ import os
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from lllm.config.environ import everything
 from lllm.core.canonical import decode, digest, digest_of, encode
 from lllm.core.jsonable import jsonable
 from lllm.deltas import pieces
+from lllm.handles import stream_of
 from lllm.models import finish
 from lllm.models.reply import Reply
 from lllm.plug_ins import capabilities_of, secrets_of
@@ -226,8 +227,7 @@ def _private(path: str, flags: int) -> int:
 
 async def _asked(backend: Backend, session: str, request: Request) -> AsyncGenerator[Delta, None]:
     """The backend's own stream, closed with this one."""
-    told = getattr(backend, "stream_in", None)
-    stream: AsyncIterator[Delta] = backend.stream(request) if told is None else told(session, request)
+    stream = stream_of(backend, session, request)
     try:
         async for delta in stream:
             yield delta

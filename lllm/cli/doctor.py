@@ -99,6 +99,7 @@ def _model(config: Config) -> Item:
 
 def _log(config: Config) -> Item:
     """Where sessions go, and whether they can be written there. Writes nothing."""
+    from lllm.handles import is_addressed
     from lllm.llm.project import store_of
 
     try:
@@ -107,7 +108,7 @@ def _log(config: Config) -> Item:
         return _item("log", "problem", f"{error.message}.", hint=error.hint)
     if config.log.type in ("none", "memory"):
         return _item("log", "ok", f"{config.log.type}: sessions are not kept")
-    if getattr(store, "addressed", False):
+    if is_addressed(store):
         return _server(store, str(getattr(store, "where", config.log.type)))
     place = Path(getattr(store, "path", config.log.dir))
     try:

@@ -132,7 +132,9 @@ def stored(store: LogStore, id: str) -> SessionInfo | None:
 
 def held(store: LogStore, id: str) -> bool:
     """Whether somebody writes a session now."""
-    return bool(getattr(store, "held", lambda _: False)(id))
+    from lllm.handles import is_held
+
+    return bool(is_held(store, id))
 
 
 def interrupted(store: LogStore) -> list[SessionInfo]:

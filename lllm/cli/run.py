@@ -79,6 +79,7 @@ def run(
 ) -> int:
     """Run a system on a task and print its result."""
     from lllm.config.overrides import Typed
+    from lllm.handles import keeps_nothing
     from lllm.llm import build_agent
     from lllm.llm.connect import caching
     from lllm.llm.sessions import open_session
@@ -106,7 +107,7 @@ def run(
     loaded = runnable(config, overrides=overrides)
     # in memory even without a log: usage and cost are folded from events
     store: LogStore = MemoryLog() if no_log else store_of(loaded)
-    kept = not isinstance(store, MemoryLog) and not getattr(store, "keeps_nothing", False)
+    kept = not isinstance(store, MemoryLog) and not keeps_nothing(store)
     store = store if kept else MemoryLog()
     way = way_to(loaded) if kept and overrides else ""
     output.reached(way)

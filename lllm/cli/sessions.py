@@ -190,8 +190,9 @@ def dollars(cost: float | None, unpriced: int) -> str:
 
 def _alive(store: LogStore, info: SessionInfo) -> SessionInfo:
     """Says of a session without an end whether somebody still writes it."""
-    held = getattr(store, "held", None)
-    if info.status == "running" and held is not None and not held(info.id):
+    from lllm.handles import is_held
+
+    if info.status == "running" and is_held(store, info.id) is False:
         return info._replace(status="interrupted")
     return info
 

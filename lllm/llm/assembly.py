@@ -20,12 +20,12 @@ from lllm.config.keys import ENDPOINT, SAMPLING
 from lllm.config.layer import shown
 from lllm.config.problems import Problems, placed
 from lllm.errors import ConfigError, DependencyError, LLMError, UnknownKeyError, text_of
+from lllm.handles import check_request, is_addressed
 from lllm.hints import other_model_hint
 from lllm.llm.agent import Agent
 from lllm.llm.auto import choose
 from lllm.llm.connect import caching, connect, naming, offline, provider_of
 from lllm.llm.project import store_of
-from lllm.plug_ins import backend_named, guarded
 from lllm.ports import Backend, LogStore, Request
 
 if TYPE_CHECKING:
@@ -77,11 +77,7 @@ def assemble(
     if log_base is None:
         store = at.key("log.type", store_of, config)
         at.key("log.dir", _writable, getattr(store, "path", None))
-        if (
-            store is not None
-            and not getattr(store, "addressed", False)
-            and _beside(config, "log.url", "log.type")
-        ):
+        if store is not None and not is_addressed(store) and _beside(config, "log.url", "log.type"):
             error = ConfigError(
                 f"the store '{config.log.type}' has no server, so log.url has no effect",
                 hint="Remove log.url, or write type: postgres.",
@@ -190,11 +186,8 @@ class _At:
     def request(self, key: str, model: str | None, agent: Agent, request: Request) -> None:
         """Adds what the backend refuses before anything is sent. `model` is the key that names the model, None if no file
         does."""
-        backend, who = agent._settings.backend, backend_named(agent._settings.backend, agent.model)
         try:
-            with guarded(f"{who}: check_request"):
-                if (check := getattr(backend, "check_request", None)) is not None:
-                    check(request)
+            check_request(agent._settings.backend, request, agent.model)
         except LLMError as error:
             # the sampling value that the error is about, if any
             named = next((name for name in request.sampling if f"'{name}'" in error.message), None)

@@ -22,6 +22,7 @@ from lllm.errors import (
     nearest,
     text_of,
 )
+from lllm.handles import needs_model, only_model
 from lllm.llm import opened
 from lllm.llm.checks import mapping_of
 from lllm.llm.project import project
@@ -156,10 +157,9 @@ def open_backend(model: str | Backend, options: Mapping[str, Any] | None = None)
             opened.keep(_open, key, backend)
             for secret in secrets:
                 remember("backend", secret)
-    who = backend_named(backend, provider)
-    if not rest and (slash or attribute(who, backend, "needs_model", False)):
+    if not rest and (slash or needs_model(backend, provider)):
         raise ConfigError(f"'{model}' names no model", hint=f"Write {provider}/model.")
-    only = attribute(who, backend, "only_model")
+    only = only_model(backend, provider)
     if rest and only is not None and rest != only:
         raise ConfigError(f"'{model}': the backend '{provider}' has one model", hint=f"Write {provider}.")
     found = f"{provider}/{rest}" if rest else provider

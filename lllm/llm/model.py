@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from lllm.errors import ConfigError, LLMError, LLMInferenceError, UnsupportedError
+from lllm.handles import embed_of
 from lllm.llm.agent import Agent
 from lllm.llm.checks import mapping_of
 from lllm.llm.counting import count_with
@@ -146,8 +147,7 @@ class LLM:
             raise ConfigError("embed takes a list of texts", hint='Write llm.embed(["one", "two"]).')
         settings = self._agent._settings
         who = f"{backend_named(settings.backend, self.model)}: embed"
-        with guarded(who):
-            embed = getattr(settings.backend, "embed", None)
+        embed = embed_of(settings.backend, self.model)
         if embed is None:
             raise UnsupportedError(
                 f"'{self.model}' gives no vectors",

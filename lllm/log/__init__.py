@@ -56,6 +56,7 @@ def open_store(
         UnknownNameError: there is no such store.
         ConfigError: it needs a url, and there is none; or it cannot be made.
     """
+    from lllm.handles import is_addressed
     from lllm.registry import registry
 
     name = "sqlite" if spec is None else spec.strip().lower()
@@ -63,7 +64,7 @@ def open_store(
     place = getattr(store, "place", "")
     options = {"synchronous": synchronous} if synchronous else {}
     made: LogStore
-    if getattr(store, "addressed", False):
+    if is_addressed(store):
         if not url:
             raise ConfigError(
                 f"the store '{name}' needs the address of its server",

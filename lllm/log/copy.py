@@ -24,6 +24,7 @@ from lllm.core.envelope import open_event, verify_chain
 from lllm.core.order import EventOrder
 from lllm.core.shapes import misshapen
 from lllm.errors import ConfigError, LogCorrupt, LogError, LogWriteError, UnknownNameError
+from lllm.handles import claiming, keeps_nothing
 from lllm.hints import update_hint
 from lllm.log.blobs import check_content, named_in
 from lllm.log.folding import Folding
@@ -135,7 +136,7 @@ def copy_session(source: LogStore, target: LogStore, id: str) -> Copied:
         LogCorrupt: the session is not as it was written, on either side.
         LogWriteError: the target has another session of that name, or somebody writes it there.
     """
-    if getattr(target, "keeps_nothing", False):
+    if keeps_nothing(target):
         raise ConfigError("the store to copy to keeps nothing", hint="Copy to sqlite, localfile or postgres.")
     bodies = list(source.read(id))
     head = verify_chain(bodies, session=id)
@@ -143,9 +144,9 @@ def copy_session(source: LogStore, target: LogStore, id: str) -> Copied:
     left = bodies[there:]
     blobs = [digest for digest in blobs_of(source, bodies) if not _has(target, digest)]
     if left or blobs:
-        claim, release = getattr(target, "claim", None), getattr(target, "release", None)
-        if claim is not None:
-            claim(id)
+        claims = claiming(target)
+        if claims is not None:
+            claims.claim(id)
         try:
             # blobs first: an event never names one that is not there
             for digest in blobs:
@@ -153,8 +154,8 @@ def copy_session(source: LogStore, target: LogStore, id: str) -> Copied:
             for records in _portions(left):
                 run(target.append(records))
         finally:
-            if release is not None:
-                release(id)
+            if claims is not None:
+                claims.release(id)
     _prove(target, id, bodies, head)
     for digest in blobs:
         target.blob(digest)  # LogCorrupt where it is not what its digest says

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple, TypedDict
 from lllm.config.kinds import MONEY, fits, in_words
 from lllm.core.figures import FIGURES
 from lllm.errors import ConfigError, LogError, UnknownNameError
+from lllm.handles import is_held
 from lllm.log.summaries import Summaries, Summary
 from lllm.log.when import iso, moment
 from lllm.log.words import Match, find_words, words_of
@@ -467,8 +468,7 @@ def _row(store: LogStore, info: SessionInfo, summary: Summary) -> SessionRow:
 
 def status_of(store: LogStore, info: SessionInfo) -> str:
     """The status of a session; of one without an end, whether somebody still writes it."""
-    held = getattr(store, "held", None)
-    if info.status == "running" and held is not None and not held(info.id):
+    if info.status == "running" and is_held(store, info.id) is False:
         return "interrupted"
     return info.status
 

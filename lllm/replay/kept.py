@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from lllm.core import events as ev
 from lllm.core.envelope import open_event, seal
 from lllm.errors import ConfigError, LLMError, NetworkRefused, ReplayDivergence, UnknownNameError, text_of
+from lllm.handles import is_held
 from lllm.log.copy import SUFFIX, read_session, save_session
 from lllm.log.memory import MemoryLog
 from lllm.log.views import load
@@ -120,7 +121,7 @@ def keep_session(
         LogCorrupt: the session is not as it was written.
     """
     record = load(store, session)
-    if getattr(store, "held", lambda _: False)(session):
+    if is_held(store, session):
         raise ConfigError(f"session '{session}' is being written", hint="Keep it when it has ended.")
     kept, id = (store, session) if call is None else folded(store, record, call)
     words = [str(record[0]["data"].get("name") or session).replace("/", "-"), *([call] if call else [])]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lllm.core import events as ev
 from lllm.core.state import DONE
 from lllm.errors import CallError, ConfigError, ReplayDivergence, UncertainEffect
+from lllm.handles import claiming
 from lllm.llm.sessions import fail
 from lllm.log.proof import prove
 from lllm.ports import LogStore
@@ -102,9 +103,9 @@ async def aresume_session(
         from lllm.llm.project import default_store
 
         store = default_store()
-    claim = getattr(store, "claim", None)
-    if claim is not None:
-        claim(session)
+    claims = claiming(store)
+    if claims is not None:
+        claims.claim(session)
     try:
         recorded = prove(store, session)
         _open(session, recorded)
@@ -138,8 +139,8 @@ async def aresume_session(
         error.hint = f"{error.hint} {fork}" if error.hint else fork
         raise
     finally:
-        if claim is not None:
-            store.release(session)  # type: ignore[attr-defined]  # who claims can release
+        if claims is not None:
+            claims.release(session)
     return Resumption(session, result, len(recorded), player.reused, player.asked, effects[0], notes)
 
 

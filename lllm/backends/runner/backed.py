@@ -13,6 +13,7 @@ from lllm.backends.runner.base import BaseLLMRunner
 from lllm.backends.runner.config import BackendType, DeviceType, ModelConfig
 from lllm.backends.runner.generation import Once, Pump
 from lllm.errors import ConfigError, LLMError, LLMInferenceError, UnsupportedError
+from lllm.handles import embed_of
 from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.ports import Backend, Completed, Delta, Request, TextDelta
@@ -174,7 +175,7 @@ class BackendRunner(BaseLLMRunner):
     def embed(self, texts: list[str]) -> list[list[float]]:
         """One vector per text, where the backend has embeddings. Raises UnsupportedError where not."""
         self.load()
-        embed = getattr(self._backend, "embed", None)
+        embed = embed_of(self._backend)
         if embed is None:
             raise UnsupportedError(f"the backend '{self.name}' has no embeddings")
         return [list(vector) for vector in run(maybe_async(embed, self._asked_for(), texts))]
