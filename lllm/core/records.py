@@ -368,6 +368,10 @@ class ModelFailed(TypedDict):
     retry_after: NotRequired[Annotated[Number, "seconds that the provider asked to wait"]]
     partial: NotRequired[Annotated[str, "text that had arrived"]]
     told: NotRequired[Annotated[str, "text that a stream had shown"]]
+    usage: NotRequired[Annotated[Usage, "tokens of a reply that broke off, as far as they were reported"]]
+    unmetered: NotRequired[Annotated[bool, "true if a reply broke off and its tokens are not known"]]
+    cost: NotRequired[Annotated[Money, "cost of that reply in US dollars; absent if unknown"]]
+    prices: NotRequired[Annotated[str, "version of the price table, or `lllm.toml`"]]
     retryable: NotRequired[Annotated[bool, "true if it is worth a retry"]]
     fatal: NotRequired[Annotated[bool, "true if asking again never helps"]]
 
