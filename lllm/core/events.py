@@ -61,14 +61,14 @@ BLOBS: Final[Mapping[str, str]] = {CALL_STARTED: "specs", ARTIFACT: "digest"}
 
 KINDS: Final[Mapping[str, str]] = {
     SESSION_STARTED: "a session began: name, entry, task, lllm version, price table, seed, config fingerprint",
-    SESSION_RESUMED: "another process goes on with a session: how many events it found, which effects were uncertain",
+    SESSION_RESUMED: "another process resumes a session: how many events it found, which effects were uncertain",
     SESSION_ENDED: "a session ended: status, result or error",
     FRONTEND: "something was shown to the user: method, args; enter/exit for contexts, and what the user answered",
     ARTIFACT: "a file or value that the system keeps: name, digest of the blob, media type, size in bytes",
     NOTE: "a remark of the runtime or the user: text; `of` says what about, where the runtime says it",
     CALL_STARTED: "an agent call began: agent, prompt, args, limits, tools, model, hashes of all parts, first messages",
-    CALL_RESUMED: "another process goes on with a call: how long nobody worked on it, in microseconds",
-    MODEL_REQUESTED: "a model is about to be asked: hash of the request and of each of its parts",
+    CALL_RESUMED: "another process resumes a call: how long it was not running, in microseconds",
+    MODEL_REQUESTED: "a model request is about to be sent: hash of the request and of each of its parts",
     MODEL_REPLIED: "a model answered: message, finish reason, usage, cost",
     MODEL_FAILED: "a provider fault: class, message, status, whether it is worth a retry, what a stream had been told",
     WAIT_ENDED: "a back-off wait is over: seconds",
@@ -76,7 +76,7 @@ KINDS: Final[Mapping[str, str]] = {
     REPLY_REJECTED: "the parser refused the reply: errors",
     HANDLER_RETURNED: "an exception, interrupt or final handler gave messages",
     HANDLER_FAILED: "a parser or handler raised: error",
-    APPROVAL_GIVEN: "somebody approved or denied a tool call",
+    APPROVAL_GIVEN: "a tool call was approved or denied",
     TOOL_REQUESTED: "a tool is about to run: id, name, and the number that names its idempotency key",
     TOOL_RETURNED: "a tool returned: id, content, ok; or an earlier result was reused (`reused`); `uncertain` if it "
     "is not known whether it took effect, `late` if its result came after its time limit",

@@ -80,7 +80,7 @@ def add(a: int, b: int) -> int:
 
 
 def sent(message: dict[str, Any]) -> dict[str, Any]:
-    """What is sent back of a message: all of it that says something."""
+    """The non-empty fields of a message as sent back."""
     return {key: value for key, value in message.items() if value not in (None, []) or key == "content"}
 
 
