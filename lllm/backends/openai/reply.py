@@ -9,6 +9,7 @@ from typing import Any, Final
 from lllm.backends.openai import fields
 from lllm.backends.openai.calls import Calls
 from lllm.backends.openai.extras import merge
+from lllm.backends.openai.families import origin
 from lllm.backends.openai.faults import ErrorObject as ErrorObject
 from lllm.backends.openai.faults import error_within
 from lllm.backends.openai.fields import as_list, as_object, as_text, side_object, side_text, wrong
@@ -307,7 +308,7 @@ class Assembly:
             raw=None if raw == content else raw,
             enforced=self._enforced,
             extra=extra,
-            extra_from=self._place if own else None,
+            extra_from=origin(self._place, self._request.model, self._model) if own and self._place else None,
         )
 
     # --- fields

@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from lllm.backends.openai.body import Bodies, extra_body, schema_form
+from lllm.backends.openai.families import takes_back
 from lllm.backends.openai.faults import MISREAD, Faults, shown
 from lllm.backends.openai.fields import (
     Unreadable,
@@ -160,7 +161,7 @@ class Responses:
                 )
         out: dict[str, Any] = {
             "model": request.model,
-            "input": input_items(request.messages, self._place),
+            "input": input_items(request.messages, self._place, request.model),
             "store": False,
         }
         extra = extra_body(request.sampling)
@@ -254,13 +255,15 @@ class Responses:
         return self._faults.interrupted(error.__cause__ or error, partial=partial)
 
 
-def input_items(messages: Sequence[Message], place: str | None = None) -> list[dict[str, Any]]:
-    """A dialog as this API's items; reasoning that came from `place` is included."""
+def input_items(
+    messages: Sequence[Message], place: str | None = None, model: str = ""
+) -> list[dict[str, Any]]:
+    """A dialog as this API's items; reasoning that came from `place` is included for models of the same family."""
     items: list[dict[str, Any]] = []
-    renamed = Renamed(place)
+    renamed = Renamed(place, model)
     for message in messages:
         message = renamed.message(message)
-        if message.extra and message.extra_from == place:
+        if message.extra and message.extra_from and takes_back(message.extra_from, place, model):
             items += message.extra.get(REASONING, ())
         if message.role == "tool":
             items.append(
