@@ -21,7 +21,7 @@ from lllm.core.jsonable import unicode_only
 from lllm.errors import ProtocolError
 from lllm.models import finish
 from lllm.models.message import FunctionCall, unknown
-from lllm.models.reply import Reply
+from lllm.models.reply import Reply, Usage
 from lllm.ports import Delta, Request, Restart, TextDelta, ThinkingDelta, ToolCallDelta
 
 _KNOWN: Final = frozenset(
@@ -100,6 +100,11 @@ class Assembly:
     def partial(self) -> str:
         """The text so far, for the message of a fault."""
         return self._splitter.content
+
+    @property
+    def used(self) -> tuple[Usage | None, str | None]:
+        """The tokens that were reported so far, and the model."""
+        return read_usage(self._usage), self._model
 
     # --- a stream
 

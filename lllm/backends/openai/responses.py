@@ -14,10 +14,7 @@ from urllib.parse import parse_qsl
 from lllm.backends.openai.body import Bodies, extra_body, schema_form
 from lllm.backends.openai.families import takes_back
 from lllm.backends.openai.faults import MISREAD, Faults, shown
-from lllm.backends.openai.fields import (
-    Unreadable,
-    loads,
-)
+from lllm.backends.openai.fields import Unreadable, loads, side_object, side_text
 from lllm.backends.openai.parameters import acceptable
 from lllm.backends.openai.proxy import Proxy
 from lllm.backends.openai.response_reading import REASONING, Following, reply_of
@@ -25,6 +22,7 @@ from lllm.backends.openai.sent import Renamed
 from lllm.backends.openai.sessions import PerLoop
 from lllm.backends.openai.sse import BOM, Event, SSEParser
 from lllm.backends.openai.url import Endpoint
+from lllm.backends.openai.usage import read_usage
 from lllm.backends.openai.watch import Expired, Watch
 from lllm.backends.thinking import Mode
 from lllm.deltas import pieces
@@ -234,6 +232,8 @@ class Responses:
                 model=request.model,
                 partial=partial or getattr(error, "partial", ""),
             )
+        whole = side_object(value)
+        fault.usage, fault.model = read_usage(whole.get("usage")), side_text(whole.get("model"))
         raise fault
 
     def _fault(self, error: Exception, request: Request, partial: str) -> ProviderError:
