@@ -70,7 +70,8 @@ KINDS: Final[Mapping[str, str]] = {
     CALL_RESUMED: "another process resumes a call: how long it was not running, in microseconds",
     MODEL_REQUESTED: "a model request is about to be sent: hash of the request and of each of its parts",
     MODEL_REPLIED: "a model answered: message, finish reason, usage, cost",
-    MODEL_FAILED: "a provider fault: class, message, status, whether it is worth a retry, what a stream had been told",
+    MODEL_FAILED: "a provider fault: class, message, status, whether it is worth a retry, what a stream had been told, usage "
+    "and cost of a reply that broke off",
     WAIT_ENDED: "a back-off wait is over: seconds",
     REPLY_ACCEPTED: "the parser took the reply: value, or the tools to run",
     REPLY_REJECTED: "the parser refused the reply: errors",
