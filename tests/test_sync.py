@@ -22,7 +22,9 @@ from lllm.models.function import tool
 from lllm.sync import in_thread, run, spawn
 
 
-def test_a_thread_is_kept_for_later_jobs_and_its_loop_too() -> None:
+def test_a_thread_is_kept_for_later_jobs_and_its_loop_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = sync._Workers()
+    monkeypatch.setattr(sync, "_workers", workers)
     came: queue.SimpleQueue[tuple[threading.Thread, asyncio.AbstractEventLoop]] = queue.SimpleQueue()
 
     async def loop() -> asyncio.AbstractEventLoop:
@@ -32,7 +34,9 @@ def test_a_thread_is_kept_for_later_jobs_and_its_loop_too() -> None:
     for _ in range(50):
         spawn(lambda: came.put((threading.current_thread(), run(loop()))))
         seen.add(came.get(timeout=120))
-    assert len(seen) < 25
+        assert workers._idle.acquire(timeout=120), "it is ready for the next job"
+        workers._idle.release()
+    assert len(seen) == 1
     assert all(thread.daemon for thread, _ in seen)
 
 
