@@ -7,6 +7,7 @@ import queue
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -92,6 +93,21 @@ def thread_limit(monkeypatch: pytest.MonkeyPatch, more: int) -> Iterator[None]:
         patch.setattr("lllm.sync._workers", type(sync._workers)())  # without idle threads of earlier tests
         patch.setattr(threading.Thread, "start", limited)
         yield
+
+
+def test_an_idle_thread_holds_nothing_of_its_first_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "_workers", workers := sync._Workers())
+
+    class Held:
+        def job(self) -> None:
+            pass
+
+    held = Held()
+    kept = weakref.ref(held)
+    sync.spawn(held.job)
+    del held
+    assert workers._idle.acquire(timeout=60)  # the thread has done it
+    assert kept() is None
 
 
 def test_a_job_without_a_thread_never_runs(monkeypatch: pytest.MonkeyPatch) -> None:
