@@ -75,7 +75,7 @@ def limits() -> str:
 
 
 def names_elsewhere() -> str:
-    """What other projects call it, in the tables that the errors are made of."""
+    """Names used by other projects, from the tables behind the error messages."""
     parts = []
     for title, table, form in porting.TABLES:
         rows = "\n".join(f"| `{form.format(name)}` | {_code(here)} |" for name, here in table.items())

@@ -279,7 +279,12 @@ class ProviderError(LLMInferenceError):
         body: the provider's own words, redacted, at most 2,000 characters.
         retry_after: seconds that the provider asked to wait, or None.
         partial: text that had arrived before the fault ('' when none).
+        usage: the tokens (`lllm.models.reply.Usage`) of a reply that broke off, as far as they were reported; else None.
+        model: the model that was answering, where it was named.
     """
+
+    usage: Any = None
+    model: str | None = None
 
     default_retryable: ClassVar[bool] = False
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from lllm.bounds import Bounds, enclosing, time_left
 from lllm.core import events as ev
@@ -222,6 +222,7 @@ class Performer:
             self.said = False
             session.tell(self.call, Restart("asked again"))
         reply: Reply | None = None
+        begun = False
         told: list[str] | None = [] if session.listeners else None
         try:
             stream = stream_of(plan.backend, session.id, request)
@@ -229,6 +230,7 @@ class Performer:
                 if type(delta) is Completed:
                     reply = delta.reply
                     continue
+                begun = True
                 if type(delta) is Restart and told:
                     told.clear()
                 if self._followed():
@@ -241,21 +243,24 @@ class Performer:
                     await _close(stream)
                     break
         except LLMError as error:
-            return self._fault(error, told)
+            return self._fault(error, told, begun)
         except PLUG_IN as error:  # a backend that breaks its contract is a fault like any other
             fault = ProviderError(f"backend of '{plan.model}' raised {_told(error)}")
             fault.__cause__ = error
-            return self._fault(fault, told)
+            return self._fault(fault, told, begun)
         if reply is None:
             fault = ProviderError(f"backend of '{plan.model}' ended without a reply", retryable=True)
-            return self._fault(fault, told)
+            return self._fault(fault, told, begun)
         try:
             reply = checked(reply)
         except ProviderError as error:
-            return self._fault(error, told)
+            error.usage = getattr(reply, "usage", None)
+            return self._fault(error, told, begun=True)
         if not isinstance(reply.finish_reason, str) or reply.finish_reason not in finish.OURS:
             if (meant := finish.meaning(reply.finish_reason)) is None:
-                return self._fault(finish.fault(reply.finish_reason, reply.content), told)
+                fault = finish.fault(reply.finish_reason, reply.content)
+                fault.usage, fault.model = reply.usage, reply.model
+                return self._fault(fault, told, begun=True)
             reply = reply.with_(finish_reason=meant)
         if watch is not None:
             reply = watch.judged(reply)
@@ -300,12 +305,13 @@ class Performer:
         for delta in given:
             self.session.tell(self.call, delta, again=True)
 
-    def _fault(self, error: LLMError, told: list[str] | None) -> Outcome:
+    def _fault(self, error: LLMError, told: list[str] | None, begun: bool = False) -> Outcome:
         data: records.ModelFailed = {"error": type(error).__name__, "message": error.message}
         if error.hint:
             data["hint"] = error.hint
         if isinstance(error, ProviderError):
             _add_answer(data, error)
+            self._add_broken_off(data, error, begun)
         rest = self.session.told(self.call)
         if told is not None and self.said:  # also where it was thinking alone, of which the log has nothing
             told += [one.text for one in rest if type(one) is TextDelta]
@@ -317,6 +323,19 @@ class Performer:
         if self.session.left_open(error):
             raise self.session.halted or error
         return Outcome(ev.MODEL_FAILED, data, error)
+
+    def _add_broken_off(self, data: records.ModelFailed, error: ProviderError, begun: bool) -> None:
+        """Adds tokens and cost of a reply that broke off: what was reported of them, else that there are some."""
+        plan, usage = self.plan, error.usage
+        if not isinstance(usage, Usage):
+            usage = None
+            if not (begun or error.partial):
+                return  # nothing of a reply came: nothing was used
+            data["unmetered"] = True
+        else:
+            data["usage"] = cast(records.Usage, usage.record())
+        if plan.price is not None and (priced := plan.price(error.model, plan.model_name, usage)) is not None:
+            data["cost"], data["prices"] = priced
 
     # --- reading
 

@@ -1,7 +1,7 @@
-"""Calls the hooks of plug-ins: what they raise becomes an error of lllm's tree that names the plug-in and the cause.
+"""Calls the hooks of plug-ins, and converts their exceptions to lllm errors that name the plug-in and the cause.
 
-Model calls, tools, parsers and handlers of an agent call go through `lllm.perform`, which records what they raise. This is
-for everything else that a plug-in is asked: while it is made or checked, and outside of agent calls.
+Model calls, tools, parsers and handlers of an agent call go through `lllm.perform`, which records their exceptions. This is
+for all other calls of a plug-in: while it is created or checked, and outside of agent calls.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Final
 from lllm.errors import ConfigError, LLMError, text_of
 
 PLUG_IN: Final = (Exception, SystemExit)
-"""What a plug-in may raise as its own fault. SystemExit too: argparse and command line libraries call sys.exit() where they
-are given something wrong, and a tool that does has failed, not the program."""
+"""Exceptions that count as a plug-in's own fault. SystemExit too: argparse and command line libraries call sys.exit() for
+invalid input; then the tool has failed, not the program."""
 
 
 class guarded:
@@ -22,7 +22,7 @@ class guarded:
     tree pass.
 
     Arguments:
-        plug_in: who is asked, and for what, as in "backend 'mine': check_request".
+        plug_in: the plug-in and the hook, as in "backend 'mine': check_request".
     """
 
     __slots__ = (
@@ -45,19 +45,19 @@ class guarded:
 
 
 def raised(plug_in: str, error: BaseException, kind: type[LLMError] = ConfigError) -> LLMError:
-    """The error for an exception that is not of lllm's tree."""
+    """The error for an exception that is not an lllm error."""
     return kind(f"{plug_in} raised {told(error)}")
 
 
 def told(error: BaseException) -> str:
-    """An exception in one line: its type, and what it says."""
+    """An exception in one line: its type and message."""
     said = text_of(error)
     name = type(error).__name__
     return name if said == name else f"{name}: {said}"
 
 
 def attribute(plug_in: str, owner: Any, name: str, default: Any = None) -> Any:
-    """An attribute that a plug-in need not have. ConfigError where looking at it raises something."""
+    """An optional attribute of a plug-in. Raises ConfigError if reading it raises."""
     try:
         return getattr(owner, name, default)
     except LLMError:
@@ -67,17 +67,17 @@ def attribute(plug_in: str, owner: Any, name: str, default: Any = None) -> Any:
 
 
 def backend_named(backend: Any, name: str = "") -> str:
-    """How messages call a backend: by the name that it was opened by, or by its class."""
+    """A backend's name in messages: the name it was opened by, or its class."""
     return f"backend '{name or type(backend).__name__}'"
 
 
 def capabilities_of(backend: Any, name: str = "") -> Any:
-    """What a backend says it can do; None where it does not say."""
+    """A backend's declared capabilities, or None."""
     return attribute(backend_named(backend, name), backend, "capabilities")
 
 
 def secrets_of(backend: Any, name: str = "") -> tuple[str, ...]:
-    """What a backend says nobody may read. ConfigError where that cannot be read: a log might hold it then."""
+    """A backend's declared secrets. Raises ConfigError if they cannot be read, because a log might then contain them."""
     try:
         given = getattr(backend, "secrets", ())
         if given is None or given == ():

@@ -216,6 +216,8 @@ class Call:
             self.performer.said = False
         elif kind in (ev.MODEL_FAILED, ev.HANDLER_FAILED):
             self.failed = event.data
+            if "usage" in event.data:
+                self.usage = Usage(**event.data["usage"]).plus(self.usage)
             if outcome.value is not None:
                 self.fault = outcome.value
         return effects

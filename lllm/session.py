@@ -184,8 +184,7 @@ class Session(Hooks, Effects):
         self._refreshes = redactor is None
         self.redactor = self._known.copy() if redactor is None else redactor
         for label, values in (secrets or {}).items():
-            for value in values:
-                self.redactor.add(label, value)
+            self.learn(label, values)
         self.id = id or new_id(self.redactor.text(name))
         self.seed = os.urandom(4).hex() if seed is None else str(seed)
         self.clock = Clock() if clock is None else clock

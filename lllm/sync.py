@@ -220,9 +220,10 @@ class _Workers:
             self._jobs.put(job)  # the reserved thread takes it
         else:
             # the job is passed to its thread: in a queue it would run later although the start failed
-            threading.Thread(target=self._work, args=(job,), name="lllm-worker", daemon=True).start()
+            threading.Thread(target=self._work, args=([job],), name="lllm-worker", daemon=True).start()
 
-    def _work(self, job: Callable[[], None]) -> None:
+    def _work(self, first: list[Callable[[], None]]) -> None:
+        job = first.pop()  # a thread keeps its arguments: an open model, for as long as it is idle
         while True:
             job()
             del job  # release what it holds while the thread is idle

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,18 @@ SYSTEM = "agent_configs: {assistant: {}}\n"
 
 
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(connect, "_open", {})
     monkeypatch.setattr(project, "_stores", {})
+    yield
+    close_stores()
+
+
+def close_stores() -> None:
+    """Closes the stores that the test has opened. Python 3.13 warns of a SQLite connection that is dropped open."""
+    for store in project._stores.values():
+        store.close()
+    project._stores.clear()
 
 
 @pytest.fixture
@@ -230,7 +240,7 @@ def interrupted(session: str) -> None:
     """As if the process had died before the session's end."""
     import sqlite3
 
-    with sqlite3.connect(".lllm/sessions.db") as log:
+    with closing(sqlite3.connect(".lllm/sessions.db")) as log, log:
         key = log.execute("SELECT key FROM sessions WHERE id = ?", (session,)).fetchone()[0]
         log.execute("DELETE FROM appends WHERE session = ? AND seq > 1", (key,))
         log.execute("UPDATE sessions SET ended = NULL, status = NULL WHERE key = ?", (key,))
@@ -242,7 +252,7 @@ def test_a_session_is_gone_on_with_on_the_model_that_it_had(monkeypatch: pytest.
     system = build_agent()
     result = system("hello")
     session = system.session.id
-    monkeypatch.setattr(project, "_stores", {})
+    close_stores()
     interrupted(session)
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     done = resume_session(session)
@@ -260,7 +270,7 @@ def test_a_model_that_is_gone_is_said_and_not_replaced(
     system = build_agent()
     system("hello")
     session = system.session.id
-    monkeypatch.setattr(project, "_stores", {})
+    close_stores()
     interrupted(session)
     monkeypatch.delenv("OPENAI_BASE_URL")
     with pytest.raises(ConfigError, match=r"(?s)had the model 'openai/org/served'.*lllm fork"):

@@ -46,7 +46,7 @@ class Stubborn:
 
 
 class World:
-    """What was done: tools that must not be run after the cancellation write it down."""
+    """A record of actions: tools that must not run after the cancellation append to it."""
 
     def __init__(self) -> None:
         self.stubborn = Stubborn()
@@ -330,7 +330,7 @@ async def test_a_time_limit_within_a_tool_is_its_own_affair() -> None:
 
     @tool
     async def group() -> str:
-        """Starts two, of which one fails."""
+        """Starts two tasks, one of which fails."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(asyncio.sleep(60))

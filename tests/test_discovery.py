@@ -1,6 +1,6 @@
 """Discovery: what is found, under which name, as which object, and what is said about what is broken."""
 
-import importlib
+import importlib.util
 import logging
 import os
 import subprocess
@@ -9,6 +9,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -282,6 +283,38 @@ def test_a_link_to_a_folder_elsewhere_is_followed(project: Write, registry: Regi
     folder = project("prompts/.keep", "").parent
     (folder / "shared").symlink_to(tmp_path / "shared")
     assert [name for _, name, _ in found(registry)] == ["s"]
+
+
+def test_a_loaded_module_is_found_by_its_file(project: Write, registry: Registry) -> None:
+    file = project("prompts/a.py", PROMPT.format(path="a"))
+    for number in range(2):  # the second replaces the first under the same name
+        spec = importlib.util.spec_from_file_location("another_name", file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules["another_name"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        with registry.scope(empty=True) as scope:
+            auto_discover(registry=scope)
+            assert scope.get("prompt", "a") is module.P, number
+    assert "prompts.a" not in sys.modules
+
+
+def test_other_modules_are_resolved_once_at_most(
+    project: Write, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        project(f"prompts/m{number}/__init__.py", PROMPT.format(path=f"p{number}"))
+    for number in range(500):
+        module = sys.modules[f"many_{number}"] = ModuleType(f"many_{number}")
+        module.__file__ = f"/no/where/many_{number}/__init__.py"
+    asked: list[str] = []
+    resolve = os.path.realpath
+    monkeypatch.setattr(
+        "os.path.realpath", lambda path, **more: asked.append(str(path)) or resolve(path, **more)
+    )
+    auto_discover(registry=registry)
+    assert len(found(registry)) == 20
+    assert len([path for path in asked if "many_" in path]) <= 500
 
 
 # --- what is broken

@@ -1,5 +1,5 @@
-"""What a tool did is in the log while others of the same reply are still at work: a process that is killed then does not forget
-it, and a tool that takes turns does not begin before the log has what the one before it did."""
+"""A tool's result is logged while others of the same reply still run: a killed process does not lose it, and a tool that takes
+turns does not start before its predecessor's result is logged."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
 
 
 def events(log: tuple[str, str], session: str) -> list[dict[str, Any]]:
-    """What another process sees of a session."""
+    """A session's events as another process sees them."""
     with open_log(*log) as store:
         return [open_event(body) for body in store.read(session)]
 

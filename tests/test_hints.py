@@ -1,4 +1,4 @@
-"""What the messages say to type: packages that are on the index, never the name lllm, which is not ours there."""
+"""Commands in messages: they name packages that are on the index, never lllm, which is not ours there."""
 
 from __future__ import annotations
 

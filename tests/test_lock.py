@@ -30,7 +30,7 @@ def locked(name: str) -> dict[str, str]:
 
 
 def wanted(extra: str | None) -> list[Requirement]:
-    """What an extra asks for beside the dependencies, with the extras that it includes."""
+    """The requirements of an extra beyond the dependencies, including those of its own extras."""
     project = PROJECT["project"]
     found = [Requirement(line) for line in project["dependencies"]]
     for line in project["optional-dependencies"][extra] if extra else ():
@@ -102,7 +102,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def install(venv: Path, index: Path, locks: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    """What scripts/install.sh makes of a lock, on a machine whose only index is a folder."""
+    """The result of scripts/install.sh with a lock, on a machine whose only index is a folder."""
     kept = {
         name: value for name, value in os.environ.items() if not name.upper().startswith(("PIP_", "PYTHON"))
     }

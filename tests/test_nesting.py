@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 def soon(function: Callable[[], T]) -> T:
-    """What the function gives. AssertionError where it hangs: in a thread that can be left behind."""
+    """Returns the function's result. AssertionError if it hangs; it runs in a thread that can be abandoned."""
     out: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
     def work() -> None:
@@ -502,7 +502,7 @@ def test_cancelling_the_outer_call_stops_the_inner_one(how: str) -> None:
 
     async def main() -> None:
         call = asyncio.ensure_future(agent.acall("go"))
-        # a blocked loop cannot cancel anything: somebody else does, in a thread of its own
+        # a blocked loop cannot cancel anything: another thread does
         loop = asyncio.get_running_loop()
 
         def cancel() -> None:

@@ -1,4 +1,4 @@
-"""What a notebook shows: sessions as tables, replies as one line, errors without the code of others."""
+"""Notebook output: sessions as tables, replies as one line, errors without foreign code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every door through which something reaches a log: what goes through is free of secrets, whoever made it."""
+"""Every path by which data reaches a log is free of secrets, whatever wrote the data."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ STORES: dict[str, Callable[[Path], ReplayableLogBase]] = {
 
 
 def found(folder: Path, text: str) -> list[str]:
-    """Where a text is, in names and contents of files, in the encodings that the doors use."""
+    """Finds a text in names and contents of files, in the encodings that the tests use."""
     forms = {text.encode(), text.encode("utf-16-le"), text.lower().encode()}
     return [
         str(file)

@@ -1,4 +1,4 @@
-"""What is printed, saved, exported or sent outside of a session is free of secrets too."""
+"""Printed, saved, exported or sent data outside of a session is free of secrets, too."""
 
 from __future__ import annotations
 

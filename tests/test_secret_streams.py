@@ -1,4 +1,4 @@
-"""What a follower sees of a stream is free of secrets, and the same live and in a replay."""
+"""Streams are free of secrets for followers, and equal live and in a replay."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def whole(reply: Reply, size: int) -> list[Delta]:
 
 
 def summed(seen: Sequence[Delta]) -> list[Any]:
-    """What deltas add up to: pieces of one text joined, and every other thing."""
+    """Joins deltas: adjacent text deltas merged, all others unchanged."""
     out: list[Any] = []
     texts: dict[Any, str] = {}
 

@@ -1,4 +1,4 @@
-"""What a provider is sent back of a reply that it would refuse: names, arguments. The log keeps what came."""
+"""Replies are mended before they are sent back, if the provider would refuse names or arguments. The log keeps the original."""
 
 from __future__ import annotations
 

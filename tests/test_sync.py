@@ -7,6 +7,7 @@ import queue
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,7 +23,9 @@ from lllm.models.function import tool
 from lllm.sync import in_thread, run, spawn
 
 
-def test_a_thread_is_kept_for_later_jobs_and_its_loop_too() -> None:
+def test_a_thread_is_kept_for_later_jobs_and_its_loop_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = sync._Workers()
+    monkeypatch.setattr(sync, "_workers", workers)
     came: queue.SimpleQueue[tuple[threading.Thread, asyncio.AbstractEventLoop]] = queue.SimpleQueue()
 
     async def loop() -> asyncio.AbstractEventLoop:
@@ -32,7 +35,9 @@ def test_a_thread_is_kept_for_later_jobs_and_its_loop_too() -> None:
     for _ in range(50):
         spawn(lambda: came.put((threading.current_thread(), run(loop()))))
         seen.add(came.get(timeout=120))
-    assert len(seen) < 25
+        assert workers._idle.acquire(timeout=120), "it is ready for the next job"
+        workers._idle.release()
+    assert len(seen) == 1
     assert all(thread.daemon for thread, _ in seen)
 
 
@@ -88,6 +93,21 @@ def thread_limit(monkeypatch: pytest.MonkeyPatch, more: int) -> Iterator[None]:
         patch.setattr("lllm.sync._workers", type(sync._workers)())  # without idle threads of earlier tests
         patch.setattr(threading.Thread, "start", limited)
         yield
+
+
+def test_an_idle_thread_holds_nothing_of_its_first_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "_workers", workers := sync._Workers())
+
+    class Held:
+        def job(self) -> None:
+            pass
+
+    held = Held()
+    kept = weakref.ref(held)
+    sync.spawn(held.job)
+    del held
+    assert workers._idle.acquire(timeout=60)  # the thread has done it
+    assert kept() is None
 
 
 def test_a_job_without_a_thread_never_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ class Bank:
 
 
 class Told:
-    """What a session's log says."""
+    """The events of a session's log."""
 
     def __init__(self, store: LogStore, session: str) -> None:
         self.events = [open_event(body) for body in store.read(session)]

@@ -243,7 +243,7 @@ def _long(message: Message) -> int:
 
 
 def is_error(item: Any) -> TypeGuard[BaseException | type[BaseException]]:
-    """Whether a scripted item is raised: an exception, or a class of exceptions as `raise` takes it."""
+    """True if a scripted item is to be raised: an exception, or an exception class."""
     return isinstance(item, BaseException) or (isinstance(item, type) and issubclass(item, BaseException))
 
 

@@ -558,7 +558,7 @@ def _begins(text: str, marks: tuple[str, ...]) -> int:
 
 @lru_cache(maxsize=256)
 def _edges(marks: tuple[str, ...]) -> tuple[re.Pattern[str], int]:
-    """What finds the first character of one of the marks, and how many characters of one may stand at the end of a text."""
+    """Pattern of the marks' first characters, and the maximum length of an incomplete mark."""
     first = "".join(sorted({mark[0] for mark in marks}))
     return re.compile(f"[{re.escape(first)}]"), max(map(len, marks)) - 1
 

@@ -143,7 +143,7 @@ class Questions:
                 output.write(f"  Let it run? {CHOICES}", error=True, end="")
                 answer = await self._keyboard.line()
                 if answer is None:
-                    return "nobody answered"
+                    return "no answer was given"
                 answered = True
                 word, _, reason = answer.strip().partition(" ")
                 match word.lower().rstrip(",.:"):

@@ -196,7 +196,7 @@ class Talk:
             output.writes(None)
 
     def _pipe(self) -> None:
-        """One message per line. The first message without a reply ends the chat: nobody is there to react."""
+        """One message per line. The first message without a reply ends the chat, because nobody can react to it."""
         for line in sys.stdin:
             words = line.strip()
             if ALSO.get(words, words) == "/exit":

@@ -75,8 +75,8 @@ class Live:
         return {"approve": self.approve, "stream": self.frontend, **watched}
 
     def one_of_several(self, session: str) -> dict[str, Any]:
-        """What `fork_session` takes for one of several sessions that run side by side: what does not go well is said, with
-        the session's name."""
+        """Keyword arguments for `fork_session` for one of several concurrent sessions: problems are shown with the session's
+        name."""
         from lllm.cli.progress import Progress
 
         progress = Progress(self.lines, talks=False, streams=False, beside=False, names=True, label=session)

@@ -1,7 +1,8 @@
 """Reads `.env` files like python-dotenv, because other programs read the same file: multi-line values, quotes and
 escapes, comments, `export`, names with dots, lone names, and `${NAME}` or `${NAME:-default}` in values.
 
-Unreadable lines are skipped and reported; nothing is raised.
+Unreadable lines are skipped and reported; nothing is raised. The one difference: references may not add more than
+10,000,000 characters to a file.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def read_lines(text: str, real: Mapping[str, str]) -> Iterator[Line]:
     """Yields the variables of a file, in order. `${NAME}` is a real variable (`real`), else one of an earlier line, else
     empty. A lone name without `=` is ignored."""
     earlier: dict[str, str] = {}
-    reader = _Reader(text)
+    reader, room = _Reader(text), _ROOM
     while reader.at < len(text):
         reader.take(_SPACE)
         number = reader.line
@@ -35,10 +36,18 @@ def read_lines(text: str, real: Mapping[str, str]) -> Iterator[Line]:
             reader.take(_REST)
             yield Line(number, problem=str(error))
             continue
-        if found is not None:
-            name, value = found
-            value = earlier[name] = _REFERENCE.sub(lambda one: _referred(one, earlier, real), value)
-            yield Line(number, name, value)
+        if found is None:
+            continue
+        name, value = found
+        if "${" in value:
+            added = sum(len(_referred(one, earlier, real)) for one in _REFERENCE.finditer(value))
+            if added > room:
+                yield Line(number, problem=f"references add more than {_ROOM:,} characters to the file")
+                continue
+            room -= added
+            value = _REFERENCE.sub(lambda one: _referred(one, earlier, real), value)
+        earlier[name] = value
+        yield Line(number, name, value)
 
 
 def decoded(data: bytes) -> tuple[str, bool]:
@@ -115,6 +124,8 @@ _COMMENT: Final = re.compile(r"(?:[^\S\r\n]*#[^\r\n]*)?")
 _END: Final = re.compile(r"[^\S\r\n]*(?:\r\n|\n|\r|$)")
 _REST: Final = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)?")
 _REFERENCE: Final = re.compile(r"\$\{(?P<name>[^}:]*)(?::-(?P<default>[^}]*))?\}")
+_ROOM: Final = 10_000_000
+"""How many characters references may add to a file: a value of references to references doubles with every line."""
 _ESCAPES: Final = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 

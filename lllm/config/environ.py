@@ -40,6 +40,8 @@ READ_EARLY: Final = {
     "LLLM_DEBUG": "1: errors come with their traceback",
 }
 """Variables that are not keys. They are read before any file is, so a line in .env would come too late."""
+SHOWN: Final = 5
+"""Lines of `.env` that a warning is shown for."""
 
 
 class Environ(Mapping[str, str]):
@@ -89,13 +91,18 @@ class Environ(Mapping[str, str]):
             self.problems.warn(
                 ConfigError("is not UTF-8 and was read as Latin-1", hint="Save it as UTF-8.", where=name)
             )
+        unreadable = 0
         for line in read_lines(text, self.real):
             where = f"{name}:{line.number}"
             if line.problem is not None:
-                self.problems.warn(ConfigError(line.problem, where=where))
+                unreadable += 1
+                if unreadable <= SHOWN:
+                    self.problems.warn(ConfigError(line.problem, where=where))
                 continue
             self._file[line.name] = line.value
             self._lines[line.name] = where
+        if unreadable > SHOWN:
+            self.problems.warn(ConfigError(f"{unreadable - SHOWN} more lines cannot be read", where=name))
         _remember(file.absolute(), self._file)
 
 

@@ -114,7 +114,9 @@ class Counting:
             found.names, found.ran = {}, set()  # the call has ended
 
     def _model_failed(self, call: str | None, data: Mapping[str, Any], at: int) -> None:
-        self._part(self._of(call)).faults += 1
+        part = self._part(self._of(call))
+        part.faults += 1
+        part.spending.paid.add_broken(data)
 
     def _model_replied(self, call: str | None, data: Mapping[str, Any], at: int) -> None:
         found = self._of(call)

@@ -182,6 +182,13 @@ def _model_failed(state: State, event: Event) -> Step:
     state = state._replace(
         at=event.at, model_calls=state.model_calls + 1, attempts=(*state.attempts, attempt)
     )
+    if "usage" in data or "unmetered" in data:  # a reply had begun, and broke off
+        tokens, cost, used, price = state.tokens, state.cost, data.get("usage"), data.get("cost")
+        state = state._replace(
+            unmetered=state.unmetered or used is None,
+            tokens=None if used is None or tokens is None else tokens + used["prompt"] + used["completion"],
+            cost=None if price is None or cost is None else cost + Decimal(price),
+        )
     if data.get("retryable"):
         if state.faults >= limits.max_provider_retry:
             return _fail(state, "provider_failed", data["message"])
@@ -325,6 +332,9 @@ def _cancelled(state: State, event: Event) -> Step:
 # --- what moves share ------------------------------------------------------------------------------------------------
 
 
+_BROKEN_OFF: Final = "a reply broke off before it said how many tokens it took"
+
+
 def _ask(state: State, **changes: Any) -> Step:
     """Asks the model, after these changes, unless a budget is used up. The only place that does."""
     state = state._replace(phase=CALLING, **changes)
@@ -333,16 +343,16 @@ def _ask(state: State, **changes: Any) -> Step:
         return _fail(state, "max_model_calls", f"max_model_calls={limits.max_model_calls} is used up")
     if limits.max_tokens_total is not None:
         if state.tokens is None:
-            return _fail(
-                state, "max_tokens_total", "max_tokens_total is set, but the backend does not report usage"
-            )
+            unknown = _BROKEN_OFF if state.unmetered else "the backend does not report usage"
+            return _fail(state, "max_tokens_total", f"max_tokens_total is set, but {unknown}")
         if state.tokens >= limits.max_tokens_total:
             return _fail(
                 state, "max_tokens_total", f"{state.tokens} of {limits.max_tokens_total} tokens are used up"
             )
     if limits.max_cost is not None:
         if state.cost is None:
-            return _fail(state, "max_cost", "max_cost is set, but the price of the model is unknown")
+            unknown = _BROKEN_OFF if state.unmetered else "the price of the model is unknown"
+            return _fail(state, "max_cost", f"max_cost is set, but {unknown}")
         if state.cost >= Decimal(limits.max_cost):
             return _fail(state, "max_cost", f"${state.cost} of ${limits.max_cost} is used up")
     if state.deadline_at is not None and state.at >= state.deadline_at:

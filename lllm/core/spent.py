@@ -21,7 +21,7 @@ class Spent:
     Attributes:
         replies: their number.
         usage: their tokens; None if unknown for all.
-        cost: their known cost in US dollars. unpriced: number of replies of unknown price.
+        cost: their known cost in US dollars. unpriced: number of replies of unknown price, also of those that broke off.
     """
 
     __slots__ = ("_used", "cost", "replies", "unpriced")
@@ -39,6 +39,14 @@ class Spent:
     def add(self, data: Mapping[str, Any]) -> None:
         """Adds a reply, given as the data of ModelReplied."""
         self.replies += 1
+        self._count(data)
+
+    def add_broken(self, data: Mapping[str, Any]) -> None:
+        """Adds what is known of a reply that broke off, given as the data of ModelFailed. Nothing for other faults."""
+        if "usage" in data or "unmetered" in data:
+            self._count(data)
+
+    def _count(self, data: Mapping[str, Any]) -> None:
         if (used := data.get("usage")) is not None:
             prompt, completion, cached, reasoning = self._used or (0, 0, 0, 0)
             self._used = (

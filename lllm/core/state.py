@@ -57,6 +57,7 @@ class State:
         rejected, faults, recalls: repairs, retries and recalls of the current model turn.
         rounds: tool rounds so far. numbered: tool calls so far.
         model_calls, tokens, cost: resources used; tokens and cost are None after a reply that did not report them.
+        unmetered: whether that was a reply that broke off.
         pending: tool calls of the current round. guard: the memory of earlier ones.
         attempts: one mapping per rejected reply or fault.
         value: the accepted payload as JSON. reason, error: why the call failed.
@@ -85,6 +86,7 @@ class State:
     error: str = ""
     at: int = 0
     deadline_at: int | None = None
+    unmetered: bool = False
 
     def _replace(self, **changes: Any) -> State:
         # `dataclasses.replace` is five times slower, and this is the machine's every move

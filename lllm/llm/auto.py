@@ -74,7 +74,7 @@ def choose(config: Config, agent: AgentConfig | str = "") -> Choice:
     if before and not {"embedded", *(choice.model for choice in found)}.intersection(before):
         raise ConfigError(
             f"agent '{who}' had the model '{before[0]}', which auto does not find any more",
-            hint="Bring its key or file back, or go on with another model: lllm fork ID --model ...",
+            hint="Restore its key or file, or continue with another model: lllm fork ID --model ...",
         )
     for choice in found:
         if not before or choice.model in before:

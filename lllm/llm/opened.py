@@ -1,4 +1,4 @@
-"""The backends that this process has opened by name. A bounded number is kept open for whoever asks next."""
+"""The backends that this process has opened by name. A bounded number is kept open for reuse."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from lllm.ports import Backend
 from lllm.sync import run, spawn
 
 MOST: Final = 64
-"""How many backends stay open although nothing may use them any more."""
+"""Number of backends that stay open although possibly unused."""
 
 Key = tuple[str, str]
 """The provider, and its options as text."""
 
 Table = dict[Key, Backend]
-"""The backends that were asked for last, the latest at the end."""
+"""The most recently requested backends, latest last."""
 
 _used: Table = {}
-"""Those that were asked for longer ago, and that somebody had when it was looked at last: an agent, or a reply that is on
-its way."""
+"""Backends requested longer ago that were in use at the last check: by an agent, or by a reply in progress."""
 
 _look_at = MOST
-"""How many of them there may be before all are looked at again: an agent that is gone may leave one behind."""
+"""Size of `_used` at which all are checked again: a deleted agent may leave one behind."""
 
 
 def find(table: Table, key: Key) -> Backend | None:
-    """The backend that was opened with these options, if it is still there. Under the caller's lock, as `keep`."""
+    """The backend that was opened with these options, or None. The caller must hold the lock, as for `keep`."""
     found = table.pop(key, None)
     if found is None:
         found = _used.pop(key, None)
@@ -38,8 +37,8 @@ def find(table: Table, key: Key) -> Backend | None:
 
 
 def keep(table: Table, key: Key, backend: Backend) -> None:
-    """Keeps a backend open. Where there are too many, those that were asked for longest ago are let go: closed where nothing
-    else refers to them, so that nothing in use is ever closed; else shared for as long as they are used."""
+    """Keeps a backend open. Above the limit, the least recently requested ones are released: closed if nothing else refers to
+    them, so that a backend in use is never closed; otherwise shared as long as they are used."""
     global _look_at
     table[key] = backend
     while len(table) > MOST:
@@ -51,7 +50,7 @@ def keep(table: Table, key: Key, backend: Backend) -> None:
 
 
 def take_all(table: Table) -> list[Backend]:
-    """All backends, those that are used elsewhere too; none is kept any longer."""
+    """Returns all backends, including those in use, and keeps none."""
     found = [*table.values(), *_used.values()]
     table.clear()
     _used.clear()
@@ -72,15 +71,15 @@ def _take(table: dict[Any, Any], key: Any) -> tuple[Any, int]:
 
 
 _ALONE: Final = _take({0: object()}, 0)[1]
-"""The count of a thing that only `_take` refers to, on this Python."""
+"""The reference count, on this Python, of an object that only `_take` refers to."""
 
 
 def _close(backend: Backend) -> None:
-    """Closes a backend that nobody has, in another thread: closing may take a while."""
+    """Closes an unused backend in another thread: closing may take a while."""
 
     def close() -> None:
         with suppress(*PLUG_IN):
             run(backend.aclose())
 
-    with suppress(RuntimeError):  # no more threads: it frees what it has when it is collected
+    with suppress(RuntimeError):  # no more threads: garbage collection frees its resources
         spawn(close)

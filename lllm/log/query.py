@@ -76,11 +76,11 @@ class SessionRow(TypedDict, total=False):
 
 
 STATUSES: Final[Mapping[str, str]] = {
-    "running": "somebody writes it now",
-    "interrupted": "nobody writes it, and it has no end: the process died. `lllm resume` goes on with it",
+    "running": "it is being written now",
+    "interrupted": "it has no end and is not being written: the process died. `lllm resume` resumes it",
     "done": "it ended with a result",
     "failed": "it ended with an error",
-    "cancelled": "somebody stopped it",
+    "cancelled": "it was stopped",
     "corrupt": "its log is not as it was written",
 }
 """What a session can be."""

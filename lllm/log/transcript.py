@@ -14,7 +14,7 @@ from lllm.recorded_value import arguments_of, name_of, unpack
 
 ROWS: Final[Mapping[str, str]] = {
     "session": "the session begins",
-    "resumed": "another process goes on with the session, or with a call",
+    "resumed": "another process resumes the session or a call",
     "call": "an agent call begins",
     "message": "a system, user, assistant or tool message that a call began with",
     "reply": "what a model answered; `detail['verdict']` is accepted, rejected or open",

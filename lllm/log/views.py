@@ -106,6 +106,7 @@ def summary(events: Events) -> Summary:
             spending.add(data)
         elif kind == ev.MODEL_FAILED:
             faults += 1
+            spending.paid.add_broken(data)
         elif kind == ev.TOOL_REQUESTED:
             tools.add(
                 (event["call"], data.get("n", data["id"]))

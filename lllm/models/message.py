@@ -138,8 +138,8 @@ class Message:
             only by backends that want it back.
         extra: keys that are neither of these, as a provider or the caller wrote them (`reasoning_details`,
             `cache_control`); None where there are none. Backends of OpenAI's formats send them back.
-        extra_from: the API root that `extra`, and that of the tool calls, came from: it is sent to no other. None where the
-            caller wrote it: then it is sent to every endpoint.
+        extra_from: the API root that `extra`, and that of the tool calls, came from, and behind a `#` the family of the model
+            that wrote it: it is sent to no other. None where the caller wrote it: then it is sent to every endpoint.
 
     Raises:
         ConfigError: an unknown role, or content that is neither text nor a list of parts.

@@ -132,7 +132,7 @@ async def test_a_body_byte_for_byte(server: OpenAIServer, backend: OpenAIBackend
 @pytest.mark.parametrize(
     ("sampling", "words"),
     [
-        ({"stream": True}, "stream=True of the call"),
+        ({"stream": True}, "the call's stream=True"),
         ({"messages": []}, "first argument"),
         ({"model": "x"}, "model_name"),
         ({"tools": []}, "tools=[...]"),

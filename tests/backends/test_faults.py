@@ -179,8 +179,12 @@ async def test_an_error_event_in_a_stream(server: OpenAIServer, backend: OpenAIB
         (b'{"choices": [{"index": 0, "text": "x"}]}', "application/json", "text completion"),
         (b'{"choices": [{"index": 0}]}', "application/json", "cannot be read: 'message' is missing"),
         (b'{"choices": [7]}', "application/json", "must be an object, got a number"),
-        (b'{"choices": [{"message": {"content": [[]]}}]}', "application/json", "another type"),
-        (b"[1, 2]", "application/json", "list where an object"),
+        (
+            b'{"choices": [{"message": {"content": [[]]}}]}',
+            "application/json",
+            "must be an object, got a list",
+        ),
+        (b"[1, 2]", "application/json", "must send an object, got list"),
         (b"\xff\xfe", "application/json", "not JSON"),
     ],
 )

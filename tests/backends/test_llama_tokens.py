@@ -568,7 +568,7 @@ def test_an_engine_that_nobody_holds_is_gone() -> None:
     assert name not in threading.enumerate()
 
 
-def run(code: str) -> subprocess.CompletedProcess[str]:
+def run(code: str, *flags: str) -> subprocess.CompletedProcess[str]:
     begin = (
         "import asyncio, os\nfrom lllm.backends.embedded import WEIGHTS\n"
         "from lllm.backends.llama_cpp.options import Options\nfrom lllm.backends.llama_cpp.tokens import TokenEngine\n"
@@ -576,7 +576,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     )
     root = Path(__file__).parents[2]
     return subprocess.run(
-        [sys.executable, "-c", begin + code], capture_output=True, text=True, timeout=300, check=False, cwd=root,
+        [sys.executable, *flags, "-c", begin + code], capture_output=True, text=True, timeout=300, check=False, cwd=root,
         env={**os.environ, "PYTHONPATH": str(root)},
     )  # fmt: skip
 
@@ -588,7 +588,7 @@ def test_the_interpreter_ends_quietly() -> None:
         "    async for _ in engine.stream(ask(sampling={'logit_bias': {2: -99}}, stream=True)):\n"
         "        print('x')\n        os.sys.exit()\nasyncio.run(go())",
     ):
-        done = run(code)
+        done = run(code, "-W", "always::ResourceWarning")
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.strip()
 

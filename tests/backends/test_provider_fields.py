@@ -11,6 +11,7 @@ import pytest
 
 from lllm.backends.openai import OpenAIBackend
 from lllm.backends.openai.extras import merge, returned
+from lllm.backends.openai.families import family
 from lllm.backends.openai.sent import Renamed
 from lllm.core import events as ev
 from lllm.llm import LLM, Dialog
@@ -80,7 +81,7 @@ def add(a: int, b: int) -> int:
 
 
 def sent(message: dict[str, Any]) -> dict[str, Any]:
-    """What is sent back of a message: all of it that says something."""
+    """The non-empty fields of a message as sent back."""
     return {key: value for key, value in message.items() if value not in (None, []) or key == "content"}
 
 
@@ -139,6 +140,66 @@ async def test_another_provider_does_not_get_it(server: OpenAIServer, elsewhere:
     plain["tool_calls"] = [call("add", {"a": 1, "b": 2}), call("add", {"a": 3, "b": 4}, "call_2")]
     assert elsewhere.requests[0].json["messages"][1] == plain
     assert server.requests[-1].json["messages"][1] == sent(MESSAGE)  # its own come back to it
+
+
+@pytest.mark.parametrize(
+    ("first", "answered", "then", "goes"),
+    [
+        ("gemini-3-pro", None, "gemini-3-flash", True),  # without its signature a tool call is refused
+        ("gemini-3-pro", None, "models/gemini-2.5-flash", True),
+        ("gemini-3-flash", None, "gemma-4-31b-it", False),  # which refuses a signature
+        ("anthropic/claude-sonnet-4-5", None, "google/gemini-3-flash", False),
+        ("gpt-5", "gpt-5-2025-08-07", "o3-mini", True),
+        ("smart", "gemini-3-pro", "smart", True),  # an alias stands for the same model as before
+        ("smart", "gemini-3-pro", "claude-opus", False),
+        ("smart", "gemini-3-pro", "fast", True),  # nobody knows what it stands for
+        ("smart", None, "claude-opus", True),
+        ("gpt-4o", "gemini-3-pro", "gpt-4o", True),  # a gateway that maps names
+    ],
+)
+@pytest.mark.parametrize("api", ["chat", "responses"])
+async def test_another_family_at_the_same_root_does_not_get_it(
+    server: OpenAIServer, api: Any, first: str, answered: str | None, then: str, goes: bool
+) -> None:
+    backend = OpenAIBackend(server.url, api=api)
+    if api == "chat":
+        got = json.loads(body(MESSAGE)) | ({"model": answered} if answered else {})
+        server.say(raw=json.dumps(got).encode())
+        server.say("done")
+    else:
+        item = {"type": "function_call", "call_id": "c", "name": "add", "arguments": '{"a": 1, "b": 2}'}
+        output = [{"type": "reasoning", "summary": [], "encrypted_content": "secret", "id": "r"}, item]
+        got = {"object": "response", "status": "completed", "output": output, "model": answered or first}
+        server.say(raw=json.dumps(got).encode())
+        done = {"type": "message", "content": [{"type": "output_text", "text": "done"}]}
+        server.say(raw=json.dumps({**got, "output": [done]}).encode())
+    made = await reply(backend, ask(model=first, tools=(ADD,)))
+    answers = tuple(Message("tool", "3", tool_call_id=one.id) for one in made.tool_calls)
+    dialog = (user("x"), made.message(), *answers)
+    await reply(backend, ask(model=then, messages=dialog, tools=(ADD,)))
+    told = json.dumps(server.requests[-1].json)
+    assert [word in told for word in ("thought_signature", "encrypted_content")] == [
+        goes and api == "chat", goes and api == "responses"
+    ]  # fmt: skip
+
+
+async def test_what_older_versions_wrote_goes_back_to_the_root(server: OpenAIServer) -> None:
+    server.say("done")
+    made = Message("assistant", "x", extra={"reasoning_details": DETAILS}, extra_from=server.url)
+    await reply(OpenAIBackend(server.url), ask(model="gemini-3-pro", messages=(user("x"), made, user("y"))))
+    assert server.requests[-1].json["messages"][1]["reasoning_details"] == DETAILS
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("google/gemini-3-pro", "gemini"), ("gemma-4-31b-it", "gemma"), ("o4-mini", "gpt"), ("chatgpt-4o-latest", "gpt"),
+        ("us.anthropic.claude-3", "claude"), ("Qwen3-8B", "qwen"), ("kimi-k2", "kimi"), ("moonshot-v1", "kimi"), ("m", None),
+        ("auto", None), ("supernova", None), ("foo3", None), ("", None), (None, None), ("llamafile", None),
+    ],
+)  # fmt: skip
+def test_the_family_of_a_name(name: str | None, found: str | None) -> None:
+    assert family(name) == found
 
 
 async def test_a_fork_to_another_model_leaves_it_out(server: OpenAIServer, elsewhere: OpenAIServer) -> None:

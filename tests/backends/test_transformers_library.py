@@ -92,5 +92,5 @@ def test_a_forward_without_a_cache_says_what_it_lacks() -> None:
     tiny = model()
     tiny.__class__ = type("Plain", (LlamaForCausalLM,), {"forward": _neither})
     assert fit(loaded(tiny)) == ([], f"it takes no logits_to_keep, {' or '.join(CACHE)}")
-    with pytest.raises(ValueError, match="forward takes no cache or past_key_values"):
+    with pytest.raises(ValueError, match="forward has no parameter cache or past_key_values"):
         Step(tiny)

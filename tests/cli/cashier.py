@@ -1,4 +1,4 @@
-"""A project whose model asks for a tool that wants approval: code that is written into a demo project."""
+"""A project whose model calls a tool that needs approval: code that is written into a demo project."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Screen:
         os.write(self.ours, words.encode())
 
     def interrupt(self) -> None:
-        """Ctrl-C, by somebody who has seen what is there: a prompt is printed just before the reading begins."""
+        """Sends Ctrl-C after the output was seen: a prompt is printed just before the reading starts."""
         time.sleep(0.3)
         state = Path(f"/proc/{self.process.pid}/stat")
         while state.exists() and state.read_text().rpartition(") ")[2].startswith("R"):

@@ -1,4 +1,4 @@
-"""Tools that want approval: somebody is asked at a terminal, nobody elsewhere, and that is said."""
+"""Tools that need approval: a terminal asks for it; elsewhere they are refused with a message."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def approvals(lllm: Terminal) -> list[tuple[bool, str | None]]:
         ("\n", False, "the user said no"),
         ("no, too much\n", False, "too much"),
         ("yse\ny\n", True, None),
-        ("\x04", False, "nobody answered"),
+        ("\x04", False, "no answer was given"),
     ],
 )
 def test_a_person_is_asked(shop: Path, lllm: Terminal, typed: str, approved: bool, note: str | None) -> None:

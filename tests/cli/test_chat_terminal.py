@@ -66,7 +66,7 @@ def test_commands(shop: Path) -> None:
             screen.see(word)
         screen.see("> ")
         screen.type("/hlep\n")
-        screen.see("no command /hlep. Did you mean /help?")
+        screen.see("unknown command /hlep. Did you mean /help?")
         screen.see("> ")
         screen.type("/session\n")
         screen.see("the session begins with the first message")

@@ -257,7 +257,7 @@ def test_a_system_that_has_no_model_yet_says_what_to_install_first(
     for extra in ("local", "llama-cpp", "transformers"):  # any of them would do
         monkeypatch.setitem(EXTRAS, extra, ("no_such_package",))
     lines = lllm("create", "plain").out.splitlines()
-    assert lines[2] == "  pip install gguf xllamacpp    # for the small model in this package"
+    assert lines[2] == "  pip install gguf xllamacpp    # to run the small model in this package"
     assert "LLLM_MODEL=" in lines[3]
     monkeypatch.setenv("LLLM_MODEL", "openai/gpt-4o-mini")
     assert "pip install" not in lllm("create", "named").out

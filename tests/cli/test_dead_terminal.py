@@ -56,7 +56,7 @@ def project(demo: Path) -> Path:
 
 
 def ended(project: Path) -> str:
-    """How the one session of the project ended."""
+    """The status of the project's only session."""
     with SQLiteLog(next(project.rglob("sessions.db"))) as log:
         (info,) = log.sessions()
         return info.status

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lllm import __version__
-from lllm.cli.app import COMMANDS
+from lllm.cli.app import BELOW, COMMANDS, parser
 from tests.cli.conftest import Terminal
 
 
@@ -62,6 +62,12 @@ def test_every_command_has_help(lllm: Terminal, command: str) -> None:
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"chat"}))
 def test_every_command_that_prints_data_has_json(lllm: Terminal, command: str) -> None:
     assert "--json" in lllm(command, "--help").out
+
+
+def test_only_the_command_that_was_typed_is_inspected() -> None:
+    assert list(parser("run").commands) == ["run"]
+    assert list(parser("sessions").commands["sessions"].commands) == list(BELOW["sessions"])
+    assert set(parser().commands) == set(COMMANDS)
 
 
 def test_an_unknown_command(lllm: Terminal) -> None:

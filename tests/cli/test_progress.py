@@ -1,4 +1,4 @@
-"""What a run says while it happens, and that its answer is printed once."""
+"""The progress shown during a run; its answer is printed once."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,7 @@ def test_what_is_not_possible_says_what_is(lllm: Terminal, session: str) -> None
 
 
 def test_a_corrupt_session_is_listed(lllm: Terminal, session: str, demo: Path) -> None:
-    with sqlite3.connect(demo / ".lllm/sessions.db") as database:
+    with closing(sqlite3.connect(demo / ".lllm/sessions.db")) as database, database:
         database.execute(
             "UPDATE appends SET body = CAST(replace(CAST(body AS TEXT), '17 times', '18 times') AS BLOB)"
         )
@@ -97,7 +98,7 @@ def test_a_corrupt_session_is_listed(lllm: Terminal, session: str, demo: Path) -
 
 def test_without_a_session(lllm: Terminal, demo: Path) -> None:
     assert lllm("sessions", "--long", "--json").json == lllm("totals", "--json").json == []
-    assert "no sessions yet" in lllm("sessions", "--long").err
+    assert "no session yet" in lllm("sessions", "--long").err
     assert not (demo / ".lllm").exists(), "looking writes nothing"
 
 

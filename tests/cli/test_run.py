@@ -378,7 +378,7 @@ def test_list_agents_names_the_system(
     assert {
         "kind": "system",
         "name": "shop",
-        "summary": "the system of 1 agents. Sells tea.",
+        "summary": "a system of 1 agents. Sells tea.",
         "source": "a.yaml:1",
     } in rows
     (tmp_path / "lllm.toml").write_text("[project]\nname = 'tea house'\n")

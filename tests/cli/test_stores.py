@@ -52,8 +52,8 @@ def test_a_store_in_a_folder_that_is_named_like_a_file(
     (tmp_path / "a.db").write_text("")
     for where, said in (
         (f"{kind}:{tmp_path / 'a.db'}", "is a file"),
-        ("memory:x", "keeps nothing"),
-        ("none", "keeps nothing"),
+        ("memory:x", "does not keep sessions"),
+        ("none", "does not keep sessions"),
         ("sqlit:.lllm", "Did you mean 'sqlite'?"),
         ("files:other.lllm", "no store named 'files'"),
     ):

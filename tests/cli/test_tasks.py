@@ -1,4 +1,4 @@
-"""What is to be done: an argument, what is piped in, or both."""
+"""The task: an argument, piped text, or both."""
 
 from __future__ import annotations
 

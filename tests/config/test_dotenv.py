@@ -74,6 +74,28 @@ def test_what_cannot_be_read_is_left_out_and_named(
     assert {line.name: line.value for line in lines if not line.problem} == variables
 
 
+def test_references_do_not_fill_the_memory() -> None:
+    """Each line is four times as long as the one before."""
+    text = "A0=ten letters\n" + "".join(f"A{n}={f'${{A{n - 1}}}' * 4}\n" for n in range(1, 40)) + "OK=${A0}\n"
+    lines = list(read_lines(text, {}))
+    assert lines[-1][1:3] == ("OK", "ten letters")
+    assert lines[9].value == "ten letters" * 4**9
+    assert "references add more than" in str(lines[10].problem)
+    assert sum(len(line.value) for line in lines) < 12_000_000
+
+
+def test_many_lines_that_cannot_be_read_are_few_warnings(nobodys_machine: Path) -> None:
+    file = nobodys_machine / ".env"
+    file.write_text("one two\n" * 1000 + "A=b\n")
+    environ = Environ({}, file)
+    assert environ["A"] == "b"
+    warnings = [str(problem) for problem in environ.problems]
+    assert warnings[4:] == [
+        "warning: .env:5: not a line of the form NAME=value",
+        "warning: .env: 995 more lines cannot be read",
+    ]
+
+
 @pytest.mark.parametrize(
     ("data", "text", "guessed"),
     [

@@ -337,3 +337,11 @@ def test_importing_it_is_cheap() -> None:
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
+
+
+def test_files_of_one_text_share_no_value(write: Write) -> None:
+    first, second = (write(name, "model: a/b\nsettings: {deep: [1]}\n") for name in ("a.yaml", "b.yaml"))
+    load_config(first).settings["deep"].append(2)
+    again = load_config(second)
+    assert again.settings["deep"] == [1]
+    assert again.where("settings.deep").endswith("b.yaml:2")

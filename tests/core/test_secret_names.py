@@ -1,4 +1,4 @@
-"""What counts as a secret: by name, and by what a value says itself."""
+"""Which names and values count as secrets."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def _copy(store: MemoryLog, id: str) -> None:
 
 
 def run(count: int, seed: int = 0, first: int = 3) -> tuple[Counter[str], list[str]]:
-    """How `count` damaged files fared, and the first few tracebacks of what is not an error of lllm."""
+    """Outcomes of `count` damaged files, and the first few tracebacks of errors that are not lllm's."""
     rng = random.Random(seed)
     outcomes: Counter[str] = Counter()
     wrong: list[str] = []

@@ -55,7 +55,7 @@ def _damage(holder: Any, key: Any, rng: random.Random) -> None:
 
 
 def junk(rng: random.Random) -> Any:
-    """A value that nobody expects."""
+    """An unexpected value."""
     kind = rng.randrange(14)
     if kind == 0:
         return nested(rng.choice((3, 40, 120, 240)))

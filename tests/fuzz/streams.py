@@ -1,4 +1,4 @@
-"""A whole answer as a stream, in one of the many ways in which servers stream."""
+"""Turns a whole answer into a stream, in one of the many ways that servers use."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def written(events: list[Any], rng: random.Random) -> bytes:
 
 
 def ends(events: list[Any]) -> bool:
-    """Whether a finish reason says that the stream is whole."""
+    """True if a finish reason means that the stream is complete."""
     for event in events:
         choices = event.get("choices") if isinstance(event, dict) else None
         if (
@@ -66,7 +66,7 @@ def ends(events: list[Any]) -> bool:
 
 
 def chunks(body: Any, rng: random.Random) -> Iterator[Any]:
-    """The chunks of an answer. What is no chat completion is one chunk, as it is."""
+    """The chunks of an answer. Anything but a chat completion is one unchanged chunk."""
     choices = body.get("choices") if isinstance(body, dict) else None
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict) or ("message" not in choice and "delta" not in choice):
@@ -116,7 +116,7 @@ def chunks(body: Any, rng: random.Random) -> Iterator[Any]:
 
 
 def _deltas(message: dict[str, Any], rng: random.Random) -> Iterator[dict[str, Any]]:
-    """A message as the pieces that are said one after another."""
+    """A message as a sequence of deltas."""
     first = {"role": message["role"]} if "role" in message else {}
     yield {**first, **rng.choice(({}, {"content": ""}, {"content": None}))}
     known = ("role", "content", "refusal", "tool_calls", "function_call", *THINKING)

@@ -128,7 +128,7 @@ def add(a: float = 0, b: float = 0) -> float:
 
 
 async def asked(reply: Reply) -> str:
-    """What comes of an agent call whose model says this."""
+    """The outcome of an agent call whose model answers this."""
     backend = ScriptedBackend([reply, "done"])
     agent = Agent("a", backend, tools=[add], max_exception_retry=1, backoff_base=0)
     try:
@@ -204,7 +204,7 @@ def one(wire: Wire, seed: str, tally: Counter[str]) -> None:
 
 
 def check_deltas(deltas: list[Delta], reply: Reply) -> None:
-    """That the pieces add up to the reply."""
+    """Checks that the deltas add up to the reply."""
     parts = aggregate(deltas)
     said = [(call.name, call.arguments or "{}") for call in parts.tool_calls]
     if (parts.content, parts.thinking or None) != (reply.content, reply.thinking) or said != [
@@ -215,7 +215,7 @@ def check_deltas(deltas: list[Delta], reply: Reply) -> None:
 
 
 def fuzz(count: int, seed: int, failures: int = 10) -> tuple[Counter[str], list[str]]:
-    """How often what came of `count` answers, and what was not as it should be."""
+    """Counts the outcomes of `count` answers, and lists the wrong ones."""
     wire, tally, wrong = Wire(), Counter[str](), list[str]()
     for number in range(count):
         try:

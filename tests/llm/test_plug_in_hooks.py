@@ -1,4 +1,4 @@
-"""What the hooks of a plug-in raise becomes an error of the tree that names the plug-in and the cause."""
+"""Exceptions of a plug-in's hooks become lllm errors that name the plug-in and the cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reply costs: the table, the project's own prices, and models that run on one's own machine."""
+"""Cost of replies: the table, the project's own prices, and models on the user's own machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is proven of a session: every event, their chain, the blobs, and a head that was kept elsewhere."""
+"""Verification of a session: every event, the chain, the blobs, and a head noted elsewhere."""
 
 from __future__ import annotations
 

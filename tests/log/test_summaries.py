@@ -1,4 +1,4 @@
-"""The figures of sessions are made as they end, so that nobody has to read them."""
+"""Figures of sessions are computed when they end, so that no log has to be read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Kept = dict[str, tuple[str, dict[str, Any]]]
 
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
-    """What stores are given as sessions end: session -> what its log is like, and its figures."""
+    """Summaries given to stores when sessions end: session -> state of its log, and its figures."""
     found: Kept = {}
 
     def keep(
@@ -43,7 +43,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
 
 
 def agree(kept: Kept, store: ReplayableLogBase) -> int:
-    """Whether the figures are those that reading the log gives. Of how many sessions they were kept."""
+    """Checks that the figures equal those read from the log. Returns the number of cached sessions."""
     infos = [info for info in store.sessions() if info.id in kept]
     for info in infos:
         like, made = kept[info.id]

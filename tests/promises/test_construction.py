@@ -24,7 +24,7 @@ def names() -> Iterator[None]:
 
 
 class Asking(AgentBase):
-    """What the systems here have in common."""
+    """Base class of the systems here."""
 
     def call(self, task: str, **more: Any) -> str:
         return str(self.agents["a"].call(task).content)

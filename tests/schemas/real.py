@@ -1,4 +1,4 @@
-"""Holds what providers are told of real schemas against the schemas themselves.
+"""Compares the schemas sent to providers with the original schemas.
 
 python -m tests.schemas.real                 the schemas that are kept here
 python -m tests.schemas.real FOLDER ...      and every schema below some folders: a file is a schema, or {"schema", "tests"}
@@ -86,7 +86,7 @@ def _leads(schema: Any, reference: str) -> bool:
 
 
 def check(real: Real) -> tuple[list[str], list[str]]:
-    """What is wrong with the Format of a schema, one sentence each; and words to count."""
+    """Problems of a schema's Format, one sentence each, and labels to count."""
     try:
         format = Format.of(real.schema)
     except ConfigError:

@@ -1,4 +1,4 @@
-"""What providers are told of schemas from practice."""
+"""Schemas from practice, as sent to providers."""
 
 import json
 

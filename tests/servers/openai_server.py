@@ -272,7 +272,7 @@ class OpenAIServer:
         """Requests that are worked on now, and the most that ever were."""
         self.pause = 0.0
         """Seconds before every answer."""
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop()  # a plain one, whatever loop the tests run in
         self._thread = threading.Thread(target=self._run, name="openai-server", daemon=True)
         self._started = threading.Event()
         self._release = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Schemas that are written anew: the same values, plain references."""
+"""Rewritten schemas: the same valid values, plain references."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a system shows, where the terminal, the pipe or the file is gone: nothing, and the work goes on."""
+"""Output of a system whose terminal, pipe or file is closed: nothing is shown, and the work continues."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ FILES: dict[str, Callable[[], Any]] = {
 
 
 class Foreign:
-    """Somebody else's stream: it prints without care, and has widgets."""
+    """A foreign stream: it prints without checks, and has widgets."""
 
     def __init__(self, file: Any) -> None:
         self.file = file

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from io import TextIOWrapper
 from typing import Any, Final
 
 from lllm.backends.local.packages import open_library
@@ -30,6 +32,20 @@ NAMES: Final = (
 
 def open_llama_cpp(name: str) -> Any:
     """Imports the module for the model of this name. Raises DependencyError and LLMInitializationError."""
-    return open_library(
+    library = open_library(
         "llama_cpp", NAMES, package="llama-cpp-python", extra="llama-cpp", purpose=f"the model {name}"
     )
+    _without_warnings(library)
+    return library
+
+
+def _without_warnings(library: Any) -> None:
+    """Replaces the two files at the null device that the library opens and never closes: Python would warn of each while it
+    exits (`-X dev`). They are needed to the end, by what takes models down, so they cannot be closed."""
+    utils = getattr(library, "_utils", None)
+    for name in ("outnull_file", "errnull_file"):
+        file = getattr(utils, name, None)
+        if isinstance(file, TextIOWrapper) and file.name == os.devnull:
+            # of a descriptor that it does not own, a file says nothing
+            setattr(utils, name, open(os.open(os.devnull, os.O_WRONLY), "w", closefd=False))  # noqa: SIM115
+            file.close()

@@ -78,7 +78,7 @@ class Bodies:
                     self._tails.clear()
                 self._tails[key] = found
         try:
-            renamed = Renamed(self._place)
+            renamed = Renamed(self._place, request.model)
             messages = b",".join(
                 [
                     message.wire()
@@ -86,7 +86,7 @@ class Bodies:
                     and message.extra_from is None
                     and not self._echo
                     and not renamed.ids
-                    else self._special(message, renamed)
+                    else self._special(message, renamed, request.model)
                     for message in request.messages
                 ]
             )
@@ -94,13 +94,13 @@ class Bodies:
             raise BadRequestError(f"a message cannot be written as JSON: {error}") from None
         return b'{"messages":[' + messages + found[2]
 
-    def _special(self, message: Message, renamed: Renamed) -> bytes:
+    def _special(self, message: Message, renamed: Renamed, model: str) -> bytes:
         """Encodes a message that is sent differently from its plain form."""
         sent = renamed.message(message)
         thinking = sent.thinking if self._echo else None
         if sent.plain and thinking is None:
             return sent.wire()
-        out = form(sent, self._place)
+        out = form(sent, self._place, model)
         return encode(out if thinking is None else out | {"reasoning_content": thinking})
 
     def _tail(self, request: Request) -> bytes:

@@ -246,7 +246,11 @@ class OpenAIBackend:
     def _read(self, data: bytes, request: Request, faults: Faults) -> Reply:
         """The reply in a body."""
         reading, assembly = self._reading(request, faults, stream=False)
-        reply = reading.whole(data)
+        try:
+            reply = reading.whole(data)
+        except ProviderError as error:
+            reading.noted(error)
+            raise
         if assembly.closed_alone:
             self._prefilled[request.model] = True  # the next stream expects it
         return reply
@@ -305,12 +309,12 @@ class OpenAIBackend:
             limiter.leave(ticket)
             yield Completed(reply)
         except ProviderError as error:
-            ticket.fault = error
+            ticket.fault = error if data else reading.noted(error)
             raise
         except Exception as error:
             partial = reading.partial
-            fault = ticket.fault = self._fault(
-                error, faults, request, started=response is not None, partial=partial
+            fault = ticket.fault = reading.noted(
+                self._fault(error, faults, request, started=response is not None, partial=partial)
             )
         finally:
             watch.close()

@@ -34,7 +34,7 @@ _LOW: Final = re.compile("[\udc00-\udfff]")
 
 
 def has_long_number(data: bytes) -> bool:
-    """Whether there may be an integer beyond 64 bits, which orjson reads as a float. (A pattern takes six times as long.)"""
+    """True if there may be an integer beyond 64 bits, which orjson reads as a float. (A pattern takes six times as long.)"""
     return _LONG in data.translate(_DIGITS)
 
 

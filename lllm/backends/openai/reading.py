@@ -47,6 +47,11 @@ class Reading:
     def partial(self) -> str:
         return self._assembly.partial
 
+    def noted(self, fault: ProviderError) -> ProviderError:
+        """The fault, with the tokens and the model that the answer had named before it broke off."""
+        fault.usage, fault.model = self._assembly.used
+        return fault
+
     @property
     def ended(self) -> bool:
         """True if the reply is complete: only usage may be missing."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 from lllm.backends.openai import fields
 from lllm.backends.openai.calls import Calls
 from lllm.backends.openai.extras import merge
+from lllm.backends.openai.families import origin
 from lllm.backends.openai.faults import ErrorObject as ErrorObject
 from lllm.backends.openai.faults import error_within
 from lllm.backends.openai.fields import as_list, as_object, as_text, side_object, side_text, wrong
@@ -20,7 +21,7 @@ from lllm.core.jsonable import unicode_only
 from lllm.errors import ProtocolError
 from lllm.models import finish
 from lllm.models.message import FunctionCall, unknown
-from lllm.models.reply import Reply
+from lllm.models.reply import Reply, Usage
 from lllm.ports import Delta, Request, Restart, TextDelta, ThinkingDelta, ToolCallDelta
 
 _KNOWN: Final = frozenset(
@@ -99,6 +100,11 @@ class Assembly:
     def partial(self) -> str:
         """The text so far, for the message of a fault."""
         return self._splitter.content
+
+    @property
+    def used(self) -> tuple[Usage | None, str | None]:
+        """The tokens that were reported so far, and the model."""
+        return read_usage(self._usage), self._model
 
     # --- a stream
 
@@ -307,7 +313,7 @@ class Assembly:
             raw=None if raw == content else raw,
             enforced=self._enforced,
             extra=extra,
-            extra_from=self._place if own else None,
+            extra_from=origin(self._place, self._request.model, self._model) if own and self._place else None,
         )
 
     # --- fields

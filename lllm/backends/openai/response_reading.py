@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from lllm.backends.openai.families import origin
 from lllm.backends.openai.faults import ErrorObject, error_within
 from lllm.backends.openai.fields import (
     arguments_text,
@@ -175,7 +176,9 @@ def reply_of(response: Any, request: Request, mode: Mode, place: str | None = No
         logprobs=logprobs,
         raw=None if raw == content else raw,
         extra=extra or None,
-        extra_from=place if extra else None,
+        extra_from=origin(place, request.model, side_text(response.get("model")))
+        if extra and place
+        else None,
     )
 
 

@@ -12,11 +12,9 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from lllm.backends.openai.body import Bodies, extra_body, schema_form
+from lllm.backends.openai.families import takes_back
 from lllm.backends.openai.faults import MISREAD, Faults, shown
-from lllm.backends.openai.fields import (
-    Unreadable,
-    loads,
-)
+from lllm.backends.openai.fields import Unreadable, loads, side_object, side_text
 from lllm.backends.openai.parameters import acceptable
 from lllm.backends.openai.proxy import Proxy
 from lllm.backends.openai.response_reading import REASONING, Following, reply_of
@@ -24,6 +22,7 @@ from lllm.backends.openai.sent import Renamed
 from lllm.backends.openai.sessions import PerLoop
 from lllm.backends.openai.sse import BOM, Event, SSEParser
 from lllm.backends.openai.url import Endpoint
+from lllm.backends.openai.usage import read_usage
 from lllm.backends.openai.watch import Expired, Watch
 from lllm.backends.thinking import Mode
 from lllm.deltas import pieces
@@ -159,7 +158,7 @@ class Responses:
                 )
         out: dict[str, Any] = {
             "model": request.model,
-            "input": input_items(request.messages, self._place),
+            "input": input_items(request.messages, self._place, request.model),
             "store": False,
         }
         extra = extra_body(request.sampling)
@@ -232,6 +231,8 @@ class Responses:
                 model=request.model,
                 partial=partial or getattr(error, "partial", ""),
             )
+        whole = side_object(value)
+        fault.usage, fault.model = read_usage(whole.get("usage")), side_text(whole.get("model"))
         raise fault
 
     def _fault(self, error: Exception, request: Request, partial: str) -> ProviderError:
@@ -253,13 +254,15 @@ class Responses:
         return self._faults.interrupted(error.__cause__ or error, partial=partial)
 
 
-def input_items(messages: Sequence[Message], place: str | None = None) -> list[dict[str, Any]]:
-    """A dialog as this API's items; reasoning that came from `place` is included."""
+def input_items(
+    messages: Sequence[Message], place: str | None = None, model: str = ""
+) -> list[dict[str, Any]]:
+    """A dialog as this API's items; reasoning that came from `place` is included for models of the same family."""
     items: list[dict[str, Any]] = []
-    renamed = Renamed(place)
+    renamed = Renamed(place, model)
     for message in messages:
         message = renamed.message(message)
-        if message.extra and message.extra_from == place:
+        if message.extra and message.extra_from and takes_back(message.extra_from, place, model):
             items += message.extra.get(REASONING, ())
         if message.role == "tool":
             items.append(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from lllm.backends.openai.extras import returned
+from lllm.backends.openai.families import takes_back
 from lllm.models.message import FunctionCall, Message
 
 TAKEN: Final = re.compile(r"[a-zA-Z0-9_-]{1,40}")
@@ -16,10 +17,12 @@ TAKEN: Final = re.compile(r"[a-zA-Z0-9_-]{1,40}")
 
 class Renamed:
     """Replaces tool call ids from another endpoint that `place` may refuse: OpenAI accepts 40 characters, Anthropic
-    letters, digits, `_` and `-`. A call and the message that answers it get the same new id, which is deterministic."""
+    letters, digits, `_` and `-`. A call and the message that answers it get the same new id, which is deterministic.
+    `model` is the requested model: see `takes_back`."""
 
-    def __init__(self, place: str | None) -> None:
+    def __init__(self, place: str | None, model: str = "") -> None:
         self._place = place
+        self._model = model
         self.ids: dict[str, str] = {}
         """New ids of the calls whose results are still to come."""
 
@@ -29,7 +32,8 @@ class Renamed:
             return message if found is None else replace(message, tool_call_id=found)
         if not message.tool_calls:
             return message
-        if message.extra_from is None or message.extra_from == self._place:
+        made = message.extra_from
+        if made is None or takes_back(made, self._place, self._model):
             self.ids.clear()  # a repeated id means the later call
             return message
         self.ids = {call.id: _id(call) for call in message.tool_calls if not TAKEN.fullmatch(call.id)}
@@ -37,9 +41,9 @@ class Renamed:
         return replace(message, tool_calls=calls) if self.ids else message
 
 
-def form(message: Message, place: str | None) -> dict[str, Any]:
-    """A message in the chat-completions form, with the keys added by this endpoint or the caller."""
-    if message.extra_from is not None and message.extra_from != place:
+def form(message: Message, place: str | None, model: str = "") -> dict[str, Any]:
+    """A message in the chat-completions form, with the keys added by this endpoint's model or by the caller."""
+    if message.extra_from is not None and not takes_back(message.extra_from, place, model):
         return message.to_dict()
     return replace(message, extra=returned(message.extra)).to_dict(extra=True)
 

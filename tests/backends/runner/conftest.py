@@ -1,4 +1,4 @@
-"""Models that a runner can be made for and that nobody loads."""
+"""Models that a runner can be created for, without loading them."""
 
 from pathlib import Path
 
