@@ -333,7 +333,7 @@ class Performer:
                 return  # nothing of a reply came: nothing was used
             data["unmetered"] = True
         else:
-            data["usage"] = cast(records.Usage, usage.record())
+            data["usage"] = cast("records.Usage", usage.record())
         if plan.price is not None and (priced := plan.price(error.model, plan.model_name, usage)) is not None:
             data["cost"], data["prices"] = priced
 
