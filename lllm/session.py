@@ -65,9 +65,11 @@ _own_code = contextvars.ContextVar("lllm_own_code", default=None)
 def own_code(session: Session, place: Place) -> Iterator[None]:
     """Around a parser, a handler or an approval of an agent call: the place of the effects of its code."""
     token = _own_code.set((current.get(), session, place))
+    looked = session.look(True)
     try:
         yield
     finally:
+        session.look(looked)
         _own_code.reset(token)
 
 

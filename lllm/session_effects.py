@@ -375,6 +375,10 @@ class Effects:
     async def reached(self, seq: int) -> None:
         """Waits until the record comes to the event that answers an effect."""
 
+    def look(self, on: bool) -> bool:
+        """Looks for what the running code learns without a record, in a replay. Gives whether it did."""
+        return False
+
     async def until_cancelled(self, found: Recalled) -> None:
         """Waits until the program cancels an effect that it had cancelled when it was recorded."""
 

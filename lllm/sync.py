@@ -12,6 +12,7 @@ import asyncio
 import contextvars
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
@@ -25,6 +26,11 @@ T = TypeVar("T")
 
 _LOOK: Final = 0.05
 """Seconds between a blocking call's checks for a stop."""
+
+
+aside: Callable[[], Any] | None = None
+"""Set by a replay, which looks at the program's code and not at what a blocking call does: takes away its profile function,
+and gives it."""
 
 
 def run(coroutine: Coroutine[Any, Any, T], *, at: Behind | None = None) -> T:
@@ -41,7 +47,14 @@ def run(coroutine: Coroutine[Any, Any, T], *, at: Behind | None = None) -> T:
     if bounds is not None and is_over(bounds):
         coroutine.close()
         raise asyncio.CancelledError("what this call is a part of has been stopped")
-    return _run(coroutine, at, heed=True)
+    if aside is None:
+        return _run(coroutine, at, heed=True)
+    profile = aside()
+    try:
+        return _run(coroutine, at, heed=True)
+    finally:
+        if profile is not None:
+            sys.setprofile(profile)
 
 
 def finish(coroutine: Coroutine[Any, Any, Any], *, at: Behind | None = None) -> None:
@@ -225,7 +238,12 @@ class _Workers:
     def _work(self, first: list[Callable[[], None]]) -> None:
         job = first.pop()  # a thread keeps its arguments: an open model, for as long as it is idle
         while True:
+            # a thread that is used again has the profile function of a new one
+            if (profile := threading.getprofile()) is not None:
+                sys.setprofile(profile)
             job()
+            if profile is not None:
+                sys.setprofile(None)
             del job  # release what it holds while the thread is idle
             self._idle.release()
             job = self._jobs.get()

@@ -10,9 +10,11 @@ import typer
 
 from lllm.cli import output
 from lllm.cli.options import ConfigFile, Json, Last, SessionId, configuration, runnable, session_of, store_of
+from lllm.errors import ReplayDivergence
 
 if TYPE_CHECKING:
     from lllm.ports import LogStore
+    from lllm.replay.manifest import Source
 
 
 def replay(
@@ -26,6 +28,12 @@ def replay(
             help="The hash of the session's last event, as noted elsewhere: the log must contain it.",
         ),
     ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Exit with 3 if the project's code learns something that is not recorded."
+        ),
+    ] = False,
     config: ConfigFile = None,
     json: Json = False,
 ) -> int:
@@ -51,7 +59,24 @@ def replay(
     if not json:
         for note in report.notes:
             output.say(f"note: {note}")
-    return 0 if found is None else found.exit_code
+        _unrecorded(report.unrecorded)
+    if found is not None:
+        return found.exit_code
+    return ReplayDivergence.exit_code if strict and report.unrecorded else 0
+
+
+def _unrecorded(sources: Sequence[Source]) -> None:
+    """Says what the project's code learns beside the record."""
+    if not sources:
+        return
+    from lllm.replay.manifest import instead
+
+    output.say(
+        f"note: not recorded, so not verified: {output.counted(len(sources), 'place')} in the project's code"
+    )
+    for source in sources:
+        output.say(f"  {source}")
+    output.say(f"  {instead(sources)}")
 
 
 def program_of(

@@ -17,6 +17,7 @@ import random as _random
 import uuid as _uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import CodeType
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from lllm.errors import ConfigError, listing
@@ -44,6 +45,10 @@ def now(*, key: str | None = None) -> datetime:
     clock = session.clock
     text = session.learn_now("now", lambda: (_EPOCH + timedelta(microseconds=clock())).isoformat(), key)
     return datetime.fromisoformat(text)
+
+
+class RecordedRandom(_random.Random):
+    """A generator whose seed is recorded."""
 
 
 def random(*, key: str | None = None) -> _random.Random:
@@ -219,3 +224,12 @@ class _Activity:
 
     def _is_rest(self, name: str) -> bool:
         return self.signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
+
+
+WRAPPERS: Final = tuple(
+    code
+    for maker in (_Activity._async, _Activity._plain)
+    for code in maker.__code__.co_consts
+    if isinstance(code, CodeType)
+)
+"""The code of the functions that `activity` makes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -38,6 +38,10 @@ Batch = list[str] | list[Dialog] | list[list[Message | Mapping[str, Any]]]
 """A list of texts or of dialogs: one call each, in its own session if none is running."""
 _ONE = (str, Prompt, Turn, Message, Mapping, type(None))
 _NO_TOOLS: Final[Sequence[Any]] = ()
+
+
+around: Callable[[Coroutine[Any, Any, Reply]], Awaitable[Reply]] | None = None
+"""Set by a replay, which looks at the program's code and not at an agent call's."""
 
 
 class Agent:
@@ -227,9 +231,11 @@ class Agent:
             more = {"args": args, "session": session, "parser_args": parser_args, "follow": follow}
             return await self._batch(input, more, overrides)
         if turn is None:
-            return await self._call(input, args, session, parser_args, follow, overrides)
+            call = self._call(input, args, session, parser_args, follow, overrides)
+            return await (call if around is None else around(call))
         with turn:
-            return await self._call(turn, args, session, parser_args, follow, overrides)
+            call = self._call(turn, args, session, parser_args, follow, overrides)
+            return await (call if around is None else around(call))
 
     def _is_batch(self, input: Any) -> bool:
         return not isinstance(input, _ONE) and shape(input, f"the agent '{self.name}'") == "batch"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +16,12 @@ from lllm.core.dialog import Node
 from lllm.core.events import Event
 from lllm.core.machine import step
 from lllm.core.state import Opening, State
-from lllm.errors import ConfigError, IllegalMove, ReplayDivergence, text_of
+from lllm.errors import ConfigError, IllegalMove, LLMError, ReplayDivergence, text_of
 from lllm.llm.talk import talk
 from lllm.log.proof import prove
 from lllm.models.message import Message
 from lllm.ports import LogStore
+from lllm.replay.manifest import Watch
 from lllm.replay.report import Report
 from lllm.replay.tape import Replayed, Unfinished
 from lllm.session import Scope, Session, current
@@ -78,9 +83,11 @@ async def areplay_session(
     divergence: ReplayDivergence | None = None
     whole = False
     token = offline.set(models_of(recorded))
+    player.watch = watch = Watch(roots_of(config, entry))
     try:
-        whole = await _entry(player, config, entry, notes)
-        await _calls(player, config, whole, notes)
+        with watch:
+            whole = await _entry(player, config, entry, notes)
+            await _calls(player, config, whole, notes)
         player.complete(whole, notes)
     except Unfinished:
         notes.append("the record ends within an agent call: the process was stopped there")
@@ -101,6 +108,7 @@ async def areplay_session(
         finished,
         notes,
         divergence,
+        watch.sources,
     )
 
 
@@ -116,17 +124,38 @@ def models_of(recorded: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...
     return found
 
 
+def roots_of(config: Config | None, entry: Callable[[], Any] | None) -> list[str]:
+    """The folders of the project: its root, and that of the program's own file."""
+    from lllm.config import load_project
+
+    found: list[str] = []
+    if entry is not None:
+        inner: Any = entry
+        while isinstance(inner, partial):
+            inner = inner.func
+        inner = inspect.unwrap(inner)
+        for one in (inner, getattr(inner, "__func__", None), vars(type(inner)).get("__call__")):
+            code = getattr(one, "__code__", None)
+            if code is not None and not code.co_filename.startswith("<"):
+                found.append(os.path.dirname(code.co_filename))
+                break
+    with suppress(LLMError):
+        project = config or load_project()
+        if entry is None or project.project_file is not None:
+            found.append(str(project.root))
+    return found or [os.getcwd()]
+
+
 async def _entry(
     player: Replayed, config: Config | None, entry: Callable[[], Any] | None, notes: list[str]
 ) -> bool:
     """Runs the whole program again where that is possible. False when only its calls can be."""
-    from lllm.sync import in_thread, is_async
-
+    assert player.watch is not None
     token = current.set(Scope(player))
     try:
         if entry is not None:
             player.unopened = bool(player.record)
-            status, data = await _play(player, entry() if is_async(entry) else in_thread(entry))
+            status, data = await _play(player, player.watch.run(entry))
             await player.end(status, **data)  # unless the program ended the session itself
             return True
         meta = player.record[0]["data"] if player.record else {}
@@ -134,13 +163,14 @@ async def _entry(
         if described.get("kind") == "chat":
             player.unopened = True
             program = talk(config_of(described, config), player.record)
-            status, data = await _play(player, in_thread(program))
+            status, data = await _play(player, player.watch.run(program))
             await player.end(status, **data)
             return True
         if described.get("kind") != "system":
             return False
         system = system_of(described, config, player.store)
-        await _play(player, system.acall(meta.get("task", ""), session=player, **meta.get("args", {})))
+        program = partial(system.acall, meta.get("task", ""), session=player, **meta.get("args", {}))
+        await _play(player, player.watch.run(program))
         if player.divergence is not None:
             raise player.divergence
         return True

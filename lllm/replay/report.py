@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lllm.errors import ReplayDivergence
+from lllm.replay.manifest import Source
 
 
 class Report(NamedTuple):
@@ -21,6 +22,7 @@ class Report(NamedTuple):
         finished: whether the session had ended.
         notes: what the replay could not cover, in sentences.
         divergence: the first difference, or None.
+        unrecorded: places in the project's code that learn something from the world beside the record.
     """
 
     session: str
@@ -32,10 +34,11 @@ class Report(NamedTuple):
     finished: bool
     notes: list[str]
     divergence: ReplayDivergence | None
+    unrecorded: Sequence[Source] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
-        out = self._asdict()
+        out = {**self._asdict(), "unrecorded": [source._asdict() for source in self.unrecorded]}
         if (found := self.divergence) is not None:
             out["divergence"] = {
                 "message": found.message,

@@ -23,6 +23,7 @@ from lllm.session import Scope, Session
 from lllm.session_effects import Asked, Recalled
 
 if TYPE_CHECKING:
+    from lllm.replay.manifest import Watch
     from lllm.runtime import Call
 
 
@@ -93,6 +94,7 @@ class Replayed(Session):
                 continue  # see `recall`
             tapes.setdefault(event["call"], []).append(dict(event))
         self.tapes = {call: Tape(events) for call, events in tapes.items()}
+        self.watch: Watch | None = None
         self.effects = effects.EffectRecord(self.record, store.blob)
         self._starts = Starts(self.record)
         self.following: dict[str, Followed] = {}
@@ -295,6 +297,9 @@ class Replayed(Session):
             cause = f"code: effect '{asked.name}' was not recorded"
             return self.diverged(None, ev.EFFECT_REQUESTED, effects.present(asked), cause, None)
         return Unfinished("the record ends here")
+
+    def look(self, on: bool) -> bool:
+        return self.watch is not None and self.watch.switch(on)
 
     async def until_cancelled(self, found: Recalled) -> None:
         event = self.record[found.seq]
