@@ -21,7 +21,6 @@ from lllm.llm.talk import talk
 from lllm.log.proof import prove
 from lllm.models.message import Message
 from lllm.ports import LogStore
-from lllm.replay.manifest import Watch
 from lllm.replay.report import Report
 from lllm.replay.tape import Replayed, Unfinished
 from lllm.session import Scope, Session, current
@@ -72,6 +71,7 @@ async def areplay_session(
 ) -> Report:
     """`replay_session` for async code."""
     from lllm.llm.connect import offline
+    from lllm.replay.manifest import Watch  # it loads half of the standard library
 
     if store is None:
         from lllm.llm.project import default_store

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lllm.errors import ReplayDivergence
-from lllm.replay.manifest import Source
+
+if TYPE_CHECKING:
+    from lllm.replay.manifest import Source
 
 
 class Report(NamedTuple):
