@@ -279,4 +279,5 @@ async def test_a_fault_says_what_fits_its_record(fields: dict[str, Any]) -> None
         for event in views.load(store, store.sessions()[0].id)
         if event["kind"] == ev.MODEL_FAILED
     ]
-    assert failed == {"error": "ProviderError", "message": "odd"}
+    assert (failed["error"], failed["message"]) == ("ProviderError", "odd")
+    assert not failed.keys() & fields.keys()
