@@ -152,13 +152,15 @@ def _events_are_checked() -> "Iterator[None]":
 
 
 @pytest.fixture(autouse=True)
-def events_fit_their_records() -> "Iterator[None]":
-    """Fails a test whose sessions write what `lllm.core.records` does not declare."""
+def events_fit_their_records(request: pytest.FixtureRequest) -> "Iterator[None]":
+    """Fails a test whose sessions write what `lllm.core.records` does not declare. `@pytest.mark.odd_events` is for tests
+    that write such events by hand."""
     _unrecorded.clear()
     yield
     found = sorted(set(_unrecorded))
     _unrecorded.clear()
-    assert not found, "\n".join(found)
+    if request.node.get_closest_marker("odd_events") is None:
+        assert not found, "\n".join(found)
 
 
 @pytest.fixture

@@ -190,11 +190,11 @@ async def test_a_session_whose_lease_is_lost_does_not_go_on(
         await session.flush()
         query(postgres_url, f"UPDATE {schema}.leases SET until = now() - interval '1 second'")
         other.claim("s")
-        session.emit("Noted", {})
+        session.emit("Note", {"text": "x"})
         with pytest.raises(LogWriteError, match="has another writer now"):
             await session.flush()
         with pytest.raises(LogWriteError):
-            session.emit("Noted", {})
+            session.emit("Note", {"text": "x"})
 
 
 MANY = """
@@ -583,12 +583,12 @@ async def test_a_server_that_stays_away_ends_the_session(own: Server, schema: st
         await session.flush()
         own.kill()
         try:
-            session.emit("Noted", {})
+            session.emit("Note", {"text": "x"})
             with pytest.raises(LogWriteError, match="cannot be reached") as caught:
                 await session.flush()
             assert "lllm resume" in str(caught.value.hint)
             with pytest.raises(LogWriteError):
-                session.emit("Noted", {})
+                session.emit("Note", {"text": "x"})
             with pytest.raises(LogError, match="cannot be reached"):
                 store.sessions()
             with pytest.raises(LogWriteError, match="cannot be reached"):

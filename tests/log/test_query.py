@@ -73,11 +73,12 @@ async def _written(
     message = {"role": "assistant", "content": reply, **({"tool_calls": asked} if asked else {})}
     data: dict[str, Any] = {
         "message": message,
+        "finish": "tool_calls" if asked else "stop",
         "usage": dict(zip(("prompt", "completion"), tokens, strict=True)),
     }
     session.emit(ev.MODEL_REPLIED, data if cost is None else {**data, "cost": cost}, "c1")
-    for n, (_, _, ok) in enumerate(tools):
-        session.emit(ev.TOOL_REQUESTED, {"id": f"t{n}", "n": n}, "c1")
+    for n, (name, _, ok) in enumerate(tools):
+        session.emit(ev.TOOL_REQUESTED, {"id": f"t{n}", "name": name, "n": n}, "c1")
         session.emit(
             ev.TOOL_RETURNED, {"id": f"t{n}", "content": f"result {n}", **({} if ok else {"ok": False})}, "c1"
         )

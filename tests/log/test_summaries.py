@@ -193,6 +193,7 @@ def test_a_file_that_is_in_use_or_cannot_be_written_is_done_without(tmp_path: Pa
         assert len(find(store)) == 3
 
 
+@pytest.mark.odd_events
 async def test_what_cannot_be_counted_is_written_all_the_same(kept: Kept) -> None:
     store = MemoryLog()
     async with arecord("odd", store=store) as session:
