@@ -24,6 +24,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin, is_type
 from lllm import errors, porting
 from lllm.core import records
 from lllm.core.machine import TABLE
+from lllm.core.record_parts import Fits
 from lllm.core.shapes import fields_of
 from lllm.core.spec import Limits
 from lllm.core.state import TERMINAL
@@ -170,7 +171,7 @@ def _type(hint: Any) -> str:
     if is_typeddict(hint):
         return f"[{hint.__name__}](#{hint.__name__.lower()})"
     if origin is Annotated:
-        condition = next((one for one in hint.__metadata__ if isinstance(one, records.Fits)), None)
+        condition = next((one for one in hint.__metadata__ if isinstance(one, Fits)), None)
         return _type(inner[0]) if condition is None else condition.name
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in inner)

@@ -70,6 +70,12 @@ def is_addressed(store: Any) -> bool:
     return bool(getattr(store, "addressed", False))
 
 
+def place_below(store: Any) -> str | None:
+    """The file or folder below the log's folder that a store, or what makes one, keeps sessions in; None if it takes no
+    place. See `lllm.ports.PlacedStore`."""
+    return cast("str | None", getattr(store, "place", ""))
+
+
 def summing(store: LogStore) -> SummaryStore | None:
     """The store, if it keeps the figures of sessions that have ended; else None."""
     return cast(SummaryStore, store) if getattr(store, "keep_summary", None) is not None else None

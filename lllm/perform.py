@@ -73,7 +73,7 @@ from lllm.sync import maybe_async
 from lllm.tool_run import Thread, TimeLimit, run_tool
 
 if TYPE_CHECKING:
-    from lllm.core import records
+    from lllm.core import record_parts, records
 
 FATAL: Final = (AuthenticationError, ModelNotFoundError, BadRequestError, UnsupportedError)
 """Faults that asking again never mends: not even `max_llm_recall` does."""
@@ -333,7 +333,7 @@ class Performer:
                 return  # nothing of a reply came: nothing was used
             data["unmetered"] = True
         else:
-            data["usage"] = cast("records.Usage", usage.record())
+            data["usage"] = cast("record_parts.Usage", usage.record())
         if plan.price is not None and (priced := plan.price(error.model, plan.model_name, usage)) is not None:
             data["cost"], data["prices"] = priced
 

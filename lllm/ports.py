@@ -200,8 +200,9 @@ class LogStore(Protocol):
     """Where session logs live. Safe for concurrent use from several threads and event loops of one process, and by
     several processes that write different sessions.
 
-    A store may also be a ClaimingStore, EmptyStore, AddressedStore, SummaryStore or NotebookStore, by having their members:
-    nothing needs to derive from them. `lllm.log.ReplayableLogBase` is a base class with most of them."""
+    A store may also be a ClaimingStore, EmptyStore, AddressedStore, PlacedStore, SummaryStore or NotebookStore, by having
+    their members: nothing needs to derive from them. `lllm.log.ReplayableLogBase` is a base class with most of them.
+    """
 
     async def append(self, records: Sequence[Record], blobs: Mapping[str, bytes] | None = None) -> None:
         """Keeps records (all of one session, consecutive) and blobs, atomically; returns when they are durable.
@@ -250,6 +251,13 @@ class AddressedStore(Protocol):
 
     addressed: bool
     """True for such a store. False by default."""
+
+
+class PlacedStore(Protocol):
+    """A store that says where below the log's folder it keeps sessions. It is made with that path."""
+
+    place: str | None
+    """A file's or folder's name, '' by default: the folder itself. None: the store is made without a path."""
 
 
 class SummaryStore(Protocol):

@@ -16,7 +16,7 @@ from lllm.ports import Completed, Delta, Reply, Request
 
 HANDLES = (
     "secrets", "capabilities", "stream_in", "embed", "check_request", "needs_model", "only_model", "keeps_nothing", "claim",
-    "release", "held", "addressed", "keep_summary", "html",
+    "release", "held", "addressed", "place", "keep_summary", "html",
 )  # fmt: skip
 ASKED = re.compile(
     r'(?:getattr|attribute|hasattr)\([^()]*(?:\([^()]*\)[^()]*)*"(' + "|".join(HANDLES) + r')"'

@@ -109,14 +109,14 @@ def _is_file(text: str) -> bool:
 def _store(text: str, settings: Config) -> LogStore:
     """The store that TYPE:PLACE means. What is left out is as the configuration says."""
     from lllm.config.secret import passwords_in
-    from lllm.handles import is_addressed
+    from lllm.handles import is_addressed, place_below
     from lllm.log import open_store
     from lllm.registry import registry
 
     kind, _, place = text.partition(":")
     output.hide(passwords_in(place))
     made = registry.get("store", kind.strip().lower())
-    if getattr(made, "place", "") is None and not is_addressed(made):
+    if place_below(made) is None and not is_addressed(made):
         raise ConfigError(
             f"the store '{kind}' does not keep sessions after this command", hint=f"One of {PLACES}."
         )

@@ -24,7 +24,8 @@ from typing import (
 )
 
 from lllm.core.canonical import DEEPEST
-from lllm.core.records import OF_CALL, OF_EITHER, OPEN, RECORDS, Count, Fits
+from lllm.core.record_parts import Count, Fits
+from lllm.core.records import OF_CALL, OF_EITHER, OPEN, RECORDS
 from lllm.models.checks import deeper
 
 

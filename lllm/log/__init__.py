@@ -56,12 +56,12 @@ def open_store(
         UnknownNameError: there is no such store.
         ConfigError: it needs a url, and there is none; or it cannot be made.
     """
-    from lllm.handles import is_addressed
+    from lllm.handles import is_addressed, place_below
     from lllm.registry import registry
 
     name = "sqlite" if spec is None else spec.strip().lower()
     store = registry.get("store", name)
-    place = getattr(store, "place", "")
+    place = place_below(store)
     options = {"synchronous": synchronous} if synchronous else {}
     made: LogStore
     if is_addressed(store):
