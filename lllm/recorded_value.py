@@ -129,8 +129,10 @@ def pack_error(error: BaseException) -> dict[str, Any]:
     """An exception as JSON: class, module, message, and what else `unpack_error` makes it of."""
     kind = type(error)
     out: dict[str, Any] = {"error": kind.__name__, "message": text_of(error)}
+    if isinstance(error, BaseExceptionGroup):
+        out |= {"message": error.message, "group": [pack_error(one) for one in error.exceptions]}
     if kind.__module__ == "builtins":
-        if _fits(args := _args(error)):
+        if "group" not in out and _fits(args := _args(error)):
             out["args"] = args
         return out
     if isinstance(error, LLMError):
@@ -169,6 +171,8 @@ def unpack_error(data: Mapping[str, Any]) -> BaseException:
     """The recorded exception: of its own class where that is built in or of lllm's tree. Else an EffectFailed that bears
     its name, and is of its class too where the program has loaded that. `stops`: one that nobody catches by accident."""
     name, message = str(data["error"]), str(data["message"])
+    if "group" in data:
+        return BaseExceptionGroup(message, [unpack_error(one) for one in data["group"]])
     ours = getattr(errors, name, None)
     if "module" not in data and isinstance(ours, type) and issubclass(ours, LLMError):
         return _ours(ours, message, data.get("fields", {}))

@@ -146,6 +146,9 @@ class EffectReturned(_As, _From):
     module: NotRequired[Annotated[str, "the module of its class, if that is not Python's or lllm's own"]]
     args: NotRequired[Annotated[list[Any], "its arguments, of a class of Python"]]
     fields: NotRequired[Annotated[dict[str, Any], "its attributes, of any other class"]]
+    group: NotRequired[
+        Annotated[list[Any], "the exceptions of an exception group: `error`, `message` and so on"]
+    ]
     cancelled: NotRequired[Annotated[bool, "true if it was cancelled"]]
     uncertain: NotRequired[
         Annotated[

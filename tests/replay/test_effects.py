@@ -87,6 +87,8 @@ async def fail(how: str) -> None:
         raise ConfigError("wrong", hint="mend it")
     if how == "unicode":
         b"\xff".decode()
+    if how == "group":
+        raise ExceptionGroup("two", [ValueError("one"), OddError(5, "other")])
     raise OddError(404, "odd")
 
 
@@ -181,7 +183,7 @@ def test_exceptions_are_raised_alike() -> None:
     def main(store: MemoryLog) -> list[Any]:
         async def inner() -> list[Any]:
             async with arecord("x", store=store):
-                ways = ("missing", "key", "config", "unicode", "odd")
+                ways = ("missing", "key", "config", "unicode", "odd", "group")
                 found = await asyncio.gather(*map(fail, ways), return_exceptions=True)
                 return [(type(one).__name__, str(one), one) for one in found]
 
@@ -189,7 +191,10 @@ def test_exceptions_are_raised_alike() -> None:
 
     live, again = twice(main)
     assert [one[:2] for one in live] == [one[:2] for one in again]
-    missing, key, config, unicode, odd = (one[2] for one in again)
+    missing, key, config, unicode, odd, group = (one[2] for one in again)
+    assert type(group) is ExceptionGroup
+    assert [str(one) for one in group.exceptions] == ["one", "5: other"]
+    assert group.subgroup(OddError) is not None
     assert type(missing) is FileNotFoundError
     assert (missing.errno, missing.filename) == (2, "here.txt")
     assert type(key) is KeyError
