@@ -233,6 +233,8 @@ class Effects:
         if asked.request is not None:
             if self.logs and len(encoded := asked.encoded) > LARGE:
                 data["blob"] = self.keep(encoded)
+                if asked.name != asked.kind:
+                    data["name"] = asked.name
             else:
                 data["request"] = asked.request
         denied: str | None = None

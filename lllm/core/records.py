@@ -121,6 +121,7 @@ class EffectRequested(_From):
         ]
     ]
     blob: NotRequired[Annotated[Digest, "the blob with a large request, in place of `request`"]]
+    name: NotRequired[Annotated[str, "with `blob`: the name of the activity"]]
     effect: Annotated[str, "what is done if it is interrupted: `pure`, `idempotent`, `ask` or `never`"]
     key: NotRequired[Annotated[str, "what tells it apart from equal ones"]]
     via: NotRequired[Annotated[str, "the tool call of the event's agent call whose code it is"]]

@@ -90,7 +90,7 @@ class Transcript:
         number = data["n"]
         if event["kind"] == ev.EFFECT_REQUESTED:
             kind, request = "effect", data.get("request")
-            name = self._effects[number] = name_of(data["kind"], request)
+            name = self._effects[number] = data.get("name") or name_of(data["kind"], request)
             denied = " (not approved)" if data.get("approved") is False else ""
             text = _asked_for(name, arguments_of(data["kind"], request), data) + denied
         else:
