@@ -30,12 +30,16 @@ from lllm.llm.activity import activity, now, random
 from lllm.llm.activity import uuid as new_uuid
 from lllm.llm.agent import Agent
 from lllm.llm.sessions import arecord, open_session, record
+from lllm.log.export import export
 from lllm.log.memory import MemoryLog
+from lllm.log.transcript import transcript
+from lllm.log.words import find_words
 from lllm.models.function import ToolContext, tool
 from lllm.models.message import FunctionCall
 from lllm.models.prompt import Prompt
 from lllm.ports import Request
 from lllm.replay import fork_session, replay_session, resume_session
+from lllm.replay.compare import compare
 from lllm.session import Scope, current
 from lllm.sync import run
 
@@ -708,3 +712,31 @@ def test_secrets_are_redacted() -> None:
     again: list[str] = []
     assert replay_session(session, store=store, entry=lambda: main(again), raises=True).verified
     assert again == ["token [redacted:API_KEY] [redacted:API_KEY]"]
+
+
+# --- views -----------------------------------------------------------------------------------------------------------
+
+
+def test_views_have_effects() -> None:
+    store = MemoryLog()
+    with record("x", store=store):
+        fetch("a")
+        fetch("b" * 20_000)
+        now()
+        with pytest.raises(OddError):
+            run(fail("odd"))
+    session = newest(store)
+    rows = [row for row in transcript(events(store, session)) if row.kind in ("effect", "outcome", "learned")]
+    assert [(row.kind, row.who) for row in rows] == [
+        *(("effect", "fetch"), ("outcome", "fetch")) * 2,
+        ("learned", "now"),
+        *(("effect", "fail"), ("outcome", "fail")),
+    ]
+    assert rows[0].text == "fetch(times=1, url='a')"
+    assert rows[-1].text == "OddError: 404: odd"
+    spans = export(store, session, "otel")
+    assert spans.count('"execute_tool fetch"') == 2
+    assert '"OddError"' in spans
+    assert compare(events(store, session), events(store, session)).same
+    assert find_words(store.read(session), ["times", "odd"]) is None
+    assert find_words(store.read(session), ["404"]) is not None

@@ -25,11 +25,13 @@ from lllm.log.export.source import Source
 from lllm.log.folding import Folding
 from lllm.log.transcript import asked, content_of
 from lllm.models.message import Message
+from lllm.recorded_value import arguments_of, name_of
 
 if TYPE_CHECKING:
     from lllm.core.records import (
         CallEnded,
         CallStarted,
+        EffectRequested,
         ModelReplied,
         SessionEnded,
         ToolRequested,
@@ -136,6 +138,14 @@ class _Tracer:
             case ev.TOOL_RETURNED:
                 if (call, "tool", data["id"]) in self.open:
                     yield self._result(call, data, after, at)
+            case ev.EFFECT_REQUESTED:
+                self._effect(call, data, at)
+            case ev.EFFECT_RETURNED:
+                if (key := ("effect", str(data["n"]))) in self.open:
+                    failed = data.get("error") or ("cancelled" if data.get("cancelled") else "")
+                    if self.content and "value" in data:
+                        self._set(key, {names.RESULT: data["value"]})
+                    yield self._end(key, at, failed=failed, note=data.get("message", ""))
         if kind in (ev.TOOL_RETURNED, ev.APPROVAL_GIVEN):
             self._news(call, before, after)
 
@@ -192,6 +202,21 @@ class _Tracer:
             values[names.OUTPUT] = names.output(Message.from_dict(data["message"]), finish)
         self._set((call, "model"), values)
         return self._end((call, "model"), at)
+
+    def _effect(self, call: str | None, data: EffectRequested, at: int) -> None:
+        """An effect of the program's own code: a tool that no model has asked for."""
+        request = data.get("request")
+        name = data.get("name") or name_of(data["kind"], request)
+        values: dict[str, Any] = {
+            names.TOOL_NAME: name,
+            names.TOOL_ID: f"e{data['n']}",
+            names.TOOL_TYPE: "extension",
+            names.CONVERSATION: self.source.session,
+        }
+        if self.content and request is not None:
+            values[names.ARGUMENTS] = arguments_of(data["kind"], request)
+        above = () if call is None else (call, "tool", data.get("via", ""))
+        self._begin(("effect", str(data["n"])), names.TOOL, name, above, at, values)
 
     def _tool(self, call: str, data: ToolRequested, before: State, at: int) -> None:
         wanted = asked(before, data["id"])
