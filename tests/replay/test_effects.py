@@ -738,5 +738,5 @@ def test_views_have_effects() -> None:
     assert spans.count('"execute_tool fetch"') == 2
     assert '"OddError"' in spans
     assert compare(events(store, session), events(store, session)).same
-    assert find_words(store.read(session), ["times", "odd"]) is None
+    assert find_words(store.read(session), ["times", "even"]) is None
     assert find_words(store.read(session), ["404"]) is not None
