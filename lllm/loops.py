@@ -18,11 +18,27 @@ from contextlib import suppress
 from typing import Any, Final
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop that daemon threads may leave behind at exit: its sockets may be gone before it."""
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            super().__del__()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """A loop of the kind that the program's policy makes."""
+    policy = type(asyncio.get_event_loop_policy())
+    if sys.platform != "win32" and policy is asyncio.DefaultEventLoopPolicy:
+        return _Loop()
+    return asyncio.new_event_loop()
+
+
 class _Own:
     """One thread's loop. Only the thread refers to it, so that it is closed when the thread ends."""
 
     def __init__(self) -> None:
-        self.runner = asyncio.Runner()
+        self.runner = asyncio.Runner(loop_factory=_new_loop)
         self._pid = os.getpid()
 
     def close(self) -> None:
@@ -44,7 +60,7 @@ class Behind:
     thread."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = _new_loop()
         try:
             threading.Thread(target=self._serve, name="lllm-loop", daemon=True).start()
         except BaseException:
