@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core import events as ev
 from lllm.core.spent import Spending
 from lllm.models.reply import Usage
+
+if TYPE_CHECKING:
+    from lllm.core import records
 
 FIGURES: Final = (
     "calls", "failed_calls", "model_calls", "faults", "tool_calls", "failed_tools", "tokens_in", "tokens_out",
@@ -97,28 +100,28 @@ class Counting:
             "problem": problem,
         }
 
-    def _session_ended(self, call: str | None, data: Mapping[str, Any], at: int) -> None:
+    def _session_ended(self, call: str | None, data: records.SessionEnded, at: int) -> None:
         self._ended = at
         self._error = data.get("error") or (self._error if data.get("status") != "done" else None)
 
-    def _call_started(self, call: str | None, data: Mapping[str, Any], at: int) -> None:
+    def _call_started(self, call: str | None, data: records.CallStarted, at: int) -> None:
         path = (data.get("prompt") or {}).get("path") or ""
         found = self._calls[call] = _Call((data.get("agent") or "", path, data.get("model") or ""), None)
         self._part(found).calls += 1
 
-    def _call_ended(self, call: str | None, data: Mapping[str, Any], at: int) -> None:
+    def _call_ended(self, call: str | None, data: records.CallEnded, at: int) -> None:
         if data["status"] != "done":
             self._part(self._of(call)).failed_calls += 1
             self._error = data.get("error") or self._error
         if (found := self._calls.get(call)) is not None:
             found.names, found.ran = {}, set()  # the call has ended
 
-    def _model_failed(self, call: str | None, data: Mapping[str, Any], at: int) -> None:
+    def _model_failed(self, call: str | None, data: records.ModelFailed, at: int) -> None:
         part = self._part(self._of(call))
         part.faults += 1
         part.spending.paid.add_broken(data)
 
-    def _model_replied(self, call: str | None, data: Mapping[str, Any], at: int) -> None:
+    def _model_replied(self, call: str | None, data: records.ModelReplied, at: int) -> None:
         found = self._of(call)
         self._part(found).spending.add(data)
         asked = data["message"].get("tool_calls")
@@ -128,7 +131,7 @@ class Counting:
             for name in dict.fromkeys(names.values()):
                 self._part(found, name).spending.add(data)
 
-    def _tool_requested(self, call: str | None, data: Mapping[str, Any], at: int) -> None:
+    def _tool_requested(self, call: str | None, data: records.ToolRequested, at: int) -> None:
         # a tool that a resumed session runs again counts once
         found = self._of(call)
         mark = data.get("n"), data["id"]
@@ -136,7 +139,7 @@ class Counting:
             found.ran.add(mark)
             self._part(found, found.names.get(data["id"], data["id"])).tool_calls += 1
 
-    def _tool_returned(self, call: str | None, data: Mapping[str, Any], at: int) -> None:
+    def _tool_returned(self, call: str | None, data: records.ToolReturned, at: int) -> None:
         if not data.get("ok", True) and "reused" not in data:
             found = self._of(call)
             self._part(found, found.names.get(data["id"], data["id"])).failed_tools += 1
@@ -159,7 +162,7 @@ class Counting:
         return part
 
 
-COUNTED: Final[Mapping[str, Callable[[Counting, str | None, Mapping[str, Any], int], None]]] = {
+COUNTED: Final[Mapping[str, Callable[[Counting, str | None, Any, int], None]]] = {
     ev.SESSION_ENDED: Counting._session_ended,
     ev.CALL_STARTED: Counting._call_started,
     ev.CALL_ENDED: Counting._call_ended,
