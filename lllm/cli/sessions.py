@@ -92,7 +92,7 @@ def sessions(
         output.data([{**_record(info), "head": _head(store, info)} for info in found])
         return 0
     if not found:
-        output.say('no session yet. Type: lllm run "..."')
+        output.say('no sessions yet. Type: lllm run "..."')
         return 0
     header, rows = columns(found)
     output.table(header, rows, cut=["TASK"], below=["TASK"])
@@ -148,7 +148,7 @@ def _look(config: Config, wanted: Mapping[str, Any], sort: str, limit: int | Non
         output.say(
             "no such session. All: lllm sessions"
             if store.sessions(1)
-            else 'no session yet. Type: lllm run "..."'
+            else 'no sessions yet. Type: lllm run "..."'
         )
         return 0
     eyes = screen.is_terminal(sys.stdout)
