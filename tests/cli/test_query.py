@@ -98,7 +98,7 @@ def test_a_corrupt_session_is_listed(lllm: Terminal, session: str, demo: Path) -
 
 def test_without_a_session(lllm: Terminal, demo: Path) -> None:
     assert lllm("sessions", "--long", "--json").json == lllm("totals", "--json").json == []
-    assert "no session yet" in lllm("sessions", "--long").err
+    assert "no sessions yet" in lllm("sessions", "--long").err
     assert not (demo / ".lllm").exists(), "looking writes nothing"
 
 
