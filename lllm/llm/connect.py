@@ -95,8 +95,8 @@ class Offline:
 
     async def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
         raise UnsupportedError(
-            "vectors are not in the log, so a replay has none",
-            hint="Let a tool compute them: its result is recorded.",
+            "a replay computes no embeddings, and these were asked for outside of its session",
+            hint="Within a session they are recorded: with lllm.record(): ...",
         )
 
     async def aclose(self) -> None:
