@@ -595,7 +595,8 @@ def test_the_interpreter_ends_quietly() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_forked_child_has_a_model_of_its_own(threads: int) -> None:
-    done = run(f"""
+    done = run(
+        f"""
 engine = TokenEngine(WEIGHTS, Options(threads={threads}))
 def said():
     return asyncio.run(reply(engine, ask(sampling={{'temperature': 0, 'max_tokens': 3}}))).content
@@ -605,6 +606,9 @@ if not child:
     print(said() == first, flush=True)
 else:
     print(os.waitpid(child, 0)[1], said() == first)
-""")
+""",
+        "-W",
+        "ignore:This process:DeprecationWarning",
+    )  # of forking with threads, from Python 3.12 on
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.split("\n")) == ["", "0 True", "True"]
