@@ -23,7 +23,9 @@ from lllm.log.prune import Limits, prune
 from lllm.log.schema import open_writer
 from tests.log.events import BEGAN, Writer
 
-PATIENCE = 1.0  # seconds that an append of the writer waits: less than removing takes as a whole on a busy machine
+PATIENCE = (
+    1.0  # seconds that an append of the writer waits: less than removing takes as a whole on a busy machine
+)
 KINDS: dict[str, Callable[[str], ReplayableLogBase]] = {
     "sqlite": lambda place: SQLiteLog(Path(place) / "sessions.db", busy_timeout=PATIENCE),
     "files": lambda place: LocalFileLog(Path(place) / "files"),
