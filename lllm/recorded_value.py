@@ -29,7 +29,7 @@ _MARKS: Final = frozenset(("$tuple", "$float", "$dict", "$bytes", *(f"${name}" f
 
 
 class _Form(NamedTuple):
-    """What else than JSON is taken."""
+    """The values besides JSON that are accepted."""
 
     digests: bool = False
     dates: bool = False

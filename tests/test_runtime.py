@@ -1,7 +1,9 @@
 """Agent calls, end to end: a scripted model, the real runtime, a log in memory that is folded again after every test."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -1075,3 +1077,38 @@ async def test_a_message_list_is_a_dialog(lab: Lab) -> None:
     history = [Message("user", "hi"), {"role": "assistant", "content": "yes?"}, Message("user", "go")]
     reply = await Agent("a", script("ok"), "sys").acall(history, session=lab.session())
     assert texts(reply.messages) == ["sys", "hi", "yes?", "go", "ok"]
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def test_a_call_is_freed_at_its_end(no_collector: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[Call]] = []
+
+    class Noted(Call):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(agent_module, "Call", Noted)
+    await Agent("a", ScriptedBackend(["done"]), store=NoLog()).acall("x")
+    assert [call() for call in made] == [None]
+
+
+async def test_a_tool_that_never_waits_leaves_no_task(no_collector: None) -> None:
+    tasks: list[weakref.ref[asyncio.Task[Any]]] = []
+
+    @tool(repeatable=True)
+    async def quick() -> str:
+        """Does not wait."""
+        tasks.append(weakref.ref(asyncio.current_task()))  # type: ignore[arg-type]
+        return "here"
+
+    rounds = [FunctionCall(f"c{n}", "quick", "{}") for n in range(3)]
+    await Agent("a", ScriptedBackend([*rounds, "done"]), tools=[quick], store=NoLog()).acall("x")
+    assert [task() for task in tasks] == [None] * 3  # although the loop has not had a turn since

@@ -105,9 +105,8 @@ def plan(
 ) -> tuple[tuple[Pending, ...], tuple[Effect, ...]]:
     """What is done about the tool calls of a reply; `number` calls were made before. IllegalMove for arguments that are not
     an object: those are refused before."""
-    if len(calls) == 1 and not (
-        guard.unknown or guard.keys
-    ):  # nearly all rounds: none of the rules below applies
+    # nearly every round: one call, and nothing is remembered that could decide about it
+    if len(calls) == 1 and not (guard.unknown or guard.keys):
         call, key, rule = calls[0], _key(calls[0]), spec.tools.get(calls[0].name, ANY)
         if rule.repeatable or not guard.results or _find(guard.results, key) is None:
             effect: Effect = AskApproval(call) if rule.approval else RunTool(call, number + 1)

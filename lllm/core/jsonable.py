@@ -54,42 +54,38 @@ def jsonable(value: Any) -> Any:
 
 
 def bounded(value: Any, deepest: int) -> Any:
-    """`jsonable` of a value that may not be nested more than `deepest` deep. Raises RecursionError where it is."""
-    return _jsonable(value, deepest)
-
-
-def _jsonable(value: Any, left: int) -> Any:
+    """`jsonable` for a value nested at most `deepest` deep. Raises RecursionError for a deeper one."""
     kind = value.__class__
     if kind in _SCALARS or (isinstance(value, str | bool | int) and not isinstance(value, Enum)):
         return value
     if isinstance(value, float):
         return value if value - value == 0.0 else {"$repr": repr(value)}
-    left -= 1
-    if left < 0:
+    deepest -= 1
+    if deepest < 0:
         raise RecursionError
     if kind is list or kind is tuple:  # a look at abstract classes is slow: it comes last
-        return [item if item.__class__ in _SCALARS else _jsonable(item, left) for item in value]
+        return [item if item.__class__ in _SCALARS else bounded(item, deepest) for item in value]
     if kind is dict or isinstance(value, Mapping):
         return {
-            key if isinstance(key, str) else str(_jsonable(key, left)): _jsonable(item, left)
+            key if isinstance(key, str) else str(bounded(key, deepest)): bounded(item, deepest)
             for key, item in value.items()
         }
     if isinstance(value, Enum):
-        return _jsonable(value.value, left)
+        return bounded(value.value, deepest)
     if isinstance(value, Decimal):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {
-            item.name: _jsonable(getattr(value, item.name), left)
+            item.name: bounded(getattr(value, item.name), deepest)
             for item in fields(value)
             if not item.name.startswith("_")
         }
     if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
-        return _jsonable(dump(mode="json"), left)
+        return bounded(dump(mode="json"), deepest)
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return [_jsonable(item, left) for item in value]
+        return [bounded(item, deepest) for item in value]
     if isinstance(value, Set):
-        return sorted((_jsonable(item, left) for item in value), key=repr)
+        return sorted((bounded(item, deepest) for item in value), key=repr)
     if callable(iso := getattr(value, "isoformat", None)) and not isinstance(value, type):
         return iso()
     return unshown(value)

@@ -250,7 +250,7 @@ class Watch:
 
     @property
     def sources(self) -> list[Source]:
-        """What was found, by place."""
+        """The unrecorded sources, sorted by place."""
         merged: Counter[tuple[str, int, str]] = Counter()
         for (file, line, name), count in self._found.items():
             merged[self.owners.shown(file), line, name] += count
