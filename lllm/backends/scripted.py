@@ -96,6 +96,10 @@ class ScriptedBackend:
         self._model = model
         self._lock = threading.Lock()
         self._asked = 0
+        self._counted: tuple[tuple[Message, ...], int] = (
+            (),
+            0,
+        )  # the messages of the last request, and their characters
         self.requests: list[Request] = []
         self.capabilities = capabilities or Capabilities(
             tools=True, grammar=True, logprobs=True, token_ids=True, vision=True, seed=True
@@ -163,9 +167,11 @@ class ScriptedBackend:
 
     def _reply(self, item: Any, request: Request, number: int) -> Reply:
         if isinstance(item, str):
-            return Reply(content=item, usage=count(request, len(item)), model=self._model or request.model)
+            return Reply(
+                content=item, usage=self._count(request, len(item)), model=self._model or request.model
+            )
         if isinstance(item, Reply):
-            return item if item.usage is not None else item.with_(usage=count(request, size(item)))
+            return item if item.usage is not None else item.with_(usage=self._count(request, size(item)))
         if isinstance(item, FunctionCall):
             item = {"tool_calls": [item]}
         elif isinstance(item, Mapping):
@@ -196,7 +202,17 @@ class ScriptedBackend:
             prompt_token_ids=item.get("prompt_token_ids"),
             raw=item.get("raw"),
         )
-        return reply if reply.usage is not None else reply.with_(usage=count(request, size(reply)))
+        return reply if reply.usage is not None else reply.with_(usage=self._count(request, size(reply)))
+
+    def _count(self, request: Request, answer: int) -> Usage:
+        """About 4 characters per token, and at least one token for anything."""
+        messages = request.messages
+        known, asked = self._counted
+        if messages[: len(known)] != known:  # nearly always, a dialog goes on
+            known, asked = (), 0
+        asked += sum(map(_length, messages[len(known) :]))
+        self._counted = messages, asked
+        return Usage(-(-asked // 4), -(-answer // 4))
 
     def _read(self, item: Any, request: Request, number: int) -> tuple[Reply, Sequence[Any] | None]:
         """The reply of an item, and its deltas where it is a list of them."""
@@ -227,19 +243,8 @@ def size(reply: Reply) -> int:
     return len(reply.content) + len(reply.thinking or "") + calls
 
 
-def count(request: Request, answer: int) -> Usage:
-    """About 4 characters per token, and at least one token for anything."""
-    asked = sum(
-        [
-            len(message.content) if type(message.content) is str else _long(message)
-            for message in request.messages
-        ]
-    )
-    return Usage(-(-asked // 4), -(-answer // 4))
-
-
-def _long(message: Message) -> int:
-    return len(message.text)
+def _length(message: Message) -> int:
+    return len(message.content) if type(message.content) is str else len(message.text)
 
 
 def is_error(item: Any) -> TypeGuard[BaseException | type[BaseException]]:

@@ -10,22 +10,37 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from lllm.core.canonical import encode
 from lllm.models.message import Message
+
+_RUN: Final = 64
+"""Messages that a dialog holds together, so that all of it is found quickly. Dialogs with a common past share them."""
+
+_Run = tuple[tuple[Message, ...], "_Run | None"]
+
+
+def _back(node: Node, count: int) -> Node | None:
+    for _ in range(count):
+        if node.parent is None:
+            return None
+        node = node.parent
+    return node
 
 
 class Node:
     """One message and what came before. Immutable; equal when the whole dialog up to it is equal."""
 
-    __slots__ = ("_id", "length", "message", "parent")
+    __slots__ = ("_id", "_last", "length", "message", "parent")
 
     def __init__(self, message: Message, parent: Node | None = None) -> None:
         self.message = message
         self.parent = parent
         self.length: int = 1 if parent is None else parent.length + 1
         self._id: str | None = None
+        if not self.length % _RUN:
+            self._last: _Run | None = None
 
     @property
     def id(self) -> str:
@@ -41,13 +56,42 @@ class Node:
 
     def messages(self) -> tuple[Message, ...]:
         """The dialog up to and with this node, oldest first."""
-        out: list[Message] = []
+        # a long dialog is asked for at every turn: node by node, that would soon take longer than all else
+        new: list[Message] = []
         node: Node | None = self
-        while node is not None:
-            out.append(node.message)
+        while node is not None and node.length % _RUN:
+            new.append(node.message)
             node = node.parent
-        out.reverse()
-        return tuple(out)
+        new.reverse()
+        if node is None:
+            return tuple(new)
+        runs: list[tuple[Message, ...]] = []
+        run: _Run | None = node._last or node._run()
+        while run is not None:
+            messages, run = run
+            runs.append(messages)
+        whole: list[Message] = []
+        for messages in reversed(runs):
+            whole += messages
+        whole += new
+        return tuple(whole)
+
+    def _run(self) -> _Run:
+        """The last messages of a node where a run ends, and the run before."""
+        todo: list[Node] = [self]  # runs that are not known yet, the latest first
+        before: _Run | None = None
+        while (node := _back(todo[-1], _RUN)) is not None and (before := node._last) is None:
+            todo.append(node)
+        for node in reversed(todo):
+            messages: list[Message] = []
+            at: Node | None = node
+            for _ in range(_RUN):
+                assert at is not None
+                messages.append(at.message)
+                at = at.parent
+            before = node._last = (tuple(reversed(messages)), before)
+        assert before is not None
+        return before
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Node) and self.id == other.id)

@@ -27,6 +27,7 @@ from typing import Final, NamedTuple
 
 from lllm.core.canonical import encode
 from lllm.core.effects import AskApproval, Effect, Reuse, RunTool
+from lllm.core.known import Known
 from lllm.core.spec import Spec, ToolRule
 from lllm.errors import IllegalMove
 from lllm.models.message import FunctionCall
@@ -84,19 +85,24 @@ class Result(NamedTuple):
     beside: frozenset[str] = frozenset()
 
 
+_NONE: Final[Known[Result]] = Known()
+_NO_NUMBERS: Final[Known[int]] = Known()
+
+
 class Guard(NamedTuple):
     """What is remembered of the tool calls of an agent call.
 
-    Attributes:
-        results: good results, which may be given again.
+    Attributes, by the key of a call:
+        results: good results, which may be given again; never: those of `never` tools.
         unknown: calls whose outcome is not known.
-        keys: of `idempotent` tools: equal calls with the number of the first, which names their idempotency key.
+        numbers: of `idempotent` tools: equal calls with the number of the first, which names their idempotency key.
         unsettled: whether a tool may still be at work whose call has been given up.
     """
 
-    results: tuple[Result, ...] = ()
-    unknown: tuple[Result, ...] = ()
-    keys: tuple[tuple[str, int], ...] = ()
+    results: Known[Result] = _NONE
+    never: Known[Result] = _NONE
+    unknown: Known[Result] = _NONE
+    numbers: Known[int] = _NO_NUMBERS
     unsettled: bool = False
 
 
@@ -106,9 +112,9 @@ def plan(
     """What is done about the tool calls of a reply; `number` calls were made before. IllegalMove for arguments that are not
     an object: those are refused before."""
     # nearly every round: one call, and nothing is remembered that could decide about it
-    if len(calls) == 1 and not (guard.unknown or guard.keys):
+    if len(calls) == 1 and not (guard.unknown or guard.numbers):
         call, key, rule = calls[0], _key(calls[0]), spec.tools.get(calls[0].name, ANY)
-        if rule.repeatable or not guard.results or _find(guard.results, key) is None:
+        if rule.repeatable or _earlier(guard, key) is None:
             effect: Effect = AskApproval(call) if rule.approval else RunTool(call, number + 1)
             state = "asking" if rule.approval else "planned"
             return (Pending(call, key, number + 1, state),), (effect,)
@@ -121,8 +127,8 @@ def plan(
         number += 1
         rule = spec.tools.get(call.name, ANY)
         never = rule.counts_as == "never"
-        unknown = _find(guard.unknown, key) if never or not rule.repeatable else None
-        earlier = None if rule.repeatable else _find(guard.results, key)
+        unknown = guard.unknown.get(key) if never or not rule.repeatable else None
+        earlier = None if rule.repeatable else _earlier(guard, key)
         since, twin = seen.get(key, _FIRST)
         fresh = changes >= 0 and _between(rule, since, changes, turns)
         if unknown is not None and never:
@@ -140,9 +146,7 @@ def plan(
             pending.append(Pending(call, key, number, "twin", of=twin))
             continue
         seen[key] = place, call.id
-        own = number if unknown is None else unknown.number
-        if guard.keys:
-            own = dict(guard.keys).get(key, own)
+        own = guard.numbers.get(key) or (number if unknown is None else unknown.number)
         if rule.approval or unknown is not None:
             effects.append(AskApproval(call))
             pending.append(Pending(call, key, own, "asking"))
@@ -159,10 +163,7 @@ def begun(spec: Spec, guard: Guard, name: str) -> Guard:
     """A tool is about to be run: what it may change is no longer known."""
     if not guard.results or spec.rules < 2 or spec.tools.get(name, ANY).counts_as == "pure":
         return guard
-    kept = tuple([item for item in guard.results if item.effect == "never"])
-    if len(kept) == len(guard.results):
-        return guard
-    return Guard(kept, guard.unknown, guard.keys, guard.unsettled)
+    return guard._replace(results=_NONE)
 
 
 def returned(
@@ -175,30 +176,38 @@ def returned(
     unknown: bool,
 ) -> Guard:
     """A tool has given a result, or was given up (`unknown`). `pending` is the round that it belongs to."""
+    key = found.key
     if spec.rules < 2:
-        if not ok or _find(guard.results, found.key) is not None:
+        if not ok or guard.results.get(key) is not None:
             return guard
-        return guard._replace(results=(*guard.results, Result(found.key, found.call.id, content)))
+        return guard._replace(results=guard.results.with_(key, Result(key, found.call.id, content)))
     rule = spec.tools.get(found.call.name, ANY)
     effect = rule.counts_as
     pure = effect == "pure"
-    results, unknowns, keys, unsettled = guard
+    results, never, unknowns, numbers, unsettled = guard
     if results and not pure:
-        results = tuple([item for item in results if item.effect != "pure"])
+        results = results.only(_is_not_pure)
     if unknowns:
-        unknowns = tuple([item for item in unknowns if item.key != found.key])
+        unknowns = unknowns.without(key)
     beside = _ALONE if len(pending) == 1 or effect == "never" else _beside(spec, pending, found)
-    result = Result(found.key, found.call.id, content, found.number, effect, beside)
+    result = Result(key, found.call.id, content, found.number, effect, beside)
     if unknown and not pure:
         unsettled = True
         if effect != "idempotent":
-            unknowns = (*unknowns, result)
+            unknowns = unknowns.with_(key, result)
     elif ok and not rule.repeatable and not (pure and (unsettled or beside)):
-        results = (*[item for item in results if item.key != found.key], result) if results else (result,)
+        if effect == "never":
+            never = never.with_(key, result)
+        else:
+            results = results.with_(key, result)
     if effect == "idempotent":
-        others = tuple(item for item in keys if item[0] != found.key)
-        keys = others if ok and rule.repeatable else (*others, (found.key, found.number))
-    return Guard(results, unknowns, keys, unsettled)
+        again = ok and rule.repeatable
+        numbers = numbers.without(key) if again else numbers.with_(key, found.number)
+    return Guard(results, never, unknowns, numbers, unsettled)
+
+
+def _is_not_pure(result: Result) -> bool:
+    return result.effect != "pure"
 
 
 def twins(
@@ -222,11 +231,10 @@ def _key(call: FunctionCall) -> str:
         raise IllegalMove(f"tool call '{call.id}' has arguments that are no JSON object: {error}") from error
 
 
-def _find(results: tuple[Result, ...], key: str) -> Result | None:
-    for item in results:
-        if item.key == key:
-            return item
-    return None
+def _earlier(guard: Guard, key: str) -> Result | None:
+    """The good result of an equal call."""
+    found = guard.results.get(key) if guard.results else None
+    return guard.never.get(key) if found is None and guard.never else found
 
 
 def _between(rule: ToolRule, since: int, changes: int, turns: int) -> bool:

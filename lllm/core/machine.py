@@ -287,7 +287,7 @@ def _approval_given(state: State, event: Event) -> Step:
     if not data["approved"]:
         note = f": {data['note']}" if data.get("note") else ""
         why = ""
-        if any(item.key == found.key for item in state.guard.unknown):
+        if state.guard.unknown.get(found.key) is not None:
             why = ". It was not run again, and whether the earlier call took effect is not known"
         return _settle(state, event.at, place, found, f"error: not approved{note}{why}", False)
     pending = _put(state.pending, place, found._replace(state="planned"))

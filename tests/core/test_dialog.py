@@ -46,6 +46,22 @@ def test_messages_come_back_in_order(messages: list[Message]) -> None:
     assert head.length == len(messages)
 
 
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 127, 128, 129, 1000])
+def test_long_dialogs_and_their_forks_give_their_own_messages(length: int) -> None:
+    trunk = [user(str(number)) for number in range(length)]
+    long = begun = dialog(trunk)
+    for number in range(200):  # two lines from one past, each asked in turn
+        long = Node(user(f"x{number}"), long)
+        assert long.messages()[:length] == tuple(trunk)
+        assert [message.text for message in long.messages()[length:]] == [f"x{n}" for n in range(number + 1)]
+        fork = Node(user("y"), begun)
+        assert fork.messages() == (*trunk, user("y"))
+    node: Node | None = long
+    while node is not None:
+        assert len(node.messages()) == node.length
+        node = node.parent
+
+
 @given(MESSAGES, MESSAGES)
 def test_two_dialogs_are_equal_exactly_when_their_messages_are(
     one: list[Message], other: list[Message]
