@@ -308,3 +308,63 @@ class HandlerContext(NamedTuple):
 
 Handler = Callable[[HandlerContext], "str | Sequence[Message] | Awaitable[str | Sequence[Message]]"]
 """Gives the text of the next user message, or messages. May be async."""
+
+
+# --- programs --------------------------------------------------------------------------------------------------------
+
+
+class Rerun(NamedTuple):
+    """What a program is made of that runs again.
+
+    Attributes:
+        record: the events of its session, opened. The first is SessionStarted, whose `entry` describes the program.
+        store: the store with that session and its blobs.
+        config: the `lllm.config.Config` to build from; None: today's version of the one that the session names.
+        model, overrides, task, args: what differs in a fork; None or empty: as recorded.
+        stream: a frontend for the program, or None.
+    """
+
+    record: Sequence[Mapping[str, Any]]
+    store: LogStore
+    config: Any = None
+    model: str | None = None
+    overrides: Sequence[str] = ()
+    task: str | None = None
+    args: Mapping[str, Any] | None = None
+    stream: Any = None
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """The data of SessionStarted; {} without one."""
+        data: Mapping[str, Any] = self.record[0]["data"] if self.record else {}
+        return data
+
+    @property
+    def entry(self) -> Mapping[str, Any]:
+        """What SessionStarted says of the program; {} where it says nothing."""
+        entry = self.meta.get("entry")
+        return entry if isinstance(entry, Mapping) else {}
+
+
+@runtime_checkable
+class Program(Protocol):
+    """What a session runs. A replay, a resumption, a fork and a regression test start it again through this port.
+
+    A kind of program is a class that is registered under the `kind` that the session's `entry` has:
+    `lllm.registry.add("program", KIND, CLASS)`. `CLASS(rerun)` builds the program for a Rerun, and raises an LLMError if it
+    cannot be built. A class that derives from Program has the defaults below.
+    """
+
+    opens: bool = False
+    """True if the program opens its session itself, by `lllm.record()` or the call of an agent. False: it runs in the
+    session that it is given, and starts it: `await session.start(meta)`, with `entry` in `meta`."""
+    whole: bool = True
+    """True if the program's own code runs; False if only its recorded agent calls are made again."""
+    takes_arguments: bool = False
+    """True if the `task` and `args` of a Rerun reach it. So far these are members of the class itself."""
+    notes: Sequence[str] = ()
+    """What it could not do, in sentences, known after `run`."""
+
+    async def run(self, session: Any) -> Any:
+        """Runs in a `lllm.session.Session` and returns the result. If it does not end the session, its caller does."""
+        ...

@@ -51,6 +51,7 @@ KINDS: Final = {
     "sandbox": "where code of a model runs",
     "environment": "a task with rewards to train on",
     "step": "a part of a pipeline",
+    "program": "what starts a recorded session again; named by the kind of the session's entry",
 }
 
 BUILTINS: Final = (
@@ -107,6 +108,10 @@ BUILTINS: Final = (
         "postgres",
     ),
     ("store", "none", "lllm.log.none:NoLog", "nothing is kept", None),
+    ("program", "system", "lllm.replay.program:System", "a system on its task", None),
+    ("program", "chat", "lllm.replay.program:Chat", "a conversation with one agent", None),
+    ("program", "agent", "lllm.replay.calls:Calls", "a single call of an agent", None),
+    ("program", "import", "lllm.replay.calls:Calls", "an imported dialog", None),
 )
 
 EXTRAS: Final = {

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -80,7 +79,7 @@ def fork(
         raise ConfigError(
             "--edit needs --at N: the event that says something else", hint=f"Events: lllm show {id}"
         )
-    if (args or (edit is not None and at == 0)) and _entry(store, id).get("kind") != "system":
+    if (args or (edit is not None and at == 0)) and not _takes_arguments(store, id):
         raise ConfigError(
             f"session '{id}' is no system's: it has no task and no arguments of its own",
             hint="Edit what a call says: --at N, where event N is CallStarted.",
@@ -135,8 +134,12 @@ def told(done: Fork) -> str:
     )
 
 
-def _entry(store: LogStore, id: str) -> Mapping[str, Any]:
-    return next((info.meta.get("entry") or {} for info in store.sessions(prefix=id) if info.id == id), {})
+def _takes_arguments(store: LogStore, id: str) -> bool:
+    """Whether a new task and new arguments reach the session's program."""
+    from lllm.replay.program import kind_of
+
+    entry = next((info.meta.get("entry") or {} for info in store.sessions(prefix=id) if info.id == id), {})
+    return "kind" in entry and kind_of(entry["kind"]).takes_arguments
 
 
 def _pairs(given: list[str] | None) -> dict[str, str]:

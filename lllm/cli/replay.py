@@ -85,10 +85,11 @@ def program_of(
     """The configuration to build agents from, if it is not just the session's own entry: another --config, or the plain
     agent of a folder that declares none. `sets`: changed settings. `asks`: requests will be sent."""
     from lllm.config.overrides import given_again
+    from lllm.replay.program import kind_of
 
     meta = next((info.meta for info in store.sessions(prefix=session) if info.id == session), {})
     entry = meta.get("entry") or meta.get("kept") or {}
-    if file is not None or (entry.get("kind") in ("system", "chat") and not entry.get("config")):
+    if file is not None or (not entry.get("config") and "kind" in entry and kind_of(entry["kind"]).whole):
         again = given_again(entry.get("set", ()), sets, needed=asks)
         return {"config": runnable(file, overrides=[*again, *sets])}
     return {}

@@ -23,7 +23,7 @@ from lllm.errors import ConfigError, LLMError
 
 if TYPE_CHECKING:
     from lllm.ports import LogStore
-    from lllm.replay.kept import Accepted, Program, Verdict
+    from lllm.replay.kept import Accepted, Finder, Verdict
 
 Renamed = Annotated[
     Path | None,
@@ -167,7 +167,7 @@ def program(store: LogStore, session: str) -> dict[str, Any]:
     return program_of(store, session, None)
 
 
-def program_with(config: Path | None) -> Program:
+def program_with(config: Path | None) -> Finder:
     """The same, with a different configuration file than the session's."""
     return lambda store, session: program_of(store, session, config)
 

@@ -121,7 +121,7 @@ class Spec(TypedDict):
 class Entry(TypedDict):
     """What was run, so that it can be run again."""
 
-    kind: NotRequired[Annotated[str, "`system`, `agent`, `chat` or `import`"]]
+    kind: NotRequired[Annotated[str, "`system`, `agent`, `chat`, `import`, or a program that was registered"]]
     type: NotRequired[Annotated[str, "the system's type"]]
     agent: NotRequired[Annotated[str, "the agent"]]
     system: NotRequired[Annotated[str, "of a chat: the system prompt that was given"]]

@@ -7,15 +7,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lllm.core import events as ev
-from lllm.core.state import DONE
 from lllm.errors import ConfigError, listing, text_of
 from lllm.llm.sessions import ending
 from lllm.log.proof import prove
 from lllm.models.reply import Reply, Usage
-from lllm.ports import LogStore
-from lllm.replay import again
+from lllm.ports import LogStore, Rerun
 from lllm.replay.forked import UNMATCHED, Edit, Forked, editable
-from lllm.replay.program import agent_of_record, play, survived
+from lllm.replay.program import find_program, play
 from lllm.sync import run
 
 if TYPE_CHECKING:
@@ -155,17 +153,11 @@ async def afork_session(
     if watch is not None:
         forked.watchers.append(watch)
     forked.approve = approve
-    notes: list[str] = []
+    rerun = Rerun(record, store, config, model, overrides, task, args, stream)
+    program = find_program(rerun, entry)
     result, error = None, None
-
-    async def by_call() -> Any:
-        return await _calls(forked, record, store, config, model, overrides, notes)
-
     try:
-        result = await play(
-            forked, record, by_call, config=config, entry=entry, stream=stream, task=task, args=args,
-            model=model, overrides=overrides,
-        )  # fmt: skip
+        result = await play(forked, program, rerun)
     except BaseException as failed:  # the program is anybody's
         if not forked.started or isinstance(failed, GeneratorExit):
             raise  # of a generator thrown away nothing can be awaited any more
@@ -177,8 +169,12 @@ async def afork_session(
                 vars(failed)["session"] = forked.id
             raise
         error = failed
-    kind = (record[0]["data"].get("entry") or {}).get("kind")
-    if (task or args) and (entry is not None or kind != "system"):
+    notes = list(program.notes)
+    if not program.whole:
+        notes.append(
+            "the program's own code is not known: its agent calls were made again, one after another"
+        )
+    if (task or args) and not program.takes_arguments:
         notes.append(
             "a task and arguments are given to systems only: this program is none, and has not seen them"
         )
@@ -210,41 +206,3 @@ def _heard(
                 f"the config that was given was not loaded with the override '{key}'",
                 hint="Load it with them: load_config(..., overrides=[...]). Or leave config= away.",
             )
-
-
-async def _calls(
-    forked: Forked,
-    record: Sequence[Mapping[str, Any]],
-    store: LogStore,
-    config: Config | None,
-    model: str | None,
-    overrides: Sequence[str],
-    notes: list[str],
-) -> Any:
-    """The calls of a program that nobody knows, one after another, each going on from the dialog that it went on from."""
-    config = again.config_of({}, config, overrides)
-    meta = {key: value for key, value in record[0]["data"].items() if key in ("name", "entry", "task")}
-    await forked.start(meta)
-    heads = {event["call"]: event["data"].get("head") for event in record if event["kind"] == ev.CALL_ENDED}
-    result = None
-    for event in record:
-        if event["kind"] != ev.CALL_STARTED or event["data"].get("parent") is not None:
-            continue
-        agent = again.agent_of_today(event["data"], config)
-        known = agent is not None
-        if agent is None:
-            agent = agent_of_record(event, store, model)
-            unheard = ", and overrides do not change it" if overrides else ""
-            notes.append(
-                f"agent '{agent.name}' is taken from the log: its prompts and parser are not known{unheard}"
-            )
-        elif model is not None:
-            agent = agent.with_(model=model)
-        forked.twin(event["call"], event["call"])
-        done = await again.again(forked, agent, event, prompts=known)
-        if done.state.phase == DONE or not survived(record, event["call"]):
-            result = done.result()
-        if (head := heads.get(event["call"])) and done.state.trunk is not None:
-            forked.dialogs[head] = done.state.trunk
-    notes.append("the program's own code is not known: its agent calls were made again, one after another")
-    return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.core import events as ev
 from lllm.core.canonical import encode
@@ -17,10 +17,14 @@ from lllm.errors import ConfigError, EffectFailed
 from lllm.models.message import Message
 from lllm.ports import LogStore
 from lllm.replay.agreement import as_recorded, without_secrets
+from lllm.replay.calls import agent_of_record
 from lllm.replay.effects import EffectRecord
 from lllm.replay.tape import recorded_rules
 from lllm.session import Scope, Session
 from lllm.session_effects import Asked, Place, Recalled
+
+if TYPE_CHECKING:
+    from lllm.llm.agent import Agent
 
 EDITABLE: Final[Mapping[str, str]] = {
     ev.SESSION_STARTED: "the task",
@@ -211,6 +215,15 @@ class Forked(Session):
         """Says which recorded call a new one stands for."""
         self._twins[call] = recorded
         self._taken.add(recorded)
+
+    def takes(self, event: Mapping[str, Any]) -> bool:
+        if event["data"].get("parent") is not None:
+            return False
+        self.twin(event["call"], event["call"])
+        return True
+
+    def stand_in(self, event: Mapping[str, Any], model: str | None) -> Agent | None:
+        return agent_of_record(event, self._blob, model)
 
     def rules(self, call: str) -> int:
         if (twin := self._twins.get(call)) is None:

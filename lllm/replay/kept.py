@@ -20,8 +20,9 @@ from lllm.log.copy import SUFFIX, read_session, save_session
 from lllm.log.memory import MemoryLog
 from lllm.log.views import load
 from lllm.ports import LogStore, Record
-from lllm.replay.again import areplay_session, config_of, models_of
+from lllm.replay.again import areplay_session
 from lllm.replay.network import Attempt, no_network, refused
+from lllm.replay.program import models_of
 from lllm.replay.report import Report, sides
 from lllm.sync import run
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 FOLDER: Final = "tests/sessions"
 """Where sessions are kept, seen from the folder of lllm.toml (or the working folder)."""
 
-Program = Callable[[LogStore, str], Mapping[str, Any]]
+Finder = Callable[[LogStore, str], Mapping[str, Any]]
 """Gives `config` and `entry` for a session, where its first event does not say enough."""
 
 
@@ -104,7 +105,7 @@ def keep_session(
     name: str | None = None,
     call: str | None = None,
     folder: str | os.PathLike[str] | None = None,
-    program: Program | None = None,
+    program: Finder | None = None,
 ) -> Kept:
     """Keeps a session, or one call of it, as a file, and checks it.
 
@@ -208,7 +209,7 @@ def _needed(record: Sequence[Mapping[str, Any]], call: str) -> set[str]:
 def check_session(
     file: str | os.PathLike[str],
     *,
-    program: Program | None = None,
+    program: Finder | None = None,
     config: Config | None = None,
     entry: Callable[[], Any] | None = None,
 ) -> Verdict:
@@ -216,7 +217,7 @@ def check_session(
 
     Args:
         file: the kept session.
-        program: see Program.
+        program: see Finder.
         config: what to build agents from; the project's by default.
         entry: the program that made the session, for one that no configuration describes.
 
@@ -229,7 +230,7 @@ def check_session(
         try:
             store, id = read_session(path)
             record = [open_event(body) for body in store.read(id)]
-            given = _program(store, id, record, program, config, entry)
+            given = _given(store, id, program, config, entry)
             report = run(areplay_session(id, store=store, **given))
             error = report.divergence
             step = None if report.divergence is None else _step(report.divergence, record)
@@ -287,11 +288,10 @@ def _step(error: ReplayDivergence, record: Sequence[Mapping[str, Any]]) -> str |
     return f"event {error.seq} ({event['kind']}) of call {call}, agent '{started['data'].get('agent')}'{turn}"
 
 
-def _program(
+def _given(
     store: LogStore,
     id: str,
-    record: Sequence[Mapping[str, Any]],
-    program: Program | None,
+    program: Finder | None,
     config: Config | None,
     entry: Callable[[], Any] | None,
 ) -> dict[str, Any]:
@@ -299,11 +299,7 @@ def _program(
     given: dict[str, Any] = {"config": config, "entry": entry}
     if config is not None or entry is not None:
         return given
-    given |= program(store, id) if program is not None else {}
-    taken = record[0]["data"].get("kept")
-    if given["config"] is None and taken and (taken.get("config") or taken.get("set")):
-        given["config"] = config_of(taken, None)
-    return given
+    return given if program is None else {**given, **program(store, id)}
 
 
 def _moved(record: Sequence[Mapping[str, Any]], config: Config | None) -> str | None:
@@ -326,7 +322,7 @@ def accept_session(
     *,
     offline: bool = False,
     unmatched: str = "run",
-    program: Program | None = None,
+    program: Finder | None = None,
     config: Config | None = None,
     entry: Callable[[], Any] | None = None,
     watch: Watcher | None = None,
@@ -354,7 +350,7 @@ def accept_session(
     before = check_session(path, program=program, config=config, entry=entry)
     store, id = read_session(path)
     record = [open_event(body) for body in store.read(id)]
-    given = {**_program(store, id, record, program, config, entry), "watch": watch, "approve": approve}
+    given = {**_given(store, id, program, config, entry), "watch": watch, "approve": approve}
     moved = _moved(record, given["config"])
     if before.passed and moved is None:
         return Accepted(before)
@@ -400,7 +396,7 @@ def _write(
     id: str,
     fork: Fork,
     moved: str | None,
-    program: Program | None,
+    program: Finder | None,
     config: Config | None,
     entry: Callable[[], Any] | None,
 ) -> Accepted:

@@ -1,64 +1,89 @@
-"""The program of a recorded session, run again within another Session."""
+"""The programs of recorded sessions. Whatever starts a session again finds its program here, and runs it by the port
+`lllm.ports.Program`; the kinds of programs are registered in `lllm.registry`."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core import events as ev
-from lllm.errors import ConfigError
+from lllm.errors import CallError, ConfigError, UnknownNameError, listing
 from lllm.llm.auto import keep
-from lllm.llm.connect import connect, offline
+from lllm.llm.connect import offline
+from lllm.llm.sessions import fail
 from lllm.llm.talk import talk
-from lllm.replay.again import config_of, models_of, system_of
+from lllm.plug_ins import guarded
+from lllm.ports import Program, Rerun
+from lllm.registry import registry
+from lllm.replay.calls import Calls
 from lllm.session import Scope, Session, current
 from lllm.sync import in_thread, is_async
 
 if TYPE_CHECKING:
     from lllm.config import Config
-    from lllm.llm.agent import Agent
-    from lllm.ports import LogStore
 
 
-async def play(
-    session: Session,
-    record: Sequence[Mapping[str, Any]],
-    by_call: Callable[[], Awaitable[Any]],
-    *,
-    config: Config | None = None,
-    entry: Callable[[], Any] | None = None,
-    stream: Any = None,
-    task: str | None = None,
-    args: Mapping[str, Any] | None = None,
-    model: str | None = None,
-    overrides: Sequence[str] = (),
-) -> Any:
-    """Runs the program of `record` in `session` and gives its result: `entry` where it is given, the system or the talk that
-    the first event describes, else what `by_call` does."""
-    meta = record[0]["data"] if record else {}
-    described = meta.get("entry") or {}
-    asks = offline.get() is None
-    token = current.set(Scope(session))
-    kept = keep.set(models_of(record) if model is None else None)
+def find_program(rerun: Rerun, entry: Callable[[], Any] | None = None) -> Program:
+    """Builds the program of a recorded session: `entry` where it is given, else what its first event describes, else its
+    agent calls alone.
+
+    Raises:
+        ConfigError: no program of the described kind is registered, or it cannot be built in the present state of the
+            project.
+    """
+    if entry is not None:
+        return Function(entry)
+    kind = rerun.entry.get("kind")
+    if kind is None:
+        return Calls(rerun)
+    make = kind_of(kind)
+    kept = keep.set(_models(rerun))
     try:
-        if entry is not None:
-            session.unopened = True
-            result = await (entry() if is_async(entry) else in_thread(entry))
-        elif described.get("kind") == "system":
-            system = system_of(
-                described, config, session.store, stream=stream, model=model, overrides=overrides, asks=asks
-            )
-            more = {**meta.get("args", {}), **(args or {})}
-            if "session" in more:
-                raise ConfigError("'session' is no argument of a system", hint="It gets the new one.")
-            words = more.pop("task", meta.get("task", "")) if task is None else task
-            return await system.acall(words, session=session, **more)
-        elif described.get("kind") == "chat":
-            session.unopened = True
-            told = config_of(described, config, overrides, asks=asks)
-            result = await in_thread(talk(told, record, model=model, overrides=overrides))
-        else:
-            result = await by_call()
+        with guarded(f"the program '{kind}'"):
+            program: Program = make(rerun)
+        return program
+    finally:
+        keep.reset(kept)
+
+
+def kind_of(kind: str) -> Any:
+    """The class of programs that is registered under a kind.
+
+    Raises:
+        UnknownNameError: none is. ConfigError: it cannot be imported, or is not a class of programs.
+    """
+    try:
+        known = registry.registered("program", kind)  # discovery is only for what is not known without it
+        found = registry.get("program", kind) if known is None else known.load()
+    except UnknownNameError as error:
+        path = f'lllm.registry.add("program", "{kind}", "package.module:Class")'
+        hint = f"Pass the program (in code: entry=main), or register this kind: {path}."
+        raise UnknownNameError("program", str(kind), registry.names("program"), hint=hint) from error
+    if missing := [name for name in _MEMBERS if not hasattr(found, name)]:
+        raise ConfigError(
+            f"the program '{kind}' is {found!r}, which has no {listing(missing)}",
+            hint="Register a class that derives from lllm.ports.Program.",
+        )
+    return found
+
+
+_MEMBERS: Final = ("opens", "whole", "takes_arguments", "notes", "run")
+
+
+async def play(session: Session, program: Program, rerun: Rerun) -> Any:
+    """Runs a program in a session that goes on for real, ends the session, and returns the program's result. Agents
+    with the model `auto` keep the models that they had, unless another model is given."""
+    token = current.set(Scope(session))
+    kept = keep.set(_models(rerun))
+    session.unopened = program.opens
+    try:
+        try:
+            result = await program.run(session)
+        except CallError as error:
+            if not program.whole:  # a whole program has been told of it, and has ended the session or not
+                await fail(session, error)
+            raise
         if not session.ended:
             await session.end("done")
         return result
@@ -67,41 +92,101 @@ async def play(
         current.reset(token)
 
 
-def survived(record: Sequence[Mapping[str, Any]], call: str) -> bool:
-    """Whether a call had ended without a result, and the program went on and made another one."""
-    ended = next((e for e in record if e["kind"] == ev.CALL_ENDED and e["call"] == call), None)
-    return (
-        ended is not None
-        and ended["data"]["status"] != "done"
-        and any(
-            event["kind"] == ev.CALL_STARTED
-            and event["data"].get("parent") is None
-            and event["seq"] > ended["seq"]
-            for event in record
+class Function(Program):
+    """A function, plain or async, without arguments: it opens the session."""
+
+    opens = True
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+
+    async def run(self, session: Session) -> Any:
+        """Calls the function; a plain one in a thread."""
+        return await (self.function() if is_async(self.function) else in_thread(self.function))
+
+
+class Chat(Program):
+    """A conversation with one agent (`lllm chat`): the same agent is told the same things."""
+
+    opens = True
+
+    def __init__(self, rerun: Rerun) -> None:
+        self._chat = talk(config_of(rerun), rerun.record, model=rerun.model, overrides=rerun.overrides)
+
+    async def run(self, session: Session) -> Any:
+        """Returns the last reply."""
+        return await in_thread(self._chat)
+
+
+class System(Program):
+    """A system on its task, as the configuration of today builds it."""
+
+    takes_arguments = True
+
+    def __init__(self, rerun: Rerun) -> None:
+        from lllm.llm.build import build_agent
+
+        args = {**rerun.meta.get("args", {}), **(rerun.args or {})}
+        if "session" in args:
+            raise ConfigError("'session' is no argument of a system", hint="It gets the new one.")
+        recorded = args.pop("task", rerun.meta.get("task", ""))
+        self._task, self._args = recorded if rerun.task is None else rerun.task, args
+        entry = rerun.entry
+        self._system = build_agent(
+            config_of(rerun),
+            agent_name=entry.get("type"),
+            stream=rerun.stream,
+            model=rerun.model or entry.get("model"),
+            log_base=rerun.store,
         )
-    )
+        self._system.overrides = [*entry.get("set", ()), *rerun.overrides]
+
+    async def run(self, session: Session) -> Any:
+        """Returns what the system returns."""
+        return await self._system.acall(self._task, session=session, **self._args)
 
 
-def agent_of_record(event: Mapping[str, Any], store: LogStore, model: str | None = None) -> Agent:
-    """An agent as a call's first event describes it, for agents that no configuration declares. Its tools have
-    their rules, but no implementation: only their recorded results can be given again.
+def config_of(rerun: Rerun) -> Config:
+    """The configuration to build from: the given one, which has all overrides already, or today's version of the one that
+    the session names, with the session's overrides and those of the Rerun."""
+    if rerun.config is not None:
+        config: Config = rerun.config
+        return config
+    from lllm.config import load_config
+    from lllm.config.overrides import given_again
 
-    Raises:
-        ConfigError: the model cannot be opened here.
-    """
-    from lllm.core.canonical import decode
-    from lllm.core.spec import Spec
-    from lllm.llm.agent import Agent
-    from lllm.models.function import as_function
+    named = rerun.entry or rerun.meta.get("kept") or {}  # `kept`: of a regression test of a single call
+    again = given_again(named.get("set", ()), rerun.overrides, needed=offline.get() is None)
+    return load_config(file_of(named), overrides=[*again, *rerun.overrides])
 
-    data = event["data"]
-    name = model or data["model"]
-    connect(name)
-    spec = Spec.from_record(data.get("spec", {}))
-    schemas = decode(store.blob(data["specs"])) if "specs" in data else []
-    tools = [as_function(schema) for schema in schemas]
-    rules = {name: rule._asdict() for name, rule in spec.tools.items()}
-    for rule in rules.values():
-        del rule["delegate"]
-    ruled = [tool.with_(**rules[tool.name]) if tool.name in rules else tool for tool in tools]
-    return Agent(data["agent"], name, tools=ruled, model_args=data.get("sampling"), **spec.limits._asdict())
+
+def file_of(described: Mapping[str, Any]) -> Path | None:
+    """The configuration file that a session's entry names. Raises ConfigError if it no longer exists."""
+    from lllm.config import load_project
+
+    if not described.get("config"):
+        return None
+    file: Path = load_project().root / described["config"]
+    if not file.exists():
+        raise ConfigError(
+            f"the session was made with {described['config']}, which does not exist any more",
+            hint="If it was renamed, pass its new name: --config FILE (in code: config=).",
+        )
+    return file
+
+
+def _models(rerun: Rerun) -> Mapping[str, Sequence[str]] | None:
+    """The models that agents with `auto` keep; None where another one was chosen."""
+    return models_of(rerun.record) if rerun.model is None else None
+
+
+def models_of(record: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """The models that each agent of a session had, first the one that the program said it has, then those of its calls."""
+    meta = record[0]["data"] if record else {}
+    said = (meta.get("entry") or {}).get("models", {})
+    found: dict[str, tuple[str, ...]] = {agent: (model,) for agent, model in said.items()}
+    for event in record:
+        if event["kind"] == ev.CALL_STARTED and "model" in (data := event["data"]):
+            had = found.get(data["agent"], ())
+            found[data["agent"]] = had if data["model"] in had else (*had, data["model"])
+    return found

@@ -7,15 +7,12 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lllm.core import events as ev
-from lllm.core.state import DONE
-from lllm.errors import CallError, ConfigError, ReplayDivergence, UncertainEffect
+from lllm.errors import ConfigError, ReplayDivergence, UncertainEffect
 from lllm.handles import claiming
-from lllm.llm.sessions import fail
 from lllm.log.proof import prove
-from lllm.ports import LogStore
-from lllm.replay import again
+from lllm.ports import LogStore, Rerun
 from lllm.replay.effects import undone
-from lllm.replay.program import play, survived
+from lllm.replay.program import find_program, play
 from lllm.replay.resumed import RETRY, SKIP, Decide, Decision, Resumed, Uncertain, told, uncertain
 from lllm.sync import run
 
@@ -116,18 +113,10 @@ async def aresume_session(
         if watch is not None:
             player.watchers.append(watch)
         player.approve = approve
-        notes: list[str] = []
-
-        async def by_call() -> Any:
-            try:
-                return await _calls(player, config, notes)
-            except CallError as failed:
-                await fail(player, failed)
-                raise
-
         try:
-            program = play(player, recorded, by_call, config=config, entry=entry, stream=stream)
-            result = await _apart(player, program)
+            rerun = Rerun(recorded, store, config, stream=stream)
+            program = find_program(rerun, entry)
+            result = await _apart(player, play(player, program, rerun))
         except (Exception, SystemExit) as error:
             if player.halted in (None, error):
                 raise
@@ -141,6 +130,9 @@ async def aresume_session(
     finally:
         if claims is not None:
             claims.release(session)
+    notes = list(program.notes)
+    if not program.whole:
+        notes.append("the program's own code is not known; its agent calls are finished")
     return Resumption(session, result, len(recorded), player.reused, player.asked, effects[0], notes)
 
 
@@ -228,32 +220,3 @@ def _checked(decision: Decision) -> Decision:
     elif decision not in ("retry", SKIP):
         raise ConfigError(f"a decision is {decision!r}", hint="It is 'retry', 'skip' or {'result': text}.")
     return decision
-
-
-async def _calls(player: Resumed, config: Config | None, notes: list[str]) -> Any:
-    """Goes on call by call, in the agents that the configuration has under their names."""
-    result = None
-    for event in list(player.record):
-        call = event["call"]
-        if (
-            event["kind"] != ev.CALL_STARTED
-            or player.is_taken(call)
-            or event["data"].get("parent") is not None
-        ):
-            continue
-        player.take(call)
-        agent = again.agent_of_today(event["data"], config)
-        if agent is None:
-            if player.unfinished(call):
-                raise ConfigError(
-                    f"agent '{event['data']['agent']}' of session '{player.id}' is not in the configuration",
-                    hint="Give the program that made the session: lllm.resume_session(id, entry=main).",
-                )
-            again.fold_call(player, call)
-            continue
-        player.reexecuted.add(call)
-        done = await again.again(player, agent, event)
-        if done.state.phase == DONE or not survived(player.record, call):
-            result = done.result()
-    notes.append("the program's own code is not known; its agent calls are finished")
-    return result

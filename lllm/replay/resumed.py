@@ -31,6 +31,7 @@ from lllm.session import Scope, Session
 from lllm.session_effects import Asked, Recalled
 
 if TYPE_CHECKING:
+    from lllm.llm.agent import Agent
     from lllm.runtime import Call
 
 RETRY: Final = "retry"
@@ -325,9 +326,16 @@ class Resumed(Replayed):
         data = effects.decided(past, found.tool, decision)
         return Recalled(past.n, past.first["seq"], data, self.store.blob, ((ev.EFFECT_RETURNED, data),))
 
-    def unfinished(self, call: str) -> bool:
-        """Whether the record holds the beginning of a call and not its end."""
-        return self._open_ended(call)
+    def takes(self, event: Mapping[str, Any]) -> bool:
+        return event["data"].get("parent") is None and super().takes(event)
+
+    def stand_in(self, event: Mapping[str, Any], model: str | None) -> Agent | None:
+        if self._open_ended(event["call"]):
+            raise ConfigError(
+                f"agent '{event['data']['agent']}' of session '{self.id}' is not in the configuration",
+                hint="Give the program that made the session: lllm.resume_session(id, entry=main).",
+            )
+        return super().stand_in(event, model)
 
     def past(self, call: str) -> Followed | None:
         return super().past(call) if call in self.tapes else None

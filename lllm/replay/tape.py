@@ -17,12 +17,14 @@ from lllm.ports import LogStore
 from lllm.replay import effects
 from lllm.replay.agreement import as_recorded
 from lllm.replay.blame import blame
+from lllm.replay.calls import fold_call
 from lllm.replay.follow import Followed
 from lllm.replay.starts import Starts
 from lllm.session import Scope, Session
 from lllm.session_effects import Asked, Recalled
 
 if TYPE_CHECKING:
+    from lllm.llm.agent import Agent
     from lllm.replay.manifest import Watch
     from lllm.runtime import Call
 
@@ -69,6 +71,8 @@ class Replayed(Session):
     """A session that compares where a live one writes, and remembers where a live one acts."""
 
     replaying = True
+    whole = False
+    """True if the program's own code runs, not only its recorded agent calls."""
     reused = 0
     """Recorded model replies that were not asked for again."""
 
@@ -248,6 +252,26 @@ class Replayed(Session):
     def is_taken(self, call: str) -> bool:
         """Whether one does."""
         return self._starts.is_taken(call)
+
+    def takes(self, event: Mapping[str, Any]) -> bool:
+        """True for a call that is not a part of one that was made again. The whole program makes all of its own calls."""
+        call = event["call"]
+        if self.is_taken(call):
+            return False
+        if self.whole and event["data"].get("parent") is None:
+            cause = "code: the program of today does not make this call"
+            raise self.diverged(event, event["kind"], None, cause, None)
+        self.take(call)
+        self.reexecuted.add(call)
+        return True
+
+    def stand_in(self, event: Mapping[str, Any], model: str | None) -> Agent | None:
+        """The call is folded."""
+        call = event["call"]
+        self.reexecuted.discard(call)
+        self.folded.add(call)
+        fold_call(self, call)
+        return None
 
     def left_over(self, parent: Scope | None = None) -> Mapping[str, Any] | None:
         """The first beginning of a recorded call under `parent` that no call of today stands for yet."""

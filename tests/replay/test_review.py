@@ -33,7 +33,7 @@ from lllm.models.function import tool
 from lllm.models.message import FunctionCall
 from lllm.models.prompt import Prompt
 from lllm.ports import Delta, Request, TextDelta
-from lllm.replay import again, replay_session
+from lllm.replay import calls, replay_session
 from lllm.replay.cases import whatif
 from lllm.replay.fork import afork_session, fork_session
 from lllm.replay.resume import resume_session
@@ -419,7 +419,7 @@ def test_calls_after_one_that_failed_are_gone_on_with(monkeypatch: pytest.Monkey
     whole = MemoryLog()
     session = by_hand(whole, [BadRequestError("no", status=400), "yes"])
     backend = ScriptedBackend(["later"])
-    monkeypatch.setattr(again, "agent_of_today", lambda data, config: Agent("writer", backend))
+    monkeypatch.setattr(calls, "agent_of_today", lambda data, config: Agent("writer", backend))
     store = cut(whole, session, places(whole, session, ev.MODEL_REQUESTED, "c2")[0] + 1)
     done = resume_session(session, store=store)
     assert done.result.content == "later"
@@ -436,7 +436,7 @@ def test_a_call_that_fails_after_it_was_gone_on_with_ends_its_session(
     reply = Agent("writer", ScriptedBackend(["yes"]), store=whole).call("one")
     session = str(reply.session)
     backend = ScriptedBackend([BadRequestError("no", status=400)])
-    monkeypatch.setattr(again, "agent_of_today", lambda data, config: Agent("writer", backend))
+    monkeypatch.setattr(calls, "agent_of_today", lambda data, config: Agent("writer", backend))
     store = cut(whole, session, places(whole, session, ev.MODEL_REQUESTED)[0] + 1)
     with pytest.raises(ProviderFailed):
         resume_session(session, store=store)
