@@ -6,7 +6,7 @@ import io
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, cast
 from urllib.parse import parse_qsl
 
 from lllm._version import __version__
@@ -30,6 +30,9 @@ from lllm.ports import Capabilities, Completed, Delta, Request, Timeouts
 if TYPE_CHECKING:
     import aiohttp
     from yarl import URL
+
+    from lllm.backends.openai.pool import Pool
+    from lllm.backends.openai.reused import Answer
 
 KEY_VARIABLES: Final = ("OPENAI_API_KEY", "API_KEY")
 URL_VARIABLES: Final = ("OPENAI_BASE_URL", "API_URL")
@@ -265,7 +268,7 @@ class OpenAIBackend:
         watch = Watch(limits, streaming=True)
         reading, assembly = self._reading(request, faults, stream=True)
         fault: ProviderError | None = None
-        response: aiohttp.ClientResponse | None = None
+        response: aiohttp.ClientResponse | Answer | None = None
         data = b""
         try:
             with watch:
@@ -324,7 +327,7 @@ class OpenAIBackend:
         if fault is not None:
             raise fault
 
-    async def _drain(self, response: aiohttp.ClientResponse, limits: Timeouts) -> None:
+    async def _drain(self, response: aiohttp.ClientResponse | Answer, limits: Timeouts) -> None:
         """Waits a moment for the end of the body, so that the connection can serve the next request."""
         watch = Watch(limits._replace(first_token=_AFTER_DONE), streaming=True)
         try:
@@ -361,13 +364,19 @@ class OpenAIBackend:
 
     # --- what all of them need ---
 
-    def _post(self, url: URL, headers: dict[str, str], body: bytes, connect: float | None) -> Any:
+    async def _post(
+        self, url: URL, headers: dict[str, str], body: bytes, connect: float | None
+    ) -> aiohttp.ClientResponse | Answer:
+        session = self._sessions.get()
+        pool = cast("Pool", session.connector)
+        if len(body) < _LARGE and (answer := await pool.again(url, body)) is not None:
+            return answer
         timeout = self._limits.get(connect)
         if timeout is None:
             import aiohttp
 
             timeout = self._limits[connect] = aiohttp.ClientTimeout(total=None, connect=connect)
-        return self._sessions.get().post(
+        return await session.post(
             url,
             data=body if len(body) < _LARGE else io.BytesIO(body),
             headers=headers,
