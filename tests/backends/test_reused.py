@@ -129,7 +129,7 @@ async def outcome(backend: OpenAIBackend, request: Request) -> dict[str, Any]:
         async for delta in backend.stream(request):
             deltas += [delta.reply.record() if isinstance(delta, Completed) else delta]
     except ProviderError as error:
-        told = {name: value for name, value in vars(error).items()}
+        told = vars(error)
         return {
             "deltas": deltas,
             "error": type(error),
