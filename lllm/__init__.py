@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from lllm.llm.dialog import Dialog as Dialog
     from lllm.llm.model import LLM as LLM
     from lllm.llm.prompts import Prompts as Prompts
+    from lllm.llm.resources import aenter as aenter
+    from lllm.llm.resources import enter as enter
     from lllm.llm.sessions import arecord as arecord
     from lllm.llm.sessions import record as record
     from lllm.llm.streaming import Stream as Stream
@@ -123,11 +125,13 @@ _HOME = {
     "Usage": "models.reply",
     "VLLMModel": "llm.vllm",
     "activity": "llm.activity",
+    "aenter": "llm.resources",
     "aggregate": "deltas",
     "arecord": "llm.sessions",
     "auto_discover": "discovery",
     "build_agent": "llm.build",
     "count_tokens": "llm.counting",
+    "enter": "llm.resources",
     "fork_session": "replay",
     "load_config": "config",
     "now": "llm.activity",

@@ -13,7 +13,7 @@ NAMES = """
     ReplayableLogBase Reply Roles SQLiteLog ScriptedBackend Stream StreamWrapper TokenCount ToolContext TransformersRunner
     Usage VLLMModel
     __version__ aggregate arecord auto_discover build_agent count_tokens fork_session load_config record registry replay_session
-    resume_session tool whatif activity now random uuid
+    resume_session tool whatif activity now random uuid aenter enter
 """.split()
 
 PATHS = {

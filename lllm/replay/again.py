@@ -91,6 +91,7 @@ async def areplay_session(
                 "agent calls that were folded, not re-executed, because their agents are not in the "
                 f"configuration: {len(player.folded)}"
             )
+        notes += [error.message for error in player.close_errors]
         player.complete(program.whole, notes)
     except Unfinished:
         notes.append("the record ends within an agent call: the process was stopped there")
@@ -151,6 +152,7 @@ async def _rerun(player: Replayed, program: Program, watch: Watch) -> None:
         await player.end(status, **data)  # unless the program ended the session itself
     finally:
         current.reset(token)
+        await player.close_resources()
 
 
 async def _outcome(player: Replayed, program: Awaitable[Any]) -> tuple[str, dict[str, Any]]:

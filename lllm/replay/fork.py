@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lllm.core import events as ev
 from lllm.errors import ConfigError, listing, text_of
-from lllm.llm.sessions import ending
 from lllm.log.proof import prove
 from lllm.models.reply import Reply, Usage
 from lllm.ports import LogStore, Rerun
@@ -161,15 +160,12 @@ async def afork_session(
     except BaseException as failed:  # the program is anybody's
         if not forked.started or isinstance(failed, GeneratorExit):
             raise  # of a generator thrown away nothing can be awaited any more
-        if not forked.ended:
-            status, data = ending(failed)
-            await forked.end(status, **data)
         if raises or not isinstance(failed, (Exception, SystemExit)):
             if getattr(failed, "session", None) is None:
                 vars(failed)["session"] = forked.id
             raise
         error = failed
-    notes = list(program.notes)
+    notes = [*program.notes, *(error.message for error in forked.close_errors)]
     if not program.whole:
         notes.append(
             "the program's own code is not known: its agent calls were made again, one after another"

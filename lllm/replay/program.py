@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core import events as ev
-from lllm.errors import CallError, ConfigError, UnknownNameError, listing
+from lllm.errors import ConfigError, UnknownNameError, listing
 from lllm.llm.auto import keep
 from lllm.llm.connect import offline
 from lllm.llm.sessions import fail
@@ -80,8 +80,10 @@ async def play(session: Session, program: Program, rerun: Rerun) -> Any:
     try:
         try:
             result = await program.run(session)
-        except CallError as error:
-            if not program.whole:  # a whole program has been told of it, and has ended the session or not
+        except BaseException as error:
+            # the record of a resumption has started, whether or not the program has come to it
+            begun = not session.unopened or (session.started and not session.replaying)
+            if begun and not session.ended and not isinstance(error, GeneratorExit):
                 await fail(session, error)
             raise
         if not session.ended:
@@ -90,6 +92,7 @@ async def play(session: Session, program: Program, rerun: Rerun) -> Any:
     finally:
         keep.reset(kept)
         current.reset(token)
+        await session.close_resources()
 
 
 class Function(Program):

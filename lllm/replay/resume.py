@@ -130,7 +130,7 @@ async def aresume_session(
     finally:
         if claims is not None:
             claims.release(session)
-    notes = list(program.notes)
+    notes = [*program.notes, *(error.message for error in player.close_errors)]
     if not program.whole:
         notes.append("the program's own code is not known; its agent calls are finished")
     return Resumption(session, result, len(recorded), player.reused, player.asked, effects[0], notes)

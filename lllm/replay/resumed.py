@@ -194,7 +194,7 @@ class Resumed(Replayed):
     async def start(self, meta: Mapping[str, Any] | None = None) -> None:
         """The recorded start stands; from here on this is the session's writer."""
 
-    async def end(self, status: str, **data: Any) -> None:
+    async def _end(self, status: str, **data: Any) -> None:
         if self.halted is not None:  # it is interrupted still, and can be resumed
             self.ended = True  # what still runs in some other task is too late
             await self.flush()
@@ -214,7 +214,7 @@ class Resumed(Replayed):
             if "error" in data:
                 cause = f"{cause}, because it failed before: {data['error']}"
             raise self.diverged(past.first, ev.EFFECT_REQUESTED, None, cause, None)
-        await Session.end(self, status, **data)
+        await Session._end(self, status, **data)
 
     def left_open(self, error: BaseException) -> bool:
         mendable = isinstance(error, MENDABLE) and not isinstance(error, ProviderError)

@@ -216,7 +216,7 @@ class Replayed(Session):
     async def start(self, meta: Mapping[str, Any] | None = None) -> None:
         """The recorded start stands."""
 
-    async def end(self, status: str, **data: Any) -> None:
+    async def _end(self, status: str, **data: Any) -> None:
         tape = self.tapes.get(None)
         found = tape.peek() if tape is not None else None
         if found is None:
