@@ -42,11 +42,20 @@ class _Marks:
         self.begins = re.compile(f"[{re.escape(''.join(sorted(begins)))}]") if begins else None
         self.text = _pattern((*self.lone, *self.calls))  # for text that may turn out to be thinking
         self.only_calls = _pattern(self.calls)
+        self.any = _pattern((*self.starts, *self.closers))
 
 
 @lru_cache(maxsize=256)
 def _marks(mode: str, literal: frozenset[str], tools: bool, structured: bool) -> _Marks:
     return _Marks(mode, literal, tools, structured)
+
+
+def is_text(text: str, mode: str, literal: Collection[str] = ()) -> bool:
+    """True if a Splitter would give a whole reply back as it is, because no mark stands in it. (False: it may do so.)"""
+    if mode == PREFILLED or text.isspace():
+        return False
+    found = _marks(mode, frozenset(literal), True, False).any
+    return found is None or found.search(text) is None
 
 
 class Splitter:

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from lllm.backends.openai import OpenAIBackend
 from lllm.backends.openai.faults import Faults
+from lllm.backends.openai.plain import plain_reply
 from lllm.backends.openai.reading import Reading
 from lllm.backends.openai.reply import Assembly
 from lllm.backends.openai.response_reading import Following
@@ -58,7 +59,13 @@ class Wire:
         return Reading(Assembly(request, place=ROOT), self.faults, request.model)
 
     def whole(self, data: bytes, request: Request) -> Outcome:
-        return outcome(lambda: self.reading(request).whole(data))
+        found = outcome(lambda: self.reading(request).whole(data))
+        plain = plain_reply(data, request, "auto", "provider")
+        assert plain is None or (isinstance(found, Reply) and plain.record() == found.record()), (
+            plain,
+            found,
+        )
+        return found
 
     def pieces(self, data: list[bytes], request: Request) -> tuple[Outcome, list[Delta]]:
         """The reply, and the deltas that came before it."""

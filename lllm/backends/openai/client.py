@@ -13,6 +13,7 @@ from lllm._version import __version__
 from lllm.backends.limiter import Limiter, Limits, limiter_of
 from lllm.backends.openai.body import Bodies
 from lllm.backends.openai.faults import Faults, Place, Scrubber
+from lllm.backends.openai.plain import plain_reply
 from lllm.backends.openai.proxy import proxy_for
 from lllm.backends.openai.reading import Reading
 from lllm.backends.openai.reply import Assembly
@@ -248,6 +249,9 @@ class OpenAIBackend:
 
     def _read(self, data: bytes, request: Request, faults: Faults) -> Reply:
         """The reply in a body."""
+        reply = plain_reply(data, request, self._thinking, self._bodies.enforced(request))
+        if reply is not None:
+            return reply
         reading, assembly = self._reading(request, faults, stream=False)
         try:
             reply = reading.whole(data)

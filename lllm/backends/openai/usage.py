@@ -19,6 +19,13 @@ def read_usage(usage: object) -> Usage | None:
         return None
     prompt = _count(usage, "prompt_tokens", "input_tokens")
     completion = _count(usage, "completion_tokens", "output_tokens")
+    if (
+        len(usage) == 3  # nearly always, in an answer without details
+        and prompt is not None
+        and completion is not None
+        and usage.get("total_tokens") == prompt + completion
+    ):
+        return Usage(prompt, completion)
     total = _count(usage, "total_tokens")
     cached = (
         _count(_part(usage, "prompt_tokens_details", "input_tokens_details"), "cached_tokens")
