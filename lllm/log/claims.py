@@ -41,7 +41,7 @@ class Claims:
         if (fd := getattr(self, "_fd", None)) is not None:
             os.close(fd)
         self._fd: int | None = None
-        self._mine: set[str] = set()
+        self._mine: dict[str, bytes] = {}  # session -> what drops the lock
         self._lock = threading.Lock()
 
     def claim(self, session: str) -> None:
@@ -49,26 +49,25 @@ class Claims:
         with self._lock:
             if session in self._mine:
                 raise taken(session)
+            place = _place(session)
             try:
                 if self.path is not None:
-                    fcntl.fcntl(self._open(), _SET, _flock(fcntl.F_WRLCK, session))
+                    fcntl.fcntl(self._open(), _SET, _flock(fcntl.F_WRLCK, place))
             except (BlockingIOError, PermissionError) as error:
                 if self._fd is None:
                     return  # a folder that nobody may write to: the append says so
                 raise taken(session) from error
             except OSError:
                 return  # no locks here (a full disk, an odd file system): the order of events still holds
-            self._mine.add(session)
+            self._mine[session] = _flock(fcntl.F_UNLCK, place)
 
     def release(self, session: str) -> None:
         """Lets others claim it."""
         with self._lock:
-            if session not in self._mine:
-                return
-            self._mine.discard(session)
-            if self._fd is not None:
+            unlock = self._mine.pop(session, None)
+            if unlock is not None and self._fd is not None:
                 with suppress(OSError):
-                    fcntl.fcntl(self._fd, _SET, _flock(fcntl.F_UNLCK, session))
+                    fcntl.fcntl(self._fd, _SET, unlock)
 
     def held(self, session: str) -> bool:
         """Whether somebody, here or elsewhere, writes the session now."""
@@ -78,15 +77,19 @@ class Claims:
             try:
                 if self.path is None or (self._fd is None and not self.path.exists()):
                     return False
-                found = fcntl.fcntl(self._open(), _GET, _flock(fcntl.F_WRLCK, session))
+                found = fcntl.fcntl(self._open(), _GET, _flock(fcntl.F_WRLCK, _place(session)))
             except OSError:
                 return False
             return bool(struct.unpack("hhqqi", found)[0] != fcntl.F_UNLCK)
 
+    def only(self, session: str) -> bool:
+        """True if this is the one session that is claimed here."""
+        return len(self._mine) == 1 and session in self._mine
+
     def any(self, besides: Collection[str] = ()) -> bool:
         """True if any process has a claim, except these claims of this process."""
         with self._lock:
-            if self._mine.difference(besides):
+            if self._mine.keys() - besides:
                 return True
             try:
                 if self.path is None or (self._fd is None and not self.path.exists()):
@@ -122,6 +125,9 @@ def taken(session: str) -> LogWriteError:
     )
 
 
-def _flock(kind: int, session: str) -> bytes:
-    place = int.from_bytes(hashlib.sha256(session.encode()).digest()[:7], "big")
+def _place(session: str) -> int:
+    return int.from_bytes(hashlib.sha256(session.encode()).digest()[:7], "big")
+
+
+def _flock(kind: int, place: int) -> bytes:
     return struct.pack("hhqqi", kind, os.SEEK_SET, place, 1, 0)

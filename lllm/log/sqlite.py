@@ -55,7 +55,8 @@ CHECKPOINT_BYTES: Final = 16 << 20
 """About how far the write-ahead log grows before it is moved into the database."""
 
 _INSERT: Final = "INSERT INTO appends VALUES (?, ?, ?, ?, ?)"
-_COMMIT_BYTES: Final = 4 * 4120  # a commit rewrites about four pages besides what it adds
+_COMMIT_BYTES: Final = 4 * 4120  # a transaction rewrites about four pages besides what it adds
+_ROW_BYTES: Final = 2 * 4120  # and one of a single row two of them
 _HEAVY: Final = 1 << 18  # bytes of blobs that take so long that the helper writes them
 _STRAIGHT: Final = 50  # appends of a lone session between two certain turns of its loop
 _PAUSE: Final = 0.005  # seconds between two tries while another process writes
@@ -83,7 +84,8 @@ class _Lane:
     """What one event loop has to write. Only that loop's thread touches it.
 
     `idle`: nothing is queued or on its way. `alone`: the session that appended last without company; a session waits
-    for each of its appends, so what it appends next is written at once, without another turn of the loop. `straight`:
+    for each of its appends, so what it appends next is written at once, without another turn of the loop. So is what the
+    only open session of the store appends. `straight`:
     how often that was done since the loop had a turn for certain; without a limit, a task that only appends would
     starve all others, and time limits and interrupts with them.
     """
@@ -175,7 +177,10 @@ class SQLiteLog(ReplayableLogBase):
         if lane.idle:
             session = records[0].session if records else ""
             at_once = (
-                lane.alone == session and lane.straight < _STRAIGHT and not self._offload and not append.heavy
+                (lane.alone == session or self._claimed.only(session))
+                and lane.straight < _STRAIGHT
+                and not self._offload
+                and not append.heavy
             )
             lane.straight += 1
             if at_once and not self._commit([append]):
@@ -288,7 +293,7 @@ class SQLiteLog(ReplayableLogBase):
         try:
             if len(appends) == 1 and (row := self._row(appends[0])) is not None:
                 writer.execute(_INSERT, row)
-                size += len(row[-1])
+                size = _ROW_BYTES + len(row[-1])
             else:
                 rows: list[_Row] = []
                 writer.execute("BEGIN IMMEDIATE")
