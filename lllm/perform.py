@@ -10,10 +10,10 @@ import asyncio
 import inspect
 import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from lllm.bounds import Bounds, enclosing, time_left
@@ -36,7 +36,7 @@ from lllm.core.replies import (
     with_ids,
     withheld,
 )
-from lllm.core.spec import RULES, Limits, ToolRule
+from lllm.core.spec import RULES, Limits, Spec, ToolRule
 from lllm.deltas import aggregate, pieces
 from lllm.errors import (
     AuthenticationError,
@@ -100,7 +100,7 @@ class BoundTool(NamedTuple):
     threaded: bool = False
 
 
-@dataclass(slots=True)
+@dataclass
 class Plan:
     """All that one agent call needs from outside: what `llm.py` has bound together from configuration.
 
@@ -150,6 +150,24 @@ class Plan:
     foreign: bool = True
     literal_tags: tuple[str, ...] = ()
 
+    @cached_property
+    def rules(self) -> Mapping[str, ToolRule]:
+        """The rules of the tools, by name."""
+        return {name: tool.rule for name, tool in self.tools.items()}
+
+    @cached_property
+    def spec_record(self) -> Mapping[str, Any]:
+        """What CallStarted says of the call's settings, but for the seed and the version of the rules."""
+        return Spec(self.limits, self.rules, self.interrupt, self.execute).record()
+
+    def with_(self, **changes: Any) -> Plan:
+        """A copy with other values of fields that these two do not depend on: each call has one, and `dataclasses.replace`
+        is slow."""
+        twin: Plan = object.__new__(Plan)
+        twin.__dict__.update(self.__dict__)
+        twin.__dict__.update(changes)
+        return twin
+
 
 def fixed_of(opening: Mapping[str, Any]) -> tuple[str, str]:
     """The hashes of what is the same in all requests of a call: with tools offered, and without."""
@@ -195,9 +213,9 @@ class Performer:
         self.is_over = is_over  # whether the call is cancelled, or late
         self.late: dict[int, Mapping[str, Any]] = {}  # what tools returned after their time limit
 
-    async def perform(self, effect: Effect) -> Outcome:
+    def perform(self, effect: Effect) -> Coroutine[Any, Any, Outcome]:
         """Does one effect."""
-        return await _DO[type(effect)](self, effect)
+        return _DO[type(effect)](self, effect)
 
     # --- model
 
@@ -559,7 +577,7 @@ class Performer:
         return Outcome(ev.WAIT_ENDED, {"seconds": effect.seconds})
 
 
-_DO: Final[Mapping[type, Callable[[Performer, Any], Awaitable[Outcome]]]] = {
+_DO: Final[Mapping[type, Callable[[Performer, Any], Coroutine[Any, Any, Outcome]]]] = {
     CallModel: Performer.call_model,
     Parse: Performer.parse,
     Handle: Performer.handle,

@@ -148,16 +148,17 @@ class Call:
         plan, session = self.plan, self.session
         session.refresh()
         version = self.performer.rules = session.rules(self.id)
-        rules = {name: tool.rule for name, tool in plan.tools.items()}
+        rules = plan.rules
         if version < 2:
             rules = {name: rule._replace(delegate=False) for name, rule in rules.items()}
         spec = Spec(plan.limits, rules, plan.interrupt, plan.execute, session.seed, version)
+        record = spec.record() if version < 2 else spec.with_run(plan.spec_record)
         add = session.opening(self.id, add)
         trunk = base
         for message in add:
             trunk = Node(message, trunk)
         data: dict[str, Any] = {"agent": plan.agent, **plan.opening}
-        if record := spec.record():
+        if record:
             data["spec"] = record
         if self.parent is not None and self.parent.call is not None:
             data["parent"] = self.parent.call
@@ -175,6 +176,7 @@ class Call:
         effects = self.apply(Outcome(ev.CALL_STARTED, data, Opening(spec, trunk)))
         if session.redactor or self.opening is not data:
             self._without_secrets()
+        self.opening = {}  # nobody reads it any more
         return effects
 
     def _without_secrets(self) -> None:

@@ -94,7 +94,8 @@ _generation = 0  # of this process: one more than its parent's
 
 def _forked() -> None:
     # two processes cannot write one session: the child's calls get sessions of their own
-    global _generation
+    global _clocks, _generation
+    _clocks = threading.Lock()
     _generation += 1
     current.set(None)
     _own_code.set(None)
@@ -120,6 +121,9 @@ def _word(name: str) -> str:
     return f"-{word}" if word else ""
 
 
+_clocks = threading.Lock()  # of all clocks: each is held for an assignment
+
+
 class Clock:
     """Microseconds since the epoch, for the times in a log.
 
@@ -128,10 +132,9 @@ class Clock:
     has set the clock. A machine that was suspended in a call has not worked in that time, and it is not counted.
     """
 
-    __slots__ = ("_calls", "_lock", "_offset")
+    __slots__ = ("_calls", "_offset")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._calls = 0
         self._offset: int | None = None  # from the monotonic clock to the wall clock, in nanoseconds
 
@@ -141,14 +144,14 @@ class Clock:
 
     def call_begins(self) -> None:
         """From now on, nobody can set it. Calls may overlap."""
-        with self._lock:
+        with _clocks:
             self._calls += 1
             if self._calls == 1:
                 self._offset = time.time_ns() - time.monotonic_ns()
 
     def call_ends(self) -> None:
         """With the last of the calls it is the wall clock again."""
-        with self._lock:
+        with _clocks:
             self._calls -= 1
             if self._calls == 0:
                 self._offset = None

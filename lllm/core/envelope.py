@@ -43,6 +43,9 @@ FORMAT: Final = len(UPGRADES) + 1
 
 _sha256 = hashlib.sha256
 _dumps = orjson.dumps
+_new = tuple.__new__
+_QUOTED: Final[dict[str | None, bytes]] = {}
+_MOST: Final = 4096
 _HASH: Final = b'"hash":"sha256:'
 _DIGITS: Final = 64
 
@@ -64,20 +67,29 @@ def seal(
         TypeError, ValueError: `data` is not JSON (see `lllm.core.canonical.encode`).
     """
     # `hash` sorts between `dialog` and `kind`: the event without it is exactly front + back.
+    if encoded is None:
+        encoded = canonical.encode(data)
+    known = _QUOTED
     front = b'{"at":%d,"call":%b,"data":%b,"dialog":%b,' % (
         at,
-        _dumps(call),
-        canonical.encode(data) if encoded is None else encoded,
-        _dumps(dialog),
+        known.get(call) or _quoted(call),
+        encoded,
+        known.get(dialog) or _quoted(dialog),
     )
-    back = b'"kind":%b,"prev":%b,"seq":%d,"session":%b,"v":%d}' % (
-        _dumps(kind), _dumps(prev), seq, _dumps(session), FORMAT,
+    back = b'"kind":%b,"prev":"%b","seq":%d,"session":%b,"v":%d}' % (
+        known.get(kind) or _quoted(kind), prev.encode(), seq, known.get(session) or _quoted(session), FORMAT,
     )  # fmt: skip
-    sha = _sha256(front)
-    sha.update(back)
-    digest = sha.hexdigest()
+    digest = _sha256(front + back).hexdigest()
     body = b'%b"hash":"sha256:%b",%b' % (front, digest.encode(), back)
-    return Record(session, seq, at, kind, call, "sha256:" + digest, body)
+    return _new(Record, (session, seq, at, kind, call, "sha256:" + digest, body))
+
+
+def _quoted(text: str | None) -> bytes:
+    """JSON of what stands in many events of a session."""
+    if len(_QUOTED) >= _MOST:
+        _QUOTED.clear()
+    quoted = _QUOTED[text] = _dumps(text)
+    return quoted
 
 
 def open_event(body: bytes) -> dict[str, Any]:

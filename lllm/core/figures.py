@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core import events as ev
 from lllm.core.spent import Spending
-from lllm.models.reply import Usage
 
 if TYPE_CHECKING:
     from lllm.core import records
@@ -36,7 +35,8 @@ class _Part:
     def told(self) -> dict[str, Any]:
         """FIGURES of the part, with its cost and saved cost in US dollars."""
         paid, saved = self.spending.paid, self.spending.saved
-        used, kept = paid.usage or Usage(), saved.usage or Usage()
+        tokens_in, tokens_out, cached, reasoning = paid.used
+        kept_in, kept_out, _, _ = saved.used
         return {
             "calls": self.calls,
             "failed_calls": self.failed_calls,
@@ -44,15 +44,15 @@ class _Part:
             "faults": self.faults,
             "tool_calls": self.tool_calls,
             "failed_tools": self.failed_tools,
-            "tokens_in": used.prompt,
-            "tokens_out": used.completion,
-            "tokens_cached": used.cached,
-            "tokens_reasoning": used.reasoning,
+            "tokens_in": tokens_in,
+            "tokens_out": tokens_out,
+            "tokens_cached": cached,
+            "tokens_reasoning": reasoning,
             "unpriced": paid.unpriced,
             "reused": saved.replies,
-            "tokens_saved": kept.total,
-            "cost": format(paid.cost, "f"),
-            "saved": format(saved.cost, "f"),
+            "tokens_saved": kept_in + kept_out,
+            "cost": format(paid.cost, "f") if paid.cost else "0",
+            "saved": format(saved.cost, "f") if saved.cost else "0",
         }
 
 
@@ -65,7 +65,7 @@ class _Call:
         self.place = place
         self.part = part
         self.names: dict[str, str] = {}  # tool call id -> tool name
-        self.ran: set[tuple[Any, str]] = set()
+        self.ran: set[tuple[Any, str]] | None = None
 
 
 class Counting:
@@ -114,7 +114,7 @@ class Counting:
             self._part(self._of(call)).failed_calls += 1
             self._error = data.get("error") or self._error
         if (found := self._calls.get(call)) is not None:
-            found.names, found.ran = {}, set()  # the call has ended
+            found.names, found.ran = {}, None  # the call has ended
 
     def _model_failed(self, call: str | None, data: records.ModelFailed, at: int) -> None:
         part = self._part(self._of(call))
@@ -135,6 +135,8 @@ class Counting:
         # a tool that a resumed session runs again counts once
         found = self._of(call)
         mark = data.get("n"), data["id"]
+        if found.ran is None:
+            found.ran = set()
         if mark not in found.ran:
             found.ran.add(mark)
             self._part(found, found.names.get(data["id"], data["id"])).tool_calls += 1

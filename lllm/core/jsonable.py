@@ -21,6 +21,7 @@ DEEPEST: Final = 200
 deeper."""
 
 _SCALARS: Final = frozenset((str, int, bool, type(None)))
+_TEXT_OR_INT: Final = (str, int)
 
 LONGEST: Final = 500
 """Characters kept of the text of a value that has no JSON form."""
@@ -56,18 +57,23 @@ def jsonable(value: Any) -> Any:
 def bounded(value: Any, deepest: int) -> Any:
     """`jsonable` for a value nested at most `deepest` deep. Raises RecursionError for a deeper one."""
     kind = value.__class__
-    if kind in _SCALARS or (isinstance(value, str | bool | int) and not isinstance(value, Enum)):
+    if kind in _SCALARS:
         return value
-    if isinstance(value, float):
-        return value if value - value == 0.0 else {"$repr": repr(value)}
+    if kind is not dict and kind is not list and kind is not tuple:  # the slow looks come last
+        if isinstance(value, _TEXT_OR_INT) and not isinstance(value, Enum):
+            return value
+        if isinstance(value, float):
+            return value if value - value == 0.0 else {"$repr": repr(value)}
     deepest -= 1
     if deepest < 0:
         raise RecursionError
-    if kind is list or kind is tuple:  # a look at abstract classes is slow: it comes last
+    if kind is list or kind is tuple:
         return [item if item.__class__ in _SCALARS else bounded(item, deepest) for item in value]
     if kind is dict or isinstance(value, Mapping):
         return {
-            key if isinstance(key, str) else str(bounded(key, deepest)): bounded(item, deepest)
+            key if isinstance(key, str) else str(bounded(key, deepest)): item
+            if item.__class__ in _SCALARS
+            else bounded(item, deepest)
             for key, item in value.items()
         }
     if isinstance(value, Enum):

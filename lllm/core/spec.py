@@ -102,6 +102,11 @@ class Spec(NamedTuple):
             out["interrupt"] = True
         if not self.execute:
             out["execute"] = False
+        return self.with_run(out)
+
+    def with_run(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The record of all but `seed` and `rules`, with these two."""
+        out = dict(record)
         if self.seed:
             out["seed"] = self.seed
         if self.rules:

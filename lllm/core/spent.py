@@ -33,6 +33,11 @@ class Spent:
         self.unpriced = 0
 
     @property
+    def used(self) -> tuple[int, int, int, int]:
+        """The fields of `usage`, or zeros."""
+        return self._used or (0, 0, 0, 0)
+
+    @property
     def usage(self) -> Usage | None:
         return None if self._used is None else Usage(*self._used)
 
@@ -73,11 +78,17 @@ class Spending:
         paid: the requested replies. saved: the reused replies.
     """
 
-    __slots__ = ("paid", "saved")
+    __slots__ = ("_saved", "paid")
 
     def __init__(self) -> None:
         self.paid = Spent()
-        self.saved = Spent()
+        self._saved: Spent | None = None
+
+    @property
+    def saved(self) -> Spent:
+        if self._saved is None:  # most sessions reuse nothing
+            self._saved = Spent()
+        return self._saved
 
     def add(self, data: Mapping[str, Any]) -> None:
         """Adds a reply, given as the data of ModelReplied."""

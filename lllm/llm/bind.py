@@ -67,6 +67,31 @@ class Binding:
         self.foreign = self.user_code or settings.approve is not None or not ours
         self.opening, self.blobs = self._describe(tools, system)
         self.fixed = fixed_of(self.opening)
+        self._plan = Plan(
+            agent=settings.name,
+            backend=settings.backend,
+            model=settings.model,
+            model_name=settings.model_name,
+            handle=_nothing,  # not `self.handle`: what refers to itself is freed by the garbage collector alone
+            tools=self.tools,
+            tool_specs=self.specs,
+            sampling=settings.sampling,
+            format=self.asked_format,
+            timeouts=settings.timeouts,
+            read=self.read,
+            user_code=self.user_code,
+            approve=settings.approve,
+            price=self.price,
+            fixed=self.fixed,
+            opening=self.opening,
+            limits=settings.limits,
+            interrupt=prompt is not None and prompt.interrupt_prompt is not None,
+            execute=settings.execute,
+            blobs=self.blobs,
+            foreign=self.foreign,
+            literal_tags=() if prompt is None else prompt.literal_tags,
+        )
+        _ = self._plan.spec_record, self._plan.rules  # once for all calls
 
     def _describe(
         self, tools: Mapping[str, Function], system: Prompt | None
@@ -92,7 +117,7 @@ class Binding:
         self, args: Mapping[str, Any], *, stream: bool = False, parser_args: Mapping[str, Any] | None = None
     ) -> Plan:
         """The plan of one call."""
-        settings, prompt = self.settings, self.prompt
+        prompt = self.prompt
         opening = self.opening
         if args:
             opening = {**opening, "args": jsonable(args)}
@@ -102,32 +127,7 @@ class Binding:
             if parser_args:
                 opening = {**opening, "parser_args": jsonable(parser_args)}
             read = reader(prompt, self.format, {**named, **(parser_args or {})})
-        return Plan(
-            agent=settings.name,
-            backend=settings.backend,
-            model=settings.model,
-            model_name=settings.model_name,
-            handle=self.handle,
-            tools=self.tools,
-            tool_specs=self.specs,
-            sampling=settings.sampling,
-            format=self.asked_format,
-            timeouts=settings.timeouts,
-            read=read,
-            user_code=self.user_code,
-            args=args,
-            approve=settings.approve,
-            price=self.price,
-            fixed=self.fixed,
-            opening=opening,
-            limits=settings.limits,
-            interrupt=prompt is not None and prompt.interrupt_prompt is not None,
-            execute=settings.execute,
-            stream=stream,
-            blobs=self.blobs,
-            foreign=self.foreign,
-            literal_tags=() if prompt is None else prompt.literal_tags,
-        )
+        return self._plan.with_(args=args, opening=opening, read=read, stream=stream, handle=self.handle)
 
     def handle(self, context: HandlerContext) -> Sequence[Message] | Awaitable[Sequence[Message]]:
         """The messages of the handler that the context asks for."""
@@ -136,6 +136,10 @@ class Binding:
             return _in_thread(handler, context)
         given = _HANDLERS[context.kind](handler, context)
         return _messages(given) if inspect.isawaitable(given) else given
+
+
+def _nothing(context: HandlerContext) -> Sequence[Message]:
+    return ()
 
 
 class Bindings:

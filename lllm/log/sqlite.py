@@ -308,6 +308,11 @@ class SQLiteLog(ReplayableLogBase):
             if writer.in_transaction:
                 writer.execute("ROLLBACK")
             raise
+        for append in appends:  # nearly always, nothing comes after the end
+            if append.records and append.records[-1].kind == base.ENDED:
+                name = append.records[-1].session
+                if (known := self._known.get(name)) is not None and known.ended:
+                    del self._known[name]
         self._unmerged += size + (size >> 2)  # pages are not filled to the brim
 
     def _row(self, append: _Append) -> _Row | None:

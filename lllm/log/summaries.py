@@ -137,7 +137,8 @@ class Summaries:
                 self._write(self._path, gone)
 
     def _write(self, path: Path, gone: Iterable[str]) -> None:
-        _store(path, ((session, like, made) for session, (like, made) in self._fresh.items()), gone)
+        rows = [(session, like, encode(made)) for session, (like, made) in self._fresh.items()]
+        _store(path, rows, gone)
         self._fresh.clear()
 
 
@@ -147,7 +148,7 @@ class Ended:
 
     def __init__(self, store: LogStore) -> None:
         self._store = weakref.ref(store)  # the store holds this object: no cycle
-        self._rows: deque[tuple[str, tuple[int, int, int, str], Callable[[], Mapping[str, Any]]]] = deque()
+        self._rows: deque[tuple[str, str, bytes]] = deque()
         self._since = 0.0
         _ENDED.add(self)
 
@@ -155,10 +156,12 @@ class Ended:
         self, session: str, like: tuple[int, int, int, str], summary: Callable[[], Mapping[str, Any]]
     ) -> None:
         """Queues a summary. Safe for use from several threads."""
+        # encoded here: what has been counted is many small objects, which the garbage collector would have to look at
+        body = encode({**summary(), UNPROVEN: True})
         now = time.monotonic()
         if not self._rows:
             self._since = now
-        self._rows.append((session, like, summary))
+        self._rows.append((session, " ".join(map(str, like)), body))
         if len(self._rows) >= PORTION or now - self._since > AGE:
             self.flush()
 
@@ -171,28 +174,21 @@ class Ended:
         store = self._store()
         path = None if store is None else place_of(store)
         if rows and path is not None:
-            made = [
-                (session, " ".join(map(str, like)), {**summary(), UNPROVEN: True})
-                for session, like, summary in rows
-            ]
             with suppress(sqlite3.Error, OSError):
-                _store(path, made, timeout=0)
+                _store(path, rows, timeout=0)
 
 
 def _store(
     path: Path,
-    rows: Iterable[tuple[str, str, Mapping[str, Any]]],
+    rows: Iterable[tuple[str, str, bytes]],
     gone: Iterable[str] = (),
     *,
     timeout: float = 1,
 ) -> None:
-    """Writes summaries (session, state of its log, figures), and deletes those of removed sessions."""
+    """Writes summaries (session, state of its log, figures as JSON), and deletes those of removed sessions."""
     with closing(_connect(path, timeout)) as database, database:
         database.executemany("DELETE FROM summaries WHERE session = ?", [(session,) for session in gone])
-        database.executemany(
-            "INSERT OR REPLACE INTO summaries VALUES (?, ?, ?)",
-            [(session, like, encode(made)) for session, like, made in rows],
-        )
+        database.executemany("INSERT OR REPLACE INTO summaries VALUES (?, ?, ?)", rows)
 
 
 def _connect(path: Path, timeout: float = 1) -> sqlite3.Connection:

@@ -371,15 +371,16 @@ class OpenAIBackend:
     async def _post(
         self, url: URL, headers: dict[str, str], body: bytes, connect: float | None
     ) -> aiohttp.ClientResponse | Answer:
-        session = self._sessions.get()
-        pool = cast("Pool", session.connector)
-        if len(body) < _LARGE and (answer := await pool.again(url, body)) is not None:
-            return answer
         timeout = self._limits.get(connect)
         if timeout is None:
             import aiohttp
 
             timeout = self._limits[connect] = aiohttp.ClientTimeout(total=None, connect=connect)
+        session = self._sessions.get()
+        if len(body) < _LARGE:
+            answer = await cast("Pool", session.connector).send(url, body, timeout)
+            if answer is not None:
+                return answer
         return await session.post(
             url,
             data=body if len(body) < _LARGE else io.BytesIO(body),

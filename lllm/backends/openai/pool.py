@@ -26,7 +26,7 @@ class Pool(aiohttp.TCPConnector):
 
     Sets `lllm_used` on the request. A request that has it set to True already gets a new connection.
 
-    All POST requests to one URL have the same headers, so that later ones can be sent with `again`.
+    All POST requests to one URL have the same headers: what the first one is made of is kept, and `send` sends the others.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -34,35 +34,47 @@ class Pool(aiohttp.TCPConnector):
         self._served: WeakSet[ResponseHandler] = WeakSet()
         self._heads: dict[URL, Head] = {}
 
-    async def connect(self, req: aiohttp.ClientRequest, *args: Any, **kwargs: Any) -> Connection:
-        again = getattr(req, "lllm_used", False)
-        while True:
-            connection = await super().connect(req, *args, **kwargs)
-            protocol = connection.protocol
-            assert protocol is not None
-            used = protocol in self._served
-            if not (used and again):
-                break
-            connection.close()
-        self._served.add(protocol)
-        req.lllm_used = used  # type: ignore[attr-defined]
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout
+    ) -> Connection:
         if req.url not in self._heads and Head.fits(req):
             self._heads[req.url] = Head(req)
+        again = getattr(req, "lllm_used", False)
+        connection, req.lllm_used = await self._connection(req, traces, timeout, again)  # type: ignore[attr-defined]
         return connection
 
-    async def again(self, url: URL, body: bytes) -> Answer | None:
-        """The answer to a request over a connection that is open and idle. None: there is none, or it ended without an
-        answer; then nothing is idle any more."""
+    async def _connection(
+        self, request: aiohttp.ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout, again: bool
+    ) -> tuple[Connection, bool]:
+        """A connection, and whether it had served another request; `again`: one that has not."""
+        while True:
+            connection = await super().connect(request, traces, timeout)
+            protocol = connection.protocol
+            assert protocol is not None
+            if protocol not in self._served:
+                self._served.add(protocol)
+                return connection, False
+            if not again:
+                return connection, True
+            connection.close()
+
+    async def send(self, url: URL, body: bytes, timeout: aiohttp.ClientTimeout) -> Answer | None:
+        """The answer to another request to this URL; None if there was none yet. Raises what `ClientSession.post` raises."""
         head = self._heads.get(url)
-        connection = None if head is None else await self._get(head.key, [])
-        if head is None or connection is None:
+        if head is None:
             return None
-        try:
-            return await head.send(connection, body)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            for protocol, _ in self._conns.pop(head.key, ()):
-                protocol.close()
-            return None
+        again = False
+        while True:
+            try:
+                connection, used = await self._connection(head.request, [], timeout, again)
+            except TimeoutError as error:
+                raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {url}") from error
+            try:
+                return await head.send(connection, body)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if not used:
+                    raise
+                again = True
 
 
 async def once_more(request: aiohttp.ClientRequest, send: ClientHandlerType) -> aiohttp.ClientResponse:

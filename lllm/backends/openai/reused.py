@@ -1,12 +1,13 @@
-"""A request over a connection that has served one before, without what aiohttp does anew for each.
+"""A request like an earlier one, without what aiohttp does anew for each.
 
 Half of the time of a request goes into objects that are the same for all requests of a backend: the URL, the headers, the
-timeouts, the proxy. So the first request is aiohttp's own, and what it sent before its body is kept; the next ones write
-that and their body to an idle connection of the same pool, and read the answer with the same parser.
+timeouts, the proxy. So the first request is aiohttp's own, and what it sends before its body is kept; the next ones write
+that and their body to a connection of the same pool, and read the answer with the same parser.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 class Head:
     """What a request sends before its body, but for the body's length. Its repr does not show the key that is in it."""
 
-    __slots__ = ("_bytes", "_info", "key")
+    __slots__ = ("_bytes", "request")
 
     def __init__(self, request: aiohttp.ClientRequest) -> None:
         lines = [f"{request.method} {request.url.raw_path_qs} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in request.headers.items() if name != "Content-Length"]
         self._bytes = "\r\n".join(lines).encode()
-        self._info = request.request_info
-        self.key = request.connection_key
+        self.request = copy.copy(request)  # says how to connect
+        self.request.__dict__.pop("_body", None)
 
     async def send(self, connection: Connection, body: bytes) -> Answer:
         """Sends a request over an open connection. Raises what aiohttp raises."""
@@ -44,7 +45,7 @@ class Head:
         except HttpProcessingError as error:
             connection.close()
             raise aiohttp.ClientResponseError(
-                self._info, (), status=error.code, message=error.message, headers=error.headers
+                self.request.request_info, (), status=error.code, message=error.message, headers=error.headers
             ) from error
         except BaseException:
             connection.close()
