@@ -69,6 +69,8 @@ if TYPE_CHECKING:
     from lllm.models.function import tool as tool
     from lllm.models.message import FunctionCall as FunctionCall
     from lllm.models.message import Message as Message
+    from lllm.models.parts import File as File
+    from lllm.models.parts import Image as Image
     from lllm.models.prompt import Prompt as Prompt
     from lllm.models.reply import Reply as Reply
     from lllm.models.reply import Usage as Usage
@@ -92,8 +94,10 @@ _HOME = {
     "Config": "config",
     "DeviceType": "backends.runner",
     "Dialog": "llm.dialog",
+    "File": "models.parts",
     "Function": "models.function",
     "FunctionCall": "models.message",
+    "Image": "models.parts",
     "LLM": "llm.model",
     "LLMError": "errors",
     "LLMInferenceError": "errors",

@@ -17,6 +17,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from lllm.bounds import Bounds, enclosing, time_left
+from lllm.const import Modalities, card
 from lllm.core import events as ev
 from lllm.core.canonical import digest_of
 from lllm.core.choice import freed
@@ -24,6 +25,7 @@ from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reu
 from lllm.core.events import Event
 from lllm.core.guard import UNKNOWN
 from lllm.core.jsonable import bounded, jsonable, unshown
+from lllm.core.parts import Takes, sent
 from lllm.core.repetition import Repetition, stuck
 from lllm.core.replies import (
     CUT,
@@ -53,8 +55,9 @@ from lllm.handles import stream_of
 from lllm.models import finish
 from lllm.models.checks import DEEPEST
 from lllm.models.message import FunctionCall, Message
+from lllm.models.parts import Rich, in_words, recorded
 from lllm.models.reply import Reply, Usage
-from lllm.plug_ins import PLUG_IN
+from lllm.plug_ins import PLUG_IN, capabilities_of
 from lllm.ports import (
     Backend,
     Completed,
@@ -74,6 +77,7 @@ from lllm.tool_run import Thread, TimeLimit, run_tool
 
 if TYPE_CHECKING:
     from lllm.core import record_parts, records
+    from lllm.core.dialog import Node
 
 FATAL: Final = (AuthenticationError, ModelNotFoundError, BadRequestError, UnsupportedError)
 """Faults that asking again never mends: not even `max_llm_recall` does."""
@@ -86,7 +90,7 @@ class BoundTool(NamedTuple):
         rule: what the machine decides by.
         validate: all that is wrong with arguments; an empty list when they are good.
         invoke: runs it with arguments and what is to be known of the call: `id`, `key` (stays the same when the tool runs again
-            after a crash), `deadline` (seconds left, or None) and `thread`. Returns the text for the model.
+            after a crash), `deadline` (seconds left, or None) and `thread`. Returns the text for the model, or parts.
         timeout: seconds, or None. What is done beyond it: see `lllm.tool_run`.
         threaded: whether it is a plain function: it is given a `lllm.tool_run.Thread` to run in, and cannot be stopped.
         agent: the agent that it is, when it is one: a replay then re-executes it.
@@ -94,7 +98,7 @@ class BoundTool(NamedTuple):
 
     rule: ToolRule
     validate: Callable[[dict[str, Any]], Sequence[str]]
-    invoke: Callable[[dict[str, Any], Mapping[str, Any]], Coroutine[Any, Any, str]]
+    invoke: Callable[[dict[str, Any], Mapping[str, Any]], Coroutine[Any, Any, str | Rich]]
     timeout: float | None = 60.0
     agent: str | None = None
     threaded: bool = False
@@ -226,9 +230,13 @@ class Performer:
             return Outcome(known.kind, known.data)
         plan = self.plan
         watch = None if plan.limits.repeat_limit is None else _Watch(plan.limits.repeat_limit)
+        try:
+            messages = self._sent(effect.head) if effect.head.has_parts else effect.head.messages()
+        except LLMError as error:  # bytes that the log has not
+            return self._fault(error, None)
         request = Request(
             plan.model_name,
-            effect.head.messages(),
+            messages,
             plan.tool_specs if effect.tools else (),
             freed(plan.sampling) if effect.free else plan.sampling,
             plan.format,
@@ -300,6 +308,15 @@ class Performer:
         ):
             data["cost"], data["prices"] = priced
         return Outcome(ev.MODEL_REPLIED, data, reply)
+
+    def _sent(self, head: Node) -> tuple[Message, ...]:
+        """A dialog whose tools returned images or files, as the model takes it."""
+        plan = self.plan
+        can = capabilities_of(plan.backend, plan.model)
+        known = card(plan.model_name)
+        where = getattr(can, "tool_parts", "")
+        images = bool(getattr(can, "vision", False)) and (known is None or Modalities.IMAGE in known.reads)
+        return sent(head.messages(), self.session.blob, Takes(where, images, getattr(can, "files", False)))
 
     def _followed(self) -> bool:
         return bool(self.session.followers or self.session.listeners)
@@ -491,7 +508,7 @@ class Performer:
             info = {"id": call.id, "key": key, "deadline": left, "thread": thread}
             work = tool.invoke(call.parsed(), info)
             content = await run_tool(work, None if again else tool.timeout)
-            data: records.ToolReturned = {"id": call.id, "content": content}
+            data = self._returned(call, content)
         except TimeLimit as limit:
             data = _given_up(call, tool, running=limit.hear(partial(self._returned_late, effect), thread))
         except asyncio.CancelledError as error:
@@ -514,6 +531,13 @@ class Performer:
                 enclosing.reset(limited)
         return Outcome(ev.TOOL_RETURNED, data)
 
+    def _returned(self, call: FunctionCall, value: str | Rich) -> records.ToolReturned:
+        """What ToolReturned says of a tool's value. The bytes of its parts are kept."""
+        if isinstance(value, str):
+            return {"id": call.id, "content": value}
+        parts = recorded(value, self.session.keep_bytes)
+        return {"id": call.id, "content": in_words(parts), "parts": parts}
+
     def _time_left(self) -> float | None:
         """Seconds that are left for the call, and for all that it is made within; None for no limit."""
         left = time_left(enclosing.get())
@@ -529,7 +553,9 @@ class Performer:
             return
         if error is not None and not isinstance(error, PLUG_IN):
             return  # it wanted to end the program, and nobody waits for it any more
-        data: dict[str, Any] = {"content": content} if error is None else {**_tool_failed(call, error)}
+        data: dict[str, Any] = {}
+        with suppress(LLMError):  # a log that cannot be written stops what comes next
+            data = {**(self._returned(call, content) if error is None else _tool_failed(call, error))}
         data.pop("id", None)
         self.late[effect.number] = data
         words = f"'{call.name}' {'returned' if error is None else 'failed'} after its time limit"

@@ -31,7 +31,7 @@ class Request(NamedTuple):
 
     Attributes:
         model: the name behind the provider prefix (`gpt-4o-mini` of `openai/gpt-4o-mini`).
-        messages: the dialog, oldest first.
+        messages: the dialog, oldest first. A tool's message is text, unless the backend takes parts there.
         tools: function tools in the chat-completions form `{"type": "function", "function": {...}}`.
         sampling: temperature, top_p, max_tokens, stop, seed, logprobs, top_logprobs, tool_choice, reasoning_effort,
             token_ids, ...: only what the caller set. A backend refuses values that it cannot honour.
@@ -96,8 +96,10 @@ Delta = TextDelta | ThinkingDelta | ToolCallDelta | Restart | Completed
 class Capabilities(NamedTuple):
     """The capabilities of a backend. A request that needs more raises UnsupportedError before anything is sent.
 
-    `grammar`: `Request.format` is enforced while decoding; without it the reply is validated afterwards. `local`: the
-    model runs on the user's own machines, so its tokens cost nothing unless a price was set."""
+    `grammar`: `Request.format` is enforced while decoding; without it the reply is validated afterwards. `vision`: it takes
+    images; `files`: files. `tool_parts`: where it takes those that tools return: in the `tool` message, in a message of the
+    `user` behind it, or nowhere (""): then their place is taken by a text. `local`: the model runs on the user's own
+    machines, so its tokens cost nothing unless a price was set."""
 
     tools: bool = True
     grammar: bool = False
@@ -107,6 +109,8 @@ class Capabilities(NamedTuple):
     seed: bool = False
     streaming: bool = True
     local: bool = False
+    files: bool = False
+    tool_parts: str = "user"
 
 
 @runtime_checkable

@@ -12,20 +12,22 @@ from __future__ import annotations
 import builtins
 import datetime
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from lllm import errors
 from lllm.core.canonical import digest, encode
 from lllm.core.jsonable import DEEPEST, bounded
 from lllm.errors import EffectFailed, LLMError, text_of
+from lllm.models.parts import File, Image, in_bytes
 
 ACTIVITY: Final = "activity"
 """The kind of the effects that `lllm.activity` makes: their request has a name and arguments."""
 _LONGEST: Final = 4_000
 """Characters of an exception's attribute that are kept."""
 _DATES: Final = ("date", "datetime", "time")
-_MARKS: Final = frozenset(("$tuple", "$float", "$dict", "$bytes", *(f"${name}" for name in _DATES)))
+_PARTS: Final = {"$image": Image, "$file": File}
+_MARKS: Final = frozenset(("$tuple", "$float", "$dict", "$bytes", *_PARTS, *(f"${name}" for name in _DATES)))
 
 
 class _Form(NamedTuple):
@@ -34,14 +36,15 @@ class _Form(NamedTuple):
     digests: bool = False
     dates: bool = False
     order: bool = True
+    keep: Callable[[bytes], str] | None = None
 
 
-def pack(value: Any, *, dates: bool = False) -> Any:
+def pack(value: Any, *, dates: bool = False, keep: Callable[[bytes], str] | None = None) -> Any:
     """A value as JSON, tuples as well. Subclasses of JSON's types (an enum of texts, a defaultdict) become the plain type.
-    `dates`: dates and times too.
+    `dates`: dates and times too. `keep`: images and files too; it keeps their bytes and returns the digest.
 
     Raises TypeError for anything else, with its place and type."""
-    return _pack(value, "", DEEPEST, _Form(dates=dates))
+    return _pack(value, "", DEEPEST, _Form(dates=dates, keep=keep))
 
 
 def pack_request(value: Any) -> Any:
@@ -82,6 +85,11 @@ def _pack(value: Any, where: str, left: int, form: _Form) -> Any:
         return {"$dict": packed} if "$dict" in packed or (len(order) == 1 and order[0] in _MARKS) else packed
     if form.dates and type(value).__module__ == "datetime" and type(value).__name__ in _DATES:
         return {f"${type(value).__name__}": value.isoformat()}
+    if isinstance(value, Image | File) and (form.digests or form.keep is not None):
+        about: dict[str, Any] = {"name": value.name} if isinstance(value, File) else {}
+        blob = digest(value.data) if form.keep is None else form.keep(value.data)
+        about |= {"media_type": value.media_type, "size": len(value.data), "blob": str(blob)}
+        return {"$image" if isinstance(value, Image) else "$file": about}
     if form.digests and isinstance(value, bytes | bytearray):
         return {"$bytes": {"size": len(value), "sha256": digest(bytes(value)).removeprefix("sha256:")}}
     raise TypeError(f"{_place(where)} {_name(type(value))}")
@@ -102,23 +110,33 @@ def _float(value: float, where: str) -> Any:
     return {"$float": repr(value)} if value.is_integer() else value
 
 
-def unpack(value: Any) -> Any:
-    """The value that `pack` was given."""
+def unpack(value: Any, blob: Callable[[str], bytes] | None = None) -> Any:
+    """The value that `pack` was given. `blob` reads the bytes of images and files; without it these are texts that say
+    what they are."""
     if isinstance(value, list):
-        return [unpack(item) for item in value]
+        return [unpack(item, blob) for item in value]
     if not isinstance(value, Mapping):
         return value
     if "$dict" in value:
         value, order = value["$dict"], value.get("order", value["$dict"])
-        return {name: unpack(value[name]) for name in order}
+        return {name: unpack(value[name], blob) for name in order}
     key = next(iter(value)) if len(value) == 1 else ""
     if key == "$tuple":
-        return tuple(unpack(item) for item in value[key])
+        return tuple(unpack(item, blob) for item in value[key])
+    if key in _PARTS:
+        return _part(key, value[key], blob)
     if key == "$float":
         return float(value[key])
     if key[1:] in _DATES and key[0] == "$":
         return getattr(datetime, key[1:]).fromisoformat(value[key])
-    return {name: unpack(item) for name, item in value.items()}
+    return {name: unpack(item, blob) for name, item in value.items()}
+
+
+def _part(key: str, about: Mapping[str, Any], blob: Callable[[str], bytes] | None) -> Any:
+    named = [str(about["name"])] if "name" in about else []
+    if blob is None:
+        return f"[{', '.join([*named, str(about['media_type']), in_bytes(about['size'])])}]"
+    return _PARTS[key](blob(about["blob"]), *named, about["media_type"])
 
 
 def _utf16(key: str) -> bytes:

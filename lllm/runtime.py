@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lllm import errors
 from lllm.bounds import Bounds, enclosing, is_over
 from lllm.core import events as ev
+from lllm.core.blobs import with_blobs
 from lllm.core.canonical import decode, digest
 from lllm.core.choice import freed
 from lllm.core.dialog import Node
@@ -41,6 +42,7 @@ from lllm.errors import (
     text_of,
 )
 from lllm.models.message import Message
+from lllm.models.parts import BlobRef
 from lllm.models.reply import Reply, Usage
 from lllm.perform import Outcome, Performer, Plan, fixed_of
 from lllm.session import Clock, Scope, Session
@@ -173,11 +175,25 @@ class Call:
         data["add"] = [message.record() for message in add]
         for blob in plan.blobs:
             data["specs"] = session.keep(blob)
-        effects = self.apply(Outcome(ev.CALL_STARTED, data, Opening(spec, trunk)))
+        opening: Opening | None = Opening(spec, trunk)
+        if trunk is not None and trunk.has_parts and (kept := self._with_bytes(data)) is not data:
+            data, opening = kept, None
+        effects = self.apply(Outcome(ev.CALL_STARTED, data, opening))
         if session.redactor or self.opening is not data:
             self._without_secrets()
         self.opening = {}  # nobody reads it any more
         return effects
+
+    def _with_bytes(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Keeps the bytes of messages that began outside of this session. The same data if all keep their digests."""
+
+        def keep(digest: str) -> str:
+            if not isinstance(digest, BlobRef):
+                return digest  # of this store: it was read from there
+            kept = self.session.keep_bytes(digest.data)
+            return digest if kept == digest else kept
+
+        return dict(found) if (found := with_blobs(ev.CALL_STARTED, data, keep)) is not data else data
 
     def _without_secrets(self) -> None:
         """A schema, or a sampling value, may hold a secret that is not in the log: the hashes of the requests are made of what

@@ -32,6 +32,7 @@ from lllm.errors import ConfigError, LLMError, LogWriteError, text_of
 from lllm.handles import claiming, html_of, keeps_nothing, summing
 from lllm.loops import is_blocked
 from lllm.models.message import FunctionCall, Message
+from lllm.models.parts import BlobRef
 from lllm.plug_ins import PLUG_IN, guarded
 from lllm.ports import Completed, Delta, LogStore, Record
 from lllm.redacted_deltas import RedactedDeltas
@@ -447,6 +448,20 @@ class Session(Hooks, Effects):
             with self._lock:
                 self._blobs[name] = data
         return name
+
+    def keep_bytes(self, data: bytes) -> BlobRef:
+        """`keep`, for a part of a dialog: the digest with the bytes that were kept."""
+        data = self.cleaned(data)
+        return BlobRef(self.keep(data), data)
+
+    def blob(self, digest: str) -> bytes:
+        """The bytes of a blob of the session. Raises UnknownNameError where they are not there."""
+        with self._lock:
+            writing = self._writing
+            for kept in (self._blobs, {} if writing is None else writing.blobs):
+                if (data := kept.get(digest)) is not None:
+                    return data
+        return self.store.blob(digest)
 
     def cleaned(self, data: bytes) -> bytes:
         """A blob as the session keeps it: without secrets."""

@@ -18,11 +18,12 @@ from typing import Any, Final, NamedTuple
 
 from lllm.bounds import Bounds, enclosing
 from lllm.core import events as ev
-from lllm.core.canonical import decode, encode
+from lllm.core.canonical import decode, digest, encode
 from lllm.core.events import Event
 from lllm.errors import ConfigError, EffectDenied, EffectTimeout, LLMError, listing, text_of
 from lllm.models.function import EFFECTS, ToolContext
 from lllm.models.message import FunctionCall
+from lllm.models.parts import LARGEST, in_bytes
 from lllm.plug_ins import PLUG_IN
 from lllm.recorded_value import arguments_of, name_of, pack, pack_error, pack_request, unpack, unpack_error
 from lllm.sync import in_thread, is_async, maybe_async
@@ -120,7 +121,8 @@ class Effects:
             timeout: seconds, or None. key: tells equal effects that are done side by side apart.
             approval: whether somebody must approve.
 
-        Returns what `do` gave: JSON (tuples too), or bytes. Large values are kept as blobs.
+        Returns what `do` gave: JSON (tuples too), bytes, or images and files, also within JSON. Large values, images and
+        files are kept as blobs.
 
         Raises:
             ConfigError: a request or value that is neither, or unknown arguments. What `do` raises.
@@ -284,21 +286,27 @@ class Effects:
             raise unpack_error(data)
         if error is not None:
             raise error
-        return unpack(data["value"]) if "value" in data else _plain(value)
+        return unpack(data["value"]) if "value" in data and "blobs" not in data else _plain(value)
 
     def _answer(self, asked: Asked, value: Any) -> dict[str, Any]:
         """What EffectReturned says of a value; an error where it cannot be recorded."""
         if isinstance(value, bytes | bytearray | memoryview):
             return {"blob": self.keep(bytes(value)), "as": "bytes"}
+        found: list[bytes] = []
         try:
-            packed = pack(value)
+            packed = pack(value, keep=_collector(found))
+            if (size := sum(map(len, found))) > LARGEST:
+                raise TypeError(f"it has {in_bytes(size)} of images and files, more than {in_bytes(LARGEST)}")
         except TypeError as error:
             return pack_error(
                 ConfigError(
                     f"'{asked.name}' returned a value that cannot be recorded: {error}",
-                    hint="Return JSON (texts, numbers, true, false, None, lists and dicts of them), or bytes.",
+                    hint="Return JSON (texts, numbers, true, false, None, lists and dicts of them), bytes, images or files.",
                 )
             )
+        if found:
+            packed = pack(value, keep=self.keep)
+            return {"value": packed, "blobs": [self.keep(data) for data in found]}
         if isinstance(packed, str):
             large = len(packed) > LARGE
             return {"blob": self.keep(packed.encode()), "as": "text"} if large else {"value": packed}
@@ -406,7 +414,7 @@ def value_of(found: Recalled) -> Any:
     if "error" in data:
         raise unpack_error(data)
     if "blob" not in data:
-        return unpack(data.get("value"))
+        return unpack(data.get("value"), found.blob)
     content = found.blob(data["blob"])
     return (
         content
@@ -417,11 +425,25 @@ def value_of(found: Recalled) -> Any:
     )
 
 
+def _collector(found: list[bytes]) -> Callable[[bytes], str]:
+    """Puts what is packed into a list."""
+
+    def keep(data: bytes) -> str:
+        found.append(data)
+        return digest(data)
+
+    return keep
+
+
 def _plain(value: Any) -> Any:
     """A value whose record is a blob, as that reads."""
     if isinstance(value, str):
         return str.__str__(value)
-    return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else unpack(pack(value))
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    found: list[bytes] = []
+    packed = pack(value, keep=_collector(found))
+    return unpack(packed, {digest(data): data for data in found}.__getitem__)
 
 
 def check_timeout(name: str, timeout: float | None) -> None:

@@ -7,8 +7,8 @@ import pytest
 import lllm
 
 NAMES = """
-    APITypes Agent AgentBase AsyncAgentBase BackendType BaseLLM BaseLLMRunner Config DeviceType Dialog Function
-    FunctionCall LLM LLMError LLMInferenceError LLMInitializationError LLMRunner LLMRunnerFactory LlamaCppRunner
+    APITypes Agent AgentBase AsyncAgentBase BackendType BaseLLM BaseLLMRunner Config DeviceType Dialog File Function
+    FunctionCall Image LLM LLMError LLMInferenceError LLMInitializationError LLMRunner LLMRunnerFactory LlamaCppRunner
     LocalFileLog MCP MemoryLog Message Modalities ModelConfig NoLog PrintSystem Prompt Prompts Providers
     ReplayableLogBase Reply Roles SQLiteLog ScriptedBackend Stream StreamWrapper TokenCount ToolContext TransformersRunner
     Usage VLLMModel

@@ -102,7 +102,14 @@ class ScriptedBackend:
         )  # the messages of the last request, and their characters
         self.requests: list[Request] = []
         self.capabilities = capabilities or Capabilities(
-            tools=True, grammar=True, logprobs=True, token_ids=True, vision=True, seed=True
+            tools=True,
+            grammar=True,
+            logprobs=True,
+            token_ids=True,
+            vision=True,
+            seed=True,
+            files=True,
+            tool_parts="tool",
         )
 
     def __repr__(self) -> str:

@@ -6,14 +6,7 @@ from typing import Any, Final
 
 from lllm.core.canonical import encode
 from lllm.errors import ConfigError
-
-TYPES: Final = {
-    "csv": "text/csv", "gif": "image/gif", "html": "text/html", "jpeg": "image/jpeg", "jpg": "image/jpeg",
-    "json": "application/json", "jsonl": "application/jsonl", "md": "text/markdown", "pdf": "application/pdf",
-    "png": "image/png", "py": "text/x-python", "svg": "image/svg+xml", "txt": "text/plain", "xml": "application/xml",
-    "zip": "application/zip",
-}  # fmt: skip
-"""Media types by the end of a name."""
+from lllm.models.parts import TYPES
 
 LONGEST: Final = 200
 """Bytes of one part of a name: file systems take 255, and a file is written beside itself first."""

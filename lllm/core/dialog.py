@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from lllm.core.canonical import encode
 from lllm.models.message import Message
+from lllm.models.parts import holds_bytes
 
 _RUN: Final = 64
 """Messages that a dialog holds together, so that all of it is found quickly. Dialogs with a common past share them."""
@@ -30,14 +31,23 @@ def _back(node: Node, count: int) -> Node | None:
 
 
 class Node:
-    """One message and what came before. Immutable; equal when the whole dialog up to it is equal."""
+    """One message and what came before. Immutable; equal when the whole dialog up to it is equal.
 
-    __slots__ = ("_id", "_last", "length", "message", "parent")
+    `has_parts`: whether a tool's message in it holds images or files."""
+
+    __slots__ = ("_id", "_last", "has_parts", "length", "message", "parent")
 
     def __init__(self, message: Message, parent: Node | None = None) -> None:
         self.message = message
         self.parent = parent
-        self.length: int = 1 if parent is None else parent.length + 1
+        if parent is None:
+            self.length: int = 1
+            self.has_parts: bool = False
+        else:
+            self.length = parent.length + 1
+            self.has_parts = parent.has_parts
+        if message.content.__class__ is not str and message.role == "tool" and holds_bytes(message.content):
+            self.has_parts = True
         self._id: str | None = None
         if not self.length % _RUN:
             self._last: _Run | None = None

@@ -31,6 +31,7 @@ from lllm.core.known import Known
 from lllm.core.spec import Spec, ToolRule
 from lllm.errors import IllegalMove
 from lllm.models.message import FunctionCall
+from lllm.models.parts import Content, around
 
 AGAIN: Final = (
     "{}\n\n(This is the result of an earlier call with the same arguments. The tool was not run again.)"
@@ -67,7 +68,7 @@ class Pending(NamedTuple):
     key: str
     number: int
     state: str
-    content: str = ""
+    content: Content = ""
     ok: bool = True
     of: str = ""
     ran: bool = False
@@ -79,7 +80,7 @@ class Result(NamedTuple):
 
     key: str
     id: str
-    content: str
+    content: Content
     number: int = 0
     effect: str = "ask"
     beside: frozenset[str] = frozenset()
@@ -134,7 +135,7 @@ def plan(
         if unknown is not None and never:
             effects.append(Reuse(call, unknown.id, unknown.number))
             pending.append(
-                Pending(call, key, number, "planned", AGAIN.format(unknown.content), False, unknown.id)
+                Pending(call, key, number, "planned", around(AGAIN, unknown.content), False, unknown.id)
             )
             continue
         if earlier is not None and not fresh and (not earlier.beside or earlier.beside <= set(keys)):
@@ -171,7 +172,7 @@ def returned(
     guard: Guard,
     pending: Sequence[Pending],
     found: Pending,
-    content: str,
+    content: Content,
     ok: bool,
     unknown: bool,
 ) -> Guard:
@@ -255,5 +256,5 @@ def _beside(spec: Spec, pending: Iterable[Pending], found: Pending) -> frozenset
     )
 
 
-def _again(spec: Spec, content: str) -> str:
-    return content if spec.rules < 2 else AGAIN.format(content)
+def _again(spec: Spec, content: Content) -> Content:
+    return content if spec.rules < 2 else around(AGAIN, content)

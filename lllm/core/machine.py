@@ -46,6 +46,7 @@ from lllm.core.state import (
 )
 from lllm.errors import IllegalMove
 from lllm.models.message import FunctionCall, Message
+from lllm.models.parts import Content, around, in_words
 from lllm.models.reply import Reply
 
 if TYPE_CHECKING:
@@ -266,18 +267,18 @@ def _tool_requested(state: State, event: Event) -> Step:
 def _tool_returned(state: State, event: Event) -> Step:
     data: records.ToolReturned = event.data
     place, found = _expect(state, data["id"], _RUNNABLE)
-    content, ok = data.get("content"), data.get("ok", True)
+    content: Content = tuple(data["parts"]) if "parts" in data else data.get("content") or ""
+    ok = data.get("ok", True)
     reused = "reused" in data
     if reused and not found.of:
         raise IllegalMove(f"tool call '{found.call.id}' has no earlier result")
     if reused and "late" not in data:
         return _settle(state, event.at, place, found, found.content, found.ok)
-    content = content or ""
     done = Pending(found.call, found.key, found.number, "returned", content, ok, found.of, not reused)
     unknown = not ok and bool(data.get("uncertain"))
     guard = duplicates.returned(state.spec, state.guard, state.pending, done, content, ok, unknown)
     if "late" in data:
-        content = LATE.format(content)
+        content = around(LATE, content)
     return _settle(state, event.at, place, done, content, ok, guard)
 
 
@@ -425,7 +426,7 @@ def _put(pending: tuple[Pending, ...], place: int, item: Pending) -> tuple[Pendi
 
 
 def _settle(
-    state: State, at: int, place: int, found: Pending, content: str, ok: bool, guard: Guard | None = None
+    state: State, at: int, place: int, found: Pending, content: Content, ok: bool, guard: Guard | None = None
 ) -> Step:
     """A tool call has its result: goes on when it was the last one."""
     done = Pending(found.call, found.key, found.number, "returned", content, ok, found.of, found.ran)
@@ -451,7 +452,12 @@ def _finish_round(state: State, pending: tuple[Pending, ...], guard: Guard, at: 
     if not last and not state.spec.interrupt:
         return _ask(state, trunk=trunk, guard=guard, pending=(), offer_tools=offer, at=at)
     told = tuple(
-        {"name": item.call.name, "arguments": item.call.arguments, "content": item.content, "ok": item.ok}
+        {
+            "name": item.call.name,
+            "arguments": item.call.arguments,
+            "content": in_words(item.content),
+            "ok": item.ok,
+        }
         for item in pending
     )
     assert state.reply is not None

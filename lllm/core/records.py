@@ -139,8 +139,11 @@ class EffectReturned(_As, _From):
     via: NotRequired[Annotated[str, "with `kind`: as in EffectRequested"]]
     within: NotRequired[Annotated[str, "with `kind`: as in EffectRequested"]]
     value: NotRequired[
-        Annotated[Any, "the value; `$tuple`, `$float` and `$dict` stand for what JSON cannot say"]
+        Annotated[
+            Any, "the value; `$tuple`, `$float`, `$dict`, `$image` and `$file` stand for what JSON cannot say"
+        ]
     ]
+    blobs: NotRequired[Annotated[list[Digest], "the blobs of the images and files in the value"]]
     blob: NotRequired[Annotated[Digest, "the blob with the value"]]
     error: NotRequired[Annotated[Class, "the exception that it raised"]]
     message: NotRequired[Annotated[str, "its words"]]
@@ -290,7 +293,15 @@ class ToolReturned(_From):
     """A tool returned or failed, or an earlier result was used again."""
 
     id: Annotated[str, "the tool call"]
-    content: NotRequired[Annotated[str, "the text for the model; absent if an earlier result is used"]]
+    content: NotRequired[
+        Annotated[str, "the text for the model, or `parts` in words; absent if an earlier result is used"]
+    ]
+    parts: NotRequired[
+        Annotated[
+            list[dict[str, Any]],
+            "if there are images or files: they and the texts, in the form of chat completions; their bytes are blobs",
+        ]
+    ]
     ok: NotRequired[Annotated[bool, "false if it failed; absent: true"]]
     error: NotRequired[
         Annotated[

@@ -18,8 +18,9 @@ from lllm.llm.project import project
 from lllm.llm.settings import Settings
 from lllm.models.function import Function, ToolContext, as_functions
 from lllm.models.message import Message
+from lllm.models.parts import Rich
 from lllm.models.prompt import Prompt
-from lllm.models.render import render_result
+from lllm.models.render import render_value
 from lllm.models.reply import Reply, Usage
 from lllm.perform import BoundTool, Plan, fixed_of
 from lllm.plug_ins import capabilities_of
@@ -199,7 +200,7 @@ def bind_tool(function: Function) -> BoundTool:
     )
     asynchronous = function.call is not None and is_async(function.call)
 
-    async def invoke(arguments: dict[str, Any], info: Mapping[str, Any]) -> str:
+    async def invoke(arguments: dict[str, Any], info: Mapping[str, Any]) -> str | Rich:
         scope = current.get()
         context = ToolContext(
             session=scope.session.id if scope else None,
@@ -209,15 +210,15 @@ def bind_tool(function: Function) -> BoundTool:
             deadline=info["deadline"],
         )
         if asynchronous:
-            return render_result(await function.invoke(arguments, context))
+            return render_value(await function.invoke(arguments, context))
 
         def plain() -> Any:
             value = function.invoke(arguments, context)
-            return value if inspect.isawaitable(value) else render_result(value)
+            return value if inspect.isawaitable(value) else render_value(value)
 
         thread = info.get("thread")
         value = await (in_thread(plain) if thread is None else in_thread(thread.call, plain))
-        return render_result(await value) if inspect.isawaitable(value) else value
+        return render_value(await value) if inspect.isawaitable(value) else value
 
     return BoundTool(rule, function.validate, invoke, function.timeout, function.agent, not asynchronous)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lllm.core import events as ev
+from lllm.core.blobs import blobs_in
 from lllm.core.envelope import open_chain
 from lllm.errors import ConfigError, LogCorrupt, LogError, UnknownNameError
 from lllm.plug_ins import guarded
@@ -42,24 +42,18 @@ def prove_blobs(store: LogStore, events: Iterable[Mapping[str, Any]]) -> None:
     """Raises LogCorrupt unless every blob that events name exists and matches its digest."""
     seen: set[str] = set()
     for event in events:
-        digest = blob_of(event)
-        if digest is None or digest in seen:
-            continue
-        seen.add(digest)
-        try:
-            store.blob(digest)
-        except UnknownNameError:
-            raise LogCorrupt(
-                f"event {event['seq']} ({event['kind']}) names the blob {digest}, which is missing",
-                seq=event["seq"],
-            ) from None
-
-
-def blob_of(event: Mapping[str, Any]) -> str | None:
-    """The digest of the blob that an event names, or None."""
-    key, data = ev.BLOBS.get(event["kind"]), event["data"]
-    digest = data.get(key) if key is not None and isinstance(data, Mapping) else None
-    return digest if isinstance(digest, str) else None
+        kind, data = event["kind"], event["data"]
+        for digest in blobs_in(kind, data) if isinstance(data, Mapping) else ():
+            if digest in seen:
+                continue
+            seen.add(digest)
+            try:
+                store.blob(digest)
+            except UnknownNameError:
+                raise LogCorrupt(
+                    f"event {event['seq']} ({kind}) names the blob {digest}, which is missing",
+                    seq=event["seq"],
+                ) from None
 
 
 def head_of(store: LogStore, session: str, events: int) -> str | None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from lllm.models.function import tool as tool
     from lllm.models.message import FunctionCall as FunctionCall
     from lllm.models.message import Message as Message
+    from lllm.models.parts import File as File
+    from lllm.models.parts import Image as Image
     from lllm.models.prompt import Prompt as Prompt
     from lllm.models.prompt import load_prompt_file as load_prompt_file
     from lllm.models.render import render_result as render_result
@@ -23,7 +25,9 @@ _HOME = {
     "load_prompt_file": "prompt",
     "render_result": "render",
     "tool": "function",
+    "File": "parts",
     "FunctionCall": "message",
+    "Image": "parts",
     "Message": "message",
     "Prompt": "prompt",
     "Reply": "reply",

@@ -87,6 +87,10 @@ def content_parts(content: Any) -> tuple[Mapping[str, Any], ...] | str:
         raise ConfigError(
             f"message content must be text or a list of parts, got {type_name(content)}", hint=_HINT
         )
+    if any(type(part).__module__ == _PARTS for part in content):
+        from lllm.models.parts import inlined
+
+        content = [inlined(part) for part in content]
     for number, part in enumerate(content, 1):
         if (wrong := _wrong_part(part)) is not None:
             raise ConfigError(f"part {number} of a message's content: {wrong}", hint=_HINT)
@@ -108,6 +112,8 @@ def _wrong_part(part: Any) -> str | None:
             return f"'image_url.url' is {type_name(url)}, not text"
     return not_json(part)
 
+
+_PARTS: Final = "lllm.models.parts"  # which imports this module
 
 _HINT: Final = (
     'Write text, or [{"type": "text", "text": "..."}, {"type": "image_url", "image_url": {"url": "..."}}].'

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lllm.errors import ConfigError
 from lllm.models.checks import content_parts, not_json, type_name
+
+if TYPE_CHECKING:
+    from lllm.models.parts import File, Image
 
 ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 _EMPTY: Final[tuple[Any, ...]] = (None, "", [], {}, ())
@@ -130,7 +133,8 @@ class Message:
     Attributes:
         role: system, developer, user, assistant or tool.
         content: text, or a tuple of content parts in the chat-completions form
-            (`{"type": "text", "text": ...}`, `{"type": "image_url", "image_url": {"url": ...}}`).
+            (`{"type": "text", "text": ...}`, `{"type": "image_url", "image_url": {"url": ...}}`). An Image or a File in a
+            list becomes such a part.
         name: who speaks, where a role is not enough.
         tool_calls: what an assistant message asks for.
         tool_call_id: which call a tool message answers.
@@ -157,7 +161,7 @@ class Message:
     def __init__(
         self,
         role: str,
-        content: str | Sequence[Mapping[str, Any]] | None = "",
+        content: str | Sequence[Mapping[str, Any] | Image | File] | None = "",
         name: str | None = None,
         tool_calls: Sequence[FunctionCall] = (),
         tool_call_id: str | None = None,

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any, Final
 
 from lllm.errors import ToolError
+from lllm.models.parts import File, Image, Rich, rich
 from lllm.models.reply import Reply
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9A-Fa-f]{4,}")
@@ -40,6 +41,17 @@ def render_result(value: Any) -> str:
     return _unicode(json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
 
 
+def render_value(value: Any) -> str | Rich:
+    """A tool's return value as text, or as parts where it is an Image or a File, or a list with some.
+
+    Raises ToolError as `render_result` does, and for parts that are too large.
+    """
+    if isinstance(value, str):
+        return render_result(value)
+    found = rich(value, render_result)
+    return render_result(value) if found is None else found
+
+
 def _jsonable(value: Any, depth: int) -> Any:
     if depth > _DEEPEST:
         raise ToolError(f"the tool's result is nested more than {_DEEPEST} deep, or contains itself")
@@ -64,6 +76,10 @@ def _jsonable(value: Any, depth: int) -> Any:
         return {_key(key): _jsonable(item, deeper) for key, item in value.items()}
     if isinstance(value, type):
         raise ToolError(f"the tool returned the class {value.__name__}; return a value")
+    if isinstance(value, Image | File):
+        raise ToolError(
+            f"the tool returned {type(value).__name__} within other values; return it alone, or in a list with texts"
+        )
     if is_dataclass(value):
         shown = [item.name for item in fields(value) if item.repr]
         return {name: _jsonable(getattr(value, name), deeper) for name in shown}
@@ -75,7 +91,9 @@ def _jsonable(value: Any, depth: int) -> Any:
         try:
             return bytes(value).decode("utf-8")
         except UnicodeDecodeError:
-            raise ToolError("the tool returned binary data; return text, or a file's name") from None
+            raise ToolError(
+                "the tool returned binary data; return text, lllm.Image(data) or lllm.File(data, name)"
+            ) from None
     if isinstance(value, Set):
         items = [_jsonable(item, deeper) for item in value]
         # sets have no order of their own, and a log must not depend on the hash seed of a process

@@ -18,6 +18,7 @@ from lllm.core.canonical import decode, digest, digest_of, encode
 from lllm.core.choice import freed
 from lllm.core.dialog import Node, extend, messages_of
 from lllm.core.jsonable import jsonable
+from lllm.core.parts import as_logged
 from lllm.deltas import pieces
 from lllm.errors import LLMError, NotRecorded
 from lllm.log.copy import SUFFIX, read_session
@@ -151,7 +152,9 @@ class ReplayBackend:
     """
 
     needs_model = True
-    capabilities = Capabilities(grammar=True, logprobs=True, token_ids=True, vision=True, seed=True)
+    capabilities = Capabilities(
+        grammar=True, logprobs=True, token_ids=True, vision=True, seed=True, files=True, tool_parts="tool"
+    )
 
     def __init__(self, store: LogStore | None = None) -> None:
         self._store = store
@@ -221,7 +224,7 @@ def asked_of(request: Request) -> Asked:
     form = request.format
     wire = None if form is None else {key: form[key] for key in ("name", "schema", "strict") if key in form}
     return Asked(
-        extend(None, request.messages),
+        extend(None, map(as_logged, request.messages)),
         digest(encode(list(request.tools))) if request.tools else None,
         jsonable(request.sampling),
         None if wire is None else digest_of(wire),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.core import events as ev
+from lllm.core.blobs import with_blobs
 from lllm.core.canonical import encode
 from lllm.core.events import Event
 from lllm.core.jsonable import unicode_only
@@ -318,10 +319,9 @@ class Forked(Session):
         events = []
         for event in filter(None, (past.requested, past.returned)):
             data = {key: value for key, value in event["data"].items() if key not in ("via", "within")}
-            if "blob" in data:
-                data["blob"] = self.keep(self._blob(data["blob"]))
             placed = place.record() if event is past.first else {}
-            events.append((event["kind"], {**data, **placed, "n": number, "from": found}))
+            data = {**self._with_blobs(event["kind"], data), **placed, "n": number, "from": found}
+            events.append((event["kind"], data))
         return Recalled(number, past.returned["seq"], past.returned["data"], self._blob, tuple(events))
 
     def _unmatched_effect(self, asked: Asked) -> Recalled | None:
@@ -361,7 +361,16 @@ class Forked(Session):
     def _given(self, event: Mapping[str, Any], data: dict[str, Any]) -> Event:
         """A recorded answer as one of this session: it says where it is from."""
         data["from"] = f"{self.parent}#{event['seq']}"
-        return Event(event["kind"], data)
+        return Event(event["kind"], self._with_blobs(event["kind"], data))
+
+    def _with_blobs(self, kind: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The data of a recorded event, whose blobs are kept in this session."""
+
+        def keep(digest: str) -> str:
+            kept = self.keep_bytes(self._blob(digest))
+            return digest if kept == digest else kept
+
+        return with_blobs(kind, data, keep)
 
     def _without(self, call: str, tool_call: str, place: str) -> Event | None:
         """What is done about a tool without a recorded result. None: it is run."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.core import events as ev
+from lllm.core.blobs import with_blobs
 from lllm.core.events import Event
 from lllm.core.redact import agrees, scrub
 from lllm.core.spec import ToolRule
@@ -21,6 +22,7 @@ from lllm.errors import (
     UncertainEffect,
 )
 from lllm.models.message import FunctionCall, Message
+from lllm.models.parts import BlobRef
 from lllm.perform import Outcome
 from lllm.ports import LogStore
 from lllm.replay import effects
@@ -170,19 +172,22 @@ class Resumed(Replayed):
             self._matched[id(event)] = event
             return event
         self._go_live()
-        return Session.stamp(self, kind, self._kept(data), call, dialog, value)
+        return Session.stamp(self, kind, self._kept(kind, data), call, dialog, value)
 
-    def _kept(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The data of a new event, after storing its new blob."""
-        for key in ("specs", "digest"):
-            if (blob := self._raw.get(data.get(key, ""))) is not None:
-                blob = Session.cleaned(self, blob)
-                data = {
-                    **data,
-                    key: Session.keep(self, blob),
-                    **({"size": len(blob)} if "size" in data else {}),
-                }
-        return data
+    def _kept(self, kind: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The data of a new event, after storing its new blobs."""
+
+        def keep(digest: str) -> str:
+            if (raw := self._raw.get(digest)) is None:
+                return digest
+            clean = Session.cleaned(self, raw)
+            kept = BlobRef(Session.keep(self, clean), clean)
+            return digest if kept == digest else kept
+
+        found = with_blobs(kind, data, keep)
+        if kind == ev.ARTIFACT and isinstance(digest := found["digest"], BlobRef):
+            found = {**found, "size": len(digest.data)}
+        return found
 
     def write(self, event: Event) -> None:
         if self._matched.pop(id(event), None) is None:

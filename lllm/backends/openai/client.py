@@ -146,6 +146,8 @@ class OpenAIBackend:
             logprobs=True,
             vision=True,
             seed=True,
+            files=self._endpoint.openai and not self._endpoint.azure,
+            tool_parts="tool" if api == "responses" else self._endpoint.tool_parts,
         )
         self._bodies = Bodies(
             self.capabilities,

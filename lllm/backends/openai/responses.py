@@ -269,7 +269,9 @@ def input_items(
                 {
                     "type": "function_call_output",
                     "call_id": message.tool_call_id or "",
-                    "output": message.text,
+                    "output": message.text
+                    if isinstance(message.content, str)
+                    else [input_part(part) for part in message.content],
                 }
             )
             continue

@@ -50,6 +50,12 @@ class Endpoint(NamedTuple):
         """Whether OpenAI itself answers, rather than a server that is compatible with it."""
         return self.host == "api.openai.com" or self.host.endswith(".api.openai.com") or self.azure
 
+    @property
+    def tool_parts(self) -> str:
+        """Where chat completions take images that tools return: see `lllm.ports.Capabilities`. Mistral's refuse a message of
+        the user behind that of a tool."""
+        return "" if self.host == "api.mistral.ai" else "user"
+
     def with_query(self, name: str, value: str) -> Endpoint:
         """The same endpoint with one more query option."""
         pairs = [pair for pair in parse_qsl(self.query, keep_blank_values=True) if pair[0] != name]

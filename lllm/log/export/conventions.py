@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lllm.models.message import FunctionCall, Message
+from lllm.models.parts import in_words
 
 VERSION: Final = "1.41.1"
 SCHEMA_URL: Final = f"https://opentelemetry.io/schemas/{VERSION}"
@@ -105,7 +106,9 @@ def output(message: Message, finish: str) -> list[dict[str, Any]]:
 def parts(message: Message) -> list[dict[str, Any]]:
     """The parts of a message."""
     if message.role == "tool":
-        return [{"type": "tool_call_response", "id": message.tool_call_id, "response": message.text}]
+        return [
+            {"type": "tool_call_response", "id": message.tool_call_id, "response": in_words(message.content)}
+        ]
     out: list[dict[str, Any]] = []
     if message.thinking:
         out.append({"type": "reasoning", "content": message.thinking})

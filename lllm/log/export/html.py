@@ -84,7 +84,8 @@ def _row(source: Source, row: Row, depth: int, started: int) -> str:
         parts.append(f"<details><summary>thinking</summary><pre>{_text(thinking)}</pre></details>")
     if row.text:
         parts.append(_folded(row.text))
-    parts += [_image(source, url) for url in _images(record)]
+    for content in (record.get("content"), row.detail.get("parts")):
+        parts += [_image(source, url) for url in _images(content)]
     if row.kind == "artifact":
         parts.append(_image(source, str(row.detail.get("digest", ""))))
     if known := {key: value for key, value in row.detail.items() if key not in HIDDEN}:
@@ -101,8 +102,7 @@ def _folded(text: str) -> str:
     return f"<details><summary>{first} … ({len(text)} characters)</summary><pre>{shown}</pre></details>"
 
 
-def _images(record: Mapping[str, Any]) -> Iterator[str]:
-    content = record.get("content")
+def _images(content: Any) -> Iterator[str]:
     for part in content if isinstance(content, list | tuple) else ():
         url = part.get("image_url") if isinstance(part, Mapping) else None
         url = url.get("url") if isinstance(url, Mapping) else url

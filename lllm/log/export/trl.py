@@ -18,6 +18,7 @@ from typing import Any
 from lllm.log.export.lines import line, text
 from lllm.log.export.source import Said, Source, Talk
 from lllm.models.message import Message
+from lllm.models.parts import in_words
 
 
 def write(source: Source, *, tokens: bool | None = None) -> Iterator[str]:
@@ -51,9 +52,15 @@ def _rows(talk: Talk, tokens: bool | None) -> Iterator[dict[str, Any]]:
 
 def _columns(messages: Sequence[Message], first: int, end: int) -> dict[str, Any]:
     return {
-        "prompt": [message.record() for message in messages[:first]],
-        "completion": [message.record() for message in messages[first:end]],
+        "prompt": [_record(message) for message in messages[:first]],
+        "completion": [_record(message) for message in messages[first:end]],
     }
+
+
+def _record(message: Message) -> dict[str, Any]:
+    """A message; of images and files that a tool returned, what they are."""
+    out = message.record()
+    return {**out, "content": in_words(message.content)} if message.role == "tool" else out
 
 
 def runs(replies: Sequence[Said]) -> list[list[Said]]:
