@@ -7,10 +7,11 @@ that on from `__getattr__`, which isinstance does not see from Python 3.12 on; a
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from lllm.plug_ins import attribute, backend_named, guarded
-from lllm.ports import Backend, ClaimingStore, Delta, LogStore, Request, SummaryStore
+from lllm.ports import Backend, Capabilities, ClaimingStore, Delta, LogStore, Request, SummaryStore
 
 # --- backends ---------------------------------------------------------------------------------------------------------
 
@@ -46,6 +47,47 @@ def only_model(backend: Any, name: str = "") -> str | None:
     return cast("str | None", attribute(backend_named(backend, name), backend, "only_model"))
 
 
+def capabilities(backend: Any, name: str = "") -> Capabilities:
+    """The capabilities of a backend; those of Capabilities() for what it does not say."""
+    found = attribute(backend_named(backend, name), backend, "capabilities")
+    if isinstance(found, Capabilities):
+        return found
+    given: dict[str, Any] = {
+        name: getattr(found, name) for name in Capabilities._fields if hasattr(found, name)
+    }
+    return Capabilities(**given)
+
+
+def base_url(backend: Any, name: str = "") -> str:
+    """The API root of a backend that asks a server, "" of any other: see `lllm.ports.EndpointBackend`."""
+    return str(attribute(backend_named(backend, name), backend, "base_url", "") or "")
+
+
+def info_of(backend: Any) -> Callable[[str], Any] | None:
+    """`info` of a `lllm.ports.LoadingBackend`, or None."""
+    return getattr(backend, "info", None)
+
+
+def load_of(backend: Any) -> Callable[[], Any] | None:
+    """`load` of a `lllm.ports.LoadingBackend`, or None."""
+    return getattr(backend, "load", None)
+
+
+async def close_stream(stream: AsyncIterator[Any]) -> None:
+    """Ends the iterator of a backend early, if it can be: an async generator can."""
+    close = getattr(stream, "aclose", None)
+    if close is not None:
+        await close()
+
+
+# --- tools ------------------------------------------------------------------------------------------------------------
+
+
+def is_tool_source(item: Any) -> bool:
+    """Whether something gives a tool: see `lllm.ports.ToolSource`."""
+    return callable(getattr(item, "as_tool", None))
+
+
 # --- stores -----------------------------------------------------------------------------------------------------------
 
 
@@ -74,6 +116,31 @@ def place_below(store: Any) -> str | None:
     """The file or folder below the log's folder that a store, or what makes one, keeps sessions in; None if it takes no
     place. See `lllm.ports.PlacedStore`."""
     return cast("str | None", getattr(store, "place", ""))
+
+
+def server_of(store: Any, default: str) -> str:
+    """The server of a `lllm.ports.AddressedStore`, for people."""
+    return str(getattr(store, "where", default))
+
+
+def give_folder(store: Any, folder: Path) -> None:
+    """Says to a `lllm.ports.AddressedStore` where files about its sessions may be kept, if it wants to know."""
+    if hasattr(store, "folder"):
+        store.folder = folder
+
+
+def file_of(store: Any) -> Path | None:
+    """The file of a `lllm.ports.FileStore`, or None."""
+    found = getattr(store, "path", None)
+    return found if isinstance(found, Path) else None
+
+
+def folder_of(store: Any) -> Path | None:
+    """The folder for files about a store's sessions: its own (`lllm.ports.FolderStore`), or the one that it was given."""
+    for name in ("dir", "folder"):
+        if isinstance(found := getattr(store, name, None), Path):
+            return found
+    return None
 
 
 def summing(store: LogStore) -> SummaryStore | None:

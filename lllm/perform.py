@@ -51,13 +51,13 @@ from lllm.errors import (
     UnsupportedError,
     text_of,
 )
-from lllm.handles import stream_of
+from lllm.handles import capabilities, close_stream, stream_of
 from lllm.models import finish
 from lllm.models.checks import DEEPEST
 from lllm.models.message import FunctionCall, Message
 from lllm.models.parts import Rich, in_words, recorded
 from lllm.models.reply import Reply, Usage
-from lllm.plug_ins import PLUG_IN, capabilities_of
+from lllm.plug_ins import PLUG_IN
 from lllm.ports import (
     Backend,
     Completed,
@@ -312,11 +312,10 @@ class Performer:
     def _sent(self, head: Node) -> tuple[Message, ...]:
         """A dialog whose tools returned images or files, as the model takes it."""
         plan = self.plan
-        can = capabilities_of(plan.backend, plan.model)
+        can = capabilities(plan.backend, plan.model)
         known = card(plan.model_name)
-        where = getattr(can, "tool_parts", "")
-        images = bool(getattr(can, "vision", False)) and (known is None or Modalities.IMAGE in known.reads)
-        return sent(head.messages(), self.session.blob, Takes(where, images, getattr(can, "files", False)))
+        images = can.vision and (known is None or Modalities.IMAGE in known.reads)
+        return sent(head.messages(), self.session.blob, Takes(can.tool_parts, images, can.files))
 
     def _followed(self) -> bool:
         return bool(self.session.followers or self.session.listeners)
@@ -655,9 +654,8 @@ class _Watch:
 
 async def _close(stream: Any) -> None:
     """Ends a stream early. What it raises then is no fault of the reply."""
-    if (close := getattr(stream, "aclose", None)) is not None:
-        with suppress(*PLUG_IN):
-            await close()
+    with suppress(*PLUG_IN):
+        await close_stream(stream)
 
 
 def _wrong(tool: BoundTool, arguments: dict[str, Any]) -> Sequence[str]:

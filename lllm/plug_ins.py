@@ -69,11 +69,6 @@ def backend_named(backend: Any, name: str = "") -> str:
     return f"backend '{name or type(backend).__name__}'"
 
 
-def capabilities_of(backend: Any, name: str = "") -> Any:
-    """A backend's declared capabilities, or None."""
-    return attribute(backend_named(backend, name), backend, "capabilities")
-
-
 def secrets_of(backend: Any, name: str = "") -> tuple[str, ...]:
     """A backend's declared secrets. Raises ConfigError if they cannot be read, because a log might then contain them."""
     try:

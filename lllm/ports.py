@@ -7,9 +7,11 @@ stranger's. Nothing here does anything.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from lllm.core.envelope import Record as Record
+from lllm.models.function import Function
 from lllm.models.message import Message
 from lllm.models.reply import Reply
 
@@ -129,8 +131,8 @@ class Backend(Protocol):
     other exception), is safe to call concurrently from any event loop, and cleans up when closed early. It does not
     retry: the agent machine does, so that every attempt is in the log.
 
-    A backend may also be a HasSecrets, SessionBackend, Embedder, CheckingBackend, Tokenizer or NamedModels, by having their
-    members: nothing needs to derive from them.
+    A backend may also be a HasSecrets, SessionBackend, Embedder, CheckingBackend, Tokenizer, NamedModels, EndpointBackend or
+    LoadingBackend, by having their members: nothing needs to derive from them.
 
     Any other exception from these is converted to an lllm error that names the backend and the cause. `aclose` is called
     when the process or program no longer needs the backend; an unused one that was opened by name may be closed in another
@@ -182,6 +184,23 @@ class NamedModels(Protocol):
     """The one model that it has, or None by default."""
 
 
+class EndpointBackend(Protocol):
+    """A backend that sends requests to a server."""
+
+    base_url: str
+    """The root of its API. Replies that are cached are those of this server."""
+
+
+class LoadingBackend(Protocol):
+    """A backend that loads a model into memory. Both may be plain or async."""
+
+    def load(self) -> Any:
+        """Loads its one model."""
+
+    def info(self, model: str) -> Any:
+        """Loads a model and returns a mapping of facts about it."""
+
+
 # --- the session log -------------------------------------------------------------------------------------------------
 
 
@@ -204,8 +223,9 @@ class LogStore(Protocol):
     """Where session logs live. Safe for concurrent use from several threads and event loops of one process, and by
     several processes that write different sessions.
 
-    A store may also be a ClaimingStore, EmptyStore, AddressedStore, PlacedStore, SummaryStore or NotebookStore, by having
-    their members: nothing needs to derive from them. `lllm.log.ReplayableLogBase` is a base class with most of them.
+    A store may also be a ClaimingStore, EmptyStore, AddressedStore, PlacedStore, FileStore, FolderStore, SummaryStore or
+    NotebookStore, by having their members: nothing needs to derive from them. `lllm.log.ReplayableLogBase` is a base class
+    with most of them.
     """
 
     async def append(self, records: Sequence[Record], blobs: Mapping[str, bytes] | None = None) -> None:
@@ -255,6 +275,10 @@ class AddressedStore(Protocol):
 
     addressed: bool
     """True for such a store. False by default."""
+    where: str
+    """The server, for people. By default the store's name."""
+    folder: Path
+    """If it has this member: set to the log's folder, for files that are kept about its sessions."""
 
 
 class PlacedStore(Protocol):
@@ -262,6 +286,20 @@ class PlacedStore(Protocol):
 
     place: str | None
     """A file's or folder's name, '' by default: the folder itself. None: the store is made without a path."""
+
+
+class FileStore(Protocol):
+    """A store that is one file on this machine."""
+
+    path: Path
+    """The file. What is kept about its sessions stands beside it."""
+
+
+class FolderStore(Protocol):
+    """A store that is a folder on this machine."""
+
+    dir: Path
+    """The folder. What is kept about its sessions stands in it."""
 
 
 class SummaryStore(Protocol):
@@ -288,6 +326,13 @@ class Parser(Protocol):
     """Turns a reply's text into a payload. Raises ParseError with all that is wrong with it. May be async."""
 
     def __call__(self, content: str, **args: Any) -> Any: ...
+
+
+class ToolSource(Protocol):
+    """Something that is a tool of an agent when it stands among its tools: another agent, say."""
+
+    def as_tool(self) -> Function:
+        """Returns the tool."""
 
 
 class HandlerContext(NamedTuple):

@@ -16,7 +16,8 @@ from lllm.ports import Completed, Delta, Reply, Request
 
 HANDLES = (
     "secrets", "capabilities", "stream_in", "embed", "check_request", "needs_model", "only_model", "keeps_nothing", "claim",
-    "release", "held", "addressed", "place", "keep_summary", "html",
+    "release", "held", "addressed", "folder", "dir", "place", "path", "keep_summary", "html", "base_url", "info",
+    "load", "as_tool",
 )  # fmt: skip
 ASKED = re.compile(
     r'(?:getattr|attribute|hasattr)\([^()]*(?:\([^()]*\)[^()]*)*"(' + "|".join(HANDLES) + r')"'

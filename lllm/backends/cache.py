@@ -24,10 +24,10 @@ from lllm.config.environ import everything
 from lllm.core.canonical import decode, digest, digest_of, encode
 from lllm.core.jsonable import jsonable
 from lllm.deltas import pieces
-from lllm.handles import stream_of
+from lllm.handles import base_url, capabilities, close_stream, stream_of
 from lllm.models import finish
 from lllm.models.reply import Reply
-from lllm.plug_ins import capabilities_of, secrets_of
+from lllm.plug_ins import secrets_of
 from lllm.ports import Backend, Capabilities, Completed, Delta, Request
 from lllm.terminals import warn
 
@@ -144,7 +144,7 @@ class CachedBackend:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.backend = backend
-        self.capabilities: Capabilities = capabilities_of(backend, model) or Capabilities()
+        self.capabilities: Capabilities = capabilities(backend, model)
         self.mode = mode
         self.replies = replies_in(folder)
         told = {name: value for name, value in (options or {}).items() if name not in NOT_THE_MODEL}
@@ -152,7 +152,7 @@ class CachedBackend:
             "format": FORMAT,
             "model": model,
             "options": jsonable(told),
-            "endpoint": str(getattr(backend, "base_url", "") or ""),
+            "endpoint": base_url(backend, model),
         }
 
     def __getattr__(self, name: str) -> Any:
@@ -232,5 +232,4 @@ async def _asked(backend: Backend, session: str, request: Request) -> AsyncGener
         async for delta in stream:
             yield delta
     finally:
-        if (close := getattr(stream, "aclose", None)) is not None:
-            await close()
+        await close_stream(stream)

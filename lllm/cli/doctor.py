@@ -99,7 +99,7 @@ def _model(config: Config) -> Item:
 
 def _log(config: Config) -> Item:
     """Where sessions go, and whether they can be written there. Writes nothing."""
-    from lllm.handles import is_addressed
+    from lllm.handles import file_of, is_addressed, server_of
     from lllm.llm.project import store_of
 
     try:
@@ -109,8 +109,8 @@ def _log(config: Config) -> Item:
     if config.log.type in ("none", "memory"):
         return _item("log", "ok", f"{config.log.type}: sessions are not kept")
     if is_addressed(store):
-        return _server(store, str(getattr(store, "where", config.log.type)))
-    place = Path(getattr(store, "path", config.log.dir))
+        return _server(store, server_of(store, config.log.type))
+    place = Path(file_of(store) or config.log.dir)
     try:
         folder = next(path for path in (place, *place.parents) if path.exists())
     except OSError as error:

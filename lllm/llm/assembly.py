@@ -20,7 +20,7 @@ from lllm.config.keys import ENDPOINT, SAMPLING
 from lllm.config.layer import shown
 from lllm.config.problems import Problems, placed
 from lllm.errors import ConfigError, DependencyError, LLMError, UnknownKeyError, text_of
-from lllm.handles import check_request, is_addressed
+from lllm.handles import check_request, file_of, is_addressed, is_tool_source
 from lllm.hints import other_model_hint
 from lllm.llm.agent import Agent
 from lllm.llm.auto import choose
@@ -76,7 +76,7 @@ def assemble(
     at.key("models", _models, config, at)
     if log_base is None:
         store = at.key("log.type", store_of, config)
-        at.key("log.dir", _writable, getattr(store, "path", None))
+        at.key("log.dir", _writable, file_of(store))
         if store is not None and not is_addressed(store) and _beside(config, "log.url", "log.type"):
             error = ConfigError(
                 f"the store '{config.log.type}' has no server, so log.url has no effect",
@@ -226,7 +226,7 @@ def _tool(name: str) -> Any:
     from lllm.registry import registry
 
     found = registry.resolve("tool", name)
-    return found if hasattr(found, "as_tool") else as_function(found)
+    return found if is_tool_source(found) else as_function(found)
 
 
 def _format(value: Any) -> Any:

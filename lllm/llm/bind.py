@@ -14,6 +14,7 @@ from lllm.core.canonical import digest, digest_of, encode
 from lllm.core.jsonable import jsonable
 from lllm.core.spec import ToolRule
 from lllm.errors import ConfigError
+from lllm.handles import capabilities
 from lllm.llm.project import project
 from lllm.llm.settings import Settings
 from lllm.models.function import Function, ToolContext, as_functions
@@ -23,8 +24,7 @@ from lllm.models.prompt import Prompt
 from lllm.models.render import render_value
 from lllm.models.reply import Reply, Usage
 from lllm.perform import BoundTool, Plan, fixed_of
-from lllm.plug_ins import capabilities_of
-from lllm.ports import Backend, HandlerContext
+from lllm.ports import HandlerContext
 from lllm.session import current
 from lllm.sync import in_thread, is_async
 
@@ -44,7 +44,7 @@ class Binding:
 
         self.settings = settings
         self.prompt = prompt
-        self.price = Pricer(local=_is_local(settings.backend))
+        self.price = Pricer(local=capabilities(settings.backend).local)
         own = prompt.tools_with(_registered_tool) if prompt is not None else ()
         # a prompt may name a tool that its agent has too: that is one tool, not two
         functions = as_functions(
@@ -277,11 +277,6 @@ class Pricer:
                 if found is not None:
                     return str(const.amount(found, usage)), const.PRICES_VERSION
         return ("0", const.PRICES_VERSION) if self._local else None
-
-
-def _is_local(backend: Backend) -> bool:
-    # a minimal backend may leave capabilities out
-    return bool(getattr(capabilities_of(backend), "local", False))
 
 
 def _project_prices() -> Mapping[str, Any]:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError, ParseError, UnsupportedError
+from lllm.handles import capabilities
 from lllm.models.reply import Reply
-from lllm.plug_ins import capabilities_of
 
 if TYPE_CHECKING:
     from lllm.llm.agent import Agent
@@ -32,7 +32,7 @@ async def classify(
     names = list(classes)
     if len({name.strip().lower() for name in names}) < max(2, len(names)):
         raise ConfigError(f"classes are {names!r}", hint="Give two or more that differ by more than case.")
-    if not getattr(capabilities_of(agent._settings.backend), "logprobs", False):
+    if not capabilities(agent._settings.backend).logprobs:
         raise UnsupportedError(
             f"'{agent.model}' gives no log-probabilities",
             hint="Classify with a backend that does: openai, scripted.",

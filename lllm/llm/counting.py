@@ -6,9 +6,10 @@ from contextlib import suppress
 
 from lllm import tokens
 from lllm.errors import ConfigError
+from lllm.handles import capabilities
 from lllm.llm.connect import Offline, open_backend
 from lllm.llm.project import configured_model
-from lllm.plug_ins import backend_named, capabilities_of, guarded
+from lllm.plug_ins import backend_named, guarded
 from lllm.ports import Backend, Tokenizer
 from lllm.sync import in_thread, run
 from lllm.tokens import TokenCount
@@ -52,5 +53,4 @@ async def count_with(backend: Backend, name: str, asked: str, text: str) -> Toke
         if isinstance(backend, Tokenizer):
             found = await in_thread(backend.tokenize, asked, text)
             return TokenCount(len(found), exact=True, by=name)
-    local = getattr(capabilities_of(backend), "local", False)
-    return tokens.count_tokens(text, None if local else asked)
+    return tokens.count_tokens(text, None if capabilities(backend).local else asked)

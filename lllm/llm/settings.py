@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from lllm.core.spec import Limits
 from lllm.errors import ConfigError, nearest, not_yet
+from lllm.handles import is_tool_source
 from lllm.llm.checks import limits_of, mapping_of, name_of, sampling_of, timeouts_of
 from lllm.llm.connect import connect, made_by
 from lllm.llm.construction import model_for
@@ -143,8 +144,8 @@ def tools_of(items: Any) -> tuple[Function, ...]:
 def _as_tool(item: Any) -> Function:
     """A tool from whatever stands for one: also another agent, or the name of a registered tool."""
     with guarded(f"{type(item).__name__}: as_tool"):
-        if callable(agent := getattr(item, "as_tool", None)):
-            made: Function = agent()
+        if is_tool_source(item):
+            made: Function = item.as_tool()
             return made
     if isinstance(item, str):
         from lllm.registry import registry

@@ -56,7 +56,7 @@ def open_store(
         UnknownNameError: there is no such store.
         ConfigError: it needs a url, and there is none; or it cannot be made.
     """
-    from lllm.handles import is_addressed, place_below
+    from lllm.handles import give_folder, is_addressed, place_below
     from lllm.registry import registry
 
     name = "sqlite" if spec is None else spec.strip().lower()
@@ -72,8 +72,7 @@ def open_store(
             )
         with guarded(f"store '{name}'"):
             made = store(url, **options)
-        if hasattr(made, "folder"):
-            made.folder = Path(dir)
+        give_folder(made, Path(dir))
     else:
         with guarded(f"store '{name}'"):
             made = store() if place is None else store(Path(dir) / place, **options)

@@ -21,6 +21,7 @@ from lllm.core.canonical import encode
 from lllm.core.envelope import open_event
 from lllm.core.figures import Counting
 from lllm.errors import LogCorrupt, LogError
+from lllm.handles import file_of, folder_of
 from lllm.ports import LogStore, SessionInfo
 
 VERSION: Final = 2
@@ -231,11 +232,10 @@ def place_of(store: LogStore) -> Path | None:
     """The cache file of a log: next to it if the log is a local file or folder, else in its project's `folder`. None if
     it has neither."""
     with suppress(PermissionError):  # the store says it better
-        if isinstance(file := getattr(store, "path", None), Path):
+        if (file := file_of(store)) is not None:
             return file.with_name(f"{file.stem}.summaries.db") if file.exists() else None
-        for name in ("dir", "folder"):
-            if isinstance(folder := getattr(store, name, None), Path):
-                return folder / "summaries.db" if folder.is_dir() else None
+        if (folder := folder_of(store)) is not None:
+            return folder / "summaries.db" if folder.is_dir() else None
     return None
 
 

@@ -13,7 +13,7 @@ from lllm.backends.runner.base import BaseLLMRunner
 from lllm.backends.runner.config import BackendType, DeviceType, ModelConfig
 from lllm.backends.runner.generation import Once, Pump
 from lllm.errors import ConfigError, LLMError, LLMInferenceError, UnsupportedError
-from lllm.handles import embed_of
+from lllm.handles import close_stream, embed_of, info_of, load_of
 from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.ports import Backend, Completed, Delta, Request, TextDelta
@@ -130,9 +130,9 @@ class BackendRunner(BaseLLMRunner):
     def _initialize_model(self) -> None:
         """Makes the backend and has it load the model, where it can be told to."""
         backend = self._make()
-        if callable(info := getattr(backend, "info", None)):
+        if (info := info_of(backend)) is not None:
             run(maybe_async(info, self._asked_for()))
-        elif callable(load := getattr(backend, "load", None)):
+        elif (load := load_of(backend)) is not None:
             run(maybe_async(load))
         self._backend = backend
 
@@ -162,8 +162,8 @@ class BackendRunner(BaseLLMRunner):
             yield from (delta.text for delta in deltas if isinstance(delta, TextDelta))
 
     def describe_model(self) -> dict[str, Any]:
-        info = getattr(self._backend, "info", None)
-        return dict(run(maybe_async(info, self._asked_for()))) if callable(info) else {}
+        info = info_of(self._backend)
+        return {} if info is None else dict(run(maybe_async(info, self._asked_for())))
 
     def describe_file(self) -> dict[str, Any]:
         path = self._weights()
@@ -199,8 +199,7 @@ async def _checked(
                 _validate(delta.reply, request.format.get("whole", request.format["schema"]))
             yield delta
     finally:
-        if (close := getattr(deltas, "aclose", None)) is not None:
-            await close()
+        await close_stream(deltas)
 
 
 def _validate(reply: Reply, schema: Mapping[str, Any]) -> None:

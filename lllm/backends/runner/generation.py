@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
+from lllm.handles import close_stream
 from lllm.ports import Delta
 from lllm.sync import run, spawn
 
@@ -56,8 +57,7 @@ class Source:
             async for delta in stream:
                 take(delta)
         finally:
-            if (close := getattr(stream, "aclose", None)) is not None:
-                await close()
+            await close_stream(stream)
             with self._lock:
                 self._task = None
 
