@@ -507,7 +507,7 @@ class Call:
             assert state.trunk is not None
             return state.reply.with_(
                 parsed=self.performer.accepted,
-                messages=state.trunk.messages(),
+                messages=state.trunk.messages,
                 cost=state.cost,
                 total_usage=self.usage,
                 session=self.session.id if self.session.logs else None,

@@ -13,11 +13,12 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeGuard
 
+from lllm.backends.asked import Requests
 from lllm.backends.sampling import EXTENSIONS, LOCAL, SAMPLING, check_names
 from lllm.core.canonical import encode
 from lllm.deltas import aggregate, pieces
 from lllm.errors import ConfigError, LLMInferenceError
-from lllm.models.message import FunctionCall, Message
+from lllm.models.message import FunctionCall
 from lllm.models.reply import Reply, Usage
 from lllm.ports import (
     Capabilities,
@@ -96,11 +97,7 @@ class ScriptedBackend:
         self._model = model
         self._lock = threading.Lock()
         self._asked = 0
-        self._counted: tuple[tuple[Message, ...], int] = (
-            (),
-            0,
-        )  # the messages of the last request, and their characters
-        self.requests: list[Request] = []
+        self.requests = Requests()
         self.capabilities = capabilities or Capabilities(
             tools=True,
             grammar=True,
@@ -127,7 +124,7 @@ class ScriptedBackend:
         if request.sampling:
             self.check_request(request)
         with self._lock:
-            self.requests.append(request)
+            asked = self.requests.add(request)
             number = self._asked
             self._asked = number + 1
         if self._function is not None:
@@ -143,7 +140,7 @@ class ScriptedBackend:
             )
         delay = self._delay
         if type(item) is str:  # most are, and nothing else needs to be looked at
-            deltas, reply = None, self._reply(item, request, number)
+            deltas, reply = None, self._reply(item, request, number, asked)
         else:
             if isinstance(item, Mapping) and not isinstance(item, Reply):
                 delay = float(item.get("delay", delay))
@@ -151,7 +148,7 @@ class ScriptedBackend:
                 if delay:
                     await asyncio.sleep(delay)
                 raise fresh(item)
-            reply, deltas = self._read(item, request, number)
+            reply, deltas = self._read(item, request, number, asked)
         if delay:
             await asyncio.sleep(delay)
         if deltas and is_error(deltas[-1]) and not request.stream:
@@ -172,13 +169,11 @@ class ScriptedBackend:
     async def aclose(self) -> None:
         """Nothing is open."""
 
-    def _reply(self, item: Any, request: Request, number: int) -> Reply:
+    def _reply(self, item: Any, request: Request, number: int, asked: int) -> Reply:
         if isinstance(item, str):
-            return Reply(
-                content=item, usage=self._count(request, len(item)), model=self._model or request.model
-            )
+            return Reply(content=item, usage=_usage(asked, len(item)), model=self._model or request.model)
         if isinstance(item, Reply):
-            return item if item.usage is not None else item.with_(usage=self._count(request, size(item)))
+            return item if item.usage is not None else item.with_(usage=_usage(asked, size(item)))
         if isinstance(item, FunctionCall):
             item = {"tool_calls": [item]}
         elif isinstance(item, Mapping):
@@ -209,25 +204,19 @@ class ScriptedBackend:
             prompt_token_ids=item.get("prompt_token_ids"),
             raw=item.get("raw"),
         )
-        return reply if reply.usage is not None else reply.with_(usage=self._count(request, size(reply)))
+        return reply if reply.usage is not None else reply.with_(usage=_usage(asked, size(reply)))
 
-    def _count(self, request: Request, answer: int) -> Usage:
-        """About 4 characters per token, and at least one token for anything."""
-        messages = request.messages
-        known, asked = self._counted
-        if messages[: len(known)] != known:  # nearly always, a dialog goes on
-            known, asked = (), 0
-        asked += sum(map(_length, messages[len(known) :]))
-        self._counted = messages, asked
-        return Usage(-(-asked // 4), -(-answer // 4))
-
-    def _read(self, item: Any, request: Request, number: int) -> tuple[Reply, Sequence[Any] | None]:
+    def _read(
+        self, item: Any, request: Request, number: int, asked: int
+    ) -> tuple[Reply, Sequence[Any] | None]:
         """The reply of an item, and its deltas where it is a list of them."""
         if isinstance(item, Sequence) and item and (isinstance(item[0], _DELTAS) or is_error(item[0])):
-            return self._joined(item, request, number)
-        return self._reply(item, request, number), None
+            return self._joined(item, request, number, asked)
+        return self._reply(item, request, number, asked), None
 
-    def _joined(self, deltas: Sequence[Any], request: Request, number: int) -> tuple[Reply, Sequence[Any]]:
+    def _joined(
+        self, deltas: Sequence[Any], request: Request, number: int, asked: int
+    ) -> tuple[Reply, Sequence[Any]]:
         """The reply that a list of deltas adds up to, and the deltas without their end."""
         for at, delta in enumerate(deltas):
             if is_error(delta):  # the reply is interrupted there, streamed or not
@@ -238,10 +227,10 @@ class ScriptedBackend:
                     hint='Write TextDelta("...") for text. An exception interrupts the reply.',
                 )
         if isinstance(deltas[-1], Completed):
-            return self._reply(deltas[-1].reply, request, number), deltas[:-1]
+            return self._reply(deltas[-1].reply, request, number, asked), deltas[:-1]
         whole = aggregate(deltas)
         parts = {"content": whole.content, "thinking": whole.thinking, "tool_calls": whole.tool_calls}
-        return self._reply(parts, request, number), deltas
+        return self._reply(parts, request, number, asked), deltas
 
 
 def size(reply: Reply) -> int:
@@ -250,8 +239,9 @@ def size(reply: Reply) -> int:
     return len(reply.content) + len(reply.thinking or "") + calls
 
 
-def _length(message: Message) -> int:
-    return len(message.content) if type(message.content) is str else len(message.text)
+def _usage(asked: int, answer: int) -> Usage:
+    """About 4 characters per token, and at least one token for anything."""
+    return Usage(-(-asked // 4), -(-answer // 4))
 
 
 def is_error(item: Any) -> TypeGuard[BaseException | type[BaseException]]:

@@ -264,6 +264,26 @@ class Reply(Mapping[str, Any]):
         return body
 
 
+class _Messages:
+    """`Reply.messages`. A call gives the function that finds them, which is called when somebody reads them: copied with each
+    reply, a long dialog would take longer with every turn."""
+
+    def __get__(self, reply: Reply | None, owner: type[Reply]) -> Any:
+        if reply is None:
+            return ()
+        fields = reply.__dict__
+        found = fields["messages"]
+        if callable(found):
+            found = fields["messages"] = found()
+        return found
+
+    def __set__(self, reply: Reply, value: Any) -> None:
+        reply.__dict__["messages"] = value
+
+
+Reply.messages = _Messages()  # type: ignore[assignment]
+
+
 # what OpenAI says where we have this finish reason
 _FINISH = {
     **{word: word for word in ("stop", "length", "tool_calls", "content_filter", "function_call")},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 import pytest
 
 from lllm import Agent, ScriptedBackend, arecord, tool
-from lllm.backends import scripted
 from lllm.core.dialog import Node
 from lllm.core.guard import Result
 from lllm.log import MemoryLog, NoLog
-from lllm.models.message import FunctionCall, Message
+from lllm.models.message import FunctionCall, user
+from lllm.models.reply import Reply
 from lllm.ports import Request
 from lllm.replay import areplay_session
 
@@ -102,28 +103,45 @@ async def test_the_calls_of_a_dialog(looks: Counter[str]) -> None:
         assert many <= 4.4 * few
 
 
-async def test_a_scripted_backend_counts_each_message_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    lengths = []
-    measure = scripted._length
-
-    def counted(message: Message) -> int:
-        lengths.append(message)
-        return measure(message)
-
-    monkeypatch.setattr(scripted, "_length", counted)
+async def test_a_scripted_backend_keeps_each_message_once() -> None:
     backend = ScriptedBackend(lambda request: "yes")
     agent = Agent("talker", backend, store=NoLog())
     dialog = agent.init_dialog()
     for number in range(50):
         dialog.append(f"{number}")
         reply = await agent.acall(dialog)
-    assert len(lengths) == len(backend.requests[-1].messages) == 99
-    assert reply.usage is not None
-    assert reply.usage.prompt == -(-sum(len(message.text) for message in lengths) // 4)
+        check(reply, backend)
+    assert len(backend.requests._line.messages) == len(backend.requests[-1].messages) == 99
     fork = dialog.fork()
-    for one in (dialog, fork):  # in turns: each is another dialog than the one before
+    for one in (dialog, fork, dialog):  # in turns: each is another dialog than the one before
         one.append("and?")
-        reply = await agent.acall(one)
-        total = sum(len(message.text) for message in backend.requests[-1].messages)
-        assert reply.usage is not None
-        assert reply.usage.prompt == -(-total // 4)
+        check(await agent.acall(one), backend)
+    assert [len(request.messages) for request in backend.requests] == [*range(1, 100, 2), 101, 101, 103]
+    assert [request.messages[-1].content for request in backend.requests[48:51]] == ["48", "49", "and?"]
+    assert backend.requests[0].messages == (user("0"),)
+    assert backend.requests == list(backend.requests)
+    backend.requests.clear()
+    assert len(backend.requests) == 0
+
+
+def check(reply: Reply, backend: ScriptedBackend) -> None:
+    """A token is about 4 characters."""
+    assert reply.usage is not None
+    assert reply.usage.prompt == -(-sum(len(message.text) for message in backend.requests[-1].messages) // 4)
+
+
+async def test_a_reply_reads_its_dialog_when_it_is_asked_for(looks: Counter[str]) -> None:
+    agent = Agent("talker", ScriptedBackend(["yes", "no"]), store=NoLog())
+    dialog = agent.init_dialog()
+    dialog.append("1")
+    one = await agent.acall(dialog)
+    dialog.append("2")
+    two = await agent.acall(dialog)
+    looks.clear()
+    assert [message.content for message in two.messages] == ["1", "yes", "2", "no"]
+    assert looks["message"]
+    looks.clear()
+    assert len(two["messages"]) == 4
+    assert not looks["message"]
+    assert [message.content for message in copy.deepcopy(one).messages] == ["1", "yes"]
+    assert one.with_(content="x").messages == one.messages
