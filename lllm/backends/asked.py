@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Final, overload
 
 from lllm.models.message import Message
@@ -13,13 +14,38 @@ _SHORT: Final = 64
 
 
 class _Line:
-    """The messages of a dialog that requests go on with, and the characters up to each."""
+    """Messages that requests go on with, behind the first `base` of the line `before`; and the characters up to each."""
 
-    __slots__ = ("lengths", "messages")
+    __slots__ = ("base", "before", "lengths", "messages")
 
-    def __init__(self) -> None:
+    def __init__(self, before: _Line | None = None, base: int = 0) -> None:
+        self.before, self.base = before, base
         self.messages: list[Message] = []
         self.lengths: list[int] = []
+
+    def fork(self, count: int) -> _Line:
+        """A line behind the first `count` messages of this one."""
+        line: _Line | None = self
+        while line is not None and count <= line.base:
+            line = line.before
+        return _Line(line, count)
+
+    def length(self, count: int) -> int:
+        """Characters of the first `count` messages."""
+        line: _Line | None = self
+        while line is not None and count <= line.base:
+            line = line.before
+        return 0 if line is None else line.lengths[count - line.base - 1]
+
+    def first(self, count: int) -> tuple[Message, ...]:
+        parts: list[list[Message]] = []
+        line: _Line | None = self
+        while line is not None:
+            if count > line.base:
+                parts.append(line.messages[: count - line.base])
+                count = line.base
+            line = line.before
+        return tuple(chain.from_iterable(reversed(parts)))
 
 
 class Requests(Sequence[Request]):
@@ -34,11 +60,18 @@ class Requests(Sequence[Request]):
     def add(self, request: Request) -> int:
         """Keeps a request. Returns the characters of its messages."""
         messages, last = request.messages, self._last
-        if messages[: len(last)] != last:  # nearly always, a dialog goes on
-            self._line, last = _Line(), ()
+        same = min(
+            len(messages), len(last)
+        )  # so many it has in common with the one before: nearly always, all of that
+        while same and messages[same - 1] is not last[same - 1]:
+            same -= 1
+        if messages[:same] != last[:same]:
+            same = 0
+        if same < len(last):
+            self._line = self._line.fork(same)
         line = self._line
-        total = line.lengths[-1] if last else 0
-        for message in messages[len(last) :]:
+        total = line.length(same)
+        for message in messages[same:]:
             total += len(message.content) if type(message.content) is str else len(message.text)
             line.messages.append(message)
             line.lengths.append(total)
@@ -61,7 +94,7 @@ class Requests(Sequence[Request]):
         if isinstance(at, slice):
             return [self[number] for number in range(*at.indices(len(self)))]
         request, line, count = self._kept[at]
-        return request if line is None else request._replace(messages=tuple(line.messages[:count]))
+        return request if line is None else request._replace(messages=line.first(count))
 
     def __len__(self) -> int:
         return len(self._kept)
