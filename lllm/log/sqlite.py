@@ -296,7 +296,14 @@ class SQLiteLog(ReplayableLogBase):
                 size = _ROW_BYTES + len(row[-1])
             else:
                 rows: list[_Row] = []
+                blobs: dict[str, bytes] = {}  # many sessions name the same ones
                 writer.execute("BEGIN IMMEDIATE")
+                for append in appends:
+                    if append.blobs:
+                        blobs.update(append.blobs)
+                if blobs:
+                    writer.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?)", blobs.items())
+                    size += sum(map(len, blobs.values()))
                 for append in appends:
                     size += self._add(writer, append, rows)
                 writer.executemany(_INSERT, rows)
@@ -325,11 +332,8 @@ class SQLiteLog(ReplayableLogBase):
         return (known.key, records[0].seq, known.last, records[-1].at, lines_of(records, b"\n"))
 
     def _add(self, writer: sqlite3.Connection, append: _Append, rows: list[_Row]) -> int:
-        """Does an append within a transaction, but for its row, which is added to `rows`. Gives its size."""
+        """Does an append within a transaction, but for its blobs and its row, which is added to `rows`. Gives its size."""
         size = 0
-        if append.blobs:
-            writer.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?)", append.blobs.items())
-            size += sum(map(len, append.blobs.values()))
         if append.records:
             first, last = append.records[0], append.records[-1]
             known = self._session(writer, first)
@@ -348,25 +352,30 @@ class SQLiteLog(ReplayableLogBase):
         known = self._known.get(first.session)
         if known is not None and first.seq == known.last + 1:
             return known
-        stored = writer.execute(
-            "SELECT key, (SELECT last FROM appends WHERE session = key ORDER BY seq DESC LIMIT 1),"
-            " ended_at IS NOT NULL FROM sessions WHERE id = ?",
-            (first.session,),
-        ).fetchone()
-        known = _Session(*stored) if stored else None
-        last = known.last if known else -1
-        if first.seq != last + 1:
-            raise out_of_turn(first.session, first.seq, last)
+        known = None if first.seq else self._new(writer, first)  # nearly always, event 0 begins a session
         if known is None:
-            meta = canonical.encode(base.meta_of(first.kind, first.body))
-            row = (first.session, first.at, meta)
-            key = writer.execute("INSERT INTO sessions (id, started, meta) VALUES (?, ?, ?)", row).lastrowid
-            assert key is not None
-            known = _Session(key, last, False)
+            stored = writer.execute(
+                "SELECT key, (SELECT last FROM appends WHERE session = key ORDER BY seq DESC LIMIT 1),"
+                " ended_at IS NOT NULL FROM sessions WHERE id = ?",
+                (first.session,),
+            ).fetchone()
+            known = _Session(*stored) if stored else None
+            last = known.last if known else -1
+            if known is None or first.seq != last + 1:
+                raise out_of_turn(first.session, first.seq, last)
         if len(self._known) >= _KNOWN:
             del self._known[next(iter(self._known))]
         self._known[first.session] = known
         return known
+
+    def _new(self, writer: sqlite3.Connection, first: Record) -> _Session | None:
+        """The session that this event begins; None if there is one of that name."""
+        row = (first.session, first.at, canonical.encode(base.meta_of(first.kind, first.body)))
+        made = writer.execute("INSERT OR IGNORE INTO sessions (id, started, meta) VALUES (?, ?, ?)", row)
+        if made.rowcount < 1:
+            return None
+        assert made.lastrowid is not None
+        return _Session(made.lastrowid, -1, False)
 
     # --- the helper --------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from lllm.models.message import FunctionCall, Message
 
@@ -161,6 +161,15 @@ class Reply(Mapping[str, Any]):
             self.__dict__["_message"] = made
         return made
 
+    @staticmethod
+    def of(**given: Any) -> Reply:
+        """A reply with these fields. The same as the constructor, which takes four times as long."""
+        made: Reply = object.__new__(Reply)
+        fields = made.__dict__
+        fields.update(_BLANK)
+        fields.update(given)
+        return made
+
     def with_(self, **changes: Any) -> Reply:
         """A copy with some fields changed. TypeError for a field that is none."""
         if not changes.keys() <= self.__dict__.keys():
@@ -282,6 +291,8 @@ class _Messages:
 
 
 Reply.messages = _Messages()  # type: ignore[assignment]
+
+_BLANK: Final = dict(Reply().__dict__)
 
 
 # what OpenAI says where we have this finish reason

@@ -57,7 +57,7 @@ def plain_reply(data: bytes, request: Request, mode: str, enforced: str | None) 
         return None
     if has_long_number(data):
         return None
-    return Reply(
+    return Reply.of(
         content=content,
         tool_calls=calls,
         finish_reason="tool_calls" if calls and reason == "stop" else reason,
