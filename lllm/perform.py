@@ -25,7 +25,7 @@ from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reu
 from lllm.core.events import Event
 from lllm.core.guard import UNKNOWN
 from lllm.core.jsonable import bounded, jsonable, unshown
-from lllm.core.parts import Takes, sent
+from lllm.core.parts import PLACES, Takes, sent
 from lllm.core.repetition import Repetition, stuck
 from lllm.core.replies import (
     CUT,
@@ -55,9 +55,9 @@ from lllm.handles import capabilities, close_stream, stream_of
 from lllm.models import finish
 from lllm.models.checks import DEEPEST
 from lllm.models.message import FunctionCall, Message
-from lllm.models.parts import Rich, in_words, recorded
+from lllm.models.parts import Rich, content_text, recorded
 from lllm.models.reply import Reply, Usage
-from lllm.plug_ins import PLUG_IN
+from lllm.plug_ins import PLUG_IN, backend_named
 from lllm.ports import (
     Backend,
     Completed,
@@ -314,6 +314,11 @@ class Performer:
         plan = self.plan
         can = capabilities(plan.backend, plan.model)
         known = card(plan.model_name)
+        if can.tool_parts not in PLACES:
+            raise ConfigError(
+                f"{backend_named(plan.backend, plan.model)}: capabilities: tool_parts must be 'tool', 'user' or '', "
+                f"got {can.tool_parts!r}"
+            )
         images = can.vision and (known is None or Modalities.IMAGE in known.reads)
         return sent(head.messages(), self.session.blob, Takes(can.tool_parts, images, can.files))
 
@@ -535,7 +540,7 @@ class Performer:
         if isinstance(value, str):
             return {"id": call.id, "content": value}
         parts = recorded(value, self.session.keep_bytes)
-        return {"id": call.id, "content": in_words(parts), "parts": parts}
+        return {"id": call.id, "content": content_text(parts), "parts": parts}
 
     def _time_left(self) -> float | None:
         """Seconds that are left for the call, and for all that it is made within; None for no limit."""

@@ -138,6 +138,35 @@ def test_a_model_without_images_is_told_what_is_left_out() -> None:
     assert sent(Capabilities(vision=True, tool_parts="")) == [first, second, third]
 
 
+def test_images_that_no_model_takes() -> None:
+    """Each further request of the dialog would be refused."""
+
+    @tool(effect="pure")
+    def draw() -> Any:
+        """Draws."""
+        return [Image(b"<svg/>", "image/svg+xml"), Image(b"BM" + b"\0" * 20)]
+
+    for where in ("tool", "user", ""):
+        backend = ScriptedBackend(
+            [[FunctionCall("1", "draw")], "done"], capabilities=Capabilities(vision=True, tool_parts=where)
+        )
+        Agent("a", backend, tools=[draw], store=MemoryLog()).call("go")
+        assert backend.requests[-1].messages[2:] == (
+            Message(
+                "tool",
+                "[image/svg+xml, 6 bytes]\n<svg/>\n"
+                "[image/bmp, 22 bytes: left out, because this model takes no image/bmp from a tool]",
+                tool_call_id="1",
+            ),
+        )
+
+
+def test_a_backend_that_says_something_else() -> None:
+    backend = made(Capabilities(vision=True, tool_parts="anywhere"))
+    with pytest.raises(ConfigError, match="tool_parts must be 'tool', 'user' or '', got 'anywhere'"):
+        asked(MemoryLog(), backend)
+
+
 def test_results_of_several_rounds_stay_in_their_places() -> None:
     replies = [[FunctionCall("1", "shot", '{"n":1}')], [FunctionCall("1", "shot", '{"n":2}')], "done"]
     backend = ScriptedBackend(replies, capabilities=Capabilities(vision=True))

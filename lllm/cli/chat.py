@@ -276,9 +276,11 @@ class Talk:
 
     def _recall(self) -> None:
         """Shows the end of the continued chat."""
+        from lllm.models.parts import content_text
+
         for message in self._past[-2:]:
-            if message.text:
-                output.say(f"{'> ' if message.role == 'user' else ''}{message.text}")
+            if text := content_text(message.content):
+                output.say(f"{'> ' if message.role == 'user' else ''}{text}")
 
 
 def _is_command(words: str) -> bool:

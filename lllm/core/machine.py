@@ -46,7 +46,7 @@ from lllm.core.state import (
 )
 from lllm.errors import IllegalMove
 from lllm.models.message import FunctionCall, Message
-from lllm.models.parts import Content, around, in_words
+from lllm.models.parts import Content, around, content_text
 from lllm.models.reply import Reply
 
 if TYPE_CHECKING:
@@ -455,7 +455,7 @@ def _finish_round(state: State, pending: tuple[Pending, ...], guard: Guard, at: 
         {
             "name": item.call.name,
             "arguments": item.call.arguments,
-            "content": in_words(item.content),
+            "content": content_text(item.content),
             "ok": item.ok,
         }
         for item in pending

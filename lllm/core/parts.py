@@ -30,6 +30,9 @@ TEXTS: Final = (
 )
 """Media types of files that a model reads as text, where it takes no files."""
 
+IMAGES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
+"""Media types of images that models take. Another one would be refused, in each further request of the dialog."""
+
 LONGEST: Final = 200_000
 """Characters of a file that a model reads as text."""
 
@@ -87,7 +90,7 @@ def _result(
             inside.append(part if part.get("type") == "text" else _text(f"[{describe(part)}]"))
             continue
         kind = str(part["type"])
-        taken = takes.images if kind == "image_url" else takes.files
+        taken = takes.images and _is_taken(*found) if kind == "image_url" else takes.files
         if not (taken and takes.where):
             inside.append(_text(_instead(part, *found, blob)))
         elif takes.where == "tool":
@@ -100,6 +103,14 @@ def _result(
     if takes.where == "tool" and any(held(part) for part in inside):
         return inside, behind
     return "\n".join(str(part["text"]) for part in inside), behind
+
+
+def _is_taken(place: str, inner: Mapping[str, Any]) -> bool:
+    """Whether models take images of this type. Of an address of the web it is not known."""
+    media_type = inner.get("media_type") or (
+        place[5:].partition(";")[0] if place.startswith("data:") else None
+    )
+    return media_type is None or media_type in IMAGES
 
 
 def _text(text: str) -> dict[str, Any]:
@@ -121,7 +132,9 @@ def _instead(part: Mapping[str, Any], place: str, inner: Mapping[str, Any], blob
     """The text in place of a part: what a file says, if it is text, else what is left out."""
     kind = "images" if part["type"] == "image_url" else "files"
     media_type = str(inner.get("media_type", ""))
-    if kind == "files" and is_digest(place) and media_type.startswith(TEXTS):
+    if not _is_taken(place, inner) and kind == "images":
+        kind = f"{media_type or 'such images'}"
+    if is_digest(place) and media_type.startswith(TEXTS):
         try:
             text = _bytes(place, blob).decode()
         except UnicodeDecodeError:

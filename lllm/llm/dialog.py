@@ -17,6 +17,7 @@ from lllm.core.dialog import Node, extend, messages_of
 from lllm.errors import ConfigError, DialogBusyError
 from lllm.hints import update_hint
 from lllm.models.message import Message
+from lllm.models.parts import content_text
 
 if TYPE_CHECKING:
     from lllm.llm.settings import Settings
@@ -189,7 +190,9 @@ class Dialog:
         for message in self.messages:
             calls = "\n".join(f"{call.name}({call.arguments})" for call in message.tool_calls)
             who = message.role + (f" {message.name}" if message.name else "")
-            parts.append(f"**{plain(who)}**\n\n{fenced(chr(10).join(filter(None, (message.text, calls))))}")
+            parts.append(
+                f"**{plain(who)}**\n\n{fenced(chr(10).join(filter(None, (content_text(message.content), calls))))}"
+            )
         return everything().text("\n\n".join(parts) + "\n")
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ from lllm.core.events import error_class
 from lllm.core.state import State
 from lllm.log.folding import UNREADABLE, Folding
 from lllm.models.message import FunctionCall, Message
-from lllm.models.parts import in_words
+from lllm.models.parts import content_text
 from lllm.recorded_value import arguments_of, name_of, unpack
 
 ROWS: Final[Mapping[str, str]] = {
@@ -213,7 +213,7 @@ def _outcome(data: Mapping[str, Any]) -> str:
 
 def _message(kind: str, record: Mapping[str, Any]) -> tuple[str, str, str, dict[str, Any]]:
     message = Message.from_dict(record)
-    return kind, message.role, in_words(message.content), {"message": dict(record)}
+    return kind, message.role, content_text(message.content), {"message": dict(record)}
 
 
 def asked(state: State, id: str) -> FunctionCall:
@@ -228,11 +228,11 @@ def content_of(after: State, data: Mapping[str, Any]) -> str:
         return str(data.get("content", ""))
     for item in after.pending:
         if item.call.id == data["id"]:
-            return in_words(item.content)
+            return content_text(item.content)
     node = after.trunk  # the round is over: its results stand at the end of the dialog
     while node is not None and node.message.tool_call_id != data["id"]:
         node = node.parent
-    return "" if node is None else in_words(node.message.content)
+    return "" if node is None else content_text(node.message.content)
 
 
 def _written(call: FunctionCall) -> str:

@@ -268,7 +268,7 @@ def describe(part: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def in_words(content: Any) -> str:
+def content_text(content: Any) -> str:
     """The content of a message as text: its text parts, and what the others are, in brackets."""
     if isinstance(content, str):
         return content

@@ -35,7 +35,7 @@ def find_program(rerun: Rerun, entry: Callable[[], Any] | None = None) -> Progra
     if entry is not None:
         return Function(entry)
     kind = rerun.entry.get("kind")
-    if kind is None:
+    if not isinstance(kind, str):
         return Calls(rerun)
     make = kind_of(kind)
     kept = keep.set(_models(rerun))
@@ -186,8 +186,9 @@ def _models(rerun: Rerun) -> Mapping[str, Sequence[str]] | None:
 def models_of(record: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
     """The models that each agent of a session had, first the one that the program said it has, then those of its calls."""
     meta = record[0]["data"] if record else {}
-    said = (meta.get("entry") or {}).get("models", {})
-    found: dict[str, tuple[str, ...]] = {agent: (model,) for agent, model in said.items()}
+    entry = meta.get("entry")
+    said = entry.get("models") if isinstance(entry, Mapping) else None
+    found: dict[str, tuple[str, ...]] = {agent: (model,) for agent, model in (said or {}).items()}
     for event in record:
         if event["kind"] == ev.CALL_STARTED and "model" in (data := event["data"]):
             had = found.get(data["agent"], ())

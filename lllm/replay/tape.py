@@ -77,7 +77,8 @@ class Replayed(Session):
     """Recorded model replies that were not asked for again."""
 
     def opened_by(self, kind: str) -> bool:
-        return self.unopened and (self.record[0]["data"].get("entry") or {}).get("kind") == kind
+        entry = self.record[0]["data"].get("entry")
+        return self.unopened and isinstance(entry, Mapping) and entry.get("kind") == kind
 
     def __init__(self, session: str, store: LogStore, recorded: Sequence[Mapping[str, Any]]) -> None:
         first = recorded[0]["data"] if recorded else {}

@@ -171,6 +171,23 @@ def test_the_program_itself_is_still_taken() -> None:
     assert replay_session(id, store=store, entry=main, raises=True).whole
 
 
+@pytest.mark.parametrize("entry", ["main.py", ["x"], {"kind": ["x"]}, {"models": None}])
+@pytest.mark.odd_events
+def test_an_entry_of_an_old_log(entry: Any) -> None:
+    """`meta=` of a program of those days might hold anything there."""
+    store = MemoryLog()
+    session = Session(store, name="r")
+
+    async def main() -> None:
+        await session.start({"entry": entry})
+        await Agent("roller", ScriptedBackend(answer)).acall("a", session=session)
+        await session.end("done")
+
+    asyncio.run(main())
+    report = replay_session(session.id, store=store, raises=True)
+    assert (report.whole, report.folded) == (False, 1)
+
+
 def test_what_is_registered_must_be_a_program() -> None:
     store, id = recorded()
     registry.add("program", "rollout", lambda rerun: None, overwrite=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lllm.models.message import FunctionCall, Message
-from lllm.models.parts import in_words
+from lllm.models.parts import content_text
 
 VERSION: Final = "1.41.1"
 SCHEMA_URL: Final = f"https://opentelemetry.io/schemas/{VERSION}"
@@ -107,7 +107,11 @@ def parts(message: Message) -> list[dict[str, Any]]:
     """The parts of a message."""
     if message.role == "tool":
         return [
-            {"type": "tool_call_response", "id": message.tool_call_id, "response": in_words(message.content)}
+            {
+                "type": "tool_call_response",
+                "id": message.tool_call_id,
+                "response": content_text(message.content),
+            }
         ]
     out: list[dict[str, Any]] = []
     if message.thinking:

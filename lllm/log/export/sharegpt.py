@@ -14,7 +14,7 @@ from typing import Any, Final
 from lllm.log.export.lines import line, text
 from lllm.log.export.source import Source
 from lllm.models.message import FunctionCall, Message
-from lllm.models.parts import in_words
+from lllm.models.parts import content_text
 
 SPEAKERS: Final = {"system": "system", "developer": "system", "user": "human", "assistant": "gpt"}
 
@@ -35,7 +35,7 @@ def turns(messages: tuple[Message, ...]) -> Iterator[dict[str, str]]:
     results: list[str] = []
     for message in messages:
         if message.role == "tool":
-            results.append(in_words(message.content))
+            results.append(content_text(message.content))
             continue
         if results:
             yield _observation(results)

@@ -18,7 +18,7 @@ from typing import Any
 from lllm.log.export.lines import line, text
 from lllm.log.export.source import Said, Source, Talk
 from lllm.models.message import Message
-from lllm.models.parts import in_words
+from lllm.models.parts import content_text
 
 
 def write(source: Source, *, tokens: bool | None = None) -> Iterator[str]:
@@ -60,7 +60,7 @@ def _columns(messages: Sequence[Message], first: int, end: int) -> dict[str, Any
 def _record(message: Message) -> dict[str, Any]:
     """A message; of images and files that a tool returned, what they are."""
     out = message.record()
-    return {**out, "content": in_words(message.content)} if message.role == "tool" else out
+    return {**out, "content": content_text(message.content)} if message.role == "tool" else out
 
 
 def runs(replies: Sequence[Said]) -> list[list[Said]]:
