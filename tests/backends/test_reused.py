@@ -67,7 +67,7 @@ ANSWERS = {
     "wrong chunks": answer(b"zz\r\nHello", "Transfer-Encoding: chunked"),
     "wrong length": answer(whole("Hello."), "Content-Length: many"),
     "wrong compression": answer(b"Hello.", "Content-Encoding: gzip"),
-    "long header": answer(whole("Hello."), "X-Long: " + "x" * 100_000),
+    "long header": answer(whole("Hello."), "X-Long: " + "x" * 20_000),
     "not JSON": answer(b"Hello."),
     "media type": answer(whole("Hello."), kind="Application/JSON; charset=utf-8"),
     "no media type": b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
@@ -140,7 +140,8 @@ async def outcome(backend: OpenAIBackend, request: Request) -> dict[str, Any]:
 
 
 def _portless(text: str) -> str:
-    return re.sub(r"127\.0\.0\.1:\d+", "HOST", text)
+    """Without what differs from one connection to the next: the port, and how many bytes came at once."""
+    return re.sub(r"\(\d+\)", "(N)", re.sub(r"127\.0\.0\.1:\d+", "HOST", text))
 
 
 @pytest.mark.parametrize("stream", [False, True])
