@@ -44,6 +44,8 @@ from lllm.terminals import warn
 Follower = Callable[[str, Delta], None]
 Watcher = Callable[[Event], None]
 
+_new = tuple.__new__
+
 WAITING = "Waiting"
 """The kind of what watchers see when a back-off wait begins (`seconds`). It is no event: the log has the wait's end."""
 
@@ -281,7 +283,7 @@ class Session(Hooks, Effects):
         fit, encoded = self._fit(data)
         if fit is not data and not isinstance(value, BaseException):
             value = None
-        return Event(kind, fit, self.clock(), call, dialog, value, encoded)
+        return _new(Event, (kind, fit, self.clock(), call, dialog, value, encoded))  # quicker than Event(...)
 
     def _fit(self, data: Mapping[str, Any]) -> tuple[Mapping[str, Any], bytes]:
         try:

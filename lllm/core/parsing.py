@@ -64,11 +64,11 @@ def parse_tags(
         ParseError: with one sentence for each required tag that is missing and each tag that is never closed.
     """
     required_xml, required_md = tuple(required_xml_tags), tuple(required_md_tags)
-    xml_names = tuple(dict.fromkeys((*xml_tags, *required_xml)))
-    md_names = tuple(dict.fromkeys((*md_tags, *required_md)))
-    signals = tuple(dict.fromkeys(signal_tags))
+    xml_names = _once(tuple(xml_tags), required_xml)
+    md_names = _once(tuple(md_tags), required_md)
+    signals = _once(tuple(signal_tags), ())
 
-    fences = list(_fences(content))
+    fences = list(_fences(content)) if "```" in content or "~~~" in content else []
     spans = [(fence.start, fence.end) for fence in fences if fence.closed]
     marks = _marks(content, xml_names + signals, spans)
     errors: list[str] = []
@@ -76,8 +76,8 @@ def parse_tags(
     xml: dict[str, list[str]] = {}
     for name in xml_names:
         mine = marks.get(name, [])
-        pairs, open_end = _pairs([mark for mark in mine if not mark.fenced])
-        if not pairs and any(mark.fenced for mark in mine):
+        pairs, open_end = _pairs([mark for mark in mine if not mark.fenced] if spans else mine)
+        if not pairs and spans and any(mark.fenced for mark in mine):
             inside, inside_open = _pairs(mine)
             pairs, open_end = inside, open_end or inside_open
         xml[name] = [_lines(content[start:end]).strip() for start, end in pairs]
@@ -106,6 +106,11 @@ def parse_tags(
         for name in signals
     }
     return Tags(raw=content, xml_tags=xml, md_tags=md, signal_tags=flags)
+
+
+@lru_cache(maxsize=256)
+def _once(names: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*names, *more)))
 
 
 def check_tag_names(xml: Iterable[str] = (), md: Iterable[str] = ()) -> None:

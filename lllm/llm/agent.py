@@ -122,6 +122,7 @@ class Agent:
             approve=approve,
         )
         self._bindings = Bindings()
+        self._said: tuple[Prompt, Message] | None = None
         self._prompts: tuple[Prompt, ...] = ()  # beside `prompt`, the only ones allowed in calls
 
     @property
@@ -188,10 +189,15 @@ class Agent:
         return dialog
 
     def _opening(self, args: Mapping[str, Any]) -> list[Message]:
-        if self._system is None:
+        system = self._system
+        if system is None:
             return []
-        wanted = {name: value for name, value in args.items() if name in self._system.variables}
-        return [Message("system", self._system.render(wanted))]
+        if not system.variables:  # the same message in all dialogs: it is encoded once
+            if self._said is None or self._said[0] is not system:
+                self._said = system, Message("system", system.render({}))
+            return [self._said[1]]
+        wanted = {name: value for name, value in args.items() if name in system.variables}
+        return [Message("system", system.render(wanted))]
 
     # --- calls
 

@@ -17,6 +17,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
+
 from lllm.core.canonical import encode
 from lllm.core.envelope import open_event
 from lllm.core.figures import Counting
@@ -158,7 +160,11 @@ class Ended:
     ) -> None:
         """Queues a summary. Safe for use from several threads."""
         # encoded here: what has been counted is many small objects, which the garbage collector would have to look at
-        body = encode({**summary(), UNPROVEN: True})
+        made = {**summary(), UNPROVEN: True}
+        try:
+            body = orjson.dumps(made)
+        except TypeError:  # an integer beyond 64 bits
+            body = encode(made)
         now = time.monotonic()
         if not self._rows:
             self._since = now

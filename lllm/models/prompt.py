@@ -177,7 +177,11 @@ class Prompt:
         The prompt's own `parser` is not called: it is the project's code, and runs as an effect."""
         if not self.has_tags:
             return content
-        return parse_tags(content, **{key: getattr(self, key) for key in _TAGS})
+        return parse_tags(content, **self._tags)
+
+    @cached_property
+    def _tags(self) -> Mapping[str, tuple[str, ...]]:
+        return {key: getattr(self, key) for key in _TAGS}
 
     @cached_property
     def reply_format(self) -> Any:
