@@ -63,6 +63,8 @@ if TYPE_CHECKING:
     from lllm.log import NoLog as NoLog
     from lllm.log import ReplayableLogBase as ReplayableLogBase
     from lllm.log import SQLiteLog as SQLiteLog
+    from lllm.loops import Loop as Loop
+    from lllm.loops import run as run
     from lllm.models.function import MCP as MCP
     from lllm.models.function import Function as Function
     from lllm.models.function import ToolContext as ToolContext
@@ -106,6 +108,7 @@ _HOME = {
     "LLMRunnerFactory": "backends.runner",
     "LlamaCppRunner": "backends.runner",
     "LocalFileLog": "log",
+    "Loop": "loops",
     "MCP": "models.function",
     "MemoryLog": "log",
     "Message": "models.message",
@@ -144,6 +147,7 @@ _HOME = {
     "registry": "registry",
     "replay_session": "replay",
     "resume_session": "replay",
+    "run": "loops",
     "tool": "models.function",
     "uuid": "llm.activity",
     "whatif": "replay",

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+from lllm.inputs import effect
+
 PATIENCE: Final = 10.0
 """Seconds that blocking calls have to finish after their scope is stopped. After that they are abandoned."""
 
@@ -53,7 +55,7 @@ class Bounds:
         self.stopped = True
         if self._drives:
             ends = [drive.stop_for(asyncio.get_running_loop()) for drive in list(self._drives)]
-            with suppress(asyncio.CancelledError):
+            with suppress(asyncio.CancelledError), effect():
                 await asyncio.wait(ends, timeout=PATIENCE)
 
 
@@ -83,7 +85,8 @@ class Drive(Bounds):
             if one.until is not None:
                 until = one.until if until is None else min(until, one.until)
         if until is not None:
-            self._until = self.loop.call_later(max(0.0, until - time.monotonic()), self.stop)
+            left = max(0.0, until - time.monotonic())
+            self._until = self.loop.call_later(left, self.stop, context=contextvars.Context())
         if any(one.stopped for one in bounds):  # before it was registered there
             self.stop()
 

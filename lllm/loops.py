@@ -9,29 +9,77 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextvars
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+from lllm import inputs
+
+T = TypeVar("T")
 
 
-class _Loop(asyncio.SelectorEventLoop):
-    """A loop that daemon threads may leave behind at exit: its sockets may be gone before it."""
+class Loop(asyncio.SelectorEventLoop):
+    """An event loop that knows the inputs of the programs which run in it: `asyncio.Runner(loop_factory=lllm.Loop)`.
+
+    It gives the timers and jobs of a session names, and hands them to its program one at a time, so that the log has their
+    order (`lllm.inputs`). Code outside of sessions does not notice.
+    """
+
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        found = inputs.owner(context)
+        if found is None:
+            return super().call_at(when, callback, *args, context=context)
+        timer = inputs.Timer(found.timer_name(), found, when, callback, args, self, context)
+        self.arm(timer)
+        return timer
+
+    def arm(self, timer: inputs.Timer) -> None:
+        """Lets a timer fire when it is due."""
+        timer.real = super().call_at(timer.when(), timer.due, context=contextvars.Context())
+        timer.inputs.begin()
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        future = super().run_in_executor(executor, func, *args)
+        found = inputs.owner()
+        return future if found is None else found.job(self, future)
 
     def __del__(self) -> None:
-        if not sys.is_finalizing():
+        if (
+            not sys.is_finalizing()
+        ):  # one that a daemon thread leaves behind: its sockets may be gone before it
             super().__del__()
+
+
+def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
+    """`asyncio.run` on a `Loop`: the log of its sessions has the order of everything that came to the program."""
+    with asyncio.Runner(debug=debug, loop_factory=Loop) as runner:
+        return runner.run(main)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
     """A loop of the kind that the program's policy makes."""
     policy = type(asyncio.get_event_loop_policy())
     if sys.platform != "win32" and policy is asyncio.DefaultEventLoopPolicy:
-        return _Loop()
+        return Loop()
     return asyncio.new_event_loop()
+
+
+def kept_here() -> str:
+    """Of what the log has the order, in the running loop: `lllm.inputs.ALL` or `ANSWERS`."""
+    return inputs.ALL if isinstance(asyncio.get_running_loop(), Loop) else inputs.ANSWERS
 
 
 class _Own:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from lllm import inputs
 from lllm.bounds import Bounds, enclosing, time_left
 from lllm.const import Modalities, card
 from lllm.core import events as ev
@@ -219,7 +220,20 @@ class Performer:
 
     def perform(self, effect: Effect) -> Coroutine[Any, Any, Outcome]:
         """Does one effect."""
-        return _DO[type(effect)](self, effect)
+        kind = type(effect)
+        if kind in _PROGRAM or (
+            kind is RunTool and self.plan.tools[cast(RunTool, effect).call.name].agent is not None
+        ):
+            return _DO[kind](self, effect)  # a replay does it too
+        return self._outside(_DO[kind](self, effect))
+
+    async def _outside(self, work: Coroutine[Any, Any, Outcome]) -> Outcome:
+        """Does what a replay does not do: its timers are not the program's."""
+        token = inputs.enter(True)
+        try:
+            return await work
+        finally:
+            inputs.leave(token)
 
     # --- model
 
@@ -606,6 +620,9 @@ class Performer:
         await self.session.sleep(effect.seconds)
         return Outcome(ev.WAIT_ENDED, {"seconds": effect.seconds})
 
+
+_PROGRAM: Final = frozenset((Parse, Handle, Reuse))
+"""Effects that the program's own code performs: what it arms there is its own."""
 
 _DO: Final[Mapping[type, Callable[[Performer, Any], Coroutine[Any, Any, Outcome]]]] = {
     CallModel: Performer.call_model,

@@ -15,7 +15,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from lllm import errors
+from lllm import errors, inputs
 from lllm.bounds import Bounds, enclosing, is_over
 from lllm.core import events as ev
 from lllm.core.blobs import with_blobs
@@ -101,6 +101,8 @@ class Call:
         clock = self.session.clock if isinstance(self.session.clock, Clock) else None
         if clock is not None:
             clock.call_begins()
+        coming = self.session.inputs
+        coming.begin()
         try:
             effects = self._begin(base, add)
             await (self._apart(effects) if self.plan.foreign else self._drive(effects))
@@ -115,6 +117,7 @@ class Call:
             if isinstance(error, LLMError) or not isinstance(error, Exception) or not self._broke(error):
                 raise
         finally:
+            coming.end()
             if clock is not None:
                 clock.call_ends()
             try:  # noqa: SIM105  quicker than `suppress`
@@ -261,9 +264,13 @@ class Call:
             self._past, self._in_past = past, True
             effects, self._begun = await past.follow(self, effects)
             self._in_past = False
+        coming = self.session.inputs
         while not self.state.terminal:
             if len(effects) == 1:
-                outcome = await self._do(effects[0])
+                effect = effects[0]
+                outcome = await self._do(effect)
+                if coming.crowded and type(effect) in _WORLD:
+                    await self._turn(outcome)
                 if self.cancelled():
                     self._keep(outcome)
                     raise asyncio.CancelledError
@@ -275,6 +282,14 @@ class Call:
         if self.state.phase != DONE:
             await self._bounds.wind_up()
         self._finish()
+
+    async def _turn(self, outcome: Outcome) -> None:
+        """Waits for its turn among the inputs of the program."""
+        try:
+            await self.session.inputs.turn()
+        except asyncio.CancelledError:
+            self._keep(outcome)
+            raise
 
     def cancelled(self) -> bool:
         """Whether somebody has cancelled the call, also where a tool, a backend or a parser has caught what told it so."""
@@ -300,6 +315,8 @@ class Call:
             return
         event = Event(outcome.kind, outcome.data, self.session.clock(), self.id, self.dialog, outcome.value)
         if not step(self.state, event)[0].terminal:
+            # a replay must stop the call here, before what follows
+            self.session.inputs.stopped(self.id)
             self.apply(outcome)
 
     async def _do(self, effect: Effect) -> Outcome:
@@ -338,7 +355,8 @@ class Call:
             return await self.performer.perform(effect)
         task = asyncio.ensure_future(self.performer.perform(effect))
         try:
-            done, _ = await asyncio.wait((task,), timeout=max(0.0, left))
+            with inputs.effect():
+                done, _ = await asyncio.wait((task,), timeout=max(0.0, left))
             if not done and self._past is not None:
                 await self._past.within(task)
             if not task.done():
@@ -432,16 +450,24 @@ class Call:
 
     async def _one_of_many(self, effect: Effect) -> Outcome | tuple[Effect, ...]:
         if not isinstance(effect, RunTool) or self.plan.tools[effect.call.name].rule.concurrent:
-            return await self._do(effect)
+            return await self._in_turn(effect)
         self._serial = self._serial or asyncio.Lock()
         async with self._serial:
-            outcome = await self._do(effect)
+            outcome = await self._in_turn(effect)
             if self.state.terminal or self.cancelled():
                 return outcome
             # the next one must not begin before this one's result is stored
             following = self.apply(outcome)
             await self.session.flush()
             return following
+
+    async def _in_turn(self, effect: Effect) -> Outcome:
+        """Performs an effect, and waits for its outcome's turn. What is known then is not lost when the call is cancelled."""
+        outcome = await self._do(effect)
+        if self.session.inputs.crowded:
+            with suppress(asyncio.CancelledError):
+                await self.session.inputs.turn()
+        return outcome
 
     def _model_requested(self, effect: CallModel) -> Outcome:
         """Its data: the hash of the rendered request, from the hash of its fixed part and the dialog's head; nothing is
@@ -461,6 +487,10 @@ class Call:
 
     async def _stop(self, reason: str, error: BaseException) -> None:
         await self._bounds.wind_up()
+        if self._finished:
+            self.session.inputs.stopped(self.id)
+        with suppress(asyncio.CancelledError):  # it is raised anyway
+            await self.session.inputs.turn()
         if not self.session.left_open(error):
             if not self.state.terminal and self.state.phase != READY:
                 self.apply(Outcome(ev.CANCELLED, {"reason": reason}))

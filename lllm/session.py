@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 
+from lllm import inputs
 from lllm.bounds import enclosing
 from lllm.config.environ import latest, remember
 from lllm.core import events as ev
@@ -30,7 +31,7 @@ from lllm.core.jsonable import jsonable, unicode_only
 from lllm.core.redact import Redactor, scrub
 from lllm.errors import ConfigError, LLMError, LogWriteError, text_of
 from lllm.handles import claiming, html_of, keeps_nothing, summing
-from lllm.loops import is_blocked
+from lllm.loops import is_blocked, kept_here
 from lllm.models.message import FunctionCall, Message
 from lllm.models.parts import BlobRef
 from lllm.plug_ins import PLUG_IN, guarded
@@ -58,7 +59,7 @@ class Scope(NamedTuple):
     tool_call: str | None = None
 
 
-current: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("lllm_scope", default=None)
+current: contextvars.ContextVar[Scope | None] = inputs.scope
 """The scope of the running code. A tool's code and everything that it calls sees the tool's own."""
 
 _own_code: contextvars.ContextVar[tuple[Scope | None, Session, Place] | None]
@@ -83,6 +84,11 @@ def acting() -> Session | None:
     scope, own = current.get(), _own_code.get()
     session = own[1] if own is not None and own[0] is scope else scope.session if scope is not None else None
     return None if session is None or session.ended or session.unopened else session
+
+
+unscoped: Final[list[Callable[[], None]]] = []
+"""Called before code without a scope opens a session; may raise. Replays refuse what their programs do in threads that do not
+know the session."""
 
 
 def _leave() -> None:
@@ -227,6 +233,7 @@ class Session(Hooks, Effects):
         self._prev = ""
         self._calls = 0
         self._dialogs = 0
+        self.inputs = inputs.Inputs(self.logs)
         self._records: list[Record] = []
         self._blobs: dict[str, bytes] = {}
         self._lock = threading.Lock()
@@ -312,6 +319,8 @@ class Session(Hooks, Effects):
             )
         kind, data, at, call, dialog, _, encoded = event
         with self._lock:
+            if self.inputs.came:
+                self._write_inputs(at)
             seq = self._seq
             if not seq:
                 self._began = at
@@ -326,6 +335,15 @@ class Session(Hooks, Effects):
                     self._figures = None
         if self.watchers:
             self.watched(event)
+
+    def _write_inputs(self, at: int) -> None:
+        """Writes which inputs came to the program since the last event. Under the lock."""
+        came, self.inputs.came = self.inputs.came, []
+        data = {"of": "inputs", "text": " ".join(came)}
+        record = seal(self.id, self._seq, at, None, None, ev.NOTE, data, self._prev)
+        self._records.append(record)
+        self._seq += 1
+        self._prev = record.hash
 
     def _check(self) -> None:
         if self._broken is not None:
@@ -377,6 +395,7 @@ class Session(Hooks, Effects):
                 await self._wait(waiter, None if other.loop is here else _LOOK)
                 continue
             stored = False
+            token = inputs.enter(True)
             try:
                 await self.store.append(records, blobs)
                 stored = True
@@ -395,16 +414,40 @@ class Session(Hooks, Effects):
                 self._broken = LogWriteError(f"the log store raised {type(error).__name__}: {text_of(error)}")
                 raise self._broken from error
             finally:
+                inputs.leave(token)
                 self._wrote(mine, stored)
         if self._broken is not None:
             raise self._broken  # whoever wrote for us failed
+
+    async def hand_back(self, name: str) -> None:
+        """Flushes, and waits for its turn among the inputs of the program: a call (`c2`) or an effect (`f3`) is about to
+        return."""
+        if self._durable >= self._seq or not self.logs:
+            return await self.flush()
+        crowded = self.inputs.crowded
+        waited: list[None] = []
+        if crowded:
+            asyncio.get_running_loop().call_soon(waited.append, None, context=contextvars.Context())
+        try:
+            await self.flush()
+            if self.inputs.crowded and (waited or not crowded):  # others may have come meanwhile
+                await self.inputs.turn()
+                self.inputs.came.append(name)
+        except asyncio.CancelledError:
+            self.inputs.stopped(name)
+            raise
+        return None
 
     async def _wait(self, waiter: asyncio.Future[None], seconds: float | None) -> None:
         """Waits for whoever writes; no longer than `seconds` where that is in another loop, which may be made to wait for
         something else before it is done."""
         if seconds is None:
             await waiter
-        elif not (await asyncio.wait((waiter,), timeout=seconds))[0]:
+        else:
+            with inputs.effect():
+                done, _ = await asyncio.wait((waiter,), timeout=seconds)
+            if done:
+                return
             with self._lock, suppress(ValueError):
                 self._waiting.remove(waiter)
 
@@ -524,8 +567,9 @@ class Session(Hooks, Effects):
             self.started = True
             from lllm._version import __version__
 
+            data = {"seed": self.seed, "lllm": __version__, "inputs": kept_here(), **(meta or {})}
             try:
-                self.emit(ev.SESSION_STARTED, {"seed": self.seed, "lllm": __version__, **(meta or {})})
+                self.emit(ev.SESSION_STARTED, data)
             except BaseException:
                 self.started = False
                 self.release()
@@ -546,6 +590,7 @@ class Session(Hooks, Effects):
             if self.started and not self.ended:
                 ended = self.emit(ev.SESSION_ENDED, {"status": status, **data})
                 self.ended = True
+                self.inputs.on = False
                 await self.flush()
                 self._sum_up(ended.at, status)
             await self.flush()

@@ -21,6 +21,7 @@ from lllm.core import events as ev
 from lllm.core.canonical import decode, digest, encode
 from lllm.core.events import Event
 from lllm.errors import ConfigError, EffectDenied, EffectTimeout, LLMError, listing, text_of
+from lllm.inputs import Inputs
 from lllm.models.function import EFFECTS, ToolContext
 from lllm.models.message import FunctionCall
 from lllm.models.parts import LARGEST, in_bytes
@@ -93,6 +94,7 @@ class Effects:
     started: bool
     ended: bool
     halted: BaseException | None
+    inputs: Inputs
     approve: Callable[[FunctionCall], Any] | None
 
     _effects = 0
@@ -173,8 +175,11 @@ class Effects:
         until = None if timeout is None else time.monotonic() + timeout
         limited = None if until is None else enclosing.set(Bounds(enclosing.get(), until=until))
         thread = None if asynchronous or timeout is None else Thread()
+        self.inputs.begin()
         try:
             value = await run_tool(self._working(work, context, asynchronous, thread), timeout)
+            with suppress(asyncio.CancelledError):  # see below
+                await self.inputs.turn()
         except TimeLimit as limit:
             running = limit.hear(lambda value, error: self._late(asked, found, value, error), thread)
             await self.settle(asked, found, error=_timed_out(asked, timeout, running), uncertain="timeout")
@@ -188,6 +193,7 @@ class Effects:
                 raise
             await self.settle(asked, found, error=error)
         finally:
+            self.inputs.end()
             if limited is not None:
                 enclosing.reset(limited)
         if task is not None and task.cancelling() > before:  # it has ended all the same
@@ -219,8 +225,10 @@ class Effects:
         if found is not None:
             if found.data is not None:
                 return found
+            await self.at_record_end()
             await self.flush()
             return found.n  # its intent is in the log already
+        await self.at_record_end(anew=True)
         if self.halted is not None:
             raise self.halted
         number = self._number()
@@ -275,13 +283,17 @@ class Effects:
         uncertain: str | None = None,
     ) -> Any:
         """Writes what came of an effect, and gives it: a value as its record reads, an exception by raising it."""
+        if error is not None:
+            with suppress(asyncio.CancelledError):  # it has failed all the same
+                await self.inputs.turn()
         data = self._answer(asked, value) if error is None else pack_error(error)
         if uncertain is not None and asked.policy != "pure":
             data["uncertain"] = uncertain
         refused = error is None and "error" in data
         self.emit(ev.EFFECT_RETURNED, {"n": number, **data}, asked.place.call)
         if asked.policy != "pure":
-            await self.flush()  # what was done must not be forgotten because the program takes its time
+            # what was done must not be forgotten because the program takes its time
+            await self.hand_back(f"f{number}")
         if refused:
             raise unpack_error(data)
         if error is not None:
@@ -323,6 +335,9 @@ class Effects:
             data |= pack_error(error)
         if asked.policy != "pure" and not more:
             data["uncertain"] = "cancelled"
+        with suppress(asyncio.CancelledError):  # it is raised anyway
+            await self.at_record_end()
+            await self.inputs.turn()
         if self.ended or self.halted is not None:
             return
         self.emit(ev.EFFECT_RETURNED, data, asked.place.call)
@@ -385,6 +400,9 @@ class Effects:
     async def reached(self, seq: int) -> None:
         """Waits until the record comes to the event that answers an effect."""
 
+    async def at_record_end(self, *, anew: bool = False) -> None:
+        """Waits until the record has ended, before an effect is done for real. `anew`: it had not begun there."""
+
     def look(self, on: bool) -> bool:
         """Looks for what the running code learns without a record, in a replay. Gives whether it did."""
         return False
@@ -397,6 +415,7 @@ class Effects:
     if typing.TYPE_CHECKING:
 
         def where(self) -> Place: ...
+        async def hand_back(self, name: str) -> None: ...
         def outside(self) -> AbstractContextManager[None]: ...
         def emit(
             self, kind: str, data: Mapping[str, Any], call: str | None = None, dialog: str | None = None

@@ -288,8 +288,14 @@ async def in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         except RuntimeError:
             return  # the loop has been closed: nobody waits any more
 
+    if (inform := watched.get(loop)) is not None:
+        function = inform(future, function)
     spawn(job)
     return await future
+
+
+watched: Final[dict[Any, Callable[[asyncio.Future[Any], Callable[..., Any]], Callable[..., Any]]]] = {}
+"""Loops of replayed programs: each with what is told of the functions that run in threads for it."""
 
 
 async def maybe_async(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

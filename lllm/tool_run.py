@@ -7,6 +7,7 @@ that does not end in time can be abandoned while the call continues. Its late re
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import threading
 from collections.abc import Callable, Coroutine
@@ -14,6 +15,7 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from lllm.eager import start
+from lllm.inputs import effect
 
 T = TypeVar("T")
 Heard = Callable[[Any, BaseException | None], None]
@@ -159,7 +161,7 @@ async def _end(run: _Run, seconds: float | None) -> None:
             waiter.set_result(None)
 
     run.add_done_callback(wake)
-    timer = None if seconds is None else loop.call_later(seconds, wake)
+    timer = None if seconds is None else loop.call_later(seconds, wake, context=contextvars.Context())
     try:
         await waiter
     except asyncio.CancelledError:
@@ -185,7 +187,8 @@ async def ended(task: asyncio.Task[Any], seconds: float | None = None) -> None:
     task.cancel()
     while not task.done() and (until is None or loop.time() < until):
         try:
-            await asyncio.wait((task,), timeout=None if until is None else until - loop.time())
+            with effect():
+                await asyncio.wait((task,), timeout=None if until is None else until - loop.time())
         except asyncio.CancelledError:
             cancelled = True
             task.cancel()

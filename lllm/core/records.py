@@ -48,12 +48,14 @@ class SessionStarted(TypedDict):
     fork: NotRequired[Annotated[Fork, "of a forked session: where it comes from"]]
     lllm: Annotated[str, "version of lllm that wrote it"]
     seed: Annotated[str, "feeds the random choices of the runtime"]
+    inputs: NotRequired[Annotated[str, "of what the log has the order: `all` inputs, or `answers`; see Note"]]
 
 
 class SessionResumed(TypedDict):
     """Another process resumed the session."""
 
     events: Annotated[Count, "events that it found"]
+    inputs: NotRequired[Annotated[str, "as in SessionStarted, from here on"]]
     uncertain: NotRequired[Annotated[list[UncertainCall], "tool calls that had begun and not returned"]]
 
 
@@ -103,8 +105,15 @@ class Artifact(TypedDict):
 class Note(TypedDict):
     """A remark of the runtime. A replay leaves it out."""
 
-    text: Annotated[str, "the remark"]
-    of: NotRequired[Annotated[str, "its subject: `tool` or `effect` (a late result), or `follower`"]]
+    text: Annotated[
+        str,
+        "the remark. Of `inputs`: what came to the program before the next event, in order: `t3` its third timer, `e1` its "
+        "first job in a thread, `c2` and `f1` an agent call and an effect that were handed back, `-c2` one whose caller was "
+        "stopped just then",
+    ]
+    of: NotRequired[
+        Annotated[str, "its subject: `tool` or `effect` (a late result), `follower`, or `inputs`"]
+    ]
     call: NotRequired[Annotated[str, "of a late result: the agent call"]]
     n: NotRequired[Annotated[Count, "of a late result: the number of the tool call, as in ToolRequested"]]
     result: NotRequired[Annotated[Any, "a late result: `content`, `ok` and `error` as in ToolReturned"]]

@@ -304,7 +304,7 @@ class Agent:
             if own:
                 await fail(live, error)
             elif isinstance(error, CallError):
-                await live.flush()  # a call that failed says so in the log, like one that is done
+                await live.hand_back(call.id)  # a call that failed says so in the log, like one that is done
             raise
         finally:
             if follower is not None:
@@ -312,7 +312,7 @@ class Agent:
         if own:
             await live.end("done")
         else:
-            await live.flush()
+            await live.hand_back(call.id)
         if turn is not None:
             turn.done(call.state.trunk, settings_of(binding.settings))
         return reply

@@ -10,7 +10,7 @@ from lllm.core.jsonable import jsonable
 from lllm.errors import CallCancelled, ConfigError, EffectFailed, LLMError, text_of
 from lllm.llm.project import default_store
 from lllm.ports import LogStore
-from lllm.session import Scope, Session, current
+from lllm.session import Scope, Session, current, unscoped
 from lllm.sync import finish, run
 
 
@@ -28,6 +28,9 @@ def open_session(
     if scope is not None and scope.session.unopened:
         scope.session.unopened = False
         return scope.session
+    if scope is None:
+        for look in list(unscoped):
+            look()
     if store is None:
         store = default_store()
     live = Session(store, id=id, name=name, seed=seed, **more)
@@ -62,6 +65,7 @@ _OURS: Final = {
     "seed": "Give it as `seed=`, or use another key.",
     "lllm": "Use another key.",
     "fork": "Use another key.",
+    "inputs": "Use another key.",
 }
 
 

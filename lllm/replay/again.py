@@ -14,6 +14,7 @@ from lllm.core import events as ev
 from lllm.errors import LLMError, ReplayDivergence, text_of
 from lllm.log.proof import prove
 from lllm.ports import LogStore, Program, Rerun
+from lllm.replay.apart import apart
 from lllm.replay.calls import Calls
 from lllm.replay.program import find_program, models_of
 from lllm.replay.report import Report
@@ -76,29 +77,38 @@ async def areplay_session(
     player = Replayed(session, store, recorded)
     notes: list[str] = []
     divergence: ReplayDivergence | None = None
-    token = offline.set(models_of(recorded))
     player.watch = watch = Watch(roots_of(config, entry))
     rerun = Rerun(recorded, store, config)
-    try:
-        with watch:
-            program = find_program(rerun, entry)
-            player.whole = program.whole
-            await _rerun(player, program, watch)
-            if program.whole:
-                await Calls(rerun).run(player)  # those that plain tools made, which did not run
-        if player.folded:
-            notes.append(
-                "agent calls that were folded, not re-executed, because their agents are not in the "
-                f"configuration: {len(player.folded)}"
-            )
-        notes += [error.message for error in player.close_errors]
-        player.complete(program.whole, notes)
-    except Unfinished:
+
+    async def again() -> None:
+        token = offline.set(models_of(recorded))
+        try:
+            with watch:
+                program = find_program(rerun, entry)
+                player.whole = program.whole
+                if not program.whole:
+                    player.order.finish()  # its calls are made one after another, whatever their order was
+                await _rerun(player, program, watch)
+                player.order.finish()
+                if program.whole:
+                    await Calls(rerun).run(player)  # those that plain tools made, which did not run
+            if player.folded:
+                notes.append(
+                    "agent calls that were folded, not re-executed, because their agents are not in the "
+                    f"configuration: {len(player.folded)}"
+                )
+            notes.extend(error.message for error in player.close_errors)
+            player.complete(program.whole, notes)
+        finally:
+            offline.reset(token)
+
+    _, error = await apart(player.order, again)
+    if isinstance(error, Unfinished):
         notes.append("the record ends within an agent call: the process was stopped there")
-    except ReplayDivergence as error:
+    elif isinstance(error, ReplayDivergence):
         divergence = error
-    finally:
-        offline.reset(token)
+    elif error is not None and player.divergence is None:
+        raise error
     if player.divergence is not None:
         divergence = player.divergence
     finished = any(event["kind"] == ev.SESSION_ENDED for event in recorded)

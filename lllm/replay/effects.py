@@ -21,6 +21,7 @@ from lllm.session_effects import Asked, Place, Recalled
 
 if TYPE_CHECKING:
     from lllm.replay.resumed import Decision
+    from lllm.replay.tape import Tape
 
 Blob = Callable[[str], bytes]
 KINDS: Final = (ev.EFFECT_REQUESTED, ev.EFFECT_RETURNED)
@@ -31,7 +32,7 @@ STALL: Final = 60.0
 class Past:
     """One recorded effect. `requested` is None for what was learnt in passing, `returned` where it never returned."""
 
-    __slots__ = ("n", "place", "requested", "returned", "taken")
+    __slots__ = ("n", "place", "requested", "returned", "taken", "tape")
 
     def __init__(
         self, place: Place, requested: Mapping[str, Any] | None, returned: Mapping[str, Any] | None
@@ -41,6 +42,8 @@ class Past:
         self.returned = returned
         self.n: int = self.first["data"]["n"]
         self.taken = False
+        self.tape: Tape | None = None
+        """Its events, in a replay, and how far they have come about."""
 
     @property
     def first(self) -> Mapping[str, Any]:
@@ -106,6 +109,8 @@ class EffectRecord:
         self._marked: dict[tuple[Place, str, str | None], list[tuple[Any, Past]]] = {}
         self._at: dict[Place, list[Past]] = {}
         begun = _open_tools(recorded)
+        self.answered: dict[int, Past] = {}
+        """By the event that answers it."""
         self.last = 0
         """The highest number of an effect."""
         for past in effects_of(recorded):
@@ -114,6 +119,8 @@ class EffectRecord:
             if place.via is not None and past.first["seq"] < begun.get((place.call, place.via), float("inf")):
                 continue  # of a tool that has returned: it is not run again
             self._at.setdefault(place, []).append(past)
+            if past.returned is not None:
+                self.answered[past.returned["seq"]] = past
             data = past.data
             where = place, str(data["kind"]), data.get("key")
             request = request_of(data, blob)
@@ -139,6 +146,12 @@ class EffectRecord:
                 past.taken = True
                 return past
         return None
+
+    def in_order(self) -> Iterator[Past]:
+        """Those that a program brings about in the order of the record. A tool is run again at its end, if at all."""
+        for place, pasts in self._at.items():
+            if place.via is None:
+                yield from pasts
 
     def next(self, place: Place) -> Past | None:
         """The first effect of this place that is not given again yet."""
@@ -169,6 +182,15 @@ def recalled(past: Past, blob: Blob) -> Recalled:
     """The recorded answer of an effect that has one."""
     assert past.returned is not None
     return Recalled(past.n, past.returned["seq"], past.returned["data"], blob)
+
+
+NEVER: Final = -1
+"""In place of the event that answers an effect: there is none."""
+
+
+def outlives(past: Past, blob: Blob) -> Recalled:
+    """An effect that was still at work when the session ended: nobody has heard of it."""
+    return Recalled(past.n, NEVER, {"cancelled": True}, blob)
 
 
 def present(asked: Asked) -> dict[str, Any]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SILENCE: Final = 300.0
 """Seconds without any event, after which agents that are driven along their records are not waited for."""
 
+LEARNT: Final = frozenset((ev.MODEL_REPLIED, ev.TOOL_RETURNED, ev.APPROVAL_GIVEN))
+"""What is kept where the call is cancelled at the same time."""
 _STOPS: Final = frozenset((ev.LIMIT_REACHED, ev.CANCELLED))
 _INTENTS: Final = frozenset((ev.MODEL_REQUESTED, ev.TOOL_REQUESTED))
 _ANSWERED: Final[Mapping[str, tuple[type, ...]]] = {
@@ -60,11 +62,13 @@ class Followed:
     ) -> tuple[Sequence[Effect], Sequence[Effect]]:
         todo = list(effects)
         self.session.following[self.call] = self
+        task = asyncio.current_task()
+        self.session.order.driving[task] = self.call
         try:
             while not call.state.terminal:
                 found = self.tape.peek()
                 if found is None:
-                    self.session.at_end(call)
+                    await self.session.at_end(call)
                     break
                 done, outcome = await self._next(call, todo, found)
                 if outcome is None:
@@ -73,12 +77,36 @@ class Followed:
                     todo = [effect for effect in todo if effect is not done]
                     self._begun = [effect for effect in self._begun if effect is not done]
                 todo += call.apply(outcome)
+        except asyncio.CancelledError:
+            await self._end()
+            self._keep(call)
+            # what it did then may have taken a while to stop
+            if (found := self.tape.peek()) is None:
+                await self.session.at_record_end()
+            elif found["kind"] == ev.CANCELLED:
+                await self.session.order.turn(found)
+            raise
         finally:
             await self._end()
-            del self.session.following[self.call]
+            del self.session.following[self.call], self.session.order.driving[task]
             self.over.set_result(None)
         begun = [effect for effect in todo if self._has_begun(effect)]
         return [*begun, *(effect for effect in todo if not self._has_begun(effect))], begun
+
+    def _keep(self, call: Call) -> None:
+        """Takes from the record what the call had learnt when it was cancelled."""
+        stopped = self.session.order.inputs.stopped.get(self.call)
+        while (found := self.tape.peek()) is not None and found["kind"] in LEARNT:
+            if stopped is None and not self._ends_stopped():
+                return
+            call.apply(Outcome(found["kind"], found["data"]))
+
+    def _ends_stopped(self) -> bool:
+        """Whether nothing but answers comes before the recorded end, in a log that does not say where the call was stopped."""
+        rest = self.tape.events[self.tape.at :]
+        return any(event["kind"] == ev.CANCELLED for event in rest) and all(
+            event["kind"] in LEARNT or event["kind"] in (ev.CANCELLED, ev.CALL_ENDED) for event in rest
+        )
 
     async def within(self, task: asyncio.Future[Any]) -> None:
         session = self.session
@@ -97,6 +125,7 @@ class Followed:
         begun."""
         kind, data = found["kind"], found["data"]
         if kind in _STOPS:
+            await self.session.order.turn(found)
             await self._settle()
             return None, Outcome(kind, data)
         if kind == ev.CALL_RESUMED:
@@ -106,14 +135,18 @@ class Followed:
             return await self._instead(call, todo)
         if not self._has_begun(effect) and call.intend(effect):
             self._begun.append(effect)
-            if isinstance(effect, RunTool) and self._runs_again(call, effect):
-                work = call.performer.run_tool(effect, again=True)
-                self._agents[effect.call.id] = asyncio.ensure_future(work)
+            if isinstance(effect, RunTool):
+                if self._runs_again(call, effect):
+                    work = call.performer.run_tool(effect, again=True)
+                    self._agents[effect.call.id] = asyncio.ensure_future(work)
+                else:
+                    self.session.order.skip(self.call, effect.call.id)
             return effect, None
         if kind in _INTENTS:
             cause = "the code of today does less than was recorded"
             raise self.session.diverged(found, kind, None, cause, None)
         if isinstance(effect, CallModel):
+            await self.session.order.turn(found)
             self.session.reused += kind == ev.MODEL_REPLIED
             call.performer.tell_again(Event(kind, data))
         elif isinstance(effect, Parse | Handle) or (isinstance(effect, Reuse) and "late" not in data):
@@ -123,6 +156,8 @@ class Followed:
             del self._agents[data["id"]]
             if not _stopped(found) and outcome.data.get("error") != "CancelledError":
                 return effect, outcome
+        if not isinstance(effect, CallModel):
+            await self.session.order.turn(found)
         return effect, Outcome(kind, data)
 
     async def _instead(self, call: Call, todo: Sequence[Effect]) -> tuple[Effect | None, Outcome | None]:
@@ -178,7 +213,9 @@ class Followed:
         """Waits until one of the agents is done. False where nothing at all happens in the session."""
         seen = self.session.steps
         running = [task for task in self._agents.values() if not task.done()]
-        done, _ = await asyncio.wait(running, timeout=SILENCE, return_when=asyncio.FIRST_COMPLETED)
+        # where an order is kept, that is what knows when nothing happens any more
+        silence = SILENCE if self.session.order.off else None
+        done, _ = await asyncio.wait(running, timeout=silence, return_when=asyncio.FIRST_COMPLETED)
         return bool(done) or self.session.steps != seen
 
     async def _end(self) -> None:

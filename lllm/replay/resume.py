@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lllm.core import events as ev
@@ -11,6 +11,7 @@ from lllm.errors import ConfigError, ReplayDivergence, UncertainEffect
 from lllm.handles import claiming
 from lllm.log.proof import prove
 from lllm.ports import LogStore, Rerun
+from lllm.replay.apart import apart
 from lllm.replay.effects import undone
 from lllm.replay.program import find_program, play
 from lllm.replay.resumed import RETRY, SKIP, Decide, Decision, Resumed, Uncertain, told, uncertain
@@ -113,10 +114,21 @@ async def aresume_session(
         if watch is not None:
             player.watchers.append(watch)
         player.approve = approve
+        rerun = Rerun(recorded, store, config, stream=stream)
+
+        async def again() -> Any:
+            if not program.whole:
+                player.order.finish()  # its calls are made one after another, whatever their order was
+            return await play(player, program, rerun)
+
         try:
-            rerun = Rerun(recorded, store, config, stream=stream)
             program = find_program(rerun, entry)
-            result = await _apart(player, play(player, program, rerun))
+            player.ordered = program.whole
+            result, failed = await apart(player.order, again, player.put_off)
+            if failed is not None:
+                if isinstance(failed, asyncio.CancelledError) and isinstance(player.halted, ReplayDivergence):
+                    raise player.halted  # the program was stopped, because it waits for something else
+                raise failed
         except (Exception, SystemExit) as error:
             if player.halted in (None, error):
                 raise
@@ -134,30 +146,6 @@ async def aresume_session(
     if not program.whole:
         notes.append("the program's own code is not known; its agent calls are finished")
     return Resumption(session, result, len(recorded), player.reused, player.asked, effects[0], notes)
-
-
-async def _apart(player: Resumed, program: Coroutine[Any, Any, Any]) -> Any:
-    """Runs the program in a task of its own: a program may cancel itself, and that is in the log, but whoever cancels the
-    resumption only puts it off."""
-
-    async def outcome() -> tuple[Any, BaseException | None]:
-        try:
-            return await program, None
-        except BaseException as error:  # a KeyboardInterrupt that a task raises breaks out of the loop
-            return None, error
-
-    task = asyncio.create_task(outcome())
-    try:
-        await asyncio.wait((task,))
-    except asyncio.CancelledError as error:
-        player.halted = player.halted or error
-        task.cancel()
-        await asyncio.wait((task,))
-        raise
-    result, failed = task.result()
-    if failed is not None:
-        raise failed
-    return result
 
 
 def _open(session: str, recorded: Sequence[Mapping[str, Any]]) -> None:

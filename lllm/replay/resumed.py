@@ -14,6 +14,7 @@ from lllm.core.redact import agrees, scrub
 from lllm.core.spec import ToolRule
 from lllm.errors import (
     ConfigError,
+    LLMError,
     LLMInitializationError,
     LogError,
     PromptError,
@@ -21,14 +22,16 @@ from lllm.errors import (
     ReplayDivergence,
     UncertainEffect,
 )
+from lllm.inputs import ALL
 from lllm.models.message import FunctionCall, Message
 from lllm.models.parts import BlobRef
 from lllm.perform import Outcome
 from lllm.ports import LogStore
 from lllm.replay import effects
+from lllm.replay.blame import blame
 from lllm.replay.effects import no_blob
 from lllm.replay.follow import Followed
-from lllm.replay.tape import Replayed
+from lllm.replay.tape import Replayed, Tape
 from lllm.session import Scope, Session
 from lllm.session_effects import Asked, Recalled
 
@@ -126,6 +129,9 @@ class Resumed(Replayed):
     """
 
     answers = True
+    goes_on = True
+    ordered = True
+    """Whether the program is run, and not its calls one after another."""
 
     def __init__(
         self,
@@ -145,6 +151,7 @@ class Resumed(Replayed):
         self._decisions = dict(decisions or {})
         self._uncertain = list(uncertain)
         self._undone = {item.key: item for item in uncertain}  # ids may come again
+        self._unmatched: dict[str, Mapping[str, Any] | None] = {}  # new calls, with their beginnings
         self._left: dict[str, asyncio.Task[Any]] = {}  # calls whose streams the program has closed
         self._matched: dict[int, Event] = {}  # the events themselves: an id alone may be another one's by now
         self._live = False
@@ -171,6 +178,8 @@ class Resumed(Replayed):
             event = super().stamp(kind, data, call, dialog, value)
             self._matched[id(event)] = event
             return event
+        if kind == ev.CALL_STARTED and call in self._unmatched:
+            self._unmatched[call] = data
         self._go_live()
         return Session.stamp(self, kind, self._kept(kind, data), call, dialog, value)
 
@@ -194,7 +203,16 @@ class Resumed(Replayed):
             Session.write(self, event)
 
     async def flush(self) -> None:
-        await Session.flush(self)
+        if self.ordered and self.order.keeps and self.order.alive is None:
+            return  # nothing is done before the record's end, and what is new is written after it
+        with self.order.waits_outside():
+            await Session.flush(self)
+
+    async def hand_back(self, name: str) -> None:
+        if self.order.off or self.order.alive is not None:
+            await Session.hand_back(self, name)
+        else:
+            await super().hand_back(name)
 
     async def start(self, meta: Mapping[str, Any] | None = None) -> None:
         """The recorded start stands; from here on this is the session's writer."""
@@ -219,6 +237,7 @@ class Resumed(Replayed):
             if "error" in data:
                 cause = f"{cause}, because it failed before: {data['error']}"
             raise self.diverged(past.first, ev.EFFECT_REQUESTED, None, cause, None)
+        self.order.over()
         await Session._end(self, status, **data)
 
     def left_open(self, error: BaseException) -> bool:
@@ -228,6 +247,11 @@ class Resumed(Replayed):
             scrub(error, self.redactor)
             self.halted = error if isinstance(error, Exception) else asyncio.CancelledError()
         return self.halted is not None
+
+    def put_off(self, error: BaseException) -> None:
+        """Whoever waits for the resumption is cancelled: the session stays as it can be resumed. (A program may cancel itself,
+        and that is in the log.)"""
+        self.halted = self.halted or error
 
     def _met(self, error: BaseException) -> bool:
         """Whether the session had met this fault before it was interrupted: then it belongs to it."""
@@ -265,7 +289,7 @@ class Resumed(Replayed):
         with self._going:  # tools may run in threads: this event comes before any of theirs
             if self._live:
                 return
-            data: dict[str, Any] = {"events": self._seq}
+            data: dict[str, Any] = {"events": self._seq, "inputs": ALL}
             if self._uncertain:
                 data["uncertain"] = [
                     {"key": item.key, "tool": item.tool, "effect": item.effect, "decision": item.decision}
@@ -277,7 +301,25 @@ class Resumed(Replayed):
     # --- calls
 
     def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
-        return self._match(agent, parent, add) or Session.new_call(self, agent, parent, add)
+        waits = self._waits()
+        found = self._match(agent, parent, add, same=waits)
+        if found is None:
+            found = Session.new_call(self, agent, parent, add)
+            if waits:  # the recorded ones may come later: the program may start them in any order
+                self._unmatched[found] = None
+        return found
+
+    def _waits(self) -> bool:
+        """Whether what the program does anew waits for the record's end."""
+        return self.ordered and self.order.alive is None and self.order.here() is not None
+
+    def nobody_brings(self, found: Mapping[str, Any] | None, places: Sequence[str]) -> LLMError:
+        if found is not None and found["kind"] == ev.CALL_STARTED:
+            for data in filter(None, self._unmatched.values()):
+                if agrees(found["data"]["agent"], data["agent"]):
+                    cause, old, new, hint = blame(found, ev.CALL_STARTED, data)
+                    return self.diverged(found, ev.CALL_STARTED, data, cause, hint, old, new)
+        return super().nobody_brings(found, places)
 
     def recorded(self, call: str, kind: str, tool_call: str | None = None) -> Event | None:
         """What was decided about a tool that had begun. The record itself has no answer any more."""
@@ -318,6 +360,7 @@ class Resumed(Replayed):
         past = self.effects.take(asked, asked.place)
         if past is None:
             return None
+        self._comes(past)
         if past.returned is not None:
             return effects.recalled(past, self.store.blob)
         found = self._undone.pop(f"e{past.n}", None)
@@ -342,14 +385,24 @@ class Resumed(Replayed):
             )
         return super().stand_in(event, model)
 
-    def past(self, call: str) -> Followed | None:
-        return super().past(call) if call in self.tapes else None
+    async def at_record_end(self, *, anew: bool = False) -> None:
+        await self.order.end(anew=anew)
 
-    def at_end(self, call: Call) -> None:
+    def past(self, call: str) -> Followed | None:
+        if call in self.tapes:
+            return super().past(call)
+        if self.order.off or self.order.alive is not None:
+            return None
+        return Followed(self, call, Tape([]))  # it begins now, when all that was recorded has come about
+
+    async def at_end(self, call: Call) -> None:
         """From here on the call is a live one. The time in which nobody worked on it does not count."""
         if call.parent is not None and call.parent.call in self.following:
             # the tool call that made it has an answer: it was stopped, and the process died before it said so
             raise asyncio.CancelledError
+        await self.order.end(anew=call.id not in self.tapes)
+        if call.id not in self.tapes:
+            return
         if (task := self._left.pop(call.id, None)) is not None:
             task.cancel()
         # negative if the clock was set back meanwhile: the time left of a deadline stays the same

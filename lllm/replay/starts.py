@@ -44,18 +44,19 @@ class Starts:
             return next(self._after(parent, since), None)
 
     def match(
-        self, parent: Scope | None, since: float, agent: str, add: Sequence[Message]
+        self, parent: Scope | None, since: float, agent: str, add: Sequence[Message], *, same: bool = False
     ) -> Mapping[str, Any] | None:
         """Takes the one that a call of `agent` with the messages `add` is: the first with the same words (calls that ran
-        concurrently may come in another order now), else the first of the agent, else the first."""
+        concurrently may come in another order now), else, unless it must be the `same`, the first of the agent, else the
+        first."""
         with self._lock:  # agents may be called in threads
-            found = self._find(parent, since, agent, add)
+            found = self._find(parent, since, agent, add, same)
             if found is not None:
                 del self._waiting[self._places[found["call"]]][found["call"]]
             return found
 
     def _find(
-        self, parent: Scope | None, since: float, agent: str, add: Sequence[Message]
+        self, parent: Scope | None, since: float, agent: str, add: Sequence[Message], exactly: bool
     ) -> Mapping[str, Any] | None:
         first = same = words = None
         for event in self._after(parent, since):
@@ -67,15 +68,19 @@ class Starts:
                 words = unicode_only([message.record() for message in add])
             if agrees(event["data"].get("add", []), words):
                 return event
-        return same or first
+        return None if exactly else same or first
 
     def _after(self, parent: Scope | None, since: float) -> Iterator[Mapping[str, Any]]:
         place = (None, None) if parent is None else (parent.call, parent.tool_call)
         return (event for event in self._waiting.get(place, {}).values() if event["seq"] > since)
 
+    def above(self, call: str | None) -> Iterator[tuple[str, str]]:
+        """The calls and tool calls within which a call was made, from the inside out."""
+        place = self._places.get(call or "", (None, None))
+        while place[0] is not None:
+            yield place[0], place[1] or ""
+            place = self._places.get(place[0], (None, None))
+
     def is_within(self, call: str, outer: str) -> bool:
         """Whether a call was made within another one, however deep."""
-        above = self._places.get(call, (None, None))[0]
-        while above is not None and above != outer:
-            above = self._places.get(above, (None, None))[0]
-        return above is not None
+        return any(above == outer for above, _ in self.above(call))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lllm.core import events as ev
@@ -19,6 +19,7 @@ from lllm.replay.agreement import as_recorded
 from lllm.replay.blame import blame
 from lllm.replay.calls import fold_call
 from lllm.replay.follow import Followed
+from lllm.replay.order import Order
 from lllm.replay.starts import Starts
 from lllm.session import Scope, Session
 from lllm.session_effects import Asked, Recalled
@@ -73,8 +74,20 @@ class Replayed(Session):
     replaying = True
     whole = False
     """True if the program's own code runs, not only its recorded agent calls."""
+    goes_on = False
+    """Whether the program goes on when its record ends."""
+    _unopened = False
     reused = 0
     """Recorded model replies that were not asked for again."""
+
+    @property
+    def unopened(self) -> bool:
+        return self._unopened
+
+    @unopened.setter
+    def unopened(self, value: bool) -> None:
+        self._unopened = value
+        self.order.here()  # the program opens the session, perhaps in a loop of its own
 
     def opened_by(self, kind: str) -> bool:
         entry = self.record[0]["data"].get("entry")
@@ -85,6 +98,7 @@ class Replayed(Session):
         super().__init__(store, id=session, seed=first.get("seed", ""))
         self.started = True
         self.logs = True
+        self.inputs.on = self.inputs.follows = True
         self._figures = None
         self.record = list(recorded)
         self.shown: set[int] = set()
@@ -111,6 +125,12 @@ class Replayed(Session):
         self._raw: dict[str, bytes] = {}  # blobs produced by today's code
         self.steps = 0
         """So many events were matched."""
+        every: dict[str | None, Tape] = dict(self.tapes)
+        for past in self.effects.in_order():
+            past.tape = every[f"e{past.n}"] = Tape(
+                [dict(event) for event in (past.requested, past.returned) if event is not None]
+            )
+        self.order = Order(self, every)
         start = self.tapes.get(None)
         if start is not None and start.events and start.events[0]["kind"] == ev.SESSION_STARTED:
             start.advance()
@@ -137,6 +157,7 @@ class Replayed(Session):
             data, value = self._compared(found, kind, data, value, call)
         self.steps += 1
         tape.advance()
+        self.order.came(found)
         return Event(kind, data, found["at"], call, dialog, value)
 
     def _compared(
@@ -197,6 +218,10 @@ class Replayed(Session):
     async def flush(self) -> None:
         """Nothing is written."""
 
+    async def hand_back(self, name: str) -> None:
+        await self.flush()
+        await self.order.returned(name)
+
     def left(self, call: str, task: asyncio.Task[Any]) -> None:
         """How the call went on is recorded: it comes to that end by itself."""
 
@@ -229,6 +254,7 @@ class Replayed(Session):
     def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
         """The recorded call that this one must be: the next of the same agent under the same parent, if there is one
         that opens with the same words (calls that ran side by side may come in another order now)."""
+        self.order.here()
         chosen = self._match(agent, parent, add)
         if chosen is None:
             if not any(event["kind"] == ev.SESSION_ENDED and not cut_off(event) for event in self.record):
@@ -238,9 +264,11 @@ class Replayed(Session):
             )
         return chosen
 
-    def _match(self, agent: str, parent: Scope | None, add: Sequence[Message]) -> str | None:
+    def _match(
+        self, agent: str, parent: Scope | None, add: Sequence[Message], *, same: bool = False
+    ) -> str | None:
         """Takes the recorded call that a call of today is, and gives its id."""
-        event = self._starts.match(parent, self._since(parent), agent, add)
+        event = self._starts.match(parent, self._since(parent), agent, add, same=same)
         if event is None:
             return None
         self.reexecuted.add(event["call"])
@@ -282,6 +310,10 @@ class Replayed(Session):
         """Whether a recorded call was made within another one."""
         return self._starts.is_within(call, outer)
 
+    def places_above(self, call: str | None) -> Iterator[tuple[str, str]]:
+        """The calls and tool calls within which a recorded call was made, from the inside out."""
+        return self._starts.above(call)
+
     def _since(self, parent: Scope | None) -> float:
         tape = self.tapes.get(parent.call) if parent is not None and parent.call is not None else None
         return -1 if tape is None or parent is None else tape.since(parent.tool_call)
@@ -291,7 +323,7 @@ class Replayed(Session):
     def past(self, call: str) -> Followed | None:
         return Followed(self, call, self.tapes[call])
 
-    def at_end(self, call: Call) -> None:
+    async def at_end(self, call: Call) -> None:
         """The record of a call has ended, and today's code wants more of it."""
         raise self.unfinished_at(call.id)
 
@@ -309,9 +341,26 @@ class Replayed(Session):
         past = self.effects.take(asked, asked.place)
         if past is None:
             raise self._other_effect(asked)
+        self._comes(past)
         if past.returned is None:
+            if any(event["kind"] == ev.SESSION_ENDED and not cut_off(event) for event in self.record):
+                return effects.outlives(past, self.store.blob)
             raise Unfinished(f"the record ends within effect '{asked.name}'")
         return effects.recalled(past, self.store.blob)
+
+    def _comes(self, past: effects.Past) -> None:
+        """The next event of an effect has come about."""
+        if past.tape is not None and (event := past.tape.peek()) is not None:
+            self.steps += 1
+            past.tape.advance()
+            self.order.came(event)
+
+    async def reached(self, seq: int) -> None:
+        past = self.effects.answered.get(seq)
+        event = None if past is None or past.tape is None else past.tape.peek()
+        if past is not None and event is not None and not event["data"].get("cancelled"):
+            await self.order.turn(event)
+            self._comes(past)
 
     def _other_effect(self, asked: Asked) -> LLMError:
         past = self.effects.next(asked.place)
@@ -327,15 +376,35 @@ class Replayed(Session):
         return self.watch is not None and self.watch.switch(on)
 
     async def until_cancelled(self, found: Recalled) -> None:
-        event = self.record[found.seq]
         assert found.data is not None
-        if effects.ended_by_stop(self.record, found.seq):
-            raise effects.stop(found.data)
-        await asyncio.wait((asyncio.get_running_loop().create_future(),), timeout=effects.STALL)
+        # where an order is kept, that is what knows when nothing happens any more
+        silence = effects.STALL if self.order.off else None
+        if found.seq == effects.NEVER:
+            await asyncio.wait((asyncio.get_running_loop().create_future(),), timeout=silence)
+            raise Unfinished("the session has ended")
+        event = self.record[found.seq]
+        try:
+            if effects.ended_by_stop(self.record, found.seq):
+                raise effects.stop(found.data)
+            await asyncio.wait((asyncio.get_running_loop().create_future(),), timeout=silence)
+        except asyncio.CancelledError:
+            await self.order.turn(event)  # what was done then may have taken a while to stop
+            raise
+        finally:
+            self._comes(self.effects.answered[found.seq])
         cause = "code: the program of today does not cancel this effect"
         raise self.diverged(event, event["kind"], None, cause, None)
 
     # --- verdicts
+
+    def nobody_brings(self, found: Mapping[str, Any] | None, places: Sequence[str]) -> LLMError:
+        """The verdict where the program waits for something that will never come. `places`: where its tasks stand."""
+        stand = f"The program waits at {'; '.join(places)}." if places else None
+        if found is None:
+            cause = "the program does not come to its end, although all that was recorded has come about"
+            return self.diverged(None, "the end", None, cause, stand)
+        cause = "the program waits for something else and does not bring this event about"
+        return self.diverged(found, found["kind"], None, cause, stand)
 
     def complete(self, whole: bool, notes: list[str]) -> None:
         """What was recorded and not done again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -474,6 +475,86 @@ def test_cancelled_by_the_program() -> None:
     assert returned == {"n": 1, "cancelled": True, "uncertain": "cancelled"}
 
 
+# --- order -----------------------------------------------------------------------------------------------------------
+
+DELAYS = (0.012, 0.002, 0.007, 0.001, 0.004)
+
+
+@activity(effect="pure")
+async def late(number: int) -> int:
+    await asyncio.sleep(DELAYS[number])
+    return number
+
+
+@activity(effect="pure", timeout=None)
+def late_in_thread(number: int) -> int:
+    time.sleep(DELAYS[number])
+    return number
+
+
+async def appended(log: list[Any]) -> None:
+    async def one(number: int) -> None:
+        log.append(await late(number))
+
+    await asyncio.gather(*map(one, range(5)))
+
+
+async def completed(log: list[Any]) -> None:
+    for done in asyncio.as_completed([late(number) for number in range(5)]):
+        log.append(await done)
+        await read(f"after {log[-1]}")
+
+
+async def raced(log: list[Any]) -> None:
+    tasks = [asyncio.ensure_future(late(number)) for number in (0, 3)]
+    done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in left:
+        task.cancel()
+    log += [task.result() for task in done]
+    log.append(str(new_uuid()))
+
+
+async def beside_agents(log: list[Any]) -> None:
+    agent = Agent("a", ScriptedBackend(lambda request: request.messages[-1].text, delay=0.003))
+
+    async def ask(words: str) -> None:
+        log.append((await agent.acall(words)).content)
+
+    async def one(number: int) -> None:
+        log.append(await late(number))
+
+    await asyncio.gather(ask("x"), one(0), one(1), ask("y"), one(2))
+
+
+async def in_threads(log: list[Any]) -> None:
+    async def one(number: int) -> None:
+        log.append(await asyncio.to_thread(late_in_thread, number))
+
+    await asyncio.gather(*map(one, range(5)))
+
+
+async def blocking(log: list[Any]) -> None:
+    agent = Agent("a", ScriptedBackend(lambda request: "yes"))
+    for number in range(3):
+        log += [late_in_thread(number), agent(str(number)).content, now()]
+
+
+@pytest.mark.parametrize("shape", [appended, completed, raced, beside_agents, in_threads, blocking])
+def test_order_of_the_record(shape: Callable[[list[Any]], Any]) -> None:
+    def main(store: MemoryLog) -> list[Any]:
+        async def inner() -> list[Any]:
+            log: list[Any] = []
+            async with arecord("x", store=store) as session:
+                await shape(log)
+                session.save_artifact("log.txt", str(log))
+            return log
+
+        return asyncio.run(inner())
+
+    live, again = twice(main)
+    assert live == again
+
+
 # --- divergence ------------------------------------------------------------------------------------------------------
 
 
@@ -567,7 +648,7 @@ def test_cut_off_after_every_event() -> None:
         assert report.finished
         assert again == seen
         added = Counter(kinds(store, session)) - Counter(total)
-        assert set(added) <= {ev.SESSION_RESUMED, ev.CALL_RESUMED}, (count, added)
+        assert set(added) <= {ev.SESSION_RESUMED, ev.CALL_RESUMED, ev.NOTE}, (count, added)
 
 
 def interrupted(effect: str) -> tuple[MemoryLog, str, Callable[[MemoryLog], Callable[[], None]]]:

@@ -1,0 +1,275 @@
+"""Inputs: what comes to a program from outside, one at a time and in an order that its log has.
+
+An input is an answer of the world (a reply, the result of a tool or of an effect), a timer of the program that fires, a
+function that returns from a thread, a call that is handed back after its log was written. As long as one alone can be on its
+way there is nothing to order. Otherwise each waits until the program has nothing left to do with those before it: until no
+handle of its session is ready in the event loop. So what the program does depends on their order alone. Answers are events of
+the log; the others have names (`t3` the third timer, `e1` the first job, `c2` the second call), and before the next event a
+Note of `inputs` says which of them came. Temporal orders its workflows in the same way.
+
+Timers and jobs are seen in loops of `lllm.loops.Loop` alone. Other loops are never changed: there the log has the order of
+answers and of calls that are handed back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any, Final
+
+scope: contextvars.ContextVar[Any] = contextvars.ContextVar("lllm_scope", default=None)
+"""The `lllm.session.Scope` of the running code."""
+
+_inside: contextvars.ContextVar[bool] = contextvars.ContextVar("lllm_inside", default=False)
+
+ALL: Final = "all"
+"""The log has the order of all inputs."""
+ANSWERS: Final = "answers"
+"""The log has the order of answers, and of calls that are handed back."""
+
+TURNS: Final = 16
+"""Turns of a loop that does not show what is ready in it, between two inputs of a session."""
+BUSY: Final = 100
+"""Turns of a loop after which a session that is never at rest is given its next input."""
+
+
+@contextmanager
+def effect(on: bool = True) -> Iterator[None]:
+    """Around what acts on the world: its timers and jobs are not the program's, and a replay does not do it."""
+    token = _inside.set(on)
+    try:
+        yield
+    finally:
+        _inside.reset(token)
+
+
+enter: Final = _inside.set
+leave: Final = _inside.reset
+
+
+def owner(context: contextvars.Context | None = None) -> Inputs | None:
+    """The inputs of the session whose program arms a timer, or is ready to run, in this context; None where that is no
+    program's."""
+    if context is None:
+        found, inside = scope.get(), _inside.get()
+    else:
+        found, inside = context.get(scope), context.get(_inside, False)
+    if found is None or inside:
+        return None
+    inputs: Inputs = found.session.inputs
+    return inputs if inputs.on and not found.session.unopened else None
+
+
+class Inputs:
+    """The inputs of one session.
+
+    Attributes:
+        on: whether anybody wants to know them: not where no log is kept, nor after the session's end.
+        follows: whether the record says what comes next. Then nothing waits here: see `lllm.replay.order`.
+        crowded: whether two of them were ever on their way at the same time.
+        came: the names of those that came since the last event.
+    """
+
+    __slots__ = ("__weakref__", "_jobs", "_lock", "_timers", "came", "coming", "crowded", "follows", "on")
+
+    def __init__(self, on: bool) -> None:
+        self.on = on
+        self.follows = False
+        self.crowded = False
+        self.coming = 0
+        self.came: list[str] = []
+        self._timers = self._jobs = 0
+        self._lock = Lock()
+
+    def begin(self) -> None:
+        """One more is on its way."""
+        self.coming += 1
+        if self.coming > 1:
+            self.crowded = True
+
+    def end(self) -> None:
+        """One less is."""
+        self.coming -= 1
+
+    def timer_name(self) -> str:
+        """The name of the program's next timer."""
+        with self._lock:
+            self._timers += 1
+            return f"t{self._timers}"
+
+    def job_name(self) -> str:
+        """The name of the program's next job."""
+        with self._lock:
+            self._jobs += 1
+            return f"e{self._jobs}"
+
+    def stopped(self, name: str) -> None:
+        """A call or an effect is cancelled just now, although it has come to its end, or learns something all the same."""
+        if self.on and not self.follows:
+            self.came.append(f"-{name}")
+
+    async def turn(self) -> None:
+        """Waits until the program has nothing left to do with the inputs before this one."""
+        if not self.crowded or self.follows or not self.on:
+            return
+        loop = asyncio.get_running_loop()
+        gate = _gate(loop)
+        if gate.rests(self):
+            return
+        future: asyncio.Future[None] = loop.create_future()
+        gate.hold(self, lambda: _settled(future))
+        await future
+
+    def job(self, loop: asyncio.AbstractEventLoop, inner: asyncio.Future[Any]) -> asyncio.Future[Any]:
+        """The result of a function that runs in a thread for the program, when its turn has come."""
+        self.begin()
+        return self.give(loop, self.job_name(), inner)
+
+    def give(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        name: str,
+        inner: asyncio.Future[Any],
+        recorded: Callable[[Callable[[], None], Callable[[], None]], bool] = lambda *_: False,
+    ) -> asyncio.Future[Any]:
+        """The result of job `name` when its turn has come. `recorded` keeps what gives it, where a record says when, and what
+        gives it when that has ended."""
+        outer: asyncio.Future[Any] = loop.create_future()
+
+        def come() -> bool:
+            if outer.done():
+                return False
+            self.came.append(name)
+            pass_on(inner, outer)
+            return True
+
+        def done(_: object) -> None:
+            if recorded(lambda: pass_on(inner, outer), lambda: done(None)):
+                return
+            self.end()
+            if self.crowded:
+                _gate(loop).hold(self, come)
+            else:
+                come()
+
+        inner.add_done_callback(done, context=contextvars.Context())
+        outer.add_done_callback(lambda _: inner.cancel() if outer.cancelled() else None)
+        return outer
+
+
+class Timer(asyncio.TimerHandle):
+    """A timer of a program. When it is due it waits for its turn."""
+
+    __slots__ = ("inputs", "name", "real")
+
+    def __init__(self, name: str, inputs: Inputs, *args: Any) -> None:
+        super().__init__(*args)
+        self.name = name
+        self.inputs = inputs
+        self.real: asyncio.TimerHandle | None = None
+        """What wakes it: a timer of the loop. None where it is not on its way: it has come, or a record says when."""
+
+    def cancel(self) -> None:
+        self._stop()
+        super().cancel()
+
+    def due(self) -> None:
+        """Its time has come."""
+        self._stop()
+        if self.inputs.crowded:
+            _gate(self._loop).hold(self.inputs, self.fire)  # type: ignore[attr-defined]
+        else:
+            self.fire()
+
+    def fire(self) -> bool:
+        """Calls what it calls, in the loop's next turn. False where it was cancelled."""
+        if self.cancelled():
+            return False
+        self.inputs.came.append(self.name)
+        self._loop._ready.append(self)  # type: ignore[attr-defined]
+        return True
+
+    def _stop(self) -> None:
+        if (real := self.real) is not None:
+            self.real = None
+            real.cancel()
+            self.inputs.end()
+
+
+class Gate:
+    """The inputs that wait for their turn in one loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self._ready: deque[asyncio.Handle] | None = getattr(loop, "_ready", None)
+        self._held: dict[Inputs, deque[Callable[[], bool]]] = {}
+        self._turns: dict[Inputs, int] = {}
+
+    def rests(self, inputs: Inputs) -> bool:
+        """Whether it is plain to see that the program has nothing else to do."""
+        return self._ready is not None and not self._ready and inputs not in self._held
+
+    def hold(self, inputs: Inputs, come: Callable[[], bool]) -> None:
+        """Calls `come` when the turn has come. False from it says that it comes to nothing: then the next one's has."""
+        stepping = bool(self._held)
+        self._held.setdefault(inputs, deque()).append(come)
+        if not stepping:
+            self._next_step()
+
+    def _next_step(self) -> None:
+        if (loop := self._loop()) is not None:
+            loop.call_soon(self._step, context=contextvars.Context())
+
+    def _step(self) -> None:
+        busy = None if self._ready is None else {owner(_context(handle)) for handle in self._ready}
+        for inputs in list(self._held):
+            turns = self._turns.get(inputs, 0) + 1
+            if (turns < TURNS) if busy is None else (inputs in busy and turns < BUSY):
+                self._turns[inputs] = turns
+                continue
+            self._turns.pop(inputs, None)
+            queue = self._held[inputs]
+            while queue and not queue.popleft()():
+                pass
+            if not queue:
+                del self._held[inputs]
+        if self._held:
+            self._next_step()
+
+
+_gates: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Gate]] = weakref.WeakKeyDictionary()
+
+
+def _gate(loop: asyncio.AbstractEventLoop) -> Gate:
+    found = _gates.get(loop)
+    if found is None:
+        found = _gates[loop] = Gate(loop)
+    return found
+
+
+def _context(handle: asyncio.Handle) -> contextvars.Context:
+    return handle._context  # type: ignore[attr-defined, no-any-return]
+
+
+def _settled(future: asyncio.Future[None]) -> bool:
+    if future.done():
+        return False
+    future.set_result(None)
+    return True
+
+
+def pass_on(inner: asyncio.Future[Any], outer: asyncio.Future[Any]) -> None:
+    """Gives one future the result of another, unless it is done."""
+    if outer.done():
+        return
+    if inner.cancelled():
+        outer.cancel()
+    elif (error := inner.exception()) is not None:
+        outer.set_exception(error)
+    else:
+        outer.set_result(inner.result())

@@ -1,0 +1,286 @@
+"""The loops and threads of a program that is replayed: whether they have anything left to do.
+
+Only loops that a replayed program uses are touched, and only while it runs. A loop is told apart by its selector: a loop
+that asks it to wait has nothing left to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from lllm import inputs, loops, sync
+from lllm.errors import ConfigError
+from lllm.replay.cancels import frames
+
+if TYPE_CHECKING:
+    from lllm.replay.order import Order
+
+SETTLED: Final = 0.002
+"""Seconds in which a thread does not move while it waits for something."""
+
+
+_NOT_THEIRS: Final = (os.path.dirname(asyncio.__file__), os.path.dirname(loops.__file__))
+"""Where code lies that is not the project's."""
+
+
+class Job:
+    """A function that runs in a thread for a loop."""
+
+    __slots__ = ("thread",)
+
+    def __init__(self) -> None:
+        self.thread = 0
+
+    def of(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def job(*args: Any, **kwargs: Any) -> Any:
+            self.thread = threading.get_ident()
+            return function(*args, **kwargs)
+
+        return job
+
+
+class Loop:
+    """A loop of the program. Stands for its selector and its clock."""
+
+    def __init__(self, order: Order, loop: Any) -> None:
+        self.order = order
+        self.loop = loop
+        self.thread = threading.get_ident()
+        self.zero = loop.time() - order.now / 1e6
+        self.idle = False
+        self.timers: list[asyncio.TimerHandle] = []
+        """Those of the program, armed and neither fired nor cancelled."""
+        self.jobs: set[Job] = set()
+        self._selector = loop._selector
+        self._run_in_executor = loop.run_in_executor
+        self._call_at = loop.call_at
+        loop._selector = self
+        loop.call_at = self._arm
+        loop.time = self.time
+        loop.run_in_executor = self._in_executor
+        sync.watched[loop] = self._in_thread
+
+    def give_back(self) -> None:
+        """The loop lives by its own time again."""
+        if self.loop._selector is self:
+            self.loop._selector = self._selector
+        sync.watched.pop(self.loop, None)
+        left = [(timer, timer.when() - self.loop.time()) for timer in self._armed()]
+        with suppress(AttributeError):
+            del self.loop.time, self.loop.call_at, self.loop.run_in_executor
+        for timer, seconds in left:
+            self.soon(self.loop.call_later, max(0.0, seconds), _run, timer)
+
+    def hand_over(self) -> None:
+        """Time goes on at its own pace: its timers are those of the loop again."""
+        for timer in self._armed():
+            if isinstance(timer, inputs.Timer):
+                self.soon(self.loop.arm, timer)
+            else:
+                self.soon(self._call_at, timer.when(), _run, timer)
+
+    def _armed(self) -> list[asyncio.TimerHandle]:
+        armed, self.timers = self.timers, []
+        return [timer for timer in armed if not timer.cancelled()]
+
+    def _arm(self, when: float, callback: Callable[..., Any], *args: Any, context: Any = None) -> Any:
+        if self.order.off or self.order.alive is not None:
+            return self._call_at(when, callback, *args, context=context)
+        found = inputs.owner(context) if isinstance(self.loop, loops.Loop) else None
+        if found is None:
+            timer = asyncio.TimerHandle(when, callback, args, self.loop, context)
+        else:
+            timer = inputs.Timer(found.timer_name(), found, when, callback, args, self.loop, context)
+            self.order.inputs.arm(self, timer)
+        self.timers.append(timer)
+        return timer
+
+    def due(self, timer: asyncio.TimerHandle) -> float:
+        """When a timer is due, in microseconds of the record."""
+        return float((timer.when() - self.zero) * 1e6)
+
+    def fire(self, timer: asyncio.TimerHandle) -> None:
+        """Calls what a timer calls, in the loop's next turn."""
+        self.timers.remove(timer)
+        self.soon(_run, timer)
+
+    def pending(self) -> list[asyncio.TimerHandle]:
+        """The timers, as they were armed. Forgets those that were cancelled."""
+        if any(timer.cancelled() for timer in self.timers):
+            self.timers = [timer for timer in self.timers if not timer.cancelled()]
+        return self.timers
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._selector, name)
+
+    def time(self) -> float:
+        order = self.order
+        past = time.monotonic() - order.alive if order.alive is not None else 0.0
+        return float(self.zero + order.now / 1e6 + past)
+
+    def select(self, timeout: float | None = None) -> Any:
+        order = self.order
+        if order.off or order.alive is not None or (timeout is not None and timeout <= 0):
+            return self._selector.select(timeout)
+        with order.lock:  # another loop may fire a timer of this one meanwhile
+            if found := self._selector.select(0):
+                return found
+            block = order.rest(self)
+            if block <= 0:
+                return []
+            self.idle = True
+        try:
+            return self._selector.select(block)
+        finally:
+            self.idle = False
+
+    def has_connections(self) -> bool:
+        """Whether it waits for anything but its own threads."""
+        return self.loop.is_running() and len(self._selector.get_map() or ()) > 1
+
+    @property
+    def is_blocked(self) -> bool:
+        return loops.is_blocked(self.loop)
+
+    def rests(self, here: Loop) -> bool:
+        """Whether nothing is left to do in it: nor in the loop behind it, while a blocking call blocks it. Nothing is in
+        `here`."""
+        if self is here or self.idle or not self.is_blocked:
+            return self is here or self.idle
+        behind = self.order.loops.get(loops.behind(self.loop).loop)
+        return behind is not None and behind.rests(here)
+
+    def places(self) -> list[str]:
+        """Where its tasks stand in the project's own code, as `function (file:line)`."""
+        found = []
+        for task in list(asyncio.all_tasks(self.loop)):
+            here: str | None = None
+            for frame in frames(task):
+                if not frame.f_code.co_filename.startswith(_NOT_THEIRS):
+                    here = f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})"
+            found += [here] if here is not None else []
+        return sorted(set(found))
+
+    def soon(self, function: Callable[..., Any], *args: Any) -> None:
+        with suppress(RuntimeError):  # it is closed
+            self.loop.call_soon_threadsafe(function, *args)
+
+    def wake(self) -> None:
+        self.soon(_nothing)
+
+    def _in_executor(self, executor: Any, function: Callable[..., Any], *args: Any) -> Any:
+        order = self.order
+        found = inputs.owner() if isinstance(self.loop, loops.Loop) else None
+        if order.off or order.alive is not None:
+            return self._run_in_executor(executor, function, *args)
+        job = Job()
+        self.jobs.add(job)
+        with inputs.effect():  # named here, and not by the loop
+            future = self._run_in_executor(executor, job.of(function), *args)
+        future.add_done_callback(lambda _: self.jobs.discard(job))
+        if found is None:
+            return future
+        name = found.job_name()
+
+        def recorded(come: Callable[[], None], live: Callable[[], None]) -> bool:
+            if order.off or order.alive is not None:
+                return False
+            if name in order.inputs.names or order.exact:
+                order.inputs.done(self, name, come, live)
+            else:
+                come()
+            return True
+
+        return found.give(self.loop, name, future, recorded)
+
+    def _in_thread(self, future: asyncio.Future[Any], function: Callable[..., Any]) -> Callable[..., Any]:
+        job = Job()
+        self.jobs.add(job)
+        future.add_done_callback(lambda _: self.jobs.discard(job))
+        return job.of(function)
+
+
+class Threads:
+    """What other threads do: seen from outside, because nothing else tells."""
+
+    def __init__(self, loops: Mapping[Any, Loop]) -> None:
+        self._loops = loops
+        self._own = threading.get_ident()
+        self._seen: dict[int, tuple[Any, float]] = {}
+        self.before: set[threading.Thread] = set()
+        """The threads that there were when the program began."""
+
+    def refuse(self) -> None:
+        """ConfigError in a thread that the program has started itself and that does not know the session: its calls would be
+        live ones."""
+        thread = threading.current_thread()
+        jobs = {job.thread for loop in list(self._loops.values()) for job in list(loop.jobs)}
+        if thread.ident not in jobs and (
+            thread in self.before or thread is threading.main_thread() or _is_ours(thread)
+        ):
+            return
+        raise ConfigError(
+            f"thread '{thread.name}' of a program that is replayed makes a call without a session",
+            hint="A thread does not inherit the session: pass session= to the call, or use asyncio.to_thread.",
+        )
+
+    def at_work(self, resting: set[int], loops: Iterable[Loop]) -> bool:
+        """Whether a thread of the program, which was given an answer, is still at work with it. One that is gone, or that
+        waits for something (a lock, a queue, another thread), is not."""
+        known = {loop.thread for loop in loops} - resting
+        if not known:
+            return False
+        now, frames, out = time.monotonic(), sys._current_frames(), False
+        for thread in threading.enumerate():
+            ident = thread.ident
+            if ident not in known or (frame := frames.get(ident)) is None:
+                continue
+            place = (id(frame), frame.f_lasti)
+            seen, since = self._seen.get(ident, (None, now))
+            if seen != place or _runs(thread):
+                self._seen[ident] = (place, now)
+                out = True
+            elif now - since < SETTLED:
+                out = True
+        return out
+
+    def unknown(self, resting: set[int], loops: Iterable[Loop]) -> bool:
+        """Whether there are threads that may belong to the program."""
+        jobs = {job.thread for loop in loops for job in list(loop.jobs)}
+        return any(
+            thread.ident not in resting
+            and thread.ident not in jobs
+            and thread.ident != self._own
+            and thread is not threading.main_thread()
+            and not _is_ours(thread)
+            for thread in threading.enumerate()
+        )
+
+
+def _runs(thread: threading.Thread) -> bool:
+    """Whether it has the processor now, or would have it. False where the system does not say."""
+    try:
+        with open(f"/proc/self/task/{thread.native_id}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"R"
+    except OSError:
+        return False
+
+
+def _is_ours(thread: threading.Thread) -> bool:
+    return thread.name.startswith(("lllm-", "asyncio_", "pydevd"))
+
+
+def _run(timer: asyncio.TimerHandle) -> None:
+    if not timer.cancelled():
+        timer._run()
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,439 @@
+"""The order of a whole record, and the loops that keep it.
+
+One cursor goes over the record. What today's code brings about moves it, call by call. What the world said is handed out
+when the cursor has come to it, and when the loop that waits for it has nothing else to do. Until the record's end the loops
+of the program live by the record's time: where nothing is left to do, either the next answer comes, or the program's next
+timer fires. So a replay takes no time, and `sleep`, `wait_for` and `timeout` end in the recorded order. Afterwards time goes
+on at its own pace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from lllm.core import events as ev
+from lllm.inputs import ALL, Timer
+from lllm.replay.cancels import cancels
+from lllm.replay.idle import Loop, Threads
+from lllm.replay.recorded_inputs import Input, RecordedInputs, Waiter, inputs_of, settle
+from lllm.session import unscoped
+
+if TYPE_CHECKING:
+    from lllm.replay.tape import Replayed, Tape
+
+SLACK: Final = 2_000
+"""Microseconds. A timer that was due so shortly before an answer came has fired after it: a timer of today is armed at the
+time of the event before it, not at its own, and never fires early."""
+LATE: Final = 60_000_000
+"""Microseconds of the record's time after which an event that the program does not bring about is given up."""
+SILENCE: Final = 60.0
+"""Seconds in which a thread of the program, or a connection, must bring something about."""
+CLOSING: Final = 5.0
+"""Seconds in which a program that has nothing left to do must end: its loop may have to wait for threads."""
+HANDOVER: Final = 0.05
+"""Seconds in which the thread of another loop may take up what it was given: a blocking call that has returned."""
+GRACE: Final = 0.25
+"""Seconds in which threads that are not known to belong to the program may come back."""
+_LOOK: Final = 0.01
+
+
+class _Item(NamedTuple):
+    """An event that must come about, or an input: it has come when the tape is beyond `n`. `exact`: the record has the order
+    of timers and jobs here."""
+
+    event: Mapping[str, Any]
+    tape: Tape | Input | None
+    n: int
+    exact: bool
+
+
+class _Timer(NamedTuple):
+    """A timer of the program, and when it is due."""
+
+    loop: Loop
+    timer: asyncio.TimerHandle
+    due: float
+
+
+class Order:
+    """The cursor over the record of a session. Thread-safe: a program may have several loops, in several threads."""
+
+    def __init__(self, session: Replayed, tapes: Mapping[str | None, Tape]) -> None:
+        self.session = session
+        self.now = 0.0
+        """Microseconds since the record began. Small, so that floats do not lose them."""
+        self.alive: float | None = None
+        """When the record ended, by the monotonic clock. From then on time goes at its own pace."""
+        self.off = True
+        """Whether no order is kept: before the program begins and after its end."""
+        self.stop: Callable[[], None] = lambda: None
+        """Stops the program: set by whoever runs it."""
+        self.moved = time.monotonic()
+        self.outside = 0
+        """So many tasks wait for something real: the log."""
+        self.loops: dict[Any, Loop] = {}
+        self.driving: dict[Any, str] = {}
+        """The tasks that drive calls along their records."""
+        self.inputs = RecordedInputs()
+        self._items: list[_Item] = []
+        self._times: dict[int, int] = {}  # without the hours in which nobody worked on the session
+        self._at = 0
+        self.lock = threading.RLock()
+        self._waiting: dict[int, Waiter] = {}
+        self._ends: list[Waiter] = []
+        self._anew: list[Waiter] = []
+        self.keeps = False
+        """Whether any loop of the program has ever kept the order."""
+        self._skipped: set[tuple[str, str]] = (
+            set()
+        )  # tools that are not run: what they had called is not either
+        self._threads = Threads(self.loops)
+        self._lay_out(tapes)
+
+    def _lay_out(self, tapes: Mapping[str | None, Tape]) -> None:
+        record = self.session.record
+        places = {event["seq"]: (tape, n) for tape in tapes.values() for n, event in enumerate(tape.events)}
+        down = last = record[0]["at"] if record else 0
+        exact = False
+        for event in record:
+            if event["kind"] == ev.SESSION_RESUMED:
+                down += max(0, event["at"] - last)
+            if event["kind"] in (ev.SESSION_STARTED, ev.SESSION_RESUMED):
+                exact = event["data"].get("inputs") == ALL
+            last = max(last, event["at"])
+            self._times[event["seq"]] = last - down
+            if event["seq"] in places:
+                tape, n = places[event["seq"]]
+                self._items.append(_Item(tape.events[n], tape, n, exact))
+            for found in inputs_of(event):
+                self.inputs.name(found, event)
+                self._items.append(_Item(event, found, 0, exact))
+
+    @property
+    def exact(self) -> bool:
+        """Whether the record has the order of all inputs here."""
+        return bool(self._items) and self._items[min(self._at, len(self._items) - 1)].exact
+
+    # --- what calls ask
+
+    def here(self) -> Loop | None:
+        """The running loop. From now on it lives by the record's time. None where there is none, or it is of a foreign
+        kind."""
+        if self.off:
+            return None
+        try:
+            loop: Any = asyncio.get_running_loop()
+        except RuntimeError:
+            return None
+        found = self.loops.get(loop)
+        if found is None and hasattr(loop, "_selector"):
+            with self.lock:
+                found = self.loops[loop] = Loop(self, loop)
+                self.keeps = True
+        if found is not None:
+            found.thread = threading.get_ident()
+        return found
+
+    async def turn(self, event: Mapping[str, Any]) -> None:
+        """Waits until the record has come to this answer."""
+        if self.alive is not None or (loop := self.here()) is None:
+            return
+        future: asyncio.Future[None] = loop.loop.create_future()
+        with self.lock:  # the record may end in another thread
+            if self.off or self.alive is not None:
+                return
+            self._waiting[event["seq"]] = loop, future
+        self._wake(loop)
+        try:
+            await future
+        finally:
+            self._waiting.pop(event["seq"], None)
+
+    async def returned(self, name: str) -> None:
+        """Waits until the record says that a call, or an effect, was handed back."""
+        if name not in self.inputs.names or self.alive is not None or (loop := self.here()) is None:
+            return
+        future: asyncio.Future[None] = loop.loop.create_future()
+        task = asyncio.current_task()
+        with self.lock:
+            if self.off or self.alive is not None:
+                return
+            self.inputs.returning[name] = loop, future
+            self.inputs.tasks[task] = name
+        self._wake(loop)
+        try:
+            await future
+        finally:
+            del self.inputs.returning[name], self.inputs.tasks[task]
+
+    async def end(self, *, anew: bool = False) -> None:
+        """Waits until all that was recorded has come about. Unless what follows is begun `anew`, that may be needed for it: a
+        tool that is run again makes calls which have a record."""
+        if self.alive is not None or (loop := self.here()) is None:
+            return
+        entry = loop, loop.loop.create_future()
+        with self.lock:
+            if self.off or self.alive is not None:
+                return
+            waiting = self._anew if anew else self._ends
+            waiting.append(entry)
+        self._wake(loop)
+        try:
+            await entry[1]
+        finally:
+            waiting.remove(entry)
+
+    def skip(self, call: str, tool_call: str) -> None:
+        """A tool is not run, or not before the record's end: what it had called is not waited for."""
+        self._skipped.add((call, tool_call))
+
+    def came(self, event: Mapping[str, Any]) -> None:
+        """Today's code has brought an event about."""
+        if self.off or self.alive is not None:
+            return
+        with self.lock:
+            at = float(self._times.get(event["seq"], 0))
+            self.now = max(self.now, at)
+        self.moved = time.monotonic()
+        if len(self.loops) > 1:
+            self._wake(None)
+
+    @contextmanager
+    def waits_outside(self) -> Iterator[None]:
+        """The task waits for something real, which the record does not order."""
+        self.outside += 1
+        try:
+            yield
+        finally:
+            self.outside -= 1
+
+    # --- life
+
+    def begin(self, stop: Callable[[], None]) -> None:
+        """From now on, the loops of the program keep the order."""
+        self.off, self.stop = False, stop
+        self._threads.before = set(threading.enumerate())
+        unscoped.append(self._threads.refuse)
+        self.moved = time.monotonic()
+        self.here()
+
+    def finish(self) -> None:
+        """The program has ended: nothing waits for a turn any more."""
+        with self.lock:
+            self.off = True
+            if self._threads.refuse in unscoped:
+                unscoped.remove(self._threads.refuse)
+            self.inputs.release(ended=True)
+            for loop in self.loops.values():
+                loop.give_back()
+            for loop, future in [*list(self._waiting.values()), *self._ends, *self._anew]:
+                loop.soon(settle, future)
+
+    # --- what loops ask
+
+    def rest(self, here: Loop) -> float:
+        """Loop `here` has nothing to do. Moves something on and gives 0; or says for how long to wait for others."""
+        with self.lock:
+            self._pass_over()
+            item = self._next()
+            if item is None:
+                return self._after(here)
+            event = item.event
+            if len(self.loops) > 1 and self._threads.at_work(self._resting(here), self.loops.values()):
+                return 0.0005
+            at = self._times[event["seq"]]
+            if isinstance(item.tape, Input):
+                return self._input(here, item, item.tape, at)
+            waiter = self._waiting.get(event["seq"])
+            first = self._first_timer(item, at + LATE if waiter is None else at - SLACK)
+            if waiter is not None:
+                return self._answer(here, event, at, first, waiter)
+            since = time.monotonic() - self.moved
+            if (self._busy(here) or here.has_connections()) and since < SILENCE:
+                return _LOOK if first is None else max(0.0005, min(_LOOK, (first.due - self.now) / 1e6))
+            if since < HANDOVER and any(not one.idle for one in self.loops.values() if one is not here):
+                return 0.0005
+            if since < GRACE and (
+                any(loop.is_blocked for loop in self.loops.values())  # it may go on at this very moment
+                or self._threads.unknown(self._resting(here), self.loops.values())
+            ):
+                return _LOOK
+            if first is not None or (first := self._first_timer(item, at + LATE, named=True)) is not None:
+                return self._fire(here, first)
+            return self._stuck(here, event)
+
+    def _next(self) -> _Item | None:
+        """The next item: the cursor's, or the answer of an effect that comes before it. None at the record's end."""
+        item = self._items[self._at] if self._at < len(self._items) else None
+        first = min(list(self._waiting), default=None)
+        if first is not None and (item is None or first < item.event["seq"]):
+            return _Item(self.session.record[first], None, 0, item is not None and item.exact)
+        return item
+
+    def _answer(
+        self, here: Loop, event: Mapping[str, Any], at: float, first: _Timer | None, waiter: Waiter
+    ) -> float:
+        """The next event is an answer that somebody waits for."""
+        loop, future = waiter
+        if future.done():
+            return _LOOK  # given, and not taken yet
+        if self._busy(here):  # with something else at work, time goes at its own pace
+            until = min(max(0.0, (min(at, at if first is None else first.due) - self.now) / 1e6), SILENCE)
+            if time.monotonic() - self.moved < until:
+                return _LOOK
+        if first is not None:
+            return self._fire(here, first)
+        if loop is not here:
+            loop.wake()
+            return 0.05
+        self.now = max(self.now, at)
+        self.moved = time.monotonic()
+        future.set_result(None)
+        return 0
+
+    def _input(self, here: Loop, item: _Item, found: Input, at: float) -> float:
+        """The next item is an input that the record names."""
+        inputs = self.inputs
+        first = self._first_timer(item, at - SLACK)
+        if first is not None:
+            return self._fire(here, first)
+        if found.stopped:  # by a timer that has fired, or by code of today
+            found.at = 1
+            return 0
+        if (timer := inputs.take_timer(found.name)) is not None:
+            found.at = 1
+            return self._fire(here, _Timer(*timer, timer[0].due(timer[1])))
+        if (loop := inputs.hand_over(found.name)) is not None:
+            found.at = 1
+            self.now, self.moved = max(self.now, at), time.monotonic()
+            return 0 if loop is here else 0.02
+        since = time.monotonic() - self.moved
+        if self._busy(here) and since < SILENCE:
+            return _LOOK
+        if since < GRACE and (
+            len(self.loops) > 1 or self._threads.unknown(self._resting(here), self.loops.values())
+        ):
+            return _LOOK
+        found.at = 1  # what today's code does without it will turn out
+        return 0
+
+    def _first_timer(self, item: _Item, until: float, *, named: bool = False) -> _Timer | None:
+        """The timer that fires next, if one does: the first that is due before `until`. One that cancels calls fires where
+        the record says that they were cancelled, whenever it is due. Where the record names timers, only the others."""
+        event, tape = item.event, item.tape
+        stopped: str | None = event["call"] if event["kind"] == ev.CANCELLED else None
+        if isinstance(tape, Input) and tape.stopped:
+            stopped = tape.name
+        found: list[tuple[float, int, Loop, asyncio.TimerHandle]] = []
+        for loop in self.loops.values():
+            if loop.loop.is_running():
+                for timer in loop.pending():
+                    if item.exact and not named and isinstance(timer, Timer):
+                        continue
+                    if (due := loop.due(timer)) < until or stopped is not None:
+                        found.append((due, len(found), loop, timer))
+        for due, _, loop, timer in sorted(found):
+            tasks = list(cancels(timer))
+            calls = [one[task] for one in (self.driving, self.inputs.tasks) for task in tasks if task in one]
+            if stopped is not None and stopped in calls:
+                return _Timer(loop, timer, due)
+            if not calls and due < until:
+                return _Timer(loop, timer, due)
+        return None
+
+    def _fire(self, here: Loop, first: _Timer) -> float:
+        """A timer of the program is due."""
+        self.now = max(self.now, first.due)
+        self.moved = time.monotonic()
+        first.loop.fire(first.timer)
+        return 0 if first.loop is here else 0.02
+
+    def _after(self, here: Loop) -> float:
+        """All that was recorded has come about."""
+        if not self.session.goes_on:  # a replay: what the program does now makes no difference
+            last = self.session.record[-1]
+            item = _Item(last, None, 0, exact=False)
+            first = self._first_timer(item, self._times[last["seq"]] + LATE)
+            if first is not None:
+                return self._fire(here, first)
+            if self.inputs.release(ended=False):
+                return 0
+            at_work = self._busy(here) or here.has_connections()
+            if time.monotonic() - self.moved < (SILENCE if at_work else CLOSING):
+                return _LOOK
+            self._give_up(None)
+            return 0.05
+        self.over()
+        self._wake(here)
+        return 0
+
+    def over(self) -> None:
+        """The record is at its end, and the program goes on: in real time."""
+        with self.lock:
+            if self.alive is None:
+                self._hand_over()
+
+    def _hand_over(self) -> None:
+        self.alive = time.monotonic()
+        self.session.inputs.follows, self.session.inputs.crowded = False, True
+        self.inputs.release(ended=True)
+        for loop in self.loops.values():
+            loop.hand_over()
+        for loop, future in [*self._ends, *self._anew]:  # those that wake up leave it, in their threads
+            loop.soon(settle, future)
+
+    def _stuck(self, here: Loop, event: Mapping[str, Any]) -> float:
+        """Nobody brings the next event about. The next answer that somebody waits for comes before its turn: at the end it
+        will turn out what was left undone."""
+        waiting = [self._waiting[seq] for seq in sorted(self._waiting)]
+        for loop, future in [*waiting, *self._ends]:
+            if not future.done():
+                loop.soon(settle, future)
+                self.moved = time.monotonic()
+                return 0 if loop is here else 0.02
+        if self.inputs.release(ended=False):
+            return 0
+        self._give_up(event)
+        return 0.05
+
+    def _give_up(self, event: Mapping[str, Any] | None) -> None:
+        self.session.nobody_brings(event, [place for loop in self.loops.values() for place in loop.places()])
+        self.off = True
+        self.stop()
+
+    # --- who is where
+
+    def _pass_over(self) -> None:
+        """Moves the cursor over what has come about, and what nobody will."""
+        while self._at < len(self._items):
+            event, tape, n, _ = self._items[self._at]
+            if tape is not None and tape.at <= n and not (self._skipped and self._is_skipped(event["call"])):
+                return
+            self._at += 1
+
+    def _is_skipped(self, call: str | None) -> bool:
+        return any(place in self._skipped for place in self.session.places_above(call))
+
+    def _resting(self, here: Loop) -> set[int]:
+        """The threads whose loops have nothing to do."""
+        return {loop.thread for loop in self.loops.values() if loop.rests(here)}
+
+    def _busy(self, here: Loop) -> bool:
+        """Whether a thread is at work for one of the loops, or something real is waited for."""
+        if self.outside:
+            return True
+        jobs = [job for loop in self.loops.values() if loop.loop.is_running() for job in list(loop.jobs)]
+        if not jobs:
+            return False
+        resting = self._resting(here)
+        return any(job.thread not in resting for job in jobs)
+
+    def _wake(self, but: Loop | None) -> None:
+        for loop in list(self.loops.values()):
+            if loop is not but and loop.idle:
+                loop.wake()

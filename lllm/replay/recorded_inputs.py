@@ -1,0 +1,101 @@
+"""The inputs that a log names besides answers, in a replay: timers, jobs, and calls that are handed back (`lllm.inputs`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from lllm.core import events as ev
+
+if TYPE_CHECKING:
+    from lllm.inputs import Timer
+    from lllm.replay.idle import Loop
+
+Waiter = tuple["Loop", asyncio.Future[None]]
+
+
+class Input:
+    """One of them, at its place in the record.
+
+    Attributes:
+        name: `t3`, `e1`, `c2`, `f1`. stopped: whether it did not come, because its caller was stopped just then.
+        at: 1 when it has come, as in a tape of one event.
+    """
+
+    __slots__ = ("at", "name", "stopped")
+
+    def __init__(self, name: str) -> None:
+        self.stopped = name.startswith("-")
+        self.name = name.removeprefix("-")
+        self.at = 0
+
+
+def inputs_of(event: Mapping[str, Any]) -> list[Input]:
+    """The inputs that an event names."""
+    if event["kind"] != ev.NOTE or event["data"].get("of") != "inputs":
+        return []
+    return [Input(name) for name in event["data"]["text"].split()]
+
+
+class RecordedInputs:
+    """What waits for its place in the record."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        """All that the record names."""
+        self.stopped: dict[str, int] = {}
+        """The calls whose callers were stopped just then, with the event that says so."""
+        self._timers: dict[str, tuple[Loop, Timer]] = {}
+        self._jobs: dict[str, tuple[Loop, Callable[[], None], Callable[[], None]]] = {}
+        self.returning: dict[str, Waiter] = {}
+        """Calls and effects that are about to be handed back, by their names."""
+        self.tasks: dict[asyncio.Task[Any] | None, str] = {}
+        """The tasks that wait for it."""
+
+    def name(self, found: Input, event: Mapping[str, Any]) -> None:
+        """The record names an input."""
+        self.names.add(found.name)
+        if found.stopped:
+            self.stopped[found.name] = event["seq"]
+
+    def arm(self, loop: Loop, timer: Timer) -> None:
+        """A timer of the program, which fires when its place has come."""
+        self._timers[timer.name] = loop, timer
+
+    def done(self, loop: Loop, name: str, come: Callable[[], None], live: Callable[[], None]) -> None:
+        """What a thread has done for the program; `come` hands it over, and `live` after the record's end."""
+        self._jobs[name] = loop, come, live
+
+    def take_timer(self, name: str) -> tuple[Loop, Timer] | None:
+        """The timer of this name, unless it was cancelled."""
+        found = self._timers.pop(name, None)
+        return None if found is None or found[1].cancelled() else found
+
+    def hand_over(self, name: str) -> Loop | None:
+        """Hands over the job or call of this name. The loop in which it comes; None where there is none."""
+        if (job := self._jobs.pop(name, None)) is not None:
+            loop, come, _ = job
+            loop.soon(come)
+            return loop
+        if (waiter := self.returning.get(name)) is not None and not waiter[1].done():
+            waiter[0].soon(settle, waiter[1])
+            return waiter[0]
+        return None
+
+    def release(self, *, ended: bool) -> bool:
+        """Hands everything over, whatever the record says. `ended`: that has ended. False where there is nothing."""
+        jobs, self._jobs = self._jobs, {}
+        for loop, come, live in jobs.values():
+            loop.soon(live if ended else come)
+        found = bool(jobs)
+        for name in list(self.returning):
+            found |= self.hand_over(name) is not None
+        return found
+
+
+def settle(future: asyncio.Future[None]) -> None:
+    """Ends the wait for a future, unless it has ended."""
+    with suppress(asyncio.InvalidStateError):
+        future.set_result(None)
