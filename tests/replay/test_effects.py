@@ -539,8 +539,20 @@ async def blocking(log: list[Any]) -> None:
         log += [late_in_thread(number), agent(str(number)).content, now()]
 
 
-@pytest.mark.parametrize("shape", [appended, completed, raced, beside_agents, in_threads, blocking])
-def test_order_of_the_record(shape: Callable[[list[Any]], Any]) -> None:
+SHAPES: Final = (appended, completed, raced, beside_agents, in_threads, blocking)
+
+
+@pytest.mark.parametrize(
+    ("shape", "start"),
+    # a foreign loop does not tell in which order threads were done
+    [
+        (s, start)
+        for s in SHAPES
+        for start in (lllm.run, asyncio.run)
+        if (s, start) != (in_threads, asyncio.run)
+    ],
+)
+def test_order_of_the_record(shape: Callable[[list[Any]], Any], start: Callable[[Any], Any]) -> None:
     def main(store: MemoryLog) -> list[Any]:
         async def inner() -> list[Any]:
             log: list[Any] = []
@@ -549,7 +561,8 @@ def test_order_of_the_record(shape: Callable[[list[Any]], Any]) -> None:
                 session.save_artifact("log.txt", str(log))
             return log
 
-        return asyncio.run(inner())
+        found: list[Any] = start(inner())
+        return found
 
     live, again = twice(main)
     assert live == again
