@@ -73,11 +73,13 @@ class Call:
         dialog: str | None = None,
         id: str | None = None,
         add: Sequence[Message] = (),
+        key: str | None = None,
     ) -> None:
         self.plan = plan
         self.session = session
         self.parent = parent
-        self.id = id or session.new_call(plan.agent, parent, add)
+        self.id = id or session.new_call(plan.agent, parent, add, key)
+        self.key = key
         self.dialog = dialog
         self.base: Node | None = None
         self.state = State()
@@ -165,6 +167,8 @@ class Call:
         data: dict[str, Any] = {"agent": plan.agent, **plan.opening}
         if record:
             data["spec"] = record
+        if self.key is not None:
+            data["key"] = self.key
         if self.parent is not None and self.parent.call is not None:
             data["parent"] = self.parent.call
             data["via"] = self.parent.tool_call

@@ -621,9 +621,11 @@ class Session(Hooks, Effects):
                 if (store := claiming(self.store)) is not None:
                     store.release(self.id)
 
-    def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
-        """The id of the next agent call: c1, c2, ... By the messages that it adds to its dialog a replay knows it
-        again."""
+    def new_call(
+        self, agent: str, parent: Scope | None, add: Sequence[Message] = (), key: str | None = None
+    ) -> str:
+        """The id of the next agent call: c1, c2, ... By its key, else by the messages that it adds to its dialog, a replay
+        knows it again."""
         with self._lock:
             self._calls += 1
             return f"c{self._calls}"

@@ -180,6 +180,7 @@ class CallStarted(TypedDict):
 
     agent: Annotated[str, "the agent"]
     add: Annotated[list[Message], "messages that it adds to its dialog"]
+    key: NotRequired[Annotated[str, "what tells it apart from calls with the same words"]]
     base: NotRequired[Annotated[Digest, "head of the dialog that it continues, if that is of this session"]]
     parent: NotRequired[Annotated[str, "the agent call that made it"]]
     via: NotRequired[Annotated[str, "the tool call of `parent` that made it"]]

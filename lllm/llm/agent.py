@@ -213,6 +213,7 @@ class Agent:
         session: Session | None = None,
         parser_args: Args = None,
         follow: Callable[..., None] | None = None,
+        key: str | None = None,
         **overrides: Any,
     ) -> Reply | list[Reply | LLMError]:
         """Calls the agent and returns its reply: `reply.parsed` is the payload, `reply.messages` the dialog. A list of
@@ -221,7 +222,8 @@ class Agent:
 
         The call belongs to `session`, else to the running session, else to a new one. `overrides` replace any setting for
         this call (model, tools, format, temperature, limits ...), and `workers` is the concurrency of a batch.
-        `follow(call, delta)` receives the reply as it streams.
+        `follow(call, delta)` receives the reply as it streams. `key` tells calls with the same words apart that run side by
+        side in threads: by it, before the words, a replay knows which one was which.
 
         Raises:
             CallError: the call ended without a result; the subclass says why. The caller's dialog is unchanged.
@@ -234,13 +236,21 @@ class Agent:
             and not isinstance(input, _ONE)
             and shape(input, f"the agent '{self.name}'") == "batch"
         ):
+            if key is not None:
+                raise ConfigError(
+                    "a batch has no key", hint="Its calls are told apart by their places in it."
+                )
             more = {"args": args, "session": session, "parser_args": parser_args, "follow": follow}
             return await self._batch(input, more, overrides)
+        if key is not None and (not isinstance(key, str) or not 0 < len(key) <= 200):
+            raise ConfigError(
+                f"agent '{self.name}': key must be text of 1 to 200 characters, got {key!r:.80}"
+            )
         if turn is None:
-            call = self._call(input, args, session, parser_args, follow, overrides)
+            call = self._call(input, args, session, parser_args, follow, key, overrides)
             return await (call if around is None else around(call))
         with turn:
-            call = self._call(turn, args, session, parser_args, follow, overrides)
+            call = self._call(turn, args, session, parser_args, follow, key, overrides)
             return await (call if around is None else around(call))
 
     def _is_batch(self, input: Any) -> bool:
@@ -269,6 +279,7 @@ class Agent:
         session: Session | None,
         parser_args: Mapping[str, Any] | None,
         follow: Callable[..., None] | None,
+        key: str | None,
         overrides: Mapping[str, Any],
     ) -> Reply:
         binding, base, add, render_args, turn = self._prepare(input, args or {}, overrides)
@@ -293,7 +304,8 @@ class Agent:
             await live.start({"name": self.name})
         if dialog is not None and dialog.id is None:
             dialog.id = live.new_dialog()
-        call = Call(plan, live, parent=scope, dialog=dialog.id if dialog is not None else None, add=add)
+        named = dialog.id if dialog is not None else None
+        call = Call(plan, live, parent=scope, dialog=named, add=add, key=key)
         follower = None if follow is None else _only(call.id, follow)
         if follower is not None:
             live.listeners.append(follower)

@@ -24,7 +24,7 @@ from lllm.tokens import TokenCount
 ENDPOINT = ("base_url", "api_key", "concurrency", "requests_per_minute", "tokens_per_minute")
 """Options of the backend that an LLM takes as keywords."""
 
-_OF_CALL = ("session", "args", "parser_args", "follow", "read")
+_OF_CALL = ("session", "args", "parser_args", "follow", "key", "read")
 """Keywords of a call that are no settings."""
 _OF_AGENTS = {
     "system_prompt": "Did you mean 'system'?",
@@ -100,6 +100,8 @@ class LLM:
         agent, call = self._overridden(overrides)
         if kind == "one":
             return await agent.acall(_text(input), **call)
+        if "key" in call:
+            raise ConfigError("a batch has no key", hint="Its calls are told apart by their places in it.")
         return await batch(lambda item: agent.acall(_text(item), **call), input, workers)
 
     def stream(self, input: Any, **overrides: Any) -> Stream:

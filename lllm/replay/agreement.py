@@ -57,6 +57,8 @@ def _opening(
     recorded: Mapping[str, Any], present: Mapping[str, Any], old: Blob, new: Blob
 ) -> Mapping[str, Any]:
     out = dict(present)
+    if "key" not in recorded:
+        out.pop("key", None)  # the program was given keys since
     free = {"template"} if marked(recorded.get("add", [])) else set()
     if _same_blobs("specs", recorded, present, old, new):
         out |= {"specs": recorded["specs"], "tools": recorded["tools"]}

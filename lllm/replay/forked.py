@@ -195,8 +195,10 @@ class Forked(Session):
 
     # --- calls
 
-    def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
-        made = super().new_call(agent, parent, add)
+    def new_call(
+        self, agent: str, parent: Scope | None, add: Sequence[Message] = (), key: str | None = None
+    ) -> str:
+        made = super().new_call(agent, parent, add, key)
         above = self._twins.get(parent.call) if parent is not None and parent.call else None
         waiting = [
             event
@@ -205,6 +207,7 @@ class Forked(Session):
             and event["call"] not in self._taken
             and event["data"].get("parent") == above
             and agrees(event["data"]["agent"], agent)
+            and agrees(event["data"].get("key"), key)
         ]
         words = unicode_only([message.record() for message in add])
         exact = [event for event in waiting if agrees(event["data"].get("add", []), words)]

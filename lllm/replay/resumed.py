@@ -300,11 +300,13 @@ class Resumed(Replayed):
 
     # --- calls
 
-    def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
+    def new_call(
+        self, agent: str, parent: Scope | None, add: Sequence[Message] = (), key: str | None = None
+    ) -> str:
         waits = self._waits()
-        found = self._match(agent, parent, add, same=waits)
+        found = self._match(agent, parent, add, key, same=waits)
         if found is None:
-            found = Session.new_call(self, agent, parent, add)
+            found = Session.new_call(self, agent, parent, add, key)
             if waits:  # the recorded ones may come later: the program may start them in any order
                 self._unmatched[found] = None
         return found

@@ -44,31 +44,50 @@ class Starts:
             return next(self._after(parent, since), None)
 
     def match(
-        self, parent: Scope | None, since: float, agent: str, add: Sequence[Message], *, same: bool = False
+        self,
+        parent: Scope | None,
+        since: float,
+        agent: str,
+        add: Sequence[Message],
+        key: str | None,
+        *,
+        same: bool = False,
     ) -> Mapping[str, Any] | None:
-        """Takes the one that a call of `agent` with the messages `add` is: the first with the same words (calls that ran
-        concurrently may come in another order now), else, unless it must be the `same`, the first of the agent, else the
-        first."""
+        """Takes the one that a call of `agent` with this key and the messages `add` is: the one with that key, or the first
+        with the same words and no key (calls that ran concurrently may come in another order now), else, unless it must be
+        the `same`, the first of the agent, else the first."""
         with self._lock:  # agents may be called in threads
-            found = self._find(parent, since, agent, add, same)
+            found = self._find(parent, since, agent, add, key, same)
             if found is not None:
                 del self._waiting[self._places[found["call"]]][found["call"]]
             return found
 
     def _find(
-        self, parent: Scope | None, since: float, agent: str, add: Sequence[Message], exactly: bool
+        self,
+        parent: Scope | None,
+        since: float,
+        agent: str,
+        add: Sequence[Message],
+        key: str | None,
+        exactly: bool,
     ) -> Mapping[str, Any] | None:
-        first = same = words = None
+        first = same = words = unkeyed = None
         for event in self._after(parent, since):
             first = first or event
             if not agrees(event["data"]["agent"], agent):
                 continue
             same = same or event
+            if "key" in event["data"]:
+                if key is not None and agrees(event["data"]["key"], key):
+                    return event
+                continue
             if words is None:
                 words = unicode_only([message.record() for message in add])
             if agrees(event["data"].get("add", []), words):
-                return event
-        return None if exactly else same or first
+                if key is None:
+                    return event
+                unkeyed = unkeyed or event  # the program was given keys since it was recorded
+        return unkeyed or (None if exactly else same or first)
 
     def _after(self, parent: Scope | None, since: float) -> Iterator[Mapping[str, Any]]:
         place = (None, None) if parent is None else (parent.call, parent.tool_call)

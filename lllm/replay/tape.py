@@ -251,11 +251,13 @@ class Replayed(Session):
             raise Unfinished("the session was cancelled here")
         self.emit(ev.SESSION_ENDED, {"status": status, **data})
 
-    def new_call(self, agent: str, parent: Scope | None, add: Sequence[Message] = ()) -> str:
+    def new_call(
+        self, agent: str, parent: Scope | None, add: Sequence[Message] = (), key: str | None = None
+    ) -> str:
         """The recorded call that this one must be: the next of the same agent under the same parent, if there is one
         that opens with the same words (calls that ran side by side may come in another order now)."""
         self.order.here()
-        chosen = self._match(agent, parent, add)
+        chosen = self._match(agent, parent, add, key)
         if chosen is None:
             if not any(event["kind"] == ev.SESSION_ENDED and not cut_off(event) for event in self.record):
                 raise Unfinished("the record ends before this call")
@@ -265,10 +267,10 @@ class Replayed(Session):
         return chosen
 
     def _match(
-        self, agent: str, parent: Scope | None, add: Sequence[Message], *, same: bool = False
+        self, agent: str, parent: Scope | None, add: Sequence[Message], key: str | None, *, same: bool = False
     ) -> str | None:
         """Takes the recorded call that a call of today is, and gives its id."""
-        event = self._starts.match(parent, self._since(parent), agent, add, same=same)
+        event = self._starts.match(parent, self._since(parent), agent, add, key, same=same)
         if event is None:
             return None
         self.reexecuted.add(event["call"])
