@@ -26,6 +26,9 @@ SETTLED: Final = 0.002
 """Seconds in which a thread does not move while it waits for something."""
 
 
+RESTLESS: Final = 1000
+"""Turns of a loop after which a program that never rests (it polls) is given what comes next."""
+
 _NOT_THEIRS: Final = (os.path.dirname(asyncio.__file__), os.path.dirname(loops.__file__))
 """Where code lies that is not the project's."""
 
@@ -58,6 +61,7 @@ class Loop:
         self.timers: list[asyncio.TimerHandle] = []
         """Those of the program, armed and neither fired nor cancelled."""
         self.jobs: set[Job] = set()
+        self._turns = 0  # in which it had something to do
         self._selector = loop._selector
         self._run_in_executor = loop.run_in_executor
         self._call_at = loop.call_at
@@ -127,14 +131,21 @@ class Loop:
 
     def select(self, timeout: float | None = None) -> Any:
         order = self.order
-        if order.off or order.alive is not None or (timeout is not None and timeout <= 0):
+        if order.off or order.alive is not None:
             return self._selector.select(timeout)
+        if timeout is not None and timeout <= 0:
+            self._turns += 1
+            if self._turns < RESTLESS:
+                return self._selector.select(timeout)
+        self._turns = 0
         with order.lock:  # another loop may fire a timer of this one meanwhile
             if found := self._selector.select(0):
                 return found
             block = order.rest(self)
             if block <= 0:
                 return []
+            if timeout is not None and timeout <= 0:
+                return self._selector.select(0)
             self.idle = True
         try:
             return self._selector.select(block)

@@ -119,6 +119,11 @@ class Order:
         """Whether the record has the order of all inputs here."""
         return bool(self._items) and self._items[min(self._at, len(self._items) - 1)].exact
 
+    @property
+    def _silence(self) -> float:
+        """Seconds in which something must come about."""
+        return SILENCE if self.session.divergence is None else GRACE
+
     # --- what calls ask
 
     def here(self) -> Loop | None:
@@ -254,7 +259,7 @@ class Order:
             if waiter is not None:
                 return self._answer(here, event, at, first, waiter)
             since = time.monotonic() - self.moved
-            if (self._busy(here) or here.has_connections()) and since < SILENCE:
+            if (self._busy(here) or here.has_connections()) and since < self._silence:
                 return _LOOK if first is None else max(0.0005, min(_LOOK, (first.due - self.now) / 1e6))
             if since < HANDOVER and any(not one.idle for one in self.loops.values() if one is not here):
                 return 0.0005
@@ -283,7 +288,7 @@ class Order:
         if future.done():
             return _LOOK  # given, and not taken yet
         if self._busy(here):  # with something else at work, time goes at its own pace
-            until = min(max(0.0, (min(at, at if first is None else first.due) - self.now) / 1e6), SILENCE)
+            until = min(max(0.0, (min(at, at if first is None else first.due) - self.now) / 1e6), self._silence)
             if time.monotonic() - self.moved < until:
                 return _LOOK
         if first is not None:
@@ -313,7 +318,7 @@ class Order:
             self.now, self.moved = max(self.now, at), time.monotonic()
             return 0 if loop is here else 0.02
         since = time.monotonic() - self.moved
-        if self._busy(here) and since < SILENCE:
+        if self._busy(here) and since < self._silence:
             return _LOOK
         if since < GRACE and (
             len(self.loops) > 1 or self._threads.unknown(self._resting(here), self.loops.values())
@@ -364,7 +369,7 @@ class Order:
             if self.inputs.release(ended=False):
                 return 0
             at_work = self._busy(here) or here.has_connections()
-            if time.monotonic() - self.moved < (SILENCE if at_work else CLOSING):
+            if time.monotonic() - self.moved < (self._silence if at_work else CLOSING):
                 return _LOOK
             self._give_up(None)
             return 0.05
