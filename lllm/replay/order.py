@@ -288,7 +288,9 @@ class Order:
         if future.done():
             return _LOOK  # given, and not taken yet
         if self._busy(here):  # with something else at work, time goes at its own pace
-            until = min(max(0.0, (min(at, at if first is None else first.due) - self.now) / 1e6), self._silence)
+            until = min(
+                max(0.0, (min(at, at if first is None else first.due) - self.now) / 1e6), self._silence
+            )
             if time.monotonic() - self.moved < until:
                 return _LOOK
         if first is not None:
