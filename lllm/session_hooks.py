@@ -43,6 +43,9 @@ class Hooks:
         opened it."""
         return False
 
+    def opens_another(self, name: str) -> None:
+        """Called when code of this session opens another one. A replay refuses: it has one record, and asks no model."""
+
     def past(self, call: str) -> Past | None:
         """The record of a call that is run again; None for a live call."""
         return None

@@ -31,6 +31,8 @@ def open_session(
     if scope is None:
         for look in list(unscoped):
             look()
+    else:
+        scope.session.opens_another(name)
     if store is None:
         store = default_store()
     live = Session(store, id=id, name=name, seed=seed, **more)

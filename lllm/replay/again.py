@@ -17,6 +17,7 @@ from lllm.ports import LogStore, Program, Rerun
 from lllm.replay.apart import apart
 from lllm.replay.calls import Calls
 from lllm.replay.program import find_program, models_of
+from lllm.replay.races import race, rule_of
 from lllm.replay.report import Report
 from lllm.replay.tape import Replayed, Unfinished
 from lllm.session import Scope, current
@@ -98,6 +99,8 @@ async def areplay_session(
                     f"configuration: {len(player.folded)}"
                 )
             notes.extend(error.message for error in player.close_errors)
+            if player.others:
+                notes.append("what the program does in other sessions was not re-executed")
             player.complete(program.whole, notes)
         finally:
             offline.reset(token)
@@ -111,6 +114,9 @@ async def areplay_session(
         raise error
     if player.divergence is not None:
         divergence = player.divergence
+    if divergence is not None:
+        words = race(recorded, divergence.seq, threads=player.order.threads)
+        divergence.hint = " ".join(filter(None, (divergence.hint, words))) or None
     finished = any(event["kind"] == ev.SESSION_ENDED for event in recorded)
     return Report(
         session,
@@ -123,6 +129,7 @@ async def areplay_session(
         notes,
         divergence,
         watch.sources,
+        rule_of(recorded),
     )
 
 

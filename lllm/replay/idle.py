@@ -231,15 +231,21 @@ class Threads:
     def refuse(self) -> None:
         """ConfigError in a thread that the program has started itself and that does not know the session: its calls would be
         live ones."""
-        thread = threading.current_thread()
-        jobs = {job.thread for loop in list(self._loops.values()) for job in list(loop.jobs)}
-        if thread.ident not in jobs and (
-            thread in self.before or thread is threading.main_thread() or _is_ours(thread)
-        ):
+        if not self.is_bare():
             return
+        thread = threading.current_thread()
         raise ConfigError(
             f"thread '{thread.name}' of a program that is replayed makes a call without a session",
             hint="A thread does not inherit the session: pass session= to the call, or use asyncio.to_thread.",
+        )
+
+    def is_bare(self) -> bool:
+        """Whether the running thread is one that the program has started itself."""
+        thread = threading.current_thread()
+        return not (
+            thread in self.before or thread is threading.main_thread() or _is_ours(thread)
+        ) and not any(
+            job.thread == thread.ident for loop in list(self._loops.values()) for job in list(loop.jobs)
         )
 
     def at_work(self, resting: set[int], loops: Iterable[Loop]) -> bool:

@@ -71,6 +71,8 @@ class Order:
         """When the record ended, by the monotonic clock. From then on time goes at its own pace."""
         self.off = True
         """Whether no order is kept: before the program begins and after its end."""
+        self.threads = False
+        """Whether threads that the program has started itself made calls."""
         self.stop: Callable[[], None] = lambda: None
         """Stops the program: set by whoever runs it."""
         self.moved = time.monotonic()
@@ -142,6 +144,7 @@ class Order:
                 self.keeps = True
         if found is not None:
             found.thread = threading.get_ident()
+            self.threads = self.threads or self._threads.is_bare()
         return found
 
     async def turn(self, event: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lllm.errors import ReplayDivergence
+from lllm.replay.races import TIMES
 
 if TYPE_CHECKING:
     from lllm.replay.manifest import Source
@@ -25,6 +26,8 @@ class Report(NamedTuple):
         notes: what the replay could not cover, in sentences.
         divergence: the first difference, or None.
         unrecorded: places in the project's code that learn something from the world beside the record.
+        inputs: of what the log has the order: `all`, `answers` (timers and threads went by the log's times), or `times`
+            (everything did: the log is of an older lllm).
     """
 
     session: str
@@ -37,6 +40,7 @@ class Report(NamedTuple):
     notes: list[str]
     divergence: ReplayDivergence | None
     unrecorded: Sequence[Source] = ()
+    inputs: str = TIMES
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""

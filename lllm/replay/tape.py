@@ -11,7 +11,7 @@ from lllm.core.canonical import decode, digest, encode
 from lllm.core.events import Event
 from lllm.core.jsonable import same_record, unicode_only
 from lllm.core.spec import Spec
-from lllm.errors import LLMError, ReplayDivergence
+from lllm.errors import ConfigError, LLMError, ReplayDivergence
 from lllm.models.message import Message
 from lllm.ports import LogStore
 from lllm.replay import effects
@@ -77,6 +77,8 @@ class Replayed(Session):
     goes_on = False
     """Whether the program goes on when its record ends."""
     _unopened = False
+    others = 0
+    """Other sessions that the program wanted to open."""
     reused = 0
     """Recorded model replies that were not asked for again."""
 
@@ -92,6 +94,15 @@ class Replayed(Session):
     def opened_by(self, kind: str) -> bool:
         entry = self.record[0]["data"].get("entry")
         return self.unopened and isinstance(entry, Mapping) and entry.get("kind") == kind
+
+    def opens_another(self, name: str) -> None:
+        if self.goes_on:
+            return
+        self.others += 1
+        raise ConfigError(
+            f"the program opens another session ('{name}'), and this replay has the record of '{self.id}' alone",
+            hint="Replay the part of the program that makes this session: entry=FUNCTION.",
+        )
 
     def __init__(self, session: str, store: LogStore, recorded: Sequence[Mapping[str, Any]]) -> None:
         first = recorded[0]["data"] if recorded else {}
