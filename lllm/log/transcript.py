@@ -176,7 +176,7 @@ def _rows(
                 else ""
             )
             yield "artifact", "session", f"{data.get('name', '')}{kept}", data
-        case ev.NOTE:
+        case ev.NOTE if data.get("of") != "inputs":  # those are for replays
             yield "note", "session", str(data.get("text", "")), data
 
 

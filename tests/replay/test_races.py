@@ -13,6 +13,7 @@ import lllm
 from lllm import Agent, MemoryLog, ScriptedBackend, arecord, record, replay_session
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
+from lllm.log.transcript import transcript
 from lllm.ports import Request
 
 Start = Callable[[Any], Any]
@@ -135,6 +136,20 @@ def test_another_session_of_the_program_asks_no_model() -> None:
     assert "what the program does in other sessions was not re-executed" in report.notes
     assert before == ASKED
     assert len(store.sessions()) == 2
+
+
+def test_a_transcript_does_not_have_what_is_for_replays() -> None:
+    store = MemoryLog()
+
+    async def main() -> None:
+        async with arecord("x", store=store):
+            await asyncio.sleep(0.001)
+            await Agent("a", ScriptedBackend(model)).acall("go")
+
+    lllm.run(main())
+    events = list(map(open_event, store.read(newest(store))))
+    assert [e["data"]["text"] for e in events if e["kind"] == ev.NOTE] == ["t1"]
+    assert "note" not in {row.kind for row in transcript(events)}
 
 
 def test_two_sessions_in_one_loop() -> None:
