@@ -9,11 +9,11 @@ import lllm
 NAMES = """
     APITypes Agent AgentBase AsyncAgentBase BackendType BaseLLM BaseLLMRunner Config DeviceType Dialog File Function
     FunctionCall Image LLM LLMError LLMInferenceError LLMInitializationError LLMRunner LLMRunnerFactory LlamaCppRunner
-    LocalFileLog MCP MemoryLog Message Modalities ModelConfig NoLog PrintSystem Prompt Prompts Providers
+    LocalFileLog Loop MCP MemoryLog Message Modalities ModelConfig NoLog PrintSystem Prompt Prompts Providers
     ReplayableLogBase Reply Roles SQLiteLog ScriptedBackend Stream StreamWrapper TokenCount ToolContext TransformersRunner
     Usage VLLMModel
     __version__ aggregate arecord auto_discover build_agent count_tokens fork_session load_config record registry replay_session
-    resume_session tool whatif activity now random uuid aenter enter
+    resume_session tool whatif activity now random run uuid aenter enter
 """.split()
 
 PATHS = {
