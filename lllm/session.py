@@ -219,7 +219,7 @@ class Session(Hooks, Effects):
         """Called with every event as it happens, before it is durable."""
         self.approve: Callable[[FunctionCall], Any] | None = None
         """Asked about tools that want approval by calls that have no `approve=` of their own."""
-        self._broken_followers: list[Follower] = []
+        self._broken_followers: tuple[Follower, ...] = ()
         self._told: dict[str, RedactedDeltas] = {}
         self._generation = _generation
         self.dialogs: dict[str, Node] = {}
@@ -238,7 +238,7 @@ class Session(Hooks, Effects):
         self._blobs: dict[str, bytes] = {}
         self._lock = threading.Lock()
         self._writing: _Writing | None = None
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: tuple[asyncio.Future[None], ...] = ()
         self._broken: LLMError | None = None
         self._began = 0
         self._figures = Counting() if self.logs else None
@@ -378,7 +378,7 @@ class Session(Hooks, Effects):
                 other = self._writing
                 if other is not None and not is_blocked(other.loop):
                     waiter = here.create_future()
-                    self._waiting.append(waiter)
+                    self._waiting = (*self._waiting, waiter)
                 elif self._durable >= wanted:
                     return
                 else:
@@ -448,8 +448,8 @@ class Session(Hooks, Effects):
                 done, _ = await asyncio.wait((waiter,), timeout=seconds)
             if done:
                 return
-            with self._lock, suppress(ValueError):
-                self._waiting.remove(waiter)
+            with self._lock:
+                self._waiting = tuple(one for one in self._waiting if one is not waiter)
 
     def _wrote(self, mine: _Writing, stored: bool) -> None:
         """After an append, unless another flush has taken it over."""
@@ -461,7 +461,7 @@ class Session(Hooks, Effects):
             elif self._broken is None:
                 self._take_back(mine)
             self._writing = None
-            waiting, self._waiting = self._waiting, []
+            waiting, self._waiting = self._waiting, ()
         if waiting:
             _wake(waiting)
 
@@ -668,7 +668,7 @@ class Session(Hooks, Effects):
                     follower(call, delta)
                 except Exception as error:
                     if follower not in self._broken_followers and not again:
-                        self._broken_followers.append(follower)
+                        self._broken_followers = (*self._broken_followers, follower)
                         words = self.redactor.text(
                             f"a follower raised {type(error).__name__}: {text_of(error)}"
                         )

@@ -23,18 +23,18 @@ unknown price. `reused` are replies taken from a fork's parent or the cache: no 
 nothing; `tokens_saved` are their tokens."""
 
 
-class _Part:
+class _Part(Spending):
     """Counters of one agent, prompt, model or tool."""
 
-    __slots__ = ("calls", "failed_calls", "failed_tools", "faults", "spending", "tool_calls")
+    __slots__ = ("calls", "failed_calls", "failed_tools", "faults", "tool_calls")
 
     def __init__(self) -> None:
+        super().__init__()
         self.calls = self.failed_calls = self.faults = self.tool_calls = self.failed_tools = 0
-        self.spending = Spending()
 
     def told(self) -> dict[str, Any]:
         """FIGURES of the part, with its cost and saved cost in US dollars."""
-        paid, saved = self.spending.paid, self.spending.saved
+        paid, saved = self.paid, self.saved
         tokens_in, tokens_out, cached, reasoning = paid.used
         kept_in, kept_out, _, _ = saved.used
         return {
@@ -119,17 +119,17 @@ class Counting:
     def _model_failed(self, call: str | None, data: records.ModelFailed, at: int) -> None:
         part = self._part(self._of(call))
         part.faults += 1
-        part.spending.paid.add_broken(data)
+        part.paid.add_broken(data)
 
     def _model_replied(self, call: str | None, data: records.ModelReplied, at: int) -> None:
         found = self._of(call)
-        self._part(found).spending.add(data)
+        self._part(found).add(data)
         asked = data["message"].get("tool_calls")
         if asked:
             names = {item["id"]: item["function"]["name"] for item in asked}
             found.names.update(names)
             for name in dict.fromkeys(names.values()):
-                self._part(found, name).spending.add(data)
+                self._part(found, name).add(data)
 
     def _tool_requested(self, call: str | None, data: records.ToolRequested, at: int) -> None:
         # a tool that a resumed session runs again counts once

@@ -310,7 +310,11 @@ class Agent:
         if follower is not None:
             live.listeners.append(follower)
         try:
-            await call.run(base, add)
+            work = call.run(base, add)
+            del (
+                add
+            )  # the call has them; held here, they were one thing more for the garbage collector to look at
+            await work
             reply = call.result()
         except BaseException as error:
             if own:

@@ -238,7 +238,8 @@ class Message:
         """Canonical JSON of `to_dict()`, encoded once: request bodies and dialog hashes are joined from it."""
         wire: bytes | None = self.__dict__.get("_wire")
         if wire is None:
-            wire = self.__dict__["_wire"] = _encode(self.to_dict())
+            encode = _encode_texts if self.content.__class__ is str else _encode
+            wire = self.__dict__["_wire"] = encode(self.to_dict())
         return wire
 
     def record(self) -> dict[str, Any]:
@@ -310,6 +311,14 @@ def _encode(value: Any) -> bytes:
 
     _encode = encode  # looked up once: `lllm.models` loads without orjson
     return encode(value)
+
+
+def _encode_texts(value: Any) -> bytes:
+    global _encode_texts
+    from lllm.core.canonical import encode_texts
+
+    _encode_texts = encode_texts
+    return encode_texts(value)
 
 
 def _decode(data: bytes | bytearray | memoryview | str) -> Any:

@@ -178,7 +178,7 @@ async def test_the_key_is_not_shown() -> None:
     async with backend_of(server) as backend:
         await reply(backend, ask())
         pool: Any = backend._sessions.get().connector
-        (head,) = pool._heads.values()
+        (head,) = pool.heads.values()
         assert "sk-of-the-test" not in repr(head) + repr(vars(pool))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, cast
 from urllib.parse import parse_qsl
 
@@ -370,20 +370,19 @@ class OpenAIBackend:
 
     # --- what all of them need ---
 
-    async def _post(
+    def _post(
         self, url: URL, headers: dict[str, str], body: bytes, connect: float | None
-    ) -> aiohttp.ClientResponse | Answer:
+    ) -> Awaitable[aiohttp.ClientResponse | Answer]:
         timeout = self._limits.get(connect)
         if timeout is None:
             import aiohttp
 
             timeout = self._limits[connect] = aiohttp.ClientTimeout(total=None, connect=connect)
         session = self._sessions.get()
-        if len(body) < _LARGE:
-            answer = await cast("Pool", session.connector).send(url, body, timeout)
-            if answer is not None:
-                return answer
-        return await session.post(
+        head = cast("Pool", session.connector).heads.get(url) if len(body) < _LARGE else None
+        if head is not None:
+            return cast("Pool", session.connector).send(head, body, timeout)
+        return session.post(
             url,
             data=body if len(body) < _LARGE else io.BytesIO(body),
             headers=headers,

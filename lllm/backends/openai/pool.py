@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from lllm.backends.openai.reused import Answer, Head
 
@@ -32,13 +33,13 @@ class Pool(aiohttp.TCPConnector):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._served: WeakSet[ResponseHandler] = WeakSet()
-        self._heads: dict[URL, Head] = {}
+        self.heads: dict[URL, Head] = {}
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout
     ) -> Connection:
-        if req.url not in self._heads and Head.fits(req):
-            self._heads[req.url] = Head(req)
+        if req.url not in self.heads and Head.fits(req):
+            self.heads[req.url] = Head(req)
         again = getattr(req, "lllm_used", False)
         connection, req.lllm_used = await self._connection(req, traces, timeout, again)  # type: ignore[attr-defined]
         return connection
@@ -58,23 +59,33 @@ class Pool(aiohttp.TCPConnector):
                 return connection, True
             connection.close()
 
-    async def send(self, url: URL, body: bytes, timeout: aiohttp.ClientTimeout) -> Answer | None:
-        """The answer to another request to this URL; None if there was none yet. Raises what `ClientSession.post` raises."""
-        head = self._heads.get(url)
-        if head is None:
-            return None
+    async def send(self, head: Head, body: bytes, timeout: aiohttp.ClientTimeout) -> Answer:
+        """The answer to a request like an earlier one. Raises what `ClientSession.post` raises."""
         again = False
         while True:
             try:
                 connection, used = await self._connection(head.request, [], timeout, again)
             except TimeoutError as error:
-                raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {url}") from error
+                raise aiohttp.ConnectionTimeoutError(
+                    f"Connection timeout to host {head.request.url}"
+                ) from error
             try:
-                return await head.send(connection, body)
+                protocol = head.write(connection, body)
+                message, content = await protocol.read()
+                while 100 <= message.code < 200 and message.code != 101:  # early hints and their like
+                    message, content = await protocol.read()
+                return Answer(connection, message.code, message.headers, content)
+            except HttpProcessingError as error:
+                connection.close()
+                raise head.unreadable(error) from error
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                connection.close()
                 if not used:
                     raise
                 again = True
+            except BaseException:
+                connection.close()
+                raise
 
 
 async def once_more(request: aiohttp.ClientRequest, send: ClientHandlerType) -> aiohttp.ClientResponse:

@@ -11,12 +11,13 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
+    from aiohttp.http_exceptions import HttpProcessingError
 
 
 class Head:
@@ -31,26 +32,20 @@ class Head:
         self.request = copy.copy(request)  # says how to connect
         self.request.__dict__.pop("_body", None)
 
-    async def send(self, connection: Connection, body: bytes) -> Answer:
-        """Sends a request over an open connection. Raises what aiohttp raises."""
-        try:
-            protocol, transport = connection.protocol, connection.transport
-            assert protocol is not None
-            assert transport is not None
-            protocol.set_response_params(read_until_eof=True)
-            transport.write(b"%b\r\nContent-Length: %d\r\n\r\n%b" % (self._bytes, len(body), body))
-            message, content = await protocol.read()
-            while 100 <= message.code < 200 and message.code != 101:
-                message, content = await protocol.read()
-        except HttpProcessingError as error:
-            connection.close()
-            raise aiohttp.ClientResponseError(
-                self.request.request_info, (), status=error.code, message=error.message, headers=error.headers
-            ) from error
-        except BaseException:
-            connection.close()
-            raise
-        return Answer(connection, message.code, message.headers, content)
+    def write(self, connection: Connection, body: bytes) -> ResponseHandler:
+        """Sends a request over an open connection. Returns what reads the answer."""
+        protocol, transport = connection.protocol, connection.transport
+        assert protocol is not None
+        assert transport is not None
+        protocol.set_response_params(read_until_eof=True)
+        transport.write(b"%b\r\nContent-Length: %d\r\n\r\n%b" % (self._bytes, len(body), body))
+        return protocol
+
+    def unreadable(self, error: HttpProcessingError) -> aiohttp.ClientResponseError:
+        """What aiohttp raises for an answer that is not HTTP."""
+        return aiohttp.ClientResponseError(
+            self.request.request_info, (), status=error.code, message=error.message, headers=error.headers
+        )
 
     @staticmethod
     def fits(request: aiohttp.ClientRequest) -> bool:
