@@ -211,7 +211,7 @@ class Gate:
         self._turns: dict[Inputs, int] = {}
 
     def rests(self, inputs: Inputs) -> bool:
-        """Whether it is plain to see that the program has nothing else to do."""
+        """True if it is plain to see that the program has nothing else to do."""
         return self._ready is not None and not self._ready and inputs not in self._held
 
     def hold(self, inputs: Inputs, come: Callable[[], bool]) -> None:

@@ -78,7 +78,7 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 def kept_here() -> str:
-    """Of what the log has the order, in the running loop: `lllm.inputs.ALL` or `ANSWERS`."""
+    """The part of the order that a log has in the running loop: `lllm.inputs.ALL` or `ANSWERS`."""
     return inputs.ALL if isinstance(asyncio.get_running_loop(), Loop) else inputs.ANSWERS
 
 

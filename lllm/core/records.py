@@ -48,7 +48,7 @@ class SessionStarted(TypedDict):
     fork: NotRequired[Annotated[Fork, "of a forked session: where it comes from"]]
     lllm: Annotated[str, "version of lllm that wrote it"]
     seed: Annotated[str, "feeds the random choices of the runtime"]
-    inputs: NotRequired[Annotated[str, "of what the log has the order: `all` inputs, or `answers`; see Note"]]
+    inputs: NotRequired[Annotated[str, "inputs whose order the log has: `all`, or `answers` only; see Note"]]
 
 
 class SessionResumed(TypedDict):

@@ -153,7 +153,7 @@ class Loop:
             self.idle = False
 
     def has_connections(self) -> bool:
-        """Whether it waits for anything but its own threads."""
+        """True if it waits for anything but its own threads."""
         return self.loop.is_running() and len(self._selector.get_map() or ()) > 1
 
     @property
@@ -161,7 +161,7 @@ class Loop:
         return loops.is_blocked(self.loop)
 
     def rests(self, here: Loop) -> bool:
-        """Whether nothing is left to do in it: nor in the loop behind it, while a blocking call blocks it. Nothing is in
+        """True if nothing is left to do in it: nor in the loop behind it, while a blocking call blocks it. Nothing is in
         `here`."""
         if self is here or self.idle or not self.is_blocked:
             return self is here or self.idle
@@ -240,7 +240,7 @@ class Threads:
         )
 
     def is_bare(self) -> bool:
-        """Whether the running thread is one that the program has started itself."""
+        """True if the running thread is one that the program has started itself."""
         thread = threading.current_thread()
         return not (
             thread in self.before or thread is threading.main_thread() or _is_ours(thread)
@@ -249,7 +249,7 @@ class Threads:
         )
 
     def at_work(self, resting: set[int], loops: Iterable[Loop]) -> bool:
-        """Whether a thread of the program, which was given an answer, is still at work with it. One that is gone, or that
+        """True if a thread of the program, which was given an answer, is still at work with it. One that is gone, or that
         waits for something (a lock, a queue, another thread), is not."""
         known = {loop.thread for loop in loops} - resting
         if not known:
@@ -269,7 +269,7 @@ class Threads:
         return out
 
     def unknown(self, resting: set[int], loops: Iterable[Loop]) -> bool:
-        """Whether there are threads that may belong to the program."""
+        """True if there are threads that may belong to the program."""
         jobs = {job.thread for loop in loops for job in list(loop.jobs)}
         return any(
             thread.ident not in resting
@@ -282,7 +282,7 @@ class Threads:
 
 
 def _runs(thread: threading.Thread) -> bool:
-    """Whether it has the processor now, or would have it. False where the system does not say."""
+    """True if it is running or waits for the processor. False if the system does not report that."""
     try:
         with open(f"/proc/self/task/{thread.native_id}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] == b"R"

@@ -70,9 +70,9 @@ class Order:
         self.alive: float | None = None
         """When the record ended, by the monotonic clock. From then on time goes at its own pace."""
         self.off = True
-        """Whether no order is kept: before the program begins and after its end."""
+        """True if no order is kept: before the program begins and after its end."""
         self.threads = False
-        """Whether threads that the program has started itself made calls."""
+        """True if threads that the program has started itself made calls."""
         self.stop: Callable[[], None] = lambda: None
         """Stops the program: set by whoever runs it."""
         self.moved = time.monotonic()
@@ -90,7 +90,7 @@ class Order:
         self._ends: list[Waiter] = []
         self._anew: list[Waiter] = []
         self.keeps = False
-        """Whether any loop of the program has ever kept the order."""
+        """True if any loop of the program has ever kept the order."""
         self._skipped: set[tuple[str, str]] = (
             set()
         )  # tools that are not run: what they had called is not either
@@ -118,7 +118,7 @@ class Order:
 
     @property
     def exact(self) -> bool:
-        """Whether the record has the order of all inputs here."""
+        """True if the record has the order of all inputs here."""
         return bool(self._items) and self._items[min(self._at, len(self._items) - 1)].exact
 
     @property
@@ -286,7 +286,7 @@ class Order:
     def _answer(
         self, here: Loop, event: Mapping[str, Any], at: float, first: _Timer | None, waiter: Waiter
     ) -> float:
-        """The next event is an answer that somebody waits for."""
+        """The next event is an answer that a call waits for."""
         loop, future = waiter
         if future.done():
             return _LOOK  # given, and not taken yet
@@ -434,7 +434,7 @@ class Order:
         return {loop.thread for loop in self.loops.values() if loop.rests(here)}
 
     def _busy(self, here: Loop) -> bool:
-        """Whether a thread is at work for one of the loops, or something real is waited for."""
+        """True if a thread is at work for one of the loops, or something real is waited for."""
         if self.outside:
             return True
         jobs = [job for loop in self.loops.values() if loop.loop.is_running() for job in list(loop.jobs)]

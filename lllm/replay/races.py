@@ -18,7 +18,7 @@ _ANSWERS: Final = frozenset(
 
 
 def rule_of(record: Sequence[Mapping[str, Any]]) -> str:
-    """Of what a log has the order: the least that any of its parts has."""
+    """The inputs whose order a log has in all of its parts: see `Report.inputs`."""
     found = [
         event["data"].get("inputs", TIMES)
         for event in record

@@ -26,8 +26,8 @@ class Report(NamedTuple):
         notes: what the replay could not cover, in sentences.
         divergence: the first difference, or None.
         unrecorded: places in the project's code that learn something from the world beside the record.
-        inputs: of what the log has the order: `all`, `answers` (timers and threads went by the log's times), or `times`
-            (everything did: the log is of an older lllm).
+        inputs: the inputs whose order the log has: `all`, `answers` (timers and threads followed the log's times), or
+            `times` (everything did: an older lllm wrote the log).
     """
 
     session: str
