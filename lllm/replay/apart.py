@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 from lllm.loops import Loop
 from lllm.replay.order import Order
+from lllm.replay.uvloops import replaced
 from lllm.sync import in_thread
 
 T = TypeVar("T")
@@ -80,7 +81,8 @@ class _Program:
         loop = self._loop
         asyncio.set_event_loop(loop)
         try:
-            return loop.run_until_complete(self._main())
+            with replaced(self._order.session.record):
+                return loop.run_until_complete(self._main())
         except BaseException as error:  # a KeyboardInterrupt that a task raises breaks out of the loop
             return None, error
         finally:

@@ -1,0 +1,78 @@
+"""Programs in a uvloop: recorded there as they are, replayed in a loop whose order can be kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import uvloop
+
+from lllm import Agent, MemoryLog, ScriptedBackend, arecord, replay_session, resume_session
+from lllm.core.envelope import open_event
+from lllm.ports import Request
+
+DELAYS = (0.006, 0.001, 0.004, 0.002)
+
+
+def by_run(main: Any) -> Any:
+    return uvloop.run(main)
+
+
+def by_factory(main: Any) -> Any:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def program(
+    store: MemoryLog, start: Callable[[Any], Any], loops: list[type], asked: list[str]
+) -> Callable[[], Any]:
+    def model(request: Request) -> str:
+        asked.append(request.messages[-1].text)
+        return f"{len(asked)} {request.messages[-1].text}"
+
+    def entry() -> None:
+        async def main() -> None:
+            loops.append(type(asyncio.get_running_loop()))
+            got: list[str] = []
+
+            async def ask(number: int) -> None:
+                agent = Agent(f"a{number}", ScriptedBackend(model, delay=DELAYS[number]))
+                got.append((await agent.acall(f"q{number}")).content)
+
+            async with arecord("x", store=store):
+                await asyncio.gather(*map(ask, range(len(DELAYS))))
+                await asyncio.wait_for(ask(0), 30)
+                await Agent("end", ScriptedBackend(model)).acall(" ".join(got))
+
+        start(main())
+
+    return entry
+
+
+@pytest.mark.parametrize("start", [by_run, by_factory])
+def test_a_program_in_a_uvloop_replays_and_is_resumed(start: Callable[[Any], Any]) -> None:
+    store, loops, asked = MemoryLog(), list[type](), list[str]()
+    entry = program(store, start, loops, asked)
+    entry()
+    assert loops == [uvloop.Loop]
+    session = store.sessions(1)[0].id
+    assert open_event(store.read(session)[0])["data"]["inputs"] == "answers"
+    before = list(asked)
+    report = replay_session(session, store=store, entry=entry)
+    assert report.verified, report.divergence
+    assert asked == before
+    cut = MemoryLog()
+    cut._sessions[session] = store._sessions[session][:14]
+    cut._blobs = dict(store._blobs)
+    entry = program(cut, start, loops, list(asked))
+    resume_session(session, store=cut, entry=entry)
+    assert replay_session(session, store=cut, entry=entry).verified
+    assert loops[0] is uvloop.Loop
+    start(kind(loops))
+    assert loops[-1] is loops[0]  # after the replay, programs get real ones again
+
+
+async def kind(loops: list[type]) -> None:
+    loops.append(type(asyncio.get_running_loop()))
