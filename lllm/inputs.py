@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -36,6 +37,19 @@ TURNS: Final = 16
 """Turns of a loop that does not show what is ready in it, between two inputs of a session."""
 BUSY: Final = 100
 """Turns of a loop after which a session that is never at rest is given its next input."""
+
+
+_names = Lock()
+"""Of the numbers of all sessions: held for an assignment."""
+
+
+def _after_fork() -> None:
+    global _names
+    _names = Lock()  # another thread of the parent may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @contextmanager
@@ -75,7 +89,7 @@ class Inputs:
         came: the names of those that came since the last event.
     """
 
-    __slots__ = ("__weakref__", "_jobs", "_lock", "_timers", "came", "coming", "crowded", "follows", "on")
+    __slots__ = ("__weakref__", "_jobs", "_timers", "came", "coming", "crowded", "follows", "on")
 
     def __init__(self, on: bool) -> None:
         self.on = on
@@ -84,7 +98,6 @@ class Inputs:
         self.coming = 0
         self.came: list[str] = []
         self._timers = self._jobs = 0
-        self._lock = Lock()
 
     def begin(self) -> None:
         """One more is on its way."""
@@ -98,13 +111,13 @@ class Inputs:
 
     def timer_name(self) -> str:
         """The name of the program's next timer."""
-        with self._lock:
+        with _names:
             self._timers += 1
             return f"t{self._timers}"
 
     def job_name(self) -> str:
         """The name of the program's next job."""
-        with self._lock:
+        with _names:
             self._jobs += 1
             return f"e{self._jobs}"
 

@@ -220,12 +220,18 @@ class Performer:
 
     def perform(self, effect: Effect) -> Coroutine[Any, Any, Outcome]:
         """Does one effect."""
-        kind = type(effect)
-        if kind in _PROGRAM or (
-            kind is RunTool and self.plan.tools[cast(RunTool, effect).call.name].agent is not None
-        ):
-            return _DO[kind](self, effect)  # a replay does it too
-        return self._outside(_DO[kind](self, effect))
+        work = self.work(effect)
+        return self._outside(work) if self.is_outside(effect) else work
+
+    def work(self, effect: Effect) -> Coroutine[Any, Any, Outcome]:
+        """What does one effect; see `is_outside`."""
+        return _DO[type(effect)](self, effect)
+
+    def is_outside(self, effect: Effect) -> bool:
+        """True for what a replay does not do: its timers are not the program's."""
+        if type(effect) is RunTool:
+            return self.plan.tools[effect.call.name].agent is None
+        return type(effect) not in _PROGRAM
 
     async def _outside(self, work: Coroutine[Any, Any, Outcome]) -> Outcome:
         """Does what a replay does not do: its timers are not the program's."""
