@@ -79,6 +79,11 @@ def own_code(session: Session, place: Place) -> Iterator[None]:
         _own_code.reset(token)
 
 
+unscoped: Final[list[Callable[[], None]]] = []
+"""Called before code without a scope opens a session, or does what would be recorded; may raise. Replays refuse that in
+threads that do not know the session."""
+
+
 def acting() -> Session | None:
     """The session whose code is running, unless it has ended, or a replay has still to open it."""
     scope, own = current.get(), _own_code.get()
@@ -86,9 +91,14 @@ def acting() -> Session | None:
     return None if session is None or session.ended or session.unopened else session
 
 
-unscoped: Final[list[Callable[[], None]]] = []
-"""Called before code without a scope opens a session; may raise. Replays refuse what their programs do in threads that do not
-know the session."""
+def recording() -> Session | None:
+    """The session in which an effect of the running code is recorded, see `acting`. ConfigError in a thread of a replayed
+    program that does not know the session: the effect would be done once more."""
+    session = acting()
+    if session is None and unscoped and current.get() is None:
+        for look in unscoped:
+            look()
+    return session
 
 
 def _leave() -> None:

@@ -23,7 +23,7 @@ from typing import Any, Final, ParamSpec, TypeVar, overload
 from lllm.errors import ConfigError, listing
 from lllm.models.function import EFFECTS, Effect, ToolContext
 from lllm.recorded_value import ACTIVITY, pack_request
-from lllm.session import acting
+from lllm.session import acting, recording
 from lllm.session_effects import Asked, Recalled, check_timeout, context_parameters
 from lllm.sync import is_async, run
 
@@ -154,7 +154,7 @@ class _Activity:
     def _async(self) -> Callable[..., Any]:
         @functools.wraps(self.function)
         async def call(*args: Any, **kwargs: Any) -> Any:
-            session = acting()
+            session = recording()
             if session is None:
                 return await self._work(args, kwargs)(ToolContext())
             return await session.act(
@@ -166,7 +166,7 @@ class _Activity:
     def _plain(self) -> Callable[..., Any]:
         @functools.wraps(self.function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            session = acting()
+            session = recording()
             work = self._work(args, kwargs)
             if session is None:
                 return work(ToolContext())

@@ -17,7 +17,7 @@ from lllm.llm.streaming import Stream
 from lllm.models.message import Message
 from lllm.plug_ins import backend_named, guarded
 from lllm.ports import Backend
-from lllm.session import acting
+from lllm.session import recording
 from lllm.sync import run
 from lllm.tokens import TokenCount
 
@@ -168,7 +168,7 @@ class LLM:
                 raise LLMInferenceError(f"{who} gave {len(vectors)} vectors for {len(texts)} texts")
             return vectors
 
-        session = acting()
+        session = recording()
         if session is None:
             return await ask()
         request = {"model": self.model, "texts": list(texts)}

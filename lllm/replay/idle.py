@@ -235,7 +235,7 @@ class Threads:
             return
         thread = threading.current_thread()
         raise ConfigError(
-            f"thread '{thread.name}' of a program that is replayed makes a call without a session",
+            f"thread '{thread.name}' of a program that is replayed makes a call, or does an effect, without a session",
             hint="A thread does not inherit the session: pass session= to the call, or use asyncio.to_thread.",
         )
 

@@ -226,16 +226,21 @@ class Order:
         """From now on, the loops of the program keep the order."""
         self.off, self.stop = False, stop
         self._threads.before = set(threading.enumerate())
-        unscoped.append(self._threads.refuse)
+        unscoped.append(self._refuse)
         self.moved = time.monotonic()
         self.here()
+
+    def _refuse(self) -> None:
+        """ConfigError in a thread that does not know the session, while the record lasts."""
+        if self.alive is None:
+            self._threads.refuse()
 
     def finish(self) -> None:
         """The program has ended: nothing waits for a turn any more."""
         with self.lock:
             self.off = True
-            if self._threads.refuse in unscoped:
-                unscoped.remove(self._threads.refuse)
+            if self._refuse in unscoped:
+                unscoped.remove(self._refuse)
             self.inputs.release(ended=True)
             for loop in self.loops.values():
                 loop.give_back()

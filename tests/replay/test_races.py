@@ -175,3 +175,31 @@ def test_two_sessions_in_one_loop() -> None:
         report = replay_session(session, store=store, entry=lambda name=name: lllm.run(one(name)))
         assert report.verified, report.divergence
     assert before == ASKED
+
+
+def test_a_thread_without_a_session_does_no_effect() -> None:
+    store, ran, failed = MemoryLog(), list[str](), list[BaseException]()
+
+    @lllm.activity
+    def charge(item: str) -> str:
+        ran.append(item)
+        return item
+
+    def program() -> None:
+        def work() -> None:
+            try:
+                charge("tea")
+            except lllm.LLMError as error:
+                failed.append(error)
+
+        with record("x", store=store):
+            Agent("a", ScriptedBackend(model))("one")
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+
+    program()
+    assert ran == ["tea"]
+    assert replay_session(newest(store), store=store, entry=program).verified
+    assert ran == ["tea"]
+    assert "pass session=" in str(failed[-1])
