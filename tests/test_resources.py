@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
@@ -624,3 +625,40 @@ def test_reports_name_what_could_not_be_closed() -> None:
     broken = MemoryLog()
     broken._sessions[id] = store._sessions[id][:3]
     assert words in resume_session(id, store=broken, entry=failing(broken)).notes
+
+
+@asynccontextmanager
+async def connection() -> AsyncIterator[None]:
+    """Has a heartbeat, and takes a while to be closed."""
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(1.0)
+
+    task = asyncio.create_task(beat())
+    yield
+    await asyncio.to_thread(time.sleep, 0.05)
+    await asyncio.sleep(0.005)
+    task.cancel()
+    SAID.append("closed")
+
+
+@pytest.mark.parametrize("run", [asyncio.run, lllm.run])
+def test_a_replay_closes_in_real_time(run: Callable[[Any], Any]) -> None:
+    """The time of the record stands still after its end."""
+
+    def main(store: MemoryLog) -> Callable[[], Any]:
+        async def program() -> None:
+            agent = Agent("a", ScriptedBackend(lambda request: "x"))
+            async with lllm.arecord("p", store=store) as session:
+                await session.enter(connection())
+                await asyncio.gather(agent.acall("one"), agent.acall("two"))
+
+        return program
+
+    store = MemoryLog()
+    run(main(store)())
+    SAID.clear()
+    report = replay_session(store.sessions(1)[0].id, store=store, entry=main(store), raises=True)
+    assert report.verified
+    assert SAID == ["closed"]

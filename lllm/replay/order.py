@@ -393,6 +393,13 @@ class Order:
             if self.alive is None:
                 self._hand_over()
 
+    def over_if_ended(self) -> None:
+        """`over`, if all that was recorded has come about."""
+        with self.lock:
+            self._pass_over()
+            if not self.off and self._next() is None:
+                self.over()
+
     def _hand_over(self) -> None:
         self.alive = time.monotonic()
         self.session.inputs.follows, self.session.inputs.crowded = False, True

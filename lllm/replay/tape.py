@@ -253,6 +253,11 @@ class Replayed(Session):
     async def start(self, meta: Mapping[str, Any] | None = None) -> None:
         """The recorded start stands."""
 
+    async def close_resources(self) -> None:
+        if self._resources is not None:
+            self.order.over_if_ended()  # they are closed in real time
+        await super().close_resources()
+
     async def _end(self, status: str, **data: Any) -> None:
         tape = self.tapes.get(None)
         found = tape.peek() if tape is not None else None
