@@ -192,7 +192,8 @@ class _Plain:
 
     async def open(self) -> Any:
         """Enters it in a worker thread."""
-        entered = asyncio.ensure_future(in_thread(_contain, self.enter))
+        # not `in_thread`: when this is done is a part of the order that a log keeps
+        entered = asyncio.ensure_future(asyncio.to_thread(_contain, self.enter))
         try:
             value, error = await asyncio.shield(entered)
         except asyncio.CancelledError:

@@ -18,6 +18,7 @@ import lllm
 from lllm import Agent, FunctionCall, MemoryLog, ScriptedBackend, tool
 from lllm.errors import ConfigError
 from lllm.llm.sessions import open_session
+from lllm.log.views import load
 from lllm.replay import replay_session
 from lllm.replay.fork import fork_session
 from lllm.replay.resume import resume_session
@@ -662,3 +663,16 @@ def test_a_replay_closes_in_real_time(run: Callable[[Any], Any]) -> None:
     report = replay_session(store.sessions(1)[0].id, store=store, entry=main(store), raises=True)
     assert report.verified
     assert SAID == ["closed"]
+
+
+def test_opening_in_a_thread_has_its_place_in_the_order() -> None:
+    store = MemoryLog()
+
+    async def main() -> None:
+        async with lllm.arecord("p", store=store) as session:
+            await session.enter(plain("a"))
+            await Agent("a", ScriptedBackend(["x"])).acall("one")
+
+    lllm.run(main())
+    events = load(store, store.sessions(1)[0].id)
+    assert [event["data"]["text"] for event in events if event["data"].get("of") == "inputs"] == ["e1"]
