@@ -239,7 +239,7 @@ class Gate:
             loop.call_soon(self._step, context=contextvars.Context())
 
     def _step(self) -> None:
-        busy = None if self._ready is None else {owner(_context(handle)) for handle in self._ready}
+        busy = None if self._ready is None else _at_work(self._ready)
         for inputs in list(self._held):
             turns = self._turns.get(inputs, 0) + 1
             if (turns < TURNS) if busy is None else (inputs in busy and turns < BUSY):
@@ -265,8 +265,15 @@ def _gate(loop: asyncio.AbstractEventLoop) -> Gate:
     return found
 
 
-def _context(handle: asyncio.Handle) -> contextvars.Context:
-    return handle._context  # type: ignore[attr-defined, no-any-return]
+def _at_work(ready: deque[asyncio.Handle]) -> set[Inputs]:
+    """The inputs of the sessions whose programs have something left to do."""
+    busy = set()
+    for handle in ready:
+        context = handle._context  # type: ignore[attr-defined]
+        found = context.get(scope)
+        if found is not None and not context.get(_inside):
+            busy.add(found.session.inputs)
+    return busy
 
 
 def _settled(future: asyncio.Future[None]) -> bool:
