@@ -29,7 +29,7 @@ from lllm.core.events import Event
 from lllm.core.figures import COUNTED, Counting
 from lllm.core.jsonable import jsonable, unicode_only
 from lllm.core.redact import Redactor, scrub
-from lllm.errors import ConfigError, LLMError, LogWriteError, text_of
+from lllm.errors import LLMError, LogWriteError, text_of
 from lllm.handles import claiming, html_of, keeps_nothing, summing
 from lllm.loops import is_blocked, kept_here
 from lllm.models.message import FunctionCall, Message
@@ -39,7 +39,7 @@ from lllm.ports import Completed, Delta, LogStore, Record
 from lllm.redacted_deltas import RedactedDeltas
 from lllm.session_effects import Effects, Place
 from lllm.session_hooks import Hooks
-from lllm.session_resources import SECONDS, Resources
+from lllm.session_resources import ResourceOwner
 from lllm.terminals import warn
 
 Follower = Callable[[str, Delta], None]
@@ -99,13 +99,6 @@ def recording() -> Session | None:
         for look in unscoped:
             look()
     return session
-
-
-def _leave() -> None:
-    """Within the context of a resource of a session: it is closed outside of the program."""
-    current.set(None)
-    _own_code.set(None)
-    enclosing.set(None)
 
 
 _generation = 0  # of this process: one more than its parent's
@@ -188,7 +181,7 @@ _LOOK: Final = 0.2
 """Seconds after which a flush that waits for one in another loop looks whether that one still comes on."""
 
 
-class Session(Hooks, Effects):
+class Session(Hooks, Effects, ResourceOwner):
     """A live session.
 
     Args:
@@ -524,52 +517,6 @@ class Session(Hooks, Effects):
 
     # --- life
 
-    _resources: Resources | None = None
-    _over = False
-    close_errors: tuple[LLMError, ...] = ()
-    """What could not be closed at the session's end, in the order of closing."""
-
-    async def enter(self, resource: Any, *, timeout: float = SECONDS) -> Any:
-        """Opens a resource for the session and returns what it gives; the session's end closes it.
-
-        Closed is last opened first, after the log is complete, however the session ends; in a replay, a resumption and a
-        fork too. An error while closing is logged as a warning and kept in `close_errors`; the others are closed all the
-        same.
-
-        Arguments:
-            resource: an asynchronous context manager, which is entered and exited in a task of its own in this event
-                loop; a context manager, in worker threads; or an object with `aclose()` or `close()`, which is returned.
-            timeout: seconds that closing it may take.
-
-        Raises:
-            ConfigError: none of these, or the session has ended. What the resource raises when it is entered.
-        """
-        return await self.resources.enter(resource, timeout)
-
-    @property
-    def resources(self) -> Resources:
-        """What is open for the session."""
-        with self._lock:
-            if self._over or self.ended:
-                raise ConfigError(
-                    f"session '{self.id}' has ended, so nothing can be opened for it",
-                    hint="Open it before, or in a session of its own: with lllm.record(): ...",
-                )
-            if self._resources is None:
-                self._resources = Resources(_leave)
-            return self._resources
-
-    async def close_resources(self) -> None:
-        """Closes what was opened for the session. `end` does so."""
-        if self._resources is None or self._generation != _generation:  # a forked process has its parent's
-            return
-        await self._resources.close(self._not_closed)
-
-    def _not_closed(self, error: LLMError) -> None:
-        scrub(error, self.redactor)
-        self.close_errors = (*self.close_errors, error)
-        warn(logging.getLogger("lllm.session"), "session '%s': %s", self.id, error.message)
-
     async def start(self, meta: Mapping[str, Any] | None = None) -> None:
         """Writes SessionStarted, once. `meta` says what is run: name, entry, task, config."""
         if not self.started:
@@ -701,6 +648,17 @@ class Session(Hooks, Effects):
             inner = own[2]
             return inner if inner.within is None else place._replace(within=inner.within)
         return place
+
+    def is_forked(self) -> bool:
+        """Whether this process was forked from the session's."""
+        return self._generation != _generation
+
+    @staticmethod
+    def leave() -> None:
+        """From here on, this context is outside of every session."""
+        current.set(None)
+        _own_code.set(None)
+        enclosing.set(None)
 
     @contextmanager
     def outside(self) -> Iterator[None]:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from lllm.core.redact import Redactor, scrub
 from lllm.errors import ConfigError, LLMError
 from lllm.loops import is_blocked
 from lllm.plug_ins import PLUG_IN, told
 from lllm.sync import in_thread, is_async, spawn
+from lllm.terminals import warn
 
 SECONDS: Final = 10.0
 """Time limit for closing one resource."""
@@ -93,6 +96,69 @@ class Resources:
             raise stop
         if cancelled:
             raise asyncio.CancelledError
+
+
+class ResourceOwner:
+    """What is open for a session. A part of Session."""
+
+    # of Session
+    id: str
+    ended: bool
+    redactor: Redactor
+    _lock: threading.Lock
+
+    _resources: Resources | None = None
+    _over = False
+    close_errors: tuple[LLMError, ...] = ()
+    """What could not be closed at the session's end, in the order of closing."""
+
+    async def enter(self, resource: Any, *, timeout: float = SECONDS) -> Any:
+        """Opens a resource for the session and returns what it gives; the session's end closes it.
+
+        Closed is last opened first, after the log is complete, however the session ends; in a replay, a resumption and a
+        fork too. An error while closing is logged as a warning and kept in `close_errors`; the others are closed all the
+        same.
+
+        Arguments:
+            resource: an asynchronous context manager, which is entered and exited in a task of its own in this event
+                loop; a context manager, in worker threads; or an object with `aclose()` or `close()`, which is returned.
+            timeout: seconds that closing it may take.
+
+        Raises:
+            ConfigError: none of these, or the session has ended. What the resource raises when it is entered.
+        """
+        return await self.resources.enter(resource, timeout)
+
+    @property
+    def resources(self) -> Resources:
+        """What is open for the session."""
+        with self._lock:
+            if self._over or self.ended:
+                raise ConfigError(
+                    f"session '{self.id}' has ended, so nothing can be opened for it",
+                    hint="Open it before, or in a session of its own: with lllm.record(): ...",
+                )
+            if self._resources is None:
+                self._resources = Resources(self.leave)
+            return self._resources
+
+    async def close_resources(self) -> None:
+        """Closes what was opened for the session. `end` does so."""
+        if self._resources is None or self.is_forked():  # a forked process has its parent's
+            return
+        await self._resources.close(self._not_closed)
+
+    def _not_closed(self, error: LLMError) -> None:
+        scrub(error, self.redactor)
+        self.close_errors = (*self.close_errors, error)
+        warn(logging.getLogger("lllm.session"), "session '%s': %s", self.id, error.message)
+
+    if TYPE_CHECKING:
+
+        @staticmethod
+        def leave() -> None: ...
+
+        def is_forked(self) -> bool: ...
 
 
 def _closed(held: _Held) -> LLMError:
