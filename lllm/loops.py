@@ -56,10 +56,9 @@ class Loop(asyncio.SelectorEventLoop):
         found = inputs.owner()
         return future if found is None else found.job(self, future)
 
-    def __del__(self) -> None:
-        if (
-            not sys.is_finalizing()
-        ):  # one that a daemon thread leaves behind: its sockets may be gone before it
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # one that a daemon thread leaves behind: its sockets, and this module, may be gone before it
+        if not _is_finalizing():
             super().__del__()
 
 
@@ -93,9 +92,9 @@ class _Own:
         if self._pid == os.getpid():  # a forked child must not touch its parent's loop
             self.runner.close()
 
-    def __del__(self) -> None:
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # The loop of a daemon thread outlives the interpreter: closing it then tries to start a thread, which hangs.
-        if not sys.is_finalizing():
+        if not _is_finalizing():
             self.close()
 
 

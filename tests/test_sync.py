@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lllm import sync
+from lllm import loops, sync
 from lllm.backends.scripted import ScriptedBackend
 from lllm.llm.agent import Agent
 from lllm.log.files import LocalFileLog
@@ -169,3 +169,12 @@ async def test_a_log_append_without_a_thread_is_never_written(
     await store.append([], {})
     store.close()
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == b"late"]
+
+
+def test_a_loop_that_outlives_this_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At exit the interpreter may clear a module before it frees the last loop."""
+    loop = loops.Loop()
+    loop.close()
+    with monkeypatch.context() as gone:
+        gone.setattr(loops, "sys", None)
+        loop.__del__()
