@@ -69,6 +69,8 @@ class Loop:
         loop.call_at = self._arm
         loop.time = self.time
         loop.run_in_executor = self._in_executor
+        # signals reach the main thread alone, and a replay runs in another: what they did is in the record
+        loop.add_signal_handler = loop.remove_signal_handler = _nothing
         sync.watched[loop] = self._in_thread
 
     def give_back(self) -> None:
@@ -79,6 +81,7 @@ class Loop:
         left = [(timer, timer.when() - self.loop.time()) for timer in self._armed()]
         with suppress(AttributeError):
             del self.loop.time, self.loop.call_at, self.loop.run_in_executor
+            del self.loop.add_signal_handler, self.loop.remove_signal_handler
         for timer, seconds in left:
             self.soon(self.loop.call_later, max(0.0, seconds), _run, timer)
 
@@ -299,5 +302,5 @@ def _run(timer: asyncio.TimerHandle) -> None:
         timer._run()
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -203,3 +204,17 @@ def test_a_thread_without_a_session_does_no_effect() -> None:
     assert replay_session(newest(store), store=store, entry=program).verified
     assert ran == ["tea"]
     assert "pass session=" in str(failed[-1])
+
+
+def test_a_program_that_handles_signals_replays() -> None:
+    store = MemoryLog()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, print)
+        async with arecord("x", store=store):
+            await Agent("a", ScriptedBackend(model)).acall("go")
+        loop.remove_signal_handler(signal.SIGUSR1)
+
+    lllm.run(main())
+    assert replay_session(newest(store), store=store, entry=main).verified
