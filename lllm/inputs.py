@@ -19,7 +19,7 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any, Final
 
@@ -126,8 +126,9 @@ class Inputs:
         if self.on and not self.follows:
             self.came.append(f"-{name}")
 
-    async def turn(self) -> None:
-        """Waits until the program has nothing left to do with the inputs before this one."""
+    async def turn(self, *, leaving: bool = False) -> None:
+        """Waits until the program has nothing left to do with the inputs before this one. `leaving`: somebody has cancelled
+        the caller, which raises that afterwards: whoever does it again changes nothing, and not the turn either."""
         if not self.crowded or self.follows or not self.on:
             return
         loop = asyncio.get_running_loop()
@@ -136,7 +137,7 @@ class Inputs:
             return
         future: asyncio.Future[None] = loop.create_future()
         gate.hold(self, lambda: _settled(future))
-        await future
+        await (through(future) if leaving else future)
 
     def job(self, loop: asyncio.AbstractEventLoop, inner: asyncio.Future[Any]) -> asyncio.Future[Any]:
         """The result of a function that runs in a thread for the program, when its turn has come."""
@@ -274,6 +275,13 @@ def _at_work(ready: deque[asyncio.Handle]) -> set[Inputs]:
         if found is not None and not context.get(_inside):
             busy.add(found.session.inputs)
     return busy
+
+
+async def through(future: asyncio.Future[Any], over: Callable[[], bool] = lambda: False) -> None:
+    """Waits for a future, or until it is `over`, whoever cancels meanwhile: for those who raise that afterwards."""
+    while not future.done() and not over():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait((future,))
 
 
 def _settled(future: asyncio.Future[None]) -> bool:

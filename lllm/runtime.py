@@ -273,7 +273,7 @@ class Call:
             if len(effects) == 1:
                 effect = effects[0]
                 outcome = await self._do(effect)
-                if coming.crowded and type(effect) in _WORLD:
+                if coming.crowded and (type(effect) in _WORLD or self._by_the_project(effect)):
                     await self._turn(outcome)
                 if self.cancelled():
                     self._keep(outcome)
@@ -345,14 +345,17 @@ class Call:
         left = (due - self.session.clock()) / 1_000_000
         if self._past is None:  # else calls within may be re-executed, for which time stands still
             self._bounds.until = time.monotonic() + left
-        # a parser or handler of the project may hang as well as a tool
-        timed = world or (self.plan.user_code and isinstance(effect, Parse | Handle))
+        timed = world or self._by_the_project(effect)  # which may hang as well as a tool
         try:
             return await (self._in_time(effect, left) if timed else self.performer.perform(effect))
         except asyncio.CancelledError:
             if self._late() and not self.cancelled():
                 return self._deadline_passed()  # a blocking call in it has noticed that
             raise
+
+    def _by_the_project(self, effect: Effect) -> bool:
+        """Whether a parser or handler of the project does it."""
+        return self.plan.user_code and isinstance(effect, Parse | Handle)
 
     def intend(self, effect: Effect) -> bool:
         """Appends the event that an effect is about to be performed. False for one that has no such event."""
@@ -501,14 +504,13 @@ class Call:
         await self._bounds.wind_up()
         if self._finished:
             self.session.inputs.stopped(self.id)
-        with suppress(asyncio.CancelledError):  # it is raised anyway
-            await self.session.inputs.turn()
+        await self.session.inputs.turn(leaving=True)
         if not self.session.left_open(error):
             if not self.state.terminal and self.state.phase != READY:
                 self.apply(Outcome(ev.CANCELLED, {"reason": reason}))
             if self.state.terminal:
                 self._finish()
-        await asyncio.shield(self.session.flush())
+        await self.session.back_out(self.id)
 
     def _broke(self, error: Exception) -> bool:
         """Ends a call in which an exception that nobody expects was raised: a fault of ours, which must not leave the call open

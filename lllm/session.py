@@ -438,8 +438,27 @@ class Session(Hooks, Effects, ResourceOwner):
                 self.inputs.came.append(name)
         except asyncio.CancelledError:
             self.inputs.stopped(name)
+            await self._backed_out(name)
             raise
         return None
+
+    async def back_out(self, name: str) -> None:
+        """As `hand_back`, on the way out of what was cancelled."""
+        if self._durable >= self._seq or not self.logs:
+            return await self.flush()
+        if not self.inputs.crowded:
+            return await asyncio.shield(self.flush())
+        flushing = asyncio.ensure_future(self.flush())
+        await inputs.through(flushing)
+        flushing.result()
+        return await self._backed_out(name)
+
+    async def _backed_out(self, name: str) -> None:
+        """The caller of a call or an effect learns when its turn has come that this was cancelled."""
+        coming = self.inputs
+        if coming.crowded and coming.on and not coming.follows:
+            await coming.turn(leaving=True)
+            coming.came.append(f"x{name}")
 
     async def _wait(self, waiter: asyncio.Future[None], seconds: float | None) -> None:
         """Waits for whoever writes; no longer than `seconds` where that is in another loop, which may be made to wait for

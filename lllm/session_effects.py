@@ -95,6 +95,7 @@ class Effects:
     ended: bool
     halted: BaseException | None
     inputs: Inputs
+    back_out: Callable[[str], Awaitable[None]]
     approve: Callable[[FunctionCall], Any] | None
 
     _effects = 0
@@ -226,7 +227,7 @@ class Effects:
             if found.data is not None:
                 return found
             await self.at_record_end()
-            await self.flush()
+            await self._durably(asked, found.n)
             return found.n  # its intent is in the log already
         await self.at_record_end(anew=True)
         if self.halted is not None:
@@ -257,8 +258,16 @@ class Effects:
         if denied is not None:
             words = f"'{asked.name}' was not approved" + (f": {denied}" if denied else "")
             await self.settle(asked, number, error=EffectDenied(words))
-        await self.flush()
+        await self._durably(asked, number)
         return number
+
+    async def _durably(self, asked: Asked, number: int) -> None:
+        """Flushes the intent of an effect. One that is cancelled meanwhile has not begun, and says so."""
+        try:
+            await self.flush()
+        except asyncio.CancelledError as error:
+            await self.cut_short(asked, number, error, begun=False)
+            raise
 
     async def _ask(self, asked: Asked, number: int) -> str | None:
         """None where somebody approves of it, else why not."""
@@ -327,21 +336,27 @@ class Effects:
         return {"value": packed}
 
     async def cut_short(
-        self, asked: Asked, number: int, error: BaseException, more: Mapping[str, Any] | None = None
+        self,
+        asked: Asked,
+        number: int,
+        error: BaseException,
+        more: Mapping[str, Any] | None = None,
+        *,
+        begun: bool = True,
     ) -> None:
         """Writes that an effect was cancelled, or the program stopped within it."""
         data: dict[str, Any] = {"n": number, "cancelled": True, **(more or {})}
         if not isinstance(error, asyncio.CancelledError):
             data |= pack_error(error)
-        if asked.policy != "pure" and not more:
+        if asked.policy != "pure" and not more and begun:
             data["uncertain"] = "cancelled"
         with suppress(asyncio.CancelledError):  # it is raised anyway
             await self.at_record_end()
-            await self.inputs.turn()
+        await self.inputs.turn(leaving=True)
         if self.ended or self.halted is not None:
             return
         self.emit(ev.EFFECT_RETURNED, data, asked.place.call)
-        await asyncio.shield(self.flush())
+        await self.back_out(f"f{number}")
 
     def _late(self, asked: Asked, number: int, value: Any, error: BaseException | None) -> None:
         if asked.policy == "pure" or (error is not None and not isinstance(error, PLUG_IN)):

@@ -241,7 +241,7 @@ WAYS = [by_cancel, by_three_cancels, by_timeout, by_group]
 
 
 def ends(store: MemoryLog, session: str) -> tuple[list[str], list[dict[str, Any]]]:
-    events = views.load(store, session)
+    events = [event for event in views.load(store, session) if event["data"].get("of") != "inputs"]
     return [event["kind"] for event in events], [
         event["data"] for event in events if event["kind"] == ev.CALL_ENDED
     ]

@@ -147,6 +147,15 @@ class EffectRecord:
                 return past
         return None
 
+    def has(self, asked: Asked) -> bool:
+        """Whether one like this is still to be given."""
+        place = _of(asked.place)
+        exact = self._exact.get((place, asked.kind, asked.key, asked.encoded), ())
+        return any(not past.taken for past in exact) or any(
+            not past.taken and agrees(request, asked.request)
+            for request, past in self._marked.get((place, asked.kind, asked.key), ())
+        )
+
     def in_order(self) -> Iterator[Past]:
         """Those that a program brings about in the order of the record. A tool is run again at its end, if at all."""
         for place, pasts in self._at.items():

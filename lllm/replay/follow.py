@@ -84,7 +84,7 @@ class Followed:
             if (found := self.tape.peek()) is None:
                 await self.session.at_record_end()
             elif found["kind"] == ev.CANCELLED:
-                await self.session.order.turn(found)
+                await self.session.order.turn(found, leaving=True)
             raise
         finally:
             await self._end()
@@ -150,7 +150,10 @@ class Followed:
             self.session.reused += kind == ev.MODEL_REPLIED
             call.performer.tell_again(Event(kind, data))
         elif isinstance(effect, Parse | Handle) or (isinstance(effect, Reuse) and "late" not in data):
-            return effect, await self._computed(call, effect)
+            outcome = await self._computed(call, effect)
+            if call.plan.user_code:  # a thread may have done it, and others something else meanwhile
+                await self.session.order.turn(found)
+            return effect, outcome
         elif (agent := self._agents.get(data.get("id", ""))) is not None:
             outcome = await self._outcome(agent, found)
             del self._agents[data["id"]]

@@ -33,20 +33,43 @@ _NOT_THEIRS: Final = (os.path.dirname(asyncio.__file__), os.path.dirname(loops._
 """Where code lies that is not the project's."""
 
 
+_here = threading.local()
+
+
 class Job:
-    """A function that runs in a thread for a loop."""
+    """A function that runs in a thread for a loop.
 
-    __slots__ = ("thread",)
+    Attributes:
+        waits: whether it runs for somebody who waits for what it returns. abandoned: nobody does any more.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("abandoned", "thread", "waits")
+
+    def __init__(self, waits: bool = False) -> None:
         self.thread = 0
+        self.waits = waits
+        self.abandoned = False
 
     def of(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def job(*args: Any, **kwargs: Any) -> Any:
             self.thread = threading.get_ident()
-            return function(*args, **kwargs)
+            _here.job = self
+            try:
+                return function(*args, **kwargs)
+            finally:
+                _here.job = None
 
         return job
+
+    def left_by(self, future: asyncio.Future[Any]) -> None:
+        """Who waited for it is cancelled."""
+        self.abandoned = future.cancelled()
+
+
+def job_here() -> Job | None:
+    """The job that runs in this thread, for a task that waits for it."""
+    job: Job | None = getattr(_here, "job", None)
+    return job if job is not None and job.waits else None
 
 
 class Loop:
@@ -58,6 +81,8 @@ class Loop:
         self.thread = threading.get_ident()
         self.zero = loop.time() - order.now / 1e6
         self.idle = False
+        self.called = 0
+        """So many things were given to it from elsewhere that it has not come to yet."""
         self.timers: list[asyncio.TimerHandle] = []
         """Those of the program, armed and neither fired nor cancelled."""
         self.jobs: set[Job] = set()
@@ -183,8 +208,14 @@ class Loop:
         return sorted(set(found))
 
     def soon(self, function: Callable[..., Any], *args: Any) -> None:
+        self.called += 1
+
+        def call() -> None:
+            self.called -= 1
+            function(*args)
+
         with suppress(RuntimeError):  # it is closed
-            self.loop.call_soon_threadsafe(function, *args)
+            self.loop.call_soon_threadsafe(call)
 
     def wake(self) -> None:
         self.soon(_nothing)
@@ -194,12 +225,13 @@ class Loop:
         found = inputs.owner() if isinstance(self.loop, loops.Loop) else None
         if order.off or order.alive is not None:
             return self._run_in_executor(executor, function, *args)
-        job = Job()
+        job = Job(waits=True)
         self.jobs.add(job)
         with inputs.effect():  # named here, and not by the loop
             future = self._run_in_executor(executor, job.of(function), *args)
         future.add_done_callback(lambda _: self.jobs.discard(job))
         if found is None:
+            future.add_done_callback(job.left_by)
             return future
         name = found.job_name()
 
@@ -212,7 +244,9 @@ class Loop:
                 come()
             return True
 
-        return found.give(self.loop, name, future, recorded)
+        outer = found.give(self.loop, name, future, recorded)
+        outer.add_done_callback(job.left_by)
+        return outer
 
     def _in_thread(self, future: asyncio.Future[Any], function: Callable[..., Any]) -> Callable[..., Any]:
         job = Job()

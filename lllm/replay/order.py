@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.core import events as ev
-from lllm.inputs import ALL, Timer
+from lllm.inputs import ALL, Timer, through
 from lllm.replay.cancels import cancels
 from lllm.replay.idle import Loop, Threads
 from lllm.replay.recorded_inputs import Input, RecordedInputs, Waiter, inputs_of, settle
@@ -147,8 +147,8 @@ class Order:
             self.threads = self.threads or self._threads.is_bare()
         return found
 
-    async def turn(self, event: Mapping[str, Any]) -> None:
-        """Waits until the record has come to this answer."""
+    async def turn(self, event: Mapping[str, Any], *, leaving: bool = False) -> None:
+        """Waits until the record has come to this answer. `leaving`: whoever cancels meanwhile changes nothing."""
         if self.alive is not None or (loop := self.here()) is None:
             return
         future: asyncio.Future[None] = loop.loop.create_future()
@@ -158,12 +158,12 @@ class Order:
             self._waiting[event["seq"]] = loop, future
         self._wake(loop)
         try:
-            await future
+            await (through(future, lambda: self.off) if leaving else future)
         finally:
             self._waiting.pop(event["seq"], None)
 
-    async def returned(self, name: str) -> None:
-        """Waits until the record says that a call, or an effect, was handed back."""
+    async def returned(self, name: str, *, leaving: bool = False) -> None:
+        """Waits until the record says that a call, or an effect, was handed back. `leaving`: as in `turn`."""
         if name not in self.inputs.names or self.alive is not None or (loop := self.here()) is None:
             return
         future: asyncio.Future[None] = loop.loop.create_future()
@@ -175,7 +175,7 @@ class Order:
             self.inputs.tasks[task] = name
         self._wake(loop)
         try:
-            await future
+            await (through(future, lambda: self.off) if leaving else future)
         finally:
             del self.inputs.returning[name], self.inputs.tasks[task]
 
@@ -257,6 +257,8 @@ class Order:
             if item is None:
                 return self._after(here)
             event = item.event
+            if len(self.loops) > 1 and self._called(here) and time.monotonic() - self.moved < SILENCE:
+                return 0.0005
             if len(self.loops) > 1 and self._threads.at_work(self._resting(here), self.loops.values()):
                 return 0.0005
             at = self._times[event["seq"]]
@@ -365,6 +367,7 @@ class Order:
         """A timer of the program is due."""
         self.now = max(self.now, first.due)
         self.moved = time.monotonic()
+        self.inputs.fired(first.timer)
         first.loop.fire(first.timer)
         return 0 if first.loop is here else 0.02
 
@@ -378,6 +381,8 @@ class Order:
                 return self._fire(here, first)
             if self.inputs.release(ended=False):
                 return 0
+            for loop, future in self._ends:  # threads that nobody waits for
+                loop.soon(settle, future)
             at_work = self._busy(here) or here.has_connections()
             if time.monotonic() - self.moved < (self._silence if at_work else CLOSING):
                 return _LOOK
@@ -444,6 +449,13 @@ class Order:
     def _resting(self, here: Loop) -> set[int]:
         """The threads whose loops have nothing to do."""
         return {loop.thread for loop in self.loops.values() if loop.rests(here)}
+
+    def _called(self, here: Loop) -> bool:
+        """Whether another loop has still to come to what it was given to do."""
+        return any(
+            one.called and one is not here and one.loop.is_running() and not one.is_blocked
+            for one in self.loops.values()
+        )
 
     def _busy(self, here: Loop) -> bool:
         """True if a thread is at work for one of the loops, or something real is waited for."""

@@ -73,6 +73,10 @@ class RecordedInputs:
         found = self._timers.pop(name, None)
         return None if found is None or found[1].cancelled() else found
 
+    def fired(self, timer: asyncio.TimerHandle) -> None:
+        """A timer fires: at its place in the record, or because nothing else can happen."""
+        self._timers.pop(getattr(timer, "name", ""), None)
+
     def hand_over(self, name: str) -> Loop | None:
         """Hands over the job or call of this name. The loop in which it comes; None where there is none."""
         if (job := self._jobs.pop(name, None)) is not None:

@@ -214,6 +214,12 @@ class Resumed(Replayed):
         else:
             await super().hand_back(name)
 
+    async def back_out(self, name: str) -> None:
+        if self.order.off or self.order.alive is not None:
+            await Session.back_out(self, name)
+        else:
+            await super().back_out(name)
+
     async def start(self, meta: Mapping[str, Any] | None = None) -> None:
         """The recorded start stands; from here on this is the session's writer."""
 

@@ -19,6 +19,7 @@ from lllm.replay.agreement import as_recorded
 from lllm.replay.blame import blame
 from lllm.replay.calls import fold_call
 from lllm.replay.follow import Followed
+from lllm.replay.idle import job_here
 from lllm.replay.order import Order
 from lllm.replay.starts import Starts
 from lllm.session import Scope, Session
@@ -231,7 +232,15 @@ class Replayed(Session):
 
     async def hand_back(self, name: str) -> None:
         await self.flush()
-        await self.order.returned(name)
+        try:
+            await self.order.returned(name)
+        except asyncio.CancelledError:
+            await self.order.returned(f"x{name}", leaving=True)
+            raise
+
+    async def back_out(self, name: str) -> None:
+        await self.flush()
+        await self.order.returned(f"x{name}", leaving=True)
 
     def left(self, call: str, task: asyncio.Task[Any]) -> None:
         """How the call went on is recorded: it comes to that end by itself."""
@@ -355,6 +364,14 @@ class Replayed(Session):
 
     # --- effects of the program's own code
 
+    async def intend(self, asked: Asked, approval: bool) -> Recalled | int:
+        if not self.goes_on and (job := job_here()) is not None and not self.effects.has(asked):
+            # a thread that nobody waits for any more: whether it comes to this before or after is a race
+            await self.order.end()
+            if job.abandoned:
+                raise Unfinished("nobody waits for what this thread does")
+        return await super().intend(asked, approval)
+
     def recall(self, asked: Asked) -> Recalled | None:
         past = self.effects.take(asked, asked.place)
         if past is None:
@@ -379,6 +396,8 @@ class Replayed(Session):
         if past is not None and event is not None and not event["data"].get("cancelled"):
             await self.order.turn(event)
             self._comes(past)
+            if past.data.get("effect", "pure") != "pure":  # what is learnt in passing has neither
+                await self.hand_back(f"f{past.n}")
 
     def _other_effect(self, asked: Asked) -> LLMError:
         past = self.effects.next(asked.place)
@@ -398,18 +417,24 @@ class Replayed(Session):
         # where an order is kept, that is what knows when nothing happens any more
         silence = effects.STALL if self.order.off else None
         if found.seq == effects.NEVER:
-            await asyncio.wait((asyncio.get_running_loop().create_future(),), timeout=silence)
+            if self.order.off:
+                await asyncio.wait((asyncio.get_running_loop().create_future(),), timeout=silence)
+            await self.order.end()
             raise Unfinished("the session has ended")
         event = self.record[found.seq]
+        cancelled: asyncio.CancelledError | None = None
         try:
             if effects.ended_by_stop(self.record, found.seq):
                 raise effects.stop(found.data)
             await asyncio.wait((asyncio.get_running_loop().create_future(),), timeout=silence)
-        except asyncio.CancelledError:
-            await self.order.turn(event)  # what was done then may have taken a while to stop
-            raise
+        except asyncio.CancelledError as error:
+            cancelled = error
+            await self.order.turn(event, leaving=True)  # what was done then may have taken a while to stop
         finally:
             self._comes(self.effects.answered[found.seq])
+        if cancelled is not None:
+            await self.order.returned(f"xf{found.n}", leaving=True)
+            raise cancelled
         cause = "code: the program of today does not cancel this effect"
         raise self.diverged(event, event["kind"], None, cause, None)
 
