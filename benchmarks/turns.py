@@ -3,10 +3,10 @@
     python -m benchmarks.turns            # about a minute
     python -m benchmarks.turns --quick
 
-Programs on the scripted backend, every step durable in SQLite: one agent call of so many tool rounds, one dialog of so many
-calls, and so many calls side by side in one session. Times are CPU of this process, the least of some runs. A replay proves
-the log and executes the whole program again; it is to be verified, to take at most 1.5 times its live run, and a turn is to
-take as long in a long session as in a short one.
+Two programs on the scripted backend, every step durable in SQLite: one agent call of so many tool rounds, and one dialog of
+so many calls. Times are CPU of this process, the least of some runs. A replay proves the log and executes the whole program
+again; it is to be verified, to take at most 1.5 times its live run, and a turn is to take as long in a long session as in a
+short one.
 """
 
 from __future__ import annotations
@@ -70,22 +70,6 @@ def talk(turns: int, effect: str, store: LogStore) -> Program:
     return program
 
 
-def beside(turns: int, effect: str, store: LogStore) -> Program:
-    """So many calls at once, whose replies come in another order than they were asked for."""
-
-    async def answer(request: Request) -> str:
-        number = int(str(request.messages[-1].content).split()[1])
-        await asyncio.sleep(number * 7919 % turns / turns * 0.05)
-        return "An answer of some words."
-
-    async def program() -> None:
-        agent = Agent("talker", ScriptedBackend(answer), "You talk.")
-        async with arecord("turns", store=store):
-            await asyncio.gather(*(agent.acall(f"Question {number} of {turns}.") for number in range(turns)))
-
-    return program
-
-
 async def measure(
     make: Callable[[int, str, LogStore], Program], turns: int, effect: str
 ) -> tuple[float, float]:
@@ -109,7 +93,6 @@ PROGRAMS: Final = {
     "a call of N rounds, `pure` tool": (rounds, "pure"),
     "a call of N rounds, `never` tool": (rounds, "never"),
     "a dialog of N calls": (talk, ""),
-    "N calls side by side": (beside, ""),
 }
 
 

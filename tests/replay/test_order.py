@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks import order as shapes
 from lllm.backends.scripted import ScriptedBackend
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
@@ -21,30 +20,6 @@ from lllm.log.memory import MemoryLog
 from lllm.replay import apart, order, replay_session
 from lllm.replay.again import areplay_session
 from lllm.replay.resume import resume_session
-
-EXACT = (
-    *(
-        "gather",
-        "as_completed",
-        "equal_words",
-        "work_queue",
-        "semaphore_with_retries",
-        "producer_and_consumers",
-    ),
-    *("agents_as_tools", "sleeps", "outlive_their_parent"),
-)
-
-
-@pytest.mark.parametrize("name", EXACT)
-def test_a_concurrent_program_replays_and_asks_nothing(name: str) -> None:
-    found = shapes.run(name, 2)
-    assert (found["verified"], found["diverged"], found["asked"]) == (2, 0, 0)
-
-
-@pytest.mark.parametrize("name", ["gather", "work_queue", "agents_as_tools"])
-def test_cut_off_anywhere_it_is_resumed_and_replays(name: str) -> None:
-    found = shapes.run(name, 3, kill=True)
-    assert (found["verified"], found["resumed"]) == (3, 3)
 
 
 def program(store: MemoryLog, body: Callable[[Agent], Awaitable[Any]]) -> Callable[[], Any]:
