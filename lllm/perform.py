@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from lllm import inputs
 from lllm.bounds import Bounds, enclosing, time_left
 from lllm.const import Modalities, card
 from lllm.core import events as ev
-from lllm.core.canonical import digest_of
 from lllm.core.choice import freed
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.events import Event
-from lllm.core.guard import UNKNOWN
 from lllm.core.jsonable import bounded, jsonable, unshown
 from lllm.core.parts import PLACES, Takes, sent
-from lllm.core.repetition import Repetition, stuck
 from lllm.core.replies import (
     CUT,
     TOO_DEEP,
@@ -39,8 +34,8 @@ from lllm.core.replies import (
     with_ids,
     withheld,
 )
-from lllm.core.spec import RULES, Limits, Spec, ToolRule
-from lllm.deltas import aggregate, pieces
+from lllm.core.spec import RULES
+from lllm.deltas import pieces
 from lllm.errors import (
     AuthenticationError,
     BadRequestError,
@@ -58,19 +53,18 @@ from lllm.models.checks import DEEPEST
 from lllm.models.message import FunctionCall, Message
 from lllm.models.parts import Rich, content_text, recorded
 from lllm.models.reply import Reply, Usage
+from lllm.outcomes import Outcome, add_answer, given_up, handler_failed, raised, tool_failed, wrong_arguments
+from lllm.plan import Plan
 from lllm.plug_ins import PLUG_IN, backend_named
 from lllm.ports import (
-    Backend,
     Completed,
     Delta,
     HandlerContext,
     Request,
     Restart,
     TextDelta,
-    ThinkingDelta,
-    Timeouts,
-    ToolCallDelta,
 )
+from lllm.repeats import RepeatWatch
 from lllm.session import WAITING, Scope, Session, current, own_code
 from lllm.session_effects import Place
 from lllm.sync import maybe_async
@@ -82,110 +76,6 @@ if TYPE_CHECKING:
 
 FATAL: Final = (AuthenticationError, ModelNotFoundError, BadRequestError, UnsupportedError)
 """Faults that asking again never mends: not even `max_llm_recall` does."""
-
-
-class BoundTool(NamedTuple):
-    """A tool as a call uses it.
-
-    Attributes:
-        rule: what the machine decides by.
-        validate: all that is wrong with arguments; an empty list when they are good.
-        invoke: runs it with arguments and what is to be known of the call: `id`, `key` (stays the same when the tool runs again
-            after a crash), `deadline` (seconds left, or None) and `thread`. Returns the text for the model, or parts.
-        timeout: seconds, or None. What is done beyond it: see `lllm.tool_run`.
-        threaded: whether it is a plain function: it is given a `lllm.tool_run.Thread` to run in, and cannot be stopped.
-        agent: the agent that it is, when it is one: a replay then re-executes it.
-    """
-
-    rule: ToolRule
-    validate: Callable[[dict[str, Any]], Sequence[str]]
-    invoke: Callable[[dict[str, Any], Mapping[str, Any]], Coroutine[Any, Any, str | Rich]]
-    timeout: float | None = 60.0
-    agent: str | None = None
-    threaded: bool = False
-
-
-@dataclass
-class Plan:
-    """All that one agent call needs from outside: what `llm.py` has bound together from configuration.
-
-    Attributes:
-        agent: its name in the log.
-        backend, model: who answers. `model` is the configured name, `model_name` what the backend is asked for.
-        tools, tool_specs: by name, and in the wire form.
-        sampling, format, timeouts: see `lllm.ports.Request`.
-        read: the parser: gives a payload for a reply, or raises ParseError. None accepts every reply.
-        user_code: whether `read` or the handlers are the project's own code; then the log is flushed before they run.
-        handle: the handlers: text or messages for a HandlerContext.
-        args: arguments of the invocation prompt.
-        approve: asked before a tool that wants approval: gives True, False, or a reason for the refusal.
-        price: money for a usage (as a decimal string) and the version of the price table, or None where unknown. Asked
-            with the model's name as the provider and as the request writes it.
-        fixed: hash over model, sampling, format and tools; with tools offered and without (`fixed_of` the opening).
-        opening: what CallStarted says of all this (hashes, sampling, names).
-        stream: whether somebody follows.
-        blobs: what `opening` names by digest: the full tool schemas.
-        foreign: whether async code of others may run in the call's own task: parsers, handlers, approval, a backend. Tools
-            have tasks of their own.
-        literal_tags: see `lllm.ports.Request`.
-    """
-
-    agent: str
-    backend: Backend
-    model: str
-    model_name: str
-    handle: Callable[[HandlerContext], Any]
-    tools: Mapping[str, BoundTool] = field(default_factory=dict)
-    tool_specs: tuple[Mapping[str, Any], ...] = ()
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-    format: Mapping[str, Any] | None = None
-    timeouts: Timeouts = Timeouts()
-    read: Callable[[Reply], Any] | None = None
-    user_code: bool = False
-    args: Mapping[str, Any] = field(default_factory=dict)
-    approve: Callable[[FunctionCall], Any] | None = None
-    price: Callable[[str | None, str, Usage | None], tuple[str, str] | None] | None = None
-    fixed: tuple[str, str] = ("", "")
-    opening: Mapping[str, Any] = field(default_factory=dict)
-    limits: Limits = Limits()
-    interrupt: bool = False
-    execute: bool = True
-    stream: bool = False
-    blobs: tuple[bytes, ...] = ()
-    foreign: bool = True
-    literal_tags: tuple[str, ...] = ()
-
-    @cached_property
-    def rules(self) -> Mapping[str, ToolRule]:
-        """The rules of the tools, by name."""
-        return {name: tool.rule for name, tool in self.tools.items()}
-
-    @cached_property
-    def spec_record(self) -> Mapping[str, Any]:
-        """What CallStarted says of the call's settings, but for the seed and the version of the rules."""
-        return Spec(self.limits, self.rules, self.interrupt, self.execute).record()
-
-    def with_(self, **changes: Any) -> Plan:
-        """A copy with other values of fields that these two do not depend on: each call has one, and `dataclasses.replace`
-        is slow."""
-        twin: Plan = object.__new__(Plan)
-        twin.__dict__.update(self.__dict__)
-        twin.__dict__.update(changes)
-        return twin
-
-
-def fixed_of(opening: Mapping[str, Any]) -> tuple[str, str]:
-    """The hashes of what is the same in all requests of a call: with tools offered, and without."""
-    fixed = {key: opening.get(key) for key in ("model", "sampling", "format")}
-    return digest_of({**fixed, "specs": opening.get("specs")}), digest_of(fixed)
-
-
-class Outcome(NamedTuple):
-    """What came of an effect: kind and data of the event that says so, and the value behind the data."""
-
-    kind: str
-    data: Mapping[str, Any]
-    value: Any = None
 
 
 class Performer:
@@ -249,7 +139,7 @@ class Performer:
             self.tell_again(known)
             return Outcome(known.kind, known.data)
         plan = self.plan
-        watch = None if plan.limits.repeat_limit is None else _Watch(plan.limits.repeat_limit)
+        watch = None if plan.limits.repeat_limit is None else RepeatWatch(plan.limits.repeat_limit)
         try:
             messages = self._sent(effect.head) if effect.head.has_parts else effect.head.messages()
         except LLMError as error:  # bytes that the log has not
@@ -291,7 +181,7 @@ class Performer:
         except LLMError as error:
             return self._fault(error, told, begun)
         except PLUG_IN as error:  # a backend that breaks its contract is a fault like any other
-            fault = ProviderError(f"backend of '{plan.model}' raised {_told(error)}")
+            fault = ProviderError(f"backend of '{plan.model}' raised {raised(error)}")
             fault.__cause__ = error
             return self._fault(fault, told, begun)
         if reply is None:
@@ -369,7 +259,7 @@ class Performer:
         if error.hint:
             data["hint"] = error.hint
         if isinstance(error, ProviderError):
-            _add_answer(data, error)
+            add_answer(data, error)
             self._add_broken_off(data, error, begun)
         rest = self.session.told(self.call)
         if told is not None and self.said:  # also where it was thinking alone, of which the log has nothing
@@ -432,10 +322,10 @@ class Performer:
             return Outcome(ev.REPLY_REJECTED, {"errors": errors})
         except RecursionError as error:
             if plan.user_code or self.rules < 1:
-                return _handler_failed("parser", error)
+                return handler_failed("parser", error)
             return Outcome(ev.REPLY_REJECTED, {"errors": [TOO_DEEP]})
         except PLUG_IN as error:
-            return _handler_failed("parser", error)
+            return handler_failed("parser", error)
         self.accepted = value
         return Outcome(ev.REPLY_ACCEPTED, data)
 
@@ -473,7 +363,7 @@ class Performer:
                     f"error: the arguments of '{call.name}' are not a JSON object ({error}): {call.arguments[:500]}"
                 )
                 continue
-            if wrong := _wrong(tool, arguments):
+            if wrong := wrong_arguments(tool, arguments):
                 problems[call.id] = f"error: wrong arguments for '{call.name}': {'; '.join(wrong)}"
         if not problems:
             return Outcome(ev.REPLY_ACCEPTED, {})
@@ -499,7 +389,7 @@ class Performer:
             messages = [Message("user", given)] if isinstance(given, str) else list(given)
             data = {"handler": effect.kind, "add": [message.record() for message in messages]}
         except PLUG_IN as error:
-            return _handler_failed(f"{effect.kind} handler", error)
+            return handler_failed(f"{effect.kind} handler", error)
         return Outcome(ev.HANDLER_RETURNED, data)
 
     def _own_code(self) -> AbstractContextManager[None]:
@@ -534,21 +424,21 @@ class Performer:
             content = await run_tool(work, None if again else tool.timeout)
             data = self._returned(call, content)
         except TimeLimit as limit:
-            data = _given_up(call, tool, running=limit.hear(partial(self._returned_late, effect), thread))
+            data = given_up(call, tool, running=limit.hear(partial(self._returned_late, effect), thread))
         except asyncio.CancelledError as error:
             halted = self.session.halted is not None
             if task is None or task.cancelling() > before or halted or self.is_over():
                 raise
             if until is not None and time.monotonic() >= until:  # a blocking call in it has noticed that
-                data = _given_up(call, tool, running=False)
+                data = given_up(call, tool, running=False)
             else:  # nobody cancelled this call: something within the tool was
-                data = _tool_failed(call, error)
+                data = tool_failed(call, error)
         except SystemExit as error:
-            data = _tool_failed(call, error, f"'{call.name}' called sys.exit({error.code!r})")
+            data = tool_failed(call, error, f"'{call.name}' called sys.exit({error.code!r})")
         except Exception as error:
             if self.session.halted is not None and _comes_of(error, self.session.halted):
                 raise  # the tool has not failed: an agent that it asked was stopped
-            data = _tool_failed(call, error)
+            data = tool_failed(call, error)
         finally:
             current.reset(token)
             if limited is not None:
@@ -579,7 +469,7 @@ class Performer:
             return  # it wanted to end the program, and nobody waits for it any more
         data: dict[str, Any] = {}
         with suppress(LLMError):  # a log that cannot be written stops what comes next
-            data = {**(self._returned(call, content) if error is None else _tool_failed(call, error))}
+            data = {**(self._returned(call, content) if error is None else tool_failed(call, error))}
         data.pop("id", None)
         self.late[effect.number] = data
         words = f"'{call.name}' {'returned' if error is None else 'failed'} after its time limit"
@@ -641,91 +531,10 @@ _DO: Final[Mapping[type, Callable[[Performer, Any], Coroutine[Any, Any, Outcome]
 }
 
 
-class _Watch:
-    """Looks for a reply that has got stuck, while its pieces come. Text, thinking and the arguments of each call are
-    texts of their own."""
-
-    __slots__ = ("_deltas", "_limit", "_texts")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._texts: dict[Any, Repetition] = {}
-        self._deltas: list[Delta] = []
-
-    def stuck(self, delta: Delta) -> bool:
-        self._deltas.append(delta)
-        if isinstance(delta, Restart):
-            self._texts.clear()
-        if isinstance(delta, ToolCallDelta):
-            return self._grew(delta.index, delta.arguments)
-        return isinstance(delta, TextDelta | ThinkingDelta) and self._grew(type(delta), delta.text)
-
-    def _grew(self, key: Any, piece: str) -> bool:
-        text = self._texts.get(key)
-        if text is None:
-            text = self._texts[key] = Repetition(self._limit)
-        return text.grew(piece)
-
-    def reply(self, model: str) -> Reply:
-        """What was said until it was stopped. How many tokens that took is unknown: the backend was not asked."""
-        return aggregate(self._deltas).with_(finish_reason="repetition", model=model)
-
-    def judged(self, reply: Reply) -> Reply:
-        """A reply that came in one piece: nobody could stop it, but it reads the same."""
-        if self._deltas or not any(
-            stuck(text, self._limit)
-            for text in (reply.content, reply.thinking or "", *(call.arguments for call in reply.tool_calls))
-        ):
-            return reply
-        return reply.with_(finish_reason="repetition")
-
-
 async def _close(stream: Any) -> None:
     """Ends a stream early. What it raises then is no fault of the reply."""
     with suppress(*PLUG_IN):
         await close_stream(stream)
-
-
-def _wrong(tool: BoundTool, arguments: dict[str, Any]) -> Sequence[str]:
-    """All that is wrong with arguments."""
-    try:
-        return tool.validate(arguments)
-    except RecursionError:
-        return ["they are nested too deeply to be checked"]
-    except LLMError:
-        raise
-    except PLUG_IN as error:  # a validator of the project's own types
-        return [f"they could not be checked: {_told(error)}"]
-
-
-def _add_answer(data: records.ModelFailed, error: ProviderError) -> None:
-    """Adds what the provider answered. A backend of others may put anything there: what has another type is left out."""
-    if isinstance(error.status, int) and not isinstance(error.status, bool):
-        data["status"] = int(error.status)
-    if isinstance(error.body, str) and error.body:
-        data["body"] = error.body
-    after = error.retry_after
-    if isinstance(after, int | float) and not isinstance(after, bool) and math.isfinite(after):
-        data["retry_after"] = after
-    if isinstance(error.partial, str) and error.partial:
-        data["partial"] = error.partial
-
-
-def _tool_failed(call: FunctionCall, error: BaseException, text: str | None = None) -> records.ToolReturned:
-    content = f"error: {text or text_of(error)}"
-    return {"id": call.id, "ok": False, "content": content, "error": type(error).__name__}
-
-
-def _given_up(call: FunctionCall, tool: BoundTool, *, running: bool) -> records.ToolReturned:
-    """The result of a tool that has not returned in time."""
-    content = f"error: '{call.name}' did not return within {tool.timeout:g} s"
-    data: records.ToolReturned = {"id": call.id, "ok": False, "content": content, "error": "TimeoutError"}
-    acts = tool.rule.counts_as
-    if acts != "pure":
-        state = "and is still running. Whether it takes" if running else "and was stopped. Whether it took"
-        data["content"] = f"{content} {state} effect is not known. {UNKNOWN[acts]}"
-        data["uncertain"] = "timeout"
-    return data
 
 
 _NOTHING: Final = nullcontext()
@@ -742,13 +551,3 @@ def _comes_of(error: BaseException | None, cause: BaseException) -> bool:
     while error is not None and error is not cause:
         error = error.__cause__ or error.__context__
     return error is not None
-
-
-def _handler_failed(what: str, error: BaseException) -> Outcome:
-    return Outcome(
-        ev.HANDLER_FAILED, {"handler": what, "message": f"the {what} raised {_told(error)}"}, error
-    )
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {text_of(error)}"

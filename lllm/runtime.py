@@ -44,7 +44,9 @@ from lllm.errors import (
 from lllm.models.message import Message
 from lllm.models.parts import BlobRef
 from lllm.models.reply import Reply, Usage
-from lllm.perform import Outcome, Performer, Plan, fixed_of
+from lllm.outcomes import Outcome
+from lllm.perform import Performer
+from lllm.plan import Plan, fixed_of
 from lllm.session import Clock, Scope, Session
 from lllm.session_hooks import Past
 from lllm.tool_run import ended

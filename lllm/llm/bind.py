@@ -23,7 +23,7 @@ from lllm.models.parts import Rich
 from lllm.models.prompt import Prompt
 from lllm.models.render import render_value
 from lllm.models.reply import Reply, Usage
-from lllm.perform import BoundTool, Plan, fixed_of
+from lllm.plan import BoundTool, Plan, fixed_of
 from lllm.ports import HandlerContext
 from lllm.session import current
 from lllm.sync import in_thread, is_async
@@ -260,7 +260,7 @@ PROJECT_PRICES: Final = "lllm.toml"
 
 
 class Pricer:
-    """Computes the cost of an agent's replies: see `lllm.perform.Plan`. `local`: tokens cost nothing, unless the user has
+    """Computes the cost of an agent's replies: see `lllm.plan.Plan`. `local`: tokens cost nothing, unless the user has
     set a price."""
 
     def __init__(self, *, local: bool) -> None:

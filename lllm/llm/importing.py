@@ -21,7 +21,7 @@ from lllm.llm.settings import Settings
 from lllm.models.function import as_function
 from lllm.models.message import ROLES, Message
 from lllm.models.reply import Reply
-from lllm.perform import BoundTool, Plan
+from lllm.plan import BoundTool, Plan
 from lllm.ports import Capabilities, Completed, Delta, LogStore, Request
 from lllm.runtime import Call
 from lllm.session import Session

@@ -17,7 +17,7 @@ from lllm.core.canonical import decode, digest, encode
 from lllm.core.redact import Redactor, agrees
 from lllm.errors import LLMError
 from lllm.log.folding import Folding
-from lllm.perform import fixed_of
+from lllm.plan import fixed_of
 
 MARKED = b"[redacted:"
 

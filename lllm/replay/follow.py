@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lllm.core import events as ev
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.events import Event
-from lllm.perform import Outcome
+from lllm.outcomes import Outcome
 
 if TYPE_CHECKING:
     from lllm.replay.tape import Replayed, Tape

@@ -25,7 +25,7 @@ from lllm.errors import (
 from lllm.inputs import ALL
 from lllm.models.message import FunctionCall, Message
 from lllm.models.parts import BlobRef
-from lllm.perform import Outcome
+from lllm.outcomes import Outcome
 from lllm.ports import LogStore
 from lllm.replay import effects
 from lllm.replay.blame import blame
