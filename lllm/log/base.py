@@ -252,6 +252,16 @@ def meta_of(kind: str, body: bytes) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
+def encoded_meta(kind: str, body: bytes) -> bytes:
+    """`meta_of` in canonical JSON. As `lllm.core.envelope` seals an event, it stands there already."""
+    if kind != STARTED:
+        return b"{}"
+    # before and behind `data` there are numbers and texts, in which no quotation mark stands alone
+    start = body.find(b',"data":{') + 8
+    end = body.rfind(b'},"dialog":', 0, body.rfind(b',"hash":"sha256:')) + 1
+    return body[start:end] if 8 <= start < end else canonical.encode(meta_of(kind, body))
+
+
 def status_of(kind: str, body: bytes) -> str:
     """The status of a session whose last event this is."""
     if kind != ENDED:

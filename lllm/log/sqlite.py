@@ -22,7 +22,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, ClassVar, Final, Literal, TypeVar
 
-from lllm.core import canonical
 from lllm.errors import ConfigError, LogError, LogWriteError
 from lllm.log import base
 from lllm.log.base import (
@@ -370,7 +369,7 @@ class SQLiteLog(ReplayableLogBase):
 
     def _new(self, writer: sqlite3.Connection, first: Record) -> _Session | None:
         """The session that this event begins; None if there is one of that name."""
-        row = (first.session, first.at, canonical.encode(base.meta_of(first.kind, first.body)))
+        row = (first.session, first.at, base.encoded_meta(first.kind, first.body))
         made = writer.execute("INSERT OR IGNORE INTO sessions (id, started, meta) VALUES (?, ?, ?)", row)
         if made.rowcount < 1:
             return None

@@ -1,12 +1,17 @@
 """The names of `lllm.log`, and the table behind `log_type`."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import lllm.log
+from lllm.core.canonical import encode
+from lllm.core.envelope import seal
 from lllm.errors import ConfigError, UnknownNameError
 from lllm.log import LocalFileLog, MemoryLog, NoLog, ReplayableLogBase, SQLiteLog, open_store
+from lllm.log.base import encoded_meta
 
 
 @pytest.mark.parametrize("name", lllm.log.__all__)
@@ -50,3 +55,24 @@ def test_settings_of_stores(spec: str, synchronous: str | None, tmp_path: Path) 
     if spec in ("sqlite", "localfile"):
         with pytest.raises(ConfigError, match="'normal' or 'full'"):
             open_store(spec, tmp_path, synchronous="off")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"name": "x"},
+        {
+            "name": '},"dialog":null,"hash":"sha256:',
+            "task": ',"data":{"a":1}',
+            "entry": {"dialog": {"data": {}}},
+        },
+        {"name": 'Zoë \\ " ,', "n": [1, {"a": None}]},
+    ],
+)
+def test_what_is_said_of_a_session_is_read_from_its_first_event(data: dict[str, Any]) -> None:
+    record = seal('s","data":{', 0, 7, None, 'd},"dialog":', "SessionStarted", data, "")
+    assert encoded_meta(record.kind, record.body) == encode(data)
+    assert encoded_meta("Note", record.body) == b"{}"
+    spaced = json.dumps({"data": data, "kind": "SessionStarted"}).encode()
+    assert encoded_meta("SessionStarted", spaced) == encode(data)

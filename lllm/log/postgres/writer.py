@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import psycopg
 
-from lllm.core import canonical
 from lllm.errors import LLMError
 from lllm.log import base
 from lllm.log.base import out_of_turn
@@ -113,7 +112,7 @@ class _Row:
     @property
     def meta(self) -> bytes | None:
         first = self.first
-        return canonical.encode(base.meta_of(first.kind, first.body)) if first.seq == 0 else None
+        return base.encoded_meta(first.kind, first.body) if first.seq == 0 else None
 
 
 class Writer:
