@@ -151,7 +151,7 @@ async def test_fifty_sessions_at_once(kind: str, how: str, tmp_path: Path) -> No
         kinds = [event["kind"] for event in events]
         told = summary(events)
         assert kinds.count("SessionEnded") == kinds.count("CallEnded") == 1
-        assert kinds[-2:] == ["CallEnded", "SessionEnded"]
+        assert [kind for kind in kinds if kind != "Note"][-2:] == ["CallEnded", "SessionEnded"]
         if is_cancelled(number):
             assert told.status == folded.status == "cancelled"
             assert "Cancelled" in kinds
