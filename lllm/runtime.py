@@ -48,7 +48,7 @@ from lllm.outcomes import Outcome
 from lllm.perform import Performer
 from lllm.plan import Plan, fixed_of
 from lllm.session import Clock, Scope, Session
-from lllm.session_hooks import Past
+from lllm.session_hooks import LEFT, Past
 from lllm.tool_run import ended
 
 if TYPE_CHECKING:
@@ -509,10 +509,19 @@ class Call:
         await self.session.inputs.turn(leaving=True)
         if not self.session.left_open(error):
             if not self.state.terminal and self.state.phase != READY:
-                self.apply(Outcome(ev.CANCELLED, {"reason": reason}))
+                self.apply(Outcome(ev.CANCELLED, self._as_stopped(reason, error)))
             if self.state.terminal:
                 self._finish()
         await self.session.back_out(self.id)
+
+    def _as_stopped(self, reason: str, error: BaseException) -> records.Cancelled:
+        """What the log says of a stop: also what the program's stream was shown of a reply that is not whole."""
+        data: records.Cancelled = {"reason": reason}
+        if told := self.performer.told:
+            data["told"] = "".join(told)
+            if self.performer.left or error.args == (LEFT,):
+                data["left"] = True
+        return data
 
     def _broke(self, error: Exception) -> bool:
         """Ends a call in which an exception that nobody expects was raised: a fault of ours, which must not leave the call open

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence, Set
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from lllm.core.events import Event
 from lllm.core.spec import RULES
@@ -12,6 +12,10 @@ from lllm.models.message import Message
 
 if TYPE_CHECKING:
     from lllm.core.effects import Effect
+
+
+LEFT: Final = "left"
+"""What a call is cancelled with whose stream the program has left."""
 
 
 class Past(Protocol):
@@ -85,4 +89,4 @@ class Hooks:
 
     def left(self, call: str, task: asyncio.Task[Any]) -> None:
         """Called when the program closes a stream early: stops the call, which `task` runs."""
-        task.cancel()
+        task.cancel(LEFT)

@@ -83,7 +83,10 @@ class Followed:
             # what it did then may have taken a while to stop
             if (found := self.tape.peek()) is None:
                 await self.session.at_record_end()
-            elif found["kind"] == ev.CANCELLED:
+            elif found["kind"] == ev.CANCELLED and "told" in found["data"]:
+                call.performer.told = [found["data"]["told"]]
+                call.performer.left = found["data"].get("left", False)
+            if found is not None and found["kind"] == ev.CANCELLED:
                 await self.session.order.turn(found, leaving=True)
             raise
         finally:
@@ -126,6 +129,8 @@ class Followed:
         kind, data = found["kind"], found["data"]
         if kind in _STOPS:
             await self.session.order.turn(found)
+            if data.get("left"):
+                call.performer.tell_again(Event(kind, data))
             await self._settle()
             return None, Outcome(kind, data)
         if kind == ev.CALL_RESUMED:
@@ -141,6 +146,13 @@ class Followed:
                     self._agents[effect.call.id] = asyncio.ensure_future(work)
                 else:
                     self.session.order.skip(self.call, effect.call.id)
+            elif (
+                (then := self.tape.peek()) is not None
+                and "told" in then["data"]
+                and then["kind"] == ev.CANCELLED
+            ):
+                if "left" not in then["data"]:  # when each piece came is not in the log
+                    call.performer.tell_again(Event(then["kind"], then["data"]))
             return effect, None
         if kind in _INTENTS:
             cause = "the code of today does less than was recorded"

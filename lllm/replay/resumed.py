@@ -281,7 +281,7 @@ class Resumed(Replayed):
         if self._recorded_next(call):
             self._left[call] = task
         else:
-            task.cancel()
+            super(Replayed, self).left(call, task)
 
     def note(self, text: str, **more: Any) -> None:
         self._go_live()

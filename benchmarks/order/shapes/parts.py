@@ -27,14 +27,32 @@ async def left_early(s: Shape) -> None:
     await asyncio.gather(*(one(n) for n in range(4)))
 
 
-@shape(required=False)
+@shape()
 async def left_in_the_middle(s: Shape) -> None:
-    """Streams that are left while the reply is being written: what was seen of it is in no log."""
+    """Streams that are left while the reply is being written."""
 
     async def one(n: int) -> None:
         async for _ in s.agent.astream(f"q{n}"):
             s.got.append(str(n))
             break
+
+    await asyncio.gather(*(one(n) for n in range(4)))
+
+
+@shape()
+async def streams_with_timeouts(s: Shape) -> None:
+    """Streams that are cut off while the reply is being written: what was seen of it is said."""
+    agent = s.agent_with(Slow(0.03))
+
+    async def one(n: int) -> None:
+        text = ""
+        try:
+            async with asyncio.timeout(0.02):
+                async for piece in agent.astream(f"q{n}"):
+                    text += getattr(piece, "text", "") or ""
+        except TimeoutError:
+            text += " late"
+        s.got.append(f"{n} {text}")
 
     await asyncio.gather(*(one(n) for n in range(4)))
 
