@@ -102,10 +102,6 @@ class Performer:
         self.call = call
         self.dialog = dialog
         self.accepted: Any = None  # the live payload; the log holds its JSON
-        self.told: list[str] | None = (
-            None  # the text of a reply that is being written, as its stream was shown it
-        )
-        self.left = False  # whether the program had left that stream, where a record says so
         self.said = False  # whether pieces of the present reply were shown
         self.rules = RULES  # those of the call, see `lllm.core.spec`
         self.deadline_at: int | None = None  # when the call must have ended, by the session's clock
@@ -164,7 +160,6 @@ class Performer:
         reply: Reply | None = None
         begun = False
         told: list[str] | None = [] if session.listeners else None
-        self.told = told
         try:
             stream = stream_of(plan.backend, session.id, request)
             async for delta in stream:
@@ -189,7 +184,6 @@ class Performer:
             fault = ProviderError(f"backend of '{plan.model}' raised {raised(error)}")
             fault.__cause__ = error
             return self._fault(fault, told, begun)
-        self.told = None
         if reply is None:
             fault = ProviderError(f"backend of '{plan.model}' ended without a reply", retryable=True)
             return self._fault(fault, told, begun)
@@ -261,7 +255,6 @@ class Performer:
             self.session.tell(self.call, delta, again=True)
 
     def _fault(self, error: LLMError, told: list[str] | None, begun: bool = False) -> Outcome:
-        self.told = None
         data: records.ModelFailed = {"error": type(error).__name__, "message": error.message}
         if error.hint:
             data["hint"] = error.hint

@@ -48,7 +48,7 @@ from lllm.outcomes import Outcome
 from lllm.perform import Performer
 from lllm.plan import Plan, fixed_of
 from lllm.session import Clock, Scope, Session
-from lllm.session_hooks import LEFT, Past
+from lllm.session_hooks import Past
 from lllm.tool_run import ended
 
 if TYPE_CHECKING:
@@ -288,6 +288,8 @@ class Call:
         if self.state.phase != DONE:
             await self._bounds.wind_up()
         self._finish()
+        if self.state.phase == CANCELLED:  # by its record
+            await self.session.back_out(self.id)
 
     async def _turn(self, outcome: Outcome) -> None:
         """Waits for its turn among the inputs of the program."""
@@ -509,17 +511,17 @@ class Call:
         await self.session.inputs.turn(leaving=True)
         if not self.session.left_open(error):
             if not self.state.terminal and self.state.phase != READY:
-                self.apply(Outcome(ev.CANCELLED, self._as_stopped(reason, error)))
+                self.apply(Outcome(ev.CANCELLED, self._as_stopped(reason)))
             if self.state.terminal:
                 self._finish()
         await self.session.back_out(self.id)
 
-    def _as_stopped(self, reason: str, error: BaseException) -> records.Cancelled:
-        """What the log says of a stop: also what the program's stream was shown of a reply that is not whole."""
+    def _as_stopped(self, reason: str) -> records.Cancelled:
+        """What the log says of a stop: also what the program had read of the reply, where it followed that."""
         data: records.Cancelled = {"reason": reason}
-        if told := self.performer.told:
-            data["told"] = "".join(told)
-            if self.performer.left or error.args == (LEFT,):
+        if (seen := self.session.seen.pop(self.id, None)) is not None:
+            data["told"], left = seen
+            if left:
                 data["left"] = True
         return data
 

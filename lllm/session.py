@@ -216,6 +216,7 @@ class Session(Hooks, Effects, ResourceOwner):
         self.clock = Clock() if clock is None else clock
         self.sleep = sleep
         self.followers: list[Follower] = []
+        self.seen = {}
         self.listeners: list[Follower] = []
         """Followers that are a part of the program: its streams, and the `follow=` of its calls."""
         self.watchers: list[Watcher] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence, Set
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lllm.core.events import Event
 from lllm.core.spec import RULES
@@ -12,10 +12,6 @@ from lllm.models.message import Message
 
 if TYPE_CHECKING:
     from lllm.core.effects import Effect
-
-
-LEFT: Final = "left"
-"""What a call is cancelled with whose stream the program has left."""
 
 
 class Past(Protocol):
@@ -35,6 +31,8 @@ class Past(Protocol):
 class Hooks:
     """The hooks of a session."""
 
+    seen: dict[str, tuple[str, bool]]
+    """What the program has read of replies whose calls are being stopped; and whether it had closed the stream."""
     replaying = False
     answers = False
     """True if `recorded` may have an answer that saves a model request."""
@@ -87,6 +85,10 @@ class Hooks:
         stream is asked."""
         return None
 
-    def left(self, call: str, task: asyncio.Task[Any]) -> None:
-        """Called when the program closes a stream early: stops the call, which `task` runs."""
-        task.cancel(LEFT)
+    def left(self, call: str, task: asyncio.Task[Any], read: str | None, closed: bool) -> None:
+        """Called when the program closes a stream early, or is cancelled while it reads it (not `closed`): stops the call,
+        which `task` runs. `read`: the text of the present reply that it has taken from the stream; None where that is
+        whole."""
+        if read is not None:
+            self.seen[call] = read, closed
+        task.cancel()

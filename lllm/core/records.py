@@ -345,10 +345,8 @@ class Cancelled(TypedDict):
     """The call was cancelled."""
 
     reason: Annotated[str, "`cancelled` or `interrupted`"]
-    told: NotRequired[
-        Annotated[str, "the text that the program's stream was shown of a reply that was being written"]
-    ]
-    left: NotRequired[Annotated[bool, "true if the program had left that stream"]]
+    told: NotRequired[Annotated[str, "what the program had read of the text, where it followed the reply"]]
+    left: NotRequired[Annotated[bool, "true if the program had left the stream of the reply"]]
     uncertain: NotRequired[
         Annotated[list[UncertainTool], "tools for which it is not known whether they took effect"]
     ]

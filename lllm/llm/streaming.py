@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import sys
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Mapping
 from contextlib import aclosing
@@ -21,6 +22,7 @@ from lllm.sync import finish, place, run
 T = TypeVar("T")
 
 _END = object()
+_WHOLE = object()
 
 
 async def deltas(
@@ -29,14 +31,14 @@ async def deltas(
     """Runs the call in a task and yields what its followers see; the call's own reply comes last. Closing the iterator
     early cancels the call. In a replay the call comes to its recorded end, which the program did not wait for either."""
     pieces: asyncio.Queue[Any] = asyncio.Queue()
+    read: str | None = ""
     name = ""
     scope = current.get()
 
     def follow(call: str, delta: Any) -> None:
         nonlocal name
         name = call
-        if not isinstance(delta, Completed):
-            pieces.put_nowait(delta)
+        pieces.put_nowait(_WHOLE if isinstance(delta, Completed) else delta)
 
     async def work() -> Reply:
         try:
@@ -47,6 +49,13 @@ async def deltas(
     task = asyncio.ensure_future(work())
     try:
         while (piece := await pieces.get()) is not _END:
+            if piece is _WHOLE:
+                read = None
+                continue
+            if type(piece) is TextDelta:
+                read = (read or "") + piece.text
+            elif type(piece) is Restart:
+                read = ""
             yield piece
         try:
             reply = await task
@@ -60,7 +69,8 @@ async def deltas(
             if scope is None:
                 task.cancel()
             else:
-                scope.session.left(name, task)
+                left = not isinstance(sys.exception(), asyncio.CancelledError)
+                scope.session.left(name, task, read, left)
             await asyncio.wait((task,))
         if not task.cancelled():
             task.exception()  # looked at: whoever left early is not warned of what it raises
@@ -173,7 +183,7 @@ class Stream(Pieces[Delta]):
     The log has the replies, not where they were cut into pieces. In a replay, and where a fork or a resumed session has a
     reply already, its thinking, its text and each of its tool calls come in one piece; what they add up to, every `Restart`,
     and how the stream ends are as they were. So a program must not depend on how many pieces there are. Of a reply that the
-    program had left in the middle nothing comes again.
+    program had left in the middle, what it had read of the text comes again.
     """
 
     def __init__(self, source: AsyncGenerator[Delta, None]) -> None:

@@ -84,8 +84,7 @@ class Followed:
             if (found := self.tape.peek()) is None:
                 await self.session.at_record_end()
             elif found["kind"] == ev.CANCELLED and "told" in found["data"]:
-                call.performer.told = [found["data"]["told"]]
-                call.performer.left = found["data"].get("left", False)
+                self.session.seen[self.call] = found["data"]["told"], "left" in found["data"]
             if found is not None and found["kind"] == ev.CANCELLED:
                 await self.session.order.turn(found, leaving=True)
             raise
@@ -129,7 +128,7 @@ class Followed:
         kind, data = found["kind"], found["data"]
         if kind in _STOPS:
             await self.session.order.turn(found)
-            if data.get("left"):
+            if data.get("left") and not call.performer.said:
                 call.performer.tell_again(Event(kind, data))
             await self._settle()
             return None, Outcome(kind, data)
@@ -146,13 +145,10 @@ class Followed:
                     self._agents[effect.call.id] = asyncio.ensure_future(work)
                 else:
                     self.session.order.skip(self.call, effect.call.id)
-            elif (
-                (then := self.tape.peek()) is not None
-                and "told" in then["data"]
-                and then["kind"] == ev.CANCELLED
-            ):
-                if "left" not in then["data"]:  # when each piece came is not in the log
-                    call.performer.tell_again(Event(then["kind"], then["data"]))
+            elif isinstance(effect, CallModel):
+                read, at_once = self._read()
+                if read is not None and at_once:
+                    call.performer.tell_again(read)
             return effect, None
         if kind in _INTENTS:
             cause = "the code of today does less than was recorded"
@@ -160,7 +156,9 @@ class Followed:
         if isinstance(effect, CallModel):
             await self.session.order.turn(found)
             self.session.reused += kind == ev.MODEL_REPLIED
-            call.performer.tell_again(Event(kind, data))
+            read, at_once = self._read()
+            if not at_once:
+                call.performer.tell_again(Event(kind, data) if read is None else read)
         elif isinstance(effect, Parse | Handle) or (isinstance(effect, Reuse) and "late" not in data):
             outcome = await self._computed(call, effect)
             if call.plan.user_code:  # a thread may have done it, and others something else meanwhile
@@ -174,6 +172,18 @@ class Followed:
         if not isinstance(effect, CallModel):
             await self.session.order.turn(found)
         return effect, Outcome(kind, data)
+
+    def _read(self) -> tuple[Event | None, bool]:
+        """What the program had read of the next reply when the call was stopped; and whether it is told so at once, because
+        when each piece came is not in the log. Otherwise it had closed its stream then."""
+        then, whole = self.tape.events[self.tape.at : self.tape.at + 2], None
+        if then and then[0]["kind"] == ev.MODEL_REPLIED:  # it came when the call was stopped
+            whole, *then = then
+        if then and then[0]["kind"] == ev.CANCELLED and "told" in then[0]["data"]:
+            return Event(ev.CANCELLED, then[0]["data"]), "left" not in then[0]["data"]
+        if whole is not None and self.session.order.inputs.stopped.get(self.call) == whole["seq"] - 1:
+            return Event(ev.CANCELLED, {"told": whole["data"]["message"]["content"]}), True
+        return None, False
 
     async def _instead(self, call: Call, todo: Sequence[Effect]) -> tuple[Effect | None, Outcome | None]:
         """What today's code wants and the record does not have: the comparison says so."""

@@ -276,12 +276,12 @@ class Resumed(Replayed):
 
     shows = True
 
-    def left(self, call: str, task: asyncio.Task[Any]) -> None:
+    def left(self, call: str, task: asyncio.Task[Any], read: str | None, closed: bool) -> None:
         """The recorded part of the call comes to its end; what would follow is stopped."""
         if self._recorded_next(call):
             self._left[call] = task
         else:
-            super(Replayed, self).left(call, task)
+            super(Replayed, self).left(call, task, read, closed)
 
     def note(self, text: str, **more: Any) -> None:
         self._go_live()

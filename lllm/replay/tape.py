@@ -242,7 +242,7 @@ class Replayed(Session):
         await self.flush()
         await self.order.returned(f"x{name}", leaving=True)
 
-    def left(self, call: str, task: asyncio.Task[Any]) -> None:
+    def left(self, call: str, task: asyncio.Task[Any], read: str | None, closed: bool) -> None:
         """How the call went on is recorded: it comes to that end by itself."""
 
     shows = False
