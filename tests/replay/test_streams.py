@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import lllm
 from lllm import (
     Agent,
     FunctionCall,
@@ -331,3 +332,41 @@ def test_a_stream_that_is_left_in_the_record_is_stopped_behind_it() -> None:
     report = replay_session(session, store=left, entry=main)
     assert report.verified, report.divergence
     assert report.finished
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_what_was_read_of_a_reply_that_was_cut_off(closes: bool) -> None:
+    """The program closes its stream, or is cancelled while it reads it."""
+
+    class Slow(ScriptedBackend):
+        async def stream(self, request: Any) -> Any:
+            if request.messages[-1].text != "long":
+                async for delta in super().stream(request):
+                    yield delta
+                return
+            yield TextDelta("once ")
+            yield TextDelta("upon")
+            await asyncio.Event().wait()
+
+    store, seen = MemoryLog(), list[str]()
+
+    async def program() -> None:
+        async with arecord("reads", store=store):
+            agent, text = Agent("a", Slow(lambda _: "yes")), ""
+            try:
+                async with asyncio.timeout(600) as limit, aclosing(agent.astream("long")) as stream:
+                    async for piece in stream:
+                        text += piece.text if isinstance(piece, TextDelta) else ""
+                        if closes and text == "once upon":
+                            break
+                        if text == "once upon":
+                            limit.reschedule(0)
+            except TimeoutError:
+                text += " ..."
+            seen.append(text)
+            await agent.acall(text)
+
+    lllm.run(program())
+    report = replay_session(store.sessions(1)[0].id, store=store, entry=lambda: lllm.run(program()))
+    assert (report.verified, report.whole) == (True, True)
+    assert seen == ["once upon" if closes else "once upon ..."] * 2
