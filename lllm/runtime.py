@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lllm import errors, inputs
 from lllm.bounds import Bounds, enclosing, is_over
+from lllm.clock import Clock
 from lllm.core import events as ev
 from lllm.core.blobs import with_blobs
 from lllm.core.canonical import decode, digest
@@ -47,7 +48,7 @@ from lllm.models.reply import Reply, Usage
 from lllm.outcomes import Outcome
 from lllm.perform import Performer
 from lllm.plan import Plan, fixed_of
-from lllm.session import Clock, Scope, Session
+from lllm.session import Scope, Session
 from lllm.session_hooks import Past
 from lllm.tool_run import ended
 

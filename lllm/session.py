@@ -9,41 +9,35 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import os
-import threading
-import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from lllm import inputs
 from lllm.bounds import enclosing
+from lllm.clock import Clock
 from lllm.config.environ import latest, remember
 from lllm.core import events as ev
-from lllm.core.canonical import digest, encode
+from lllm.core.canonical import encode
 from lllm.core.dialog import Node
-from lllm.core.envelope import seal
 from lllm.core.events import Event
-from lllm.core.figures import COUNTED, Counting
+from lllm.core.figures import Counting
 from lllm.core.jsonable import jsonable, unicode_only
 from lllm.core.redact import Redactor, scrub
-from lllm.errors import LLMError, LogWriteError, text_of
+from lllm.errors import LLMError, LogWriteError
 from lllm.handles import claiming, html_of, keeps_nothing, summing
-from lllm.loops import is_blocked, kept_here
+from lllm.loops import kept_here
 from lllm.models.message import FunctionCall, Message
-from lllm.models.parts import BlobRef
 from lllm.plug_ins import PLUG_IN, guarded
-from lllm.ports import Completed, Delta, LogStore, Record
-from lllm.redacted_deltas import RedactedDeltas
+from lllm.ports import LogStore
 from lllm.session_effects import Effects, Place
+from lllm.session_followers import Following
 from lllm.session_hooks import Hooks
+from lllm.session_ids import new_id
+from lllm.session_log import SessionLog
 from lllm.session_resources import ResourceOwner
-from lllm.terminals import warn
-
-Follower = Callable[[str, Delta], None]
-Watcher = Callable[[Event], None]
 
 _new = tuple.__new__
 
@@ -101,14 +95,8 @@ def recording() -> Session | None:
     return session
 
 
-_generation = 0  # of this process: one more than its parent's
-
-
 def _forked() -> None:
-    # two processes cannot write one session: the child's calls get sessions of their own
-    global _clocks, _generation
-    _clocks = threading.Lock()
-    _generation += 1
+    # the child's calls get sessions of their own
     current.set(None)
     _own_code.set(None)
 
@@ -117,71 +105,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 
-def new_id(name: str = "") -> str:
-    """A session id: time, a name made safe for files and shells, and randomness. At most 80 characters."""
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    return f"{stamp}{_word(name[:60])}-{os.urandom(4).hex()}"
-
-
-@lru_cache(maxsize=64)
-def _word(name: str) -> str:
-    """The part of a session id that is made of a name, with a dash before it; empty where nothing of the name is safe."""
-    word = "".join(char if char.isascii() and char.isalnum() else "-" for char in name).strip("-").lower()
-    while "--" in word:
-        word = word.replace("--", "-")
-    word = word[:40].strip("-")
-    return f"-{word}" if word else ""
-
-
-_clocks = threading.Lock()  # of all clocks: each is held for an assignment
-
-
-class Clock:
-    """Microseconds since the epoch, for the times in a log.
-
-    The wall clock, which may be set at any time. While an agent call is running it is that of the call's beginning plus
-    what has passed since, by the monotonic clock: a deadline is neither missed nor met too early because somebody, or NTP,
-    has set the clock. A machine that was suspended in a call has not worked in that time, and it is not counted.
-    """
-
-    __slots__ = ("_calls", "_offset")
-
-    def __init__(self) -> None:
-        self._calls = 0
-        self._offset: int | None = None  # from the monotonic clock to the wall clock, in nanoseconds
-
-    def __call__(self) -> int:
-        offset = self._offset
-        return (time.time_ns() if offset is None else offset + time.monotonic_ns()) // 1000
-
-    def call_begins(self) -> None:
-        """From now on, nobody can set it. Calls may overlap."""
-        with _clocks:
-            self._calls += 1
-            if self._calls == 1:
-                self._offset = time.time_ns() - time.monotonic_ns()
-
-    def call_ends(self) -> None:
-        """With the last of the calls it is the wall clock again."""
-        with _clocks:
-            self._calls -= 1
-            if self._calls == 0:
-                self._offset = None
-
-
-class _Writing(NamedTuple):
-    """An append that is under way, and the loop of the flush that makes it."""
-
-    loop: asyncio.AbstractEventLoop
-    records: list[Record]
-    blobs: dict[str, bytes]
-
-
-_LOOK: Final = 0.2
-"""Seconds after which a flush that waits for one in another loop looks whether that one still comes on."""
-
-
-class Session(Hooks, Effects, ResourceOwner):
+class Session(SessionLog, Following, Hooks, Effects, ResourceOwner):
     """A live session.
 
     Args:
@@ -215,35 +139,19 @@ class Session(Hooks, Effects, ResourceOwner):
         self.seed = os.urandom(4).hex() if seed is None else str(seed)
         self.clock = Clock() if clock is None else clock
         self.sleep = sleep
-        self.followers: list[Follower] = []
+        self._open_followers()
         self.seen = {}
-        self.listeners: list[Follower] = []
-        """Followers that are a part of the program: its streams, and the `follow=` of its calls."""
-        self.watchers: list[Watcher] = []
-        """Called with every event as it happens, before it is durable."""
         self.approve: Callable[[FunctionCall], Any] | None = None
         """Asked about tools that want approval by calls that have no `approve=` of their own."""
-        self._broken_followers: tuple[Follower, ...] = ()
-        self._told: dict[str, RedactedDeltas] = {}
-        self._generation = _generation
         self.dialogs: dict[str, Node] = {}
         self.started = False
         self.ended = False
         self._claimed = False
         self.logs = not keeps_nothing(store)
-        self._seq = 0
-        self._durable = 0
-        self._doubtful = 0  # so many of the first records may be stored already
-        self._prev = ""
+        self._open_log()
         self._calls = 0
         self._dialogs = 0
         self.inputs = inputs.Inputs(self.logs)
-        self._records: list[Record] = []
-        self._blobs: dict[str, bytes] = {}
-        self._lock = threading.Lock()
-        self._writing: _Writing | None = None
-        self._waiting: tuple[asyncio.Future[None], ...] = ()
-        self._broken: LLMError | None = None
         self._began = 0
         self._figures = Counting() if self.logs else None
         """What the session has come to; None where it is not counted from its first event on."""
@@ -307,57 +215,6 @@ class Session(Hooks, Effects, ResourceOwner):
             encoded = encode(data)
         return data, encoded
 
-    def write(self, event: Event) -> None:
-        """Appends an event. Durable after the next `flush`. Raises LogWriteError once the store has failed: a session
-        that cannot be written does not go on."""
-        if not self.logs:
-            if self.watchers:
-                self.watched(event)
-            return
-        if self._broken is not None or self._generation != _generation:
-            self._check()
-        if self.ended:
-            raise LogWriteError(
-                f"session '{self.id}' has ended",
-                hint="Open another: lllm.record(). Or a tool that had timed out still runs, and is stopped here.",
-            )
-        kind, data, at, call, dialog, _, encoded = event
-        with self._lock:
-            if self.inputs.came:
-                self._write_inputs(at)
-            seq = self._seq
-            if not seq:
-                self._began = at
-            record = seal(self.id, seq, at, call, dialog, kind, data, self._prev, encoded)
-            self._records.append(record)
-            self._seq = seq + 1
-            self._prev = record.hash
-            if kind in COUNTED and self._figures is not None:
-                try:
-                    self._figures.take(kind, call, data, at)
-                except Exception:  # figures are derived: whoever wants them reads the log
-                    self._figures = None
-        if self.watchers:
-            self.watched(event)
-
-    def _write_inputs(self, at: int) -> None:
-        """Writes which inputs came to the program since the last event. Under the lock."""
-        came, self.inputs.came = self.inputs.came, []
-        data = {"of": "inputs", "text": " ".join(came)}
-        record = seal(self.id, self._seq, at, None, None, ev.NOTE, data, self._prev)
-        self._records.append(record)
-        self._seq += 1
-        self._prev = record.hash
-
-    def _check(self) -> None:
-        if self._broken is not None:
-            raise self._broken
-        if self._generation != _generation:
-            raise LogWriteError(
-                f"session '{self.id}' belongs to the process that this one was forked from",
-                hint="In a forked process, leave session= away, or open a session there: lllm.record().",
-            )
-
     def emit(
         self, kind: str, data: Mapping[str, Any], call: str | None = None, dialog: str | None = None
     ) -> Event:
@@ -365,175 +222,6 @@ class Session(Hooks, Effects, ResourceOwner):
         event = self.stamp(kind, data, call, dialog)
         self.write(event)
         return event
-
-    async def flush(self) -> None:
-        """Returns when everything emitted so far is durable. Raises LogWriteError.
-
-        One writer at a time: agent calls that run side by side, in one loop or in several threads, wait for whoever
-        writes and then find their events written too."""
-        wanted = self._seq
-        if self._durable >= wanted and self._broken is None:
-            return
-        here = asyncio.get_running_loop()
-        while self._durable < wanted:
-            with self._lock:
-                self._check()
-                waiter: asyncio.Future[None] | None = None
-                other = self._writing
-                if other is not None and not is_blocked(other.loop):
-                    waiter = here.create_future()
-                    self._waiting = (*self._waiting, waiter)
-                elif self._durable >= wanted:
-                    return
-                else:
-                    if other is not None:  # its loop stands still, perhaps until this very call has ended
-                        self._take_back(other)
-                    mine = self._writing = _Writing(here, self._records, self._blobs)
-                    records, blobs = mine.records, mine.blobs
-                    self._records, self._blobs = [], {}
-                    if self._doubtful:  # they alone: refused as a whole, they are stored
-                        self._records = records[self._doubtful :]
-                        del records[self._doubtful :]
-            if waiter is not None:
-                assert other is not None
-                await self._wait(waiter, None if other.loop is here else _LOOK)
-                continue
-            stored = False
-            token = inputs.enter(True)
-            try:
-                await self.store.append(records, blobs)
-                stored = True
-            except LLMError as error:
-                if self._writing is not mine:
-                    continue  # another one has taken it over meanwhile, and says what came of it
-                if not (self._doubtful and self._stored(records)):
-                    self._broken = error
-                    raise
-                stored = True
-                with self._lock:
-                    self._blobs = {**blobs, **self._blobs}  # some may have been kept since
-            except Exception as error:  # a store that breaks its contract has failed all the same
-                if self._writing is not mine:
-                    continue
-                self._broken = LogWriteError(f"the log store raised {type(error).__name__}: {text_of(error)}")
-                raise self._broken from error
-            finally:
-                inputs.leave(token)
-                self._wrote(mine, stored)
-        if self._broken is not None:
-            raise self._broken  # whoever wrote for us failed
-
-    async def hand_back(self, name: str) -> None:
-        """Flushes, and waits for its turn among the inputs of the program: a call (`c2`) or an effect (`f3`) is about to
-        return."""
-        if self._durable >= self._seq or not self.logs:
-            return await self.flush()
-        crowded = self.inputs.crowded
-        waited: list[None] = []
-        if crowded:
-            asyncio.get_running_loop().call_soon(waited.append, None, context=contextvars.Context())
-        try:
-            await self.flush()
-            if self.inputs.crowded and (waited or not crowded):  # others may have come meanwhile
-                await self.inputs.turn()
-                self.inputs.came.append(name)
-        except asyncio.CancelledError:
-            self.inputs.stopped(name)
-            await self._backed_out(name)
-            raise
-        return None
-
-    async def back_out(self, name: str) -> None:
-        """As `hand_back`, on the way out of what was cancelled."""
-        if self._durable >= self._seq or not self.logs:
-            return await self.flush()
-        if not self.inputs.crowded:
-            return await asyncio.shield(self.flush())
-        flushing = asyncio.ensure_future(self.flush())
-        await inputs.through(flushing)
-        flushing.result()
-        return await self._backed_out(name)
-
-    async def _backed_out(self, name: str) -> None:
-        """The caller of a call or an effect learns when its turn has come that this was cancelled."""
-        coming = self.inputs
-        if coming.crowded and coming.on and not coming.follows:
-            await coming.turn(leaving=True)
-            coming.came.append(f"x{name}")
-
-    async def _wait(self, waiter: asyncio.Future[None], seconds: float | None) -> None:
-        """Waits for whoever writes; no longer than `seconds` where that is in another loop, which may be made to wait for
-        something else before it is done."""
-        if seconds is None:
-            await waiter
-        else:
-            with inputs.effect():
-                done, _ = await asyncio.wait((waiter,), timeout=seconds)
-            if done:
-                return
-            with self._lock:
-                self._waiting = tuple(one for one in self._waiting if one is not waiter)
-
-    def _wrote(self, mine: _Writing, stored: bool) -> None:
-        """After an append, unless another flush has taken it over."""
-        with self._lock:
-            if self._writing is not mine:
-                return
-            if stored:
-                self._durable, self._doubtful = mine.records[-1].seq + 1, 0
-            elif self._broken is None:
-                self._take_back(mine)
-            self._writing = None
-            waiting, self._waiting = self._waiting, ()
-        if waiting:
-            _wake(waiting)
-
-    def _take_back(self, given: _Writing) -> None:
-        """After an append that was cancelled, or is not coming on: the store may write it still, or not. Whoever flushes next
-        finds out, by writing it again. Under the lock."""
-        self._records = [*given.records, *self._records]
-        self._blobs = {**given.blobs, **self._blobs}
-        self._doubtful = len(given.records)
-
-    def _stored(self, records: Sequence[Record]) -> bool:
-        """Whether the store holds these very records."""
-        try:
-            found = self.store.read(self.id, records[0].seq - 1)
-            return [bytes(body) for body in found] == [record.body for record in records]
-        except LLMError:
-            return False
-
-    @property
-    def durable(self) -> int:
-        """How many events are stored."""
-        return self._durable
-
-    def keep(self, data: bytes) -> str:
-        """Keeps bytes as a blob of the session, without secrets, and gives their digest."""
-        data = self.cleaned(data)
-        name = digest(data)
-        if self.logs:
-            with self._lock:
-                self._blobs[name] = data
-        return name
-
-    def keep_bytes(self, data: bytes) -> BlobRef:
-        """`keep`, for a part of a dialog: the digest with the bytes that were kept."""
-        data = self.cleaned(data)
-        return BlobRef(self.keep(data), data)
-
-    def blob(self, digest: str) -> bytes:
-        """The bytes of a blob of the session. Raises UnknownNameError where they are not there."""
-        with self._lock:
-            writing = self._writing
-            for kept in (self._blobs, {} if writing is None else writing.blobs):
-                if (data := kept.get(digest)) is not None:
-                    return data
-        return self.store.blob(digest)
-
-    def cleaned(self, data: bytes) -> bytes:
-        """A blob as the session keeps it: without secrets."""
-        return self.redactor.blob(data)
 
     # --- life
 
@@ -613,51 +301,6 @@ class Session(Hooks, Effects, ResourceOwner):
             self._dialogs += 1
             return f"d{self._dialogs}"
 
-    # --- followers
-
-    def tell(self, call: str, delta: Delta, *, again: bool = False) -> Sequence[Delta]:
-        """Shows a piece of a reply to whoever follows, free of secrets: gives what was shown. A follower that raises does not
-        disturb the call: that it did is noted, once.
-
-        `again`: the reply is a recorded one. The program alone is told, which does what it does by what it sees."""
-        shown: Sequence[Delta] = (delta,)
-        if self.redactor and not again:
-            told = self._told.get(call)
-            if told is None:
-                told = self._told[call] = RedactedDeltas(self.redactor)
-            shown = tuple(told.take(delta))
-            if type(delta) is Completed:
-                self._told.pop(call, None)
-        self._tell(call, shown, again)
-        return shown
-
-    def told(self, call: str) -> Sequence[Delta]:
-        """No more of the present reply comes: shows what `tell` held back, and gives it."""
-        told = self._told.pop(call, None)
-        shown = () if told is None else tuple(told.rest())
-        self._tell(call, shown, False)
-        return shown
-
-    def _tell(self, call: str, deltas: Sequence[Delta], again: bool) -> None:
-        for delta in deltas:
-            for follower in self.listeners if again else (*self.followers, *self.listeners):
-                try:
-                    follower(call, delta)
-                except Exception as error:
-                    if follower not in self._broken_followers and not again:
-                        self._broken_followers = (*self._broken_followers, follower)
-                        words = self.redactor.text(
-                            f"a follower raised {type(error).__name__}: {text_of(error)}"
-                        )
-                        warn(logging.getLogger("lllm.session"), "session '%s': %s", self.id, words)
-                        self.note(words, of="follower")
-
-    def watched(self, event: Event) -> None:
-        """Shows an event to whoever watches. What a watcher raises does not disturb the call."""
-        for watcher in self.watchers:
-            with suppress(Exception):
-                watcher(event)
-
     # --- effects
 
     def where(self) -> Place:
@@ -668,10 +311,6 @@ class Session(Hooks, Effects, ResourceOwner):
             inner = own[2]
             return inner if inner.within is None else place._replace(within=inner.within)
         return place
-
-    def is_forked(self) -> bool:
-        """Whether this process was forked from the session's."""
-        return self._generation != _generation
 
     @staticmethod
     def leave() -> None:
@@ -723,19 +362,3 @@ class Session(Hooks, Effects, ResourceOwner):
             scope.call if scope is not None and here else None,
         )
         return str(event.data["digest"])
-
-
-def _wake(waiting: Iterable[asyncio.Future[None]]) -> None:
-    here = asyncio.get_running_loop()
-    for waiter in waiting:
-        loop = waiter.get_loop()
-        if loop is here:
-            _settle(waiter)
-        else:
-            with suppress(RuntimeError):  # its loop is closed: nobody waits there any more
-                loop.call_soon_threadsafe(_settle, waiter)
-
-
-def _settle(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

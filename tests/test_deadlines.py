@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lllm.backends.scripted import ScriptedBackend
+from lllm.clock import Clock
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
 from lllm.errors import DeadlineExceeded, ServerError
@@ -20,7 +21,7 @@ from lllm.models.function import ToolContext, tool
 from lllm.ports import Request
 from lllm.replay.again import replay_session
 from lllm.replay.resume import resume_session
-from lllm.session import Clock, Session
+from lllm.session import Session
 
 HOUR = 3_600_000_000  # microseconds
 

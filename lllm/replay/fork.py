@@ -18,7 +18,7 @@ from lllm.sync import run
 if TYPE_CHECKING:
     from lllm.config import Config
     from lllm.models.message import FunctionCall
-    from lllm.session import Follower, Watcher
+    from lllm.session_followers import Follower, Watcher
 
 
 class Fork(NamedTuple):

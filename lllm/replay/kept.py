@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lllm.models.message import FunctionCall
     from lllm.replay.compare import Comparison
     from lllm.replay.fork import Fork
-    from lllm.session import Watcher
+    from lllm.session_followers import Watcher
 
 FOLDER: Final = "tests/sessions"
 """Where sessions are kept, seen from the folder of lllm.toml (or the working folder)."""

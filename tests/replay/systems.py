@@ -205,7 +205,7 @@ class System:
         ticks = iter(range(1_700_000_000_000_000, 1 << 62, 1000))
         backend = ScriptedBackend(_refuse if refuse else self.model, chunk=7, model="any")
         with (
-            patch.object(lllm.session.Clock, "__call__", lambda _: next(ticks)),
+            patch.object(lllm.clock.Clock, "__call__", lambda _: next(ticks)),
             patch.dict("os.environ", {SECRET[0]: SECRET[1]}),
             patch.dict(connect._open, {("scripted", "[]"): backend}, clear=True),
             registry.scope(),

@@ -1,0 +1,84 @@
+"""Who follows a session: streams of replies, and watchers of events."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from lllm.core.events import Event
+from lllm.core.redact import Redactor
+from lllm.errors import text_of
+from lllm.ports import Completed, Delta
+from lllm.redacted_deltas import RedactedDeltas
+from lllm.terminals import warn
+
+Follower = Callable[[str, Delta], None]
+Watcher = Callable[[Event], None]
+
+
+class Following:
+    """Shows a session to its followers and watchers. A part of Session."""
+
+    # of Session
+    id: str
+    redactor: Redactor
+
+    followers: list[Follower]
+    listeners: list[Follower]
+    """Followers that are a part of the program: its streams, and the `follow=` of its calls."""
+    watchers: list[Watcher]
+    """Called with every event as it happens, before it is durable."""
+
+    def _open_followers(self) -> None:
+        self.followers, self.listeners, self.watchers = [], [], []
+        self._broken_followers: tuple[Follower, ...] = ()
+        self._told: dict[str, RedactedDeltas] = {}
+
+    if TYPE_CHECKING:
+
+        def note(self, text: str, **more: Any) -> None: ...
+
+    def tell(self, call: str, delta: Delta, *, again: bool = False) -> Sequence[Delta]:
+        """Shows a piece of a reply to whoever follows, free of secrets: gives what was shown. A follower that raises does not
+        disturb the call: that it did is noted, once.
+
+        `again`: the reply is a recorded one. The program alone is told, which does what it does by what it sees."""
+        shown: Sequence[Delta] = (delta,)
+        if self.redactor and not again:
+            told = self._told.get(call)
+            if told is None:
+                told = self._told[call] = RedactedDeltas(self.redactor)
+            shown = tuple(told.take(delta))
+            if type(delta) is Completed:
+                self._told.pop(call, None)
+        self._tell(call, shown, again)
+        return shown
+
+    def told(self, call: str) -> Sequence[Delta]:
+        """No more of the present reply comes: shows what `tell` held back, and gives it."""
+        told = self._told.pop(call, None)
+        shown = () if told is None else tuple(told.rest())
+        self._tell(call, shown, False)
+        return shown
+
+    def _tell(self, call: str, deltas: Sequence[Delta], again: bool) -> None:
+        for delta in deltas:
+            for follower in self.listeners if again else (*self.followers, *self.listeners):
+                try:
+                    follower(call, delta)
+                except Exception as error:
+                    if follower not in self._broken_followers and not again:
+                        self._broken_followers = (*self._broken_followers, follower)
+                        words = self.redactor.text(
+                            f"a follower raised {type(error).__name__}: {text_of(error)}"
+                        )
+                        warn(logging.getLogger("lllm.session"), "session '%s': %s", self.id, words)
+                        self.note(words, of="follower")
+
+    def watched(self, event: Event) -> None:
+        """Shows an event to whoever watches. What a watcher raises does not disturb the call."""
+        for watcher in self.watchers:
+            with suppress(Exception):
+                watcher(event)
