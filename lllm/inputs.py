@@ -85,15 +85,16 @@ class Inputs:
     Attributes:
         on: whether anybody wants to know them: not where no log is kept, nor after the session's end.
         follows: whether the record says what comes next. Then nothing waits here: see `lllm.replay.order`.
+        copied: whether what comes then is named all the same, because it goes into the log of a fork.
         crowded: whether two of them were ever on their way at the same time.
         came: the names of those that came since the last event.
     """
 
-    __slots__ = ("__weakref__", "_jobs", "_timers", "came", "coming", "crowded", "follows", "on")
+    __slots__ = ("__weakref__", "_jobs", "_timers", "came", "coming", "copied", "crowded", "follows", "on")
 
     def __init__(self, on: bool) -> None:
         self.on = on
-        self.follows = False
+        self.follows = self.copied = False
         self.crowded = False
         self.coming = 0
         self.came: list[str] = []
@@ -123,7 +124,7 @@ class Inputs:
 
     def stopped(self, name: str) -> None:
         """A call or an effect is cancelled just now, although it has come to its end, or learns something all the same."""
-        if self.on and not self.follows:
+        if self.on and (self.copied or not self.follows):
             self.came.append(f"-{name}")
 
     async def turn(self, *, leaving: bool = False) -> None:

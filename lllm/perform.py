@@ -402,10 +402,14 @@ class Performer:
         its record."""
         call = effect.call
         tool = self.plan.tools[call.name]
+        begun: asyncio.Task[Outcome] | None = None
         if self.session.answers and not again:
             known = self.session.recorded(self.call, ev.TOOL_RETURNED, call.id)
+            begun = self.session.under_way(self.call, effect.number)
             # an agent that a fork does not know is run all the same: its own calls are answered, or refused
             if known is not None and (tool.agent is None or "unmatched" not in known.data):
+                if begun is not None:
+                    begun.cancel()
                 return Outcome(known.kind, known.data)
         if self.late and (late := self.late.pop(effect.number, None)) is not None:
             return Outcome(ev.TOOL_RETURNED, {"id": call.id, **late, "late": True})
@@ -420,8 +424,10 @@ class Performer:
         limited = None if until is None else enclosing.set(Bounds(enclosing.get(), until=until))
         try:
             info = {"id": call.id, "key": key, "deadline": left, "thread": thread}
-            work = tool.invoke(call.parsed(), info)
+            work = tool.invoke(call.parsed(), info) if begun is None else _rest(begun)
             content = await run_tool(work, None if again else tool.timeout)
+            if type(content) is Outcome:
+                return content
             data = self._returned(call, content)
         except TimeLimit as limit:
             data = given_up(call, tool, running=limit.hear(partial(self._returned_late, effect), thread))
@@ -535,6 +541,11 @@ async def _close(stream: Any) -> None:
     """Ends a stream early. What it raises then is no fault of the reply."""
     with suppress(*PLUG_IN):
         await close_stream(stream)
+
+
+async def _rest(begun: asyncio.Task[Outcome]) -> Any:
+    """What comes of a tool that is at work already."""
+    return await begun
 
 
 _NOTHING: Final = nullcontext()

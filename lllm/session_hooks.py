@@ -77,6 +77,11 @@ class Hooks:
         """The recorded late result of a tool call whose equal earlier call had an unknown outcome."""
         return None
 
+    def under_way(self, call: str, number: int) -> asyncio.Task[Any] | None:
+        """The agent, as tool call `number`, that was at work when the shared part of a fork ended: it is waited for, instead
+        of being run anew. Asked only if `answers`."""
+        return None
+
     shows = True
     """True if output is shown to the user. A replay shows nothing."""
 

@@ -60,7 +60,8 @@ async def deltas(
         try:
             reply = await task
         except asyncio.CancelledError:
-            if scope is None or not scope.session.replaying or not task.cancelled():
+            session = None if scope is None else scope.session
+            if session is None or not (session.replaying or session.inputs.follows) or not task.cancelled():
                 raise
             return  # closed early when it was recorded
         yield Completed(reply)

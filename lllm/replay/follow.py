@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lllm.core import events as ev
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.events import Event
+from lllm.errors import ReplayDivergence
 from lllm.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -67,12 +68,18 @@ class Followed:
         try:
             while not call.state.terminal:
                 found = self.tape.peek()
-                if found is None:
+                if found is None or self.session.departed:
                     await self.session.at_end(call)
+                    self._pass_on(call, todo)
                     break
-                done, outcome = await self._next(call, todo, found)
+                try:
+                    done, outcome = await self._next(call, todo, found)
+                except ReplayDivergence:
+                    if not self.session.departed:
+                        raise
+                    continue
                 if outcome is None:
-                    continue  # an intent
+                    continue  # an intent, or the record ends here
                 if done is not None:
                     todo = [effect for effect in todo if effect is not done]
                     self._begun = [effect for effect in self._begun if effect is not done]
@@ -95,12 +102,20 @@ class Followed:
         begun = [effect for effect in todo if self._has_begun(effect)]
         return [*begun, *(effect for effect in todo if not self._has_begun(effect))], begun
 
+    def _pass_on(self, call: Call, todo: Sequence[Effect]) -> None:
+        """Gives the agents that are still at work to the live driver, where they go on with it."""
+        if self.session.departed:
+            for effect in todo:
+                if isinstance(effect, RunTool) and effect.call.id in self._agents:
+                    self.session.pass_on(call.id, effect.number, self._agents.pop(effect.call.id))
+
     def _keep(self, call: Call) -> None:
         """Takes from the record what the call had learnt when it was cancelled."""
         stopped = self.session.order.inputs.stopped.get(self.call)
         while (found := self.tape.peek()) is not None and found["kind"] in LEARNT:
-            if stopped is None and not self._ends_stopped():
+            if self.session.departed or (stopped is None and not self._ends_stopped()):
                 return
+            self.session.inputs.stopped(self.call)
             call.apply(Outcome(found["kind"], found["data"]))
 
     def _ends_stopped(self) -> bool:
@@ -126,12 +141,13 @@ class Followed:
         """The effect that the next event answers, or that today's code wants instead, with its outcome. No outcome: it has
         begun."""
         kind, data = found["kind"], found["data"]
+        session = self.session
         if kind in _STOPS:
-            await self.session.order.turn(found)
-            if data.get("left") and not call.performer.said:
+            await session.order.turn(found)
+            if data.get("left") and not call.performer.said and not session.departed:
                 call.performer.tell_again(Event(kind, data))
             await self._settle()
-            return None, Outcome(kind, data)
+            return None, None if session.departed else Outcome(kind, data)
         if kind == ev.CALL_RESUMED:
             return None, Outcome(kind, data)
         effect = next((one for one in todo if _is_about(found, one)), None)
@@ -152,10 +168,12 @@ class Followed:
             return effect, None
         if kind in _INTENTS:
             cause = "the code of today does less than was recorded"
-            raise self.session.diverged(found, kind, None, cause, None)
+            raise session.diverged(found, kind, None, cause, None)
         if isinstance(effect, CallModel):
-            await self.session.order.turn(found)
-            self.session.reused += kind == ev.MODEL_REPLIED
+            await session.order.turn(found)
+            if session.departed:
+                return None, None
+            session.reused += kind == ev.MODEL_REPLIED
             read, at_once = self._read()
             if not at_once:
                 call.performer.tell_again(Event(kind, data) if read is None else read)
@@ -166,12 +184,14 @@ class Followed:
             return effect, outcome
         elif (agent := self._agents.get(data.get("id", ""))) is not None:
             outcome = await self._outcome(agent, found)
+            if outcome is None:
+                return None, None
             del self._agents[data["id"]]
             if not _stopped(found) and outcome.data.get("error") != "CancelledError":
                 return effect, outcome
         if not isinstance(effect, CallModel):
-            await self.session.order.turn(found)
-        return effect, Outcome(kind, data)
+            await session.order.turn(found)
+        return (None, None) if session.departed else (effect, Outcome(kind, data))
 
     def _read(self) -> tuple[Event | None, bool]:
         """What the program had read of the next reply when the call was stopped; and whether it is told so at once, because
@@ -191,6 +211,7 @@ class Followed:
             if isinstance(effect, Parse | Handle | Reuse):
                 return effect, await self._computed(call, effect)
             if not self._has_begun(effect) and call.intend(effect):
+                self._begun.append(effect)
                 break
         raise self.session.unfinished_at(call.id)
 
@@ -214,14 +235,19 @@ class Followed:
             return False
         events, at = self.tape.events, self.tape.at
         found = next((events[i] for i in range(at, len(events)) if _ends(events[i], id)), None)
-        if found is None or "from" in found["data"]:
+        if found is None:
+            return self.session.hands_over and self.session.asked_within(self.call, id)
+        if "from" in found["data"]:
             return False
         return not _stopped(found) or self.session.asked_within(self.call, id)
 
-    async def _outcome(self, agent: asyncio.Task[Outcome], found: dict[str, Any]) -> Outcome:
-        """Waits for an agent. Whatever halts the session beside it ends that."""
+    async def _outcome(self, agent: asyncio.Task[Outcome], found: dict[str, Any]) -> Outcome | None:
+        """Waits for an agent. Whatever halts the session beside it ends that. None where the record ends meanwhile."""
         while not agent.done():
-            if not await self._wait():
+            moved = await self._wait()
+            if self.session.departed:
+                return None
+            if not moved:
                 cause = f"nothing has happened for {SILENCE:g} s: the agent within has not come to its end"
                 raise self.session.diverged(found, found["kind"], None, cause, None)
             if (error := self.session.halted or self.session.divergence) is not None and not agent.done():
@@ -230,9 +256,12 @@ class Followed:
 
     async def _settle(self) -> None:
         """Waits until the agents within have come to their recorded ends: this call's stop would cut them short."""
+        session = self.session
         while not all(task.done() for task in self._agents.values()) and await self._wait():
-            pass
-        await self._end()
+            if session.departed:
+                return
+        if not session.departed:
+            await self._end()
 
     async def _wait(self) -> bool:
         """Waits until one of the agents is done. False where nothing at all happens in the session."""
@@ -240,7 +269,14 @@ class Followed:
         running = [task for task in self._agents.values() if not task.done()]
         # where an order is kept, that is what knows when nothing happens any more
         silence = SILENCE if self.session.order.off else None
-        done, _ = await asyncio.wait(running, timeout=silence, return_when=asyncio.FIRST_COMPLETED)
+        ends = [asyncio.ensure_future(self.session.order.end(anew=True))] if self.session.hands_over else []
+        try:
+            done, _ = await asyncio.wait(
+                [*running, *ends], timeout=silence, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            for task in ends:
+                task.cancel()
         return bool(done) or self.session.steps != seen
 
     async def _end(self) -> None:

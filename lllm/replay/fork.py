@@ -11,6 +11,7 @@ from lllm.errors import ConfigError, listing, text_of
 from lllm.log.proof import prove
 from lllm.models.reply import Reply, Usage
 from lllm.ports import LogStore, Rerun
+from lllm.replay.apart import apart
 from lllm.replay.forked import UNMATCHED, Edit, Forked, editable
 from lllm.replay.program import find_program, play
 from lllm.sync import run
@@ -154,12 +155,20 @@ async def afork_session(
     forked.approve = approve
     rerun = Rerun(record, store, config, model, overrides, task, args, stream)
     program = find_program(rerun, entry)
+
+    async def again() -> Any:
+        if not program.whole:
+            forked.order.over()  # its calls are made one after another, whatever their order was
+        return await play(forked, program, rerun)
+
     result, error = None, None
     try:
-        result = await play(forked, program, rerun)
+        result, failure = await apart(forked.order, again)
+        if failure is not None:
+            raise failure
     except BaseException as failed:  # the program is anybody's
         if not forked.started or isinstance(failed, GeneratorExit):
-            raise  # of a generator thrown away nothing can be awaited any more
+            raise
         if raises or not isinstance(failed, (Exception, SystemExit)):
             if getattr(failed, "session", None) is None:
                 vars(failed)["session"] = forked.id

@@ -1,31 +1,41 @@
-"""A new session that begins like another one: what it asks is answered from that one's log where the question is the same."""
+"""A new session that begins like another one.
+
+Up to the first difference, or the event from which it is to differ, it is driven along that one's record, in its order and
+time (`lllm.replay.order`). From there on it is a live session: what it asks in the same words is answered from the record.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core import events as ev
 from lllm.core.blobs import with_blobs
-from lllm.core.canonical import encode
 from lllm.core.events import Event
-from lllm.core.jsonable import unicode_only
-from lllm.core.redact import agrees
+from lllm.core.figures import Counting
 from lllm.core.spec import ToolRule
 from lllm.core.spent import Spent
-from lllm.errors import ConfigError, EffectFailed
+from lllm.errors import ConfigError, EffectFailed, ReplayDivergence
+from lllm.handles import keeps_nothing
 from lllm.models.message import Message
 from lllm.ports import LogStore
-from lllm.replay.agreement import as_recorded, without_secrets
+from lllm.replay import effects
+from lllm.replay.agreement import without_secrets
 from lllm.replay.calls import agent_of_record
-from lllm.replay.effects import EffectRecord
-from lllm.replay.tape import recorded_rules
-from lllm.session import Scope, Session
+from lllm.replay.equal import Edit, EqualQuestions, as_edited, asked_of
+from lllm.replay.follow import Followed
+from lllm.replay.order import Order
+from lllm.replay.shared import shared_until
+from lllm.replay.tape import Replayed, Tape, recorded_rules
+from lllm.session import Clock, Scope, Session
 from lllm.session_effects import Asked, Place, Recalled
 
 if TYPE_CHECKING:
     from lllm.llm.agent import Agent
+    from lllm.runtime import Call
 
 EDITABLE: Final[Mapping[str, str]] = {
     ev.SESSION_STARTED: "the task",
@@ -39,28 +49,28 @@ UNMATCHED: Final[Mapping[str, str]] = {
     "pure": "only those that declare effect='pure' are",
     "refuse": "none are: the model is told that there is no such result",
 }
+_LEARNT: Final = frozenset((ev.MODEL_REPLIED, ev.MODEL_FAILED, ev.TOOL_RETURNED, ev.APPROVAL_GIVEN, ev.FRONTEND))
+"""What the world said: it says where it is from when it is given again."""
+_OWN: Final = frozenset((ev.SESSION_STARTED, ev.SESSION_ENDED, ev.NOTE, *effects.KINDS))
+"""What is not compared when it is written."""
 
 
-class Edit(NamedTuple):
-    """Event `seq` of the parent says `text` instead. A reply then asks for no tools, and a tool has worked."""
-
-    seq: int
-    text: str
-
-
-class Forked(Session):
-    """A live session that answers requests from another session's record.
+class Forked(Replayed):
+    """A session that goes along another one's record, and is a live one from the first difference on.
 
     Args:
         record: the parent's events.
-        at: events before this one are shared: their replies and tool results are reused for equal requests.
-        everything: events after `at` answer equal requests, too. Without it, everything from there on is requested again.
+        at: events before this one are shared.
+        everything: events after `at` are, too: in their order unless something is edited, and else where the same is asked.
+            Without it, everything from there on is requested again.
         edit: the new content of one event.
         unmatched: one of UNMATCHED.
         blob: returns the parent's blobs; by default those of `store`.
     """
 
-    answers = True
+    answers = goes_on = hands_over = shows = True
+    replaying = False
+    left_out = frozenset((ev.SESSION_RESUMED, ev.CALL_RESUMED, ev.SESSION_ENDED))
 
     def __init__(
         self,
@@ -75,11 +85,13 @@ class Forked(Session):
         name: str = "",
         blob: Callable[[str], bytes] | None = None,
     ) -> None:
-        first = record[0]
-        super().__init__(store, name=name or "fork", seed=first["data"].get("seed"))
-        self.record = without_secrets(record, self.redactor, blob or store.blob)
-        self._blob = blob or store.blob
-        self.parent = str(first["session"])
+        until = shared_until(record, len(record) if everything and edit is None else at)
+        super().__init__(None, store, record, name=name or "fork", until=until, blob=blob)
+        self.clock = _Clock(self.order)
+        self.started, self.logs = False, not keeps_nothing(store)
+        self._figures = Counting() if self.logs else None
+        self.inputs.copied = self.logs
+        self.parent = str(record[0]["session"])
         self.at = at
         self.edit = edit
         self.edited = False
@@ -87,74 +99,77 @@ class Forked(Session):
         self.changes = dict(changes or {})
         self._everything = everything
         self._unmatched = unmatched
-        self.effects = EffectRecord(self.record, self._blob)
-        self._read()
+        self._begun = {event["call"]: event for event in self.record if event["kind"] == ev.CALL_STARTED}
+        self._given: set[int] = set()  # events that were given again
         self._asked: dict[str, str] = {}  # of each call the last request
         self._turns: dict[str, int] = {}
-        self._twins: dict[str, str] = {}
-        self._taken: set[str] = set()
+        self._twins: dict[str, str] = {}  # the recorded call that each call stands for
         self._wanted: dict[tuple[str, str], str] = {}
         self._rules: dict[str, Mapping[str, Any]] = {}
-        self.reused = self.changed = self.new = self.tools_reused = 0
+        self._left: dict[str, asyncio.Task[Any]] = {}  # calls whose streams the program has closed
+        self._under_way: dict[tuple[str, int], asyncio.Task[Any]] = {}
+        self.changed = self.new = self.tools_reused = 0
         self.saved = Spent()
 
-    def _read(self) -> None:
-        """What the parent learnt from the world, by what was asked."""
-        self._replies: dict[str, deque[Mapping[str, Any]]] = {}
-        self._results: dict[str, deque[Mapping[str, Any]]] = {}
-        self._approvals: dict[str, deque[Mapping[str, Any]]] = {}
-        self._requests: dict[str, list[str]] = {}
-        self._gave: dict[tuple[str | None, bytes], deque[Mapping[str, Any]]] = {}
-        shown: dict[str | None, bytes] = {}  # of each call what was shown last
-        wanted: dict[tuple[str, str], str] = {}
-        again = self._run_again()
-        for event in self.record:
-            kind, call, data = event["kind"], event["call"], event["data"]
-            if kind == ev.MODEL_REQUESTED:
-                self._requests.setdefault(call, []).append(data.get("request", ""))
-            elif kind == ev.MODEL_REPLIED:
-                self._replies.setdefault(self._requests[call][-1], deque()).append(event)
-                wanted.update(_wanted(call, data))
-            elif kind == ev.TOOL_RETURNED and (
-                self._is_edited(event) or ("reused" not in data and (call, data["id"]) not in again)
-            ):
-                self._results.setdefault(wanted[call, data["id"]], deque()).append(event)
-            elif kind == ev.FRONTEND and "args" in data:
-                shown[call] = _shown(data)
-            elif kind == ev.FRONTEND and "value" in data and not data.keys() & {"type", "secret"}:
-                self._gave.setdefault((call, shown.get(call, b"")), deque()).append(event)
-            elif kind == ev.APPROVAL_GIVEN:
-                self._approvals.setdefault(wanted[call, data["id"]], deque()).append(event)
+    def prepared(self, recorded: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        return without_secrets(recorded, self.redactor, self.old_blob)
 
-    def _run_again(self) -> set[tuple[str | None, str | None]]:
-        """The tool calls that are run again although they have a result: agents as tools, whose own calls are answered, and
-        whatever stands above the call that is edited."""
-        begun = {event["call"]: event["data"] for event in self.record if event["kind"] == ev.CALL_STARTED}
-        asked: dict[tuple[str, str], str] = {}
-        for event in self.record:
-            if event["kind"] == ev.MODEL_REPLIED:
-                asked.update(_wanted(event["call"], event["data"]))
-        above = {
-            call: (data.get("parent"), data.get("via")) for call, data in begun.items() if data.get("via")
-        }
-        out = {
-            place
-            for call, place in above.items()
-            if asked.get(place, "").partition(" ")[0] == begun[call]["agent"]
-        }
-        call = self.record[self.edit.seq]["call"] if self.edit is not None else None
-        while call in above:
-            out.add(above[call])
-            call = above[call][0]
-        return out
+    @property
+    def departed(self) -> bool:  # type: ignore[override]
+        """Whether it is a live session by now."""
+        return self.order.alive is not None
+
+    @cached_property
+    def _equal(self) -> EqualQuestions:
+        return EqualQuestions(self.record, self.edit, self._holds, self._given)
+
+    def _holds(self, event: Mapping[str, Any]) -> bool:
+        """Whether what the parent learnt here is given again."""
+        return self._everything or event["seq"] < self.at
+
+    def _is_edited(self, event: Mapping[str, Any]) -> bool:
+        return self.edit is not None and bool(event["seq"] == self.edit.seq)
 
     # --- the log
+
+    keep, cleaned, write = Session.keep, Session.cleaned, Session.write
+
+    @property
+    def _raw(self) -> Mapping[str, bytes]:  # type: ignore[override]
+        return self._blobs
+
+    @_raw.setter
+    def _raw(self, _: Any) -> None:
+        """The blobs of today's code are the session's."""
 
     async def start(self, meta: Mapping[str, Any] | None = None) -> None:
         fork: dict[str, Any] = {"session": self.parent, "at": self.at, **self.changes}
         if self.edit is not None:
             fork["edit"] = {"seq": self.edit.seq, "text": self.edit.text}
-        await super().start({**(meta or {}), "fork": fork})
+        await Session.start(self, {**(meta or {}), "fork": fork})
+
+    async def _end(self, status: str, **data: Any) -> None:
+        self.order.over()
+        await Session._end(self, status, **data)
+
+    async def flush(self) -> None:
+        if self.departed or self.order.off:
+            await Session.flush(self)  # until then nothing is done that would have to wait for the log
+
+    async def hand_back(self, name: str) -> None:
+        if not (self.departed or self.order.off):
+            try:
+                if await self.order.returned(name):
+                    return
+            except asyncio.CancelledError:
+                self.inputs.stopped(name)
+                await self.back_out(name)
+                raise
+        await Session.hand_back(self, name)
+
+    async def back_out(self, name: str) -> None:
+        if self.departed or self.order.off or not await self.order.returned(f"x{name}", leaving=True):
+            await Session.back_out(self, name)
 
     def stamp(
         self,
@@ -164,216 +179,200 @@ class Forked(Session):
         dialog: str | None = None,
         value: Any = None,
     ) -> Event:
-        if call is not None and kind == ev.CALL_STARTED:
-            adopted = self._as_recorded(call, data)
-            data, value = adopted, value if adopted == data else None
-        event = super().stamp(kind, data, call, dialog, value)
+        event = None
+        compared = kind not in _OWN and not (call is not None and kind in (ev.FRONTEND, ev.ARTIFACT))
+        if compared and not self.departed:
+            tape = self.tapes.get(call)
+            if tape is not None and (found := tape.peek()) is not None:
+                event = self._matched(tape, found, kind, data, call, dialog, value)
+        if event is None:
+            if kind == ev.CALL_STARTED and (twin := self._begun.get(self._twins.get(call or "", ""))):
+                # requests are not to differ because secrets do
+                adopted = self._as_recorded(kind, twin["data"], data, call)
+                data, value = self._with_blobs(kind, adopted), value if adopted is data else None
+            event = Session.stamp(self, kind, data, call, dialog, value)
         if call is not None:
-            if kind == ev.MODEL_REQUESTED:
-                self._asked[call] = event.data.get("request", "")
-            elif kind == ev.MODEL_REPLIED:
-                self._wanted.update(_wanted(call, event.data))
-            elif kind == ev.CALL_STARTED:
-                self._rules[call] = event.data.get("spec", {}).get("tools", {})
+            self._remember(event, call)
         return event
 
-    def _as_recorded(self, call: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The start of a call: the recorded one, if it agrees with the start of the matching recorded call. So requests
-        are not repeated because secrets differ."""
-        twin = self._twins.get(call)
-        event = next(
-            (one for one in self.record if one["call"] == twin and one["kind"] == ev.CALL_STARTED), None
-        )
-        if event is None:
-            return data
-        given = dict(
-            as_recorded(ev.CALL_STARTED, event["data"], data, self.store.blob, self._blobs.__getitem__)
-        )
-        if "specs" in data and given["specs"] != data["specs"]:
-            given["specs"] = self.keep(self._blob(given["specs"]))
-        return given
+    def _matched(
+        self,
+        tape: Tape,
+        found: Mapping[str, Any],
+        kind: str,
+        data: Mapping[str, Any],
+        call: str | None,
+        dialog: str | None,
+        value: Any,
+    ) -> Event | None:
+        """An event that the record has next. None where today's code brings another one about: there the record ends."""
+        given = data is found["data"] and kind == found["kind"]
+        if not given:
+            try:
+                data, value = self._compared(dict(found), kind, data, value, call)
+            except ReplayDivergence:
+                return None
+        tape.advance()
+        self.steps += 1
+        self.order.came(found)
+        if given and kind in _LEARNT:
+            self._given.add(found["seq"])
+            self._count(kind, data)
+            data = {**data, "from": f"{self.parent}#{found['seq']}"}
+        return Session.stamp(self, kind, self._with_blobs(kind, data), call, dialog, value)
+
+    def _count(self, kind: str, data: Mapping[str, Any]) -> None:
+        if kind == ev.MODEL_REPLIED:
+            self.saved.add(data)
+        elif kind == ev.TOOL_RETURNED:
+            self.tools_reused += 1
+
+    def _remember(self, event: Event, call: str) -> None:
+        if event.kind == ev.MODEL_REQUESTED:
+            self._asked[call] = event.data.get("request", "")
+            self._turns[call] = self._turns.get(call, -1) + 1
+        elif event.kind == ev.MODEL_REPLIED:
+            self._wanted.update(asked_of(call, event.data))
+        elif event.kind == ev.CALL_STARTED:
+            self._rules[call] = event.data.get("spec", {}).get("tools", {})
+
+    def _with_blobs(self, kind: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The data of a recorded event, whose blobs are kept in this session."""
+
+        def keep(digest: str) -> str:
+            if digest in self._blobs:
+                return digest
+            kept = self.keep_bytes(self.old_blob(digest))
+            return digest if kept == digest else kept
+
+        return with_blobs(kind, data, keep)
+
+    def diverged(self, *args: Any) -> ReplayDivergence:
+        error = super().diverged(*args)
+        self.divergence = None
+        self.order.over()
+        return error
+
+    def unfinished_at(self, call: str) -> ReplayDivergence:
+        return self.diverged(None, "an effect", None, "the code of today wants an effect that was not recorded", None)
 
     # --- calls
 
     def new_call(
         self, agent: str, parent: Scope | None, add: Sequence[Message] = (), key: str | None = None
     ) -> str:
-        made = super().new_call(agent, parent, add, key)
-        above = self._twins.get(parent.call) if parent is not None and parent.call else None
-        waiting = [
-            event
-            for event in self.record
-            if event["kind"] == ev.CALL_STARTED
-            and event["call"] not in self._taken
-            and event["data"].get("parent") == above
-            and agrees(event["data"]["agent"], agent)
-            and agrees(event["data"].get("key"), key)
-        ]
-        words = unicode_only([message.record() for message in add])
-        exact = [event for event in waiting if agrees(event["data"].get("add", []), words)]
-        if (twin := next(iter(exact or waiting), None)) is not None:
-            self.twin(made, twin["call"])
+        self.order.here()
+        found = None
+        if not self.departed:
+            found = self._starts.match(parent, self._since(parent), agent, add, key, same=True)
+            if found is None:
+                self.order.over()  # the parent has no such call
+        if found is None:
+            above = None if parent is None or parent.call is None else self._twins.get(parent.call, "")
+            found = self._starts.match(Scope(self, above), -1, agent, add, key, loose=True)
+        shared = not self.departed and found is not None and found["seq"] < self.until
+        made = str(found["call"]) if shared and found is not None else self._free_id()
+        self._calls = max(self._calls, int(made[1:]))
+        if found is not None:
+            self._twins[made] = found["call"]
         return made
 
-    def twin(self, call: str, recorded: str) -> None:
-        """Says which recorded call a new one stands for."""
-        self._twins[call] = recorded
-        self._taken.add(recorded)
+    def _free_id(self) -> str:
+        used = [self._calls]
+        if not self.departed:  # the recorded ones may come later
+            used += [int(call[1:]) for call in self.tapes if call is not None and call[1:].isdigit()]
+        return f"c{max(used) + 1}"
 
     def takes(self, event: Mapping[str, Any]) -> bool:
         if event["data"].get("parent") is not None:
             return False
-        self.twin(event["call"], event["call"])
+        self._starts.take(event["call"])
+        self._twins[event["call"]] = event["call"]
+        self._calls = max(self._calls, int(event["call"][1:]))
         return True
 
     def stand_in(self, event: Mapping[str, Any], model: str | None) -> Agent | None:
-        return agent_of_record(event, self._blob, model)
+        return agent_of_record(event, self.old_blob, model)
 
     def rules(self, call: str) -> int:
-        if (twin := self._twins.get(call)) is None:
-            return super().rules(call)
-        return recorded_rules([event for event in self.record if event["call"] == twin])
+        twin = self._begun.get(self._twins.get(call, ""))
+        return Session.rules(self, call) if twin is None else recorded_rules([twin])
 
     def opening(self, call: str, add: Sequence[Message]) -> Sequence[Message]:
-        edited = self._edited(ev.CALL_STARTED)
-        if edited is None or self._twins.get(call) != edited["call"] or not add:
+        edited = None if self.edit is None else self.record[self.edit.seq]
+        if edited is None or edited["kind"] != ev.CALL_STARTED or self._twins.get(call) != edited["call"] or not add:
             return add
         assert self.edit is not None
         self.edited = True
         last = add[-1]
         return (*add[:-1], Message(last.role, self.edit.text, name=last.name, tool_call_id=last.tool_call_id))
 
-    # --- answers
+    def past(self, call: str) -> Followed | None:
+        # one that began later in the parent waits until all that is shared has come about
+        return None if self.departed else Followed(self, call, self.tapes.get(call) or Tape([]))
+
+    def left(self, call: str, task: asyncio.Task[Any]) -> None:
+        """The shared part of the call comes to its end; what would follow is stopped."""
+        if call in self.following:
+            self._left[call] = task
+        else:
+            task.cancel()
+
+    async def at_end(self, call: Call) -> None:
+        await self.order.end(anew=True)
+        if (task := self._left.pop(call.id, None)) is not None:
+            task.cancel()
+
+    async def at_record_end(self, *, anew: bool = False) -> None:
+        await self.order.end(anew=True)
+
+    def pass_on(self, call: str, number: int, agent: asyncio.Task[Any]) -> None:
+        self._under_way[call, number] = agent
+
+    def under_way(self, call: str, number: int) -> asyncio.Task[Any] | None:
+        return self._under_way.pop((call, number), None)
+
+    # --- equal questions
 
     def recorded(self, call: str, kind: str, tool_call: str | None = None) -> Event | None:
+        twin = self._twins.get(call, call)
         if tool_call is None:
-            return self._reply(call)
+            found = self._equal.reply(self._asked.get(call, ""), twin)
+            if found is None:
+                before = self._equal.requests.get(twin, ())
+                turn = self._turns.get(call, 0)
+                other = turn < len(before) and before[turn] != self._asked.get(call)
+                self.changed, self.new = self.changed + other, self.new + (not other)
+                return None
+            self.reused += 1
+            self._count(kind, found["data"])
+            return self._again(found, found["data"])
         place = self._wanted.get((call, tool_call), "")
         if kind == ev.APPROVAL_GIVEN:
-            yes = any(self._shared(event) for event in self._results.get(place, ()))
-            found = self._take(self._approvals.get(place), call, tool_call)
-            if found is not None and found["data"]["approved"] and not yes:
-                return None  # an old yes was for what was done then: what is done now is asked about now
-            return None if found is None else self._given(found, {**found["data"], "id": tool_call})
-        found = self._take(self._results.get(place), call, tool_call)
-        if found is None:
-            return self._without(call, tool_call, place)
-        self.tools_reused += 1
-        data = {**found["data"], "id": tool_call}
+            found = self._equal.approval(place, twin, tool_call)
+        else:
+            found = self._equal.result(place, twin, tool_call)
+            if found is None:
+                return self._without(call, tool_call, place)
+            self._count(kind, found["data"])
+        return None if found is None else self._again(found, {**found["data"], "id": tool_call})
+
+    def _again(self, found: Mapping[str, Any], data: Mapping[str, Any]) -> Event:
+        """A recorded answer as one of this session: it says where it is from."""
+        event = Event(found["kind"], data)
         if self.edit is not None and self._is_edited(found):
             self.edited = True
-            data = {"id": tool_call, "content": self.edit.text}
-        return self._given(found, data)
+            event = as_edited(event, self.edit.text)
+        data = {**event.data, "from": f"{self.parent}#{found['seq']}"}
+        return event._replace(data=self._with_blobs(event.kind, data))
 
     def late(self, call: str, tool_call: str) -> Event | None:
         twin = self._twins.get(call)
         for event in self.record:
-            if (
-                event["kind"] == ev.TOOL_RETURNED
-                and event["call"] == twin
-                and event["data"]["id"] == tool_call
-            ):
-                late = {"reused", "late"} <= event["data"].keys() and self._shared(event)
-                return self._given(event, dict(event["data"])) if late else None
+            if event["kind"] == ev.TOOL_RETURNED and event["call"] == twin and event["data"]["id"] == tool_call:
+                late = {"reused", "late"} <= event["data"].keys() and self._holds(event)
+                return self._again(event, event["data"]) if late else None
         return None
-
-    def _reply(self, call: str) -> Event | None:
-        asked = self._asked.get(call, "")
-        turn = self._turns[call] = self._turns.get(call, -1) + 1
-        found = self._take(self._replies.get(asked), call)
-        if found is None:
-            before = self._requests.get(self._twins.get(call, ""), ())
-            if turn < len(before) and before[turn] != asked:
-                self.changed += 1
-            else:
-                self.new += 1
-            return None
-        data = dict(found["data"])
-        self.reused += 1
-        self.saved.add(data)
-        if self.edit is not None and self._is_edited(found):
-            self.edited = True
-            data["message"] = Message("assistant", self.edit.text).record()
-            data["finish"] = "stop"
-            for name in ("raw", "logprobs", "token_ids"):
-                data.pop(name, None)
-        return self._given(found, data)
-
-    def gave(self, call: str | None, shown: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        if "args" not in shown:
-            return None
-        twin = None if call is None else self._twins.get(call, call)
-        found = self._take(self._gave.get((twin, _shown(shown))), call)
-        return None if found is None else self._given(found, dict(found["data"])).data
-
-    def recall(self, asked: Asked) -> Recalled | None:
-        place = asked.place
-        call, within = (
-            None if one is None else self._twins.get(one, one) for one in (place.call, place.within)
-        )
-        there = Place(call, place.via, within)
-        past = self.effects.take(
-            asked, there, lambda past: past.returned is not None and self._shared(past.returned)
-        )
-        if past is None or past.returned is None:
-            return self._unmatched_effect(asked)
-        number = self._number()
-        found = f"{self.parent}#{past.returned['seq']}"
-        events = []
-        for event in filter(None, (past.requested, past.returned)):
-            data = {key: value for key, value in event["data"].items() if key not in ("via", "within")}
-            placed = place.record() if event is past.first else {}
-            data = {**self._with_blobs(event["kind"], data), **placed, "n": number, "from": found}
-            events.append((event["kind"], data))
-        return Recalled(number, past.returned["seq"], past.returned["data"], self._blob, tuple(events))
-
-    def _unmatched_effect(self, asked: Asked) -> Recalled | None:
-        """What is done about an effect without a recorded answer. None: it is done."""
-        learnt = asked.request is None and asked.policy == "pure"
-        if learnt or self._unmatched == "run" or (self._unmatched == "pure" and asked.policy == "pure"):
-            return None
-        raise EffectFailed(
-            f"effect '{asked.name}' is not done here, and no recorded one had this request",
-            hint="unmatched='run' does such effects; whether they are wanted in a fork depends on what they do.",
-        )
-
-    def _shared(self, event: Mapping[str, Any]) -> bool:
-        """Whether what the parent learnt here holds for the fork."""
-        return bool(
-            self._everything or event["seq"] < self.at or (self.edit and event["seq"] == self.edit.seq)
-        )
-
-    def _take(
-        self, waiting: deque[Mapping[str, Any]] | None, call: str | None, tool_call: str | None = None
-    ) -> Mapping[str, Any] | None:
-        """A recorded answer that may be given again, once: of the very tool call, else of the call that this one stands for,
-        else the first one anywhere."""
-        twin = None if call is None else self._twins.get(call, call)
-        best: tuple[int, Mapping[str, Any]] | None = None
-        for event in waiting or ():
-            if self._everything or event["seq"] < self.at or self._is_edited(event):
-                near = 0 if event["call"] != twin else 1 + (event["data"].get("id") == tool_call)
-                if best is None or near > best[0]:
-                    best = near, event
-        if best is None:
-            return None
-        assert waiting is not None
-        waiting.remove(best[1])
-        return best[1]
-
-    def _given(self, event: Mapping[str, Any], data: dict[str, Any]) -> Event:
-        """A recorded answer as one of this session: it says where it is from."""
-        data["from"] = f"{self.parent}#{event['seq']}"
-        return Event(event["kind"], self._with_blobs(event["kind"], data))
-
-    def _with_blobs(self, kind: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The data of a recorded event, whose blobs are kept in this session."""
-
-        def keep(digest: str) -> str:
-            kept = self.keep_bytes(self._blob(digest))
-            return digest if kept == digest else kept
-
-        return with_blobs(kind, data, keep)
 
     def _without(self, call: str, tool_call: str, place: str) -> Event | None:
         """What is done about a tool without a recorded result. None: it is run."""
@@ -384,15 +383,148 @@ class Forked(Session):
         words = f"error: '{name}' is not run here, and no recorded call of it had these arguments"
         return Event(ev.TOOL_RETURNED, {"id": tool_call, "ok": False, "content": words, "unmatched": True})
 
-    def _is_edited(self, event: Mapping[str, Any]) -> bool:
-        return self.edit is not None and bool(event["seq"] == self.edit.seq)
-
-    def _edited(self, kind: str) -> Mapping[str, Any] | None:
-        """The event that is edited, when it is of this kind."""
-        if self.edit is None:
+    def gave(self, call: str | None, shown: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        if call is None and not self.departed:
+            return super().gave(call, shown)
+        if "args" not in shown:
             return None
-        event = self.record[self.edit.seq]
-        return event if event["kind"] == kind else None
+        found = self._equal.answer(None if call is None else self._twins.get(call, call), shown)
+        return None if found is None else self._again(found, found["data"]).data
+
+    # --- effects of the program's own code
+
+    async def intend(self, asked: Asked, approval: bool) -> Recalled | int:
+        if not self.started:
+            await self.start()
+        past = self._shared(asked)
+        if past is None:
+            await self.at_record_end()
+            return await super().intend(asked, approval)
+        self._comes(past)
+        assert past.requested is not None
+        self._copy(past, past.requested)
+        returned = past.returned
+        shared = returned is not None and returned["seq"] < self.until
+        try:
+            if returned is not None and shared and not returned["data"].get("cancelled"):
+                await self.order.turn(returned)
+            else:
+                await self.order.end(anew=True)
+        except asyncio.CancelledError as error:
+            if returned is not None and shared and returned["data"].get("cancelled"):
+                await self.order.turn(returned, leaving=True)
+            if self.departed or returned is None or not shared or not returned["data"].get("cancelled"):
+                self.order.over()  # the parent did not cancel it here
+                await self.cut_short(asked, past.n, error)
+            else:
+                self._comes(past)
+                self._copy(past, returned)
+                await self.back_out(f"f{past.n}")
+            raise
+        if returned is not None and not returned["data"].get("cancelled") and self._holds(returned):
+            if not self.departed:
+                self._comes(past)
+            return self._recalled(past.n, returned["seq"], returned["data"], (self._copied(past, returned),))
+        if (refused := self._refused(asked)) is not None:
+            await self.settle(asked, past.n, error=refused)
+        await self.flush()
+        return past.n
+
+    async def reached(self, seq: int) -> None:
+        """It has come already."""
+
+    def recall(self, asked: Asked) -> Recalled | None:
+        """What was learnt in passing; and, in the live part, every effect."""
+        past = self._shared(asked)
+        if past is not None:
+            self._comes(past)
+            assert past.returned is not None
+            made = self._copied(past, past.returned)
+            return self._recalled(past.n, past.returned["seq"], past.returned["data"], (made,))
+        place = asked.place
+        call, within = (
+            None if one is None else self._twins.get(one, one) for one in (place.call, place.within)
+        )
+        past = self.effects.take(asked, Place(call, place.via, within), self._is_given)
+        if past is None or past.returned is None:
+            if (refused := self._refused(asked)) is not None:
+                raise refused
+            return None
+        number = self._number()
+        events = []
+        for event in filter(None, (past.requested, past.returned)):
+            kind, data = self._copied(past, event)
+            data = {key: value for key, value in data.items() if key not in ("via", "within")}
+            placed = place.record() if event is past.first else {}
+            events.append((kind, {**data, **placed, "n": number}))
+        return self._recalled(number, past.returned["seq"], past.returned["data"], tuple(events))
+
+    def _shared(self, asked: Asked) -> effects.Past | None:
+        """The effect of the shared part that this one is. If the record has none, that ends."""
+        if self.departed or self.order.off:
+            return None
+        past = self.effects.take(asked, asked.place, lambda past: past.first["seq"] < self.until)
+        if past is None:
+            if not self.effects.has(asked):
+                self.order.over()
+            return None
+        self._effects = max(self._effects, past.n)
+        return past
+
+    def _is_given(self, past: effects.Past) -> bool:
+        return past.returned is not None and not past.returned["data"].get("cancelled") and self._holds(past.returned)
+
+    def _recalled(
+        self, n: int, seq: int, data: Mapping[str, Any], write: tuple[tuple[str, Mapping[str, Any]], ...]
+    ) -> Recalled:
+        return Recalled(n, seq, data, self.old_blob, write)
+
+    def _copied(self, past: effects.Past, event: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+        found = past.returned or event
+        data = {**event["data"], "from": f"{self.parent}#{found['seq']}"}
+        return event["kind"], self._with_blobs(event["kind"], data)
+
+    def _copy(self, past: effects.Past, event: Mapping[str, Any]) -> None:
+        kind, data = self._copied(past, event)
+        self.emit(kind, data, past.place.call)
+
+    def _number(self) -> int:
+        with self._numbering:
+            before = self._effects if self.departed else max(self._effects, self.effects.last)
+            self._effects = before + 1
+            return self._effects
+
+    def _refused(self, asked: Asked) -> EffectFailed | None:
+        """The error of an effect without a recorded answer that is not to be done."""
+        learnt = asked.request is None and asked.policy == "pure"
+        if learnt or self._unmatched == "run" or (self._unmatched == "pure" and asked.policy == "pure"):
+            return None
+        return EffectFailed(
+            f"effect '{asked.name}' is not done here, and no recorded one had this request",
+            hint="unmatched='run' does such effects; whether they are wanted in a fork depends on what they do.",
+        )
+
+
+class _Clock(Clock):
+    """The record's time, counted from the fork's beginning, while that lasts. Afterwards it goes on from there."""
+
+    __slots__ = ("_ahead", "_order", "_zero")
+
+    def __init__(self, order: Order) -> None:
+        super().__init__()
+        self._order = order
+        self._zero = super().__call__()
+        self._ahead: int | None = None
+
+    def __call__(self) -> int:
+        order = self._order
+        alive = order.alive
+        if alive is None:
+            return self._zero + int(order.now)
+        now = super().__call__()
+        if self._ahead is None:
+            self._ahead = self._zero + int(order.now) - now + int(1e6 * (time.monotonic() - alive))
+        return now + self._ahead
 
 
 def editable(record: Sequence[Mapping[str, Any]], seq: int) -> None:
@@ -425,18 +557,3 @@ def _first(record: Sequence[Mapping[str, Any]], seq: int) -> int | None:
     return None
 
 
-def _shown(data: Mapping[str, Any]) -> bytes:
-    """What is shown, without the numbers of elements: they may be others in a fork."""
-    return encode(unicode_only([data["method"], data["args"], data["kwargs"]]))
-
-
-def _wanted(call: str, data: Mapping[str, Any]) -> dict[tuple[str, str], str]:
-    """Of each tool call of a reply what is asked: the tool and its arguments, in one form."""
-    out = {}
-    for item in Message.from_dict(data["message"]).tool_calls:
-        try:
-            arguments = encode(item.parsed()).decode()
-        except ValueError:
-            arguments = item.arguments
-        out[call, item.id] = f"{item.name} {arguments}"
-    return out

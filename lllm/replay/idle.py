@@ -238,7 +238,7 @@ class Loop:
         def recorded(come: Callable[[], None], live: Callable[[], None]) -> bool:
             if order.off or order.alive is not None:
                 return False
-            if name in order.inputs.names or order.exact:
+            if name in order.inputs.names or order.exact or found.copied:
                 order.inputs.done(self, name, come, live)
             else:
                 come()

@@ -102,6 +102,7 @@ class Order:
         places = {event["seq"]: (tape, n) for tape in tapes.values() for n, event in enumerate(tape.events)}
         down = last = record[0]["at"] if record else 0
         exact = False
+        until = self.session.until
         for event in record:
             if event["kind"] == ev.SESSION_RESUMED:
                 down += max(0, event["at"] - last)
@@ -114,7 +115,8 @@ class Order:
                 self._items.append(_Item(tape.events[n], tape, n, exact))
             for found in inputs_of(event):
                 self.inputs.name(found, event)
-                self._items.append(_Item(event, found, 0, exact))
+                if event["seq"] < until:
+                    self._items.append(_Item(event, found, 0, exact))
 
     @property
     def exact(self) -> bool:
@@ -162,15 +164,18 @@ class Order:
         finally:
             self._waiting.pop(event["seq"], None)
 
-    async def returned(self, name: str, *, leaving: bool = False) -> None:
-        """Waits until the record says that a call, or an effect, was handed back. `leaving`: as in `turn`."""
-        if name not in self.inputs.names or self.alive is not None or (loop := self.here()) is None:
-            return
+    async def returned(self, name: str, *, leaving: bool = False) -> bool:
+        """Waits until the record says that a call, or an effect, was handed back. False if it ended before. `leaving`: as in
+        `turn`."""
+        if self.alive is not None:
+            return False
+        if name not in self.inputs.names or (loop := self.here()) is None:
+            return True
         future: asyncio.Future[None] = loop.loop.create_future()
         task = asyncio.current_task()
         with self.lock:
             if self.off or self.alive is not None:
-                return
+                return False
             self.inputs.returning[name] = loop, future
             self.inputs.tasks[task] = name
         self._wake(loop)
@@ -178,6 +183,7 @@ class Order:
             await (through(future, lambda: self.off) if leaving else future)
         finally:
             del self.inputs.returning[name], self.inputs.tasks[task]
+        return name in self.inputs.came
 
     async def end(self, *, anew: bool = False) -> None:
         """Waits until all that was recorded has come about. Unless what follows is begun `anew`, that may be needed for it: a
@@ -254,6 +260,9 @@ class Order:
         with self.lock:
             self._pass_over()
             item = self._next()
+            inputs = self.session.inputs
+            if inputs.copied and not self.exact and (name := self.inputs.unnamed_job()) is not None:
+                return self._hand(here, name)
             if item is None:
                 return self._after(here)
             event = item.event
@@ -325,10 +334,10 @@ class Order:
         if (timer := inputs.take_timer(found.name)) is not None:
             found.at = 1
             return self._fire(here, _Timer(*timer, timer[0].due(timer[1])))
-        if (loop := inputs.hand_over(found.name)) is not None:
+        if inputs.has(found.name):
             found.at = 1
-            self.now, self.moved = max(self.now, at), time.monotonic()
-            return 0 if loop is here else 0.02
+            self.now = max(self.now, at)
+            return self._hand(here, found.name)
         since = time.monotonic() - self.moved
         if self._busy(here) and since < self._silence:
             return _LOOK
@@ -338,6 +347,18 @@ class Order:
             return _LOOK
         found.at = 1  # what today's code does without it will turn out
         return 0
+
+    def _hand(self, here: Loop, name: str) -> float:
+        """Hands over a job or call."""
+        self.inputs.came.add(name)
+        self._copy(name)
+        self.moved = time.monotonic()
+        return 0 if self.inputs.hand_over(name) is here else 0.02
+
+    def _copy(self, name: str) -> None:
+        """The log of a fork has the order of what came to it here."""
+        if self.session.inputs.copied:
+            self.session.inputs.came.append(name)
 
     def _first_timer(self, item: _Item, until: float, *, named: bool = False) -> _Timer | None:
         """The timer that fires next, if one does: the first that is due before `until`. One that cancels calls fires where
@@ -368,6 +389,8 @@ class Order:
         self.now = max(self.now, first.due)
         self.moved = time.monotonic()
         self.inputs.fired(first.timer)
+        if isinstance(first.timer, Timer):
+            self._copy(first.timer.name)
         first.loop.fire(first.timer)
         return 0 if first.loop is here else 0.02
 
@@ -407,16 +430,21 @@ class Order:
 
     def _hand_over(self) -> None:
         self.alive = time.monotonic()
-        self.session.inputs.follows, self.session.inputs.crowded = False, True
+        inputs = self.session.inputs
+        inputs.follows, inputs.crowded, inputs.copied = False, True, False
         self.inputs.release(ended=True)
         for loop in self.loops.values():
             loop.hand_over()
-        for loop, future in [*self._ends, *self._anew]:  # those that wake up leave it, in their threads
+        waiting = list(self._waiting.values())
+        for loop, future in [*waiting, *self._ends, *self._anew]:  # those that wake up leave it, in their threads
             loop.soon(settle, future)
 
     def _stuck(self, here: Loop, event: Mapping[str, Any]) -> float:
         """Nobody brings the next event about. The next answer that somebody waits for comes before its turn: at the end it
         will turn out what was left undone."""
+        if self.session.hands_over:
+            self.over()
+            return 0
         waiting = [self._waiting[seq] for seq in sorted(self._waiting)]
         for loop, future in [*waiting, *self._ends]:
             if not future.done():

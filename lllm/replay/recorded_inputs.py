@@ -45,6 +45,8 @@ class RecordedInputs:
     def __init__(self) -> None:
         self.names: set[str] = set()
         """All that the record names."""
+        self.came: set[str] = set()
+        """Those that came where the record names them."""
         self.stopped: dict[str, int] = {}
         """The calls whose callers were stopped just then, with the event that says so."""
         self._timers: dict[str, tuple[Loop, Timer]] = {}
@@ -68,6 +70,10 @@ class RecordedInputs:
         """What a thread has done for the program; `come` hands it over, and `live` after the record's end."""
         self._jobs[name] = loop, come, live
 
+    def unnamed_job(self) -> str | None:
+        """A job that is done, and that the record does not name."""
+        return next((name for name in self._jobs if name not in self.names), None)
+
     def take_timer(self, name: str) -> tuple[Loop, Timer] | None:
         """The timer of this name, unless it was cancelled."""
         found = self._timers.pop(name, None)
@@ -76,6 +82,11 @@ class RecordedInputs:
     def fired(self, timer: asyncio.TimerHandle) -> None:
         """A timer fires: at its place in the record, or because nothing else can happen."""
         self._timers.pop(getattr(timer, "name", ""), None)
+
+    def has(self, name: str) -> bool:
+        """Whether the job or call of this name waits to be handed over."""
+        waiter = self.returning.get(name)
+        return name in self._jobs or (waiter is not None and not waiter[1].done())
 
     def hand_over(self, name: str) -> Loop | None:
         """Hands over the job or call of this name. The loop in which it comes; None where there is none."""

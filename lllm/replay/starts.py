@@ -52,31 +52,34 @@ class Starts:
         key: str | None,
         *,
         same: bool = False,
+        loose: bool = False,
     ) -> Mapping[str, Any] | None:
         """Takes the one that a call of `agent` with this key and the messages `add` is: the one with that key, or the first
         with the same words and no key (calls that ran concurrently may come in another order now), else, unless it must be
-        the `same`, the first of the agent, else the first."""
+        the `same`, the first of the agent, else the first. `loose`: made in any tool call of the parent, and in no case one
+        of another agent or key."""
         with self._lock:  # agents may be called in threads
-            found = self._find(parent, since, agent, add, key, same)
+            events = list(self._under(parent) if loose else self._after(parent, since))
+            found = self._find(events, agent, add, key)
+            if found is None and not same:
+                alike = (
+                    event
+                    for event in events
+                    if agrees(event["data"]["agent"], agent) and (not loose or event["data"].get("key") == key)
+                )
+                found = next(alike, None if loose else next(iter(events), None))
             if found is not None:
                 del self._waiting[self._places[found["call"]]][found["call"]]
             return found
 
+    @staticmethod
     def _find(
-        self,
-        parent: Scope | None,
-        since: float,
-        agent: str,
-        add: Sequence[Message],
-        key: str | None,
-        exactly: bool,
+        events: Sequence[Mapping[str, Any]], agent: str, add: Sequence[Message], key: str | None
     ) -> Mapping[str, Any] | None:
-        first = same = words = unkeyed = None
-        for event in self._after(parent, since):
-            first = first or event
+        words = unkeyed = None
+        for event in events:
             if not agrees(event["data"]["agent"], agent):
                 continue
-            same = same or event
             if "key" in event["data"]:
                 if key is not None and agrees(event["data"]["key"], key):
                     return event
@@ -87,11 +90,16 @@ class Starts:
                 if key is None:
                     return event
                 unkeyed = unkeyed or event  # the program was given keys since it was recorded
-        return unkeyed or (None if exactly else same or first)
+        return unkeyed
 
     def _after(self, parent: Scope | None, since: float) -> Iterator[Mapping[str, Any]]:
         place = (None, None) if parent is None else (parent.call, parent.tool_call)
         return (event for event in self._waiting.get(place, {}).values() if event["seq"] > since)
+
+    def _under(self, parent: Scope | None) -> Iterator[Mapping[str, Any]]:
+        call = None if parent is None else parent.call
+        there = (each.values() for place, each in self._waiting.items() if place[0] == call)
+        return iter(sorted((event for each in there for event in each), key=lambda event: int(event["seq"])))
 
     def above(self, call: str | None) -> Iterator[tuple[str, str]]:
         """The calls and tool calls within which a call was made, from the inside out."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lllm.core import events as ev
@@ -77,6 +77,12 @@ class Replayed(Session):
     """True if the program's own code runs, not only its recorded agent calls."""
     goes_on = False
     """Whether the program goes on when its record ends."""
+    hands_over = False
+    """Whether the first difference ends the record, instead of being a divergence: so in a fork."""
+    departed = False
+    """Whether the record of a fork has ended."""
+    left_out: Collection[str] = (ev.SESSION_RESUMED,)
+    """Kinds of events that no code of the program brings about."""
     _unopened = False
     others = 0
     """Other sessions that the program wanted to open."""
@@ -105,18 +111,30 @@ class Replayed(Session):
             hint="Replay the part of the program that makes this session: entry=FUNCTION.",
         )
 
-    def __init__(self, session: str, store: LogStore, recorded: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        session: str | None,
+        store: LogStore,
+        recorded: Sequence[Mapping[str, Any]],
+        *,
+        name: str = "",
+        until: int | None = None,
+        blob: Callable[[str], bytes] | None = None,
+    ) -> None:
+        """`until`: the record ends before this event. `blob`: gives its blobs; by default those of `store`."""
         first = recorded[0]["data"] if recorded else {}
-        super().__init__(store, id=session, seed=first.get("seed", ""))
+        super().__init__(store, id=session, name=name, seed=first.get("seed", ""))
+        self.old_blob = blob or store.blob
         self.started = True
         self.logs = True
         self.inputs.on = self.inputs.follows = True
         self._figures = None
-        self.record = list(recorded)
+        self.record = list(self.prepared(recorded))
+        self.until = len(self.record) if until is None else until
         self.shown: set[int] = set()
         tapes: dict[str | None, list[dict[str, Any]]] = {}
-        for event in self.record:
-            if event["kind"] == ev.SESSION_RESUMED or (event["kind"] == ev.NOTE and "of" in event["data"]):
+        for event in self.record[: self.until]:
+            if event["kind"] in self.left_out or (event["kind"] == ev.NOTE and "of" in event["data"]):
                 continue  # no code writes it: another process went on, or the runtime noted something
             if event["kind"] in (ev.FRONTEND, ev.ARTIFACT) and event["call"] is not None:
                 self.shown |= _numbers(event["data"])
@@ -126,7 +144,7 @@ class Replayed(Session):
             tapes.setdefault(event["call"], []).append(dict(event))
         self.tapes = {call: Tape(events) for call, events in tapes.items()}
         self.watch: Watch | None = None
-        self.effects = effects.EffectRecord(self.record, store.blob)
+        self.effects = effects.EffectRecord(self.record, self.old_blob)
         self._starts = Starts(self.record)
         self.following: dict[str, Followed] = {}
         """The calls that are being driven along their records."""
@@ -140,12 +158,20 @@ class Replayed(Session):
         every: dict[str | None, Tape] = dict(self.tapes)
         for past in self.effects.in_order():
             past.tape = every[f"e{past.n}"] = Tape(
-                [dict(event) for event in (past.requested, past.returned) if event is not None]
+                [
+                    dict(event)
+                    for event in (past.requested, past.returned)
+                    if event is not None and event["seq"] < self.until
+                ]
             )
         self.order = Order(self, every)
         start = self.tapes.get(None)
         if start is not None and start.events and start.events[0]["kind"] == ev.SESSION_STARTED:
             start.advance()
+
+    def prepared(self, recorded: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """The record as it is compared."""
+        return recorded
 
     # --- what a live session writes
 
@@ -200,7 +226,7 @@ class Replayed(Session):
             return {**present, "request": recorded.get("request")}  # a hash of what agrees
         if kind == ev.CALL_STARTED:
             self._marked.add(call)
-        return as_recorded(kind, recorded, present, self.store.blob, self._raw.__getitem__)
+        return as_recorded(kind, recorded, present, self.old_blob, self._raw.__getitem__)
 
     def keep(self, data: bytes) -> str:
         name = digest(data)
@@ -217,7 +243,7 @@ class Replayed(Session):
         """The schemas that differ, by tool, on both sides: an event holds their digest, a blob what they say. None where
         the blob is not there."""
         try:
-            blobs = self.store.blob(recorded["specs"]), self._raw[present["specs"]]
+            blobs = self.old_blob(recorded["specs"]), self._raw[present["specs"]]
         except (KeyError, LLMError):
             return None
         old, new = ({spec["function"]["name"]: spec["function"] for spec in decode(blob)} for blob in blobs)
@@ -349,6 +375,9 @@ class Replayed(Session):
 
     def past(self, call: str) -> Followed | None:
         return Followed(self, call, self.tapes[call])
+
+    def pass_on(self, call: str, number: int, agent: asyncio.Task[Any]) -> None:
+        """Keeps an agent that is at work, as tool call `number`, where the record ends."""
 
     async def at_end(self, call: Call) -> None:
         """The record of a call has ended, and today's code wants more of it."""

@@ -1,0 +1,62 @@
+"""How much of a session a fork shares with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from lllm.core import events as ev
+
+
+def shared_until(record: Sequence[Mapping[str, Any]], until: int) -> int:
+    """The event before which the shared part ends, `until` at the latest.
+
+    What ended the parent from outside is not shared: a stop, or a failure of a provider or a deadline after which the
+    program began nothing new. Neither is a yes to a tool whose result is not: that tool is run now, and asked about now.
+    """
+    until = min(until, _end(record))
+    while (yes := _stale_yes(record[:until])) is not None:
+        until = yes
+    return max(1, until)  # the session's own beginning is not compared
+
+
+def _end(record: Sequence[Mapping[str, Any]]) -> int:
+    """The event with which the end of a session begins that was stopped or has failed."""
+    at = len(record)
+    ended = next((event["data"] for event in record if event["kind"] == ev.SESSION_ENDED), {})
+    if ended.get("status") == "cancelled":
+        while at and (
+            record[at - 1]["kind"] in _WINDING_UP
+            or (record[at - 1]["kind"] == ev.EFFECT_RETURNED and record[at - 1]["data"].get("cancelled"))
+        ):
+            at -= 1
+    elif ended.get("status") == "failed":
+        failed: set[str] = set()
+        for event in reversed(record):
+            if event["kind"] in _BEGINNINGS and event["call"] not in failed:
+                break
+            if event["kind"] == ev.CALL_ENDED and event["data"]["status"] == "failed":
+                failed.add(event["call"])
+            elif event["call"] in failed:
+                if event["kind"] in (ev.MODEL_FAILED, ev.LIMIT_REACHED):
+                    at = event["seq"]
+                elif event["kind"] not in _ASKED_AGAIN:
+                    failed.discard(event["call"])
+    return at
+
+
+def _stale_yes(record: Sequence[Mapping[str, Any]]) -> int | None:
+    """The first approval of a tool call that has no result."""
+    found: dict[tuple[str, str], int] = {}
+    for event in record:
+        if event["kind"] == ev.APPROVAL_GIVEN and event["data"]["approved"]:
+            found[event["call"], event["data"]["id"]] = event["seq"]
+        elif event["kind"] == ev.TOOL_RETURNED:
+            found.pop((event["call"], event["data"]["id"]), None)
+    return min(found.values(), default=None)
+
+
+_WINDING_UP: Final = (ev.CANCELLED, ev.CALL_ENDED, ev.SESSION_ENDED, ev.NOTE)
+_BEGINNINGS: Final = (ev.CALL_STARTED, ev.MODEL_REQUESTED, ev.TOOL_REQUESTED, ev.EFFECT_REQUESTED)
+_ASKED_AGAIN: Final = (ev.MODEL_REQUESTED, ev.WAIT_ENDED)
+"""What comes between two failures of the same request."""
