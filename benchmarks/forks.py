@@ -20,17 +20,14 @@ Program = Callable[[], Any]
 
 
 def says(record: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """What a log says, whatever its session is called and whenever that was: of each call, and of all answers in their order.
-    What a program does at once it may do in any order (`as_completed` begins with a set)."""
-    found: dict[str, list[Any]] = {"answers": []}
+    """What a log says of each call, whatever its session is called and whenever that was. What a program does at once it may
+    do in any order: `as_completed` begins with a set."""
+    found: dict[str, list[Any]] = {}
     for event in record:
         if event["kind"] in (ev.SESSION_STARTED, ev.SESSION_ENDED, ev.SESSION_RESUMED, ev.NOTE):
             continue
         data = {key: value for key, value in event["data"].items() if key != "from"}
-        one = event["kind"], event["call"], event["dialog"], data
-        found.setdefault(event["call"] or "", []).append(one)
-        if event["kind"] in ANSWERS:
-            found["answers"].append(one)
+        found.setdefault(event["call"] or "", []).append((event["kind"], event["dialog"], data))
     return found
 
 
@@ -39,7 +36,6 @@ def begins(said: Mapping[str, Sequence[Any]], shared: Mapping[str, Sequence[Any]
     return all(list(said.get(key, ()))[: len(part)] == part for key, part in shared.items())
 
 
-ANSWERS = (ev.MODEL_REPLIED, ev.MODEL_FAILED, ev.TOOL_RETURNED, ev.CANCELLED, ev.LIMIT_REACHED, ev.WAIT_ENDED)
 
 
 def events(store: MemoryLog, session: str) -> list[dict[str, Any]]:
@@ -85,3 +81,13 @@ def fault_when_cut(store: MemoryLog, session: str, program: Callable[[MemoryLog]
         return "its beginning was changed"
     report = replay_session(session, store=left, entry=program(left))
     return None if report.verified else f"cut off at {cut} and resumed it does not replay: {report.divergence}"
+
+
+def tried(store: MemoryLog, session: str, program: Callable[[MemoryLog], Program], asked: list[int]) -> str:
+    """Forks a session as it is and from a random event on, and each of these once more and cut off: `forked`, or what is
+    wrong."""
+    at = random.randrange(1, len(store._sessions[session]) - 1)
+    found = fault(store, session, program(store), asked) or fault(store, session, program(store), asked, at=at)
+    for one in [one.id for one in store.sessions() if one.id != session]:
+        found = found or fault_when_cut(store, one, program) or fault(store, one, program(store), asked)
+    return "forked" if found is None else f"forked: {found}"
