@@ -75,9 +75,9 @@ class Followed:
                 try:
                     done, outcome = await self._next(call, todo, found)
                 except ReplayDivergence:
-                    if not self.session.departed:
+                    if not self.session.hands_over:
                         raise
-                    continue
+                    continue  # it has departed
                 if outcome is None:
                     continue  # an intent, or the record ends here
                 if done is not None:

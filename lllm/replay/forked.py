@@ -115,7 +115,7 @@ class Forked(Replayed):
         return without_secrets(recorded, self.redactor, self.old_blob)
 
     @property
-    def departed(self) -> bool:  # type: ignore[override]
+    def departed(self) -> bool:
         """Whether it is a live session by now."""
         return self.order.alive is not None
 
@@ -132,15 +132,7 @@ class Forked(Replayed):
 
     # --- the log
 
-    keep, cleaned, write = Session.keep, Session.cleaned, Session.write
-
-    @property
-    def _raw(self) -> Mapping[str, bytes]:  # type: ignore[override]
-        return self._blobs
-
-    @_raw.setter
-    def _raw(self, _: Any) -> None:
-        """The blobs of today's code are the session's."""
+    keep, new_blob, cleaned, write = Session.keep, Session.blob, Session.cleaned, Session.write
 
     async def start(self, meta: Mapping[str, Any] | None = None) -> None:
         fork: dict[str, Any] = {"session": self.parent, "at": self.at, **self.changes}
@@ -240,7 +232,7 @@ class Forked(Replayed):
         """The data of a recorded event, whose blobs are kept in this session."""
 
         def keep(digest: str) -> str:
-            if digest in self._blobs:
+            if digest in self._blobs or not self.logs:
                 return digest
             kept = self.keep_bytes(self.old_blob(digest))
             return digest if kept == digest else kept

@@ -23,7 +23,9 @@ def shared_until(record: Sequence[Mapping[str, Any]], until: int) -> int:
 def _end(record: Sequence[Mapping[str, Any]]) -> int:
     """The event with which the end of a session begins that was stopped or has failed."""
     at = len(record)
-    ended = next((event["data"] for event in record if event["kind"] == ev.SESSION_ENDED), {})
+    ended: Mapping[str, Any] = next(
+        (event["data"] for event in record if event["kind"] == ev.SESSION_ENDED), {}
+    )
     if ended.get("status") == "cancelled":
         while at and (
             record[at - 1]["kind"] in _WINDING_UP

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from heapq import merge
 from typing import Any
 
 from lllm.core import events as ev
@@ -59,38 +60,38 @@ class Starts:
         the `same`, the first of the agent, else the first. `loose`: made in any tool call of the parent, and in no case one
         of another agent or key."""
         with self._lock:  # agents may be called in threads
-            events = list(self._under(parent) if loose else self._after(parent, since))
-            found = self._find(events, agent, add, key)
+            events = self._under(parent) if loose else self._after(parent, since)
+            found, alike, first = self._find(events, agent, add, key)
             if found is None and not same:
-                alike = (
-                    event
-                    for event in events
-                    if agrees(event["data"]["agent"], agent) and (not loose or event["data"].get("key") == key)
-                )
-                found = next(alike, None if loose else next(iter(events), None))
+                found = alike or first
+                if loose and (alike is None or alike["data"].get("key") != key):
+                    found = None
             if found is not None:
                 del self._waiting[self._places[found["call"]]][found["call"]]
             return found
 
     @staticmethod
     def _find(
-        events: Sequence[Mapping[str, Any]], agent: str, add: Sequence[Message], key: str | None
-    ) -> Mapping[str, Any] | None:
-        words = unkeyed = None
+        events: Iterator[Mapping[str, Any]], agent: str, add: Sequence[Message], key: str | None
+    ) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None, Mapping[str, Any] | None]:
+        """The very one, the first of the agent, and the first."""
+        first = alike = words = unkeyed = None
         for event in events:
+            first = first or event
             if not agrees(event["data"]["agent"], agent):
                 continue
+            alike = alike or event
             if "key" in event["data"]:
                 if key is not None and agrees(event["data"]["key"], key):
-                    return event
+                    return event, None, None
                 continue
             if words is None:
                 words = unicode_only([message.record() for message in add])
             if agrees(event["data"].get("add", []), words):
                 if key is None:
-                    return event
+                    return event, None, None
                 unkeyed = unkeyed or event  # the program was given keys since it was recorded
-        return unkeyed
+        return unkeyed, alike, first
 
     def _after(self, parent: Scope | None, since: float) -> Iterator[Mapping[str, Any]]:
         place = (None, None) if parent is None else (parent.call, parent.tool_call)
@@ -98,8 +99,8 @@ class Starts:
 
     def _under(self, parent: Scope | None) -> Iterator[Mapping[str, Any]]:
         call = None if parent is None else parent.call
-        there = (each.values() for place, each in self._waiting.items() if place[0] == call)
-        return iter(sorted((event for each in there for event in each), key=lambda event: int(event["seq"])))
+        there = [each.values() for place, each in self._waiting.items() if place[0] == call]
+        return merge(*there, key=lambda event: int(event["seq"]))
 
     def above(self, call: str | None) -> Iterator[tuple[str, str]]:
         """The calls and tool calls within which a call was made, from the inside out."""

@@ -79,8 +79,6 @@ class Replayed(Session):
     """Whether the program goes on when its record ends."""
     hands_over = False
     """Whether the first difference ends the record, instead of being a divergence: so in a fork."""
-    departed = False
-    """Whether the record of a fork has ended."""
     left_out: Collection[str] = (ev.SESSION_RESUMED,)
     """Kinds of events that no code of the program brings about."""
     _unopened = False
@@ -169,6 +167,11 @@ class Replayed(Session):
         if start is not None and start.events and start.events[0]["kind"] == ev.SESSION_STARTED:
             start.advance()
 
+    @property
+    def departed(self) -> bool:
+        """Whether the record of a fork has ended."""
+        return False
+
     def prepared(self, recorded: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
         """The record as it is compared."""
         return recorded
@@ -226,12 +229,16 @@ class Replayed(Session):
             return {**present, "request": recorded.get("request")}  # a hash of what agrees
         if kind == ev.CALL_STARTED:
             self._marked.add(call)
-        return as_recorded(kind, recorded, present, self.old_blob, self._raw.__getitem__)
+        return as_recorded(kind, recorded, present, self.old_blob, self.new_blob)
 
     def keep(self, data: bytes) -> str:
         name = digest(data)
         self._raw[name] = data
         return name
+
+    def new_blob(self, digest: str) -> bytes:
+        """A blob of today's code. Raises KeyError or LLMError where it is none."""
+        return self._raw[digest]
 
     def cleaned(self, data: bytes) -> bytes:
         """Returns the blob unchanged: it is compared unredacted, see agreement.py."""
@@ -243,7 +250,7 @@ class Replayed(Session):
         """The schemas that differ, by tool, on both sides: an event holds their digest, a blob what they say. None where
         the blob is not there."""
         try:
-            blobs = self.old_blob(recorded["specs"]), self._raw[present["specs"]]
+            blobs = self.old_blob(recorded["specs"]), self.new_blob(present["specs"])
         except (KeyError, LLMError):
             return None
         old, new = ({spec["function"]["name"]: spec["function"] for spec in decode(blob)} for blob in blobs)
