@@ -35,7 +35,7 @@ def _end(record: Sequence[Mapping[str, Any]]) -> int:
     elif ended.get("status") == "failed":
         failed: set[str] = set()
         for event in reversed(record):
-            if event["kind"] in _BEGINNINGS and event["call"] not in failed:
+            if event["kind"] in (ev.CALL_STARTED, ev.EFFECT_REQUESTED):
                 break
             if event["kind"] == ev.CALL_ENDED and event["data"]["status"] == "failed":
                 failed.add(event["call"])
@@ -59,6 +59,5 @@ def _stale_yes(record: Sequence[Mapping[str, Any]]) -> int | None:
 
 
 _WINDING_UP: Final = (ev.CANCELLED, ev.CALL_ENDED, ev.SESSION_ENDED, ev.NOTE)
-_BEGINNINGS: Final = (ev.CALL_STARTED, ev.MODEL_REQUESTED, ev.TOOL_REQUESTED, ev.EFFECT_REQUESTED)
 _ASKED_AGAIN: Final = (ev.MODEL_REQUESTED, ev.WAIT_ENDED)
 """What comes between two failures of the same request."""
