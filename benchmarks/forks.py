@@ -36,14 +36,14 @@ def begins(said: Mapping[str, Sequence[Any]], shared: Mapping[str, Sequence[Any]
     return all(list(said.get(key, ()))[: len(part)] == part for key, part in shared.items())
 
 
-
-
 def events(store: MemoryLog, session: str) -> list[dict[str, Any]]:
     """The events of a session."""
     return [open_event(body) for body in store.read(session)]
 
 
-def fault(store: MemoryLog, session: str, program: Program, asked: list[int], *, at: int | None = None) -> str | None:
+def fault(
+    store: MemoryLog, session: str, program: Program, asked: list[int], *, at: int | None = None
+) -> str | None:
     """What is wrong with a fork of a session, from event `at` on or with nothing changed, or None."""
     parent = events(store, session)
     before = asked[0]
@@ -80,14 +80,18 @@ def fault_when_cut(store: MemoryLog, session: str, program: Callable[[MemoryLog]
     if left._sessions[session][:cut] != bodies[:cut]:
         return "its beginning was changed"
     report = replay_session(session, store=left, entry=program(left))
-    return None if report.verified else f"cut off at {cut} and resumed it does not replay: {report.divergence}"
+    return (
+        None if report.verified else f"cut off at {cut} and resumed it does not replay: {report.divergence}"
+    )
 
 
 def tried(store: MemoryLog, session: str, program: Callable[[MemoryLog], Program], asked: list[int]) -> str:
     """Forks a session as it is and from a random event on, and each of these once more and cut off: `forked`, or what is
     wrong."""
     at = random.randrange(1, len(store._sessions[session]) - 1)
-    found = fault(store, session, program(store), asked) or fault(store, session, program(store), asked, at=at)
+    found = fault(store, session, program(store), asked) or fault(
+        store, session, program(store), asked, at=at
+    )
     for one in [one.id for one in store.sessions() if one.id != session]:
         found = found or fault_when_cut(store, one, program) or fault(store, one, program(store), asked)
     return "forked" if found is None else f"forked: {found}"

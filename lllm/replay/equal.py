@@ -152,9 +152,7 @@ def as_edited(event: Event, text: str) -> Event:
         return event._replace(data={"id": event.data["id"], "content": text})
     gone = ("raw", "logprobs", "token_ids")
     data = {key: value for key, value in event.data.items() if key not in gone}
-    return event._replace(
-        data={**data, "message": Message("assistant", text).record(), "finish": "stop"}
-    )
+    return event._replace(data={**data, "message": Message("assistant", text).record(), "finish": "stop"})
 
 
 def _shown(data: Mapping[str, Any]) -> bytes:

@@ -49,7 +49,9 @@ UNMATCHED: Final[Mapping[str, str]] = {
     "pure": "only those that declare effect='pure' are",
     "refuse": "none are: the model is told that there is no such result",
 }
-_LEARNT: Final = frozenset((ev.MODEL_REPLIED, ev.MODEL_FAILED, ev.TOOL_RETURNED, ev.APPROVAL_GIVEN, ev.FRONTEND))
+_LEARNT: Final = frozenset(
+    (ev.MODEL_REPLIED, ev.MODEL_FAILED, ev.TOOL_RETURNED, ev.APPROVAL_GIVEN, ev.FRONTEND)
+)
 """What the world said: it says where it is from when it is given again."""
 _OWN: Final = frozenset((ev.SESSION_STARTED, ev.SESSION_ENDED, ev.NOTE, *effects.KINDS))
 """What is not compared when it is written."""
@@ -246,7 +248,9 @@ class Forked(Replayed):
         return error
 
     def unfinished_at(self, call: str) -> ReplayDivergence:
-        return self.diverged(None, "an effect", None, "the code of today wants an effect that was not recorded", None)
+        return self.diverged(
+            None, "an effect", None, "the code of today wants an effect that was not recorded", None
+        )
 
     # --- calls
 
@@ -292,7 +296,12 @@ class Forked(Replayed):
 
     def opening(self, call: str, add: Sequence[Message]) -> Sequence[Message]:
         edited = None if self.edit is None else self.record[self.edit.seq]
-        if edited is None or edited["kind"] != ev.CALL_STARTED or self._twins.get(call) != edited["call"] or not add:
+        if (
+            edited is None
+            or edited["kind"] != ev.CALL_STARTED
+            or self._twins.get(call) != edited["call"]
+            or not add
+        ):
             return add
         assert self.edit is not None
         self.edited = True
@@ -361,7 +370,11 @@ class Forked(Replayed):
     def late(self, call: str, tool_call: str) -> Event | None:
         twin = self._twins.get(call)
         for event in self.record:
-            if event["kind"] == ev.TOOL_RETURNED and event["call"] == twin and event["data"]["id"] == tool_call:
+            if (
+                event["kind"] == ev.TOOL_RETURNED
+                and event["call"] == twin
+                and event["data"]["id"] == tool_call
+            ):
                 late = {"reused", "late"} <= event["data"].keys() and self._holds(event)
                 return self._again(event, event["data"]) if late else None
         return None
@@ -464,7 +477,11 @@ class Forked(Replayed):
         return past
 
     def _is_given(self, past: effects.Past) -> bool:
-        return past.returned is not None and not past.returned["data"].get("cancelled") and self._holds(past.returned)
+        return (
+            past.returned is not None
+            and not past.returned["data"].get("cancelled")
+            and self._holds(past.returned)
+        )
 
     def _recalled(
         self, n: int, seq: int, data: Mapping[str, Any], write: tuple[tuple[str, Mapping[str, Any]], ...]
@@ -547,5 +564,3 @@ def _first(record: Sequence[Mapping[str, Any]], seq: int) -> int | None:
         if event["kind"] == ev.TOOL_RETURNED and event["call"] == call and data["id"] == name:
             return None if "reused" in data else int(event["seq"])
     return None
-
-

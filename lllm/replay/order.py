@@ -436,7 +436,11 @@ class Order:
         for loop in self.loops.values():
             loop.hand_over()
         waiting = list(self._waiting.values())
-        for loop, future in [*waiting, *self._ends, *self._anew]:  # those that wake up leave it, in their threads
+        for loop, future in [
+            *waiting,
+            *self._ends,
+            *self._anew,
+        ]:  # those that wake up leave it, in their threads
             loop.soon(settle, future)
 
     def _stuck(self, here: Loop, event: Mapping[str, Any]) -> float:

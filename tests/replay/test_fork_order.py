@@ -42,7 +42,9 @@ def test_a_concurrent_program_forks(name: str) -> None:
     assert forks.tried(store, store.sessions(1)[0].id, program, asked) == "forked"
 
 
-@pytest.mark.parametrize("name", ["as_completed", "race", "timeouts_side_by_side", "work_queue", "agents_as_tools"])
+@pytest.mark.parametrize(
+    "name", ["as_completed", "race", "timeouts_side_by_side", "work_queue", "agents_as_tools"]
+)
 def test_a_program_in_a_loop_of_others_forks(name: str) -> None:
     store, asked = MemoryLog(), [0]
     program = order.program_of(name, store, asked, "asyncio")
@@ -160,7 +162,10 @@ def test_what_is_shared_has_the_order_of_the_parent(chains: tuple[Chains, str]) 
     done = fork_session(session, store=program.store, entry=program)
     both = [forks.events(program.store, one) for one in (session, done.session)]
     said = [
-        [(e["kind"], e["call"], {key: value for key, value in e["data"].items() if key != "from"}) for e in one[1:]]
+        [
+            (e["kind"], e["call"], {key: value for key, value in e["data"].items() if key != "from"})
+            for e in one[1:]
+        ]
         for one in both
     ]
     assert said[0] == said[1]
@@ -249,7 +254,9 @@ def test_a_deadline_counts_the_time_of_the_shared_part() -> None:
             return "end" if n == 3 else FunctionCall(f"t{n}", "rest", f'{{"n":{n + 1}}}')
 
         async with arecord("work", store=store):
-            return (await Agent("a", ScriptedBackend(model), tools=[rest], deadline=300.0).acall("go")).content
+            return (
+                await Agent("a", ScriptedBackend(model), tools=[rest], deadline=300.0).acall("go")
+            ).content
 
     lllm.run(main())
     session = store.sessions(1)[0].id
@@ -309,7 +316,13 @@ def test_a_stop_that_ended_the_parent_is_not_shared() -> None:
         agent = Agent("a", backend)
         async with arecord("work", store=store):
             first = (await agent.acall("first")).content
-            return [first, *(reply.content for reply in await asyncio.gather(agent.acall("second"), agent.acall("third")))]
+            return [
+                first,
+                *(
+                    reply.content
+                    for reply in await asyncio.gather(agent.acall("second"), agent.acall("third"))
+                ),
+            ]
 
     async def stopped() -> None:
         task = asyncio.ensure_future(main())

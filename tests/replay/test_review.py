@@ -271,7 +271,7 @@ def test_a_fork_that_is_cancelled_ends() -> None:
     store, session = recorded(model, [mail])
 
     async def main() -> None:
-        begun = asyncio.Event()
+        begun = threading.Event()  # the program has a thread of its own
 
         async def never() -> None:
             live = current.get()
@@ -281,7 +281,7 @@ def test_a_fork_that_is_cancelled_ends() -> None:
             await asyncio.sleep(600)
 
         fork = asyncio.ensure_future(afork_session(session, store=store, entry=never))
-        await begun.wait()
+        await asyncio.to_thread(begun.wait)
         fork.cancel()
         with pytest.raises(asyncio.CancelledError):
             await fork
