@@ -4,6 +4,7 @@
     python -m benchmarks.order --runs 100 --kills 20
     python -m benchmarks.order --shape wait_for --loop uvloop
     python -m benchmarks.order --generated 300        # programs that nobody wrote, cut off anywhere
+    python -m benchmarks.order --forks 20             # every shape forked, and its forks forked, cut off and resumed
     python -m benchmarks.order --slow                 # a session of a minute, replayed
 
 A shape is a program that makes agent calls side by side and lets what it says next depend on the order in which they ended.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from benchmarks import order
-from benchmarks.order import generated, slow
+from benchmarks.order import forks, generated, slow
 from benchmarks.order.kills import Life, killed, usual
 from benchmarks.order.runs import LOOPS, required, run
 from benchmarks.order.shape import SHAPES
@@ -89,12 +89,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--store", choices=STORES, default="memory", help="of the runs that are not killed")
     parser.add_argument("--generated", type=int, default=0, metavar="N", help="N random programs instead")
     parser.add_argument("--slow", action="store_true", help="a session of a minute instead")
+    parser.add_argument("--forks", type=int, default=0, metavar="N", help="fork each shape N times instead")
     parser.add_argument("--seed", type=int, default=None)
     given = parser.parse_args(argv)
     if given.seed is None:
         given.seed = int(time.time())
     if given.slow:
         return slow.main()
+    if given.forks:
+        return forks.main(
+            given.shape or [n for n in SHAPES if required(n, given.loop)], given.forks, given.loop
+        )
     if given.generated:
         return generated.main(given.generated, given.seed, given.loop)
     return 1 if _shapes(given) else 0

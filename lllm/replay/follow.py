@@ -178,10 +178,10 @@ class Followed:
             if not at_once:
                 call.performer.tell_again(Event(kind, data) if read is None else read)
         elif isinstance(effect, Parse | Handle) or (isinstance(effect, Reuse) and "late" not in data):
-            outcome = await self._computed(call, effect)
+            computed = await self._computed(call, effect)
             if call.plan.user_code:  # a thread may have done it, and others something else meanwhile
-                await self.session.order.turn(found)
-            return effect, outcome
+                await session.order.turn(found)
+            return effect, computed
         elif (agent := self._agents.get(data.get("id", ""))) is not None:
             outcome = await self._outcome(agent, found)
             if outcome is None:

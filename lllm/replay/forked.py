@@ -436,7 +436,9 @@ class Forked(Replayed):
         return past.n
 
     async def reached(self, seq: int) -> None:
-        """It has come already."""
+        past = self.effects.answered.get(seq)
+        if past is not None and not self.departed and past.data.get("effect", "pure") != "pure":
+            await self.hand_back(f"f{past.n}")
 
     def recall(self, asked: Asked) -> Recalled | None:
         """What was learnt in passing; and, in the live part, every effect."""

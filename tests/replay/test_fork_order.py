@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import lllm
-from benchmarks import forks, order
+from benchmarks.order import forks, shape
+from benchmarks.order.runs import required
+from benchmarks.order.shape import SHAPES
 from lllm.backends.scripted import ScriptedBackend
 from lllm.core import events as ev
 from lllm.errors import ProviderError
@@ -30,28 +31,19 @@ from lllm.replay.resume import resume_session
 RAN: list[str] = []
 
 
-@pytest.mark.parametrize("name", [name for name in order.SHAPES if name != "blocking_in_threads"])
+EXACT = [name for name in SHAPES if required(name, "lllm")]
+HERE = ("as_completed", "race", "timeouts_side_by_side", "work_queue", "agents_as_tools")
+
+
+@pytest.mark.parametrize("name", EXACT)
 def test_a_concurrent_program_forks(name: str) -> None:
     """As it is, and from any event on; and so does each fork, which replays, and is resumed after it was cut off."""
-    store, asked = MemoryLog(), [0]
-
-    def program(where: MemoryLog) -> Callable[[], None]:
-        return order.program_of(name, where, asked, "lllm")
-
-    program(store)()
-    assert forks.tried(store, store.sessions(1)[0].id, program, asked) == "forked"
+    assert forks.tried(name) == []
 
 
-@pytest.mark.parametrize(
-    "name", ["as_completed", "race", "timeouts_side_by_side", "work_queue", "agents_as_tools"]
-)
+@pytest.mark.parametrize("name", HERE)
 def test_a_program_in_a_loop_of_others_forks(name: str) -> None:
-    store, asked = MemoryLog(), [0]
-    program = order.program_of(name, store, asked, "asyncio")
-    program()
-    session = store.sessions(1)[0].id
-    assert forks.fault(store, session, program, asked) is None
-    assert forks.fault(store, session, program, asked, at=len(store._sessions[session]) // 2) is None
+    assert forks.tried(name, "asyncio") == []
 
 
 # --- a program of four chains side by side, with tools
@@ -65,7 +57,7 @@ async def act(text: str) -> str:
     return f"done {text}"
 
 
-class Slow(order.Slow):
+class Slow(shape.Slow):
     async def stream(self, request: Request) -> Any:
         self.asked += 1
         await asyncio.sleep(random.random() * 0.005)

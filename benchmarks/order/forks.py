@@ -1,4 +1,4 @@
-"""Forks of concurrent programs: what is checked of each. `python -m benchmarks.order --fork` counts it.
+"""Forks of concurrent programs: what is checked of each. `python -m benchmarks.order --forks 10` tries it.
 
 A fork in which nothing differs says what its parent said, asks no model, runs no tool and takes no time. One that is to
 differ from some event on begins with all that is before it. Each is a log like any other: it replays, is resumed after it was
@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.order.runs import made, names_of
 from lllm import LLMError, MemoryLog, fork_session, replay_session
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
@@ -20,14 +21,17 @@ Program = Callable[[], Any]
 
 
 def says(record: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """What a log says of each call, whatever its session is called and whenever that was. What a program does at once it may
+    """What a log says of each call and effect, whatever its session is called and whenever that was. What a program does at once it may
     do in any order: `as_completed` begins with a set."""
     found: dict[str, list[Any]] = {}
     for event in record:
         if event["kind"] in (ev.SESSION_STARTED, ev.SESSION_ENDED, ev.SESSION_RESUMED, ev.NOTE):
             continue
         data = {key: value for key, value in event["data"].items() if key != "from"}
-        found.setdefault(event["call"] or "", []).append((event["kind"], event["dialog"], data))
+        whose = (
+            f"e{data['n']}" if event["kind"] in (ev.EFFECT_REQUESTED, ev.EFFECT_RETURNED) else event["call"]
+        )
+        found.setdefault(whose or "", []).append((event["kind"], event["dialog"], data))
     return found
 
 
@@ -85,13 +89,39 @@ def fault_when_cut(store: MemoryLog, session: str, program: Callable[[MemoryLog]
     )
 
 
-def tried(store: MemoryLog, session: str, program: Callable[[MemoryLog], Program], asked: list[int]) -> str:
-    """Forks a session as it is and from a random event on, and each of these once more and cut off: `forked`, or what is
-    wrong."""
-    at = random.randrange(1, len(store._sessions[session]) - 1)
-    found = fault(store, session, program(store), asked) or fault(
-        store, session, program(store), asked, at=at
-    )
-    for one in [one.id for one in store.sessions() if one.id != session]:
-        found = found or fault_when_cut(store, one, program) or fault(store, one, program(store), asked)
-    return "forked" if found is None else f"forked: {found}"
+def tried(name: str, loop: str = "lllm", *, effects: bool = False) -> list[str]:
+    """Records a shape, and forks each of its sessions as it is and from a random event on; each of these forks once more, and
+    is cut off and resumed. What went wrong."""
+    store = MemoryLog()
+    program = made(name, store, loop, effects=effects)
+    program.live()
+    wrong = []
+    for session_name, session in names_of(store).items():
+        entry = program.entries[session_name]
+        before = {info.id for info in store.sessions()}
+        at = random.randrange(1, len(store._sessions[session]) - 1)
+        found = fault(store, session, entry, program.asked) or fault(
+            store, session, entry, program.asked, at=at
+        )
+        for child in [info.id for info in store.sessions() if info.id not in before]:
+            found = found or fault(store, child, entry, program.asked)
+            found = found or fault_when_cut(
+                store,
+                child,
+                lambda left: made(name, left, loop, effects=effects).entries[session_name],  # noqa: B023
+            )
+        if found is not None:
+            wrong.append(found)
+    return wrong
+
+
+def main(names: Sequence[str], runs: int, loop: str) -> int:
+    """Prints for each shape how many runs forked well, and what went wrong."""
+    bad = 0
+    for name in names:
+        wrong = [words for _ in range(runs) for words in tried(name, loop)[:1]]
+        print(f"{name:28} {runs - len(wrong):4} of {runs}", flush=True)
+        for words in wrong[:3]:
+            print(f"    {words[:300]}", flush=True)
+        bad += len(wrong)
+    return 1 if bad else 0
