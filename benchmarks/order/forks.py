@@ -21,8 +21,8 @@ Program = Callable[[], Any]
 
 
 def says(record: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """What a log says of each call and effect, whatever its session is called and whenever that was. What a program does at once it may
-    do in any order: `as_completed` begins with a set."""
+    """What a log says of each call and effect, whatever its session is called and whenever that was. What a program does at
+    once it may do in any order: `as_completed` begins with a set."""
     found: dict[str, list[Any]] = {}
     for event in record:
         if event["kind"] in (ev.SESSION_STARTED, ev.SESSION_ENDED, ev.SESSION_RESUMED, ev.NOTE):

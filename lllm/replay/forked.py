@@ -20,6 +20,7 @@ from lllm.core.spec import ToolRule
 from lllm.core.spent import Spent
 from lllm.errors import ConfigError, EffectFailed, ReplayDivergence
 from lllm.handles import keeps_nothing
+from lllm.inputs import through
 from lllm.models.message import Message
 from lllm.ports import LogStore
 from lllm.replay import effects
@@ -151,19 +152,27 @@ class Forked(Replayed):
             await Session.flush(self)  # until then nothing is done that would have to wait for the log
 
     async def hand_back(self, name: str) -> None:
-        if not (self.departed or self.order.off):
-            try:
-                if await self.order.returned(name):
-                    return
-            except asyncio.CancelledError:
-                self.inputs.stopped(name)
-                await self.back_out(name)
-                raise
-        await Session.hand_back(self, name)
+        if self.departed or self.order.off:
+            return await Session.hand_back(self, name)
+        try:
+            if not await self.order.returned(name):  # it waits for its turn among what comes now
+                await self.flush()
+                await self.inputs.turn()
+                self.inputs.came.append(name)
+        except asyncio.CancelledError:
+            self.inputs.stopped(name)
+            await self.back_out(name)
+            raise
+        return None
 
     async def back_out(self, name: str) -> None:
-        if self.departed or self.order.off or not await self.order.returned(f"x{name}", leaving=True):
+        if self.departed or self.order.off:
             await Session.back_out(self, name)
+        elif not await self.order.returned(f"x{name}", leaving=True):
+            flushing = asyncio.ensure_future(self.flush())
+            await through(flushing)
+            flushing.result()
+            await self._backed_out(name)
 
     def stamp(
         self,
@@ -408,28 +417,29 @@ class Forked(Replayed):
         self._comes(past)
         assert past.requested is not None
         self._copy(past, past.requested)
-        returned = past.returned
-        shared = returned is not None and returned["seq"] < self.until
+        returned = past.returned if past.returned and past.returned["seq"] < self.until else None
+        stopped = returned is not None and bool(returned["data"].get("cancelled"))
         try:
-            if returned is not None and shared and not returned["data"].get("cancelled"):
-                await self.order.turn(returned)
-            else:
+            if returned is None or stopped:
                 await self.order.end(anew=True)
-        except asyncio.CancelledError as error:
-            if returned is not None and shared and returned["data"].get("cancelled"):
-                await self.order.turn(returned, leaving=True)
-            if self.departed or returned is None or not shared or not returned["data"].get("cancelled"):
-                self.order.over()  # the parent did not cancel it here
-                await self.cut_short(asked, past.n, error)
             else:
+                await self.order.turn(returned)
+        except asyncio.CancelledError as error:
+            if returned is not None and stopped:
+                await self.order.turn(returned, leaving=True)
+            if returned is not None and stopped and not self.departed:
                 self._comes(past)
                 self._copy(past, returned)
                 await self.back_out(f"f{past.n}")
+            else:
+                if returned is not None:
+                    self.order.over()  # the parent did not cancel it here
+                await self.cut_short(asked, past.n, error)
             raise
-        if returned is not None and not returned["data"].get("cancelled") and self._holds(returned):
+        if (answer := past.returned) is not None and self._is_given(past):
             if not self.departed:
                 self._comes(past)
-            return self._recalled(past.n, returned["seq"], returned["data"], (self._copied(past, returned),))
+            return self._recalled(past.n, answer["seq"], answer["data"], (self._copied(past, answer),))
         if (refused := self._refused(asked)) is not None:
             await self.settle(asked, past.n, error=refused)
         await self.flush()
