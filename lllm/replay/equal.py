@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from lllm.core import events as ev
 from lllm.core.canonical import encode
-from lllm.core.events import Event
 from lllm.core.jsonable import unicode_only
 from lllm.models.message import Message
+from lllm.replay.edit import Edit
 
 _Waiting = dict[Any, deque[Mapping[str, Any]]]
-
-
-class Edit(NamedTuple):
-    """Event `seq` of the parent says `text` instead. A reply then asks for no tools, and a tool has worked."""
-
-    seq: int
-    text: str
 
 
 class EqualQuestions:
@@ -144,15 +137,6 @@ def asked_of(call: str, reply: Mapping[str, Any]) -> dict[tuple[str, str], str]:
             arguments = item.arguments
         out[call, item.id] = f"{item.name} {arguments}"
     return out
-
-
-def as_edited(event: Event, text: str) -> Event:
-    """A recorded answer that says something else."""
-    if event.kind == ev.TOOL_RETURNED:
-        return event._replace(data={"id": event.data["id"], "content": text})
-    gone = ("raw", "logprobs", "token_ids")
-    data = {key: value for key, value in event.data.items() if key not in gone}
-    return event._replace(data={**data, "message": Message("assistant", text).record(), "finish": "stop"})
 
 
 def _shown(data: Mapping[str, Any]) -> bytes:

@@ -12,8 +12,8 @@ from lllm.log.proof import prove
 from lllm.models.reply import Reply, Usage
 from lllm.ports import LogStore, Rerun
 from lllm.replay.apart import apart
-from lllm.replay.equal import Edit
-from lllm.replay.forked import UNMATCHED, Forked, editable
+from lllm.replay.edit import Edit, editable
+from lllm.replay.forked import UNMATCHED, Forked
 from lllm.replay.program import find_program, play
 from lllm.sync import run
 

@@ -7,7 +7,6 @@ time (`lllm.replay.order`). From there on it is a live session: what it asks in 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +17,7 @@ from lllm.core.events import Event
 from lllm.core.figures import Counting
 from lllm.core.spec import ToolRule
 from lllm.core.spent import Spent
-from lllm.errors import ConfigError, EffectFailed, ReplayDivergence
+from lllm.errors import ReplayDivergence
 from lllm.handles import keeps_nothing
 from lllm.inputs import through
 from lllm.models.message import Message
@@ -26,25 +25,18 @@ from lllm.ports import LogStore
 from lllm.replay import effects
 from lllm.replay.agreement import without_secrets
 from lllm.replay.calls import agent_of_record
-from lllm.replay.equal import Edit, EqualQuestions, as_edited, asked_of
+from lllm.replay.edit import Edit, as_edited
+from lllm.replay.equal import EqualQuestions, asked_of
 from lllm.replay.follow import Followed
-from lllm.replay.order import Order
-from lllm.replay.shared import shared_until
-from lllm.replay.tape import Replayed, Tape, recorded_rules
-from lllm.session import Clock, Scope, Session
-from lllm.session_effects import Asked, Place, Recalled
+from lllm.replay.shared import SharedClock, shared_until
+from lllm.replay.shared_effects import SharedEffects
+from lllm.replay.tape import Tape, recorded_rules
+from lllm.session import Scope, Session
 
 if TYPE_CHECKING:
     from lllm.llm.agent import Agent
     from lllm.runtime import Call
 
-EDITABLE: Final[Mapping[str, str]] = {
-    ev.SESSION_STARTED: "the task",
-    ev.CALL_STARTED: "the last message that the call adds to its dialog",
-    ev.MODEL_REPLIED: "the model's reply",
-    ev.TOOL_RETURNED: "the tool's result",
-}
-"""What an edit of an event replaces, by the event's kind."""
 UNMATCHED: Final[Mapping[str, str]] = {
     "run": "tools whose arguments match no recorded call are run",
     "pure": "only those that declare effect='pure' are",
@@ -58,7 +50,7 @@ _OWN: Final = frozenset((ev.SESSION_STARTED, ev.SESSION_ENDED, ev.NOTE, *effects
 """What is not compared when it is written."""
 
 
-class Forked(Replayed):
+class Forked(SharedEffects):
     """A session that goes along another one's record, and is a live one from the first difference on.
 
     Args:
@@ -90,7 +82,7 @@ class Forked(Replayed):
     ) -> None:
         until = shared_until(record, len(record) if everything and edit is None else at)
         super().__init__(None, store, record, name=name or "fork", until=until, blob=blob)
-        self.clock = _Clock(self.order)
+        self.clock = SharedClock(self.order)
         self.started, self.logs = False, not keeps_nothing(store)
         self._figures = Counting() if self.logs else None
         self.inputs.copied = self.logs
@@ -404,175 +396,3 @@ class Forked(Replayed):
             return None
         found = self._equal.answer(None if call is None else self._twins.get(call, call), shown)
         return None if found is None else self._again(found, found["data"]).data
-
-    # --- effects of the program's own code
-
-    async def intend(self, asked: Asked, approval: bool) -> Recalled | int:
-        if not self.started:
-            await self.start()
-        past = self._shared(asked)
-        if past is None:
-            await self.at_record_end()
-            return await super().intend(asked, approval)
-        self._comes(past)
-        assert past.requested is not None
-        self._copy(past, past.requested)
-        returned = past.returned if past.returned and past.returned["seq"] < self.until else None
-        stopped = returned is not None and bool(returned["data"].get("cancelled"))
-        try:
-            if returned is None or stopped:
-                await self.order.end(anew=True)
-            else:
-                await self.order.turn(returned)
-        except asyncio.CancelledError as error:
-            if returned is not None and stopped:
-                await self.order.turn(returned, leaving=True)
-            if returned is not None and stopped and not self.departed:
-                self._comes(past)
-                self._copy(past, returned)
-                await self.back_out(f"f{past.n}")
-            else:
-                if returned is not None:
-                    self.order.over()  # the parent did not cancel it here
-                await self.cut_short(asked, past.n, error)
-            raise
-        if (answer := past.returned) is not None and self._is_given(past):
-            if not self.departed:
-                self._comes(past)
-            return self._recalled(past.n, answer["seq"], answer["data"], (self._copied(past, answer),))
-        if (refused := self._refused(asked)) is not None:
-            await self.settle(asked, past.n, error=refused)
-        await self.flush()
-        return past.n
-
-    async def reached(self, seq: int) -> None:
-        past = self.effects.answered.get(seq)
-        if past is not None and not self.departed and past.data.get("effect", "pure") != "pure":
-            await self.hand_back(f"f{past.n}")
-
-    def recall(self, asked: Asked) -> Recalled | None:
-        """What was learnt in passing; and, in the live part, every effect."""
-        past = self._shared(asked)
-        if past is not None:
-            self._comes(past)
-            assert past.returned is not None
-            made = self._copied(past, past.returned)
-            return self._recalled(past.n, past.returned["seq"], past.returned["data"], (made,))
-        place = asked.place
-        call, within = (
-            None if one is None else self._twins.get(one, one) for one in (place.call, place.within)
-        )
-        past = self.effects.take(asked, Place(call, place.via, within), self._is_given)
-        if past is None or past.returned is None:
-            if (refused := self._refused(asked)) is not None:
-                raise refused
-            return None
-        number = self._number()
-        events = []
-        for event in filter(None, (past.requested, past.returned)):
-            kind, data = self._copied(past, event)
-            data = {key: value for key, value in data.items() if key not in ("via", "within")}
-            placed = place.record() if event is past.first else {}
-            events.append((kind, {**data, **placed, "n": number}))
-        return self._recalled(number, past.returned["seq"], past.returned["data"], tuple(events))
-
-    def _shared(self, asked: Asked) -> effects.Past | None:
-        """The effect of the shared part that this one is. If the record has none, that ends."""
-        if self.departed or self.order.off:
-            return None
-        past = self.effects.take(asked, asked.place, lambda past: past.first["seq"] < self.until)
-        if past is None:
-            if not self.effects.has(asked):
-                self.order.over()
-            return None
-        self._effects = max(self._effects, past.n)
-        return past
-
-    def _is_given(self, past: effects.Past) -> bool:
-        return (
-            past.returned is not None
-            and not past.returned["data"].get("cancelled")
-            and self._holds(past.returned)
-        )
-
-    def _recalled(
-        self, n: int, seq: int, data: Mapping[str, Any], write: tuple[tuple[str, Mapping[str, Any]], ...]
-    ) -> Recalled:
-        return Recalled(n, seq, data, self.old_blob, write)
-
-    def _copied(self, past: effects.Past, event: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-        found = past.returned or event
-        data = {**event["data"], "from": f"{self.parent}#{found['seq']}"}
-        return event["kind"], self._with_blobs(event["kind"], data)
-
-    def _copy(self, past: effects.Past, event: Mapping[str, Any]) -> None:
-        kind, data = self._copied(past, event)
-        self.emit(kind, data, past.place.call)
-
-    def _number(self) -> int:
-        with self._numbering:
-            before = self._effects if self.departed else max(self._effects, self.effects.last)
-            self._effects = before + 1
-            return self._effects
-
-    def _refused(self, asked: Asked) -> EffectFailed | None:
-        """The error of an effect without a recorded answer that is not to be done."""
-        learnt = asked.request is None and asked.policy == "pure"
-        if learnt or self._unmatched == "run" or (self._unmatched == "pure" and asked.policy == "pure"):
-            return None
-        return EffectFailed(
-            f"effect '{asked.name}' is not done here, and no recorded one had this request",
-            hint="unmatched='run' does such effects; whether they are wanted in a fork depends on what they do.",
-        )
-
-
-class _Clock(Clock):
-    """The record's time, counted from the fork's beginning, while that lasts. Afterwards it goes on from there."""
-
-    __slots__ = ("_ahead", "_order", "_zero")
-
-    def __init__(self, order: Order) -> None:
-        super().__init__()
-        self._order = order
-        self._zero = super().__call__()
-        self._ahead: int | None = None
-
-    def __call__(self) -> int:
-        order = self._order
-        alive = order.alive
-        if alive is None:
-            return self._zero + int(order.now)
-        now = super().__call__()
-        if self._ahead is None:
-            self._ahead = self._zero + int(order.now) - now + int(1e6 * (time.monotonic() - alive))
-        return now + self._ahead
-
-
-def editable(record: Sequence[Mapping[str, Any]], seq: int) -> None:
-    """ConfigError unless event `seq` is there and says something that can be replaced."""
-    if not 0 <= seq < len(record):
-        raise ConfigError(f"event {seq} is not in the session", hint=f"It has events 0 to {len(record) - 1}.")
-    kind = record[seq]["kind"]
-    if kind not in EDITABLE:
-        near = [event["seq"] for event in record if event["kind"] in EDITABLE]
-        nearest = min(near, key=lambda number: abs(number - seq))
-        raise ConfigError(
-            f"event {seq} is {kind}, which cannot be edited",
-            hint=f"Edited can be {', '.join(EDITABLE)}; the nearest is event {nearest} ({record[nearest]['kind']}).",
-        )
-    if "reused" in record[seq]["data"]:
-        first = _first(record, seq)
-        raise ConfigError(
-            f"event {seq} gives the result of an earlier tool call again",
-            hint=f"Edit that one: event {first}." if first is not None else None,
-        )
-
-
-def _first(record: Sequence[Mapping[str, Any]], seq: int) -> int | None:
-    """The event whose result event `seq` gives again."""
-    call, name = record[seq]["call"], record[seq]["data"]["reused"]
-    for event in reversed(record[:seq]):
-        data = event["data"]
-        if event["kind"] == ev.TOOL_RETURNED and event["call"] == call and data["id"] == name:
-            return None if "reused" in data else int(event["seq"])
-    return None

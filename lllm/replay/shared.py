@@ -1,11 +1,14 @@
-"""How much of a session a fork shares with it."""
+"""What a fork shares with its parent: how many events, and the time in them."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lllm.core import events as ev
+from lllm.replay.order import Order
+from lllm.session import Clock
 
 
 def shared_until(record: Sequence[Mapping[str, Any]], until: int) -> int:
@@ -61,3 +64,25 @@ def _stale_yes(record: Sequence[Mapping[str, Any]]) -> int | None:
 _WINDING_UP: Final = (ev.CANCELLED, ev.CALL_ENDED, ev.SESSION_ENDED, ev.NOTE)
 _ASKED_AGAIN: Final = (ev.MODEL_REQUESTED, ev.WAIT_ENDED)
 """What comes between two failures of the same request."""
+
+
+class SharedClock(Clock):
+    """The record's time, counted from the fork's beginning, while that lasts. Afterwards it goes on from there."""
+
+    __slots__ = ("_ahead", "_order", "_zero")
+
+    def __init__(self, order: Order) -> None:
+        super().__init__()
+        self._order = order
+        self._zero = super().__call__()
+        self._ahead: int | None = None
+
+    def __call__(self) -> int:
+        order = self._order
+        alive = order.alive
+        if alive is None:
+            return self._zero + int(order.now)
+        now = super().__call__()
+        if self._ahead is None:
+            self._ahead = self._zero + int(order.now) - now + int(1e6 * (time.monotonic() - alive))
+        return now + self._ahead
