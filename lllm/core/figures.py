@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core import events as ev
-from lllm.core.spent import Spending
+from lllm.core.spent import Spending, reused
 
 if TYPE_CHECKING:
     from lllm.core import records
@@ -118,8 +118,8 @@ class Counting:
 
     def _model_failed(self, call: str | None, data: records.ModelFailed, at: int) -> None:
         part = self._part(self._of(call))
-        part.faults += 1
-        part.paid.add_broken(data)
+        part.faults += not reused(data)
+        (part.saved if reused(data) else part.paid).add_broken(data)
 
     def _model_replied(self, call: str | None, data: records.ModelReplied, at: int) -> None:
         found = self._of(call)

@@ -230,7 +230,7 @@ class ModelReplied(_From):
     prompt_token_ids: NotRequired[Annotated[list[Count], "ids of the request's tokens"]]
 
 
-class ModelFailed(TypedDict):
+class ModelFailed(_From):
     """The provider answered with an error, or not at all."""
 
     error: Annotated[Class, "the error"]

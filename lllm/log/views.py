@@ -17,7 +17,7 @@ from lllm.core import events as ev
 from lllm.core.dialog import messages_of
 from lllm.core.envelope import open_chain
 from lllm.core.events import Event
-from lllm.core.spent import Spending, Spent
+from lllm.core.spent import Spending, Spent, reused
 from lllm.errors import LogError
 from lllm.log.folding import UNFINISHED, CallInfo, Folding, SessionState
 from lllm.log.tables import collections
@@ -105,8 +105,8 @@ def summary(events: Events) -> Summary:
         if kind == ev.MODEL_REPLIED:
             spending.add(data)
         elif kind == ev.MODEL_FAILED:
-            faults += 1
-            spending.paid.add_broken(data)
+            faults += not reused(data)
+            (spending.saved if reused(data) else spending.paid).add_broken(data)
         elif kind == ev.TOOL_REQUESTED:
             tools.add(
                 (event["call"], data.get("n", data["id"]))

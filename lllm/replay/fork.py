@@ -86,8 +86,11 @@ async def afork_session(
     stream: Any = None,
     raises: bool = True,
 ) -> Fork:
-    """Runs a session's program again in a new session. Requests that are byte for byte the same (the hash of model,
-    messages, tools and sampling) are answered from the old log; the others are sent.
+    """Runs a session's program again in a new session, in a thread and an event loop of its own.
+
+    Up to the first difference, or the event from which on it is to differ, it gets the recorded answers in the recorded order,
+    and takes no time. From there on it is live: requests that are byte for byte the same (the hash of model, messages, tools
+    and sampling) are answered from the old log, and the others are sent.
 
     Args:
         session: its id.
