@@ -90,7 +90,7 @@ class Followed:
             # what it did then may have taken a while to stop
             if (found := self.tape.peek()) is None:
                 await self.session.at_record_end()
-            elif found["kind"] == ev.CANCELLED and "told" in found["data"]:
+            elif found["kind"] == ev.CANCELLED and "told" in found["data"] and not self.session.departed:
                 self.session.seen[self.call] = found["data"]["told"], "left" in found["data"]
             if found is not None and found["kind"] == ev.CANCELLED:
                 await self.session.order.turn(found, leaving=True)

@@ -101,7 +101,9 @@ class Forked(SharedEffects):
         self._twins: dict[str, str] = {}  # the recorded call that each call stands for
         self._wanted: dict[tuple[str, str], str] = {}
         self._rules: dict[str, Mapping[str, Any]] = {}
-        self._left: dict[str, asyncio.Task[Any]] = {}  # calls whose streams the program has closed
+        self._left: dict[
+            str, tuple[asyncio.Task[Any], str | None, bool]
+        ] = {}  # calls whose streams the program has closed
         self._under_way: dict[tuple[str, int], asyncio.Task[Any]] = {}
         self.changed = self.new = self.tools_reused = 0
         self.saved = Spent()
@@ -313,17 +315,17 @@ class Forked(SharedEffects):
         # one that began later in the parent waits until all that is shared has come about
         return None if self.departed else Followed(self, call, self.tapes.get(call) or Tape([]))
 
-    def left(self, call: str, task: asyncio.Task[Any]) -> None:
+    def left(self, call: str, task: asyncio.Task[Any], read: str | None, closed: bool) -> None:
         """The shared part of the call comes to its end; what would follow is stopped."""
         if call in self.following:
-            self._left[call] = task
+            self._left[call] = task, read, closed
         else:
-            task.cancel()
+            Session.left(self, call, task, read, closed)
 
     async def at_end(self, call: Call) -> None:
         await self.order.end(anew=True)
-        if (task := self._left.pop(call.id, None)) is not None:
-            task.cancel()
+        if (left := self._left.pop(call.id, None)) is not None:
+            Session.left(self, call.id, *left)
 
     async def at_record_end(self, *, anew: bool = False) -> None:
         await self.order.end(anew=True)
