@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from lllm.clock import Clock
 from lllm.core import events as ev
 from lllm.replay.order import Order
-from lllm.session import Clock
 
 
 def shared_until(record: Sequence[Mapping[str, Any]], until: int) -> int:
