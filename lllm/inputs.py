@@ -88,9 +88,21 @@ class Inputs:
         copied: whether what comes then is named all the same, because it goes into the log of a fork.
         crowded: whether two of them were ever on their way at the same time.
         came: the names of those that came since the last event.
+        stops: of a fork: calls and effects that were stopped before the record has come to it.
     """
 
-    __slots__ = ("__weakref__", "_jobs", "_timers", "came", "coming", "copied", "crowded", "follows", "on")
+    __slots__ = (
+        "__weakref__",
+        "_jobs",
+        "_timers",
+        "came",
+        "coming",
+        "copied",
+        "crowded",
+        "follows",
+        "on",
+        "stops",
+    )
 
     def __init__(self, on: bool) -> None:
         self.on = on
@@ -98,6 +110,7 @@ class Inputs:
         self.crowded = False
         self.coming = 0
         self.came: list[str] = []
+        self.stops: list[str] = []
         self._timers = self._jobs = 0
 
     def begin(self) -> None:
@@ -126,6 +139,8 @@ class Inputs:
         """A call or an effect is cancelled just now, although it has come to its end, or learns something all the same."""
         if self.on and (self.copied or not self.follows):
             self.came.append(f"-{name}")
+            if self.copied:
+                self.stops.append(name)
 
     async def turn(self, *, leaving: bool = False) -> None:
         """Waits until the program has nothing left to do with the inputs before this one. `leaving`: somebody has cancelled

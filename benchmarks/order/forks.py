@@ -18,9 +18,9 @@ from lllm.core.envelope import open_event
 from lllm.replay import resume_session
 
 Program = Callable[[], Any]
-UNCUT = frozenset(("effects_with_timeouts",))
-"""Shapes whose logs are not cut off here: where an effect was cancelled, and its caller had not heard of it at the cut, a
-resumed program hears of it too early. That is so of every session, fork or not."""
+UNCUT = frozenset(("effects_with_timeouts", "streams_with_timeouts"))
+"""Shapes whose logs are not cut off here: where an effect or a stream was cancelled, and its caller had not heard of it at the
+cut, a resumed program hears of it at another time. That is so of every session, fork or not."""
 
 
 def says(record: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

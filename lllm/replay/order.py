@@ -330,6 +330,10 @@ class Order:
             return self._fire(here, first)
         if found.stopped:  # by a timer that has fired, or by code of today
             found.at = 1
+            if found.name in self.session.inputs.stops:
+                self.session.inputs.stops.remove(found.name)
+            else:  # who read its stream was: it comes to its recorded end
+                self._copy(f"-{found.name}")
             return 0
         if (timer := inputs.take_timer(found.name)) is not None:
             found.at = 1
