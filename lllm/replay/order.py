@@ -335,6 +335,8 @@ class Order:
             else:  # who read its stream was: it comes to its recorded end
                 self._copy(f"-{found.name}")
             return 0
+        if self._begins_yet() and time.monotonic() - self.moved < HANDOVER:
+            return 0.0005  # a timer may cancel what a thread has not begun: it had begun, as a rule
         if (timer := inputs.take_timer(found.name)) is not None:
             found.at = 1
             return self._fire(here, _Timer(*timer, timer[0].due(timer[1])))
@@ -502,6 +504,10 @@ class Order:
             return False
         resting = self._resting(here)
         return any(job.thread not in resting for job in jobs)
+
+    def _begins_yet(self) -> bool:
+        """Whether a thread has still to begin with what it was given."""
+        return any(not job.thread for loop in self.loops.values() for job in list(loop.jobs))
 
     def _wake(self, but: Loop | None) -> None:
         for loop in list(self.loops.values()):
