@@ -196,8 +196,8 @@ KINDS: Final[dict[str, Callable[[int, list[Work], float], Work]]] = {
 }
 
 
-def judge(seed: int, loop: str = "lllm") -> list[str]:
-    """Runs, replays, cuts off, resumes and replays the program of a seed: what went wrong."""
+def judge(seed: int, loop: str = "lllm", cut: bool = True) -> list[str]:
+    """Runs, replays and (`cut`) cuts off, resumes and replays the program of a seed: what went wrong."""
     whole = MemoryLog()
     made = make(program(seed), whole, loop)
     made.live()
@@ -205,6 +205,8 @@ def judge(seed: int, loop: str = "lllm") -> list[str]:
     wrong = [f"replay: {line}" for line in replays(made, whole)]
     if made.asked[0] != asked:
         wrong.append("the replay asked a model")
+    if wrong or not cut:
+        return wrong
     session = names_of(whole)["x0"]
     bodies = whole._sessions[session]
     at = random.randrange(1, len(bodies) - 1)
@@ -231,16 +233,18 @@ def _resumed(made: Made, store: MemoryLog, session: str, prefix: list[Any]) -> l
     return replays(made, store)
 
 
-def main(count: int, seed: int, loop: str) -> int:
+def main(count: int, seed: int, loop: str, cut: bool = True) -> int:
     """Judges so many programs, from one seed on."""
     found: Counter[str] = Counter()
     for n in range(seed, seed + count):
         try:
-            wrong = Life(lambda n=n: judge(n, loop)).result()  # type: ignore[misc]
+            wrong = Life(lambda n=n: judge(n, loop, cut)).result()  # type: ignore[misc]
         except RuntimeError as error:
             wrong = [str(error).strip()[-600:]]
         found["wrong" if wrong else "right"] += 1
         for line in wrong[:1]:
             print(f"seed {n}: {line[:400]}", flush=True)
-    print(f"{found['right']} of {count} programs were replayed, resumed and replayed again")
+    print(
+        f"{found['right']} of {count} programs were replayed{', resumed and replayed again' if cut else ''}"
+    )
     return 1 if found["wrong"] else 0

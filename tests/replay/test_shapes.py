@@ -52,4 +52,4 @@ def test_killed_programs_are_resumed() -> None:
 
 
 def test_generated_programs() -> None:
-    order("--generated", "12")
+    order("--generated", "12", "--uncut", "--seed", "7")
