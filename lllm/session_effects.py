@@ -226,7 +226,13 @@ class Effects:
         if found is not None:
             if found.data is not None:
                 return found
-            await self.at_record_end()
+            try:
+                await self.at_record_end()
+            except (
+                asyncio.CancelledError
+            ) as error:  # as it was when it was recorded, and what came of that is not
+                await self.cut_short(asked, found.n, error)
+                raise
             await self._durably(asked, found.n)
             return found.n  # its intent is in the log already
         await self.at_record_end(anew=True)

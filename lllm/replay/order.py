@@ -89,6 +89,7 @@ class Order:
         self._waiting: dict[int, Waiter] = {}
         self._ends: list[Waiter] = []
         self._anew: list[Waiter] = []
+        self._unplaced: list[Waiter] = []
         self.keeps = False
         """True if any loop of the program has ever kept the order."""
         self._skipped: set[tuple[str, str]] = (
@@ -190,17 +191,36 @@ class Order:
         tool that is run again makes calls which have a record."""
         if self.alive is not None or (loop := self.here()) is None:
             return
+        await self._wait_in(self._anew if anew else self._ends, loop)
+
+    async def unplaced(self, *, leaving: bool = False) -> bool:
+        """A call or an effect is about to be handed back, and the record does not say where: it did not have to wait, or the
+        process died before it could be noted. Waits until nothing but its return can bring the next event about; True if it
+        is the record's end that came. `leaving`: as in `turn`."""
+        if self.alive is None and (loop := self.here()) is not None:
+            await self._wait_in(self._unplaced, loop, leaving=leaving)
+        return self.alive is not None
+
+    async def _wait_in(self, waiting: list[Waiter], loop: Loop, *, leaving: bool = False) -> None:
         entry = loop, loop.loop.create_future()
         with self.lock:
             if self.off or self.alive is not None:
                 return
-            waiting = self._anew if anew else self._ends
             waiting.append(entry)
         self._wake(loop)
         try:
-            await entry[1]
+            await (through(entry[1], lambda: self.off) if leaving else entry[1])
         finally:
             waiting.remove(entry)
+
+    def _release_unplaced(self, here: Loop) -> float | None:
+        """Lets the first of those return whose place is not in the record. None where there is none."""
+        for loop, future in self._unplaced:
+            if not future.done():
+                loop.soon(settle, future)
+                self.moved = time.monotonic()
+                return 0 if loop is here else 0.02
+        return None
 
     def skip(self, call: str, tool_call: str) -> None:
         """A tool is not run, or not before the record's end: what it had called is not waited for."""
@@ -250,7 +270,7 @@ class Order:
             self.inputs.release(ended=True)
             for loop in self.loops.values():
                 loop.give_back()
-            for loop, future in [*list(self._waiting.values()), *self._ends, *self._anew]:
+            for loop, future in [*list(self._waiting.values()), *self._ends, *self._anew, *self._unplaced]:
                 loop.soon(settle, future)
 
     # --- what loops ask
@@ -277,6 +297,8 @@ class Order:
             first = self._first_timer(item, at + LATE if waiter is None else at - SLACK)
             if waiter is not None:
                 return self._answer(here, event, at, first, waiter)
+            if (moved := self._release_unplaced(here)) is not None:
+                return moved
             since = time.monotonic() - self.moved
             if (self._busy(here) or here.has_connections()) and since < self._silence:
                 return _LOOK if first is None else max(0.0005, min(_LOOK, (first.due - self.now) / 1e6))
@@ -344,6 +366,8 @@ class Order:
             found.at = 1
             self.now = max(self.now, at)
             return self._hand(here, found.name)
+        if (moved := self._release_unplaced(here)) is not None:
+            return moved
         since = time.monotonic() - self.moved
         if self._busy(here) and since < self._silence:
             return _LOOK
@@ -446,6 +470,7 @@ class Order:
             *waiting,
             *self._ends,
             *self._anew,
+            *self._unplaced,
         ]:  # those that wake up leave it, in their threads
             loop.soon(settle, future)
 

@@ -47,6 +47,8 @@ class RecordedInputs:
         """All that the record names."""
         self.came: set[str] = set()
         """Those that came where the record names them."""
+        self.notes_returns = False
+        """True if the record notes where calls and effects were handed back: they had to wait for their log."""
         self.stopped: dict[str, int] = {}
         """The calls whose callers were stopped just then, with the event that says so."""
         self._timers: dict[str, tuple[Loop, Timer]] = {}
@@ -59,8 +61,14 @@ class RecordedInputs:
     def name(self, found: Input, event: Mapping[str, Any]) -> None:
         """The record names an input."""
         self.names.add(found.name)
+        if not found.stopped and found.name[:1] in "cf":
+            self.notes_returns = True
         if found.stopped:
             self.stopped[found.name] = event["seq"]
+
+    def has_name(self, name: str) -> bool:
+        """True if the record says where a call or an effect was handed back, or that its caller was stopped then."""
+        return name in self.names or f"x{name}" in self.names
 
     def arm(self, loop: Loop, timer: Timer) -> None:
         """A timer of the program, which fires when its place has come."""

@@ -211,12 +211,27 @@ class Resumed(Replayed):
     async def hand_back(self, name: str) -> None:
         if self.order.off or self.order.alive is not None:
             await Session.hand_back(self, name)
+        elif self.order.inputs.notes_returns and not self.order.inputs.has_name(name):
+            try:
+                if await self.order.unplaced():
+                    await self._noted(name)
+            except asyncio.CancelledError:
+                await self.back_out(name)
+                raise
         else:
             await super().hand_back(name)
+
+    async def _noted(self, name: str) -> None:
+        """The record ended before a call or an effect was handed back: that is an input like any other now."""
+        await self.inputs.turn(leaving=name.startswith("x"))
+        self.inputs.came.append(name)
 
     async def back_out(self, name: str) -> None:
         if self.order.off or self.order.alive is not None:
             await Session.back_out(self, name)
+        elif not self.order.inputs.has_name(f"x{name}"):
+            if await self.order.unplaced(leaving=True):
+                await self._noted(f"x{name}")
         else:
             await super().back_out(name)
 

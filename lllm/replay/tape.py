@@ -469,7 +469,7 @@ class Replayed(Session):
         finally:
             self._comes(self.effects.answered[found.seq])
         if cancelled is not None:
-            await self.order.returned(f"xf{found.n}", leaving=True)
+            await self.back_out(f"f{found.n}")
             raise cancelled
         cause = "code: the program of today does not cancel this effect"
         raise self.diverged(event, event["kind"], None, cause, None)
