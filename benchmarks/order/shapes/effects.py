@@ -25,7 +25,7 @@ async def effects_side_by_side(s: Shape) -> None:
     await asyncio.gather(*(one(n) for n in range(3)))
 
 
-@shape()
+@shape(silent=True)
 async def effects_with_timeouts(s: Shape) -> None:
     """Effects that are cancelled, and done again under another name."""
 

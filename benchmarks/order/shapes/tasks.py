@@ -105,7 +105,7 @@ async def cancelled_by_hand(s: Shape) -> None:
             await s.say(f"again {n}")
 
 
-@shape()
+@shape(silent=True)
 async def shielded(s: Shape) -> None:
     """A call goes on although nobody waits for it any more, and is taken later."""
 
@@ -121,7 +121,7 @@ async def shielded(s: Shape) -> None:
     await asyncio.gather(*(one(n) for n in range(5)))
 
 
-@shape()
+@shape(silent=True)
 async def hedged(s: Shape) -> None:
     """A second call where the first takes long; the faster one counts."""
 

@@ -44,7 +44,7 @@ async def timeouts_around_tools(s: Shape) -> None:
     await asyncio.gather(*(one(n) for n in range(5)))
 
 
-@shape()
+@shape(silent=True)
 async def nested_timeouts(s: Shape) -> None:
     async def one(n: int) -> None:
         try:
@@ -61,7 +61,7 @@ async def nested_timeouts(s: Shape) -> None:
     await asyncio.gather(*(one(n) for n in range(3)))
 
 
-@shape()
+@shape(silent=True)
 async def timeout_of_a_group(s: Shape) -> None:
     """One timeout cancels several calls at once."""
     for turn in range(2):
@@ -73,7 +73,7 @@ async def timeout_of_a_group(s: Shape) -> None:
             s.got.append(f"out of time with {len(s.got)}")
 
 
-@shape()
+@shape(silent=True)
 async def wait_with_timeout(s: Shape) -> None:
     tasks = {asyncio.ensure_future(s.agent.acall(f"q{n}")) for n in range(5)}
     while tasks:
@@ -83,7 +83,7 @@ async def wait_with_timeout(s: Shape) -> None:
         await s.say(f"left {len(tasks)}")
 
 
-@shape()
+@shape(silent=True)
 async def as_completed_with_timeout(s: Shape) -> None:
     tasks = [asyncio.ensure_future(s.agent.acall(f"q{n}")) for n in range(5)]
     try:
@@ -163,7 +163,7 @@ async def timers(s: Shape) -> None:
     await asyncio.gather(beat(), *(s.say(f"q{n}") for n in range(4)))
 
 
-@shape()
+@shape(silent=True)
 async def call_later(s: Shape) -> None:
     """Callbacks that start calls."""
     loop = asyncio.get_running_loop()
