@@ -12,6 +12,7 @@ import pytest
 
 from lllm.backends.llama_cpp.backend import found
 from lllm.errors import LLMInitializationError
+from lllm.replay import apart
 from tests.cli.conftest import Terminal, demo, lllm  # noqa: F401  the fixtures of the command line
 
 TASK = "What is 17 times 23?"
@@ -101,9 +102,20 @@ def test_a_chat_has_no_task_to_change(demo: Path, lllm: Terminal) -> None:  # no
     assert len(lllm("sessions", "--json").json) == 1
 
 
-def test_a_fork_that_is_interrupted_says_where_to_look(ran: Terminal) -> None:
+def test_a_fork_that_is_interrupted_says_where_to_look(
+    ran: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, original = threading.Event(), apart._Program._cancel
+
+    def stopped(program: apart._Program) -> None:
+        original(program)
+        heard.set()
+
+    monkeypatch.setattr(apart._Program, "_cancel", stopped)
+
     def stop(*_: object) -> str:
-        signal.raise_signal(signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        heard.wait(20)  # signals are heard in the main thread, and the program runs in another
         return "too late"
 
     ran.scripts["stopped"] = lambda: stop  # type: ignore[assignment, return-value]
