@@ -119,6 +119,13 @@ def _is_own(file: str) -> bool:
     return not file.startswith(foreign) and "site-packages" not in file and "dist-packages" not in file
 
 
+def comes_of(error: BaseException | None, cause: BaseException) -> bool:
+    """True if an exception is that one, or was raised from it."""
+    while error is not None and error is not cause:
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def text_of(error: BaseException) -> str:
     """What an exception says; its type where it says nothing, or where asking it fails: it may be anybody's."""
     try:

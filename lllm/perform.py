@@ -45,6 +45,7 @@ from lllm.errors import (
     ParseError,
     ProviderError,
     UnsupportedError,
+    comes_of,
     text_of,
 )
 from lllm.handles import capabilities, close_stream, stream_of
@@ -442,7 +443,7 @@ class Performer:
         except SystemExit as error:
             data = tool_failed(call, error, f"'{call.name}' called sys.exit({error.code!r})")
         except Exception as error:
-            if self.session.halted is not None and _comes_of(error, self.session.halted):
+            if self.session.halted is not None and comes_of(error, self.session.halted):
                 raise  # the tool has not failed: an agent that it asked was stopped
             data = tool_failed(call, error)
         finally:
@@ -555,10 +556,3 @@ _STORING: Final[set[asyncio.Future[None]]] = set()
 async def _stored(session: Session) -> None:
     with suppress(LLMError):
         await session.flush()
-
-
-def _comes_of(error: BaseException | None, cause: BaseException) -> bool:
-    """Whether an exception is that one, or was raised from it."""
-    while error is not None and error is not cause:
-        error = error.__cause__ or error.__context__
-    return error is not None

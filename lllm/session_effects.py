@@ -20,7 +20,7 @@ from lllm.bounds import Bounds, enclosing
 from lllm.core import events as ev
 from lllm.core.canonical import decode, digest, encode
 from lllm.core.events import Event
-from lllm.errors import ConfigError, EffectDenied, EffectTimeout, LLMError, listing, text_of
+from lllm.errors import ConfigError, EffectDenied, EffectTimeout, LLMError, comes_of, listing, text_of
 from lllm.inputs import Inputs
 from lllm.models.function import EFFECTS, ToolContext
 from lllm.models.message import FunctionCall
@@ -190,7 +190,7 @@ class Effects:
             await self.cut_short(asked, found, error)
             raise
         except (Exception, SystemExit) as error:
-            if self.halted is not None and _comes_of(error, self.halted):
+            if self.halted is not None and comes_of(error, self.halted):
                 raise
             await self.settle(asked, found, error=error)
         finally:
@@ -514,12 +514,6 @@ def context_parameters(function: Callable[..., Any]) -> tuple[str, ...]:
 
 
 _WRITTEN: Final = ("ToolContext", "lllm.ToolContext", "ToolContext | None", "lllm.ToolContext | None")
-
-
-def _comes_of(error: BaseException | None, cause: BaseException) -> bool:
-    while error is not None and error is not cause:
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 async def _plainly(work: Callable[[ToolContext], Any], asynchronous: bool) -> Any:

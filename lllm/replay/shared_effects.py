@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lllm.errors import EffectFailed
 from lllm.replay import effects
@@ -19,11 +19,11 @@ class SharedEffects(Replayed):
     _twins: dict[str, str]
     _unmatched: str
 
-    def _holds(self, event: Mapping[str, Any]) -> bool:
-        raise NotImplementedError
+    # of Forked
+    if TYPE_CHECKING:
 
-    def _with_blobs(self, kind: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        raise NotImplementedError
+        def _holds(self, event: Mapping[str, Any]) -> bool: ...
+        def _with_blobs(self, kind: str, data: Mapping[str, Any]) -> Mapping[str, Any]: ...
 
     async def intend(self, asked: Asked, approval: bool) -> Recalled | int:
         if not self.started:

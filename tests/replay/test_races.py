@@ -95,32 +95,6 @@ def test_where_the_log_has_the_order_the_code_is_to_blame() -> None:
     assert "an order that" not in (found.hint or "")
 
 
-def test_a_thread_without_a_session_asks_no_model() -> None:
-    store = MemoryLog()
-    failed: list[BaseException] = []
-
-    def program() -> None:
-        def work() -> None:
-            try:
-                Agent("a", ScriptedBackend(model), store=store)("in a thread")
-            except lllm.LLMError as error:
-                failed.append(error)
-
-        with record("x", store=store):
-            Agent("a", ScriptedBackend(model))("one")
-            thread = threading.Thread(target=work)
-            thread.start()
-            thread.join()
-
-    program()
-    session = named(store)["x"]
-    before, sessions = list(ASKED), len(store.sessions())
-    assert replay_session(session, store=store, entry=program).verified
-    assert before == ASKED
-    assert len(store.sessions()) == sessions
-    assert "pass session=" in str(failed[-1])
-
-
 def test_another_session_of_the_program_asks_no_model() -> None:
     store = MemoryLog()
 
