@@ -39,7 +39,7 @@ def says(record: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def begins(said: Mapping[str, Sequence[Any]], shared: Mapping[str, Sequence[Any]]) -> bool:
-    """Whether what is said begins with what is shared."""
+    """True if what is said begins with what is shared."""
     return all(list(said.get(key, ()))[: len(part)] == part for key, part in shared.items())
 
 

@@ -103,7 +103,7 @@ def names_of(store: LogStore) -> dict[str, str]:
 
 
 def required(name: str, loop: str) -> bool:
-    """Whether every replay of the shape must be verified."""
+    """True if every replay of the shape must be verified."""
     entry = SHAPES[name]
     return entry.required and not (entry.silent and loop != "lllm")
 

@@ -119,7 +119,7 @@ class Followed:
             call.apply(Outcome(found["kind"], found["data"]))
 
     def _ends_stopped(self) -> bool:
-        """Whether nothing but answers comes before the recorded end, in a log that does not say where the call was stopped."""
+        """True if nothing but answers comes before the recorded end, in a log that does not say where the call was stopped."""
         rest = self.tape.events[self.tape.at :]
         return any(event["kind"] == ev.CANCELLED for event in rest) and all(
             event["kind"] in LEARNT or event["kind"] in (ev.CANCELLED, ev.CALL_ENDED) for event in rest
@@ -228,7 +228,7 @@ class Followed:
     # --- agents that are tools
 
     def _runs_again(self, call: Call, effect: RunTool) -> bool:
-        """Whether a tool is an agent that is driven along its record. Not if a fork was given its answer, or it was stopped
+        """True if a tool is an agent that is driven along its record. Not if a fork was given its answer, or it was stopped
         before it began; and at the end of the record the live driver runs it."""
         tool, id = call.plan.tools.get(effect.call.name), effect.call.id
         if tool is None or tool.agent is None:
@@ -296,11 +296,11 @@ def _is_about(found: Mapping[str, Any], effect: Effect) -> bool:
 
 
 def _ends(event: Mapping[str, Any], tool_call: str) -> bool:
-    """Whether an event answers a tool call, or stops it."""
+    """True if an event answers a tool call, or stops it."""
     kind = event["kind"]
     return kind in _STOPS or (kind == ev.TOOL_RETURNED and event["data"].get("id") == tool_call)
 
 
 def _stopped(found: Mapping[str, Any]) -> bool:
-    """Whether a recorded answer says that the tool was stopped, and not what it returned."""
+    """True if a recorded answer says that the tool was stopped, and not what it returned."""
     return found["kind"] in _STOPS or "uncertain" in found["data"]

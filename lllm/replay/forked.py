@@ -90,7 +90,7 @@ class Forked(SharedEffects):
         self.at = at
         self.edit = edit
         self.edited = False
-        """Whether the program has come to what the edit says."""
+        """True if the program has come to what the edit says."""
         self.changes = dict(changes or {})
         self._everything = everything
         self._unmatched = unmatched
@@ -113,7 +113,7 @@ class Forked(SharedEffects):
 
     @property
     def departed(self) -> bool:
-        """Whether it is a live session by now."""
+        """True if it is a live session by now."""
         return self.order.alive is not None
 
     @cached_property
@@ -121,7 +121,7 @@ class Forked(SharedEffects):
         return EqualQuestions(self.record, self.edit, self._holds, self._given)
 
     def _holds(self, event: Mapping[str, Any]) -> bool:
-        """Whether what the parent learnt here is given again."""
+        """True if what the parent learnt here is given again."""
         return self._everything or event["seq"] < self.at
 
     def _is_edited(self, event: Mapping[str, Any]) -> bool:

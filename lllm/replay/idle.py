@@ -62,7 +62,7 @@ class Job:
         return job
 
     def left_by(self, future: asyncio.Future[Any]) -> None:
-        """Who waited for it is cancelled."""
+        """The task that waited for it was cancelled."""
         self.abandoned = future.cancelled()
 
 

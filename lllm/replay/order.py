@@ -32,7 +32,7 @@ time of the event before it, not at its own, and never fires early."""
 LATE: Final = 60_000_000
 """Microseconds of the record's time after which an event that the program does not bring about is given up."""
 SILENCE: Final = 60.0
-"""Seconds in which a thread of the program, or a connection, must bring something about."""
+"""Seconds that a thread of the program, or a connection, has to bring something about."""
 CLOSING: Final = 5.0
 """Seconds in which a program that has nothing left to do must end: its loop may have to wait for threads."""
 HANDOVER: Final = 0.05
@@ -499,7 +499,7 @@ class Order:
     # --- who is where
 
     def _pass_over(self) -> None:
-        """Moves the cursor over what has come about, and what nobody will."""
+        """Moves the cursor over events that have come about, and over those that never will."""
         while self._at < len(self._items):
             event, tape, n, _ = self._items[self._at]
             if tape is not None and tape.at <= n and not (self._skipped and self._is_skipped(event["call"])):
@@ -514,7 +514,7 @@ class Order:
         return {loop.thread for loop in self.loops.values() if loop.rests(here)}
 
     def _called(self, here: Loop) -> bool:
-        """Whether another loop has still to come to what it was given to do."""
+        """True if another loop has still to come to what it was given to do."""
         return any(
             one.called and one is not here and one.loop.is_running() and not one.is_blocked
             for one in self.loops.values()
@@ -531,7 +531,7 @@ class Order:
         return any(job.thread not in resting for job in jobs)
 
     def _begins_yet(self) -> bool:
-        """Whether a thread has still to begin with what it was given."""
+        """True if a thread has still to begin with what it was given."""
         return any(not job.thread for loop in self.loops.values() for job in list(loop.jobs))
 
     def _wake(self, but: Loop | None) -> None:
