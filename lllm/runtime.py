@@ -163,7 +163,7 @@ class Call:
             rules = {name: rule._replace(delegate=False) for name, rule in rules.items()}
         spec = Spec(plan.limits, rules, plan.interrupt, plan.execute, session.seed, version)
         record = spec.record() if version < 2 else spec.with_run(plan.spec_record)
-        add = session.opening(self.id, add)
+        add, edited = session.opening(self.id, add)
         trunk = base
         for message in add:
             trunk = Node(message, trunk)
@@ -183,10 +183,13 @@ class Call:
                 data["base"] = base.id
                 self.base = base
         data["add"] = [message.record() for message in add]
+        if edited is not None:
+            data["edited"] = edited.record()
         for blob in plan.blobs:
             data["specs"] = session.keep(blob)
         opening: Opening | None = Opening(spec, trunk)
-        if trunk is not None and trunk.has_parts and (kept := self._with_bytes(data)) is not data:
+        has_parts = edited is not None or (trunk is not None and trunk.has_parts)
+        if has_parts and (kept := self._with_bytes(data)) is not data:
             data, opening = kept, None
         effects = self.apply(Outcome(ev.CALL_STARTED, data, opening))
         if session.redactor or self.opening is not data:

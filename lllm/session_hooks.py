@@ -64,9 +64,9 @@ class Hooks:
         """The version of the rules that a call follows: today's, or the recorded one."""
         return RULES
 
-    def opening(self, call: str, add: Sequence[Message]) -> Sequence[Message]:
-        """The messages that a call adds to its dialog; a fork may replace them."""
-        return add
+    def opening(self, call: str, add: Sequence[Message]) -> tuple[Sequence[Message], Message | None]:
+        """The messages that a call adds to its dialog, and the program's own last message if a fork has replaced it."""
+        return add, None
 
     def recorded(self, call: str, kind: str, tool_call: str | None = None) -> Event | None:
         """What is already known of an effect that is about to be performed: the event of this kind that answers it. None: it

@@ -19,7 +19,7 @@ def blobs_in(kind: str, data: Mapping[str, Any]) -> Iterator[str]:
     if (key := _PARTS.get(kind)) is not None:
         yield from blobs_of(data.get(key))
     elif (key := _MESSAGES.get(kind)) is not None:
-        for record in data.get(key) or ():
+        for record in (*(data.get(key) or ()), data.get("edited")):
             if isinstance(record, Mapping) and record.get("role") == "tool":
                 yield from blobs_of(record.get("content"))
     elif kind == ev.EFFECT_RETURNED:
@@ -35,6 +35,8 @@ def with_blobs(kind: str, data: Mapping[str, Any], swap: Callable[[str], str]) -
         changes[key] = swapped(data[key], swap)
     elif (key := _MESSAGES.get(kind)) is not None and key in data:
         changes[key] = _messages(data[key], swap)
+        if "edited" in data:
+            changes["edited"] = _message(data["edited"], swap)
     elif kind == ev.EFFECT_RETURNED and "blobs" in data:
         new = {digest: swap(digest) for digest in data["blobs"]}
         if any(new[digest] is not digest for digest in new):
@@ -45,14 +47,15 @@ def with_blobs(kind: str, data: Mapping[str, Any], swap: Callable[[str], str]) -
 
 
 def _messages(records: Any, swap: Callable[[str], str]) -> Any:
-    out = [
-        {**record, "content": swapped(record["content"], swap)}
-        if isinstance(record, Mapping) and record.get("role") == "tool" and "content" in record
-        else record
-        for record in records
-    ]
-    same = all(new is old or new["content"] is old["content"] for new, old in zip(out, records, strict=True))
-    return records if same else out
+    out = [_message(record, swap) for record in records]
+    return records if all(new is old for new, old in zip(out, records, strict=True)) else out
+
+
+def _message(record: Any, swap: Callable[[str], str]) -> Any:
+    if not isinstance(record, Mapping) or record.get("role") != "tool" or "content" not in record:
+        return record
+    content = swapped(record["content"], swap)
+    return record if content is record["content"] else {**record, "content": content}
 
 
 def _replaced(value: Any, new: Mapping[str, str]) -> Any:

@@ -180,6 +180,9 @@ class CallStarted(TypedDict):
 
     agent: Annotated[str, "the agent"]
     add: Annotated[list[Message], "messages that it adds to its dialog"]
+    edited: NotRequired[
+        Annotated[Message, "in a fork: what the program says in place of the last one, which was edited"]
+    ]
     key: NotRequired[Annotated[str, "what tells it apart from calls with the same words"]]
     base: NotRequired[Annotated[Digest, "head of the dialog that it continues, if that is of this session"]]
     parent: NotRequired[Annotated[str, "the agent call that made it"]]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.core import events as ev
 from lllm.core.dialog import extend
+from lllm.core.edited import program_messages
 from lllm.errors import CallError, ConfigError
 from lllm.llm.build import agent_of
 from lllm.llm.entry import relative
@@ -81,7 +82,7 @@ def talk(
     entry = meta["entry"]
     model, system = model or entry.get("model"), entry.get("system")
     added = [
-        event["data"]["add"]
+        program_messages(event["data"])
         for event in events
         if event["kind"] == ev.CALL_STARTED
         and event["data"].get("parent") is None

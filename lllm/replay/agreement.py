@@ -59,7 +59,7 @@ def _opening(
     out = dict(present)
     if "key" not in recorded:
         out.pop("key", None)  # the program was given keys since
-    free = {"template"} if marked(recorded.get("add", [])) else set()
+    free = {"template"} if marked([*recorded.get("add", []), recorded.get("edited")]) else set()
     if _same_blobs("specs", recorded, present, old, new):
         out |= {"specs": recorded["specs"], "tools": recorded["tools"]}
         free.add("functions")

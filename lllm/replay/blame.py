@@ -21,6 +21,7 @@ _PARTS: Final = {
     "spec": "limits",
     "args": "arguments",
     "add": "messages",
+    "edited": "messages",
     "agent": "agent",
 }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lllm.core import events as ev
 from lllm.core.dialog import Node
+from lllm.core.edited import program_messages
 from lllm.core.events import Event
 from lllm.core.machine import step
 from lllm.core.state import DONE, Opening, State
@@ -137,7 +138,7 @@ async def again(player: Session, agent: Any, event: Mapping[str, Any], *, prompt
     if base is None and prompt is not None:
         _, _, add, _, _ = agent._prepare(prompt, args, {})
     else:
-        add = [Message.from_dict(item) for item in data.get("add", ())]
+        add = [Message.from_dict(item) for item in program_messages(data)]
     binding = Binding(agent._settings, prompt, agent.system_prompt)
     parent = Scope(player, data.get("parent"), data.get("via")) if data.get("parent") else None
     plan = binding.plan(args, parser_args=data.get("parser_args"))

@@ -35,6 +35,13 @@ def as_edited(event: Event, text: str) -> Event:
     return event._replace(data={**data, "message": Message("assistant", text).record(), "finish": "stop"})
 
 
+def with_last(add: Sequence[Message], text: str) -> tuple[Sequence[Message], Message]:
+    """The messages of a call whose last one says something else, and the one that it replaces."""
+    last = add[-1]
+    edited = Message(last.role, text, name=last.name, tool_call_id=last.tool_call_id)
+    return (*add[:-1], edited), last
+
+
 def editable(record: Sequence[Mapping[str, Any]], seq: int) -> None:
     """ConfigError unless event `seq` is there and says something that can be replaced."""
     if not 0 <= seq < len(record):
@@ -46,6 +53,11 @@ def editable(record: Sequence[Mapping[str, Any]], seq: int) -> None:
         raise ConfigError(
             f"event {seq} is {kind}, which cannot be edited",
             hint=f"Edited can be {', '.join(EDITABLE)}; the nearest is event {nearest} ({record[nearest]['kind']}).",
+        )
+    if kind == ev.CALL_STARTED and not record[seq]["data"].get("add"):
+        raise ConfigError(
+            f"event {seq} cannot be edited: call {record[seq]['call']} adds no message to its dialog",
+            hint="Edit the call or reply that ends with the dialog's last message.",
         )
     if "reused" in record[seq]["data"]:
         first = _first(record, seq)

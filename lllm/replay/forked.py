@@ -15,6 +15,8 @@ from lllm.core import events as ev
 from lllm.core.blobs import with_blobs
 from lllm.core.events import Event
 from lllm.core.figures import Counting
+from lllm.core.jsonable import unicode_only
+from lllm.core.redact import agrees
 from lllm.core.spec import ToolRule
 from lllm.core.spent import Spent
 from lllm.errors import ReplayDivergence
@@ -25,7 +27,7 @@ from lllm.ports import LogStore
 from lllm.replay import effects
 from lllm.replay.agreement import without_secrets
 from lllm.replay.calls import agent_of_record
-from lllm.replay.edit import Edit, as_edited
+from lllm.replay.edit import Edit, as_edited, with_last
 from lllm.replay.equal import EqualQuestions, asked_of
 from lllm.replay.follow import Followed
 from lllm.replay.shared import SharedClock, shared_until
@@ -94,7 +96,6 @@ class Forked(SharedEffects):
         self.changes = dict(changes or {})
         self._everything = everything
         self._unmatched = unmatched
-        self._begun = {event["call"]: event for event in self.record if event["kind"] == ev.CALL_STARTED}
         self._given: set[int] = set()  # events that were given again
         self._asked: dict[str, str] = {}  # of each call the last request
         self._turns: dict[str, int] = {}
@@ -183,7 +184,7 @@ class Forked(SharedEffects):
             if tape is not None and (found := tape.peek()) is not None:
                 event = self._matched(tape, found, kind, data, call, dialog, value)
         if event is None:
-            if kind == ev.CALL_STARTED and (twin := self._begun.get(self._twins.get(call or "", ""))):
+            if kind == ev.CALL_STARTED and (twin := self.begun.get(self._twins.get(call or "", ""))):
                 # requests are not to differ because secrets do
                 adopted = self._as_recorded(kind, twin["data"], data, call)
                 data, value = self._with_blobs(kind, adopted), value if adopted is data else None
@@ -294,22 +295,19 @@ class Forked(SharedEffects):
         return agent_of_record(event, self.old_blob, model)
 
     def rules(self, call: str) -> int:
-        twin = self._begun.get(self._twins.get(call, ""))
+        twin = self.begun.get(self._twins.get(call, ""))
         return Session.rules(self, call) if twin is None else recorded_rules([twin])
 
-    def opening(self, call: str, add: Sequence[Message]) -> Sequence[Message]:
-        edited = None if self.edit is None else self.record[self.edit.seq]
-        if (
-            edited is None
-            or edited["kind"] != ev.CALL_STARTED
-            or self._twins.get(call) != edited["call"]
-            or not add
-        ):
-            return add
-        assert self.edit is not None
+    def opening(self, call: str, add: Sequence[Message]) -> tuple[Sequence[Message], Message | None]:
+        twin = self._twins.get(call, "")
+        begun = self.begun.get(twin)
+        if begun is None or self.edit is None or not self._is_edited(begun) or not add:
+            said = begun["data"].get("edited") if begun is not None else None
+            if said is None or not add or not agrees(said, unicode_only(add[-1].record())):
+                return add, None  # the parent's own edit is for what its program said
+            return super().opening(twin, add)
         self.edited = True
-        last = add[-1]
-        return (*add[:-1], Message(last.role, self.edit.text, name=last.name, tool_call_id=last.tool_call_id))
+        return with_last(add, self.edit.text)
 
     def past(self, call: str) -> Followed | None:
         # one that began later in the parent waits until all that is shared has come about

@@ -9,6 +9,7 @@ from heapq import merge
 from typing import Any
 
 from lllm.core import events as ev
+from lllm.core.edited import program_messages
 from lllm.core.jsonable import unicode_only
 from lllm.core.redact import agrees
 from lllm.models.message import Message
@@ -87,7 +88,7 @@ class Starts:
                 continue
             if words is None:
                 words = unicode_only([message.record() for message in add])
-            if agrees(event["data"].get("add", []), words):
+            if agrees(program_messages(event["data"]), words):
                 if key is None:
                     return event, None, None
                 unkeyed = unkeyed or event  # the program was given keys since it was recorded

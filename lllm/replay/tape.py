@@ -18,6 +18,7 @@ from lllm.replay import effects
 from lllm.replay.agreement import as_recorded
 from lllm.replay.blame import blame
 from lllm.replay.calls import fold_call
+from lllm.replay.edit import with_last
 from lllm.replay.follow import Followed
 from lllm.replay.idle import job_here
 from lllm.replay.order import Order
@@ -144,6 +145,8 @@ class Replayed(Session):
         self.watch: Watch | None = None
         self.effects = effects.EffectRecord(self.record, self.old_blob)
         self._starts = Starts(self.record)
+        self.begun = {event["call"]: event for event in self.record if event["kind"] == ev.CALL_STARTED}
+        """Of each recorded call its CallStarted."""
         self.following: dict[str, Followed] = {}
         """The calls that are being driven along their records."""
         self.reexecuted: set[str] = set()
@@ -385,6 +388,13 @@ class Replayed(Session):
 
     def pass_on(self, call: str, number: int, agent: asyncio.Task[Any]) -> None:
         """Keeps an agent that is at work, as tool call `number`, where the record ends."""
+
+    def opening(self, call: str, add: Sequence[Message]) -> tuple[Sequence[Message], Message | None]:
+        """As recorded where a fork had edited the last message."""
+        data = self.begun[call]["data"] if call in self.begun else {}
+        if "edited" not in data or not add:
+            return add, None
+        return with_last(add, data["add"][-1]["content"])
 
     async def at_end(self, call: Call) -> None:
         """The record of a call has ended, and today's code wants more of it."""

@@ -91,6 +91,23 @@ def test_a_fork_of_a_chat_is_a_chat(lllm: Terminal, demo: Path) -> None:
     assert lllm("replay", again["session"], "--json").json["verified"] is True
 
 
+@pytest.mark.parametrize("turn", [0, 1])
+def test_a_fork_with_an_edited_message_replays(lllm: Terminal, demo: Path, turn: int) -> None:
+    lllm.scripts["talk"] = lambda: ["Hello.", "Yes."]
+    lllm("chat", "--model", "talk/m", stdin="Hi\nReally?\n")
+    lines = map(json.loads, lllm("show", "--last", "--events").out.splitlines())
+    at = [line["seq"] for line in lines if line["kind"] == "CallStarted"][turn]
+    lllm.scripts["talk"] = lambda: ["Ahoy.", "Aye."][turn:]
+    fork = lllm("fork", "--at", str(at), "--edit", "Other words", "--json")
+    assert (fork.code, fork.json["result"]) == (0, "Aye."), fork.err
+    for _ in range(2):  # the fork, and its own fork
+        report = lllm("replay", "--last", "--json")
+        assert (report.json["verified"], report.json["folded"]) == (True, 0), report.json
+        again = lllm("fork", "--json").json
+        assert (again["reused"], again["changed"], again["result"]) == (2, 0, "Aye.")
+        assert "Other words" in lllm("show", "--last").out
+
+
 def test_a_chat_is_replayed_and_forked_in_code(
     lllm: Terminal, demo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

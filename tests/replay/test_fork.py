@@ -128,6 +128,8 @@ def test_an_edited_message(old: tuple[MemoryLog, str]) -> None:
     done = fork_session(session, at=seq, edit="3", store=store, entry=program(store, backend))
     assert done.result == f"{3 * 2 ** (STEPS - 1)} it is"
     assert (done.reused, done.changed) == (0, STEPS)
+    report = replay_session(done.session, store=store, entry=program(store, backend))
+    assert report.verified, report.divergence
 
 
 def test_other_code_reuses_what_is_the_same(old: tuple[MemoryLog, str]) -> None:
