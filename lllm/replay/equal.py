@@ -91,9 +91,12 @@ class EqualQuestions:
         """The reply to a request, given by its hash, of the recorded call that this one stands for."""
         return self._take(self._replies.get(request), call)
 
-    def result(self, place: str, call: str, tool_call: str) -> Mapping[str, Any] | None:
-        """The result of a tool call; `place` says what was asked (see `asked_of`)."""
-        return self._take(self._results.get(place), call, tool_call)
+    def result(
+        self, place: str, call: str, tool_call: str, wanted: Callable[[str], bool]
+    ) -> Mapping[str, Any] | None:
+        """The result of a tool call; `place` says what was asked (see `asked_of`). `wanted`: whether the call of today has
+        made a tool call of this id."""
+        return self._take(self._results.get(place), call, tool_call, wanted)
 
     def approval(self, place: str, call: str, tool_call: str) -> Mapping[str, Any] | None:
         """What was said about a tool call. An old yes was for what was done then: what is done now is asked about now."""
@@ -110,13 +113,21 @@ class EqualQuestions:
         return event["seq"] not in self._given and (event["seq"] == self._edited or self._holds(event))
 
     def _take(
-        self, waiting: deque[Mapping[str, Any]] | None, call: str | None, tool_call: str | None = None
+        self,
+        waiting: deque[Mapping[str, Any]] | None,
+        call: str | None,
+        tool_call: str | None = None,
+        wanted: Callable[[str], bool] | None = None,
     ) -> Mapping[str, Any] | None:
-        """An answer, once: of the very tool call, else of the call, else the first one anywhere."""
+        """An answer, once: of the very tool call, else of the call, else the first one anywhere. An edited one is for its own
+        call alone; and for its own tool call, unless the model of today has given that another id."""
         best: tuple[int, Mapping[str, Any]] | None = None
         for event in waiting or ():
             if self._open(event):
-                near = 0 if event["call"] != call else 1 + (event["data"].get("id") == tool_call)
+                id = event["data"].get("id")
+                near = 0 if event["call"] != call else 1 + (id == tool_call)
+                if event["seq"] == self._edited and (near == 0 or (near == 1 and wanted and wanted(id))):
+                    continue
                 if best is None or near > best[0]:
                     best = near, event
         if best is None:

@@ -337,7 +337,7 @@ class Forked(SharedEffects):
     # --- equal questions
 
     def recorded(self, call: str, kind: str, tool_call: str | None = None) -> Event | None:
-        twin = self._twins.get(call, call)
+        twin = self._twins.get(call, "")
         if tool_call is None:
             found = self._equal.reply(self._asked.get(call, ""), twin)
             if found is None:
@@ -353,7 +353,7 @@ class Forked(SharedEffects):
         if kind == ev.APPROVAL_GIVEN:
             found = self._equal.approval(place, twin, tool_call)
         else:
-            found = self._equal.result(place, twin, tool_call)
+            found = self._equal.result(place, twin, tool_call, lambda id: (call, id) in self._wanted)
             if found is None:
                 return self._without(call, tool_call, place)
             self._count(kind, found["data"])
@@ -394,5 +394,5 @@ class Forked(SharedEffects):
             return super().gave(call, shown)
         if "args" not in shown:
             return None
-        found = self._equal.answer(None if call is None else self._twins.get(call, call), shown)
+        found = self._equal.answer(None if call is None else self._twins.get(call, ""), shown)
         return None if found is None else self._again(found, found["data"]).data

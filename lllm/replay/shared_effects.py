@@ -78,7 +78,7 @@ class SharedEffects(Replayed):
             return self._recalled(past.n, past.returned["seq"], past.returned["data"], (made,))
         place = asked.place
         call, within = (
-            None if one is None else self._twins.get(one, one) for one in (place.call, place.within)
+            None if one is None else self._twins.get(one, "") for one in (place.call, place.within)
         )
         past = self.effects.take(asked, Place(call, place.via, within), self._is_given)
         if past is None or past.returned is None:

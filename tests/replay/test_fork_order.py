@@ -400,3 +400,92 @@ def test_an_effect_that_was_cancelled_is_cancelled_again() -> None:
     assert done.result == ["quick", "late", "quick"]
     assert did == []
     assert replay_session(done.session, store=store, entry=main).verified
+
+
+# --- an edit is for one call
+
+
+class Twins:
+    """Two agents of one model that say the same, side by side; the second one is answered first."""
+
+    def __init__(self, store: MemoryLog, *, keys: bool = False) -> None:
+        self.store = store
+        self.keys = keys
+        self.asked: list[str] = []
+
+    def model(self, request: Request) -> Any:
+        self.asked.append(request.messages[-1].text)
+        return f"{request.messages[-1].text} {len(self.asked)}"
+
+    async def __call__(self) -> dict[str, str]:
+        backend, said = ScriptedBackend(self.model), dict[str, str]()
+        self.asked.clear()
+        slow = ScriptedBackend(self.model, delay=0.01)
+
+        async def ask(name: str, backend: Any) -> None:
+            agent = Agent("twin" if self.keys else name, backend)
+            said[name] = (await agent.acall("hello", key=name if self.keys else None)).content
+
+        async with arecord("twins", store=self.store):
+            await asyncio.gather(ask("left", slow), ask("right", backend))
+        return said
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("keys", [False, True])
+@pytest.mark.parametrize("number", [0, 1])
+def test_an_edited_reply_is_for_its_own_call(fresh: bool, keys: bool, number: int) -> None:
+    """Not for another one that asks the same before."""
+    program = Twins(MemoryLog(), keys=keys)
+    said = lllm.run(program())
+    (session,) = (info.id for info in program.store.sessions())
+    replies = [one for one in forks.events(program.store, session) if one["kind"] == ev.MODEL_REPLIED]
+    done = fork_session(
+        session, at=replies[number]["seq"], edit="EDITED", fresh=fresh, store=program.store, entry=program
+    )
+    name = "left" if replies[number]["call"] == "c1" else "right"
+    other = "right" if name == "left" else "left"
+    anew = fresh and number == 0
+    assert done.result == {name: "EDITED", other: "hello 1" if anew else said[other]}
+    assert (len(program.asked), done.new + done.changed, done.notes) == (anew, anew, [])
+    assert replay_session(done.session, store=program.store, entry=program).verified
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("agents", [1, 2])
+def test_an_edited_result_is_for_its_own_tool_call(fresh: bool, number: int, agents: int) -> None:
+    """Not for another one with equal arguments, of the same call or of another."""
+    store, ran = MemoryLog(), list[str]()
+
+    @tool(effect="ask", repeatable=True)
+    async def twice(text: str) -> str:
+        """Says it again."""
+        ran.append(text)
+        number = len(ran)
+        await asyncio.sleep(0.01 / number)  # the second one comes first
+        return f"{text} {number}"
+
+    def model(request: Request) -> Any:
+        if request.messages[-1].role == "tool":
+            return ", ".join(message.text for message in request.messages if message.role == "tool")
+        calls = [FunctionCall(f"t{n}", "twice", '{"text":"x"}') for n in range(3 - agents)]
+        return Reply(content="", tool_calls=tuple(calls))
+
+    async def program() -> str:
+        made = [Agent(f"a{n}", ScriptedBackend(model), tools=[twice]) for n in range(agents)]
+        async with arecord("twice", store=store):
+            return ", ".join(reply.content for reply in await asyncio.gather(*(a.acall("go") for a in made)))
+
+    said = lllm.run(program()).split(", ")
+    ran.clear()
+    (session,) = (info.id for info in store.sessions())
+    results = [one for one in forks.events(store, session) if one["kind"] == ev.TOOL_RETURNED]
+    found = results[number]
+    done = fork_session(session, at=found["seq"], edit="EDITED", fresh=fresh, store=store, entry=program)
+    place = said.index(found["data"]["content"])
+    assert done.result.split(", ")[place] == "EDITED"
+    anew = fresh and number == 0
+    assert done.result.split(", ")[1 - place] == ("x 1" if anew else said[1 - place])
+    assert (len(ran), done.notes) == (anew, [])
+    assert replay_session(done.session, store=store, entry=program).verified
