@@ -76,6 +76,9 @@ if TYPE_CHECKING:
     from lllm.models.prompt import Prompt as Prompt
     from lllm.models.reply import Reply as Reply
     from lllm.models.reply import Usage as Usage
+    from lllm.proxies import BaseProxy as BaseProxy
+    from lllm.proxies import Proxy as Proxy
+    from lllm.proxies import ProxyRegistrator as ProxyRegistrator
     from lllm.registry import registry as registry
     from lllm.replay import fork_session as fork_session
     from lllm.replay import replay_session as replay_session
@@ -93,6 +96,7 @@ _HOME = {
     "BackendType": "backends.runner",
     "BaseLLM": "base",
     "BaseLLMRunner": "backends.runner",
+    "BaseProxy": "proxies",
     "Config": "config",
     "DeviceType": "backends.runner",
     "Dialog": "llm.dialog",
@@ -119,6 +123,8 @@ _HOME = {
     "Prompt": "models.prompt",
     "Prompts": "llm.prompts",
     "Providers": "const",
+    "Proxy": "proxies",
+    "ProxyRegistrator": "proxies",
     "ReplayableLogBase": "log",
     "Reply": "models.reply",
     "Roles": "const",

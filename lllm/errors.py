@@ -10,6 +10,15 @@
     |-- PromptError (ValueError)            a template and its arguments do not fit
     |-- ParseError (ValueError)             a reply is not in the form asked for; lists all problems
     |-- ToolError                           a tool could not be run or its arguments do not fit
+    |   `-- EndpointError                   an endpoint of a proxy failed
+    |       |-- EndpointDenied              401, 403, 407
+    |       |-- EndpointNotFound            404, 410
+    |       |-- EndpointRejected            other 4xx
+    |       |-- EndpointRateLimited         429                                   retryable
+    |       |-- EndpointServerError         5xx, 408                              retryable
+    |       |-- EndpointUnreachable         refused, reset, no such host          retryable
+    |       |-- EndpointTimeout             no answer in time                     retryable
+    |       `-- EndpointAnswerInvalid       an answer that cannot be read, or is too large
     |-- EffectFailed                        an effect of the program's own code failed, as recorded
     |   |-- EffectTimeout (TimeoutError)    it did not return in time
     |   |-- EffectDenied                    it was not approved
@@ -229,6 +238,69 @@ class ParseError(LLMError, ValueError):
 
 class ToolError(LLMError):
     """A tool could not be run, or its arguments do not fit its schema."""
+
+
+class EndpointError(ToolError):
+    """An endpoint of a proxy failed.
+
+    Attributes:
+        address: of the endpoint, as in `weather.daily`. status: HTTP status, or None.
+        retry_after: seconds that the server asked to wait, or None.
+        sent: whether the request may have reached the server: False only where it certainly has not.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        address: str = "",
+        status: int | None = None,
+        retry_after: float | None = None,
+        sent: bool = True,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.address, self.status, self.retry_after, self.sent = address, status, retry_after, sent
+
+
+class EndpointDenied(EndpointError):
+    """The credentials of a proxy are missing, wrong, or not enough: 401, 403, 407."""
+
+
+class EndpointNotFound(EndpointError):
+    """There is nothing at the address that was asked for: 404, 410."""
+
+
+class EndpointRejected(EndpointError):
+    """The server does not accept the request: other 4xx."""
+
+
+class EndpointRateLimited(EndpointError):
+    """Too many requests: 429."""
+
+    retryable = True
+
+
+class EndpointServerError(EndpointError):
+    """The server failed: 5xx, 408."""
+
+    retryable = True
+
+
+class EndpointUnreachable(EndpointError):
+    """No connection, or one that broke before the answer was complete."""
+
+    retryable = True
+
+
+class EndpointTimeout(EndpointError, TimeoutError):
+    """The server did not answer in time."""
+
+    retryable = True
+
+
+class EndpointAnswerInvalid(EndpointError):
+    """The answer is not what was declared, cannot be read, or is too large."""
 
 
 class EffectFailed(LLMError):

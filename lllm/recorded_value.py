@@ -23,6 +23,9 @@ from lllm.models.parts import File, Image, in_bytes
 
 ACTIVITY: Final = "activity"
 """The kind of the effects that `lllm.activity` makes: their request has a name and arguments."""
+PROXY: Final = "proxy"
+"""The kind of calls of a proxy's endpoint. Their request has its address as name, and arguments."""
+_NAMED: Final = (ACTIVITY, PROXY)
 _LONGEST: Final = 4_000
 """Characters of an exception's attribute that are kept."""
 _DATES: Final = ("date", "datetime", "time")
@@ -239,12 +242,12 @@ def _nothing(self: BaseException) -> None: ...
 
 
 def name_of(kind: str, request: Any) -> str:
-    """What messages call an effect: an activity by its name."""
-    if kind == ACTIVITY and isinstance(request, Mapping) and isinstance(request.get("name"), str):
+    """What messages call an effect: an activity or an endpoint by its name."""
+    if kind in _NAMED and isinstance(request, Mapping) and isinstance(request.get("name"), str):
         return str(request["name"])
     return kind
 
 
 def arguments_of(kind: str, request: Any) -> Any:
-    """What an effect was asked, for people: of an activity the arguments."""
-    return request.get("arguments", {}) if kind == ACTIVITY and isinstance(request, Mapping) else request
+    """What an effect was asked, for people: of an activity or an endpoint the arguments."""
+    return request.get("arguments", {}) if kind in _NAMED and isinstance(request, Mapping) else request

@@ -1,0 +1,236 @@
+"""BaseProxy: an API, or a family of Python functions, described once. ProxyRegistrator names one.
+
+    @ProxyRegistrator(path="weather", name="Weather", description="Forecasts for cities.")
+    class Weather(BaseProxy):
+        base_url = "https://api.example.com/v1"
+        auth = Header("X-Api-Key", env="WEATHER_KEY")
+
+        @BaseProxy.endpoint(category="forecast", endpoint="forecast/{city}")
+        def daily(self, city: str, days: int = 3) -> dict:
+            \"""The forecast for the next days.
+
+            Args:
+                days: how many, 1 to 14.
+            \"""
+
+Where the proxy has a `base_url`, an endpoint sends a request; its method may change the parameters by returning others. Where
+it has none (or with `local=True`) the method itself does what the endpoint is for, and returns the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any, ClassVar, Final, TypeVar, overload
+
+from lllm.errors import ConfigError, UnknownKeyError
+from lllm.proxies.credentials import Auth
+from lllm.proxies.endpoint import OPTIONS, Declared, Endpoint, compile_endpoint
+
+F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound="type[BaseProxy]")
+
+_MARK: Final = "__lllm_endpoint__"
+
+
+class BaseProxy:
+    """Base class of proxies. Subclass it, and mark methods with `@BaseProxy.endpoint(...)`.
+
+    A subclass with endpoints is registered under `_proxy_path`, else under its name; `ProxyRegistrator` says another.
+
+    Attributes:
+        base_url: where the API is; "" where the methods do the work themselves.
+        auth: what goes along with each request: one of Header, Query, Bearer, Basic, Cookie, or a list of them.
+        api_key_name, api_key: the same in short: a query parameter, or with a `*` in front a header. Prefer `auth`, which
+            has the variable's name and not the key.
+        headers: sent with each request.
+        timeout: seconds for one request. concurrency, requests_per_minute: limits, as for models.
+        max_bytes: bytes of an answer.
+        additional_docs: further texts for catalogues, by title.
+        cutoff_date: nothing later is shown, see `Proxy`; None for no cutoff.
+    """
+
+    __lllm_kind__: ClassVar[str | None] = None
+    _proxy_path: ClassVar[str | None] = None
+    _proxy_name: ClassVar[str | None] = None
+    _proxy_description: ClassVar[str | None] = None
+
+    base_url: str = ""
+    auth: Auth | Sequence[Auth] = ()
+    api_key_name: str = ""
+    api_key: str | None = None
+    headers: Mapping[str, str] = {}
+    timeout: float = 30.0
+    concurrency: int | None = None
+    requests_per_minute: int | None = None
+    max_bytes: int = 20 * 2**20
+    additional_docs: Mapping[str, str] = {}
+
+    def __init__(self, cutoff_date: Any = None, use_cache: bool = True, **options: Any) -> None:
+        self.cutoff_date = as_date(cutoff_date)
+        self.use_cache = use_cache
+        self.options = options
+
+    def __init_subclass__(cls, register: bool = True, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        cls.__lllm_kind__ = "proxy" if declared_in(cls) and register else None
+        if cls.__lllm_kind__ is not None:
+            own = cls.__dict__.get("_proxy_path")
+            _register(cls, own or cls.__name__)
+
+    @overload
+    @staticmethod
+    def endpoint(function: F, /) -> F: ...
+    @overload
+    @staticmethod
+    def endpoint(**options: Any) -> Callable[[F], F]: ...
+    @staticmethod
+    def endpoint(function: Any = None, /, **options: Any) -> Any:
+        """Marks a method as an endpoint.
+
+        Arguments:
+            category, sub_category: where catalogues list it.
+            endpoint: the path behind `base_url`, with `{name}` for path parameters; or a whole URL.
+            name, description: by default the method's name and docstring.
+            params: see `lllm.proxies.parameters`; by default what the signature says.
+            response: an example of the answer, or its JSON schema.
+            method: of HTTP, by default GET.
+            effect: as for tools; by default `pure` for GET, `idempotent` for PUT and DELETE, `ask` for the others and for
+                plain Python.
+            timeout, approval: as for tools.
+            content, accept: media types of body and answer.
+            remove_keys: keys that are taken out of the answer, nested as `a.b`.
+            dt_cutoff: the key (nested as `a.b`), or (key, format), of the dates by which a cutoff removes entries.
+            postcall: a function, or several, that get the answer and return what takes its place.
+            local: whether the method does it itself; by default where there is no `base_url`.
+            paginate, auth, base_url, headers, idempotency_header, cache, concurrent, errors: see `lllm.proxies.client`.
+
+        Raises:
+            UnknownKeyError: an option that is not known. Others are read at the proxy's first use.
+        """
+        for key in options:
+            if key not in OPTIONS:
+                raise UnknownKeyError(key, OPTIONS, where="@BaseProxy.endpoint")
+
+        def mark(function: F) -> F:
+            setattr(function, _MARK, Declared(function, options))
+            return function
+
+        return mark if function is None else mark(function)
+
+    @classmethod
+    def path(cls) -> str:
+        """The name it is registered by."""
+        return cls.__dict__.get("_proxy_path") or cls.__name__
+
+    @classmethod
+    def title(cls) -> str:
+        """Its name for people."""
+        return cls.__dict__.get("_proxy_name") or cls.path()
+
+    @classmethod
+    def description(cls) -> str:
+        """What it is for."""
+        return cls.__dict__.get("_proxy_description") or (cls.__doc__ or "").strip()
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        """Its endpoints by the method's name, in the order of their definition. ConfigError where one cannot be read."""
+        cls = type(self)
+        http = bool(self.base_url)
+        known: dict[bool, dict[str, Endpoint]] = cls.__dict__.get("_compiled") or {}
+        if http not in known:
+            path = cls.path()
+            made = {key: compile_endpoint(one, key, path, http) for key, one in declared_in(cls).items()}
+            known = {**known, http: made}
+            cls._compiled = known  # type: ignore[attr-defined]
+        return known[http]
+
+    def __repr__(self) -> str:
+        return f"<proxy {self.path()}>"
+
+
+def declared_in(cls: type) -> dict[str, Declared]:
+    """The marked methods of a class and its bases, those of bases first."""
+    found: dict[str, Declared] = {}
+    for base in reversed(cls.__mro__):
+        for key, value in vars(base).items():
+            declared = getattr(value, _MARK, None)
+            if isinstance(declared, Declared):
+                found[key] = declared
+            else:
+                found.pop(key, None)  # overridden by something else
+    return found
+
+
+def ProxyRegistrator(path: str, name: str | None = None, description: str | None = None) -> Callable[[C], C]:
+    """Names a proxy: `@ProxyRegistrator(path="weather", name="Weather", description="...")` on a subclass of BaseProxy.
+
+    Arguments:
+        path: what it is registered and called by: letters, digits, `_`, `-` and `/`. name, description: for people and
+            models.
+
+    Raises:
+        ConfigError: not a path, or not a BaseProxy. NameTakenError: another proxy has the path.
+    """
+    check_path(path)
+
+    def mark(cls: C) -> C:
+        if not (isinstance(cls, type) and issubclass(cls, BaseProxy)):
+            raise ConfigError(
+                f"@ProxyRegistrator('{path}') stands on {cls!r}", hint="Write it on a subclass of BaseProxy."
+            )
+        from lllm.registry import registry
+
+        before = registry.registered("proxy", cls.path())
+        if before is not None and before.target is cls:
+            registry.remove("proxy", cls.path())
+        cls._proxy_path, cls._proxy_name = path, name
+        if description is not None:
+            cls._proxy_description = description
+        cls.__lllm_kind__ = "proxy"
+        _register(cls, path)
+        return cls
+
+    return mark
+
+
+def check_path(path: Any) -> None:
+    """Raises ConfigError for a path that no address could be made of."""
+    parts = path.split("/") if isinstance(path, str) else [""]
+    if not all(
+        part and part.replace("_", "").replace("-", "").isalnum() and part.isascii() for part in parts
+    ):
+        raise ConfigError(
+            f"the path of a proxy must be letters, digits, '_', '-' and '/', got {path!r}",
+            hint="As in 'weather', or 'finance/quotes'.",
+        )
+
+
+def _register(cls: type[BaseProxy], path: str) -> None:
+    from lllm.registry import registry
+
+    check_path(path)
+    registry.add("proxy", path, cls, summary=cls.description().partition("\n")[0].strip())
+
+
+def as_date(value: Any) -> datetime | None:
+    """A cutoff: a date, a time, or ISO 8601 text. A date is the end of that day. Without a zone it is UTC.
+
+    Raises:
+        ConfigError: neither.
+    """
+    from datetime import UTC, time
+
+    if value is None or value == "":
+        return None
+    found = value
+    if isinstance(value, str):
+        try:
+            found = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
+        except ValueError:
+            raise ConfigError(f"cutoff_date must be a date like 2024-12-31, got {value!r}") from None
+    if isinstance(found, date) and not isinstance(found, datetime):
+        found = datetime.combine(found, time.max)
+    if not isinstance(found, datetime):
+        raise ConfigError(f"cutoff_date must be a date like 2024-12-31, got {value!r}")
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

@@ -1,0 +1,316 @@
+"""An endpoint: one thing that an API, or a plain Python method, can do. Declared by `BaseProxy.endpoint`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Final, NamedTuple
+
+from lllm.errors import ConfigError, listing
+from lllm.models.function import EFFECTS, Effect, Function, tool_from
+from lllm.proxies.parameters import Parameter, Place, arguments_schema, laid_over, read
+
+METHODS: Final[Mapping[str, Effect]] = {
+    "GET": "pure",
+    "HEAD": "pure",
+    "OPTIONS": "pure",
+    "PUT": "idempotent",
+    "DELETE": "idempotent",
+    "POST": "ask",
+    "PATCH": "ask",
+}
+"""HTTP methods, and the effect policy of an endpoint that declares none (RFC 9110, section 9.2)."""
+BODILESS: Final = ("GET", "HEAD", "OPTIONS", "DELETE")
+_IN_PATH: Final = re.compile(r"\{([^{}]+)\}")
+
+
+class Declared(NamedTuple):
+    """A method that `BaseProxy.endpoint` marked, with its options."""
+
+    function: Callable[..., Any]
+    options: Mapping[str, Any]
+
+
+class Cutoff(NamedTuple):
+    """Where the entries of an answer have their date: keys from the outermost, and the format (`strptime`; "" is ISO
+    8601, or seconds since 1970)."""
+
+    path: tuple[str, ...]
+    format: str = ""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What is known of an endpoint.
+
+    Attributes:
+        proxy: path of its proxy. key: the method's name. title, description: for people and models.
+        category, sub_category: where catalogues list it. path: the part of the URL behind the proxy's `base_url`, or a
+            whole URL. method: of HTTP; "" for a plain Python method.
+        parameters: what it takes. response: an example of its answer, or None. response_schema: JSON schema of it, or None.
+        effect, timeout, approval: as for a tool; a timeout of None is the proxy's.
+        remove_keys: keys (nested: `a.b`) that are taken out of every answer. cutoff: see Cutoff.
+        hooks: functions that get the answer and give what takes its place.
+        content: media type of the body. accept: of the answer.
+        local: whether the method does it itself; else it prepares the request, or does nothing.
+        function: the method. tool: the method as a tool, where it has a typed signature.
+    """
+
+    proxy: str
+    key: str
+    title: str
+    description: str
+    category: str = ""
+    sub_category: str = ""
+    path: str = ""
+    method: str = ""
+    parameters: tuple[Parameter, ...] = ()
+    response: Any = None
+    response_schema: Mapping[str, Any] | None = None
+    effect: Effect = "ask"
+    timeout: float | None = None
+    approval: bool = False
+    remove_keys: tuple[str, ...] = ()
+    cutoff: tuple[Cutoff, ...] = ()
+    hooks: tuple[Callable[..., Any], ...] = ()
+    content: str = "application/json"
+    accept: str = "application/json"
+    local: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    function: Callable[..., Any] = field(default=lambda: None, repr=False, compare=False)
+    tool: Function | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def address(self) -> str:
+        """What it is called by: `weather.forecast`."""
+        return f"{self.proxy}.{self.key}"
+
+    @cached_property
+    def schema(self) -> dict[str, Any]:
+        """JSON schema of its arguments."""
+        return arguments_schema(self.parameters)
+
+    @cached_property
+    def checker(self) -> Function:
+        """A tool with its schema alone: validates arguments. ConfigError where the schema is not one."""
+        made = Function(self.key[:64] if len(self.key) <= 64 else "endpoint", parameters=self.schema)
+        made.plan  # noqa: B018
+        return made
+
+    def example(self) -> dict[str, Any]:
+        """Arguments to try it with: the required ones, and those that have an example."""
+        found = {one.name: one.example for one in self.parameters}
+        wanted = {one.name for one in self.parameters if one.required}
+        return {name: value for name, value in found.items() if value is not None or name in wanted}
+
+
+def compile_endpoint(declared: Declared, key: str, proxy: str, http: bool) -> Endpoint:
+    """Reads a declaration. `http`: whether the proxy has a `base_url`.
+
+    Raises:
+        ConfigError: an option or parameter that cannot be read, or path parameters that do not fit the path.
+    """
+    function, options = declared
+    where = f"endpoint '{proxy}.{key}'"
+    path = str(options.get("endpoint") or "")
+    method = str(options.get("method") or "").upper()
+    local = options.get("local")
+    if local is None:
+        local = not (http or "://" in path)
+    if not local:
+        method = method or "GET"
+    if method and method not in METHODS:
+        raise ConfigError(f"{where}: unknown method {method!r}", hint=f"Known: {listing(METHODS)}.")
+    usual: Place = "query" if method in BODILESS or local else "body"
+    takes_all = takes_mapping(function)
+    typed: Function | None = None
+    if takes_all or _takes_nothing(function):
+        parameters = read(options.get("params"), where, usual)
+    else:
+        typed = tool_from(function, name=_tool_name(key), description=options.get("description") or None)
+        parameters = laid_over(_of_signature(typed, usual), options.get("params"), where)
+    in_path = _IN_PATH.findall(path)
+    parameters = [_placed(one, in_path) for one in parameters]
+    if not local:
+        _check_path(where, in_path, parameters)
+    _check_names(where, parameters)
+    effect = options.get("effect") or METHODS.get(method, "ask")
+    if effect not in EFFECTS:
+        raise ConfigError(f"{where}: unknown effect {effect!r}", hint=f"Known: {listing(EFFECTS)}.")
+    description = (
+        options.get("description") or (typed.description if typed else inspect.getdoc(function)) or ""
+    )
+    response = options.get("response")
+    schema = response if _is_schema(response) else None
+    return Endpoint(
+        proxy=proxy,
+        key=key,
+        title=options.get("name") or key.replace("_", " "),
+        description=description,
+        category=options.get("category") or "",
+        sub_category=options.get("sub_category") or "",
+        path=path,
+        method=method,
+        parameters=tuple(parameters),
+        response=None if schema is not None else response,
+        response_schema=schema,
+        effect=effect,
+        timeout=_seconds(where, options.get("timeout")),
+        approval=bool(options.get("approval", False)),
+        remove_keys=_names(options.get("remove_keys"), where, "remove_keys"),
+        cutoff=_cutoffs(options.get("dt_cutoff"), where),
+        hooks=tuple(_hooks(options.get("postcall"))),
+        content=options.get("content") or "application/json",
+        accept=options.get("accept") or "application/json",
+        local=bool(local),
+        options={name: value for name, value in options.items() if name in FURTHER},
+        function=function,
+        tool=typed,
+    )
+
+
+FURTHER: Final = (
+    "paginate",
+    "auth",
+    "base_url",
+    "headers",
+    "idempotency_header",
+    "cache",
+    "concurrent",
+    "errors",
+)
+"""Options that are passed on to what sends requests."""
+
+OPTIONS: Final = (
+    *(
+        "category",
+        "sub_category",
+        "endpoint",
+        "name",
+        "description",
+        "params",
+        "response",
+        "method",
+        "remove_keys",
+    ),
+    *("dt_cutoff", "effect", "timeout", "approval", "content", "accept", "postcall", "local"),
+    *FURTHER,
+)
+
+
+def takes_mapping(function: Callable[..., Any]) -> bool:
+    """Whether a method takes all arguments as one mapping: `def search(self, params)`."""
+    names = _parameters(function)
+    return (
+        len(names) == 1 and names[0].name == "params" and names[0].kind is not inspect.Parameter.VAR_KEYWORD
+    )
+
+
+def _takes_nothing(function: Callable[..., Any]) -> bool:
+    return not _parameters(function)
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    found = list(inspect.signature(function).parameters.values())
+    return found[1:] if found and found[0].name == "self" else found
+
+
+def _tool_name(key: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "_", key)[:64]
+
+
+def _of_signature(typed: Function, usual: Place) -> list[Parameter]:
+    schema = typed.parameters
+    required = schema.get("required", ())
+    shared = schema.get("$defs")
+    found = []
+    for name, one in schema.get("properties", {}).items():
+        own = {**one, "$defs": shared} if shared else dict(one)
+        wire = name.removesuffix("_") if name.endswith("_") else name
+        sent = own.get("default") is not None
+        found.append(Parameter(name, wire, own, name in required, usual, sent_default=sent))
+    return found
+
+
+def _placed(one: Parameter, in_path: Sequence[str]) -> Parameter:
+    """A parameter whose name stands in the path belongs there."""
+    if (
+        one.place != "path"
+        and (one.wire in in_path or one.name in in_path)
+        and one.place in ("query", "body")
+    ):
+        wire = one.wire if one.wire in in_path else one.name
+        return replace(one, place="path", wire=wire, required=True)
+    return one
+
+
+def _check_path(where: str, in_path: Sequence[str], parameters: Sequence[Parameter]) -> None:
+    declared = [one.wire for one in parameters if one.place == "path"]
+    for name in in_path:
+        if name not in declared:
+            raise ConfigError(
+                f"{where}: its path has {{{name}}}, and no such parameter is declared",
+                hint=f'Add "${name}*": (str, EXAMPLE) to params, or the argument {name}: str.',
+            )
+    for name in declared:
+        if name not in in_path:
+            raise ConfigError(
+                f"{where}: the path parameter '{name}' does not stand in its path",
+                hint=f"Write {{{name}}} into endpoint=.",
+            )
+
+
+def _check_names(where: str, parameters: Sequence[Parameter]) -> None:
+    seen: set[str] = set()
+    for one in parameters:
+        if one.name in seen:
+            raise ConfigError(
+                f"{where}: two parameters are named '{one.name}'",
+                hint='Name one differently: {"other": {"name": "WIRE-NAME", ...}}.',
+            )
+        seen.add(one.name)
+
+
+def _is_schema(value: Any) -> bool:
+    """Whether a response is declared by a schema; anything else is an example."""
+    return isinstance(value, Mapping) and (
+        "$ref" in value
+        or (isinstance(value.get("type"), str) and value["type"] in _JSON)
+        or any(isinstance(value.get(key), list) and value[key] for key in ("anyOf", "oneOf", "allOf"))
+    )
+
+
+_JSON: Final = ("object", "array", "string", "integer", "number", "boolean", "null")
+
+
+def _seconds(where: str, value: Any) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+        raise ConfigError(f"{where}: timeout must be seconds above 0, or None, got {value!r}")
+    return value
+
+
+def _names(value: Any, where: str, what: str) -> tuple[str, ...]:
+    found = (value,) if isinstance(value, str) else tuple(value or ())
+    if not all(isinstance(one, str) and one for one in found):
+        raise ConfigError(f"{where}: {what} must be a list of names, got {value!r}")
+    return found
+
+
+def _cutoffs(value: Any, where: str) -> tuple[Cutoff, ...]:
+    """`"date"`, `("results.date", "%Y-%m-%d")`, or a list of such."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (Cutoff(tuple(value.split("."))),)
+    if isinstance(value, tuple) and len(value) == 2 and all(isinstance(one, str) for one in value):
+        return (Cutoff(tuple(value[0].split(".")), value[1]),)
+    if isinstance(value, list):
+        return tuple(found for one in value for found in _cutoffs(one, where))
+    raise ConfigError(f"{where}: dt_cutoff must be a key, or (key, format), or a list of such, got {value!r}")
+
+
+def _hooks(value: Any) -> list[Callable[..., Any]]:
+    return [] if value is None else [value] if callable(value) else list(value)

@@ -1,0 +1,342 @@
+"""Proxy: the activated proxies of one system, with its cutoff date, credentials and cache.
+
+    proxy = Proxy(activate_proxies=["weather", "finance/quotes"])
+    proxy("weather.daily", city="Oslo")             # blocking
+    await proxy.acall("weather.daily", city="Oslo")
+    print(proxy.api_catalog())                      # each address in it is callable as printed, and nothing else is
+
+A call from the system's own code is an effect of the running session: recorded, and given again by a replay.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+from lllm.core.canonical import digest
+from lllm.errors import ConfigError, NameTakenError, ToolError, UnknownNameError
+from lllm.models.function import Function, ToolContext
+from lllm.plug_ins import guarded
+from lllm.proxies import catalogue
+from lllm.proxies.base import BaseProxy, as_date
+from lllm.proxies.cutoff import bounded, without_keys, without_later
+from lllm.proxies.endpoint import Endpoint, takes_mapping
+from lllm.recorded_value import PROXY, pack_request
+from lllm.session import recording
+from lllm.session_effects import Asked
+from lllm.sync import is_async, maybe_async, run
+
+LONGEST: Final = 64
+"""Characters of a tool's name."""
+
+
+class Proxy:
+    """See above.
+
+    Arguments:
+        activate_proxies: registered names, classes or instances of BaseProxy; None for all that are registered.
+        cutoff_date: a date, or text like 2024-12-31: answers have no later entries, and later dates cannot be asked for.
+            None for no cutoff.
+        deploy_mode: whether the system is in use, rather than evaluated on the past: then there is no cutoff.
+        variables: where credentials are looked up by their names; by default the environment and `.env`.
+        use_cache: whether endpoints that may be cached are.
+        options: keyword arguments of the proxies' constructors, by path.
+
+    Raises:
+        ConfigError: a proxy or endpoint that cannot be made, or an unknown option. UnknownNameError: no such proxy.
+    """
+
+    def __init__(
+        self,
+        activate_proxies: Iterable[Any] | None = None,
+        cutoff_date: Any = None,
+        deploy_mode: bool = False,
+        *,
+        variables: Mapping[str, str] | None = None,
+        use_cache: bool = True,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.deploy_mode = deploy_mode
+        self.cutoff_date = None if deploy_mode else as_date(cutoff_date)
+        self.use_cache = use_cache
+        self._variables = variables
+        self._options = dict(options or {})
+        self.proxies: dict[str, BaseProxy] = {}
+        self.endpoints: dict[str, Endpoint] = {}
+        """Endpoints by address."""
+        for item in _wanted(activate_proxies):
+            self._activate(item)
+        if unknown := set(self._options) - set(self.proxies):
+            raise UnknownNameError("active proxy", min(unknown), self.proxies)
+
+    def _activate(self, item: Any) -> None:
+        proxy = item
+        if isinstance(item, str):
+            from lllm.registry import registry
+
+            proxy = registry.resolve("proxy", item)
+        if isinstance(proxy, type) and issubclass(proxy, BaseProxy):
+            with guarded(f"proxy '{proxy.path()}'"):
+                more = self._options.get(proxy.path(), {})
+                proxy = proxy(cutoff_date=self.cutoff_date, use_cache=self.use_cache, **more)
+        if not isinstance(proxy, BaseProxy):
+            raise ConfigError(
+                f"{item!r} is not a proxy", hint="A proxy is a registered name, or a subclass of BaseProxy."
+            )
+        path = proxy.path()
+        if path in self.proxies:
+            if type(self.proxies[path]) is type(proxy) and not isinstance(item, BaseProxy):
+                return
+            raise NameTakenError(f"two proxies are named '{path}'", hint="Activate one of them.")
+        self.proxies[path] = proxy
+        for one in proxy.endpoints().values():
+            self.endpoints[one.address] = one
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """Where credentials are looked up."""
+        if self._variables is None:
+            from lllm.config.environ import Environ
+            from lllm.config.project import find_project
+
+            found = find_project()
+            file = found.parent / ".env" if found is not None else None
+            self._variables = Environ(file=file if file is not None and file.is_file() else None)
+        return self._variables
+
+    # --- calling
+
+    def __call__(self, address: str, params: Mapping[str, Any] | None = None, /, **arguments: Any) -> Any:
+        """Calls an endpoint, and gives its answer: JSON as Python values, text, or an Image or File.
+
+        Arguments:
+            address: as a catalogue prints it: `weather.daily`. params, arguments: what the endpoint takes, as a mapping, by
+                name, or both.
+
+        Raises:
+            UnknownNameError: no active proxy has such an endpoint.
+            ToolError: the arguments do not fit, or the method raised. EndpointError: the API failed.
+            What `Session.effect` raises, within a session.
+        """
+        return run(self.acall(address, params, **arguments))
+
+    call = __call__
+
+    async def acall(self, address: str, params: Mapping[str, Any] | None = None, /, **arguments: Any) -> Any:
+        """`__call__` for async code."""
+        endpoint = self.endpoint(address)
+        given = {**(params or {}), **arguments}
+        session = recording()
+        if session is None:
+            return await self.perform(endpoint, given, ToolContext())
+        try:
+            packed = pack_request(given)
+        except TypeError as error:
+            raise ToolError(f"'{address}': an argument cannot be recorded: {error}") from None
+        request = {"name": address, "arguments": packed, **self._as_of()}
+        asked = Asked(PROXY, request, endpoint.effect, None, session.where())
+        return await session.act(asked, partial(self.perform, endpoint, given), True, None, endpoint.approval)
+
+    def _as_of(self) -> dict[str, Any]:
+        return {} if self.cutoff_date is None else {"cutoff": self.cutoff_date.isoformat()}
+
+    def endpoint(self, address: Any) -> Endpoint:
+        """The endpoint at an address. UnknownNameError where no active proxy has it."""
+        found = self.endpoints.get(address) if isinstance(address, str) else None
+        if found is None:
+            raise UnknownNameError(
+                "endpoint",
+                str(address),
+                self.endpoints,
+                hint=f"Active proxies: {', '.join(self.proxies) or 'none'}.",
+            )
+        return found
+
+    async def perform(self, endpoint: Endpoint, arguments: Mapping[str, Any], context: ToolContext) -> Any:
+        """Does what an endpoint is for, without a record: what a call and a tool come to.
+
+        Raises as `__call__` does."""
+        proxy = self.proxies[endpoint.proxy]
+        given = self._checked(endpoint, arguments)
+        if endpoint.local:
+            with guarded(f"endpoint '{endpoint.address}'", ToolError):
+                answer = await _run_method(proxy, endpoint, given, context)
+        else:
+            from lllm.proxies.client import send
+
+            with guarded(f"endpoint '{endpoint.address}'", ToolError):
+                given = await _prepared(proxy, endpoint, given, context)
+            answer = await send(proxy, endpoint, given, self, context)
+        return await self._finished(proxy, endpoint, answer)
+
+    def _checked(self, endpoint: Endpoint, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments with their defaults, as JSON; ToolError with all problems."""
+        given = {one.name: one.schema["default"] for one in endpoint.parameters if one.sent_default}
+        given |= arguments
+        if self.cutoff_date is not None:
+            given = bounded(endpoint, given, self.cutoff_date)
+        if found := endpoint.checker.validate(_as_json(given)):
+            raise ToolError(f"the arguments of '{endpoint.address}' do not fit: {'; '.join(found)}")
+        return given
+
+    async def _finished(self, proxy: BaseProxy, endpoint: Endpoint, answer: Any) -> Any:
+        for hook in endpoint.hooks:
+            with guarded(f"postcall of '{endpoint.address}'", ToolError):
+                answer = await maybe_async(hook, answer)
+        if endpoint.remove_keys:
+            answer = without_keys(answer, endpoint.remove_keys)
+        if endpoint.cutoff and self.cutoff_date is not None:
+            answer = without_later(answer, endpoint.cutoff, self.cutoff_date).value
+        return answer
+
+    # --- as tools
+
+    def tools(self, *addresses: str) -> tuple[Function, ...]:
+        """Endpoints as tools, named `proxy__endpoint`; all where none is named, and `weather.*` is all of one proxy.
+
+        Raises:
+            UnknownNameError: no such endpoint. NameTakenError: two of them come to one name.
+        """
+        wanted = (
+            [one for pattern in addresses for one in self._matching(pattern)]
+            if addresses
+            else list(self.endpoints)
+        )
+        made: dict[str, Function] = {}
+        for address in dict.fromkeys(wanted):
+            tool = self._tool(self.endpoints[address])
+            if tool.name in made:
+                raise NameTakenError(
+                    f"two endpoints come to the tool name '{tool.name}'", hint="Rename one of their methods."
+                )
+            made[tool.name] = tool
+        return tuple(made.values())
+
+    def _matching(self, pattern: str) -> list[str]:
+        path = pattern.removesuffix(".*")
+        if path in self.proxies and (path != pattern or pattern not in self.endpoints):
+            return [one.address for one in self.proxies[path].endpoints().values()]
+        return [self.endpoint(pattern).address]
+
+    def _tool(self, endpoint: Endpoint) -> Function:
+        async def call(context: ToolContext, **arguments: Any) -> Any:
+            return await self.perform(endpoint, arguments, context)
+
+        call.__name__ = call.__qualname__ = endpoint.key
+        text = endpoint.description or endpoint.title
+        return Function(
+            tool_name(endpoint.proxy, endpoint.key),
+            text,
+            endpoint.schema,
+            call,
+            effect=endpoint.effect,
+            timeout=None if not endpoint.local else endpoint.timeout or self.proxies[endpoint.proxy].timeout,
+            approval=endpoint.approval,
+            concurrent=bool(endpoint.options.get("concurrent", True)),
+        )
+
+    # --- what there is
+
+    def available(self) -> list[str]:
+        """The paths of the active proxies."""
+        return list(self.proxies)
+
+    def api_directory(self) -> str:
+        """The active proxies with their categories and addresses, a line for each."""
+        return catalogue.directory(self.proxies.values())
+
+    def api_catalog(self, *, categories: Sequence[str] = (), max_tokens: int | None = None) -> str:
+        """The active proxies with their endpoints, what they take and a line on what they are for, as a text for prompts."""
+        return catalogue.catalog(self.proxies.values(), categories=categories, max_tokens=max_tokens)
+
+    def retrieve_api_docs(self, *names: str) -> str:
+        """All that is known of some endpoints or proxies; of all where none is named.
+
+        Raises:
+            UnknownNameError: no such endpoint or proxy.
+        """
+        wanted = [one for name in names for one in self._matching(name)] if names else list(self.endpoints)
+        return catalogue.docs([self.endpoints[address] for address in dict.fromkeys(wanted)], self.proxies)
+
+    def overview(self) -> str:
+        """One line for each active proxy."""
+        return catalogue.overview(self.proxies.values())
+
+
+def tool_name(proxy: str, key: str) -> str:
+    """`proxy__endpoint` in letters, digits, `_` and `-`; what is longer than 64 characters is cut, with a hash that stays
+    the same."""
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", f"{proxy}__{key}")
+    if len(name) <= LONGEST:
+        return name
+    return f"{name[: LONGEST - 9]}_{digest(f'{proxy}.{key}'.encode()).removeprefix('sha256:')[:8]}"
+
+
+def _wanted(activate: Iterable[Any] | None) -> list[Any]:
+    if activate is None:
+        from lllm.registry import registry
+
+        return registry.names("proxy")
+    if isinstance(activate, str) or not isinstance(activate, Iterable):
+        raise ConfigError(
+            f"activate_proxies must be a list of names, got {activate!r}",
+            hint='Write activate_proxies=["NAME"].',
+        )
+    return list(activate)
+
+
+async def _run_method(
+    proxy: BaseProxy, endpoint: Endpoint, given: dict[str, Any], context: ToolContext
+) -> Any:
+    args, kwargs = _bound(endpoint, given, context)
+    return await maybe_async(endpoint.function, proxy, *args, **kwargs)
+
+
+async def _prepared(
+    proxy: BaseProxy, endpoint: Endpoint, given: dict[str, Any], context: ToolContext
+) -> dict[str, Any]:
+    """The arguments as the method returns them; as they are where it returns None."""
+    args, kwargs = _bound(endpoint, given, context)
+    function = endpoint.function
+    # it prepares a request, and waits for nothing: a thread for it would cost more than the request
+    found = function(proxy, *args, **kwargs)
+    if is_async(function) or inspect.isawaitable(found):
+        found = await found
+    if found is None:
+        return given
+    if not isinstance(found, Mapping):
+        raise ToolError(
+            f"'{endpoint.address}' returned {type(found).__name__}: it has a base_url, so it must return its parameters, "
+            "or None",
+            hint="Where the method does the work itself, write local=True.",
+        )
+    names = {
+        **{one.wire: one.name for one in endpoint.parameters},
+        **{one.name: one.name for one in endpoint.parameters},
+    }
+    if more := [str(key) for key in found if key not in names]:
+        raise ToolError(f"'{endpoint.address}' returned the parameter '{more[0]}', which it does not declare")
+    return {names[str(key)]: value for key, value in found.items()}
+
+
+def _bound(
+    endpoint: Endpoint, given: dict[str, Any], context: ToolContext
+) -> tuple[list[Any], dict[str, Any]]:
+    if endpoint.tool is not None:
+        args, kwargs = endpoint.tool.plan.bind(given, context)
+        return args, kwargs
+    if takes_mapping(endpoint.function):
+        return [dict(given)], {}
+    return [], {}
+
+
+def _as_json(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the schema is checked against: bytes and files count as text."""
+    from lllm.models.parts import File, Image
+
+    if not any(isinstance(value, bytes | File | Image) for value in given.values()):
+        return given
+    return {key: "" if isinstance(value, bytes | File | Image) else value for key, value in given.items()}
