@@ -11,7 +11,7 @@ NAMES = """
     FunctionCall Image LLM LLMError LLMInferenceError LLMInitializationError LLMRunner LLMRunnerFactory LlamaCppRunner
     LocalFileLog Loop MCP MemoryLog Message Modalities ModelConfig NoLog PrintSystem Prompt Prompts Providers
     ReplayableLogBase Reply Roles SQLiteLog ScriptedBackend Stream StreamWrapper TokenCount ToolContext TransformersRunner
-    Usage VLLMModel
+    Usage VLLMModel BaseProxy Proxy ProxyRegistrator
     __version__ aggregate arecord auto_discover build_agent count_tokens fork_session load_config record registry replay_session
     resume_session tool whatif activity now random run uuid aenter enter
 """.split()
@@ -22,6 +22,7 @@ PATHS = {
     "lllm.models": ["Prompt", "Message", "Function", "FunctionCall", "MCP", "Reply", "Usage", "tool"],
     "lllm.config": ["Config", "load_config", "find_project", "check", "schema"],
     "lllm.discovery": ["auto_discover"],
+    "lllm.proxies": ["BaseProxy", "Proxy", "ProxyRegistrator"],
     "lllm.log": ["LocalFileLog", "MemoryLog", "NoLog", "ReplayableLogBase", "SQLiteLog", "open_store"],
     "lllm.const": ["APITypes", "Modalities", "Providers", "Roles"],
     "lllm.utils": ["PrintSystem", "StreamWrapper"],

@@ -144,9 +144,9 @@ async def _once(proxy: BaseProxy, endpoint: Endpoint, request: HttpRequest, show
 def _session() -> aiohttp.ClientSession:
     global _sessions
     if _sessions is None:
-        from lllm.backends.openai.sessions import sessions
+        from importlib import import_module
 
-        _sessions = sessions(connections=0, proxy=None)
+        _sessions = import_module("lllm.backends.openai.sessions").sessions(connections=0, proxy=None)
     found: aiohttp.ClientSession = _sessions.get()
     return found
 
