@@ -19,10 +19,10 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 from lllm import loops
-from lllm.backends.limiter import Limiter, Limits
 from lllm.backends.scripted import ScriptedBackend
 from lllm.core import events as ev
 from lllm.errors import DeadlineExceeded
+from lllm.http.limiter import Limiter, Limits
 from lllm.llm.agent import Agent
 from lllm.llm.sessions import arecord, record
 from lllm.llm.system import AsyncAgentBase
@@ -314,15 +314,14 @@ def test_a_flush_that_stands_still_is_taken_over() -> None:
 def test_a_limit_that_a_blocked_loop_holds_is_not_waited_for() -> None:
     limiter = Limiter()
     limiter.restrict(Limits(concurrency=1))
-    request = Request("m", ())
 
     async def one() -> str:
-        ticket = await limiter.wait(request)
+        ticket = await limiter.wait()
         limiter.leave(ticket)
         return "went"
 
     async def cell() -> str:
-        held = await limiter.wait(request)
+        held = await limiter.wait()
         try:
             return run(one())
         finally:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from lllm.backends.openai import OpenAIBackend
-from lllm.backends.openai.sse import SSEParser
 from lllm.errors import ProtocolError, ProviderError, QuotaError, ServerError, StreamInterrupted
+from lllm.http.sse import SSEParser
 from lllm.models.message import FunctionCall
 from lllm.models.reply import Reply
 from lllm.ports import Completed, Request

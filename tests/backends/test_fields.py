@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lllm.backends.openai import OpenAIBackend
-from lllm.backends.openai.faults import Faults, read_error, shown
+from lllm.backends.openai.faults import read_error, shown
 from lllm.core.canonical import encode
 from lllm.errors import ProtocolError, ProviderError, RateLimitError, ServerError
 from lllm.models.message import FunctionCall
@@ -202,24 +202,6 @@ async def test_no_depth_is_too_deep(
 # --- headers, and bodies of errors
 
 
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"Retry-After-Ms": "inf"}, None),
-        ({"Retry-After-Ms": "nan", "Retry-After": "2"}, 2.0),
-        ({"Retry-After-Ms": "1e400", "Retry-After": "3"}, 3.0),
-        ({"Retry-After": "-inf"}, None),
-        ({"Retry-After": "1e999"}, None),
-        ({"Retry-After": "Mon, 99 Foo 2026"}, None),
-        ({"Retry-After": "\u0661"}, 1.0),
-    ],
-)
-async def test_a_wait_that_is_no_number_of_seconds(
-    headers: dict[str, str], seconds: Any, backend: OpenAIBackend
-) -> None:
-    assert faults(backend).retry_after(headers) == seconds
-
-
 async def test_headers_that_make_no_sense(server: OpenAIServer, backend: OpenAIBackend) -> None:
     odd = {
         "Retry-After": "soon",
@@ -266,10 +248,6 @@ def test_a_value_for_a_message() -> None:
     assert shown({"a": "\ud800"}).startswith("(an object")
     assert shown({1: 2}) == '{"1":2}'
     assert read_error({"error": {"message": deep}})[0].startswith("(a list")
-
-
-def faults(backend: OpenAIBackend) -> Faults:
-    return backend._prepare()[2]
 
 
 # --- the other API

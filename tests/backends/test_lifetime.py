@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from lllm.backends.openai import OpenAIBackend
-from lllm.backends.openai.sessions import PerLoop
 from lllm.ports import Completed, TextDelta
 from tests.backends.helpers import ask, collect, limits, reply
 from tests.servers.openai_server import OpenAIServer, Script
@@ -143,35 +142,6 @@ def test_a_loop_that_ends_takes_its_sockets_along(server: OpenAIServer) -> None:
     while server.connections and time.monotonic() < deadline:
         time.sleep(0.01)
     assert server.connections == 0
-
-
-@pytest.mark.parametrize("first", ["backend", "loop"])
-def test_a_loop_that_ends_while_its_client_does(first: str) -> None:
-    closed: list[str] = []
-    noise: list[object] = []
-
-    async def close(thing: str) -> None:
-        await asyncio.sleep(0.02)
-        closed.append(thing)
-
-    async def use() -> str:
-        return things.get()
-
-    things = PerLoop(lambda: "client", close, alive=lambda _: True, bury=lambda _: None)
-    loop = asyncio.new_event_loop()
-    loop.set_exception_handler(lambda _, context: noise.append(context))
-    loop.run_until_complete(use())
-    kept = things._open[loop]
-    if first == "backend":
-        kept.release()
-        loop.run_until_complete(asyncio.sleep(0.005))
-    else:
-        loop.call_later(0.005, kept.release)
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.run_until_complete(asyncio.sleep(0.01))
-    loop.close()
-    gc.collect()
-    assert (closed, noise) == (["client"], [])
 
 
 def test_aclose_reaches_the_loops_of_other_threads(server: OpenAIServer) -> None:

@@ -90,7 +90,7 @@ class Wire:
         following = Following(request, "auto")
 
         def read() -> Reply:
-            from lllm.backends.openai.sse import SSEParser
+            from lllm.http.sse import SSEParser
 
             parser = SSEParser()
             pieces = cut(written(events, rng), rng)

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from lllm import LLM, Agent, VLLMModel
-from lllm.backends.limiter import Limits
 from lllm.config import load_config
 from lllm.errors import (
     AuthenticationError,
@@ -24,6 +23,7 @@ from lllm.errors import (
     RateLimitError,
     StreamInterrupted,
 )
+from lllm.http.limiter import Limits
 from lllm.llm.build import agents_of
 from lllm.log import MemoryLog
 from tests.servers.openai_server import OpenAIServer, Script

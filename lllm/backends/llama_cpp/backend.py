@@ -14,7 +14,6 @@ from lllm.backends.llama_cpp.body import check
 from lllm.backends.llama_cpp.options import ENGINES, Options
 from lllm.backends.llama_cpp.threads import Holder, register
 from lllm.backends.local.fast_path import report_loss
-from lllm.backends.openai.watch import Expired, Watch
 from lllm.errors import (
     DependencyError,
     LLMInitializationError,
@@ -24,6 +23,7 @@ from lllm.errors import (
     nearest,
 )
 from lllm.hints import install_hint
+from lllm.http.watch import Expired, Watch
 from lllm.ports import Capabilities, Delta, Request
 from lllm.sync import in_thread
 

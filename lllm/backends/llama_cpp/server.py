@@ -17,7 +17,6 @@ from lllm.backends.llama_cpp.threads import Holder, inside, keep, leaving, loade
 from lllm.backends.llama_cpp.xllamacpp import open_server, open_xllamacpp, parameters
 from lllm.backends.local.packages import version_of
 from lllm.backends.openai.reply import Assembly, ErrorObject
-from lllm.backends.openai.watch import Expired, Watch
 from lllm.backends.thinking import Mode
 from lllm.deltas import pieces
 from lllm.errors import (
@@ -31,6 +30,7 @@ from lllm.errors import (
     UnsupportedError,
     text_of,
 )
+from lllm.http.watch import Expired, Watch
 from lllm.models.message import FunctionCall
 from lllm.ports import Capabilities, Completed, Delta, Request, ToolCallDelta
 from lllm.sync import in_thread, spawn

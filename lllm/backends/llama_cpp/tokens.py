@@ -26,7 +26,6 @@ from lllm.backends.llama_cpp.threads import Holder, inside, keep, leaving, regis
 from lllm.backends.llama_cpp.weights import BATCH, Weights
 from lllm.backends.local.dialog import thinking_mode
 from lllm.backends.local.speech import Speech
-from lllm.backends.openai.watch import Expired, Watch
 from lllm.backends.thinking_forms import closers_after
 from lllm.errors import (
     BadRequestError,
@@ -37,6 +36,7 @@ from lllm.errors import (
     ProviderTimeout,
     UnsupportedError,
 )
+from lllm.http.watch import Expired, Watch
 from lllm.models.reply import Reply
 from lllm.ports import Capabilities, Completed, Delta, Request
 from lllm.sync import in_thread

@@ -10,21 +10,24 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, cast
 from urllib.parse import parse_qsl
 
 from lllm._version import __version__
-from lllm.backends.limiter import Limiter, Limits, limiter_of
+from lllm.backends.endpoint_limits import begin, fail
 from lllm.backends.openai.body import Bodies
-from lllm.backends.openai.faults import Faults, Place, Scrubber
+from lllm.backends.openai.faults import Faults, Place
 from lllm.backends.openai.plain import plain_reply
-from lllm.backends.openai.proxy import proxy_for
 from lllm.backends.openai.reading import Reading
 from lllm.backends.openai.reply import Assembly
-from lllm.backends.openai.sessions import sessions
 from lllm.backends.openai.url import DEFAULT, endpoint
-from lllm.backends.openai.watch import Expired, Watch
 from lllm.backends.thinking import Mode
 from lllm.backends.thinking_forms import PREFILLING, check_mode
 from lllm.core.secret_names import header_parts, secret_parts
 from lllm.deltas import pieces
 from lllm.errors import ConfigError, ProviderError
+from lllm.http.forward_proxy import forward_proxy_for
+from lllm.http.limiter import Limiter, Limits, limiter_of
+from lllm.http.network_errors import network_error
+from lllm.http.secret_text import Scrubber, Secret, check_header
+from lllm.http.sessions import sessions
+from lllm.http.watch import Expired, Watch
 from lllm.models.reply import Reply
 from lllm.ports import Capabilities, Completed, Delta, Request, Timeouts
 
@@ -32,8 +35,8 @@ if TYPE_CHECKING:
     import aiohttp
     from yarl import URL
 
-    from lllm.backends.openai.pool import Pool
-    from lllm.backends.openai.reused import Answer
+    from lllm.http.pool import Pool
+    from lllm.http.reused import Answer
 
 KEY_VARIABLES: Final = ("OPENAI_API_KEY", "API_KEY")
 URL_VARIABLES: Final = ("OPENAI_BASE_URL", "API_URL")
@@ -42,15 +45,6 @@ _LARGE: Final = 2**20  # aiohttp wants a stream for bodies beyond this
 _AFTER_DONE: Final = (
     0.1  # seconds that the end of a stream may follow its last event, for the socket to be reused
 )
-
-
-class Secret(str):
-    """Text whose repr does not show it: for tracebacks that print variables."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'[key]'"
 
 
 class OpenAIBackend:
@@ -73,7 +67,7 @@ class OpenAIBackend:
             within
             the call's deadline; the request's time limits start afterwards. Without any of them a limit is learned from
             the
-            endpoint's answers (429, dropped replies): see `lllm.backends.limiter`.
+            endpoint's answers (429, dropped replies): see `lllm.http.limiter`.
         requests_per_minute: requests started within any 60 seconds.
         tokens_per_minute: tokens of prompts and replies within any 60 seconds, estimated before and corrected after.
         json_schema: False for an endpoint that refuses `response_format`: a structured reply is then only validated.
@@ -156,7 +150,7 @@ class OpenAIBackend:
             json_schema=json_schema,
             place=self._endpoint.root,
         )
-        self._proxy = proxy_for(self._endpoint, proxy)
+        self._proxy = forward_proxy_for(self._endpoint.root.partition(":")[0], self._endpoint.host, proxy)
         secrets = {
             *([api_key] if api_key else ()),
             *secret_parts("PROXY", self._proxy.url if self._proxy else ""),
@@ -165,7 +159,7 @@ class OpenAIBackend:
         for name, value in self._given_headers.items():
             secrets.update(header_parts(name, value))
         self._secrets = tuple(map(Secret, sorted(secrets)))
-        self._sessions = sessions(connections=connections, proxy=self._proxy)
+        self._sessions = sessions(connections=connections, proxy=self._proxy, repeat_posts=True)
         self._ready: tuple[URL, dict[str, str], Faults, Limiter] | None = None
         self._limits: dict[float | None, aiohttp.ClientTimeout] = {}
         self._responses: Any = None
@@ -215,7 +209,7 @@ class OpenAIBackend:
         url, headers, faults, limiter = self._ready or self._prepare()
         fault: ProviderError | None = None
         response = None
-        ticket = limiter.enter() if limiter.free else await limiter.wait(request)
+        ticket = limiter.enter() if limiter.free else await begin(limiter, request)
         watch = Watch(request.timeouts, streaming=False)
         try:
             try:
@@ -233,13 +227,14 @@ class OpenAIBackend:
             assert response is not None
             if response.status != 200:
                 raise faults.of_status(response.status, response.headers, data, model=request.model)
-            ticket.reply = self._read(data, request, faults)
+            reply = self._read(data, request, faults)
+            ticket.succeed(reply.usage)
         except ProviderError as error:
-            ticket.fault = error
+            fail(ticket, error)
             raise
         finally:
             limiter.leave(ticket)
-        yield Completed(ticket.reply)
+        yield Completed(reply)
 
     def _reading(self, request: Request, faults: Faults, *, stream: bool) -> tuple[Reading, Assembly]:
         """Creates the reader for the answer to a request."""
@@ -270,7 +265,7 @@ class OpenAIBackend:
         body = self._bodies.encode(request)
         url, headers, faults, limiter = self._ready or self._prepare()
         limits = request.timeouts
-        ticket = limiter.enter() if limiter.free else await limiter.wait(request)
+        ticket = limiter.enter() if limiter.free else await begin(limiter, request)
         watch = Watch(limits, streaming=True)
         reading, assembly = self._reading(request, faults, stream=True)
         fault: ProviderError | None = None
@@ -287,7 +282,7 @@ class OpenAIBackend:
                 reply = self._read(data, request, faults)
                 for delta in pieces(reply):
                     yield delta
-                ticket.reply = reply
+                ticket.succeed(reply.usage)
                 limiter.leave(ticket)  # before the last item: who got it may take its time
                 yield Completed(reply)
                 return
@@ -314,17 +309,18 @@ class OpenAIBackend:
             for delta in held_back:
                 yield delta
             self._prefilled[request.model] = assembly.closed_alone
-            ticket.reply = reply
+            ticket.succeed(reply.usage)
             limiter.leave(ticket)
             yield Completed(reply)
         except ProviderError as error:
-            ticket.fault = error if data else reading.noted(error)
+            fail(ticket, error if data else reading.noted(error))
             raise
         except Exception as error:
             partial = reading.partial
-            fault = ticket.fault = reading.noted(
+            fault = reading.noted(
                 self._fault(error, faults, request, started=response is not None, partial=partial)
             )
+            fail(ticket, fault)
         finally:
             watch.close()
             if response is not None:
@@ -355,15 +351,15 @@ class OpenAIBackend:
             self._responses = Responses(
                 self._endpoint, headers, self._bodies, faults, self._thinking, self._proxy
             )
-        ticket = limiter.enter() if limiter.free else await limiter.wait(request)
+        ticket = limiter.enter() if limiter.free else await begin(limiter, request)
         try:
             async for delta in self._responses.stream(request):
                 if type(delta) is Completed:
-                    ticket.reply = delta.reply
+                    ticket.succeed(delta.reply.usage)
                     limiter.leave(ticket)
                 yield delta
         except ProviderError as error:
-            ticket.fault = error
+            fail(ticket, error)
             raise
         finally:
             limiter.leave(ticket)
@@ -416,11 +412,7 @@ class OpenAIBackend:
             )
         headers |= {name: Secret(value) for name, value in self._given_headers.items()}
         for name, value in headers.items():
-            if any(character in value for character in "\r\n\0") or not value.isascii():
-                raise ConfigError(
-                    f"the value of the header {name} holds characters that a header cannot",
-                    hint=f"It comes from {key_from or 'headers'}; a line break at its end is a frequent cause.",
-                )
+            check_header(name, value, key_from or "headers")
         secrets = [key or "", *self._given_headers.values(), *(self._proxy.secrets if self._proxy else ())]
         secrets += [value.removeprefix("Bearer ") for value in self._given_headers.values()]
         for option, (_, value) in zip(
@@ -440,20 +432,18 @@ class OpenAIBackend:
         self, error: Exception, faults: Faults, request: Request, *, started: bool, partial: str = ""
     ) -> ProviderError:
         """An exception of the network as an error of the tree."""
-        import aiohttp
-
         if isinstance(error, Expired):
             return faults.timeout(error.stage, error.seconds, partial=partial)
         if isinstance(error, ProviderError):
             return error
-        if isinstance(error, aiohttp.ConnectionTimeoutError):
+        found = network_error(error, started=started)
+        if found.kind == "timeout":
             return faults.timeout("connect", request.timeouts.connect or 0.0)
-        if isinstance(error, aiohttp.ClientResponseError):
-            return faults.of_protocol(f"this is not an HTTP answer: {error.message}", status=None)
-        if started:
-            return faults.interrupted(error, partial=partial)
-        certificate = isinstance(error, aiohttp.ClientConnectorCertificateError)
-        return faults.unconnected(error, certificate=certificate)
+        if found.kind == "not_http":
+            return faults.of_protocol(f"this is not an HTTP answer: {found.text}", status=None)
+        if found.kind == "interrupted":
+            return faults.interrupted(found.text, partial=partial)
+        return faults.unconnected(found.text, certificate=found.kind == "certificate")
 
 
 def _first(*candidates: tuple[str, str | None]) -> tuple[str | None, str]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from lllm.backends.limiter import LONGEST_PAUSE
 from lllm.errors import (
     AuthenticationError,
     BadRequestError,
@@ -25,6 +23,10 @@ from lllm.errors import (
     StreamInterrupted,
     UnsupportedError,
 )
+from lllm.http.limiter import LONGEST_PAUSE
+from lllm.http.network_errors import describe, shorten
+from lllm.http.retry_after import retry_after
+from lllm.http.secret_text import Scrubber
 from lllm.models.checks import type_name
 
 STATUS: Final[dict[int, type[ProviderError]]] = {
@@ -95,20 +97,6 @@ MISREAD: Final = (ErrorObject, ProviderError)
 """What reading an answer raises when it is not what the format says."""
 
 
-class Scrubber:
-    """Takes secrets out of text that may reach a message, a log or a screen."""
-
-    def __init__(self, secrets: Iterable[str]) -> None:
-        # very short values would tear holes into ordinary words
-        self._secrets = sorted({s for s in secrets if len(s) >= 6}, key=len, reverse=True)
-
-    def __call__(self, text: str) -> str:
-        for secret in self._secrets:
-            if secret in text:
-                text = text.replace(secret, "[key]")
-        return text
-
-
 class Place(NamedTuple):
     """Where requests go, in words that may be shown.
 
@@ -147,7 +135,7 @@ class Faults:
         looks_html = text[:200].lstrip().lower().startswith(("<!doctype", "<html", "<head"))
         said = f"{status} HTML page" if looks_html else (words or text or "no explanation")
         hint = self._hint(kind, status, model, html=looks_html)
-        wait = self.retry_after(headers)
+        wait = retry_after(headers, self._clock())
         retryable = False if status in (501, 505) else None
         if wait is not None and wait > LONGEST_PAUSE:
             retryable = False
@@ -229,15 +217,16 @@ class Faults:
             hint=knob,
         )
 
-    def unconnected(self, error: BaseException, *, certificate: bool = False) -> ConnectionFailed:
+    def unconnected(self, error: BaseException | str, *, certificate: bool = False) -> ConnectionFailed:
         """The request did not get through, or the connection ended before any answer."""
         hint = (
             "The server's certificate was not accepted: name its authority in SSL_CERT_FILE."
             if certificate
             else f"Is the server running, and is the base URL ({self._place.url_from}) right?"
         )
+        words = error if isinstance(error, str) else describe(error)
         return ConnectionFailed(
-            self._scrub(f"{self._place.url}: {describe(error)}"),
+            self._scrub(f"{self._place.url}: {words}"),
             hint=hint,
             retryable=False if certificate else None,
         )
@@ -257,19 +246,6 @@ class Faults:
     def body(self, text: str) -> str:
         """A provider's words as an error keeps them."""
         return self._scrub(text)[:BODY_LIMIT]
-
-    def retry_after(self, headers: Mapping[str, str]) -> float | None:
-        """Seconds to wait, from `Retry-After-Ms`, or `Retry-After` in seconds or as a date."""
-        milliseconds = _seconds(headers.get("Retry-After-Ms") or "")
-        if milliseconds is not None:
-            return milliseconds / 1000
-        value = (headers.get("Retry-After") or "").strip()
-        if (seconds := _seconds(value)) is not None:
-            return seconds
-        try:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - self._clock())
-        except (ValueError, OverflowError, TypeError, OSError):
-            return None
 
     def _kind(self, status: int | None, words: str, codes: Iterable[str]) -> type[ProviderError]:
         named = [CODES[code] for code in codes if code in CODES]
@@ -327,15 +303,6 @@ class Faults:
         )
 
 
-def _seconds(text: str) -> float | None:
-    """A finite number >= 0; None for other text."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        return None
-    return max(0.0, seconds) if seconds - seconds == 0 else None
-
-
 def read_error(value: Any) -> tuple[str, list[str]]:
     """The words of an error body and its codes in small letters, in any of the shapes that servers have."""
     if isinstance(value, list) and value:  # Gemini wraps it in a list
@@ -382,15 +349,3 @@ def shown(value: Any) -> str:
 
 _WORDS: Final = ("message", "detail", "msg", "error_msg", "errorMessage", "status_msg", "errors")
 _CODES: Final = ("code", "type", "status", "error_code", "status_code")
-
-
-def shorten(text: str, limit: int = 300) -> str:
-    """One line of at most `limit` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 3] + "..."
-
-
-def describe(error: BaseException) -> str:
-    """An exception of the network in words; its repr may hold headers, so only its text is used."""
-    text = str(error).replace(" ssl:default ", " ")  # aiohttp says how it would have encrypted
-    return shorten(text) or type(error).__name__

@@ -11,9 +11,9 @@ import orjson
 from lllm.backends.openai.faults import MISREAD, ErrorObject, Faults
 from lllm.backends.openai.fields import Unreadable, has_long_number, loads
 from lllm.backends.openai.reply import Assembly
-from lllm.backends.openai.sse import BOM, Event, SSEParser
 from lllm.deltas import pieces
 from lllm.errors import ProviderError
+from lllm.http.sse import BOM, Event, SSEParser
 from lllm.models.reply import Reply
 from lllm.ports import Delta
 

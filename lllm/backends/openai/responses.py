@@ -16,17 +16,17 @@ from lllm.backends.openai.families import takes_back
 from lllm.backends.openai.faults import MISREAD, Faults, shown
 from lllm.backends.openai.fields import Unreadable, loads, side_object, side_text
 from lllm.backends.openai.parameters import acceptable
-from lllm.backends.openai.proxy import Proxy
 from lllm.backends.openai.response_reading import REASONING, Following, reply_of
 from lllm.backends.openai.sent import Renamed
-from lllm.backends.openai.sessions import PerLoop
-from lllm.backends.openai.sse import BOM, Event, SSEParser
 from lllm.backends.openai.url import Endpoint
 from lllm.backends.openai.usage import read_usage
-from lllm.backends.openai.watch import Expired, Watch
 from lllm.backends.thinking import Mode
 from lllm.deltas import pieces
 from lllm.errors import DependencyError, ProtocolError, ProviderError, UnsupportedError
+from lllm.http.forward_proxy import ForwardProxy
+from lllm.http.sessions import PerLoop
+from lllm.http.sse import BOM, Event, SSEParser
+from lllm.http.watch import Expired, Watch
 from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.ports import Completed, Delta, Request
@@ -55,7 +55,7 @@ class Responses:
         bodies: Bodies,
         faults: Faults,
         mode: Mode,
-        proxy: Proxy | None,
+        proxy: ForwardProxy | None,
     ) -> None:
         try:
             import openai

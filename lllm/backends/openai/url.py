@@ -7,11 +7,10 @@ while gateways have theirs anywhere (`/api/v1`, `/openai/v1`, `/v1beta/openai`).
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlunsplit
 
-from lllm.errors import ConfigError
+from lllm.http.url import is_loopback, parse_base_url
 
 DEFAULT: Final = "https://api.openai.com/v1"
 AZURE: Final = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
@@ -62,47 +61,18 @@ class Endpoint(NamedTuple):
         return self._replace(query=urlencode([*pairs, (name, value)]))
 
 
-def is_loopback(host: str) -> bool:
-    """Whether `host` means this machine."""
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
 def endpoint(base_url: str) -> Endpoint:
     """Reads a base URL by the rule above. ConfigError when it cannot be one."""
-    text = base_url.strip()
-    if "://" not in text:
-        host = urlsplit(f"//{text}").hostname or ""
-        if not is_loopback(host):
-            raise ConfigError(
-                f"base_url is {text!r}, which has no scheme", hint=f"Type: base_url = 'https://{text}'"
-            )
-        text = f"http://{text}"
-    try:
-        parts = urlsplit(text)
-        host, port = (parts.hostname or "").lower(), parts.port
-    except ValueError as error:
-        raise ConfigError(f"base_url is not a URL: {error}", hint=_example()) from None
-    if parts.scheme.lower() not in ("http", "https") or not host:
-        raise ConfigError(f"base_url has scheme {parts.scheme!r} and host {host!r}", hint=_example())
-    if parts.username is not None:
-        raise ConfigError(
-            f"base_url for {host} holds a user or a password",
-            hint="Give the key as api_key, or as headers={'Authorization': ...}; a URL is shown in messages.",
-        )
-    path = parts.path.rstrip("/")
+    parts = parse_base_url(
+        base_url,
+        example="A base URL looks like https://api.openai.com/v1 or http://localhost:8000/v1.",
+        key_hint="Give the key as api_key, or as headers={'Authorization': ...}; a URL is shown in messages.",
+    )
+    path = parts.path
     for known in _ENDPOINTS:
         if path.endswith(known):
             path = path.removesuffix(known)
             break
     if not path:
-        path = "/openai/v1" if host.endswith(AZURE) else "/v1"
-    shown = f"[{host}]" if ":" in host else host
-    netloc = shown if port is None else f"{shown}:{port}"
-    return Endpoint(urlunsplit((parts.scheme.lower(), netloc, path, "", "")), parts.query, host)
-
-
-def _example() -> str:
-    return "A base URL looks like https://api.openai.com/v1 or http://localhost:8000/v1."
+        path = "/openai/v1" if parts.host.endswith(AZURE) else "/v1"
+    return Endpoint(urlunsplit((parts.scheme, parts.netloc, path, "", "")), parts.query, parts.host)

@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lllm.backends.openai.watch import Expired, Watch
 from lllm.backends.transformers.faults import fault
 from lllm.backends.transformers.options import LoadOptions
 from lllm.errors import (
@@ -20,6 +19,7 @@ from lllm.errors import (
     UnknownKeyError,
     UnsupportedError,
 )
+from lllm.http.watch import Expired, Watch
 from lllm.ports import Capabilities, Completed, Delta, Request
 from lllm.sync import in_thread
 

@@ -10,11 +10,11 @@ from typing import Any, Final
 import torch
 
 from lllm.backends.local.speech import Speech
-from lllm.backends.openai.watch import Watch
 from lllm.backends.transformers.constrained import Matcher
 from lllm.backends.transformers.decode import Text
 from lllm.backends.transformers.prefix import packed
 from lllm.backends.transformers.sampling import History, Settings
+from lllm.http.watch import Watch
 from lllm.ports import Delta
 
 DONE: Final = object()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lllm.backends.openai.sse import Event, SSEParser
+from lllm.http.sse import Event, SSEParser
 
 STREAM = (
     b": heartbeat\n\n"

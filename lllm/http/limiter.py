@@ -1,6 +1,6 @@
 """How much one endpoint is asked at a time: what was configured, and what the endpoint has shown that it bears.
 
-One limiter per endpoint (API root and key) and process: every backend, event loop and thread that talks to the endpoint
+One limiter per endpoint (API root and key) and process: every client, event loop and thread that talks to the endpoint
 goes through the same one. It is free of charge until something limits: a configured limit, or an answer that says "too
 much".
 """
@@ -15,21 +15,13 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from lllm.errors import (
-    ConfigError,
-    ConnectionFailed,
-    ProviderError,
-    ProviderTimeout,
-    QuotaError,
-    RateLimitError,
-    StreamInterrupted,
-)
+from lllm.errors import ConfigError, LLMError
 from lllm.loops import is_blocked, on_block
-from lllm.models.message import Message
-from lllm.models.reply import Reply
-from lllm.ports import Request
+
+if TYPE_CHECKING:
+    from lllm.models.reply import Usage
 
 MINUTE: Final = 60.0
 LONGEST_PAUSE: Final = 600.0
@@ -39,7 +31,6 @@ FORGET: Final = 600.0
 """Seconds after the last overload when the lowered concurrency is forgotten."""
 OVERLOADED: Final = frozenset({429, 502, 503, 504, 529})
 """Statuses that mean: fewer at a time."""
-_PICTURE: Final = 800  # tokens; between what providers count for a small and for a large one
 _GUESS: Final = 256.0  # tokens of a reply, before any has come
 _SAME: Final = 0.001  # seconds
 _SHARE: Final = 1 / 16  # of the newest reply in the mean
@@ -77,19 +68,52 @@ def _smaller(one: int | None, other: int | None) -> int | None:
     return one if other is None else other if one is None else min(one, other)
 
 
-class Ticket:
-    """One request on its way. Whoever holds it says how it ended: `reply`, or `fault`."""
+class Failure(NamedTuple):
+    """A request that failed.
 
-    __slots__ = ("entry", "fault", "generation", "loop", "reply", "tokens", "wake")
+    Attributes:
+        error: its hint is extended if fewer requests are sent from then on.
+        overloaded: fewer requests at a time may help.
+        retry_after: seconds that the server asked to wait.
+        uncounted: it cost no tokens: it was refused, or did not arrive.
+    """
+
+    error: LLMError
+    overloaded: bool
+    retry_after: float | None
+    uncounted: bool
+
+
+class Ticket:
+    """One request on its way. Its holder reports how it ended: `succeed`, or `fail`."""
+
+    __slots__ = ("entry", "failure", "generation", "loop", "succeeded", "tokens", "usage", "wake")
 
     def __init__(self, generation: int) -> None:
         self.generation = generation
         self.loop = asyncio._get_running_loop()  # None outside of one
-        self.reply: Reply | None = None
-        self.fault: ProviderError | None = None
-        self.tokens = 0
+        self.succeeded = False
+        self.usage: Usage | None = None
+        self.failure: Failure | None = None
+        self.tokens = 0  # the estimate
         self.entry: list[float] | None = None  # when it began, and its tokens
         self.wake: tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None = None
+
+    def succeed(self, usage: Usage | None = None) -> None:
+        """Reports an answer; `usage` is what it cost, if known and counted in tokens."""
+        self.succeeded = True
+        self.usage = usage
+
+    def fail(
+        self,
+        error: LLMError,
+        *,
+        overloaded: bool = False,
+        retry_after: float | None = None,
+        uncounted: bool = False,
+    ) -> None:
+        """Reports an error; see `Failure`."""
+        self.failure = Failure(error, overloaded, retry_after, uncounted)
 
 
 class Timer(Protocol):
@@ -109,16 +133,17 @@ def later(seconds: float, action: Callable[[], None]) -> Timer:
 class Limiter:
     """First come, first served.
 
-        ticket = limiter.enter() if limiter.free else await limiter.wait(request)
+        ticket = limiter.enter() if limiter.free else await limiter.wait()
         try:
-            ticket.reply = ...
-        except ProviderError as error:
-            ticket.fault = error
+            ...
+            ticket.succeed()
+        except LLMError as error:
+            ticket.fail(error, overloaded=...)
         finally:
             limiter.leave(ticket)
 
-    An overload (429, 502 to 504, 529, a dropped reply, a reply that stalls) halves the number of requests at a time, once
-    for all requests that were on their way together; every reply raises it again, by one for a full round of replies. A
+    An overload (statuses OVERLOADED, a dropped reply, a reply that stalls) halves the number of requests at a time, once
+    for all requests that were on their way together; every answer raises it again, by one for a full round of answers. A
     `Retry-After` holds everybody up. Ten minutes after the last overload all of that is forgotten.
 
     Arguments:
@@ -134,7 +159,8 @@ class Limiter:
     ) -> None:
         self._clock, self._later = clock, later
         self._limits = Limits()
-        self._mean = _GUESS
+        self.reply_tokens = _GUESS
+        """Tokens of a reply: the mean of the newest."""
         self._fresh()
 
     def _fresh(self) -> None:
@@ -186,11 +212,11 @@ class Limiter:
         self._running.add(ticket)
         return ticket
 
-    async def wait(self, request: Request) -> Ticket:
-        """Begins a request when it is its turn. Cancelled, it leaves the queue."""
+    async def wait(self, tokens: int = 0) -> Ticket:
+        """Begins a request when it is its turn. Cancelled, it leaves the queue. `tokens` is an estimate, for
+        `tokens_per_minute`."""
         ticket = Ticket(self._generation)
-        if self._limits.tokens_per_minute is not None:
-            ticket.tokens = self._estimate(request)
+        ticket.tokens = tokens
         with self._lock:
             if not self._queue and self._delay(ticket) == 0:
                 self._begin(ticket)
@@ -214,24 +240,24 @@ class Limiter:
 
     def leave(self, ticket: Ticket) -> None:
         """Ends a request. A second time does nothing."""
-        if self.free and ticket.fault is None:
+        if self.free and ticket.failure is None:
             self._running.discard(ticket)
             return
         with self._lock:
             if ticket not in self._running:
                 return
-            fault, reply = ticket.fault, ticket.reply
-            if fault is not None and overloaded(fault):
-                self._slow_down(ticket, fault)
+            failure = ticket.failure
+            if failure is not None and failure.overloaded:
+                self._slow_down(ticket, failure)
             tokens: float | None = None
-            if reply is not None:
+            if ticket.succeeded:
                 if self._bearable is not None:
                     self._bearable += 1 / self._bearable
-                if reply.usage is not None:
-                    self._mean += (reply.usage.completion - self._mean) * _SHARE
-                    tokens = reply.usage.total
-            elif isinstance(fault, RateLimitError | ConnectionFailed):
-                tokens = 0  # refused, or never arrived
+                if ticket.usage is not None:
+                    self.reply_tokens += (ticket.usage.completion - self.reply_tokens) * _SHARE
+                    tokens = ticket.usage.total
+            elif failure is not None and failure.uncounted:
+                tokens = 0
             self._end(ticket, tokens)
             self._pump()
 
@@ -259,12 +285,12 @@ class Limiter:
         if ticket in self._queue:
             self._queue.remove(ticket)
 
-    def _slow_down(self, ticket: Ticket, fault: ProviderError) -> None:
+    def _slow_down(self, ticket: Ticket, failure: Failure) -> None:
         now = self._clock()
         self.free = False
         self._overload = now
-        if fault.retry_after is not None and fault.retry_after <= LONGEST_PAUSE:
-            self._not_before = max(self._not_before, now + fault.retry_after)
+        if failure.retry_after is not None and failure.retry_after <= LONGEST_PAUSE:
+            self._not_before = max(self._not_before, now + failure.retry_after)
         if ticket.generation != self._generation:
             return  # it was on its way when the number was lowered: no news
         self._generation += 1
@@ -273,8 +299,9 @@ class Limiter:
             before = min(before, self._limits.concurrency)
         self._bearable = max(1.0, before / 2)
         if before > 1:
-            told = f"From now on {int(self._bearable)} calls at a time instead of {before}; concurrency= sets it."
-            fault.hint = f"{fault.hint} {told}" if fault.hint else told
+            slower = f"From now on {int(self._bearable)} calls at a time instead of {before}; concurrency= sets it."
+            error = failure.error
+            error.hint = f"{error.hint} {slower}" if error.hint else slower
 
     def _delay(self, ticket: Ticket) -> float:
         """Seconds until a request may begin; infinity where another one must end first."""
@@ -345,42 +372,10 @@ class Limiter:
             self._timer = None
             self._pump()
 
-    def _estimate(self, request: Request) -> int:
-        """Tokens that a request will cost, prompt and reply."""
-        characters = sum(len(str(tool)) for tool in request.tools)
-        pictures = 0
-        for message in request.messages:
-            characters += _characters(message)
-            pictures += _pictures(message)
-        longest = request.sampling.get("max_tokens") or request.sampling.get("max_completion_tokens")
-        reply = longest if isinstance(longest, int) else int(self._mean)
-        return characters // 4 + pictures * _PICTURE + reply
-
-
-def overloaded(fault: ProviderError) -> bool:
-    """Whether fewer requests at a time may help."""
-    if isinstance(fault, QuotaError):
-        return False
-    if isinstance(fault, RateLimitError | StreamInterrupted):
-        return True
-    if isinstance(fault, ProviderTimeout):
-        return fault.stage in ("first_token", "idle")
-    return fault.status in OVERLOADED
-
 
 def _give(turn: asyncio.Future[None]) -> None:
     if not turn.done():
         turn.set_result(None)
-
-
-def _characters(message: Message) -> int:
-    return len(message.text) + sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
-
-
-def _pictures(message: Message) -> int:
-    if isinstance(message.content, str):
-        return 0
-    return sum(part.get("type") == "image_url" for part in message.content)
 
 
 # --- one for each endpoint ---

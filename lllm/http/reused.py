@@ -1,6 +1,6 @@
 """A request like an earlier one, without what aiohttp does anew for each.
 
-Half of the time of a request goes into objects that are the same for all requests of a backend: the URL, the headers, the
+Half of the time of a request goes into objects that are the same for all requests to an endpoint: the URL, the headers, the
 timeouts, the proxy. So the first request is aiohttp's own, and what it sends before its body is kept; the next ones write
 that and their body to a connection of the same pool, and read the answer with the same parser.
 """

@@ -1,4 +1,4 @@
-"""Chooses the proxy for requests, and creates the connector for it."""
+"""Chooses the forward proxy for requests (`https_proxy` and similar), and creates the connector for it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from lllm.backends.openai.url import Endpoint
 from lllm.errors import ConfigError, DependencyError
+from lllm.http.url import SCHEMES, is_loopback
 
 if TYPE_CHECKING:
     import aiohttp
 
-HTTP: Final = ("http", "https")
 SOCKS: Final = ("socks4", "socks4a", "socks5", "socks5h")
 
 
-class Proxy(NamedTuple):
-    """A proxy.
+class ForwardProxy(NamedTuple):
+    """A server that requests go through, not to be confused with the proxies of APIs in `lllm.proxies`.
 
     Attributes:
         url: its address; may hold a password.
@@ -41,28 +40,30 @@ class Proxy(NamedTuple):
         return () if password is None else (password, unquote(password))
 
 
-def proxy_for(place: Endpoint, given: str | None) -> Proxy | None:
-    """The argument, else the environment's proxy (`https_proxy`, `all_proxy` and similar); never for this machine.
+def forward_proxy_for(scheme: str, host: str, given: str | None) -> ForwardProxy | None:
+    """Returns `given` (None if it is ""), else the environment's proxy (`https_proxy`, `all_proxy` and similar). The
+    environment's is never used for this machine.
 
     Raises:
         ConfigError: its address cannot be used. DependencyError: it speaks SOCKS, and the package for that is missing.
     """
     if given is not None:
-        return _checked(Proxy(given, "proxy")) if given else None
-    if place.loopback:
+        return _checked(ForwardProxy(given, "proxy")) if given else None
+    if is_loopback(host):
         return None
     proxies = urllib.request.getproxies()
-    if not proxies or urllib.request.proxy_bypass(place.host):
+    if not proxies or urllib.request.proxy_bypass(host):
         return None
-    for kind in (place.root.partition(":")[0], "all"):
+    for kind in (scheme, "all"):
         if found := proxies.get(kind):
-            return _checked(Proxy(found, _variable(kind, found)))
+            return _checked(ForwardProxy(found, _variable(kind, found)))
     return None
 
 
-def connector(proxy: Proxy | None, **options: Any) -> tuple[aiohttp.TCPConnector, str | None]:
-    """The connector for a session, and the proxy to pass to the session itself."""
-    from lllm.backends.openai.pool import Pool
+def connector(proxy: ForwardProxy | None, **options: Any) -> tuple[aiohttp.TCPConnector, str | None]:
+    """Creates the connector for a session. Also returns the proxy to pass to the session itself. `options` are those of
+    `Pool`."""
+    from lllm.http.pool import Pool
 
     if proxy is None or not proxy.socks:
         return Pool(**options), None if proxy is None else proxy.url
@@ -85,7 +86,7 @@ def connector(proxy: Proxy | None, **options: Any) -> tuple[aiohttp.TCPConnector
     )
 
 
-def _checked(proxy: Proxy) -> Proxy:
+def _checked(proxy: ForwardProxy) -> ForwardProxy:
     if "://" not in proxy.url:
         proxy = proxy._replace(url=f"http://{proxy.url}")  # like curl
     try:
@@ -94,11 +95,11 @@ def _checked(proxy: Proxy) -> Proxy:
     except ValueError:
         host = None
     scheme = _scheme(proxy.url)
-    if host is None or scheme not in (*HTTP, *SOCKS):
+    if host is None or scheme not in (*SCHEMES, *SOCKS):
         given = f"scheme '{scheme}'" if host is not None else "no host"
         raise ConfigError(
             f"{proxy.source} must be the URL of a proxy, got one with {given}",
-            hint=f"Possible: {', '.join(f'{name}://host:port' for name in (*HTTP, *SOCKS))}.",
+            hint=f"Possible: {', '.join(f'{name}://host:port' for name in (*SCHEMES, *SOCKS))}.",
         )
     if proxy.socks and find_spec("aiohttp_socks") is None:
         raise DependencyError("aiohttp-socks", "socks", f"the SOCKS proxy of {proxy.source}")

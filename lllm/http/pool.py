@@ -1,8 +1,8 @@
 """Sockets that are used again, and what happens when the other side has closed one in the meantime.
 
 A server may close an idle connection at any moment, so a request on a used one may meet the end before any answer.
-RFC 9112, section 9.3.1: a client may then send it again on its own where that does no harm; a completion changes nothing
-at its server, and the request carries the same `Idempotency-Key`. It is sent once more, on a new connection.
+RFC 9112, section 9.3.1: a client may then send it again on its own where that does no harm. Only the caller knows that: a
+completion, for example, changes nothing at its server. Such a request is sent once more, on a new connection.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from weakref import WeakSet
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from lllm.backends.openai.reused import Answer, Head
+from lllm.http.reused import Answer, Head
 
 if TYPE_CHECKING:
     from aiohttp.client_middlewares import ClientHandlerType
@@ -27,18 +27,20 @@ class Pool(aiohttp.TCPConnector):
 
     Sets `lllm_used` on the request. A request that has it set to True already gets a new connection.
 
-    All POST requests to one URL have the same headers: what the first one is made of is kept, and `send` sends the others.
+    With `repeat_posts`, all POST requests to one URL have the same headers and may be sent twice: what the first one is made
+    of is kept in `heads`, and `send` sends the others.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, repeat_posts: bool = False, **options: Any) -> None:
         super().__init__(**options)
+        self._repeat_posts = repeat_posts
         self._served: WeakSet[ResponseHandler] = WeakSet()
         self.heads: dict[URL, Head] = {}
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout
     ) -> Connection:
-        if req.url not in self.heads and Head.fits(req):
+        if self._repeat_posts and req.url not in self.heads and Head.fits(req):
             self.heads[req.url] = Head(req)
         again = getattr(req, "lllm_used", False)
         connection, req.lllm_used = await self._connection(req, traces, timeout, again)  # type: ignore[attr-defined]
@@ -89,7 +91,8 @@ class Pool(aiohttp.TCPConnector):
 
 
 async def once_more(request: aiohttp.ClientRequest, send: ClientHandlerType) -> aiohttp.ClientResponse:
-    """A middleware: what a used connection ended without an answer goes out again on a new one."""
+    """A middleware for requests that may be sent twice: what a used connection ended without an answer goes out again on a
+    new one."""
     try:
         return await send(request)
     except aiohttp.ClientConnectorError:

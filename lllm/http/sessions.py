@@ -14,7 +14,7 @@ import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lllm.backends.openai.proxy import Proxy, connector
+from lllm.http.forward_proxy import ForwardProxy, connector
 
 if TYPE_CHECKING:
     import aiohttp
@@ -148,22 +148,34 @@ if hasattr(os, "register_at_fork"):
 atexit.register(_drop_all)
 
 
-def sessions(*, connections: int, proxy: Proxy | None) -> PerLoop[aiohttp.ClientSession]:
-    """aiohttp sessions with at most `connections` sockets each (0: no limit)."""
+def sessions(
+    *, connections: int = 0, proxy: ForwardProxy | None = None, repeat_posts: bool = False
+) -> PerLoop[aiohttp.ClientSession]:
+    """aiohttp sessions: without cookies and without time limits of their own (see `watch`).
+
+    Arguments:
+        connections: sockets of each session; 0 for no limit.
+        proxy: a server that requests go through.
+        repeat_posts: all POST requests to one URL have the same headers and may be sent twice: `Pool.send` sends later ones
+            at less cost, and what a used connection ended without an answer is sent again on a new one. If False, a
+            session sends nothing twice; pass `middlewares=(once_more,)` with a request that may be sent twice.
+    """
 
     def make() -> aiohttp.ClientSession:
         import aiohttp
 
-        from lllm.backends.openai.pool import once_more
+        from lllm.http.pool import once_more
 
-        pool, through = connector(proxy, limit=connections)
-        return aiohttp.ClientSession(
+        pool, through = connector(proxy, limit=connections, repeat_posts=repeat_posts)
+        session = aiohttp.ClientSession(
             connector=pool,
-            middlewares=(once_more,),
+            middlewares=(once_more,) if repeat_posts else (),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             proxy=through,
         )
+        session._retry_connection = False  # aiohttp would send GET, PUT and DELETE again by itself
+        return session
 
     return PerLoop(make, lambda session: session.close(), alive=lambda session: not session.closed, bury=bury)
 
