@@ -30,6 +30,8 @@ from lllm.cli.models import show as show_model
 from lllm.cli.models_bench import bench
 from lllm.cli.models_pull import pull
 from lllm.cli.names import list_names
+from lllm.cli.proxy import proxy
+from lllm.cli.proxy_show import show as show_proxy
 from lllm.cli.replay import replay
 from lllm.cli.resume import resume
 from lllm.cli.run import run as run_task
@@ -66,6 +68,7 @@ COMMANDS: dict[str, Function] = {
     "check": check,
     "list": list_names,
     "models": models,
+    "proxy": proxy,
     "schema": schema,
     "doctor": doctor,
 }
@@ -74,6 +77,7 @@ BELOW: dict[str, dict[str, Function]] = {
     # commands with commands of their own
     "sessions": {"artifacts": artifacts, "copy": copy, "prune": prune},
     "models": {"show": show_model, "bench": bench, "pull": pull},
+    "proxy": {"show": show_proxy},
     "test": {"keep": keep, "accept": accept},
 }
 

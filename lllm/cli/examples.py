@@ -56,6 +56,8 @@ EXAMPLES: Final[Mapping[str, Sequence[str]]] = {
     "models show": ("lllm models show embedded",),
     "models bench": ("lllm models bench embedded",),
     "models pull": ("lllm models pull owner/name",),
+    "proxy": ("lllm proxy",),
+    "proxy show": ("lllm proxy show weather", "lllm proxy show weather.daily"),
     "schema": ("lllm schema > system.schema.json",),
     "doctor": ("lllm doctor",),
 }
