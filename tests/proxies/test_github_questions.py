@@ -1,4 +1,4 @@
-"""The questions by which the search over operations is judged are fair: they give nothing away."""
+"""Checks that the questions for judging the search over operations are fair: they must not quote what they look for."""
 
 from __future__ import annotations
 

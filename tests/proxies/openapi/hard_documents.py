@@ -17,7 +17,7 @@ import yaml
 
 FOLDER = Path(__file__).parent / "hard"
 
-# Documents that cannot carry `x-expect` themselves, for they are no mapping.
+# These cannot carry `x-expect`: they are not mappings.
 REFUSED = {"empty.yaml": "empty", "bytes.yaml": "UTF-8", "list.json": "list", "html.json": "HTML"}
 
 
