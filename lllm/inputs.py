@@ -142,6 +142,16 @@ class Inputs:
             if self.copied:
                 self.stops.append(name)
 
+    def hears_of_stop(self, name: str, *, waited: bool = True) -> None:
+        """The caller of a call or an effect hears that it was cancelled. Noted where it had to wait for that, or where more
+        than one had asked for it: a timer that fires meanwhile has no other trace in the log."""
+        task = asyncio.current_task()
+        requests = 1 if task is None else task.cancelling()
+        if requests > 1:
+            self.came.append(f"x{name}*{requests}")
+        elif waited:
+            self.came.append(f"x{name}")
+
     async def turn(self, *, leaving: bool = False) -> None:
         """Waits until the program has nothing left to do with the inputs before this one. `leaving`: somebody has cancelled
         the caller, which raises that afterwards: whoever does it again changes nothing, and not the turn either."""

@@ -216,7 +216,10 @@ class SessionLog:
         if self._durable >= self._seq or not self.logs:
             return await self.flush()
         if not self.inputs.crowded:
-            return await asyncio.shield(self.flush())
+            try:
+                return await asyncio.shield(self.flush())
+            finally:
+                self.inputs.hears_of_stop(name, waited=False)
         flushing = asyncio.ensure_future(self.flush())
         await inputs.through(flushing)
         flushing.result()
@@ -227,7 +230,7 @@ class SessionLog:
         coming = self.inputs
         if coming.crowded and coming.on and not coming.follows:
             await coming.turn(leaving=True)
-            coming.came.append(f"x{name}")
+            coming.hears_of_stop(name)
 
     async def _wait(self, waiter: asyncio.Future[None], seconds: float | None) -> None:
         """Waits for whoever writes; no longer than `seconds` where that is in another loop, which may be made to wait for

@@ -18,6 +18,8 @@ def cancels(timer: asyncio.TimerHandle) -> Iterator[asyncio.Task[Any]]:
     owner = getattr(callback, "__self__", None)
     if isinstance(owner, asyncio.Timeout):
         yield from _within(owner._task)  # type: ignore[attr-defined]
+    elif isinstance(owner, asyncio.Future) and callback == owner.cancel:
+        yield from _within(owner)
     elif getattr(callback, "__name__", "") == "_release_waiter":
         for waiter in timer._args:
             for task in _awaiting(waiter):
@@ -44,10 +46,15 @@ def _within(future: Any) -> Iterator[Any]:
 
 
 def _waited_for(task: Any) -> Iterator[Any]:
-    """What a task waits for in `wait_for` (before Python 3.12: later it is a timeout)."""
+    """What a task waits for in `wait_for` (before Python 3.12: later it is a timeout), and the tasks of its groups."""
     for frame in frames(task):
         if frame.f_code is asyncio.wait_for.__code__:
             yield from _within(frame.f_locals.get("fut"))
+        else:
+            for group in frame.f_locals.values():
+                if type(group) is asyncio.TaskGroup and group._parent_task is task:  # type: ignore[attr-defined]
+                    for child in list(group._tasks):  # type: ignore[attr-defined]
+                        yield from _within(child)
 
 
 def frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:

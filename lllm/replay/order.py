@@ -407,8 +407,8 @@ class Order:
                         found.append((due, len(found), loop, timer))
         for due, _, loop, timer in sorted(found):
             tasks = list(cancels(timer))
-            calls = [one[task] for one in (self.driving, self.inputs.tasks) for task in tasks if task in one]
-            if stopped is not None and stopped in calls:
+            calls = [(one[task], task) for one in (self.driving, self.inputs.tasks) for task in tasks if task in one]
+            if any(call == stopped and task.cancelling() < self.inputs.requests(call) for call, task in calls):
                 return _Timer(loop, timer, due)
             if not calls and due < until:
                 return _Timer(loop, timer, due)

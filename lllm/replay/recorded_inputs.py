@@ -21,14 +21,16 @@ class Input:
 
     Attributes:
         name: `t3`, `e1`, `c2`, `f1`. stopped: whether it did not come, because its caller was stopped just then.
+        requests: so many cancellations had been asked for when its caller heard of one.
         at: 1 when it has come, as in a tape of one event.
     """
 
-    __slots__ = ("at", "name", "stopped")
+    __slots__ = ("at", "name", "requests", "stopped")
 
     def __init__(self, name: str) -> None:
         self.stopped = name.startswith("-")
-        self.name = name.removeprefix("-")
+        self.name, _, requests = name.removeprefix("-").partition("*")
+        self.requests = int(requests or 1)
         self.at = 0
 
 
@@ -51,6 +53,7 @@ class RecordedInputs:
         """True if the record notes where calls and effects were handed back: they had to wait for their log."""
         self.stopped: dict[str, int] = {}
         """The calls whose callers were stopped just then, with the event that says so."""
+        self._requests: dict[str, int] = {}
         self._timers: dict[str, tuple[Loop, Timer]] = {}
         self._jobs: dict[str, tuple[Loop, Callable[[], None], Callable[[], None]]] = {}
         self.returning: dict[str, Waiter] = {}
@@ -65,6 +68,12 @@ class RecordedInputs:
             self.notes_returns = True
         if found.stopped:
             self.stopped[found.name] = event["seq"]
+        if found.requests > 1:
+            self._requests[found.name.removeprefix("x")] = found.requests
+
+    def requests(self, name: str) -> int:
+        """So often the task of a call or an effect was asked to stop, where it was."""
+        return self._requests.get(name, 1)
 
     def has_name(self, name: str) -> bool:
         """True if the record says where a call or an effect was handed back, or that its caller was stopped then."""
