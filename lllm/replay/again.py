@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from lllm.log.proof import prove
 from lllm.ports import LogStore, Program, Rerun
 from lllm.replay.apart import apart
 from lllm.replay.calls import Calls
+from lllm.replay.guesses import Guess, search
 from lllm.replay.program import find_program, models_of
 from lllm.replay.races import race, rule_of
 from lllm.replay.report import Report
@@ -67,19 +68,39 @@ async def areplay_session(
     head: str | None = None,
 ) -> Report:
     """`replay_session` for async code."""
-    from lllm.llm.connect import offline
-    from lllm.replay.manifest import Watch  # it loads half of the standard library
-
     if store is None:
         from lllm.llm.project import default_store
 
         store = default_store()
     recorded = prove(store, session, head=head)
+    rerun = Rerun(recorded, store, config)
+    roots = roots_of(config, entry)
+
+    async def once(guess: Guess) -> tuple[Report, ReplayDivergence | None]:
+        report = await _once(session, rerun, entry, roots, guess)
+        return report, report.divergence
+
+    report, _, tries = await search(once)
+    if tries > 1 and report.divergence is None:
+        report.notes.append(
+            f"the log does not have the order of the program's timers: it was run {tries} times to find one that fits"
+        )
+    return report
+
+
+async def _once(
+    session: str, rerun: Rerun, entry: Callable[[], Any] | None, roots: Sequence[str], guess: Guess
+) -> Report:
+    """Runs the program once."""
+    from lllm.llm.connect import offline
+    from lllm.replay.manifest import Watch  # it loads half of the standard library
+
+    recorded, store = rerun.record, rerun.store
     player = Replayed(session, store, recorded)
+    player.order.guess = guess
     notes: list[str] = []
     divergence: ReplayDivergence | None = None
-    player.watch = watch = Watch(roots_of(config, entry))
-    rerun = Rerun(recorded, store, config)
+    player.watch = watch = Watch(roots)
 
     async def again() -> None:
         token = offline.set(models_of(recorded))

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm import inputs, loops, sync
-from lllm.errors import ConfigError
+from lllm.errors import ConfigError, ReplayDivergence
 from lllm.replay.cancels import frames
 
 if TYPE_CHECKING:
@@ -72,6 +72,12 @@ def job_here() -> Job | None:
     return job if job is not None and job.waits else None
 
 
+class PlainTimer(asyncio.TimerHandle):
+    """A timer of the program that the record does not name. `number`: so many were armed before it."""
+
+    __slots__ = ("number",)
+
+
 class Loop:
     """A loop of the program. Stands for its selector and its clock."""
 
@@ -96,7 +102,13 @@ class Loop:
         loop.run_in_executor = self._in_executor
         # signals reach the main thread alone, and a replay runs in another: what they did is in the record
         loop.add_signal_handler = loop.remove_signal_handler = _nothing
+        loop.call_exception_handler = self._complain
         sync.watched[loop] = self._in_thread
+
+    def _complain(self, context: dict[str, Any]) -> None:
+        """The report has a divergence, which ends tasks that nobody waits for any more: no word of it in the program's log."""
+        if not isinstance(context.get("exception"), ReplayDivergence):
+            type(self.loop).call_exception_handler(self.loop, context)
 
     def give_back(self) -> None:
         """The loop lives by its own time again."""
@@ -127,7 +139,8 @@ class Loop:
             return self._call_at(when, callback, *args, context=context)
         found = inputs.owner(context) if isinstance(self.loop, loops.Loop) else None
         if found is None:
-            timer = asyncio.TimerHandle(when, callback, args, self.loop, context)
+            timer = PlainTimer(when, callback, args, self.loop, context)
+            timer.number = self.order.numbered()
         else:
             timer = inputs.Timer(found.timer_name(), found, when, callback, args, self.loop, context)
             self.order.inputs.arm(self, timer)
@@ -138,10 +151,13 @@ class Loop:
         """When a timer is due, in microseconds of the record."""
         return float((timer.when() - self.zero) * 1e6)
 
-    def fire(self, timer: asyncio.TimerHandle) -> None:
-        """Calls what a timer calls, in the loop's next turn."""
+    def fire(self, timer: asyncio.TimerHandle, *, at_once: bool = False) -> None:
+        """Calls what a timer calls: in the loop's next turn, or `at_once`, from a handle of the loop."""
         self.timers.remove(timer)
-        self.soon(_run, timer)
+        if at_once:
+            _run(timer)
+        else:
+            self.soon(_run, timer)
 
     def pending(self) -> list[asyncio.TimerHandle]:
         """The timers, as they were armed. Forgets those that were cancelled."""

@@ -14,21 +14,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.core import events as ev
 from lllm.inputs import ALL, Timer, through
 from lllm.replay.cancels import cancels
-from lllm.replay.idle import Loop, Threads
+from lllm.replay.guesses import EARLY, SLACK, TOGETHER, Guess, Place
+from lllm.replay.idle import Loop, PlainTimer, Threads
 from lllm.replay.recorded_inputs import Input, RecordedInputs, Waiter, inputs_of, settle
 from lllm.session import unscoped
 
 if TYPE_CHECKING:
     from lllm.replay.tape import Replayed, Tape
 
-SLACK: Final = 2_000
-"""Microseconds. A timer that was due so shortly before an answer came has fired after it: a timer of today is armed at the
-time of the event before it, not at its own, and never fires early."""
 LATE: Final = 60_000_000
 """Microseconds of the record's time after which an event that the program does not bring about is given up."""
 SILENCE: Final = 60.0
@@ -40,6 +39,7 @@ HANDOVER: Final = 0.05
 GRACE: Final = 0.25
 """Seconds in which threads that are not known to belong to the program may come back."""
 _LOOK: Final = 0.01
+_APART: Final = 1e-4
 
 
 class _Item(NamedTuple):
@@ -50,6 +50,11 @@ class _Item(NamedTuple):
     tape: Tape | Input | None
     n: int
     exact: bool
+
+    @property
+    def place(self) -> Place:
+        """Where it is."""
+        return self.event["seq"], self.tape.name if isinstance(self.tape, Input) else ""
 
 
 class _Timer(NamedTuple):
@@ -82,6 +87,9 @@ class Order:
         self.driving: dict[Any, str] = {}
         """The tasks that drive calls along their records."""
         self.inputs = RecordedInputs()
+        self.guess = Guess()
+        """Where timers fire that the record does not name."""
+        self._armed = 0
         self._items: list[_Item] = []
         self._times: dict[int, int] = {}  # without the hours in which nobody worked on the session
         self._at = 0
@@ -222,6 +230,11 @@ class Order:
                 return 0 if loop is here else 0.02
         return None
 
+    def numbered(self) -> int:
+        """The number of a timer that the program arms."""
+        self._armed += 1
+        return self._armed
+
     def skip(self, call: str, tool_call: str) -> None:
         """A tool is not run, or not before the record's end: what it had called is not waited for."""
         self._skipped.add((call, tool_call))
@@ -294,9 +307,9 @@ class Order:
             if isinstance(item.tape, Input):
                 return self._input(here, item, item.tape, at)
             waiter = self._waiting.get(event["seq"])
-            first = self._first_timer(item, at + LATE if waiter is None else at - SLACK)
+            first = self._first_timer(item, at + LATE) if waiter is None else self._timer_before(item, at)
             if waiter is not None:
-                return self._answer(here, event, at, first, waiter)
+                return self._answer(here, item, at, first, waiter)
             if (moved := self._release_unplaced(here)) is not None:
                 return moved
             since = time.monotonic() - self.moved
@@ -321,9 +334,7 @@ class Order:
             return _Item(self.session.record[first], None, 0, item is not None and item.exact)
         return item
 
-    def _answer(
-        self, here: Loop, event: Mapping[str, Any], at: float, first: _Timer | None, waiter: Waiter
-    ) -> float:
+    def _answer(self, here: Loop, item: _Item, at: float, first: _Timer | None, waiter: Waiter) -> float:
         """The next event is an answer that a call waits for."""
         loop, future = waiter
         if future.done():
@@ -342,12 +353,13 @@ class Order:
         self.now = max(self.now, at)
         self.moved = time.monotonic()
         future.set_result(None)
+        self._fire_meanwhile(item, at)
         return 0
 
     def _input(self, here: Loop, item: _Item, found: Input, at: float) -> float:
         """The next item is an input that the record names."""
         inputs = self.inputs
-        first = self._first_timer(item, at - SLACK)
+        first = self._timer_before(item, at)
         if first is not None:
             return self._fire(here, first)
         if found.stopped:  # by a timer that has fired, or by code of today
@@ -365,6 +377,7 @@ class Order:
         if inputs.has(found.name):
             found.at = 1
             self.now = max(self.now, at)
+            self._fire_meanwhile(item, at)
             return self._hand(here, found.name)
         if (moved := self._release_unplaced(here)) is not None:
             return moved
@@ -390,9 +403,46 @@ class Order:
         if self.session.inputs.copied:
             self.session.inputs.came.append(name)
 
-    def _first_timer(self, item: _Item, until: float, *, named: bool = False) -> _Timer | None:
-        """The timer that fires next, if one does: the first that is due before `until`. One that cancels calls fires where
-        the record says that they were cancelled, whenever it is due. Where the record names timers, only the others."""
+    def _timer_before(self, item: _Item, at: float) -> _Timer | None:
+        """The timer that fires before an answer, or an input, that came at this time."""
+        if item.exact:
+            return self._first_timer(item, at - SLACK)
+        place = item.place
+
+        def fires(timer: asyncio.TimerHandle, due: float) -> bool:
+            number = timer.number if isinstance(timer, PlainTimer) else 0
+            return self.guess.fires(place, at - due - number * _APART)  # those that are due together are told apart
+
+        return self._first_timer(item, at + EARLY, fires)
+
+    def _fire_meanwhile(self, item: _Item, at: float) -> None:
+        """Fires the timers that fire while the program is busy with what comes to it now, if there are such."""
+        turns = self.guess.turns.get(item.place) if self.guess.turns else None
+        if turns is None or (first := self._first_timer(item, at + EARLY)) is None:
+            return
+        loop, until = first.loop, first.due + TOGETHER
+
+        def wait(turns: int) -> None:
+            if turns:
+                loop.loop.call_soon(wait, turns - 1, context=Context())
+                return
+            for timer in list(loop.pending()):
+                if loop.due(timer) <= until and not self._stops(timer):
+                    loop.fire(timer, at_once=True)
+
+        loop.soon(wait, turns)
+
+    def _first_timer(
+        self,
+        item: _Item,
+        until: float,
+        fires: Callable[[asyncio.TimerHandle, float], bool] = lambda *_: True,
+        *,
+        named: bool = False,
+    ) -> _Timer | None:
+        """The timer that fires next, if one does: the first that is due before `until` and `fires`. One that cancels calls
+        fires where the record says that they were cancelled, whenever it is due. Where the record names timers, only the
+        others."""
         event, tape = item.event, item.tape
         stopped: str | None = event["call"] if event["kind"] == ev.CANCELLED else None
         if isinstance(tape, Input) and tape.stopped:
@@ -406,13 +456,17 @@ class Order:
                     if (due := loop.due(timer)) < until or stopped is not None:
                         found.append((due, len(found), loop, timer))
         for due, _, loop, timer in sorted(found):
-            tasks = list(cancels(timer))
-            calls = [(one[task], task) for one in (self.driving, self.inputs.tasks) for task in tasks if task in one]
+            calls = self._stops(timer)
             if any(call == stopped and task.cancelling() < self.inputs.requests(call) for call, task in calls):
                 return _Timer(loop, timer, due)
-            if not calls and due < until:
+            if not calls and due < until and fires(timer, due):
                 return _Timer(loop, timer, due)
         return None
+
+    def _stops(self, timer: asyncio.TimerHandle) -> list[tuple[str, asyncio.Task[Any]]]:
+        """The calls and effects that a timer would cancel, with their tasks."""
+        tasks = list(cancels(timer))
+        return [(one[task], task) for one in (self.driving, self.inputs.tasks) for task in tasks if task in one]
 
     def _fire(self, here: Loop, first: _Timer) -> float:
         """A timer of the program is due."""
