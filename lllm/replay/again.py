@@ -76,11 +76,7 @@ async def areplay_session(
     rerun = Rerun(recorded, store, config)
     roots = roots_of(config, entry)
 
-    async def once(guess: Guess) -> tuple[Report, ReplayDivergence | None]:
-        report = await _once(session, rerun, entry, roots, guess)
-        return report, report.divergence
-
-    report, _, tries = await search(once)
+    report, _, tries = await search(partial(_once, session, rerun, entry, roots))
     if tries > 1 and report.divergence is None:
         report.notes.append(
             f"the log does not have the order of the program's timers: it was run {tries} times to find one that fits"
@@ -88,16 +84,23 @@ async def areplay_session(
     return report
 
 
+async def guess_for(session: str, rerun: Rerun, entry: Callable[[], Any] | None) -> Guess | None:
+    """Where the timers of a program fired that its log does not name; None where no guess fits. Nothing is done."""
+    roots = roots_of(rerun.config, entry)
+    report, guess, _ = await search(partial(_once, session, rerun, entry, roots))
+    return guess if report.divergence is None else None
+
+
 async def _once(
     session: str, rerun: Rerun, entry: Callable[[], Any] | None, roots: Sequence[str], guess: Guess
-) -> Report:
+) -> tuple[Report, ReplayDivergence | None]:
     """Runs the program once."""
     from lllm.llm.connect import offline
     from lllm.replay.manifest import Watch  # it loads half of the standard library
 
     recorded, store = rerun.record, rerun.store
     player = Replayed(session, store, recorded)
-    player.order.guess = guess
+    player.order.timers.guess = guess
     notes: list[str] = []
     divergence: ReplayDivergence | None = None
     player.watch = watch = Watch(roots)
@@ -139,7 +142,7 @@ async def _once(
         words = race(recorded, divergence.seq, threads=player.order.threads)
         divergence.hint = " ".join(filter(None, (divergence.hint, words))) or None
     finished = any(event["kind"] == ev.SESSION_ENDED for event in recorded)
-    return Report(
+    report = Report(
         session,
         divergence is None,
         len(recorded),
@@ -152,6 +155,7 @@ async def _once(
         watch.sources,
         rule_of(recorded),
     )
+    return report, divergence
 
 
 def roots_of(config: Config | None, entry: Callable[[], Any] | None) -> list[str]:

@@ -53,7 +53,7 @@ def _waited_for(task: Any) -> Iterator[Any]:
         else:
             for group in frame.f_locals.values():
                 if type(group) is asyncio.TaskGroup and group._parent_task is task:  # type: ignore[attr-defined]
-                    for child in list(group._tasks):  # type: ignore[attr-defined]
+                    for child in list(group._tasks):
                         yield from _within(child)
 
 

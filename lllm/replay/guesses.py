@@ -7,9 +7,9 @@ Where a replay diverges that had to guess, the program is run again with other g
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from itertools import takewhile
 from typing import Final, NamedTuple, TypeVar
 
 from lllm.errors import ReplayDivergence
@@ -22,14 +22,14 @@ Place = tuple[int, str]
 SLACK: Final = 2_000.0
 """Microseconds. A timer that was due so shortly before an answer came has fired after it: a timer of today is armed at the
 time of the event before it, not at its own, and never fires early."""
-EARLY: Final = 1_000.0
-"""Microseconds before it was due, by the log's times, in which a timer cannot have fired."""
+EARLY: Final = 3_000.0
+"""Microseconds that a program may be busy with an answer: a timer that is due meanwhile may fire before it is seen."""
 LATE: Final = 100_000.0
 """Microseconds by which a busy loop may have fired a timer late."""
 TOGETHER: Final = 300.0
 """Microseconds: timers that are due so shortly one after another fire in one turn."""
-BUSY: Final = 2_000.0
-"""Microseconds after an answer in which a program may be busy with it."""
+BUSY: Final = 3_000.0
+"""Microseconds around an answer in which a timer is tried in the midst of what the program does with it."""
 TURNS: Final = (0, 1, 2)
 """Turns of a loop that are tried, for a timer that fires meanwhile."""
 SLACKS: Final = (0.0, 1_000.0, 500.0, 4_000.0, 10_000.0, 30_000.0)
@@ -151,7 +151,8 @@ async def search(
 def _how_far(error: ReplayDivergence) -> tuple[int, int]:
     """The event at which a program differs from its record, and how much of it is the same."""
     seq = 1 << 60 if error.seq is None else error.seq
-    return seq, len(os.path.commonprefix((str(_words(error.recorded)), str(_words(error.present)))))
+    both = zip(str(_words(error.recorded)), str(_words(error.present)), strict=False)
+    return seq, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
 
 
 def _words(data: object) -> object:

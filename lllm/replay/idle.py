@@ -73,9 +73,13 @@ def job_here() -> Job | None:
 
 
 class PlainTimer(asyncio.TimerHandle):
-    """A timer of the program that the record does not name. `number`: so many were armed before it."""
+    """A timer of the program that the record does not name. `number`: it is the first, the second ... that was armed."""
 
     __slots__ = ("number",)
+
+    def __init__(self, number: int, *args: Any) -> None:
+        super().__init__(*args)
+        self.number = number
 
 
 class Loop:
@@ -139,11 +143,12 @@ class Loop:
             return self._call_at(when, callback, *args, context=context)
         found = inputs.owner(context) if isinstance(self.loop, loops.Loop) else None
         if found is None:
-            timer = PlainTimer(when, callback, args, self.loop, context)
-            timer.number = self.order.numbered()
+            timer: asyncio.TimerHandle = PlainTimer(
+                self.order.numbered(), when, callback, args, self.loop, context
+            )
         else:
-            timer = inputs.Timer(found.timer_name(), found, when, callback, args, self.loop, context)
-            self.order.inputs.arm(self, timer)
+            timer = named = inputs.Timer(found.timer_name(), found, when, callback, args, self.loop, context)
+            self.order.inputs.arm(self, named)
         self.timers.append(timer)
         return timer
 

@@ -14,15 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.core import events as ev
 from lllm.inputs import ALL, Timer, through
-from lllm.replay.cancels import cancels
-from lllm.replay.guesses import EARLY, SLACK, TOGETHER, Guess, Place
-from lllm.replay.idle import Loop, PlainTimer, Threads
+from lllm.replay.guesses import Place
+from lllm.replay.idle import Loop, Threads
 from lllm.replay.recorded_inputs import Input, RecordedInputs, Waiter, inputs_of, settle
+from lllm.replay.timers import Due, Timers
 from lllm.session import unscoped
 
 if TYPE_CHECKING:
@@ -39,10 +38,9 @@ HANDOVER: Final = 0.05
 GRACE: Final = 0.25
 """Seconds in which threads that are not known to belong to the program may come back."""
 _LOOK: Final = 0.01
-_APART: Final = 1e-4
 
 
-class _Item(NamedTuple):
+class Item(NamedTuple):
     """An event that must come about, or an input: it has come when the tape is beyond `n`. `exact`: the record has the order
     of timers and jobs here."""
 
@@ -55,14 +53,6 @@ class _Item(NamedTuple):
     def place(self) -> Place:
         """Where it is."""
         return self.event["seq"], self.tape.name if isinstance(self.tape, Input) else ""
-
-
-class _Timer(NamedTuple):
-    """A timer of the program, and when it is due."""
-
-    loop: Loop
-    timer: asyncio.TimerHandle
-    due: float
 
 
 class Order:
@@ -85,12 +75,11 @@ class Order:
         """So many tasks wait for something real: the log."""
         self.loops: dict[Any, Loop] = {}
         self.driving: dict[Any, str] = {}
-        """The tasks that drive calls along their records."""
+        """The tasks that drive calls along their records, or wait for the recorded end of an effect."""
         self.inputs = RecordedInputs()
-        self.guess = Guess()
-        """Where timers fire that the record does not name."""
+        self.timers = Timers(self)
         self._armed = 0
-        self._items: list[_Item] = []
+        self._items: list[Item] = []
         self._times: dict[int, int] = {}  # without the hours in which nobody worked on the session
         self._at = 0
         self.lock = threading.RLock()
@@ -121,11 +110,11 @@ class Order:
             self._times[event["seq"]] = last - down
             if event["seq"] in places:
                 tape, n = places[event["seq"]]
-                self._items.append(_Item(tape.events[n], tape, n, exact))
+                self._items.append(Item(tape.events[n], tape, n, exact))
             for found in inputs_of(event):
                 self.inputs.name(found, event)
                 if event["seq"] < until:
-                    self._items.append(_Item(event, found, 0, exact))
+                    self._items.append(Item(event, found, 0, exact))
 
     @property
     def exact(self) -> bool:
@@ -168,10 +157,28 @@ class Order:
                 return
             self._waiting[event["seq"]] = loop, future
         self._wake(loop)
+        effect = f"f{event['data']['n']}" if event["kind"] == ev.EFFECT_RETURNED else None
         try:
-            await (through(future, lambda: self.off) if leaving else future)
+            with self.drives(effect):
+                await (through(future, lambda: self.off) if leaving else future)
         finally:
             self._waiting.pop(event["seq"], None)
+
+    @contextmanager
+    def drives(self, effect: str | None) -> Iterator[None]:
+        """The task waits for the recorded end of an effect; None where it is something else."""
+        if effect is None:
+            yield
+            return
+        task = asyncio.current_task()
+        before, self.driving[task] = self.driving.get(task), effect
+        try:
+            yield
+        finally:
+            if before is None:
+                del self.driving[task]
+            else:
+                self.driving[task] = before
 
     async def returned(self, name: str, *, leaving: bool = False) -> bool:
         """Waits until the record says that a call, or an effect, was handed back. False if it ended before. `leaving`: as in
@@ -307,7 +314,7 @@ class Order:
             if isinstance(item.tape, Input):
                 return self._input(here, item, item.tape, at)
             waiter = self._waiting.get(event["seq"])
-            first = self._first_timer(item, at + LATE) if waiter is None else self._timer_before(item, at)
+            first = self.timers.first(item, at + LATE) if waiter is None else self.timers.before(item, at)
             if waiter is not None:
                 return self._answer(here, item, at, first, waiter)
             if (moved := self._release_unplaced(here)) is not None:
@@ -322,19 +329,19 @@ class Order:
                 or self._threads.unknown(self._resting(here), self.loops.values())
             ):
                 return _LOOK
-            if first is not None or (first := self._first_timer(item, at + LATE, named=True)) is not None:
+            if first is not None or (first := self.timers.first(item, at + LATE, named=True)) is not None:
                 return self._fire(here, first)
             return self._stuck(here, event)
 
-    def _next(self) -> _Item | None:
+    def _next(self) -> Item | None:
         """The next item: the cursor's, or the answer of an effect that comes before it. None at the record's end."""
         item = self._items[self._at] if self._at < len(self._items) else None
         first = min(list(self._waiting), default=None)
         if first is not None and (item is None or first < item.event["seq"]):
-            return _Item(self.session.record[first], None, 0, item is not None and item.exact)
+            return Item(self.session.record[first], None, 0, item is not None and item.exact)
         return item
 
-    def _answer(self, here: Loop, item: _Item, at: float, first: _Timer | None, waiter: Waiter) -> float:
+    def _answer(self, here: Loop, item: Item, at: float, first: Due | None, waiter: Waiter) -> float:
         """The next event is an answer that a call waits for."""
         loop, future = waiter
         if future.done():
@@ -353,13 +360,13 @@ class Order:
         self.now = max(self.now, at)
         self.moved = time.monotonic()
         future.set_result(None)
-        self._fire_meanwhile(item, at)
+        self.timers.meanwhile(item, at)
         return 0
 
-    def _input(self, here: Loop, item: _Item, found: Input, at: float) -> float:
+    def _input(self, here: Loop, item: Item, found: Input, at: float) -> float:
         """The next item is an input that the record names."""
         inputs = self.inputs
-        first = self._timer_before(item, at)
+        first = self.timers.before(item, at)
         if first is not None:
             return self._fire(here, first)
         if found.stopped:  # by a timer that has fired, or by code of today
@@ -373,11 +380,11 @@ class Order:
             return 0.0005  # a timer may cancel what a thread has not begun: it had begun, as a rule
         if (timer := inputs.take_timer(found.name)) is not None:
             found.at = 1
-            return self._fire(here, _Timer(*timer, timer[0].due(timer[1])))
+            return self._fire(here, Due(*timer, timer[0].due(timer[1])))
         if inputs.has(found.name):
             found.at = 1
             self.now = max(self.now, at)
-            self._fire_meanwhile(item, at)
+            self.timers.meanwhile(item, at)
             return self._hand(here, found.name)
         if (moved := self._release_unplaced(here)) is not None:
             return moved
@@ -403,72 +410,7 @@ class Order:
         if self.session.inputs.copied:
             self.session.inputs.came.append(name)
 
-    def _timer_before(self, item: _Item, at: float) -> _Timer | None:
-        """The timer that fires before an answer, or an input, that came at this time."""
-        if item.exact:
-            return self._first_timer(item, at - SLACK)
-        place = item.place
-
-        def fires(timer: asyncio.TimerHandle, due: float) -> bool:
-            number = timer.number if isinstance(timer, PlainTimer) else 0
-            return self.guess.fires(place, at - due - number * _APART)  # those that are due together are told apart
-
-        return self._first_timer(item, at + EARLY, fires)
-
-    def _fire_meanwhile(self, item: _Item, at: float) -> None:
-        """Fires the timers that fire while the program is busy with what comes to it now, if there are such."""
-        turns = self.guess.turns.get(item.place) if self.guess.turns else None
-        if turns is None or (first := self._first_timer(item, at + EARLY)) is None:
-            return
-        loop, until = first.loop, first.due + TOGETHER
-
-        def wait(turns: int) -> None:
-            if turns:
-                loop.loop.call_soon(wait, turns - 1, context=Context())
-                return
-            for timer in list(loop.pending()):
-                if loop.due(timer) <= until and not self._stops(timer):
-                    loop.fire(timer, at_once=True)
-
-        loop.soon(wait, turns)
-
-    def _first_timer(
-        self,
-        item: _Item,
-        until: float,
-        fires: Callable[[asyncio.TimerHandle, float], bool] = lambda *_: True,
-        *,
-        named: bool = False,
-    ) -> _Timer | None:
-        """The timer that fires next, if one does: the first that is due before `until` and `fires`. One that cancels calls
-        fires where the record says that they were cancelled, whenever it is due. Where the record names timers, only the
-        others."""
-        event, tape = item.event, item.tape
-        stopped: str | None = event["call"] if event["kind"] == ev.CANCELLED else None
-        if isinstance(tape, Input) and tape.stopped:
-            stopped = tape.name
-        found: list[tuple[float, int, Loop, asyncio.TimerHandle]] = []
-        for loop in self.loops.values():
-            if loop.loop.is_running():
-                for timer in loop.pending():
-                    if item.exact and not named and isinstance(timer, Timer):
-                        continue
-                    if (due := loop.due(timer)) < until or stopped is not None:
-                        found.append((due, len(found), loop, timer))
-        for due, _, loop, timer in sorted(found):
-            calls = self._stops(timer)
-            if any(call == stopped and task.cancelling() < self.inputs.requests(call) for call, task in calls):
-                return _Timer(loop, timer, due)
-            if not calls and due < until and fires(timer, due):
-                return _Timer(loop, timer, due)
-        return None
-
-    def _stops(self, timer: asyncio.TimerHandle) -> list[tuple[str, asyncio.Task[Any]]]:
-        """The calls and effects that a timer would cancel, with their tasks."""
-        tasks = list(cancels(timer))
-        return [(one[task], task) for one in (self.driving, self.inputs.tasks) for task in tasks if task in one]
-
-    def _fire(self, here: Loop, first: _Timer) -> float:
+    def _fire(self, here: Loop, first: Due) -> float:
         """A timer of the program is due."""
         self.now = max(self.now, first.due)
         self.moved = time.monotonic()
@@ -482,8 +424,8 @@ class Order:
         """All that was recorded has come about."""
         if not self.session.goes_on:  # a replay: what the program does now makes no difference
             last = self.session.record[-1]
-            item = _Item(last, None, 0, exact=False)
-            first = self._first_timer(item, self._times[last["seq"]] + LATE)
+            item = Item(last, None, 0, exact=False)
+            first = self.timers.first(item, self._times[last["seq"]] + LATE)
             if first is not None:
                 return self._fire(here, first)
             if self.inputs.release(ended=False):

@@ -10,9 +10,11 @@ from lllm.core import events as ev
 from lllm.errors import ConfigError, ReplayDivergence, UncertainEffect
 from lllm.handles import claiming
 from lllm.log.proof import prove
-from lllm.ports import LogStore, Rerun
+from lllm.ports import LogStore, Program, Rerun
+from lllm.replay.again import guess_for
 from lllm.replay.apart import apart
 from lllm.replay.effects import undone
+from lllm.replay.guesses import Guess
 from lllm.replay.program import find_program, play
 from lllm.replay.resumed import RETRY, SKIP, Decide, Decision, Resumed, Uncertain, told, uncertain
 from lllm.sync import run
@@ -108,33 +110,28 @@ async def aresume_session(
         recorded = prove(store, session)
         _open(session, recorded)
         effects = _decisions(recorded, decide, _agents(config), store.blob)
-        player = Resumed(session, store, recorded, dict(effects[1]), effects[0])
-        if follow is not None:
-            player.followers.append(follow)
-        if watch is not None:
-            player.watchers.append(watch)
-        player.approve = approve
         rerun = Rerun(recorded, store, config, stream=stream)
+        program = find_program(rerun, entry)
 
-        async def again() -> Any:
-            if not program.whole:
-                player.order.finish()  # its calls are made one after another, whatever their order was
-            return await play(player, program, rerun)
+        async def attempt(program: Program, guess: Guess) -> tuple[Resumed, Any, BaseException | None]:
+            player = Resumed(session, store, recorded, dict(effects[1]), effects[0])
+            player.order.timers.guess = guess
+            if follow is not None:
+                player.followers.append(follow)
+            if watch is not None:
+                player.watchers.append(watch)
+            player.approve = approve
+            return player, *await _run(player, program, rerun)
 
-        try:
-            program = find_program(rerun, entry)
-            player.ordered = program.whole
-            result, failed = await apart(player.order, again, player.put_off)
-            if failed is not None:
-                if isinstance(failed, asyncio.CancelledError) and isinstance(player.halted, ReplayDivergence):
-                    raise player.halted  # the program was stopped, because it waits for something else
-                raise failed
-        except (Exception, SystemExit) as error:
-            if player.halted in (None, error):
-                raise
-            raise player.halted from error  # the program caught it, and raised something else
-        if player.halted is not None:
-            raise player.halted
+        player, result, failed = await attempt(program, Guess())
+        guessed = program.whole and player.order.timers.guess.asked and not player.is_live
+        if isinstance(failed, ReplayDivergence) and guessed:  # the past may agree where timers fire elsewhere
+            guess = await guess_for(session, rerun._replace(stream=None), entry)
+            if guess is not None:
+                program = find_program(rerun, entry)
+                player, result, failed = await attempt(program, guess)
+        if failed is not None:
+            raise failed
     except ReplayDivergence as error:
         fork = f"Resuming needs the original code. To continue with today's code: lllm fork {session} --at {error.seq or 0}"
         error.hint = f"{error.hint} {fork}" if error.hint else fork
@@ -146,6 +143,31 @@ async def aresume_session(
     if not program.whole:
         notes.append("the program's own code is not known; its agent calls are finished")
     return Resumption(session, result, len(recorded), player.reused, player.asked, effects[0], notes)
+
+
+async def _run(player: Resumed, program: Program, rerun: Rerun) -> tuple[Any, BaseException | None]:
+    """Runs the program in a resumed session: its result, or why that did not go on."""
+
+    async def again() -> Any:
+        if not program.whole:
+            player.order.finish()  # its calls are made one after another, whatever their order was
+        return await play(player, program, rerun)
+
+    player.ordered = program.whole
+    failed: BaseException | None
+    try:
+        result, failed = await apart(player.order, again, player.put_off)
+        if failed is not None:
+            if isinstance(failed, asyncio.CancelledError) and isinstance(player.halted, ReplayDivergence):
+                raise player.halted  # the program was stopped, because it waits for something else
+            raise failed
+    except (Exception, SystemExit) as error:
+        if player.halted in (None, error):
+            return None, error
+        failed = player.halted  # the program caught it, and raised something else
+        failed.__cause__ = error
+        return None, failed
+    return result, player.halted
 
 
 def _open(session: str, recorded: Sequence[Mapping[str, Any]]) -> None:

@@ -160,6 +160,11 @@ class Resumed(Replayed):
         self.asked = 0
         """Model requests that were sent."""
 
+    @property
+    def is_live(self) -> bool:
+        """Whether anything was written, or done."""
+        return self.order.alive is not None or not (self.ordered and self.order.keeps)
+
     # --- the log
 
     def stamp(

@@ -472,7 +472,8 @@ class Replayed(Session):
         try:
             if effects.ended_by_stop(self.record, found.seq):
                 raise effects.stop(found.data)
-            await asyncio.wait((asyncio.get_running_loop().create_future(),), timeout=silence)
+            with self.order.drives(f"f{found.n}"):
+                await asyncio.wait((asyncio.get_running_loop().create_future(),), timeout=silence)
         except asyncio.CancelledError as error:
             cancelled = error
             await self.order.turn(event, leaving=True)  # what was done then may have taken a while to stop

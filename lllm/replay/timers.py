@@ -1,0 +1,123 @@
+"""The timers of a program that is replayed: which of them fires next.
+
+A timer that cancels calls or effects fires where the record says that they were cancelled. Others fire where the record names
+them, or, where it does not, by its times, as far as those are exact (`lllm.replay.guesses`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from lllm.core import events as ev
+from lllm.inputs import Timer
+from lllm.replay.cancels import cancels
+from lllm.replay.guesses import EARLY, SLACK, TOGETHER, Guess
+from lllm.replay.idle import PlainTimer
+from lllm.replay.recorded_inputs import Input
+
+if TYPE_CHECKING:
+    from lllm.replay.idle import Loop
+    from lllm.replay.order import Item, Order
+
+_APART: Final = 1e-4
+"""Microseconds between timers that are due at the same time, for a guess."""
+
+
+class Due(NamedTuple):
+    """A timer of the program, and when it is due."""
+
+    loop: Loop
+    timer: asyncio.TimerHandle
+    due: float
+
+
+class Timers:
+    """The timers of a program, in all of its loops.
+
+    Attributes:
+        guess: where those fire that the record does not name.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self.guess = Guess()
+
+    def before(self, item: Item, at: float) -> Due | None:
+        """The timer that fires before an answer, or an input, that came at this time."""
+        if item.exact:
+            return self.first(item, at - SLACK)
+        place = item.place
+
+        def fires(timer: asyncio.TimerHandle, due: float) -> bool:
+            number = timer.number if isinstance(timer, PlainTimer) else 0
+            return self.guess.fires(place, at - due - number * _APART)
+
+        return self.first(item, at + EARLY, fires)
+
+    def meanwhile(self, item: Item, at: float) -> None:
+        """Fires the timers that fire while the program is busy with what comes to it now, if there are such."""
+        turns = self.guess.turns.get(item.place) if self.guess.turns else None
+        if turns is None or (first := self.first(item, at + EARLY)) is None:
+            return
+        loop, until = first.loop, first.due + TOGETHER
+
+        def wait(turns: int) -> None:
+            if turns:
+                loop.loop.call_soon(wait, turns - 1, context=Context())
+                return
+            for timer in list(loop.pending()):
+                if loop.due(timer) <= until and not self._stops(timer):
+                    loop.fire(timer, at_once=True)
+
+        loop.soon(wait, turns)
+
+    def first(
+        self,
+        item: Item,
+        until: float,
+        fires: Callable[[asyncio.TimerHandle, float], bool] = lambda *_: True,
+        *,
+        named: bool = False,
+    ) -> Due | None:
+        """The timer that fires next, if one does: the first that is due before `until` and `fires`; or, whenever it is due,
+        one that cancels what the item says was cancelled. Where the record names timers, only the others, unless
+        `named`."""
+        stopped = _stopped(item)
+        found: list[tuple[float, int, Loop, asyncio.TimerHandle]] = []
+        for loop in self._order.loops.values():
+            if loop.loop.is_running():
+                for timer in loop.pending():
+                    if item.exact and not named and isinstance(timer, Timer):
+                        continue
+                    if (due := loop.due(timer)) < until or stopped is not None:
+                        found.append((due, len(found), loop, timer))
+        requests = 0 if stopped is None else self._order.inputs.requests(stopped)
+        for due, _, loop, timer in sorted(found):
+            stops = self._stops(timer)
+            if any(name == stopped and task.cancelling() < requests for name, task in stops):
+                return Due(loop, timer, due)
+            if not stops and due < until and fires(timer, due):
+                return Due(loop, timer, due)
+        return None
+
+    def _stops(self, timer: asyncio.TimerHandle) -> list[tuple[str, asyncio.Task[None]]]:
+        """The calls and effects that a timer would cancel, with their tasks."""
+        tasks = list(cancels(timer))
+        known = self._order.driving, self._order.inputs.tasks
+        return [(one[task], task) for one in known for task in tasks if task in one]
+
+
+def _stopped(item: Item) -> str | None:
+    """The call or effect that was cancelled, by what the record has there."""
+    event, tape = item.event, item.tape
+    if isinstance(tape, Input):
+        return tape.name if tape.stopped else None
+    if event["kind"] == ev.CANCELLED:
+        call: str = event["call"]
+        return call
+    if event["kind"] == ev.EFFECT_RETURNED and event["data"].get("cancelled"):
+        return f"f{event['data']['n']}"
+    return None
