@@ -20,8 +20,10 @@ from lllm.const import Modalities, card
 from lllm.core import events as ev
 from lllm.core.choice import freed
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
+from lllm.core.embedded_bytes import taken_out
 from lllm.core.events import Event
 from lllm.core.jsonable import bounded, jsonable, unshown
+from lllm.core.long_results import READER, shown_parts, shown_text
 from lllm.core.parts import PLACES, Takes, sent
 from lllm.core.replies import (
     CUT,
@@ -52,7 +54,7 @@ from lllm.handles import capabilities, close_stream, stream_of
 from lllm.models import finish
 from lllm.models.checks import DEEPEST
 from lllm.models.message import FunctionCall, Message
-from lllm.models.parts import Rich, content_text, recorded
+from lllm.models.parts import Offers, Rich, content_text, recorded
 from lllm.models.reply import Reply, Usage
 from lllm.outcomes import Outcome, add_answer, given_up, handler_failed, raised, tool_failed, wrong_arguments
 from lllm.plan import Plan
@@ -148,7 +150,7 @@ class Performer:
         request = Request(
             plan.model_name,
             messages,
-            plan.tool_specs if effect.tools else (),
+            self._offered(effect) if effect.tools else (),
             freed(plan.sampling) if effect.free else plan.sampling,
             plan.format,
             plan.stream or watch is not None or self._followed(),
@@ -219,6 +221,14 @@ class Performer:
         ):
             data["cost"], data["prices"] = priced
         return Outcome(ev.MODEL_REPLIED, data, reply)
+
+    def _offered(self, effect: CallModel) -> tuple[Mapping[str, Any], ...]:
+        """The schemas of the tools: those of the beginning, and what was offered since, in that order."""
+        plan = self.plan
+        if not effect.head.offered:
+            return plan.tool_specs
+        further = plan.further_specs
+        return (*plan.tool_specs, *(further[name] for name in effect.head.offered if name in further))
 
     def _sent(self, head: Node) -> tuple[Message, ...]:
         """A dialog whose tools returned images or files, as the model takes it."""
@@ -299,7 +309,7 @@ class Performer:
                     "unreadable": [call.id for call in reply.tool_calls if not is_readable(call, self.rules)],
                 }
                 return Outcome(ev.REPLY_REJECTED, refused)
-            return self._read_calls(reply, effect.tools)
+            return self._read_calls(reply, effect)
         # a call whose tool calls are given back (an LLM) gives every reply back as it is, unless something reads it
         judged = plan.read is not None or (plan.execute and self.rules >= 1)
         if judged and (problem := unusable(reply, self.rules)) is not None:
@@ -342,9 +352,14 @@ class Performer:
                 raise ParseError(TOO_DEEP) from None
             return unshown(value)
 
-    def _read_calls(self, reply: Reply, offered: bool) -> Outcome:
+    def _read_calls(self, reply: Reply, effect: Parse) -> Outcome:
         tools = self.plan.tools
-        if tools and not offered:
+        further = self.plan.further_specs
+        if further:
+            tools = {
+                name: tool for name, tool in tools.items() if name not in further or name in effect.offered
+            }
+        if tools and not effect.tools:
             return Outcome(ev.REPLY_ACCEPTED, {})  # the machine ends the call: nothing to validate
         problems: dict[str, str] = {}
         unreadable: list[str] = []
@@ -450,14 +465,48 @@ class Performer:
             current.reset(token)
             if limited is not None:
                 enclosing.reset(limited)
+        if not data.get("ok", True):
+            data = self._cut_error(call, data)
         return Outcome(ev.TOOL_RETURNED, data)
 
-    def _returned(self, call: FunctionCall, value: str | Rich) -> records.ToolReturned:
-        """What ToolReturned says of a tool's value. The bytes of its parts are kept."""
+    def _cut_error(self, call: FunctionCall, data: records.ToolReturned) -> records.ToolReturned:
+        """The words of an error within the limit."""
+        limit, text = self.plan.limits.max_result_chars, data["content"]
+        if limit is None or len(text) <= limit:
+            return data
+        return {**data, **self._cut(call, text)}
+
+    def _returned(self, call: FunctionCall, value: str | Rich | Offers) -> records.ToolReturned:
+        """What ToolReturned says of a tool's value. The bytes of its parts are kept, and the whole of one that is cut."""
+        if type(value) is Offers:
+            data = self._cut(call, value.text)
+            tools = self.plan.tools
+            rules = {
+                name: tools[name].rule.record() for name in value.names if name in self.plan.further_specs
+            }
+            if rules:
+                data["offers"] = {**data.get("offers", {}), **rules}
+            return data
+        return self._cut(call, value)  # type: ignore[arg-type]
+
+    def _cut(self, call: FunctionCall, value: str | Rich) -> records.ToolReturned:
+        """A result within the limit of the call, with the tool that reads on where it was longer."""
+        limit, keep = self.plan.limits.max_result_chars, self.session.keep_bytes
         if isinstance(value, str):
-            return {"id": call.id, "content": value}
-        parts = recorded(value, self.session.keep_bytes)
-        return {"id": call.id, "content": content_text(parts), "parts": parts}
+            value = taken_out(value)
+        if isinstance(value, str):
+            if limit is None or len(value) <= limit:
+                return {"id": call.id, "content": value}
+            shown = shown_text(value, limit, keep)
+            data: records.ToolReturned = {"id": call.id, "content": shown.content}
+        else:
+            shown = shown_parts(recorded(value, keep), limit, keep)
+            data = {"id": call.id, "content": content_text(shown.content), "parts": shown.content}
+        if shown.whole and (reads_on := self.plan.tools.get(READER)) is not None:
+            data["whole"] = {name: dict(kept) for name, kept in shown.whole.items()}
+            if READER in self.plan.further_specs:
+                data["offers"] = {READER: reads_on.rule.record()}
+        return data
 
     def _time_left(self) -> float | None:
         """Seconds that are left for the call, and for all that it is made within; None for no limit."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from lllm.core.canonical import digest_of
 from lllm.core.spec import Limits, Spec, ToolRule
 from lllm.models.message import FunctionCall
-from lllm.models.parts import Rich
+from lllm.models.parts import Offers, Rich
 from lllm.models.reply import Reply, Usage
 from lllm.ports import Backend, HandlerContext, Timeouts
 
@@ -30,7 +30,7 @@ class BoundTool(NamedTuple):
 
     rule: ToolRule
     validate: Callable[[dict[str, Any]], Sequence[str]]
-    invoke: Callable[[dict[str, Any], Mapping[str, Any]], Coroutine[Any, Any, str | Rich]]
+    invoke: Callable[[dict[str, Any], Mapping[str, Any]], Coroutine[Any, Any, str | Rich | Offers]]
     timeout: float | None = 60.0
     agent: str | None = None
     threaded: bool = False
@@ -44,6 +44,7 @@ class Plan:
         agent: its name in the log.
         backend, model: who answers. `model` is the configured name, `model_name` what the backend is asked for.
         tools, tool_specs: by name, and in the wire form.
+        further_specs: those of tools that are offered once a result says so, by name.
         sampling, format, timeouts: see `lllm.ports.Request`.
         read: the parser: gives a payload for a reply, or raises ParseError. None accepts every reply.
         user_code: whether `read` or the handlers are the project's own code; then the log is flushed before they run.
@@ -55,7 +56,7 @@ class Plan:
         fixed: hash over model, sampling, format and tools; with tools offered and without (`fixed_of` the opening).
         opening: what CallStarted says of all this (hashes, sampling, names).
         stream: whether somebody follows.
-        blobs: what `opening` names by digest: the full tool schemas.
+        blobs: what `opening` names by digest: the full tool schemas. deferred: those of tools that have to be found.
         foreign: whether async code of others may run in the call's own task: parsers, handlers, approval, a backend. Tools
             have tasks of their own.
         literal_tags: see `lllm.ports.Request`.
@@ -68,6 +69,7 @@ class Plan:
     handle: Callable[[HandlerContext], Any]
     tools: Mapping[str, BoundTool] = field(default_factory=dict)
     tool_specs: tuple[Mapping[str, Any], ...] = ()
+    further_specs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
     format: Mapping[str, Any] | None = None
     timeouts: Timeouts = Timeouts()
@@ -83,13 +85,14 @@ class Plan:
     execute: bool = True
     stream: bool = False
     blobs: tuple[bytes, ...] = ()
+    deferred: bytes | None = None
     foreign: bool = True
     literal_tags: tuple[str, ...] = ()
 
     @cached_property
     def rules(self) -> Mapping[str, ToolRule]:
-        """The rules of the tools, by name."""
-        return {name: tool.rule for name, tool in self.tools.items()}
+        """The rules of the tools that are offered from the beginning, by name."""
+        return {name: tool.rule for name, tool in self.tools.items() if name not in self.further_specs}
 
     @cached_property
     def spec_record(self) -> Mapping[str, Any]:
@@ -108,4 +111,5 @@ class Plan:
 def fixed_of(opening: Mapping[str, Any]) -> tuple[str, str]:
     """The hashes of what is the same in all requests of a call: with tools offered, and without."""
     fixed = {key: opening.get(key) for key in ("model", "sampling", "format")}
-    return digest_of({**fixed, "specs": opening.get("specs")}), digest_of(fixed)
+    specs = {key: opening[key] for key in ("deferred",) if key in opening}
+    return digest_of({**fixed, "specs": opening.get("specs"), **specs}), digest_of(fixed)

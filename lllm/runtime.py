@@ -167,6 +167,10 @@ class Call:
         trunk = base
         for message in add:
             trunk = Node(message, trunk)
+        if trunk is not None and trunk.offered:  # by an earlier call of the dialog
+            further = {name: plan.tools[name].rule for name in trunk.offered if name in plan.further_specs}
+            spec = spec._replace(tools={**spec.tools, **further})
+            record = spec.record()
         data: dict[str, Any] = {"agent": plan.agent, **plan.opening}
         if record:
             data["spec"] = record
@@ -187,6 +191,8 @@ class Call:
             data["edited"] = edited.record()
         for blob in plan.blobs:
             data["specs"] = session.keep(blob)
+        if plan.deferred is not None:
+            data["deferred"] = session.keep(plan.deferred)
         opening: Opening | None = Opening(spec, trunk)
         has_parts = edited is not None or (trunk is not None and trunk.has_parts)
         if has_parts and (kept := self._with_bytes(data)) is not data:
@@ -213,12 +219,16 @@ class Call:
         the log says, and the model is told of tools and formats no more than it."""
         plan, redactor = self.plan, self.session.redactor
         changes: dict[str, Any] = {}
-        if any(self.opening.get(key) != plan.opening.get(key) for key in ("sampling", "specs")):
+        if any(self.opening.get(key) != plan.opening.get(key) for key in ("sampling", "specs", "deferred")):
             specs = (decode(redactor.blob(blob)) for blob in plan.blobs)
             changes = {
                 "fixed": fixed_of(self.opening),
                 "tool_specs": tuple(spec for each in specs for spec in each),
             }
+            if plan.deferred is not None:
+                found = decode(redactor.blob(plan.deferred))
+                known = {**plan.further_specs, **{each["function"]["name"]: each for each in found}}
+                changes["further_specs"] = known
         if plan.format is not None and (clean := redactor.clean(plan.format)) is not plan.format:
             changes["format"] = clean
         if changes:
@@ -242,6 +252,9 @@ class Call:
             self.fault = None  # mended: it is not the cause of what may come
             if reply is not None and reply.usage is not None:
                 self.usage = reply.usage.plus(self.usage)
+        elif kind == ev.TOOL_RETURNED:
+            if "whole" in event.data:
+                self._remember(event.data["whole"])
         elif kind == ev.REPLY_ACCEPTED:
             # what was shown stays: only a reply that is asked for again is taken back
             self.performer.said = False
@@ -252,6 +265,13 @@ class Call:
             if outcome.value is not None:
                 self.fault = outcome.value
         return effects
+
+    def _remember(self, whole: Mapping[str, Mapping[str, str]]) -> None:
+        """Remembers what was cut from a result: the model may read on."""
+        session = self.session
+        for name, kept in whole.items():
+            # where no log is kept, the bytes are in the digest alone
+            session.results[name] = {**kept, "blob": str(kept["blob"])} if session.logs else kept
 
     def _with_uncertain(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the event of a stop says, with the tools that it left in the middle: whether they took effect is not known."""

@@ -144,6 +144,8 @@ class Session(SessionLog, Following, Hooks, Effects, ResourceOwner):
         self.approve: Callable[[FunctionCall], Any] | None = None
         """Asked about tools that want approval by calls that have no `approve=` of their own."""
         self.dialogs: dict[str, Node] = {}
+        self.results: dict[str, Mapping[str, str]] = {}
+        """What was cut from results of tools, by the names in their texts: see `lllm.core.long_results`."""
         self.started = False
         self.ended = False
         self._claimed = False

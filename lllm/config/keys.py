@@ -24,6 +24,7 @@ from lllm.config.kinds import (
     PATHS,
     POSITIVE,
     PRICE,
+    RESULT,
     SEED,
     SHARE,
     STOPS,
@@ -76,6 +77,11 @@ LIMITS: Final[Mapping[str, Key | Section]] = {
     "backoff_cap": Key(WAIT, "The longest such wait.", 30.0),
     "repeat_limit": Key(
         COPIES, "A reply that ends in so many copies of the same stretch is stopped; 8 is a good number."
+    ),
+    "max_result_chars": Key(
+        RESULT,
+        "Characters of one tool result that the model sees, 1,000 or more; it can read the rest with `read_result`.",
+        50_000,
     ),
 }
 

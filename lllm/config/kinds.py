@@ -49,6 +49,9 @@ PRICE: Final = Kind(
 COPIES: Final = Kind(
     "a whole number of 2 or more, or null for no limit", {"type": ["integer", "null"], "minimum": 2}
 )
+RESULT: Final = Kind(
+    "a whole number of 1000 or more, or null for no limit", {"type": ["integer", "null"], "minimum": 1000}
+)
 WAIT: Final = Kind("a number of seconds of 0 or more", {"type": "number", "minimum": 0})
 TIME_LIMIT: Final = Kind(
     "a number of seconds above 0, or null for no limit", {"type": ["number", "null"], "exclusiveMinimum": 0}

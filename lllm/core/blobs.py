@@ -16,8 +16,11 @@ def blobs_in(kind: str, data: Mapping[str, Any]) -> Iterator[str]:
     """The digests of the blobs that an event names."""
     if (key := ev.BLOBS.get(kind)) is not None and isinstance(digest := data.get(key), str):
         yield digest
+    if isinstance(digest := data.get("deferred"), str) and kind == ev.CALL_STARTED:
+        yield digest
     if (key := _PARTS.get(kind)) is not None:
         yield from blobs_of(data.get(key))
+        yield from (kept["blob"] for kept in data.get("whole", {}).values())
     elif (key := _MESSAGES.get(kind)) is not None:
         for record in (*(data.get(key) or ()), data.get("edited")):
             if isinstance(record, Mapping) and record.get("role") == "tool":
@@ -31,6 +34,13 @@ def with_blobs(kind: str, data: Mapping[str, Any], swap: Callable[[str], str]) -
     changes: dict[str, Any] = {}
     if (key := ev.BLOBS.get(kind)) is not None and isinstance(digest := data.get(key), str):
         changes[key] = swap(digest)
+    if kind == ev.CALL_STARTED and isinstance(digest := data.get("deferred"), str):
+        changes["deferred"] = swap(digest)
+    if "whole" in data:
+        kept = data["whole"]
+        swapped_too = {name: {**one, "blob": swap(one["blob"])} for name, one in kept.items()}
+        same = all(swapped_too[name]["blob"] is one["blob"] for name, one in kept.items())
+        changes["whole"] = kept if same else swapped_too
     if (key := _PARTS.get(kind)) is not None and key in data:
         changes[key] = swapped(data[key], swap)
     elif (key := _MESSAGES.get(kind)) is not None and key in data:

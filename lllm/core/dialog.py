@@ -19,6 +19,11 @@ from lllm.models.parts import holds_bytes
 _RUN: Final = 64
 """Messages that a dialog holds together, so that all of it is found quickly. Dialogs with a common past share them."""
 
+OURS: Final = "lllm"
+"""`extra_from` of messages whose further keys are the runtime's own: no provider is sent them."""
+OFFERS: Final = "offers"
+"""The key of a tool's message with the names of the tools that are offered from then on."""
+
 _Run = tuple[tuple[Message, ...], "_Run | None"]
 
 
@@ -33,9 +38,10 @@ def _back(node: Node, count: int) -> Node | None:
 class Node:
     """One message and what came before. Immutable; equal when the whole dialog up to it is equal.
 
-    `has_parts`: whether a tool's message in it holds images or files."""
+    `has_parts`: whether a tool's message in it holds images or files. `offered`: the names of tools that results in it have
+    offered, in their order."""
 
-    __slots__ = ("_id", "_last", "has_parts", "length", "message", "parent")
+    __slots__ = ("_id", "_last", "has_parts", "length", "message", "offered", "parent")
 
     def __init__(self, message: Message, parent: Node | None = None) -> None:
         self.message = message
@@ -43,11 +49,16 @@ class Node:
         if parent is None:
             self.length: int = 1
             self.has_parts: bool = False
+            self.offered: tuple[str, ...] = ()
         else:
             self.length = parent.length + 1
             self.has_parts = parent.has_parts
+            self.offered = parent.offered
         if message.content.__class__ is not str and message.role == "tool" and holds_bytes(message.content):
             self.has_parts = True
+        if message.extra is not None and message.extra_from == OURS:
+            new = [name for name in message.extra.get(OFFERS, ()) if name not in self.offered]
+            self.offered = (*self.offered, *dict.fromkeys(new))
         self._id: str | None = None
         if not self.length % _RUN:
             self._last: _Run | None = None

@@ -20,10 +20,12 @@ class CallModel(NamedTuple):
 
 
 class Parse(NamedTuple):
-    """Read a reply. Answered by ReplyAccepted, ReplyRejected or HandlerFailed."""
+    """Read a reply. `offered`: the tools that earlier results have offered. Answered by ReplyAccepted, ReplyRejected or
+    HandlerFailed."""
 
     reply: Reply
     tools: bool
+    offered: tuple[str, ...] = ()
 
 
 class Handle(NamedTuple):

@@ -62,6 +62,7 @@ class Pending(NamedTuple):
         content, ok: its result; before it has returned, the one that it is to be given.
         of: the id of the call whose result it gets; empty for one that is run.
         ran: whether it was run.
+        offers: the tools that its result offers.
     """
 
     call: FunctionCall
@@ -72,6 +73,7 @@ class Pending(NamedTuple):
     ok: bool = True
     of: str = ""
     ran: bool = False
+    offers: tuple[str, ...] = ()
 
 
 class Result(NamedTuple):

@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core import events as ev
 from lllm.core import guard as duplicates
-from lllm.core.dialog import Node, extend
+from lllm.core.dialog import OFFERS, OURS, Node, extend
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.events import Event
 from lllm.core.guard import LATE, Guard, Pending
 from lllm.core.sendable import answered, shown_again, with_calls
+from lllm.core.spec import ToolRule
 from lllm.core.state import (
     BACKING_OFF,
     CALLING,
@@ -173,7 +174,8 @@ def _model_replied(state: State, event: Event) -> Step:
         tokens=None if usage is None or tokens is None else tokens + usage.prompt + usage.completion,
         cost=None if price is None or cost is None else cost + Decimal(price),
     )
-    return after, (Parse(reply, state.offer_tools),)
+    head = state.head
+    return after, (Parse(reply, state.offer_tools, () if head is None else head.offered),)
 
 
 def _model_failed(state: State, event: Event) -> Step:
@@ -274,7 +276,11 @@ def _tool_returned(state: State, event: Event) -> Step:
         raise IllegalMove(f"tool call '{found.call.id}' has no earlier result")
     if reused and "late" not in data:
         return _settle(state, event.at, place, found, found.content, found.ok)
-    done = Pending(found.call, found.key, found.number, "returned", content, ok, found.of, not reused)
+    offers = data.get("offers")
+    if offers:
+        state = _offering(state, offers)
+    names = () if offers is None else tuple(offers)
+    done = Pending(found.call, found.key, found.number, "returned", content, ok, found.of, not reused, names)
     unknown = not ok and bool(data.get("uncertain"))
     guard = duplicates.returned(state.spec, state.guard, state.pending, done, content, ok, unknown)
     if "late" in data:
@@ -429,7 +435,9 @@ def _settle(
     state: State, at: int, place: int, found: Pending, content: Content, ok: bool, guard: Guard | None = None
 ) -> Step:
     """A tool call has its result: goes on when it was the last one."""
-    done = Pending(found.call, found.key, found.number, "returned", content, ok, found.of, found.ran)
+    done = Pending(
+        found.call, found.key, found.number, "returned", content, ok, found.of, found.ran, found.offers
+    )
     pending = _put(state.pending, place, done)
     guard = state.guard if guard is None else guard
     effects: tuple[Effect, ...] = ()
@@ -445,7 +453,7 @@ def _finish_round(state: State, pending: tuple[Pending, ...], guard: Guard, at: 
     """All results are there: they are injected in call order, and the model goes on."""
     trunk = state.trunk
     for item in pending:
-        trunk = Node(Message("tool", item.content, tool_call_id=item.call.id), trunk)
+        trunk = Node(_result(item), trunk)
     limit = state.spec.limits.max_interrupt_times
     last = limit is not None and state.rounds >= limit
     offer = state.offer_tools and not last
@@ -465,6 +473,21 @@ def _finish_round(state: State, pending: tuple[Pending, ...], guard: Guard, at: 
         phase=RUNNING_TOOLS, trunk=trunk, guard=guard, pending=pending, offer_tools=offer, at=at
     )
     return after, (Handle("final" if last else "interrupt", (), state.reply, told, state.rounds),)
+
+
+def _result(item: Pending) -> Message:
+    """The message with the result of a tool call."""
+    if not item.offers:
+        return Message("tool", item.content, tool_call_id=item.call.id)
+    return Message(
+        "tool", item.content, tool_call_id=item.call.id, extra={OFFERS: list(item.offers)}, extra_from=OURS
+    )
+
+
+def _offering(state: State, offers: Mapping[str, Mapping[str, Any]]) -> State:
+    """The state with the rules of tools that are offered from now on."""
+    tools = {**{name: ToolRule(**rule) for name, rule in offers.items()}, **state.spec.tools}
+    return state._replace(spec=state.spec._replace(tools=tools))
 
 
 _FUNCTIONS: Final[Mapping[str, Callable[[State, Event], Step]]] = {

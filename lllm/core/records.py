@@ -196,6 +196,9 @@ class CallStarted(TypedDict):
     format: NotRequired[Annotated[Digest, "hash of the output schema"]]
     tools: NotRequired[Annotated[dict[str, Digest], "hash of each tool's schema"]]
     specs: NotRequired[Annotated[Digest, "the blob with the tools' schemas"]]
+    deferred: NotRequired[
+        Annotated[Digest, "the blob with the schemas of tools that are offered once they are found"]
+    ]
     spec: NotRequired[Annotated[Spec, "the settings that the machine decides by"]]
 
 
@@ -320,6 +323,18 @@ class ToolReturned(_From):
         Annotated[
             Class,
             "the exception; `TimeoutError` if the time limit stopped it. See `lllm.core.events.error_class`",
+        ]
+    ]
+    whole: NotRequired[
+        Annotated[
+            dict[str, dict[str, str]],
+            "what was cut from the result, by the names in its text: `blob`, of images and files `media_type` and `filename`",
+        ]
+    ]
+    offers: NotRequired[
+        Annotated[
+            dict[str, dict[str, Any]],
+            "the tools that are offered from now on, with what differs from the default rule of a tool",
         ]
     ]
     reused: NotRequired[Annotated[str, "the tool call whose result is used again"]]

@@ -22,6 +22,7 @@ class Limits(NamedTuple):
             one half and one.
         repeat_limit: a reply that ends in so many copies of the same stretch of text (see `lllm.core.repetition`) is
             stopped; its finish_reason is `repetition`.
+        max_result_chars: characters of one tool result that the model sees, at least 1,000; see `lllm.core.long_results`.
     """
 
     max_exception_retry: int = 3
@@ -35,6 +36,7 @@ class Limits(NamedTuple):
     backoff_base: float = 0.5
     backoff_cap: float = 30.0
     repeat_limit: int | None = None
+    max_result_chars: int | None = 50_000
 
     def record(self) -> dict[str, Any]:
         """What differs from the defaults."""

@@ -12,14 +12,16 @@ from lllm import const
 from lllm.core import handlers
 from lllm.core.canonical import digest, digest_of, encode
 from lllm.core.jsonable import jsonable
+from lllm.core.long_results import READER
 from lllm.core.spec import ToolRule
 from lllm.errors import ConfigError
 from lllm.handles import capabilities
+from lllm.llm.own_tools import FINDER, Deferred, result_reader, tool_finder
 from lllm.llm.project import project
 from lllm.llm.settings import Settings
 from lllm.models.function import Function, ToolContext, as_functions
 from lllm.models.message import Message
-from lllm.models.parts import Rich
+from lllm.models.parts import Offers, Rich
 from lllm.models.prompt import Prompt
 from lllm.models.render import render_value
 from lllm.models.reply import Reply, Usage
@@ -50,8 +52,9 @@ class Binding:
         functions = as_functions(
             [*settings.tools, *(item for item in own if item not in settings.tools)], check=False
         )
+        functions, self.further, self.deferred = with_own(functions, settings.limits.max_result_chars)
         tools = {function.name: function for function in functions}
-        self.tools = {name: bind_tool(function) for name, function in tools.items()}
+        self.tools = {name: bind_tool(function) for name, function in {**tools, **self.further}.items()}
         self.specs = tuple(function.spec() for function in functions)
         self.format = Format.of(settings.format) if settings.format is not None else None
         if self.format is None and prompt is not None:
@@ -76,6 +79,8 @@ class Binding:
             handle=_nothing,  # not `self.handle`: what refers to itself is freed by the garbage collector alone
             tools=self.tools,
             tool_specs=self.specs,
+            further_specs={name: function.spec() for name, function in self.further.items()},
+            deferred=None if self.deferred is None else self.deferred.blob,
             sampling=settings.sampling,
             format=self.asked_format,
             timeouts=settings.timeouts,
@@ -112,6 +117,8 @@ class Binding:
             opening["tools"] = {name: function.schema_hash for name, function in tools.items()}
             blobs = (encode(list(self.specs)),)
             opening["specs"] = digest(blobs[0])
+        if self.deferred is not None:
+            opening["deferred"] = self.deferred.digest
         return opening, blobs
 
     def plan(
@@ -137,6 +144,32 @@ class Binding:
             return _in_thread(handler, context)
         given = _HANDLERS[context.kind](handler, context)
         return _messages(given) if inspect.isawaitable(given) else given
+
+
+def with_own(
+    functions: Sequence[Function], limit: int | None
+) -> tuple[tuple[Function, ...], dict[str, Function], Deferred | None]:
+    """The tools that are offered from the beginning, those that may be later, and which of those have to be found.
+
+    ConfigError where a tool has the name of one of the runtime's."""
+    if not functions:
+        return (), {}, None
+    shown = tuple(one for one in functions if not one.deferred)
+    further: dict[str, Function] = {}
+    deferred: Deferred | None = None
+    names = {one.name for one in functions}
+    if len(shown) < len(functions):
+        if FINDER in names:
+            raise ConfigError(
+                f"a tool is named '{FINDER}', and others are deferred: they are found by a tool of this name",
+                hint="Rename yours.",
+            )
+        deferred = Deferred.of(functions)
+        further = dict(deferred.tools)
+        shown = (*shown, tool_finder(list(further.values())))
+    if READER not in names and limit is not None:
+        further[READER] = result_reader(limit)
+    return shown, further, deferred
 
 
 def _nothing(context: HandlerContext) -> Sequence[Message]:
@@ -200,7 +233,7 @@ def bind_tool(function: Function) -> BoundTool:
     )
     asynchronous = function.call is not None and is_async(function.call)
 
-    async def invoke(arguments: dict[str, Any], info: Mapping[str, Any]) -> str | Rich:
+    async def invoke(arguments: dict[str, Any], info: Mapping[str, Any]) -> str | Rich | Offers:
         scope = current.get()
         context = ToolContext(
             session=scope.session.id if scope else None,

@@ -20,7 +20,7 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "description": (str, "a text"),
     "agent": ((str, type(None)), "a name or None"),
-    **dict.fromkeys(("approval", "concurrent", "repeatable", "strict"), (bool, "True or False")),
+    **dict.fromkeys(("approval", "concurrent", "repeatable", "strict", "deferred"), (bool, "True or False")),
 }
 """Fields of a Function with their types."""
 _REFUSED: Final = frozenset("$ref $dynamicRef $recursiveRef allOf anyOf oneOf not enum const".split())
@@ -78,6 +78,7 @@ class Function:
         repeatable: whether a call with equal arguments always runs it again; see `lllm.core.guard`.
         agent: the name of the agent that answers, if the tool is an agent.
         strict: whether the provider is asked to enforce the schema. Every parameter is then required.
+        deferred: whether the model is offered it only once `find_tools` has found it: for tools by the hundred.
         typed: whether arguments are converted to the Python types of `call`'s signature; set when the signature is read.
         method: whether `call` takes the instance that the Function is looked up on; set by `tool` within a class.
     """
@@ -95,6 +96,7 @@ class Function:
     repeatable: bool = False
     agent: str | None = None
     strict: bool = False
+    deferred: bool = False
     typed: bool = field(default=False, repr=False, compare=False)
     method: bool = field(default=False, repr=False, compare=False)
 
@@ -229,6 +231,7 @@ def tool(
     concurrent: bool = True,
     repeatable: bool = False,
     strict: bool = False,
+    deferred: bool = False,
 ) -> Callable[[Callable[..., Any]], Function]: ...
 def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Makes a Python function a tool: `@tool`, or `@tool(effect="pure", timeout=5)`.

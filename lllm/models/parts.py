@@ -15,7 +15,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from lllm.errors import ConfigError, ToolError
 from lllm.models.checks import type_name
@@ -156,6 +156,13 @@ class Rich(tuple[Item, ...]):
     """What a tool returned, where that is more than text."""
 
     __slots__ = ()
+
+
+class Offers(NamedTuple):
+    """The result of a tool that offers further ones: what the model reads, and their names."""
+
+    text: str
+    names: tuple[str, ...]
 
 
 Content = str | tuple[Mapping[str, Any], ...]

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, Final
 
 from lllm.errors import ToolError
-from lllm.models.parts import File, Image, Rich, rich
+from lllm.models.parts import File, Image, Offers, Rich, rich
 from lllm.models.reply import Reply
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9A-Fa-f]{4,}")
@@ -41,13 +41,15 @@ def render_result(value: Any) -> str:
     return _unicode(json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
 
 
-def render_value(value: Any) -> str | Rich:
+def render_value(value: Any) -> str | Rich | Offers:
     """A tool's return value as text, or as parts where it is an Image or a File, or a list with some.
 
     Raises ToolError as `render_result` does, and for parts that are too large.
     """
     if isinstance(value, str):
         return render_result(value)
+    if type(value) is Offers:
+        return value
     found = rich(value, render_result)
     return render_result(value) if found is None else found
 

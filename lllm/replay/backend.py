@@ -18,9 +18,12 @@ from lllm.core.canonical import decode, digest, digest_of, encode
 from lllm.core.choice import freed
 from lllm.core.dialog import Node, extend, messages_of
 from lllm.core.jsonable import jsonable
+from lllm.core.long_results import READER
 from lllm.core.parts import as_logged
+from lllm.core.spec import Limits
 from lllm.deltas import pieces
 from lllm.errors import LLMError, NotRecorded
+from lllm.llm.own_tools import result_reader
 from lllm.log.copy import SUFFIX, read_session
 from lllm.log.folding import Folding
 from lllm.log.proof import prove
@@ -95,7 +98,7 @@ class Source:
                     sampling = freed(sampling)
                 asked = Asked(
                     state.branch or state.trunk,
-                    opening.get("specs") if offered else None,
+                    self._offered(opening, state.branch or state.trunk) if offered else None,
                     sampling,
                     opening.get("format"),
                 )
@@ -106,6 +109,18 @@ class Source:
                 self.requests.append(Recorded(asked, seq, call, reply))
                 if reply is not None:
                     self.replies.setdefault(asked.key, []).append(reply)
+
+    def _offered(self, opening: Mapping[str, Any], head: Node | None) -> str | None:
+        """The digest of the tools of a recorded request."""
+        specs: str | None = opening.get("specs")
+        if head is None or not head.offered or specs is None:
+            return specs
+        limit = opening.get("spec", {}).get("limits", {}).get("max_result_chars", Limits().max_result_chars)
+        further = {READER: result_reader(limit).spec()}
+        if "deferred" in opening:
+            further |= {one["function"]["name"]: one for one in decode(self.store.blob(opening["deferred"]))}
+        shown = decode(self.store.blob(specs))
+        return digest(encode([*shown, *(further[name] for name in head.offered if name in further)]))
 
     def nearest(self, asked: Asked) -> Recorded | None:
         """The answered request that has most in common: the longest equal beginning of the dialog, then the rest."""

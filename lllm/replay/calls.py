@@ -108,6 +108,7 @@ def agent_of_record(
     from lllm.core.spec import Spec
     from lllm.llm.agent import Agent
     from lllm.llm.connect import connect
+    from lllm.llm.own_tools import FINDER
     from lllm.models.function import as_function
 
     data = event["data"]
@@ -115,7 +116,11 @@ def agent_of_record(
     connect(name)
     spec = Spec.from_record(data.get("spec", {}))
     schemas = decode(blob(data["specs"])) if "specs" in data else []
-    tools = [as_function(schema) for schema in schemas]
+    later = decode(blob(data["deferred"])) if "deferred" in data else []
+    tools = [
+        as_function(schema) for schema in schemas if not (later and schema["function"]["name"] == FINDER)
+    ]
+    tools += [as_function(schema).with_(deferred=True) for schema in later]
     rules = {name: rule._asdict() for name, rule in spec.tools.items()}
     for rule in rules.values():
         del rule["delegate"]

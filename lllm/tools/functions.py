@@ -46,6 +46,7 @@ def function_from(
     concurrent: bool = True,
     repeatable: bool = False,
     strict: bool = False,
+    deferred: bool = False,
     agent: str | None = None,
 ) -> Function:
     """A tool from a function, method, partial, class or callable object, plain or async.
@@ -71,6 +72,7 @@ def function_from(
         repeatable=repeatable,
         agent=agent,
         strict=strict,
+        deferred=deferred,
         typed=True,
         method=_is_method(function),
     )

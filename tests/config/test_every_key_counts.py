@@ -66,6 +66,7 @@ OF_AGENT: dict[str, Any] = {
     "backoff_base": 9,
     "backoff_cap": 9,
     "repeat_limit": 9,
+    "max_result_chars": 9_000,
 }
 ONES_OWN = ("settings",)
 """For the project's own code, which reads `config.settings`."""

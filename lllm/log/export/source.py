@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from lllm.core import events as ev
 from lllm.core.canonical import decode
-from lllm.core.dialog import messages_of
+from lllm.core.dialog import Node, messages_of
 from lllm.log.folding import CallInfo, Folding, SessionState
 from lllm.log.transcript import Row, transcript
 from lllm.log.views import Summary, load, summary
@@ -103,11 +103,18 @@ class Source:
                 at = before.get(at)
             for one in reversed(chain):
                 said += replies.get(one, ())
-            yield Talk(info, messages, said, self.tools(info.opening))
+            yield Talk(info, messages, said, self.tools(info.opening, state.calls[call].trunk))
 
-    def tools(self, opening: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The tools that a call offered, in the chat-completions form, by the data of CallStarted."""
-        digest = opening.get("specs")
+    def tools(self, opening: Mapping[str, Any], trunk: Node | None = None) -> list[dict[str, Any]]:
+        """The tools that a call offered, in the chat-completions form, by the data of CallStarted; with those that results in
+        its dialog have offered."""
+        shown = self._schemas(opening.get("specs"))
+        if trunk is None or not trunk.offered:
+            return shown
+        further = {one["function"]["name"]: one for one in self._schemas(opening.get("deferred"))}
+        return [*shown, *(further[name] for name in trunk.offered if name in further)]
+
+    def _schemas(self, digest: str | None) -> list[dict[str, Any]]:
         if digest is None:
             return []
         if digest not in self._specs:

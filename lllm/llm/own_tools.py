@@ -1,0 +1,101 @@
+"""Tools of the runtime: `read_result` reads on in results that were cut, `find_tools` finds those that are not offered yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Final, NamedTuple
+
+from lllm.core.canonical import digest, encode
+from lllm.core.long_results import READER, page
+from lllm.errors import LLMError, ToolError, listing
+from lllm.models.function import Function, tool_from
+from lllm.models.parts import BlobRef, File, Image, Offers
+from lllm.session import current
+
+FINDER: Final = "find_tools"
+FOUND: Final = 5
+"""Tools that one search offers."""
+
+
+def read_result(
+    result: Annotated[str, "the name in the text of the cut result"],
+    offset: Annotated[int, "the first character"] = 0,
+    length: Annotated[int, "how many characters"] = 20_000,
+) -> str | Image | File:
+    """Reads on in the result of a tool that was too long to be shown whole."""
+    scope = current.get()
+    known = {} if scope is None else scope.session.results
+    if scope is None or result not in known:
+        raise ToolError(f"no result is named {result!r}; there are {listing(known) or 'none'}")
+    kept = known[result]
+    try:
+        place = kept["blob"]
+        data = place.data if isinstance(place, BlobRef) else scope.session.blob(place)
+    except LLMError as error:
+        raise ToolError(f"the result {result!r} is no longer there: {error.message}") from error
+    if (kind := kept.get("media_type", "")).startswith("image/"):
+        return Image(data, kind)
+    if kind:
+        return File(data, kept.get("filename", result), kind)
+    if offset < 0 or length < 1:
+        raise ToolError(f"offset must be 0 or more and length 1 or more, got {offset} and {length}")
+    text = data.decode()
+    if offset >= len(text):
+        raise ToolError(f"offset {offset} is behind the end: the result has {len(text)} characters")
+    return page(text, offset, length)
+
+
+def result_reader(limit: int | None) -> Function:
+    """`read_result`, whose own results are within the limit."""
+    most = 20_000 if limit is None else max(500, min(20_000, limit - 200))
+
+    def read(result: str, offset: int = 0, length: int = most) -> str | Image | File:
+        return read_result(result, offset, min(length, most))
+
+    made = tool_from(read_result, name=READER, effect="pure", timeout=None)
+    return made.with_(call=read, typed=False)
+
+
+class Deferred(NamedTuple):
+    """Tools that are offered once they are found.
+
+    Attributes:
+        tools: by name, in the order in which they were given. blob: their schemas. digest: of that.
+    """
+
+    tools: dict[str, Function]
+    blob: bytes
+    digest: str
+
+    @classmethod
+    def of(cls, functions: Sequence[Function]) -> Deferred:
+        """Those of the functions that are deferred."""
+        tools = {one.name: one for one in functions if one.deferred}
+        blob = encode([one.spec() for one in tools.values()])
+        return cls(tools, blob, digest(blob))
+
+
+def tool_finder(functions: Sequence[Function]) -> Function:
+    """`find_tools` over some functions."""
+    from lllm.tools.search import Index
+
+    index = Index(functions)
+
+    def find_tools(query: Annotated[str, "what the tool should do, in a few words"]) -> Offers:
+        found = index.search(query, FOUND)
+        if not found:
+            return Offers(f"No tool matches {query!r}. Try other words.", ())
+        lines = [
+            json.dumps({"name": one.name, "description": _first(one)}, ensure_ascii=False) for one in found
+        ]
+        return Offers(
+            "These tools can be called from now on:\n" + "\n".join(lines), tuple(one.name for one in found)
+        )
+
+    text = f"Finds tools by what they do, among {len(functions)} that are not listed. What it finds can be called afterwards."
+    return tool_from(find_tools, name=FINDER, description=text, effect="pure", timeout=None)
+
+
+def _first(function: Function) -> str:
+    return function.description.strip().partition("\n")[0][:300]
