@@ -96,6 +96,13 @@ BUILTINS: Final = (
         "the replies of a recorded session",
         None,
     ),
+    (
+        "proxy",
+        "files",
+        "lllm.proxies.builtin.files:Files",
+        "Reads, lists, searches and writes the files of one folder.",
+        None,
+    ),
     ("agent", "simple", "lllm.llm.simple:Simple", "Gives the task to the one agent that is declared.", None),
     ("store", "sqlite", "lllm.log.sqlite:SQLiteLog", "one SQLite file for all sessions", None),
     ("store", "localfile", "lllm.log.files:LocalFileLog", "a folder of JSON Lines per session", None),

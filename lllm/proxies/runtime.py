@@ -37,7 +37,8 @@ class Proxy:
     """See above.
 
     Arguments:
-        activate_proxies: registered names, classes or instances of BaseProxy; None for all that are registered.
+        activate_proxies: registered names, classes or instances of BaseProxy; None for all that are registered, of those
+            that ship with lllm only the ones that have options: they reach files and databases.
         cutoff_date: a date, or text like 2024-12-31: answers have no later entries, and later dates cannot be asked for.
             None for no cutoff.
         deploy_mode: whether the system is in use, rather than evaluated on the past: then there is no cutoff.
@@ -67,7 +68,7 @@ class Proxy:
         self.proxies: dict[str, BaseProxy] = {}
         self.endpoints: dict[str, Endpoint] = {}
         """Endpoints by address."""
-        for item in _wanted(activate_proxies):
+        for item in _wanted(activate_proxies, self._options):
             self._activate(item)
         if unknown := set(self._options) - set(self.proxies):
             raise UnknownNameError("active proxy", min(unknown), self.proxies)
@@ -275,11 +276,16 @@ def tool_name(proxy: str, key: str) -> str:
     return f"{name[: LONGEST - 9]}_{digest(f'{proxy}.{key}'.encode()).removeprefix('sha256:')[:8]}"
 
 
-def _wanted(activate: Iterable[Any] | None) -> list[Any]:
+def _wanted(activate: Iterable[Any] | None, options: Mapping[str, Any]) -> list[Any]:
     if activate is None:
-        from lllm.registry import registry
+        from lllm.registry import BUILTINS, registry
 
-        return registry.names("proxy")
+        shipped = {name for kind, name, *_ in BUILTINS if kind == "proxy"} - set(options)
+        return [
+            one.name
+            for one in registry.entries("proxy")
+            if one.name not in shipped or not one.path.startswith("lllm.")
+        ]
     if isinstance(activate, str) or not isinstance(activate, Iterable):
         raise ConfigError(
             f"activate_proxies must be a list of names, got {activate!r}",

@@ -1,0 +1,5 @@
+"""Proxies that ship: files, sql and git.
+
+Each is a subclass of BaseProxy like anybody's, registered by its dotted path and imported when it is activated. Their options
+are keyword arguments of the constructor: `Proxy(["files"], options={"files": {"root": "docs"}})`.
+"""
