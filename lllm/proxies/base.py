@@ -47,6 +47,9 @@ class BaseProxy:
         timeout: seconds for one request. concurrency, requests_per_minute: limits, as for models.
         max_bytes: bytes of an answer.
         additional_docs: further texts for catalogues, by title.
+        schemas: JSON schemas by name, which parameters and answers refer to: `{"$ref": "#/$defs/NAME"}`.
+        source: where the texts about its endpoints come from, if not from you: a document's address. Such texts are not
+            trusted.
         cutoff_date: nothing later is shown, see `Proxy`; None for no cutoff.
     """
 
@@ -65,6 +68,8 @@ class BaseProxy:
     requests_per_minute: int | None = None
     max_bytes: int = 20 * 2**20
     additional_docs: Mapping[str, str] = {}
+    schemas: Mapping[str, Any] = {}
+    source: str = ""
 
     def __init__(self, cutoff_date: Any = None, use_cache: bool = True, **options: Any) -> None:
         self.cutoff_date = as_date(cutoff_date)
@@ -140,7 +145,10 @@ class BaseProxy:
         known: dict[bool, dict[str, Endpoint]] = cls.__dict__.get("_compiled") or {}
         if http not in known:
             path = cls.path()
-            made = {key: compile_endpoint(one, key, path, http) for key, one in declared_in(cls).items()}
+            made = {
+                key: compile_endpoint(one, key, path, http, cls.schemas, cls.source)
+                for key, one in declared_in(cls).items()
+            }
             known = {**known, http: made}
             cls._compiled = known  # type: ignore[attr-defined]
         return known[http]

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from lllm.errors import ConfigError, listing
 from lllm.models.function import EFFECTS, Effect, Function, tool_from
 from lllm.proxies.parameters import Parameter, Place, arguments_schema, laid_over, read
+from lllm.proxies.shared_schemas import with_shared
 
 METHODS: Final[Mapping[str, Effect]] = {
     "GET": "pure",
@@ -56,6 +57,8 @@ class Endpoint:
         hooks: functions that get the answer and give what takes its place.
         content: media type of the body. accept: of the answer.
         local: whether the method does it itself; else it prepares the request, or does nothing.
+        source: where the texts about it come from; "" for the author of the proxy. See `trusted`.
+        shared: the schemas that parameters and answers refer to, by name.
         function: the method. tool: the method as a tool, where it has a typed signature.
     """
 
@@ -79,6 +82,8 @@ class Endpoint:
     content: str = "application/json"
     accept: str = "application/json"
     local: bool = False
+    source: str = ""
+    shared: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     function: Callable[..., Any] = field(default=lambda: None, repr=False, compare=False)
     tool: Function | None = field(default=None, repr=False, compare=False)
@@ -88,10 +93,15 @@ class Endpoint:
         """What it is called by: `weather.forecast`."""
         return f"{self.proxy}.{self.key}"
 
+    @property
+    def trusted(self) -> bool:
+        """Whether its description was written by the author of the proxy, rather than taken from a document."""
+        return not self.source
+
     @cached_property
     def schema(self) -> dict[str, Any]:
         """JSON schema of its arguments."""
-        return arguments_schema(self.parameters)
+        return with_shared(arguments_schema(self.parameters), self.shared)
 
     @cached_property
     def checker(self) -> Function:
@@ -107,8 +117,15 @@ class Endpoint:
         return {name: value for name, value in found.items() if value is not None or name in wanted}
 
 
-def compile_endpoint(declared: Declared, key: str, proxy: str, http: bool) -> Endpoint:
-    """Reads a declaration. `http`: whether the proxy has a `base_url`.
+def compile_endpoint(
+    declared: Declared,
+    key: str,
+    proxy: str,
+    http: bool,
+    shared: Mapping[str, Any] | None = None,
+    source: str = "",
+) -> Endpoint:
+    """Reads a declaration. `http`: whether the proxy has a `base_url`. `shared`, `source`: as in Endpoint.
 
     Raises:
         ConfigError: an option or parameter that cannot be read, or path parameters that do not fit the path.
@@ -133,7 +150,10 @@ def compile_endpoint(declared: Declared, key: str, proxy: str, http: bool) -> En
         typed = tool_from(function, name=_tool_name(key), description=options.get("description") or None)
         parameters = laid_over(_of_signature(typed, usual), options.get("params"), where)
     in_path = _IN_PATH.findall(path)
-    parameters = [_placed(one, in_path) for one in parameters]
+    declared_there = {one.wire for one in parameters if one.place == "path"}
+    parameters = [
+        _placed(one, [name for name in in_path if name not in declared_there]) for one in parameters
+    ]
     if not local:
         _check_path(where, in_path, parameters)
     _check_names(where, parameters)
@@ -166,6 +186,8 @@ def compile_endpoint(declared: Declared, key: str, proxy: str, http: bool) -> En
         content=options.get("content") or "application/json",
         accept=options.get("accept") or "application/json",
         local=bool(local),
+        source=source,
+        shared=shared or {},
         options={name: value for name, value in options.items() if name in FURTHER},
         function=function,
         tool=typed,
