@@ -89,6 +89,7 @@ class Inputs:
         crowded: whether two of them were ever on their way at the same time.
         came: the names of those that came since the last event.
         stops: of a fork: calls and effects that were stopped before the record has come to it.
+        readers: of a replay: the tasks that wait for the next piece of a stream, with those that make its call.
     """
 
     __slots__ = (
@@ -101,6 +102,7 @@ class Inputs:
         "crowded",
         "follows",
         "on",
+        "readers",
         "stops",
     )
 
@@ -111,6 +113,7 @@ class Inputs:
         self.coming = 0
         self.came: list[str] = []
         self.stops: list[str] = []
+        self.readers: dict[asyncio.Task[Any], asyncio.Task[Any]] | None = None
         self._timers = self._jobs = 0
 
     def begin(self) -> None:

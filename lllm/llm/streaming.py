@@ -46,9 +46,20 @@ async def deltas(
         finally:
             pieces.put_nowait(_END)
 
+    async def take() -> Any:
+        readers = None if scope is None else scope.session.inputs.readers
+        reader = asyncio.current_task()
+        if readers is None or reader is None:
+            return await pieces.get()
+        readers[reader] = task
+        try:
+            return await pieces.get()
+        finally:
+            del readers[reader]
+
     task = asyncio.ensure_future(work())
     try:
-        while (piece := await pieces.get()) is not _END:
+        while (piece := await take()) is not _END:
             if piece is _WHOLE:
                 read = None
                 continue

@@ -127,6 +127,7 @@ class Replayed(Session):
         self.started = True
         self.logs = True
         self.inputs.on = self.inputs.follows = True
+        self.inputs.readers = {}
         self._figures = None
         self.record = list(self.prepared(recorded))
         self.until = len(self.record) if until is None else until

@@ -104,10 +104,13 @@ class Timers:
         return None
 
     def _stops(self, timer: asyncio.TimerHandle) -> list[tuple[str, asyncio.Task[None]]]:
-        """The calls and effects that a timer would cancel, with their tasks."""
-        tasks = list(cancels(timer))
-        known = self._order.driving, self._order.inputs.tasks
-        return [(one[task], task) for one in known for task in tasks if task in one]
+        """The calls and effects that a timer would cancel, with the tasks in which it does."""
+        order = self._order
+        readers, known = order.session.inputs.readers or {}, (order.driving, order.inputs.tasks)
+        both = [
+            (task, one) for task in cancels(timer) for one in (task, readers.get(task)) if one is not None
+        ]
+        return [(names[one], task) for names in known for task, one in both if one in names]
 
 
 def _stopped(item: Item) -> str | None:

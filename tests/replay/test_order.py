@@ -17,7 +17,7 @@ from lllm.errors import LLMError, ReplayDivergence
 from lllm.llm.agent import Agent
 from lllm.llm.sessions import arecord, record
 from lllm.log.memory import MemoryLog
-from lllm.replay import apart, order, replay_session
+from lllm.replay import apart, order, replay_session, timers
 from lllm.replay.again import areplay_session
 from lllm.replay.resume import resume_session
 
@@ -309,14 +309,14 @@ def test_a_program_that_cannot_be_stopped_is_abandoned(monkeypatch: pytest.Monke
 def test_many_timers_do_not_make_it_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only those that may fire next are looked at: not every one at each answer."""
     looked = 0
-    whom = order.cancels
+    whom = timers.cancels
 
     def counted(timer: Any) -> Any:
         nonlocal looked
         looked += 1
         return whom(timer)
 
-    monkeypatch.setattr(order, "cancels", counted)
+    monkeypatch.setattr(timers, "cancels", counted)
 
     async def body(agent: Agent) -> None:
         await asyncio.gather(*(asyncio.wait_for(agent.acall(f"q{n}"), 500) for n in range(50)))
