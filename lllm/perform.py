@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from lllm import inputs
 from lllm.bounds import Bounds, enclosing, time_left
+from lllm.callers import Caller, approver, calling
 from lllm.const import Modalities, card
 from lllm.core import events as ev
 from lllm.core.choice import freed
@@ -37,6 +38,7 @@ from lllm.core.replies import (
     withheld,
 )
 from lllm.core.spec import RULES
+from lllm.core.state import State
 from lllm.deltas import pieces
 from lllm.errors import (
     AuthenticationError,
@@ -57,7 +59,7 @@ from lllm.models.message import FunctionCall, Message
 from lllm.models.parts import Offers, Rich, content_text, recorded
 from lllm.models.reply import Reply, Usage
 from lllm.outcomes import Outcome, add_answer, given_up, handler_failed, raised, tool_failed, wrong_arguments
-from lllm.plan import Plan
+from lllm.plan import BoundTool, Plan
 from lllm.plug_ins import PLUG_IN, backend_named
 from lllm.ports import (
     Completed,
@@ -86,6 +88,7 @@ class Performer:
 
     __slots__ = (
         "accepted",
+        "answer",
         "call",
         "deadline_at",
         "dialog",
@@ -95,6 +98,7 @@ class Performer:
         "rules",
         "said",
         "session",
+        "state",
     )
 
     def __init__(
@@ -105,6 +109,8 @@ class Performer:
         self.call = call
         self.dialog = dialog
         self.accepted: Any = None  # the live payload; the log holds its JSON
+        self.answer: Any = None  # of the agent that took over: its reply, or the error that ended its call
+        self.state = State()  # when the last tool began
         self.said = False  # whether pieces of the present reply were shown
         self.rules = RULES  # those of the call, see `lllm.core.spec`
         self.deadline_at: int | None = None  # when the call must have ended, by the session's clock
@@ -434,6 +440,7 @@ class Performer:
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()  # a call may be made while its caller cleans up
         token = current.set(Scope(self.session, self.call, call.id))
+        within = None if tool.agent is None else calling.set(self._as_caller(call, tool))
         left = self._time_left()
         timed = tool.timeout is not None and not self.session.replaying
         until = time.monotonic() + tool.timeout if timed and tool.timeout is not None else None
@@ -443,6 +450,7 @@ class Performer:
             work = tool.invoke(call.parsed(), info) if begun is None else _rest(begun)
             content = await run_tool(work, None if again else tool.timeout)
             if type(content) is Outcome:
+                self.answer = content.value
                 return content
             data = self._returned(call, content)
         except TimeLimit as limit:
@@ -463,11 +471,16 @@ class Performer:
             data = tool_failed(call, error)
         finally:
             current.reset(token)
+            if within is not None:
+                calling.reset(within)
             if limited is not None:
                 enclosing.reset(limited)
         if not data.get("ok", True):
             data = self._cut_error(call, data)
         return Outcome(ev.TOOL_RETURNED, data)
+
+    def _as_caller(self, call: FunctionCall, tool: BoundTool) -> Caller:
+        return Caller(self.plan, self.state, call.id, tool.rule.handoff, calling.get())
 
     def _cut_error(self, call: FunctionCall, data: records.ToolReturned) -> records.ToolReturned:
         """The words of an error within the limit."""
@@ -551,7 +564,7 @@ class Performer:
             and (known := self.session.recorded(self.call, ev.APPROVAL_GIVEN, call.id)) is not None
         ):
             return Outcome(known.kind, known.data)
-        approve = self.plan.approve or self.session.approve
+        approve = self.plan.approve or approver() or self.session.approve
         if approve is None:
             answer: Any = "nobody can be asked: this call was made without approve="
         else:

@@ -26,6 +26,7 @@ class BoundTool(NamedTuple):
         timeout: seconds, or None. What is done beyond it: see `lllm.tool_run`.
         threaded: whether it is a plain function: it is given a `lllm.tool_run.Thread` to run in, and cannot be stopped.
         agent: the agent that it is, when it is one: a replay then re-executes it.
+        read: of a hand-off, the payload that a recorded answer means: of its text, and the name of the agent.
     """
 
     rule: ToolRule
@@ -34,6 +35,7 @@ class BoundTool(NamedTuple):
     timeout: float | None = 60.0
     agent: str | None = None
     threaded: bool = False
+    read: Callable[[str, str], Any] | None = None
 
 
 @dataclass
@@ -60,6 +62,8 @@ class Plan:
         foreign: whether async code of others may run in the call's own task: parsers, handlers, approval, a backend. Tools
             have tasks of their own.
         literal_tags: see `lllm.ports.Request`.
+        output: the output schema, as `lllm.tools.formats.Format`; None for none.
+        follow: receives the deltas of this call.
     """
 
     agent: str
@@ -88,6 +92,8 @@ class Plan:
     deferred: bytes | None = None
     foreign: bool = True
     literal_tags: tuple[str, ...] = ()
+    output: Any = None
+    follow: Callable[..., None] | None = None
 
     @cached_property
     def rules(self) -> Mapping[str, ToolRule]:

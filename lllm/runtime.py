@@ -526,6 +526,7 @@ class Call:
 
     def _tool_requested(self, effect: RunTool) -> Outcome:
         call = effect.call
+        self.performer.state = self.state
         return Outcome(ev.TOOL_REQUESTED, {"id": call.id, "name": call.name, "n": effect.number})
 
     async def _stop(self, reason: str, error: BaseException) -> None:
@@ -586,20 +587,58 @@ class Call:
         if state.phase == DONE:
             assert state.reply is not None
             assert state.trunk is not None
-            return state.reply.with_(
+            reply = state.reply
+            if reply.agent is not None:
+                return self._answer_of_other(reply, state.trunk)
+            return reply.with_(
                 parsed=self.performer.accepted,
                 messages=state.trunk.messages,
                 cost=state.cost,
                 total_usage=self.usage,
                 session=self.session.id if self.session.logs else None,
                 call=self.id,
+                agent=self.plan.agent,
             )
         if state.phase == CANCELLED:
             raise asyncio.CancelledError  # only in a replay: whoever made the call met this, and went on or did not
         raise self._error() from (self.fault if isinstance(self.fault, Exception) else None)
 
+    def _answer_of_other(self, reply: Reply, trunk: Node) -> Reply:
+        """The reply of a call that was handed over: the other agent's, with the dialog of this one and what both have used."""
+        state, theirs = self.state, self.performer.answer
+        parsed = reply.content if state.value is None else state.value
+        usage, cost = self.usage, state.cost
+        if isinstance(theirs, Reply) and theirs.content == reply.content:
+            reply = theirs.with_(agent=reply.agent, content=reply.content, handed_over=theirs)
+            parsed = theirs.parsed
+            usage = usage if theirs.total_usage is None else theirs.total_usage.plus(usage)
+            cost = None if cost is None or theirs.cost is None else cost + theirs.cost
+        else:
+            for tool in self.plan.tools.values():  # a fork was given the answer
+                if tool.read is not None:
+                    with suppress(LookupError, LLMError):  # another's agent, or an edit that is no payload
+                        parsed = tool.read(reply.content, reply.agent or "")
+                        break
+        return reply.with_(
+            parsed=parsed,
+            messages=trunk.messages,
+            cost=cost,
+            total_usage=usage,
+            session=self.session.id if self.session.logs else None,
+            call=self.id,
+        )
+
     def _error(self) -> CallError:
         state = self.state
+        if isinstance(theirs := self.performer.answer, CallError) and state.reason == theirs.reason:
+            return type(theirs)(
+                f"agent '{self.plan.agent}': {state.error}",
+                reason=theirs.reason,
+                attempts=theirs.attempts,
+                session=self.session.id if self.session.logs else None,
+                call=self.id,
+                hint=theirs.hint,
+            )
         kind, hint = _ERRORS.get(state.reason, (CallError, None))
         if kind is ProviderFailed and (wrong := self._misconfigured()) is not None:
             raise wrong

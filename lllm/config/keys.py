@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from lllm.config.kinds import (
     COPIES,
     COUNT,
+    DEPTH,
     FLAG,
     FORMAT,
     FREE,
@@ -82,6 +83,13 @@ LIMITS: Final[Mapping[str, Key | Section]] = {
         RESULT,
         "Characters of one tool result that the model sees, 1,000 or more; it can read the rest with `read_result`.",
         50_000,
+    ),
+    "max_handoffs": Key(
+        COUNT, "Hand-offs in a row, from the agent that was called; then they are refused.", 5
+    ),
+    "max_depth": Key(
+        DEPTH,
+        "Calls of this agent within one another; required where it reaches itself through sub-agents.",
     ),
 }
 

@@ -46,6 +46,7 @@ PRICE: Final = Kind(
     "US dollars per million tokens: a number of 0 or more, or text such as '0.25'",
     {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}]},
 )
+DEPTH: Final = Kind("a whole number of 1 or more, or null", {"type": ["integer", "null"], "minimum": 1})
 COPIES: Final = Kind(
     "a whole number of 2 or more, or null for no limit", {"type": ["integer", "null"], "minimum": 2}
 )

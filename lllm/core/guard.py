@@ -18,6 +18,9 @@ Two calls are equal when tool and arguments are, as canonical JSON. Rules (versi
 5. Equal calls of an `idempotent` tool have the idempotency key of the first.
 
 Another agent as a tool counts as `ask`: its own tools may do anything.
+
+A hand-off waits until the other tools of its reply have returned, so that the agent that takes over sees their results. Of
+several in one reply only the first is made.
 """
 
 from __future__ import annotations
@@ -49,6 +52,9 @@ UNKNOWN: Final = {
 }
 """What is done about an equal call after one whose outcome is not known, in the words that the model is told; by effect."""
 
+ONE_HANDOFF: Final = "error: not run: this reply hands over with '{}' already"
+"""What the model is told of a second hand-off in one reply."""
+
 ANY: Final = ToolRule()
 _ALONE: Final[frozenset[str]] = frozenset()
 _FIRST: Final = (-1, "")
@@ -58,7 +64,8 @@ class Pending(NamedTuple):
     """One tool call of the present round.
 
     Attributes:
-        state: asking, planned, running, twin (waits for an equal call of the same round) or returned.
+        state: asking, planned, running, twin (waits for an equal call of the same round), last (waits for all others) or
+            returned.
         content, ok: its result; before it has returned, the one that it is to be given.
         of: the id of the call whose result it gets; empty for one that is run.
         ran: whether it was run.
@@ -124,11 +131,21 @@ def plan(
     pending: list[Pending] = []
     effects: list[Effect] = []
     seen: dict[str, tuple[int, str]] = {}  # of equal calls the last one that runs: its place and id
+    handoff = ""
     changes = turns = -1  # the last call that may change something; the last such that takes turns
     keys = [_key(call) for call in calls]
     for place, (call, key) in enumerate(zip(calls, keys, strict=True)):
         number += 1
         rule = spec.tools.get(call.name, ANY)
+        if rule.handoff:
+            if handoff:
+                told = ONE_HANDOFF.format(handoff)
+                pending.append(Pending(call, key, number, "returned", told, False))
+            else:
+                handoff = call.name
+                effects += [AskApproval(call)] if rule.approval else []
+                pending.append(Pending(call, key, number, "asking" if rule.approval else "last"))
+            continue
         never = rule.counts_as == "never"
         unknown = guard.unknown.get(key) if never or not rule.repeatable else None
         earlier = None if rule.repeatable else _earlier(guard, key)
@@ -159,7 +176,20 @@ def plan(
         if spec.rules > 1 and rule.counts_as != "pure":
             changes = place
             turns = turns if rule.concurrent else place
-    return tuple(pending), tuple(effects)
+    return last(pending, effects) if handoff else (tuple(pending), tuple(effects))
+
+
+def last(
+    pending: Sequence[Pending], effects: Sequence[Effect]
+) -> tuple[tuple[Pending, ...], tuple[Effect, ...]]:
+    """The round, with the hand-off that waited for all others begun if they have returned."""
+    rest = [(place, item) for place, item in enumerate(pending) if item.state != "returned"]
+    if len(rest) != 1 or rest[0][1].state != "last":
+        return tuple(pending), tuple(effects)
+    ((place, item),) = rest
+    out = list(pending)
+    out[place] = item._replace(state="planned")
+    return tuple(out), (*effects, RunTool(item.call, item.number))
 
 
 def begun(spec: Spec, guard: Guard, name: str) -> Guard:

@@ -11,6 +11,7 @@ Rules:
    rounds.
 4. A repair happens on a branch of the dialog. An accepted reply is put onto the trunk and the branch is dropped. A tool
    round stays on the trunk.
+5. A hand-off ends the call: the answer of the agent that took over is the call's own.
 
 The diagram in `docs/guides/agent-call.md`, the viewer's colours and the message for an illegal move come from TABLE.
 """
@@ -79,7 +80,7 @@ TABLE: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     REPAIRING: {ev.HANDLER_RETURNED: (CALLING, FAILED), ev.HANDLER_FAILED: (FAILED,), **_LIVE[REPAIRING]},
     RUNNING_TOOLS: {
         ev.TOOL_REQUESTED: (RUNNING_TOOLS,),
-        ev.TOOL_RETURNED: (RUNNING_TOOLS, CALLING, FAILED),
+        ev.TOOL_RETURNED: (RUNNING_TOOLS, CALLING, DONE, FAILED),
         ev.HANDLER_RETURNED: (CALLING, FAILED),
         ev.HANDLER_FAILED: (FAILED,),
         **_LIVE[RUNNING_TOOLS],
@@ -281,6 +282,8 @@ def _tool_returned(state: State, event: Event) -> Step:
         state = _offering(state, offers)
     names = () if offers is None else tuple(offers)
     done = Pending(found.call, found.key, found.number, "returned", content, ok, found.of, not reused, names)
+    if "final" in data:
+        return _handed_over(state, event, place, done)
     unknown = not ok and bool(data.get("uncertain"))
     guard = duplicates.returned(state.spec, state.guard, state.pending, done, content, ok, unknown)
     if "late" in data:
@@ -297,9 +300,13 @@ def _approval_given(state: State, event: Event) -> Step:
         if state.guard.unknown.get(found.key) is not None:
             why = ". It was not run again, and whether the earlier call took effect is not known"
         return _settle(state, event.at, place, found, f"error: not approved{note}{why}", False)
-    pending = _put(state.pending, place, found._replace(state="planned"))
-    state = state._replace(pending=pending, phase=_tools_phase(pending), at=event.at)
-    return state, (RunTool(found.call, found.number),)
+    if state.spec.tools.get(found.call.name, duplicates.ANY).handoff:
+        waiting = _put(state.pending, place, found._replace(state="last"))
+        pending, effects = duplicates.last(waiting, ())
+    else:
+        pending = _put(state.pending, place, found._replace(state="planned"))
+        effects = (RunTool(found.call, found.number),)
+    return state._replace(pending=pending, phase=_tools_phase(pending), at=event.at), effects
 
 
 def _tools_handled(state: State, event: Event) -> Step:
@@ -442,7 +449,7 @@ def _settle(
     guard = state.guard if guard is None else guard
     effects: tuple[Effect, ...] = ()
     if len(pending) > 1:
-        pending, effects = duplicates.twins(state.spec, pending, done)
+        pending, effects = duplicates.last(*duplicates.twins(state.spec, pending, done))
         if any(item.state != "returned" for item in pending):
             after = state._replace(pending=pending, guard=guard, phase=_tools_phase(pending), at=at)
             return after, effects
@@ -453,7 +460,7 @@ def _finish_round(state: State, pending: tuple[Pending, ...], guard: Guard, at: 
     """All results are there: they are injected in call order, and the model goes on."""
     trunk = state.trunk
     for item in pending:
-        trunk = Node(_result(item), trunk)
+        trunk = Node(result_message(item), trunk)
     limit = state.spec.limits.max_interrupt_times
     last = limit is not None and state.rounds >= limit
     offer = state.offer_tools and not last
@@ -475,7 +482,7 @@ def _finish_round(state: State, pending: tuple[Pending, ...], guard: Guard, at: 
     return after, (Handle("final" if last else "interrupt", (), state.reply, told, state.rounds),)
 
 
-def _result(item: Pending) -> Message:
+def result_message(item: Pending) -> Message:
     """The message with the result of a tool call."""
     if not item.offers:
         return Message("tool", item.content, tool_call_id=item.call.id)
@@ -488,6 +495,30 @@ def _offering(state: State, offers: Mapping[str, Mapping[str, Any]]) -> State:
     """The state with the rules of tools that are offered from now on."""
     tools = {**{name: ToolRule(**rule) for name, rule in offers.items()}, **state.spec.tools}
     return state._replace(spec=state.spec._replace(tools=tools))
+
+
+HANDED_OVER: Final = "handed over to '{}', who answers"
+"""The result of a hand-off in the dialog of the agent that made it."""
+
+
+def _handed_over(state: State, event: Event, place: int, done: Pending) -> Step:
+    """The agent that took over has answered, and with that this call. Its dialog ends as any other: with the answer."""
+    data: records.ToolReturned = event.data
+    final, text = data["final"], data.get("content") or ""
+    trunk = state.trunk
+    for item in _put(state.pending, place, done._replace(content=HANDED_OVER.format(final["agent"]))):
+        if item.state != "returned":
+            raise IllegalMove(f"handed over while tool call '{item.call.id}' is {item.state}")
+        trunk = Node(result_message(item), trunk)
+    after = state._replace(
+        phase=DONE,
+        trunk=Node(Message("assistant", text), trunk),
+        reply=Reply(text, agent=final["agent"]),
+        value=final.get("value"),
+        pending=(),
+        at=event.at,
+    )
+    return after, _NOTHING
 
 
 _FUNCTIONS: Final[Mapping[str, Callable[[State, Event], Step]]] = {

@@ -105,6 +105,14 @@ class Rule(TypedDict):
     repeatable: NotRequired[Annotated[bool, "whether an equal call runs again"]]
     effect: NotRequired[Annotated[str, "`pure`, `idempotent`, `ask` or `never`"]]
     delegate: NotRequired[Annotated[bool, "whether it is another agent"]]
+    handoff: NotRequired[Annotated[bool, "whether that agent takes over"]]
+
+
+class HandedOver(TypedDict):
+    """Who answered in place of the called agent."""
+
+    agent: Annotated[str, "the agent that answered"]
+    value: NotRequired[Annotated[Any, "its payload, unless that is `content`"]]
 
 
 class Spec(TypedDict):

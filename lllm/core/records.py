@@ -21,6 +21,7 @@ from lllm.core.record_parts import (
     Digest,
     Entry,
     Fork,
+    HandedOver,
     Integer,
     Message,
     Money,
@@ -337,6 +338,12 @@ class ToolReturned(_From):
             "the tools that are offered from now on, with what differs from the default rule of a tool",
         ]
     ]
+    final: NotRequired[
+        Annotated[
+            HandedOver,
+            "a hand-off: `content` is the answer of the agent that took over, and of this call",
+        ]
+    ]
     reused: NotRequired[Annotated[str, "the tool call whose result is used again"]]
     late: NotRequired[Annotated[bool, "true if the result came after the tool's time limit"]]
     uncertain: NotRequired[
@@ -350,9 +357,9 @@ class ToolReturned(_From):
 
 
 class LimitReached(TypedDict):
-    """The deadline ended the call, or an internal error."""
+    """The deadline ended the call, an internal error, or the failure of the agent that had taken over."""
 
-    reason: Annotated[str, "`deadline` or `internal_error`"]
+    reason: Annotated[str, "`deadline`, `internal_error`, or why the call failed that had taken over"]
     message: Annotated[str, "the words"]
     uncertain: NotRequired[
         Annotated[list[UncertainTool], "tools for which it is not known whether they took effect"]

@@ -23,6 +23,9 @@ class Limits(NamedTuple):
         repeat_limit: a reply that ends in so many copies of the same stretch of text (see `lllm.core.repetition`) is
             stopped; its finish_reason is `repetition`.
         max_result_chars: characters of one tool result that the model sees, at least 1,000; see `lllm.core.long_results`.
+        max_handoffs: hand-offs in a row, counted from the agent that was called; a further one is refused.
+        max_depth: calls of this agent within one another, through sub-agents; None: not limited here. `lllm check` requires
+            it where agents reach themselves.
     """
 
     max_exception_retry: int = 3
@@ -37,6 +40,8 @@ class Limits(NamedTuple):
     backoff_cap: float = 30.0
     repeat_limit: int | None = None
     max_result_chars: int | None = 50_000
+    max_handoffs: int = 5
+    max_depth: int | None = None
 
     def record(self) -> dict[str, Any]:
         """What differs from the defaults."""
@@ -50,18 +55,20 @@ _DEFAULTS: Final = Limits()
 
 class ToolRule(NamedTuple):
     """The properties of a tool that the machine decides by; see `lllm.models.Function`. `delegate`: the tool is another
-    agent, which may have tools of any effect; calls recorded under rules before 2 do not have it."""
+    agent, which may have tools of any effect; calls recorded under rules before 2 do not have it. `handoff`: the other agent
+    takes over: its answer ends the call."""
 
     approval: bool = False
     concurrent: bool = True
     repeatable: bool = False
     effect: str = "ask"
     delegate: bool = False
+    handoff: bool = False
 
     @property
     def counts_as(self) -> str:
-        """The effect assumed for its calls: `effect`, or `ask` for another agent."""
-        return "ask" if self.delegate else self.effect
+        """The effect assumed for its calls: `effect`, or `ask` for another agent. A hand-off itself changes nothing."""
+        return "ask" if self.delegate and not self.handoff else self.effect
 
     def record(self) -> dict[str, Any]:
         return {n: v for n, v, d in zip(self._fields, self, _RULE, strict=True) if v != d}

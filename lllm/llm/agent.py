@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, overload
 
+from lllm.callers import callers
 from lllm.core.spec import Limits
-from lllm.errors import CallError, ConfigError, LLMError
+from lllm.errors import CallError, ConfigError, LLMError, ToolError
 from lllm.llm.bind import Binding, Bindings
 from lllm.llm.checks import limits_of, name_of, sampling_of, timeouts_of
 from lllm.llm.connect import made_by
 from lllm.llm.dialog import Dialog, Turn, as_message, settings_of
+from lllm.llm.handoff import handoffs_of
 from lllm.llm.inputs import WORKERS, batch, check_arguments, check_prompt, shape, workers_of
 from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
 from lllm.llm.sessions import fail, open_session, running
@@ -54,7 +56,8 @@ class Agent:
             `Agent(llm, tools=[...])`.
         system_prompt: text, a Prompt, or the path of a registered one.
         prompt: the invocation prompt for calls that pass only arguments.
-        tools: functions, Functions, schemas, or other agents.
+        tools: functions, Functions, schemas, or other agents, which it asks and whose replies it reads.
+        handoffs: agents that it may pass the conversation to; their answer is then its own. See `lllm.llm.handoff`.
         format: pydantic model, dataclass, TypedDict or JSON schema of the reply.
         approve: called with the FunctionCall of a tool that needs approval; True lets it run, a text is the reason for
             refusing.
@@ -78,6 +81,7 @@ class Agent:
         *,
         prompt: str | Prompt | None = None,
         tools: Sequence[Any] = _NO_TOOLS,
+        handoffs: Sequence[Any] = (),
         format: Any = None,
         approve: Callable[..., Any] | None = None,
         model_args: Mapping[str, Any] | None = None,
@@ -115,6 +119,7 @@ class Agent:
             name=self.name,
             **opened,
             tools=tools_of(tools),
+            handoffs=handoffs_of(handoffs),
             sampling=sampling_of(sampling),
             format=format,
             timeouts=timeouts_of(timeouts),
@@ -146,6 +151,11 @@ class Agent:
     @property
     def tools(self) -> tuple[Function, ...]:
         return self._settings.tools
+
+    @property
+    def handoffs(self) -> tuple[Function, ...]:
+        """The tools that hand over to other agents."""
+        return self._settings.handoffs
 
     @property
     def limits(self) -> Limits:
@@ -289,7 +299,7 @@ class Agent:
                 f"agent '{self.name}': parser_args were given, but this call's prompt has no parser",
                 hint="Define one: Prompt(..., parser=FUNCTION).",
             )
-        plan = binding.plan(render_args, stream=follow is not None, parser_args=parser_args)
+        plan = binding.plan(render_args, follow=follow, parser_args=parser_args)
         scope = running("agent")
         own = session is None and scope is None
         secrets = secrets_of(plan.backend)
@@ -391,6 +401,7 @@ class Agent:
         """This agent as a tool of another: it takes `task` and answers with its reply."""
 
         async def ask(task: str) -> str:
+            self._check_depth()
             reply = await self.acall(
                 task if self._prompt is None else None, None if self._prompt is None else {"task": task}
             )
@@ -401,6 +412,14 @@ class Agent:
             function, name=self.name, description=description or self.description or f"Ask the agent {self.name}.",
             agent=self.name, timeout=None, effect="pure",  # its own tools say what they do to the world
         )  # fmt: skip
+
+    def _check_depth(self) -> None:
+        """Raises ToolError where as many calls of this agent as it allows are within one another already."""
+        most = self.limits.max_depth
+        if most is not None and sum(one.plan.agent == self.name for one in callers()) >= most:
+            raise ToolError(
+                f"'{self.name}' is at work already, {most} deep, and no deeper calls are allowed: answer without it"
+            )
 
     def __repr__(self) -> str:
         return f"Agent({self.name!r}, {self.model!r})"

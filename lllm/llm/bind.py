@@ -50,7 +50,8 @@ class Binding:
         own = prompt.tools_with(_registered_tool) if prompt is not None else ()
         # a prompt may name a tool that its agent has too: that is one tool, not two
         functions = as_functions(
-            [*settings.tools, *(item for item in own if item not in settings.tools)], check=False
+            [*settings.tools, *(item for item in own if item not in settings.tools), *settings.handoffs],
+            check=False,
         )
         functions, self.further, self.deferred = with_own(functions, settings.limits.max_result_chars)
         tools = {function.name: function for function in functions}
@@ -96,6 +97,7 @@ class Binding:
             blobs=self.blobs,
             foreign=self.foreign,
             literal_tags=() if prompt is None else prompt.literal_tags,
+            output=self.format,
         )
         _ = self._plan.spec_record, self._plan.rules  # once for all calls
 
@@ -122,9 +124,13 @@ class Binding:
         return opening, blobs
 
     def plan(
-        self, args: Mapping[str, Any], *, stream: bool = False, parser_args: Mapping[str, Any] | None = None
+        self,
+        args: Mapping[str, Any],
+        *,
+        follow: Callable[..., None] | None = None,
+        parser_args: Mapping[str, Any] | None = None,
     ) -> Plan:
-        """The plan of one call."""
+        """The plan of one call. `follow`: receives its deltas."""
         prompt = self.prompt
         opening = self.opening
         if args:
@@ -135,7 +141,14 @@ class Binding:
             if parser_args:
                 opening = {**opening, "parser_args": jsonable(parser_args)}
             read = reader(prompt, self.format, {**named, **(parser_args or {})})
-        return self._plan.with_(args=args, opening=opening, read=read, stream=stream, handle=self.handle)
+        return self._plan.with_(
+            args=args,
+            opening=opening,
+            read=read,
+            stream=follow is not None,
+            follow=follow,
+            handle=self.handle,
+        )
 
     def handle(self, context: HandlerContext) -> Sequence[Message] | Awaitable[Sequence[Message]]:
         """The messages of the handler that the context asks for."""
@@ -230,6 +243,7 @@ def bind_tool(function: Function) -> BoundTool:
         function.repeatable,
         function.effect,
         function.agent is not None,
+        function.handoff,
     )
     asynchronous = function.call is not None and is_async(function.call)
 
@@ -243,7 +257,8 @@ def bind_tool(function: Function) -> BoundTool:
             deadline=info["deadline"],
         )
         if asynchronous:
-            return render_value(await function.invoke(arguments, context))
+            value = await function.invoke(arguments, context)
+            return value if function.handoff else render_value(value)
 
         def plain() -> Any:
             value = function.invoke(arguments, context)
@@ -253,7 +268,10 @@ def bind_tool(function: Function) -> BoundTool:
         value = await (in_thread(plain) if thread is None else in_thread(thread.call, plain))
         return render_value(await value) if inspect.isawaitable(value) else value
 
-    return BoundTool(rule, function.validate, invoke, function.timeout, function.agent, not asynchronous)
+    read = getattr(function.call, "read", None) if function.handoff else None
+    return BoundTool(
+        rule, function.validate, invoke, function.timeout, function.agent, not asynchronous, read
+    )
 
 
 def reader(
@@ -275,7 +293,7 @@ def reader(
         return lambda reply: format.load(reply.content)
     if prompt is not None and prompt.has_parser:
         return lambda reply: prompt.parse(reply.content)
-    return None if prompt is None else _text
+    return None if prompt is None else plain_text
 
 
 def _registered_tool(name: str) -> Any:
@@ -284,7 +302,8 @@ def _registered_tool(name: str) -> Any:
     return registry.get("tool", name)
 
 
-def _text(reply: Reply) -> str:
+def plain_text(reply: Reply) -> str:
+    """The payload of a reply that may be any text."""
     return reply.content
 
 

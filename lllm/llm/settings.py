@@ -12,6 +12,7 @@ from lllm.handles import is_tool_source
 from lllm.llm.checks import limits_of, mapping_of, name_of, sampling_of, timeouts_of
 from lllm.llm.connect import connect, made_by
 from lllm.llm.construction import model_for
+from lllm.llm.handoff import handoffs_of
 from lllm.llm.project import configured_model
 from lllm.models.function import Function, as_function
 from lllm.plug_ins import guarded
@@ -27,6 +28,7 @@ class Settings:
     model: str
     model_name: str
     tools: tuple[Function, ...] = ()
+    handoffs: tuple[Function, ...] = ()
     sampling: Mapping[str, Any] = field(default_factory=dict)
     format: Any = None
     timeouts: Timeouts = Timeouts()
@@ -74,6 +76,8 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
             continue
         if key == "tools":
             known["tools"] = tools_of(value)
+        elif key == "handoffs":
+            known["handoffs"] = handoffs_of(value)
         elif key == "model":
             known.update(
                 open_model(value, changes.get("options"), changes.get("name", settings.name))._asdict()
@@ -127,7 +131,17 @@ SAMPLING = (
 """Sampling values that backends know, here or elsewhere. Others are passed on, unless they look like one of these or of
 `KEYWORDS`."""
 
-KEYWORDS = ("tools", "model", "format", "timeouts", "approve", "options", "model_args", *Limits._fields)
+KEYWORDS = (
+    "tools",
+    "handoffs",
+    "model",
+    "format",
+    "timeouts",
+    "approve",
+    "options",
+    "model_args",
+    *Limits._fields,
+)
 """What else can be set, of an agent and of one call."""
 
 
@@ -157,6 +171,7 @@ def _as_tool(item: Any) -> Function:
 SLIPS: Mapping[str, str] = {
     "tool": "tools",
     "functions": "tools",
+    "handoff": "handoffs",
     "system": "system_prompt",
     "prompts": "prompt",
     "response_format": "format",

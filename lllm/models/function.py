@@ -20,7 +20,9 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "description": (str, "a text"),
     "agent": ((str, type(None)), "a name or None"),
-    **dict.fromkeys(("approval", "concurrent", "repeatable", "strict", "deferred"), (bool, "True or False")),
+    **dict.fromkeys(
+        ("approval", "concurrent", "repeatable", "strict", "deferred", "handoff"), (bool, "True or False")
+    ),
 }
 """Fields of a Function with their types."""
 _REFUSED: Final = frozenset("$ref $dynamicRef $recursiveRef allOf anyOf oneOf not enum const".split())
@@ -77,6 +79,7 @@ class Function:
         concurrent: whether it may run in parallel with other tools of the same reply.
         repeatable: whether a call with equal arguments always runs it again; see `lllm.core.guard`.
         agent: the name of the agent that answers, if the tool is an agent.
+        handoff: whether that agent takes over: its answer ends the agent call. See `lllm.llm.handoff`.
         strict: whether the provider is asked to enforce the schema. Every parameter is then required.
         deferred: whether the model is offered it only once `find_tools` has found it: for tools by the hundred.
         typed: whether arguments are converted to the Python types of `call`'s signature; set when the signature is read.
@@ -97,6 +100,7 @@ class Function:
     agent: str | None = None
     strict: bool = False
     deferred: bool = False
+    handoff: bool = False
     typed: bool = field(default=False, repr=False, compare=False)
     method: bool = field(default=False, repr=False, compare=False)
 

@@ -72,6 +72,8 @@ class Reply(Mapping[str, Any]):
         cost: money for the whole call in US dollars, or None where a price is unknown.
         total_usage: tokens of all attempts of the call, or None.
         session, call: where the log holds the story, or None.
+        agent: the agent that answered: of a call that was handed over, the one that took over; None for a bare reply.
+        handed_over: that agent's own reply, with its own dialog in `messages`; None where the called agent answered.
         source: where it was taken from, when no model was asked: `cache`, or `SESSION#EVENT` of a log; else None.
         extra, extra_from: keys that the provider added to its message, and its API root: see `Message`.
     """
@@ -95,6 +97,8 @@ class Reply(Mapping[str, Any]):
     total_usage: Usage | None = None
     session: str | None = None
     call: str | None = None
+    agent: str | None = None
+    handed_over: Reply | None = field(default=None, repr=False)
     source: str | None = None
     extra: Mapping[str, Any] | None = field(default=None, repr=False)
     extra_from: str | None = field(default=None, repr=False)
@@ -323,6 +327,8 @@ _KEYS = {
     "total_usage": "total_usage",
     "session": "session",
     "call": "call",
+    "agent": "agent",
+    "handed_over": "handed_over",
     "source": "source",
     "extra": "extra",
     "extra_from": "extra_from",

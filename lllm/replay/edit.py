@@ -29,7 +29,10 @@ class Edit(NamedTuple):
 def as_edited(event: Event, text: str) -> Event:
     """A recorded answer that says something else."""
     if event.kind == ev.TOOL_RETURNED:
-        return event._replace(data={"id": event.data["id"], "content": text})
+        data = {"id": event.data["id"], "content": text}
+        if "final" in event.data:  # still the answer of the agent that took over
+            data["final"] = {"agent": event.data["final"]["agent"]}
+        return event._replace(data=data)
     gone = ("raw", "logprobs", "token_ids")
     data = {key: value for key, value in event.data.items() if key not in gone}
     return event._replace(data={**data, "message": Message("assistant", text).record(), "finish": "stop"})

@@ -67,6 +67,8 @@ OF_AGENT: dict[str, Any] = {
     "backoff_cap": 9,
     "repeat_limit": 9,
     "max_result_chars": 9_000,
+    "max_handoffs": 9,
+    "max_depth": 9,
 }
 ONES_OWN = ("settings",)
 """For the project's own code, which reads `config.settings`."""

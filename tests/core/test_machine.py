@@ -87,6 +87,10 @@ def returned(id: str, content: str = "", ok: bool = True, **more: Any) -> Event:
     return Event(ev.TOOL_RETURNED, {"id": id, "content": content, "ok": ok, **more})
 
 
+def handed(id: str, content: str = "theirs", **final: Any) -> Event:
+    return returned(id, content, final={"agent": "other", **final})
+
+
 def approved(id: str, yes: bool = True) -> Event:
     return Event(ev.APPROVAL_GIVEN, {"id": id, "approved": yes})
 
@@ -96,7 +100,7 @@ LIMIT = Event(ev.LIMIT_REACHED, {"reason": "deadline", "message": "too late"})
 STOP = Event(ev.CANCELLED, {"reason": "cancelled"})
 MORE = Event(ev.CALL_RESUMED, {"down": 5})
 
-ADD, PAY = call("add"), call("pay")
+ADD, PAY, OVER = call("add"), call("pay"), call("over")
 ROUND = [said("", ADD), accepted(), returned("add")]
 TWO_ADDS = (call("add", '{"a":1}', "x"), call("add", '{"a":2}', "y"))
 
@@ -192,6 +196,10 @@ EXAMPLES: dict[str, tuple[str, list[Event]]] = {
         ],
     ),
     "too late for an approval": ("CALLING PARSING WAITING FAILED", [start(), said("", PAY), accepted(), LIMIT]),
+    "a hand-off": (
+        "CALLING PARSING RUNNING_TOOLS RUNNING_TOOLS DONE",
+        [start(), said("", OVER), accepted(), running("over"), handed("over")],
+    ),
     "cancelled before an approval": ("CALLING PARSING WAITING CANCELLED", [start(), said("", PAY), accepted(), STOP]),
 }  # fmt: skip
 
@@ -848,3 +856,57 @@ def test_no_sequence_of_events_leaves_the_table(events: list[Event], interrupt: 
             if isinstance(effect, CallModel):
                 well_formed(effect.head)
         state = after
+
+
+# --- hand-offs ---------------------------------------------------------------------------------------------------------
+
+
+def begin(**rule: Any) -> Event:
+    return start("q", tools={**TOOLS, "over": ToolRule(delegate=True, handoff=True, **rule)})
+
+
+def test_a_hand_off_ends_the_call_with_the_others_answer() -> None:
+    events = [begin(), said("", OVER), accepted(), running("over"), handed("over", "done", value={"x": 1})]
+    state, effects = outstanding(events)
+    assert (state.phase, state.value, effects) == ("DONE", {"x": 1}, ())
+    assert texts(state.trunk) == ["q", "", "handed over to 'other', who answers", "done"]
+    assert state.reply is not None
+    assert (state.reply.content, state.reply.agent) == ("done", "other")
+
+
+def test_a_hand_off_waits_for_the_other_tools_of_its_reply() -> None:
+    calls = (call("over", "{}", "h"), ADD, call("over", '{"reason":"x"}', "h2"))
+    events = [begin(), said("", *calls), accepted()]
+    _, effects = outstanding(events)
+    assert [(type(effect), effect.call.id) for effect in effects] == [(RunTool, "add")]  # type: ignore[union-attr]
+    state, effects = outstanding([*events, running("add"), returned("add", "3")])
+    assert [(type(effect), effect.call.id) for effect in effects] == [(RunTool, "h")]  # type: ignore[union-attr]
+    refused = "error: not run: this reply hands over with 'over' already"
+    assert texts(state.trunk) == ["q", ""]
+    state = fold([*events, running("add"), returned("add", "3"), running("h"), handed("h")])
+    assert texts(state.trunk) == ["q", "", "handed over to 'other', who answers", "3", refused, "theirs"]
+
+
+def test_only_hand_offs_in_one_reply_make_the_first() -> None:
+    events = [begin(), said("", call("over", "{}", "h"), call("over", "{}", "i")), accepted()]
+    _, effects = outstanding(events)
+    assert [effect.call.id for effect in effects] == ["h"]  # type: ignore[union-attr]
+    state = fold([*events, running("h"), returned("h", "error: no", ok=False)])
+    assert state.phase == "CALLING"  # a hand-off that is refused is a tool that failed
+
+
+def test_a_hand_off_that_is_approved_waits_for_the_others_still() -> None:
+    events = [begin(approval=True), said("", call("over", "{}", "h"), ADD), accepted()]
+    state, effects = outstanding([*events, approved("h")])
+    assert [effect.call.id for effect in effects] == ["add"]  # type: ignore[union-attr]
+    assert state.phase == "RUNNING_TOOLS"
+    _, effects = outstanding([*events, approved("h"), running("add"), returned("add", "3")])
+    assert [effect.call.id for effect in effects] == ["h"]  # type: ignore[union-attr]
+    _, effects = outstanding([*events, running("add"), returned("add", "3"), approved("h")])
+    assert [effect.call.id for effect in effects] == ["h"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("wrong", ["over", "add"])
+def test_an_answer_of_another_agent_is_refused_while_tools_run(wrong: str) -> None:
+    with pytest.raises(IllegalMove, match="is last"):
+        fold([begin(), said("", OVER, ADD), accepted(), running("add"), handed(wrong)])
