@@ -39,7 +39,9 @@ class BaseProxy:
     A subclass with endpoints is registered under `_proxy_path`, else under its name; `ProxyRegistrator` says another.
 
     Attributes:
-        base_url: where the API is; "" where the methods do the work themselves.
+        base_url: where the API is, as in `https://{region}.example.com/v1`; "" where the methods do the work themselves.
+        server_variables: of each `{name}` in it the value, or a list of the possible ones, the default first. An option of
+            that name chooses another: `Proxy(options={"weather": {"region": "us"}})`.
         auth: what goes along with each request: one of Header, Query, Bearer, Basic, Cookie, or a list of them.
         api_key_name, api_key: the same in short: a query parameter, or with a `*` in front a header. Prefer `auth`, which
             has the variable's name and not the key.
@@ -59,6 +61,7 @@ class BaseProxy:
     _proxy_description: ClassVar[str | None] = None
 
     base_url: str = ""
+    server_variables: Mapping[str, str | Sequence[str]] = {}
     auth: Auth | Sequence[Auth] = ()
     api_key_name: str = ""
     api_key: str | None = None
@@ -106,9 +109,15 @@ class BaseProxy:
             content, accept: media types of body and answer.
             remove_keys: keys that are taken out of the answer, nested as `a.b`.
             dt_cutoff: the key (nested as `a.b`), or (key, format), of the dates by which a cutoff removes entries.
-            postcall: a function, or several, that get the answer and return what takes its place.
+            postcall: a function or the name of a method, or several, that get the answer and return what takes its place.
             local: whether the method does it itself; by default where there is no `base_url`.
-            paginate, auth, base_url, headers, idempotency_header, cache, concurrent, errors: see `lllm.proxies.client`.
+            errors: keys, nested as `a.b`, that hold an error in an answer with status 2xx.
+            strict: whether an answer that does not fit `response` is an error; by default it is noted in the log.
+            cache: seconds that an answer may be kept (True: an hour), see `Proxy(cache=...)`. For `pure` ones alone.
+            paginate: how further pages are found, see `lllm.proxies.paginate`.
+            auth, base_url, headers: instead of the proxy's; headers are added to them.
+            idempotency_header: the header of the key of an `idempotent` request, by default `Idempotency-Key`.
+            concurrent: as for tools.
 
         Raises:
             UnknownKeyError: an option that is not known. Others are read at the proxy's first use.

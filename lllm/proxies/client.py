@@ -1,232 +1,294 @@
-"""Sends the requests of endpoints, and reads their answers.
+"""Sends the requests of one system's endpoints: with credentials, within limits, again where that does no harm.
 
-One HTTP client for all proxies of a process; redirects are not followed to another host with credentials. A request is sent
-again by the effect policy of its endpoint: `pure` and `idempotent` ones may be (the latter with one key per call), others
-only where it certainly was not sent.
+- A request is sent again by the effect policy of its endpoint: `pure` and `idempotent` ones (the latter with one
+  Idempotency-Key per call) after a failure that may pass, others only where it certainly was not sent.
+- `timeout` is for a request with all its repetitions and the waits between them; the deadline of an agent call for everything.
+  Waiting for its turn under `concurrency` and `requests_per_minute` counts for the deadline alone.
+- Redirects are followed within one origin, at most five.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from lllm.errors import (
-    EndpointAnswerInvalid,
-    EndpointDenied,
-    EndpointError,
-    EndpointNotFound,
-    EndpointRateLimited,
-    EndpointRejected,
-    EndpointServerError,
-    EndpointTimeout,
-    EndpointUnreachable,
-)
+from lllm.bounds import enclosing, time_left
+from lllm.core.canonical import digest
+from lllm.errors import EndpointDenied, EndpointError, EndpointTimeout
 from lllm.inputs import effect
 from lllm.models.function import ToolContext
-from lllm.models.parts import File, Image
-from lllm.proxies.credentials import Auth, Header, Query, Shown, show
-from lllm.proxies.request import HttpRequest, build, check_base_url
+from lllm.proxies import answer as answers
+from lllm.proxies.credentials import Shown, auth_of, each_of, lookup, show
+from lllm.proxies.exchange import Way, exchange, way_to
+from lllm.proxies.request import HttpRequest, RequestPlan, put
 
 if TYPE_CHECKING:
-    import aiohttp
-
+    from lllm.http.limiter import Limiter, Ticket
     from lllm.proxies.base import BaseProxy
+    from lllm.proxies.cache import EndpointCache
     from lllm.proxies.endpoint import Endpoint
-    from lllm.proxies.runtime import Proxy
 
 TRIES: Final = 3
 FIRST_WAIT: Final = 0.25
-"""Seconds before the second try; twice as long before each further one."""
-LONGEST_WAIT: Final = 20.0
-_SHOWN: Final = 500
-"""Characters of a server's own words in an error."""
+"""Seconds before the second try, more or less; twice as long before each further one. `Retry-After` makes it longer."""
+
+Note = Callable[..., None]
+"""Puts a remark into the log: text, and what else is known of it."""
 
 
-async def send(
-    proxy: BaseProxy, endpoint: Endpoint, arguments: Mapping[str, Any], runtime: Proxy, context: ToolContext
-) -> Any:
-    """The answer of an endpoint.
+class Page(NamedTuple):
+    """One answer: its value, its headers (a `Link` says where the next is), and its bytes."""
 
-    Raises:
-        EndpointError: see the tree in `lllm.errors`. ToolError: an argument that cannot be sent. ConfigError: a variable for
-            credentials is not set, or a base_url that is none.
-    """
-    check_base_url(endpoint.options.get("base_url") or proxy.base_url, endpoint.proxy)
-    request = build(endpoint, arguments, proxy.base_url, proxy.headers)
-    shown = show(_auth_of(proxy, endpoint), runtime.variables, endpoint.proxy)
-    _with_credentials(request, shown)
-    if endpoint.effect == "idempotent" and context.idempotency_key is not None:
-        request.headers.setdefault(
-            endpoint.options.get("idempotency_header", "Idempotency-Key"), context.idempotency_key
-        )
+    value: Any
+    headers: Mapping[str, str]
+    size: int
+
+
+class Call:
+    """One call of an endpoint: what its requests have in common."""
+
+    __slots__ = ("endpoint", "key", "limiter", "note", "plan", "proxy", "shown", "until", "way")
+
+    def __init__(
+        self,
+        proxy: BaseProxy,
+        endpoint: Endpoint,
+        plan: RequestPlan,
+        shown: Shown,
+        context: ToolContext,
+        note: Note,
+    ) -> None:
+        self.proxy, self.endpoint, self.plan, self.shown, self.note = proxy, endpoint, plan, shown, note
+        self.way: Way = way_to(plan.origin)
+        self.limiter = _limiter(proxy, shown, plan.origin)
+        self.until = _deadline(context)
+        self.key = _idempotency_key(context) if endpoint.effect == "idempotent" else None
+
+
+class Client:
+    """The requests of one system: its plans and credentials, and its cache."""
+
+    def __init__(
+        self, variables: Callable[[], Mapping[str, str]], cache: EndpointCache | None = None
+    ) -> None:
+        self._variables = variables
+        self.cache = cache
+        self._plans: dict[str, RequestPlan] = {}
+        self._shown: dict[str, Shown] = {}
+
+    def learn(self, proxy: BaseProxy, endpoint: Endpoint, learn: Callable[[str, list[str]], None]) -> None:
+        """Tells a session what must not be written: the credentials that a call is about to show. Variables that are not set
+        are no error here: a replay needs none."""
+        if endpoint.local:
+            return
+        auth = auth_of(endpoint.options.get("auth", proxy.auth), proxy.api_key_name, proxy.api_key)
+        names = [name for one in each_of(auth) for name in one.variables]
+        if not names and not proxy.api_key:
+            return
+        values = lookup(auth, self._variables())
+        shown = self._shown.get(endpoint.address)
+        if shown is not None and shown.values == values:
+            for name, secret in shown.secrets:
+                learn(name, [secret])
+            return
+        for name, value in zip(names, values, strict=True):
+            if value:
+                learn(name, [value])
+
+    def credentials(self, proxy: BaseProxy, endpoint: Endpoint) -> Shown:
+        """What a request shows. Variables are looked up for each call: they may have changed. ConfigError where one is not
+        set."""
+        auth = auth_of(endpoint.options.get("auth", proxy.auth), proxy.api_key_name, proxy.api_key)
+        values = lookup(auth, self._variables()) if auth else ()
+        known = self._shown.get(endpoint.address)
+        if known is None or known.values != values or known.auth != auth:
+            known = self._shown[endpoint.address] = show(auth, values, endpoint.proxy)
+        return known
+
+    def plan(self, proxy: BaseProxy, endpoint: Endpoint) -> RequestPlan:
+        """How requests are made. ConfigError where none can be sent."""
+        found = self._plans.get(endpoint.address)
+        if found is None or found.endpoint is not endpoint or found.made_of != RequestPlan.sources(proxy):
+            found = self._plans[endpoint.address] = RequestPlan(proxy, endpoint)
+        return found
+
+    async def send(
+        self,
+        proxy: BaseProxy,
+        endpoint: Endpoint,
+        arguments: Mapping[str, Any],
+        context: ToolContext,
+        note: Note,
+        as_of: str = "",
+    ) -> Any:
+        """The answer of an endpoint.
+
+        Raises:
+            EndpointError: see the tree in `lllm.errors`. ToolError: an argument that cannot be sent. ConfigError: a variable
+                for credentials is not set, or there is no URL that could be asked.
+        """
+        with effect():
+            plan = self.plan(proxy, endpoint)
+            shown = self.credentials(proxy, endpoint)
+            request = plan.build(arguments)
+            call = Call(proxy, endpoint, plan, shown, context, note)
+            if self.cache is None or endpoint.cache is None:
+                return await _answer(call, request, arguments)
+            which = f"{endpoint.address} {endpoint.paginate or ''}"
+            key = await self.cache.key(which, request, as_of, shown, note)
+            found = await self.cache.get(key, note)
+            if found is not None:
+                note(f"'{endpoint.address}': from the cache", of="proxy", address=endpoint.address)
+                return found[0]
+            value = await _answer(call, request, arguments)
+            await self.cache.put(key, endpoint.address, value, endpoint.cache, shown, note)
+            return value
+
+
+async def _answer(call: Call, request: HttpRequest, arguments: Mapping[str, Any]) -> Any:
+    if call.endpoint.paginate is None:
+        return (await fetch(call, request)).value
+    from lllm.proxies.pagination import all_pages
+
+    return await all_pages(call, arguments, fetch)
+
+
+async def fetch(call: Call, request: HttpRequest) -> Page:
+    """The answer to one request, which may be sent several times."""
+    endpoint = call.endpoint
+    if call.key is not None:
+        put(request.headers, endpoint.options.get("idempotency_header", "Idempotency-Key"), call.key)
+    left = endpoint.timeout or call.proxy.timeout
     wait = FIRST_WAIT
     for n in range(1, TRIES + 1):
+        began = time.monotonic()
+        error: EndpointError
         try:
-            return await _once(proxy, endpoint, request, shown)
-        except EndpointError as error:
-            again = error.retryable and (endpoint.effect in ("pure", "idempotent") or not error.sent)
-            if not again or n == TRIES or (error.retry_after or 0) > LONGEST_WAIT:
-                raise
-            with effect():
-                await asyncio.sleep(max(wait, error.retry_after or 0))
-            wait *= 2
+            ticket = call.limiter.enter() if call.limiter.free else await _turn(call)
+            began = time.monotonic()  # the turn has come
+            return await _once(call, request, ticket, left)
+        except EndpointError as caught:
+            error = caught
+        pause = max(wait * random.uniform(0.75, 1.25), error.retry_after or 0)
+        left -= time.monotonic() - began + pause
+        again = error.retryable and (not error.sent or endpoint.effect in ("pure", "idempotent"))
+        if not again or n == TRIES or left <= 0 or _passed(call.until, pause):
+            raise _explained(call, error, n)
+        words = (
+            f"'{endpoint.address}': {_why(error)}; sent again after {pause:.2f} s (try {n + 1} of {TRIES})"
+        )
+        call.note(words, of="proxy", address=endpoint.address, status=error.status)
+        await asyncio.sleep(pause)
+        wait *= 2
     raise AssertionError
 
 
-def _auth_of(proxy: BaseProxy, endpoint: Endpoint) -> tuple[Auth, ...]:
-    declared = endpoint.options.get("auth", proxy.auth)
-    found = (declared,) if isinstance(declared, Auth) else tuple(declared)
-    if proxy.api_key_name and proxy.api_key:
-        from lllm.config.environ import remember_new
-
-        remember_new(f"{endpoint.proxy} api_key", (proxy.api_key,))
-        name = proxy.api_key_name
-        found += (
-            Header(name[1:], value=proxy.api_key)
-            if name.startswith("*")
-            else Query(name, value=proxy.api_key),
-        )
-    return found
-
-
-def _with_credentials(request: HttpRequest, shown: Shown) -> None:
-    from urllib.parse import urlencode
-
-    request.headers.update(shown.header)
-    if shown.cookie:
-        cookies = [request.headers[name] for name in ("Cookie",) if name in request.headers]
-        request.headers["Cookie"] = "; ".join(
-            [*cookies, *(f"{name}={value}" for name, value in shown.cookie.items())]
-        )
-    if shown.query:
-        request.url += ("&" if "?" in request.url else "?") + urlencode(shown.query)
-
-
-async def _once(proxy: BaseProxy, endpoint: Endpoint, request: HttpRequest, shown: Shown) -> Any:
-    import aiohttp
-    from yarl import URL
-
-    address, seconds = endpoint.address, endpoint.timeout or proxy.timeout
-    body: Any = request.body
-    if request.parts is not None:
-        body = aiohttp.FormData(default_to_multipart=True)
-        for name, file, kind, data in request.parts:
-            body.add_field(name, data, filename=file, content_type=kind)
+async def _once(call: Call, request: HttpRequest, ticket: Ticket, seconds: float) -> Page:
+    endpoint, limiter = call.endpoint, call.limiter
     try:
-        with effect():
-            async with _session().request(
-                request.method,
-                URL(request.url, encoded=True),
-                data=body,
-                headers=request.headers,
-                timeout=aiohttp.ClientTimeout(total=seconds),
-                allow_redirects=False,
-            ) as response:
-                data = await _read(response, proxy.max_bytes, address)
-                return _answer(endpoint, response, data)
-    except aiohttp.ClientConnectorError as error:
-        raise EndpointUnreachable(
-            f"'{address}': no connection: {_words(error, shown)}", address=address, sent=False
-        ) from None
-    except TimeoutError as error:
-        sent = not isinstance(error, aiohttp.ConnectionTimeoutError)
-        raise EndpointTimeout(
-            f"'{address}' did not answer within {seconds:g} s", address=address, sent=sent
-        ) from None
-    except (aiohttp.ClientError, OSError) as error:
-        raise EndpointUnreachable(
-            f"'{address}': the connection broke: {_words(error, shown)}", address=address
-        ) from None
+        if call.until is not None:
+            seconds = min(seconds, call.until - time.monotonic())
+        response, data = await exchange(call, request, seconds)
+        if not 200 <= response.status < 300:
+            raise answers.failure(endpoint, response, data, call.shown, call.plan.origin)
+
+        def note(text: str) -> None:
+            call.note(f"'{endpoint.address}': {text}", of="proxy", address=endpoint.address)
+
+        value = answers.checked(
+            endpoint, response, answers.value(endpoint, response, data, note), call.shown, note
+        )
+        ticket.succeed()
+        return Page(value, response.headers, len(data))
+    except EndpointError as error:
+        from lllm.http.limiter import OVERLOADED
+
+        ticket.fail(
+            error,
+            overloaded=error.status in OVERLOADED,
+            retry_after=error.retry_after,
+            uncounted=not error.sent,
+        )
+        raise
+    finally:
+        limiter.leave(ticket)
 
 
-def _session() -> aiohttp.ClientSession:
-    global _sessions
-    if _sessions is None:
-        from importlib import import_module
-
-        _sessions = import_module("lllm.backends.openai.sessions").sessions(connections=0, proxy=None)
-    found: aiohttp.ClientSession = _sessions.get()
-    return found
-
-
-_sessions: Any = None
-
-
-async def _read(response: aiohttp.ClientResponse, most: int, address: str) -> bytes:
-    found = bytearray()
-    async for piece in response.content.iter_any():
-        found += piece
-        if len(found) > most:
-            raise EndpointAnswerInvalid(
-                f"'{address}': the answer has more than {most:,} bytes",
-                address=address,
-                status=response.status,
-            )
-    return bytes(found)
-
-
-_FAULTS: Final[Mapping[int, type[EndpointError]]] = {
-    401: EndpointDenied,
-    403: EndpointDenied,
-    407: EndpointDenied,
-    404: EndpointNotFound,
-    408: EndpointServerError,
-    410: EndpointNotFound,
-    429: EndpointRateLimited,
-}
-
-
-def _answer(endpoint: Endpoint, response: aiohttp.ClientResponse, data: bytes) -> Any:
-    status = response.status
-    if 200 <= status < 300:
-        return _value(endpoint, response, data)
-    kind = _FAULTS.get(status)
-    if kind is None:
-        kind = EndpointServerError if status >= 500 else EndpointRejected
-    words = data.decode("utf-8", "replace").strip()[:_SHOWN]
-    after = response.headers.get("Retry-After", "")
-    raise kind(
-        f"'{endpoint.address}' answered {status} {response.reason or ''}".rstrip()
-        + (f": {words}" if words else ""),
-        address=endpoint.address,
-        status=status,
-        retry_after=float(after) if after.isdigit() else None,
+async def _turn(call: Call) -> Ticket:
+    """Waits for the call's turn under the limits of its API."""
+    if call.until is None:
+        return await call.limiter.wait()
+    try:
+        async with asyncio.timeout(max(0.0, call.until - time.monotonic())):
+            return await call.limiter.wait()
+    except TimeoutError:
+        pass
+    raise EndpointTimeout(
+        f"'{call.endpoint.address}': its turn did not come in time: {call.limiter.waiting} others wait",
+        address=call.endpoint.address,
+        sent=False,
     )
 
 
-def _value(endpoint: Endpoint, response: aiohttp.ClientResponse, data: bytes) -> Any:
-    if not data:
-        return None
-    kind = response.content_type.lower()
-    if kind == "application/json" or kind.endswith("+json"):
-        try:
-            return json.loads(data)
-        except ValueError as error:
-            raise EndpointAnswerInvalid(
-                f"'{endpoint.address}': the answer is not JSON: {error}",
-                address=endpoint.address,
-                status=response.status,
-            ) from None
-    if kind.startswith("image/") and kind != "image/svg+xml":
-        return Image(data, kind)
-    if kind.startswith("text/") or kind.endswith(("xml", "yaml", "javascript")):
-        try:
-            return data.decode(response.charset or "utf-8")
-        except (UnicodeDecodeError, LookupError) as error:
-            raise EndpointAnswerInvalid(
-                f"'{endpoint.address}': the answer is not text: {error}",
-                address=endpoint.address,
-                status=response.status,
-            ) from None
-    return File(data, endpoint.key, kind)
+def _limiter(proxy: BaseProxy, shown: Shown, origin: str) -> Limiter:
+    """The limiter of an API and key. Its limits are for all systems of the process that show the same credentials."""
+    known = shown.limiters.get(origin)
+    if known is None or known[1:] != (proxy.concurrency, proxy.requests_per_minute):
+        from lllm.http.limiter import Limits, limiter_of
 
-
-def _words(error: BaseException, shown: Shown) -> str:
-    from lllm.errors import text_of
-
-    found = text_of(error)
-    for secret in shown.secrets:
-        found = found.replace(secret, "[redacted]")
+        limiter = limiter_of(f"proxy {origin}", shown.fingerprint)
+        limiter.restrict(Limits(proxy.concurrency, proxy.requests_per_minute).checked())
+        known = shown.limiters[origin] = (limiter, proxy.concurrency, proxy.requests_per_minute)
+    found: Limiter = known[0]
     return found
+
+
+def _deadline(context: ToolContext) -> float | None:
+    """When the call must have ended, in seconds of `time.monotonic`; None for no limit."""
+    each = [one for one in (context.deadline, time_left(enclosing.get())) if one is not None]
+    return time.monotonic() + min(each) if each else None
+
+
+def _idempotency_key(context: ToolContext) -> str:
+    """The same for all tries of a call, and when a resumed session does it again."""
+    key = context.idempotency_key
+    if key is None:
+        from uuid import uuid4
+
+        return uuid4().hex
+    if len(key) <= 255 and key.isascii() and key.isprintable():
+        return key
+    return digest(key.encode("utf-8", "replace")).removeprefix("sha256:")
+
+
+def _passed(until: float | None, pause: float) -> bool:
+    return until is not None and time.monotonic() + pause >= until
+
+
+def _why(error: EndpointError) -> str:
+    if error.status is not None:
+        return f"HTTP {error.status}"
+    return "no connection" if not error.sent else type(error).__name__.removeprefix("Endpoint").lower()
+
+
+def _explained(call: Call, error: EndpointError, tries: int) -> EndpointError:
+    """The error with what a reader can do."""
+    more = [error.hint] if error.hint else []
+    if tries > 1:
+        more.append(f"It was tried {tries} times.")
+    if error.retry_after:
+        more.append(f"The server asks to wait {error.retry_after:g} s.")
+    if isinstance(error, EndpointDenied):
+        names = list(dict.fromkeys(name for name, _ in call.shown.secrets))
+        more.append(
+            f"Check the variable {' and '.join(names)}."
+            if names
+            else "No credentials were sent: does it need auth= ?"
+        )
+    if error.sent and error.status is None and call.endpoint.effect in ("ask", "never"):
+        more.append("Whether it took effect is not known.")
+    error.hint = " ".join(more) or None
+    return error

@@ -7,15 +7,19 @@ auth = [Basic(user_env="SHOP_USER", password_env="SHOP_PASSWORD"), Query("client
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
+from urllib.parse import quote, urlencode
 
 from lllm.config.environ import remember_new
+from lllm.core.redact import SHORTEST, Redactor
 from lllm.errors import ConfigError
+from lllm.http.secret_text import Secret
 
-PLACES: Final = ("header", "query", "cookie")
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,8 @@ def Bearer(*, env: str, optional: bool = False) -> Auth:
     return _checked(Auth("header", "Authorization", env, "Bearer ", optional=optional))
 
 
-def Basic(*, user_env: str, password_env: str, optional: bool = False) -> Auth:
-    """`Authorization: Basic ...` (RFC 7617)."""
+def Basic(*, user_env: str, password_env: str = "", optional: bool = False) -> Auth:
+    """`Authorization: Basic ...` (RFC 7617). Without `password_env` the password is empty: the user is the key."""
     return _checked(
         Auth(
             "header",
@@ -80,6 +84,8 @@ def Basic(*, user_env: str, password_env: str, optional: bool = False) -> Auth:
 
 
 def _checked(auth: Auth) -> Auth:
+    if auth.place != "query" and not _TOKEN.fullmatch(auth.name or "x"):
+        raise ConfigError(f"{auth.name!r} cannot be the name of a {auth.place}")
     if not auth.name or (auth.value is None) == (not auth.variables):
         raise ConfigError(
             f"a credential needs a name and either env= or value=, got {auth!r}",
@@ -89,25 +95,81 @@ def _checked(auth: Auth) -> Auth:
 
 
 class Shown:
-    """The headers, query and cookies that credentials come to, with the secrets among them."""
+    """The headers, query and cookies that credentials come to, and what keeps them out of everything else. Its repr shows none
+    of them, and it cannot be pickled."""
 
-    def __init__(self) -> None:
-        self.header: dict[str, str] = {}
-        self.query: dict[str, str] = {}
-        self.cookie: dict[str, str] = {}
-        self.secrets: list[str] = []
+    __slots__ = (
+        "auth",
+        "cookies",
+        "fingerprint",
+        "headers",
+        "limiters",
+        "needles",
+        "query",
+        "redactor",
+        "secrets",
+        "values",
+    )
+
+    def __init__(self, auth: Sequence[Auth] = ()) -> None:
+        self.auth = tuple(auth)
+        self.headers: dict[str, str] = {}
+        self.query = ""
+        """Encoded, to be appended to a query."""
+        self.cookies = ""
+        self.secrets: list[tuple[str, str]] = []
+        """Names of variables, and what they hold: values, and what is made of them."""
+        self.redactor = Redactor()
+        self.needles: list[bytes] = []
+        """What is looked for in an answer: the values and their encoded forms."""
+        self.values: tuple[str, ...] = ()
+        self.fingerprint: tuple[str, ...] = ()
+        """What tells two sets of credentials apart. It holds them: never to be stored."""
+        self.limiters: dict[str, Any] = {}
+        """The limiters of API roots; they live as long as somebody has them."""
+
+    def __repr__(self) -> str:
+        names = sorted({name for name, _ in self.secrets})
+        return f"<credentials of {', '.join(names) or 'nobody'}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("credentials are not pickled: they are looked up where they are used")
+
+    def text(self, text: str) -> str:
+        """Text without the credentials, also without those that are too short to be looked for anywhere else."""
+        text = self.redactor.text(text)
+        for name, secret in self.secrets:
+            if 4 <= len(secret) < SHORTEST:
+                text = text.replace(secret, f"[redacted:{name}]")
+        return text
+
+    def data(self, data: bytes) -> bytes:
+        """The bytes of an answer without them: a server may send back what it was sent."""
+        for needle in self.needles:
+            if needle in data:
+                return self.redactor.blob(data)
+        return data
 
 
-def show(auth: Auth | Sequence[Auth], variables: Mapping[str, str], proxy: str) -> Shown:
-    """Looks the variables up. What they hold is redacted in all logs and messages from now on.
+def lookup(auth: Auth | Sequence[Auth], variables: Mapping[str, str]) -> tuple[str, ...]:
+    """The values of the variables of credentials, in their order; "" for one that is not set."""
+    return tuple([(variables.get(name) or "").strip() for one in each_of(auth) for name in one.variables])
+
+
+def show(auth: Auth | Sequence[Auth], values: Sequence[str], proxy: str) -> Shown:
+    """What credentials come to with these values (`lookup`). The values are redacted in all logs and messages from now on.
 
     Raises:
         ConfigError: a variable is not set; names it.
     """
-    found = Shown()
-    for one in _each(auth):
-        values = [variables.get(name, "").strip() for name in one.variables]
-        missing = [name for name, value in zip(one.variables, values, strict=True) if not value]
+    found, left = Shown(tuple(each_of(auth))), iter(values)
+    query, cookies = [], []
+    for one in each_of(auth):
+        given = [next(left) for _ in one.variables]
+        for name, value in zip(one.variables, given, strict=True):
+            if value:
+                found.secrets.append((name, value))
+        missing = [name for name, value in zip(one.variables, given, strict=True) if not value]
         if missing:
             if one.optional:
                 continue
@@ -115,25 +177,52 @@ def show(auth: Auth | Sequence[Auth], variables: Mapping[str, str], proxy: str) 
                 f"proxy '{proxy}' needs the variable {missing[0]}, which is not set",
                 hint=f"Type: export {missing[0]}=..., or write it into .env",
             )
-        secrets = list(values)
-        text = one.value if one.value is not None else ":".join(values)
-        if one.user_env or one.password_env:
-            text = b64encode(text.encode()).decode()
-            secrets.append(text)
-        if any(not char.isprintable() for char in text) or not text.isascii():
+        text = one.value if one.value is not None else ":".join(given)
+        if isinstance(one.value, Secret):
+            found.secrets.append((f"{proxy} api_key", one.value))
+        if one.user_env:
+            text = b64encode(f"{text}:".encode() if not one.password_env else text.encode()).decode()
+            found.secrets.append((one.variables[-1], text))
+        if one.place != "query" and not (text.isascii() and text.isprintable()):
             raise ConfigError(
-                f"proxy '{proxy}': the variable {one.variables[0]} holds characters that no header may have",
+                f"proxy '{proxy}': the variable {one.variables[0]} holds characters that no {one.place} may have",
                 hint="Look for a line break or a quotation mark around the key.",
             )
-        getattr(found, one.place)[one.name] = f"{one.prefix}{text}"
-        if one.variables:
-            found.secrets += secrets
-            for name in one.variables:
-                remember_new(name, secrets)
+        if one.place == "header":
+            found.headers[one.name] = Secret(f"{one.prefix}{text}")
+        elif one.place == "query":
+            query.append(urlencode({one.name: text}, quote_via=quote))
+        else:
+            cookies.append(f"{one.name}={text}")
+        found.fingerprint += (one.place, one.name, text)
+    found.query, found.cookies = Secret("&".join(query)), Secret("; ".join(cookies))
+    found.values = tuple(Secret(value) for value in values)
+    found.secrets = [(name, Secret(value)) for name, value in found.secrets]
+    for name, secret in found.secrets:
+        found.redactor.add(name, secret)
+        remember_new(name, (secret,))
+    for form in sorted(found.redactor.forms, key=len):
+        data = form.encode("utf-8", "surrogatepass")
+        if not any(needle in data for needle in found.needles):
+            found.needles.append(data)
     return found
 
 
-def _each(auth: Auth | Sequence[Auth]) -> Iterator[Auth]:
+def auth_of(declared: Auth | Sequence[Auth], api_key_name: str, api_key: str | None) -> tuple[Auth, ...]:
+    """All credentials of an endpoint: those declared, and the key of the short notation: `api_key_name = "*x-api-key"`."""
+    found = tuple(each_of(declared))
+    if api_key_name and api_key:
+        key = Secret(api_key.strip())
+        found += (
+            Header(api_key_name[1:], value=key)
+            if api_key_name.startswith("*")
+            else Query(api_key_name, value=key),
+        )
+    return found
+
+
+def each_of(auth: Auth | Sequence[Auth]) -> Iterator[Auth]:
+    """The single credentials."""
     if isinstance(auth, Auth):
         yield auth
         return

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from lllm.errors import ConfigError, listing
 from lllm.models.function import EFFECTS, Effect, Function, tool_from
+from lllm.proxies.paginate import Paginate, parse_paginate
 from lllm.proxies.parameters import Parameter, Place, arguments_schema, laid_over, read
 from lllm.proxies.shared_schemas import with_shared
 
@@ -54,8 +55,11 @@ class Endpoint:
         parameters: what it takes. response: an example of its answer, or None. response_schema: JSON schema of it, or None.
         effect, timeout, approval: as for a tool; a timeout of None is the proxy's.
         remove_keys: keys (nested: `a.b`) that are taken out of every answer. cutoff: see Cutoff.
-        hooks: functions that get the answer and give what takes its place.
+        hooks: functions, or names of methods, that get the answer and give what takes its place.
         content: media type of the body. accept: of the answer.
+        errors: keys (nested: `a.b`) that hold an error in an answer with status 2xx. strict: whether an answer that does not
+            fit `response_schema` is an error. cache: seconds that an answer may be kept, or None.
+        paginate: how the pages of an answer are found, or None.
         local: whether the method does it itself; else it prepares the request, or does nothing.
         source: where the texts about it come from; "" for the author of the proxy. See `trusted`.
         shared: the schemas that parameters and answers refer to, by name.
@@ -78,9 +82,13 @@ class Endpoint:
     approval: bool = False
     remove_keys: tuple[str, ...] = ()
     cutoff: tuple[Cutoff, ...] = ()
-    hooks: tuple[Callable[..., Any], ...] = ()
+    hooks: tuple[Callable[..., Any] | str, ...] = ()
     content: str = "application/json"
     accept: str = "application/json"
+    errors: tuple[str, ...] = ()
+    strict: bool = False
+    cache: float | None = None
+    paginate: Paginate | None = None
     local: bool = False
     source: str = ""
     shared: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -108,6 +116,28 @@ class Endpoint:
         """A tool with its schema alone: validates arguments. ConfigError where the schema is not one."""
         made = Function(self.key[:64] if len(self.key) <= 64 else "endpoint", parameters=self.schema)
         made.plan  # noqa: B018
+        return made
+
+    @cached_property
+    def declarative(self) -> bool:
+        """Whether its method does nothing: it need not be called."""
+        code = getattr(self.function, "__code__", None)
+        return code is not None and (code.co_code, code.co_flags & 0x2A0) in _EMPTY
+
+    def misfits(self, value: Any) -> list[str]:
+        """What of an answer does not fit `response_schema`, one sentence each."""
+        return [] if self._answers is None else self._answers.validate({"answer": value})
+
+    @cached_property
+    def _answers(self) -> Function | None:
+        schema = dict(self.response_schema or {})
+        whole: dict[str, Any] = {"type": "object", "properties": {"answer": schema}}
+        whole |= {key: schema.pop(key) for key in ("$defs", "definitions", "components") if key in schema}
+        made = Function("response", parameters=whole)
+        try:
+            made.plan  # noqa: B018
+        except ConfigError:  # not a schema: it says nothing about answers
+            return None
         return made
 
     def example(self) -> dict[str, Any]:
@@ -182,9 +212,13 @@ def compile_endpoint(
         approval=bool(options.get("approval", False)),
         remove_keys=_names(options.get("remove_keys"), where, "remove_keys"),
         cutoff=_cutoffs(options.get("dt_cutoff"), where),
-        hooks=tuple(_hooks(options.get("postcall"))),
+        hooks=tuple(_hooks(options.get("postcall"), where)),
         content=options.get("content") or "application/json",
         accept=options.get("accept") or "application/json",
+        errors=_names(options.get("errors"), where, "errors"),
+        strict=bool(options.get("strict", False)),
+        cache=_kept(where, options.get("cache"), effect, bool(local)),
+        paginate=parse_paginate(options.get("paginate"), where, effect),
         local=bool(local),
         source=source,
         shared=shared or {},
@@ -195,14 +229,11 @@ def compile_endpoint(
 
 
 FURTHER: Final = (
-    "paginate",
     "auth",
     "base_url",
     "headers",
     "idempotency_header",
-    "cache",
     "concurrent",
-    "errors",
 )
 """Options that are passed on to what sends requests."""
 
@@ -219,6 +250,7 @@ OPTIONS: Final = (
         "remove_keys",
     ),
     *("dt_cutoff", "effect", "timeout", "approval", "content", "accept", "postcall", "local"),
+    *("errors", "strict", "cache", "paginate"),
     *FURTHER,
 )
 
@@ -314,6 +346,21 @@ def _seconds(where: str, value: Any) -> float | None:
     return value
 
 
+def _kept(where: str, value: Any, effect: str, local: bool) -> float | None:
+    """Seconds that an answer may be kept."""
+    if value is None or value is False:
+        return None
+    seconds = 3600.0 if value is True else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise ConfigError(f"{where}: cache must be seconds above 0, or True, got {value!r}")
+    if effect != "pure" or local:
+        raise ConfigError(
+            f"{where}: only requests with effect 'pure' can be cached, and this "
+            + ("is a method of its own" if local else f"is {effect!r}")
+        )
+    return float(seconds)
+
+
 def _names(value: Any, where: str, what: str) -> tuple[str, ...]:
     found = (value,) if isinstance(value, str) else tuple(value or ())
     if not all(isinstance(one, str) and one for one in found):
@@ -334,5 +381,21 @@ def _cutoffs(value: Any, where: str) -> tuple[Cutoff, ...]:
     raise ConfigError(f"{where}: dt_cutoff must be a key, or (key, format), or a list of such, got {value!r}")
 
 
-def _hooks(value: Any) -> list[Callable[..., Any]]:
-    return [] if value is None else [value] if callable(value) else list(value)
+def _hooks(value: Any, where: str) -> list[Callable[..., Any] | str]:
+    found = [] if value is None else [value] if callable(value) or isinstance(value, str) else value
+    if not isinstance(found, list | tuple) or not all(callable(one) or isinstance(one, str) for one in found):
+        raise ConfigError(
+            f"{where}: postcall must be a function or the name of a method, or a list of them, got {value!r}"
+        )
+    return list(found)
+
+
+def _nothing() -> None: ...
+def _documented() -> None:
+    """Says what it does."""
+
+
+_EMPTY: Final = tuple(
+    (one.__code__.co_code, one.__code__.co_flags & 0x2A0) for one in (_nothing, _documented)
+)
+"""The code of functions without one, and that they are no generators and not async."""

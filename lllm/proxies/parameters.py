@@ -61,6 +61,7 @@ _OWN: Final = (
     "explode",
     "media_type",
     "until",
+    "allow_reserved",
     "schema",
 )
 _SCHEMA: Final = frozenset(
@@ -88,6 +89,7 @@ class Parameter:
         until: whether it is the end of a period: with a cutoff date, it is that date unless it is given.
         sent_default: whether its default is sent where it is not given: that of a signature is, while that of `params` is
             what the server does by itself.
+        allow_reserved: whether characters with a meaning in URLs stay as they are: `/` in a path, `:/?[]@!$'()*,;=` in a query.
     """
 
     name: str
@@ -100,6 +102,7 @@ class Parameter:
     media_type: str = ""
     until: bool = False
     sent_default: bool = False
+    allow_reserved: bool = False
 
     @property
     def dated(self) -> bool:
@@ -195,6 +198,7 @@ def _one(key: str, value: Any, where: str, usual: Place) -> Parameter:
             explode=value.get("explode"),
             media_type=value.get("media_type", ""),
             until=bool(value.get("until", False)),
+            allow_reserved=bool(value.get("allow_reserved", False)),
         )
     schema = {}
     if isinstance(value, tuple) and 1 <= len(value) <= 3 and not isinstance(value[0], tuple):

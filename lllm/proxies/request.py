@@ -1,290 +1,255 @@
-"""An endpoint's arguments as an HTTP request. Lists and objects are written as OpenAPI 3.1 says (`style`, `explode`)."""
+"""An endpoint's arguments as an HTTP request. What is the same for every call is worked out once, in a RequestPlan."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
-from urllib.parse import quote
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlsplit
 
-from lllm.errors import ConfigError, ToolError
-from lllm.models.parts import File, Image
+from lllm.errors import ConfigError, ToolError, listing
+from lllm.proxies.body import media_type, write_body
+from lllm.proxies.encoding import header_text, path_text, query_pairs
 from lllm.proxies.endpoint import Endpoint
 from lllm.proxies.parameters import Parameter
 
-STYLES: Final = {
-    # place: style, explode, as OpenAPI has them where none is declared
-    "path": ("simple", False),
-    "query": ("form", True),
-    "header": ("simple", False),
-    "cookie": ("form", True),
-}
-_SEPARATORS: Final = {
-    "form": ",",
-    "simple": ",",
-    "spaceDelimited": "%20",
-    "pipeDelimited": "%7C",
-    "label": ".",
-    "matrix": ";",
-}
-_UNRESERVED: Final = "-._~"
+if TYPE_CHECKING:
+    from lllm.proxies.base import BaseProxy
+
+FRAMING: Final = frozenset(
+    (
+        *(
+            "host",
+            "content-length",
+            "transfer-encoding",
+            "connection",
+            "keep-alive",
+            "upgrade",
+            "te",
+            "trailer",
+            "expect",
+        ),
+        *("proxy-authorization", "proxy-connection"),
+    )
+)
+"""Headers that say where a request ends and where it goes: they are written by the client alone."""
+BODIES: Final = ("POST", "PUT", "PATCH")
+_USER: Final = re.compile(r"//[^/]*@")
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_IN_PATH: Final = re.compile(r"\{([^{}]+)\}")
+_LITERAL: Final = "/:?[]@!$&'()*+,;=%-._~"
+_IN_HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
+_IN_BASE_PATH: Final = re.compile(r"[A-Za-z0-9._~/-]+")
 
 
-@dataclass(slots=True)
 class HttpRequest:
-    """A request that can be sent.
+    """A request that can be sent: without credentials, so that it may be shown.
 
     Attributes:
-        method, url: as they are sent; the URL is encoded, without credentials.
-        headers: without credentials. body: bytes, or None. parts: of a multipart body, instead of it.
-        address: of the endpoint.
+        method: of HTTP. origin: scheme, host and port, as in `https://api.example.com`. target: path and query, encoded.
+        headers: names and values. body: bytes, or None.
     """
 
-    method: str
-    url: str
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-    parts: list[tuple[str, str | None, str, bytes]] | None = None
-    address: str = ""
+    __slots__ = ("body", "headers", "method", "origin", "target")
+
+    def __init__(
+        self, method: str, origin: str, target: str, headers: dict[str, str], body: bytes | None = None
+    ) -> None:
+        self.method, self.origin, self.target, self.headers, self.body = method, origin, target, headers, body
+
+    @property
+    def url(self) -> str:
+        """The whole URL."""
+        return self.origin + self.target
+
+    def __repr__(self) -> str:
+        return f"<{self.method} {self.url}>"
 
 
-def build(
-    endpoint: Endpoint, arguments: Mapping[str, Any], base_url: str, headers: Mapping[str, str]
-) -> HttpRequest:
-    """The request of a call. `arguments` are JSON (or files), and fit the endpoint's schema.
+class RequestPlan:
+    """What is the same for all requests of an endpoint.
 
     Raises:
-        ToolError: a value that cannot be part of a path (empty, or `..`) or of a header.
+        ConfigError: a base URL or path that no request can be sent to, or a header that cannot be set.
     """
-    path, query, cookies = endpoint.path, [], []
-    sent = {"Accept": endpoint.accept, **headers, **endpoint.options.get("headers", {})}
-    body: dict[str, Any] = {}
-    content: Any = None
-    has_content = False
-    for one in endpoint.parameters:
-        if one.name not in arguments:
-            continue
-        value = arguments[one.name]
-        if value is None and one.place != "content" and not _nullable(one):
-            continue  # an argument that was left out
-        match one.place:
-            case "path":
-                path = path.replace(f"{{{one.wire}}}", _path_value(endpoint, one, value))
-            case "query":
-                query += list(pairs(one, value))
-            case "header":
-                sent[one.wire] = _header_value(endpoint, one, value)
-            case "cookie":
-                cookies += [f"{name}={text}" for name, text in pairs(one, value)]
-            case "body":
-                body[one.wire] = value
-            case _:
-                content, has_content = value, True
-    if cookies:
-        sent["Cookie"] = "; ".join(cookies)
-    request = HttpRequest(
-        endpoint.method,
-        join(endpoint.options.get("base_url") or base_url, path),
-        sent,
-        address=endpoint.address,
-    )
-    if query:
-        mark = "&" if "?" in request.url else "?"
-        request.url += mark + "&".join(f"{name}={text}" for name, text in query)
-    if has_content or body:
-        _write_body(endpoint, request, content if has_content else body, has_content)
-    return request
 
-
-def join(base_url: str, path: str) -> str:
-    """The URL of a path below a base URL; a path that is a URL stays as it is."""
-    if "://" in path.partition("?")[0].partition("/{")[0]:
-        return path
-    if not path:
-        return base_url
-    return f"{base_url.rstrip('/')}/{path.lstrip('/')}"
-
-
-def pairs(one: Parameter, value: Any) -> Iterator[tuple[str, str]]:
-    """The encoded names and values by which a query or cookie parameter is written."""
-    style = one.style or STYLES[one.place][0]
-    explode = one.explode if one.explode is not None else style in ("form", "deepObject")
-    name = _encode(one.wire)
-    if style == "content":  # OpenAPI's parameters with a media type
-        yield name, _encode(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
-    elif isinstance(value, Mapping):
-        if style == "deepObject":
-            yield from _deep(name, value)
-        elif explode:
-            for key, item in value.items():
-                yield _encode(str(key)), _encode(_text(item))
-        else:
-            flat = [_encode(text) for key, item in value.items() for text in (str(key), _text(item))]
-            yield name, _SEPARATORS.get(style, ",").join(flat)
-    elif isinstance(value, list | tuple):
-        if explode:
-            for item in value:
-                yield name, _encode(_text(item))
-        else:
-            yield name, _SEPARATORS.get(style, ",").join(_encode(_text(item)) for item in value)
-    else:
-        yield name, _encode(_text(value))
-
-
-def _deep(name: str, value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, item in value.items():
-        inner = f"{name}[{_encode(str(key))}]"
-        if isinstance(item, Mapping):
-            yield from _deep(inner, item)
-        elif isinstance(item, list | tuple):
-            for one in item:
-                yield inner, _encode(_text(one))
-        else:
-            yield inner, _encode(_text(item))
-
-
-def _path_value(endpoint: Endpoint, one: Parameter, value: Any) -> str:
-    style = one.style or "simple"
-    explode = bool(one.explode)
-    lead = {"label": ".", "matrix": ";"}.get(style, "")
-    if isinstance(value, Mapping):
-        each = [(_encode(str(key)), _encode(_text(item))) for key, item in value.items()]
-        if explode:
-            written = _SEPARATORS[style].join(f"{key}={item}" for key, item in each)
-        else:
-            written = ",".join(part for pair in each for part in pair)
-            written = f"{_encode(one.wire)}={written}" if style == "matrix" else written
-    elif isinstance(value, list | tuple):
-        items = [_encode(_text(item)) for item in value]
-        if style == "matrix":
-            name = _encode(one.wire)
-            written = ";".join(f"{name}={item}" for item in items) if explode else f"{name}={','.join(items)}"
-        else:
-            written = (_SEPARATORS[style] if explode else ",").join(items)
-    else:
-        text = _text(value)
-        if text in ("", ".", ".."):
-            raise ToolError(f"'{endpoint.address}': '{one.name}' is part of a path, and must not be {text!r}")
-        written = f"{_encode(one.wire)}={_encode(text)}" if style == "matrix" else _encode(text)
-    if not written:
-        raise ToolError(f"'{endpoint.address}': '{one.name}' is part of a path, and must not be empty")
-    return lead + written
-
-
-def _header_value(endpoint: Endpoint, one: Parameter, value: Any) -> str:
-    if isinstance(value, Mapping):
-        between = "=" if one.explode else ","
-        text = ",".join(f"{key}{between}{_text(item)}" for key, item in value.items())
-    elif isinstance(value, list | tuple):
-        text = ",".join(_text(item) for item in value)
-    else:
-        text = _text(value)
-    if any(char in text for char in "\r\n\0") or not text.isprintable():
-        raise ToolError(f"'{endpoint.address}': '{one.name}' is a header, and must have no line breaks")
-    if not text.isascii():
-        raise ToolError(f"'{endpoint.address}': '{one.name}' is a header, and must be ASCII, got {text!r}")
-    return text
-
-
-def _write_body(endpoint: Endpoint, request: HttpRequest, value: Any, whole: bool) -> None:
-    kind = endpoint.content.partition(";")[0].strip().lower()
-    writer = _WRITERS.get(kind) or (_json if kind.endswith("+json") else _raw)
-    if kind != "multipart/form-data":  # its boundary is still to come
-        request.headers.setdefault("Content-Type", endpoint.content)
-    writer(endpoint, request, value)
-
-
-def _json(endpoint: Endpoint, request: HttpRequest, value: Any) -> None:
-    try:
-        request.body = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
-        raise ToolError(f"'{endpoint.address}': the arguments are not JSON: {error}") from error
-
-
-def _form(endpoint: Endpoint, request: HttpRequest, value: Any) -> None:
-    if not isinstance(value, Mapping):
-        raise ToolError(f"'{endpoint.address}': a form is an object, got {type(value).__name__}")
-    fields = {one.wire: one for one in endpoint.parameters if one.place == "body"}
-    each: list[tuple[str, str]] = []
-    for name, item in value.items():
-        one = fields.get(name)
-        place = Parameter(
-            name, name, place="query", style=one.style if one else "", explode=one.explode if one else None
+    def __init__(self, proxy: BaseProxy, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.made_of = self.sources(proxy)
+        where = f"endpoint '{endpoint.address}'"
+        base_url = endpoint.options.get("base_url") or proxy.base_url
+        self.origin, path = _joined(proxy, endpoint, base_url, where)
+        self._path = _pieces(endpoint, path, where)
+        self._has_query = "?" in path
+        self._headers: dict[str, str] = {"Accept": endpoint.accept}
+        for name, value in (*proxy.headers.items(), *endpoint.options.get("headers", {}).items()):
+            _check_header(name, value, where)
+            put(self._headers, name, value)
+        self._others = [one for one in endpoint.parameters if one.place != "path"]
+        for one in self._others:
+            if one.place == "header" and (not _TOKEN.fullmatch(one.wire) or one.wire.lower() in FRAMING):
+                raise ConfigError(f"{where}: '{one.wire}' cannot be a header parameter")
+            if one.media_type and not one.media_type.isprintable():
+                raise ConfigError(f"{where}: media_type of '{one.name}' is {one.media_type!r}")
+        if not endpoint.content.isascii() or not endpoint.content.isprintable():
+            raise ConfigError(f"{where}: content must be a media type, got {endpoint.content!r}")
+        # an object without fields is a body too: servers that require one refuse an empty body
+        self._empty_object = media_type(endpoint.content).endswith("json") and any(
+            one.place == "body" for one in endpoint.parameters
         )
-        each += list(pairs(place, item))
-    request.body = "&".join(f"{name}={text.replace('%20', '+')}" for name, text in each).encode()
+
+    @staticmethod
+    def sources(proxy: BaseProxy) -> tuple[Any, ...]:
+        """What of a proxy it depends on: these may be set after the class was made."""
+        return proxy.base_url, proxy.headers, proxy.server_variables
+
+    def build(self, arguments: Mapping[str, Any]) -> HttpRequest:
+        """The request of a call. `arguments` are JSON or files, and fit the endpoint's schema.
+
+        Raises:
+            ToolError: a value that cannot be written in its place.
+        """
+        endpoint = self.endpoint
+        try:
+            return self._build(arguments)
+        except ToolError as error:
+            if not error.message.startswith("'" + endpoint.address):
+                error.message = f"'{endpoint.address}': {error.message}"
+            raise
+        except ValueError as error:  # an integer of more than 4,300 digits
+            raise ToolError(f"'{endpoint.address}': an argument cannot be written: {error}") from None
+
+    def _build(self, arguments: Mapping[str, Any]) -> HttpRequest:
+        endpoint = self.endpoint
+        target = "".join(
+            piece if piece.__class__ is str else path_text(piece, _given(arguments, piece))  # type: ignore[arg-type]
+            for piece in self._path
+        )
+        headers = self._headers.copy()
+        query: list[str] = []
+        cookies: list[str] = []
+        body: dict[str, Any] = {}
+        content: Any = None
+        has_content = False
+        for one in self._others:
+            if one.name not in arguments:
+                continue
+            value, place = arguments[one.name], one.place
+            if value is None and place != "content" and not _nullable(one):
+                continue  # an argument that was left out
+            if place == "query":
+                query += [f"{name}={text}" for name, text in query_pairs(one, value)]
+            elif place == "body":
+                body[one.wire] = value
+            elif place == "header":
+                put(headers, one.wire, header_text(one, value))
+            elif place == "cookie":
+                cookies += [f"{name}={text}" for name, text in query_pairs(one, value)]
+            else:
+                content, has_content = value, True
+        if query:
+            target += ("&" if self._has_query else "?") + "&".join(query)
+        if cookies:
+            put(headers, "Cookie", "; ".join(cookies))
+        data: bytes | None = None
+        if has_content or body or self._empty_object:
+            kind, data = write_body(endpoint, content if has_content else body)
+            headers.setdefault("Content-Type", kind)
+        elif endpoint.method in BODIES:
+            data = b""
+        return HttpRequest(endpoint.method, self.origin, target, headers, data)
 
 
-def _multipart(endpoint: Endpoint, request: HttpRequest, value: Any) -> None:
-    if not isinstance(value, Mapping):
-        raise ToolError(f"'{endpoint.address}': a multipart body is an object, got {type(value).__name__}")
-    fields = {one.wire: one for one in endpoint.parameters if one.place == "body"}
-    request.parts = []
-    for name, given in value.items():
-        one = fields.get(name)
-        for item in given if isinstance(given, list) else [given]:
-            request.parts.append(_part(name, item, one))
+def put(headers: dict[str, str], name: str, value: str) -> None:
+    """Sets a header, whose name may be there in another case."""
+    if name not in headers:
+        lower = name.lower()
+        for other in headers:
+            if other.lower() == lower:
+                name = other
+                break
+    headers[name] = value
 
 
-def _part(name: str, item: Any, one: Parameter | None) -> tuple[str, str | None, str, bytes]:
-    """Name, file name, media type and bytes of one part."""
-    declared = one.media_type if one is not None else ""
-    if isinstance(item, File):
-        return name, item.name, declared or item.media_type, item.data
-    if isinstance(item, Image):
-        return name, f"{name}.{item.media_type.rpartition('/')[2]}", declared or item.media_type, item.data
-    binary = one is not None and _is_binary(one.schema)
-    if isinstance(item, bytes):
-        return name, name, declared or "application/octet-stream", item
-    if isinstance(item, Mapping | list):
-        return name, None, declared or "application/json", json.dumps(item, ensure_ascii=False).encode()
-    kind = declared or ("application/octet-stream" if binary else "text/plain; charset=utf-8")
-    return name, name if binary else None, kind, _text(item).encode()
-
-
-def _is_binary(schema: Mapping[str, Any]) -> bool:
-    inner = schema.get("items", schema) if schema.get("type") == "array" else schema
-    return inner.get("format") == "binary" or "contentMediaType" in inner
-
-
-def _raw(endpoint: Endpoint, request: HttpRequest, value: Any) -> None:
-    """Text and binary bodies."""
-    if isinstance(value, File | Image):
-        request.body = value.data
-    elif isinstance(value, bytes):
-        request.body = value
-    elif isinstance(value, Mapping | list):
-        _json(endpoint, request, value)
-    else:
-        request.body = _text(value).encode()
-
-
-_WRITERS: Final[Mapping[str, Callable[[Endpoint, HttpRequest, Any], None]]] = {
-    "application/json": _json,
-    "application/x-www-form-urlencoded": _form,
-    "multipart/form-data": _multipart,
-}
-
-
-def _text(value: Any) -> str:
-    """A scalar as it is written: JSON's words for true and false; JSON itself for what is nested too deep."""
-    if value is True or value is False:
-        return "true" if value else "false"
+def _given(arguments: Mapping[str, Any], one: Parameter) -> Any:
+    value = arguments.get(one.name)
     if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    if isinstance(value, Mapping | Sequence) and not isinstance(value, str):
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return str(value)
+        raise ToolError(f"'{one.name}' is part of a path, and must be given")
+    return value
 
 
-def _encode(text: str) -> str:
-    try:
-        return quote(text, safe=_UNRESERVED)
-    except UnicodeEncodeError:
-        raise ToolError(f"an argument is text that is not valid Unicode: {text!r}") from None
+def _joined(proxy: BaseProxy, endpoint: Endpoint, base_url: str, where: str) -> tuple[str, str]:
+    """Origin, and path with its parameters, of an endpoint's URL. A path that is a URL stands for itself."""
+    from yarl import URL
+
+    whole = "://" in endpoint.path.partition("?")[0]
+    text = endpoint.path if whole else filled(proxy, base_url)
+    head, slash, rest = text.partition("://")[2].partition("/")
+    scheme = text.partition("://")[0]
+    authority = f"{scheme}://{head}" if "?" not in head else f"{scheme}://{head.partition('?')[0]}"
+    if "?" in head:
+        rest = "?" + head.partition("?")[2] + slash + rest
+    if _IN_PATH.search(authority):
+        raise ConfigError(f"{where}: a parameter cannot be part of the host, got {text!r}")
+    check_base_url(authority, endpoint.proxy)
+    origin = str(URL(authority).origin())
+    path, mark, query = rest.partition("?")
+    if not whole and endpoint.path:
+        own, own_mark, own_query = endpoint.path.partition("?")
+        path = f"{path.rstrip('/')}/{own.lstrip('/')}".lstrip("/")
+        query = "&".join(one for one in (query, own_query) if one)
+        mark = mark or own_mark
+    return origin, f"/{path}" + (f"?{query}" if query else "")
+
+
+def filled(proxy: BaseProxy, base_url: str) -> str:
+    """A base URL with its variables (`https://{region}.example.com`): of the options that the proxy was made with, else of
+    `server_variables`.
+
+    Raises:
+        ConfigError: one that is not set, or not one of the values that it may have.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        name = found[1]
+        where = f"proxy '{proxy.path()}': the variable '{name}' of base_url"
+        declared = proxy.server_variables.get(name)
+        known = [declared] if isinstance(declared, str) else list(declared or ())
+        given = getattr(proxy, "options", {}).get(name, known[0] if known else None)
+        if given is None:
+            raise ConfigError(
+                f"{where} is not set",
+                hint=f'Write server_variables = {{"{name}": "VALUE"}}, or give it as an option of the proxy.',
+            )
+        if not isinstance(declared, str) and known and given not in known:
+            raise ConfigError(f"{where} must be one of {listing(known)}, got {given!r}")
+        in_host = "/" not in base_url[: found.start()].partition("://")[2]
+        if not isinstance(given, str) or not (_IN_HOST if in_host else _IN_BASE_PATH).fullmatch(given):
+            raise ConfigError(f"{where} must be letters, digits, '.', '-' and '_', got {given!r}")
+        return given
+
+    return _IN_PATH.sub(value, base_url)
+
+
+def _pieces(endpoint: Endpoint, path: str, where: str) -> list[str | Parameter]:
+    """The fixed texts of a path, encoded, and the parameters between them."""
+    known = {one.wire: one for one in endpoint.parameters if one.place == "path"}
+    pieces: list[str | Parameter] = []
+    for n, text in enumerate(_IN_PATH.split(path.partition("#")[0])):
+        if n % 2:
+            if text not in known:
+                raise ConfigError(f"{where}: its path has {{{text}}}, and no such parameter is declared")
+            pieces.append(known[text])
+        elif text:
+            pieces.append(quote(text, safe=_LITERAL))
+    return pieces
+
+
+def _check_header(name: Any, value: Any, where: str) -> None:
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name) or name.lower() in FRAMING:
+        raise ConfigError(f"{where}: {name!r} cannot be set as a header")
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        raise ConfigError(f"{where}: the value of the header {name} must be printable ASCII, got {value!r}")
 
 
 def _nullable(one: Parameter) -> bool:
@@ -307,17 +272,17 @@ def _has_null(schema: Mapping[str, Any]) -> bool:
 
 def check_base_url(base_url: str, proxy: str) -> None:
     """Raises ConfigError for a base URL that no request can be sent to."""
-    from urllib.parse import urlsplit
-
     try:
         parts = urlsplit(base_url)
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port is not False
     except ValueError:
         valid = None
-    if not valid:
-        raise ConfigError(f"proxy '{proxy}': base_url must be http:// or https://, got {base_url!r}")
-    if parts.username is not None or parts.password is not None:
+    if valid and (parts.username is not None or parts.password is not None):
         raise ConfigError(
             f"proxy '{proxy}': base_url holds a user or a password",
             hint='Write auth = Basic(user_env="...", password_env="...").',
+        )
+    if not valid or any(char.isspace() or not char.isprintable() for char in base_url):
+        raise ConfigError(
+            f"proxy '{proxy}': base_url must be http:// or https://, got {_USER.sub('//', base_url)!r}"
         )

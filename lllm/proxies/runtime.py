@@ -10,11 +10,13 @@ A call from the system's own code is an effect of the running session: recorded,
 
 from __future__ import annotations
 
+import datetime
+import enum
 import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core.canonical import digest
 from lllm.errors import ConfigError, NameTakenError, ToolError, UnknownNameError
@@ -25,9 +27,15 @@ from lllm.proxies.base import BaseProxy, as_date
 from lllm.proxies.cutoff import bounded, without_keys, without_later
 from lllm.proxies.endpoint import Endpoint, takes_mapping
 from lllm.recorded_value import PROXY, pack_request
-from lllm.session import recording
+from lllm.session import Session, recording
 from lllm.session_effects import Asked
 from lllm.sync import is_async, maybe_async, run
+
+if TYPE_CHECKING:
+    import os
+
+    from lllm.proxies.cache import EndpointCache
+    from lllm.proxies.client import Client
 
 LONGEST: Final = 64
 """Characters of a tool's name."""
@@ -43,8 +51,11 @@ class Proxy:
             None for no cutoff.
         deploy_mode: whether the system is in use, rather than evaluated on the past: then there is no cutoff.
         variables: where credentials are looked up by their names; by default the environment and `.env`.
+        cache: the file in which answers of endpoints with `cache=` are kept, or an EndpointCache; None for none.
         use_cache: whether endpoints that may be cached are.
         options: keyword arguments of the proxies' constructors, by path.
+
+    A pickled Proxy carries no variables along: where it is unpickled it finds those of that place.
 
     Raises:
         ConfigError: a proxy or endpoint that cannot be made, or an unknown option. UnknownNameError: no such proxy.
@@ -57,6 +68,7 @@ class Proxy:
         deploy_mode: bool = False,
         *,
         variables: Mapping[str, str] | None = None,
+        cache: str | os.PathLike[str] | EndpointCache | None = None,
         use_cache: bool = True,
         options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
@@ -64,6 +76,8 @@ class Proxy:
         self.cutoff_date = None if deploy_mode else as_date(cutoff_date)
         self.use_cache = use_cache
         self._variables = variables
+        self._cache = cache
+        self._client: Client | None = None
         self._options = dict(options or {})
         self.proxies: dict[str, BaseProxy] = {}
         self.endpoints: dict[str, Endpoint] = {}
@@ -108,6 +122,22 @@ class Proxy:
             self._variables = Environ(file=file if file is not None and file.is_file() else None)
         return self._variables
 
+    @property
+    def client(self) -> Client:
+        """What sends the requests of this system."""
+        if self._client is None:
+            from lllm.proxies.cache import EndpointCache
+            from lllm.proxies.client import Client
+
+            cache = self._cache if self.use_cache else None
+            if cache is not None and not isinstance(cache, EndpointCache):
+                cache = EndpointCache(cache)
+            self._client = Client(lambda: self.variables, cache)
+        return self._client
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_variables": None, "_client": None}
+
     # --- calling
 
     def __call__(self, address: str, params: Mapping[str, Any] | None = None, /, **arguments: Any) -> Any:
@@ -129,17 +159,24 @@ class Proxy:
     async def acall(self, address: str, params: Mapping[str, Any] | None = None, /, **arguments: Any) -> Any:
         """`__call__` for async code."""
         endpoint = self.endpoint(address)
-        given = {**(params or {}), **arguments}
+        given = plain({**(params or {}), **arguments})
         session = recording()
         if session is None:
-            return await self.perform(endpoint, given, ToolContext())
+            return await self._perform(endpoint, given, ToolContext(), None)
+        self._learn(session, endpoint)
         try:
             packed = pack_request(given)
         except TypeError as error:
             raise ToolError(f"'{address}': an argument cannot be recorded: {error}") from None
         request = {"name": address, "arguments": packed, **self._as_of()}
         asked = Asked(PROXY, request, endpoint.effect, None, session.where())
-        return await session.act(asked, partial(self.perform, endpoint, given), True, None, endpoint.approval)
+        work = partial(self._perform, endpoint, given, session=session)
+        return await session.act(asked, work, True, None, endpoint.approval)
+
+    def _learn(self, session: Session, endpoint: Endpoint) -> None:
+        """What is about to be shown to an API is redacted in the log, whatever its variable is named."""
+        if not endpoint.local:
+            self.client.learn(self.proxies[endpoint.proxy], endpoint, session.learn)
 
     def _as_of(self) -> dict[str, Any]:
         return {} if self.cutoff_date is None else {"cutoff": self.cutoff_date.isoformat()}
@@ -160,18 +197,27 @@ class Proxy:
         """Does what an endpoint is for, without a record: what a call and a tool come to.
 
         Raises as `__call__` does."""
+        session = recording()
+        if session is not None:
+            self._learn(session, endpoint)
+        return await self._perform(endpoint, plain(arguments), context, session)
+
+    async def _perform(
+        self, endpoint: Endpoint, arguments: Mapping[str, Any], context: ToolContext, session: Session | None
+    ) -> Any:
         proxy = self.proxies[endpoint.proxy]
+        note = _unheard if session is None else session.note
         given = self._checked(endpoint, arguments)
         if endpoint.local:
             with guarded(f"endpoint '{endpoint.address}'", ToolError):
                 answer = await _run_method(proxy, endpoint, given, context)
         else:
-            from lllm.proxies.client import send
-
-            with guarded(f"endpoint '{endpoint.address}'", ToolError):
-                given = await _prepared(proxy, endpoint, given, context)
-            answer = await send(proxy, endpoint, given, self, context)
-        return await self._finished(proxy, endpoint, answer)
+            if not endpoint.declarative:
+                with guarded(f"endpoint '{endpoint.address}'", ToolError):
+                    given = await _prepared(proxy, endpoint, given, context)
+            as_of = "" if self.cutoff_date is None else self.cutoff_date.isoformat()
+            answer = await self.client.send(proxy, endpoint, given, context, note, as_of)
+        return await self._finished(proxy, endpoint, answer, note)
 
     def _checked(self, endpoint: Endpoint, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments with their defaults, as JSON; ToolError with all problems."""
@@ -183,14 +229,22 @@ class Proxy:
             raise ToolError(f"the arguments of '{endpoint.address}' do not fit: {'; '.join(found)}")
         return given
 
-    async def _finished(self, proxy: BaseProxy, endpoint: Endpoint, answer: Any) -> Any:
+    async def _finished(
+        self, proxy: BaseProxy, endpoint: Endpoint, answer: Any, note: Callable[..., None]
+    ) -> Any:
+        """Hooks see the whole answer. What they return is cut down last, so that none can bring a later entry back."""
         for hook in endpoint.hooks:
             with guarded(f"postcall of '{endpoint.address}'", ToolError):
-                answer = await maybe_async(hook, answer)
+                found = getattr(proxy, hook) if isinstance(hook, str) else hook
+                answer = await maybe_async(found, answer)
         if endpoint.remove_keys:
             answer = without_keys(answer, endpoint.remove_keys)
         if endpoint.cutoff and self.cutoff_date is not None:
-            answer = without_later(answer, endpoint.cutoff, self.cutoff_date).value
+            answer, removed = without_later(answer, endpoint.cutoff, self.cutoff_date)
+            if removed:
+                day = self.cutoff_date.date().isoformat()
+                words = f"'{endpoint.address}': {removed} entries after {day}, or without a readable date, were removed"
+                note(words, of="proxy", address=endpoint.address, removed=removed)
         return answer
 
     # --- as tools
@@ -337,6 +391,31 @@ def _bound(
     if takes_mapping(endpoint.function):
         return [dict(given)], {}
     return [], {}
+
+
+def _unheard(text: str, **more: Any) -> None:
+    """The note of a call outside of a session."""
+
+
+_PLAIN: Final = frozenset((str, int, float, bool, type(None), bytes))
+
+
+def plain(value: Any) -> Any:
+    """Arguments as JSON, as code gives them: dates as ISO 8601, enums as their values, models as objects, tuples and sets as
+    lists. Files stay as they are."""
+    if value.__class__ in _PLAIN:
+        return value
+    if isinstance(value, Mapping):
+        return {key: item if item.__class__ in _PLAIN else plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, enum.Enum):
+        return plain(value.value)
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json", exclude_unset=True)
+    return value
 
 
 def _as_json(given: Mapping[str, Any]) -> Mapping[str, Any]:
