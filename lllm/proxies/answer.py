@@ -123,7 +123,7 @@ def words(data: bytes, content_type: str, shown: Shown) -> str:
     if "html" in content_type.lower() or _HTML.match(data):
         title = _TITLE.search(text)
         text = title[1] if title is not None and title[1].strip() else _TAGS.sub(" ", text)
-    elif text.count("\ufffd") > 8 or "\0" in text:
+    elif text.count("\ufffd") + text.count("\0") > 8:
         return f"{len(data)} bytes that are not text"
     line = " ".join(shown.text(text).split())
     line = printable(line)

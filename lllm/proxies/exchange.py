@@ -82,7 +82,11 @@ async def exchange(call: Call, request: HttpRequest, seconds: float) -> tuple[An
                 state.started = True
                 moved = _moved(request, response) if response.status in _MOVED else None
                 if moved is None:
-                    return response, shown.data(await read(response, call.proxy.max_bytes, address))
+                    try:
+                        return response, shown.data(await read(response, call.proxy.max_bytes, address))
+                    except BaseException:
+                        response.close()
+                        raise
                 response.close()
                 request = moved
     except EndpointError:
