@@ -19,6 +19,7 @@ from lllm.bounds import Bounds, enclosing, time_left
 from lllm.callers import Caller, approver, calling
 from lllm.const import Modalities, card
 from lllm.core import events as ev
+from lllm.core import text_tools
 from lllm.core.choice import freed
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.embedded_bytes import taken_out
@@ -153,11 +154,17 @@ class Performer:
             messages = self._sent(effect.head) if effect.head.has_parts else effect.head.messages()
         except LLMError as error:  # bytes that the log has not
             return self._fault(error, None)
+        tools = self._offered(effect) if effect.tools else ()
+        sampling = freed(plan.sampling) if effect.free else plan.sampling
+        held: text_tools.Held | None = None
+        if plan.text_tools:
+            messages = text_tools.written(messages, tools, sampling.get("tool_choice"))
+            tools, sampling, held = (), text_tools.without_choice(sampling), text_tools.Held()
         request = Request(
             plan.model_name,
             messages,
-            self._offered(effect) if effect.tools else (),
-            freed(plan.sampling) if effect.free else plan.sampling,
+            tools,
+            sampling,
             plan.format,
             plan.stream or watch is not None or self._followed(),
             plan.timeouts,
@@ -178,9 +185,12 @@ class Performer:
                 begun = True
                 if type(delta) is Restart and told:
                     told.clear()
-                if self._followed():
+                if (
+                    self._followed()
+                    and (visible := delta if held is None else held.visible(delta)) is not None
+                ):
                     self.said = True
-                    shown = session.tell(self.call, delta)
+                    shown = session.tell(self.call, visible)
                     if told is not None:
                         told += [one.text for one in shown if type(one) is TextDelta]
                 if watch is not None and watch.stuck(delta):
@@ -209,6 +219,10 @@ class Performer:
             reply = reply.with_(finish_reason=meant)
         if watch is not None:
             reply = watch.judged(reply)
+        if held is not None:
+            reply = text_tools.read(reply)
+            if self._followed() and (rest := held.rest()):
+                session.tell(self.call, TextDelta(rest))
         if plan.format is not None and reply.enforced is None:
             reply = reply.with_(enforced="validation")
         if self._followed():

@@ -64,6 +64,8 @@ class Plan:
         literal_tags: see `lllm.ports.Request`.
         output: the output schema, as `lllm.tools.formats.Format`; None for none.
         follow: receives the deltas of this call.
+        adapted: what the provider does not take of the tools' schemas, by tool; `tool_specs` are without it.
+        text_tools: whether tools are called in text: see `lllm.core.text_tools`.
     """
 
     agent: str
@@ -94,6 +96,8 @@ class Plan:
     literal_tags: tuple[str, ...] = ()
     output: Any = None
     follow: Callable[..., None] | None = None
+    text_tools: bool = False
+    adapted: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @cached_property
     def rules(self) -> Mapping[str, ToolRule]:

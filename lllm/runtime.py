@@ -20,7 +20,7 @@ from lllm.bounds import Bounds, enclosing, is_over
 from lllm.clock import Clock
 from lllm.core import events as ev
 from lllm.core.blobs import with_blobs
-from lllm.core.canonical import decode, digest
+from lllm.core.canonical import digest
 from lllm.core.choice import freed
 from lllm.core.dialog import Node
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, RunTool, Wait
@@ -201,6 +201,9 @@ class Call:
         if session.redactor or self.opening is not data:
             self._without_secrets()
         self.opening = {}  # nobody reads it any more
+        if plan.adapted:
+            words = "schemas of tools were adapted to the provider"
+            session.note(words, of="schemas", call=self.id, adapted=plan.adapted)
         return effects
 
     def _with_bytes(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -220,15 +223,12 @@ class Call:
         plan, redactor = self.plan, self.session.redactor
         changes: dict[str, Any] = {}
         if any(self.opening.get(key) != plan.opening.get(key) for key in ("sampling", "specs", "deferred")):
-            specs = (decode(redactor.blob(blob)) for blob in plan.blobs)
+            further = {name: redactor.clean(spec) for name, spec in plan.further_specs.items()}
             changes = {
                 "fixed": fixed_of(self.opening),
-                "tool_specs": tuple(spec for each in specs for spec in each),
+                "tool_specs": tuple(redactor.clean(spec) for spec in plan.tool_specs),
+                "further_specs": further,
             }
-            if plan.deferred is not None:
-                found = decode(redactor.blob(plan.deferred))
-                known = {**plan.further_specs, **{each["function"]["name"]: each for each in found}}
-                changes["further_specs"] = known
         if plan.format is not None and (clean := redactor.clean(plan.format)) is not plan.format:
             changes["format"] = clean
         if changes:

@@ -113,11 +113,14 @@ class Note(TypedDict):
         "stopped just then",
     ]
     of: NotRequired[
-        Annotated[str, "its subject: `tool` or `effect` (a late result), `follower`, or `inputs`"]
+        Annotated[str, "its subject: `tool` or `effect` (a late result), `follower`, `schemas`, or `inputs`"]
     ]
     call: NotRequired[Annotated[str, "of a late result: the agent call"]]
     n: NotRequired[Annotated[Count, "of a late result: the number of the tool call, as in ToolRequested"]]
     result: NotRequired[Annotated[Any, "a late result: `content`, `ok` and `error` as in ToolReturned"]]
+    adapted: NotRequired[
+        Annotated[dict[str, list[str]], "of schemas: what the provider does not take of them, by tool"]
+    ]
 
 
 class EffectRequested(_From):
@@ -197,6 +200,9 @@ class CallStarted(TypedDict):
     format: NotRequired[Annotated[Digest, "hash of the output schema"]]
     tools: NotRequired[Annotated[dict[str, Digest], "hash of each tool's schema"]]
     specs: NotRequired[Annotated[Digest, "the blob with the tools' schemas"]]
+    text_tools: NotRequired[
+        Annotated[bool, "true if tools are called in text, because the model has no other way"]
+    ]
     deferred: NotRequired[
         Annotated[Digest, "the blob with the schemas of tools that are offered once they are found"]
     ]

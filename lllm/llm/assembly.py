@@ -150,7 +150,11 @@ def assemble_agent(
         binding = at.key(part, agent._binding, each, {})
         if binding is not None and offline.get() is None:
             request = Request(
-                agent._settings.model_name, (), binding.specs, agent._settings.sampling, binding.asked_format
+                agent._settings.model_name,
+                (),
+                () if binding.text_tools else binding.specs,
+                agent._settings.sampling,
+                binding.asked_format,
             )
             at.request(key, replaced, agent, request)
     return agent if len(problems.errors) == before else None

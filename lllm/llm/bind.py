@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from lllm import const
+from lllm.backends.openai.families import family
 from lllm.core import handlers
 from lllm.core.canonical import digest, digest_of, encode
 from lllm.core.jsonable import jsonable
@@ -29,6 +30,7 @@ from lllm.plan import BoundTool, Plan, fixed_of
 from lllm.ports import HandlerContext
 from lllm.session import current
 from lllm.sync import in_thread, is_async
+from lllm.tools.dialects import PLAIN, adapted, dialect_of
 
 
 class Binding:
@@ -56,7 +58,9 @@ class Binding:
         functions, self.further, self.deferred = with_own(functions, settings.limits.max_result_chars)
         tools = {function.name: function for function in functions}
         self.tools = {name: bind_tool(function) for name, function in {**tools, **self.further}.items()}
-        self.specs = tuple(function.spec() for function in functions)
+        self.text_tools = bool(functions) and not capabilities(settings.backend).tools
+        self.adapted: dict[str, list[str]] = {}
+        self.specs = tuple(self._spec(function) for function in functions)
         self.format = Format.of(settings.format) if settings.format is not None else None
         if self.format is None and prompt is not None:
             self.format = prompt.reply_format
@@ -80,7 +84,9 @@ class Binding:
             handle=_nothing,  # not `self.handle`: what refers to itself is freed by the garbage collector alone
             tools=self.tools,
             tool_specs=self.specs,
-            further_specs={name: function.spec() for name, function in self.further.items()},
+            further_specs={name: self._spec(function) for name, function in self.further.items()},
+            text_tools=self.text_tools,
+            adapted=self.adapted,
             deferred=None if self.deferred is None else self.deferred.blob,
             sampling=settings.sampling,
             format=self.asked_format,
@@ -101,6 +107,19 @@ class Binding:
         )
         _ = self._plan.spec_record, self._plan.rules  # once for all calls
 
+    def _spec(self, function: Function) -> Mapping[str, Any]:
+        """A tool in the wire form, its schema as the model's provider takes it. Notes what was changed."""
+        spec = function.spec()
+        dialect = dialect_of(family(self.settings.model_name))
+        if dialect is PLAIN:
+            return spec
+        made = adapted(spec["function"]["parameters"], dialect)
+        if not made.changes:
+            return spec
+        if not function.deferred:
+            self.adapted[function.name] = list(made.changes)
+        return {**spec, "function": {**spec["function"], "parameters": made.schema}}
+
     def _describe(
         self, tools: Mapping[str, Function], system: Prompt | None
     ) -> tuple[dict[str, Any], tuple[bytes, ...]]:
@@ -115,9 +134,11 @@ class Binding:
         if self.format is not None:
             opening["format"] = digest_of(self.wire_format)
         blobs: tuple[bytes, ...] = ()
+        if self.text_tools:
+            opening["text_tools"] = True
         if tools:
             opening["tools"] = {name: function.schema_hash for name, function in tools.items()}
-            blobs = (encode(list(self.specs)),)
+            blobs = (encode([function.spec() for function in tools.values()]),)
             opening["specs"] = digest(blobs[0])
         if self.deferred is not None:
             opening["deferred"] = self.deferred.digest

@@ -71,6 +71,8 @@ class OpenAIBackend:
         requests_per_minute: requests started within any 60 seconds.
         tokens_per_minute: tokens of prompts and replies within any 60 seconds, estimated before and corrected after.
         json_schema: False for an endpoint that refuses `response_format`: a structured reply is then only validated.
+        native_tools: False for an endpoint or a model that takes no `tools`: they are called in text then, see
+            `lllm.core.text_tools`.
         thinking: `auto` separates marked reasoning at the beginning of a reply from its text, `prefilled` if the template
             writes the opening mark, `off` leaves the text unchanged; else the name of a family, see
             `lllm.backends.thinking_forms`. Reasoning in its own field is always read.
@@ -107,6 +109,7 @@ class OpenAIBackend:
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
         json_schema: bool = True,
+        native_tools: bool = True,
         thinking: Mode = "auto",
         echo_thinking: bool = False,
         capabilities: Capabilities | None = None,
@@ -143,6 +146,8 @@ class OpenAIBackend:
             files=self._endpoint.openai and not self._endpoint.azure,
             tool_parts="tool" if api == "responses" else self._endpoint.tool_parts,
         )
+        if not native_tools:
+            self.capabilities = self.capabilities._replace(tools=False)
         self._bodies = Bodies(
             self.capabilities,
             compatible=not self._endpoint.openai,
