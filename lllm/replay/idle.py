@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from lllm import inputs, loops, sync
 from lllm.errors import ConfigError, ReplayDivergence
@@ -95,6 +96,8 @@ class Loop:
         """So many things were given to it from elsewhere that it has not come to yet."""
         self.timers: list[asyncio.TimerHandle] = []
         """Those of the program, armed and neither fired nor cancelled."""
+        self.armed: WeakKeyDictionary[asyncio.TimerHandle, float] = WeakKeyDictionary()
+        """When, by the monotonic clock."""
         self.jobs: set[Job] = set()
         self._turns = 0  # in which it had something to do
         self._selector = loop._selector
@@ -150,6 +153,7 @@ class Loop:
             timer = named = inputs.Timer(found.timer_name(), found, when, callback, args, self.loop, context)
             self.order.inputs.arm(self, named)
         self.timers.append(timer)
+        self.armed[timer] = time.monotonic()
         return timer
 
     def due(self, timer: asyncio.TimerHandle) -> float:

@@ -320,8 +320,11 @@ class Order:
             if (moved := self._release_unplaced(here)) is not None:
                 return moved
             since = time.monotonic() - self.moved
-            if (self._busy(here) or here.has_connections()) and since < self._silence:
-                return _LOOK if first is None else max(0.0005, min(_LOOK, (first.due - self.now) / 1e6))
+            if (self._busy(here) or self._has_connections()) and since < self._silence:
+                if first is None:
+                    return 0 if self._departs(item, at) else _LOOK
+                left = self.timers.left(first)
+                return max(0.0005, min(_LOOK, left)) if left > 0 else self._fire(here, first)
             if since < HANDOVER and any(not one.idle for one in self.loops.values() if one is not here):
                 return 0.0005
             if since < GRACE and (
@@ -410,6 +413,15 @@ class Order:
         if self.session.inputs.copied:
             self.session.inputs.came.append(name)
 
+    def _departs(self, item: Item, at: float) -> bool:
+        """True if a fork leaves the record here: a timer that the record does not have next is overdue, so the program of
+        today waits for something else."""
+        timer = self.timers.first(item, at + LATE, named=True) if self.session.hands_over else None
+        if timer is None or self.timers.left(timer) + GRACE > 0:
+            return False
+        self.over()
+        return True
+
     def _fire(self, here: Loop, first: Due) -> float:
         """A timer of the program is due."""
         self.now = max(self.now, first.due)
@@ -432,7 +444,7 @@ class Order:
                 return 0
             for loop, future in self._ends:  # threads that nobody waits for
                 loop.soon(settle, future)
-            at_work = self._busy(here) or here.has_connections()
+            at_work = self._busy(here) or self._has_connections()
             if time.monotonic() - self.moved < (self._silence if at_work else CLOSING):
                 return _LOOK
             self._give_up(None)
@@ -525,6 +537,10 @@ class Order:
             return False
         resting = self._resting(here)
         return any(job.thread not in resting for job in jobs)
+
+    def _has_connections(self) -> bool:
+        """True if a loop waits for anything but its own threads."""
+        return any(loop.has_connections() for loop in list(self.loops.values()))
 
     def _begins_yet(self) -> bool:
         """True if a thread has still to begin with what it was given."""

@@ -7,6 +7,7 @@ them, or, where it does not, by its times, as far as those are exact (`lllm.repl
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -56,6 +57,12 @@ class Timers:
             return self.guess.fires(place, at - due - number * _APART)
 
         return self.first(item, at + EARLY, fires)
+
+    def left(self, due: Due) -> float:
+        """Seconds until a timer is due where time goes at its own pace, because something real is at work beside it."""
+        order = self._order
+        begun = max(order.moved, due.loop.armed.get(due.timer, 0.0))
+        return (due.due - order.now) / 1e6 - (time.monotonic() - begun)
 
     def meanwhile(self, item: Item, at: float) -> None:
         """Fires the timers that fire while the program is busy with what comes to it now, if there are such."""
