@@ -42,7 +42,7 @@ NAMES: Final = {
 PROJECT_KEYS: Final = {
     # of lllm.toml
     "prompts": '[discovery] prompts = ["FOLDER"]',
-    "proxies": '[discovery] proxies = ["FOLDER"]',
+    "proxies": '[discovery] proxies = ["FOLDER"]; their settings: [proxy_options.NAME]',
     "agents": '[discovery] agents = ["FOLDER"]',
     "tools": '[discovery] tools = ["FOLDER"]',
     "folders": '[discovery] prompts = ["FOLDER"]',

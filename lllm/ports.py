@@ -335,6 +335,13 @@ class ToolSource(Protocol):
         """Returns the tool."""
 
 
+class ToolsSource(Protocol):
+    """Something that is several tools of an agent when it stands among its tools: a proxy, say."""
+
+    def as_tools(self) -> Sequence[Function]:
+        """Returns the tools."""
+
+
 class HandlerContext(NamedTuple):
     """What a handler is told.
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lllm.config.values import DiscoveryConfig as DiscoveryConfig
     from lllm.config.values import LocalModel as LocalModel
     from lllm.config.values import LogConfig as LogConfig
+    from lllm.config.values import ProxyConfig as ProxyConfig
 
 _HOME = {
     "load_config": "load",
@@ -43,6 +44,7 @@ _HOME = {
     "DiscoveryConfig": "values",
     "LocalModel": "values",
     "LogConfig": "values",
+    "ProxyConfig": "values",
 }
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "LogConfig",
     "Problem",
     "Problems",
+    "ProxyConfig",
     "check",
     "find_project",
     "load_config",

@@ -13,6 +13,7 @@ from lllm.config.kinds import (
     COPIES,
     COUNT,
     DEPTH,
+    DATE,
     FLAG,
     FORMAT,
     FREE,
@@ -20,18 +21,21 @@ from lllm.config.kinds import (
     MONEY,
     NAME,
     NAMES,
+    NAMES_OR_NONE,
     PATH,
     PATH_OR_PATHS,
     PATHS,
     POSITIVE,
     PRICE,
     RESULT,
+    SECONDS,
     SEED,
     SHARE,
     STOPS,
     TEMPERATURE,
     TEXT,
     TIME_LIMIT,
+    VARIABLES,
     WAIT,
     WHOLE,
     Kind,
@@ -51,12 +55,13 @@ class Key(NamedTuple):
 
 class Section(NamedTuple):
     """A key with keys below it. With `each`, the keys directly below are user-chosen names (`each` says of what), and
-    `keys` are below each of them. `later` as of a Key."""
+    `keys` are below each of them. `later` as of a Key. `open`: further keys are the user's own, as below a FREE key."""
 
     about: str
     keys: Mapping[str, Key | Section]
     each: str | None = None
     later: bool = False
+    open: bool = False
 
 
 LIMITS: Final[Mapping[str, Key | Section]] = {
@@ -129,9 +134,6 @@ MODEL: Final[Mapping[str, Key | Section]] = {
     **SAMPLING,
     "timeouts": Section("Time limits of one request, in seconds; null is no limit.", TIMEOUTS),
     **LIMITS,
-    "activate_proxies": Key(
-        NAMES, "The proxies whose endpoints may be used. `proxies` is the same key.", later=True
-    ),
 }
 """What may stand at the top, for every agent, and in one agent, for that one."""
 
@@ -149,7 +151,16 @@ AGENT: Final[Mapping[str, Key | Section]] = {
         "Further registered prompts that this agent may be called with. If set, no others are allowed but `prompt`.",
         [],
     ),
-    "tools": Key(NAMES, "Tools: registered names, or `module:function`.", []),
+    "tools": Key(
+        NAMES,
+        "Tools: registered names, `module:function`, endpoints (`weather.daily`), or all endpoints of a proxy (`weather.*`).",
+        [],
+    ),
+    "activate_proxies": Key(
+        NAMES_OR_NONE,
+        "The proxies whose endpoints this agent may have as tools; if left out, those at the top. If `tools` is left out or "
+        "names no endpoint, it has all of them. `proxies` is the same key.",
+    ),
     "format": Key(
         FORMAT, "Form of the result: a JSON Schema, or `module:Class`. `output_schema` is the same key."
     ),
@@ -159,7 +170,28 @@ AGENT: Final[Mapping[str, Key | Section]] = {
     **MODEL,
 }
 
+PROXY: Final[Mapping[str, Key | Section]] = {
+    "base_url": Key(NAME, "Where the API is, instead of the class's own `base_url`."),
+    "timeout": Key(SECONDS, "Seconds that one request may take."),
+    "concurrency": Key(POSITIVE, "Requests at a time."),
+    "requests_per_minute": Key(POSITIVE, "Requests that begin within any 60 seconds."),
+    "max_bytes": Key(POSITIVE, "Bytes of the longest answer that is read."),
+    "cache": Key(FLAG, "Whether answers of endpoints that may be cached are."),
+    "env": Key(
+        VARIABLES,
+        "Variables to read instead of those that the class names for its credentials: `{API_KEY: API_KEY_STAGING}`.",
+    ),
+}
+"""Settings of one proxy. Further keys are options of its own: arguments of its constructor."""
+OPTION: Final = Key(FREE, "An option of the proxy's own: an argument of its constructor.")
+
 SHARED: Final[Mapping[str, Key | Section]] = {
+    "proxy_options": Section(
+        "Settings of proxies by name, and further keys: options of a proxy itself (`root` of `files`).",
+        PROXY,
+        each="proxy",
+        open=True,
+    ),
     "log": Section(
         "Where sessions are kept. In YAML also `log_type` and `log_dir`: set it in one of the two files only.",
         {
@@ -258,6 +290,17 @@ SYSTEM: Final[Mapping[str, Key | Section]] = {
     "agent_type": Key(NAME, "The registered class that `build_agent` builds."),
     "agent_group": Key(NAMES, "Which of agent_configs belong to this system; all where left out.", []),
     "agent_configs": Section("The agents, by name.", AGENT, each="agent"),
+    "activate_proxies": Key(
+        NAMES_OR_NONE,
+        "The proxies that the system's own code and its agents may use. `proxies` is the same key.",
+    ),
+    "cutoff_date": Key(
+        DATE,
+        "Answers of proxies have no entries after this date, and later dates cannot be asked for.",
+    ),
+    "deploy_mode": Key(
+        FLAG, "Whether the system is in use, rather than evaluated on the past: no cutoff date then.", False
+    ),
     "model": Key(
         NAME, "The model of every agent that names none; `auto` is the first that is configured.", "auto"
     ),
@@ -306,7 +349,7 @@ EXCLUSIVE: Final = (
 
 
 def find(path: tuple[str, ...], tree: Mapping[str, Key | Section] = EVERYTHING) -> Key | Section | None:
-    """The entry of the tables for a path; None when there is none. Below a key of FREE kind, that key."""
+    """The entry of the tables for a path; None when there is none. Below a key of the user's own keys, that key."""
     here: Key | Section | None = None
     keys = tree
     skip = False
@@ -315,10 +358,10 @@ def find(path: tuple[str, ...], tree: Mapping[str, Key | Section] = EVERYTHING) 
             skip = False
             continue
         if isinstance(here, Key):
-            return here if here.kind is FREE else None
-        here = keys.get(part)
+            return here if here.kind in (FREE, VARIABLES) else None
+        above, here = here, keys.get(part)
         if here is None:
-            return None
+            return OPTION if isinstance(above, Section) and above.open else None
         if isinstance(here, Section):
             keys, skip = here.keys, here.each is not None
     return here

@@ -10,7 +10,8 @@ from typing import Any, Final, NamedTuple
 
 class Kind(NamedTuple):
     """What a key may hold. `words` completes the sentence "it wants ..."; `schema` is JSON Schema, of which `fits`
-    understands type, enum, minimum, exclusiveMinimum, maximum, minLength, pattern, items and anyOf."""
+    understands type, enum, minimum, exclusiveMinimum, maximum, minLength, pattern, items, additionalProperties, format
+    (date, date-time) and anyOf."""
 
     words: str
     schema: Mapping[str, Any]
@@ -23,6 +24,9 @@ def choice(*values: str) -> Kind:
 TEXT: Final = Kind("text", {"type": "string"})
 NAME: Final = Kind("a name", {"type": "string", "pattern": r"\S"})
 NAMES: Final = Kind("a list of names", {"type": "array", "items": NAME.schema})
+NAMES_OR_NONE: Final = Kind(
+    "a list of names, or null as if left out", {"type": ["array", "null"], "items": NAME.schema}
+)
 PATH: Final = Kind("a path", {"type": "string", "pattern": r"\S"})
 PATHS: Final = Kind("a list of paths", {"type": "array", "items": PATH.schema})
 PATH_OR_PATHS: Final = Kind("a path or a list of paths", {"anyOf": [PATH.schema, PATHS.schema]})
@@ -63,6 +67,22 @@ TEMPERATURE: Final = Kind(
     f"a number from 0 to {HOTTEST}", {"type": "number", "minimum": 0, "maximum": HOTTEST}
 )
 SHARE: Final = Kind("a number from 0 to 1", {"type": "number", "minimum": 0, "maximum": 1})
+DATE: Final = Kind(
+    "a date like 2024-12-31, or null for none",
+    {
+        "anyOf": [
+            {"type": "string", "format": "date"},
+            {"type": "string", "format": "date-time"},
+            {"type": "null"},
+        ]
+    },
+)
+SECONDS: Final = Kind("a number of seconds above 0", {"type": "number", "exclusiveMinimum": 0})
+VARIABLE: Final[Mapping[str, Any]] = {"type": "string", "pattern": r"^[A-Za-z_][A-Za-z0-9_]*$"}
+VARIABLES: Final = Kind(
+    "names of variables: each declared one with the one to read instead, never the key itself",
+    {"type": "object", "additionalProperties": VARIABLE},
+)
 NUMBER: Final = Kind("a number", {"type": "number"})
 FORMAT: Final = Kind("text or a JSON Schema", {"anyOf": [NAME.schema, {"type": "object"}]})
 FREE: Final = Kind("keys and values of your own", {"type": "object"})
@@ -108,9 +128,24 @@ def fits(value: Any, schema: Mapping[str, Any]) -> bool:
             and value > schema.get("exclusiveMinimum", -math.inf)
         )
     if isinstance(value, str):
+        if (form := schema.get("format")) is not None and not _is_time(value, form):
+            return False
         return len(value) >= schema.get("minLength", 0) and bool(re.search(schema.get("pattern", ""), value))
     if isinstance(value, list) and "items" in schema:
         return all(fits(item, schema["items"]) for item in value)
+    if isinstance(value, dict) and "additionalProperties" in schema:
+        return all(fits(item, schema["additionalProperties"]) for item in value.values())
+    return True
+
+
+def _is_time(text: str, form: str) -> bool:
+    """Whether a text is a date, or a date with a time, in ISO 8601."""
+    from datetime import date, datetime
+
+    try:
+        date.fromisoformat(text) if form == "date" else datetime.fromisoformat(text)
+    except ValueError:
+        return False
     return True
 
 

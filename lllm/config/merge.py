@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lllm.config.keys import EXCLUSIVE, MODEL, Section, find
-from lllm.config.kinds import FREE
+from lllm.config.kinds import FREE, VARIABLES
 from lllm.config.layer import Keys, Layer, peek, put
 from lllm.config.problems import Problems
 from lllm.errors import UnknownNameError
@@ -54,7 +54,8 @@ class Tree:
         for name, value in source.items():
             here = (*path, name)
             entry = find(here)
-            if isinstance(value, dict) and (isinstance(entry, Section) or (entry and entry.kind is FREE)):
+            own = isinstance(entry, Section) or (entry is not None and entry.kind in (FREE, VARIABLES))
+            if isinstance(value, dict) and own:
                 if not isinstance(target.get(name), dict):
                     target[name] = {}
                 self.origins[here] = layer.at(here)

@@ -11,7 +11,7 @@ from lllm.config.keys import Key, find
 from lllm.config.kinds import FREE
 from lllm.config.layer import Layer, put
 from lllm.config.problems import Problems
-from lllm.config.secret import secrets_in
+from lllm.config.secret import secrets_in, without_variables
 from lllm.core.redact import MARK
 from lllm.core.secret_names import secret_parts
 from lllm.errors import ConfigError
@@ -57,7 +57,7 @@ def overrides_layer(overrides: Iterable[str] | Mapping[str, Any], base: Path, pr
             value = _scalar(value)
         put(layer.data, path, value)
         layer.where[path] = typed
-    for secret in secrets_in(layer.data):
+    for secret in secrets_in(without_variables(layer.data)):
         remember("configuration", secret)  # messages may quote what was typed
     return layer
 

@@ -9,7 +9,7 @@ from textwrap import wrap
 from typing import Any, Final
 
 from lllm.config.environ import READ_EARLY, SHORT_NAMES, variables
-from lllm.config.keys import AGENT, ALIASES, MODEL, PROFILE, PROJECT, SYSTEM, Key, Section, find
+from lllm.config.keys import AGENT, ALIASES, MODEL, OPTION, PROFILE, PROJECT, SYSTEM, Key, Section, find
 
 _REFERENCE: Final = {
     "type": "string",
@@ -54,6 +54,8 @@ def _property(entry: Key | Section, path: tuple[str, ...]) -> dict[str, Any]:
             inner["patternProperties"] = {r"\.": {}}  # quoted dotted keys
         else:
             inner = _object(entry.keys, (*path, "*") if entry.each else path)
+        if isinstance(entry, Section) and entry.open:
+            inner["additionalProperties"] = True
         if entry.each:
             inner = {"type": "object", "additionalProperties": {**inner, "type": ["object", "null"]}}
         return {"description": entry.about, **inner}
@@ -146,7 +148,10 @@ def _rows(keys: Mapping[str, Key | Section], above: str) -> Iterator[str]:
             yield f"| `{dotted}` | nothing |  | {_cell(entry.about)} {LATER} |"
         elif isinstance(entry, Section):
             yield f"| `{dotted}` | | | {_cell(entry.about)} |"
-            yield from _rows(entry.keys, f"{dotted}.<{entry.each}>." if entry.each else f"{dotted}.")
+            below = f"{dotted}.<{entry.each}>." if entry.each else f"{dotted}."
+            yield from _rows(entry.keys, below)
+            if entry.open:
+                yield f"| `{below}<option>` | {OPTION.kind.words} |  | {OPTION.about} |"
         else:
             default = "" if entry.default is None else f"`{json.dumps(entry.default)}`"
             yield f"| `{dotted}` | {_cell(entry.kind.words)} | {default} | {_cell(entry.about)} |"

@@ -39,6 +39,19 @@ def redacted(value: Any, key: str = "") -> Any:
     return _WORD.sub(rf"\g<1>{HIDDEN}", _LOGIN.sub(HIDDEN, value)) if isinstance(value, str) else value
 
 
+def without_variables(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without `proxy_options.*.env`: it holds names of variables, which are no secrets."""
+    given = tree.get("proxy_options")
+    if not isinstance(given, Mapping):
+        return dict(tree)
+    kept = {
+        proxy: {name: item for name, item in own.items() if name != "env"}
+        for proxy, own in given.items()
+        if isinstance(own, Mapping)
+    }
+    return {**tree, "proxy_options": kept}
+
+
 def passwords_in(address: str) -> set[str]:
     """The password of a server's address, as it is written and as it is meant; and the address itself, if it has one."""
     found = {*_LOGGED_IN.findall(address), *(word for _, word in _WORD.findall(address))}

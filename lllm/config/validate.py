@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
 from lllm.config.keys import ALIASES, EXCLUSIVE, PROJECT, Key, Section, alias, find
-from lllm.config.kinds import FREE, PATH, PATH_OR_PATHS, PATHS, Kind, fits, in_words, takes_text_only
+from lllm.config.kinds import (
+    FREE,
+    PATH,
+    PATH_OR_PATHS,
+    PATHS,
+    VARIABLES,
+    Kind,
+    fits,
+    in_words,
+    takes_text_only,
+)
 from lllm.config.layer import BROKEN, Keys, Layer, peek, put
 from lllm.config.problems import Problems
 from lllm.config.secret import is_secret
 from lllm.errors import ConfigError, UnknownKeyError, not_yet
 from lllm.porting import PROJECT_KEYS, SYSTEM_KEYS, hint
 
+_NOT_INTERPOLATED: Final = "Write NAME, without ${ }."
 _PATHS: Final = (PATH, PATHS, PATH_OR_PATHS)
 
 
@@ -54,7 +66,9 @@ class _Validator:
         self.problems = problems
         self.written = written
 
-    def section(self, data: Mapping[str, Any], keys: Mapping[str, Key | Section], path: Keys) -> None:
+    def section(
+        self, data: Mapping[str, Any], keys: Mapping[str, Key | Section], path: Keys, *, open: bool = False
+    ) -> None:
         for name, value in data.items():
             here = (*path, name)
             where = self.source.at(here)
@@ -62,7 +76,10 @@ class _Validator:
             entry = keys.get(name)
             if entry is None and target != here:
                 entry = find(target, self.tree)
-            if entry is None:
+            if entry is None and open:
+                if value is not BROKEN:
+                    put(self.out.data, here, self.free(value, here))
+            elif entry is None:
                 known = [*keys, *_other_spellings(path)]
                 dotted = ".".join(path)
                 prefixed = [f"{dotted}.{key}" if dotted else key for key in known]
@@ -128,7 +145,7 @@ class _Validator:
                 self.problems.add(ConfigError(message, where=where))
             else:
                 put(self.out.data, here, {})
-                self.section(value or {}, entry.keys, here)
+                self.section(value or {}, entry.keys, here, open=entry.open)
 
     def key(self, entry: Key, value: Any, here: Keys, target: Keys) -> None:
         where = self.source.at(here)
@@ -138,9 +155,18 @@ class _Validator:
             value = [item for item in value if item is not BROKEN]
         if loose and isinstance(value, str):
             value = _read_loosely(value, entry.kind)
+        if isinstance(value, date):  # of TOML, or of a program's own mapping
+            value = value.isoformat()
         if not fits(value, entry.kind.schema):
-            given = "given" if is_secret(here[-1]) else in_words(value)
-            self.problems.add(ConfigError(f"{dotted} is {given}; it wants {entry.kind.words}", where=where))
+            hidden = is_secret(here[-1]) or (entry.kind is VARIABLES and isinstance(value, dict))
+            given = "given" if hidden else in_words(value)
+            message = f"{dotted} is {given}; it wants {entry.kind.words}"
+            hint = _NOT_INTERPOLATED if entry.kind is VARIABLES and self.interpolated(value, here) else None
+            self.problems.add(ConfigError(message, hint=hint, where=where))
+            return
+        if entry.kind is VARIABLES and (name := self.interpolated(value, here)) is not None:
+            message = f"{dotted}.{name} is given; it wants the name of a variable, not its value"
+            self.problems.add(ConfigError(message, hint=_NOT_INTERPOLATED, where=where))
             return
         if peek(self.out.data, target) is not None:
             message = f"'{dotted}' and another spelling of '{target[-1]}' are both given; keep one"
@@ -157,6 +183,8 @@ class _Validator:
             return
         if entry.kind in _PATHS:
             value = self.absolute(value)
+        elif entry.kind is VARIABLES:
+            value = dict(value)  # names, whatever they look like
         elif entry.kind is FREE or isinstance(value, dict):
             value = self.free(value, here)
         put(self.out.data, target, value)
@@ -165,6 +193,12 @@ class _Validator:
             for below, line in self.source.where.items():
                 if below[: len(here)] == here:
                     self.out.where[target + below[len(here) :]] = line
+
+    def interpolated(self, value: Any, here: Keys) -> str | None:
+        """The first name in a file whose value was written as ${VARIABLE}; None if there is none."""
+        if not self.written or not isinstance(value, dict):
+            return None
+        return next((name for name in value if (*here, name) in self.source.loose), None)
 
     def absolute(self, value: Any) -> Any:
         if isinstance(value, list):

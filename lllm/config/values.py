@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,7 +13,7 @@ from lllm.config.environ import Environ
 from lllm.config.keys import ENDPOINT, EVERYTHING, LIMITS, MODEL, SAMPLING, Key, alias, find
 from lllm.config.layer import Keys, peek
 from lllm.config.problems import Problem
-from lllm.config.secret import passwords_in, redacted, secrets_in
+from lllm.config.secret import passwords_in, redacted, secrets_in, without_variables
 from lllm.const import Price
 from lllm.core.secret_names import secret_parts
 from lllm.errors import UnknownKeyError, UnknownNameError
@@ -75,12 +75,29 @@ class LocalModel:
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyConfig:
+    """Settings of one proxy: `proxy_options.NAME`.
+
+    Attributes:
+        options: base_url, timeout, concurrency, requests_per_minute, max_bytes, cache, and arguments of its constructor: only
+            what was set.
+        env: variables that are read instead of those that its class declares.
+    """
+
+    name: str
+    options: dict[str, Any] = field(repr=False)  # an address may hold a login
+    env: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class AgentConfig:
     """One agent as it is configured, with all that it takes over from the top.
 
     Attributes:
         options: arguments of the backend's constructor, beside base_url and api_key.
         sampling: what the request to the model carries: temperature, top_p, ... and `model_args`; only what was set.
+        tools: registered names, `module:function`, addresses of endpoints.
+        activate_proxies: the proxies that it names itself; None for those of the system.
         endpoint: what the backend is told of its endpoint: concurrency, requests_per_minute, ...; only what was set.
         api_key: the key itself, from `api_key`, or the variable that `api_key_env` names; None when there is none.
     """
@@ -97,6 +114,7 @@ class AgentConfig:
     prompt: str | None
     prompts: tuple[str, ...]
     tools: tuple[str, ...]
+    activate_proxies: tuple[str, ...] | None
     format: str | dict[str, Any] | None
     options: dict[str, Any] = field(repr=False)
     sampling: dict[str, Any] = field(repr=False)
@@ -115,6 +133,8 @@ class Config:
         defaults: the settings of an agent that the files do not mention.
         models: the local models that lllm.toml names.
         prices: the configured prices of models, by lower-case name.
+        activate_proxies: the proxies that the system names at the top; None if it names none there.
+        cutoff_date: as written, in ISO 8601. proxies: the settings of proxies, by name.
         settings: the user's own keys.
         root: the folder of lllm.toml, or the working folder if there is none.
         project_file: lllm.toml, or None. file: the system's YAML file, or None. files: all files that were read.
@@ -133,6 +153,10 @@ class Config:
     cache: CacheConfig
     models: dict[str, LocalModel]
     prices: dict[str, Price]
+    activate_proxies: tuple[str, ...] | None
+    cutoff_date: str | None
+    deploy_mode: bool
+    proxies: dict[str, ProxyConfig]
     discovery: DiscoveryConfig
     ckpt_dir: Path
     random_seed: int | None
@@ -206,12 +230,17 @@ class Config:
     def as_dict(self, *, redact: bool = True) -> dict[str, Any]:
         """Every value under its canonical key, as plain JSON values. Secrets are hidden unless asked for."""
         value = deepcopy(self.tree)
-        return dict(redacted(value)) if redact else value
+        if not redact:
+            return value
+        hidden = dict(redacted(without_variables(value)))
+        for name, own in hidden.get("proxy_options", {}).items():
+            own.update({"env": value["proxy_options"][name]["env"]} if self.proxies[name].env else {})
+        return hidden
 
     def secrets(self) -> frozenset[str]:
         """The texts that must not reach a log: values of secret keys and of secret variables. See
         `lllm.core.secret_names`."""
-        found = secrets_in(self.tree) | passwords_in(self.log.url or "")
+        found = secrets_in(without_variables(self.tree)) | passwords_in(self.log.url or "")
         for name, value in self.environ.items():
             found.update(secret_parts(name, value))
         for agent in (self.defaults, *self.agents.values()):
@@ -259,6 +288,10 @@ def build(
         cache=CacheConfig(tree["cache"]["enabled"], Path(tree["cache"]["dir"]), tree["cache"]["mode"]),
         models={name: _model(name, given) for name, given in tree["models"].items()},
         prices={name.lower(): _price(given) for name, given in tree["prices"].items()},
+        activate_proxies=_names(tree.get("activate_proxies")),
+        cutoff_date=tree.get("cutoff_date"),
+        deploy_mode=tree["deploy_mode"],
+        proxies={name: _proxy(name, given) for name, given in tree["proxy_options"].items()},
         discovery=_discovery(tree["discovery"]),
         ckpt_dir=Path(tree["ckpt_dir"]),
         random_seed=tree.get("random_seed"),
@@ -310,6 +343,15 @@ def _model(name: str, given: Mapping[str, Any]) -> LocalModel:
     return LocalModel(name, path, given.get("backend") or kind, deepcopy(given.get("options", {})))
 
 
+def _proxy(name: str, given: Mapping[str, Any]) -> ProxyConfig:
+    options = {key: deepcopy(value) for key, value in given.items() if key != "env"}
+    return ProxyConfig(name, options, dict(given.get("env", {})))
+
+
+def _names(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if given is None else tuple(given)
+
+
 def _price(given: Mapping[str, Any]) -> Price:
     """Reads text and numbers exactly as written: nothing is rounded."""
     prompt, completion = Decimal(str(given["prompt"])), Decimal(str(given["completion"]))
@@ -351,6 +393,7 @@ def _agent(name: str, own: Mapping[str, Any], top: Mapping[str, Any], environ: E
         prompt=own.get("prompt"),
         prompts=tuple(own.get("prompts", ())),
         tools=tuple(own.get("tools", ())),
+        activate_proxies=_names(own.get("activate_proxies")),
         format=deepcopy(own.get("format")),
         options=_options(own, top),
         sampling={

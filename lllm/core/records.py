@@ -199,6 +199,7 @@ class CallStarted(TypedDict):
     sampling: NotRequired[Annotated[dict[str, Any], "sampling values that were set"]]
     format: NotRequired[Annotated[Digest, "hash of the output schema"]]
     tools: NotRequired[Annotated[dict[str, Digest], "hash of each tool's schema"]]
+    endpoints: NotRequired[Annotated[dict[str, str], "address of each tool that is an endpoint of a proxy"]]
     specs: NotRequired[Annotated[Digest, "the blob with the tools' schemas"]]
     text_tools: NotRequired[
         Annotated[bool, "true if tools are called in text, because the model has no other way"]

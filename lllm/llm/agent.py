@@ -16,6 +16,7 @@ from lllm.llm.dialog import Dialog, Turn, as_message, settings_of
 from lllm.llm.handoff import handoffs_of
 from lllm.llm.inputs import WORKERS, batch, check_arguments, check_prompt, shape, workers_of
 from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
+from lllm.llm.proxies import Access, project_access
 from lllm.llm.sessions import fail, open_session, running
 from lllm.llm.settings import Settings, no_slips, open_model, override, tools_of, unreserved, without_later
 from lllm.llm.streaming import Stream, deltas
@@ -56,8 +57,11 @@ class Agent:
             `Agent(llm, tools=[...])`.
         system_prompt: text, a Prompt, or the path of a registered one.
         prompt: the invocation prompt for calls that pass only arguments.
-        tools: functions, Functions, schemas, or other agents, which it asks and whose replies it reads.
         handoffs: agents that it may pass the conversation to; their answer is then its own. See `lllm.llm.handoff`.
+        tools: functions, Functions, schemas, other agents, which it asks and whose replies it reads, proxies, endpoints of them
+            (methods, `proxy.tools(...)`), and names: of registered tools, of endpoints (`"weather.daily"`, `"weather.*"`).
+        activate_proxies: names or classes of proxies, or a Proxy, that it may use. If `tools` has no endpoint, it has all of
+            theirs. `{api_catalog}` (and the rest of `lllm.llm.proxies.TEXTS_OF`) in its prompts is what they can do.
         format: pydantic model, dataclass, TypedDict or JSON schema of the reply.
         approve: called with the FunctionCall of a tool that needs approval; True lets it run, a text is the reason for
             refusing.
@@ -82,6 +86,7 @@ class Agent:
         prompt: str | Prompt | None = None,
         tools: Sequence[Any] = _NO_TOOLS,
         handoffs: Sequence[Any] = (),
+        activate_proxies: Any = None,
         format: Any = None,
         approve: Callable[..., Any] | None = None,
         model_args: Mapping[str, Any] | None = None,
@@ -115,10 +120,14 @@ class Agent:
             timeouts = brought.timeouts if timeouts is None else timeouts
             self._system = made.system_prompt if system_prompt is None else self._system
             opened["why"] = brought.why
+        access = None if activate_proxies is None else project_access(activate_proxies)
+        found = tools_of(tools, None if access is None else access.find)
+        if access is not None and (tools is _NO_TOOLS or found):
+            found = access.with_own(found)
         self._settings = Settings(
             name=self.name,
             **opened,
-            tools=tools_of(tools),
+            tools=found,
             handoffs=handoffs_of(handoffs),
             sampling=sampling_of(sampling),
             format=format,
@@ -127,6 +136,9 @@ class Agent:
             approve=approve,
         )
         self._bindings = Bindings()
+        self._access: Access | None = None
+        if access is not None:
+            self._allow(access)
         self._said: tuple[Prompt, Message] | None = None
         self._prompts: tuple[Prompt, ...] = ()  # beside `prompt`, the only ones allowed in calls
 
@@ -173,6 +185,18 @@ class Agent:
         twin.name = twin._settings.name
         return twin
 
+    def _allow(self, access: Access) -> None:
+        """Says which proxies its prompts may name tools of, and describe."""
+        self._access = access
+        self._settings = replace(self._settings, find_tool=access.find)
+        self._bindings = Bindings()
+
+    def _texts(self, prompt: Prompt | None, args: Mapping[str, Any]) -> Mapping[str, str]:
+        """What the agent itself says in the places of a prompt: about its proxies."""
+        if self._access is None or prompt is None:
+            return {}
+        return self._access.texts(prompt.places, args)
+
     def _entry(self) -> dict[str, str]:
         """What the session of a single agent says of it."""
         return {"kind": "agent", "agent": self.name, **({"why": self.why} if self.why else {})}
@@ -192,7 +216,7 @@ class Agent:
         """Puts a rendered prompt at the end of a dialog. The next `call(dialog)` parses the reply with it."""
         found = prompt_or_text(prompt, args)
         if isinstance(found, Prompt):
-            dialog.append(Message("user", found.render(args or {})))
+            dialog.append(Message("user", found.render({**self._texts(found, args or {}), **(args or {})})))
             dialog.prompt, dialog.args = found, dict(args or {})
         else:
             dialog.append(found)
@@ -202,12 +226,14 @@ class Agent:
         system = self._system
         if system is None:
             return []
-        if not system.variables:  # the same message in all dialogs: it is encoded once
-            if self._said is None or self._said[0] is not system:
-                self._said = system, Message("system", system.render({}))
-            return [self._said[1]]
         wanted = {name: value for name, value in args.items() if name in system.variables}
-        return [Message("system", system.render(wanted))]
+        if not wanted and self._said is not None and self._said[0] is system:
+            return [self._said[1]]
+        texts = self._texts(system, args)
+        said = Message("system", system.render({**texts, **wanted}))
+        if not wanted:  # the same message in all dialogs: it is encoded once
+            self._said = system, said
+        return [said]
 
     # --- calls
 
@@ -299,7 +325,8 @@ class Agent:
                 f"agent '{self.name}': parser_args were given, but this call's prompt has no parser",
                 hint="Define one: Prompt(..., parser=FUNCTION).",
             )
-        plan = binding.plan(render_args, follow=follow, parser_args=parser_args)
+        texts = self._texts(binding.prompt, render_args)
+        plan = binding.plan(render_args, follow=follow, parser_args=parser_args, texts=texts)
         scope = running("agent")
         own = session is None and scope is None
         secrets = secrets_of(plan.backend)
@@ -477,7 +504,7 @@ class Agent:
             return (
                 self._binding(input, overrides),
                 None,
-                (*system, Message("user", input.render(own))),
+                (*system, Message("user", input.render({**self._texts(input, own), **own}))),
                 args,
                 None,
             )

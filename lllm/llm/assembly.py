@@ -20,9 +20,10 @@ from lllm.config.keys import ENDPOINT, SAMPLING
 from lllm.config.layer import shown
 from lllm.config.problems import Problems, placed
 from lllm.errors import ConfigError, DependencyError, LLMError, UnknownKeyError, text_of
-from lllm.handles import check_request, file_of, is_addressed, is_tool_source
+from lllm.handles import check_request, file_of, is_addressed
 from lllm.hints import other_model_hint
 from lllm.llm.agent import Agent
+from lllm.llm.assembled_proxies import Proxies, assemble_proxies, assemble_tools, check_variables
 from lllm.llm.auto import choose
 from lllm.llm.connect import caching, connect, naming, offline, provider_of
 from lllm.llm.project import store_of
@@ -30,6 +31,7 @@ from lllm.ports import Backend, LogStore, Request
 
 if TYPE_CHECKING:
     from lllm.config import AgentConfig, Config
+    from lllm.proxies import Proxy
 
 T = TypeVar("T")
 
@@ -41,6 +43,7 @@ class Assembly:
     Attributes:
         kind: its class, with the location in `source`; None if there is no class of that name.
         agents: the agents that could be built, by name.
+        proxy: the runtime of its proxies, for its own code and its agents' tools.
         problems: errors and warnings.
     """
 
@@ -48,6 +51,7 @@ class Assembly:
     kind: Any = None
     source: str | None = None
     agents: dict[str, Agent] = field(default_factory=dict)
+    proxy: Proxy | None = None
     problems: Problems = field(default_factory=Problems)
 
 
@@ -69,7 +73,7 @@ def assemble(
 
     wanted = agent_name or config.agent_type or config.system_type or "simple"
     made = Assembly(str(wanted.value if isinstance(wanted, Enum) else wanted))
-    at = _At(config, made.problems)
+    at = At(config, made.problems)
     import lllm.llm.simple  # noqa: F401  the built-in system registers itself as any other does
 
     made.problems.extend(look(config, asked=discover))
@@ -91,9 +95,13 @@ def assemble(
         made.kind = at.key(by, registry.get, "agent", made.name)
     if made.kind is not None:
         made.source = registry.entry("agent", made.name).source
+    proxies = assemble_proxies(config, at)
+    made.proxy = proxies.runtime
     for name, declared in config.agents.items():
-        if (agent := assemble_agent(config, declared, made.problems, model=model)) is not None:
+        agent = assemble_agent(config, declared, made.problems, model=model, proxies=proxies)
+        if agent is not None:
             made.agents[name] = agent
+    check_variables(config, proxies, at)
     if model is None:
         if not config.agents:
             at.key("model", _known_model, config.model, config)
@@ -106,18 +114,24 @@ def assemble(
 
 
 def assemble_agent(
-    config: Config, declared: AgentConfig, problems: Problems, *, model: str | Backend | None = None
+    config: Config,
+    declared: AgentConfig,
+    problems: Problems,
+    *,
+    model: str | Backend | None = None,
+    proxies: Proxies | None = None,
 ) -> Agent | None:
-    """Builds one declared agent; None after a problem, which is added to `problems`."""
+    """Builds one declared agent; None after a problem, which is added to `problems`. `proxies`: those of its system."""
     key = f"agent_configs.{declared.name}"
-    at = _At(config, problems)
+    at = At(config, problems)
+    proxies = proxies if proxies is not None else assemble_proxies(config, at)
     before = len(problems.errors)
     system: Any = declared.system_prompt
     if declared.system_prompt_path:
         system = at.key(f"{key}.system_prompt_path", _prompt, declared.system_prompt_path)
     prompt = at.key(f"{key}.prompt", _prompt, declared.prompt) if declared.prompt else None
     further = [at.key(f"{key}.prompts.{n}", _prompt, path) for n, path in enumerate(declared.prompts)]
-    tools = [at.key(f"{key}.tools.{n}", _tool, name) for n, name in enumerate(declared.tools)]
+    tools = assemble_tools(config, declared, proxies, at)
     form = at.key(f"{key}.format", _format, declared.format)
     replaced = None if model is not None else f"{key}.model_name"
     opened = at.key(replaced, _model, config, declared, model, at)
@@ -144,6 +158,7 @@ def assemble_agent(
     if agent is None:
         return None
     agent._settings.why = why
+    agent._allow(proxies.access(config, declared))
     agent._prompts = tuple(each for each in further if each is not None)
     for place, each in (("prompt", prompt), *((f"prompts.{n}", each) for n, each in enumerate(further))):
         part = f"{key}.{place}" if each is not None else f"{key}.tools"
@@ -160,7 +175,7 @@ def assemble_agent(
     return agent if len(problems.errors) == before else None
 
 
-class _At:
+class At:
     """Builds parts, and records the configuration key of each part that cannot be built."""
 
     def __init__(self, config: Config, problems: Problems) -> None:
@@ -225,14 +240,6 @@ def _prompt(path: str) -> Any:
     return find_prompt(path)
 
 
-def _tool(name: str) -> Any:
-    from lllm.models.function import as_function
-    from lllm.registry import registry
-
-    found = registry.resolve("tool", name)
-    return found if is_tool_source(found) else as_function(found)
-
-
 def _format(value: Any) -> Any:
     """Returns a JSON Schema, or the type at a dotted path `package.module:Class`."""
     from lllm.tools.formats import Format
@@ -254,7 +261,7 @@ def _format(value: Any) -> Any:
     return value
 
 
-def _models(config: Config, at: _At) -> None:
+def _models(config: Config, at: At) -> None:
     """Checks the models of lllm.toml. They may not be used here, so an error of a model is only a warning."""
     from lllm.registry import registry
 
@@ -272,7 +279,7 @@ def _models(config: Config, at: _At) -> None:
 
 
 def _model(
-    config: Config, declared: AgentConfig, model: str | Backend | None, at: _At
+    config: Config, declared: AgentConfig, model: str | Backend | None, at: At
 ) -> tuple[str | Backend, dict[str, Any], str | None] | None:
     """Returns an agent's model, its backend options, and why it was chosen; None after a problem."""
     before = len(at.problems.errors)
@@ -317,7 +324,7 @@ def _known_model(name: str, config: Config) -> str:
     return provider
 
 
-def _endpoint_options(config: Config, declared: AgentConfig, chosen: str, at: _At) -> dict[str, Any]:
+def _endpoint_options(config: Config, declared: AgentConfig, chosen: str, at: At) -> dict[str, Any]:
     """Returns `base_url`, key and limits if the model is reached at an endpoint. They belong to the files' model: a local
     model that replaces it ignores them; next to a local model in the files they are a mistake."""
     given = {"base_url": declared.base_url, "api_key": declared.api_key, **declared.endpoint}
@@ -342,7 +349,7 @@ def _endpoint_options(config: Config, declared: AgentConfig, chosen: str, at: _A
     return {}
 
 
-def _unused_endpoint(config: Config, at: _At) -> None:
+def _unused_endpoint(config: Config, at: At) -> None:
     """Warns of an endpoint at the top level that no agent of the file can use."""
     models = [agent.model_name for agent in config.agents.values()]
     keys = [f"agent_configs.{name}.model_name" for name in config.agents]
@@ -357,7 +364,7 @@ def _unused_endpoint(config: Config, at: _At) -> None:
                 at.add(key, error)
 
 
-def _check_options(config: Config, declared: AgentConfig, provider: str, at: _At) -> None:
+def _check_options(config: Config, declared: AgentConfig, provider: str, at: At) -> None:
     """Reports options that the backend's constructor does not accept, each at its own key."""
     from lllm.registry import registry
 

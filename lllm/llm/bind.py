@@ -19,7 +19,7 @@ from lllm.errors import ConfigError
 from lllm.handles import capabilities
 from lllm.llm.own_tools import FINDER, Deferred, result_reader, tool_finder
 from lllm.llm.project import project
-from lllm.llm.settings import Settings
+from lllm.llm.settings import Settings, named_tools
 from lllm.models.function import Function, ToolContext, as_functions
 from lllm.models.message import Message
 from lllm.models.parts import Offers, Rich
@@ -49,7 +49,7 @@ class Binding:
         self.settings = settings
         self.prompt = prompt
         self.price = Pricer(local=capabilities(settings.backend).local)
-        own = prompt.tools_with(_registered_tool) if prompt is not None else ()
+        own = prompt.tools_with(settings.find_tool or named_tools) if prompt is not None else ()
         # a prompt may name a tool that its agent has too: that is one tool, not two
         functions = as_functions(
             [*settings.tools, *(item for item in own if item not in settings.tools), *settings.handoffs],
@@ -140,6 +140,8 @@ class Binding:
             opening["tools"] = {name: function.schema_hash for name, function in tools.items()}
             blobs = (encode([function.spec() for function in tools.values()]),)
             opening["specs"] = digest(blobs[0])
+            if endpoints := {name: one.endpoint for name, one in tools.items() if one.endpoint is not None}:
+                opening["endpoints"] = endpoints
         if self.deferred is not None:
             opening["deferred"] = self.deferred.digest
         return opening, blobs
@@ -150,8 +152,10 @@ class Binding:
         *,
         follow: Callable[..., None] | None = None,
         parser_args: Mapping[str, Any] | None = None,
+        texts: Mapping[str, str] | None = None,
     ) -> Plan:
-        """The plan of one call. `follow`: receives its deltas."""
+        """The plan of one call. `follow`: receives its deltas. `texts`: arguments that the agent gives itself, of which the log
+        has the outcome only."""
         prompt = self.prompt
         opening = self.opening
         if args:
@@ -162,6 +166,8 @@ class Binding:
             if parser_args:
                 opening = {**opening, "parser_args": jsonable(parser_args)}
             read = reader(prompt, self.format, {**named, **(parser_args or {})})
+        if texts:
+            args = {**texts, **args}
         return self._plan.with_(
             args=args,
             opening=opening,
@@ -315,12 +321,6 @@ def reader(
     if prompt is not None and prompt.has_parser:
         return lambda reply: prompt.parse(reply.content)
     return None if prompt is None else plain_text
-
-
-def _registered_tool(name: str) -> Any:
-    from lllm.registry import registry
-
-    return registry.get("tool", name)
 
 
 def plain_text(reply: Reply) -> str:

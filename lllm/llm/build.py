@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from lllm.config.problems import Problem, Problems, raise_errors
 from lllm.errors import ConfigError, text_of
 from lllm.llm.agent import Agent
-from lllm.llm.assembly import assemble, assemble_agent
+from lllm.llm.assembled_proxies import assemble_proxies
+from lllm.llm.assembly import At, assemble, assemble_agent
 from lllm.llm.construction import Given, construct, model_for, store_for
 from lllm.ports import Backend, LogStore
 from lllm.registry import registry
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from lllm.config import AgentConfig, Config
     from lllm.llm.model import LLM
     from lllm.llm.system import AgentBase
+    from lllm.proxies import Proxy
 
 
 def build_agent(
@@ -59,7 +61,9 @@ def build_agent(
     loaded = config if isinstance(config, Config) else load_config(config, overrides=overrides)
     made = assemble(loaded, agent_name, model=model, log_base=log_base)
     raise_errors(list(made.problems))
-    given = Given(loaded, ckpt_dir or loaded.ckpt_dir, stream, model, log_base, agents=made.agents)
+    given = Given(
+        loaded, ckpt_dir or loaded.ckpt_dir, stream, model, log_base, agents=made.agents, proxy=made.proxy
+    )
     system = construct(made.kind, made.name, given, more, made.source)
     if not isinstance(config, Config):
         system.overrides = (
@@ -73,14 +77,21 @@ def build_agent(
 def agents_of(config: Config, *, model: str | Backend | None = None) -> dict[str, Agent]:
     """Builds the agents that a configuration declares, by name. All problems are raised as one error, before any request
     is sent."""
+    return parts_of(config, model=model)[0]
+
+
+def parts_of(config: Config, *, model: str | Backend | None = None) -> tuple[dict[str, Agent], Proxy]:
+    """Builds the agents that a configuration declares, and the proxies that they share with the system's own code. Raises
+    as `agents_of`."""
     problems = Problems()
     model = model_for(model)
+    proxies = assemble_proxies(config, At(config, problems))
     made = {
-        name: assemble_agent(config, declared, problems, model=model)
+        name: assemble_agent(config, declared, problems, model=model, proxies=proxies)
         for name, declared in config.agents.items()
     }
     raise_errors(list(problems))
-    return {name: agent for name, agent in made.items() if agent is not None}
+    return {name: agent for name, agent in made.items() if agent is not None}, proxies.runtime
 
 
 def agent_of(declared: AgentConfig, config: Config, *, model: str | Backend | None = None) -> Agent:
@@ -119,7 +130,7 @@ def check(
     for conflict in registry.conflicts():
         problems.warn(conflict)  # local registrations override those of packages
     if made.kind is not None and not problems.errors and not partly:
-        given = Given(config, config.ckpt_dir, None, model, None, agents=made.agents)
+        given = Given(config, config.ckpt_dir, None, model, None, agents=made.agents, proxy=made.proxy)
         try:
             construct(made.kind, made.name, given, {}, made.source)
         except ConfigError as error:

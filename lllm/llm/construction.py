@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lllm.llm.agent import Agent
     from lllm.llm.system import AgentBase
     from lllm.ports import Backend, LogStore
+    from lllm.proxies import Proxy
 
 DOCUMENTED: Final = ("config", "ckpt_dir", "stream")
 """The arguments that every constructor takes, in order."""
@@ -39,7 +40,7 @@ class Given:
 
     Attributes:
         kind: the class under construction; None for a system that the program creates itself.
-        agents: the declared agents, if already built.
+        agents, proxy: the declared agents and the runtime of their proxies, if already built.
         taken: the instance that this is for exists. reached: `AgentBase.__init__` has run on it.
     """
 
@@ -50,6 +51,7 @@ class Given:
     log_base: LogStore | None = None
     kind: Any = None
     agents: dict[str, Agent] | None = None
+    proxy: Proxy | None = None
     taken: bool = False
     reached: bool = False
 

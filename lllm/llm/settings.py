@@ -14,7 +14,8 @@ from lllm.llm.connect import connect, made_by
 from lllm.llm.construction import model_for
 from lllm.llm.handoff import handoffs_of
 from lllm.llm.project import configured_model
-from lllm.models.function import Function, as_function
+from lllm.llm.proxies import is_address, project_access
+from lllm.models.function import Function, as_function, tools_in
 from lllm.plug_ins import guarded
 from lllm.ports import Backend, Timeouts
 
@@ -36,6 +37,8 @@ class Settings:
     approve: Callable[..., Any] | None = None
     execute: bool = True
     why: str | None = None
+    find_tool: Callable[[str], Any] | None = None
+    """Finds tools that prompts name; None for those of the project."""
 
 
 class Opened(NamedTuple):
@@ -111,6 +114,7 @@ RESERVED: Mapping[str, str] = {
     "input": "The input is the first argument.",
     "prompt": "A prompt is the first argument: agent.call(prompt, {...}).",
     "description": "It is told where the agent is made.",
+    "activate_proxies": "It is said where the agent is made: Agent(..., activate_proxies=[...]).",
     "session": "A session belongs to one call: agent.call(..., session=...).",
     "workers": "It applies to a batch: agent([...], workers=...).",
     "args": "Arguments of a prompt belong to one call: agent.call(prompt, {...}).",
@@ -145,27 +149,37 @@ KEYWORDS = (
 """What else can be set, of an agent and of one call."""
 
 
-def tools_of(items: Any) -> tuple[Function, ...]:
+def tools_of(items: Any, find: Callable[[str], tuple[Function, ...]] | None = None) -> tuple[Function, ...]:
+    """The tools of a list: functions, Functions, schemas, agents, proxies and their endpoints, names. `find` looks names up;
+    by default `named_tools`."""
     if items is None:
         return ()
-    if isinstance(items, str | Mapping) or not isinstance(items, Iterable):
+    with guarded("tools: as_tools"):
+        found = tools_in(items)
+        if found is None and isinstance(items, Iterable) and not isinstance(items, str | Mapping):
+            found = tools_in(list(items))
+    if found is None:
         raise ConfigError(
             f"tools is {type(items).__name__}; it is a list of tools", hint="Write tools=[...]."
         )
-    return tuple(_as_tool(item) for item in items)
+    return tuple(tool for item in found for tool in _as_tools(item, find or named_tools))
 
 
-def _as_tool(item: Any) -> Function:
-    """A tool from whatever stands for one: also another agent, or the name of a registered tool."""
+def _as_tools(item: Any, find: Callable[[str], tuple[Function, ...]]) -> tuple[Function, ...]:
+    """The tools of whatever stands for one: also another agent, or a name."""
     with guarded(f"{type(item).__name__}: as_tool"):
         if is_tool_source(item):
-            made: Function = item.as_tool()
-            return made
-    if isinstance(item, str):
-        from lllm.registry import registry
+            return (item.as_tool(),)
+    return find(item) if isinstance(item, str) else (as_function(item),)
 
-        item = registry.get("tool", item)
-    return as_function(item)
+
+def named_tools(name: str) -> tuple[Function, ...]:
+    """The tools that a name in a program stands for: a registered tool, or endpoints of registered proxies."""
+    from lllm.registry import registry
+
+    if not registry.has("tool", name) and (is_address(name) or registry.registered("proxy", name)):
+        return project_access().find(name)
+    return (as_function(registry.get("tool", name)),)
 
 
 SLIPS: Mapping[str, str] = {
@@ -182,7 +196,7 @@ SLIPS: Mapping[str, str] = {
 """Keywords that people write for others; as sampling values they would be sent to the model's endpoint."""
 
 
-LATER = ("activate_proxies", "mcp_servers", "sandbox", "allow_web_search", "computer_use_config")
+LATER = ("mcp_servers", "sandbox", "allow_web_search", "computer_use_config")
 """Keywords that this version does not support: they must be empty."""
 
 

@@ -19,6 +19,7 @@ from lllm.sync import finish, in_thread, is_async, run
 
 if TYPE_CHECKING:
     from lllm.config import Config
+    from lllm.proxies import Proxy
 
 
 class AgentBase:
@@ -35,6 +36,8 @@ class AgentBase:
         agent_type: string or Enum; what `agent_type:` in YAML names.
         agent_group: names of the agents that the configuration must declare under `agent_configs`.
         config: the loaded configuration. agents: the declared agents by name. ckpt_dir: the folder for files.
+        proxy: the proxies of `activate_proxies`, for the system's own code: `self.proxy("weather.daily", city="Oslo")`,
+            `await self.proxy.acall(...)`. Its agents' tools go through the same one.
         stream: displays progress; what is written to it is in the session.
 
     A constructor need not pass on arguments it does not know: `build_agent`'s model, store, ... reach the system anyway
@@ -71,7 +74,7 @@ class AgentBase:
     ) -> None:
         from lllm.config import Config as Configuration
         from lllm.config import load_config
-        from lllm.llm.build import agents_of
+        from lllm.llm.build import parts_of
         from lllm.utils import StreamWrapper
 
         given = vars(self).get("_given") or given_to(type(self), {})
@@ -84,14 +87,27 @@ class AgentBase:
         self.ckpt_dir = Path(ckpt_dir or self.config.ckpt_dir)
         self.stream = StreamWrapper(stream)
         self.store = log_base if log_base is not None else store_of(self.config)
-        built = given.agents if config is given.config and model is given.model else None
-        self.agents: dict[str, Agent] = built if built is not None else agents_of(self.config, model=model)
+        own = config is given.config and model is given.model
+        built, proxy = (given.agents, given.proxy) if own else (None, None)
+        if built is None or proxy is None:
+            built, proxy = parts_of(self.config, model=model)
+        self.agents: dict[str, Agent] = built
+        self._proxy = proxy
         self.check_agents(self.config, self.agents)
         if more:
             from lllm.errors import UnknownKeyError
 
             known = (*DOCUMENTED, *REPLACING, "agent_name", "overrides")
             raise UnknownKeyError(next(iter(more)), known)
+
+    @property
+    def proxy(self) -> Proxy:
+        """The runtime of this system's proxies."""
+        return self._proxy
+
+    @proxy.setter
+    def proxy(self, proxy: Proxy) -> None:
+        self._proxy = proxy
 
     def __getattr__(self, name: str) -> Any:
         from lllm.porting import SYSTEM, no_attribute

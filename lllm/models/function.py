@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib import import_module
 from operator import attrgetter
+from types import MethodType
 from typing import Any, ClassVar, Final, Literal, overload
 
 from lllm.errors import ConfigError, ToolError, UnknownKeyError, listing
@@ -19,10 +20,10 @@ EFFECTS: Final = ("pure", "idempotent", "ask", "never")
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "description": (str, "a text"),
-    "agent": ((str, type(None)), "a name or None"),
     **dict.fromkeys(
         ("approval", "concurrent", "repeatable", "strict", "deferred", "handoff"), (bool, "True or False")
     ),
+    **dict.fromkeys(("agent", "endpoint"), ((str, type(None)), "a name or None")),
 }
 """Fields of a Function with their types."""
 _REFUSED: Final = frozenset("$ref $dynamicRef $recursiveRef allOf anyOf oneOf not enum const".split())
@@ -80,6 +81,7 @@ class Function:
         repeatable: whether a call with equal arguments always runs it again; see `lllm.core.guard`.
         agent: the name of the agent that answers, if the tool is an agent.
         handoff: whether that agent takes over: its answer ends the agent call. See `lllm.llm.handoff`.
+        endpoint: the address of the endpoint that it calls (`weather.daily`), if it is one of a proxy.
         strict: whether the provider is asked to enforce the schema. Every parameter is then required.
         deferred: whether the model is offered it only once `find_tools` has found it: for tools by the hundred.
         typed: whether arguments are converted to the Python types of `call`'s signature; set when the signature is read.
@@ -98,6 +100,7 @@ class Function:
     concurrent: bool = True
     repeatable: bool = False
     agent: str | None = None
+    endpoint: str | None = None
     strict: bool = False
     deferred: bool = False
     handoff: bool = False
@@ -305,9 +308,20 @@ def as_function(value: Any, *, check: bool = True) -> Function:
     )
 
 
+def tools_in(value: Any) -> list[Any] | None:
+    """The tools that a value stands for, where it stands for several: a list of tools, or what has `as_tools()`: a Proxy, a
+    BaseProxy, a method that is an endpoint. None for anything else."""
+    if isinstance(value, list | tuple):
+        return [tool for item in value for tool in (tools_in(item) or [item])]
+    source = None if isinstance(value, Mapping | Function | str) else getattr(value, "as_tools", None)
+    if not callable(source):
+        return None
+    return list(source(value.__self__) if isinstance(value, MethodType) else source())
+
+
 def as_functions(values: Sequence[Any], *, check: bool = True) -> tuple[Function, ...]:
-    """Makes Functions from several values; see `as_function`. Raises ConfigError if two have one name."""
-    functions = tuple(as_function(value, check=check) for value in values)
+    """Makes Functions from several values; see `as_function` and `tools_in`. Raises ConfigError if two have one name."""
+    functions = tuple(as_function(value, check=check) for value in tools_in(list(values)) or ())
     seen: set[str] = set()
     for function in functions:
         if function.name in seen:

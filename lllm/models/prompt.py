@@ -14,7 +14,7 @@ from lllm.core.canonical import digest, digest_of
 from lllm.core.jsonable import unicode_only
 from lllm.core.parsing import Tags, check_tag_names, parse_tags
 from lllm.errors import ConfigError, not_yet
-from lllm.models.function import MCP, Function, as_functions
+from lllm.models.function import MCP, Function, as_function, as_functions, tools_in
 
 _TAGS: Final = ("xml_tags", "md_tags", "signal_tags", "required_xml_tags", "required_md_tags")
 _HANDLERS: Final = ("exception_prompt", "interrupt_prompt", "final_prompt")
@@ -198,7 +198,7 @@ class Prompt:
         return self.tools_with(None)
 
     def tools_with(self, lookup: Callable[[str], Any] | None) -> tuple[Function, ...]:
-        """The `functions` as Functions; `lookup` finds those that are given by name."""
+        """The `functions` as Functions; `lookup` finds those that are given by name, and may find several for one."""
         found = []
         for item in self.functions:
             if isinstance(item, str):
@@ -223,7 +223,7 @@ class Prompt:
 
     @cached_property
     def _fingerprint(self) -> dict[str, str]:
-        told = [item if isinstance(item, str) else tool.schema_hash for item, tool in self._told()]
+        told = [item if isinstance(item, str) else item.schema_hash for item in self._told()]
         return {
             "template": digest_of(
                 unicode_only([self.prompt, None if self.args is None else list(self.args)])
@@ -237,10 +237,10 @@ class Prompt:
             "parser": digest_of(code_hash(self.parser)),
         }
 
-    def _told(self) -> list[tuple[Any, Any]]:
-        from lllm.models.function import as_function
-
-        return [(item, None if isinstance(item, str) else as_function(item)) for item in self.functions]
+    def _told(self) -> list[str | Function]:
+        """The functions; those that are given by name as their names."""
+        items = [tool for item in self.functions for tool in (tools_in(item) or [item])]
+        return [item if isinstance(item, str) else as_function(item) for item in items]
 
 
 def code_hash(value: Any) -> Any:

@@ -21,16 +21,52 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
-from typing import Any, ClassVar, Final, TypeVar, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, overload
 
 from lllm.errors import ConfigError, UnknownKeyError
 from lllm.proxies.credentials import Auth
 from lllm.proxies.endpoint import OPTIONS, Declared, Endpoint, compile_endpoint
 
+if TYPE_CHECKING:
+    from lllm.models.function import Function
+
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound="type[BaseProxy]")
 
 _MARK: Final = "__lllm_endpoint__"
+
+
+class _AsTools:
+    """`as_tools()` of a class of proxies and of its instances."""
+
+    def __get__(
+        self, instance: BaseProxy | None, owner: type[BaseProxy]
+    ) -> Callable[[], tuple[Function, ...]]:
+        return partial(_as_tools, owner if instance is None else instance)
+
+
+def _as_tools(proxy: Any, key: str = "*") -> tuple[Function, ...]:
+    from lllm.proxies.runtime import Proxy
+
+    runtime = Proxy([proxy])
+    if not runtime.endpoints:
+        raise ConfigError(
+            f"the proxy '{proxy.path()}' has no endpoints",
+            hint="Mark its methods with @BaseProxy.endpoint(...).",
+        )
+    return runtime.as_tools() if key == "*" else runtime.tools(f"{proxy.path()}.{key}")
+
+
+class _EndpointTools:
+    """`as_tools()` of a method that is an endpoint: the class that defines it is not there yet when it is marked."""
+
+    def __init__(self) -> None:
+        self.owner: type[BaseProxy] | None = None
+        self.key = ""
+
+    def __call__(self, instance: BaseProxy | None = None) -> tuple[Function, ...]:
+        return _as_tools(self.owner if instance is None else instance, self.key)
 
 
 class BaseProxy:
@@ -52,7 +88,11 @@ class BaseProxy:
         schemas: JSON schemas by name, which parameters and answers refer to: `{"$ref": "#/$defs/NAME"}`.
         source: where the texts about its endpoints come from, if not from you: a document's address. Such texts are not
             trusted.
+        env: variables that are read instead of those that `auth` names: `{"API_KEY": "API_KEY_STAGING"}`.
         cutoff_date: nothing later is shown, see `Proxy`; None for no cutoff.
+
+    An instance may have its own: `Weather(base_url="http://localhost:8080", timeout=5)`, also of the values that a subclass
+    declares: `region = "eu"` is the default of `Weather(region="us")`.
     """
 
     __lllm_kind__: ClassVar[str | None] = None
@@ -73,14 +113,39 @@ class BaseProxy:
     additional_docs: Mapping[str, str] = {}
     schemas: Mapping[str, Any] = {}
     source: str = ""
+    env: Mapping[str, str] = {}
+    cutoff_date: datetime | None = None
+    use_cache: bool = True
+    options: Mapping[str, Any] = {}
+    as_tools = _AsTools()
 
     def __init__(self, cutoff_date: Any = None, use_cache: bool = True, **options: Any) -> None:
         self.cutoff_date = as_date(cutoff_date)
         self.use_cache = use_cache
-        self.options = options
+        self.options = {key: value for key, value in options.items() if key not in SETTINGS}
+        self.configure({key: value for key, value in options.items() if key in SETTINGS})
+        for key, value in self.options.items():
+            if is_option(type(self), key):
+                setattr(self, key, value)
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Sets attributes of this instance that the class has too: SETTINGS.
+
+        Raises:
+            UnknownKeyError: none of them. ConfigError: a value that it cannot have.
+        """
+        for key, value in settings.items():
+            if key not in SETTINGS:
+                raise UnknownKeyError(key, SETTINGS, where=f"proxy '{self.path()}'")
+            if (wanted := _WANTED.get(key)) is not None and not wanted[0](value):
+                raise ConfigError(f"proxy '{self.path()}': {key} must be {wanted[1]}, got {value!r}")
+            setattr(self, key, value)
 
     def __init_subclass__(cls, register: bool = True, **more: Any) -> None:
         super().__init_subclass__(**more)
+        for key, value in vars(cls).items():
+            if isinstance(tools := getattr(value, "as_tools", None), _EndpointTools):
+                tools.owner, tools.key = cls, key
         cls.__lllm_kind__ = "proxy" if declared_in(cls) and register else None
         if cls.__lllm_kind__ is not None:
             own = cls.__dict__.get("_proxy_path")
@@ -128,6 +193,7 @@ class BaseProxy:
 
         def mark(function: F) -> F:
             setattr(function, _MARK, Declared(function, options))
+            setattr(function, "as_tools", _EndpointTools())  # noqa: B010
             return function
 
         return mark if function is None else mark(function)
@@ -162,8 +228,53 @@ class BaseProxy:
             cls._compiled = known  # type: ignore[attr-defined]
         return known[http]
 
+    def needed_variables(self) -> list[str]:
+        """The variables that must be set before it is used, each once. ConfigError for an `auth` that is none."""
+        from lllm.proxies.credentials import needed
+
+        found = needed(self.auth, self.env)
+        for one in self.endpoints().values():
+            found += needed(one.options.get("auth", ()), self.env)
+        return list(dict.fromkeys(found))
+
     def __repr__(self) -> str:
         return f"<proxy {self.path()}>"
+
+
+def is_option(kind: type[BaseProxy], key: str) -> bool:
+    """Whether an instance may have an attribute of its own in place of one of its class: a value that a subclass declares."""
+    value = getattr(kind, key, None)
+    return (
+        not key.startswith("_") and hasattr(kind, key) and not hasattr(BaseProxy, key) and not callable(value)
+    )
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def _count(value: Any) -> bool:
+    return value is None or (isinstance(value, int) and _positive(value))
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(one, str) for pair in value.items() for one in pair)
+
+
+SETTINGS: Final[tuple[str, ...]] = (
+    *("base_url", "auth", "api_key_name", "api_key", "headers", "env", "additional_docs"),
+    *("timeout", "concurrency", "requests_per_minute", "max_bytes"),
+)
+"""Attributes that an instance, or a configuration, may set."""
+_WANTED: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "base_url": (lambda value: isinstance(value, str), "a URL"),
+    "headers": (_texts, "texts by name"),
+    "env": (_texts, "names of variables by name"),
+    "timeout": (_positive, "seconds above 0"),
+    "concurrency": (_count, "a whole number of 1 or more"),
+    "requests_per_minute": (_count, "a whole number of 1 or more"),
+    "max_bytes": (lambda value: value is not None and _count(value), "a whole number of 1 or more"),
+}
 
 
 def declared_in(cls: type) -> dict[str, Declared]:

@@ -21,7 +21,7 @@ from lllm.errors import EndpointDenied, EndpointError, EndpointTimeout
 from lllm.inputs import effect
 from lllm.models.function import ToolContext
 from lllm.proxies import answer as answers
-from lllm.proxies.credentials import Shown, auth_of, each_of, lookup, show
+from lllm.proxies.credentials import Auth, Shown, auth_of, each_of, lookup, show
 from lllm.proxies.exchange import Way, exchange, way_to
 from lllm.proxies.request import HttpRequest, RequestPlan, put
 
@@ -68,6 +68,10 @@ class Call:
         self.key = _idempotency_key(context) if endpoint.effect == "idempotent" else None
 
 
+def _auth(proxy: BaseProxy, endpoint: Endpoint) -> tuple[Auth, ...]:
+    return auth_of(endpoint.options.get("auth", proxy.auth), proxy.api_key_name, proxy.api_key, proxy.env)
+
+
 class Client:
     """The requests of one system: its plans and credentials, and its cache."""
 
@@ -84,7 +88,7 @@ class Client:
         are no error here: a replay needs none."""
         if endpoint.local:
             return
-        auth = auth_of(endpoint.options.get("auth", proxy.auth), proxy.api_key_name, proxy.api_key)
+        auth = _auth(proxy, endpoint)
         names = [name for one in each_of(auth) for name in one.variables]
         if not names and not proxy.api_key:
             return
@@ -101,7 +105,7 @@ class Client:
     def credentials(self, proxy: BaseProxy, endpoint: Endpoint) -> Shown:
         """What a request shows. Variables are looked up for each call: they may have changed. ConfigError where one is not
         set."""
-        auth = auth_of(endpoint.options.get("auth", proxy.auth), proxy.api_key_name, proxy.api_key)
+        auth = _auth(proxy, endpoint)
         values = lookup(auth, self._variables()) if auth else ()
         known = self._shown.get(endpoint.address)
         if known is None or known.values != values or known.auth != auth:
@@ -135,7 +139,7 @@ class Client:
             shown = self.credentials(proxy, endpoint)
             request = plan.build(arguments)
             call = Call(proxy, endpoint, plan, shown, context, note)
-            if self.cache is None or endpoint.cache is None:
+            if self.cache is None or endpoint.cache is None or not proxy.use_cache:
                 return await _answer(call, request, arguments)
             which = f"{endpoint.address} {endpoint.paginate or ''}"
             key = await self.cache.key(which, request, as_of, shown, note)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
 
@@ -45,6 +45,13 @@ class Auth:
     def variables(self) -> tuple[str, ...]:
         """The names of its variables."""
         return tuple(name for name in (self.env, self.user_env, self.password_env) if name)
+
+    def renamed(self, names: Mapping[str, str]) -> Auth:
+        """The same with other variables: those that `names` has for its own."""
+        if not any(name in names for name in self.variables):
+            return self
+        env, user, password = (names.get(name, name) for name in (self.env, self.user_env, self.password_env))
+        return replace(self, env=env, user_env=user, password_env=password)
 
 
 def Header(
@@ -208,9 +215,12 @@ def show(auth: Auth | Sequence[Auth], values: Sequence[str], proxy: str) -> Show
     return found
 
 
-def auth_of(declared: Auth | Sequence[Auth], api_key_name: str, api_key: str | None) -> tuple[Auth, ...]:
-    """All credentials of an endpoint: those declared, and the key of the short notation: `api_key_name = "*x-api-key"`."""
-    found = tuple(each_of(declared))
+def auth_of(
+    declared: Auth | Sequence[Auth], api_key_name: str, api_key: str | None, env: Mapping[str, str]
+) -> tuple[Auth, ...]:
+    """All credentials of an endpoint: those declared, and the key of the short notation: `api_key_name = "*x-api-key"`.
+    `env`: variables in place of those declared."""
+    found = tuple(each_of(declared)) if not env else tuple(one.renamed(env) for one in each_of(declared))
     if api_key_name and api_key:
         key = Secret(api_key.strip())
         found += (
@@ -219,6 +229,11 @@ def auth_of(declared: Auth | Sequence[Auth], api_key_name: str, api_key: str | N
             else Query(api_key_name, value=key),
         )
     return found
+
+
+def needed(auth: Auth | Sequence[Auth], names: Mapping[str, str]) -> list[str]:
+    """The variables that must be set. `names`: see `Auth.renamed`."""
+    return [name for one in each_of(auth) if not one.optional for name in one.renamed(names).variables]
 
 
 def each_of(auth: Auth | Sequence[Auth]) -> Iterator[Auth]:

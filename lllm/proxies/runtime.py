@@ -19,11 +19,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core.canonical import digest
-from lllm.errors import ConfigError, NameTakenError, ToolError, UnknownNameError
+from lllm.errors import ConfigError, NameTakenError, ToolError, UnknownKeyError, UnknownNameError
 from lllm.models.function import Function, ToolContext
 from lllm.plug_ins import guarded
 from lllm.proxies import catalogue
-from lllm.proxies.base import BaseProxy, as_date
+from lllm.proxies.base import SETTINGS, BaseProxy, as_date, is_option
 from lllm.proxies.cutoff import bounded, without_keys, without_later
 from lllm.proxies.endpoint import Endpoint, takes_mapping
 from lllm.recorded_value import PROXY, pack_request
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 LONGEST: Final = 64
 """Characters of a tool's name."""
+MOST: Final = 64
+"""Tools that a model is offered without anybody naming them: it chooses badly among more."""
 
 
 class Proxy:
@@ -53,7 +55,8 @@ class Proxy:
         variables: where credentials are looked up by their names; by default the environment and `.env`.
         cache: the file in which answers of endpoints with `cache=` are kept, or an EndpointCache; None for none.
         use_cache: whether endpoints that may be cached are.
-        options: keyword arguments of the proxies' constructors, by path.
+        options: settings of the proxies by path: attributes as `base_url`, `timeout`, `env` (see `lllm.proxies.base.SETTINGS`),
+            `cache`, and arguments of their constructors.
 
     A pickled Proxy carries no variables along: where it is unpickled it finds those of that place.
 
@@ -82,21 +85,25 @@ class Proxy:
         self.proxies: dict[str, BaseProxy] = {}
         self.endpoints: dict[str, Endpoint] = {}
         """Endpoints by address."""
+        self._tools: dict[str, Function] = {}
         for item in _wanted(activate_proxies, self._options):
-            self._activate(item)
+            self.activate(item)
         if unknown := set(self._options) - set(self.proxies):
             raise UnknownNameError("active proxy", min(unknown), self.proxies)
 
-    def _activate(self, item: Any) -> None:
+    def activate(self, item: Any, options: Mapping[str, Any] | None = None) -> BaseProxy:
+        """Activates one more: a registered name, a class or an instance. `options`: as those of the constructor, of this one.
+
+        Returns it; one that is active already as it is. Raises as the constructor does."""
         proxy = item
         if isinstance(item, str):
             from lllm.registry import registry
 
             proxy = registry.resolve("proxy", item)
         if isinstance(proxy, type) and issubclass(proxy, BaseProxy):
-            with guarded(f"proxy '{proxy.path()}'"):
-                more = self._options.get(proxy.path(), {})
-                proxy = proxy(cutoff_date=self.cutoff_date, use_cache=self.use_cache, **more)
+            if options is not None:
+                self._options[proxy.path()] = options
+            proxy = self._instance(proxy)
         if not isinstance(proxy, BaseProxy):
             raise ConfigError(
                 f"{item!r} is not a proxy", hint="A proxy is a registered name, or a subclass of BaseProxy."
@@ -104,11 +111,33 @@ class Proxy:
         path = proxy.path()
         if path in self.proxies:
             if type(self.proxies[path]) is type(proxy) and not isinstance(item, BaseProxy):
-                return
+                return self.proxies[path]
             raise NameTakenError(f"two proxies are named '{path}'", hint="Activate one of them.")
+        endpoints = proxy.endpoints()
         self.proxies[path] = proxy
-        for one in proxy.endpoints().values():
-            self.endpoints[one.address] = one
+        self.endpoints |= {one.address: one for one in endpoints.values()}
+        return proxy
+
+    def _instance(self, kind: type[BaseProxy]) -> BaseProxy:
+        """An instance with its options, also where its constructor takes none and does not call that of BaseProxy."""
+        path = kind.path()
+        given = dict(self._options.get(path, {}))
+        cached = given.pop("cache", self.use_cache)
+        settings = {key: value for key, value in given.items() if key in SETTINGS}
+        names, free = _constructor(kind)
+        if not free:
+            given = {key: value for key, value in given.items() if key not in settings or key in names}
+        own = kind.__init__ is not BaseProxy.__init__
+        for key in given:
+            if key not in names and (not free or not (own or key in settings or is_option(kind, key))):
+                known = [*names, *SETTINGS, "cache", *(key for key in dir(kind) if is_option(kind, key))]
+                raise UnknownKeyError(key, dict.fromkeys(known), where=f"the options of the proxy '{path}'")
+        usual = {"cutoff_date": self.cutoff_date, "use_cache": cached}
+        with guarded(f"proxy '{path}'"):
+            proxy = kind(**{key: value for key, value in usual.items() if free or key in names}, **given)
+        proxy.cutoff_date, proxy.use_cache = self.cutoff_date, cached
+        proxy.configure(settings)
+        return proxy
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -256,24 +285,42 @@ class Proxy:
             UnknownNameError: no such endpoint. NameTakenError: two of them come to one name.
         """
         wanted = (
-            [one for pattern in addresses for one in self._matching(pattern)]
+            [one for pattern in addresses for one in self.matching(pattern)]
             if addresses
             else list(self.endpoints)
         )
         made: dict[str, Function] = {}
         for address in dict.fromkeys(wanted):
-            tool = self._tool(self.endpoints[address])
-            if tool.name in made:
+            tool = self.tool(address)
+            if (other := made.get(tool.name)) is not None:
                 raise NameTakenError(
-                    f"two endpoints come to the tool name '{tool.name}'", hint="Rename one of their methods."
+                    f"the endpoints '{other.endpoint}' and '{address}' are both the tool '{tool.name}'",
+                    hint="Rename one of their methods, or name only one of them.",
                 )
             made[tool.name] = tool
         return tuple(made.values())
 
-    def _matching(self, pattern: str) -> list[str]:
+    def as_tools(self) -> tuple[Function, ...]:
+        """All of them, for a Proxy among the tools of an agent; see `offered`."""
+        return offered(self.tools())
+
+    def tool(self, address: str) -> Function:
+        """One endpoint as a tool: the same object each time. UnknownNameError where no active proxy has it."""
+        if address not in self._tools:
+            self._tools[address] = self._tool(self.endpoint(address))
+        return self._tools[address]
+
+    def matching(self, pattern: str) -> list[str]:
+        """The addresses that a pattern stands for: an address, `weather` or `weather.*` for all of a proxy, or any with
+        `*` and `?`, as in `weather.get_*`. UnknownNameError for none."""
         path = pattern.removesuffix(".*")
         if path in self.proxies and (path != pattern or pattern not in self.endpoints):
             return [one.address for one in self.proxies[path].endpoints().values()]
+        if "*" in pattern or "?" in pattern:
+            from fnmatch import fnmatchcase
+
+            if found := [address for address in self.endpoints if fnmatchcase(address, pattern)]:
+                return found
         return [self.endpoint(pattern).address]
 
     def _tool(self, endpoint: Endpoint) -> Function:
@@ -291,6 +338,7 @@ class Proxy:
             timeout=None if not endpoint.local else endpoint.timeout or self.proxies[endpoint.proxy].timeout,
             approval=endpoint.approval,
             concurrent=bool(endpoint.options.get("concurrent", True)),
+            endpoint=endpoint.address,
         )
 
     # --- what there is
@@ -313,12 +361,18 @@ class Proxy:
         Raises:
             UnknownNameError: no such endpoint or proxy.
         """
-        wanted = [one for name in names for one in self._matching(name)] if names else list(self.endpoints)
+        wanted = [one for name in names for one in self.matching(name)] if names else list(self.endpoints)
         return catalogue.docs([self.endpoints[address] for address in dict.fromkeys(wanted)], self.proxies)
 
     def overview(self) -> str:
         """One line for each active proxy."""
         return catalogue.overview(self.proxies.values())
+
+
+def offered(tools: tuple[Function, ...]) -> tuple[Function, ...]:
+    """Tools that nobody named one by one: more than MOST of them are deferred, so that the model finds them by
+    `find_tools`."""
+    return tools if len(tools) <= MOST else tuple(tool.with_(deferred=True) for tool in tools)
 
 
 def tool_name(proxy: str, key: str) -> str:
@@ -328,6 +382,13 @@ def tool_name(proxy: str, key: str) -> str:
     if len(name) <= LONGEST:
         return name
     return f"{name[: LONGEST - 9]}_{digest(f'{proxy}.{key}'.encode()).removeprefix('sha256:')[:8]}"
+
+
+def _constructor(kind: type[BaseProxy]) -> tuple[list[str], bool]:
+    """The names of a constructor's parameters, and whether it takes any others."""
+    parameters = inspect.signature(kind).parameters.values()
+    names = [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    return names, any(one.kind is one.VAR_KEYWORD for one in parameters)
 
 
 def _wanted(activate: Iterable[Any] | None, options: Mapping[str, Any]) -> list[Any]:

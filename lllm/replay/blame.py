@@ -15,6 +15,7 @@ _PARTS: Final = {
     "system": "system prompt",
     "tools": "tool schema",
     "specs": "tool schema",
+    "endpoints": "tool schema",
     "sampling": "sampling",
     "model": "model",
     "format": "format",

@@ -101,7 +101,7 @@ YAMLS = [
     ),
     (
         "activate_proxies: wiki",
-        r"error: a\.yaml:1: activate_proxies is not supported in this version of lllm, so it would have no effect\n.*",
+        r"error: a\.yaml:1: activate_proxies is 'wiki' \(text\); it wants a list of names, or null as if left out",
     ),
     (
         "log: {synchronous: maybe}",

@@ -144,7 +144,7 @@ REFUSED = {
     "a: {tools: ['broken_module:f']}": "a.yaml:3: the tool 'broken_module:f': ZeroDivisionError: division by zero "
     "(agent_configs.a.tools.0)",
     "a: {tools: ['json:decoder']}": "is not a tool (agent_configs.a.tools.0)\n  A tool is a Python function",
-    "a: {tools: [search, search]}": "a.yaml:3: two tools are named 'search' (agent_configs.a.tools)\n  Rename",
+    "a: {tools: [search, search]}": "a.yaml:3: two tools are named 'search' (agent_configs.a.tools.1)\n  Rename",
     "a: {format: 'os:Nothing'}": (
         "a.yaml:3: 'os:Nothing' cannot be imported: module 'os' has no attribute 'Nothing' (agent_configs.a.format)"
     ),
@@ -155,8 +155,8 @@ REFUSED = {
     "a: {format: {type: nothing}}": "a.yaml:3: format 'reply'",
     "a: {sandbox: jupyter}": "a.yaml:3: agent_configs.a.sandbox is not supported in this version of lllm",
     "a: {agent_type: vanilla}": "a.yaml:3: agent_configs.a.agent_type is not supported in this version of lllm",
-    "a: {activate_proxies: [wiki]}": "a.yaml:3: agent_configs.a.activate_proxies is not supported in this version of lllm",
-    "proxies: [wiki]": "a.yaml:1: proxies is not supported in this version of lllm, so it would have no effect\n  Remove it",
+    "a: {activate_proxies: [wiki]}": "a.yaml:3: no proxy named 'wiki' (agent_configs.a.activate_proxies.0)\n  ",
+    "proxies: [wiki]": "a.yaml:1: no proxy named 'wiki' (activate_proxies.0)\n  ",
     "sandbox: {tier: process}": "a.yaml:1: sandbox.tier is not supported in this version of lllm",
 }
 """Beside each stands the agent `a` on the scripted model, unless it brings its own."""

@@ -12,11 +12,18 @@ from lllm.config.keys import Key, Section
 from lllm.config.layer import put
 from lllm.llm.build import agent_of
 from lllm.log.views import load
+from lllm.proxies import BaseProxy, Proxy
 from lllm.registry import registry
 
 
 def mine() -> None:
     """Does nothing."""
+
+
+class Wiki(BaseProxy, register=False):
+    @BaseProxy.endpoint
+    def page(self, title: str) -> str:
+        return title
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +32,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with registry.scope():
         registry.add("prompt", "p/x", Prompt("p/x", "Do {task}."))
         registry.add("tool", "mine", mine)
+        registry.add("proxy", "Wiki", Wiki)
         yield
 
 
@@ -37,6 +45,7 @@ OF_AGENT: dict[str, Any] = {
     "prompt": "p/x",
     "prompts": ["p/x"],
     "tools": ["mine"],
+    "activate_proxies": ["Wiki"],
     "format": {"type": "object"},
     "model_args": {"top_k": 3},
     "base_url": "http://localhost:2/v1",
@@ -91,7 +100,9 @@ def built(config: Config) -> dict[str, Any]:
     agent = agent_of(config.agent("a"), config)
     settings = agent._settings
     backend = settings.backend
-    parts = {name: getattr(settings, name) for name in settings.__slots__ if name != "backend"}
+    parts = {
+        name: getattr(settings, name) for name in settings.__slots__ if name not in ("backend", "find_tool")
+    }
     parts |= {name: getattr(agent, name) for name in ("_system", "_prompt", "_prompts", "description")}
     parts["backend"] = type(backend).__name__
     for name in ("base_url", "secrets", "_asked", "_given_headers"):
@@ -141,6 +152,10 @@ def kind_of(config: Config) -> str:
     return type(build_agent(config, model=ScriptedBackend([]), log_base=MemoryLog())).__name__
 
 
+def proxy_of(config: Config) -> Proxy:
+    return build_agent(config, model=ScriptedBackend([]), log_base=MemoryLog()).proxy
+
+
 AGENTS = {"agent_configs": {"a": {"model_name": "scripted"}}}
 
 OF_SYSTEM: dict[str, tuple[Any, Callable[[Config], Any]]] = {
@@ -153,6 +168,13 @@ OF_SYSTEM: dict[str, tuple[Any, Callable[[Config], Any]]] = {
     "agent_type": ("other", kind_of),
     "agent_group": (["a"], lambda config: list(config.agents)),
     "agent_configs": ({"c": {"model_name": "scripted"}}, lambda config: list(config.agents)),
+    "activate_proxies": (["Wiki"], lambda config: proxy_of(config).available()),
+    "cutoff_date": ("2024-12-31", lambda config: proxy_of(config).cutoff_date),
+    "deploy_mode": (True, lambda config: proxy_of(config).deploy_mode),
+    "proxy_options": (
+        {"Wiki": {"timeout": 1}},  # each of its keys: tests/proxies/test_configured.py
+        lambda config: proxy_of(config).proxies["Wiki"].timeout,
+    ),
     "model": ("scripted", lambda config: config.agents["b"].model_name),
     "ckpt_dir": (
         "elsewhere",
@@ -186,6 +208,8 @@ def test_a_key_of_a_system_changes_the_system(key: str, nobodys_machine: Path) -
     (nobodys_machine / "base.yaml").write_text("log_type: none\n")
     value, seen = OF_SYSTEM[key]
     plain: dict[str, Any] = {"agent_configs": {"a": {"model_name": "scripted"}}}
+    if key == "proxy_options":
+        plain["activate_proxies"] = ["Wiki"]
     if key in ("agent_group", "model", "ckpt_dir"):
         plain["agent_configs"]["b"] = {}
     changed: dict[str, Any] = {**plain}
@@ -204,6 +228,7 @@ OF_PROJECT = {
     "run.profile": "tests/config/test_precedence.py",
     "models": "tests/config/test_models.py",
     "prices": "tests/llm/test_prices.py",
+    "proxy_options": "tests/proxies/test_configured.py",
     "profiles": "tests/config/test_precedence.py",
     **dict.fromkeys(("log.type", "log.dir", "log.url", "log.synchronous"), "above"),
     **dict.fromkeys(("cache.enabled", "cache.dir", "cache.mode"), "above"),
@@ -224,7 +249,7 @@ def later(table: Any, above: str = "") -> Iterator[str]:
 def test_what_nothing_reads_is_refused_wherever_it_is_said(
     key: str, nobodys_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full: Any = {"tier": "process"} if key == "sandbox" else ["x"] if key.endswith("proxies") else "x"
+    full: Any = {"tier": "process"} if key == "sandbox" else "x"
     for value in (None, "", [], {}):
         data: dict[str, Any] = {}
         put(data, tuple(key.split(".")), value)
@@ -244,12 +269,12 @@ def test_what_nothing_reads_is_refused_wherever_it_is_said(
 
 
 def test_it_is_refused_in_lllm_toml_and_its_profiles(nobodys_machine: Path) -> None:
-    for text in ('[sandbox]\ntier = "process"\n', '[profiles.q]\nactivate_proxies = ["x"]\n'):
+    for text in ('[sandbox]\ntier = "process"\n', '[profiles.q.sandbox]\ntier = "process"\n'):
         (nobodys_machine / "lllm.toml").write_text(text)
         with pytest.raises(ValueError, match="not supported in this version"):
             load_project()
     (nobodys_machine / "lllm.toml").write_text(
-        "[sandbox]\n[profiles.q]\nactivate_proxies = []\n[discovery]\nproxies = []\n"
+        "[sandbox]\n[profiles.q]\nsandbox = {}\n[discovery]\nproxies = []\n"
     )
     load_project()
-    assert isinstance(keys.SYSTEM["activate_proxies"], Key)
+    assert isinstance(keys.AGENT["sandbox"], Key)

@@ -1,0 +1,159 @@
+"""Assembles the proxies of a system and the tools of its agents; each problem with the key that it is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from lllm.config.problems import placed
+from lllm.errors import (
+    ConfigError,
+    DependencyError,
+    LLMError,
+    NameTakenError,
+    UnknownKeyError,
+    UnknownNameError,
+)
+from lllm.llm.proxies import Access, runtime_of
+from lllm.registry import registry
+
+_WORD: Final = re.compile(r"\w+")
+
+if TYPE_CHECKING:
+    from lllm.config import AgentConfig, Config
+    from lllm.llm.assembly import At
+    from lllm.models.function import Function
+    from lllm.proxies import BaseProxy, Proxy
+
+
+class Proxies(NamedTuple):
+    """The proxies of a system.
+
+    Attributes:
+        runtime: its one runtime. active: by the names of the files. keys: which key names each first.
+    """
+
+    runtime: Proxy
+    active: dict[str, BaseProxy]
+    keys: dict[str, str]
+
+    def access(self, config: Config, declared: AgentConfig | None) -> Access:
+        """What an agent may use; None stands for the system's own code."""
+        own = None if declared is None else declared.activate_proxies
+        names = config.activate_proxies if own is None else own
+        if names is None:
+            return Access(self.runtime, config, None)
+        paths = (self.active[name].path() for name in names if name in self.active)
+        return Access(self.runtime, config, tuple(paths))
+
+
+def assemble_proxies(config: Config, at: At) -> Proxies:
+    """The runtime of a system, with the proxies that it and its agents name."""
+    runtime = runtime_of(config)
+    made = Proxies(runtime, {}, {})
+    every = Access(runtime, config, None)
+    for key, name in _named(config):
+        if name in made.keys:
+            continue
+        made.keys[name] = key
+        proxy = at.key(key, _activate, every, name)
+        if proxy is not None:
+            made.active[name] = proxy
+    _check_options(config, made, at)
+    return made
+
+
+def _named(config: Config) -> Iterator[tuple[str, str]]:
+    for n, name in enumerate(config.activate_proxies or ()):
+        yield f"activate_proxies.{n}", name
+    for agent in config.agents.values():
+        for n, name in enumerate(agent.activate_proxies or ()):
+            yield f"agent_configs.{agent.name}.activate_proxies.{n}", name
+
+
+def _activate(every: Access, name: str) -> BaseProxy:
+    if registry.registered("proxy", name) is not None:
+        entry = registry.entry("proxy", name)
+        if (missing := entry.missing()) is not None and entry.extra is not None:
+            raise DependencyError(missing, entry.extra, f"the proxy '{name}'")
+    try:
+        return every.activate(name)
+    except ConfigError as error:
+        # the option that the error is about, if any
+        options = every.config.proxies[name].options if name in every.config.proxies else {}
+        option = next((key for key in options if key in _WORD.findall(error.message)), None)
+        if option is None:
+            raise
+        key = f"proxy_options.{name}.{option}"
+        if isinstance(error, UnknownKeyError):  # which says where it was given, as a program would
+            error = UnknownKeyError(error.key, (), hint=error.hint)
+        raise placed(error, every.config.where(key), key) from None
+
+
+def _check_options(config: Config, made: Proxies, at: At) -> None:
+    """Warns of settings for names that no proxy has."""
+    for name in config.proxies:
+        key = f"proxy_options.{name}"
+        if name in made.runtime.proxies or name in made.keys:
+            continue
+        try:
+            registry.entry("proxy", name)
+        except UnknownNameError as error:
+            at.problems.warn(placed(error, config.where(key), key))
+        except LLMError:
+            continue  # two have it: reported where it is used
+
+
+def assemble_tools(config: Config, declared: AgentConfig, proxies: Proxies, at: At) -> list[Function]:
+    """The tools of an agent, with the endpoints that it names, or all of those that it activates."""
+    key = f"agent_configs.{declared.name}"
+    access = proxies.access(config, declared)
+    found: dict[str, Function] = {}
+    names_endpoint = False
+    for n, name in enumerate(declared.tools):
+        here = f"{key}.tools.{n}"
+        for tool in at.key(here, access.find, name) or ():
+            names_endpoint = names_endpoint or tool.endpoint is not None
+            _add(found, tool, here, at)
+            if tool.endpoint is not None:
+                proxies.keys.setdefault(tool.endpoint.rpartition(".")[0], here)
+    if declared.activate_proxies and not names_endpoint and not _says_none(config, declared):
+        here = f"{key}.activate_proxies"
+        for tool in at.key(here, access.all_tools) or ():
+            _add(found, tool, here, at)
+    return list(found.values())
+
+
+def _says_none(config: Config, declared: AgentConfig) -> bool:
+    """Whether the agent's file has `tools: []`."""
+    return not declared.tools and "tools" in config.tree["agent_configs"].get(declared.name, {})
+
+
+def _add(found: dict[str, Function], tool: Function, key: str, at: At) -> None:
+    if (other := found.get(tool.name)) is None:
+        found[tool.name] = tool
+        return
+    if tool.endpoint is not None and tool.endpoint == other.endpoint:
+        return
+    words = [f"the endpoint '{one.endpoint}'" if one.endpoint else "a function" for one in (other, tool)]
+    about = f": {words[0]} and {words[1]}" if other.endpoint or tool.endpoint else ""
+    error = NameTakenError(
+        f"two tools are named '{tool.name}'{about}",
+        hint="Rename one of them, or remove one from `tools`.",
+    )
+    at.add(key, error)
+
+
+def check_variables(config: Config, proxies: Proxies, at: At) -> None:
+    """Warns of credentials whose variables are not set. Calls that need them fail; everything else works."""
+    for path, proxy in proxies.runtime.proxies.items():
+        named = next((name for name, one in proxies.active.items() if one is proxy), path)
+        key = proxies.keys.get(named, "")
+        for variable in at.key(key, proxy.needed_variables) or ():
+            if not config.environ.get(variable, "").strip():
+                error = ConfigError(
+                    f"the proxy '{path}' needs the variable {variable}, which is not set",
+                    hint=f"Type: export {variable}=..., or write it into .env",
+                )
+                at.problems.warn(placed(error, config.where(key) if key else None, key))
