@@ -271,9 +271,9 @@ _WANTED: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "headers": (_texts, "texts by name"),
     "env": (_texts, "names of variables by name"),
     "timeout": (_positive, "seconds above 0"),
-    "concurrency": (_count, "a whole number of 1 or more"),
-    "requests_per_minute": (_count, "a whole number of 1 or more"),
-    "max_bytes": (lambda value: value is not None and _count(value), "a whole number of 1 or more"),
+    "concurrency": (_count, "a whole number above 0"),
+    "requests_per_minute": (_count, "a whole number above 0"),
+    "max_bytes": (lambda value: value is not None and _count(value), "a whole number above 0"),
 }
 
 
