@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 from lllm.config.kinds import (
     COPIES,
     COUNT,
-    DEPTH,
     DATE,
+    DEPTH,
     FLAG,
     FORMAT,
     FREE,
