@@ -34,6 +34,8 @@ class Hooks:
     seen: dict[str, tuple[str, bool]]
     """What the program has read of replies whose calls are being stopped; and whether it had closed the stream."""
     replaying = False
+    rerun = False
+    """True if a program is run again in it: a replay, a resumption or a fork."""
     answers = False
     """True if `recorded` may have an answer that saves a model request."""
     unopened = False

@@ -73,7 +73,7 @@ class Tape:
 class Replayed(Session):
     """A session that compares where a live one writes, and remembers where a live one acts."""
 
-    replaying = True
+    replaying = rerun = True
     whole = False
     """True if the program's own code runs, not only its recorded agent calls."""
     goes_on = False

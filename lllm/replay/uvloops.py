@@ -1,7 +1,8 @@
-"""Programs that start a uvloop: while they are replayed, they get a loop whose order a replay can keep.
+"""Programs that start a uvloop: while they are replayed, resumed or forked, they get a loop whose order can be kept.
 
 Loops of uvloop cannot be looked into, and live runs in them are not touched. `uvloop.run`, `uvloop.new_event_loop` and its
-event loop policy make a `uvloop.Loop`: code of a replayed program that does so gets a `lllm.loops.Loop`, other code a real one.
+event loop policy make a `uvloop.Loop`: code of a program that is run again and does so gets a `lllm.loops.Loop`, other code a
+real one. A resumed or forked program keeps that loop when it has left the record.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class _StandIn(type):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         scope = current.get()
-        replaying = scope is not None and scope.session.replaying
-        return Loop() if replaying else _real(*args, **kwargs)
+        again = scope is not None and scope.session.rerun
+        return Loop() if again else _real(*args, **kwargs)
 
     def __instancecheck__(cls, one: Any) -> bool:
         return isinstance(one, (Loop, _real))
