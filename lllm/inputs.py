@@ -1,11 +1,12 @@
 """Inputs: what comes to a program from outside, one at a time and in an order that its log has.
 
 An input is an answer of the world (a reply, the result of a tool or of an effect), a timer of the program that fires, a
-function that returns from a thread, a call that is handed back after its log was written. As long as one alone can be on its
-way there is nothing to order. Otherwise each waits until the program has nothing left to do with those before it: until no
-handle of its session is ready in the event loop. So what the program does depends on their order alone. Answers are events of
-the log; the others have names (`t3` the third timer, `e1` the first job, `c2` the second call), and before the next event a
-Note of `inputs` says which of them came. Temporal orders its workflows in the same way.
+function that returns from a thread, a call that is handed back after its log was written, or a delta of a stream
+(`lllm.stream_inputs`). As long as one alone can be on its way there is nothing to order. Otherwise each waits until the
+program has nothing left to do with those before it: until no handle of its session is ready in the event loop. So what the
+program does depends on their order alone. Answers are events of the log; the others have names (`t3` the third timer, `e1`
+the first job, `c2` the second call, `s2` deltas of its stream), and before the next event a Note of `inputs` says which of
+them came. Temporal orders its workflows in the same way.
 
 Timers and jobs are seen in loops of `lllm.loops.Loop` alone. Other loops are never changed: there the log has the order of
 answers and of calls that are handed back.
@@ -87,7 +88,7 @@ class Inputs:
         follows: whether the record says what comes next. Then nothing waits here: see `lllm.replay.order`.
         copied: whether what comes then is named all the same, because it goes into the log of a fork.
         crowded: whether two of them were ever on their way at the same time.
-        came: the names of those that came since the last event.
+        came: the names of those that came since the last event; of streams, `lllm.stream_inputs.Deltas`.
         stops: of a fork: calls and effects that were stopped before the record has come to it.
         readers: of a replay: the tasks that wait for the next piece of a stream, with those that make its call.
     """
@@ -111,7 +112,7 @@ class Inputs:
         self.follows = self.copied = False
         self.crowded = False
         self.coming = 0
-        self.came: list[str] = []
+        self.came: list[Any] = []
         self.stops: list[str] = []
         self.readers: dict[asyncio.Task[Any], asyncio.Task[Any]] | None = None
         self._timers = self._jobs = 0
@@ -161,7 +162,7 @@ class Inputs:
         if not self.crowded or self.follows or not self.on:
             return
         loop = asyncio.get_running_loop()
-        gate = _gate(loop)
+        gate = gate_of(loop)
         if gate.rests(self):
             return
         future: asyncio.Future[None] = loop.create_future()
@@ -196,7 +197,7 @@ class Inputs:
                 return
             self.end()
             if self.crowded:
-                _gate(loop).hold(self, come)
+                gate_of(loop).hold(self, come)
             else:
                 come()
 
@@ -225,7 +226,7 @@ class Timer(asyncio.TimerHandle):
         """Its time has come."""
         self._stop()
         if self.inputs.crowded:
-            _gate(self._loop).hold(self.inputs, self.fire)  # type: ignore[attr-defined]
+            gate_of(self._loop).hold(self.inputs, self.fire)  # type: ignore[attr-defined]
         else:
             self.fire()
 
@@ -256,6 +257,11 @@ class Gate:
     def rests(self, inputs: Inputs) -> bool:
         """True if it is plain to see that the program has nothing else to do."""
         return self._ready is not None and not self._ready and inputs not in self._held
+
+    def last(self, inputs: Inputs) -> Callable[[], bool] | None:
+        """The last of those that wait."""
+        held = self._held.get(inputs)
+        return held[-1] if held else None
 
     def hold(self, inputs: Inputs, come: Callable[[], bool]) -> None:
         """Calls `come` when the turn has come. False from it says that it comes to nothing: then the next one's has."""
@@ -288,7 +294,8 @@ class Gate:
 _gates: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Gate]] = weakref.WeakKeyDictionary()
 
 
-def _gate(loop: asyncio.AbstractEventLoop) -> Gate:
+def gate_of(loop: asyncio.AbstractEventLoop) -> Gate:
+    """The gate of a loop."""
     found = _gates.get(loop)
     if found is None:
         found = _gates[loop] = Gate(loop)

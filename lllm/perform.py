@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -73,6 +73,7 @@ from lllm.ports import (
 from lllm.repeats import RepeatWatch
 from lllm.session import WAITING, Scope, Session, current, own_code
 from lllm.session_effects import Place
+from lllm.stream_inputs import cut, cuts_of, rest
 from lllm.sync import maybe_async
 from lllm.tool_run import Thread, TimeLimit, run_tool
 
@@ -99,6 +100,7 @@ class Performer:
         "rules",
         "said",
         "session",
+        "shown",
         "state",
     )
 
@@ -113,6 +115,7 @@ class Performer:
         self.answer: Any = None  # of the agent that took over: its reply, or the error that ended its call
         self.state = State()  # when the last tool began
         self.said = False  # whether pieces of the present reply were shown
+        self.shown: list[Delta] = []  # those that were, by their places in the record
         self.rules = RULES  # those of the call, see `lllm.core.spec`
         self.deadline_at: int | None = None  # when the call must have ended, by the session's clock
         self.is_over = is_over  # whether the call is cancelled, or late
@@ -171,11 +174,11 @@ class Performer:
             literal_tags=plan.literal_tags,
         )
         if self.said:
-            self.said = False
+            self.said, self.shown = False, []
             session.tell(self.call, Restart("asked again"))
         reply: Reply | None = None
         begun = False
-        told: list[str] | None = [] if session.listeners else None
+        told: list[Delta] | None = [] if self.call in session.listeners else None
         try:
             stream = stream_of(plan.backend, session.id, request)
             async for delta in stream:
@@ -192,7 +195,7 @@ class Performer:
                     self.said = True
                     shown = session.tell(self.call, visible)
                     if told is not None:
-                        told += [one.text for one in shown if type(one) is TextDelta]
+                        told += shown
                 if watch is not None and watch.stuck(delta):
                     reply = watch.reply(plan.model_name)
                     await _close(stream)
@@ -222,17 +225,23 @@ class Performer:
         if held is not None:
             reply = text_tools.read(reply)
             if self._followed() and (rest := held.rest()):
-                session.tell(self.call, TextDelta(rest))
+                shown = session.tell(self.call, TextDelta(rest))
+                if told is not None:
+                    told += shown
         if plan.format is not None and reply.enforced is None:
             reply = reply.with_(enforced="validation")
         if self._followed():
-            session.tell(self.call, Completed(reply))
+            shown = session.tell(self.call, Completed(reply))
+            if told is not None:
+                told += shown
         if reply.tool_calls:
             reply = with_ids(reply)
         if reply.thinking == "" or reply.logprobs is not None or reply.token_ids is not None:
             reply = as_recorded(reply)
         # with the log off and no secret to look for, nobody reads the record
         data = reply.record() if session.logs or session.redactor else {}
+        if told is not None:
+            data["cuts"] = cuts_of(told)
         if reply.source is not None:
             data["cost"] = "0"  # nobody was asked, and nobody is paid
         elif (
@@ -264,38 +273,50 @@ class Performer:
         return sent(head.messages(), self.session.blob, Takes(can.tool_parts, images, can.files))
 
     def _followed(self) -> bool:
-        return bool(self.session.followers or self.session.listeners)
+        return bool(self.session.followers) or self.call in self.session.listeners
 
     def tell_again(self, known: Event) -> None:
-        """Tells the program what a recorded reply consists of. It was told so when the reply came, in more pieces."""
-        if not self.session.listeners:
+        """Gives the program the deltas of a recorded reply, or what is left of them."""
+        if self.call not in self.session.listeners:
             return
         given: list[Delta] = []
-        if self.said:
+        if self.said and not self.shown:
             given.append(Restart("asked again"))
         if known.kind == ev.MODEL_REPLIED:
             reply = Reply.from_record(known.data)
             parts = pieces(reply)
-            given += [*parts, Completed(reply)]
+            if (cuts := known.data.get("cuts")) is not None:
+                parts = cut(parts, cuts)
+            given += [*rest(parts, self.shown), Completed(reply)]
             self.said = bool(parts)
         else:
             if known.data.get("told"):
-                given.append(TextDelta(known.data["told"]))
-            self.said = "told" in known.data
+                given += rest([TextDelta(known.data["told"])], self.shown)
+            self.said = bool(self.shown) or "told" in known.data
+        self.shown = []
         for delta in given:
             self.session.tell(self.call, delta, again=True)
 
-    def _fault(self, error: LLMError, told: list[str] | None, begun: bool = False) -> Outcome:
+    def show_again(self, deltas: Sequence[Delta]) -> None:
+        """Gives the program deltas at their place in the record."""
+        for delta in deltas:
+            if type(delta) is Restart:
+                self.shown = []
+            self.shown.append(delta)
+            self.said = True
+            self.session.tell(self.call, delta, again=True)
+
+    def _fault(self, error: LLMError, told: list[Delta] | None, begun: bool = False) -> Outcome:
         data: records.ModelFailed = {"error": type(error).__name__, "message": error.message}
         if error.hint:
             data["hint"] = error.hint
         if isinstance(error, ProviderError):
             add_answer(data, error)
             self._add_broken_off(data, error, begun)
-        rest = self.session.told(self.call)
+        held = self.session.told(self.call)
         if told is not None and self.said:  # also where it was thinking alone, of which the log has nothing
-            told += [one.text for one in rest if type(one) is TextDelta]
-            data["told"] = "".join(told)
+            texts = [one.text for one in (*told, *held) if type(one) is TextDelta]
+            data["told"] = "".join(texts)
         if error.retryable:
             data["retryable"] = True
         if isinstance(error, (*FATAL, ConfigError)):

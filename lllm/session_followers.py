@@ -10,12 +10,24 @@ from typing import TYPE_CHECKING, Any
 from lllm.core.events import Event
 from lllm.core.redact import Redactor
 from lllm.errors import text_of
+from lllm.inputs import Inputs
 from lllm.ports import Completed, Delta
 from lllm.redacted_deltas import RedactedDeltas
+from lllm.stream_inputs import is_held
 from lllm.terminals import warn
 
 Follower = Callable[[str, Delta], None]
 Watcher = Callable[[Event], None]
+
+
+class OneWay:
+    """A follower that cannot take back what it was given: of `Stream.text`."""
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+
+    def __call__(self, call: str, delta: Delta) -> None:
+        self._follower(call, delta)
 
 
 class Following:
@@ -24,15 +36,16 @@ class Following:
     # of Session
     id: str
     redactor: Redactor
+    inputs: Inputs
 
     followers: list[Follower]
-    listeners: list[Follower]
-    """Followers that are a part of the program: its streams, and the `follow=` of its calls."""
+    listeners: dict[str, Follower]
+    """Followers that are a part of the program, by their calls: its streams, and the `follow=` of its calls."""
     watchers: list[Watcher]
     """Called with every event as it happens, before it is durable."""
 
     def _open_followers(self) -> None:
-        self.followers, self.listeners, self.watchers = [], [], []
+        self.followers, self.listeners, self.watchers = [], {}, []
         self._broken_followers: tuple[Follower, ...] = ()
         self._told: dict[str, RedactedDeltas] = {}
 
@@ -64,18 +77,30 @@ class Following:
         return shown
 
     def _tell(self, call: str, deltas: Sequence[Delta], again: bool) -> None:
+        if not deltas:
+            return
+        if self.followers and not again:
+            for follower in tuple(self.followers):
+                self._show(follower, call, deltas)
+        if (listener := self.listeners.get(call)) is not None and not is_held(
+            self.inputs, call, deltas, self._give
+        ):
+            self._show(listener, call, deltas, again)
+
+    def _give(self, call: str, deltas: Sequence[Delta]) -> None:
+        if (listener := self.listeners.get(call)) is not None:
+            self._show(listener, call, deltas)
+
+    def _show(self, follower: Follower, call: str, deltas: Sequence[Delta], again: bool = False) -> None:
         for delta in deltas:
-            for follower in self.listeners if again else (*self.followers, *self.listeners):
-                try:
-                    follower(call, delta)
-                except Exception as error:
-                    if follower not in self._broken_followers and not again:
-                        self._broken_followers = (*self._broken_followers, follower)
-                        words = self.redactor.text(
-                            f"a follower raised {type(error).__name__}: {text_of(error)}"
-                        )
-                        warn(logging.getLogger("lllm.session"), "session '%s': %s", self.id, words)
-                        self.note(words, of="follower")
+            try:
+                follower(call, delta)
+            except Exception as error:
+                if follower not in self._broken_followers and not again:
+                    self._broken_followers = (*self._broken_followers, follower)
+                    words = self.redactor.text(f"a follower raised {type(error).__name__}: {text_of(error)}")
+                    warn(logging.getLogger("lllm.session"), "session '%s': %s", self.id, words)
+                    self.note(words, of="follower")
 
     def watched(self, event: Event) -> None:
         """Shows an event to whoever watches. What a watcher raises does not disturb the call."""

@@ -15,11 +15,13 @@ from lllm.core import events as ev
 from lllm.core.canonical import digest
 from lllm.core.envelope import seal
 from lllm.core.figures import COUNTED, Counting
+from lllm.core.jsonable import unicode_only
 from lllm.core.redact import Redactor
 from lllm.errors import LLMError, LogWriteError, text_of
 from lllm.loops import is_blocked
 from lllm.models.parts import BlobRef
 from lllm.ports import LogStore, Record
+from lllm.stream_inputs import noted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +102,7 @@ class SessionLog:
         kind, data, at, call, dialog, _, encoded = event
         with self._lock:
             if self.inputs.came:
-                self._write_inputs(at)
+                self._write_inputs(at, kind, call)
             seq = self._seq
             if not seq:
                 self._began = at
@@ -116,11 +118,15 @@ class SessionLog:
         if self.watchers:
             self.watched(event)
 
-    def _write_inputs(self, at: int) -> None:
+    def _write_inputs(self, at: int, kind: str, call: str | None) -> None:
         """Writes which inputs came to the program since the last event. Under the lock."""
         came, self.inputs.came = self.inputs.came, []
-        data = {"of": "inputs", "text": " ".join(came)}
-        record = seal(self.id, self._seq, at, None, None, ev.NOTE, data, self._prev)
+        if (data := noted(came, kind, call)) is None:
+            return
+        try:
+            record = seal(self.id, self._seq, at, None, None, ev.NOTE, data, self._prev)
+        except UnicodeEncodeError:
+            record = seal(self.id, self._seq, at, None, None, ev.NOTE, unicode_only(data), self._prev)
         self._records.append(record)
         self._seq += 1
         self._prev = record.hash

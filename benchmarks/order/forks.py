@@ -18,9 +18,6 @@ from lllm.core.envelope import open_event
 from lllm.replay import resume_session
 
 Program = Callable[[], Any]
-UNCUT = frozenset(("effects_with_timeouts", "streams_with_timeouts"))
-"""Shapes whose logs are not cut off here: where an effect or a stream was cancelled, and its caller had not heard of it at the
-cut, a resumed program hears of it at another time. That is so of every session, fork or not."""
 
 
 def says(record: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -108,8 +105,6 @@ def tried(name: str, loop: str = "lllm", *, effects: bool = False) -> list[str]:
         )
         for child in [info.id for info in store.sessions() if info.id not in before]:
             found = found or fault(store, child, entry, program.asked)
-            if name in UNCUT:
-                continue
             found = found or fault_when_cut(
                 store,
                 child,

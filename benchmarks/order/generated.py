@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final
 
 import lllm
@@ -21,6 +22,8 @@ Work = Callable[[Shape], Awaitable[None]]
 DEPTH: Final = 3
 TOOLS: Final = 0.3
 """The share of calls whose agent has a tool."""
+STREAMS: Final = 0.3
+"""The share of calls whose reply is read as it comes."""
 
 
 def program(seed: int) -> Work:
@@ -32,6 +35,8 @@ def program(seed: int) -> Work:
         n, kind, seconds = next(numbers), chance.random(), chance.random() * 0.01
         if kind < 0.5:
             tools = chance.random() < TOOLS
+            if chance.random() < STREAMS:
+                return _reads(n, chance.choice((1, 2, 3, 99)))
 
             async def call(s: Shape) -> None:
                 agent = s.worker if tools else s.agent
@@ -81,6 +86,21 @@ def program(seed: int) -> Work:
             await part(s)
 
     return run
+
+
+def _reads(n: int, most: int) -> Work:
+    """A stream that is left after `most` deltas."""
+
+    async def read(s: Shape) -> None:
+        async with aclosing(s.talker.astream(f"{n} after {len(s.got)}")) as stream:
+            count = 0
+            async for delta in stream:
+                count += 1
+                s.got.append(f"{n}{type(delta).__name__[:2]}{getattr(delta, 'text', '')[-1:]}")
+                if count == most:
+                    break
+
+    return read
 
 
 def _chain(n: int, parts: list[Work], seconds: float) -> Work:

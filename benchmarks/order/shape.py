@@ -17,7 +17,7 @@ from lllm import Agent, ToolContext, tool
 from lllm.errors import ProviderError
 from lllm.models.message import FunctionCall
 from lllm.models.reply import Reply
-from lllm.ports import Capabilities, Completed, Delta, Request, TextDelta
+from lllm.ports import Capabilities, Completed, Delta, Request, TextDelta, ThinkingDelta, ToolCallDelta
 
 
 class Ledger:
@@ -96,6 +96,43 @@ class Slow:
     async def aclose(self) -> None: ...
 
 
+class Chatty(Slow):
+    """Thinks, and answers in several deltas; with a probability of `breaks` it fails in the middle of it. With tools it asks
+    for one."""
+
+    breaks = 0.0
+    thinks = True
+
+    async def stream(self, request: Request) -> AsyncIterator[Delta]:
+        self.asked += 1
+        last = request.messages[-1]
+        await self._wait()
+        if request.tools and last.role == "user":
+            yield TextDelta("I note.")
+            call = FunctionCall("n", "note", f'{{"text":"{last.text[:6]}"}}')
+            yield ToolCallDelta(0, call.id, call.name, call.arguments[:5])
+            await self._wait()
+            yield ToolCallDelta(0, arguments=call.arguments[5:])
+            yield Completed(Reply(content="I note.", tool_calls=(call,)))
+            return
+        thought = f"hm {random.random():.3f}" if self.thinks else None
+        if thought:
+            yield ThinkingDelta(thought[:4])
+            await self._wait()
+            yield ThinkingDelta(thought[4:])
+        words = f"{last.text[:10]}~{random.random():.6f}"
+        for at in range(0, len(words), 3):
+            if random.random() < self.breaks:
+                raise ProviderError("gone", retryable=True, status=503)
+            yield TextDelta(words[at : at + 3])
+            if random.random() < 0.6:
+                await self._wait()
+        yield Completed(Reply(content=words, thinking=thought))
+
+    async def _wait(self) -> None:
+        await asyncio.sleep(self.latency * random.random())
+
+
 class Boss(Slow):
     """Asks three times for an agent that is its tool."""
 
@@ -149,6 +186,7 @@ class Shape:
         self.agent = Agent("a", self.backend)
         self.other = Agent("b", self.backend)
         self.worker = Agent("worker", self.backend, tools=[note])
+        self.talker = self.agent_with(Chatty(0.005), "talker")
         self.got: list[str] = []
         self.done = 0
 

@@ -109,11 +109,14 @@ class Note(TypedDict):
     text: Annotated[
         str,
         "the remark. Of `inputs`: what came to the program before the next event, in order: `t3` its third timer, `e1` its "
-        "first job in a thread, `c2` and `f1` an agent call and an effect that were handed back, `-c2` one whose caller was "
-        "stopped just then",
+        "first job in a thread, `c2` and `f1` an agent call and an effect that were handed back, `s2` the next of the "
+        "`deltas`, from the stream of c2 (`s2*3`: three of them), `-c2` a call whose caller was stopped just then",
     ]
     of: NotRequired[
         Annotated[str, "its subject: `tool` or `effect` (a late result), `follower`, `schemas`, or `inputs`"]
+    ]
+    deltas: NotRequired[
+        Annotated[list[Any], "of streams, in order: texts of the answer; anything else as an object"]
     ]
     call: NotRequired[Annotated[str, "of a late result: the agent call"]]
     n: NotRequired[Annotated[Count, "of a late result: the number of the tool call, as in ToolRequested"]]
@@ -242,6 +245,13 @@ class ModelReplied(_From):
     logprobs: NotRequired[Annotated[list[Token], "its tokens with their log-probabilities"]]
     token_ids: NotRequired[Annotated[list[Count], "ids of its tokens"]]
     prompt_token_ids: NotRequired[Annotated[list[Count], "ids of the request's tokens"]]
+    cuts: NotRequired[
+        Annotated[
+            str,
+            "where a stream that the program followed was cut: `4` a delta of four characters of the answer, `~4` of the "
+            "thinking, `0:4` of the arguments of the first tool call; `4*3` three of them",
+        ]
+    ]
 
 
 class ModelFailed(_From):

@@ -19,7 +19,7 @@ from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
 from lllm.llm.proxies import Access, project_access
 from lllm.llm.sessions import fail, open_session, running
 from lllm.llm.settings import Settings, no_slips, open_model, override, tools_of, unreserved, without_later
-from lllm.llm.streaming import Stream, deltas
+from lllm.llm.streaming import Stream, stream_of
 from lllm.models.function import Function, as_function
 from lllm.models.message import Message
 from lllm.models.prompt import Prompt
@@ -343,9 +343,8 @@ class Agent:
             dialog.id = live.new_dialog()
         named = dialog.id if dialog is not None else None
         call = Call(plan, live, parent=scope, dialog=named, add=add, key=key)
-        follower = None if follow is None else _only(call.id, follow)
-        if follower is not None:
-            live.listeners.append(follower)
+        if follow is not None:
+            live.listeners[call.id] = follow
         try:
             work = call.run(base, add)
             del (
@@ -360,8 +359,8 @@ class Agent:
                 await live.hand_back(call.id)  # a call that failed says so in the log, like one that is done
             raise
         finally:
-            if follower is not None:
-                live.listeners.remove(follower)
+            if follow is not None:
+                del live.listeners[call.id]
         if own:
             await live.end("done")
         else:
@@ -388,11 +387,11 @@ class Agent:
     def astream(self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any) -> Stream:
         """The deltas of a call as they come (`lllm.ports.Delta`), of tool rounds and repairs too. Ends with
         `Completed` of the whole call's reply. Closing it early cancels the call."""
-        return Stream(deltas(self.acall, input, args, more))
+        return stream_of(self.acall, input, args, more)
 
     def stream(self, input: Input = None, args: Mapping[str, Any] | None = None, **more: Any) -> Stream:
         """`astream` for blocking code."""
-        return Stream(deltas(self.acall, input, args, more))
+        return stream_of(self.acall, input, args, more)
 
     # --- classification
 
@@ -534,13 +533,3 @@ class Agent:
 
     def _overridden(self, changes: Mapping[str, Any]) -> Settings:
         return override(self._settings, changes)
-
-
-def _only(wanted: str, follow: Callable[..., None]) -> Callable[[str, Any], None]:
-    """A follower of one call: the session may have others at work, and a tool may be an agent."""
-
-    def follower(call: str, delta: Any) -> None:
-        if call == wanted:
-            follow(call, delta)
-
-    return follower

@@ -17,6 +17,7 @@ from lllm.errors import StreamInterrupted
 from lllm.models.reply import Reply
 from lllm.ports import Completed, Delta, Restart, TextDelta
 from lllm.session import current
+from lllm.session_followers import OneWay
 from lllm.sync import finish, place, run
 
 T = TypeVar("T")
@@ -25,8 +26,18 @@ _END = object()
 _WHOLE = object()
 
 
-async def deltas(
-    acall: Callable[..., Coroutine[Any, Any, Reply]], input: Any, args: Any, more: Mapping[str, Any]
+class _Manner:
+    """How a stream is followed. `text_only`: by `Stream.text`."""
+
+    text_only = False
+
+
+async def _deltas(
+    acall: Callable[..., Coroutine[Any, Any, Reply]],
+    input: Any,
+    args: Any,
+    more: Mapping[str, Any],
+    manner: _Manner,
 ) -> AsyncGenerator[Any, None]:
     """Runs the call in a task and yields what its followers see; the call's own reply comes last. Closing the iterator
     early cancels the call. In a replay the call comes to its recorded end, which the program did not wait for either."""
@@ -42,7 +53,7 @@ async def deltas(
 
     async def work() -> Reply:
         try:
-            return await acall(input, args, follow=follow, **more)
+            return await acall(input, args, follow=OneWay(follow) if manner.text_only else follow, **more)
         finally:
             pieces.put_nowait(_END)
 
@@ -192,14 +203,14 @@ class Stream(Pieces[Delta]):
 
     It can be followed once. Closing it early (`close`, `aclose`, `with`, leaving the loop) stops the model.
 
-    The log has the replies, not where they were cut into pieces. In a replay, and where a fork or a resumed session has a
-    reply already, its thinking, its text and each of its tool calls come in one piece; what they add up to, every `Restart`,
-    and how the stream ends are as they were. So a program must not depend on how many pieces there are. Of a reply that the
-    program had left in the middle, what it had read of the text comes again.
+    A replay gives the deltas as they came, and so does a fork or a resumed session where it has a reply already. If the process
+    died while a reply was being written, the resumed session asks for it again: what the program was given of it before is
+    followed by a `Restart`; `text()`, which cannot take text back, begins with the new reply.
     """
 
-    def __init__(self, source: AsyncGenerator[Delta, None]) -> None:
+    def __init__(self, source: AsyncGenerator[Delta, None], manner: _Manner | None = None) -> None:
         super().__init__(source)
+        self._manner = manner or _Manner()
         self.reply: Reply | None = None
 
     def _took(self, piece: Delta) -> Delta:
@@ -213,6 +224,7 @@ class Stream(Pieces[Delta]):
         Nothing is given twice: a fault before the first piece is retried; one after it raises StreamInterrupted, whose
         `partial` is the text so far.
         """
+        self._manner.text_only = True
         return Pieces(_text(self))
 
     def collect(self) -> Reply:
@@ -255,6 +267,14 @@ class Stream(Pieces[Delta]):
         if self.reply is None:
             raise StreamInterrupted("the stream was closed, or followed before, and has no reply")
         return self.reply
+
+
+def stream_of(
+    acall: Callable[..., Coroutine[Any, Any, Reply]], input: Any, args: Any, more: Mapping[str, Any]
+) -> Stream:
+    """The stream of a call that begins when its first delta is wanted."""
+    manner = _Manner()
+    return Stream(_deltas(acall, input, args, more, manner), manner)
 
 
 async def _text(stream: Stream) -> AsyncGenerator[str, None]:

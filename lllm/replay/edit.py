@@ -33,7 +33,7 @@ def as_edited(event: Event, text: str) -> Event:
         if "final" in event.data:  # still the answer of the agent that took over
             data["final"] = {"agent": event.data["final"]["agent"]}
         return event._replace(data=data)
-    gone = ("raw", "logprobs", "token_ids")
+    gone = ("raw", "logprobs", "token_ids", "cuts")
     data = {key: value for key, value in event.data.items() if key not in gone}
     return event._replace(data={**data, "message": Message("assistant", text).record(), "finish": "stop"})
 

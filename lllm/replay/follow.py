@@ -9,7 +9,8 @@ has the order.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextvars
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,8 +19,11 @@ from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reu
 from lllm.core.events import Event
 from lllm.errors import ReplayDivergence
 from lllm.outcomes import Outcome
+from lllm.session_followers import OneWay
 
 if TYPE_CHECKING:
+    from lllm.ports import Delta
+    from lllm.replay.idle import Loop
     from lllm.replay.tape import Replayed, Tape
     from lllm.runtime import Call
 
@@ -57,6 +61,8 @@ class Followed:
         """Done when the call's record has ended. Threads may wait for it."""
         self._begun: list[Effect] = []  # their intents are in the record, their outcomes not yet
         self._agents: dict[str, asyncio.Task[Outcome]] = {}  # by the id of the tool call
+        self._loop: Loop | None = None  # where it is driven, and keeps the order
+        self._show: Callable[[Sequence[Delta]], None] = lambda _: None
 
     async def follow(
         self, call: Call, effects: Sequence[Effect]
@@ -65,6 +71,10 @@ class Followed:
         self.session.following[self.call] = self
         task = asyncio.current_task()
         self.session.order.driving[task] = self.call
+        self._loop = self.session.order.here()
+        if self.call in self.session.listeners:
+            context = contextvars.copy_context()
+            self._show = lambda deltas: context.run(call.performer.show_again, deltas)
         try:
             while not call.state.terminal:
                 found = self.tape.peek()
@@ -109,6 +119,19 @@ class Followed:
                 if isinstance(effect, RunTool) and effect.call.id in self._agents:
                     self.session.pass_on(call.id, effect.number, self._agents.pop(effect.call.id))
 
+    def shows(self, deltas: Sequence[Delta], seq: int) -> Loop | None:
+        """Gives the program deltas of the stream at their place in the record, event `seq`. Returns the loop in which it does.
+        None where they are not given: the reply was lost because the process died, and is asked for again, and the program
+        cannot take back what it had of it."""
+        if (listener := self.session.listeners.get(self.call)) is None or self._loop is None:
+            return None
+        if isinstance(listener, OneWay):
+            found, resumed = self.tape.peek(), self.session.order.inputs.resumed
+            if found is None or any(seq < went_on < found["seq"] for went_on in resumed):
+                return None
+        self._loop.soon(self._show, deltas)
+        return self._loop
+
     def _keep(self, call: Call) -> None:
         """Takes from the record what the call had learnt when it was cancelled."""
         stopped = self.session.order.inputs.stopped.get(self.call)
@@ -144,7 +167,12 @@ class Followed:
         session = self.session
         if kind in _STOPS:
             await session.order.turn(found)
-            if data.get("left") and not call.performer.said and not session.departed:
+            if (
+                data.get("left")
+                and not call.performer.said
+                and not session.departed
+                and not self._is_noted(self.tape.at)
+            ):
                 call.performer.tell_again(Event(kind, data))
             await self._settle()
             return None, None if session.departed else Outcome(kind, data)
@@ -175,8 +203,12 @@ class Followed:
                 return None, None
             session.reused += kind == ev.MODEL_REPLIED
             read, at_once = self._read()
-            if not at_once:
+            if self.call in session.listeners and not at_once:
                 call.performer.tell_again(Event(kind, data) if read is None else read)
+                if "cuts" in data:  # the program was given it before the reply came
+                    await session.order.turn(found)
+                    if self.session.departed:
+                        return None, None
         elif isinstance(effect, Parse | Handle) or (isinstance(effect, Reuse) and "late" not in data):
             computed = await self._computed(call, effect)
             if call.plan.user_code:  # a thread may have done it, and others something else meanwhile
@@ -196,14 +228,26 @@ class Followed:
     def _read(self) -> tuple[Event | None, bool]:
         """What the program had read of the next reply when the call was stopped; and whether it is told so at once, because
         when each piece came is not in the log. Otherwise it had closed its stream then."""
+        if self._is_noted(self.tape.at):
+            return None, False
         then, whole = self.tape.events[self.tape.at : self.tape.at + 2], None
         if then and then[0]["kind"] == ev.MODEL_REPLIED:  # it came when the call was stopped
             whole, *then = then
         if then and then[0]["kind"] == ev.CANCELLED and "told" in then[0]["data"]:
+            if whole is not None and "cuts" in whole["data"] and "left" in then[0]["data"]:
+                return None, False  # it leaves by itself
             return Event(ev.CANCELLED, then[0]["data"]), "left" not in then[0]["data"]
         if whole is not None and self.session.order.inputs.stopped.get(self.call) == whole["seq"] - 1:
             return Event(ev.CANCELLED, {"told": whole["data"]["message"]["content"]}), True
         return None, False
+
+    def _is_noted(self, at: int) -> bool:
+        """True if the record has when the program was given deltas of the reply that ends with event `at` of the tape."""
+        seqs = self.session.order.inputs.streams.get(self.call)
+        if not seqs or self._loop is None or not 0 < at < len(self.tape.events):
+            return False
+        begun, end = self.tape.events[at - 1]["seq"], self.tape.events[at]["seq"]
+        return any(begun < seq < end for seq in seqs)
 
     async def _instead(self, call: Call, todo: Sequence[Effect]) -> tuple[Effect | None, Outcome | None]:
         """What today's code wants and the record does not have: the comparison says so."""

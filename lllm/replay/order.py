@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -23,8 +23,10 @@ from lllm.replay.idle import Loop, Threads
 from lllm.replay.recorded_inputs import Input, RecordedInputs, Waiter, inputs_of, settle
 from lllm.replay.timers import Due, Timers
 from lllm.session import unscoped
+from lllm.stream_inputs import add
 
 if TYPE_CHECKING:
+    from lllm.ports import Delta
     from lllm.replay.tape import Replayed, Tape
 
 LATE: Final = 60_000_000
@@ -103,6 +105,7 @@ class Order:
         until = self.session.until
         for event in record:
             if event["kind"] == ev.SESSION_RESUMED:
+                self.inputs.resumed.append(event["seq"])
                 down += max(0, event["at"] - last)
             if event["kind"] in (ev.SESSION_STARTED, ev.SESSION_RESUMED):
                 exact = event["data"].get("inputs") == ALL
@@ -372,12 +375,17 @@ class Order:
         first = self.timers.before(item, at)
         if first is not None:
             return self._fire(here, first)
+        if found.deltas is not None:
+            return self._show(here, item, found, found.deltas, at)
         if found.stopped:  # by a timer that has fired, or by code of today
             found.at = 1
             if found.name in self.session.inputs.stops:
                 self.session.inputs.stops.remove(found.name)
             else:  # who read its stream was: it comes to its recorded end
                 self._copy(f"-{found.name}")
+                if inputs.has(found.name):  # although nobody stops it now
+                    inputs.came.add(found.name)
+                    return 0 if inputs.hand_over(found.name) is here else 0.02
             return 0
         if self._begins_yet() and time.monotonic() - self.moved < HANDOVER:
             return 0.0005  # a timer may cancel what a thread has not begun: it had begun, as a rule
@@ -400,6 +408,19 @@ class Order:
             return _LOOK
         found.at = 1  # what today's code does without it will turn out
         return 0
+
+    def _show(self, here: Loop, item: Item, found: Input, deltas: Sequence[Delta], at: float) -> float:
+        """Gives the program deltas of a stream."""
+        found.at = 1
+        call = self.session.following.get(found.call)
+        loop = None if call is None else call.shows(deltas, item.event["seq"])
+        if loop is None:
+            return 0
+        if self.session.inputs.copied:
+            add(self.session.inputs, found.call, deltas)
+        self.now = max(self.now, at)
+        self.moved = time.monotonic()
+        return 0 if loop is here else 0.02
 
     def _hand(self, here: Loop, name: str) -> float:
         """Hands over a job or call."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from lllm.core import events as ev
+from lllm.stream_inputs import from_record
 
 if TYPE_CHECKING:
     from lllm.inputs import Timer
+    from lllm.ports import Delta
     from lllm.replay.idle import Loop
 
 Waiter = tuple["Loop", asyncio.Future[None]]
@@ -20,25 +23,40 @@ class Input:
     """One of them, at its place in the record.
 
     Attributes:
-        name: `t3`, `e1`, `c2`, `f1`. stopped: whether it did not come, because its caller was stopped just then.
-        requests: so many cancellations had been asked for when its caller heard of one.
+        name: `t3`, `e1`, `c2`, `f1`, `s2`.
+        deltas: of a stream, those that came.
+        stopped: whether it did not come, because its caller was stopped just then.
+        requests: so many cancellations had been asked for when its caller heard of one; of a stream, so many deltas came.
         at: 1 when it has come, as in a tape of one event.
     """
 
-    __slots__ = ("at", "name", "requests", "stopped")
+    __slots__ = ("at", "deltas", "name", "requests", "stopped")
 
     def __init__(self, name: str) -> None:
+        self.deltas: Sequence[Delta] | None = None
         self.stopped = name.startswith("-")
         self.name, _, requests = name.removeprefix("-").partition("*")
         self.requests = int(requests or 1)
         self.at = 0
+
+    @property
+    def call(self) -> str:
+        """The call of a stream."""
+        return f"c{self.name[1:]}"
 
 
 def inputs_of(event: Mapping[str, Any]) -> list[Input]:
     """The inputs that an event names."""
     if event["kind"] != ev.NOTE or event["data"].get("of") != "inputs":
         return []
-    return [Input(name) for name in event["data"]["text"].split()]
+    deltas = map(from_record, event["data"].get("deltas", ()))
+    found = []
+    for name in event["data"]["text"].split():
+        one = Input(name)
+        if name.startswith("s"):
+            one.deltas = list(islice(deltas, one.requests))
+        found.append(one)
+    return found
 
 
 class RecordedInputs:
@@ -54,6 +72,10 @@ class RecordedInputs:
         self.stopped: dict[str, int] = {}
         """The calls whose callers were stopped just then, with the event that says so."""
         self._requests: dict[str, int] = {}
+        self.streams: dict[str, list[int]] = {}
+        """The Notes that have deltas, by the calls whose they are."""
+        self.resumed: list[int] = []
+        """The events after which another process went on."""
         self._timers: dict[str, tuple[Loop, Timer]] = {}
         self._jobs: dict[str, tuple[Loop, Callable[[], None], Callable[[], None]]] = {}
         self.returning: dict[str, Waiter] = {}
@@ -68,6 +90,8 @@ class RecordedInputs:
             self.notes_returns = True
         if found.stopped:
             self.stopped[found.name] = event["seq"]
+        if found.deltas is not None:
+            self.streams.setdefault(found.call, []).append(event["seq"])
         if found.requests > 1:
             self._requests[found.name.removeprefix("x")] = found.requests
 

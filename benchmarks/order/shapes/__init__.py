@@ -1,5 +1,5 @@
 """The shapes, by what their order comes from."""
 
-from benchmarks.order.shapes import effects, groups, parts, queues, tasks, threads, timers
+from benchmarks.order.shapes import effects, groups, parts, queues, streamed, tasks, threads, timers
 
-__all__ = ["effects", "groups", "parts", "queues", "tasks", "threads", "timers"]
+__all__ = ["effects", "groups", "parts", "queues", "streamed", "tasks", "threads", "timers"]

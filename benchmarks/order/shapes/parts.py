@@ -27,10 +27,9 @@ async def left_early(s: Shape) -> None:
     await asyncio.gather(*(one(n) for n in range(4)))
 
 
-@shape(required=False)
+@shape()
 async def left_in_the_middle(s: Shape) -> None:
-    """Streams that are left while the reply is being written. What was read of each is in the log, and not which of several
-    was given a piece first."""
+    """Streams that are left while the reply is being written."""
 
     async def one(n: int) -> None:
         async for _ in s.agent.astream(f"q{n}"):
