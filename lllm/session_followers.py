@@ -13,7 +13,7 @@ from lllm.errors import text_of
 from lllm.inputs import Inputs
 from lllm.ports import Completed, Delta
 from lllm.redacted_deltas import RedactedDeltas
-from lllm.stream_inputs import is_held
+from lllm.stream_inputs import add, is_held
 from lllm.terminals import warn
 
 Follower = Callable[[str, Delta], None]
@@ -87,9 +87,18 @@ class Following:
         ):
             self._show(listener, call, deltas, again)
 
-    def _give(self, call: str, deltas: Sequence[Delta]) -> None:
-        if (listener := self.listeners.get(call)) is not None:
-            self._show(listener, call, deltas)
+    def unfollow(self, follower: Follower) -> None:
+        """A part of the program follows its call no more: what still waits for its turn is not given."""
+        for call, listener in list(self.listeners.items()):
+            if listener is follower:
+                del self.listeners[call]
+
+    def _give(self, call: str, deltas: Sequence[Delta]) -> bool:
+        if (listener := self.listeners.get(call)) is None:
+            return False
+        add(self.inputs, call, deltas)
+        self._show(listener, call, deltas)
+        return True
 
     def _show(self, follower: Follower, call: str, deltas: Sequence[Delta], again: bool = False) -> None:
         for delta in deltas:

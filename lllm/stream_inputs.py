@@ -21,7 +21,8 @@ from lllm.ports import Completed, Delta, Restart, TextDelta, ThinkingDelta, Tool
 if TYPE_CHECKING:
     from lllm.inputs import Inputs
 
-Give = Callable[[str, Sequence[Delta]], None]
+Give = Callable[[str, Sequence[Delta]], bool]
+"""Notes deltas of a call and gives them. False where nobody follows it any more."""
 
 
 class Deltas:
@@ -41,18 +42,15 @@ class Deltas:
 class _Held(Deltas):
     """Those that wait for their turn."""
 
-    __slots__ = ("_context", "_give", "_inputs")
+    __slots__ = ("_context", "_give")
 
-    def __init__(self, inputs: Inputs, call: str, deltas: Iterable[Delta], give: Give) -> None:
+    def __init__(self, call: str, deltas: Iterable[Delta], give: Give) -> None:
         super().__init__(call, deltas)
-        self._inputs = inputs
         self._give = give
         self._context = contextvars.copy_context()
 
     def __call__(self) -> bool:
-        add(self._inputs, self.call, self.deltas)
-        self._context.run(self._give, self.call, self.deltas)
-        return True
+        return self._context.run(self._give, self.call, self.deltas)
 
 
 def is_held(inputs: Inputs, call: str, deltas: Sequence[Delta], give: Give) -> bool:
@@ -66,7 +64,7 @@ def is_held(inputs: Inputs, call: str, deltas: Sequence[Delta], give: Give) -> b
             if type(last) is _Held and last.call == call:
                 last.deltas.extend(deltas)
             else:
-                gate.hold(inputs, _Held(inputs, call, deltas, give))
+                gate.hold(inputs, _Held(call, deltas, give))
             return True
     add(inputs, call, deltas)
     return False

@@ -360,7 +360,7 @@ class Agent:
             raise
         finally:
             if follow is not None:
-                del live.listeners[call.id]
+                live.listeners.pop(call.id, None)
         if own:
             await live.end("done")
         else:

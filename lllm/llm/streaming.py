@@ -51,9 +51,11 @@ async def _deltas(
         name = call
         pieces.put_nowait(_WHOLE if isinstance(delta, Completed) else delta)
 
+    follower = OneWay(follow) if manner.text_only else follow
+
     async def work() -> Reply:
         try:
-            return await acall(input, args, follow=OneWay(follow) if manner.text_only else follow, **more)
+            return await acall(input, args, follow=follower, **more)
         finally:
             pieces.put_nowait(_END)
 
@@ -93,6 +95,7 @@ async def _deltas(
                 task.cancel()
             else:
                 left = not isinstance(sys.exception(), asyncio.CancelledError)
+                scope.session.unfollow(follower)
                 scope.session.left(name, task, read, left)
             await asyncio.wait((task,))
         if not task.cancelled():
