@@ -47,6 +47,10 @@ class Hooks:
         opened it."""
         return False
 
+    def opens(self, name: str) -> None:
+        """Called when the re-run program opens a session of this name, which is to be the recorded one. ConfigError where it
+        is another one of the program's."""
+
     def opens_another(self, name: str) -> None:
         """Called when code of this session opens another one. A replay refuses: it has one record, and asks no model."""
 

@@ -26,6 +26,7 @@ def open_session(
     opens the recorded one."""
     scope = current.get()
     if scope is not None and scope.session.unopened:
+        scope.session.opens(name)
         scope.session.unopened = False
         return scope.session
     if scope is None:

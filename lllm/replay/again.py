@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core import events as ev
 from lllm.errors import LLMError, ReplayDivergence, text_of
@@ -27,6 +27,12 @@ from lllm.sync import run
 if TYPE_CHECKING:
     from lllm.config import Config
     from lllm.replay.manifest import Watch
+
+
+_FIRST: Final = (
+    "The record was given to the first session that the program opens: if it opens several of this name, run the part "
+    "that makes this one: entry=FUNCTION."
+)
 
 
 def replay_session(
@@ -139,8 +145,11 @@ async def _once(
     if player.divergence is not None:
         divergence = player.divergence
     if divergence is not None:
-        words = race(recorded, divergence.seq, threads=player.order.threads)
-        divergence.hint = " ".join(filter(None, (divergence.hint, words))) or None
+        raced = race(recorded, divergence.seq, threads=player.order.threads)
+        name = str(recorded[0]["data"].get("name") or "")
+        several = entry is not None and player.reused == 0 and player.has_sibling(name)
+        words = (divergence.hint, raced, _FIRST if several else None)
+        divergence.hint = " ".join(filter(None, words)) or None
     finished = any(event["kind"] == ev.SESSION_ENDED for event in recorded)
     report = Report(
         session,
@@ -189,6 +198,8 @@ async def _rerun(player: Replayed, program: Program, watch: Watch) -> None:
             await program.run(player)
             return
         status, data = await _outcome(player, watch.run(partial(program.run, player)))
+        if player.refused is not None and player.unopened:
+            raise player.refused
         if player.divergence is not None:
             raise player.divergence
         await player.end(status, **data)  # unless the program ended the session itself

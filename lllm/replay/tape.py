@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core import events as ev
 from lllm.core.canonical import decode, digest, encode
 from lllm.core.events import Event
 from lllm.core.jsonable import same_record, unicode_only
+from lllm.core.redact import agrees
 from lllm.core.spec import Spec
 from lllm.errors import ConfigError, LLMError, ReplayDivergence
 from lllm.models.message import Message
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
     from lllm.llm.agent import Agent
     from lllm.replay.manifest import Watch
     from lllm.runtime import Call
+
+
+_NEAR: Final = 1000
+"""So many sessions of a day are looked at, for others of the same program."""
 
 
 class Unfinished(LLMError):
@@ -83,6 +89,8 @@ class Replayed(Session):
     left_out: Collection[str] = (ev.SESSION_RESUMED,)
     """Kinds of events that no code of the program brings about."""
     _unopened = False
+    refused: ConfigError | None = None
+    """Why the program could not open a session in the place of the recorded one."""
     others = 0
     """Other sessions that the program wanted to open."""
     reused = 0
@@ -100,6 +108,25 @@ class Replayed(Session):
     def opened_by(self, kind: str) -> bool:
         entry = self.record[0]["data"].get("entry")
         return self.unopened and isinstance(entry, Mapping) and entry.get("kind") == kind
+
+    def opens(self, name: str) -> None:
+        recorded = str(self.record[0]["data"].get("name") or "")
+        if not agrees(recorded, name) and self.has_sibling(name):
+            session = self.record[0]["session"]
+            self.refused = ConfigError(
+                f"the program opens session '{name}', and the record is that of '{session}' ('{recorded}'), which it opens "
+                "later",
+                hint="Run the part of the program that makes this session: entry=FUNCTION.",
+            )
+            raise self.refused
+
+    def has_sibling(self, name: str) -> bool:
+        """Whether the store has another session of this name, of the same day."""
+        session = str(self.record[0]["session"])
+        with suppress(LLMError):
+            near = self.store.sessions(_NEAR, prefix=session[:8])
+            return any(info.id != session and str(info.meta.get("name") or "") == name for info in near)
+        return False
 
     def opens_another(self, name: str) -> None:
         if self.goes_on:
