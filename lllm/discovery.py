@@ -47,11 +47,14 @@ NAMES: Final = {
     # kind: the attributes that may hold the name, best first; then, but for these two, a class's own name
     "prompt": ("path",),
     "agent": ("agent_type",),
-    "proxy": ("_proxy_path", "path", "name"),
+    "proxy": ("_proxy_path",),
     "api": ("_proxy_path", "path", "name"),
 }
 _NAMELESS: Final = ("prompt", "agent")
 """Kinds whose classes are abstract until they name themselves."""
+
+_CLASSES: Final = ("agent", "proxy")
+"""Kinds of which the class has the name, and not each of its instances."""
 
 OFF: Final = ("0", "false", "no", "off")
 ON: Final = ("", "1", "true", "yes", "on")
@@ -260,7 +263,8 @@ class _Discovery:
             for name, value in list(vars(module).items()):
                 self.candidate(module, file, name, value, bindings)
         except ConfigError as error:
-            self.problems.add(error if error.where else _blame(error, file, "does not import"))
+            placed = shown(file) in (error.where or "")
+            self.problems.add(error if placed else _blame(error, file, "does not import"))
             self.contest(error)
         except (Exception, SystemExit) as error:  # a script that exits must not end the program
             self.problems.add(_blame(error, file, "does not import"))
@@ -333,7 +337,7 @@ class _Discovery:
         if isinstance(value, type):
             if value.__module__ != module.__name__ or inspect.isabstract(value):
                 return
-        elif name in bindings.imported:
+        elif name in bindings.imported or getattr(type(value), MARK, None) == kind in _CLASSES:
             return
         label = _name_of(value, kind)
         if label is not None:

@@ -305,6 +305,20 @@ class Registry:
                 rivals.append(rival)
             self._loaded.pop(key, None)
 
+    def withdraw(self, kind: str, name: str, target: Any) -> None:
+        """Takes one object's claim to a name back; a single other one that is left has it then."""
+        key = (kind, name)
+        with self._lock:
+            present, rivals = self._entries.get(key), self._rivals.pop(key, [])
+            known = rivals or ([present] if present is not None else [])
+            left = [one for one in known if one.target is not target]
+            self._entries.pop(key, None)
+            self._loaded.pop(key, None)
+            if (first := next(iter(left), None)) is not None:
+                self._entries[key] = first
+            if len(left) > 1:
+                self._rivals[key] = left
+
     def remove(self, kind: str, name: str) -> None:
         """Forgets a name. Does nothing when it is not there."""
         with self._lock:

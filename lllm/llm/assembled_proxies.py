@@ -15,7 +15,8 @@ from lllm.errors import (
     UnknownKeyError,
     UnknownNameError,
 )
-from lllm.llm.proxies import Access, runtime_of
+from lllm.llm.proxies import Access, runtime_of, settings_of
+from lllm.proxies.checks import declaration_problems, schema_problems
 from lllm.registry import registry
 
 _WORD: Final = re.compile(r"\w+")
@@ -48,8 +49,9 @@ class Proxies(NamedTuple):
         return Access(self.runtime, config, tuple(paths))
 
 
-def assemble_proxies(config: Config, at: At) -> Proxies:
-    """The runtime of a system, with the proxies that it and its agents name."""
+def assemble_proxies(config: Config, at: At, *, thorough: bool = False) -> Proxies:
+    """The runtime of a system, with the proxies that it and its agents name. `thorough`: reads the schemas of all their
+    endpoints too."""
     runtime = runtime_of(config)
     made = Proxies(runtime, {}, {})
     every = Access(runtime, config, None)
@@ -57,9 +59,11 @@ def assemble_proxies(config: Config, at: At) -> Proxies:
         if name in made.keys:
             continue
         made.keys[name] = key
-        proxy = at.key(key, _activate, every, name)
+        proxy = at.key(key, _activated, every, name, key, at)
         if proxy is not None:
             made.active[name] = proxy
+            for problem in schema_problems(proxy) if thorough else ():
+                at.add(key, problem)
     _check_options(config, made, at)
     return made
 
@@ -70,6 +74,23 @@ def _named(config: Config) -> Iterator[tuple[str, str]]:
     for agent in config.agents.values():
         for n, name in enumerate(agent.activate_proxies or ()):
             yield f"agent_configs.{agent.name}.activate_proxies.{n}", name
+
+
+def _activated(every: Access, name: str, key: str, at: At) -> BaseProxy | None:
+    """The active proxy; None after problems of its declaration, which are all added."""
+    try:
+        return _activate(every, name)
+    except ConfigError:
+        found = []
+        kind = registry.resolve("proxy", name) if registry.registered("proxy", name) is not None else None
+        if isinstance(kind, type):
+            url = settings_of(every.config, name).get("base_url")
+            found = list(declaration_problems(kind, http=True if url else None))
+        if not found:
+            raise
+        for problem in found:
+            at.add(key, problem)
+        return None
 
 
 def _activate(every: Access, name: str) -> BaseProxy:
@@ -143,6 +164,15 @@ def _add(found: dict[str, Function], tool: Function, key: str, at: At) -> None:
         hint="Rename one of them, or remove one from `tools`.",
     )
     at.add(key, error)
+
+
+def unused_problems(proxies: Proxies) -> Iterator[ConfigError]:
+    """What is wrong with the declarations of the project's proxies that the system does not use."""
+    for entry in registry.entries("proxy"):
+        kind = entry.target
+        active = any(type(one) is kind for one in proxies.runtime.proxies.values())
+        if isinstance(kind, type) and not active and not kind.__module__.startswith("lllm."):
+            yield from declaration_problems(kind)
 
 
 def check_variables(config: Config, proxies: Proxies, at: At) -> None:

@@ -23,7 +23,13 @@ from lllm.errors import ConfigError, DependencyError, LLMError, UnknownKeyError,
 from lllm.handles import check_request, file_of, is_addressed
 from lllm.hints import other_model_hint
 from lllm.llm.agent import Agent
-from lllm.llm.assembled_proxies import Proxies, assemble_proxies, assemble_tools, check_variables
+from lllm.llm.assembled_proxies import (
+    Proxies,
+    assemble_proxies,
+    assemble_tools,
+    check_variables,
+    unused_problems,
+)
 from lllm.llm.auto import choose
 from lllm.llm.connect import caching, connect, naming, offline, provider_of
 from lllm.llm.project import store_of
@@ -95,13 +101,16 @@ def assemble(
         made.kind = at.key(by, registry.get, "agent", made.name)
     if made.kind is not None:
         made.source = registry.entry("agent", made.name).source
-    proxies = assemble_proxies(config, at)
+    proxies = assemble_proxies(config, at, thorough=discover)
     made.proxy = proxies.runtime
     for name, declared in config.agents.items():
         agent = assemble_agent(config, declared, made.problems, model=model, proxies=proxies)
         if agent is not None:
             made.agents[name] = agent
     check_variables(config, proxies, at)
+    for problem in unused_problems(proxies) if discover else ():
+        if all(problem.message != known.message for known in made.problems):
+            made.problems.warn(problem)
     if model is None:
         if not config.agents:
             at.key("model", _known_model, config.model, config)

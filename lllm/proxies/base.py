@@ -24,7 +24,7 @@ from datetime import date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, overload
 
-from lllm.errors import ConfigError, UnknownKeyError
+from lllm.errors import ConfigError, NameTakenError, UnknownKeyError
 from lllm.proxies.credentials import Auth
 from lllm.proxies.endpoint import OPTIONS, Declared, Endpoint, compile_endpoint
 
@@ -72,7 +72,8 @@ class _EndpointTools:
 class BaseProxy:
     """Base class of proxies. Subclass it, and mark methods with `@BaseProxy.endpoint(...)`.
 
-    A subclass with endpoints is registered under `_proxy_path`, else under its name; `ProxyRegistrator` says another.
+    A subclass with endpoints is registered under its own `_proxy_path`, else under its name; `ProxyRegistrator` says another,
+    and `class Weather(BaseProxy, register=False)` is not registered.
 
     Attributes:
         base_url: where the API is, as in `https://{region}.example.com/v1`; "" where the methods do the work themselves.
@@ -146,10 +147,18 @@ class BaseProxy:
         for key, value in vars(cls).items():
             if isinstance(tools := getattr(value, "as_tools", None), _EndpointTools):
                 tools.owner, tools.key = cls, key
-        cls.__lllm_kind__ = "proxy" if declared_in(cls) and register else None
+        complete = not any(getattr(value, "__isabstractmethod__", False) for value in vars(cls).values())
+        cls.__lllm_kind__ = "proxy" if declared_in(cls) and register and complete else None
         if cls.__lllm_kind__ is not None:
-            own = cls.__dict__.get("_proxy_path")
-            _register(cls, own or cls.__name__)
+            try:
+                _register(cls, cls.path())
+            except NameTakenError as error:
+                if error.rival is None:
+                    raise
+                from lllm.registry import registry
+
+                # a ProxyRegistrator may still name it otherwise; else the first use of the name is refused
+                registry.contest(error.rival)
 
     @overload
     @staticmethod
@@ -309,9 +318,7 @@ def ProxyRegistrator(path: str, name: str | None = None, description: str | None
             )
         from lllm.registry import registry
 
-        before = registry.registered("proxy", cls.path())
-        if before is not None and before.target is cls:
-            registry.remove("proxy", cls.path())
+        registry.withdraw("proxy", cls.path(), cls)
         cls._proxy_path, cls._proxy_name = path, name
         if description is not None:
             cls._proxy_description = description
