@@ -103,6 +103,13 @@ BUILTINS: Final = (
         "Reads, lists, searches and writes the files of one folder.",
         None,
     ),
+    (
+        "proxy",
+        "sql",
+        "lllm.proxies.builtin.sql:SQL",
+        "Asks a SQLite file or a Postgres database, and changes its rows.",
+        None,
+    ),
     ("agent", "simple", "lllm.llm.simple:Simple", "Gives the task to the one agent that is declared.", None),
     ("store", "sqlite", "lllm.log.sqlite:SQLiteLog", "one SQLite file for all sessions", None),
     ("store", "localfile", "lllm.log.files:LocalFileLog", "a folder of JSON Lines per session", None),

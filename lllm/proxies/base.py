@@ -20,6 +20,7 @@ it has none (or with `local=True`) the method itself does what the endpoint is f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, overload
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound="type[BaseProxy]")
+
+CALLER: Final[ContextVar[Any]] = ContextVar("lllm_proxy_caller", default=None)
+"""The `Proxy` for which a plain Python endpoint runs: its variables are those of one system."""
 
 _MARK: Final = "__lllm_endpoint__"
 
@@ -339,6 +343,27 @@ def check_path(path: Any) -> None:
             f"the path of a proxy must be letters, digits, '_', '-' and '/', got {path!r}",
             hint="As in 'weather', or 'finance/quotes'.",
         )
+
+
+def variable(name: str, proxy: str) -> str:
+    """The value of a variable, for an endpoint that is plain Python: that of the system which calls it, else the
+    environment's. It is redacted in all logs and messages from now on.
+
+    Raises:
+        ConfigError: it is not set.
+    """
+    from lllm.config.environ import Environ, remember_new
+
+    caller = CALLER.get()
+    variables = Environ() if caller is None else caller.variables
+    value = str(variables.get(name, "")).strip()
+    if not value:
+        raise ConfigError(
+            f"proxy '{proxy}' needs the variable {name}, which is not set",
+            hint=f"Type: export {name}=..., or write it into .env",
+        )
+    remember_new(name, [value])
+    return value
 
 
 def _register(cls: type[BaseProxy], path: str) -> None:

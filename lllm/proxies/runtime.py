@@ -19,11 +19,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core.canonical import digest
-from lllm.errors import ConfigError, NameTakenError, ToolError, UnknownKeyError, UnknownNameError
+from lllm.errors import (
+    ConfigError,
+    EndpointError,
+    NameTakenError,
+    ToolError,
+    UnknownKeyError,
+    UnknownNameError,
+)
 from lllm.models.function import Function, ToolContext
 from lllm.plug_ins import guarded
 from lllm.proxies import catalogue
-from lllm.proxies.base import SETTINGS, BaseProxy, as_date, is_option
+from lllm.proxies.base import CALLER, SETTINGS, BaseProxy, as_date, is_option
 from lllm.proxies.cutoff import bounded, without_keys, without_later
 from lllm.proxies.endpoint import Endpoint, takes_mapping
 from lllm.recorded_value import PROXY, pack_request
@@ -239,7 +246,7 @@ class Proxy:
         given = self._checked(endpoint, arguments)
         if endpoint.local:
             with guarded(f"endpoint '{endpoint.address}'", ToolError):
-                answer = await _run_method(proxy, endpoint, given, context)
+                answer = await _run_method(self, proxy, endpoint, given, context)
         else:
             if not endpoint.declarative:
                 with guarded(f"endpoint '{endpoint.address}'", ToolError):
@@ -410,10 +417,17 @@ def _wanted(activate: Iterable[Any] | None, options: Mapping[str, Any]) -> list[
 
 
 async def _run_method(
-    proxy: BaseProxy, endpoint: Endpoint, given: dict[str, Any], context: ToolContext
+    caller: Proxy, proxy: BaseProxy, endpoint: Endpoint, given: dict[str, Any], context: ToolContext
 ) -> Any:
     args, kwargs = _bound(endpoint, given, context)
-    return await maybe_async(endpoint.function, proxy, *args, **kwargs)
+    token = CALLER.set(caller)
+    try:
+        return await maybe_async(endpoint.function, proxy, *args, **kwargs)
+    except EndpointError as error:
+        error.address = error.address or endpoint.address
+        raise
+    finally:
+        CALLER.reset(token)
 
 
 async def _prepared(

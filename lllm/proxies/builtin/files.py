@@ -122,6 +122,8 @@ class Files(Configured):
         params={
             **_HIDDEN,
             "pattern": {"example": "TODO"},
+            "regex": {"description": "pattern is a regular expression"},
+            "ignore_case": {"description": "upper and lower case are the same"},
             "context": {"minimum": 0, "maximum": 10},
             "limit": {"minimum": 1, "maximum": 1000},
         },
