@@ -352,7 +352,7 @@ def variable(name: str, proxy: str) -> str:
     Raises:
         ConfigError: it is not set.
     """
-    from lllm.config.environ import Environ, remember_new
+    from lllm.config.environ import Environ
 
     caller = CALLER.get()
     variables = Environ() if caller is None else caller.variables
@@ -362,8 +362,18 @@ def variable(name: str, proxy: str) -> str:
             f"proxy '{proxy}' needs the variable {name}, which is not set",
             hint=f"Type: export {name}=..., or write it into .env",
         )
-    remember_new(name, [value])
+    redact(name, value)
     return value
+
+
+def redact(name: str, secret: str) -> None:
+    """Has a secret, which the variable `name` holds, taken out of all logs and messages from now on."""
+    from lllm.config.environ import remember_new
+    from lllm.session import recording
+
+    remember_new(name, [secret])
+    if (session := recording()) is not None:
+        session.learn(name, [secret])
 
 
 def _register(cls: type[BaseProxy], path: str) -> None:

@@ -17,6 +17,8 @@ from lllm.proxies.builtin.folder import Folder, Found, Opened, too_large
 from lllm.proxies.builtin.options import FLAG, NUMBER, TEXT, Configured
 from lllm.proxies.builtin.text import PAGE, Text, decoded, page_of_bytes, page_of_lines
 
+_WRITING: Final = Lock()
+"""One change at a time: what was read is still there when it is written. No attribute, so that proxies can be pickled."""
 _COUNT: Final = {"minimum": 1}
 _HIDDEN: Final = {"hidden": {"description": "also names that begin with a dot"}}
 
@@ -51,7 +53,6 @@ class Files(Configured):
                 hint=f'Write Proxy(["{self.path()}"], options={{"{self.path()}": {{"root": "docs"}}}}).',
             )
         self._folder = Folder(self.root, hidden=self.hidden)
-        self._lock = Lock()
 
     @BaseProxy.endpoint(
         category="read",
@@ -174,7 +175,7 @@ class Files(Configured):
             overwrite: replace a file that exists.
         """
         data = self._encoded(text)
-        with self._lock:
+        with _WRITING:
             try:
                 with self._folder.file(path) as file:
                     before, old = file.info, file.at(0, self.max_bytes + 1)
@@ -213,7 +214,7 @@ class Files(Configured):
             new: what takes its place.
             all: replace it wherever it occurs.
         """
-        with self._lock:
+        with _WRITING:
             with self._folder.file(path) as file:
                 if file.size > self.max_bytes:
                     raise too_large(path, file.size, self.max_bytes)

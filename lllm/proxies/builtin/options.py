@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 from lllm.errors import ConfigError, UnknownKeyError
-from lllm.proxies.base import BaseProxy
+from lllm.proxies.base import SETTINGS, BaseProxy
 from lllm.proxies.endpoint import Endpoint
 
 TEXT: Final = "text"
@@ -40,7 +40,7 @@ class Configured(BaseProxy):
         """Raises UnknownKeyError for an option that does not exist, ConfigError for a value that does not fit."""
         super().__init__(cutoff_date, use_cache, **options)
         for key in options:
-            if key not in self.OPTIONS:
+            if key not in self.OPTIONS and key not in SETTINGS:
                 raise UnknownKeyError(key, self.OPTIONS, where=f"options of the proxy '{self.path()}'")
         for key, kind in self.OPTIONS.items():
             value = options.get(key, getattr(self, key))

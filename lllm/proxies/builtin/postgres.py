@@ -21,7 +21,6 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import TextLoader
 
-from lllm.config.environ import remember_new
 from lllm.errors import (
     ConfigError,
     EndpointDenied,
@@ -32,6 +31,7 @@ from lllm.errors import (
     EndpointUnreachable,
     LLMError,
 )
+from lllm.proxies.base import redact
 from lllm.proxies.builtin.sqlite_worker import CHARACTERS, COUNTED, LONGEST, SAMPLE, TABLES, plain
 
 CONNECT: Final = 10
@@ -102,7 +102,7 @@ class Postgres:
                 hint="Write postgresql://USER@HOST:5432/DATABASE. Characters like @ and / in it are written %40 and %2F.",
             ) from None
         if password := self._given.get("password"):
-            remember_new(env, [str(password)])
+            redact(env, str(password))
 
     def query(self, statement: str, parameters: list[Any], limit: int) -> dict[str, Any]:
         """The rows of one query."""

@@ -1,6 +1,7 @@
 """Every proxy that ships, the same way: what its catalogue prints is callable, and hostile arguments are typed errors."""
 
 import json
+import pickle
 import re
 import sqlite3
 import subprocess
@@ -145,6 +146,18 @@ def test_a_call_of_the_program_is_recorded_and_replayed(tmp_path: Path) -> None:
     report = lllm.replay_session(store.sessions(1)[0].id, store=store, entry=program)
     assert not report.unrecorded
     assert seen == ["# Title\n", "# Title\n"]
+
+
+def test_they_can_be_pickled(proxy: Proxy) -> None:
+    again = pickle.loads(pickle.dumps(proxy))
+    assert again.endpoints.keys() == proxy.endpoints.keys()
+    address = next(iter(again.endpoints))
+    assert attempt(lambda: again(address, again.endpoints[address].example()))
+
+
+def test_settings_of_every_proxy_are_theirs_too(tmp_path: Path) -> None:
+    proxy = Proxy(["files"], options={"files": {**_files(tmp_path), "timeout": 5, "max_bytes": 100}})
+    assert (proxy.proxies["files"].timeout, proxy.proxies["files"].max_bytes) == (5, 100)
 
 
 def test_listing_them_imports_none() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
+import lllm
 from lllm.errors import (
     ConfigError,
     EndpointDenied,
@@ -314,6 +315,19 @@ def test_no_password_is_in_an_error(url: str) -> None:
     while error is not None:
         assert "hunter2" not in str(error)
         error = error.__cause__
+
+
+def test_no_password_is_in_a_log(urls: dict[str, str]) -> None:
+    with psycopg.connect(urls["owner"]) as connection:
+        port, name = connection.info.port, connection.info.dbname
+    call = sql(f"postgresql://{name}_reader:{PASSWORD}@127.0.0.1:{port}/{name}")
+    store = lllm.MemoryLog()
+    with lllm.record("look", store=store):
+        assert PASSWORD not in str(call("query", sql="SELECT session_user"))
+        call("query", sql="SELECT $1::text || '!'", parameters=[PASSWORD])
+    written = b"".join(store.read(store.sessions(1)[0].id)).decode()
+    assert "session_user" in written
+    assert PASSWORD not in written
 
 
 def test_a_wrong_password_is_refused(postgres_url: str) -> None:
