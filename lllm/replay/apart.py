@@ -104,4 +104,5 @@ class _Program:
         try:
             return await self._make(), None
         except BaseException as error:
+            self._order.ended_by = error
             return None, error

@@ -109,12 +109,14 @@ class Loop:
         loop.run_in_executor = self._in_executor
         # signals reach the main thread alone, and a replay runs in another: what they did is in the record
         loop.add_signal_handler = loop.remove_signal_handler = _nothing
-        loop.call_exception_handler = self._complain
+        loop.call_exception_handler = self._complain  # for good: tasks are freed after the program's end
         sync.watched[loop] = self._in_thread
 
     def _complain(self, context: dict[str, Any]) -> None:
-        """The report has a divergence, which ends tasks that nobody waits for any more: no word of it in the program's log."""
-        if not isinstance(context.get("exception"), ReplayDivergence):
+        """Keeps quiet about tasks of a program that a replay has stopped: nobody waits for them any more, and the report says
+        why."""
+        about_task = "task" in context or "future" in context
+        if not (is_stop(context.get("exception")) or (about_task and self.order.stopped)):
             type(self.loop).call_exception_handler(self.loop, context)
 
     def give_back(self) -> None:
@@ -354,6 +356,11 @@ def _runs(thread: threading.Thread) -> bool:
 
 def _is_ours(thread: threading.Thread) -> bool:
     return thread.name.startswith(("lllm-", "asyncio_", "pydevd"))
+
+
+def is_stop(error: object) -> bool:
+    """True if an error stops a program that is replayed."""
+    return isinstance(error, ReplayDivergence) or getattr(error, "stops_replay", False) is True
 
 
 def _run(timer: asyncio.TimerHandle) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from lllm.core import events as ev
 from lllm.inputs import ALL, Timer, through
 from lllm.replay.guesses import Place
-from lllm.replay.idle import Loop, Threads
+from lllm.replay.idle import Loop, Threads, is_stop
 from lllm.replay.recorded_inputs import Input, RecordedInputs, Waiter, inputs_of, settle
 from lllm.replay.timers import Due, Timers
 from lllm.session import unscoped
@@ -66,6 +66,8 @@ class Order:
         """Microseconds since the record began. Small, so that floats do not lose them."""
         self.alive: float | None = None
         """When the record ended, by the monotonic clock. From then on time goes at its own pace."""
+        self.ended_by: BaseException | None = None
+        """What the program has raised at its end."""
         self.off = True
         """True if no order is kept: before the program begins and after its end."""
         self.threads = False
@@ -123,6 +125,11 @@ class Order:
     def exact(self) -> bool:
         """True if the record has the order of all inputs here."""
         return bool(self._items) and self._items[min(self._at, len(self._items) - 1)].exact
+
+    @property
+    def stopped(self) -> bool:
+        """True if the replay has stopped the program, which has not come to its own end."""
+        return self.session.divergence is not None or is_stop(self.ended_by)
 
     @property
     def _silence(self) -> float:

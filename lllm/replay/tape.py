@@ -41,6 +41,8 @@ _NEAR: Final = 1000
 class Unfinished(LLMError):
     """The record ends before the call does: a crash, or a session that is still running."""
 
+    stops_replay = True
+
 
 class Tape:
     """The recorded events of one call (or of the session as a whole), and how far they have been matched."""
