@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lllm.http.direct import Answering
     from lllm.proxies.credentials import Shown
     from lllm.proxies.endpoint import Endpoint
+    from lllm.proxies.exchange import Received
 
 SHOWN: Final = 500
 """Characters of a server's own words in an error."""
@@ -88,7 +89,7 @@ async def read(response: Answering, most: int, address: str) -> bytes:
     )
 
 
-def failure(endpoint: Endpoint, response: Answering, data: bytes, shown: Shown, origin: str) -> EndpointError:
+def failure(endpoint: Endpoint, response: Received, shown: Shown, origin: str) -> EndpointError:
     """The error of an answer with another status than 2xx."""
     status, hint = response.status, None
     kind = _KINDS.get(status) or (EndpointServerError if status >= 500 else EndpointRejected)
@@ -97,7 +98,7 @@ def failure(endpoint: Endpoint, response: Answering, data: bytes, shown: Shown, 
         place = shown.text(response.headers.get("Location", ""))[:200]
         reason += f", to {printable(place)!r}" if place else ""
         hint = f"Redirects are followed within {origin} alone; after POST, PUT, PATCH and DELETE only 303, 307 and 308."
-    said = words(data, response.headers.get("Content-Type", ""), shown)
+    said = words(response.data, response.headers.get("Content-Type", ""), shown)
     return kind(
         f"'{endpoint.address}' answered {status}{f' {reason}' if reason else ''}{f': {said}' if said else ''}",
         hint=hint,
@@ -137,12 +138,13 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def value(endpoint: Endpoint, response: Answering, data: bytes, note: Callable[[str], None]) -> Any:
+def value(endpoint: Endpoint, response: Received, note: Callable[[str], None]) -> Any:
     """The value of an answer with status 2xx.
 
     Raises:
         EndpointAnswerInvalid: it is not what it says, or HTML where JSON was asked for.
     """
+    data = response.data
     if not data:
         return None
     declared = response.headers.get("Content-Type", "")
@@ -178,7 +180,7 @@ _VAGUE: Final = ("", "text/plain", "text/html", "text/javascript", "application/
 """Content types that servers write without a thought, also on JSON."""
 
 
-def _guessed(endpoint: Endpoint, response: Answering, data: bytes) -> Any:
+def _guessed(endpoint: Endpoint, response: Received, data: bytes) -> Any:
     """An answer whose content type says nothing: an image by its first bytes, text where it is valid UTF-8, else a file."""
     try:
         return Image(data)
@@ -192,7 +194,7 @@ def _guessed(endpoint: Endpoint, response: Answering, data: bytes) -> Any:
     return _file(endpoint, response, data, "")
 
 
-def _file(endpoint: Endpoint, response: Answering, data: bytes, kind: str) -> Any:
+def _file(endpoint: Endpoint, response: Received, data: bytes, kind: str) -> Any:
     if not re.fullmatch(r"[a-z]+/[a-z0-9][a-z0-9.+_-]{0,99}", kind):
         kind = "application/octet-stream"
     found = re.search(r'filename="?([^";\r\n]{1,200})', response.headers.get("Content-Disposition", ""))
@@ -201,7 +203,7 @@ def _file(endpoint: Endpoint, response: Answering, data: bytes, kind: str) -> An
     return _part(endpoint, response, lambda: File(data, name, kind))
 
 
-def _part(endpoint: Endpoint, response: Answering, make: Callable[[], Any]) -> Any:
+def _part(endpoint: Endpoint, response: Received, make: Callable[[], Any]) -> Any:
     try:
         return make()
     except ConfigError as error:
@@ -220,7 +222,7 @@ def _charset(content_type: str) -> str:
     return name if _CHARSETS.fullmatch(name) else ""
 
 
-def _text(endpoint: Endpoint, response: Answering, data: bytes, charset: str) -> str:
+def _text(endpoint: Endpoint, response: Received, data: bytes, charset: str) -> str:
     if data[:3] == codecs.BOM_UTF8 and charset in ("", "utf-8"):
         charset = "utf-8-sig"
     elif data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) and not charset:
@@ -238,7 +240,7 @@ def _text(endpoint: Endpoint, response: Answering, data: bytes, charset: str) ->
 
 
 def _json(
-    endpoint: Endpoint, response: Answering, data: bytes, charset: str, note: Callable[[str], None]
+    endpoint: Endpoint, response: Received, data: bytes, charset: str, note: Callable[[str], None]
 ) -> Any:
     if charset not in ("", "utf-8", "ascii"):
         data = _text(endpoint, response, data, charset).encode("utf-8", "surrogatepass")
@@ -279,7 +281,7 @@ _DEEPEST: Final = DEEPEST - 20
 
 
 def checked(
-    endpoint: Endpoint, response: Answering, value: Any, shown: Shown, note: Callable[[str], None]
+    endpoint: Endpoint, response: Received, value: Any, shown: Shown, note: Callable[[str], None]
 ) -> Any:
     """The value, where it is no error that came with status 2xx (`errors=`), and fits `response=`.
 
@@ -319,7 +321,7 @@ def at(value: Any, path: Sequence[str]) -> Any:
 
 
 def _invalid(
-    endpoint: Endpoint, response: Answering, text: str, hint: str | None = None
+    endpoint: Endpoint, response: Received, text: str, hint: str | None = None
 ) -> EndpointAnswerInvalid:
     return EndpointAnswerInvalid(
         f"'{endpoint.address}': {text}", hint=hint, address=endpoint.address, status=response.status

@@ -195,18 +195,16 @@ async def _once(call: Call, request: HttpRequest, ticket: Ticket, seconds: float
     try:
         if call.until is not None:
             seconds = min(seconds, call.until - time.monotonic())
-        response, data = await exchange(call, request, seconds)
+        response = await exchange(call, request, seconds)
         if not 200 <= response.status < 300:
-            raise answers.failure(endpoint, response, data, call.shown, call.plan.origin)
+            raise answers.failure(endpoint, response, call.shown, call.plan.origin)
 
         def note(text: str) -> None:
             call.note(f"'{endpoint.address}': {text}", of="proxy", address=endpoint.address)
 
-        value = answers.checked(
-            endpoint, response, answers.value(endpoint, response, data, note), call.shown, note
-        )
+        value = answers.checked(endpoint, response, answers.value(endpoint, response, note), call.shown, note)
         ticket.succeed()
-        return Page(value, response.headers, len(data))
+        return Page(value, response.headers, len(response.data))
     except EndpointError as error:
         from lllm.http.limiter import OVERLOADED
 

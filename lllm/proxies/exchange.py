@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -53,54 +54,73 @@ def way_to(origin: str) -> Way:
     return found
 
 
-async def exchange(call: Call, request: HttpRequest, seconds: float) -> tuple[Answering, bytes]:
-    """The answer to a request, and its body without credentials.
+class Received:
+    """An answer. Its repr does not show what a server may have sent back."""
+
+    __slots__ = ("data", "headers", "status")
+
+    def __init__(self, status: int, headers: Mapping[str, str], data: bytes) -> None:
+        self.status, self.headers, self.data = status, headers, data
+
+    def __repr__(self) -> str:
+        return f"<answer {self.status}, {len(self.data)} bytes>"
+
+
+async def exchange(call: Call, request: HttpRequest, seconds: float) -> Received:
+    """The answer to a request, its body without credentials.
 
     Raises:
         EndpointTimeout, EndpointUnreachable: it did not come, or not whole. `sent` says whether the request may have arrived.
-        EndpointAnswerInvalid: it is larger than allowed, or not HTTP.
+        EndpointAnswerInvalid: it is larger than allowed, or not HTTP. EndpointRejected: it is one redirect after the other.
     """
+    found = await _attempt(call, request, seconds)
+    if isinstance(found, EndpointError):
+        # raised here: neither its chain nor its traceback leads to what was sent
+        raise found.with_traceback(None)
+    return found
+
+
+async def _attempt(call: Call, request: HttpRequest, seconds: float) -> Received | EndpointError:
     import aiohttp
     from aiohttp.http_exceptions import HttpProcessingError
 
-    address, shown = call.endpoint.address, call.shown
     state = _State()
-    broken: EndpointError
     try:
         async with asyncio.timeout(max(0.0, seconds)):
-            connections = call.way.connections.get()
-            for _ in range(REDIRECTS + 1):
-                target = request.target if not shown.query else _with_query(request.target, shown)
-                response = await connections.send(
-                    request.method,
-                    request.origin,
-                    target,
-                    _with_credentials(request, shown),
-                    request.body,
-                    state.on_sent,
-                )
-                state.started = True
-                moved = _moved(request, response) if response.status in _MOVED else None
-                if moved is None:
-                    try:
-                        return response, shown.data(await read(response, call.proxy.max_bytes, address))
-                    except BaseException:
-                        response.close()
-                        raise
-                response.close()
-                request = moved
-    except EndpointError:
-        raise
+            return await _following(call, request, state)
+    except EndpointError as error:
+        return error
     except (TimeoutError, aiohttp.ClientError, OSError, HttpProcessingError, EOFError, ValueError) as error:
-        broken = _error(call, error, state, seconds)
-    else:
-        raise EndpointRejected(
-            f"'{address}' answered with more than {REDIRECTS} redirects",
-            address=address,
-            status=response.status,
+        return _error(call, error, state, seconds)
+
+
+async def _following(call: Call, request: HttpRequest, state: _State) -> Received:
+    """Sends a request, and follows redirects."""
+    shown, address = call.shown, call.endpoint.address
+    connections = call.way.connections.get()
+    for _ in range(REDIRECTS + 1):
+        response = await connections.send(
+            request.method,
+            request.origin,
+            _with_query(request.target, shown) if shown.query else request.target,
+            _with_credentials(request, shown),
+            request.body,
+            state.on_sent,
         )
-    # raised here, so that the errors of the network, which hold headers and so keys, are not in its chain
-    raise broken
+        state.started = True
+        try:
+            moved = _moved(request, response) if response.status in _MOVED else None
+            if moved is None:
+                data = await read(response, call.proxy.max_bytes, address)
+                return Received(response.status, response.headers, shown.data(data))
+        except BaseException:
+            response.close()
+            raise
+        response.close()
+        request = moved
+    raise EndpointRejected(
+        f"'{address}' answered with more than {REDIRECTS} redirects", address=address, status=response.status
+    )
 
 
 class _State:
