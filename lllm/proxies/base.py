@@ -94,7 +94,7 @@ class BaseProxy:
         source: where the texts about its endpoints come from, if not from you: a document's address. Such texts are not
             trusted.
         env: variables that are read instead of those that `auth` names: `{"API_KEY": "API_KEY_STAGING"}`.
-        cutoff_date: nothing later is shown, see `Proxy`; None for no cutoff.
+        cutoff_date: entries at or after it are not shown, see `Proxy`; None for no cutoff.
 
     An instance may have its own: `Weather(base_url="http://localhost:8080", timeout=5)`, also of the values that a subclass
     declares: `region = "eu"` is the default of `Weather(region="us")`.
@@ -384,7 +384,7 @@ def _register(cls: type[BaseProxy], path: str) -> None:
 
 
 def as_date(value: Any) -> datetime | None:
-    """A cutoff: a date, a time, or ISO 8601 text. A date is the end of that day. Without a zone it is UTC.
+    """A cutoff: a date, a time, or ISO 8601 text. A date is the beginning of that day. Without a zone it is UTC.
 
     Raises:
         ConfigError: neither.
@@ -400,7 +400,7 @@ def as_date(value: Any) -> datetime | None:
         except ValueError:
             raise ConfigError(f"cutoff_date must be a date like 2024-12-31, got {value!r}") from None
     if isinstance(found, date) and not isinstance(found, datetime):
-        found = datetime.combine(found, time.max)
+        found = datetime.combine(found, time.min)
     if not isinstance(found, datetime):
         raise ConfigError(f"cutoff_date must be a date like 2024-12-31, got {value!r}")
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

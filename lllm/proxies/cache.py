@@ -41,8 +41,8 @@ LARGEST: Final = 5_000_000
 """Bytes of an answer from which on it is not kept."""
 MOST: Final = 200_000_000
 """Bytes of all answers; beyond it the oldest are removed."""
-_BUSY: Final = 0.5
-"""Seconds to wait for another process."""
+_BUSY: Final = 5.0
+"""Seconds to wait for another process, in a thread."""
 _SWEEP: Final = 100
 _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS key (value BLOB NOT NULL)",
@@ -65,7 +65,7 @@ class EndpointCache:
         self._clock = clock
         self._lock = threading.Lock()
         self._open: tuple[int, sqlite3.Connection, bytes] | None = None
-        self._off = False
+        self._off = self._warned = False
         self._puts = 0
 
     def __repr__(self) -> str:
@@ -173,8 +173,11 @@ class EndpointCache:
         if for_good:
             self._off = True
             self.close()
-        words = f"the cache of endpoints {self.path} is not used: {error}"
-        warnings.warn(words, RuntimeWarning, stacklevel=2)
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"the cache of endpoints {self.path} is not used: {error}", RuntimeWarning, stacklevel=2
+            )
 
     def _opened(self) -> tuple[sqlite3.Connection, bytes]:
         """The connection of this process, and the key of its hashes."""
@@ -209,6 +212,7 @@ class _NotOurs(Exception):
 
 def _prepared(connection: sqlite3.Connection) -> bytes:
     """Makes the tables where there are none. Returns the key of the hashes."""
+    connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("BEGIN IMMEDIATE")
     try:
         (mark,) = connection.execute("PRAGMA application_id").fetchone()
@@ -225,6 +229,7 @@ def _prepared(connection: sqlite3.Connection) -> bytes:
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+    connection.execute("PRAGMA journal_mode = WAL")  # only now: the file is ours
     if row is None or len(row[0]) != 32:
         raise _NotOurs("its key is missing")
     found: bytes = row[0]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _LINKS: Final = re.compile(
     r'<([^<>]*)>((?:\s*;\s*[\w!#$&+.^`|~*-]+\s*(?:=\s*(?:"(?:[^"\\]|\\.)*"|[^\s",;<>]*))?)*)'
 )
-_REL: Final = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^\s",;]*))', re.IGNORECASE)
+_OPTION: Final = re.compile(r';\s*([\w!#$&+.^`|~*-]+)\s*(?:=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",;<>]*)))?')
 
 
 async def all_pages(
@@ -146,8 +146,8 @@ def next_link(headers: Mapping[str, str]) -> str | None:
     values = headers.getall("Link", ()) if hasattr(headers, "getall") else [headers.get("Link", "")]
     for value in values:
         for url, options in _LINKS.findall(value[:16_384]):
-            for quoted, plain in _REL.findall(options):
-                if "next" in (quoted or plain).lower().split():
+            for name, quoted, plain in _OPTION.findall(options):
+                if name.lower() == "rel" and "next" in (quoted or plain).lower().split():
                     return str(url).strip()
     return None
 

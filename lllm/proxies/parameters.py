@@ -106,8 +106,9 @@ class Parameter:
 
     @property
     def dated(self) -> bool:
-        """Whether its value is a date or a time."""
-        each = (self.schema, *self.schema.get("anyOf", ()))
+        """Whether its value is a date or a time, or a list of such."""
+        each = [self.schema, *self.schema.get("anyOf", ()), *self.schema.get("oneOf", ())]
+        each += [one["items"] for one in each if isinstance(one, Mapping) and "items" in one]
         return any(one.get("format") in ("date", "date-time") for one in each if isinstance(one, Mapping))
 
     @property

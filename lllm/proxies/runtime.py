@@ -31,7 +31,7 @@ from lllm.models.function import Function, ToolContext
 from lllm.plug_ins import guarded
 from lllm.proxies import catalogue
 from lllm.proxies.base import CALLER, SETTINGS, BaseProxy, as_date, is_option
-from lllm.proxies.cutoff import bounded, without_keys, without_later
+from lllm.proxies.cutoff import bounded, reaches, without_keys, without_later
 from lllm.proxies.endpoint import Endpoint, takes_mapping
 from lllm.recorded_value import PROXY, pack_request
 from lllm.session import Session, recording
@@ -56,9 +56,9 @@ class Proxy:
     Arguments:
         activate_proxies: registered names, classes or instances of BaseProxy; None for all that are registered, of those
             that ship with lllm only the ones that have options: they reach files and databases.
-        cutoff_date: a date, or text like 2024-12-31: answers have no later entries, and later dates cannot be asked for.
-            None for no cutoff.
-        deploy_mode: whether the system is in use, rather than evaluated on the past: then there is no cutoff.
+        cutoff_date: a date, or text like 2024-12-31: answers have no entries of that day or later, and such dates cannot be
+            asked for. None for no cutoff. A proxy that was made with an earlier one keeps that.
+        deploy_mode: whether the system is in use, rather than evaluated on the past: then there is no cutoff. May be set later.
         variables: where credentials are looked up by their names; by default the environment and `.env`.
         cache: the file in which answers of endpoints with `cache=` are kept, or an EndpointCache; None for none.
         use_cache: whether endpoints that may be cached are.
@@ -83,7 +83,7 @@ class Proxy:
         options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.deploy_mode = deploy_mode
-        self.cutoff_date = None if deploy_mode else as_date(cutoff_date)
+        self._cutoff_date = as_date(cutoff_date)
         self.use_cache = use_cache
         self._variables = variables
         self._cache = cache
@@ -159,6 +159,19 @@ class Proxy:
         return self._variables
 
     @property
+    def cutoff_date(self) -> datetime.datetime | None:
+        """The moment from which on nothing is shown; None for none."""
+        return None if self.deploy_mode else self._cutoff_date
+
+    def cutoff_of(self, proxy: BaseProxy) -> datetime.datetime | None:
+        """The earlier one of the system's cutoff and the proxy's own."""
+        if self.deploy_mode:
+            return None
+        own = as_date(getattr(proxy, "cutoff_date", None))
+        each = [one for one in (self._cutoff_date, own) if one is not None]
+        return min(each) if each else None
+
+    @property
     def client(self) -> Client:
         """What sends the requests of this system."""
         if self._client is None:
@@ -204,7 +217,9 @@ class Proxy:
             packed = pack_request(given)
         except TypeError as error:
             raise ToolError(f"'{address}': an argument cannot be recorded: {error}") from None
-        request = {"name": address, "arguments": packed, **self._as_of()}
+        cutoff = self.cutoff_of(self.proxies[endpoint.proxy])
+        as_of = {} if cutoff is None else {"cutoff": cutoff.isoformat()}
+        request = {"name": address, "arguments": packed, **as_of}
         asked = Asked(PROXY, request, endpoint.effect, None, session.where())
         work = partial(self._perform, endpoint, given, session=session)
         return await session.act(asked, work, True, None, endpoint.approval)
@@ -213,9 +228,6 @@ class Proxy:
         """What is about to be shown to an API is redacted in the log, whatever its variable is named."""
         if not endpoint.local:
             self.client.learn(self.proxies[endpoint.proxy], endpoint, session.learn)
-
-    def _as_of(self) -> dict[str, Any]:
-        return {} if self.cutoff_date is None else {"cutoff": self.cutoff_date.isoformat()}
 
     def endpoint(self, address: Any) -> Endpoint:
         """The endpoint at an address. UnknownNameError where no active proxy has it."""
@@ -243,7 +255,8 @@ class Proxy:
     ) -> Any:
         proxy = self.proxies[endpoint.proxy]
         note = _unheard if session is None else session.note
-        given = self._checked(endpoint, arguments)
+        cutoff = self.cutoff_of(proxy)
+        given = self._checked(endpoint, arguments, cutoff)
         if endpoint.local:
             with guarded(f"endpoint '{endpoint.address}'", ToolError):
                 answer = await _run_method(self, proxy, endpoint, given, context)
@@ -251,37 +264,45 @@ class Proxy:
             if not endpoint.declarative:
                 with guarded(f"endpoint '{endpoint.address}'", ToolError):
                     given = await _prepared(proxy, endpoint, given, context)
-            as_of = "" if self.cutoff_date is None else self.cutoff_date.isoformat()
+            as_of = "" if cutoff is None else cutoff.isoformat()
             answer = await self.client.send(proxy, endpoint, given, context, note, as_of)
-        return await self._finished(proxy, endpoint, answer, note)
+        return await self._finished(proxy, endpoint, answer, cutoff, note)
 
-    def _checked(self, endpoint: Endpoint, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def _checked(
+        self, endpoint: Endpoint, arguments: Mapping[str, Any], cutoff: datetime.datetime | None
+    ) -> dict[str, Any]:
         """Arguments with their defaults, as JSON; ToolError with all problems."""
         given = {one.name: one.schema["default"] for one in endpoint.parameters if one.sent_default}
         given |= arguments
-        if self.cutoff_date is not None:
-            given = bounded(endpoint, given, self.cutoff_date)
+        if cutoff is not None:
+            given = bounded(endpoint, given, cutoff)
         if found := endpoint.checker.validate(_as_json(given)):
             raise ToolError(f"the arguments of '{endpoint.address}' do not fit: {'; '.join(found)}")
         return given
 
     async def _finished(
-        self, proxy: BaseProxy, endpoint: Endpoint, answer: Any, note: Callable[..., None]
+        self,
+        proxy: BaseProxy,
+        endpoint: Endpoint,
+        answer: Any,
+        cutoff: datetime.datetime | None,
+        note: Callable[..., None],
     ) -> Any:
-        """Hooks see the whole answer. What they return is cut down last, so that none can bring a later entry back."""
+        """Hooks see no entry that the cutoff removes. Where the dates are only in what they return, it is cut then."""
+        removed = 0
+        rules = endpoint.cutoff if cutoff is not None else ()
+        before = bool(rules) and (not endpoint.hooks or reaches(answer, rules))
+        if cutoff is not None and before:
+            answer, removed = without_later(answer, rules, cutoff)
         for hook in endpoint.hooks:
             with guarded(f"postcall of '{endpoint.address}'", ToolError):
-                found = getattr(proxy, hook) if isinstance(hook, str) else hook
-                answer = await maybe_async(found, answer)
-        if endpoint.remove_keys:
-            answer = without_keys(answer, endpoint.remove_keys)
-        if endpoint.cutoff and self.cutoff_date is not None:
-            answer, removed = without_later(answer, endpoint.cutoff, self.cutoff_date)
-            if removed:
-                day = self.cutoff_date.date().isoformat()
-                words = f"'{endpoint.address}': {removed} entries after {day}, or without a readable date, were removed"
-                note(words, of="proxy", address=endpoint.address, removed=removed)
-        return answer
+                answer = await maybe_async(getattr(proxy, hook) if isinstance(hook, str) else hook, answer)
+        if cutoff is not None and rules and not before:
+            answer, removed = without_later(answer, rules, cutoff)
+        if removed and cutoff is not None:
+            words = f"'{endpoint.address}': {removed} entries from {cutoff.date().isoformat()} on, or without a readable date,"
+            note(f"{words} were removed", of="proxy", address=endpoint.address, removed=removed)
+        return without_keys(answer, endpoint.remove_keys) if endpoint.remove_keys else answer
 
     # --- as tools
 
