@@ -136,8 +136,12 @@ class Proxy:
             given = {key: value for key, value in given.items() if key not in settings or key in names}
         own = kind.__init__ is not BaseProxy.__init__
         for key in given:
-            if key not in names and (not free or not (own or key in settings or is_option(kind, key))):
-                known = [*names, *SETTINGS, "cache", *(key for key in dir(kind) if is_option(kind, key))]
+            variable = key in kind.server_variables
+            if key not in names and (
+                not free or not (own or key in settings or variable or is_option(kind, key))
+            ):
+                known = [*names, *SETTINGS, "cache", *kind.server_variables]
+                known += [key for key in dir(kind) if is_option(kind, key)]
                 raise UnknownKeyError(key, dict.fromkeys(known), where=f"the options of the proxy '{path}'")
         usual = {"cutoff_date": self.cutoff_date, "use_cache": cached}
         with guarded(f"proxy '{path}'"):

@@ -244,6 +244,20 @@ def test_variables_of_a_base_url() -> None:
         RequestPlan(proxy, proxy.endpoints()["get"])
 
 
+def test_a_variable_of_a_base_url_is_an_option() -> None:
+    class Shop(BaseProxy, register=False):
+        base_url = "https://{region}.example.com"
+        server_variables = {"region": ("eu", "us")}  # noqa: RUF012
+
+        @BaseProxy.endpoint(endpoint="a")
+        def get(self) -> None: ...
+
+    for options, host in (({}, "eu"), ({"Shop": {"region": "us"}}, "us")):
+        proxy = Proxy([Shop], options=options)
+        plan = proxy.client.plan(proxy.proxies["Shop"], proxy.endpoint("Shop.get"))
+        assert plan.origin == f"https://{host}.example.com"
+
+
 def test_an_argument_is_no_part_of_the_host() -> None:
     with pytest.raises(ConfigError, match="host"):
         built({"$x": (str, "a")}, {"x": "evil.org"}, endpoint="https://{x}.example.com/a")
