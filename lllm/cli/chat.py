@@ -98,17 +98,22 @@ def chat(
 
 
 def chosen(config: Config, name: str | None) -> AgentConfig:
-    """The agent to talk to: the one that is named, or the only one."""
+    """The agent to talk to: the one that is named, or the one that a plain run begins with."""
     if name is not None:
         if name not in config.agents:
             raise UnknownNameError("agent", name, config.agents, where="--agent")
         return config.agent(name)
-    if len(config.agents) != 1:
+    from lllm.llm.team import Team
+
+    try:
+        return config.agent(Team(config).start())
+    except ConfigError as error:
+        if config.start is not None:
+            raise
         raise ConfigError(
             f"{len(config.agents)} agents are declared",
             hint=f"Type --agent and one of {listing(config.agents)}.",
-        )
-    return next(iter(config.agents.values()))
+        ) from error
 
 
 def chat_of(store: LogStore, given: str) -> SessionInfo:

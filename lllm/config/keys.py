@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from lllm.config.kinds import (
+    APPROVAL,
     COPIES,
     COUNT,
     DATE,
@@ -134,6 +135,11 @@ MODEL: Final[Mapping[str, Key | Section]] = {
     **SAMPLING,
     "timeouts": Section("Time limits of one request, in seconds; null is no limit.", TIMEOUTS),
     **LIMITS,
+    "approval": Key(
+        APPROVAL,
+        "Tools that somebody must approve each time: names, `weather.*`, `effect:ask`, true for all. What stands at the top "
+        "and what stands in an agent add up.",
+    ),
 }
 """What may stand at the top, for every agent, and in one agent, for that one."""
 
@@ -146,6 +152,9 @@ AGENT: Final[Mapping[str, Key | Section]] = {
     "system_prompt_path": Key(NAME, "The registered prompt that opens every dialog."),
     "system_prompt": Key(TEXT, "The system prompt itself, instead of system_prompt_path."),
     "prompt": Key(NAME, "The registered prompt that a plain call uses."),
+    "handoffs": Key(
+        NAMES, "Other agents of this file that it may pass the conversation to; they answer in its place.", []
+    ),
     "prompts": Key(
         NAMES,
         "Further registered prompts that this agent may be called with. If set, no others are allowed but `prompt`.",
@@ -153,7 +162,8 @@ AGENT: Final[Mapping[str, Key | Section]] = {
     ),
     "tools": Key(
         NAMES,
-        "Tools: registered names, `module:function`, endpoints (`weather.daily`), or all endpoints of a proxy (`weather.*`).",
+        "Tools: registered names, `module:function`, endpoints (`weather.daily`), all endpoints of a proxy (`weather.*`), or "
+        "other agents of this file, which it asks as it calls a tool.",
         [],
     ),
     "activate_proxies": Key(
@@ -288,6 +298,10 @@ SYSTEM: Final[Mapping[str, Key | Section]] = {
         "A registered class that runs the system, where agent_type names none; else `simple`.",
     ),
     "agent_type": Key(NAME, "The registered class that `build_agent` builds."),
+    "start": Key(
+        NAME,
+        "The agent that gets the task, if no class does; by default the one that no other agent reaches.",
+    ),
     "agent_group": Key(NAMES, "Which of agent_configs belong to this system; all where left out.", []),
     "agent_configs": Section("The agents, by name.", AGENT, each="agent"),
     "activate_proxies": Key(

@@ -84,6 +84,16 @@ VARIABLES: Final = Kind(
     {"type": "object", "additionalProperties": VARIABLE},
 )
 NUMBER: Final = Kind("a number", {"type": "number"})
+APPROVAL: Final = Kind(
+    "true, a list of names of tools, or such lists under `always` and `never`",
+    {
+        "anyOf": [
+            {"type": "boolean"},
+            NAMES.schema,
+            {"type": "object", "properties": {"always": NAMES.schema, "never": NAMES.schema}},
+        ]
+    },
+)
 FORMAT: Final = Kind("text or a JSON Schema", {"anyOf": [NAME.schema, {"type": "object"}]})
 FREE: Final = Kind("keys and values of your own", {"type": "object"})
 

@@ -98,6 +98,7 @@ class AgentConfig:
         sampling: what the request to the model carries: temperature, top_p, ... and `model_args`; only what was set.
         tools: registered names, `module:function`, addresses of endpoints.
         activate_proxies: the proxies that it names itself; None for those of the system.
+        handoffs: other agents. approval: the rules at the top and its own, as they are written.
         endpoint: what the backend is told of its endpoint: concurrency, requests_per_minute, ...; only what was set.
         api_key: the key itself, from `api_key`, or the variable that `api_key_env` names; None when there is none.
     """
@@ -115,6 +116,8 @@ class AgentConfig:
     prompts: tuple[str, ...]
     tools: tuple[str, ...]
     activate_proxies: tuple[str, ...] | None
+    handoffs: tuple[str, ...]
+    approval: tuple[Any, ...] = field(repr=False)
     format: str | dict[str, Any] | None
     options: dict[str, Any] = field(repr=False)
     sampling: dict[str, Any] = field(repr=False)
@@ -146,6 +149,7 @@ class Config:
     description: str | None
     system_type: str | None
     agent_type: str | None
+    start: str | None
     agent_group: tuple[str, ...]
     agents: dict[str, AgentConfig]
     defaults: AgentConfig
@@ -281,6 +285,7 @@ def build(
         description=tree.get("description"),
         system_type=tree.get("system_type"),
         agent_type=tree.get("agent_type"),
+        start=tree.get("start"),
         agent_group=tuple(tree["agent_group"]),
         agents={name: _agent(name, tree["agent_configs"][name], tree, environ) for name in _group(tree)},
         defaults=defaults,
@@ -394,6 +399,8 @@ def _agent(name: str, own: Mapping[str, Any], top: Mapping[str, Any], environ: E
         prompts=tuple(own.get("prompts", ())),
         tools=tuple(own.get("tools", ())),
         activate_proxies=_names(own.get("activate_proxies")),
+        handoffs=tuple(own.get("handoffs", ())),
+        approval=tuple(deepcopy(each["approval"]) for each in (top, own) if "approval" in each),
         format=deepcopy(own.get("format")),
         options=_options(own, top),
         sampling={

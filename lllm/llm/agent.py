@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, overload
 
-from lllm.callers import callers
 from lllm.core.spec import Limits
-from lllm.errors import CallError, ConfigError, LLMError, ToolError
+from lllm.errors import CallError, ConfigError, LLMError
+from lllm.llm.approval_rules import Rules
 from lllm.llm.bind import Binding, Bindings
 from lllm.llm.checks import limits_of, name_of, sampling_of, timeouts_of
 from lllm.llm.connect import made_by
@@ -20,7 +20,7 @@ from lllm.llm.proxies import Access, project_access
 from lllm.llm.sessions import fail, open_session, running
 from lllm.llm.settings import Settings, no_slips, open_model, override, tools_of, unreserved, without_later
 from lllm.llm.streaming import Stream, stream_of
-from lllm.models.function import Function, as_function
+from lllm.models.function import Function
 from lllm.models.message import Message
 from lllm.models.prompt import Prompt
 from lllm.models.reply import Reply
@@ -63,6 +63,8 @@ class Agent:
         activate_proxies: names or classes of proxies, or a Proxy, that it may use. If `tools` has no endpoint, it has all of
             theirs. `{api_catalog}` (and the rest of `lllm.llm.proxies.TEXTS_OF`) in its prompts is what they can do.
         format: pydantic model, dataclass, TypedDict or JSON schema of the reply.
+        approval: which tools need approval besides those that say so: names, `weather.*`, `effect:ask`, True for all; see
+            `lllm.llm.approval_rules`.
         approve: called with the FunctionCall of a tool that needs approval; True lets it run, a text is the reason for
             refusing.
         model_args: sampling values (temperature, max_tokens, ...), also as keywords.
@@ -87,6 +89,7 @@ class Agent:
         tools: Sequence[Any] = _NO_TOOLS,
         handoffs: Sequence[Any] = (),
         activate_proxies: Any = None,
+        approval: Any = None,
         format: Any = None,
         approve: Callable[..., Any] | None = None,
         model_args: Mapping[str, Any] | None = None,
@@ -129,6 +132,7 @@ class Agent:
             **opened,
             tools=found,
             handoffs=handoffs_of(handoffs),
+            approval=Rules.of(approval),
             sampling=sampling_of(sampling),
             format=format,
             timeouts=timeouts_of(timeouts),
@@ -426,26 +430,9 @@ class Agent:
     def as_tool(self, description: str = "") -> Function:
         """This agent as a tool of another: it takes `task` and answers with its reply."""
 
-        async def ask(task: str) -> str:
-            self._check_depth()
-            reply = await self.acall(
-                task if self._prompt is None else None, None if self._prompt is None else {"task": task}
-            )
-            return reply.content
+        from lllm.llm.team import agent_tool
 
-        function = as_function(ask)
-        return replace(
-            function, name=self.name, description=description or self.description or f"Ask the agent {self.name}.",
-            agent=self.name, timeout=None, effect="pure",  # its own tools say what they do to the world
-        )  # fmt: skip
-
-    def _check_depth(self) -> None:
-        """Raises ToolError where as many calls of this agent as it allows are within one another already."""
-        most = self.limits.max_depth
-        if most is not None and sum(one.plan.agent == self.name for one in callers()) >= most:
-            raise ToolError(
-                f"'{self.name}' is at work already, {most} deep, and no deeper calls are allowed: answer without it"
-            )
+        return agent_tool(self.name, lambda: self, description or self.description)
 
     def __repr__(self) -> str:
         return f"Agent({self.name!r}, {self.model!r})"

@@ -133,6 +133,8 @@ def assemble_tools(config: Config, declared: AgentConfig, proxies: Proxies, at: 
     found: dict[str, Function] = {}
     names_endpoint = False
     for n, name in enumerate(declared.tools):
+        if name in config.agents:
+            continue  # see `lllm.llm.team`
         here = f"{key}.tools.{n}"
         for tool in at.key(here, access.find, name) or ():
             names_endpoint = names_endpoint or tool.endpoint is not None

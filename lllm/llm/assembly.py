@@ -23,16 +23,14 @@ from lllm.errors import ConfigError, DependencyError, LLMError, UnknownKeyError,
 from lllm.handles import check_request, file_of, is_addressed
 from lllm.hints import other_model_hint
 from lllm.llm.agent import Agent
-from lllm.llm.assembled_proxies import (
-    Proxies,
-    assemble_proxies,
-    assemble_tools,
-    check_variables,
-    unused_problems,
-)
+from lllm.llm.approval_rules import NONE as NO_RULES
+from lllm.llm.approval_rules import Rules
+from lllm.llm.assembled_proxies import assemble_proxies, assemble_tools, check_variables, unused_problems
 from lllm.llm.auto import choose
 from lllm.llm.connect import caching, connect, naming, offline, provider_of
 from lllm.llm.project import store_of
+from lllm.llm.team import Team
+from lllm.llm.team_checks import assemble_links, check_links
 from lllm.ports import Backend, LogStore, Request
 
 if TYPE_CHECKING:
@@ -103,10 +101,10 @@ def assemble(
         made.source = registry.entry("agent", made.name).source
     proxies = assemble_proxies(config, at, thorough=discover)
     made.proxy = proxies.runtime
-    for name, declared in config.agents.items():
-        agent = assemble_agent(config, declared, made.problems, model=model, proxies=proxies)
-        if agent is not None:
-            made.agents[name] = agent
+    team = Team(config, made.agents, model, proxies)
+    for declared in config.agents.values():
+        assemble_agent(config, declared, made.problems, team=team)
+    check_links(team, made.problems)
     check_variables(config, proxies, at)
     for problem in unused_problems(proxies) if discover else ():
         if all(problem.message != known.message for known in made.problems):
@@ -127,13 +125,12 @@ def assemble_agent(
     declared: AgentConfig,
     problems: Problems,
     *,
-    model: str | Backend | None = None,
-    proxies: Proxies | None = None,
+    team: Team,
 ) -> Agent | None:
-    """Builds one declared agent; None after a problem, which is added to `problems`. `proxies`: those of its system."""
-    key = f"agent_configs.{declared.name}"
+    """Builds one declared agent and puts it into its team; None after a problem, which is added to `problems`."""
+    key, model = f"agent_configs.{declared.name}", team.model
     at = At(config, problems)
-    proxies = proxies if proxies is not None else assemble_proxies(config, at)
+    proxies = team.proxies = assemble_proxies(config, at) if team.proxies is None else team.proxies
     before = len(problems.errors)
     system: Any = declared.system_prompt
     if declared.system_prompt_path:
@@ -141,6 +138,8 @@ def assemble_agent(
     prompt = at.key(f"{key}.prompt", _prompt, declared.prompt) if declared.prompt else None
     further = [at.key(f"{key}.prompts.{n}", _prompt, path) for n, path in enumerate(declared.prompts)]
     tools = assemble_tools(config, declared, proxies, at)
+    linked = assemble_links(team, declared, tools, at)
+    rules = _approval(config, declared, at)
     form = at.key(f"{key}.format", _format, declared.format)
     replaced = None if model is not None else f"{key}.model_name"
     opened = at.key(replaced, _model, config, declared, model, at)
@@ -155,7 +154,9 @@ def assemble_agent(
                 chosen,
                 system,
                 prompt=prompt,
-                tools=tools,
+                tools=[*tools, *(tool for tool in linked if not tool.handoff)],
+                handoffs=[tool for tool in linked if tool.handoff],
+                approval=rules,
                 format=form,
                 model_args=declared.sampling,
                 options=options,
@@ -181,7 +182,10 @@ def assemble_agent(
                 binding.asked_format,
             )
             at.request(key, replaced, agent, request)
-    return agent if len(problems.errors) == before else None
+    if len(problems.errors) > before:
+        return None
+    team.agents[declared.name] = agent
+    return agent
 
 
 class At:
@@ -268,6 +272,17 @@ def _format(value: Any) -> Any:
         value = found
     Format.of(value)
     return value
+
+
+def _approval(config: Config, declared: AgentConfig, at: At) -> Rules:
+    """The rules of approval at the top, and the agent's own."""
+    found = NO_RULES
+    own = f"agent_configs.{declared.name}.approval"
+    for key, given in zip(
+        (["approval"] if "approval" in config.tree else []) + [own], declared.approval, strict=False
+    ):
+        found = found.plus(at.key(key, Rules.of, given) or NO_RULES)
+    return found
 
 
 def _models(config: Config, at: At) -> None:

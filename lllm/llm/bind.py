@@ -55,6 +55,7 @@ class Binding:
             [*settings.tools, *(item for item in own if item not in settings.tools), *settings.handoffs],
             check=False,
         )
+        functions = self.functions = settings.approval.applied(functions)
         functions, self.further, self.deferred = with_own(functions, settings.limits.max_result_chars)
         tools = {function.name: function for function in functions}
         self.tools = {name: bind_tool(function) for name, function in {**tools, **self.further}.items()}

@@ -13,6 +13,8 @@ from lllm.llm.agent import Agent
 from lllm.llm.assembled_proxies import assemble_proxies
 from lllm.llm.assembly import At, assemble, assemble_agent
 from lllm.llm.construction import Given, construct, model_for, store_for
+from lllm.llm.team import Team
+from lllm.llm.team_checks import check_links
 from lllm.ports import Backend, LogStore
 from lllm.registry import registry
 
@@ -86,18 +88,18 @@ def parts_of(config: Config, *, model: str | Backend | None = None) -> tuple[dic
     problems = Problems()
     model = model_for(model)
     proxies = assemble_proxies(config, At(config, problems))
-    made = {
-        name: assemble_agent(config, declared, problems, model=model, proxies=proxies)
-        for name, declared in config.agents.items()
-    }
+    team = Team(config, model=model, proxies=proxies)
+    for declared in config.agents.values():
+        assemble_agent(config, declared, problems, team=team)
+    check_links(team, problems)
     raise_errors(list(problems))
-    return {name: agent for name, agent in made.items() if agent is not None}, proxies.runtime
+    return team.agents, proxies.runtime
 
 
 def agent_of(declared: AgentConfig, config: Config, *, model: str | Backend | None = None) -> Agent:
-    """One declared agent."""
+    """One declared agent. Those that it reaches are built when they are called."""
     problems = Problems()
-    agent = assemble_agent(config, declared, problems, model=model)
+    agent = assemble_agent(config, declared, problems, team=Team(config, model=model))
     raise_errors(list(problems))
     assert agent is not None
     return agent

@@ -20,6 +20,7 @@ from lllm.core.canonical import digest
 from lllm.core.jsonable import bounded, unshown
 from lllm.core.machine import result_message
 from lllm.errors import CallCancelled, CallError, ConfigError, ToolError
+from lllm.llm.approval_rules import PREFIX
 from lllm.models.checks import DEEPEST
 from lllm.models.function import Function
 from lllm.models.message import Message
@@ -28,7 +29,6 @@ from lllm.outcomes import Outcome
 if TYPE_CHECKING:
     from lllm.llm.agent import Agent
 
-PREFIX: Final = "transfer_to_"
 TAKEN_OVER: Final = "The conversation was handed over to you, {}, by {}.{}\nAnswer the user from here on."
 _LONGEST: Final = 64
 

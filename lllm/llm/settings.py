@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from lllm.core.spec import Limits
 from lllm.errors import ConfigError, nearest, not_yet
 from lllm.handles import is_tool_source
+from lllm.llm.approval_rules import NONE as NO_RULES
+from lllm.llm.approval_rules import Rules
 from lllm.llm.checks import limits_of, mapping_of, name_of, sampling_of, timeouts_of
 from lllm.llm.connect import connect, made_by
 from lllm.llm.construction import model_for
@@ -30,6 +32,7 @@ class Settings:
     model_name: str
     tools: tuple[Function, ...] = ()
     handoffs: tuple[Function, ...] = ()
+    approval: Rules = NO_RULES
     sampling: Mapping[str, Any] = field(default_factory=dict)
     format: Any = None
     timeouts: Timeouts = Timeouts()
@@ -79,6 +82,8 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
             continue
         if key == "tools":
             known["tools"] = tools_of(value)
+        elif key == "approval":
+            known[key] = Rules.of(value)
         elif key == "handoffs":
             known["handoffs"] = handoffs_of(value)
         elif key == "model":
@@ -138,6 +143,7 @@ SAMPLING = (
 KEYWORDS = (
     "tools",
     "handoffs",
+    "approval",
     "model",
     "format",
     "timeouts",

@@ -1,4 +1,4 @@
-"""The built-in system: one agent, no code. What a YAML file without `agent_type` gets."""
+"""The built-in system: agents, no code. What a YAML file without `agent_type` gets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError, PromptError
 from lllm.llm.system import AgentBase
+from lllm.llm.team import Team
 from lllm.models.message import Message
 
 if TYPE_CHECKING:
@@ -15,21 +16,21 @@ if TYPE_CHECKING:
 
 
 class Simple(AgentBase):
-    """Gives the task to the one agent that the configuration declares."""
+    """Gives the task to the agent that the configuration declares; of several, to the one that `start` names or that no
+    other agent reaches."""
 
     agent_type = "simple"
 
     @classmethod
     def check_agents(cls, config: Config, agents: Mapping[str, Agent]) -> None:
-        """Requires exactly one agent, whose prompts need nothing but the task."""
-        if len(agents) != 1:
+        """Requires an agent to begin with, whose prompts need nothing but the task."""
+        if not agents:
             raise ConfigError(
-                f"the built-in system runs exactly one agent, but {len(agents)} are declared",
-                hint="Declare one under agent_configs, or write a system: a subclass of AgentBase, named in agent_type."
-                if not agents
-                else "Write a system: a subclass of AgentBase with an agent_type, and name it in agent_type.",
+                "the built-in system runs the agents of agent_configs, and none is declared",
+                hint="Declare one under agent_configs, or write a system: a subclass of AgentBase, named in agent_type.",
             )
-        ((name, agent),) = agents.items()
+        name = Team(config).start()
+        agent = agents[name]
         try:
             if agent.prompt is not None:
                 agent._prepare(None, {"task": "task"}, {})
@@ -44,7 +45,7 @@ class Simple(AgentBase):
     def call(self, task: str, **more: Any) -> Any:
         """Returns the agent's payload. The agent's `prompt` receives the task as `{task}`; without a prompt, the task is
         the message."""
-        (agent,) = self.agents.values()
+        agent = self.agents[Team(self.config).start()]
         if agent.prompt is None:
             return agent.call(
                 Message("user", task), **more

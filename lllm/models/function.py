@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib import import_module
@@ -17,9 +17,16 @@ from lllm.plug_ins import guarded
 
 Effect = Literal["pure", "idempotent", "ask", "never"]
 EFFECTS: Final = ("pure", "idempotent", "ask", "never")
+DATA: Final[Mapping[str, str]] = {
+    "private": "reads data that not everybody may see",
+    "untrusted": "brings in text that others wrote",
+    "outward": "sends something out of the system",
+}
+"""What a tool may do with data. `lllm check` warns where agents can do all three without somebody's approval."""
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "description": (str, "a text"),
+    "source": (str, "a text"),
     **dict.fromkeys(
         ("approval", "concurrent", "repeatable", "strict", "deferred", "handoff"), (bool, "True or False")
     ),
@@ -83,6 +90,8 @@ class Function:
         handoff: whether that agent takes over: its answer ends the agent call. See `lllm.llm.handoff`.
         endpoint: the address of the endpoint that it calls (`weather.daily`), if it is one of a proxy.
         strict: whether the provider is asked to enforce the schema. Every parameter is then required.
+        data: what it does with data, of DATA. source: where its description comes from, if not from its author; such a text
+            is not trusted.
         deferred: whether the model is offered it only once `find_tools` has found it: for tools by the hundred.
         typed: whether arguments are converted to the Python types of `call`'s signature; set when the signature is read.
         method: whether `call` takes the instance that the Function is looked up on; set by `tool` within a class.
@@ -104,6 +113,8 @@ class Function:
     strict: bool = False
     deferred: bool = False
     handoff: bool = False
+    data: frozenset[str] = frozenset()
+    source: str = ""
     typed: bool = field(default=False, repr=False, compare=False)
     method: bool = field(default=False, repr=False, compare=False)
 
@@ -120,6 +131,7 @@ class Function:
         for key, (kinds, meaning) in _KINDS.items():
             if not isinstance(getattr(self, key), kinds):
                 raise ConfigError(f"tool '{self.name}': {key} must be {meaning}, got {getattr(self, key)!r}")
+        object.__setattr__(self, "data", data_of(self.data, f"tool '{self.name}'"))
         seconds = self.timeout
         if seconds is not None and (
             isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0
@@ -217,6 +229,16 @@ class Function:
         return replace(self, **changes)
 
 
+def data_of(value: Any, where: str) -> frozenset[str]:
+    """The names of DATA that a tool or an endpoint declares: one, or several. ConfigError for others."""
+    if value.__class__ is frozenset and value <= DATA.keys():
+        return value
+    given = (value,) if isinstance(value, str) else value
+    if not isinstance(given, Collection) or not all(isinstance(one, str) and one in DATA for one in given):
+        raise ConfigError(f"{where}: data must be of {', '.join(DATA)}, got {value!r}")
+    return frozenset(given)
+
+
 def _named(module: str, qualname: str) -> Any:
     return attrgetter(qualname)(import_module(module))
 
@@ -239,6 +261,7 @@ def tool(
     repeatable: bool = False,
     strict: bool = False,
     deferred: bool = False,
+    data: Collection[str] = (),
 ) -> Callable[[Callable[..., Any]], Function]: ...
 def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Makes a Python function a tool: `@tool`, or `@tool(effect="pure", timeout=5)`.

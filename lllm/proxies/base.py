@@ -19,7 +19,7 @@ it has none (or with `local=True`) the method itself does what the endpoint is f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import date, datetime
 from functools import partial
@@ -91,6 +91,8 @@ class BaseProxy:
         max_bytes: bytes of an answer.
         additional_docs: further texts for catalogues, by title.
         schemas: JSON schemas by name, which parameters and answers refer to: `{"$ref": "#/$defs/NAME"}`.
+        data: what its endpoints do with data, where they do not say themselves: of `private`, `untrusted`, `outward`. By
+            default the answers of an API are untrusted, and requests that may change something go outward.
         source: where the texts about its endpoints come from, if not from you: a document's address. Such texts are not
             trusted.
         env: variables that are read instead of those that `auth` names: `{"API_KEY": "API_KEY_STAGING"}`.
@@ -123,6 +125,7 @@ class BaseProxy:
     use_cache: bool = True
     options: Mapping[str, Any] = {}
     as_tools = _AsTools()
+    data: Collection[str] | None = None
 
     def __init__(self, cutoff_date: Any = None, use_cache: bool = True, **options: Any) -> None:
         self.cutoff_date = as_date(cutoff_date)
@@ -183,7 +186,7 @@ class BaseProxy:
             method: of HTTP, by default GET.
             effect: as for tools; by default `pure` for GET, `idempotent` for PUT and DELETE, `ask` for the others and for
                 plain Python.
-            timeout, approval: as for tools.
+            timeout, approval, data: as for tools.
             content, accept: media types of body and answer.
             remove_keys: keys that are taken out of the answer, nested as `a.b`.
             dt_cutoff: the key (nested as `a.b`), or (key, format), of the dates by which a cutoff removes entries.
@@ -234,7 +237,7 @@ class BaseProxy:
         if http not in known:
             path = cls.path()
             made = {
-                key: compile_endpoint(one, key, path, http, cls.schemas, cls.source)
+                key: compile_endpoint(one, key, path, http, cls.schemas, cls.source, cls.data)
                 for key, one in declared_in(cls).items()
             }
             known = {**known, http: made}

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from lllm.errors import ConfigError, listing
-from lllm.models.function import EFFECTS, Effect, Function, tool_from
+from lllm.models.function import EFFECTS, Effect, Function, data_of, tool_from
 from lllm.proxies.paginate import Paginate, parse_paginate
 from lllm.proxies.parameters import Parameter, Place, arguments_schema, laid_over, read
 from lllm.proxies.shared_schemas import with_shared
@@ -61,6 +61,8 @@ class Endpoint:
             fit `response_schema` is an error. cache: seconds that an answer may be kept, or None.
         paginate: how the pages of an answer are found, or None.
         local: whether the method does it itself; else it prepares the request, or does nothing.
+        data: what it does with data, as for a tool. By default the answers of an API are `untrusted`, and a request that may
+            change something is `outward`; a plain Python method is neither.
         source: where the texts about it come from; "" for the author of the proxy. See `trusted`.
         shared: the schemas that parameters and answers refer to, by name.
         function: the method. tool: the method as a tool, where it has a typed signature.
@@ -91,6 +93,7 @@ class Endpoint:
     paginate: Paginate | None = None
     local: bool = False
     source: str = ""
+    data: frozenset[str] = frozenset()
     shared: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     function: Callable[..., Any] = field(default=lambda: None, repr=False, compare=False)
@@ -154,8 +157,10 @@ def compile_endpoint(
     http: bool,
     shared: Mapping[str, Any] | None = None,
     source: str = "",
+    data: Any = None,
 ) -> Endpoint:
-    """Reads a declaration. `http`: whether the proxy has a `base_url`. `shared`, `source`: as in Endpoint.
+    """Reads a declaration. `http`: whether the proxy has a `base_url`. `shared`, `source`: as in Endpoint; `data`: the
+    proxy's, for endpoints that declare none.
 
     Raises:
         ConfigError: an option or parameter that cannot be read, or path parameters that do not fit the path.
@@ -221,11 +226,20 @@ def compile_endpoint(
         paginate=parse_paginate(options.get("paginate"), where, effect),
         local=bool(local),
         source=source,
+        data=_data(where, options.get("data", data), effect, bool(local)),
         shared=shared or {},
         options={name: value for name, value in options.items() if name in FURTHER},
         function=function,
         tool=typed,
     )
+
+
+def _data(where: str, declared: Any, effect: str, local: bool) -> frozenset[str]:
+    if declared is not None:
+        return data_of(declared, where)
+    if local:
+        return frozenset()
+    return frozenset(("untrusted",) if effect == "pure" else ("untrusted", "outward"))
 
 
 FURTHER: Final = (
@@ -249,9 +263,8 @@ OPTIONS: Final = (
         "method",
         "remove_keys",
     ),
-    *("dt_cutoff", "effect", "timeout", "approval", "content", "accept", "postcall", "local"),
+    *("dt_cutoff", "data", "effect", "timeout", "approval", "content", "accept", "postcall", "local"),
     *("errors", "strict", "cache", "paginate"),
-    *FURTHER,
 )
 
 

@@ -371,6 +371,8 @@ class Proxy:
             approval=endpoint.approval,
             concurrent=bool(endpoint.options.get("concurrent", True)),
             endpoint=endpoint.address,
+            data=endpoint.data,
+            source=endpoint.source,
         )
 
     # --- what there is

@@ -20,12 +20,12 @@ import functools
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
 from lllm.errors import ConfigError, ToolError
-from lllm.models.function import Effect, Function, ToolContext
+from lllm.models.function import Effect, Function, ToolContext, data_of
 from lllm.tools import docstring
 from lllm.tools.references import Unportable, portable
 from lllm.tools.schema import compile_schema, problems, tidy
@@ -47,6 +47,7 @@ def function_from(
     repeatable: bool = False,
     strict: bool = False,
     deferred: bool = False,
+    data: Collection[str] = (),
     agent: str | None = None,
 ) -> Function:
     """A tool from a function, method, partial, class or callable object, plain or async.
@@ -73,6 +74,7 @@ def function_from(
         agent=agent,
         strict=strict,
         deferred=deferred,
+        data=data_of(data, f"tool '{name}'"),
         typed=True,
         method=_is_method(function),
     )
