@@ -350,7 +350,10 @@ def test_the_default_file_may_be_set(lllm: Terminal, tmp_path: Path, monkeypatch
     for command in (("run", "x"), ("check",)):
         result = lllm(*command)
         assert result.code == 2
-        assert "empty.yaml: the built-in system runs exactly one agent, but 0 are declared" in result.err
+        assert (
+            "empty.yaml: the built-in system runs the agents of agent_configs, and none is declared"
+            in result.err
+        )
     (tmp_path / "lllm.toml").write_text("[log]\ntype = 'none'\n")
     result = lllm("run", "x", "--set", "run.default=empty.yaml")
     assert (result.code, "empty.yaml: the built-in system" in result.err) == (2, True)

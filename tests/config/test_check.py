@@ -77,10 +77,10 @@ REFUSED = {
     "agent_type: vanilla\nagent_configs: {b: {model: scripted}}": (
         "a.yaml:2: the system 'Vanilla' needs the agents a, which agent_configs does not declare (agent_configs)\n  Decla"
     ),
-    "": "a.yaml: the built-in system runs exactly one agent, but 0 are declared\n  Declare one",
-    "# nothing": "a.yaml: the built-in system runs exactly one agent, but 0 are declared\n  Declare one",
+    "": "a.yaml: the built-in system runs the agents of agent_configs, and none is declared\n  Declare one",
+    "# nothing": "a.yaml: the built-in system runs the agents of agent_configs, and none is declared\n  Declare one",
     "agent_configs: {b: {model: scripted}}": (
-        "a.yaml:1: the built-in system runs exactly one agent, but 2 are declared (agent_configs)\n  Write a system"
+        "a.yaml:1: 2 agents are declared, and nothing says which of them gets the task: a, b are reached by no other"
     ),
     "model: opnai/x": "a.yaml:1: no backend named 'opnai' (agent_configs.a.model_name)\n  Did you mean 'openai'?",
     "model: gpt-4o-mini": "a.yaml:1: 'gpt-4o-mini' names no provider (agent_configs.a.model_name)\n  Write openai/gpt-4o-mini.",

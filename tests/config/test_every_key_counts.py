@@ -11,6 +11,7 @@ from lllm.config import Config, keys, load_project
 from lllm.config.keys import Key, Section
 from lllm.config.layer import put
 from lllm.llm.build import agent_of
+from lllm.llm.team import Team
 from lllm.log.views import load
 from lllm.proxies import BaseProxy, Proxy
 from lllm.registry import registry
@@ -76,6 +77,8 @@ OF_AGENT: dict[str, Any] = {
     "backoff_cap": 9,
     "repeat_limit": 9,
     "max_result_chars": 9_000,
+    "approval": True,
+    "handoffs": ["b"],
     "max_handoffs": 9,
     "max_depth": 9,
 }
@@ -120,7 +123,9 @@ def test_a_key_of_an_agent_changes_the_agent(key: str, at_the_top: bool) -> None
     }
     if at_the_top:
         plain = {"model": "openai/x", "base_url": "http://localhost:1/v1", "agent_configs": {"a": {}}}
-    changed = {**plain, "agent_configs": {"a": dict(plain["agent_configs"]["a"])}}
+    if key == "handoffs":
+        plain["agent_configs"]["b"] = {"model_name": "scripted"}
+    changed = {**plain, "agent_configs": {**plain["agent_configs"], "a": dict(plain["agent_configs"]["a"])}}
     put(
         changed,
         tuple(key.split(".")) if at_the_top else ("agent_configs", "a", *key.split(".")),
@@ -166,6 +171,7 @@ OF_SYSTEM: dict[str, tuple[Any, Callable[[Config], Any]]] = {
     "profile": ("quick", lambda config: config.agents["a"].limits.deadline),
     "system_type": ("other", kind_of),
     "agent_type": ("other", kind_of),
+    "start": ("b", lambda config: Team(config).start() if config.start else None),
     "agent_group": (["a"], lambda config: list(config.agents)),
     "agent_configs": ({"c": {"model_name": "scripted"}}, lambda config: list(config.agents)),
     "activate_proxies": (["Wiki"], lambda config: proxy_of(config).available()),
@@ -210,7 +216,7 @@ def test_a_key_of_a_system_changes_the_system(key: str, nobodys_machine: Path) -
     plain: dict[str, Any] = {"agent_configs": {"a": {"model_name": "scripted"}}}
     if key == "proxy_options":
         plain["activate_proxies"] = ["Wiki"]
-    if key in ("agent_group", "model", "ckpt_dir"):
+    if key in ("agent_group", "model", "ckpt_dir", "start"):
         plain["agent_configs"]["b"] = {}
     changed: dict[str, Any] = {**plain}
     put(changed, tuple(key.split(".")), value)
