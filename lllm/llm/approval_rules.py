@@ -95,7 +95,8 @@ NONE: Final = Rules()
 def _names(value: Any, where: str) -> tuple[str, ...]:
     given = (value,) if isinstance(value, str) else value or ()
     if isinstance(given, Mapping) or not isinstance(given, list | tuple):
-        raise ConfigError(f"{where} must be a list of names of tools, got {value!r}")
+        hint = "Who is asked is approve=." if callable(value) else None
+        raise ConfigError(f"{where} must be a list of names of tools, got {value!r}", hint=hint)
     for rule in given:
         if not isinstance(rule, str) or not rule.strip():
             raise ConfigError(f"{where} must be a list of names of tools, got {rule!r} in it")

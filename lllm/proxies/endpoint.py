@@ -265,6 +265,7 @@ OPTIONS: Final = (
     ),
     *("dt_cutoff", "data", "effect", "timeout", "approval", "content", "accept", "postcall", "local"),
     *("errors", "strict", "cache", "paginate"),
+    *FURTHER,
 )
 
 
