@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from lllm import loops
 from lllm.core import events as ev
-from lllm.inputs import ALL, Timer, through
+from lllm.inputs import ALL, ANSWERS, Timer, through
 from lllm.replay.guesses import Place
 from lllm.replay.idle import Loop, Threads, is_stop
 from lllm.replay.recorded_inputs import Input, RecordedInputs, Waiter, inputs_of, settle
@@ -130,6 +131,12 @@ class Order:
     def stopped(self) -> bool:
         """True if the replay has stopped the program, which has not come to its own end."""
         return self.session.divergence is not None or is_stop(self.ended_by)
+
+    @property
+    def kept(self) -> str:
+        """The part of the order that the log has of what the program does now: see `lllm.loops.kept_here`."""
+        ours = all(isinstance(loop, loops.Loop) for loop in list(self.loops) if loop.is_running())
+        return ALL if ours else ANSWERS
 
     @property
     def _silence(self) -> float:

@@ -22,7 +22,6 @@ from lllm.errors import (
     ReplayDivergence,
     UncertainEffect,
 )
-from lllm.inputs import ALL
 from lllm.models.message import FunctionCall, Message
 from lllm.models.parts import BlobRef
 from lllm.outcomes import Outcome
@@ -315,7 +314,7 @@ class Resumed(Replayed):
         with self._going:  # tools may run in threads: this event comes before any of theirs
             if self._live:
                 return
-            data: dict[str, Any] = {"events": self._seq, "inputs": ALL}
+            data: dict[str, Any] = {"events": self._seq, "inputs": self.order.kept}
             if self._uncertain:
                 data["uncertain"] = [
                     {"key": item.key, "tool": item.tool, "effect": item.effect, "decision": item.decision}
