@@ -27,6 +27,8 @@ SETTLED: Final = 0.002
 """Seconds in which a thread does not move while it waits for something."""
 
 
+_APART: Final = 1e-6
+"""Seconds between timers that are due together, from the end of the record on."""
 RESTLESS: Final = 1000
 """Turns of a loop after which a program that never rests (it polls) is given what comes next."""
 
@@ -133,11 +135,11 @@ class Loop:
 
     def hand_over(self) -> None:
         """Time goes on at its own pace: its timers are those of the loop again."""
-        for timer in self._armed():
+        for n, timer in enumerate(self._armed()):
             if isinstance(timer, inputs.Timer):
                 self.soon(self.loop.arm, timer)
-            else:
-                self.soon(self._call_at, timer.when(), _run, timer)
+            else:  # a loop fires those that are due together in any order
+                self.soon(self._call_at, timer.when() + n * _APART, _run, timer)
 
     def _armed(self) -> list[asyncio.TimerHandle]:
         armed, self.timers = self.timers, []

@@ -267,9 +267,10 @@ class Order:
         """Today's code has brought an event about."""
         if self.off or self.alive is not None:
             return
-        with self.lock:
-            at = float(self._times.get(event["seq"], 0))
-            self.now = max(self.now, at)
+        with self.lock:  # one that comes before others says nothing of the time: a timer would be armed too late
+            self._pass_over()
+            if self._at:
+                self.now = max(self.now, float(self._times[self._items[self._at - 1].event["seq"]]))
         self.moved = time.monotonic()
         if len(self.loops) > 1:
             self._wake(None)
@@ -350,7 +351,7 @@ class Order:
             ):
                 return _LOOK
             if first is not None or (first := self.timers.first(item, at + LATE, named=True)) is not None:
-                return self._fire(here, first)
+                return self._fire(here, first, until=at)
             return self._stuck(here, event)
 
     def _next(self) -> Item | None:
@@ -373,7 +374,7 @@ class Order:
             if time.monotonic() - self.moved < until:
                 return _LOOK
         if first is not None:
-            return self._fire(here, first)
+            return self._fire(here, first, until=at)
         if loop is not here:
             loop.wake()
             return 0.05
@@ -388,7 +389,7 @@ class Order:
         inputs = self.inputs
         first = self.timers.before(item, at)
         if first is not None:
-            return self._fire(here, first)
+            return self._fire(here, first, until=at)
         if found.deltas is not None:
             return self._show(here, item, found, found.deltas, at)
         if found.stopped:  # by a timer that has fired, or by code of today
@@ -457,9 +458,9 @@ class Order:
         self.over()
         return True
 
-    def _fire(self, here: Loop, first: Due) -> float:
-        """A timer of the program is due."""
-        self.now = max(self.now, first.due)
+    def _fire(self, here: Loop, first: Due, until: float = float("inf")) -> float:
+        """A timer of the program is due. One that stops something has fired `until` the record says so."""
+        self.now = max(self.now, min(first.due, until) if first.stops else first.due)
         self.moved = time.monotonic()
         self.inputs.fired(first.timer)
         if isinstance(first.timer, Timer):

@@ -28,11 +28,12 @@ _APART: Final = 1e-4
 
 
 class Due(NamedTuple):
-    """A timer of the program, and when it is due."""
+    """A timer of the program, when it is due, and whether it stops what the record says was stopped."""
 
     loop: Loop
     timer: asyncio.TimerHandle
     due: float
+    stops: bool = False
 
 
 class Timers:
@@ -105,7 +106,7 @@ class Timers:
         for due, _, loop, timer in sorted(found):
             stops = self._stops(timer)
             if any(name == stopped and task.cancelling() < requests for name, task in stops):
-                return Due(loop, timer, due)
+                return Due(loop, timer, due, stops=True)
             if not stops and due < until and fires(timer, due):
                 return Due(loop, timer, due)
         return None
