@@ -447,7 +447,8 @@ class Order:
     def _copy(self, name: str) -> None:
         """The log of a fork has the order of what came to it here."""
         if self.session.inputs.copied:
-            self.session.inputs.came.append(name)
+            requests = self.inputs.requests(name[1:]) if name.startswith("x") else 1
+            self.session.inputs.came.append(name if requests == 1 else f"{name}*{requests}")
 
     def _departs(self, item: Item, at: float) -> bool:
         """True if a fork leaves the record here: a timer that the record does not have next is overdue, so the program of

@@ -227,8 +227,12 @@ class Resumed(Replayed):
 
     async def _noted(self, name: str) -> None:
         """The record ended before a call or an effect was handed back: that is an input like any other now."""
-        await self.inputs.turn(leaving=name.startswith("x"))
-        self.inputs.came.append(name)
+        stopped = name.startswith("x")
+        await self.inputs.turn(leaving=stopped)
+        if stopped:
+            self.inputs.hears_of_stop(name[1:])
+        else:
+            self.inputs.came.append(name)
 
     async def back_out(self, name: str) -> None:
         if self.order.off or self.order.alive is not None:
