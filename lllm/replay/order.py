@@ -267,7 +267,9 @@ class Order:
         """Today's code has brought an event about."""
         if self.off or self.alive is not None:
             return
-        with self.lock:  # one that comes before others says nothing of the time: a timer would be armed too late
+        with (
+            self.lock
+        ):  # one that comes before others says nothing of the time: a timer would be armed too late
             self._pass_over()
             if self._at:
                 self.now = max(self.now, float(self._times[self._items[self._at - 1].event["seq"]]))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
+import lllm
 from lllm import Agent, MemoryLog, ScriptedBackend, activity, arecord, replay_session, resume_session
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
@@ -156,6 +157,23 @@ def test_timers_that_nothing_shows(start: Callable[[Any], Any], shift: float) ->
         await asyncio.gather(*(ask(n) for n in range(3)), asyncio.sleep(0.03))
 
     replays(program, start)
+
+
+def test_a_resumed_program_says_whose_loop_it_had() -> None:
+    """It starts one of its own, which is not ours."""
+    store = MemoryLog()
+
+    async def program(agent: Agent, got: list[str]) -> None:
+        await agent.acall("one")
+
+    for start, rule in ((asyncio.run, "answers"), (lllm.run, "all")):
+        entry = entry_of(program, store, start)
+        entry()
+        session = store.sessions(1)[0].id
+        store._sessions[session] = store._sessions[session][:-6]
+        resume_session(session, store=store, entry=entry)
+        events = [open_event(body) for body in store.read(session)]
+        assert [e["data"]["inputs"] for e in events if e["kind"] == ev.SESSION_RESUMED] == [rule]
 
 
 def test_a_killed_program_goes_on_with_the_order_it_had() -> None:

@@ -40,10 +40,10 @@ def test_shapes_are_replayed_exactly(module: str) -> None:
     order("--runs", "2", "--store", "sqlite", *of(module))
 
 
-def test_shapes_without_silent_timers_in_asyncios_loop() -> None:
-    order(
-        "--runs", "2", "--loop", "asyncio", "--shape", "gather", "--shape", "as_completed", "--shape", "race"
-    )
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_shapes_without_silent_timers_in_asyncios_loop(loop: str) -> None:
+    names = ("gather", "as_completed", "race", "nested_timeouts", "timeout_of_a_group", "hedged")
+    order("--runs", "2", "--loop", loop, *(word for name in names for word in ("--shape", name)))
 
 
 def test_killed_programs_are_resumed() -> None:

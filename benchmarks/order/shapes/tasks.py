@@ -121,7 +121,7 @@ async def shielded(s: Shape) -> None:
     await asyncio.gather(*(one(n) for n in range(5)))
 
 
-@shape(silent=True)
+@shape()
 async def hedged(s: Shape) -> None:
     """A second call where the first takes long; the faster one counts."""
 

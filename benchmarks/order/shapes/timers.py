@@ -44,7 +44,7 @@ async def timeouts_around_tools(s: Shape) -> None:
     await asyncio.gather(*(one(n) for n in range(5)))
 
 
-@shape(silent=True)
+@shape()
 async def nested_timeouts(s: Shape) -> None:
     async def one(n: int) -> None:
         try:
@@ -61,7 +61,7 @@ async def nested_timeouts(s: Shape) -> None:
     await asyncio.gather(*(one(n) for n in range(3)))
 
 
-@shape(silent=True)
+@shape()
 async def timeout_of_a_group(s: Shape) -> None:
     """One timeout cancels several calls at once."""
     for turn in range(2):
@@ -73,7 +73,7 @@ async def timeout_of_a_group(s: Shape) -> None:
             s.got.append(f"out of time with {len(s.got)}")
 
 
-@shape(silent=True)
+@shape()
 async def wait_with_timeout(s: Shape) -> None:
     tasks = {asyncio.ensure_future(s.agent.acall(f"q{n}")) for n in range(5)}
     while tasks:
@@ -94,7 +94,7 @@ async def as_completed_with_timeout(s: Shape) -> None:
     await asyncio.gather(*tasks)
 
 
-@shape(silent=True)
+@shape()
 async def reschedules(s: Shape) -> None:
     """A timeout that is put off with every answer."""
     loop = asyncio.get_running_loop()
