@@ -28,10 +28,11 @@ class Bounds:
         parent: the enclosing scope.
         task: a task whose cancellation applies to the code, also while its loop is blocked; None for none.
         until: the deadline, in seconds of `time.monotonic`; None for none.
+        left: returns the seconds until the deadline by the session's clock, which may stand still; None for none.
         stopped: whether it was stopped, for any reason.
     """
 
-    __slots__ = ("_before", "_drives", "parent", "stopped", "task", "until")
+    __slots__ = ("_before", "_drives", "left", "parent", "stopped", "task", "until")
 
     def __init__(
         self, parent: Bounds | None, task: asyncio.Task[Any] | None = None, until: float | None = None
@@ -39,6 +40,7 @@ class Bounds:
         self.parent = parent
         self.task = task
         self.until = until
+        self.left: Callable[[], float | None] | None = None
         self.stopped = False
         self._before = 0 if task is None else task.cancelling()
         self._drives: set[Drive] | None = None
@@ -152,12 +154,14 @@ def is_over(bounds: Bounds | None) -> bool:
 
 def time_left(bounds: Bounds | None) -> float | None:
     """Returns the seconds until the first deadline of the enclosing scopes, at least 0; None if none has one."""
-    first = None
+    found: list[float] = []
     while bounds is not None:
-        if bounds.until is not None and (first is None or bounds.until < first):
-            first = bounds.until
+        if bounds.until is not None:
+            found.append(bounds.until - time.monotonic())
+        if bounds.left is not None and (left := bounds.left()) is not None:
+            found.append(left)
         bounds = bounds.parent
-    return None if first is None else max(0.0, first - time.monotonic())
+    return max(0.0, min(found)) if found else None
 
 
 def watch(bounds: Bounds | None) -> Callable[[], bool]:

@@ -123,6 +123,7 @@ class Call:
                 raise
         finally:
             coming.end()
+            self._bounds.left = None
             if clock is not None:
                 clock.call_ends()
             try:  # noqa: SIM105  quicker than `suppress`
@@ -201,6 +202,8 @@ class Call:
         if session.redactor or self.opening is not data:
             self._without_secrets()
         self.opening = {}  # nobody reads it any more
+        if plan.limits.deadline is not None:
+            self._bounds.left = self._seconds_left
         if plan.adapted:
             words = "schemas of tools were adapted to the provider"
             session.note(words, of="schemas", call=self.id, adapted=plan.adapted)
@@ -335,6 +338,11 @@ class Call:
         """Whether the deadline has passed."""
         due = self.state.deadline_at
         return due is not None and not self._in_past and self.session.clock() >= due
+
+    def _seconds_left(self) -> float | None:
+        """Seconds until the deadline; None for none."""
+        due = self.state.deadline_at
+        return None if due is None else (due - self.session.clock()) / 1_000_000
 
     def _over(self) -> bool:
         """Whether whatever is at work is to stop. A blocking call in it may have noticed before the event loop could tell."""

@@ -18,8 +18,10 @@ from lllm.llm.sessions import arecord
 from lllm.log import views
 from lllm.log.memory import MemoryLog
 from lllm.models.function import ToolContext, tool
+from lllm.models.message import FunctionCall
 from lllm.ports import Request
 from lllm.replay.again import replay_session
+from lllm.replay.fork import fork_session
 from lllm.replay.resume import resume_session
 from lllm.session import Session
 
@@ -293,6 +295,54 @@ async def test_time_without_a_process_is_not_taken_from_a_tool(wall: Wall) -> No
     assert len(told) == 2
     assert told[1] is not None
     assert 250 < told[1] <= 300
+
+
+@pytest.mark.parametrize("how", ["resume", "fork"])
+@pytest.mark.parametrize("blocking", [False, True, None])
+@pytest.mark.parametrize(("outer", "inner"), [(300, None), (300, 40), (30, 300)])
+async def test_a_tool_of_an_inner_call_knows_the_shortest_after_a_crash(
+    wall: Wall, outer: float, inner: float | None, blocking: bool | None, how: str
+) -> None:
+    """`blocking` None: the inner agent is a tool itself."""
+    told: list[float | None] = []
+    store = MemoryLog()
+
+    async def main() -> None:
+        within = Agent("look", rounds(1), tools=[clocked(told)], deadline=inner)
+
+        async def awaits() -> str:
+            return (await within.acall("go")).content
+
+        def blocks() -> str:
+            return within.call("go").content
+
+        made: Any = within
+        if blocking is not None:
+            made = tool(effect="pure", timeout=None, name="look", description="Asks.")(
+                blocks if blocking else awaits
+            )
+
+        def asks_it(request: Request) -> Any:
+            if request.messages[-1].role == "tool":
+                return "done"
+            return FunctionCall("", "look", '{"task": "go"}' if blocking is None else "{}")
+
+        async with arecord("work", store=store):
+            await Agent("outer", ScriptedBackend(asks_it), tools=[made], deadline=outer).acall("go")
+
+    await main()
+    (session,) = store._sessions
+    bodies = store._sessions[session]
+    begun = [n for n, body in enumerate(bodies) if body.kind == ev.TOOL_REQUESTED][-1]
+    if how == "resume":
+        del bodies[begun + 1 :]
+        wall.set(2 * HOUR)
+        await asyncio.to_thread(resume_session, session, store=store, entry=main, decide="retry")
+    else:
+        await asyncio.to_thread(fork_session, session, at=begun + 1, store=store, entry=main)
+    most = min(outer, inner or outer)
+    assert len(told) == 2
+    assert [left is not None and most - 20 < left <= most for left in told] == [True, True]
 
 
 async def test_a_replay_runs_no_tool_and_needs_no_time() -> None:
