@@ -31,6 +31,8 @@ from lllm.cli.models_bench import bench
 from lllm.cli.models_pull import pull
 from lllm.cli.names import list_names
 from lllm.cli.proxy import proxy
+from lllm.cli.proxy_export import export_proxy
+from lllm.cli.proxy_import import import_proxy
 from lllm.cli.proxy_show import show as show_proxy
 from lllm.cli.replay import replay
 from lllm.cli.resume import resume
@@ -77,7 +79,7 @@ BELOW: dict[str, dict[str, Function]] = {
     # commands with commands of their own
     "sessions": {"artifacts": artifacts, "copy": copy, "prune": prune},
     "models": {"show": show_model, "bench": bench, "pull": pull},
-    "proxy": {"show": show_proxy},
+    "proxy": {"show": show_proxy, "import": import_proxy, "export": export_proxy},
     "test": {"keep": keep, "accept": accept},
 }
 

@@ -58,6 +58,12 @@ EXAMPLES: Final[Mapping[str, Sequence[str]]] = {
     "models pull": ("lllm models pull owner/name",),
     "proxy": ("lllm proxy",),
     "proxy show": ("lllm proxy show weather", "lllm proxy show weather.daily"),
+    "proxy import": (
+        "lllm proxy import petstore.yaml --name petstore",
+        "lllm proxy import https://api.example.com/openapi.json --auth header:X-Api-Key:EXAMPLE_KEY",
+        'lllm proxy import openapi.json --tag repos --exclude "DELETE *"',
+    ),
+    "proxy export": ("lllm proxy export weather --out weather.openapi.json",),
     "schema": ("lllm schema > system.schema.json",),
     "doctor": ("lllm doctor",),
 }

@@ -19,13 +19,14 @@ METHODS: Final[Mapping[str, Effect]] = {
     "GET": "pure",
     "HEAD": "pure",
     "OPTIONS": "pure",
+    "TRACE": "pure",
     "PUT": "idempotent",
     "DELETE": "idempotent",
     "POST": "ask",
     "PATCH": "ask",
 }
 """HTTP methods, and the effect policy of an endpoint that declares none (RFC 9110, section 9.2)."""
-BODILESS: Final = ("GET", "HEAD", "OPTIONS", "DELETE")
+BODILESS: Final = ("GET", "HEAD", "OPTIONS", "TRACE", "DELETE")
 _IN_PATH: Final = re.compile(r"\{([^{}]+)\}")
 
 
@@ -248,6 +249,8 @@ FURTHER: Final = (
     "headers",
     "idempotency_header",
     "concurrent",
+    "operation",
+    "empty_body",
 )
 """Options that are passed on to what sends requests."""
 

@@ -64,7 +64,7 @@ _OWN: Final = (
     "allow_reserved",
     "schema",
 )
-_SCHEMA: Final = frozenset(
+KEYWORDS: Final = frozenset(
     """
     description title default enum const format pattern minimum maximum exclusiveMinimum exclusiveMaximum multipleOf
     minLength maxLength minItems maxItems uniqueItems items prefixItems contains properties required
@@ -73,6 +73,7 @@ _SCHEMA: Final = frozenset(
     contentEncoding contentMediaType dependentRequired dependentSchemas
     """.split()
 )
+"""Keywords of JSON Schema that may stand beside those of a parameter; others go into `schema`."""
 _ARGUMENT: Final = re.compile(r"[^0-9A-Za-z_]+")
 
 
@@ -215,15 +216,15 @@ def _one(key: str, value: Any, where: str, usual: Place) -> Parameter:
 
 def _schema(value: Mapping[str, Any], where: str) -> dict[str, Any]:
     for key in value:
-        if key not in _OWN and key not in _SCHEMA and not str(key).startswith("x-"):
-            raise UnknownKeyError(str(key), (*_OWN, *sorted(_SCHEMA)), where=where)
+        if key not in _OWN and key not in KEYWORDS and not str(key).startswith("x-"):
+            raise UnknownKeyError(str(key), (*_OWN, *sorted(KEYWORDS)), where=where)
     schema = dict(value.get("schema", {}))
     if "type" in value:
         schema |= schema_of(value["type"], where)
     schema |= {
         key: _plain(item)
         for key, item in value.items()
-        if key in _SCHEMA and not (key == "required" and isinstance(item, bool))
+        if key in KEYWORDS and not (key == "required" and isinstance(item, bool))
     }
     if "example" in value:
         schema["examples"] = [_plain(value["example"])]

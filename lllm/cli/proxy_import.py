@@ -1,0 +1,138 @@
+"""`lllm proxy import`: an API's OpenAPI document as a proxy module of this project."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lllm.cli import output
+from lllm.cli.options import Json
+
+if TYPE_CHECKING:
+    from lllm.proxies.openapi.parts import Imported
+
+LISTED = 10
+"""Skipped operations, and kinds of notes, that are shown without --json."""
+
+Source = Annotated[
+    str, typer.Argument(metavar="FILE|URL", help="An OpenAPI document, 3.0 or 3.1, in JSON or YAML.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="A file (.py) or a folder; by default the folder that [discovery] proxies names."
+    ),
+]
+Name = Annotated[str, typer.Option("--name", help="What the proxy is called by; by default its title.")]
+Auth = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--auth",
+        metavar="HOW",
+        help="A credential by the name of its variable: bearer:VARIABLE, header:NAME:VARIABLE, query:NAME:VARIABLE, "
+        "cookie:NAME:VARIABLE, basic:USER:PASSWORD. Instead of what the document says; may be repeated.",
+    ),
+]
+Server = Annotated[
+    str, typer.Option("--server", metavar="URL", help="The base URL, instead of the document's.")
+]
+Tag = Annotated[
+    list[str] | None, typer.Option("--tag", help="Only operations with this tag; may be repeated.")
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include", metavar="PATTERN", help="Only operations whose id, path or `METHOD /path` fits."
+    ),
+]
+Exclude = Annotated[
+    list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="All but operations that fit.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Write files that are there already anew.")]
+
+
+def import_proxy(
+    source: Source,
+    out: Out = None,
+    name: Name = "",
+    auth: Auth = None,
+    server: Server = "",
+    tag: Tag = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    force: Force = False,
+    json: Json = False,
+) -> int:
+    """Write a proxy module from an OpenAPI document. What cannot be imported is skipped, and listed with the reason."""
+    from lllm.proxies.openapi import files
+    from lllm.proxies.openapi.importer import import_document
+    from lllm.proxies.openapi.security import parse_auth
+
+    credentials = [parse_auth(text) for text in auth or ()]
+    imported = import_document(
+        files.load(source),
+        name=name,
+        auth=credentials,
+        server=server,
+        tags=tag or (),
+        include=include or (),
+        exclude=exclude or (),
+    )
+    planned = files.targets(imported, out or _folder())
+    written = files.write(imported, planned, force=force)
+    paths = [module.path for module in planned.values()]
+    if json:
+        output.data(
+            {
+                "files": [str(path) for path in written],
+                "proxies": paths,
+                "imported": len(imported.operations),
+                "skipped": [one._asdict() for one in imported.skipped],
+                "notes": [one._asdict() for one in imported.notes],
+                "variables": _variables(imported),
+            }
+        )
+        return 0
+    for path in written:
+        output.text(str(path))
+    _report(imported, paths)
+    return 0
+
+
+def _folder() -> Path:
+    """The folder of this project's proxies; the current one where there is no project."""
+    from lllm.config.load import load_project
+    from lllm.config.project import find_project
+
+    file = find_project()
+    folders = () if file is None else load_project(file).discovery.proxies
+    folder = next((one for one in folders if one.suffix != ".py"), None)
+    return folder if folder is not None else Path.cwd() if file is None else file.parent / "proxies"
+
+
+def _variables(imported: Imported) -> list[str]:
+    return [name for one in imported.credentials for name in one.variables]
+
+
+def _report(imported: Imported, paths: Sequence[str]) -> None:
+    output.say(
+        f"{output.counted(len(imported.operations), 'endpoint')} imported, "
+        f"{output.counted(len(imported.skipped), 'operation')} skipped"
+    )
+    for one in imported.skipped[:LISTED]:
+        output.say(f"  skipped {one.operation} ({one.at}): {one.reason}")
+    if len(imported.skipped) > LISTED:
+        output.say(f"  and {len(imported.skipped) - LISTED} more: see --json")
+    for text, count in Counter(one.text for one in imported.notes).most_common(LISTED):
+        output.say(f"  note: {text}" + (f" ({count} times)" if count > 1 else ""))
+    if variables := _variables(imported):
+        output.say(f"{imported.base_url} is sent what these variables hold: {', '.join(variables)}")
+    if not imported.base_url.startswith(("http://", "https://", "{")):
+        output.warn(
+            "the document names no server", hint="Give --server URL, or write base_url into the module."
+        )
+    output.say(f"Look at it: lllm proxy show {paths[0]}")
