@@ -155,7 +155,8 @@ def _nothing(document: Document, result: Imported, seen: int) -> ConfigError:
     if result.skipped:
         listed = "\n".join(f"  {one.operation}: {one.reason}" for one in result.skipped[:LISTED])
         return ConfigError(
-            f"{document.source}: none of its {len(result.skipped)} operations can be imported:\n{listed}"
+            f"{document.source}: none of its {len(result.skipped)} operations can be imported:\n{listed}",
+            hint="Give what it must show by hand, with --auth." if "security scheme" in listed else None,
         )
     if document.top("webhooks"):
         return ConfigError(

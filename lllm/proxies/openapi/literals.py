@@ -94,7 +94,9 @@ def _key(key: str, indent: int) -> str:
 def _long_text(text: str, indent: int) -> str:
     """A text over several lines, in parentheses."""
     inner = " " * (indent + 4)
-    room = max(WIDTH - indent - 6, 40)
+    if indent + 4 + width(text_literal(text)) <= WIDTH:
+        return f"(\n{inner}{text_literal(text)}\n{' ' * indent})"
+    room = max(WIDTH - indent - 4, 40)
     pieces: list[str] = []
     piece = ""
     for word in _words(text, room // 6):

@@ -101,7 +101,7 @@ def _class(
     if variables:
         lines.append("    server_variables = SERVER_VARIABLES")
     if imported.auth:
-        lines.append(f"    auth = {_auth(imported.auth)}")
+        lines.append(f"    auth = {_auth(imported.auth, 4, 11)}")
     lines.append(f"    source = {literal(imported.source, 4, 9)}")
     if schemas:
         lines.append("    schemas = SCHEMAS")
@@ -124,7 +124,7 @@ def _method(operation: Operation, constants: Mapping[str, tuple[str, dict[str, A
     if not readable or _PLAIN_DOC.search(text):
         given = {"description": text, **given}
     if operation.auth is not None:
-        given["auth"] = Name(_auth(operation.auth))
+        given["auth"] = Name(_auth(operation.auth, 8, 13))
     lines = [f"    @BaseProxy.endpoint{_arguments(given, 4, 23)}"]
     if "description" in given:
         lines.append(f"    def {operation.key}(self) -> None: ...")
@@ -143,12 +143,18 @@ def _arguments(given: Mapping[str, Any], indent: int, before: int) -> str:
     return "\n".join(("(", *lines, f"{' ' * indent})"))
 
 
-def _auth(auth: Iterable[Credential]) -> str:
+def _auth(auth: Iterable[Credential], indent: int, before: int) -> str:
     each = [_credential(one) for one in auth]
-    return each[0] if len(each) == 1 else f"({', '.join(each)})"
+    short = each[0] if len(each) == 1 else f"({', '.join(each)})"
+    if before + width(short) + 1 <= WIDTH:
+        return short
+    lead = " " * (indent + 4)
+    each = [_credential(one, indent + 4 * (len(each) > 1)) for one in auth]
+    return each[0] if len(each) == 1 else "\n".join(("(", *(f"{lead}{one}," for one in each), f"{' ' * indent})"))
 
 
-def _credential(one: Credential) -> str:
+def _credential(one: Credential, indent: int | None = None) -> str:
+    """`Header("X-Key", env="KEY")`; over several lines where an indent is given and one is not enough."""
     given: list[str] = [text_literal(one.name)] if one.name else []
     if one.kind == "Basic":
         given += [
@@ -161,7 +167,11 @@ def _credential(one: Credential) -> str:
         given.append(f"prefix={text_literal(one.prefix)}")
     if one.optional:
         given.append("optional=True")
-    return f"{one.kind}({', '.join(given)})"
+    short = f"{one.kind}({', '.join(given)})"
+    if indent is None or indent + 8 + width(short) <= WIDTH:
+        return short
+    lead = " " * (indent + 4)
+    return "\n".join((f"{one.kind}(", *(f"{lead}{item}," for item in given), f"{' ' * indent})"))
 
 
 def _class_name(path: str) -> str:
@@ -241,7 +251,7 @@ def _docstring(text: str, indent: int) -> str:
             break_long_words=False,
             break_on_hyphens=False,
         ) or [""]
-    if len(lines) == 1 and indent + width(lines[0]) + 6 <= WIDTH:
+    if len(lines) == 1:
         return f'{lead}"""{lines[0].strip()}"""'
     body = [lines[0].strip(), *(f"{lead}{line}".rstrip() for line in lines[1:])]
     return f'{lead}"""' + "\n".join(body) + f'\n{lead}"""'

@@ -235,7 +235,7 @@ class Schemas:
             if value.get(exclusive) is True and bound in found:
                 found[exclusive] = found.pop(bound)
         if (pattern := found.get("pattern")) is not None:
-            _check_pattern(pattern, f"{place.pointer}/pattern")
+            found["pattern"] = _pattern(pattern, f"{place.pointer}/pattern")
         if dropped and "required" in found:
             found["required"] = [name for name in found["required"] if name not in dropped]
         if found.get("required") == []:
@@ -303,13 +303,20 @@ def _is_nested(value: dict[str, Any]) -> bool:
     return any(key in value for key in (*keywords.SCHEMA, *keywords.SCHEMAS, *keywords.SCHEMA_LISTS))
 
 
-def _check_pattern(pattern: str, at: str) -> None:
+_BRACE: Final = re.compile(r"(\\.)|\{(?!\d+(?:,\d*)?\})|(?<![\d,])\}")
+
+
+def _pattern(pattern: str, at: str) -> str:
+    """A pattern as the validator reads it: of JavaScript's, that with braces that stand for themselves differs."""
     from jsonschema_rs import Draft202012Validator
 
-    try:
-        Draft202012Validator({"pattern": pattern})
-    except ValueError:
-        raise Unusable(f"{at} is not a regular expression: {shown(pattern)!r}") from None
+    for form in (pattern, _BRACE.sub(lambda found: found[1] or f"\\{found[0]}", pattern)):
+        try:
+            Draft202012Validator({"pattern": form})
+        except ValueError:
+            continue
+        return form
+    raise Unusable(f"{at} is not a regular expression: {shown(pattern)}")
 
 
 def _name(pointer: str) -> str:
