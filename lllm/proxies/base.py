@@ -196,6 +196,8 @@ class BaseProxy:
             strict: whether an answer that does not fit `response` is an error; by default it is noted in the log.
             cache: seconds that an answer may be kept (True: an hour), see `Proxy(cache=...)`. For `pure` ones alone.
             paginate: how further pages are found, see `lllm.proxies.paginate`.
+            empty_body: whether `{}` is sent where no property of a JSON body is given; by default it is.
+            operation: its id in the document that it was imported from.
             auth, base_url, headers: instead of the proxy's; headers are added to them.
             idempotency_header: the header of the key of an `idempotent` request, by default `Idempotency-Key`.
             concurrent: as for tools.

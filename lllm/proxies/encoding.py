@@ -7,7 +7,7 @@
     form             query, cookie   ids=3,4      exploded: ids=3&ids=4
     spaceDelimited   query           ids=3%204
     pipeDelimited    query           ids=3%7C4
-    deepObject       query                                            at[x]=1
+    deepObject       query                                            at%5Bx%5D=1
     content          query           JSON
 
 An empty list, an empty object and null are left out, and so is null within them (RFC 6570, section 2.3). What is nested deeper
@@ -115,9 +115,9 @@ def query_pairs(one: Parameter, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _deep(name: str, value: Mapping[str, Any], safe: str) -> Iterator[tuple[str, str]]:
-    """`at[x][y]=1`: OpenAPI says nothing of levels below the first; these are written as most servers read them."""
+    """`at[x][y]=1`, encoded: OpenAPI says nothing of levels below the first; these are written as most servers read them."""
     for key, item in value.items():
-        inner = f"{name}[{encode(str(key))}]"
+        inner = f"{name}%5B{encode(str(key))}%5D"
         if isinstance(item, Mapping):
             yield from _deep(inner, item, safe)
         elif isinstance(item, list | tuple):

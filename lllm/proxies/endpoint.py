@@ -137,7 +137,7 @@ class Endpoint:
         schema = dict(self.response_schema or {})
         whole: dict[str, Any] = {"type": "object", "properties": {"answer": schema}}
         whole |= {key: schema.pop(key) for key in ("$defs", "definitions", "components") if key in schema}
-        made = Function("response", parameters=whole)
+        made = Function("response", parameters=with_shared(whole, self.shared))
         try:
             made.plan  # noqa: B018
         except ConfigError:  # not a schema: it says nothing about answers

@@ -12,6 +12,7 @@ from lllm.proxies.body import media_type, write_body
 from lllm.proxies.encoding import header_text, path_text, query_pairs
 from lllm.proxies.endpoint import Endpoint
 from lllm.proxies.parameters import Parameter
+from lllm.proxies.shared_schemas import LEAD
 
 if TYPE_CHECKING:
     from lllm.proxies.base import BaseProxy
@@ -94,9 +95,16 @@ class RequestPlan:
         if not endpoint.content.isascii() or not endpoint.content.isprintable():
             raise ConfigError(f"{where}: content must be a media type, got {endpoint.content!r}")
         # an object without fields is a body too: servers that require one refuse an empty body
-        self._empty_object = media_type(endpoint.content).endswith("json") and any(
-            one.place == "body" for one in endpoint.parameters
+        self._empty_object = (
+            endpoint.options.get("empty_body", True)
+            and media_type(endpoint.content).endswith("json")
+            and any(one.place == "body" for one in endpoint.parameters)
         )
+        self._nullable = {
+            one.name
+            for one in endpoint.parameters
+            if one.place == "content" or (one.place == "body" and _takes_null(one.schema, endpoint.shared))
+        }
 
     @staticmethod
     def sources(proxy: BaseProxy) -> tuple[Any, ...]:
@@ -135,7 +143,7 @@ class RequestPlan:
             if one.name not in arguments:
                 continue
             value, place = arguments[one.name], one.place
-            if value is None and place != "content" and not _nullable(one):
+            if value is None and one.name not in self._nullable:
                 continue  # an argument that was left out
             if place == "query":
                 query += [f"{name}={text}" for name, text in query_pairs(one, value)]
@@ -252,22 +260,27 @@ def _check_header(name: Any, value: Any, where: str) -> None:
         raise ConfigError(f"{where}: the value of the header {name} must be printable ASCII, got {value!r}")
 
 
-def _nullable(one: Parameter) -> bool:
-    kind = one.schema.get("type")
-    return one.place == "body" and (
-        kind == "null" or (isinstance(kind, list) and "null" in kind) or _has_null(one.schema)
-    )
-
-
-def _has_null(schema: Mapping[str, Any]) -> bool:
+def _takes_null(schema: Any, shared: Mapping[str, Any], depth: int = 0) -> bool:
     """Whether null is a value of its own, rather than the default of an argument that was left out."""
-    if "default" in schema and schema["default"] is None:
+    if not isinstance(schema, Mapping) or depth > 10 or ("default" in schema and schema["default"] is None):
         return False
-    return schema.get("nullable") is True or any(
-        isinstance(one, Mapping) and one.get("type") == "null"
-        for key in ("anyOf", "oneOf")
-        for one in schema.get(key, ())
-    )
+    if schema.get("nullable") is True:
+        return True
+    kind = schema.get("type")
+    if kind is not None and kind != "null" and not (isinstance(kind, list) and "null" in kind):
+        return False
+    verdicts = [] if kind is None else [True]
+    if isinstance(schema.get("enum"), list | tuple):
+        verdicts.append(None in schema["enum"])
+    if "const" in schema:
+        verdicts.append(schema["const"] is None)
+    if (name := str(schema.get("$ref", ""))).startswith(LEAD):
+        known = {**shared, **schema.get("$defs", {})}
+        verdicts.append(_takes_null(known.get(name.removeprefix(LEAD)), known, depth + 1))
+    for key, agree in (("anyOf", any), ("oneOf", any), ("allOf", all)):
+        if isinstance(schema.get(key), list | tuple):
+            verdicts.append(agree(_takes_null(one, shared, depth + 1) for one in schema[key]))
+    return bool(verdicts) and all(verdicts)
 
 
 def check_base_url(base_url: str, proxy: str) -> None:

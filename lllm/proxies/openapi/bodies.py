@@ -22,11 +22,11 @@ BINARY: Final = {"type": "string", "format": "binary"}
 
 
 class Body(NamedTuple):
-    """A body as arguments. `content`: its media type. `empty`: whether an object without properties must be sent."""
+    """A body as arguments. `content`: its media type. `optional`: whether nothing is sent where no property is given."""
 
     content: str = "application/json"
     arguments: tuple[Argument, ...] = ()
-    empty: bool = False
+    optional: bool = False
 
 
 class _Property(NamedTuple):
@@ -83,7 +83,7 @@ def read_body(place: Place, schemas: Schemas, notes: list[str]) -> Body:
         arguments.append(argument)
     if not required and any(one.required for one in arguments):
         notes.append("its body is optional, but has required properties: these are required arguments")
-    return Body(content_type, tuple(arguments), required and not any(one.required for one in arguments))
+    return Body(content_type, tuple(arguments), not required and not any(one.required for one in arguments))
 
 
 def _preferred(content: dict[str, Any]) -> str:

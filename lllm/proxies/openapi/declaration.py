@@ -32,9 +32,11 @@ def options(operation: Operation) -> dict[str, Any]:
         "accept": "" if operation.accept == "application/json" else operation.accept,
         "response": operation.response,
         "paginate": operation.paginate,
-        "empty_body": operation.empty_body,
     }
-    return {key: value for key, value in found.items() if value or (key == "response" and value is not None)}
+    found = {key: value for key, value in found.items() if value or (key == "response" and value is not None)}
+    if operation.optional_body and operation.content.partition(";")[0].endswith("json"):
+        found["empty_body"] = False
+    return found
 
 
 def key_of(one: Argument) -> str:

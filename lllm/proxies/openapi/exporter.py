@@ -75,7 +75,7 @@ class _Exporter:
 
     def _server(self, url: str) -> dict[str, Any]:
         declared: Mapping[str, Any] = getattr(self.proxy, "server_variables", {})
-        variables = {}
+        variables: dict[str, Any] = {}
         for name in re.findall(r"\{([^{}]+)\}", url):
             value = declared.get(name)
             if isinstance(value, str):
@@ -152,7 +152,7 @@ class _Exporter:
         media: dict[str, Any] = {"schema": schema}
         if encoding := {param.wire: how for param in fields if (how := _encoding(param))}:
             media["encoding"] = encoding
-        must = bool(required) or bool(one.options.get("empty_body"))
+        must = bool(required) or (one.options.get("empty_body", True) and one.content == "application/json")
         return {**({"required": True} if must else {}), "content": {one.content: media}}
 
     def _answer(self, one: Endpoint) -> dict[str, Any]:

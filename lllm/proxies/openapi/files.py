@@ -37,7 +37,7 @@ def load(source: str) -> Document:
 def targets(imported: Imported, out: Path) -> dict[Path, Module]:
     """The files of an import: `out` is a file (`.py`), or the folder that they go into."""
     if out.suffix == ".py":
-        return {out: module for module in modules(imported, single=True)}
+        return dict.fromkeys([out], modules(imported, single=True)[0])
     found = modules(imported)
     if len(found) == 1 and found[0].path == imported.name:
         return {out / f"{found[0].file}.py": found[0]}
@@ -70,14 +70,11 @@ def write(imported: Imported, files: Mapping[Path, Module], *, force: bool = Fal
         for draft, path in drafts.items():
             os.replace(draft, path)
     except OSError as error:
-        raise ConfigError(f"{error.filename or out_of(files)} cannot be written: {error.strerror}") from None
+        raise ConfigError(
+            f"{error.filename or next(iter(files))} cannot be written: {error.strerror}"
+        ) from None
     finally:
         for draft in drafts:
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
     return list(texts)
-
-
-def out_of(files: Mapping[Path, Module]) -> Path:
-    """The first file."""
-    return next(iter(files))

@@ -14,7 +14,7 @@ from lllm.proxies.openapi.declaration import check_operation
 from lllm.proxies.openapi.document import Document, Place, escaped
 from lllm.proxies.openapi.identifiers import snake
 from lllm.proxies.openapi.operations import Reader
-from lllm.proxies.openapi.parts import Credential, Imported, Operation
+from lllm.proxies.openapi.parts import Credential, Imported
 from lllm.proxies.openapi.problems import Note, Skipped, Unusable, kind_of, shown
 from lllm.proxies.openapi.schemas import Schemas
 from lllm.proxies.openapi.security import Security
@@ -171,8 +171,8 @@ def _nothing(document: Document, result: Imported, seen: int) -> ConfigError:
 
 def _simplify(result: Imported, server: Server, given: str) -> None:
     """What most operations have in common is said once."""
-    counted = Counter(one.auth for one in result.operations)
-    result.auth = max(counted, key=lambda auth: (counted[auth], len(auth or ()), str(auth))) or ()
+    counted = Counter(one.auth or () for one in result.operations)
+    result.auth = max(counted, key=lambda auth: (counted[auth], len(auth), str(auth)))
     result.operations = [
         replace(
             one,

@@ -1,7 +1,7 @@
 """Writes a module: a subclass of BaseProxy with a method for each operation.
 
-All that comes from the document is a literal. `check_source` proves it of what was written: it allows names, literals and the few
-calls of the notation, and nothing else.
+All that comes from the document is a literal. `check_source` proves it of what was written: it allows names, literals and the
+few calls of the notation, and nothing else.
 """
 
 from __future__ import annotations
@@ -150,7 +150,11 @@ def _auth(auth: Iterable[Credential], indent: int, before: int) -> str:
         return short
     lead = " " * (indent + 4)
     each = [_credential(one, indent + 4 * (len(each) > 1)) for one in auth]
-    return each[0] if len(each) == 1 else "\n".join(("(", *(f"{lead}{one}," for one in each), f"{' ' * indent})"))
+    return (
+        each[0]
+        if len(each) == 1
+        else "\n".join(("(", *(f"{lead}{one}," for one in each), f"{' ' * indent})"))
+    )
 
 
 def _credential(one: Credential, indent: int | None = None) -> str:

@@ -49,9 +49,8 @@ class Reader:
         if body.arguments and method in ("get", "head"):
             notes.append(f"{method.upper()} with a body: some servers do not read it")
         answers = read_answers(operation, self.answers, notes)
-        for key in ("callbacks",):
-            if value.get(key):
-                notes.append(f"{key} are not imported")
+        if value.get("callbacks"):
+            notes.append("callbacks are not imported")
         server = self._server(item, operation, notes)
         tags = value.get("tags")
         tag = next((one for one in tags if isinstance(one, str)), "") if isinstance(tags, list) else ""
@@ -72,7 +71,7 @@ class Reader:
             description=text,
             arguments=arguments,
             content=body.content,
-            empty_body=body.empty,
+            optional_body=body.optional,
             accept=answers.accept,
             response=answers.schema if answers.schema is not None else answers.example,
             auth=auth,

@@ -60,7 +60,7 @@ class Operation:
     description: str
     arguments: tuple[Argument, ...] = ()
     content: str = "application/json"
-    empty_body: bool = False
+    optional_body: bool = False
     accept: str = "application/json"
     response: Any = None
     auth: tuple[Credential, ...] | None = None

@@ -1,8 +1,8 @@
 """Schemas of a document as JSON Schema 2020-12, which is what arguments are judged by.
 
-A `$ref` stays one: what it leads to becomes a shared schema of the module, once, so that recursion is no problem. Schemas of plain
-values are written out where they are used, for they say more there. What is nested deeper than DEEPEST becomes a shared schema,
-too: a page of closing brackets helps nobody.
+A `$ref` stays one: what it leads to becomes a shared schema of the module, once, so that recursion is no problem. Schemas of
+plain values are written out where they are used, for they say more there. What is nested deeper than DEEPEST becomes a shared
+schema, too: a page of closing brackets helps nobody.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ class Schemas:
             return known
         name = _name(place.pointer) + ("_base" if base else "")
         if name in self._names.values():
-            name = f"{name}_{mark(place.document.source + place.pointer if place.document is not self.document else place.pointer)}"
+            file = "" if place.document is self.document else place.document.label
+            name = f"{name}_{mark(file + place.pointer)}"
         self._names[key] = name
         self._waiting.append((name, place, base))
         return name
@@ -182,7 +183,7 @@ class Schemas:
 
     def target(self, place: Place) -> Place:
         """Where a chain of references ends: at a schema that says something itself."""
-        seen = set()
+        seen: set[tuple[int, str]] = set()
         while isinstance(place.value, dict) and "$ref" in place.value:
             if seen and self.document.minor > 0 and len(place.value) > 1:
                 break
@@ -207,7 +208,8 @@ class Schemas:
         return found
 
     def _keywords(self, place: Place, depth: int) -> dict[str, Any]:
-        value, found = place.value, {}
+        value: dict[str, Any] = place.value
+        found: dict[str, Any] = {}
         dropped: set[str] = set()
         for key, item in value.items():
             at = f"{place.pointer}/{key}"

@@ -1,6 +1,6 @@
 """What an operation must show to be let in, by the names of variables; and the notation of `--auth`.
 
-Of several ways in, the first one is taken that a variable can carry; a key before a token that an OAuth flow would have to fetch.
+Of several ways in, the first one is taken that a variable can carry; a key before a token that an OAuth flow would fetch.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def _read(value: Any, source: str) -> Server:
     for name in _IN_URL.findall(url):
         one = declared.get(name) if isinstance(declared, dict) else None
         default = one.get("default") if isinstance(one, dict) else None
-        if default is None:
+        if not isinstance(one, dict) or default is None:
             continue  # must be given: the call says so
         default = default if isinstance(default, str) else str(default)
         if not default:

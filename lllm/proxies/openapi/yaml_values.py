@@ -1,8 +1,8 @@
 """YAML as JSON's values, for documents of other people: the core schema of YAML 1.2, and nothing that runs code.
 
 `no`, `on`, `12:30` and `2024-01-01` are texts, as their authors mean them; keys are texts as they are written. Tags other than
-those of JSON's types are refused, and so are keys that stand twice, aliases within their own anchor, and documents whose aliases
-grow to too many values.
+those of JSON's types are refused, and so are keys that stand twice, aliases within their own anchor, and documents whose
+aliases grow to too many values.
 """
 
 from __future__ import annotations
@@ -70,7 +70,6 @@ def _build(events: Any, max_depth: int, max_values: int) -> Any:
     anchors: dict[str, tuple[Any, int]] = {}
     pending: set[str] = set()
     result: list[Any] = []
-    total = 0
 
     def add(value: Any, size: int, line: int) -> None:
         """Puts a finished value into what holds it."""
@@ -92,9 +91,8 @@ def _build(events: Any, max_depth: int, max_values: int) -> Any:
                 top.value[top.key] = value
             top.key = None
 
-    for event in events:
+    for total, event in enumerate(events):
         line = event.start_mark.line + 1
-        total += 1
         if total > max_values:
             raise TooLarge(f"it is too large: more than {max_values:,} values")
         if isinstance(event, yaml.AliasEvent):
