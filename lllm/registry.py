@@ -125,6 +125,7 @@ BUILTINS: Final = (
     ("program", "system", "lllm.replay.program:System", "a system on its task", None),
     ("program", "chat", "lllm.replay.program:Chat", "a conversation with one agent", None),
     ("program", "agent", "lllm.replay.calls:Calls", "a single call of an agent", None),
+    ("program", "endpoint", "lllm.replay.program:EndpointCall", "one call of an endpoint", None),
     ("program", "import", "lllm.replay.calls:Calls", "an imported dialog", None),
 )
 

@@ -31,9 +31,11 @@ from lllm.cli.models_bench import bench
 from lllm.cli.models_pull import pull
 from lllm.cli.names import list_names
 from lllm.cli.proxy import proxy
+from lllm.cli.proxy_call import call
 from lllm.cli.proxy_export import export_proxy
 from lllm.cli.proxy_import import import_proxy
 from lllm.cli.proxy_show import show as show_proxy
+from lllm.cli.proxy_test import auto_test
 from lllm.cli.replay import replay
 from lllm.cli.resume import resume
 from lllm.cli.run import run as run_task
@@ -79,7 +81,13 @@ BELOW: dict[str, dict[str, Function]] = {
     # commands with commands of their own
     "sessions": {"artifacts": artifacts, "copy": copy, "prune": prune},
     "models": {"show": show_model, "bench": bench, "pull": pull},
-    "proxy": {"show": show_proxy, "import": import_proxy, "export": export_proxy},
+    "proxy": {
+        "show": show_proxy,
+        "call": call,
+        "test": auto_test,
+        "import": import_proxy,
+        "export": export_proxy,
+    },
     "test": {"keep": keep, "accept": accept},
 }
 

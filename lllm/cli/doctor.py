@@ -31,7 +31,7 @@ def doctor(config: ConfigFile = None, json: Json = False) -> int:
         items += [_item("configuration", "problem", words, hint="Type: lllm check") for words in found]
     else:
         output.hide(loaded.secrets())
-        items += [*_configuration(loaded), _model(loaded), _log(loaded)]
+        items += [*_configuration(loaded), _model(loaded), _log(loaded), *_proxies(loaded)]
     items += [*_extras(), *_engines(), _weights()]
     ok = not any(item["state"] == "problem" for item in items)
     if json:
@@ -132,6 +132,22 @@ def _server(store: LogStore, where: str) -> Item:
     except LLMError as error:
         return _item("log", "problem", output.clean(f"{error.message}."), hint=error.hint)
     return _item("log", "ok", f"{where}, {count} sessions")
+
+
+def _proxies(config: Config) -> list[Item]:
+    """The project's APIs, and those that ship where they are configured."""
+    from lllm.cli.proxy_states import access_to, proxy_states
+
+    found = [one for one in proxy_states(access_to(config)) if one.family == "api" and one.state != "unset"]
+    items = []
+    for one in found:
+        endpoints = "" if one.proxy is None else output.counted(len(one.proxy.endpoints()), "endpoint")
+        if one.state == "ready":
+            items.append(_item(f"proxy {one.entry.name}", "ok", endpoints))
+        else:
+            words = one.words if one.state != "broken" else ""
+            items.append(_item(f"proxy {one.entry.name}", "warning", f"{words}.".lstrip("."), hint=one.hint))
+    return items
 
 
 def _extras() -> list[Item]:

@@ -64,6 +64,11 @@ EXAMPLES: Final[Mapping[str, Sequence[str]]] = {
         'lllm proxy import openapi.json --tag repos --exclude "DELETE *"',
     ),
     "proxy export": ("lllm proxy export weather --out weather.openapi.json",),
+    "proxy call": (
+        "lllm proxy call weather.daily city=Oslo days=3",
+        """lllm proxy call weather.daily '{"city": "Oslo"}' --json""",
+    ),
+    "proxy test": ("lllm proxy test", "lllm proxy test weather --all"),
     "schema": ("lllm schema > system.schema.json",),
     "doctor": ("lllm doctor",),
 }

@@ -34,13 +34,16 @@ def list_names(
     config: ConfigFile = None,
     json: Json = False,
 ) -> int:
-    """List prompts, proxies, agents, backends, models, tools or stores."""
+    """List prompts, proxies, agents, backends, models, tools or stores. Proxies: APIs, backends, sandboxes and environments,
+    each with its state."""
     word = kind.lower() if kind else None
     if word is not None and word not in WORDS:
         word = next((plural for plural, one in PLURALS.items() if one == word), word)
         word = "models" if word == "model" else word
         if word not in WORDS:
             raise UnknownNameError("kind of thing", kind or "", WORDS)
+    if word == "proxies":
+        return _proxies(config, json)
     rows = [row for each in ([word] if word else WORDS) for row in rows_of(each, config)]
     if json:
         output.data(rows)
@@ -55,6 +58,22 @@ def list_names(
     return 0
 
 
+def _proxies(file: Any, json: bool) -> int:
+    """`lllm list proxies`: every family, with what is missing."""
+    from lllm.cli.proxy_states import access_to, proxy_states, row_of
+
+    found = list(proxy_states(access_to(configuration(file))))
+    if json:
+        output.data([row_of(one) for one in found])
+        return 0
+    cells = [(one.family, one.entry.name, one.words, one.entry.summary, one.entry.source) for one in found]
+    output.table(("FAMILY", "NAME", "STATE", "WHAT", "FROM"), cells)
+    for one in found:
+        if one.hint and one.family != "backend":
+            output.say(f"{one.entry.name}: {one.hint}")
+    return 0
+
+
 def rows_of(word: str, file: Any = None) -> list[dict[str, Any]]:
     """What there is of a kind: kind, name, summary, source, and what is missing for it."""
     if word == "models":
@@ -66,7 +85,8 @@ def rows_of(word: str, file: Any = None) -> list[dict[str, Any]]:
     rows = []
     for entry in registry.entries(PLURALS[word]):
         missing = entry.missing()
-        summary = entry.summary or getattr(entry.target, "description", "") or ""
+        about = getattr(entry.target, "description", "")
+        summary = entry.summary or (about if isinstance(about, str) else "")
         if missing is not None:
             summary = f"{summary} (type: {install_command(entry.extra, package=missing)})".strip()
         rows.append(_row(entry.kind, entry.name, summary, entry.source, missing=missing))

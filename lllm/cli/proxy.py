@@ -7,15 +7,28 @@ from lllm.cli.options import ConfigFile, Json, configuration
 
 
 def proxy(config: ConfigFile = None, json: Json = False) -> int:
-    """List the proxies of this project with the addresses of their endpoints."""
-    from lllm.proxies import Proxy
+    """List the APIs of this project with their state and the addresses of their endpoints."""
+    from lllm.cli.proxy_states import access_to, proxy_states, row_of
+    from lllm.proxies import catalogue
 
-    configuration(config)
-    runtime = Proxy()
+    found = [one for one in proxy_states(access_to(configuration(config))) if one.entry.kind == "proxy"]
     if json:
-        output.data({path: list(one.endpoints()) for path, one in runtime.proxies.items()})
-    elif runtime.proxies:
-        output.text(runtime.api_directory())
-    else:
-        output.say('no proxies. Name their folder in lllm.toml: [discovery] proxies = ["proxies"]')
+        rows = [
+            {
+                **row_of(one),
+                "addresses": [e.address for e in one.proxy.endpoints().values()] if one.proxy else [],
+            }
+            for one in found
+        ]
+        output.data(rows)
+        return 0
+    if not any(one.proxy is not None for one in found):
+        output.say(
+            'no API is described here. Name the folder in lllm.toml: [discovery] proxies = ["proxies"]'
+        )
+    for one in found:
+        if one.proxy is not None:
+            output.text(catalogue.directory([one.proxy]))
+        if one.hint:
+            output.say(f"{one.entry.name}: {one.hint}")
     return 0

@@ -122,6 +122,17 @@ class Access(NamedTuple):
         self.activate(proxy)
         return self.runtime.matching(f"{proxy}.{key}")
 
+    def addresses_of(self, name: str) -> list[str]:
+        """The addresses that a name means, none of other tools: of an endpoint, a pattern, or a whole proxy.
+
+        Raises:
+            UnknownNameError: no such proxy or endpoint.
+        """
+        if (found := self.addresses(name)) is not None:
+            return found
+        self.activate(name)
+        return self.runtime.matching(name)
+
     def _across(self, pattern: str) -> list[str]:
         """The addresses that match, of all that may be used."""
         from fnmatch import fnmatchcase

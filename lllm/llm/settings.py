@@ -81,7 +81,7 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
         if key in ("read", "system_prompt"):  # the agent's own affair
             continue
         if key == "tools":
-            known["tools"] = tools_of(value)
+            known["tools"] = tools_of(value, settings.find_tool)
         elif key == "approval":
             known[key] = Rules.of(value)
         elif key == "handoffs":

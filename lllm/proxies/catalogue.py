@@ -67,7 +67,9 @@ def _doc(one: Endpoint) -> str:
     for parameter in one.parameters:
         about = parameter.schema.get("description")
         lines.append(f"- {_short(parameter)}" + (f": {visible(about)}" if about else ""))
-    lines.append(f"Example: {one.address} {json.dumps(one.example(), ensure_ascii=False, default=str)}")
+    example = one.example()
+    if all(example.get(parameter.name) is not None for parameter in one.parameters if parameter.required):
+        lines.append(f"Example: {one.address} {json.dumps(example, ensure_ascii=False, default=str)}")
     if one.response is not None:
         lines.append(f"Answer, for example: {json.dumps(one.response, ensure_ascii=False, default=str)}")
     elif one.response_schema is not None:

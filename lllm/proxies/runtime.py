@@ -41,6 +41,7 @@ from lllm.sync import is_async, maybe_async, run
 if TYPE_CHECKING:
     import os
 
+    from lllm.proxies.auto_test import Report
     from lllm.proxies.cache import EndpointCache
     from lllm.proxies.client import Client
 
@@ -374,6 +375,28 @@ class Proxy:
             data=endpoint.data,
             source=endpoint.source,
         )
+
+    # --- whether it works
+
+    async def aauto_test(self, *names: str, all: bool = False) -> Report:
+        """Calls endpoints with their examples, `pure` ones only unless `all` is set. See `lllm.proxies.auto_test`."""
+        from lllm.proxies.auto_test import auto_test
+
+        return await auto_test(self, names, all=all)
+
+    def auto_test(self, *names: str, all: bool = False) -> Report:
+        """`aauto_test` for blocking code."""
+        return run(self.aauto_test(*names, all=all))
+
+    def missing_variables(self, endpoint: Endpoint) -> list[str]:
+        """The variables that must be set before an endpoint can be called, and are not."""
+        from lllm.proxies.credentials import needed
+
+        if endpoint.local:
+            return []
+        proxy = self.proxies[endpoint.proxy]
+        names = needed(endpoint.options.get("auth", proxy.auth), proxy.env)
+        return [name for name in names if not self.variables.get(name, "").strip()]
 
     # --- what there is
 

@@ -149,6 +149,28 @@ class System(Program):
         return await self._system.acall(self._task, session=session, **self._args)
 
 
+class EndpointCall(Program):
+    """One call of an endpoint (`lllm proxy call`), with the proxies of today's configuration."""
+
+    takes_arguments = True
+
+    def __init__(self, rerun: Rerun) -> None:
+        from lllm.llm.endpoint_call import one_endpoint, typed_arguments
+
+        self._address = rerun.meta.get("task", "") if rerun.task is None else rerun.task
+        meta = rerun.meta
+        self._meta = {key: meta[key] for key in ("name", "entry") if key in meta}
+        self._proxy = one_endpoint(config_of(rerun), self._address)
+        endpoint = self._proxy.endpoint(self._address)
+        self._arguments = {**meta.get("args", {}), **typed_arguments(endpoint, rerun.args or {})}
+
+    async def run(self, session: Session) -> Any:
+        """Returns what the endpoint answers."""
+        if not session.started:
+            await session.start({**self._meta, "task": self._address, "args": self._arguments})
+        return await self._proxy.acall(self._address, self._arguments)
+
+
 def config_of(rerun: Rerun) -> Config:
     """The configuration to build from: the given one, which has all overrides already, or today's version of the one that
     the session names, with the session's overrides and those of the Rerun."""
