@@ -189,8 +189,9 @@ def test_test_reports_what_failed(
     assert SECRET not in json.dumps(result.json)
 
 
-def test_doctor_names_proxies_and_variables(shop: Path) -> None:
-    with registry.scope():
+def test_doctor_names_proxies_and_variables(shop: Path, lllm: Terminal) -> None:
+    with registry.scope(empty=True):
+        registry.arm()
         items = {one["name"]: one for one in doctor._proxies(load_config())}
     assert (items["proxy Calc"]["state"], items["proxy Calc"]["detail"]) == ("ok", "1 endpoint")
     assert (items["proxy shop"]["state"], items["proxy shop"]["detail"]) == ("warning", "needs SHOP_KEY.")
