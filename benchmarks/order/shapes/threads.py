@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.order.shape import Shape, shape
+from lllm.session import current
 
 
 @shape()
@@ -91,3 +93,27 @@ async def pool_with_context(s: Shape) -> None:
         work = [loop.run_in_executor(pool, contextvars.copy_context().run, call, n) for n in range(5)]
         for done in asyncio.as_completed(work):
             s.got.append(await done)
+
+
+@shape()
+async def keyed_threads(s: Shape) -> None:
+    """Threads of the program's own that say the same words, twice each: their keys tell them apart."""
+    scope = current.get()
+    assert scope is not None
+    said: dict[str, str] = {}
+
+    def work(name: str) -> None:
+        first = s.agent("the same words", session=scope.session, key=name).content
+        then = s.agent("once more", session=scope.session, key=f"{name} again").content
+        said[name] = f"{first} {then}"
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
+
+    def join() -> None:
+        for thread in threads:
+            thread.join()
+
+    for thread in threads:
+        thread.start()
+    await asyncio.to_thread(join)
+    s.got += [said[name] for name in "abc"]
