@@ -89,6 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--store", choices=STORES, default="memory", help="of the runs that are not killed")
     parser.add_argument("--generated", type=int, default=0, metavar="N", help="N random programs instead")
     parser.add_argument("--uncut", action="store_true", help="replay random programs, and do not resume them")
+    parser.add_argument("--streams", action="store_true", help="random programs read streams too")
     parser.add_argument("--slow", action="store_true", help="a session of a minute instead")
     parser.add_argument("--forks", type=int, default=0, metavar="N", help="fork each shape N times instead")
     parser.add_argument("--seed", type=int, default=None)
@@ -102,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
             given.shape or [n for n in SHAPES if required(n, given.loop)], given.forks, given.loop
         )
     if given.generated:
-        return generated.main(given.generated, given.seed, given.loop, not given.uncut)
+        return generated.main(given.generated, given.seed, given.loop, not given.uncut, given.streams)
     return 1 if _shapes(given) else 0
 
 

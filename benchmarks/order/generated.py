@@ -26,8 +26,9 @@ STREAMS: Final = 0.3
 """The share of calls whose reply is read as it comes."""
 
 
-def program(seed: int) -> Work:
-    """The program of a seed. What it does follows from the seed, and from the order of what comes to it."""
+def program(seed: int, streams: bool = False) -> Work:
+    """The program of a seed. What it does follows from the seed, and from the order of what comes to it. `streams`: it reads
+    some replies as they come."""
     chance = random.Random(seed)
     numbers = iter(range(10_000))
 
@@ -35,7 +36,7 @@ def program(seed: int) -> Work:
         n, kind, seconds = next(numbers), chance.random(), chance.random() * 0.01
         if kind < 0.5:
             tools = chance.random() < TOOLS
-            if chance.random() < STREAMS:
+            if streams and chance.random() < STREAMS:
                 return _reads(n, chance.choice((1, 2, 3, 99)))
 
             async def call(s: Shape) -> None:
@@ -216,10 +217,10 @@ KINDS: Final[dict[str, Callable[[int, list[Work], float], Work]]] = {
 }
 
 
-def judge(seed: int, loop: str = "lllm", cut: bool = True) -> list[str]:
+def judge(seed: int, loop: str = "lllm", cut: bool = True, streams: bool = False) -> list[str]:
     """Runs, replays and (`cut`) cuts off, resumes and replays the program of a seed: what went wrong."""
     whole = MemoryLog()
-    made = make(program(seed), whole, loop)
+    made = make(program(seed, streams), whole, loop)
     made.live()
     asked = made.asked[0]
     wrong = [f"replay: {line}" for line in replays(made, whole)]
@@ -234,7 +235,7 @@ def judge(seed: int, loop: str = "lllm", cut: bool = True) -> list[str]:
     store._sessions[session], store._blobs = bodies[:at], dict(whole._blobs)
     return wrong or [
         f"cut off at {at}: {line}"
-        for line in _resumed(make(program(seed), store, loop), store, session, bodies[:at])
+        for line in _resumed(make(program(seed, streams), store, loop), store, session, bodies[:at])
     ]
 
 
@@ -253,12 +254,12 @@ def _resumed(made: Made, store: MemoryLog, session: str, prefix: list[Any]) -> l
     return replays(made, store)
 
 
-def main(count: int, seed: int, loop: str, cut: bool = True) -> int:
+def main(count: int, seed: int, loop: str, cut: bool = True, streams: bool = False) -> int:
     """Judges so many programs, from one seed on."""
     found: Counter[str] = Counter()
     for n in range(seed, seed + count):
         try:
-            wrong = Life(lambda n=n: judge(n, loop, cut)).result()  # type: ignore[misc]
+            wrong = Life(lambda n=n: judge(n, loop, cut, streams)).result()  # type: ignore[misc]
         except RuntimeError as error:
             wrong = [str(error).strip()[-600:]]
         found["wrong" if wrong else "right"] += 1
