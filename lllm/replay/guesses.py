@@ -46,6 +46,7 @@ class Guess:
     """How late timers have fired, in microseconds: everywhere, and at single places.
 
     Attributes:
+        picked: of several timers that could have cancelled something, the first, the second ... that is due.
         turns: where a timer has fired while the program was busy with what came there: so many turns of its loop later.
     """
 
@@ -54,10 +55,14 @@ class Guess:
         slack: float = SLACK,
         slacks: Mapping[Place, float] | None = None,
         turns: Mapping[Place, int] | None = None,
+        picked: Mapping[Place, int] | None = None,
     ) -> None:
         self.slack = slack
         self.slacks = dict(slacks or {})
         self.turns = dict(turns or {})
+        self.picked = dict(picked or {})
+        self.rivals: dict[Place, int] = {}
+        """How many timers more could have cancelled what was cancelled at a place."""
         self.asked: dict[Place, dict[float, bool]] = {}
         """By how much a timer was due before something, and whether it has fired before it: where that is not sure."""
 
@@ -68,13 +73,29 @@ class Guess:
             self.asked.setdefault(place, {})[margin] = fires
         return fires
 
+    def picks(self, place: Place, others: int) -> int:
+        """Which of several timers fires that could have cancelled what was cancelled at a place: the first that is due, or
+        one of the `others`."""
+        if others:
+            self.rivals[place] = others
+        return min(self.picked.get(place, 0), others)
+
     @property
-    def key(self) -> tuple[float, frozenset[tuple[Place, float]], frozenset[tuple[Place, int]]]:
+    def unsure(self) -> bool:
+        """Whether there was anything to guess."""
+        return bool(self.asked or self.rivals)
+
+    @property
+    def key(self) -> tuple[object, ...]:
         """What it says."""
-        return self.slack, frozenset(self.slacks.items()), frozenset(self.turns.items())
+        places = self.slacks, self.turns, self.picked
+        return self.slack, *(frozenset(one.items()) for one in places)
 
     def others(self) -> Iterator[Guess]:
         """Other guesses, each of which differs at one place; first those at the last places, where the difference is."""
+        for place in reversed(self.rivals):
+            if place not in self.picked:
+                yield Guess(self.slack, self.slacks, self.turns, {**self.picked, place: 1})
         places = [place for place in reversed(self.asked) if place not in self.turns]
         for place in places:
             fired = [margin for margin, fires in self.asked[place].items() if fires]
@@ -83,13 +104,13 @@ class Guess:
             if waited:
                 slacks += [max(waited) - TOGETHER, max(waited) - _LEAST]
             for slack in dict.fromkeys(slacks):
-                yield Guess(self.slack, {**self.slacks, place: slack}, self.turns)
+                yield Guess(self.slack, {**self.slacks, place: slack}, self.turns, self.picked)
         nearest = {place: min(self.asked[place], key=abs) for place in places}
         for place in sorted(places, key=lambda place: abs(nearest[place])):
             if abs(nearest[place]) < BUSY:
                 for turns in TURNS:
                     slacks_now = {**self.slacks, place: nearest[place] + _LEAST}
-                    yield Guess(self.slack, slacks_now, {**self.turns, place: turns})
+                    yield Guess(self.slack, slacks_now, {**self.turns, place: turns}, self.picked)
 
 
 class Tried(NamedTuple):
@@ -108,7 +129,7 @@ async def search(
     first = Guess()
     result, error = await run(first)
     tries = 1
-    if error is None or not first.asked:
+    if error is None or not first.unsure:
         return result, first, tries
     best = Tried(first, _how_far(error))
 
@@ -125,7 +146,7 @@ async def search(
         return None
 
     seen = {first.key}
-    for slack in SLACKS:
+    for slack in SLACKS if first.asked else ():
         guess = Guess(slack)
         seen.add(guess.key)
         if (found := await attempt(guess)) is not None and found[1]:

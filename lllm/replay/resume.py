@@ -124,7 +124,7 @@ async def aresume_session(
             return player, *await _run(player, program, rerun)
 
         player, result, failed = await attempt(program, Guess())
-        guessed = program.whole and player.order.timers.guess.asked and not player.is_live
+        guessed = program.whole and player.order.timers.guess.unsure and not player.is_live
         if isinstance(failed, ReplayDivergence) and guessed:  # the past may agree where timers fire elsewhere
             guess = await guess_for(session, rerun._replace(stream=None), entry)
             if guess is not None:

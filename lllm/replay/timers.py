@@ -103,9 +103,14 @@ class Timers:
                     if (due := loop.due(timer)) < until or stopped is not None:
                         found.append((due, len(found), loop, timer))
         requests = 0 if stopped is None else self._order.inputs.requests(stopped)
-        for due, _, loop, timer in sorted(found):
+        found.sort()
+        for n, (due, _, loop, timer) in enumerate(found):
             stops = self._stops(timer)
             if any(name == stopped and task.cancelling() < requests for name, task in stops):
+                others = [
+                    one for one in found[n + 1 :] if any(name == stopped for name, _ in self._stops(one[3]))
+                ]
+                due, _, loop, timer = [found[n], *others][self.guess.picks(item.place, len(others))]
                 return Due(loop, timer, due, stops=True)
             if not stops and due < until and fires(timer, due):
                 return Due(loop, timer, due)

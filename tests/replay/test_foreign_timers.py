@@ -239,6 +239,19 @@ async def test_guesses_are_mended_one_by_one() -> None:
     assert tries <= TRIES
 
 
+async def test_of_timers_that_could_have_cancelled_it_another_is_tried() -> None:
+    """Nested timeouts that were due together."""
+    picked = [0, 1, 1]
+
+    async def run(guess: Guess) -> tuple[int, ReplayDivergence | None]:
+        for n, right in enumerate(picked):
+            if guess.picks((n, ""), 1) != right:
+                return n, differs(n)
+        return 3, None
+
+    assert (await search(run))[0] == 3
+
+
 async def test_a_difference_without_timers_is_no_reason_to_guess() -> None:
     runs = []
 
