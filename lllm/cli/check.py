@@ -14,6 +14,7 @@ from lllm.errors import ConfigError
 
 if TYPE_CHECKING:
     from lllm.config import Problem
+    from lllm.llm.team import Team
 
 _PLACE = re.compile(r"(?P<file>.+?):(?P<line>\d+)$")
 
@@ -29,13 +30,22 @@ def check(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 2 also for warnings, which `lllm run` only prints.")
     ] = False,
+    mermaid: Annotated[
+        bool, typer.Option("--mermaid", help="Print the system as a Mermaid diagram, and nothing else.")
+    ] = False,
     json: Json = False,
 ) -> int:
-    """Check configuration, prompts and tools as `lllm run` does. Lists every problem with file and line."""
-    from lllm.config import check as check_config
+    """Check configuration, prompts and tools as `lllm run` does. Lists every problem with file and line, and shows the system
+    as a tree."""
     from lllm.config import read_config
     from lllm.config.problems import placed
+    from lllm.llm.build import examine
+    from lllm.llm.overview import mermaid as diagram
+    from lllm.llm.overview import overview, tree
 
+    if mermaid and json:
+        raise ConfigError("--mermaid and --json are two forms", hint="Choose one of them.")
+    team: Team | None = None
     if file is not None and config is not None:
         raise ConfigError("the file was given twice", hint="Pass it as the argument, or with --config.")
     overrides = overrides_of(sets, profile)
@@ -45,13 +55,14 @@ def check(
         output.hide(loaded.secrets())
         with output.unheard("lllm.discovery"):  # what it meets is listed below
             partly = any(problem.severity == "error" for problem in problems)
-            more = check_config(loaded, model=model, partly=partly)
+            more, team = examine(loaded, model=model, partly=partly)
         for problem in more:
             if model and model.partition("/")[0] in problem.message:
                 placed(problem.error, f"--model {model}")
         told = {str(problem) for problem in problems}
         problems += [problem for problem in more if str(problem) not in told]
     errors = [problem for problem in problems if problem.severity == "error"]
+    system_view = overview(team) if team is not None else None
     if json:
         files = [str(path) for path in loaded.files] if loaded else []
         output.data(
@@ -59,12 +70,16 @@ def check(
                 "ok": not (problems if strict else errors),
                 "files": files,
                 "problems": [_record(problem) for problem in problems],
+                "system": system_view,
             }
         )
     else:
         for problem in problems:
             output.say(str(problem))
-        if not problems:
+        if mermaid:
+            if system_view is not None:
+                output.text(diagram(system_view))
+        elif not problems:
             read = ", ".join(_near(path) for path in loaded.files) if loaded and loaded.files else "no file"
             output.text(f"ok: {read}")
         elif not errors and not strict:
@@ -72,6 +87,8 @@ def check(
         else:
             count = len(problems if strict else errors)
             output.say(f"{count} problem{'s' * (count > 1)}")
+        if system_view is not None and not errors and not mermaid:
+            output.text(tree(system_view))
     return 2 if errors or (strict and problems) else 0
 
 

@@ -85,7 +85,10 @@ def comments(file: str) -> str:
         shared = {"log": "", "cache": ""}
         top = {name: key for name, key in SYSTEM.items() if name not in (*MODEL, *shared)}
         parts = {
-            "Every key of this file. At the top": _described(top, "", below=False),
+            "Every key of this file. At the top": [
+                *_described({n: k for n, k in top.items() if n != "proxy_options"}, "", below=False),
+                *_described({n: k for n, k in top.items() if n == "proxy_options"}, ""),
+            ],
             "Below an agent in agent_configs": _described(
                 {n: k for n, k in AGENT.items() if n not in MODEL}, ""
             ),

@@ -47,6 +47,7 @@ class Assembly:
     Attributes:
         kind: its class, with the location in `source`; None if there is no class of that name.
         agents: the agents that could be built, by name.
+        team: its agents as they reach one another.
         proxy: the runtime of its proxies, for its own code and its agents' tools.
         problems: errors and warnings.
     """
@@ -55,6 +56,7 @@ class Assembly:
     kind: Any = None
     source: str | None = None
     agents: dict[str, Agent] = field(default_factory=dict)
+    team: Team | None = None
     proxy: Proxy | None = None
     problems: Problems = field(default_factory=Problems)
 
@@ -101,7 +103,7 @@ def assemble(
         made.source = registry.entry("agent", made.name).source
     proxies = assemble_proxies(config, at, thorough=discover)
     made.proxy = proxies.runtime
-    team = Team(config, made.agents, model, proxies)
+    team = made.team = Team(config, made.agents, model, proxies)
     for declared in config.agents.values():
         assemble_agent(config, declared, made.problems, team=team)
     check_links(team, made.problems)

@@ -14,7 +14,7 @@ from lllm.llm.assembled_proxies import assemble_proxies
 from lllm.llm.assembly import At, assemble, assemble_agent
 from lllm.llm.construction import Given, construct, model_for, store_for
 from lllm.llm.team import Team
-from lllm.llm.team_checks import check_links
+from lllm.llm.team_checks import check_links, warn_of_team
 from lllm.ports import Backend, LogStore
 from lllm.registry import registry
 
@@ -118,6 +118,17 @@ def check(
     A configuration that names neither agents nor a system (lllm.toml alone) is only checked against the registry; one
     that was read `partly`, in spite of errors, is not built as a whole.
     """
+    return examine(config, model=model, agent_name=agent_name, partly=partly)[0]
+
+
+def examine(
+    config: Config,
+    *,
+    model: str | Backend | None = None,
+    agent_name: str | Enum | None = None,
+    partly: bool = False,
+) -> tuple[list[Problem], Team | None]:
+    """`check`, with the agents as far as they could be built; None where there are none, or one has a problem."""
     problems = Problems()
     problems.extend(config.notes)
     made = assemble(
@@ -144,7 +155,11 @@ def check(
             )
             problem.__cause__ = error
             problems.add(problem)
-    return list(problems)
+    team = made.team
+    if team is None or not team.agents or len(team.agents) < len(config.agents):
+        return list(problems), None
+    warn_of_team(team, made.name == "simple", problems)
+    return list(problems), team
 
 
 def declares_nothing(config: Config) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lllm.config.problems import Problems, placed
 from lllm.errors import ConfigError, NameTakenError, PromptError, listing
 from lllm.llm.approval_rules import Rules
+from lllm.llm.exposure import exposures
 from lllm.llm.team import SUB_AGENT
 
 if TYPE_CHECKING:
@@ -55,6 +56,41 @@ def _check_prompts(team: Team, problems: Problems) -> None:
                 "a hand-off passes on the arguments that there are"
             )
             problems.warn(placed(error, team.config.where(link.key), link.key))
+
+
+def warn_of_team(team: Team, starts: bool, problems: Problems) -> None:
+    """Warns of agents that nothing reaches (if one of them `starts`), and of what `lllm.llm.exposure` finds."""
+    config = team.config
+    if starts and not problems.errors:
+        for name in team.unreached(team.start()):
+            key = f"agent_configs.{name}"
+            error = ConfigError(
+                f"nothing reaches the agent '{name}'",
+                hint="Name it in tools: or handoffs: of another, or remove it.",
+            )
+            problems.warn(placed(error, config.where(key), key))
+    tools = {name: all_tools(agent) for name, agent in team.agents.items()}
+    for found in exposures(tools, team.all_links()):
+        who = (
+            f"the agent '{found.agents[0]}' has"
+            if len(found.agents) == 1
+            else f"{listing(found.agents)} together have"
+        )
+        kinds = {"private data": found.private, "untrusted text": found.untrusted, "a way out": found.outward}
+        words = "; ".join(f"{kind} ({_named(those)})" for kind, those in kinds.items())
+        names = [tool.endpoint or tool.name for _, tool in found.outward]
+        key = f"agent_configs.{found.outward[0][0]}"
+        error = ConfigError(
+            f"{who} {words}: a text that somebody else wrote can get private data sent out, and nobody is asked",
+            hint=f"Write approval: [{', '.join(dict.fromkeys(names))}], or divide them.",
+        )
+        problems.warn(placed(error, config.where(key), key))
+
+
+def _named(those: Sequence[tuple[str, Function]]) -> str:
+    names = list(dict.fromkeys(tool.endpoint or tool.name for _, tool in those))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
 
 
 def assemble_links(team: Team, declared: AgentConfig, tools: Sequence[Function], at: At) -> list[Function]:

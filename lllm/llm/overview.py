@@ -1,0 +1,200 @@
+"""A system at a glance: its agents with their prompts, tools, sub-agents, hand-offs, output schema and limits. As data, as a
+tree, and as a Mermaid diagram."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from lllm.errors import ConfigError
+from lllm.llm.team import HANDOFF, SUB_AGENT
+from lllm.llm.team_checks import all_tools
+
+if TYPE_CHECKING:
+    from lllm.llm.agent import Agent
+    from lllm.llm.team import Team
+    from lllm.models.function import Function
+
+_WIDE: Final = 100
+"""Characters of an output schema in the tree."""
+
+
+def overview(team: Team) -> dict[str, Any]:
+    """The system as JSON values: name, start (None where a class begins), and its agents in the order of the file."""
+    config = team.config
+    start: str | None = None
+    if not (config.agent_type or config.system_type):
+        try:
+            start = team.start()
+        except ConfigError:
+            start = None
+    agents = [_agent(team, agent) for agent in team.agents.values()]
+    return {"name": config.name, "start": start, "agents": agents}
+
+
+def _agent(team: Team, agent: Agent) -> dict[str, Any]:
+    declared = team.config.agents.get(agent.name)
+    inline = declared is not None and declared.system_prompt is not None
+    links = [] if declared is None else team.links(declared)
+    prompts = [
+        {"as": role, "path": None if inline and role == "system" else prompt.path}
+        for role, prompt in (
+            ("system", agent.system_prompt),
+            ("prompt", agent.prompt),
+            *(("prompt", one) for one in agent._prompts),
+        )
+        if prompt is not None
+    ]
+    form = agent._binding(agent.prompt, {}).format
+    return {
+        "name": agent.name,
+        "model": agent.model,
+        "prompts": prompts,
+        "tools": [_tool(tool) for tool in all_tools(agent) if tool.agent is None],
+        "asks": [link.to for link in links if link.kind == SUB_AGENT],
+        "hands_over_to": [link.to for link in links if link.kind == HANDOFF],
+        "approved": sorted(
+            tool.name for tool in all_tools(agent) if tool.agent is not None and tool.approval
+        ),
+        "output": None if form is None else dict(form.schema),
+        "limits": agent.limits.record(),
+    }
+
+
+def _tool(tool: Function) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "name": tool.name,
+        "endpoint": tool.endpoint,
+        "effect": tool.effect,
+        "approval": tool.approval,
+        "data": sorted(tool.data),
+    }
+    if tool.source:
+        out |= {"source": tool.source, "trusted": False}
+    return out
+
+
+# --- as a tree --------------------------------------------------------------------------------------------------------
+
+
+def tree(system: Mapping[str, Any]) -> str:
+    """The overview as a tree: from the agent that begins to those that it reaches, then the others."""
+    agents = {agent["name"]: agent for agent in system["agents"]}
+    reached = {name for agent in agents.values() for name in (*agent["asks"], *agent["hands_over_to"])}
+    first = [system["start"]] if system["start"] else [name for name in agents if name not in reached]
+    shown: set[str] = set()
+    lines = []
+    for name in (*first, *agents):
+        if name not in shown:
+            lines += _branch(agents, name, "", shown)
+    return "\n".join(lines)
+
+
+def _branch(agents: Mapping[str, Any], name: str, how: str, shown: set[str]) -> list[str]:
+    """The lines of an agent; of one that was shown already only the first."""
+    agent = agents.get(name)
+    head = f"{how} {name}".strip()
+    if agent is None:
+        return [head]
+    if name in shown:
+        return [f"{head} (see above)"]
+    shown.add(name)
+    below = [[f"{one['as']}: {one['path'] or 'in this file'}"] for one in agent["prompts"]]
+    proxies: dict[str, list[Mapping[str, Any]]] = {}
+    for tool in agent["tools"]:
+        if tool["endpoint"]:
+            proxies.setdefault(tool["endpoint"].rpartition(".")[0], []).append(tool)
+        else:
+            below.append([f"tool {_shown_tool(tool, tool['name'])}"])
+    for proxy, tools in proxies.items():
+        lines = [_shown_tool(tool, tool["endpoint"].rpartition(".")[2]) for tool in tools]
+        below.append([f"proxy {proxy}", *_hung([[line] for line in lines])])
+    for to in agent["asks"]:
+        asks = "asks, with approval," if to in agent["approved"] else "asks"
+        below.append(_branch(agents, to, asks, shown))
+    below += [_branch(agents, to, "hands over to", shown) for to in agent["hands_over_to"]]
+    if agent["output"] is not None:
+        below.append([f"output {_cut(short_schema(agent['output']))}"])
+    if agent["limits"]:
+        limits = ", ".join(f"{key} {_plain(value)}" for key, value in agent["limits"].items())
+        below.append([f"limits {limits}"])
+    return [f"{head} on {agent['model']}", *_hung(below)]
+
+
+def _hung(branches: Sequence[Sequence[str]]) -> Iterator[str]:
+    for n, branch in enumerate(branches):
+        last = n == len(branches) - 1
+        for m, line in enumerate(branch):
+            yield f"{'└─ ' if last else '├─ '}{line}" if m == 0 else f"{'   ' if last else '│  '}{line}"
+
+
+def _shown_tool(tool: Mapping[str, Any], name: str) -> str:
+    words = [tool["effect"], *(["approval"] if tool["approval"] else []), *tool["data"]]
+    if "source" in tool:
+        words.append(f"described by {tool['source']} (trusted: false)")
+    return f"{name}: {', '.join(words)}"
+
+
+def _plain(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _WIDE else f"{text[: _WIDE - 3]}..."
+
+
+def short_schema(schema: Any) -> str:
+    """A JSON schema in few words: `{total: number, items: [string], note?: string}`."""
+    if not isinstance(schema, Mapping):
+        return "any"
+    if "enum" in schema:
+        return "|".join(json.dumps(one, ensure_ascii=False) for one in schema["enum"])
+    for key in ("anyOf", "oneOf"):
+        if isinstance(schema.get(key), list):
+            return "|".join(short_schema(one) for one in schema[key])
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2] or "any"
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        return "|".join(kind)
+    if kind == "array":
+        return f"[{short_schema(schema.get('items', {}))}]"
+    if kind == "object" and isinstance(schema.get("properties"), Mapping):
+        required = schema.get("required", ())
+        parts = (
+            f"{name}{'' if name in required else '?'}: {short_schema(one)}"
+            for name, one in schema["properties"].items()
+        )
+        return f"{{{', '.join(parts)}}}"
+    return str(kind or "any")
+
+
+# --- as a diagram -----------------------------------------------------------------------------------------------------
+
+
+def mermaid(system: Mapping[str, Any]) -> str:
+    """The overview as a Mermaid flowchart. Boxes are agents, rounded ones tools; a tool that needs approval has a thick
+    line, a hand-off a dotted one."""
+    lines = ["flowchart TD"]
+    ids = {agent["name"]: f"a{n}" for n, agent in enumerate(system["agents"])}
+    if system["start"] in ids:
+        lines.append(f"  task(( )) --> {ids[system['start']]}")
+    for agent in system["agents"]:
+        me = ids[agent["name"]]
+        lines.append(f'  {me}["{_label(agent["name"])}<br/>{_label(agent["model"])}"]')
+    for agent in system["agents"]:
+        me = ids[agent["name"]]
+        for n, tool in enumerate(agent["tools"]):
+            words = ", ".join([tool["effect"], *tool["data"]])
+            name = _label(tool["endpoint"] or tool["name"])
+            line = "==>|approval|" if tool["approval"] else "-->"
+            lines.append(f'  {me} {line} {me}t{n}(["{name}<br/>{words}"])')
+        lines += [f"  {me} -->|asks| {ids[to]}" for to in agent["asks"] if to in ids]
+        lines += [f"  {me} -.->|hands over| {ids[to]}" for to in agent["hands_over_to"] if to in ids]
+    return "\n".join(lines)
+
+
+def _label(text: str) -> str:
+    """Text that means nothing to Mermaid."""
+    return "".join(one if one.isalnum() or one in " -_./:" else f"#{ord(one)};" for one in text)
