@@ -19,7 +19,7 @@ it has none (or with `local=True`) the method itself does what the endpoint is f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import date, datetime
 from functools import partial
@@ -255,6 +255,11 @@ class BaseProxy:
             found += needed(one.options.get("auth", ()), self.env)
         return list(dict.fromkeys(found))
 
+    def secrets(self, variables: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+        """What endpoints in plain Python read from variables, with the variable's name: no log contains it. Credentials of
+        requests (`auth`) are known without this."""
+        return ()
+
     def __repr__(self) -> str:
         return f"<proxy {self.path()}>"
 
@@ -362,7 +367,7 @@ def variable(name: str, proxy: str) -> str:
     Raises:
         ConfigError: it is not set.
     """
-    from lllm.config.environ import Environ
+    from lllm.config.environ import Environ, remember_new
 
     caller = CALLER.get()
     variables = Environ() if caller is None else caller.variables
@@ -372,18 +377,8 @@ def variable(name: str, proxy: str) -> str:
             f"proxy '{proxy}' needs the variable {name}, which is not set",
             hint=f"Type: export {name}=..., or write it into .env",
         )
-    redact(name, value)
+    remember_new(name, [value])
     return value
-
-
-def redact(name: str, secret: str) -> None:
-    """Has a secret, which the variable `name` holds, taken out of all logs and messages from now on."""
-    from lllm.config.environ import remember_new
-    from lllm.session import recording
-
-    remember_new(name, [secret])
-    if (session := recording()) is not None:
-        session.learn(name, [secret])
 
 
 def _register(cls: type[BaseProxy], path: str) -> None:

@@ -231,8 +231,13 @@ class Proxy:
 
     def _learn(self, session: Session, endpoint: Endpoint) -> None:
         """What is about to be shown to an API is redacted in the log, whatever its variable is named."""
+        proxy = self.proxies[endpoint.proxy]
         if not endpoint.local:
-            self.client.learn(self.proxies[endpoint.proxy], endpoint, session.learn)
+            self.client.learn(proxy, endpoint, session.learn)
+        elif type(proxy).secrets is not BaseProxy.secrets:
+            with guarded(f"proxy '{proxy.path()}': secrets", ToolError):
+                for name, secret in proxy.secrets(self.variables):
+                    session.learn(name, [secret])
 
     def endpoint(self, address: Any) -> Endpoint:
         """The endpoint at an address. UnknownNameError where no active proxy has it."""

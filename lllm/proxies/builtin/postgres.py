@@ -31,7 +31,6 @@ from lllm.errors import (
     EndpointUnreachable,
     LLMError,
 )
-from lllm.proxies.base import redact
 from lllm.proxies.builtin.sqlite_worker import CHARACTERS, COUNTED, LONGEST, SAMPLE, TABLES, plain
 
 CONNECT: Final = 10
@@ -101,8 +100,6 @@ class Postgres:
                 f"the address in the variable {env} cannot be read",
                 hint="Write postgresql://USER@HOST:5432/DATABASE. Characters like @ and / in it are written %40 and %2F.",
             ) from None
-        if password := self._given.get("password"):
-            redact(env, str(password))
 
     def query(self, statement: str, parameters: list[Any], limit: int) -> dict[str, Any]:
         """The rows of one query."""
@@ -316,3 +313,10 @@ def _columns(cursor: Any, oids: list[int]) -> dict[int, list[str]]:
         parts = (name, kind, "not null" if needed else "", "primary key" if key else "")
         found.setdefault(oid, []).append(" ".join(filter(None, parts)))
     return found
+
+
+def secrets_of(url: str) -> list[str]:
+    """The address and the password in it."""
+    with suppress(psycopg.Error):
+        return [url, str(conninfo_to_dict(url).get("password") or url)]
+    return [url]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, ClassVar, Final, Protocol
 
@@ -117,6 +118,15 @@ class SQL(Configured):
         """
         _check(sql)
         return self._database.execute(sql, list(parameters), 100)
+
+    def secrets(self, variables: Mapping[str, str]) -> list[tuple[str, str]]:
+        """The address of the database, and the password in it."""
+        url = variables.get(self.url_env, "").strip() if self.url_env else ""
+        if not url:
+            return []
+        from lllm.proxies.builtin.postgres import secrets_of
+
+        return [(self.url_env, secret) for secret in secrets_of(url)]
 
     @property
     def _database(self) -> Database:
