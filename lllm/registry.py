@@ -105,6 +105,13 @@ BUILTINS: Final = (
     ),
     (
         "proxy",
+        "git",
+        "lllm.proxies.builtin.git:GitProxy",
+        "Reads the history of one Git repository, and commits.",
+        None,
+    ),
+    (
+        "proxy",
         "sql",
         "lllm.proxies.builtin.sql:SQL",
         "Asks a SQLite file or a Postgres database, and changes its rows.",

@@ -15,7 +15,7 @@ from lllm.proxies.builtin import search_text
 from lllm.proxies.builtin.diffs import unified
 from lllm.proxies.builtin.folder import Folder, Found, Opened, too_large
 from lllm.proxies.builtin.options import FLAG, NUMBER, TEXT, Configured
-from lllm.proxies.builtin.text import PAGE, Text, decoded, page_of_bytes, page_of_lines
+from lllm.proxies.builtin.text import PAGE, Text, decoded, image_type, page_of_bytes, page_of_lines
 
 _WRITING: Final = Lock()
 """One change at a time: what was read is still there when it is written. No attribute, so that proxies can be pickled."""
@@ -263,7 +263,7 @@ class Files(Configured):
         """An image or a PDF, which models take; what else is binary is refused."""
         head = file.at(0, 16)
         kind = TYPES.get(path.rpartition(".")[2].lower(), "")
-        image = _image_type(head)
+        image = image_type(head)
         if not image and not head.startswith(b"%PDF-"):
             about = f", {kind}" if kind else ""
             raise EndpointAnswerInvalid(
@@ -273,14 +273,6 @@ class Files(Configured):
             raise too_large(path, file.size, self.max_bytes)
         data = file.at(0, self.max_bytes)
         return Image(data, image) if image else File(data, path.rpartition("/")[2], "application/pdf")
-
-
-def _image_type(head: bytes) -> str:
-    """The media type of an image that models take."""
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "image/webp"
-    kinds = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
-    return next((name for magic, name in kinds.items() if head.startswith(magic)), "")
 
 
 def _entry(one: Found) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Configured(BaseProxy):
 
     OPTIONS: ClassVar[Mapping[str, str]] = {"writable": FLAG, "approval": FLAG}
 
+    data = ("private", "untrusted")  # whose files, rows and commits these are is not known here
     writable: bool = False
     approval: bool = True
 

@@ -84,7 +84,7 @@ def page_of_lines(file: Opened, line: int, lines: int) -> dict[str, Any] | None:
     """Lines from `line` on, as many as fit a page; None where the file is binary."""
     if file.size <= WHOLE:
         found = decoded(file.at(0, WHOLE + 1))
-        return None if found is None else _whole(found, line, lines)
+        return None if found is None else page_of_text(found, line, lines)
     return _streamed(file, line, lines)
 
 
@@ -109,7 +109,8 @@ def page_of_bytes(file: Opened, start: int, most: int) -> dict[str, Any] | None:
     return {**made, **_about(encoding, mark, False), **({"next_byte": end} if end < file.size else {})}
 
 
-def _whole(found: Text, line: int, lines: int) -> dict[str, Any]:
+def page_of_text(found: Text, line: int, lines: int) -> dict[str, Any]:
+    """Lines of a decoded file from `line` on, as many as fit a page. EndpointRejected where there is no such line."""
     every = lines_of(found.text)
     if line > max(1, len(every)):
         raise EndpointRejected(f"line {line} is behind the end: the file has {len(every)} lines")
@@ -172,6 +173,14 @@ def _streamed(file: Opened, line: int, lines: int) -> dict[str, Any] | None:
     if end < file.size:
         made |= {"next_line": last + 1} if whole else {"next_byte": end}
     return made
+
+
+def image_type(head: bytes) -> str:
+    """The media type of an image that models take; "" for anything else."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    kinds = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
+    return next((name for magic, name in kinds.items() if head.startswith(magic)), "")
 
 
 def _fitting(lines: list[str]) -> tuple[list[str], bool]:

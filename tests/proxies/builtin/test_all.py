@@ -38,7 +38,16 @@ def _sql(folder: Path) -> dict[str, Any]:
     return {"database": str(folder / "a.db")}
 
 
-PREPARED: dict[str, Callable[[Path], dict[str, Any]]] = {"files": _files, "sql": _sql}
+def _git(folder: Path) -> dict[str, Any]:
+    (folder / "root").mkdir()
+    (folder / "root" / "README.md").write_text("# Title\n")
+    who = ("-c", "user.name=Ada", "-c", "user.email=a@b.c")
+    for words in (("init", "-q"), ("add", "."), (*who, "commit", "-qm", "first")):
+        subprocess.run(["git", *words], cwd=folder / "root", check=True, timeout=60)
+    return {"root": str(folder / "root"), "author": "Ada <a@b.c>"}
+
+
+PREPARED: dict[str, Callable[[Path], dict[str, Any]]] = {"files": _files, "git": _git, "sql": _sql}
 HOSTILE: tuple[Any, ...] = (
     *("", " ", "\0", "a\0b", "\ud800", "..", "../../etc/passwd", "/etc/passwd", "-", "--help", "--output=x", "~"),
     *("$HOME", "`id`", "; rm -rf /", "' OR 1=1 --", "%s%n", "\x1b[2J", "x" * 200_000, "\u202e", "(a+)+$", "*" * 100),
