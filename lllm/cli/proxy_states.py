@@ -81,10 +81,12 @@ def _state(family: str, entry: Entry, access: Access) -> Found:
 
 
 def _of_api(family: str, entry: Entry, access: Access) -> Found:
+    from lllm.proxies.base import needed_variables
+
     try:
         proxy = access.activate(entry.name)
         needs = tuple(
-            name for name in proxy.needed_variables() if not access.runtime.variables.get(name, "").strip()
+            name for name in needed_variables(proxy) if not access.runtime.variables.get(name, "").strip()
         )
     except ConfigError as error:
         state = "unset" if entry.path.startswith("lllm.") else "broken"

@@ -46,6 +46,12 @@ class SessionStarted(TypedDict):
     entry: NotRequired[Annotated[Entry, "what was run"]]
     task: NotRequired[Annotated[Any, "the system's task, or the first message of a chat"]]
     args: NotRequired[Annotated[Any, "further arguments of the system"]]
+    proxy_endpoints: NotRequired[
+        Annotated[
+            dict[str, dict[str, Digest] | Digest],
+            "hash of each endpoint's description and schema, by proxy; of a large proxy one hash for all",
+        ]
+    ]
     fork: NotRequired[Annotated[Fork, "of a forked session: where it comes from"]]
     lllm: Annotated[str, "version of lllm that wrote it"]
     seed: Annotated[str, "feeds the random choices of the runtime"]

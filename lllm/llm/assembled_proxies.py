@@ -16,6 +16,7 @@ from lllm.errors import (
     UnknownNameError,
 )
 from lllm.llm.proxies import Access, runtime_of, settings_of
+from lllm.proxies.base import needed_variables
 from lllm.proxies.checks import declaration_problems, schema_problems
 from lllm.registry import registry
 
@@ -182,7 +183,7 @@ def check_variables(config: Config, proxies: Proxies, at: At) -> None:
     for path, proxy in proxies.runtime.proxies.items():
         named = next((name for name, one in proxies.active.items() if one is proxy), path)
         key = proxies.keys.get(named, "")
-        for variable in at.key(key, proxy.needed_variables) or ():
+        for variable in at.key(key, needed_variables, proxy) or ():
             if not config.environ.get(variable, "").strip():
                 error = ConfigError(
                     f"the proxy '{path}' needs the variable {variable}, which is not set",

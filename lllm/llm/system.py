@@ -93,6 +93,7 @@ class AgentBase:
             built, proxy = parts_of(self.config, model=model)
         self.agents: dict[str, Agent] = built
         self._proxy = proxy
+        self._fingerprints: dict[str, Any] | None = None
         self.check_agents(self.config, self.agents)
         if more:
             from lllm.errors import UnknownKeyError
@@ -107,7 +108,7 @@ class AgentBase:
 
     @proxy.setter
     def proxy(self, proxy: Proxy) -> None:
-        self._proxy = proxy
+        self._proxy, self._fingerprints = proxy, None
 
     def __getattr__(self, name: str) -> Any:
         from lllm.porting import SYSTEM, no_attribute
@@ -183,7 +184,7 @@ class AgentBase:
         return await in_thread(self.call, task, **more)
 
     def _open(self, name: str | None, session: Session | None) -> Session:
-        secrets = self.config.secrets()
+        secrets = self.config.secrets() | set(self._proxy.secrets())
         live = session or open_session(
             name or self.config.name or self.name,
             store=self.store,
@@ -200,6 +201,10 @@ class AgentBase:
 
         meta: dict[str, Any] = {"name": name or self.config.name or self.name, "task": task}
         meta["entry"] = describe(self, more)
+        if self._proxy.proxies:
+            if self._fingerprints is None:
+                self._fingerprints = self._proxy.fingerprints()
+            meta["proxy_endpoints"] = self._fingerprints
         if more:
             meta["args"] = jsonable(more)
         return meta

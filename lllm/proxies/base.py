@@ -19,7 +19,7 @@ it has none (or with `local=True`) the method itself does what the endpoint is f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import date, datetime
 from functools import partial
@@ -131,29 +131,22 @@ class BaseProxy:
         self.cutoff_date = as_date(cutoff_date)
         self.use_cache = use_cache
         self.options = {key: value for key, value in options.items() if key not in SETTINGS}
-        self.configure({key: value for key, value in options.items() if key in SETTINGS})
+        configure(self, {key: value for key, value in options.items() if key in SETTINGS})
         for key, value in self.options.items():
             if is_option(type(self), key):
                 setattr(self, key, value)
-
-    def configure(self, settings: Mapping[str, Any]) -> None:
-        """Sets attributes of this instance that the class has too: SETTINGS.
-
-        Raises:
-            UnknownKeyError: none of them. ConfigError: a value that it cannot have.
-        """
-        for key, value in settings.items():
-            if key not in SETTINGS:
-                raise UnknownKeyError(key, SETTINGS, where=f"proxy '{self.path()}'")
-            if (wanted := _WANTED.get(key)) is not None and not wanted[0](value):
-                raise ConfigError(f"proxy '{self.path()}': {key} must be {wanted[1]}, got {value!r}")
-            setattr(self, key, value)
 
     def __init_subclass__(cls, register: bool = True, **more: Any) -> None:
         super().__init_subclass__(**more)
         for key, value in vars(cls).items():
             if isinstance(tools := getattr(value, "as_tools", None), _EndpointTools):
                 tools.owner, tools.key = cls, key
+        for key in vars(cls):
+            if key in _TAKEN and hasattr(vars(cls)[key], _MARK):
+                raise ConfigError(
+                    f"the endpoint '{cls.__name__}.{key}' hides BaseProxy.{key}",
+                    hint=f"Name the method differently, as in {key}_.",
+                )
         complete = not any(getattr(value, "__isabstractmethod__", False) for value in vars(cls).values())
         cls.__lllm_kind__ = "proxy" if declared_in(cls) and register and complete else None
         if cls.__lllm_kind__ is not None:
@@ -246,15 +239,6 @@ class BaseProxy:
             cls._compiled = known  # type: ignore[attr-defined]
         return known[http]
 
-    def needed_variables(self) -> list[str]:
-        """The variables that must be set before it is used, each once. ConfigError for an `auth` that is none."""
-        from lllm.proxies.credentials import needed
-
-        found = needed(self.auth, self.env)
-        for one in self.endpoints().values():
-            found += needed(one.options.get("auth", ()), self.env)
-        return list(dict.fromkeys(found))
-
     def secrets(self, variables: Mapping[str, str]) -> Iterable[tuple[str, str]]:
         """What endpoints in plain Python read from variables, with the variable's name: no log contains it. Credentials of
         requests (`auth`) are known without this."""
@@ -262,6 +246,33 @@ class BaseProxy:
 
     def __repr__(self) -> str:
         return f"<proxy {self.path()}>"
+
+
+def configure(proxy: BaseProxy, settings: Mapping[str, Any]) -> None:
+    """Sets attributes of an instance that its class has too: SETTINGS.
+
+    Raises:
+        UnknownKeyError: none of them. ConfigError: a value that it cannot have.
+    """
+    for key, value in settings.items():
+        if key not in SETTINGS:
+            raise UnknownKeyError(key, SETTINGS, where=f"proxy '{proxy.path()}'")
+        if (wanted := _WANTED.get(key)) is not None and not wanted[0](value):
+            raise ConfigError(f"proxy '{proxy.path()}': {key} must be {wanted[1]}, got {value!r}")
+        setattr(proxy, key, value)
+
+
+def auths_of(proxy: BaseProxy) -> Iterator[Auth]:
+    """The credentials of a proxy and of its endpoints, with its own variables. ConfigError for an `auth` that is none."""
+    from lllm.proxies.credentials import each_of
+
+    for declared in (proxy.auth, *(one.options.get("auth", ()) for one in proxy.endpoints().values())):
+        yield from (one.renamed(proxy.env) for one in each_of(declared))
+
+
+def needed_variables(proxy: BaseProxy) -> list[str]:
+    """The variables that must be set before it is used, each once. ConfigError for an `auth` that is none."""
+    return list(dict.fromkeys(name for one in auths_of(proxy) if not one.optional for name in one.variables))
 
 
 def is_option(kind: type[BaseProxy], key: str) -> bool:
@@ -303,6 +314,10 @@ _WANTED: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 def _data(cls: type[BaseProxy]) -> Collection[str] | None:
     """Its `data`, unless an endpoint is named so."""
     return None if callable(cls.data) else cls.data
+
+
+_TAKEN: Final = frozenset(dir(BaseProxy))
+"""Names that no endpoint may have."""
 
 
 def declared_in(cls: type) -> dict[str, Declared]:

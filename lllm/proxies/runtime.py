@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from lllm.core.canonical import digest
+from lllm.core.canonical import digest, digest_of
 from lllm.errors import (
     ConfigError,
     EndpointError,
@@ -30,7 +30,7 @@ from lllm.errors import (
 from lllm.models.function import Function, ToolContext
 from lllm.plug_ins import guarded
 from lllm.proxies import catalogue
-from lllm.proxies.base import CALLER, SETTINGS, BaseProxy, as_date, is_option
+from lllm.proxies.base import CALLER, SETTINGS, BaseProxy, as_date, auths_of, configure, is_option
 from lllm.proxies.cutoff import bounded, reaches, without_keys, without_later
 from lllm.proxies.endpoint import Endpoint, takes_mapping
 from lllm.recorded_value import PROXY, pack_request
@@ -147,8 +147,10 @@ class Proxy:
         usual = {"cutoff_date": self.cutoff_date, "use_cache": cached}
         with guarded(f"proxy '{path}'"):
             proxy = kind(**{key: value for key, value in usual.items() if free or key in names}, **given)
-        proxy.cutoff_date, proxy.use_cache = self.cutoff_date, cached
-        proxy.configure(settings)
+        if proxy.cutoff_date is None:  # its constructor does not call that of BaseProxy
+            proxy.cutoff_date = self.cutoff_date
+        proxy.use_cache = cached
+        configure(proxy, settings)
         return proxy
 
     @property
@@ -344,8 +346,9 @@ class Proxy:
 
     def tool(self, address: str) -> Function:
         """One endpoint as a tool: the same object each time. UnknownNameError where no active proxy has it."""
+        endpoint = self.endpoint(address)
         if address not in self._tools:
-            self._tools[address] = self._tool(self.endpoint(address))
+            self._tools[address] = self._tool(endpoint)
         return self._tools[address]
 
     def matching(self, pattern: str) -> list[str]:
@@ -402,6 +405,22 @@ class Proxy:
         proxy = self.proxies[endpoint.proxy]
         names = needed(endpoint.options.get("auth", proxy.auth), proxy.env)
         return [name for name in names if not self.variables.get(name, "").strip()]
+
+    # --- what a session says of it
+
+    def fingerprints(self) -> dict[str, dict[str, str] | str]:
+        """A hash of description and schema of each endpoint, by proxy; one for all of a proxy with more than MOST."""
+        found: dict[str, dict[str, str] | str] = {}
+        for path, proxy in self.proxies.items():
+            own = {one.key: digest_of([one.description, one.schema]) for one in proxy.endpoints().values()}
+            found[path] = own if len(own) <= MOST else digest_of(own)
+        return found
+
+    def secrets(self) -> list[str]:
+        """What the variables of its credentials hold: it must not be written anywhere."""
+        names = {name for proxy in self.proxies.values() for one in auths_of(proxy) for name in one.variables}
+        own = [value for proxy in self.proxies.values() for _, value in proxy.secrets(self.variables)]
+        return [*own, *(value for name in sorted(names) if (value := self.variables.get(name, "").strip()))]
 
     # --- what there is
 

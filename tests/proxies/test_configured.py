@@ -10,6 +10,7 @@ from lllm import AgentBase, BaseProxy, MemoryLog, ScriptedBackend, build_agent, 
 from lllm.config import Config, check, read_config
 from lllm.errors import ConfigError, NameTakenError, ToolError, UnknownKeyError, UnknownNameError
 from lllm.proxies import Header, Proxy
+from lllm.proxies.base import needed_variables
 from lllm.registry import registry
 
 
@@ -222,7 +223,7 @@ def test_each_system_reads_its_own_variables(tmp_path: Path, monkeypatch: pytest
         )
     )
     first, second = proxy_of(usual), proxy_of(staging)  # type: ignore[arg-type]
-    assert (first.needed_variables(), second.needed_variables()) == (
+    assert (needed_variables(first), needed_variables(second)) == (
         ["WEATHER_KEY_USUAL"],
         ["WEATHER_KEY_STAGING"],
     )
