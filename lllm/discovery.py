@@ -56,6 +56,7 @@ _NAMELESS: Final = ("prompt", "agent")
 _CLASSES: Final = ("agent", "proxy")
 """Kinds of which the class has the name, and not each of its instances."""
 
+_FOLDERS: Final = ("prompts", "proxies", "agents", "tools")
 OFF: Final = ("0", "false", "no", "off")
 ON: Final = ("", "1", "true", "yes", "on")
 
@@ -156,6 +157,13 @@ def _logged(report: Report) -> Report:
     return report
 
 
+def files_of(config: Config) -> list[Path]:
+    """The files in the folders that a configuration names: prompts and modules."""
+    found = _Discovery(config, the_registry)
+    folders = {folder for key in _FOLDERS for folder in getattr(config.discovery, key) if folder.exists()}
+    return [file for folder in sorted(folders) for file in found.files(folder)]
+
+
 class _LoadedModules:
     """Finds the loaded module of a file. Resolving a path asks the disk about each folder above it, and a process with
     torch has thousands of modules: each module is looked at once, and only paths that end in the wanted name are
@@ -202,7 +210,7 @@ class _Discovery:
 
     def run(self) -> Report:
         discovery = self.config.discovery
-        for key in ("prompts", "proxies", "agents", "tools"):
+        for key in _FOLDERS:
             where = self.config.where(f"discovery.{key}")
             for folder in getattr(discovery, key):
                 if not folder.exists():

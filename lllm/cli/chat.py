@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
@@ -25,11 +25,11 @@ from lllm.cli.options import (
 from lllm.errors import ConfigError, LogError, UnknownNameError, listing, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from lllm.config import AgentConfig, Config
-    from lllm.llm import Agent, Dialog
+    from lllm.llm.conversation import Talkers
     from lllm.models.message import Message
     from lllm.ports import LogStore, SessionInfo
     from lllm.session import Session
@@ -60,8 +60,11 @@ def chat(
     profile: Profile = None,
 ) -> int:
     """Talk with an agent. /help lists the commands; Ctrl-C stops a reply, Ctrl-D leaves."""
+    from lllm.config.problems import raise_errors
+    from lllm.discovery import auto_discover
+    from lllm.llm.conversation import Talkers, past
     from lllm.llm.sessions import open_session
-    from lllm.llm.talk import described, past, talker
+    from lllm.llm.talk import described
 
     overrides = overrides_of(sets, profile)
     loaded = runnable(config, overrides=overrides)
@@ -76,11 +79,14 @@ def chat(
 
         store = store_of(loaded)
         old = chat_of(store, going_on)
-        messages = past(load(store, old.id))
+        last, messages = past(load(store, old.id))
+        answered = name is None and last
         loaded, overrides, name, model = _as_it_was(old.meta["entry"], loaded, config, overrides, name, model)
+        name = last if answered and last in loaded.agents else name
     declared = chosen(loaded, name)
     with naming("--model", model):
-        agent = talker(loaded, declared, model, system)
+        talkers = Talkers(loaded, declared.name, model, system)
+        agent = talkers.agent(declared.name)
     entry = described(loaded, agent, overrides, model, system, continues=old and old.id)
     way = way_to(loaded) if overrides else ""
     output.reached(way)
@@ -88,7 +94,16 @@ def chat(
     live = open_session(f"chat-{declared.name}", store=store_of(loaded), seed=loaded.random_seed)
     shown = Live(approve=approve, chat=eyes, stream=eyes)
     shown.attach(live)
-    talk = Talk(agent, live, shown, {"name": f"chat-{declared.name}", "entry": entry}, messages)
+
+    def anew(changed: Sequence[str]) -> tuple[Config, Talkers]:
+        fresh = runnable(config or loaded.file, overrides=overrides)
+        if fresh.project_file is not None:
+            report = auto_discover(fresh, strict=False)
+            raise_errors([one for one in report.problems if any(name in str(one) for name in changed)])
+        return fresh, Talkers(fresh, declared.name, model, system)
+
+    meta = {"name": f"chat-{declared.name}", "entry": entry}
+    talk = Talk(Source(loaded, talkers, declared.name, anew), live, shown, meta, messages)
     talk.run(eyes, way)
     if live.started and (eyes or way):
         output.say(f"session {live.id}. To look at it: {way}lllm show {live.id}")
@@ -149,8 +164,18 @@ def _as_it_was(
     return loaded, overrides, name or entry["agent"], model or entry.get("model")
 
 
+class Source(NamedTuple):
+    """Where the agents of a chat come from. `name`: the one that gets the first message; `anew`: reads all of it again,
+    told of the files that have changed; raises ConfigError for what is wrong with them."""
+
+    config: Config
+    talkers: Talkers
+    name: str
+    anew: Callable[[Sequence[str]], tuple[Config, Talkers]]
+
+
 class Talk:
-    """One dialog with an agent. The session starts with its first message, which is its task.
+    """One conversation. The session starts with its first message, which is its task.
 
     Args:
         meta: further fields of the session's start.
@@ -158,19 +183,19 @@ class Talk:
     """
 
     def __init__(
-        self, agent: Agent, live: Session, shown: Live, meta: Mapping[str, Any], past: Sequence[Message]
+        self, source: Source, live: Session, shown: Live, meta: Mapping[str, Any], past: Sequence[Message]
     ) -> None:
-        from lllm.core.dialog import extend
+        from lllm.llm.conversation import Conversation
+        from lllm.llm.reload import Watch
 
-        self._agent = agent
+        self._source = source
+        self._watch = Watch(source.config)
         self._live = live
         self._shown = shown
         self._meta = meta
         self._past = past
         self._replying = False
-        self._dialog: Dialog = agent.init_dialog(session=live)
-        if past:
-            self._dialog.head, self._dialog.unsent = extend(None, past), []
+        self._talking = Conversation(source.talkers, source.name, live, past)
 
     def run(self, eyes: bool, way: str) -> None:
         """Reads and answers messages until the input ends. Ends the session with the matching status."""
@@ -214,8 +239,9 @@ class Talk:
         from lllm.cli.keyboard import Typed
 
         keyboard = Typed((*COMMANDS, *ALSO))
+        agent = self._talking.agent
         output.say(
-            f"{self._agent.name} on {self._agent.model}. /help lists the commands; Ctrl-C stops a reply, Ctrl-D leaves."
+            f"{agent.name} on {agent.model}. /help lists the commands; Ctrl-C stops a reply, Ctrl-D leaves."
         )
         self._recall()
         leaving = False
@@ -249,20 +275,40 @@ class Talk:
         """Returns the agent's reply. On failure the dialog is unchanged, as if the message had not been sent."""
         from lllm.sync import run
 
-        dialog, live = self._dialog, self._live
+        live = self._live
+        taken = self._take_changes()
         if not live.started:
             meta = live.redactor.clean({**self._meta, "task": words})
             run(live.start(meta))
-        before = list(dialog.unsent)
-        dialog.append(words)
+        if taken:
+            live.note(f"read again: {', '.join(taken)}", of="reload", changed=taken)
         self._replying = True
         try:
-            return self._agent.call(dialog, session=live).content
-        except BaseException:
-            dialog.unsent = before
-            raise
+            return self._talking.say(words).content
         finally:
             self._shown.close()
+
+    def _take_changes(self) -> list[str]:
+        """Reads the agents again where YAML or prompts have changed, and returns the files; what cannot be read is shown, and
+        the agents stay as they are. Says which modules have changed: they are taken at the next start."""
+        from lllm.config.layer import shown
+
+        found = self._watch.changes()
+        for path in found.modules:
+            output.say(f"{shown(path)} has changed: restart to take it")
+        if not found.files:
+            return []
+        names = [shown(path) for path in found.files]
+        try:
+            config, talkers = self._source.anew(names)
+            self._talking.renew(talkers)
+        except ConfigError as error:
+            output.warn(f"{', '.join(names)} changed and cannot be used: {error.message}", error.hint)
+            return []
+        self._source = self._source._replace(config=config, talkers=talkers)
+        self._watch.take(config)
+        output.say(f"read again: {', '.join(names)}")
+        return names
 
     def _command(self, word: str, way: str) -> None:
         if word == "/session" and self._live.started:

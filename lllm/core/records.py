@@ -119,11 +119,15 @@ class Note(TypedDict):
         "`deltas`, from the stream of c2 (`s2*3`: three of them), `-c2` a call whose caller was stopped just then",
     ]
     of: NotRequired[
-        Annotated[str, "its subject: `tool` or `effect` (a late result), `follower`, `schemas`, or `inputs`"]
+        Annotated[
+            str,
+            "its subject: `tool` or `effect` (a late result), `follower`, `schemas`, `reload`, or `inputs`",
+        ]
     ]
     deltas: NotRequired[
         Annotated[list[Any], "of streams, in order: texts of the answer; anything else as an object"]
     ]
+    changed: NotRequired[Annotated[list[str], "of `reload`: the files that were read again"]]
     call: NotRequired[Annotated[str, "of a late result: the agent call"]]
     n: NotRequired[Annotated[Count, "of a late result: the number of the tool call, as in ToolRequested"]]
     result: NotRequired[Annotated[Any, "a late result: `content`, `ok` and `error` as in ToolReturned"]]

@@ -7,40 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lllm.core import events as ev
-from lllm.core.dialog import extend
 from lllm.core.edited import program_messages
 from lllm.errors import CallError, ConfigError
-from lllm.llm.build import agent_of
+from lllm.llm.conversation import Conversation, Talkers
 from lllm.llm.entry import relative
 from lllm.llm.sessions import record
-from lllm.log.views import fold_session
 from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.sync import run
 
 if TYPE_CHECKING:
-    from lllm.config import AgentConfig, Config
+    from lllm.config import Config
     from lllm.llm.agent import Agent
-
-
-def talker(config: Config, declared: AgentConfig, model: str | None, system: str | None) -> Agent:
-    """The declared agent, as one talks to it: with the tools of its prompt, but without the prompt, whose form of reply
-    is meant for programs."""
-    agent = agent_of(declared, config, model=model)
-    changes: dict[str, Any] = {}
-    if agent.prompt is not None and agent.prompt.functions:
-        changes["tools"] = (*agent.tools, *agent.prompt.functions)
-    if system is not None:
-        changes["system_prompt"] = system
-    return agent.with_(**changes) if changes else agent
-
-
-def past(events: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
-    """The dialog of a recorded chat as of its last reply; empty if there was none."""
-    folded = fold_session(events)
-    done = [id for id, info in folded.infos.items() if info.parent is None and info.status == "done"]
-    trunk = folded.calls[done[-1]].trunk if done else None
-    return () if trunk is None else trunk.messages()
 
 
 def described(
@@ -93,25 +71,22 @@ def talk(
     endings = [dict(event["data"]) for event in events if event["kind"] == ev.SESSION_ENDED]
 
     def again() -> Reply | None:
-        agent = talker(config, config.agent(entry["agent"]), model, system)
+        talkers = Talkers(config, entry["agent"], model, system)
+        agent = talkers.agent(entry["agent"])
         settings = [*entry.get("set", ()), *overrides]
         now = described(config, agent, settings, model, system, entry.get("continues"))
         reply: Reply | None = None
         failed: CallError | None = None
         with record(meta.get("name") or "", meta={"entry": now, **opening}) as live:
-            dialog = agent.init_dialog(session=live)
-            if "continues" in entry and added:
-                dialog.head, dialog.unsent = extend(None, map(Message.from_dict, added[0][:-1])), []
+            before = list(map(Message.from_dict, added[0][:-1])) if "continues" in entry and added else []
+            talking = Conversation(talkers, entry["agent"], live, before)
             for words in said:
-                before = list(dialog.unsent)
-                dialog.append(words)
                 failed = None
                 try:
-                    reply = agent.call(dialog)
+                    reply = talking.say(words)
                 except (CallError, ConfigError, CancelledError) as error:
                     if isinstance(error, ConfigError) and not live.replaying:
                         raise
-                    dialog.unsent = before
                     failed = error if isinstance(error, CallError) else None
             if live.replaying and endings:
                 run(live.end(**endings[0]))  # when to leave was the person's choice, and is taken as recorded

@@ -73,16 +73,17 @@ class Team:
         if link.kind == HANDOFF:
             if link.to == link.agent:
                 raise ConfigError(f"the agent '{link.agent}' hands over to itself", hint="Remove it.")
-            return handoff_tool(link.to, lambda: self._agent(link.to), about)
+            return handoff_tool(link.to, lambda: self.agent(link.to), about)
         from lllm.registry import registry
 
         if registry.has("tool", link.to):
             raise ConfigError(
                 f"'{link.to}' is an agent of this file and a registered tool", hint="Rename one of them."
             )
-        return agent_tool(link.to, lambda: self._agent(link.to), about)
+        return agent_tool(link.to, lambda: self.agent(link.to), about)
 
-    def _agent(self, name: str) -> Agent:
+    def agent(self, name: str) -> Agent:
+        """An agent by name, built if it is not yet. ConfigError if it cannot be."""
         if name not in self.agents:
             from lllm.config.problems import Problems, raise_errors
             from lllm.llm.assembly import assemble_agent
