@@ -310,7 +310,7 @@ SYSTEM: Final[Mapping[str, Key | Section]] = {
     ),
     "cutoff_date": Key(
         DATE,
-        "Answers of proxies have no entries after this date, and later dates cannot be asked for.",
+        "Answers of proxies have no entries of this day or later, and such dates cannot be asked for.",
     ),
     "deploy_mode": Key(
         FLAG, "Whether the system is in use, rather than evaluated on the past: no cutoff date then.", False
