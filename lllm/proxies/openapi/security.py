@@ -105,6 +105,16 @@ class Security:
             )
         return tuple(one._replace(optional=True) for one in chosen) if optional else chosen
 
+    def _together(self, keys: Mapping[str, Any]) -> tuple[Credential, ...]:
+        """The credentials of one way in. Unusable where two would stand in one header."""
+        found = tuple(self._credential(key) for key in keys)
+        places = [(one.kind, one.name) if one.name else ("Header", "Authorization") for one in found]
+        if len(set(places)) < len(places):
+            raise Unusable(
+                f"the security schemes {', '.join(map(shown, keys))} go into one place: only one can be sent"
+            )
+        return found
+
     def _scheme(self, key: str) -> Mapping[str, Any]:
         value = self.schemes.get(key)
         try:
