@@ -37,8 +37,8 @@ class Direct:
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self.session = session
-        self._known: dict[str, tuple[Any, bytes]] = {}
-        """By origin: how to connect, and the headers that are the same for all requests."""
+        self._known: dict[str, tuple[Any, str, bytes]] = {}
+        """By origin: how to connect, and the headers that are the same for all requests, the first and the last ones."""
 
     async def send(
         self,
@@ -58,13 +58,13 @@ class Direct:
         known = self._known.get(origin)
         if known is None:
             return await self._first(method, origin, target, headers, body, on_sent)
-        request, fixed = known
+        request, host, fixed = known
         connection = await self._connect(request)
         try:
             protocol, transport = connection.protocol, connection.transport
             assert protocol is not None
             assert transport is not None
-            lines = [f"{method} {target} HTTP/1.1"]
+            lines = [f"{method} {target} HTTP/1.1", host]
             lines += [f"{name}: {value}" for name, value in headers.items()]
             if body is not None:
                 lines.append(f"Content-Length: {len(body)}")
@@ -109,13 +109,11 @@ class Direct:
 
         async def keep(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
             if not request.proxy:
-                names = [
-                    name for name in ("Host", "Accept-Encoding", "User-Agent") if name in request.headers
-                ]
+                names = [name for name in ("Accept-Encoding", "User-Agent") if name in request.headers]
                 fixed = "".join(f"{name}: {request.headers[name]}\r\n" for name in names) + "\r\n"
                 template = copy.copy(request)
                 template.__dict__.pop("_body", None)
-                self._known[origin] = template, fixed.encode("ascii")
+                self._known[origin] = template, f"Host: {request.headers['Host']}", fixed.encode("ascii")
             return await handler(request)
 
         response: Answering = await self.session.request(

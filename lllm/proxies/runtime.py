@@ -568,9 +568,20 @@ def plain(value: Any) -> Any:
 
 
 def _as_json(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the schema is checked against: bytes and files count as text."""
+    """What the schema is checked against: files count as text, wherever they stand."""
+    if all(value.__class__ in _SCALARS for value in given.values()):
+        return given
+    return {key: _without_files(value) for key, value in given.items()}
+
+
+_SCALARS: Final = frozenset((str, int, float, bool, type(None)))
+
+
+def _without_files(value: Any) -> Any:
     from lllm.models.parts import File, Image
 
-    if not any(isinstance(value, bytes | File | Image) for value in given.values()):
-        return given
-    return {key: "" if isinstance(value, bytes | File | Image) else value for key, value in given.items()}
+    if isinstance(value, bytes | bytearray | File | Image):
+        return ""
+    if isinstance(value, Mapping):
+        return {key: _without_files(item) for key, item in value.items()}
+    return [_without_files(item) for item in value] if isinstance(value, list) else value
