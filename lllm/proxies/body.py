@@ -15,10 +15,11 @@ from urllib.parse import unquote_to_bytes
 
 from lllm.errors import ToolError
 from lllm.models.parts import File, Image
-from lllm.proxies.encoding import as_json, query_pairs, scalar
+from lllm.proxies.encoding import as_json, json_bytes, query_pairs, scalar
 from lllm.proxies.endpoint import Endpoint
 from lllm.proxies.parameters import Parameter
 
+_SCALARS: Final = frozenset((str, int, float, bool, type(None)))
 _DATA_URL: Final = re.compile(r"data:([^,;]*)((?:;[^,;]*)*),", re.IGNORECASE)
 
 
@@ -47,11 +48,16 @@ def is_file(schema: Mapping[str, Any]) -> bool:
 
 
 def _json(endpoint: Endpoint, value: Any) -> tuple[str, bytes]:
-    return endpoint.content, _unicode(as_json(_files_as_text(value)), "utf-8")
+    return endpoint.content, json_bytes(_files_as_text(value))
 
 
 def _files_as_text(value: Any) -> Any:
     """JSON has no bytes: files within it are base64 (`contentEncoding` of JSON schema)."""
+    kind = value.__class__
+    if kind in _SCALARS:
+        return value
+    if kind is dict and all([item.__class__ in _SCALARS for item in value.values()]):  # noqa: C419  quicker for a few
+        return value
     if isinstance(value, File | Image):
         return b64encode(value.data).decode()
     if isinstance(value, bytes | bytearray):

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from lllm.bounds import enclosing, time_left
 from lllm.core.canonical import digest
 from lllm.errors import EndpointDenied, EndpointError, EndpointTimeout
+from lllm.http.time_limit import time_limit
 from lllm.inputs import effect
 from lllm.models.function import ToolContext
 from lllm.proxies import answer as answers
-from lllm.proxies.credentials import Auth, Shown, auth_of, each_of, lookup, show
-from lllm.proxies.exchange import Way, exchange, way_to
+from lllm.proxies.credentials import Auth, Shown, auth_of, show
+from lllm.proxies.exchange import Received, Way, attempt, way_to
 from lllm.proxies.request import HttpRequest, RequestPlan, put
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from lllm.proxies.base import BaseProxy
     from lllm.proxies.cache import EndpointCache
     from lllm.proxies.endpoint import Endpoint
+    from lllm.session import Session
 
 TRIES: Final = 3
 FIRST_WAIT: Final = 0.25
@@ -67,9 +69,18 @@ class Call:
         self.until = _deadline(context)
         self.key = _idempotency_key(context) if endpoint.effect == "idempotent" else None
 
+    def remark(self, text: str) -> None:
+        """Notes something about an answer."""
+        address = self.endpoint.address
+        self.note(f"'{address}': {text}", of="proxy", address=address)
 
-def _auth(proxy: BaseProxy, endpoint: Endpoint) -> tuple[Auth, ...]:
-    return auth_of(endpoint.options.get("auth", proxy.auth), proxy.api_key_name, proxy.api_key, proxy.env)
+
+class _Auth(NamedTuple):
+    """The credentials that an endpoint declares: what they are made of, they, and the names of their variables."""
+
+    made_of: tuple[Any, ...]
+    auth: tuple[Auth, ...]
+    names: list[str]
 
 
 class Client:
@@ -81,36 +92,50 @@ class Client:
         self._variables = variables
         self.cache = cache
         self._plans: dict[str, RequestPlan] = {}
+        self._auth: dict[str, _Auth] = {}
         self._shown: dict[str, Shown] = {}
 
-    def learn(self, proxy: BaseProxy, endpoint: Endpoint, learn: Callable[[str, list[str]], None]) -> None:
+    def learn(self, proxy: BaseProxy, endpoint: Endpoint, session: Session) -> None:
         """Tells a session what must not be written: the credentials that a call is about to show. Variables that are not set
         are no error here: a replay needs none."""
-        if endpoint.local:
+        declared = self._declared(proxy, endpoint)
+        if not declared.auth:
             return
-        auth = _auth(proxy, endpoint)
-        names = [name for one in each_of(auth) for name in one.variables]
-        if not names and not proxy.api_key:
-            return
-        values = lookup(auth, self._variables())
+        values = self._values(declared)
         shown = self._shown.get(endpoint.address)
-        if shown is not None and shown.values == values:
+        if shown is None or shown.values != values:
+            for name, value in zip(declared.names, values, strict=True):
+                if value:
+                    session.learn(name, (value,))
+        elif session.redactor not in shown.told:
+            shown.told.add(session.redactor)
             for name, secret in shown.secrets:
-                learn(name, [secret])
-            return
-        for name, value in zip(names, values, strict=True):
-            if value:
-                learn(name, [value])
+                session.learn(name, (secret,))
 
     def credentials(self, proxy: BaseProxy, endpoint: Endpoint) -> Shown:
         """What a request shows. Variables are looked up for each call: they may have changed. ConfigError where one is not
         set."""
-        auth = _auth(proxy, endpoint)
-        values = lookup(auth, self._variables()) if auth else ()
+        declared = self._declared(proxy, endpoint)
+        values = self._values(declared)
         known = self._shown.get(endpoint.address)
-        if known is None or known.values != values or known.auth != auth:
-            known = self._shown[endpoint.address] = show(auth, values, endpoint.proxy)
+        if known is None or known.values != values or known.auth is not declared.auth:
+            known = self._shown[endpoint.address] = show(declared.auth, values, endpoint.proxy)
         return known
+
+    def _declared(self, proxy: BaseProxy, endpoint: Endpoint) -> _Auth:
+        made_of = (endpoint.options.get("auth", proxy.auth), proxy.api_key_name, proxy.api_key, proxy.env)
+        found = self._auth.get(endpoint.address)
+        if found is None or found.made_of != made_of:
+            auth = auth_of(*made_of)
+            names = [name for one in auth for name in one.variables]
+            found = self._auth[endpoint.address] = _Auth(made_of, auth, names)
+        return found
+
+    def _values(self, declared: _Auth) -> tuple[str, ...]:
+        if not declared.names:
+            return ()
+        variables = self._variables()
+        return tuple([(variables.get(name) or "").strip() for name in declared.names])
 
     def plan(self, proxy: BaseProxy, endpoint: Endpoint) -> RequestPlan:
         """How requests are made. ConfigError where none can be sent."""
@@ -162,20 +187,30 @@ async def _answer(call: Call, request: HttpRequest, arguments: Mapping[str, Any]
 
 async def fetch(call: Call, request: HttpRequest) -> Page:
     """The answer to one request, which may be sent several times."""
-    endpoint = call.endpoint
+    endpoint, limiter = call.endpoint, call.limiter
     if call.key is not None:
         put(request.headers, endpoint.options.get("idempotency_header", "Idempotency-Key"), call.key)
     left = endpoint.timeout or call.proxy.timeout
     wait = FIRST_WAIT
     for n in range(1, TRIES + 1):
-        began = time.monotonic()
-        error: EndpointError
+        ticket = limiter.enter() if limiter.free else await _turn(call)
+        began = time.monotonic()  # waiting for the turn does not count
+        error: EndpointError | None = None
         try:
-            ticket = call.limiter.enter() if call.limiter.free else await _turn(call)
-            began = time.monotonic()  # the turn has come
-            return await _once(call, request, ticket, left)
+            seconds = left if call.until is None else min(left, call.until - began)
+            found = await attempt(call, request, seconds)
+            if not isinstance(found, EndpointError):
+                page = _page(call, found)
+                ticket.succeed()
+                return page
+            error = found.with_traceback(None)
         except EndpointError as caught:
             error = caught
+        finally:
+            if error is not None:
+                _failed(ticket, error)
+            limiter.leave(ticket)
+        assert error is not None
         pause = max(wait * random.uniform(0.75, 1.25), error.retry_after or 0)
         left -= time.monotonic() - began + pause
         again = error.retryable and (not error.sent or endpoint.effect in ("pure", "idempotent"))
@@ -190,33 +225,25 @@ async def fetch(call: Call, request: HttpRequest) -> Page:
     raise AssertionError
 
 
-async def _once(call: Call, request: HttpRequest, ticket: Ticket, seconds: float) -> Page:
-    endpoint, limiter = call.endpoint, call.limiter
-    try:
-        if call.until is not None:
-            seconds = min(seconds, call.until - time.monotonic())
-        response = await exchange(call, request, seconds)
-        if not 200 <= response.status < 300:
-            raise answers.failure(endpoint, response, call.shown, call.plan.origin)
+def _page(call: Call, response: Received) -> Page:
+    endpoint = call.endpoint
+    if not 200 <= response.status < 300:
+        raise answers.failure(endpoint, response, call.shown, call.plan.origin)
+    value = answers.value(endpoint, response, call.remark)
+    if endpoint.errors or endpoint.response_schema is not None:
+        answers.check(endpoint, response, value, call.shown, call.remark)
+    return Page(value, response.headers, len(response.data))
 
-        def note(text: str) -> None:
-            call.note(f"'{endpoint.address}': {text}", of="proxy", address=endpoint.address)
 
-        value = answers.checked(endpoint, response, answers.value(endpoint, response, note), call.shown, note)
-        ticket.succeed()
-        return Page(value, response.headers, len(response.data))
-    except EndpointError as error:
-        from lllm.http.limiter import OVERLOADED
+def _failed(ticket: Ticket, error: EndpointError) -> None:
+    from lllm.http.limiter import OVERLOADED
 
-        ticket.fail(
-            error,
-            overloaded=error.status in OVERLOADED,
-            retry_after=error.retry_after,
-            uncounted=not error.sent,
-        )
-        raise
-    finally:
-        limiter.leave(ticket)
+    ticket.fail(
+        error,
+        overloaded=error.status in OVERLOADED,
+        retry_after=error.retry_after,
+        uncounted=not error.sent,
+    )
 
 
 async def _turn(call: Call) -> Ticket:
@@ -224,7 +251,7 @@ async def _turn(call: Call) -> Ticket:
     if call.until is None:
         return await call.limiter.wait()
     try:
-        async with asyncio.timeout(max(0.0, call.until - time.monotonic())):
+        with time_limit(call.until - time.monotonic()):
             return await call.limiter.wait()
     except TimeoutError:
         pass
@@ -250,7 +277,10 @@ def _limiter(proxy: BaseProxy, shown: Shown, origin: str) -> Limiter:
 
 def _deadline(context: ToolContext) -> float | None:
     """When the call must have ended, in seconds of `time.monotonic`; None for no limit."""
-    each = [one for one in (context.deadline, time_left(enclosing.get())) if one is not None]
+    bounds = enclosing.get()
+    if bounds is None and context.deadline is None:
+        return None
+    each = [one for one in (context.deadline, time_left(bounds)) if one is not None]
     return time.monotonic() + min(each) if each else None
 
 

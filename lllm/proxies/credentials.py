@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
+from weakref import WeakSet
 
 from lllm.config.environ import remember_new
 from lllm.core.redact import SHORTEST, Redactor
@@ -106,16 +107,8 @@ class Shown:
     of them, and it cannot be pickled."""
 
     __slots__ = (
-        "auth",
-        "cookies",
-        "fingerprint",
-        "headers",
-        "limiters",
-        "needles",
-        "query",
-        "redactor",
-        "secrets",
-        "values",
+        *("auth", "cookies", "fingerprint", "headers", "limiters", "needles", "query", "redactor", "secrets"),
+        *("told", "values"),
     )
 
     def __init__(self, auth: Sequence[Auth] = ()) -> None:
@@ -132,6 +125,8 @@ class Shown:
         self.values: tuple[str, ...] = ()
         self.fingerprint: tuple[str, ...] = ()
         """What tells two sets of credentials apart. It holds them: never to be stored."""
+        self.told: WeakSet[Redactor] = WeakSet()
+        """The redactors of sessions that know them."""
         self.limiters: dict[str, Any] = {}
         """The limiters of API roots; they live as long as somebody has them."""
 
@@ -158,18 +153,14 @@ class Shown:
         return data
 
 
-def lookup(auth: Auth | Sequence[Auth], variables: Mapping[str, str]) -> tuple[str, ...]:
-    """The values of the variables of credentials, in their order; "" for one that is not set."""
-    return tuple([(variables.get(name) or "").strip() for one in each_of(auth) for name in one.variables])
-
-
 def show(auth: Auth | Sequence[Auth], values: Sequence[str], proxy: str) -> Shown:
-    """What credentials come to with these values (`lookup`). The values are redacted in all logs and messages from now on.
+    """What credentials come to with these values of their variables. The values are redacted in all logs and messages from
+    now on.
 
     Raises:
         ConfigError: a variable is not set; names it.
     """
-    found, left = Shown(tuple(each_of(auth))), iter(values)
+    found, left = Shown(auth if isinstance(auth, tuple) else tuple(each_of(auth))), iter(values)
     query, cookies = [], []
     for one in each_of(auth):
         given = [next(left) for _ in one.variables]

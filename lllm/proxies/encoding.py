@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
+import orjson
+
 from lllm.errors import ToolError
 from lllm.models.parts import File, Image
 from lllm.proxies.parameters import Parameter
@@ -67,6 +69,21 @@ def scalar(value: Any) -> str:
     if isinstance(value, bytes | bytearray | File | Image):
         raise ToolError(f"a file can only be (a part of) a body, got {type(value).__name__} in a text")
     return as_json(value)
+
+
+def json_bytes(value: Any) -> bytes:
+    """Compact JSON in UTF-8. ToolError for what is none."""
+    try:
+        found = orjson.dumps(value)
+        if b"null" not in found:  # which may be NaN
+            return found
+    except TypeError:
+        pass
+    text = as_json(value)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ToolError(f"an argument is text that is not valid Unicode: {text[:80]!r}") from None
 
 
 def as_json(value: Any) -> str:

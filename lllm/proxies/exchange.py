@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ from lllm.errors import (
     EndpointTimeout,
     EndpointUnreachable,
 )
+from lllm.http.time_limit import time_limit
 from lllm.proxies.answer import printable, read
 from lllm.proxies.request import HttpRequest, put
 
@@ -66,61 +66,54 @@ class Received:
         return f"<answer {self.status}, {len(self.data)} bytes>"
 
 
-async def exchange(call: Call, request: HttpRequest, seconds: float) -> Received:
-    """The answer to a request, its body without credentials.
+async def attempt(call: Call, request: HttpRequest, seconds: float) -> Received | EndpointError:
+    """Sends a request, and follows redirects. Its body is without credentials.
 
-    Raises:
-        EndpointTimeout, EndpointUnreachable: it did not come, or not whole. `sent` says whether the request may have arrived.
+    Returns the error where it failed. Raised by the caller, neither its chain nor its traceback leads to what was sent:
+        EndpointTimeout, EndpointUnreachable: no answer, or not all of it. `sent`: whether the request may have arrived.
         EndpointAnswerInvalid: it is larger than allowed, or not HTTP. EndpointRejected: it is one redirect after the other.
     """
-    found = await _attempt(call, request, seconds)
-    if isinstance(found, EndpointError):
-        # raised here: neither its chain nor its traceback leads to what was sent
-        raise found.with_traceback(None)
-    return found
-
-
-async def _attempt(call: Call, request: HttpRequest, seconds: float) -> Received | EndpointError:
-    import aiohttp
-    from aiohttp.http_exceptions import HttpProcessingError
-
     state = _State()
+    shown, address = call.shown, call.endpoint.address
     try:
-        async with asyncio.timeout(max(0.0, seconds)):
-            return await _following(call, request, state)
+        with time_limit(seconds):
+            connections = call.way.connections.get()
+            for _ in range(REDIRECTS + 1):
+                response = await connections.send(
+                    request.method,
+                    request.origin,
+                    _with_query(request.target, shown) if shown.query else request.target,
+                    _with_credentials(request, shown),
+                    request.body,
+                    state.on_sent,
+                )
+                state.started = True
+                try:
+                    moved = _moved(request, response) if response.status in _MOVED else None
+                    if moved is None:
+                        data = await read(response, call.proxy.max_bytes, address)
+                        return Received(response.status, response.headers, shown.data(data))
+                except BaseException:
+                    response.close()
+                    raise
+                response.close()
+                request = moved
+            return EndpointRejected(
+                f"'{address}' answered with more than {REDIRECTS} redirects",
+                address=address,
+                status=response.status,
+            )
     except EndpointError as error:
         return error
-    except (TimeoutError, aiohttp.ClientError, OSError, HttpProcessingError, EOFError, ValueError) as error:
+    except (TimeoutError, OSError, EOFError, ValueError) as error:
         return _error(call, error, state, seconds)
+    except Exception as error:
+        from aiohttp import ClientError
+        from aiohttp.http_exceptions import HttpProcessingError
 
-
-async def _following(call: Call, request: HttpRequest, state: _State) -> Received:
-    """Sends a request, and follows redirects."""
-    shown, address = call.shown, call.endpoint.address
-    connections = call.way.connections.get()
-    for _ in range(REDIRECTS + 1):
-        response = await connections.send(
-            request.method,
-            request.origin,
-            _with_query(request.target, shown) if shown.query else request.target,
-            _with_credentials(request, shown),
-            request.body,
-            state.on_sent,
-        )
-        state.started = True
-        try:
-            moved = _moved(request, response) if response.status in _MOVED else None
-            if moved is None:
-                data = await read(response, call.proxy.max_bytes, address)
-                return Received(response.status, response.headers, shown.data(data))
-        except BaseException:
-            response.close()
+        if not isinstance(error, ClientError | HttpProcessingError):
             raise
-        response.close()
-        request = moved
-    raise EndpointRejected(
-        f"'{address}' answered with more than {REDIRECTS} redirects", address=address, status=response.status
-    )
+        return _error(call, error, state, seconds)
 
 
 class _State:

@@ -235,7 +235,7 @@ class Proxy:
         """What is about to be shown to an API is redacted in the log, whatever its variable is named."""
         proxy = self.proxies[endpoint.proxy]
         if not endpoint.local:
-            self.client.learn(proxy, endpoint, session.learn)
+            self.client.learn(proxy, endpoint, session)
         elif type(proxy).secrets is not BaseProxy.secrets:
             with guarded(f"proxy '{proxy.path()}': secrets", ToolError):
                 for name, secret in proxy.secrets(self.variables):
