@@ -42,29 +42,38 @@ class _Form(NamedTuple):
     keep: Callable[[bytes], str] | None = None
 
 
+_REQUEST: Final = _Form(digests=True, order=False)
+
+
 def pack(value: Any, *, dates: bool = False, keep: Callable[[bytes], str] | None = None) -> Any:
     """A value as JSON, tuples as well. Subclasses of JSON's types (an enum of texts, a defaultdict) become the plain type.
     `dates`: dates and times too. `keep`: images and files too; it keeps their bytes and returns the digest.
 
     Raises TypeError for anything else, with its place and type."""
-    return _pack(value, "", DEEPEST, _Form(dates=dates, keep=keep))
+    return _pack(value, None, DEEPEST, _Form(dates=dates, keep=keep))
 
 
 def pack_request(value: Any) -> Any:
     """What is asked, as JSON: not to be made again but to be known again. The order of keys says nothing, and bytes become
     their size and digest."""
-    return _pack(value, "", DEEPEST, _Form(digests=True, order=False))
+    return _pack(value, None, DEEPEST, _REQUEST)
 
 
-def _pack(value: Any, where: str, left: int, form: _Form) -> Any:
-    if value is None or value is True or value is False:
+_Where = tuple[Any, str | int] | None
+"""The place of a value: that of what it stands in, and its key there. It is only written out where something is wrong."""
+_KEPT: Final = frozenset((int, bool, type(None)))
+
+
+def _pack(value: Any, where: _Where, left: int, form: _Form) -> Any:
+    kind = value.__class__
+    if kind in _KEPT:
         return value
     if isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError:
             raise TypeError(f"{_place(where)} text that is not valid Unicode") from None
-        return str.__str__(value)
+        return value if kind is str else str.__str__(value)
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
@@ -72,20 +81,30 @@ def _pack(value: Any, where: str, left: int, form: _Form) -> Any:
     if left <= 0:
         raise TypeError(f"it is nested more than {DEEPEST} deep")
     if isinstance(value, list):
-        return [_pack(item, f"{where}[{n}]", left - 1, form) for n, item in enumerate(value)]
+        return [_pack(item, (where, n), left - 1, form) for n, item in enumerate(value)]
     if isinstance(value, tuple):
-        return {"$tuple": [_pack(item, f"{where}[{n}]", left - 1, form) for n, item in enumerate(value)]}
+        return {"$tuple": [_pack(item, (where, n), left - 1, form) for n, item in enumerate(value)]}
     if isinstance(value, dict):
-        for key in value:
-            if not isinstance(key, str):
-                raise TypeError(f"{_place(where)} a key of type {type(key).__name__}")
-        packed = {
-            str.__str__(key): _pack(item, f"{where}.{key}", left - 1, form) for key, item in value.items()
-        }
-        order = list(packed)
-        if form.order and order != sorted(order, key=_utf16):
-            return {"$dict": packed, "order": order}
-        return {"$dict": packed} if "$dict" in packed or (len(order) == 1 and order[0] in _MARKS) else packed
+        packed: dict[str, Any] = {}
+        for key, item in value.items():
+            if key.__class__ is not str:
+                if not isinstance(key, str):
+                    raise TypeError(f"{_place(where)} a key of type {type(key).__name__}")
+                key = str.__str__(key)
+            kind = item.__class__
+            if kind in _KEPT or (kind is str and item.isascii()):
+                packed[key] = item
+            else:
+                packed[key] = _pack(item, (where, key), left - 1, form)
+        if form.order:
+            order = list(packed)
+            if order != (sorted(order) if "".join(order).isascii() else sorted(order, key=_utf16)):
+                return {"$dict": packed, "order": order}
+        return (
+            {"$dict": packed}
+            if "$dict" in packed or (len(packed) == 1 and next(iter(packed)) in _MARKS)
+            else packed
+        )
     if form.dates and type(value).__module__ == "datetime" and type(value).__name__ in _DATES:
         return {f"${type(value).__name__}": value.isoformat()}
     if isinstance(value, Image | File) and (form.digests or form.keep is not None):
@@ -102,11 +121,15 @@ def _name(kind: type) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _place(where: str) -> str:
-    return f"its {where.lstrip('.')} is" if where else "it is"
+def _place(where: _Where) -> str:
+    keys: list[str] = []
+    while where is not None:
+        where, key = where
+        keys.append(f"[{key}]" if isinstance(key, int) else f".{key}")
+    return f"its {''.join(reversed(keys)).lstrip('.')} is" if keys else "it is"
 
 
-def _float(value: float, where: str) -> Any:
+def _float(value: float, where: _Where) -> Any:
     if value - value != 0.0:
         raise TypeError(f"{_place(where)} {value!r}, and JSON has no such number")
     # canonical JSON writes these as integers, which a replay would read as such
@@ -117,22 +140,26 @@ def unpack(value: Any, blob: Callable[[str], bytes] | None = None) -> Any:
     """The value that `pack` was given. `blob` reads the bytes of images and files; without it these are texts that say
     what they are."""
     if isinstance(value, list):
-        return [unpack(item, blob) for item in value]
+        return [item if item.__class__ in _SCALARS else unpack(item, blob) for item in value]
     if not isinstance(value, Mapping):
         return value
     if "$dict" in value:
         value, order = value["$dict"], value.get("order", value["$dict"])
-        return {name: unpack(value[name], blob) for name in order}
-    key = next(iter(value)) if len(value) == 1 else ""
-    if key == "$tuple":
-        return tuple(unpack(item, blob) for item in value[key])
-    if key in _PARTS:
-        return _part(key, value[key], blob)
-    if key == "$float":
-        return float(value[key])
-    if key[1:] in _DATES and key[0] == "$":
-        return getattr(datetime, key[1:]).fromisoformat(value[key])
-    return {name: unpack(item, blob) for name, item in value.items()}
+        value = {name: value[name] for name in order}
+    elif len(value) == 1:
+        key = next(iter(value))
+        if key == "$tuple":
+            return tuple(unpack(item, blob) for item in value[key])
+        if key in _PARTS:
+            return _part(key, value[key], blob)
+        if key == "$float":
+            return float(value[key])
+        if key[1:] in _DATES and key[0] == "$":
+            return getattr(datetime, key[1:]).fromisoformat(value[key])
+    return {name: item if item.__class__ in _SCALARS else unpack(item, blob) for name, item in value.items()}
+
+
+_SCALARS: Final = frozenset((str, int, float, bool, type(None)))
 
 
 def _part(key: str, about: Mapping[str, Any], blob: Callable[[str], bytes] | None) -> Any:

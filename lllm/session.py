@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -71,6 +71,19 @@ def own_code(session: Session, place: Place) -> Iterator[None]:
     finally:
         session.look(looked)
         _own_code.reset(token)
+
+
+class _Outside:
+    """See `Session.outside`. Not `contextlib.contextmanager`: every effect uses this."""
+
+    __slots__ = ("_own", "_scope")
+
+    def __enter__(self) -> None:
+        self._scope, self._own = current.set(None), _own_code.set(None)
+
+    def __exit__(self, *_: object) -> None:
+        current.reset(self._scope)
+        _own_code.reset(self._own)
 
 
 unscoped: Final[list[Callable[[], None]]] = []
@@ -321,15 +334,10 @@ class Session(SessionLog, Following, Hooks, Effects, ResourceOwner):
         _own_code.set(None)
         enclosing.set(None)
 
-    @contextmanager
-    def outside(self) -> Iterator[None]:
+    @staticmethod
+    def outside() -> AbstractContextManager[None]:
         """Around code whose own doings are not in the session: a replay does not run it."""
-        tokens = current.set(None), _own_code.set(None)
-        try:
-            yield
-        finally:
-            current.reset(tokens[0])
-            _own_code.reset(tokens[1])
+        return _Outside()
 
     # --- what is kept
 

@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from lllm.bounds import Bounds, enclosing
 from lllm.core import events as ev
 from lllm.core.canonical import decode, digest, encode
@@ -163,8 +165,10 @@ class Effects:
         asynchronous: bool,
         timeout: float | None,
         approval: bool,
+        inline: bool = False,
     ) -> Any:
-        """Does an effect, or gives its recorded answer."""
+        """Does an effect, or gives its recorded answer. `inline`: `work` is lllm's own, async, without a timeout, and never
+        swallows its cancellation: it needs no task of its own."""
         if self.ended:
             return await _plainly(work, asynchronous)
         found = await self.intend(asked, approval)
@@ -178,7 +182,8 @@ class Effects:
         thread = None if asynchronous or timeout is None else Thread()
         self.inputs.begin()
         try:
-            value = await run_tool(self._working(work, context, asynchronous, thread), timeout)
+            working = self._working(work, context, asynchronous, thread)
+            value = await (working if inline else run_tool(working, timeout))
             with suppress(asyncio.CancelledError):  # see below
                 await self.inputs.turn()
         except TimeLimit as limit:
@@ -248,7 +253,7 @@ class Effects:
         if asked.key is not None:
             data["key"] = asked.key
         if asked.request is not None:
-            if self.logs and len(encoded := asked.encoded) > LARGE:
+            if self.logs and not _is_small(asked.request) and len(encoded := asked.encoded) > LARGE:
                 data["blob"] = self.keep(encoded)
                 if asked.name != asked.kind:
                     data["name"] = asked.name
@@ -337,7 +342,11 @@ class Effects:
         if isinstance(packed, str):
             large = len(packed) > LARGE
             return {"blob": self.keep(packed.encode()), "as": "text"} if large else {"value": packed}
-        if isinstance(packed, list | dict) and len(encoded := encode(packed)) > LARGE:
+        if (
+            isinstance(packed, list | dict)
+            and not _is_small(packed)
+            and len(encoded := encode(packed)) > LARGE
+        ):
             return {"blob": self.keep(encoded), "as": "json"}
         return {"value": packed}
 
@@ -445,6 +454,15 @@ class Effects:
         def note(self, text: str, **more: Any) -> None: ...
         async def start(self, meta: Mapping[str, Any] | None = None) -> None: ...
         async def flush(self) -> None: ...
+
+
+def _is_small(packed: Any) -> bool:
+    """Whether canonical JSON of a value certainly is not LARGE: at most a float has more characters there, five times as
+    many."""
+    try:
+        return len(orjson.dumps(packed)) * 5 <= LARGE
+    except TypeError:
+        return False
 
 
 def value_of(found: Recalled) -> Any:

@@ -229,7 +229,8 @@ class Proxy:
         request = {"name": address, "arguments": packed, **as_of}
         asked = Asked(PROXY, request, endpoint.effect, None, session.where())
         work = partial(self._perform, endpoint, given, session=session)
-        return await session.act(asked, work, True, None, endpoint.approval)
+        inline = not endpoint.local and endpoint.declarative and not endpoint.hooks
+        return await session.act(asked, work, True, None, endpoint.approval, inline)
 
     def _learn(self, session: Session, endpoint: Endpoint) -> None:
         """What is about to be shown to an API is redacted in the log, whatever its variable is named."""
