@@ -36,6 +36,12 @@ LARGE: Final = 16_384
 """Bytes of a value, or of a request, from which on it is kept as a blob."""
 
 
+MOMENT: Final = 0.1
+MANY: Final = 64
+"""Pure effects are made durable together: those of so many seconds, or so many events. A kill loses no more than these, and
+a resumed session does them again."""
+
+
 class Place(NamedTuple):
     """The code that wants an effect: within which tool call (`via`) of which agent call, or, where it is the parser,
     handler or approval of an agent call, within that (`within`)."""
@@ -101,6 +107,7 @@ class Effects:
     approve: Callable[[FunctionCall], Any] | None
 
     _effects = 0
+    _durable_at = 0.0
     _numbering: Final = threading.Lock()
 
     async def effect(
@@ -168,7 +175,7 @@ class Effects:
         inline: bool = False,
     ) -> Any:
         """Does an effect, or gives its recorded answer. `inline`: `work` is lllm's own, async, without a timeout, and never
-        swallows its cancellation: it needs no task of its own."""
+        swallows its cancellation, so it needs no task of its own; and what it gives is JSON that was just read, or a file."""
         if self.ended:
             return await _plainly(work, asynchronous)
         found = await self.intend(asked, approval)
@@ -205,7 +212,7 @@ class Effects:
         if task is not None and task.cancelling() > before:  # it has ended all the same
             await self.cut_short(asked, found, asyncio.CancelledError(), self._answer(asked, value))
             raise asyncio.CancelledError
-        return await self.settle(asked, found, value)
+        return await self.settle(asked, found, value, plain=inline)
 
     async def _working(
         self,
@@ -269,11 +276,14 @@ class Effects:
         if denied is not None:
             words = f"'{asked.name}' was not approved" + (f": {denied}" if denied else "")
             await self.settle(asked, number, error=EffectDenied(words))
-        await self._durably(asked, number)
+        # what acts on nothing may be done again: its intent waits for the next that acts, or a moment
+        if asked.policy != "pure" or self.unwritten >= MANY or time.monotonic() - self._durable_at >= MOMENT:
+            await self._durably(asked, number)
         return number
 
     async def _durably(self, asked: Asked, number: int) -> None:
         """Flushes the intent of an effect. One that is cancelled meanwhile has not begun, and says so."""
+        self._durable_at = time.monotonic()
         try:
             await self.flush()
         except asyncio.CancelledError as error:
@@ -301,8 +311,10 @@ class Effects:
         *,
         error: BaseException | None = None,
         uncertain: str | None = None,
+        plain: bool = False,
     ) -> Any:
-        """Writes what came of an effect, and gives it: a value as its record reads, an exception by raising it."""
+        """Writes what came of an effect, and gives it: a value as its record reads, an exception by raising it. `plain`: the
+        value is JSON or a file, and nobody else has it."""
         if error is not None:
             with suppress(asyncio.CancelledError):  # it has failed all the same
                 await self.inputs.turn()
@@ -318,6 +330,8 @@ class Effects:
             raise unpack_error(data)
         if error is not None:
             raise error
+        if plain:
+            return value
         return unpack(data["value"]) if "value" in data and "blobs" not in data else _plain(value)
 
     def _answer(self, asked: Asked, value: Any) -> dict[str, Any]:
@@ -454,6 +468,8 @@ class Effects:
         def note(self, text: str, **more: Any) -> None: ...
         async def start(self, meta: Mapping[str, Any] | None = None) -> None: ...
         async def flush(self) -> None: ...
+        @property
+        def unwritten(self) -> int: ...
 
 
 def _is_small(packed: Any) -> bool:

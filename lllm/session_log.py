@@ -140,6 +140,11 @@ class SessionLog:
                 hint="In a forked process, leave session= away, or open a session there: lllm.record().",
             )
 
+    @property
+    def unwritten(self) -> int:
+        """Events that no flush has taken yet."""
+        return len(self._records)
+
     async def flush(self) -> None:
         """Returns when everything emitted so far is durable. Raises LogWriteError.
 

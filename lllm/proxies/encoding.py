@@ -58,6 +58,8 @@ def scalar(value: Any) -> str:
     """A value that is not nested, as text; JSON where it is. ToolError for what is neither."""
     if isinstance(value, str):
         return value
+    if value.__class__ is int:
+        return str(value)
     if value is True or value is False:
         return "true" if value else "false"
     if value is None:

@@ -174,7 +174,10 @@ class Proxy:
         """The earlier one of the system's cutoff and the proxy's own."""
         if self.deploy_mode:
             return None
-        own = as_date(getattr(proxy, "cutoff_date", None))
+        own = getattr(proxy, "cutoff_date", None)
+        if own is None:
+            return self._cutoff_date
+        own = as_date(own)
         each = [one for one in (self._cutoff_date, own) if one is not None]
         return min(each) if each else None
 
