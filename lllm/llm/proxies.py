@@ -7,6 +7,7 @@ named in `tools`, which activates it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.errors import ConfigError, listing
@@ -81,7 +82,11 @@ class Access(NamedTuple):
             return active
         found = registry.resolve("proxy", name) if isinstance(name, str) else name
         path = found.path() if hasattr(found, "path") else ""
-        return self.runtime.activate(found, settings_of(self.config, path))
+        settings = settings_of(self.config, path)
+        for option in getattr(found, "path_options", ()):
+            if isinstance(value := settings.get(option), str) and value:
+                settings[option] = str(self.config.root / Path(value).expanduser())
+        return self.runtime.activate(found, settings)
 
     @property
     def paths(self) -> tuple[str, ...]:

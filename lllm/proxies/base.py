@@ -95,6 +95,7 @@ class BaseProxy:
             default the answers of an API are untrusted, and requests that may change something go outward.
         source: where the texts about its endpoints come from, if not from you: a document's address. Such texts are not
             trusted.
+        path_options: options that are paths. In the files of a project they are relative to the folder of lllm.toml.
         env: variables that are read instead of those that `auth` names: `{"API_KEY": "API_KEY_STAGING"}`.
         cutoff_date: entries at or after it are not shown, see `Proxy`; None for no cutoff.
 
@@ -126,6 +127,7 @@ class BaseProxy:
     options: Mapping[str, Any] = {}
     as_tools = _AsTools()
     data: Collection[str] | None = None
+    path_options: ClassVar[Sequence[str]] = ()
 
     def __init__(self, cutoff_date: Any = None, use_cache: bool = True, **options: Any) -> None:
         self.cutoff_date = as_date(cutoff_date)

@@ -37,6 +37,7 @@ class Files(Configured):
     _proxy_description = (
         "Reads, lists and searches the files of one folder; writes them where that is allowed."
     )
+    path_options = ("root",)
     OPTIONS: ClassVar = {**Configured.OPTIONS, "root": TEXT, "hidden": FLAG, "max_bytes": NUMBER}
 
     root: str = ""
@@ -50,7 +51,7 @@ class Files(Configured):
         if not self.root:
             raise ConfigError(
                 f"the proxy '{self.path()}' needs the option 'root', the folder of its files",
-                hint=f'Write Proxy(["{self.path()}"], options={{"{self.path()}": {{"root": "docs"}}}}).',
+                hint=f'Write [proxy_options.{self.path()}] root = "FOLDER" in lllm.toml, or Proxy(options=...).',
             )
         self._folder = Folder(self.root, hidden=self.hidden)
 
@@ -58,14 +59,14 @@ class Files(Configured):
         category="read",
         effect="pure",
         params={
-            "path": {"example": "README.md"},
+            "path": {"example": "."},
             "line": _COUNT,
             "lines": {"minimum": 1, "maximum": 5000},
             "byte": {"minimum": 0},
         },
     )
     def read(self, path: str, line: int = 1, lines: int = 1000, byte: int | None = None) -> Any:
-        """Reads a file: text, an image or a PDF.
+        """Reads a file: text, an image or a PDF. Lists a folder.
 
         A long text comes in pages: go on with `next_line` as `line`, or `next_byte` as `byte`.
 
@@ -75,6 +76,8 @@ class Files(Configured):
             lines: how many lines at most.
             byte: first byte, instead of lines.
         """
+        if self._folder.info(path).kind == "folder":
+            return self.list(path)
         with self._folder.file(path) as file:
             found = page_of_lines(file, line, lines) if byte is None else page_of_bytes(file, byte, PAGE)
             return self._binary(path, file) if found is None else {"path": path, **found}

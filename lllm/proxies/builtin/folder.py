@@ -207,6 +207,11 @@ class Folder:
         with self._entered(parts[:-1], make=before is None) as parent, self._failing(None, parts):
             if before is not None and not before.st_mode & 0o222:
                 raise EndpointDenied(f"{_shown(path)} is read-only")
+            if before is None and (other := self._nearest(parent, parts)):
+                raise EndpointRejected(
+                    f"{_shown(path)} differs only in case, or in how its accents are written, from a name that exists",
+                    hint=other,
+                )
             beside = f".lllm-{secrets.token_hex(8)}.tmp"
             fd = os.open(beside, _NEW, 0o666, dir_fd=parent)
             try:
@@ -365,7 +370,7 @@ def _lstat(name: str, parent: int) -> os.stat_result:
 
 
 def _folded(name: str) -> str:
-    return unicodedata.normalize("NFKC", name).casefold()
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _shown(path: str) -> str:

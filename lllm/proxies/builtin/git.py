@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
 from lllm.errors import ConfigError, EndpointAnswerInvalid, EndpointNotFound, EndpointRejected
@@ -45,6 +46,7 @@ class GitProxy(Configured):
     _proxy_path = "git"
     _proxy_name = "Git"
     _proxy_description = "Reads the history of one Git repository; commits where that is allowed."
+    path_options = ("root", "git_dir")
     OPTIONS: ClassVar = {**Configured.OPTIONS, "root": TEXT, "git_dir": TEXT, "author": TEXT}
 
     root: str = ""
@@ -60,14 +62,14 @@ class GitProxy(Configured):
         if not self.root:
             raise ConfigError(
                 f"the proxy '{self.path()}' needs the option 'root', the folder of its repository",
-                hint=f'Write Proxy(["{self.path()}"], options={{"{self.path()}": {{"root": "."}}}}).',
+                hint=f'Write [proxy_options.{self.path()}] root = "FOLDER" in lllm.toml, or Proxy(options=...).',
             )
         if self.writable and not _AUTHOR.fullmatch(self.author):
             raise ConfigError(
                 f"the proxy '{self.path()}' is writable, so it needs the option 'author', got {self.author!r}",
                 hint="As in 'Ada Lovelace <ada@example.com>'.",
             )
-        self._repository = Repository(self.root, self.git_dir)
+        self._repository = Repository(self.root, self.git_dir, self.cutoff_date)
 
     @BaseProxy.endpoint(category="read", effect="pure")
     def status(self) -> dict[str, Any]:
@@ -97,6 +99,8 @@ class GitProxy(Configured):
             )
             names = [line.split("\0") for line in found.text.split("\n") if line.count("\0") == 3]
             head = git.run("symbolic-ref", "--quiet", "--short", "HEAD", fails=None).line
+        if self._repository.cutoff is not None:
+            names = [one for one in names if _time(one[2]) <= self._repository.cutoff]
         rows = [
             {"name": one[0].removeprefix("refs/"), "commit": one[1], "date": one[2], "subject": one[3][:200]}
             for one in names
@@ -220,7 +224,7 @@ class GitProxy(Configured):
         effect="pure",
         params={
             **_REVISION,
-            "path": {"example": "README.md", "description": "a file or folder, from the root"},
+            "path": {"example": ".", "description": "a file or folder, from the root"},
             "line": {"minimum": 1, "description": "first line"},
             "lines": {"minimum": 1, "maximum": 5000, "description": "how many lines at most"},
         },
@@ -267,6 +271,8 @@ class GitProxy(Configured):
         return commits.commit(self._repository, message, paths, (match[1].strip(), match[2]))
 
     def _work_tree(self) -> None:
+        if self._repository.cutoff is not None:
+            raise EndpointRejected("the work tree is later than the cutoff date", hint="Name two revisions.")
         if self._repository.bare:
             raise EndpointRejected("the repository is bare: it has no work tree", hint="Name two revisions.")
 
@@ -280,6 +286,14 @@ class GitProxy(Configured):
         if kind != "blob":
             raise EndpointRejected(f"'{name}' is a folder or submodule")
         return name, int(git.run("cat-file", "-s", f"{start}:{name}").line)
+
+
+def _time(text: str) -> datetime:
+    """A date of git; the end of time where there is none, as of a tag of a blob."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _check_size(path: str, size: int) -> None:
@@ -343,8 +357,6 @@ def _status(text: str) -> dict[str, Any]:
 
 def _blamed(text: str) -> list[dict[str, Any]]:
     """Lines with their commits, as `--porcelain` prints them: about a commit only where it comes first."""
-    from datetime import UTC, datetime
-
     known: dict[str, dict[str, str]] = {}
     rows: list[dict[str, Any]] = []
     commit, number = "", 0

@@ -61,7 +61,9 @@ def _cut(line: str, at: int) -> str:
 def main() -> None:
     """Answers until the input ends."""
     import resource
+    import signal
 
+    signal.alarm(int(sys.argv[2]))  # ends this process where nobody else does: its parent may be gone
     with suppress(ValueError, OSError):  # macOS has no such limit
         resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), int(sys.argv[1])))
     asked = json.loads(sys.stdin.buffer.readline())

@@ -19,6 +19,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -98,12 +99,14 @@ class Repository:
 
     Arguments:
         root: the work tree, or a bare repository. git_dir: where its `.git` is, where that is not in the root.
+        cutoff: revisions are as they were at that time.
 
     Raises:
         ConfigError: there is no repository, or no git.
     """
 
-    def __init__(self, root: str | Path, git_dir: str = "") -> None:
+    def __init__(self, root: str | Path, git_dir: str = "", cutoff: datetime | None = None) -> None:
+        self.cutoff = cutoff
         self.folder = Folder(root, hidden=True)
         self.root = self.folder.root
         self.bare = False
@@ -131,6 +134,7 @@ class Repository:
                 f"the program git lies in the repository: {found}", hint="Change the variable PATH."
             )
         self._program = str(Path(found).absolute())
+        self._read: tuple[tuple[int, int, int], str] | None = None
 
     # --- running
 
@@ -154,8 +158,11 @@ class Repository:
             (made / "info").mkdir()
             if (self._common / "info" / "exclude").is_file():
                 (made / "info" / "exclude").symlink_to(self._common / "info" / "exclude")
-            (made / "HEAD").write_bytes((self._own / "HEAD").read_bytes()[:4096])
-            git = Git(self._program, self.root, made, None if self.bare else self._own / "index")
+            try:
+                (made / "HEAD").write_bytes(_small(self._own / "HEAD"))
+            except OSError as error:
+                raise EndpointError(f"the repository cannot be read: {error}") from None
+            git = Git(self._program, self.root, made, None if self.bare else self._own / "index", self.cutoff)
             (made / "config").write_text("")
             (made / "config").write_text(self._config(git))
             yield git
@@ -165,14 +172,23 @@ class Repository:
         return next((name for name in _UNFINISHED if (self._own / name).exists()), "")
 
     def _config(self, git: Git) -> str:
-        """Our configuration, with what is taken over from the repository's."""
-        known: dict[str, str] = {}
+        """Our configuration, with what is taken over from the repository's: read again where that has changed."""
         file = self._common / "config"
-        if file.is_file():
-            listed = git.run("config", "--file", str(file), "--no-includes", "--list", "-z", fails=None)
-            for entry in listed.text.split("\0"):
-                key, _, value = entry.partition("\n")
-                known[key] = value.lower()
+        try:
+            info = file.stat()
+        except OSError:
+            return _OURS.format(bare=str(self.bare).lower(), version=0)
+        now = (info.st_ino, info.st_mtime_ns, info.st_size)
+        if self._read is None or self._read[0] != now:
+            self._read = now, self._merged(git, file)
+        return self._read[1]
+
+    def _merged(self, git: Git, file: Path) -> str:
+        known: dict[str, str] = {}
+        listed = git.run("config", "--file", str(file), "--no-includes", "--list", "-z", fails=None)
+        for entry in listed.text.split("\0"):
+            key, _, value = entry.partition("\n")
+            known[key] = value.lower()
         if known.get("extensions.refstorage", "files") != "files":
             raise EndpointRejected(
                 "the repository keeps its references in a format that is not supported here"
@@ -204,7 +220,7 @@ class Repository:
                         f"'{path.name}' of the repository is a symbolic link, which is not followed"
                     )
         with suppress(OSError):
-            others = (objects / "info" / "alternates").read_text(errors="replace").split("\n")
+            others = _small(objects / "info" / "alternates").decode("utf-8", "replace").split("\n")
             for other in filter(None, others):
                 if not (objects / other).resolve().is_relative_to(self.root):
                     raise EndpointDenied(
@@ -215,8 +231,11 @@ class Repository:
 class Git:
     """Git on a repository, see Repository.opened."""
 
-    def __init__(self, program: str, root: Path, folder: Path, index: Path | None) -> None:
+    def __init__(
+        self, program: str, root: Path, folder: Path, index: Path | None, cutoff: datetime | None
+    ) -> None:
         self._program, self._root, self.folder, self.index = program, root, folder, index
+        self._cutoff = cutoff
         self._env = {
             "PATH": os.defpath,
             "HOME": str(folder),
@@ -331,7 +350,17 @@ class Git:
             raise EndpointNotFound(
                 f"there is no revision {revision!r}", hint=f"Did you mean '{close}'?" if close else None
             )
-        return found.line
+        return found.line if self._cutoff is None else self._as_of(found.line, revision, self._cutoff)
+
+    def _as_of(self, commit: str, revision: str, cutoff: datetime) -> str:
+        """The newest commit in the history of one that is not later than the cutoff."""
+        if not cutoff.microsecond:
+            cutoff -= timedelta(seconds=1)  # git takes that second itself along
+        before = f"--before={cutoff.isoformat(timespec='seconds')}"
+        found = self.run("rev-list", "--max-count=1", before, commit).line
+        if not _HASH.fullmatch(found):
+            raise EndpointNotFound(f"{revision!r} has no commit before {cutoff.date().isoformat()}")
+        return found
 
 
 def path_in(folder: Folder, path: str) -> str:
@@ -340,6 +369,15 @@ def path_in(folder: Folder, path: str) -> str:
     if any(part.casefold().rstrip(" .") in (".git", "git~1") for part in parts):
         raise EndpointDenied("what is in .git is not part of the work tree")
     return "/".join(parts)
+
+
+def _small(path: Path) -> bytes:
+    """A small file; OSError for anything else than a regular one, which could block."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(f"{path.name} is not a regular file")
+        return file.read(1 << 16)
 
 
 def _encodable(text: str) -> bool:

@@ -39,6 +39,7 @@ class SQL(Configured):
     _proxy_path = "sql"
     _proxy_name = "SQL"
     _proxy_description = "Reads a SQLite or Postgres database; changes rows where that is allowed."
+    path_options = ("database",)
     OPTIONS: ClassVar = {
         **Configured.OPTIONS,
         "database": TEXT,

@@ -21,13 +21,17 @@ from lllm.errors import EndpointError, EndpointTimeout
 MEMORY: Final = 1 << 30
 """Bytes that such a process may allocate."""
 
+ALONE: Final = 10
+"""Seconds after its time at which such a process ends itself."""
+
 
 class Worker:
     """A running script, which answers each line of JSON with one. Used as a context manager.
 
     Arguments:
-        script: a file that imports the standard library alone; it is given MEMORY as an argument. seconds: after these it is
-            killed. what: is named in errors.
+        script: a file that imports the standard library alone; it is given MEMORY as an argument, and the seconds
+            after which it ends itself, should this process be gone by then. seconds: after these it is killed.
+        what: is named in errors.
     """
 
     def __init__(self, script: Path, seconds: float, what: str) -> None:
@@ -35,7 +39,14 @@ class Worker:
         self._late = threading.Event()
         try:
             self._process = subprocess.Popen(
-                [sys.executable or "python3", "-I", "-S", str(script), str(MEMORY)],
+                [
+                    sys.executable or "python3",
+                    "-I",
+                    "-S",
+                    str(script),
+                    str(MEMORY),
+                    str(int(seconds) + ALONE),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,6 +99,9 @@ def test_paths_that_are_refused(
     root: Path, path: str, error: type[EndpointError], words: str, verb: str
 ) -> None:
     call = files(root, writable=True)
+    if verb == "read" and words == "folder":
+        assert "entries" in call("read", path=path)
+        return
     if verb == "write" and error is EndpointNotFound:
         verb = "edit"  # to write is to make what does not exist
     arguments: dict[str, Any] = {
@@ -315,6 +319,33 @@ def test_an_expression_that_cannot_be_read_is_an_error(root: Path, pattern: str)
         files(root)("search", pattern=pattern, regex=True)
 
 
+def test_a_search_ends_by_itself_if_the_program_is_killed(root: Path) -> None:
+    (root / "a.txt").write_text("a" * 60 + "!")
+    program = f"""
+import os, subprocess
+from lllm.proxies import Proxy
+from lllm.proxies.builtin import search_text, worker
+
+class Popen(subprocess.Popen):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        print(self.pid, flush=True)
+
+worker.subprocess.Popen, worker.ALONE, search_text.SECONDS = Popen, 0, 2.0
+worker.Worker._kill = lambda self: None
+Proxy(["files"], options={{"files": {{"root": {str(root)!r}}}}})("files.search", pattern="(a+)+$", regex=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        pid = int(running.stdout.readline())
+        running.kill()
+    ended = Path(f"/proc/{pid}/stat")
+    deadline = time.monotonic() + 60
+    while ended.exists() and ended.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 # --- writing
 
 
@@ -348,6 +379,15 @@ def test_write_shows_what_changed(root: Path) -> None:
     with pytest.raises(EndpointRejected, match="at most 5"):
         files(root, writable=True, max_bytes=5)("write", path="x.txt", text="123456")
     assert not (root / "x.txt").exists()
+
+
+@pytest.mark.parametrize("path", ["readme.md", "README.MD", "SRC/a.py", "cafe\u0301.txt"])
+def test_no_second_name_for_the_same_is_made(root: Path, path: str) -> None:
+    (root / "caf\u00e9.txt").write_text("x")
+    if path.startswith("SRC"):
+        path = "src/A.py"
+    with pytest.raises(EndpointRejected, match="differs only in case, or in how its accents"):
+        files(root, writable=True)("write", path=path, text="x", overwrite=True)
 
 
 def test_edit_replaces_exactly_what_is_named(root: Path) -> None:
