@@ -19,12 +19,11 @@ from lllm.tools.synonyms import groups
 
 K: Final = 1.2
 """Saturation of BM25."""
-B: Final = 0.6
-"""How much a long text counts less."""
-SYNONYM: Final = 0.55
+SYNONYM: Final = 1.0
 """What a synonym counts, beside the word itself."""
-WEIGHTS: Final = {"name": 3.0, "first": 3.0, "rest": 0.7, "parameters": 0.5}
-"""Of the fields: the name's words, the first line of the description, the others, names of parameters."""
+WEIGHTS: Final = {"name": (3.0, 0.8), "first": (3.0, 0.8), "rest": (0.8, 0.6), "parameters": (0.1, 0.5)}
+"""Of the fields: the name's words, the first line of the description, the others, names of parameters. What a word in it counts,
+and how much a long field counts less."""
 LONGEST: Final = 400
 """Characters of a description behind its first line that count: further on it speaks of other things."""
 _WORD: Final = re.compile(r"[a-z0-9]+")
@@ -45,19 +44,21 @@ class Index:
 
     def __init__(self, functions: Sequence[Function]) -> None:
         self._functions = list(functions)
+        fields = [_fields(one) for one in self._functions]
+        size = len(fields)
+        means = {
+            field: max(1.0, sum(len(one[field]) for one in fields) / size) if size else 1.0
+            for field in WEIGHTS
+        }
         self._postings: dict[str, list[tuple[int, float]]] = {}
-        lengths: list[float] = []
-        counted: list[dict[str, float]] = []
-        for one in self._functions:
-            counts = _counts(one)
-            counted.append(counts)
-            lengths.append(sum(counts.values()))
-        mean = sum(lengths) / len(lengths) if lengths else 1.0
-        for place, counts in enumerate(counted):
-            norm = K * (1 - B + B * lengths[place] / (mean or 1.0))
+        for place, one in enumerate(fields):
+            counts: dict[str, float] = {}
+            for field, (weight, share) in WEIGHTS.items():
+                norm = 1 - share + share * len(one[field]) / means[field]
+                for term, count in Counter(one[field]).items():
+                    counts[term] = counts.get(term, 0.0) + weight * min(count, 3) / norm
             for term, count in counts.items():
-                self._postings.setdefault(term, []).append((place, count * (K + 1) / (count + norm)))
-        size = len(self._functions)
+                self._postings.setdefault(term, []).append((place, count * (K + 1) / (count + K)))
         self._idf = {
             term: math.log(1 + (size - len(found) + 0.5) / (len(found) + 0.5))
             for term, found in self._postings.items()
@@ -82,19 +83,15 @@ class Index:
         return [self._functions[place] for place, _ in ranked[:limit]]
 
 
-def _counts(function: Function) -> dict[str, float]:
-    """Weighted counts of the terms of a function."""
+def _fields(function: Function) -> dict[str, list[str]]:
+    """The terms of a function, by field."""
     first, _, rest = function.description.strip().partition("\n")
-    found: dict[str, float] = {}
-    for field, text in (
-        ("name", _CAMEL.sub(" ", function.name)),
-        ("first", first),
-        ("rest", rest[:LONGEST]),
-        ("parameters", " ".join(_names(function.parameters))),
-    ):
-        for term, count in Counter(terms(text)).items():
-            found[term] = found.get(term, 0.0) + WEIGHTS[field] * min(count, 3)
-    return found
+    return {
+        "name": terms(_CAMEL.sub(" ", function.name)),
+        "first": terms(first),
+        "rest": terms(rest[:LONGEST]),
+        "parameters": terms(" ".join(_names(function.parameters))),
+    }
 
 
 def _names(schema: Mapping[str, Any]) -> Iterator[str]:
