@@ -55,7 +55,7 @@ milestone, deadline, goal, sprint, due date, version we plan
 project, board, planning board, kanban, roadmap, cards, columns, swimlane
 item, card, entry, row, record, element
 pull request, pr, prs, merge request, mr, change request, patch, proposed change, my change
-reviewer, reviewers, requested reviewers, who has to look, look at my change, who still has to, asked to review
+reviewer, reviewers, requested reviewer, reviewing, asked to review
 review comment, line comment, note on line, comment on line, on line, inline comment, remark on line
 repository, repo, repos, project, codebase, code base, sources
 repositories, repos, projects, codebases, what have i got
@@ -75,7 +75,7 @@ workflow, pipeline, ci, action, automation, build, job definition
 workflow run, run, runs, build, pipeline, execution, ci run
 workflow dispatch, start pipeline, start the workflow, by hand, manually, deploy pipeline
 job, step, task of the build, build job
-log, logs, output, console, trace, what did it print, why did it fail
+log, logs, output, console, trace, printed, print
 runner, runners, build machine, agent, self hosted, worker machine, executor
 environment, stage, staging, production, deployment target, prod
 deployment, deploy, rollout, roll out, go live, shipping, release to production
@@ -172,9 +172,7 @@ thread, conversation, notification
 read, mark as read, seen, done with
 social account, twitter, linkedin, links in profile
 block, blocked users, who is banned, troll
-typo, spelling, small mistake, fix a typo
-squash, merge, approvals
-commit, without cloning, from a script
+squash, merge
 """
 
 
