@@ -22,8 +22,8 @@ K: Final = 1.2
 SYNONYM: Final = 1.0
 """What a synonym counts, beside the word itself."""
 WEIGHTS: Final = {"name": (3.0, 0.8), "first": (3.0, 0.8), "rest": (0.8, 0.6), "parameters": (0.1, 0.5)}
-"""Of the fields: the name's words, the first line of the description, the others, names of parameters. What a word in it counts,
-and how much a long field counts less."""
+"""Of the fields: the name's words, the first line of the description, the others, names of parameters. What a word in one
+counts, and how much a long field counts less."""
 LONGEST: Final = 400
 """Characters of a description behind its first line that count: further on it speaks of other things."""
 _WORD: Final = re.compile(r"[a-z0-9]+")

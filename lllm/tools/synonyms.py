@@ -12,7 +12,7 @@ GROUPS: Final = """
 create, add, make, new, open, insert, register, set up, post, put, start a new, file, raise, give
 list, show, see, all, every, which, what, view, browse, display, look at, get me, give me, overview
 get, fetch, read, retrieve, look up, check, details, info, information, what is, download, export, tell me
-delete, remove, drop, erase, get rid of, throw away, take off, take away, kick out, kick, clear, wipe, destroy, trash, purge, no longer, unlink, detach, dismiss
+delete, remove, drop, erase, get rid of, throw away, take off, take away, kick out, kick, clear, wipe, destroy, trash, purge, unlink, detach
 update, change, edit, modify, set, alter, adjust, replace, fix, correct, patch, configure, tweak, swap
 rename, call it, should be called, new name, name it, called
 search, find, look for, hunt, where, locate, every place, grep
@@ -49,7 +49,7 @@ label, tag, category, colour, color, mark, flag
 comment, note, remark, reply, answer, say, write under, leave a
 issue, ticket, bug, bug report, problem report, task, todo, story, complaint
 issues assigned, on my plate, my tasks, to do for me, my work, assigned to me, my tickets
-dependency, dependencies, depends, blocked by, blocking, has to be finished before, before this one, prerequisite, waits for, waiting on
+dependency, dependencies, depends, blocked by, blocking, has to be finished before, prerequisite, waits for
 sub issue, sub-issue, child, subtask, part of, epic, parent, broken into
 milestone, deadline, goal, sprint, due date, version we plan
 project, board, planning board, kanban, roadmap, cards, columns, swimlane
@@ -111,7 +111,7 @@ gist, gists, snippet, snippets, paste, pastebin, code snippet
 package, packages, image, docker image, container image, library version, npm package, published package
 package version, versions, tags of the image, image tags, pushed so far
 container, docker, image, registry
-codespace, codespaces, dev box, cloud machine, development environment, cloud ide, remote workspace, dev container, online editor
+codespace, codespaces, dev box, cloud machine, development environment, cloud ide, remote workspace, online editor
 machine, machine type, size, cpu, bigger box, hardware
 vulnerability, vulnerabilities, alert, alerts, known holes, security hole, weakness, cve, insecure, exploit, advisory
 dependabot, deps, dependency alert, outdated dependency, vulnerable dependency, npm deps, known holes
