@@ -12,7 +12,7 @@ GROUPS: Final = """
 create, add, make, new, open, insert, register, set up, post, put, start a new, file, raise, give
 list, show, see, all, every, which, what, view, browse, display, look at, get me, give me, overview
 get, fetch, read, retrieve, look up, check, details, info, information, what is, download, export, tell me
-delete, remove, drop, erase, get rid of, throw away, take off, take away, kick out, kick, clear, wipe, destroy, trash, purge, unlink, detach
+delete, remove, drop, erase, get rid of, throw away, take off, take away, kick out, clear, wipe, destroy, trash, purge
 update, change, edit, modify, set, alter, adjust, replace, fix, correct, patch, configure, tweak, swap
 rename, call it, should be called, new name, name it, called
 search, find, look for, hunt, where, locate, every place, grep
