@@ -57,8 +57,8 @@ class Index:
                 norm = 1 - share + share * len(one[field]) / means[field]
                 for term, count in Counter(one[field]).items():
                     counts[term] = counts.get(term, 0.0) + weight * min(count, 3) / norm
-            for term, count in counts.items():
-                self._postings.setdefault(term, []).append((place, count * (K + 1) / (count + K)))
+            for term, total in counts.items():
+                self._postings.setdefault(term, []).append((place, total * (K + 1) / (total + K)))
         self._idf = {
             term: math.log(1 + (size - len(found) + 0.5) / (len(found) + 0.5))
             for term, found in self._postings.items()
