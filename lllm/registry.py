@@ -117,6 +117,13 @@ BUILTINS: Final = (
         "Asks a SQLite file or a Postgres database, and changes its rows.",
         None,
     ),
+    (
+        "proxy",
+        "fetch",
+        "lllm.proxies.builtin.fetch:Fetch",
+        "Reads pages of the web as Markdown, from hosts that are allowed.",
+        None,
+    ),
     ("agent", "simple", "lllm.llm.simple:Simple", "Gives the task to the one agent that is declared.", None),
     ("store", "sqlite", "lllm.log.sqlite:SQLiteLog", "one SQLite file for all sessions", None),
     ("store", "localfile", "lllm.log.files:LocalFileLog", "a folder of JSON Lines per session", None),

@@ -160,11 +160,11 @@ def value(endpoint: Endpoint, response: Received, note: Callable[[str], None]) -
             pass  # what is wrong is found out below
     kind = media_type(declared)
     if kind.endswith("json"):
-        return _json(endpoint, response, data, _charset(declared), note)
+        return _json(endpoint, response, data, charset_of(declared), note)
     wants_json = media_type(endpoint.accept).endswith("json")
     if wants_json and kind in _VAGUE and data.lstrip()[:1] in (b"{", b"["):
         try:
-            return _json(endpoint, response, data, _charset(declared), note)
+            return _json(endpoint, response, data, charset_of(declared), note)
         except EndpointAnswerInvalid:
             pass  # text that begins with a bracket
     if wants_json and (kind in ("text/html", "application/xhtml+xml") or (not kind and _HTML.match(data))):
@@ -179,7 +179,7 @@ def value(endpoint: Endpoint, response: Received, note: Callable[[str], None]) -
     if kind.startswith("image/") and kind != "image/svg+xml":
         return _part(endpoint, response, lambda: Image(data, kind))
     if is_text(kind):
-        return _text(endpoint, response, data, _charset(declared))
+        return _text(endpoint, response, data, charset_of(declared))
     if kind and kind != "application/octet-stream":
         return _file(endpoint, response, data, kind)
     return _guessed(endpoint, response, data)
@@ -220,7 +220,7 @@ def _part(endpoint: Endpoint, response: Received, make: Callable[[], Any]) -> An
         raise _invalid(endpoint, response, error.message) from None
 
 
-def _charset(content_type: str) -> str:
+def charset_of(content_type: str) -> str:
     """The charset that is declared, if it is one; else ""."""
     found = re.search(r"charset\s*=\s*\"?'?([\w.:-]{1,40})", content_type, re.IGNORECASE)
     if found is None:

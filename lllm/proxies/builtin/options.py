@@ -14,11 +14,13 @@ TEXT: Final = "text"
 FLAG: Final = "true or false"
 NUMBER: Final = "a whole number above 0"
 SECONDS: Final = "seconds above 0"
+TEXTS: Final = "a list of texts"
 
 _CHECKS: Final = {
     TEXT: lambda value: isinstance(value, str),
     FLAG: lambda value: isinstance(value, bool),
     NUMBER: lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
+    TEXTS: lambda value: isinstance(value, list | tuple) and all(isinstance(one, str) for one in value),
     SECONDS: lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9,
 }
 
