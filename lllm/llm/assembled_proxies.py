@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lllm.config.problems import placed
 from lllm.errors import (
@@ -12,15 +11,12 @@ from lllm.errors import (
     DependencyError,
     LLMError,
     NameTakenError,
-    UnknownKeyError,
     UnknownNameError,
 )
 from lllm.llm.proxies import Access, runtime_of, settings_of
 from lllm.proxies.base import needed_variables
 from lllm.proxies.checks import declaration_problems, schema_problems
 from lllm.registry import registry
-
-_WORD: Final = re.compile(r"\w+")
 
 if TYPE_CHECKING:
     from lllm.config import AgentConfig, Config
@@ -40,19 +36,24 @@ class Proxies(NamedTuple):
     active: dict[str, BaseProxy]
     keys: dict[str, str]
 
+    def key_of(self, proxy: BaseProxy) -> str:
+        """Which key activates a proxy."""
+        named = next((name for name, one in self.active.items() if one is proxy), proxy.path())
+        return self.keys.get(named, "")
+
     def access(self, config: Config, declared: AgentConfig | None) -> Access:
         """What an agent may use; None stands for the system's own code."""
         own = None if declared is None else declared.activate_proxies
         names = config.activate_proxies if own is None else own
+        failed = tuple(name for name in self.keys if name not in self.active)
         if names is None:
-            return Access(self.runtime, config, None)
+            return Access(self.runtime, config, None, failed)
         paths = (self.active[name].path() for name in names if name in self.active)
-        return Access(self.runtime, config, tuple(paths))
+        return Access(self.runtime, config, tuple(paths), failed)
 
 
-def assemble_proxies(config: Config, at: At, *, thorough: bool = False) -> Proxies:
-    """The runtime of a system, with the proxies that it and its agents name. `thorough`: reads the schemas of all their
-    endpoints too."""
+def assemble_proxies(config: Config, at: At) -> Proxies:
+    """The runtime of a system, with the proxies that it and its agents name."""
     runtime = runtime_of(config)
     made = Proxies(runtime, {}, {})
     every = Access(runtime, config, None)
@@ -63,8 +64,6 @@ def assemble_proxies(config: Config, at: At, *, thorough: bool = False) -> Proxi
         proxy = at.key(key, _activated, every, name, key, at)
         if proxy is not None:
             made.active[name] = proxy
-            for problem in schema_problems(proxy) if thorough else ():
-                at.add(key, problem)
     _check_options(config, made, at)
     return made
 
@@ -99,18 +98,7 @@ def _activate(every: Access, name: str) -> BaseProxy:
         entry = registry.entry("proxy", name)
         if (missing := entry.missing()) is not None and entry.extra is not None:
             raise DependencyError(missing, entry.extra, f"the proxy '{name}'")
-    try:
-        return every.activate(name)
-    except ConfigError as error:
-        # the option that the error is about, if any
-        options = every.config.proxies[name].options if name in every.config.proxies else {}
-        option = next((key for key in options if key in _WORD.findall(error.message)), None)
-        if option is None:
-            raise
-        key = f"proxy_options.{name}.{option}"
-        if isinstance(error, UnknownKeyError):  # which says where it was given, as a program would
-            error = UnknownKeyError(error.key, (), hint=error.hint)
-        raise placed(error, every.config.where(key), key) from None
+    return every.activate(name)
 
 
 def _check_options(config: Config, made: Proxies, at: At) -> None:
@@ -169,6 +157,13 @@ def _add(found: dict[str, Function], tool: Function, key: str, at: At) -> None:
     at.add(key, error)
 
 
+def check_schemas(proxies: Proxies, at: At) -> None:
+    """Reads the schemas of all endpoints of active proxies."""
+    for proxy in proxies.runtime.proxies.values():
+        for problem in schema_problems(proxy):
+            at.add(proxies.key_of(proxy), problem)
+
+
 def unused_problems(proxies: Proxies) -> Iterator[ConfigError]:
     """What is wrong with the declarations of the project's proxies that the system does not use."""
     for entry in registry.entries("proxy"):
@@ -181,8 +176,7 @@ def unused_problems(proxies: Proxies) -> Iterator[ConfigError]:
 def check_variables(config: Config, proxies: Proxies, at: At) -> None:
     """Warns of credentials whose variables are not set. Calls that need them fail; everything else works."""
     for path, proxy in proxies.runtime.proxies.items():
-        named = next((name for name, one in proxies.active.items() if one is proxy), path)
-        key = proxies.keys.get(named, "")
+        key = proxies.key_of(proxy)
         for variable in at.key(key, needed_variables, proxy) or ():
             if not config.environ.get(variable, "").strip():
                 error = ConfigError(

@@ -25,7 +25,13 @@ from lllm.hints import other_model_hint
 from lllm.llm.agent import Agent
 from lllm.llm.approval_rules import NONE as NO_RULES
 from lllm.llm.approval_rules import Rules
-from lllm.llm.assembled_proxies import assemble_proxies, assemble_tools, check_variables, unused_problems
+from lllm.llm.assembled_proxies import (
+    assemble_proxies,
+    assemble_tools,
+    check_schemas,
+    check_variables,
+    unused_problems,
+)
 from lllm.llm.auto import choose
 from lllm.llm.connect import caching, connect, naming, offline, provider_of
 from lllm.llm.project import store_of
@@ -101,13 +107,15 @@ def assemble(
         made.kind = at.key(by, registry.get, "agent", made.name)
     if made.kind is not None:
         made.source = registry.entry("agent", made.name).source
-    proxies = assemble_proxies(config, at, thorough=discover)
+    proxies = assemble_proxies(config, at)
     made.proxy = proxies.runtime
     team = made.team = Team(config, made.agents, model, proxies)
     for declared in config.agents.values():
         assemble_agent(config, declared, made.problems, team=team)
     check_links(team, made.problems)
     check_variables(config, proxies, at)
+    if discover:
+        check_schemas(proxies, at)
     for problem in unused_problems(proxies) if discover else ():
         if all(problem.message != known.message for known in made.problems):
             made.problems.warn(problem)

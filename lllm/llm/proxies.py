@@ -6,11 +6,13 @@ named in `tools`, which activates it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from lllm.errors import ConfigError, listing
+from lllm.config.problems import placed
+from lllm.errors import ConfigError, UnknownKeyError, listing
 from lllm.models.function import Function
 from lllm.registry import registry
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from lllm.proxies import BaseProxy, Proxy
 
 
+_WORD: Final = re.compile(r"\w+")
 CACHE: Final = "endpoints.sqlite"
 """The file with cached answers of endpoints that declare `cache=SECONDS`, in the folder of `cache.dir`."""
 
@@ -69,12 +72,14 @@ class Access(NamedTuple):
 
     Attributes:
         runtime: of its system. config: where the settings of proxies stand.
-        names: what it may use; None for any that is registered.
+        names: what it may use; None for any that is registered. failed: names of proxies that could not be activated, which
+            was reported: their endpoints are no tools, and no further problem.
     """
 
     runtime: Proxy
     config: Config
     names: tuple[str, ...] | None
+    failed: tuple[str, ...] = ()
 
     def activate(self, name: Any) -> BaseProxy:
         """The proxy of a registered name, a class or an instance, with its settings. UnknownNameError for no such name."""
@@ -82,11 +87,21 @@ class Access(NamedTuple):
             return active
         found = registry.resolve("proxy", name) if isinstance(name, str) else name
         path = found.path() if hasattr(found, "path") else ""
-        settings = settings_of(self.config, path)
+        options = settings_of(self.config, path)
         for option in getattr(found, "path_options", ()):
-            if isinstance(value := settings.get(option), str) and value:
-                settings[option] = str(self.config.root / Path(value).expanduser())
-        return self.runtime.activate(found, settings)
+            if isinstance(value := options.get(option), str) and value:
+                options[option] = str(self.config.root / Path(value).expanduser())
+        try:
+            return self.runtime.activate(found, options)
+        except ConfigError as error:
+            # the option that the error is about, if any
+            option = next((key for key in options if key in _WORD.findall(error.message)), None)
+            if option is None:
+                raise
+            key = f"proxy_options.{path}.{option}"
+            if isinstance(error, UnknownKeyError):  # which says where it was given, as a program would
+                error = UnknownKeyError(error.key, (), hint=error.hint)
+            raise placed(error, self.config.where(key), key) from None
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -121,6 +136,8 @@ class Access(NamedTuple):
             return self._across(name)
         if not dot:
             return None
+        if proxy in self.failed:
+            return []
         if proxy not in self.runtime.proxies:
             registry.entry("proxy", proxy)
         self._check(proxy)
