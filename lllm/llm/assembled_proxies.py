@@ -45,7 +45,8 @@ class Proxies(NamedTuple):
         """What an agent may use; None stands for the system's own code."""
         own = None if declared is None else declared.activate_proxies
         names = config.activate_proxies if own is None else own
-        failed = tuple(name for name in self.keys if name not in self.active)
+        known = {*self.active, *self.runtime.proxies}
+        failed = tuple(name for name in self.keys if name not in known)
         if names is None:
             return Access(self.runtime, config, None, failed)
         paths = (self.active[name].path() for name in names if name in self.active)

@@ -139,6 +139,14 @@ def test_an_agent_has_all_of_what_it_activates() -> None:
 def test_naming_a_tool_activates_its_proxy_where_no_list_forbids() -> None:
     system = system_of(agents({"tools": ["Calc.add"]}))
     assert (tools_of(system), system.proxy.available()) == (["Calc__add"], ["Calc"])
+    several = {"agent_configs": {name: {"tools": ["Calc.add"]} for name in "ab"}, "agent_type": "pair"}
+
+    class Pair(AgentBase, register=False):
+        agent_type = "pair"
+
+    registry.add("agent", "pair", Pair)
+    pair = system_of(several)
+    assert pair.agents["a"].tools == pair.agents["b"].tools == pair.proxy.tools("Calc.add")
     for a, top in (({}, {"activate_proxies": ["Weather"]}), ({"activate_proxies": ["Weather"]}, {})):
         with pytest.raises(ConfigError, match="the proxy 'Calc' is not active here"):
             system_of(agents({"tools": ["Calc.add"], **a}, **top))
@@ -277,6 +285,8 @@ WRONG: dict[str, str] = {
     "proxy_options: {Weather: {timeout: 0}}": "a.yaml:1: proxy_options.Weather.timeout is 0",
     "proxies: [Weather]\nproxy_options:\n  Weather:\n    timout: 1": "a.yaml:4: unknown key 'timout'",
     "activate_proxies: [Calc]\nproxy_options:\n  Calc:\n    strat: 1": "a.yaml:4: unknown key 'strat'",
+    "agent_configs: {a: {tools: [Calc.add]}}\nproxy_options:\n  Calc:\n    strat: 1\n": "a.yaml:4: unknown key 'strat'",
+    "activate_proxies: [Calc]\nproxy_options: {Calc: {strat: 1}}\nagent_configs: {a: {tools: [Calc.add]}}": "a.yaml:2: unknown",
     "proxy_options: {Weather: {env: {WEATHER_KEY: '8f-secret'}}}": "Weather.env is given; it wants names",
     "proxy_options: {Weather: {env: {WEATHER_KEY: '${HELD}'}}}": "env.WEATHER_KEY is given; it wants the name",
 }
@@ -287,7 +297,11 @@ def test_what_is_wrong_has_its_line(text: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HELD", "heldsecret")
     agent = (
-        f"agent_configs:\n  {text}\n" if text.startswith("a:") else f"{text}\nagent_configs: {{a: {{}}}}\n"
+        text
+        if "agent_configs" in text
+        else f"agent_configs:\n  {text}\n"
+        if text.startswith("a:")
+        else f"{text}\nagent_configs: {{a: {{}}}}\n"
     )
     (tmp_path / "a.yaml").write_text(agent)
     loaded, problems = read_config("a.yaml", partly=True)
