@@ -172,7 +172,9 @@ AGENT: Final[Mapping[str, Key | Section]] = {
         "names no endpoint, it has all of them. `proxies` is the same key.",
     ),
     "format": Key(
-        FORMAT, "Form of the result: a JSON Schema, or `module:Class`. `output_schema` is the same key."
+        FORMAT,
+        "Form of the result: a JSON Schema, its short form `{total: number, tags: [string], note: string?}`, or "
+        "`module:Class`. `output_schema` is the same key.",
     ),
     "sandbox": Key(NAME, "The registered sandbox in which this agent's code runs.", later=True),
     "model_args": Key(FREE, "Further arguments for the model, passed as they are.", {}),

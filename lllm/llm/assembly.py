@@ -264,8 +264,9 @@ def _prompt(path: str) -> Any:
 
 
 def _format(value: Any) -> Any:
-    """Returns a JSON Schema, or the type at a dotted path `package.module:Class`."""
+    """Returns a JSON Schema (also of a short form), or the type at a dotted path `package.module:Class`."""
     from lllm.tools.formats import Format
+    from lllm.tools.short_schema import expanded
 
     if isinstance(value, str):
         module, colon, name = value.partition(":")
@@ -280,6 +281,8 @@ def _format(value: Any) -> Any:
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"'{value}' cannot be imported: {error}") from error
         value = found
+    elif value is not None:
+        value = expanded(value)
     Format.of(value)
     return value
 
