@@ -512,6 +512,8 @@ class Performer:
                 enclosing.reset(limited)
         if not data.get("ok", True):
             data = self._cut_error(call, data)
+        if tool.origin is not None:
+            data = cast("records.ToolReturned", {**data, **tool.origin})
         return Outcome(ev.TOOL_RETURNED, data)
 
     def _as_caller(self, call: FunctionCall, tool: BoundTool) -> Caller:
@@ -574,6 +576,7 @@ class Performer:
         data: dict[str, Any] = {}
         with suppress(LLMError):  # a log that cannot be written stops what comes next
             data = {**(self._returned(call, content) if error is None else tool_failed(call, error))}
+            data |= self.plan.tools[call.name].origin or {}
         data.pop("id", None)
         self.late[effect.number] = data
         words = f"'{call.name}' {'returned' if error is None else 'failed'} after its time limit"

@@ -26,6 +26,7 @@ class BoundTool(NamedTuple):
         timeout: seconds, or None. What is done beyond it: see `lllm.tool_run`.
         threaded: whether it is a plain function: it is given a `lllm.tool_run.Thread` to run in, and cannot be stopped.
         agent: the agent that it is, when it is one: a replay then re-executes it.
+        origin: what ToolReturned says besides, where results are text that others wrote: `source` and `trusted`.
         read: of a hand-off, the payload that a recorded answer means: of its text, and the name of the agent.
     """
 
@@ -36,6 +37,7 @@ class BoundTool(NamedTuple):
     agent: str | None = None
     threaded: bool = False
     read: Callable[[str, str], Any] | None = None
+    origin: Mapping[str, Any] | None = None
 
 
 @dataclass

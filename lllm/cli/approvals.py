@@ -9,7 +9,7 @@ import stat
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -38,8 +38,22 @@ POLL: Final = 0.05
 """Seconds between polls of the keyboard, while the program's event loop runs."""
 
 Approver = Callable[["FunctionCall"], Any]
-About = Callable[["FunctionCall"], tuple[str, bool]]
-"""Who asks for a tool call, and whether an equal one may have run before; see `lllm.cli.progress.Progress.about`."""
+About = Callable[["FunctionCall"], "Asking"]
+"""What is known of a tool call; see `lllm.cli.progress.Progress.about`."""
+
+
+class Asking(NamedTuple):
+    """What is known of a tool call that somebody is asked about.
+
+    Attributes:
+        agent: who asks. unknown: whether an equal call may have run before.
+        strangers: what others wrote of it: where the tool's description comes from, and which arguments have text of results
+            that are not trusted.
+    """
+
+    agent: str = ""
+    unknown: bool = False
+    strangers: tuple[str, ...] = ()
 
 
 def approver(given: str | None, lines: Lines) -> Callable[[About], Approver]:
@@ -130,12 +144,12 @@ class Questions:
             if call.name in self._always:
                 return True
             with self._lines.hold():
-                return await self._ask(call, *about(call))
+                return await self._ask(call, about(call))
         finally:
             self._waiting.remove(turn)
 
-    async def _ask(self, call: FunctionCall, agent: str, unknown: bool) -> bool | str:
-        for line in question(call, agent, unknown):
+    async def _ask(self, call: FunctionCall, asking: Asking) -> bool | str:
+        for line in question(call, asking):
             output.write(screen.paint(line, "yellow", sys.stderr), error=True)
         answered = False
         try:
@@ -153,7 +167,7 @@ class Questions:
                         self._always.add(call.name)
                         return True
                     case "s" | "show":
-                        for line in question(call, agent, unknown, whole=True):
+                        for line in question(call, asking, whole=True):
                             output.write(line, error=True)
                     case "" | "n" | "no":
                         return reason.strip() or "the user said no"
@@ -163,10 +177,10 @@ class Questions:
                 output.write("", error=True)
 
 
-def question(call: FunctionCall, agent: str, unknown: bool = False, *, whole: bool = False) -> list[str]:
+def question(call: FunctionCall, asking: Asking, *, whole: bool = False) -> list[str]:
     """The lines of the question: the tool, and one argument per line. Nothing in it can break a line or move the cursor,
     so an argument cannot imitate a question or an answer."""
-    who = f"{visible_line(agent)} wants to run" if agent else "To run:"
+    who = f"{visible_line(asking.agent)} wants to run" if asking.agent else "To run:"
     shown = [f"{who} {visible_line(call.name)}"]
     try:
         given = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in call.parsed().items()]
@@ -181,7 +195,8 @@ def question(call: FunctionCall, agent: str, unknown: bool = False, *, whole: bo
             shown += [f"    ({left_out:,} more characters: s shows them)", *_folded(line[-room // 2 :])]
     if not given:
         shown[0] += " without arguments"
-    if unknown:
+    shown += [f"    ! {visible_line(output.clean(stranger))}" for stranger in asking.strangers]
+    if asking.unknown:
         shown.append("    An equal call was stopped before it returned, and may have taken effect.")
     return shown
 

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from lllm.cli import output, screen
+from lllm.cli.approvals import Asking
 from lllm.cli.lines import Lines
+from lllm.cli.origins import Origins
 from lllm.core import events as ev
 from lllm.core.events import Event
 from lllm.models.message import FunctionCall, Message
@@ -61,6 +63,7 @@ class Progress:
         self._told = 0.0
         self._unknown: set[tuple[str, str]] = set()  # tools with an unknown outcome, with their arguments
         self._speaking: str | None = None
+        self._origins = Origins()
         self._trouble: dict[str, str] = {}  # the last problem of a call, until its consequence is known
 
     # --- pieces of replies
@@ -109,19 +112,14 @@ class Progress:
             if seen is not None:
                 seen(self, event.call or "", event.data)
 
-    def about(self, wanted: FunctionCall) -> tuple[str, bool]:
-        """Returns the agent that made a tool call, and whether an equal call ran with an unknown outcome."""
-        agent = next(
-            (
-                self._agents.get(call, "")
-                for (call, _), found in reversed(self._wanted.items())
-                if found == wanted
-            ),
-            "",
-        )
+    def about(self, wanted: FunctionCall) -> Asking:
+        """What is known of a tool call that somebody is asked about."""
+        call = next((call for (call, _), found in reversed(self._wanted.items()) if found == wanted), "")
+        agent = self._agents.get(call, "")
         if agent and self._label:
             agent = f"{agent} of {self._label}"
-        return agent, (wanted.name, _arguments(wanted)) in self._unknown
+        unknown = (wanted.name, _arguments(wanted)) in self._unknown
+        return Asking(agent, unknown, tuple(self._origins.about(call, wanted)))
 
     def close(self) -> None:
         """Ends the output with the cursor at the beginning of a line. The last problem is reported by the code that it
@@ -139,8 +137,10 @@ class Progress:
                 self._want(event["call"], event["data"])
             elif event["kind"] == ev.TOOL_RETURNED:
                 self._doubt(event["call"], event["data"])
+                self._origins.returned(event["data"])
 
     def _know(self, call: str, data: Mapping[str, Any]) -> None:
+        self._origins.begun(call, data)
         self._agents[call], self._models[call] = str(data["agent"]), str(data.get("model", ""))
         if self._beside and _structured(data):
             self._structured[call] = 0
@@ -202,6 +202,9 @@ class Progress:
         wanted = self._wanted.get((call, data["id"]), FunctionCall("", "tool"))
         name = wanted.name
         self._doubt(call, data)
+        self._origins.returned(data)
+        if "final" in data:
+            return  # what the agent that took over said, which was shown
         if not data.get("ok", True):
             self._say(f"failed: {name}: {str(data.get('content', '')).removeprefix('error: ')}", "red")
         elif str(data.get("content", "")).strip() == self.lines.tail.strip() != "":

@@ -213,6 +213,12 @@ class CallStarted(TypedDict):
     format: NotRequired[Annotated[Digest, "hash of the output schema"]]
     tools: NotRequired[Annotated[dict[str, Digest], "hash of each tool's schema"]]
     endpoints: NotRequired[Annotated[dict[str, str], "address of each tool that is an endpoint of a proxy"]]
+    described: NotRequired[
+        Annotated[
+            dict[str, str],
+            "tools whose descriptions come from elsewhere and are not trusted, with the source",
+        ]
+    ]
     specs: NotRequired[Annotated[Digest, "the blob with the tools' schemas"]]
     text_tools: NotRequired[
         Annotated[bool, "true if tools are called in text, because the model has no other way"]
@@ -371,6 +377,8 @@ class ToolReturned(_From):
             "a hand-off: `content` is the answer of the agent that took over, and of this call",
         ]
     ]
+    source: NotRequired[Annotated[str, "of text that others wrote: the endpoint or tool that brought it in"]]
+    trusted: NotRequired[Annotated[bool, "false for such text"]]
     reused: NotRequired[Annotated[str, "the tool call whose result is used again"]]
     late: NotRequired[Annotated[bool, "true if the result came after the tool's time limit"]]
     uncertain: NotRequired[

@@ -139,6 +139,8 @@ class Binding:
             opening["text_tools"] = True
         if tools:
             opening["tools"] = {name: function.schema_hash for name, function in tools.items()}
+            if described := {name: function.source for name, function in tools.items() if function.source}:
+                opening["described"] = described
             blobs = (encode([function.spec() for function in tools.values()]),)
             opening["specs"] = digest(blobs[0])
             if endpoints := {name: one.endpoint for name, one in tools.items() if one.endpoint is not None}:
@@ -298,8 +300,21 @@ def bind_tool(function: Function) -> BoundTool:
 
     read = getattr(function.call, "read", None) if function.handoff else None
     return BoundTool(
-        rule, function.validate, invoke, function.timeout, function.agent, not asynchronous, read
+        rule,
+        function.validate,
+        invoke,
+        function.timeout,
+        function.agent,
+        not asynchronous,
+        read,
+        _origin(function),
     )
+
+
+def _origin(function: Function) -> Mapping[str, Any] | None:
+    if "untrusted" not in function.data:
+        return None
+    return {"source": function.endpoint or function.name, "trusted": False}
 
 
 def reader(

@@ -34,7 +34,9 @@ def expanded(value: Mapping[str, Any]) -> Mapping[str, Any]:
     Raises:
         ConfigError: a type that is not known.
     """
-    return value if is_schema(value) else _object(value, "")
+    if is_schema(value) or (_KEYWORDS.issuperset(value) and value.get("type", "string") not in TYPES):
+        return value
+    return _object(value, "")
 
 
 def is_schema(value: Mapping[str, Any]) -> bool:
