@@ -97,7 +97,9 @@ async def read(response: Answering, most: int, address: str) -> bytes:
 def failure(endpoint: Endpoint, response: Received, shown: Shown, origin: str) -> EndpointError:
     """The error of an answer with another status than 2xx."""
     status, hint = response.status, None
-    kind = _KINDS.get(status) or (EndpointServerError if status >= 500 else EndpointRejected)
+    kind = _KINDS.get(status) or (
+        EndpointServerError if status >= 500 else EndpointRejected if status >= 300 else EndpointAnswerInvalid
+    )
     reason = _reason(status)
     if 300 <= status < 400:
         place = shown.text(response.headers.get("Location", ""))[:200]

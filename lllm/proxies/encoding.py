@@ -189,7 +189,7 @@ def path_text(one: Parameter, value: Any) -> str:
 def header_text(one: Parameter, value: Any) -> str:
     """A header's value: not percent-encoded. ToolError for characters that a header cannot hold."""
     if one.style == "content":
-        text = json.dumps(value, separators=(",", ":")) if not _is_file(value) else scalar(value)
+        text = scalar(value) if _is_file(value) else json.dumps(value, separators=(",", ":"), allow_nan=False)
     elif isinstance(value, Mapping):
         between = "=" if one.explode else ","
         text = ",".join(f"{key}{between}{scalar(item)}" for key, item in value.items() if item is not None)

@@ -129,7 +129,7 @@ class _State:
 
 
 def _error(call: Call, fault: BaseException, state: _State, seconds: float) -> EndpointError:
-    from aiohttp import ClientPayloadError
+    from aiohttp import ClientError, ClientPayloadError
     from aiohttp.http_exceptions import HttpProcessingError
 
     from lllm.http.network_errors import network_error, shorten
@@ -151,7 +151,7 @@ def _error(call: Call, fault: BaseException, state: _State, seconds: float) -> E
         return EndpointAnswerInvalid(
             f"'{address}': the answer is not HTTP: {said(fault.message)}", address=address
         )
-    if isinstance(fault, ValueError):
+    if isinstance(fault, ValueError) and not isinstance(fault, ClientError):  # a certificate's error is both
         return EndpointAnswerInvalid(
             f"'{address}': the request or its answer is not HTTP: {said(str(fault))}",
             address=address,

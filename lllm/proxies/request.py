@@ -94,6 +94,7 @@ class RequestPlan:
                 raise ConfigError(f"{where}: media_type of '{one.name}' is {one.media_type!r}")
         if not endpoint.content.isascii() or not endpoint.content.isprintable():
             raise ConfigError(f"{where}: content must be a media type, got {endpoint.content!r}")
+        _check_header(endpoint.options.get("idempotency_header", "Idempotency-Key"), "", where)
         # an object without fields is a body too: servers that require one refuse an empty body
         self._empty_object = (
             endpoint.options.get("empty_body", True)

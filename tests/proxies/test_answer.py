@@ -264,6 +264,12 @@ BROKEN = [
     (b"SSH-2.0-OpenSSH_9\r\n\r\n", EndpointAnswerInvalid, "not HTTP"),
     (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", EndpointAnswerInvalid, "not HTTP"),
     (b"HTTP/1.1 999 \r\nContent-Length: 0\r\n\r\n", EndpointServerError, "answered 999"),
+    (
+        b"HTTP/1.1 101 Upgrade\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        EndpointAnswerInvalid,
+        "answered 101",
+    ),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]GARBAGE", EndpointAnswerInvalid, "not HTTP"),
     (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", EndpointAnswerInvalid, "not HTTP"),
 ]
 
@@ -271,7 +277,7 @@ BROKEN = [
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize(("answer", "kind", "said"), BROKEN)
 async def test_servers_that_break(answer: bytes, kind: type[EndpointError], said: str, first: bool) -> None:
-    whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"
+    whole = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]"
     with bytes_server(*([answer] if first else [whole, answer])) as one:
         proxy = proxy_to(one.url, effect="ask")
         if not first:
@@ -282,6 +288,24 @@ async def test_servers_that_break(answer: bytes, kind: type[EndpointError], said
     assert caught.value.sent
     assert caught.value.__context__ is None
     assert len(one.heads) == 1 + (not first)  # nothing is sent twice
+
+
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [
+        (b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n[1]", [1]),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello", "hello"),
+        (b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", None),
+        (
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\nX-Trailer: 1\r\n\r\n",
+            [],
+        ),
+    ],
+)
+async def test_old_and_odd_servers(answer: bytes, value: Any) -> None:
+    with bytes_server(answer) as one:
+        proxy = proxy_to(one.url, effect="ask")
+        assert [await proxy.acall("Shop.get") for _ in range(2)] == [value, value]
 
 
 async def test_nobody_listens() -> None:
@@ -311,7 +335,7 @@ async def test_a_server_that_is_slow(begun: bool) -> None:
 
 
 async def test_early_hints_are_no_answer() -> None:
-    answer = b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"
+    answer = b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]"
     with bytes_server(answer) as one:
         proxy = proxy_to(one.url)
         assert [await proxy.acall("Shop.get") for _ in range(2)] == [[], []]

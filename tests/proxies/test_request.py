@@ -455,3 +455,28 @@ def test_both_loops(server: Api) -> None:
 
     assert asyncio.run(within()) == ("/a?n=7", "/a?n=8")
     assert lllm.Proxy is Proxy
+
+
+async def test_arguments_that_do_not_fit_are_not_sent(server: Api) -> None:
+    class Shop(BaseProxy, register=False):
+        base_url = server.url
+
+        @BaseProxy.endpoint(
+            endpoint="a", params={"n*": int, "x": float, "c": {"type": "str", "enum": ["a", "b"]}}
+        )
+        def get(self) -> None: ...
+
+    proxy = Proxy([Shop])
+    for given, said in (
+        ({}, 'missing "n"'),
+        ({"n": "1"}, "not an integer"),
+        ({"n": True}, "not an integer"),
+        ({"n": 1.5}, "not an integer"),
+        ({"n": 1, "c": "z"}, 'not one of "a", "b"'),
+        ({"n": 1, "zz": 2}, 'unknown key "zz"'),
+    ):
+        with pytest.raises(ToolError, match=said):
+            await proxy.acall("Shop.get", given)
+    assert server.asked == []
+    await proxy.acall("Shop.get", n=1, x=2)
+    assert server.last.query == "n=1&x=2"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -136,7 +136,7 @@ class Raw:
         self, script: Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]
     ) -> None:
         self.script = script
-        self.connections = 0
+        self.connections = self.closed = 0
         self.heads: list[bytes] = []
         self.url = ""
 
@@ -148,6 +148,9 @@ class Raw:
             pass
         finally:
             writer.close()
+            with suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
+            self.closed += 1
 
     async def head(self, reader: asyncio.StreamReader) -> bytes:
         """Reads one request without a body."""
