@@ -302,6 +302,10 @@ def test_the_schema_agrees_with_the_validation(write: Write) -> None:
     system = jsonschema_rs.validator_for(schema())
     assert system.is_valid(yaml.safe_load(WHOLE_AGENT.replace("1e-1", "0.1")))
     assert system.is_valid({"agent_configs": {"a": None}, "random_seed": "${SEED}"})
+    proxies = {"base_url": "http://x", "env": {"KEY": "OTHER"}, "root": "docs", "deep": {"own": [1]}}
+    assert system.is_valid(
+        {"proxies": ["p"], "cutoff_date": "2024-12-31", "proxy_options": {"p": proxies, "q": None}}
+    )
     for wrong in (
         {"nmae": 1},
         {"agent_configs": {"a": {"temprature": 1}}},
@@ -309,6 +313,8 @@ def test_the_schema_agrees_with_the_validation(write: Write) -> None:
         {"max_exception_retry": None},
         {"random_seed": "x"},
         {"activate_proxies": "x"},
+        {"proxy_options": {"p": {"timeout": 0}}},
+        {"proxy_options": {"p": {"env": {"KEY": "not a name"}}}},
         {"discovery": {}},
     ):
         assert not system.is_valid(wrong), wrong
