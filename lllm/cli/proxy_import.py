@@ -68,6 +68,7 @@ def import_proxy(
     json: Json = False,
 ) -> int:
     """Write a proxy module from an OpenAPI document. What cannot be imported is skipped, and listed with the reason."""
+    from lllm.config.layer import shown
     from lllm.proxies.openapi import files
     from lllm.proxies.openapi.importer import import_document
     from lllm.proxies.openapi.security import parse_auth
@@ -98,7 +99,7 @@ def import_proxy(
         )
         return 0
     for path in written:
-        output.text(str(path))
+        output.text(shown(path))
     _report(imported, paths)
     return 0
 
