@@ -83,6 +83,7 @@ def import_proxy(
         include=include or (),
         exclude=exclude or (),
     )
+    _check_name(imported.name)
     planned = files.targets(imported, out or _folder())
     written = files.write(imported, planned, force=force)
     paths = [module.path for module in planned.values()]
@@ -102,6 +103,18 @@ def import_proxy(
         output.text(shown(path))
     _report(imported, paths)
     return 0
+
+
+def _check_name(name: str) -> None:
+    """Raises ConfigError for the name of a proxy that ships."""
+    from lllm.errors import ConfigError
+    from lllm.registry import registry
+
+    entry = registry.registered("proxy", name)
+    if entry is not None and isinstance(entry.target, str) and entry.target.startswith("lllm."):
+        raise ConfigError(
+            f"a proxy named '{name}' ships with lllm", hint=f"Give another one: --name {name}_api"
+        )
 
 
 def _folder() -> Path:

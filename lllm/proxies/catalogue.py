@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lllm.core.visible import visible
+from lllm.core.visible import visible, visible_json
 from lllm.proxies.base import BaseProxy
 from lllm.proxies.endpoint import Endpoint
 from lllm.proxies.parameters import Parameter
@@ -69,11 +69,11 @@ def _doc(one: Endpoint) -> str:
         lines.append(f"- {_short(parameter)}" + (f": {visible(about)}" if about else ""))
     example = one.example()
     if all(example.get(parameter.name) is not None for parameter in one.parameters if parameter.required):
-        lines.append(f"Example: {one.address} {json.dumps(example, ensure_ascii=False, default=str)}")
+        lines.append(f"Example: {one.address} {_json(example)}")
     if one.response is not None:
-        lines.append(f"Answer, for example: {json.dumps(one.response, ensure_ascii=False, default=str)}")
+        lines.append(f"Answer, for example: {_json(one.response)}")
     elif one.response_schema is not None:
-        lines.append(f"Answer, as a schema: {json.dumps(one.response_schema, ensure_ascii=False)}")
+        lines.append(f"Answer, as a schema: {_json(one.response_schema)}")
     return "\n".join(lines)
 
 
@@ -97,12 +97,13 @@ def _short(one: Parameter) -> str:
     kind = one.schema.get("type", "any")
     text = f"{one.name}: {'|'.join(map(str, kind)) if isinstance(kind, list) else kind}"
     if (values := one.schema.get("enum")) is not None:
-        text = f"{one.name}: {'|'.join(json.dumps(value) for value in values)}"
+        text = f"{one.name}: {'|'.join(_json(value) for value in values)}"
     if one.required:
         return text
     default: Any = one.schema.get("default")
-    return (
-        f"{text} = {json.dumps(default, ensure_ascii=False, default=str)}"
-        if default is not None
-        else f"{text}?"
-    )
+    return f"{text} = {_json(default)}" if default is not None else f"{text}?"
+
+
+def _json(value: Any) -> str:
+    """JSON for people and models: no character of it acts on a terminal."""
+    return visible_json(json.dumps(value, ensure_ascii=False, default=str))

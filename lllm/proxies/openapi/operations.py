@@ -131,7 +131,7 @@ def _stated(one: Argument, several: bool) -> Argument:
         return one
     schema: dict[str, Any] = one.schema if isinstance(one.schema, dict) else {}
     text = cut(schema.get("description", ""), 260)
-    place = {"content": "body"}.get(one.place, one.place)
-    return one._replace(
-        schema={**schema, "description": f"{shown(one.wire)} in the {place}. {text}".strip()}, component=""
-    )
+    said = f"{shown(one.wire)} in the {'body' if one.place == 'content' else one.place}."
+    if text.startswith(said):
+        return one
+    return one._replace(schema={**schema, "description": f"{said} {text}".strip()}, component="")

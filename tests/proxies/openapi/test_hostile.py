@@ -1,0 +1,305 @@
+"""Documents that attack: nothing of them becomes code, and nothing is read or fetched for them."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lllm.core.visible import visible
+from lllm.errors import ConfigError
+from lllm.proxies import Proxy
+from lllm.proxies.openapi.literals import literal
+from lllm.proxies.openapi.module import ModuleUnsafe, check_source
+from lllm.proxies.openapi.reading import read as read_text
+from lllm.proxies.openapi.security import parse_auth
+from tests.proxies.openapi.imports import HARD, endpoints_by_id, loaded, proxy_of, read, sources
+
+CODE = '"""\n__import__("os").abort()\n"""'
+PIECES = (
+    *(
+        '"""',
+        "'''",
+        '"',
+        "'",
+        "\\",
+        "\n",
+        "\r\n",
+        "\t",
+        "\x00",
+        "\x1b[31m",
+        "\u2028",
+        "\u202e",
+        "\u200b",
+        "\ufeff",
+    ),
+    *(
+        "é",
+        "数",
+        "🎉",
+        "{",
+        "}",
+        "${x}",
+        "{{x}}",
+        "%s",
+        "#",
+        " ",
+        "a",
+        "/",
+        "*",
+        ")",
+        "]",
+        ":",
+        ";",
+        "=",
+        "\\N{DASH}",
+    ),
+    *(
+        '");__import__("os").abort()#',
+        "f'{1}'",
+        "# noqa",
+        "# type: ignore",
+        "\\x41",
+        "\x85",
+        "\x0b",
+        "\ud800",
+        "..",
+        "-",
+    ),
+)
+TEXTS = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
+
+
+SHARED = {"$ref": "#/components/schemas/S"}
+
+
+def document(text: str) -> dict[str, Any]:
+    """A document that has a text in every place where a text may be."""
+    schema = {
+        "type": "string",
+        "title": text,
+        "description": text,
+        "default": text,
+        "enum": [text, "other"],
+        "example": text,
+        text: text,
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": text, "version": text, "description": text},
+        "servers": [{"url": "https://x.example/" + text, "description": text}, {"url": "https://x.example"}],
+        "paths": {
+            "/fixed/" + text: {"get": {"operationId": "fixed", "responses": {"200": {"description": "ok"}}}},
+            "/x": {
+                "post": {
+                    "operationId": text,
+                    "summary": text,
+                    "description": text,
+                    "tags": [text],
+                    "parameters": [{"name": text, "in": "query", "description": text, "schema": schema}],
+                    "requestBody": {
+                        "description": text,
+                        "content": {
+                            "application/json": {
+                                "schema": {
+                                    "type": "object",
+                                    "properties": {text: schema, "a": SHARED},
+                                },
+                                "example": {text: text},
+                            }
+                        },
+                    },
+                    "responses": {
+                        "200": {
+                            "description": text,
+                            "content": {"application/json": {"example": {text: text}}},
+                        }
+                    },
+                    "x-github": {"subcategory": text},
+                },
+                "get": {"responses": {"200": {"description": "ok"}}},
+            },
+        },
+        "components": {
+            "schemas": {"S": {"type": "object", "description": text, "properties": {text: schema}}},
+            "securitySchemes": {text: {"type": "apiKey", "in": "query", "name": text or "x"}},
+        },
+        "security": [{text: []}],
+    }
+
+
+@settings(max_examples=60)
+@given(TEXTS)
+def test_no_text_becomes_code(text: str) -> None:
+    for value in sources(read(document(text), name="hostile")).values():
+        check_source(value)
+        assert value.encode().decode() == value
+        with loaded(value) as proxy:
+            for one in proxy().endpoints().values():
+                assert one.key.isidentifier()
+                assert one.key.isascii()
+
+
+def test_python_as_a_summary() -> None:
+    (text,) = sources(read(document(CODE), name="hostile")).values()
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    assert {ast.unparse(node.func) for node in calls} == {"ProxyRegistrator", "BaseProxy.endpoint", "Query"}
+    with loaded(text) as proxy:
+        endpoint = next(one for one in proxy().endpoints().values() if one.method == "POST")
+        wires = {one.wire for one in endpoint.parameters}
+        assert CODE in wires  # as it stands in the document
+        assert endpoint.parameters[0].schema["enum"] == [CODE, "other"]
+
+
+def test_texts_are_sent_as_they_stand_in_the_document() -> None:
+    with proxy_of(HARD / "injection-3.1.json", name="injection") as proxy:
+        whole = json.loads((HARD / "injection-3.1.json").read_text())
+        declared = {item["get"]["operationId"]: item["get"] for item in whole["paths"].values()}
+        for operation, endpoint in endpoints_by_id(proxy).items():
+            if operation.startswith("op_") and operation != "op_sur":  # that one has what cannot be sent
+                enum = declared[operation]["parameters"][0]["schema"]["enum"]
+                assert endpoint.parameters[0].schema["enum"] == enum
+
+
+def test_catalogues_have_no_control_characters() -> None:
+    with proxy_of(HARD / "injection-3.1.json", name="injection") as proxy:
+        runtime = Proxy([proxy])
+        for text in (
+            runtime.api_catalog(),
+            runtime.api_directory(),
+            runtime.retrieve_api_docs(),
+            runtime.overview(),
+        ):
+            assert visible(text) == text
+
+
+def test_importing_a_module_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = sources(read(HARD / "injection-3.1.json", name="injection")).values()
+    file = tmp_path / "imported_for_a_test.py"
+    file.write_text(text, "utf-8")
+    ran: list[str] = []
+    monkeypatch.setattr("os.system", ran.append)
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, file.stem, module)
+    with loaded(text):
+        pass
+    assert ran == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import os",
+        "from os import system",
+        'X: dict[str, object] = {"a": __import__("os")}',
+        "X: dict[str, object] = {**{}}",
+        'X: dict[str, object] = {"a": f"{1}"}',
+        "print(1)",
+        "class A(BaseProxy):\n    x = open('x')",
+        "class A(BaseProxy):\n    @BaseProxy.endpoint(endpoint=open('x'))\n    def a(self) -> None: ...",
+        "class A(BaseProxy):\n    def a(self, x=open('x')) -> None: ...",
+        "class A(BaseProxy):\n    def a(self) -> None:\n        return 1",
+        "class A(open('x')):\n    pass",
+        "class A(BaseProxy, metaclass=x):\n    pass",
+        "@evil\nclass A(BaseProxy):\n    pass",
+        "def f(): ...",
+        "x = lambda: 1",
+        "if True:\n    pass",
+    ],
+)
+def test_what_is_not_notation_is_not_written(text: str) -> None:
+    with pytest.raises(ModuleUnsafe):
+        check_source(text)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150)
+@given(VALUES, st.integers(0, 10))
+def test_literals_are_what_they_stand_for(value: Any, indent: int) -> None:
+    assert ast.literal_eval(literal(value, indent * 4)) == value
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(
+        st.sampled_from(
+            (*PIECES, "openapi: 3.1.0\n", "paths: ", "&a ", "*a", "<<: ", "- ", "? ", "!!python/x ", "[", ",")
+        )
+    ).map("".join)
+)
+def test_other_documents_are_refused(text: str) -> None:
+    for name in ("x.yaml", "x.json"):
+        with suppress(ConfigError):  # and nothing else is raised
+            read_text(text.encode("utf-8", "surrogatepass"), name)
+
+
+def test_bombs_end_quickly() -> None:
+    bombs = {
+        "deep.json": b'{"a":' * 100_000,
+        "deep.yaml": b"[" * 100_000,
+        "deeper.yaml": b"\n".join(b" " * n + b"a:" for n in range(2000)),
+        "digits.json": b'{"a": ' + b"9" * 10_000 + b"}",
+        "digits.yaml": b"a: " + b"9" * 10_000,
+        "infinite.json": b'{"a": 1e999}',
+        "twice.json": b'{"a": 1, "a": 2}',
+        "merge.yaml": b"a: &a {<<: *a}",
+    }
+    for name, data in bombs.items():
+        with pytest.raises(ConfigError):
+            read_text(data, name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "bearer",
+        "bearer:",
+        "bearer:ghp_0123456789abcdef",
+        "header:X:sk-0123456789abcdef",
+        "header:X-K",
+        "cookie:a b:K",
+        "token:X",
+        "basic:U",
+        "bearer:A B",
+    ],
+)
+def test_auth_takes_names_only(text: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_auth(text)
+    assert "0123456789abcdef" not in str(error.value)
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.json"
+    secret.write_text('{"type": "string"}')
+    folder = tmp_path / "api"
+    folder.mkdir()
+    (folder / "inside.json").symlink_to(secret)
+    body = {"content": {"application/json": {"schema": {"$ref": "inside.json"}}}}
+    whole = {
+        "openapi": "3.1.0",
+        "paths": {"/x": {"post": {"requestBody": body}, "get": {}}},
+        "servers": [{"url": "https://x.example"}],
+    }
+    file = folder / "openapi.json"
+    file.write_text(json.dumps(whole))
+    (skipped,) = read(file).skipped
+    assert "folder" in skipped.reason
