@@ -31,6 +31,10 @@ RESERVED = frozenset(
     # a folder `lllm` would shadow the package; the others cannot be folders on every system
     ["lllm", "con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))]
 )
+_SCHEMAS = (
+    ("system", "system.schema.json", "config/*/*.yaml"),
+    ("project", "lllm.schema.json", "lllm.toml"),
+)
 LEFT_OUT = ("__pycache__", ".pytest_cache", ".lllm", ".mypy_cache", ".ruff_cache", ".DS_Store")
 
 
@@ -136,6 +140,7 @@ def write(template: Path, folder: Path, name: str) -> Path:
     try:
         partial.chmod(0o777 & ~_umask())
         fill(template, partial, name)
+        write_schemas(partial)
         os.rename(partial, target)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -163,6 +168,19 @@ def fill(template: Path, target: Path, name: str) -> None:
                 if marker.encode() in text:
                     text = text.replace(marker.encode(), comments(file).encode())
             place.write_bytes(text)
+
+
+def write_schemas(folder: Path) -> None:
+    """Writes the schemas that editors complete the system's YAML and lllm.toml from, where the template has these files; their
+    first lines name them."""
+    import json
+
+    from lllm.config import schema
+
+    for kind, name, file in _SCHEMAS:
+        if any(folder.glob(file)):
+            text = json.dumps(schema(kind), indent=2, ensure_ascii=False)
+            (folder / "config" / name).write_text(f"{text}\n", encoding="utf-8")
 
 
 def _files(folder: Path) -> Iterator[str]:

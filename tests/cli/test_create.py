@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -261,3 +262,18 @@ def test_a_system_that_has_no_model_yet_says_what_to_install_first(
     assert "LLLM_MODEL=" in lines[3]
     monkeypatch.setenv("LLLM_MODEL", "openai/gpt-4o-mini")
     assert "pip install" not in lllm("create", "named").out
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_editors_find_the_schemas(lllm: Terminal, tmp_path: Path, template: str) -> None:
+    assert lllm("create", "demo", "--template", template, "--dir", str(tmp_path)).code == 0
+    root = tmp_path / "demo"
+    yaml, toml = root / "config" / "demo" / "default.yaml", root / "lllm.toml"
+    for file, begins, words in (
+        (yaml, "# yaml-language-server: $schema=", ("schema",)),
+        (toml, "#:schema ", ("schema", "--toml")),
+    ):
+        first = file.read_text().partition("\n")[0]
+        assert first.startswith(begins)
+        found = json.loads((file.parent / first.removeprefix(begins)).read_text())
+        assert found == lllm(*words).json
