@@ -24,7 +24,7 @@ from lllm.replay import replay_session
 from lllm.replay.resume import resume_session
 
 QUESTIONS = 20
-RIGHT = 18
+RIGHT = 17
 """How many of them it gets right; docs/guides/agents-in-yaml.md says so."""
 
 DESK = """\
@@ -57,6 +57,15 @@ WORDS = (
 )
 
 
+def worth(node: ast.expr) -> int:
+    if isinstance(node, ast.BinOp):
+        return int(ORDER[type(node.op)](worth(node.left), worth(node.right)))
+    if isinstance(node, ast.UnaryOp):
+        return -worth(node.operand)
+    assert isinstance(node, ast.Constant)
+    return int(str(node.value))
+
+
 class API(BaseHTTPRequestHandler):
     """GET /calculate?expression=17*23"""
 
@@ -65,11 +74,7 @@ class API(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         (expression,) = parse_qs(urlsplit(self.path).query)["expression"]
         self.asked.append(expression)
-        node = ast.parse(expression.strip(), mode="eval").body
-        assert isinstance(node, ast.BinOp)
-        assert isinstance(node.left, ast.Constant)
-        assert isinstance(node.right, ast.Constant)
-        body = json.dumps(ORDER[type(node.op)](node.left.value, node.right.value)).encode()
+        body = json.dumps(worth(ast.parse(expression.strip(), mode="eval").body)).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
