@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from threading import Lock
 from typing import Any, Final
 
@@ -41,6 +42,10 @@ def commit(
         if not branch.startswith("refs/heads/"):
             raise EndpointRejected("no branch is checked out")
         parent = git.run("rev-parse", "--verify", "--quiet", f"{branch}^{{commit}}", fails=None).line
+        for name in names:
+            with suppress(EndpointNotFound):
+                repository.folder.info(name)  # refuses what lies behind a link
+        _check_ignored(git, names)
         entries = b"".join(_entry(repository, git, name, parent) for name in names)
         tree = _tree(git, parent, entries)
         if parent and tree == git.run("rev-parse", f"{parent}^{{tree}}").line:
@@ -67,6 +72,20 @@ def commit(
         except EndpointError as error:
             result["note"] = f"The index could not be brought up to date: {error.message}"
         return result
+
+
+def _check_ignored(git: Git, names: list[str]) -> None:
+    """Raises EndpointRejected for a file that .gitignore names and that is not tracked, as `git add` does."""
+    # it takes no literal paths, and no pattern begins like this
+    given = b"".join(f"./{name}\0".encode() for name in names)
+    found = git.run(
+        "check-ignore", "-z", "--stdin", given=given, env={"GIT_LITERAL_PATHSPECS": "0"}, fails=None
+    )
+    if found.code not in (0, 1):
+        raise EndpointError("git could not tell whether the files are ignored")
+    if found.data:
+        name = found.text.partition("\0")[0].removeprefix("./")
+        raise EndpointRejected(f"'{name}' is ignored by .gitignore: commit it by hand")
 
 
 def _tree(git: Git, parent: str, entries: bytes) -> str:

@@ -62,10 +62,10 @@ class Files(Configured):
             "path": {"example": "."},
             "line": _COUNT,
             "lines": {"minimum": 1, "maximum": 5000},
-            "byte": {"minimum": 0},
+            "byte": {"minimum": -1},
         },
     )
-    def read(self, path: str, line: int = 1, lines: int = 1000, byte: int | None = None) -> Any:
+    def read(self, path: str, line: int = 1, lines: int = 1000, byte: int = -1) -> Any:
         """Reads a file: text, an image or a PDF. Lists a folder.
 
         A long text comes in pages: go on with `next_line` as `line`, or `next_byte` as `byte`.
@@ -74,12 +74,12 @@ class Files(Configured):
             path: from the root folder, as "docs/guide.md".
             line: first line, from 1.
             lines: how many lines at most.
-            byte: first byte, instead of lines.
+            byte: first byte, to read by bytes instead of lines; else -1.
         """
         if self._folder.info(path).kind == "folder":
             return self.list(path)
         with self._folder.file(path) as file:
-            found = page_of_lines(file, line, lines) if byte is None else page_of_bytes(file, byte, PAGE)
+            found = page_of_lines(file, line, lines) if byte < 0 else page_of_bytes(file, byte, PAGE)
             return self._binary(path, file) if found is None else {"path": path, **found}
 
     @BaseProxy.endpoint(
@@ -224,7 +224,7 @@ class Files(Configured):
                 before, known = file.info, decoded(file.at(0, self.max_bytes + 1))
             if known is None:
                 raise EndpointRejected(f"'{path}' is binary, and cannot be edited")
-            text = _replaced(known, path, old, new, all)
+            text = _replaced(known, path, old, new, all, self.max_bytes)
             data = known.encoded(text)
             if len(data) > self.max_bytes:
                 raise too_large(path, len(data), self.max_bytes)
@@ -286,7 +286,7 @@ def _entry(one: Found) -> dict[str, Any]:
     return {"path": f"{one.path}/"} if kind == "folder" else {"path": one.path, "type": kind}
 
 
-def _replaced(known: Text, path: str, old: str, new: str, every: bool) -> str:
+def _replaced(known: Text, path: str, old: str, new: str, every: bool, most: int) -> str:
     if not old:
         raise EndpointRejected("old must not be empty", hint="To write a whole file, use write.")
     if known.crlf:
@@ -307,4 +307,7 @@ def _replaced(known: Text, path: str, old: str, new: str, every: bool) -> str:
             f"old occurs {count} times in '{path}', in lines {', '.join(lines)}",
             hint="Give more of the text around it, or all=true.",
         )
+    size = len(known.text) + count * (len(new) - len(old))
+    if size > most:  # before it is made: many short texts may become long ones
+        raise too_large(path, size, most)
     return known.text.replace(old, new)

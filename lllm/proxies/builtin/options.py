@@ -13,7 +13,7 @@ from lllm.proxies.endpoint import Endpoint
 TEXT: Final = "text"
 FLAG: Final = "true or false"
 NUMBER: Final = "a whole number above 0"
-SECONDS: Final = "seconds above 0"
+SECONDS: Final = "seconds above 0, at most 86,400"
 TEXTS: Final = "a list of texts"
 
 _CHECKS: Final = {
@@ -21,7 +21,9 @@ _CHECKS: Final = {
     FLAG: lambda value: isinstance(value, bool),
     NUMBER: lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
     TEXTS: lambda value: isinstance(value, list | tuple) and all(isinstance(one, str) for one in value),
-    SECONDS: lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9,
+    SECONDS: lambda value: (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 86_400
+    ),
 }
 
 

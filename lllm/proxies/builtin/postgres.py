@@ -119,7 +119,12 @@ class Postgres:
                     if (more := cursor.rowcount - len(made["rows"])) > 0:
                         made["more_rows"] = more
                 made["rows_changed"] = max(cursor.rowcount, 0)
-            connection.execute("COMMIT")
+            try:
+                connection.execute("COMMIT")
+            except psycopg.OperationalError as error:
+                raise EndpointUnreachable(
+                    "the connection broke while the change was committed: look whether it took effect"
+                ) from error
             return made
 
     def schema(self, table: str) -> dict[str, Any]:

@@ -78,10 +78,11 @@ _UNFINISHED: Final = (
 
 @dataclass(frozen=True)
 class Output:
-    """What git printed. cut: whether there was more."""
+    """What git printed. cut: whether there was more. code: its exit status."""
 
     data: bytes
     cut: bool = False
+    code: int = 0
 
     @property
     def text(self) -> str:
@@ -314,7 +315,7 @@ class Git:
             if code and not cut and fails is not None:
                 errors.seek(0)
                 raise fails(self._said(errors.read(4000).decode("utf-8", "replace"), words[0]))
-        return Output(data[:most], cut)
+        return Output(data[:most], cut, code)
 
     def _said(self, text: str, word: str) -> str:
         lines = [

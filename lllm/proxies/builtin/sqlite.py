@@ -52,9 +52,13 @@ class SQLite:
         """One statement that changes rows, in a transaction of its own."""
         try:
             return self._ask("execute", sql=sql, parameters=parameters, limit=limit)
-        except EndpointTimeout:
+        except EndpointError as error:
+            if not error.sent:  # it answered, so what it had begun is undone
+                raise
             self._ask("recover")  # else readers would find the journal of a process that was killed
-            raise
+            raise type(error)(
+                f"{error.message}: look whether it took effect before you run it again", hint=error.hint
+            ) from None
 
     def schema(self, table: str) -> dict[str, Any]:
         """The tables, or all about one."""
@@ -66,6 +70,6 @@ class SQLite:
         with Worker(Path(sqlite_worker.__file__), killed, "the statement") as worker:
             answer = worker.ask(request)
         if "error" in answer:
-            raise _KINDS[answer["kind"]](answer["error"])
+            raise _KINDS[answer["kind"]](answer["error"], sent=False)
         found: dict[str, Any] = answer["found"]
         return found

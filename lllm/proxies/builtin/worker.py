@@ -81,7 +81,7 @@ class Worker:
             pass
         if self._late.is_set():
             raise EndpointTimeout(f"{self._what} took longer than {self._seconds:g} s and was stopped")
-        raise EndpointError(f"{self._what} needed too much memory and was stopped")
+        raise EndpointError(f"{self._what} ended without an answer, as if its memory had run out")
 
     def __enter__(self) -> Worker:
         return self

@@ -409,6 +409,12 @@ def test_edit_replaces_exactly_what_is_named(root: Path) -> None:
     assert (root / "src/a.py").read_text().count("yield") == 2
 
 
+def test_an_edit_that_would_grow_beyond_the_limit_is_refused_at_once(root: Path) -> None:
+    (root / "a.txt").write_text("a" * 1_000_000)
+    with pytest.raises(EndpointAnswerInvalid, match="10,000,000,000 bytes"):
+        files(root, writable=True)("edit", path="a.txt", old="a", new="b" * 10_000, all=True)
+
+
 def test_line_ends_stay_as_they_are(root: Path) -> None:
     (root / "dos.txt").write_bytes(b"one\r\ntwo\r\n")
     call = files(root, writable=True)

@@ -570,6 +570,20 @@ def test_a_commit_in_the_middle_of_something_else_is_refused(root: Path) -> None
     assert "could not be brought up to date" in call("commit", message="x", paths=["README.md"])["note"]
 
 
+def test_ignored_files_are_not_committed(root: Path) -> None:
+    (root / ".gitignore").write_text(".env\n*.log\n/build/\n")
+    call = proxy(root, writable=True, author=AUTHOR)
+    (root / "build").mkdir()
+    for name in (".env", "a.log", "build/x", "*.log", ":(top)x.log"):
+        (root / name).write_text("x")
+        with pytest.raises(EndpointRejected, match=r"is ignored by \.gitignore"):
+            call("commit", message="x", paths=[".gitignore", name])
+    git(root, "add", "-f", "a.log")
+    git(root, "commit", "-qm", "one of them is tracked")
+    (root / "a.log").write_text("y")
+    assert call("commit", message="x", paths=[".gitignore", "a.log"])["commit"]
+
+
 def test_line_ends_are_converted_as_git_does(root: Path) -> None:
     (root / ".gitattributes").write_text("*.txt text\n")
     (root / "a.txt").write_bytes(b"one\r\n")

@@ -347,8 +347,9 @@ def test_a_change_that_takes_too_long_is_undone(
     with monkeypatch.context() as patch:
         if killed:  # in the middle of writing, by the clock of the parent
             patch.setattr("lllm.proxies.builtin.sqlite._GRACE", -29.0)
-        with pytest.raises(EndpointTimeout):
+        with pytest.raises(EndpointTimeout) as caught:
             sql(database, writable=True, seconds=30.0 if killed else 1.0)("execute", sql=endless)
+    assert ("look whether it took effect" in str(caught.value)) is killed
     assert sorted(os.listdir(database.parent)) == [database.name]  # and no journal is left
     assert contents(database) == before
     assert sql(database)("query", sql="SELECT count(*) FROM customer")["rows"] == [[2]]
