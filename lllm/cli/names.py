@@ -60,7 +60,7 @@ def list_names(
 
 def _proxies(file: Any, json: bool) -> int:
     """`lllm list proxies`: every family, with what is missing."""
-    from lllm.cli.proxy_states import access_to, proxy_states, row_of
+    from lllm.cli.proxy_states import FAMILIES, access_to, proxy_states, row_of
 
     found = list(proxy_states(access_to(configuration(file))))
     if json:
@@ -68,6 +68,8 @@ def _proxies(file: Any, json: bool) -> int:
         return 0
     cells = [(one.family, one.entry.name, one.words, one.entry.summary, one.entry.source) for one in found]
     output.table(("FAMILY", "NAME", "STATE", "WHAT", "FROM"), cells)
+    if empty := [family for family in FAMILIES if family not in {one.family for one in found}]:
+        output.say(f"nothing is registered in: {', '.join(empty)}")
     for one in found:
         if one.hint and one.family != "backend":
             output.say(f"{one.entry.name}: {one.hint}")

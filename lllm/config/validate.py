@@ -77,8 +77,7 @@ class _Validator:
             if entry is None and target != here:
                 entry = find(target, self.tree)
             if entry is None and open:
-                if value is not BROKEN:
-                    put(self.out.data, here, self.free(value, here))
+                self.own(value, here)
             elif entry is None:
                 known = [*keys, *_other_spellings(path)]
                 dotted = ".".join(path)
@@ -172,14 +171,7 @@ class _Validator:
             message = f"'{dotted}' and another spelling of '{target[-1]}' are both given; keep one"
             self.problems.add(ConfigError(message, where=where))
             return
-        if self.written and not loose and is_secret(here[-1]):
-            self.problems.add(
-                ConfigError(
-                    f"{dotted} holds a secret; this file is no place for it",
-                    hint=f"Write {here[-1]}_env: NAME_OF_A_VARIABLE, or {here[-1]}: ${{NAME_OF_A_VARIABLE}}.",
-                    where=where,
-                )
-            )
+        if self.holds_secret(here):
             return
         if entry.kind in _PATHS:
             value = self.absolute(value)
@@ -193,6 +185,23 @@ class _Validator:
             for below, line in self.source.where.items():
                 if below[: len(here)] == here:
                     self.out.where[target + below[len(here) :]] = line
+
+    def holds_secret(self, here: Keys) -> bool:
+        """Whether a file holds a secret under a key, which is a problem."""
+        if not self.written or here in self.source.loose or not is_secret(here[-1]):
+            return False
+        message = f"{'.'.join(here)} holds a secret; this file is no place for it"
+        hint = f"Write {here[-1]}_env: NAME_OF_A_VARIABLE, or {here[-1]}: ${{NAME_OF_A_VARIABLE}}."
+        if here[0] == "proxy_options":
+            hint = f"Write {here[-1]}: ${{NAME_OF_A_VARIABLE}}, or auth = Header(NAME, env=VARIABLE) in its class."
+        self.problems.add(ConfigError(message, hint=hint, where=self.source.at(here)))
+        return True
+
+    def own(self, value: Any, here: Keys) -> None:
+        """A key of the user's own in a section that is open."""
+        if value is BROKEN or (isinstance(value, str) and value and self.holds_secret(here)):
+            return
+        put(self.out.data, here, value.isoformat() if isinstance(value, date) else self.free(value, here))
 
     def interpolated(self, value: Any, here: Keys) -> str | None:
         """The first name in a file whose value was written as ${VARIABLE}; None if there is none."""

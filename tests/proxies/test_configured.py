@@ -287,6 +287,7 @@ WRONG: dict[str, str] = {
     "activate_proxies: [Calc]\nproxy_options:\n  Calc:\n    strat: 1": "a.yaml:4: unknown key 'strat'",
     "agent_configs: {a: {tools: [Calc.add]}}\nproxy_options:\n  Calc:\n    strat: 1\n": "a.yaml:4: unknown key 'strat'",
     "activate_proxies: [Calc]\nproxy_options: {Calc: {strat: 1}}\nagent_configs: {a: {tools: [Calc.add]}}": "a.yaml:2: unknown",
+    "proxy_options: {Weather: {api_key: '8f-secret'}}": "a.yaml:1: proxy_options.Weather.api_key holds a secret",
     "proxy_options: {Weather: {env: {WEATHER_KEY: '8f-secret'}}}": "Weather.env is given; it wants names",
     "proxy_options: {Weather: {env: {WEATHER_KEY: '${HELD}'}}}": "env.WEATHER_KEY is given; it wants the name",
 }
