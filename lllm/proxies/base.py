@@ -96,6 +96,7 @@ class BaseProxy:
         source: where the texts about its endpoints come from, if not from you: a document's address. Such texts are not
             trusted.
         path_options: options that are paths. In the files of a project they are relative to the folder of lllm.toml.
+        variable_options: options that are names of variables, without which it does not work.
         env: variables that are read instead of those that `auth` names: `{"API_KEY": "API_KEY_STAGING"}`.
         cutoff_date: entries at or after it are not shown, see `Proxy`; None for no cutoff.
 
@@ -128,6 +129,7 @@ class BaseProxy:
     as_tools = _AsTools()
     data: Collection[str] | None = None
     path_options: ClassVar[Sequence[str]] = ()
+    variable_options: ClassVar[Sequence[str]] = ()
 
     def __init__(self, cutoff_date: Any = None, use_cache: bool = True, **options: Any) -> None:
         self.cutoff_date = as_date(cutoff_date)
@@ -274,7 +276,13 @@ def auths_of(proxy: BaseProxy) -> Iterator[Auth]:
 
 def needed_variables(proxy: BaseProxy) -> list[str]:
     """The variables that must be set before it is used, each once. ConfigError for an `auth` that is none."""
-    return list(dict.fromkeys(name for one in auths_of(proxy) if not one.optional for name in one.variables))
+    of_requests = [name for one in auths_of(proxy) if not one.optional for name in one.variables]
+    return list(dict.fromkeys([*of_requests, *named_variables(proxy)]))
+
+
+def named_variables(proxy: BaseProxy) -> list[str]:
+    """The variables that its options name: `variable_options`."""
+    return [str(name) for option in proxy.variable_options if (name := getattr(proxy, option, None))]
 
 
 def is_option(kind: type[BaseProxy], key: str) -> bool:

@@ -30,7 +30,16 @@ from lllm.errors import (
 from lllm.models.function import Function, ToolContext
 from lllm.plug_ins import guarded
 from lllm.proxies import catalogue
-from lllm.proxies.base import CALLER, SETTINGS, BaseProxy, as_date, auths_of, configure, is_option
+from lllm.proxies.base import (
+    CALLER,
+    SETTINGS,
+    BaseProxy,
+    as_date,
+    auths_of,
+    configure,
+    is_option,
+    named_variables,
+)
 from lllm.proxies.cutoff import bounded, reaches, without_keys, without_later
 from lllm.proxies.endpoint import Endpoint, takes_mapping
 from lllm.recorded_value import PROXY, pack_request
@@ -404,10 +413,10 @@ class Proxy:
         """The variables that must be set before an endpoint can be called, and are not."""
         from lllm.proxies.credentials import needed
 
-        if endpoint.local:
-            return []
         proxy = self.proxies[endpoint.proxy]
-        names = needed(endpoint.options.get("auth", proxy.auth), proxy.env)
+        names = named_variables(proxy)
+        if not endpoint.local:
+            names += needed(endpoint.options.get("auth", proxy.auth), proxy.env)
         return [name for name in names if not self.variables.get(name, "").strip()]
 
     # --- what a session says of it

@@ -356,6 +356,12 @@ def test_check_names_the_variables_that_are_missing(tmp_path: Path, monkeypatch:
     assert warnings_of(load_config("a.yaml")) == []
 
 
+def test_check_names_the_variable_of_an_option() -> None:
+    config = agents(activate_proxies=["sql"], proxy_options={"sql": {"url_env": "NO_SUCH_DATABASE"}})
+    (said,) = warnings_of(load_config(config))
+    assert "the proxy 'sql' needs the variable NO_SUCH_DATABASE" in said
+
+
 def test_check_warns_of_settings_for_nobody() -> None:
     config = load_config(agents(proxy_options={"Wether": {"timeout": 1}, "Weather": {"timeout": 1}}))
     (said,) = warnings_of(config)

@@ -40,6 +40,7 @@ class SQL(Configured):
     _proxy_name = "SQL"
     _proxy_description = "Reads a SQLite or Postgres database; changes rows where that is allowed."
     path_options = ("database",)
+    variable_options = ("url_env",)
     OPTIONS: ClassVar = {
         **Configured.OPTIONS,
         "database": TEXT,
