@@ -100,6 +100,8 @@ def failure(endpoint: Endpoint, response: Received, shown: Shown, origin: str) -
     kind = _KINDS.get(status) or (
         EndpointServerError if status >= 500 else EndpointRejected if status >= 300 else EndpointAnswerInvalid
     )
+    if status == 403 and "Retry-After" in response.headers:  # as GitHub limits requests
+        kind = EndpointRateLimited
     reason = _reason(status)
     if 300 <= status < 400:
         place = shown.text(response.headers.get("Location", ""))[:200]

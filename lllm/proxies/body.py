@@ -17,7 +17,7 @@ from lllm.errors import ToolError
 from lllm.models.parts import File, Image
 from lllm.proxies.encoding import as_json, json_bytes, query_pairs, scalar
 from lllm.proxies.endpoint import Endpoint
-from lllm.proxies.parameters import Parameter
+from lllm.proxies.parameters import Parameter, is_file
 
 _SCALARS: Final = frozenset((str, int, float, bool, type(None)))
 _DATA_URL: Final = re.compile(r"data:([^,;]*)((?:;[^,;]*)*),", re.IGNORECASE)
@@ -37,14 +37,6 @@ def write_body(endpoint: Endpoint, value: Any) -> tuple[str, bytes]:
 def media_type(content: str) -> str:
     """The media type of a Content-Type, in lower case and without parameters."""
     return content.partition(";")[0].strip().lower()
-
-
-def is_file(schema: Mapping[str, Any]) -> bool:
-    """Whether a schema says that a value is bytes: `format: binary` (OpenAPI 3.0), or `contentMediaType` without
-    `contentEncoding` (3.1)."""
-    return schema.get("format") == "binary" or (
-        "contentMediaType" in schema and "contentEncoding" not in schema
-    )
 
 
 def _json(endpoint: Endpoint, value: Any) -> tuple[str, bytes]:

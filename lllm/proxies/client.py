@@ -22,7 +22,7 @@ from lllm.http.time_limit import time_limit
 from lllm.inputs import effect
 from lllm.models.function import ToolContext
 from lllm.proxies import answer as answers
-from lllm.proxies.credentials import Auth, Shown, auth_of, show
+from lllm.proxies.credentials import Auth, Shown, auth_of, lookup, show
 from lllm.proxies.exchange import Received, Way, attempt, way_to
 from lllm.proxies.request import HttpRequest, RequestPlan, put
 
@@ -132,10 +132,7 @@ class Client:
         return found
 
     def _values(self, declared: _Auth) -> tuple[str, ...]:
-        if not declared.names:
-            return ()
-        variables = self._variables()
-        return tuple([(variables.get(name) or "").strip() for name in declared.names])
+        return lookup(declared.auth, self._variables()) if declared.names else ()
 
     def plan(self, proxy: BaseProxy, endpoint: Endpoint) -> RequestPlan:
         """How requests are made. ConfigError where none can be sent."""

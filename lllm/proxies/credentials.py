@@ -153,9 +153,14 @@ class Shown:
         return data
 
 
+def lookup(auth: Auth | Sequence[Auth], variables: Mapping[str, str]) -> tuple[str, ...]:
+    """The values of the variables of credentials, in their order; "" for one that is not set."""
+    return tuple([(variables.get(name) or "").strip() for one in each_of(auth) for name in one.variables])
+
+
 def show(auth: Auth | Sequence[Auth], values: Sequence[str], proxy: str) -> Shown:
-    """What credentials come to with these values of their variables. The values are redacted in all logs and messages from
-    now on.
+    """What credentials come to with these values of their variables (`lookup`). The values are redacted in all logs and
+    messages from now on.
 
     Raises:
         ConfigError: a variable is not set; names it.

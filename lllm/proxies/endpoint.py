@@ -113,7 +113,7 @@ class Endpoint:
     @cached_property
     def schema(self) -> dict[str, Any]:
         """JSON schema of its arguments."""
-        return with_shared(arguments_schema(self.parameters), self.shared)
+        return with_shared(arguments_schema(self.parameters, sent=not self.local), self.shared)
 
     @cached_property
     def checker(self) -> Function:

@@ -158,13 +158,44 @@ def laid_over(base: Iterable[Parameter], params: Mapping[str, Any] | None, where
     return list(found.values())
 
 
-def arguments_schema(parameters: Iterable[Parameter]) -> dict[str, Any]:
-    """The JSON schema of an endpoint's arguments."""
+IN_BASE64: Final = "The file's bytes in base64, or a data: URL."
+
+
+def is_file(schema: Mapping[str, Any]) -> bool:
+    """Whether a schema says that a value is, or may be, bytes: `format: binary` (OpenAPI 3.0), or `contentMediaType` without
+    `contentEncoding` (3.1)."""
+    each = [schema, *schema.get("anyOf", ()), *schema.get("oneOf", ())]
+    return any(_is_bytes(one) for one in each if isinstance(one, Mapping))
+
+
+def _is_bytes(schema: Mapping[str, Any]) -> bool:
+    return schema.get("format") == "binary" or (
+        "contentMediaType" in schema and "contentEncoding" not in schema
+    )
+
+
+def in_base64(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema whose files are text, as those who can only write text are told: in base64."""
+    found = dict(schema)
+    if _is_bytes(found):
+        found.pop("format", None)
+        said = str(found.get("description") or "").rstrip()
+        return {**found, "contentEncoding": "base64", "description": f"{said} {IN_BASE64}".strip()}
+    if isinstance(found.get("items"), Mapping):
+        found["items"] = in_base64(found["items"])
+    for key in ("anyOf", "oneOf", "allOf"):
+        if isinstance(found.get(key), list):
+            found[key] = [in_base64(one) if isinstance(one, Mapping) else one for one in found[key]]
+    return found
+
+
+def arguments_schema(parameters: Iterable[Parameter], *, sent: bool = False) -> dict[str, Any]:
+    """The JSON schema of an endpoint's arguments. `sent`: they become a request, for which files may be given in base64."""
     properties: dict[str, Any] = {}
     shared: dict[str, Any] = {}
     required = []
     for one in parameters:
-        schema = dict(one.schema)
+        schema = in_base64(one.schema) if sent else dict(one.schema)
         shared.update(schema.pop("$defs", {}))
         properties[one.name] = schema
         if one.required:

@@ -195,6 +195,13 @@ async def test_statuses(server: Api, status: int, kind: type[EndpointError]) -> 
     assert len(server.asked) == 1
 
 
+async def test_a_limit_that_is_a_403(server: Api) -> None:
+    server.answer = [(403, {"Retry-After": "9999"}, "")]
+    with pytest.raises(EndpointRateLimited) as caught:
+        await proxy_to(server.url).acall("Shop.get")
+    assert caught.value.retry_after == 9999
+
+
 async def test_an_error_in_html_is_its_title(server: Api) -> None:
     server.answer = [
         (404, {"Content-Type": "text/html"}, "<html><style>p{}</style><title>Not  here</title><p>x")

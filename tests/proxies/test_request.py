@@ -394,6 +394,35 @@ def test_bodies_that_cannot_be_written(content: str, value: Any) -> None:
         )
 
 
+async def test_a_model_is_told_how_to_give_files(server: Api) -> None:
+    class Shop(BaseProxy, register=False):
+        base_url = server.url
+
+        @BaseProxy.endpoint(endpoint="a", method="POST", content="multipart/form-data")
+        def upload(self, file: bytes, more: list[bytes], icon: bytes | None = None) -> None:
+            """Uploads.
+
+            Args:
+                file: A document.
+            """
+
+    proxy = Proxy([Shop])
+    (tool,) = proxy.tools()
+    shown = tool.parameters["properties"]
+    base64_text = {"type": "string", "contentEncoding": "base64"}
+    assert shown["file"] == {
+        **base64_text,
+        "description": "A document. The file's bytes in base64, or a data: URL.",
+    }
+    assert shown["more"]["items"]["contentEncoding"] == "base64"
+    assert shown["icon"]["anyOf"][0]["contentEncoding"] == "base64"
+    await proxy.acall("Shop.upload", file="AAE=", more=["Ag=="], icon="data:image/png;base64,Aw==")
+    for data in (b"\0\1", b"\2", b"\3"):
+        assert b"\r\n\r\n" + data + b"\r\n" in server.last.body
+    with pytest.raises(ToolError, match="'file' is a file: give its bytes in base64"):
+        await proxy.acall("Shop.upload", file="a text!")
+
+
 # --- seen from the server
 
 
