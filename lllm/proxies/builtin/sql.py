@@ -81,13 +81,13 @@ class SQL(Configured):
 
     @BaseProxy.endpoint(category="read", effect="pure", params={"table": {"example": ""}})
     def schema(self, table: str = "") -> dict[str, Any]:
-        """Lists the tables with their columns; or for one table also keys, indexes and a few rows.
+        """Lists the tables with their columns, and the dialect; or for one table also keys, indexes and a few rows.
 
         Args:
             table: leave out for all tables.
         """
         _check(table)
-        return self._database.schema(table)
+        return {"dialect": "SQLite" if self.database else "PostgreSQL", **self._database.schema(table)}
 
     @BaseProxy.endpoint(
         category="read",

@@ -89,6 +89,13 @@ def test_a_query_with_parameters(database: Path) -> None:
         call("query", sql="SELECT ?", parameters=[2**70])
 
 
+def test_words_are_only_words(database: Path) -> None:
+    found = sql(database)(
+        "query", sql="SELECT 'x; DROP TABLE customer; --' AS \"update\", 'DELETE' AS \"insert\""
+    )
+    assert found == {"columns": ["update", "insert"], "rows": [["x; DROP TABLE customer; --", "DELETE"]]}
+
+
 def test_rows_are_limited_and_the_rest_is_counted(database: Path) -> None:
     call = sql(database)
     rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 5000) SELECT i, ? FROM n"
@@ -345,8 +352,8 @@ def test_a_change_that_takes_too_long_is_undone(
         SELECT hex(randomblob(2000)) FROM n
     """
     with monkeypatch.context() as patch:
-        if killed:  # in the middle of writing, by the clock of the parent
-            patch.setattr("lllm.proxies.builtin.sqlite._GRACE", -29.0)
+        # killed in the middle of writing by the clock of the parent, or interrupted by its own
+        patch.setattr("lllm.proxies.builtin.sqlite._GRACE", -29.0 if killed else 60.0)
         with pytest.raises(EndpointTimeout) as caught:
             sql(database, writable=True, seconds=30.0 if killed else 1.0)("execute", sql=endless)
     assert ("look whether it took effect" in str(caught.value)) is killed

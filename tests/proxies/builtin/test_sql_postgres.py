@@ -197,6 +197,32 @@ def test_a_query_changes_nothing(urls: dict[str, str], statement: str, role: str
     assert names(urls) == ["Ada", "Bob"]
 
 
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("SELECT 1; DELETE FROM customer", "cannot insert multiple commands into a prepared statement"),
+        (
+            "WITH x AS (DELETE FROM customer RETURNING 1) SELECT 1",
+            "must not contain data-modifying statements",
+        ),
+        ("SELECT nextval('customer_id_seq')", "read-only transaction"),
+        ("SELECT pg_read_file('/etc/passwd')", "permission denied for function pg_read_file"),
+        ("COMMIT", "syntax error"),
+    ],
+)
+def test_it_is_the_server_that_refuses(urls: dict[str, str], statement: str, words: str) -> None:
+    with pytest.raises((EndpointDenied, EndpointRejected)) as caught:
+        sql(urls["owner" if "nextval" in statement else "reader"], allow_superuser=True)(
+            "query", sql=statement
+        )
+    assert words in str(caught.value)
+
+
+def test_words_are_only_words(urls: dict[str, str]) -> None:
+    found = sql(urls["reader"])("query", sql="SELECT 'x; DROP TABLE customer; --' AS \"update\"")
+    assert found == {"columns": ["update"], "rows": [["x; DROP TABLE customer; --"]]}
+
+
 def test_a_superuser_cannot_write_by_a_query_either(urls: dict[str, str]) -> None:
     """Where the role does not hold it back, the transaction and the protocol do."""
     for statement in HOSTILE:
