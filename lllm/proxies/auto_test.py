@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+from lllm.config.environ import latest
 from lllm.errors import LLMError, ToolError, text_of
 from lllm.plug_ins import PLUG_IN
 from lllm.session import recording
@@ -130,7 +131,7 @@ async def _tried(proxy: Proxy, endpoint: Endpoint) -> Tested:
         state, detail = "failed", text_of(error) or f"it did not return within {seconds:g} s"
     except PLUG_IN as error:
         words = error.message if isinstance(error, LLMError) else text_of(error)
-        state, detail = "failed", f"{type(error).__name__}: {words}"
+        state, detail = "failed", latest().text(f"{type(error).__name__}: {words}")
     return Tested(
         endpoint.address, state, detail, arguments, None if within else round(time.monotonic() - begin, 3)
     )

@@ -189,6 +189,28 @@ def test_test_reports_what_failed(
     assert SECRET not in json.dumps(result.json)
 
 
+def test_test_leaves_out_what_ships_unless_it_is_named(shop: Path, lllm: Terminal) -> None:
+    (shop / "lllm.toml").write_text(
+        '[discovery]\nproxies = ["system/proxy/modules"]\n[proxy_options.files]\nroot = "."\n'
+    )
+    assert "files" not in lllm("proxy", "test").out
+    result = lllm("proxy", "test", "files", "--json")
+    assert result.json["passed"] > 0
+    assert "files.read" in lllm("proxy").out
+
+
+def test_an_error_with_a_key_is_shown_without(shop: Path, lllm: Terminal) -> None:
+    (shop / ".env").write_text(f"SHOP_KEY={SECRET}\n")
+    (shop / "system/proxy/modules/loud.py").write_text(
+        "from lllm.proxies import BaseProxy\nclass Loud(BaseProxy):\n    @BaseProxy.endpoint(effect='pure')\n"
+        f"    def cry(self):\n        raise ValueError('{SECRET}')\n"
+    )
+    for words in (("proxy", "test", "Loud", "--json"), ("proxy", "test"), ("proxy", "call", "Loud.cry")):
+        result = lllm(*words)
+        assert result.code == 1
+        assert SECRET not in result.out + result.err
+
+
 def test_doctor_names_proxies_and_variables(shop: Path, lllm: Terminal) -> None:
     with registry.scope(empty=True):
         registry.arm()
