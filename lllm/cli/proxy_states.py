@@ -75,7 +75,7 @@ def _state(family: str, entry: Entry, access: Access) -> Found:
         return Found(family, entry, "missing", f"type {command}", missing=missing)
     if entry.kind == "proxy":
         return _of_api(family, entry, access)
-    if entry.kind == "backend" and (needs := _keys_of(entry.name, access.config)):
+    if entry.kind == "backend" and (needs := _missing_keys(entry.name, access.config)):
         return Found(family, entry, "needs", export(needs[:1]), needs=needs)
     return Found(family, entry)
 
@@ -104,7 +104,7 @@ def _option_hint(entry: Entry, error: ConfigError) -> str:
     return f"{error.message}: [proxy_options.{entry.name}] in lllm.toml"
 
 
-def _keys_of(backend: str, config: Config) -> tuple[str, ...]:
+def _missing_keys(backend: str, config: Config) -> tuple[str, ...]:
     """The variables of which a backend needs one, where none is set."""
     from lllm.providers import PROVIDERS
 

@@ -103,6 +103,7 @@ class Proxy:
         self.endpoints: dict[str, Endpoint] = {}
         """Endpoints by address."""
         self._tools: dict[str, Function] = {}
+        self._variable_names: list[str] | None = None
         for item in _wanted(activate_proxies, self._options):
             self.activate(item)
         if unknown := set(self._options) - set(self.proxies):
@@ -133,6 +134,7 @@ class Proxy:
         endpoints = proxy.endpoints()
         self.proxies[path] = proxy
         self.endpoints |= {one.address: one for one in endpoints.values()}
+        self._variable_names = None
         return proxy
 
     def _instance(self, kind: type[BaseProxy]) -> BaseProxy:
@@ -431,9 +433,16 @@ class Proxy:
 
     def secrets(self) -> list[str]:
         """What the variables of its credentials hold: it must not be written anywhere."""
-        names = {name for proxy in self.proxies.values() for one in auths_of(proxy) for name in one.variables}
+        if (
+            self._variable_names is None
+        ):  # for each session of a system: a large API has thousands of endpoints
+            names = {
+                name for proxy in self.proxies.values() for one in auths_of(proxy) for name in one.variables
+            }
+            self._variable_names = sorted(names)
         own = [value for proxy in self.proxies.values() for _, value in proxy.secrets(self.variables)]
-        return [*own, *(value for name in sorted(names) if (value := self.variables.get(name, "").strip()))]
+        held = (self.variables.get(name, "").strip() for name in self._variable_names)
+        return [*own, *filter(None, held)]
 
     # --- what there is
 
