@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -170,6 +170,25 @@ def test_a_program_that_does_not_come_to_its_end(monkeypatch: pytest.MonkeyPatch
     report = replay_session(store.sessions(1)[0].id, store=store, entry=main)
     assert report.divergence is not None
     assert "does not come to its end" in report.divergence.cause
+
+
+@pytest.fixture
+def idle_thread() -> Iterator[None]:
+    """A thread that nobody knows: it might belong to the program."""
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait, name="unknown")
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+def test_a_heartbeat_beside_an_unknown_thread_ends(
+    idle_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread is waited for at each place of the record, and not at each of 6,000 beats: that took 25 minutes."""
+    monkeypatch.setattr(order, "PATIENT", 0.5)
+    test_a_heartbeat_does_not_keep_a_replay_from_ending(10_000)
 
 
 @pytest.mark.parametrize("beats", [1, 10_000])
