@@ -124,6 +124,13 @@ BUILTINS: Final = (
         "Reads pages of the web as Markdown, from hosts that are allowed.",
         None,
     ),
+    (
+        "proxy",
+        "knowledge",
+        "lllm.proxies.builtin.knowledge:Knowledge",
+        "Searches a folder of documents, with citations.",
+        None,
+    ),
     ("agent", "simple", "lllm.llm.simple:Simple", "Gives the task to the one agent that is declared.", None),
     ("store", "sqlite", "lllm.log.sqlite:SQLiteLog", "one SQLite file for all sessions", None),
     ("store", "localfile", "lllm.log.files:LocalFileLog", "a folder of JSON Lines per session", None),

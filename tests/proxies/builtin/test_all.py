@@ -47,6 +47,10 @@ def _git(folder: Path) -> dict[str, Any]:
     return {"root": str(folder / "root"), "author": "Ada <a@b.c>"}
 
 
+def _knowledge(folder: Path) -> dict[str, Any]:
+    return {**_files(folder), "index": str(folder / "index.db")}
+
+
 def _fetch(folder: Path) -> dict[str, Any]:
     return {"allow": ["nowhere.invalid"]}
 
@@ -55,6 +59,7 @@ PREPARED: dict[str, Callable[[Path], dict[str, Any]]] = {
     "fetch": _fetch,
     "files": _files,
     "git": _git,
+    "knowledge": _knowledge,
     "sql": _sql,
 }
 HOSTILE: tuple[Any, ...] = (
