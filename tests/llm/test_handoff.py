@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -17,10 +19,12 @@ from lllm.errors import BudgetExceeded, ConfigError, DeadlineExceeded, NameTaken
 from lllm.llm.agent import Agent
 from lllm.llm.handoff import handoff_tool, tool_name
 from lllm.llm.sessions import arecord
+from lllm.log.export import FORMATS, export
 from lllm.log.memory import MemoryLog
 from lllm.log.views import fold_session
 from lllm.models.function import tool
 from lllm.models.message import FunctionCall, Message
+from lllm.models.parts import Image
 from lllm.models.prompt import Prompt
 from lllm.models.reply import Reply, Usage
 from lllm.ports import Completed, Request, TextDelta
@@ -466,3 +470,116 @@ def test_a_fork_may_edit_what_the_other_agent_said(old: Old) -> None:
             session, at=event["seq"], edit='{"total": 2}', store=store, entry=program(chain(), store)
         )
         assert done.result[0] == {"total": 2}, event["seq"]
+
+
+def test_every_export_has_it(old: Old) -> None:
+    store, session, _ = old
+    for name in FORMATS:
+        assert export(store, session, name), name
+    rows = [json.loads(line) for line in export(store, session, "trl").splitlines()]
+    first = next(row for row in rows if row["prompt"][0]["content"] == "You are front.")
+    assert "tool_calls" in first["completion"][-1]  # it is not taught to say what the other agent said
+
+
+def fails() -> Team:
+    made = chain()
+    made.agents["boss"] = made["boss"].with_(format=list[str], max_exception_retry=1)
+    return made
+
+
+def failing(made: Team, store: MemoryLog) -> Any:
+    async def main() -> str:
+        async with arecord("work", store=store):
+            try:
+                await made["front"].acall("go")
+            except RepairExhausted as error:
+                return f"{error.reason}: {error.message}"
+            return "none"
+
+    return main
+
+
+def test_a_failure_of_the_other_agent_is_replayed_resumed_and_forked() -> None:
+    store = MemoryLog()
+    result = asyncio.run(failing(fails(), store)())
+    assert result.startswith(
+        "repair_exhausted: agent 'front': 'billing', who took over: agent 'billing': 'boss', who took"
+    )
+    session = store.sessions(1)[0].id
+    assert replay_session(session, store=store, entry=failing(fails(), MemoryLog())).verified
+    for events in range(1, len(store._sessions[session]) - 1):
+        cut = MemoryLog()
+        cut._sessions[session] = store._sessions[session][:events]
+        cut._blobs = dict(store._blobs)
+        assert resume_session(session, store=cut, entry=failing(fails(), cut)).result == result, events
+        assert replay_session(session, store=cut, entry=failing(fails(), MemoryLog())).verified, events
+        done = fork_session(session, at=events, store=store, entry=failing(fails(), store))
+        assert done.result == result, events
+
+
+def streaming(made: Team, store: MemoryLog, pieces: int) -> Any:
+    async def main() -> list[str]:
+        seen: list[str] = []
+        async with arecord("work", store=store), aclosing(made["front"].astream("go")) as stream:
+            async for delta in stream:
+                if isinstance(delta, TextDelta):
+                    seen.append(delta.text)
+                if len(seen) == pieces:
+                    break
+        return ["".join(seen)]
+
+    return main
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3, 99])
+def test_a_stream_that_is_closed_in_the_middle_is_replayed(pieces: int) -> None:
+    def talkers() -> Team:
+        return team(
+            {
+                "front": transfer("billing", text="Wait a moment please."),
+                "billing": "You are refunded at once.",
+            },
+            {"front": ["billing"]},
+        )
+
+    store = MemoryLog()
+    said = asyncio.run(streaming(talkers(), store, pieces)())
+    report = replay_session(
+        store.sessions(1)[0].id, store=store, entry=streaming(talkers(), MemoryLog(), pieces)
+    )
+    assert report.verified, (report, said)
+
+
+def test_results_with_images_and_long_ones_are_handed_over() -> None:
+    @tool(effect="pure")
+    def look() -> list[Any]:
+        """Looks."""
+        return ["see", Image(bytes.fromhex("89504e470d0a1a0a"))]
+
+    @tool(effect="pure")
+    def long() -> str:
+        """Much."""
+        return "x" * 3000
+
+    def front(request: Request) -> Any:
+        if any(message.role == "tool" for message in request.messages):
+            return transfer("billing")
+        return [FunctionCall("l", "look", "{}"), FunctionCall("m", "long", "{}")]
+
+    def billing(request: Request) -> Any:
+        assert any("read_result" in message.text for message in request.messages)
+        assert "read_result" in [one["function"]["name"] for one in request.tools]
+        return "ok"
+
+    made = team(
+        {"front": front, "billing": billing},
+        {"front": ["billing"]},
+        front={"tools": [look, long], "max_result_chars": 1000},
+        billing={"tools": [rate]},
+    )
+    store = MemoryLog()
+    made.agents["front"].store = store
+    assert made["front"]("go").content == "ok"
+    (request,) = made.sent["billing"]
+    assert any(not isinstance(message.content, str) for message in request.messages if message.role == "tool")
+    assert replay_session(store.sessions(1)[0].id, store=store, entry=lambda: made["front"]("go")).verified

@@ -46,8 +46,9 @@ def _rows(talk: Talk, tokens: bool | None) -> Iterator[dict[str, Any]]:
                 **_tokens(run),
             }
     elif not tokens:
-        first = talk.replies[0].place
-        yield {**_columns(talk.messages, first, len(talk.messages)), "tools": tools}
+        # what comes behind the last reply, another agent said: the call was handed over
+        first, end = talk.replies[0].place, talk.replies[-1].place + 1
+        yield {**_columns(talk.messages, first, end), "tools": tools}
 
 
 def _columns(messages: Sequence[Message], first: int, end: int) -> dict[str, Any]:
