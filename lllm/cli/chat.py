@@ -255,8 +255,11 @@ class Talk:
                 if _is_command(words):
                     self._command(command, way)
                 elif words:
+                    before = self._talking.agent.name
                     reply = self._reply(words[1:] if words.startswith("//") else words)
                     self._shown.answer(reply)
+                    if (now := self._talking.agent.name) != before:
+                        output.say(f"({now} answers from here on)")
             except EOFError:
                 output.write("")
                 return

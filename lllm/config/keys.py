@@ -28,6 +28,7 @@ from lllm.config.kinds import (
     PATHS,
     POSITIVE,
     PRICE,
+    PROMPT,
     RESULT,
     SECONDS,
     SEED,
@@ -151,7 +152,11 @@ AGENT: Final[Mapping[str, Key | Section]] = {
     "model_name": Key(NAME, "`provider/model`, e.g. openai/gpt-4o-mini. `model` is the same key."),
     "system_prompt_path": Key(NAME, "The registered prompt that opens every dialog."),
     "system_prompt": Key(TEXT, "The system prompt itself, instead of system_prompt_path."),
-    "prompt": Key(NAME, "The registered prompt that a plain call uses."),
+    "prompt": Key(
+        PROMPT,
+        "The registered prompt that a plain call uses; or the prompt itself: a text with places like `{task}`, or a mapping "
+        "with the keys of a prompt file.",
+    ),
     "handoffs": Key(
         NAMES, "Other agents of this file that it may pass the conversation to; they answer in its place.", []
     ),

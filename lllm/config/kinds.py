@@ -94,6 +94,7 @@ APPROVAL: Final = Kind(
         ]
     },
 )
+PROMPT: Final = Kind("text, or the keys of a prompt file", {"anyOf": [NAME.schema, {"type": "object"}]})
 FORMAT: Final = Kind("text or a JSON Schema", {"anyOf": [NAME.schema, {"type": "object"}]})
 FREE: Final = Kind("keys and values of your own", {"type": "object"})
 

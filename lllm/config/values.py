@@ -112,7 +112,7 @@ class AgentConfig:
     endpoint: dict[str, int]
     system_prompt_path: str | None
     system_prompt: str | None
-    prompt: str | None
+    prompt: str | dict[str, Any] | None
     prompts: tuple[str, ...]
     tools: tuple[str, ...]
     activate_proxies: tuple[str, ...] | None
@@ -395,7 +395,7 @@ def _agent(name: str, own: Mapping[str, Any], top: Mapping[str, Any], environ: E
         endpoint={key: found for key in ENDPOINT if (found := value(key)) is not None},
         system_prompt_path=own.get("system_prompt_path"),
         system_prompt=own.get("system_prompt"),
-        prompt=own.get("prompt"),
+        prompt=deepcopy(own.get("prompt")),
         prompts=tuple(own.get("prompts", ())),
         tools=tuple(own.get("tools", ())),
         activate_proxies=_names(own.get("activate_proxies")),

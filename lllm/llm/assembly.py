@@ -145,7 +145,7 @@ def assemble_agent(
     system: Any = declared.system_prompt
     if declared.system_prompt_path:
         system = at.key(f"{key}.system_prompt_path", _prompt, declared.system_prompt_path)
-    prompt = at.key(f"{key}.prompt", _prompt, declared.prompt) if declared.prompt else None
+    prompt = at.key(f"{key}.prompt", _own_prompt, declared) if declared.prompt else None
     further = [at.key(f"{key}.prompts.{n}", _prompt, path) for n, path in enumerate(declared.prompts)]
     tools = assemble_tools(config, declared, proxies, at)
     linked = assemble_links(team, declared, tools, at)
@@ -255,6 +255,15 @@ def _writable(path: Path | None) -> None:
             f"sessions cannot be kept in {shown(path.parent)} ({error.strerror or error})",
             hint="Name another folder, or disable the log: --no-log, or type: none.",
         ) from error
+
+
+def _own_prompt(declared: AgentConfig) -> Any:
+    from lllm.tools.prompt_files import inline_prompt, is_inline
+
+    given = declared.prompt
+    if given is not None and is_inline(given):
+        return inline_prompt(given, f"{declared.name}/prompt")
+    return _prompt(str(given))
 
 
 def _prompt(path: str) -> Any:

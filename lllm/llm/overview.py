@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lllm.errors import ConfigError
 from lllm.llm.team import HANDOFF, SUB_AGENT
 from lllm.llm.team_checks import all_tools
+from lllm.tools.prompt_files import is_inline
 
 if TYPE_CHECKING:
     from lllm.llm.agent import Agent
@@ -35,14 +36,17 @@ def overview(team: Team) -> dict[str, Any]:
 
 def _agent(team: Team, agent: Agent) -> dict[str, Any]:
     declared = team.config.agents.get(agent.name)
-    inline = declared is not None and declared.system_prompt is not None
+    inline = {
+        "system": declared is not None and declared.system_prompt is not None,
+        "prompt": declared is not None and is_inline(declared.prompt),
+    }
     links = [] if declared is None else team.links(declared)
     prompts = [
-        {"as": role, "path": None if inline and role == "system" else prompt.path}
+        {"as": role, "path": None if inline.get(role) else prompt.path}
         for role, prompt in (
             ("system", agent.system_prompt),
             ("prompt", agent.prompt),
-            *(("prompt", one) for one in agent._prompts),
+            *(("further prompt", one) for one in agent._prompts),
         )
         if prompt is not None
     ]

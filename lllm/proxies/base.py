@@ -236,7 +236,7 @@ class BaseProxy:
         if http not in known:
             path = cls.path()
             made = {
-                key: compile_endpoint(one, key, path, http, cls.schemas, cls.source, _data(cls))
+                key: compile_endpoint(one, key, path, http, cls.schemas, cls.source, cls.data)
                 for key, one in declared_in(cls).items()
             }
             known = {**known, http: made}
@@ -319,15 +319,6 @@ _WANTED: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "requests_per_minute": (_count, "a whole number above 0"),
     "max_bytes": (lambda value: value is not None and _count(value), "a whole number above 0"),
 }
-
-
-def _data(cls: type[BaseProxy]) -> Collection[str] | None:
-    """Its `data`, unless an endpoint is named so."""
-    return None if callable(cls.data) else cls.data
-
-
-_TAKEN: Final = frozenset(dir(BaseProxy))
-"""Names that no endpoint may have."""
 
 
 def declared_in(cls: type) -> dict[str, Declared]:

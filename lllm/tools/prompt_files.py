@@ -15,6 +15,7 @@ registered tools. Handlers are text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from importlib import import_module
@@ -70,6 +71,27 @@ def parse_prompt_text(text: str, where: str, default_path: str, *, markdown: boo
         return [_prompt(node, where, 0, default_path, None)]
     head, body, offset = _front_matter(text, where)
     return [_prompt(_compose(head, where, offset), where, offset, default_path, body.strip())]
+
+
+def inline_prompt(value: str | Mapping[str, Any], path: str) -> Prompt:
+    """A prompt that is written in place: its text, or a mapping with the keys of a prompt file. ConfigError, UnknownKeyError as
+    for a file, without a place."""
+    values = {"prompt": value} if isinstance(value, str) else dict(value)
+    try:
+        (made,) = parse_prompt_text(yaml.safe_dump(values), _INLINE, path, markdown=False)
+    except ConfigError as error:
+        error.message = re.sub(rf"^{_INLINE}(:\d+)?: ", "", error.message)
+        error.args, error.where = (error.message,), None
+        raise
+    return made
+
+
+def is_inline(value: str | Mapping[str, Any] | None) -> bool:
+    """Whether a configured prompt is written in place: paths have neither spaces nor braces."""
+    return isinstance(value, Mapping) or (value is not None and bool(re.search(r"[\s{]", value)))
+
+
+_INLINE: Final = "prompt"
 
 
 def _front_matter(text: str, where: str) -> tuple[str, str, int]:

@@ -252,15 +252,3 @@ def test_an_agent_that_nothing_reaches_is_a_warning() -> None:
 def test_other_words_are_refused(given: Any) -> None:
     with pytest.raises(ConfigError, match="data must be of private, untrusted, outward"):
         Function("x", data=given)
-
-
-def test_an_endpoint_may_be_named_data() -> None:
-    class Odd(BaseProxy):
-        """Odd."""
-
-        @BaseProxy.endpoint(effect="pure")
-        def data(self) -> str:  # type: ignore[override]
-            """It."""
-            return "x"
-
-    assert Odd().endpoints()["data"].data == frozenset()

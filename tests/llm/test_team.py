@@ -375,3 +375,52 @@ async def test_agents_of_a_team_run_in_one_session() -> None:
     assert begun == ["front", "helper", "billing"]
     with pytest.raises(UnknownNameError):
         desk.config.agent("nobody")
+
+
+# --- prompts in place ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told", "result"),
+    [
+        ("Do {task}, please.", "Do it, please.", "<answer>7</answer>"),
+        ("Do this:\n{task}", "Do this:\nit", "<answer>7</answer>"),
+        (
+            {"prompt": "Do {task}.", "required_xml_tags": ["answer"]},
+            "Do it.",
+            {"raw": "<answer>7</answer>", "xml_tags": {"answer": ["7"]}, "md_tags": {}, "signal_tags": {}},
+        ),
+    ],
+)
+def test_a_prompt_may_stand_in_the_file(prompt: Any, told: str, result: Any) -> None:
+    sent: list[str] = []
+
+    def model(request: Request) -> str:
+        sent.append(request.messages[-1].text)
+        return "<answer>7</answer>"
+
+    found = system(agents(a={"prompt": prompt}), model)("it")
+    assert (sent, found if isinstance(found, str) else found["xml_tags"]) == (
+        [told],
+        result if isinstance(result, str) else result["xml_tags"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ({"prompt": "x {task}", "reqired_xml_tags": ["a"]}, "Did you mean 'required_xml_tags'"),
+        ({"required_xml_tags": ["a"]}, "a prompt has no prompt"),
+        ({"prompt": "x {task}", "required_xml_tags": 3}, "required_xml_tags"),
+        ("Do this.", "task"),
+        ("nowhere", "no prompt named 'nowhere'"),
+    ],
+)
+def test_what_is_wrong_with_it_has_a_line(tmp_path: Path, prompt: Any, words: str) -> None:
+    import json
+
+    file = tmp_path / "a.yaml"
+    file.write_text(f"model: scripted\nagent_configs:\n  a:\n    prompt: {json.dumps(prompt)}\n")
+    (found,) = [str(problem.error) for problem in check(load_config(file)) if problem.severity == "error"]
+    assert words in found
+    assert "a.yaml:" in found
