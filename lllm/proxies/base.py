@@ -321,6 +321,10 @@ _WANTED: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 }
 
 
+_TAKEN: Final = frozenset(dir(BaseProxy))
+"""Names that no endpoint may have."""
+
+
 def declared_in(cls: type) -> dict[str, Declared]:
     """The marked methods of a class and its bases, those of bases first."""
     found: dict[str, Declared] = {}
