@@ -1,6 +1,7 @@
 """Proxies: APIs and families of functions, described once, for every agent and for the system's own code.
 
-Read in this order: base, endpoint, parameters, request, client, runtime.
+Read in this order: base, endpoint, parameters; for requests encoding, body, request, credentials, exchange, answer, client, and
+then pagination, cache, cutoff; last runtime.
 """
 
 from lllm.proxies.base import BaseProxy as BaseProxy

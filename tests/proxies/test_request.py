@@ -420,7 +420,7 @@ async def test_a_model_is_told_how_to_give_files(server: Api) -> None:
     for data in (b"\0\1", b"\2", b"\3"):
         assert b"\r\n\r\n" + data + b"\r\n" in server.last.body
     with pytest.raises(ToolError, match="'file' is a file: give its bytes in base64"):
-        await proxy.acall("Shop.upload", file="a text!")
+        await proxy.acall("Shop.upload", file="a text!", more=[])
 
 
 # --- seen from the server

@@ -303,3 +303,52 @@ async def test_arguments_that_are_files_are_known_by_their_digest(server: Api, v
         except ToolError:
             assert isinstance(value, dict)
     assert "sha256" in json.dumps(events(store, session.id, ev.EFFECT_REQUESTED)[0])
+
+
+@pytest.mark.parametrize("method", ["get", "order"])
+@pytest.mark.parametrize("how", ["cancel", "timeout", "beside"])
+def test_a_call_that_the_program_stops(method: str, how: str) -> None:
+    """Its record says so, and a replay stops at the same place without asking anybody."""
+    store, seen = MemoryLog(), list[Any]()
+
+    def program(url: str) -> Callable[[], Any]:
+        async def main() -> None:
+            proxy = Proxy([shop(url)], variables={"SESSION": KEY})
+            async with lllm.arecord("x", store=store):
+                slow = asyncio.create_task(proxy.acall(f"Shop.{method}", item="slow"))
+                if how == "beside":
+                    found = await proxy.acall("Shop.get", item="quick")
+                    seen.append(found["path"])
+                    slow.cancel()
+                elif how == "cancel":
+                    await asyncio.sleep(0.2)
+                    slow.cancel()
+                try:
+                    async with asyncio.timeout(0.3 if how == "timeout" else None):
+                        await slow
+                except (asyncio.CancelledError, TimeoutError) as error:
+                    seen.append(type(error).__name__)
+
+        return main
+
+    with api() as server:
+        release = asyncio.Event()
+
+        async def slow(request: Any) -> Any:
+            if "slow" in request.path or request.path == "/order":
+                await release.wait()
+            return await answer(request)
+
+        server.answer = slow
+        asyncio.run(program(server.url)())
+    session = newest(store)
+    report = replay_session(session, store=store, entry=program("http://127.0.0.1:9"), raises=True)
+    assert report.verified
+    half = len(seen) // 2
+    assert seen[:half] == seen[half:]
+    assert seen[half - 1] == ("TimeoutError" if how == "timeout" else "CancelledError")
+    stopped = [
+        one["data"] for one in events(store, session, ev.EFFECT_RETURNED) if one["data"].get("cancelled")
+    ]
+    assert len(stopped) == 1
+    assert stopped[0].get("uncertain") == (None if method == "get" else "cancelled")

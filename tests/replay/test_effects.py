@@ -166,6 +166,42 @@ def test_intent_is_durable_before_the_act() -> None:
     assert kinds(store, newest(store))[2:] == [ev.EFFECT_RETURNED, ev.SESSION_ENDED]
 
 
+class Counting(MemoryLog):
+    def __init__(self) -> None:
+        super().__init__()
+        self.appends = 0
+
+    async def append(self, records: Any, blobs: Any = None) -> None:
+        self.appends += 1
+        await super().append(records, blobs)
+
+
+async def test_pure_ones_are_durable_together_and_before_the_next_act(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lllm.session_effects.MOMENT", 3600.0)
+    store = Counting()
+    found: list[list[str]] = []
+
+    async def act() -> None:
+        found.append(kinds(store, newest(store)))
+
+    async def learn() -> int:
+        return 1
+
+    async with arecord("x", store=store) as session:
+        for _ in range(20):
+            await session.effect("look", None, learn, effect="pure")
+        few = store.appends
+        await session.effect("act", None, act, effect="never")
+        for _ in range(100):
+            await session.effect("look", None, learn, effect="pure")
+    assert few <= 1
+    assert found[0].count(ev.EFFECT_RETURNED) == 20
+    assert store.appends <= 9  # 64 events at the most wait
+    assert kinds(store, newest(store)).count(ev.EFFECT_RETURNED) == 121
+
+
 @pytest.mark.parametrize("size", [10, 100_000])
 @pytest.mark.parametrize("kind", ["text", "bytes", "json"])
 def test_large_values_are_blobs(size: int, kind: str) -> None:
