@@ -380,8 +380,9 @@ class Proxy:
         return [self.endpoint(pattern).address]
 
     def _tool(self, endpoint: Endpoint) -> Function:
-        async def call(context: ToolContext, **arguments: Any) -> Any:
-            return await self.perform(endpoint, arguments, context)
+        # a name that no argument has: an endpoint may well take a `context`
+        async def call(lllm_tool_context: ToolContext, **arguments: Any) -> Any:
+            return await self.perform(endpoint, arguments, lllm_tool_context)
 
         call.__name__ = call.__qualname__ = endpoint.key
         text = endpoint.description or endpoint.title

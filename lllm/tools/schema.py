@@ -254,7 +254,7 @@ def _alternatives(error: Any, depth: int) -> str:
     """Why each alternative does not fit; the nearest ones, those that fail deepest, where there are many."""
     reasons: list[str] = []
     branches = sorted(
-        error.kind.context, key=lambda branch: -max((len(e.instance_path) for e in branch), default=0)
+        _meant(error), key=lambda branch: -max((len(e.instance_path) for e in branch), default=0)
     )
     for branch in branches[:4]:
         reason = " and ".join(
@@ -263,6 +263,26 @@ def _alternatives(error: Any, depth: int) -> str:
         if reason and reason not in reasons:
             reasons.append(reason)
     return "; or ".join(reasons)
+
+
+def _meant(error: Any) -> list[Any]:
+    """The alternatives that a value may have been meant for. One property often says which: those whose property must have
+    another value are left out, unless nothing but values of another type is left."""
+    every = list(error.kind.context)
+    here = len(error.instance_path)
+    others = [
+        branch
+        for branch in every
+        if not any(
+            one.kind.name in ("const", "enum") and len(one.instance_path) == here + 1 for one in branch
+        )
+    ]
+    typed = [
+        branch
+        for branch in others
+        if not any(one.kind.name == "type" and len(one.instance_path) == here for one in branch)
+    ]
+    return every if len(others) == len(every) else typed or every
 
 
 def json_path(parts: tuple[Any, ...]) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from lllm.errors import ConfigError, ToolError
+from lllm.models.function import ToolContext
 from lllm.proxies import Proxy
 from lllm.proxies.base import BaseProxy
-from lllm.proxies.credentials import Bearer, lookup, show
+from lllm.proxies.credentials import Bearer, show
 from lllm.proxies.openapi.yaml_values import read_yaml
 from lllm.proxies.request import RequestPlan
 from lllm.proxies.runtime import tool_name
@@ -159,8 +160,8 @@ def test_credentials_that_are_sent() -> None:
         for key, endpoint in endpoints_by_id(proxy).items():
             auth = endpoint.options.get("auth", proxy.auth)
             each = auth if isinstance(auth, tuple) else (auth,)
-            variables = {name: "s3cret-value" for one in each for name in one.variables}
-            shown = show(auth, lookup(auth, variables), "security")
+            variables = [name for one in each for name in one.variables]
+            shown = show(auth, ["s3cret-value"] * len(variables), "security")
             sent = [f"header {name}" for name in shown.headers]
             sent += [
                 f"{place} {text.partition('=')[0]}"
@@ -170,7 +171,7 @@ def test_credentials_that_are_sent() -> None:
             assert sorted(sent) == sorted(declared[key]["x-sends"]), key
             if sent and key != "optional":
                 with pytest.raises(ConfigError, match="SECURITY_"):
-                    show(auth, lookup(auth, {}), "security")
+                    show(auth, [""] * len(variables), "security")
         assert endpoints_by_id(proxy)["sameHeader"].parameters == ()
 
 
@@ -197,8 +198,11 @@ def test_discriminators(version: str) -> None:
     with proxy_of(HARD / f"oneof-discriminator-{version}.yaml") as proxy:
         assert problems(proxy, "addPet", body={"petType": "cat", "lives": 9}) == []
         assert problems(proxy, "addPet", body={"petType": "puppy", "bark": "wow"}) == []
-        assert problems(proxy, "addPet", body={"petType": "cat"})
-        assert problems(proxy, "addPet", body={"petType": "fish"})
+        (problem,) = problems(proxy, "addPet", body={"petType": "cat"})
+        assert "lives" in problem
+        assert "bark" not in problem
+        (problem,) = problems(proxy, "addPet", body={"petType": "fish"})
+        assert all(name in problem for name in ("cat", "dog", "puppy"))
         assert problems(proxy, "addVehicle", body={"kind": "Car", "doors": 4}) == []
         assert problems(proxy, "addShape", body={"type": "Circle", "radius": 1}) == []
         assert problems(proxy, "addShape", body={"type": "Circle"})
@@ -426,3 +430,23 @@ def test_a_key_by_hand() -> None:
     given = [parse_auth("header:Authorization:Bearer:GITHUB_TOKEN")]
     with proxy_of(HARD / "security-none-3.0.yaml", auth=given) as proxy:
         assert proxy.auth == Bearer(env="GITHUB_TOKEN")
+
+
+async def test_arguments_named_as_ours() -> None:
+    names = ("context", "self", "params", "address", "endpoint", "arguments", "lllm")
+    schema = {"type": "object", "properties": {name: {"type": "string"} for name in names}}
+    post = {"operationId": "x", "requestBody": {"content": {"application/json": {"schema": schema}}}}
+    with proxy_of(
+        {"openapi": "3.1.0", "servers": [{"url": "https://t.example"}], "paths": {"/x": {"post": post}}}
+    ) as proxy:
+        runtime = Proxy([proxy])
+        seen: list[Any] = []
+
+        async def perform(endpoint: Any, arguments: Any, context: Any) -> None:
+            seen.append(dict(arguments))
+
+        runtime.perform = perform  # type: ignore[method-assign]
+        (tool,) = runtime.tools("api.x")
+        given = dict.fromkeys(names, "v")
+        await tool.invoke(given, ToolContext())
+        assert seen == [given]
