@@ -144,7 +144,11 @@ def _report(imported: Imported, paths: Sequence[str]) -> None:
     for text, count in Counter(one.text for one in imported.notes).most_common(LISTED):
         output.say(f"  note: {text}" + (f" ({count} times)" if count > 1 else ""))
     if variables := _variables(imported):
-        output.say(f"{imported.base_url} is sent what these variables hold: {', '.join(variables)}")
+        urls = dict.fromkeys(
+            [imported.base_url, *(one.base_url for one in imported.operations if one.base_url)]
+        )
+        for url in urls:
+            output.say(f"{url} is sent what these variables hold: {', '.join(variables)}")
     if not imported.base_url.startswith(("http://", "https://", "{")):
         output.warn(
             "the document names no server", hint="Give --server URL, or write base_url into the module."

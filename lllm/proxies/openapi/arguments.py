@@ -51,6 +51,8 @@ def read_arguments(
             if key in hidden:
                 continue
             found[key] = one
+    if "://" in path.partition("?")[0]:
+        raise Unusable("its path is an address of its own")  # it must not lead to another server
     in_path = list(dict.fromkeys(_IN_PATH.findall(path)))
     if "{" in _IN_PATH.sub("", path) or "}" in _IN_PATH.sub("", path):
         raise Unusable("its path has a '{' or '}' without the other")
@@ -71,7 +73,7 @@ def _read(place: Place, at: str, schemas: Schemas, notes: list[str]) -> Argument
     wire, where = value.get("name"), value.get("in")
     if not isinstance(wire, str) or not wire:
         raise Unusable(f"{at} has no name")
-    if where not in STYLES:
+    if where not in tuple(STYLES):  # which may be a list: a tuple is looked through by ==
         raise Unusable(f"{at}: in must be path, query, header or cookie, got {shown(where)}")
     if where == "header":
         if wire.lower() in _IGNORED:

@@ -132,7 +132,7 @@ class Security:
         if key not in self.schemes:
             raise Unusable(f"the security scheme '{shown(key)}' is not declared")
         scheme = self._scheme(key)
-        kind, place, name = scheme.get("type"), scheme.get("in"), scheme.get("name")
+        kind, place, name = scheme.get("type"), str(scheme.get("in")), scheme.get("name")
         way = str(scheme.get("scheme", "")).lower()
         if kind == "apiKey":
             if place not in _KEYS or not isinstance(name, str) or not name:

@@ -85,6 +85,8 @@ def _read(value: Any, source: str) -> Server:
             else []
         )
         variables[name] = tuple(values) if values else default
+    if url.startswith("//"):
+        url = f"https:{url}"
     if "://" not in url and not url.startswith("{"):
-        url = urljoin(source, url) if is_url(source) else url or "/"
+        url = urljoin(source, url or "/") if is_url(source) else url or "/"
     return Server(url, variables)

@@ -15,6 +15,7 @@ from lllm.proxies.openapi.importer import import_document
 from lllm.proxies.openapi.layout import modules
 from lllm.proxies.openapi.module import check_source, write_module
 from lllm.proxies.openapi.parts import Imported
+from lllm.proxies.openapi.yaml_values import read_yaml
 from lllm.proxies.request import HttpRequest, RequestPlan
 from lllm.registry import registry
 
@@ -81,3 +82,10 @@ def request_of(proxy: type[BaseProxy], endpoint: Endpoint, arguments: Mapping[st
     """The request of a call whose arguments fit."""
     assert endpoint.checker.validate(arguments) == []
     return RequestPlan(proxy(), endpoint).build(arguments)
+
+
+def raw(name: str) -> dict[str, Any]:
+    """A hard document as values, for what it says about itself."""
+    text = (HARD / name).read_text("utf-8")
+    found: dict[str, Any] = json.loads(text) if name.endswith(".json") else read_yaml(text, 600, 10**6)
+    return found

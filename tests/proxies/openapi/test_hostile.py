@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import copy
 import importlib.util
 import json
+import random
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -17,11 +19,21 @@ from hypothesis import strategies as st
 from lllm.core.visible import visible
 from lllm.errors import ConfigError
 from lllm.proxies import Proxy
+from lllm.proxies.openapi.exporter import export_proxy
 from lllm.proxies.openapi.literals import literal
 from lllm.proxies.openapi.module import ModuleUnsafe, check_source
 from lllm.proxies.openapi.reading import read as read_text
 from lllm.proxies.openapi.security import parse_auth
-from tests.proxies.openapi.imports import HARD, endpoints_by_id, loaded, proxy_of, read, sources
+from tests.proxies.openapi.imports import (
+    HARD,
+    endpoints_by_id,
+    loaded,
+    proxy_of,
+    raw,
+    read,
+    request_of,
+    sources,
+)
 
 CODE = '"""\n__import__("os").abort()\n"""'
 PIECES = (
@@ -303,3 +315,100 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     file.write_text(json.dumps(whole))
     (skipped,) = read(file).skipped
     assert "folder" in skipped.reason
+
+
+JUNK: tuple[Any, ...] = (
+    *(
+        None,
+        True,
+        0,
+        -1,
+        1.5,
+        10**30,
+        "",
+        "x",
+        "#",
+        "#/",
+        "#/components/schemas/A",
+        "https://x.example",
+        "//h/x",
+    ),
+    *(
+        [],
+        {},
+        [1],
+        ["x"],
+        [{}],
+        [None],
+        {"a": 1},
+        {"$ref": "#/paths"},
+        {"$ref": 5},
+        {"in": []},
+        {"schema": {}},
+    ),
+    *({"type": ["string", "null"]}, {"name": "x", "in": "path"}, {"url": "https://e.example"}),
+)
+KEYS = """
+    $ref type in name schema allOf oneOf discriminator required properties items enum content parameters security servers
+    nullable style explode deprecated readOnly
+""".split()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_document_with_anything_anywhere(seed: int) -> None:
+    """Whatever stands wherever: operations are imported or skipped, or the document is refused; no other exception."""
+    rng = random.Random(seed)
+    for name in sorted(file.name for file in HARD.glob("*.yaml")):
+        value = raw(name)
+        for _ in range(rng.choice((1, 2, 3))):
+            spoil(value, rng)
+        with suppress(ConfigError):
+            for text in sources(read(value, name="spoiled")).values():
+                with loaded(text) as proxy:
+                    json.dumps(export_proxy(proxy()))
+
+
+def test_places_that_are_no_texts() -> None:
+    scheme = {"type": "apiKey", "in": [], "name": "x"}
+    paths = {
+        "/a": {"get": {"parameters": [{"name": "x", "in": []}], "security": []}},
+        "/b": {"get": {}},
+        "/c": {"get": {"security": []}},
+    }
+    whole = {
+        "openapi": "3.1.0",
+        "paths": paths,
+        "security": [{"k": []}],
+        "components": {"securitySchemes": {"k": scheme}},
+    }
+    found = read(whole)
+    assert [one.at for one in found.skipped] == ["#/paths/~1a/get", "#/paths/~1b/get"]
+
+
+def spoil(value: dict[str, Any], rng: random.Random) -> None:
+    """Puts junk somewhere into a document."""
+    holder: Any = value
+    while True:
+        keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+        if not keys:
+            return
+        key = rng.choice(keys)
+        if not isinstance(holder[key], dict | list) or rng.random() < 0.25:
+            break
+        holder = holder[key]
+    if isinstance(holder, dict) and rng.random() < 0.2:
+        key = rng.choice(KEYS)
+    holder[key] = copy.deepcopy(rng.choice(JUNK))
+
+
+def test_a_path_leads_to_no_other_server() -> None:
+    paths = {
+        "https://evil.example/x": {"get": {}},
+        "//evil.example/y": {"get": {"operationId": "y"}},
+        "/z": {"get": {}},
+    }
+    whole = {"openapi": "3.1.0", "servers": [{"url": "https://good.example"}], "paths": paths}
+    assert [one.reason for one in read(whole).skipped] == ["its path is an address of its own"]
+    with proxy_of(whole) as proxy:
+        for endpoint in proxy().endpoints().values():
+            assert request_of(proxy, endpoint, {}).origin == "https://good.example"

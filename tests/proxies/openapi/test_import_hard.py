@@ -15,22 +15,23 @@ from lllm.models.function import ToolContext
 from lllm.proxies import Proxy
 from lllm.proxies.base import BaseProxy
 from lllm.proxies.credentials import Bearer, show
-from lllm.proxies.openapi.yaml_values import read_yaml
 from lllm.proxies.request import RequestPlan
 from lllm.proxies.runtime import tool_name
 from tests.proxies.openapi.hard_documents import Hard, hard
-from tests.proxies.openapi.imports import HARD, by_wire, endpoints_by_id, proxy_of, read, request_of, sources
+from tests.proxies.openapi.imports import (
+    HARD,
+    by_wire,
+    endpoints_by_id,
+    proxy_of,
+    raw,
+    read,
+    request_of,
+    sources,
+)
 
 CASES = hard()
 FINE = [one for one in CASES if one.refused is None]
 ROOT = Path(__file__).parents[3]
-
-
-def raw(name: str) -> dict[str, Any]:
-    """A hard document as values, for what it says about itself."""
-    text = (HARD / name).read_text("utf-8")
-    found: dict[str, Any] = json.loads(text) if name.endswith(".json") else read_yaml(text, 600, 10**6)
-    return found
 
 
 def operations(value: dict[str, Any]) -> dict[str, dict[str, Any]]:
