@@ -1,181 +1,369 @@
-"""Words and phrases that users of APIs say for the words of their descriptions.
+"""What people say for the words in descriptions of services: general English, and the common terms of APIs.
 
-Each line is a group: whoever says one of them may mean the others. A phrase counts as a whole. Groups are general English and
-the common words of web services.
+A line is `terms | words and phrases`. The terms are what descriptions say; whoever says a word or phrase behind the bar may
+mean them. Each `~` behind one halves what it counts. Words of the left side stand for each other.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-GROUPS: Final = """
-create, add, make, new, open, insert, register, set up, post, put, start a new, file, raise, give
-list, show, see, all, every, which, what, view, browse, display, look at, get me, give me, overview
-get, fetch, read, retrieve, look up, check, details, info, information, what is, download, export, tell me
-delete, remove, drop, erase, get rid of, throw away, take off, take away, kick out, clear, wipe, destroy, trash, purge
-update, change, edit, modify, set, alter, adjust, replace, fix, correct, patch, configure, tweak, swap
-rename, call it, should be called, new name, name it, called
-search, find, look for, hunt, where, locate, every place, grep
-start, run, trigger, launch, boot, kick off, begin, fire, dispatch, by hand, execute, spin up, fire up, turn on, resume, wake
-stop, cancel, abort, halt, end, kill, shut down, turn off, interrupt, suspend
-enable, activate, turn on, switch on, allow, permit, opt in
-disable, deactivate, turn off, switch off, opt out, forbid, mute, pause
-block, ban, lock out, keep out, forbid, prohibit, shut out
-unblock, unban, lift the ban
-lock, freeze, no more comments, no more replies, close for comments, heated
-approve, review, sign off, accept, ok, confirm, green light, waiting for approval, pending
-reject, decline, deny, refuse, dismiss, turn down
-merge, squash, combine, land, bring in, integrate, catch up
-compare, diff, difference, differs, what changed between, changes between, versus
-upload, attach, send up, push a file, ship
-download, archive, zip, tarball, save a copy, get a copy
-copy, fork, clone, duplicate, own copy, mirror
-transfer, hand over, move, give away, new owner, change owner, migrate
-share, invite, give access, let in, access, collaborator, permission, allowed to
-subscribe, watch, follow, notify, notification, keep me posted, be told, get mails, hear about, ping
-unsubscribe, unwatch, unfollow, stop notifying, mute, ignore, no more mails
-rerun, re-run, run again, again, retry, once more, redo, restart
-restore, undo, undelete, bring back, recover, revert, get back, reopen, unarchive
-schedule, plan, cron, every night, timer, recurring
-import, migrate, bring over, move over, load
-export, dump, migration, archive, backup, take out, everything we have
-count, number, how many, how much, total, amount, statistics, stats
-limit, rate limit, quota, throttle, how many calls, calls left, remaining, cap
-star, favorite, favourite, bookmark, like
-reaction, thumbs up, thumbs down, heart, emoji, like, upvote
-pin, stick, keep on top
-assign, assignee, responsible, in charge, take over, hand to, owner, who takes
-label, tag, category, colour, color, mark, flag
-comment, note, remark, reply, answer, say, write under, leave a
-issue, ticket, bug, bug report, problem report, task, todo, story, complaint
-issues assigned, on my plate, my tasks, to do for me, my work, assigned to me, my tickets
-dependency, dependencies, depends, blocked by, blocking, has to be finished before, prerequisite, waits for
-sub issue, sub-issue, child, subtask, part of, epic, parent, broken into
-milestone, deadline, goal, sprint, due date, version we plan
-project, board, planning board, kanban, roadmap, cards, columns, swimlane
-item, card, entry, row, record, element
-pull request, pr, prs, merge request, mr, change request, patch, proposed change, my change
-reviewer, reviewers, requested reviewer, reviewing, asked to review
-review comment, line comment, note on line, comment on line, on line, inline comment, remark on line
-repository, repo, repos, project, codebase, code base, sources
-repositories, repos, projects, codebases, what have i got
-branch, line of development, main, master, trunk
-protection, protect, protected, nobody should be able, force push, rule, ruleset, guard, forbid pushing, must pass before
-commit, revision, change set, sha, changes, history, log
-tree, files and folders, directory, folder, listing, whole way down, recursive, structure
-blob, file content, raw bytes, object
-contents, file, files, readme, source file, document, text of, docs
-ref, reference, pointer, branch name, tag name
-tag, version label, release tag, annotated
-release, version, published version, what's new, launch, ship
-release notes, what's new, changelog, whats new, summary of changes, what has changed since
-asset, binary, installer, attachment, download file, artifact
-artifact, build output, build result, built files, output of the build, generated files
-workflow, pipeline, ci, action, automation, build, job definition
-workflow run, run, runs, build, pipeline, execution, ci run
-workflow dispatch, start pipeline, start the workflow, by hand, manually, deploy pipeline
-job, step, task of the build, build job
-log, logs, output, console, trace, printed, print
-runner, runners, build machine, agent, self hosted, worker machine, executor
-environment, stage, staging, production, deployment target, prod
-deployment, deploy, rollout, roll out, go live, shipping, release to production
-deployment review, pending deployments, waiting for approval, sign off rollout, rollout is waiting
-secret, secrets, password, credential, api key, token, private value, confidential
-variable, variables, setting, config value, environment variable, env
-cache, caches, cached, stored dependencies
-check, checks, check run, status, linter, lint, ci result, test result, quality gate, passed, failed
-annotation, annotations, hint, hints, remark at line, marks at lines
-status, state, build badge, result, is it green, health
-organization, org, orgs, company, account, firm, business, our company, workspace
-enterprise, corporation, company wide, whole company
-member, members, people, employee, staff, colleague, colleagues, coworker, teammate, who is in
-membership, member, joined, belongs to, role, left the company, put into
-team, teams, group, groups, squad, department, crew
-outside collaborator, contractor, freelancer, external, guest
-collaborator, collaborators, friend, helper, contributor, let push, may push, can push, write access
-user, person, account, somebody, someone, member, people
-role, roles, admin, permission level, rights, who may do what, privilege
-permission, rights, access level, allowed, may
-invitation, invite, invitations, asked to join, pending invite, not answered yet
-webhook, webhooks, hook, callback, post to our server, notify our server, ping our url
-delivery, deliveries, sent events, did it arrive, what was sent
-application, app, apps, integration, bot, installed app
-installation, installed, install
-key, keys, ssh key, deploy key, public key, gpg key, signing key
-deploy key, read only key, key for server, server access
-email, mail, e-mail, address, addresses
-profile, about me, bio, my account, picture, avatar, who am i
-follower, followers, fans, who follows
-following, whom do i follow, people i follow
-gist, gists, snippet, snippets, paste, pastebin, code snippet
-package, packages, image, docker image, container image, library version, npm package, published package
-package version, versions, tags of the image, image tags, pushed so far
-container, docker, image, registry
-codespace, codespaces, dev box, cloud machine, development environment, cloud ide, remote workspace, online editor
-machine, machine type, size, cpu, bigger box, hardware
-vulnerability, vulnerabilities, alert, alerts, known holes, security hole, weakness, cve, insecure, exploit, advisory
-dependabot, deps, dependency alert, outdated dependency, vulnerable dependency, npm deps, known holes
-secret scanning, leaked, leak, leaked password, committed key, exposed token, key in the code
-code scanning, static analysis, codeql, sarif, scan result, security scan
-security advisory, advisory, advisories, disclose, cve, security notice, report a hole
-sbom, bill of materials, list of dependencies, what is it built of, dependency graph, third party parts
-license, licence, legal, terms, may i use, mit
-code of conduct, behaviour rules, house rules
-language, languages, python, javascript, written in, programming language
-contributor, contributors, who wrote, authors, who worked on, most commits
-traffic, visits, visitors, views, hits, page views, how popular, how many people looked
-clone, clones, how often cloned, checkouts
-referrer, where do visitors come from, sites that link
-activity, events, what happened, timeline, recently, news, feed, going on
-punch card, commits per hour, busiest
-pages, website, site, static site, homepage, web page, docs site, domain
-build pages, publish site, rebuild the site
-domain, custom domain, url, dns
-billing, bill, money, cost, costs, spend, spent, pay, paid, invoice, charge, minutes used, price
-usage, used, consumption, minutes, storage used, how much of
-seat, seats, licence seat, who uses, paid users
-copilot, ai assistant, code completion, assistant
-audit log, audit, who did what, history of actions, trail, who changed
-saml, sso, single sign on, login provider
-external group, idp, identity provider, active directory, directory group
-migration, move away, move to, export everything, bring everything
-topic, topics, keyword, subject, hashtag, tags of the repository
-autolink, automatic link, ticket number to link, jira link, turn into links
-custom property, custom properties, extra fields, own fields, metadata
-template, boilerplate, starter, from a template, blueprint
-discussion, discussions, forum, thread, conversation
-markdown, render, html, preview, formatted
-emoji, smiley, smileys
-meta, ip addresses, ip ranges, address ranges, firewall, whitelist
-zen, wisdom, saying
-gitignore, ignore file, files to ignore
-marketplace, shop, plan, listing, store
-interaction limit, interaction limits, only members may comment, keep strangers out, quiet down, restrict who can comment
-draft, not ready, work in progress, wip, unfinished
-ready, ready for review, finished
-conflict, conflicts, cannot be merged, mergeable
-update branch, catch up with main, behind main, bring up to date, rebase
-head, latest, newest, last, most recent, current
-public, visible to everyone, open source, for all to see
-private, hidden, secret, only for us, internal
-visibility, visible, hide, unhide, public or private
-archive, read only, freeze, retire, mothball
-attestation, provenance, signature, proof of origin, who built it
-network, vnet, private network, connection
-hosted runner, bigger runner, larger runner, more powerful machine
-runner group, group of runners, which repos may use
-budget, spending limit, cost cap
-campaign, security campaign, fix campaign
-classroom, class, students, assignment, homework, grade, course
-notification, notifications, inbox, unread, messages for me, what did i miss
-thread, conversation, notification
-read, mark as read, seen, done with
-social account, twitter, linkedin, links in profile
-block, blocked users, who is banned, troll
-squash, merge
+ACTIONS: Final = """
+create | make, new, open, register, set up, setup, post, start a, start an, file a, raise, write, generate, publish, save, store, establish, spin up, begin a, introduce, log a, report, draft, compose, found
+add | put, insert, append, include, attach, give, assign, let, allow, invite, link, hand, bring, join, connect, associate, let in, give access, grant, share, tie, plug in
+list | show, see, view, display, browse, which, what, who, whom, all, every, each, look at, overview, enumerate, have we got, are there, tell me, give me, print, how many, history of, recent, latest
+get | show, see, view, display, read, fetch, retrieve, look up, look at, info, information, details, what, who, where, which, when, tell me, give me, how much, how many, status of, state of, current, open up, pull up, inspect
+check | is, are, am, do, does, did, has, have, whether, verify, test, can, may, already, still, validate, confirm, see if, see whether, make sure
+search | find, look for, looking for, hunt, seek, where is, where are, search for, locate, discover, anything about, mentions, mentioning, containing, query, every place, matching
+update | change, edit, modify, alter, adjust, replace, fix, correct, patch, configure, rename, tweak, call it, close, reopen, rewrite, revise, amend, make it, turn into, switch, raise, lower, move, shut, mark, reword, retitle, should be, should say, from now on, improve, extend, shorten, bump, convert
+set | change, configure, choose, define, set, put, decide, limit, restrict, replace, make it, only, allow, should be, from now on, adjust, override, specify, cap, switch, hide, allow only
+delete | remove, drop, erase, get rid of, throw away, throw out, wipe, destroy, trash, purge, clear, kill off, scrap, forget, clean up, tear down, shred, uninstall, discard, close down, eliminate, empty, no longer need, dispose, bin, nuke
+remove | delete, drop, get rid of, take off, take away, take out, kick, kick out, throw out, strip, no longer, revoke, withdraw, detach, unlink, dismiss, expel, left the, leaves, fired, take him off, take her off, take them off, take it off, out of, off, leave, undo, disconnect, pull out, exclude, clear, lift, boot
+enable | turn on, switch on, activate, allow, permit, start using, opt in, make available, begin using
+disable | no longer~, stop~, turn off, switch off, deactivate, pause, stop using, opt out, forbid, suspend, shut off, no longer run
+start | run, launch, trigger, begin, boot, kick off, execute, spin up, fire, fire up, wake, wake up, resume, dispatch, turn on, get going, bring up
+stop | halt, end, cancel, abort, shut down, turn off, kill, terminate, interrupt, put to sleep, power off
+cancel | stop, abort, halt, kill, interrupt, terminate, call off, end, withdraw
+download | fetch, save, get, grab, export, copy of, pull down, give me, take home
+upload | attach, send, add, put, push, publish, store, hand in, submit
+rerun | again, run again, retry, try again, once more, redo, repeat, rerun, re-run, restart, another go
+redeliver | again, resend, send again, retry, try again, once more, repeat
+restore | bring back, get back, undelete, recover, undo, revert, undo the deletion, by accident, by mistake, unarchive, rescue, resurrect
+cancel | call off, abort
+lock | nobody may, nobody can, no one may, no one can, freeze, close for comments, no more comments, no more replies, nobody may comment, nobody may reply, stop people commenting, shut the conversation, stop the discussion, heated
+unlock | allow comments again, reopen the discussion, unfreeze
+merge | squash, land, bring in, integrate, combine, join, get it in, into main, into master, ship it
+approve | accept, sign off, ok, okay, confirm, green light, let through, go ahead, give the go, authorise, authorize, wave through
+reject | decline, deny, refuse, turn down, dismiss, no thanks, veto
+decline | reject, refuse, turn down, no thanks, do not want to join, dont want
+accept | agree, take up, say yes, join
+transfer | hand over, give away, move to another, new owner, change owner, hand this, move ownership, pass on
+rename | new name, call it, should be called, call the, from now on called, change the name, different name
+compare | diff, difference, differences, differ, what changed between, changed between, changes between, between, versus, vs
+block | should not be able, must not be able, nobody should, ban, lock out, keep out, shut out, blacklist, blocklist, harass, harassing, spammer, troll, never contact
+unblock | unban, lift the ban, let back in, forgive
+request | ask, ask for, want someone to, invite
+review | look over, check my, feedback on, approval
+render | convert, format, turn into, preview, translate, transform
+convert | turn into, make into, change into, transform, make an
+send | mail, message, write to, tell, notify, text, dispatch, deliver, ping
+move | shift, relocate, reorder, put into, drag, position, reposition, above, below, before the, after the
+copy | duplicate, clone, own copy
+fork | own copy, my own copy, copy their, copy of their, derive
+revoke | withdraw, invalidate, take back, cancel access, cut off, leaked, no longer valid, stop working
+dispatch | trigger, start, run, launch, by hand, manually, fire, kick off
+subscribe | watch, follow, notify me, keep me posted, tell me about, let me know, get mails about
+unsubscribe | unwatch, unfollow, mute, ignore, stop notifying, stop mailing, no more mails, never hear, not hear
+follow | keep an eye on, see what they do, fan of
+star | favourite, favorite, bookmark, like
+sync | bring up to date, catch up, synchronise, synchronize, pull in the latest, same as, behind, up to date
+ping | test, try out, does it work, is it reachable
+export | take out, back up, backup, everything out, dump, extract
+import | bring over, bring in from, load, move from, migrate
+pin | keep on top, stick, stay on top
+mark | flag, tick, label
+book | reserve, make a reservation, order
+pay | settle, charge, give money
+refund | give the money back, money back, return the payment, pay back
+archive | put away, mothball, retire, freeze, read only
 """
+"""Verbs, by what a description begins with."""
+
+CONCEPTS: Final = """
+repository | repo, repos, project, codebase, code base, projects, source tree, sources~, code~, package~, library~, here~
+organization, org | company, firm, business, our company, organisation, account, workspace, employer, our~~, ours~~, we~~, corporate, startup, agency
+authenticated user, authenticated | my~, mine~, i~~, me~~, am i, myself~, logged in as
+user | person, somebody, someone, account, member, people, profile, developer, guy, he~, him~, she~, her~, colleague
+member, membership, members | who in, in the team, in the company, employee, employees, staff, colleague, colleagues, coworker, teammate, people, person, who is in, who belongs, belongs, belong, joined, left, left the company, worker, workforce, who works, hire, new hire, newcomer, quit
+team | group, squad, crew, department, teams, unit, tribe, guild
+enterprise | corporation, group of companies, all our companies, company wide, concern
+collaborator | friend, helper, let push, push to, write access, can write, may write, may push, can push, access, work on, contribute to, colleague, give access, let in, who has access, share with, help me
+outside collaborator | contractor, freelancer, external, outsider, guest, consultant, third party
+invitation, invitations | invite, invited, asked to join, join, has not answered, not answered yet, pending, onboard
+permission, permissions | rights, right, access, allowed, may, privilege, may do, let, write, read only, admin
+role, roles | rights, position, admin, privilege, owner, maintainer, promote, demote
+owner | boss, admin, belongs to
+security manager | security people, security team
+
+issue, issues | ticket, tickets, bug, bug report, bugs, problem, problem report, task~, todo, story, complaint, defect, tracker, request~, report~, card~
+assignee, assignees, assigned | assign, hand to, in charge, responsible, take care of, who takes, works on, working on, on my plate, on my desk, my work, give it to, for me to do, owner~, hand, job of, my tickets, my tasks, my todo
+label, labels | tag, category, colour, color, mark, sticker, classify, flag
+comment, comments | note, remark, reply, replies, answer, respond, say, said, write under, message~, feedback, discussion~, thread~
+milestone, milestones | deadline, goal, sprint, target version, due date, release we plan, iteration
+sub issue, sub issues | subtask, subtasks, child, children, smaller parts, broken down, break down, split up, steps of, part of, epic, parts
+parent issue | parent, bigger ticket, belongs to which, epic
+dependencies blocked, blocked | depends on, depend on, waits for, waiting for, waiting on, wait for, blocker, blockers, blocked by, prerequisite, prerequisites, finished before, done before, have to be finished, has to be finished, must be done, holding up, holds up, stands in the way, first~
+dependencies blocking | holds up, holding up, waiting for this, depend on this, are waiting
+reaction, reactions | emoji, thumbs up, thumbs down, thumb, heart, rocket, smiley, like, upvote, +1, applaud, laugh, hooray, eyes
+timeline, events | history of, what happened, happened to, log of
+event, events, activity, activities | what happened, going on, recently, lately, news, feed, been doing, have been up to, been up to
+lock | conversation~, heated, argument, flame war
+field, fields | column, attribute, property, custom column
+issue type, issue types | kind of ticket, ticket kinds, kinds of tickets, type of ticket
+project | board, planning board, kanban, roadmap, swimlane, columns~, plan~
+project item, item | card, entry, row, ticket on the board, on the board
+duplicate | same as, twice, already reported
+
+pull request, pull requests, pulls | pr, prs, merge request, mr, change request, patch, proposed change, my change, their change, proposal, contribution, change~, changes~, squash
+reviewers, requested reviewers | reviewer, review from, look over, take a look, asked to review, review my, who should review, feedback on my
+review, reviews | approval, approve, sign off, looked at, verdict, opinion, feedback, request changes
+review comment | comment on line, note on line, line, on line, inline, inline comment, at line, remark on line, in the code, next to the code
+files | touched, touches, which files, changed files
+merge | squash, land, into main, into master, mainline, in one commit, bring in, get it in, go in
+update branch | behind main, catch up, up to date with main, bring up to date
+draft | not ready, unfinished, work in progress, wip
+commit, commits | revision, change set, changeset, sha, change~, changes~, history~, saved~, check in, checkin, who changed~
+commit comment | note on a commit, remark on a commit
+branch, branches | line of development, main, master, trunk, head, development line, default branch
+branch protection, protection, protected | protect, force push, nobody should push, nobody may push, no direct pushes, pushing straight, push straight, pushing directly, push directly, straight to main, guard, must pass, before merging, safe from
+ruleset, rules | rule, policy, policies, protect, enforce, enforced
+status check, status checks | must pass, required checks, has to pass
+tag, tags | version tag, version label, git tag, named version
+reference, ref | branch, tag, pointer, branch name, line of development
+tree | directory, folder, folders, files and folders, recursive, whole way down, file list, listing, every file, structure, subfolders, hierarchy
+blob | raw bytes, object, binary content, file content
+contents, content | file, files, document, text of, source file, typo, readme, what is in, folder, script~, page~, wording
+readme | front page, introduction, description of the project, intro
+archive zipball, zipball | zip, zip file, download the code, source as a zip, whole code, snapshot
+archive tarball, tarball | tar, tgz, tar file, download the code
+fork, forks | own copy, copy, derived, copies
+star, starred, stargazers | favourite, favorite, favourites, favorites, bookmark, bookmarked, like, liked, fans, popular, likes
+subscription, watch, watchers, watched | watch, watching, follow, notified, keep me posted, stay informed, hear about, tell me about
+topics | keyword, keywords, subject, subjects, hashtags, tags
+languages | language, python, javascript, written in, programming language, programming languages, rust, java, typescript
+contributors | contributor, who wrote, authors, author, who worked, written the most, most commits, most code, who contributes, contribute, programmers, who coded
+license, licenses | licence, legal, may i use, terms, mit, apache, gpl, copyright, allowed to use
+code conduct, codes conduct | behaviour rules, behavior rules, house rules, how to behave, netiquette, good manners
+community profile | health, well kept, project health
+traffic, views | visits, visitors, page views, how popular, how many people, looked at, audience, hits, visited, opened our page, people looked
+clones | cloned, checkouts, how often cloned
+referrers | where visitors come from, where people come from, come from, found us, sites that link, led to us
+punch card, hourly | hours, busiest, time of day, at what time, when do people work, at night, weekday
+code frequency | lines added, additions and deletions, lines deleted, how much code
+commit activity | activity over the year, last year, per week, weekly
+compare | diff, difference, what changed, between
+template | boilerplate, starter, scaffold, blueprint, from a model
+autolink | ticket numbers, turn into links, jira, external tracker, link to our tracker, clickable
+custom property, custom properties, properties | extra fields, own fields, metadata, attributes
+visibility | public, private, hide, hidden, visible, show publicly, internal, secret
+transfer | another account, another owner, new owner, hand over, give away
+dispatch | custom event, own event
+compare commits | diff, what changed, changed since, difference, differences
+
+release, releases | version, versions, published version, launch, shipped, ship, download page, v1, v2, build for users
+release notes, generate release notes | what's new, whats new, changelog, change log, summary of changes, what has changed since, news of the version, release text
+latest release | newest version, current version, latest version, most recent version, newest release, last version
+asset, release asset | binary, installer, exe, download file, downloads, attachment, attached file, built file, executable, dmg
+immutable | unchangeable, cannot be changed, fixed forever
+
+workflow, workflows | pipeline, pipelines, ci, continuous integration, automation, nightly, job definition, build script, build~, action, scheduled job
+workflow run, run, runs | build, builds, pipeline, pipelines, execution, ci run, running pipeline, ran, running
+workflow dispatch | by hand, manually, start the pipeline, start our, start the workflow, run the workflow, run the pipeline, trigger the workflow, kick off, deploy pipeline
+job, jobs | step, steps, part of the build, ci job, build job, task of
+failed jobs | what failed, failed steps, broken ones, red ones
+logs | log, output, console, trace, printed, print, error messages, stdout
+artifact, artifacts | build output, build result, built files, what was built, produced, generated files, result of the build, output of the build, files the build, did the build produce
+attempt | try, earlier try, first try
+timing, usage | how long, duration, took, minutes, run time, runtime
+self hosted runner, self hosted runners, runner, runners | build machine, build machines, build server, build agent, own machine, our own machines, own server, own hardware, worker machine, executor, ci machine, ci server, gpu box
+registration token | register a machine, register a runner, new build machine
+hosted runner, hosted runners | rented machine, bigger machine, larger machine, machine in the cloud
+runner group | group of machines, pool of machines, group of runners
+environment, environments | stage, staging, production, prod, deployment target, live system
+deployment, deployments | deploy, deployed, rollout, roll out, rolled out, go live, went live, live, in production, shipped, release to production
+deployment status | how did the rollout go, rollout failed, rollout succeeded, deploy went
+pending deployments | waiting for approval, waiting to go live, waits for approval, sign off the rollout, rollout is waiting, let the rollout
+secret, secrets | password, passwords, credential, credentials, api key, token, private value, confidential, passphrase, key~
+repository secret | secret of this project
+variable, variables | setting, settings, config value, configuration value, env var, environment variable, value, constant, non secret
+cache, caches | cached, stored dependencies, ci cache
+oidc | openid, cloud login
+concurrency group | parallel, at the same time, queue of runs
+permissions | rights, may do, allowed
+retention | how long, keep, kept, days
+check run, checks, check | linter, lint, ci result, test result, quality gate, passed, failed, bot, result of a bot, verdict of
+check suite | group of checks, all checks
+annotations | hints, hint, marks at lines, remarks at lines, warnings at lines
+combined status, status, statuses | green, red, build badge, passing, passes, state of the build, is it green, all green, everything green, did it pass, health, state
+
+webhook, webhooks | hook, hooks, callback, web hook, notify our server, post to our server, call our server, tell our server, call our url, our endpoint, push events to
+delivery, deliveries | sent to our, what was sent, did it arrive, what did you send, sent events, was sent, arrived
+redeliver | send again, resend, once more, try sending
+config | configuration, setting, settings
+
+app, apps | application, integration, bot, plugin, add on, addon, extension
+installation, installations | installed, install, where is it installed
+installation access token, token | access token, act as, temporary key, credentials for the bot, log in as
+oauth | login, sign in, authorised app
+marketplace | shop, store, app store
+plan | price plan, tariff, offer, pricing
+
+notification, notifications | inbox, unread, message, messages, messages for me, did i miss, news for me, alerts for me, pings
+mark notifications read | seen, have read, mark as read, clear my inbox, all read, read them all
+thread | conversation, discussion, chain
+thread subscription | never hear, stop notifying, mute, leave me alone, no more mails, stop telling me
+
+gist, gists | snippet, snippets, code snippet, paste, pastebin, note to share
+package, packages | image, docker image, container image, npm package, library, published library, artifact~, module, container, crate
+package versions, package version | tags of the image, image tags, which tags, versions of the image, builds of the image, pushed so far, did we push, tags of the docker, uploaded versions
+container, docker | image, images, registry
+codespace, codespaces | cloud machine, dev machine, dev box, development environment, cloud ide, remote workspace, online editor, cloud editor, dev container, cloud workspace, vm, remote machine, browser editor
+machine, machines | size, cpu, memory, hardware, bigger, faster, more powerful, cores
+devcontainer | dev container, container config
+prebuild | prepared, faster start
+
+vulnerability, vulnerabilities, vulnerability alerts | hole, holes, security hole, security holes, weakness, weaknesses, cve, insecure, exploit, known problems, unsafe, bugs in libraries
+dependabot alerts, dependabot | dependency alert, vulnerable dependency, vulnerable dependencies, vulnerable libraries, outdated, holes in libraries, insecure libraries, insecure dependencies, known holes, holes in our, libraries~, npm~, dependencies
+secret scanning alerts, secret scanning | leaked, leak, leaks, committed a password, committed a key, leaked password, leaked key, password in the code, key in the code, passwords in code, exposed, keys that leaked, leaked keys
+code scanning alerts, code scanning | static analysis, scan result, security scan, findings, code analysis, analyser, analyzer, scanner, security findings
+code scanning analysis, sarif | scan, upload scan, scan results
+codeql | scanner, database of the code
+code security | security settings, security defaults
+security advisory, advisories, advisory | security notice, disclose, disclosure, cve, warning to users, tell users, vulnerability report, announce
+private vulnerability | report a hole, tell the maintainers, confidentially
+alert, alerts | warning, warnings, findings, alarm, problem found
+dismiss | false positive, false alarm, not a problem, ignore
+sbom, software bill materials | bill of materials, what is it built of, third party parts, ingredients, list of dependencies, components, all dependencies, which libraries, dependency list
+dependency graph, dependency | libraries, third party, packages we use
+dependency review, diff | new dependencies, dependencies changed
+attestation, attestations | provenance, proof, signed, origin, who built
+push protection | push anyway, let the push through, blocked push, bypass
+
+key, keys | ssh key, public key, signing key, gpg key, pgp
+ssh key, public ssh | laptop key, login key, key of my laptop, my laptop
+gpg key, gpg | signing, signature, sign commits, pgp
+deploy key | key for a server, read only key, server key, let our server pull, machine key, server may pull
+email, emails | mail, e-mail, mail address, address, addresses, mails
+profile | about me, bio, my name, picture, avatar, who am i, myself, biography
+authenticated user get, authenticated | who am i, whoami, logged in, my account
+followers | fans, who follows, follow me, following me, follows me
+following, follows, followed | whom do i follow, do i follow, people i follow, does he follow, follow, follows
+social account, social accounts | twitter, linkedin, mastodon, facebook, instagram
+hovercard, contextual information | popup, context about
+
+billing | bill, money, cost, costs, spend, spent, spending, pay, paid, invoice, charge, price, how much do we pay, expenses, dollars
+usage, usage report | used, consumption, minutes, storage, used up, how much of, minutes used, spent, consumed
+budget, budgets | spending limit, cost cap, limit costs, ceiling, spend at most
+seat, seats | licence seat, license seat, paid users, paid seat, who has a licence, takes up
+copilot | ai assistant, code completion, ai helper, coding assistant
+agent task, agent tasks, task | ai agent, let the agent, agent, coding agent, ai developer
+metrics | numbers, statistics, stats, figures, measurements
+premium request | ai requests, expensive requests
+audit log | who did what, trail, history of actions, admin log, record of, what admins did
+saml, sso, single sign | company login, login provider, single sign on, sso
+scim, provisioned | identity, sync users, provision
+external group, external groups, idp | active directory, okta, entra, directory group, identity provider group, ldap
+blocked, blocking users, block | should not be able, must not be able, nobody should, ban, banned, troll, harass, spammer, keep out, contact me
+interaction restrictions, interaction limits, interactions, interaction | only members may comment, only contributors, strangers, keep strangers out, quiet down, who may comment, who can comment, limit comments, newcomers may not, may comment, flame war, calm down, cool down, spam wave, can comment, may interact
+migration, migrations | move away, moving, backup of, export everything, everything out, back up, backup, take everything, move off, move everything
+source import, import | bring over, from svn, from another host
+personal access token, fine grained personal access | pat, pats, access keys of people, tokens of people, api tokens of our people
+rate limit, limit | how many requests, how many calls, requests left, calls left, quota, throttled, throttle, allowance, remaining calls, more requests
+network configuration, network configurations | private network, vnet, vpn
+public events | everybody is doing, whole site
+meta, ip addresses | ip ranges, address ranges, firewall, ip, addresses of servers, whitelist, allowlist
+zen | wisdom, saying, wise words, motto
+emojis | smiley, smileys, emoticons
+gitignore | ignore file, git should skip, git ignores, files to skip, not be committed, git skips, should not track
+markdown | asterisks, formatted text, html, to html, formatting
+api version, versions | which versions of the api
+feeds | rss, atom
+root | all endpoints, entry point
+classroom | class, course, students, school
+assignment | homework, exercise
+grades | marks, results of students, scores
+campaign | fix it week, remediation drive
+hooks | callback
+page, pages, pages site | website, site, web page, homepage, static site, docs site, web site, publish the docs, online docs
+pages build, build | rebuild the site, publish the site, regenerate
+domain, custom domain | url, dns, address of the site, web address, own domain
+health check | works, dns right, is it up, reachable
+discussion, discussions | forum, debate, q&a, board
+announcement, banner | notice to everybody
+space | room
+search code, code | every place, where is used, uses of, function, grep, calls the, called, occurrences
+search issues | find tickets, find the ticket, find issues, tickets that mention
+search users | find people, people named
+search repositories | find projects, projects about
+search commits | message mentions, commits that mention
+suggestion | proposal, hint
+
+payment, payments, charge | pay, money, bill, charge a card, take money, credit card, debit, purchase
+refund, refunds | money back, give back, return the money, reimburse
+invoice, invoices | bill, bills, receipt
+customer, customers | client, clients, buyer, shopper, user
+order, orders | purchase, purchases, bought, shopping, buy
+cart, basket | shopping cart, trolley, what i want to buy
+product, products | article, articles, merchandise
+price, prices | cost, costs, how much, expensive
+discount, coupon | voucher, rebate, promo code, promotion
+shipment, shipping, tracking | parcel, package, delivery, where is my, sent, mail
+inventory, stock | in store, left in stock, available
+subscription, subscriptions | recurring payment, membership, monthly plan
+event, events, appointment, calendar | meeting, meetings, date, busy, free time, agenda, diary
+availability, slots | free time, when can, open slots
+reminder | remind, dont forget, alarm
+message, messages | text, chat, mail, note, dm, sms
+channel, channels | room, chat room, group chat
+attachment | file, picture, enclosed
+contact, contacts | address book, phone number, people i know
+file, files, document | doc, docs, paper, spreadsheet
+folder, directory | files, place for files
+image, photo, picture | pic, pics, snapshot, drawing
+video | film, clip, movie
+audio, song, track | music, sound, tune
+playlist | list of songs, mix
+weather, forecast | rain, sunny, temperature, umbrella, snow, wind, cold outside, hot outside, weather tomorrow
+temperature | warm, cold, hot, degrees
+location, place, geocode | where, address, coordinates, city, map
+route, directions | way to, how do i get to, drive to, navigate, walk to
+distance | how far, far
+currency, exchange rate, rate | convert money, euro, dollar, dollars in euros
+stock, quote, ticker | share price, shares, market price, stock price
+account, balance | how much money, funds, bank
+transaction, transactions | payments, bookings, movements
+translate, translation | in german, in french, in english, into another language, say in
+summarize, summary | shorten, in short, gist of
+password | login secret, forgot, credentials
+login, session, authenticate | sign in, log in, logon, log on
+logout | sign out, log out, log off
+database, table | tables, db, records
+query, sql | select, ask the database, rows
+server, instance | machine, vm, computer, box, host
+log, logs | output, errors, what happened, console
+metric, metrics | numbers, graph, measurements, chart
+backup, snapshot | copy, save everything, safe copy
+job, task | work, background work
+schedule, cron | every day, every night, at a time, timer, recurring
+queue | waiting line, backlog
+model, models | ai, neural network, llm
+review, rating, ratings | stars, opinion, how good
+status, state | how is it going, progress, is it done, finished
+recipe, recipes | cook, meal, dish
+flight, flights | plane, fly, airplane
+hotel, reservation, booking | room, stay, book, table for
+ticket, tickets | issue, seat, admission
+survey, form, response | questionnaire, answers, poll
+"""
+"""Nouns and their kin."""
+
+NAMES: Final = frozenset(
+    """
+    alice bob carol dave eve frank grace heidi ivan judy mallory mike oscar peggy sybil trent victor walter wendy zoe anna peter
+    paul mary john jane joe jim tom tim sam max lisa laura emma sarah kate kim alex chris pat jack james david daniel maria anne
+    susan linda robert richard thomas mark george steve kevin brian eric adam ben nick ryan julia nina olga yuki ahmed ali
+    """.split()
+)
+"""First names that people put into examples: a user is meant."""
 
 
-def groups() -> list[list[str]]:
-    """The groups, each a list of words and phrases in small letters."""
-    return [[one.strip() for one in line.split(",")] for line in GROUPS.strip().splitlines()]
+def lines(text: str) -> list[tuple[list[str], list[tuple[str, float]]]]:
+    """The lines of a table: terms, and what is said for them with its weight."""
+    found = []
+    for line in text.strip().splitlines():
+        left, bar, right = line.partition("|")
+        if bar:
+            words = [one.strip() for one in right.split(",")]
+            said = [(one.rstrip("~"), 0.5 ** one.count("~")) for one in words]
+            found.append(([one.strip() for one in left.split(",")], said))
+    return found

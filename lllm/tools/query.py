@@ -1,0 +1,186 @@
+"""What a query asks for: concepts, each with the terms that may stand for it, and what should be done with them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Final, NamedTuple
+
+from lllm.tools import synonyms
+from lllm.tools.words import STOP, stem, terms, words
+
+LITERAL: Final = 1.0
+KIN: Final = 0.7
+"""What another word of the same line counts."""
+
+INSIDE: float = 0.3
+"""What the words of a phrase count alone."""
+UNKNOWN: float = 0.8
+"""What a word counts that is not in the tables: mostly it is the content of something."""
+ABOUT: float = 0.5
+"""What the words behind "about" count."""
+
+Phrase = tuple[str, ...]
+
+
+class Query(NamedTuple):
+    """Attributes: concepts: of each, what it counts, and its terms with what they count. actions: verbs that are meant, likewise."""
+
+    concepts: list[tuple[float, dict[str, float]]]
+    actions: dict[str, float]
+
+
+@cache
+def phrases() -> dict[str, frozenset[Phrase]]:
+    """Phrases of several words that descriptions use, by their first stem."""
+    found: dict[str, set[Phrase]] = {}
+    for left, _ in synonyms.lines(synonyms.CONCEPTS):
+        for one in left:
+            if len(phrase := tuple(terms(one))) > 1:
+                found.setdefault(phrase[0], set()).add(phrase)
+    return {key: frozenset(value) for key, value in found.items()}
+
+
+def joined(stems: list[str]) -> list[tuple[str, Phrase]]:
+    """The stems with the longest known phrases as one term, `pull request`; and of each, its stems."""
+    known = phrases()
+    found: list[tuple[str, Phrase]] = []
+    place = 0
+    while place < len(stems):
+        size = 1
+        for phrase in known.get(stems[place], ()):
+            if size < len(phrase) and tuple(stems[place : place + len(phrase)]) == phrase:
+                size = len(phrase)
+        found.append((" ".join(stems[place : place + size]), tuple(stems[place : place + size])))
+        place += size
+    return found
+
+
+@cache
+def _table(text: str) -> tuple[dict[Phrase, dict[str, float]], int]:
+    """Phrases, as stems of all their words, with the terms that they may mean; and the length of the longest."""
+    table: dict[Phrase, dict[str, float]] = {}
+    for left, said in synonyms.lines(text):
+        means = {" ".join(terms(one)): 1.0 for one in left}
+        for one, weight in said:
+            phrase = tuple(stem(word) for word in words(one))
+            found = table.setdefault(phrase, {})
+            for term in means:
+                found[term] = max(found.get(term, 0.0), weight)
+        kin = {phrase[0]: KIN * weight for one, weight in said if len(phrase := terms(one)) == 1 == len(words(one))}
+        for one in left:
+            found = table.setdefault(tuple(stem(word) for word in words(one)), {})
+            for term in means:
+                found[term] = max(found.get(term, 0.0), 1.0)
+            for term, weight in kin.items():
+                found[term] = max(found.get(term, 0.0), weight)
+    return table, max(len(phrase) for phrase in table)
+
+
+_SHAPES: Final = (
+    (re.compile(r"[\w/.-]*\w\.[a-z]{1,4}\b", re.I), {"content": 1.0, "file": 1.0}),
+    (re.compile(r"[\w.+-]+@[\w-]+\.\w+"), {"email": 1.0}),
+    (re.compile(r"https?://\S+"), {"url": 1.0}),
+    (re.compile(r"\bv?\d+(\.\d+)+\b"), {"releas": 0.7, "version": 0.7, "tag": 0.4}),
+    (re.compile(r"\b[0-9a-f]{7,40}\b(?<=\d)"), {"commit": 0.7, "sha": 0.7}),
+)
+"""How some things look, and what they are."""
+
+
+def read(text: str) -> Query:
+    """Reads a query."""
+    concepts: list[tuple[float, dict[str, float]]] = []
+    for shape, means in _SHAPES:
+        if shape.search(text):
+            concepts.append((0.7, means))
+            text = shape.sub(" ", text)
+    each = words(text)
+    stems = [stem(word) for word in each]
+    actions = _actions(stems)
+    table, longest = _table(synonyms.CONCEPTS)
+    verbs = _table(synonyms.ACTIONS)[0]
+    covered = [False] * len(each)
+    counts = _counts(each)
+    for places in _matches(stems, table, longest):
+        if any(covered[place] for place in places):
+            continue
+        concept = dict(table[tuple(stems[place] for place in places)])
+        for place in places:
+            covered[place] = True
+            if each[place] in STOP:
+                continue
+            # the words of a phrase may mean what they mean alone, too
+            share = 1.0 if len(places) == 1 else INSIDE
+            alone = {**table.get((stems[place],), {}), stems[place]: LITERAL}
+            for term, weight in alone.items():
+                concept[term] = max(concept.get(term, 0.0), share * weight)
+        concepts.append((counts[places[0]], concept))
+    for place, word in enumerate(each):
+        if covered[place] or word in STOP or word.isdigit():
+            continue
+        if word in synonyms.NAMES:
+            concepts.append((0.5 * counts[place], _PERSON))
+        else:
+            concept = {stems[place]: LITERAL}
+            for term, weight in verbs.get((stems[place],), {}).items():
+                if term not in _COMMON:
+                    concept[term] = max(concept.get(term, 0.0), KIN * weight)
+            if stems[place] not in _COMMON:
+                concepts.append((UNKNOWN * counts[place], concept))
+    return Query(concepts, actions)
+
+
+_COMMON: Final = frozenset(stem(one) for one in "create add list get check set update delete remove make show give put".split())
+"""Verbs that nearly every service has: they only tell which operation on a thing is meant."""
+
+
+_PERSON: Final = {one: 1.0 for one in ("user", "member", "collaborator", "assignee", "membership")}
+_ABOUT: Final = frozenset("about named called titled saying says because since mentioning regarding concerning entitled".split())
+"""What follows is the content of something rather than its kind."""
+_CLAUSE: Final = frozenset("and then in to from of on for under please so but".split())
+
+
+def _counts(each: list[str]) -> list[float]:
+    """What the words count: less, where they are the content of something."""
+    found, content = [], False
+    for word in each:
+        if word in _ABOUT:
+            content = True
+        found.append(ABOUT if content else 1.0)
+    return found
+
+
+def _actions(stems: list[str]) -> dict[str, float]:
+    """The verbs that are meant. The first words of a query count more, and a phrase covers its words."""
+    table, longest = _table(synonyms.ACTIONS)
+    found: dict[str, float] = {}
+    covered = [False] * len(stems)
+    for places in _matches(stems, table, longest):
+        if any(covered[place] for place in places):
+            continue
+        for place in places:
+            covered[place] = True
+        share = 1.0 if places[0] < 3 else 0.8
+        for term, weight in table[tuple(stems[place] for place in places)].items():
+            found[term] = max(found.get(term, 0.0), weight * share)
+    return found
+
+
+_PARTICLES: Final = frozenset("over off in on out up down away back into again".split())
+GAP: Final = 4
+"""Words between a verb and its particle: "hand this old project over"."""
+
+
+def _matches(stems: list[str], table: dict[Phrase, dict[str, float]], longest: int) -> Iterator[tuple[int, ...]]:
+    """Where phrases of the table stand, the longest first: the places of their words."""
+    for size in range(min(longest, len(stems)), 0, -1):
+        for start in range(len(stems) - size + 1):
+            if tuple(stems[start : start + size]) in table:
+                yield tuple(range(start, start + size))
+        if size == 2:
+            for end, word in enumerate(stems):
+                if word in _PARTICLES:
+                    for start in range(max(0, end - GAP), end - 1):
+                        if (stems[start], word) in table:
+                            yield (start, end)
