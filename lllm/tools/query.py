@@ -18,6 +18,10 @@ INSIDE: float = 0.3
 """What the words of a phrase count alone."""
 UNKNOWN: float = 0.8
 """What a word counts that is not in the tables: mostly it is the content of something."""
+FAINT: float = 0.4
+"""What the words count that seldom tell anything."""
+AGAIN: float = 0.5
+"""What a concept counts that was there before."""
 ABOUT: float = 0.5
 """What the words behind "about" count."""
 
@@ -29,6 +33,7 @@ class Query(NamedTuple):
 
     concepts: list[tuple[float, dict[str, float]]]
     actions: dict[str, float]
+    negated: bool
 
 
 @cache
@@ -42,19 +47,13 @@ def phrases() -> dict[str, frozenset[Phrase]]:
     return {key: frozenset(value) for key, value in found.items()}
 
 
-def joined(stems: list[str]) -> list[tuple[str, Phrase]]:
-    """The stems with the longest known phrases as one term, `pull request`; and of each, its stems."""
+def within(stems: list[str]) -> Iterator[tuple[str, Phrase]]:
+    """The known phrases in stems: as one term, `pull request`, and as stems."""
     known = phrases()
-    found: list[tuple[str, Phrase]] = []
-    place = 0
-    while place < len(stems):
-        size = 1
-        for phrase in known.get(stems[place], ()):
-            if size < len(phrase) and tuple(stems[place : place + len(phrase)]) == phrase:
-                size = len(phrase)
-        found.append((" ".join(stems[place : place + size]), tuple(stems[place : place + size])))
-        place += size
-    return found
+    for place, first in enumerate(stems):
+        for phrase in known.get(first, ()):
+            if tuple(stems[place : place + len(phrase)]) == phrase:
+                yield " ".join(phrase), phrase
 
 
 @cache
@@ -115,7 +114,7 @@ def read(text: str) -> Query:
             alone = {**table.get((stems[place],), {}), stems[place]: LITERAL}
             for term, weight in alone.items():
                 concept[term] = max(concept.get(term, 0.0), share * weight)
-        concepts.append((counts[places[0]], concept))
+        concepts.append((max(counts[place] for place in places), concept))
     for place, word in enumerate(each):
         if covered[place] or word in STOP or word.isdigit():
             continue
@@ -128,7 +127,7 @@ def read(text: str) -> Query:
                     concept[term] = max(concept.get(term, 0.0), KIN * weight)
             if stems[place] not in _COMMON:
                 concepts.append((UNKNOWN * counts[place], concept))
-    return Query(concepts, actions)
+    return Query(_once(concepts), actions, not _NOT.isdisjoint(each))
 
 
 _COMMON: Final = frozenset(stem(one) for one in "create add list get check set update delete remove make show give put".split())
@@ -138,7 +137,28 @@ _COMMON: Final = frozenset(stem(one) for one in "create add list get check set u
 _PERSON: Final = {one: 1.0 for one in ("user", "member", "collaborator", "assignee", "membership")}
 _ABOUT: Final = frozenset("about named called titled saying says because since mentioning regarding concerning entitled".split())
 """What follows is the content of something rather than its kind."""
-_CLAUSE: Final = frozenset("and then in to from of on for under please so but".split())
+_FAINT: Final = frozenset(
+    """
+    last yesterday today tomorrow tonight week month year day hour time old new whole world thing things stuff way work works
+    people big small right wrong good bad first else instead more most less many much few lot back again already anymore really
+    maybe others other same next previous again right far long later earlier soon once twice finally anyway actually help go
+    going went goes come comes came take takes took done doing happen happens happened keep know see seen look looks say says
+    """.split()
+)
+"""Words that seldom tell which operation is meant."""
+_NOT: Final = frozenset("not no never nobody stop undo quit without longer dont cannot cant shouldnt isnt wont anymore".split())
+
+
+def _once(concepts: list[tuple[float, dict[str, float]]]) -> list[tuple[float, dict[str, float]]]:
+    """Concepts, of which what was said before counts less: "from v1 to v2" speaks of versions once."""
+    said: set[str] = set()
+    found = []
+    for count, concept in concepts:
+        most = max(concept.values())
+        means = {term for term, weight in concept.items() if weight == most}
+        found.append((count if said.isdisjoint(means) else AGAIN * count, concept))
+        said |= means
+    return found
 
 
 def _counts(each: list[str]) -> list[float]:
@@ -147,7 +167,7 @@ def _counts(each: list[str]) -> list[float]:
     for word in each:
         if word in _ABOUT:
             content = True
-        found.append(ABOUT if content else 1.0)
+        found.append((ABOUT if content else 1.0) * (FAINT if word in _FAINT else 1.0))
     return found
 
 

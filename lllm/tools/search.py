@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from lllm.models.function import Function
-from lllm.tools.query import _table, joined, read
+from lllm.tools.query import read, within
 from lllm.tools import synonyms
 from lllm.tools.words import parts, stem, terms, words
 
@@ -28,6 +28,8 @@ ACTION: Final = 2.2
 """What the right verb counts."""
 SPECIAL: Final = 0.3
 """How much less a tool counts for what is in its title beside that which was asked for."""
+MIX: float = 0.45
+"""How much of the weight of a term is its own rarity, rather than that of all that could stand for it."""
 OLD: Final = 0.75
 """What a tool counts that is on its way out."""
 
@@ -55,16 +57,14 @@ class Index:
                     counts[term] = counts.get(term, 0.0) + weight * min(count, 3) / norm
             for term, total in counts.items():
                 self._postings.setdefault(term, {})[place] = total
-        idf = {term: self._idf(len(found)) for term, found in self._postings.items()}
+        self._rare = {term: self._idf(len(found)) for term, found in self._postings.items()}
         self._titles: list[dict[str, float]] = []
-        """Of each, the terms of its title and how rare they are."""
+        """Of each, the terms of its title behind the verb, and how rare they are."""
         self._actions: list[str] = []
         self._prior: list[float] = []
         for function in self._functions:
-            first = _first(function)
-            names = terms(first) or terms(parts(function.name))
-            each = joined(names)
-            self._titles.append({term: idf.get(term, 0.0) for term, _ in each[1:]})
+            names = terms(_first(function)) or terms(parts(function.name))
+            self._titles.append({term: self._rare.get(term, 0.0) for term in names[1:]})
             self._actions.append(names[0] if names else "")
             self._prior.append(OLD if _old(function) else 1.0)
         self._masses = [sum(one.values()) for one in self._titles]
@@ -78,28 +78,41 @@ class Index:
         met: defaultdict[int, set[str]] = defaultdict(set)
         asked = read(query)
         for count, concept in asked.concepts:
-            best: dict[int, float] = {}
-            for term, weight in concept.items():
-                for place, total in self._postings.get(term, {}).items():
-                    value = weight * total
-                    if value > best.get(place, 0.0):
-                        best[place] = value
-                    if term in self._titles[place]:
-                        met[place].add(term)
+            means = [(term, weight) for term, weight in concept.items() if term in self._postings]
+            if asked.negated:
+                means = [pair for one in means for pair in self._negated(*one)]
+            best: dict[int, tuple[float, float, float, float]] = {}
+            for term, weight in means:
+                rare = self._rare[term]
+                stems = term.split()
+                for place, total in self._postings[term].items():
+                    value = weight * total * rare
+                    if place not in best or value > best[place][0]:
+                        best[place] = (value, weight * total, weight, rare)
+                    met[place].update(stems)
             if not best:
                 continue
-            idf = count * self._idf(len(best))
-            for place, total in best.items():
-                scores[place] += idf * total * (K + 1) / (total + K)
+            idf = self._idf(sum(weight for _, _, weight, _ in best.values()))
+            for place, (_, total, _, rare) in best.items():
+                scores[place] += count * (MIX * rare + (1 - MIX) * idf) * total * (K + 1) / (total + K)
         if not scores:
             return []
         for place in scores:
             title = self._titles[place]
-            unmet = self._masses[place] - sum(title[term] for term in met[place])
+            unmet = self._masses[place] - sum(title.get(term, 0.0) for term in met[place])
             value = scores[place] + ACTION * asked.actions.get(self._actions[place], 0.0)
             scores[place] = (value - SPECIAL * unmet) * self._prior[place]
         ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
         return [self._functions[place] for place, _ in ranked[:limit]]
+
+
+    def _negated(self, term: str, weight: float) -> Iterator[tuple[str, float]]:
+        """A term that should not be: its opposite, where there is one."""
+        if f"un{term}" in self._postings:
+            yield f"un{term}", weight
+            yield term, 0.5 * weight
+        else:
+            yield term, weight
 
 
 def _first(function: Function) -> str:
@@ -129,7 +142,7 @@ def _fields(function: Function) -> dict[str, list[str]]:
 
 def _both(stems: list[str]) -> list[str]:
     """Stems, and the phrases that they make."""
-    return stems + [term for term, own in joined(stems) if len(own) > 1]
+    return stems + [term for term, _ in within(stems)]
 
 
 def _names(schema: Mapping[str, Any]) -> Iterator[str]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Final
 
 ACTIONS: Final = """
-create | make, new, open, register, set up, setup, post, start a, start an, file a, raise, write, generate, publish, save, store, establish, spin up, begin a, introduce, log a, report, draft, compose, found
+create | make~, make a, make an, make me a, make my own, new, open, register, set up, setup, post, start a, start an, file a, raise, write, generate, publish, save, store, establish, spin up, begin a, introduce, log a, report, draft, compose, found
 add | put, insert, append, include, attach, give, assign, let, allow, invite, link, hand, bring, join, connect, associate, let in, give access, grant, share, tie, plug in
 list | show, see, view, display, browse, which, what, who, whom, all, every, each, look at, overview, enumerate, have we got, are there, tell me, give me, print, how many, history of, recent, latest
 get | show, see, view, display, read, fetch, retrieve, look up, look at, info, information, details, what, who, where, which, when, tell me, give me, how much, how many, status of, state of, current, open up, pull up, inspect
 check | is, are, am, do, does, did, has, have, whether, verify, test, can, may, already, still, validate, confirm, see if, see whether, make sure
 search | find, look for, looking for, hunt, seek, where is, where are, search for, locate, discover, anything about, mentions, mentioning, containing, query, every place, matching
-update | change, edit, modify, alter, adjust, replace, fix, correct, patch, configure, rename, tweak, call it, close, reopen, rewrite, revise, amend, make it, turn into, switch, raise, lower, move, shut, mark, reword, retitle, should be, should say, from now on, improve, extend, shorten, bump, convert
-set | change, configure, choose, define, set, put, decide, limit, restrict, replace, make it, only, allow, should be, from now on, adjust, override, specify, cap, switch, hide, allow only
+update | make, change, edit, modify, alter, adjust, replace, fix, correct, patch, configure, rename, tweak, call it, close, reopen, rewrite, revise, amend, make it, turn into, switch, raise, lower, move, shut, mark, reword, retitle, should be, should say, from now on, improve, extend, shorten, bump, convert
+set | make, change, configure, choose, define, set, put, decide, limit, restrict, replace, make it, only, allow, should be, from now on, adjust, override, specify, cap, switch, hide, allow only
 delete | remove, drop, erase, get rid of, throw away, throw out, wipe, destroy, trash, purge, clear, kill off, scrap, forget, clean up, tear down, shred, uninstall, discard, close down, eliminate, empty, no longer need, dispose, bin, nuke
 remove | delete, drop, get rid of, take off, take away, take out, kick, kick out, throw out, strip, no longer, revoke, withdraw, detach, unlink, dismiss, expel, left the, leaves, fired, take him off, take her off, take them off, take it off, out of, off, leave, undo, disconnect, pull out, exclude, clear, lift, boot
 enable | turn on, switch on, activate, allow, permit, start using, opt in, make available, begin using
@@ -57,7 +57,7 @@ unsubscribe | unwatch, unfollow, mute, ignore, stop notifying, stop mailing, no 
 follow | keep an eye on, see what they do, fan of
 star | favourite, favorite, bookmark, like
 sync | bring up to date, catch up, synchronise, synchronize, pull in the latest, same as, behind, up to date
-ping | test, try out, does it work, is it reachable
+ping | test, try out, try it, does it work, is it reachable, does the hook work, whether it works
 export | take out, back up, backup, everything out, dump, extract
 import | bring over, bring in from, load, move from, migrate
 pin | keep on top, stick, stay on top
@@ -130,7 +130,7 @@ fork, forks | own copy, copy, derived, copies
 star, starred, stargazers | favourite, favorite, favourites, favorites, bookmark, bookmarked, like, liked, fans, popular, likes
 subscription, watch, watchers, watched | watch, watching, follow, notified, keep me posted, stay informed, hear about, tell me about
 topics | keyword, keywords, subject, subjects, hashtags, tags
-languages | language, python, javascript, written in, programming language, programming languages, rust, java, typescript
+languages | language, python~, javascript~, written in, programming language, programming languages, rust~, java~, typescript~
 contributors | contributor, who wrote, authors, author, who worked, written the most, most commits, most code, who contributes, contribute, programmers, who coded
 license, licenses | licence, legal, may i use, terms, mit, apache, gpl, copyright, allowed to use
 code conduct, codes conduct | behaviour rules, behavior rules, house rules, how to behave, netiquette, good manners
@@ -156,14 +156,14 @@ latest release | newest version, current version, latest version, most recent ve
 asset, release asset | binary, installer, exe, download file, downloads, attachment, attached file, built file, executable, dmg
 immutable | unchangeable, cannot be changed, fixed forever
 
-workflow, workflows | pipeline, pipelines, ci, continuous integration, automation, nightly, job definition, build script, build~, action, scheduled job
+workflow, workflows, actions | pipeline, pipelines, ci, continuous integration, automation, nightly, job definition, build script, build~, action, scheduled job
 workflow run, run, runs | build, builds, pipeline, pipelines, execution, ci run, running pipeline, ran, running
 workflow dispatch | by hand, manually, start the pipeline, start our, start the workflow, run the workflow, run the pipeline, trigger the workflow, kick off, deploy pipeline
 job, jobs | step, steps, part of the build, ci job, build job, task of
 failed jobs | what failed, failed steps, broken ones, red ones
 logs | log, output, console, trace, printed, print, error messages, stdout
 artifact, artifacts | build output, build result, built files, what was built, produced, generated files, result of the build, output of the build, files the build, did the build produce
-attempt | try, earlier try, first try
+attempt | earlier try, first try, second try
 timing, usage | how long, duration, took, minutes, run time, runtime
 self hosted runner, self hosted runners, runner, runners | build machine, build machines, build server, build agent, own machine, our own machines, own server, own hardware, worker machine, executor, ci machine, ci server, gpu box
 registration token | register a machine, register a runner, new build machine
@@ -280,13 +280,142 @@ domain, custom domain | url, dns, address of the site, web address, own domain
 health check | works, dns right, is it up, reachable
 discussion, discussions | forum, debate, q&a, board
 announcement, banner | notice to everybody
-space | room
 search code, code | every place, where is used, uses of, function, grep, calls the, called, occurrences
 search issues | find tickets, find the ticket, find issues, tickets that mention
 search users | find people, people named
 search repositories | find projects, projects about
 search commits | message mentions, commits that mention
 suggestion | proposal, hint
+
+visibility, private | seen by, not be seen, make it private, make it public, make private, make public, only for us, open source it, go public, close source, everybody can see, nobody can see
+watchers, subscribers | gets told, get told, is told, are told, gets notified, gets mails, gets the news, receives mails, who watches, keeps an eye
+set membership, membership | make an admin, make admin, an admin, an owner, promote, demote, maintainer of the team
+pending invitations, pending, invitations | unanswered, not accepted, did not accept, not yet accept, did not yet accept, yet to accept, still open invitation, open invitations, waiting to join, has not joined, have not joined
+failed invitations | invitations that went wrong, could not be delivered, expired
+artifact, artifacts | build results, results of a build, results of the build, built files, what ci built, build products, compiled files, test report, coverage report
+self hosted runner, self hosted runners, runner, runners | build box, our box, own box, build computer, test machine, build node, build host, own build machine, own ci machine
+runner application, application | program to install, software for the machine
+commit, commits | last changed, changed last, edited last, touched last, who edited, past changes, earlier changes, what changed, checked in, saved changes
+commits | history of a file, history of the file, change history
+referral paths, paths, popular | most visited, which pages, popular pages, pages visitors, top pages, best read
+referrers, referral sources | visitors come, come from, brought, led people
+pull request, pull requests | propose, proposes, proposed, proposals, submit my change, offer my change, my work, ready to merge, waiting to be merged, merge my branch, get my branch, open a pr
+merged | gone in, went in, gone into main, landed, has it been merged, already in
+pull request files | files in the pr, which files does the pr
+sbom | parts list, made of, made up of, consists of, inventory of, built from
+advisory, advisories | tell the world, warn users, warn people, warn everyone, announce a hole, publish a hole, public warning, write up
+deploy key, deploy keys | own key, key of the server, pull this project, server reads, server can read, server can pull, server to pull, machine may read, automated access
+profile, bio, blog | about myself, my bio, my page, my description, my homepage, display name, my location, where i live
+copilot, seat, seats | ai, ai helper, ai licence, ai license, coding helper
+block, blocked | spam, spams, spammer, spamming, annoying, insults, insulting, abusive, abuse, bully, nuisance
+unblock | allowed back, second chance, no longer banned
+interaction, restrictions | nobody new, newcomers, strangers, only people who, only existing, temporarily, for a day, for a week
+status checks, status check contexts, contexts | must pass, has to be green, required tests, needed tests
+commit status | report the result, report that, mark the commit, commit is fine, commit passed, commit failed, test system, external ci
+protection, protected | safe, safeguard, nobody can delete, cannot be deleted, cannot be overwritten, rewrite history
+branch restrictions, access restrictions | who may push, who can push, only these people
+rename branch | called main, master to main
+merge branch | merge one branch, bring one branch into another, merge branches
+sync fork, merge upstream, upstream | original project, bring my fork up to date, my copy is behind, original repo, parent project
+template repository, template | start from, based on, new project from, starting point, model project, blueprint, from our standard
+topics | what the project is about
+languages | coded in, how much python, what is it written
+readme | describes itself
+labels | kinds, categories, tags we use
+assignees | who can take, can be given, could take, candidates
+milestones | deadlines, goals, how far are we
+sub issue, sub issues | below it, under it, smaller tickets, break it down, broken into, divide, nested
+sub issue parent, parent | above it, which story, bigger story
+timeline | since it was filed, story of the ticket, everything that happened, full history
+events | what happened
+issues | what needs doing, work to do, open problems, reported problems, complaints, requests
+issues assigned | given to me, on my list, what should i work on, things i have to do, my duties
+search issues | across all projects, anywhere
+lock | stop replies, no further replies, further comments
+comments | what did people say, said about, talk under, opinions, answers, conversation under, discussed
+update comment | correct my remark, fix my remark, edit what i said
+reviews | who reviewed, who approved, who looked at, was it approved, verdicts
+request reviewers | ask for a review, want a review, needs a review, look it over, look over it, second pair of eyes, want feedback
+remove requested reviewers | need not review, no longer review, instead
+dismiss review | throw out a review, outdated approval, no longer counts
+review comments | remarks in the code, remarks on the code, notes in the code, comments in the diff
+deployment status | tell that the rollout, finished rolling out, rollout is done
+deployments | what is live, what runs in production, which version is live, when did we ship
+pending deployments | waiting rollout, wants approval, go ahead with the rollout, hold the rollout, held back
+environments | stages, where can we deploy
+environment protection, protection rules | who must approve the rollout, wait before the rollout
+workflow runs | recent builds, last builds, builds so far, when did ci run, ci results, past builds, history of builds
+jobs workflow run | parts of the build, steps of the build
+logs | why did it fail, what went on, messages of the build, build messages
+cancel workflow run | stop the build, abort the build, running too long, hangs, stuck build
+delete workflow run | forget the build, remove old builds
+rerun, re run | build again, one more time
+disable workflow | no more builds, stop running every night, pause the pipeline
+enable workflow | run again every night, wake the pipeline
+cache usage | how big is the cache, size of the cache, space used by caches
+actions caches | stored packages, speed up files
+permissions actions | which actions may be used, may run which
+secrets | names of the passwords, which passwords, stored passwords
+public key | encrypt a secret, to encrypt
+webhook config, configuration webhook | where does the hook point, hook url, url of the hook, secret of the hook
+webhook delivery, deliveries | failed calls, calls to our server, hook history, hook events, past calls, last calls
+installations | where is our app, who installed, which accounts use our app
+repositories accessible installation | which repos may the app, app see
+suspend installation | pause the app
+codespaces | workspaces, dev environments, my machines in the cloud, hosted editor
+codespaces secrets | passwords for my dev machine
+export codespace | save my work, save changes of my cloud machine
+packages | published things, our libraries, docker images, container images, what have we published
+delete package version | remove one version of the image, remove an image, old images, old versions
+restore package | deleted the package, package back
+gists | pieces of code, my pastes, quick notes
+gist comments | said about my snippet, under my snippet
+gist fork, forks | copy of a snippet
+public gists | what are others sharing
+starred | what did i like, things i bookmarked, favourites of
+feeds | subscribe in a reader, news reader
+followers | people who follow, audience
+blocked users | people i banned, whom did i ban
+emails | my addresses, all my mails
+gpg keys, signing keys | keys for signing, verify my commits
+ssh keys | keys on my account, login keys
+organization members | everyone at, everybody in, people in the firm, headcount, who all works
+organization members public, public member | openly, show that i work, publicize, known members
+remove member organization, remove organization | fire, fired, let go, quit the company, no longer works, leaves the company, offboard
+organization teams | which groups, which teams do we have, list of groups
+child teams | teams below, smaller groups, subteams
+team repositories | looks after, responsible for, can reach
+team members | people on the team, in the squad, in the group
+outside collaborators | people from outside, not employees
+two factor | 2fa, second factor, mfa
+audit | admins do, admins did, what did our admins, who deleted, who changed the settings, compliance
+blocking organization | banned from our company
+personal access tokens requests, requests | ask for access keys, want to use a token
+usage billing, billing | bill of this month, last bill, cost us, did we spend, expensive, what does it cost
+dependabot secrets | passwords for the update bot
+dependabot alerts | unsafe dependencies, risky libraries, bad dependencies, need an upgrade, need upgrading, known security problems
+code scanning alerts | problems the scanner found, analyser found, analyzer found, found in our code, scanner's results, bugs found by the scanner
+code scanning default setup | turn on the scanner, switch on scanning
+secret scanning alert | the leak, leak as fixed, mark the leak, leaks found, key that leaked
+locations | where is the leak, in which file, which places
+sarif | hand in the results, results of our own scanner, scanner results
+automated security fixes | fix holes automatically, automatic fixes
+private vulnerability reporting | let people report holes, secret reports
+pages build | site again, build it again, site is old, does not show the last change
+pages site, pages | host the docs, turn on the website, take the website down, our site
+pages health check | domain set up, domain right, domain works
+license repository | which licence, licence of this project
+gitignore | which files to ignore
+emojis | list of smileys
+import | take over from another host
+migration archive | download the backup, finished backup, backup link
+unlock repository migration | make it usable again after moving
+project fields | columns on the board
+project items | cards on the board
+attestations | prove who built, where does this build come from
+rulesets | rules for branches, branch rules, which rules
+bypass | skip the rules, exception to the rule, push anyway
+network | connection
 
 payment, payments, charge | pay, money, bill, charge a card, take money, credit card, debit, purchase
 refund, refunds | money back, give back, return the money, reimburse
