@@ -37,23 +37,20 @@ class Query(NamedTuple):
 
 
 @cache
-def phrases() -> dict[str, frozenset[Phrase]]:
-    """Phrases of several words that descriptions use, by their first stem."""
-    found: dict[str, set[Phrase]] = {}
-    for left, _ in synonyms.lines(synonyms.CONCEPTS):
-        for one in left:
-            if len(phrase := tuple(terms(one))) > 1:
-                found.setdefault(phrase[0], set()).add(phrase)
-    return {key: frozenset(value) for key, value in found.items()}
+def phrases() -> dict[Phrase, str]:
+    """Phrases of several words that descriptions use: their stems in alphabetical order, and the term that they make."""
+    each = (tuple(sorted(terms(one))) for left, _ in synonyms.lines(synonyms.CONCEPTS) for one in left)
+    return {phrase: " ".join(phrase) for phrase in each if len(phrase) > 1}
 
 
-def within(stems: list[str]) -> Iterator[tuple[str, Phrase]]:
-    """The known phrases in stems: as one term, `pull request`, and as stems."""
+def within(stems: list[str]) -> Iterator[str]:
+    """The known phrases in stems, in any order, each as one term: `pull request`."""
     known = phrases()
-    for place, first in enumerate(stems):
-        for phrase in known.get(first, ()):
-            if tuple(stems[place : place + len(phrase)]) == phrase:
-                yield " ".join(phrase), phrase
+    for size in (2, 3, 4):
+        for start in range(len(stems) - size + 1):
+            term = known.get(tuple(sorted(stems[start : start + size])))
+            if term is not None:
+                yield term
 
 
 @cache
@@ -61,7 +58,7 @@ def _table(text: str) -> tuple[dict[Phrase, dict[str, float]], int]:
     """Phrases, as stems of all their words, with the terms that they may mean; and the length of the longest."""
     table: dict[Phrase, dict[str, float]] = {}
     for left, said in synonyms.lines(text):
-        means = {" ".join(terms(one)): 1.0 for one in left}
+        means = {" ".join(sorted(terms(one))): 1.0 for one in left}
         for one, weight in said:
             phrase = tuple(stem(word) for word in words(one))
             found = table.setdefault(phrase, {})
@@ -82,6 +79,7 @@ _SHAPES: Final = (
     (re.compile(r"[\w.+-]+@[\w-]+\.\w+"), {"email": 1.0}),
     (re.compile(r"https?://\S+"), {"url": 1.0}),
     (re.compile(r"\bv?\d+(\.\d+)+\b"), {"releas": 0.7, "version": 0.7, "tag": 0.4}),
+    (re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b"), {"variabl": 0.7, "secret": 0.7, "environment variable": 0.7}),
     (re.compile(r"\b[0-9a-f]{7,40}\b(?<=\d)"), {"commit": 0.7, "sha": 0.7}),
 )
 """How some things look, and what they are."""

@@ -60,12 +60,12 @@ class Index:
         self._rare = {term: self._idf(len(found)) for term, found in self._postings.items()}
         self._titles: list[dict[str, float]] = []
         """Of each, the terms of its title behind the verb, and how rare they are."""
-        self._actions: list[str] = []
+        self._actions: list[tuple[str, ...]] = []
         self._prior: list[float] = []
         for function in self._functions:
             names = terms(_first(function)) or terms(parts(function.name))
             self._titles.append({term: self._rare.get(term, 0.0) for term in names[1:]})
-            self._actions.append(names[0] if names else "")
+            self._actions.append(tuple(names[: 2 if " or " in _first(function)[:20] else 1]))
             self._prior.append(OLD if _old(function) else 1.0)
         self._masses = [sum(one.values()) for one in self._titles]
 
@@ -100,7 +100,8 @@ class Index:
         for place in scores:
             title = self._titles[place]
             unmet = self._masses[place] - sum(title.get(term, 0.0) for term in met[place])
-            value = scores[place] + ACTION * asked.actions.get(self._actions[place], 0.0)
+            does = max((asked.actions.get(verb, 0.0) for verb in self._actions[place]), default=0.0)
+            value = scores[place] + ACTION * does
             scores[place] = (value - SPECIAL * unmet) * self._prior[place]
         ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
         return [self._functions[place] for place, _ in ranked[:limit]]
@@ -142,7 +143,7 @@ def _fields(function: Function) -> dict[str, list[str]]:
 
 def _both(stems: list[str]) -> list[str]:
     """Stems, and the phrases that they make."""
-    return stems + [term for term, _ in within(stems)]
+    return stems + list(within(stems))
 
 
 def _names(schema: Mapping[str, Any]) -> Iterator[str]:

@@ -15,9 +15,9 @@ list | show, see, view, display, browse, which, what, who, whom, all, every, eac
 get | show, see, view, display, read, fetch, retrieve, look up, look at, info, information, details, what, who, where, which, when, tell me, give me, how much, how many, status of, state of, current, open up, pull up, inspect
 check | is, are, am, do, does, did, has, have, whether, verify, test, can, may, already, still, validate, confirm, see if, see whether, make sure
 search | find, look for, looking for, hunt, seek, where is, where are, search for, locate, discover, anything about, mentions, mentioning, containing, query, every place, matching
-update | make, change, edit, modify, alter, adjust, replace, fix, correct, patch, configure, rename, tweak, call it, close, reopen, rewrite, revise, amend, make it, turn into, switch, raise, lower, move, shut, mark, reword, retitle, should be, should say, from now on, improve, extend, shorten, bump, convert
-set | make, change, configure, choose, define, set, put, decide, limit, restrict, replace, make it, only, allow, should be, from now on, adjust, override, specify, cap, switch, hide, allow only
-delete | remove, drop, erase, get rid of, throw away, throw out, wipe, destroy, trash, purge, clear, kill off, scrap, forget, clean up, tear down, shred, uninstall, discard, close down, eliminate, empty, no longer need, dispose, bin, nuke
+update | rotate, renew, improve, make, change, edit, modify, alter, adjust, replace, fix, correct, patch, configure, rename, tweak, call it, close, reopen, rewrite, revise, amend, make it, turn into, switch, raise, lower, move, shut, mark, reword, retitle, should be, should say, from now on, improve, extend, shorten, bump, convert
+set | rotate, renew, make, change, configure, choose, define, set, put, decide, limit, restrict, replace, make it, only, allow, should be, from now on, adjust, override, specify, cap, switch, hide, allow only
+delete | dissolve, disband, must go, has to go, take down, bring down, remove, drop, erase, get rid of, throw away, throw out, wipe, destroy, trash, purge, clear, kill off, scrap, forget, clean up, tear down, shred, uninstall, discard, close down, eliminate, empty, no longer need, dispose, bin, nuke
 remove | delete, drop, get rid of, take off, take away, take out, kick, kick out, throw out, strip, no longer, revoke, withdraw, detach, unlink, dismiss, expel, left the, leaves, fired, take him off, take her off, take them off, take it off, out of, off, leave, undo, disconnect, pull out, exclude, clear, lift, boot
 enable | turn on, switch on, activate, allow, permit, start using, opt in, make available, begin using
 disable | no longer~, stop~, turn off, switch off, deactivate, pause, stop using, opt out, forbid, suspend, shut off, no longer run
@@ -50,7 +50,7 @@ send | mail, message, write to, tell, notify, text, dispatch, deliver, ping
 move | shift, relocate, reorder, put into, drag, position, reposition, above, below, before the, after the
 copy | duplicate, clone, own copy
 fork | own copy, my own copy, copy their, copy of their, derive
-revoke | withdraw, invalidate, take back, cancel access, cut off, leaked, no longer valid, stop working
+revoke | make it useless, useless, kill the token, withdraw, invalidate, take back, cancel access, cut off, leaked, no longer valid, stop working
 dispatch | trigger, start, run, launch, by hand, manually, fire, kick off
 subscribe | watch, follow, notify me, keep me posted, tell me about, let me know, get mails about
 unsubscribe | unwatch, unfollow, mute, ignore, stop notifying, stop mailing, no more mails, never hear, not hear
@@ -78,7 +78,7 @@ member, membership, members | who in, in the team, in the company, employee, emp
 team | group, squad, crew, department, teams, unit, tribe, guild
 enterprise | corporation, group of companies, all our companies, company wide, concern
 collaborator | friend, helper, let push, push to, write access, can write, may write, may push, can push, access, work on, contribute to, colleague, give access, let in, who has access, share with, help me
-outside collaborator | contractor, freelancer, external, outsider, guest, consultant, third party
+outside collaborator | contractor, freelancer, external~, outsider, guest, consultant, third party~
 invitation, invitations | invite, invited, asked to join, join, has not answered, not answered yet, pending, onboard
 permission, permissions | rights, right, access, allowed, may, privilege, may do, let, write, read only, admin
 role, roles | rights, position, admin, privilege, owner, maintainer, promote, demote
@@ -287,6 +287,96 @@ search repositories | find projects, projects about
 search commits | message mentions, commits that mention
 suggestion | proposal, hint
 
+webhook, webhooks | whenever, each time, every time, on every push, when something is pushed, when somebody pushes, as soon as something happens, automatically told, inform our system, react to events
+collaborator, collaborators | able to read, able to write, be able to, get at, gets at, reach, has access, have access, gets access, who can see, who can change, read access, bring on board, let them work, take part, work with me
+remove collaborator | take back access, no longer push, lock out of the repo
+collaborator permission | what may, how much may, which rights
+token, tokens | access key, key for the api, log in with, acting as, act as
+token revoke, revoke, credentials | token leaked, token is out, useless
+followed, following | fan of, a fan of, whom i follow, people i like
+users follow, follow | become a fan, be a fan
+code conduct, codes conduct | behave, behaviour, behavior, manners, rules for people, polite
+license | open source licence, copyleft, conditions of use
+upstream, merge upstream | original, the original, what is new in the original
+review protection, pull request review protection | two approvals, needs approvals, needs two, must be approved, has to be approved, four eyes, approvals before merging, required approvals, second person must
+required signatures, signature protection | only signed commits, signed commits
+allowed actions, actions permissions | third party actions, which actions, foreign actions, only our actions
+default workflow permissions | rights of the pipelines, read rights by default, what pipelines may do
+annotations | warnings did, remarks did, hints did, complain about, linter complained
+check runs | what did the linter say, linter results, test results, tests say, which tests failed, what failed
+repositories accessible installation, repositories installation | may our bot see, bot can see, bot may read
+app installation | our bot, the bot
+assignees remove, assignees | is on holiday, on vacation, no longer works on, off the ticket, working on, works on it
+assignees add, assignees | takes care of, look after, should do it, should fix it, give the ticket to
+team delete, team | dissolve
+team members | in the backend group, into the group, into the team, to the team, joins the team, join the team
+user | something about, tell me about the user, person behind, who is
+license | mit licence, text of the licence
+tarball, zipball | whole source
+rename | new title
+issue update, issue | change the title, mark as done, is done, is fixed, was fixed, fixed now, reopen, close the ticket, close it, solved, resolved, finished, shut
+issue create, issue | report a bug, file a bug, something is broken, does not work, crashes, complain about
+pull request update | close the pr, retitle, change the base, different base
+branch create, reference create | new branch, start a branch, branch off, cut a branch
+reference delete | remove a branch, throw a branch, drop the branch, old branch, stale branch, merged branch
+reference update, update reference | force push, set the branch, point the branch, reset the branch, move the branch, back to an older commit, wind back, roll back
+tag create, reference create | put a tag, version label, tag this commit, tag a commit
+commits | who changed, who wrote this line, when was, since last week, recent changes, what has been done
+commit | what did this commit, undo a commit
+comparison, compare | ahead, behind, lines differ, how far apart, changes since
+contents create update, contents | save a file, write a file, change one line, one line fix, edit a file, upload a file, put a file, fix the text
+contents delete, file delete | remove a file, delete a file, get rid of the file
+content | show me the file, read a file, open a file, raw text, what does the file say, look inside
+directory, contents | what is in the folder, list the folder, which files are there
+repository create | start a project, new project, new repo, begin a project, set up a repo, set up a project
+repository update | describe the project, description of the repo, switch off the wiki, settings of the repo, change the description, default branch, homepage
+repository delete | wipe the project, wipe the repo, remove the project forever
+repositories organization | company's projects, our projects, projects of the company, all our repos, projects that the company has
+repositories authenticated user | my projects, my repos, my repositories, what have i got
+repositories user | his projects, her projects, projects of
+repositories search | popular projects, find a library, any projects about, projects written in, is there a project
+release create | publish a version, ship a version, new version, cut a release, put out a version
+release latest | latest published, current release
+assets | files of a release, downloads of a version, how often was it downloaded, download count
+deployments | rollouts, what went live, which version runs
+workflow run | that build, last build, latest build, the build, build number
+workflow runs failed | broken builds, red builds
+run attempt | second attempt, first attempt
+workflow usage, usage run, billable | how long did the build, minutes of the build
+secrets organization | company passwords, shared secret, shared by all repos, for all repos
+variables organization | shared value, company wide setting
+environment secret | secret of the stage, password for production
+runner registration token, registration token | new machine, add a machine, add a build machine, add a runner, register our, set up a runner
+runner remove token | unregister
+runners labels, labels runner | tags of the machine
+hosted runner | machine from you, larger machine
+artifact download | get the files the build made, fetch the build result
+artifact delete | old build files, free space
+caches | speed up, clean the cache, empty the cache, clear the cache, wipe the cache, forget the cache
+notifications | what is new for me, mentions, where was i mentioned, who mentioned me
+notifications read | cleared, done with, all caught up
+thread | this conversation
+subscription delete | stop watching, do not want to hear
+stargazers | who likes, who bookmarked, stars have we, how many stars
+gist create | put a snippet, share some text, share a piece
+gist update | edit my snippet
+gist delete | remove my snippet
+codespace create | new cloud machine, give me a machine, start a workspace, fresh environment
+codespace stop | shut the cloud, turn off my cloud machine, stop my cloud machine
+codespace delete | throw away my cloud machine
+dependabot alert | false alarm, not affected, risk is tolerable
+secret scanning alert | mark as revoked, key was changed
+advisory global, advisories global | known cve, look up a cve, all known holes, is there an advisory
+organization invitation | ask somebody to join, by mail to the company, bring somebody in, get her into the company
+organization membership | promote to owner, an owner, role in the company
+organization update | change the company, billing mail of the company, company profile, company's description
+teams create | start a group, make a group, new team
+members public | shown publicly
+audit log | look back at what, sensitive actions, who removed, who added
+billing usage | how many minutes, how expensive, overall cost, consumption this month
+copilot seats, seats | licences in use, who has, paid licence
+copilot metrics | how much is the ai used, lines suggested, accepted suggestions
+
 visibility, private | seen by, not be seen, make it private, make it public, make private, make public, only for us, open source it, go public, close source, everybody can see, nobody can see
 watchers, subscribers | gets told, get told, is told, are told, gets notified, gets mails, gets the news, receives mails, who watches, keeps an eye
 set membership, membership | make an admin, make admin, an admin, an owner, promote, demote, maintainer of the team
@@ -456,7 +546,7 @@ summarize, summary | shorten, in short, gist of
 password | login secret, forgot, credentials
 login, session, authenticate | sign in, log in, logon, log on
 logout | sign out, log out, log off
-database, table | tables, db, records
+database, table | tables, db~, records~
 query, sql | select, ask the database, rows
 server, instance | machine, vm, computer, box, host
 log, logs | output, errors, what happened, console
