@@ -1,153 +1,29 @@
-"""Finds tools by what they do, in the words of the one who asks.
-
-BM25 over the fields of a tool (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, section
-3.6: field weights are applied to counts before saturation). Each concept of a query is one pseudo-term of all the terms that
-may stand for it (Pirkola's structured queries, 1998), so that a word with many synonyms is worth no more than one without.
-"""
+"""Finds tools by what they do, in the words of the one who asks. See `lllm.search`."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from lllm.models.function import Function
-from lllm.tools.query import read, within
-from lllm.tools import synonyms
-from lllm.tools.words import parts, stem, terms, words
-
-K: Final = 1.2
-"""Saturation of BM25."""
-WEIGHTS: Final = {"name": (1.5, 0.7), "first": (3.0, 0.3), "rest": (0.6, 0.4), "parameters": (1.0, 0.6)}
-"""Of the fields: the name's words, the first line of the description, the others, names of parameters. What a word in one
-counts, and how much a long field counts less."""
-LONGEST: Final = 400
-"""Characters of a description behind its first line that count: further on it speaks of other things."""
-ACTION: Final = 2.2
-"""What the right verb counts."""
-SPECIAL: Final = 0.3
-"""How much less a tool counts for what is in its title beside that which was asked for."""
-MIX: float = 0.45
-"""How much of the weight of a term is its own rarity, rather than that of all that could stand for it."""
-OLD: Final = 0.75
-"""What a tool counts that is on its way out."""
+from lllm.search import Described
+from lllm.search import Index as _Index
 
 
-class Index:
-    """Functions, searchable by what they do. Building takes about 0.2 ms a function, a search some milliseconds for
-    thousands."""
+class Index(_Index[Function]):
+    """Functions, searchable by what they do."""
 
     def __init__(self, functions: Sequence[Function]) -> None:
-        read("")  # the tables are read now, not by the first search
-        self._functions = list(functions)
-        fields = [_fields(one) for one in self._functions]
-        size = len(fields)
-        self._size = size
-        means = {
-            field: max(1.0, sum(len(one[field]) for one in fields) / size) if size else 1.0
-            for field in WEIGHTS
-        }
-        self._postings: dict[str, dict[int, float]] = {}
-        for place, one in enumerate(fields):
-            counts: dict[str, float] = {}
-            for field, (weight, share) in WEIGHTS.items():
-                norm = 1 - share + share * len(one[field]) / means[field]
-                for term, count in Counter(one[field]).items():
-                    counts[term] = counts.get(term, 0.0) + weight * min(count, 3) / norm
-            for term, total in counts.items():
-                self._postings.setdefault(term, {})[place] = total
-        self._rare = {term: self._idf(len(found)) for term, found in self._postings.items()}
-        self._titles: list[dict[str, float]] = []
-        """Of each, the terms of its title behind the verb, and how rare they are."""
-        self._actions: list[tuple[str, ...]] = []
-        self._prior: list[float] = []
-        for function in self._functions:
-            names = terms(_first(function)) or terms(parts(function.name))
-            self._titles.append({term: self._rare.get(term, 0.0) for term in names[1:]})
-            self._actions.append(tuple(names[: 2 if " or " in _first(function)[:20] else 1]))
-            self._prior.append(OLD if _old(function) else 1.0)
-        self._masses = [sum(one.values()) for one in self._titles]
-
-    def _idf(self, found: float) -> float:
-        return math.log(1 + (self._size - found + 0.5) / (found + 0.5))
-
-    def search(self, query: str, limit: int) -> list[Function]:
-        """The functions that fit best, the best first; none where no word of the query means anything here."""
-        scores: defaultdict[int, float] = defaultdict(float)
-        met: defaultdict[int, set[str]] = defaultdict(set)
-        asked = read(query)
-        for count, concept in asked.concepts:
-            means = [(term, weight) for term, weight in concept.items() if term in self._postings]
-            if asked.negated:
-                means = [pair for one in means for pair in self._negated(*one)]
-            best: dict[int, tuple[float, float, float, float]] = {}
-            for term, weight in means:
-                rare = self._rare[term]
-                stems = term.split()
-                for place, total in self._postings[term].items():
-                    value = weight * total * rare
-                    if place not in best or value > best[place][0]:
-                        best[place] = (value, weight * total, weight, rare)
-                    met[place].update(stems)
-            if not best:
-                continue
-            idf = self._idf(sum(weight for _, _, weight, _ in best.values()))
-            for place, (_, total, _, rare) in best.items():
-                scores[place] += count * (MIX * rare + (1 - MIX) * idf) * total * (K + 1) / (total + K)
-        if not scores:
-            return []
-        for place in scores:
-            title = self._titles[place]
-            unmet = self._masses[place] - sum(title.get(term, 0.0) for term in met[place])
-            does = max((asked.actions.get(verb, 0.0) for verb in self._actions[place]), default=0.0)
-            value = scores[place] + ACTION * does
-            scores[place] = (value - SPECIAL * unmet) * self._prior[place]
-        ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
-        return [self._functions[place] for place, _ in ranked[:limit]]
+        super().__init__(functions, described)
 
 
-    def _negated(self, term: str, weight: float) -> Iterator[tuple[str, float]]:
-        """A term that should not be: its opposite, where there is one."""
-        if f"un{term}" in self._postings:
-            yield f"un{term}", weight
-            yield term, 0.5 * weight
-        else:
-            yield term, weight
-
-
-def _first(function: Function) -> str:
-    return function.description.strip().partition("\n")[0]
-
-
-def _old(function: Function) -> bool:
-    text = function.description[:300].lower()
-    return (
-        function.name.lower().endswith("legacy")
-        or "deprecated" in text
-        or "closing down" in text
-        or "(legacy)" in text
-    )
-
-
-def _fields(function: Function) -> dict[str, list[str]]:
-    """The terms of a function, by field."""
-    first, _, rest = function.description.strip().partition("\n")
-    return {
-        "name": _both(terms(parts(function.name))),
-        "first": _both(terms(first)),
-        "rest": _both(terms(rest[:LONGEST])),
-        "parameters": _both(terms(" ".join(_names(function.parameters)))),
-    }
-
-
-def _both(stems: list[str]) -> list[str]:
-    """Stems, and the phrases that they make."""
-    return stems + list(within(stems))
+def described(function: Function) -> Described:
+    """What is searched of a function."""
+    return Described(function.name, function.description, tuple(_names(function.parameters)))
 
 
 def _names(schema: Mapping[str, Any]) -> Iterator[str]:
     for name, one in (schema.get("properties") or {}).items():
-        yield parts(str(name))
+        yield str(name)
         if isinstance(one, Mapping):
             yield from (str(value) for value in one.get("enum") or () if isinstance(value, str))

@@ -7,29 +7,36 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Final, NamedTuple
 
-from lllm.tools import synonyms
-from lllm.tools.words import STOP, stem, terms, words
+from lllm.search.synonyms import Line, thesaurus
+from lllm.search.words import STOP, stem, terms, words
 
 LITERAL: Final = 1.0
 KIN: Final = 0.7
 """What another word of the same line counts."""
 
-INSIDE: float = 0.3
+INSIDE: Final = 0.3
 """What the words of a phrase count alone."""
-UNKNOWN: float = 0.8
+UNKNOWN: Final = 0.8
 """What a word counts that is not in the tables: mostly it is the content of something."""
-FAINT: float = 0.4
+FAINT: Final = 0.4
 """What the words count that seldom tell anything."""
-AGAIN: float = 0.5
+AGAIN: Final = 0.5
 """What a concept counts that was there before."""
-ABOUT: float = 0.5
+LONGEST: Final = 60
+"""Words of a query that are read."""
+ABOUT: Final = 0.5
 """What the words behind "about" count."""
 
 Phrase = tuple[str, ...]
 
 
 class Query(NamedTuple):
-    """Attributes: concepts: of each, what it counts, and its terms with what they count. actions: verbs that are meant, likewise."""
+    """What is asked for.
+
+    Attributes:
+        concepts: of each, what it counts, and its terms with what they count. actions: verbs that are meant, likewise.
+        negated: whether something should not be, or no longer.
+    """
 
     concepts: list[tuple[float, dict[str, float]]]
     actions: dict[str, float]
@@ -39,7 +46,7 @@ class Query(NamedTuple):
 @cache
 def phrases() -> dict[Phrase, str]:
     """Phrases of several words that descriptions use: their stems in alphabetical order, and the term that they make."""
-    each = (tuple(sorted(terms(one))) for left, _ in synonyms.lines(synonyms.CONCEPTS) for one in left)
+    each = (tuple(sorted(terms(one))) for line in thesaurus().nouns for one in line.terms)
     return {phrase: " ".join(phrase) for phrase in each if len(phrase) > 1}
 
 
@@ -54,17 +61,20 @@ def within(stems: list[str]) -> Iterator[str]:
 
 
 @cache
-def _table(text: str) -> tuple[dict[Phrase, dict[str, float]], int]:
+def _table(part: str) -> tuple[dict[Phrase, dict[str, float]], int]:
     """Phrases, as stems of all their words, with the terms that they may mean; and the length of the longest."""
     table: dict[Phrase, dict[str, float]] = {}
-    for left, said in synonyms.lines(text):
+    lines: tuple[Line, ...] = getattr(thesaurus(), part)
+    for left, said in lines:
         means = {" ".join(sorted(terms(one))): 1.0 for one in left}
         for one, weight in said:
             phrase = tuple(stem(word) for word in words(one))
             found = table.setdefault(phrase, {})
             for term in means:
                 found[term] = max(found.get(term, 0.0), weight)
-        kin = {phrase[0]: KIN * weight for one, weight in said if len(phrase := terms(one)) == 1 == len(words(one))}
+        kin = {
+            alone[0]: KIN * weight for one, weight in said if len(alone := terms(one)) == 1 == len(words(one))
+        }
         for one in left:
             found = table.setdefault(tuple(stem(word) for word in words(one)), {})
             for term in means:
@@ -79,7 +89,10 @@ _SHAPES: Final = (
     (re.compile(r"[\w.+-]+@[\w-]+\.\w+"), {"email": 1.0}),
     (re.compile(r"https?://\S+"), {"url": 1.0}),
     (re.compile(r"\bv?\d+(\.\d+)+\b"), {"releas": 0.7, "version": 0.7, "tag": 0.4}),
-    (re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b"), {"variabl": 0.7, "secret": 0.7, "environment variable": 0.7}),
+    (
+        re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b"),
+        {"variabl": 0.7, "secret": 0.7, "environment variable": 0.7},
+    ),
     (re.compile(r"\b[0-9a-f]{7,40}\b(?<=\d)"), {"commit": 0.7, "sha": 0.7}),
 )
 """How some things look, and what they are."""
@@ -92,11 +105,11 @@ def read(text: str) -> Query:
         if shape.search(text):
             concepts.append((0.7, means))
             text = shape.sub(" ", text)
-    each = words(text)
+    each = words(text)[:LONGEST]
     stems = [stem(word) for word in each]
     actions = _actions(stems)
-    table, longest = _table(synonyms.CONCEPTS)
-    verbs = _table(synonyms.ACTIONS)[0]
+    table, longest = _table("nouns")
+    verbs = _table("verbs")[0]
     covered = [False] * len(each)
     counts = _counts(each)
     for places in _matches(stems, table, longest):
@@ -116,7 +129,7 @@ def read(text: str) -> Query:
     for place, word in enumerate(each):
         if covered[place] or word in STOP or word.isdigit():
             continue
-        if word in synonyms.NAMES:
+        if word in thesaurus().names:
             concepts.append((0.5 * counts[place], _PERSON))
         else:
             concept = {stems[place]: LITERAL}
@@ -125,15 +138,20 @@ def read(text: str) -> Query:
                     concept[term] = max(concept.get(term, 0.0), KIN * weight)
             if stems[place] not in _COMMON:
                 concepts.append((UNKNOWN * counts[place], concept))
-    return Query(_once(concepts), actions, not _NOT.isdisjoint(each))
+    negated = not _NOT.isdisjoint(each)
+    return Query(_once(concepts), _opposites(actions) if negated else actions, negated)
 
 
-_COMMON: Final = frozenset(stem(one) for one in "create add list get check set update delete remove make show give put".split())
+_COMMON: Final = frozenset(
+    stem(one) for one in "create add list get check set update delete remove make show give put".split()
+)
 """Verbs that nearly every service has: they only tell which operation on a thing is meant."""
 
 
-_PERSON: Final = {one: 1.0 for one in ("user", "member", "collaborator", "assignee", "membership")}
-_ABOUT: Final = frozenset("about named called titled saying says because since mentioning regarding concerning entitled".split())
+_PERSON: Final = dict.fromkeys(("user", "member", "collaborator", "assignee", "membership"), 1.0)
+_ABOUT: Final = frozenset(
+    "about named called titled saying says because since mentioning regarding concerning entitled".split()
+)
 """What follows is the content of something rather than its kind."""
 _FAINT: Final = frozenset(
     """
@@ -144,7 +162,27 @@ _FAINT: Final = frozenset(
     """.split()
 )
 """Words that seldom tell which operation is meant."""
-_NOT: Final = frozenset("not no never nobody stop undo quit without longer dont cannot cant shouldnt isnt wont anymore".split())
+_NOT: Final = frozenset(
+    "not no never nobody stop undo quit without longer dont cannot cant shouldnt isnt wont anymore".split()
+)
+
+
+def _opposites(actions: dict[str, float]) -> dict[str, float]:
+    """The verbs of a query that says "not", "stop" or "no longer": they, less, and their opposites."""
+    found = {verb: 0.5 * weight for verb, weight in actions.items()}
+    for verb, weight in actions.items():
+        for other in (f"un{verb}", *_OPPOSITES.get(verb, ())):
+            found[other] = max(found.get(other, 0.0), weight)
+    return found
+
+
+_OPPOSITES: Final = {
+    "enabl": ("disabl",),
+    "add": ("remov",),
+    "start": ("stop", "disabl"),
+    "run": ("disabl", "stop"),
+    "subscrib": ("unsubscrib",),
+}
 
 
 def _once(concepts: list[tuple[float, dict[str, float]]]) -> list[tuple[float, dict[str, float]]]:
@@ -171,7 +209,7 @@ def _counts(each: list[str]) -> list[float]:
 
 def _actions(stems: list[str]) -> dict[str, float]:
     """The verbs that are meant. The first words of a query count more, and a phrase covers its words."""
-    table, longest = _table(synonyms.ACTIONS)
+    table, longest = _table("verbs")
     found: dict[str, float] = {}
     covered = [False] * len(stems)
     for places in _matches(stems, table, longest):
@@ -190,7 +228,9 @@ GAP: Final = 4
 """Words between a verb and its particle: "hand this old project over"."""
 
 
-def _matches(stems: list[str], table: dict[Phrase, dict[str, float]], longest: int) -> Iterator[tuple[int, ...]]:
+def _matches(
+    stems: list[str], table: dict[Phrase, dict[str, float]], longest: int
+) -> Iterator[tuple[int, ...]]:
     """Where phrases of the table stand, the longest first: the places of their words."""
     for size in range(min(longest, len(stems)), 0, -1):
         for start in range(len(stems) - size + 1):

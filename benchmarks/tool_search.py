@@ -1,0 +1,39 @@
+"""How well and how fast tools are found: questions in users' words over GitHub's 1,223 operations.
+
+    python -m benchmarks.tool_search
+
+`held_out` are questions that were never looked at when the search was made: what to expect of others. `tune` are of the same
+author, and were. `development` are those by which the thesaurus was written, so their number says little.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+from lllm.tools.search import Index
+from tests.search.operations import questions, recall, tools
+
+
+def main() -> None:
+    functions = list(tools().values())
+    builds = []
+    for _ in range(5):
+        start = time.process_time()
+        index = Index(functions)
+        builds.append(time.process_time() - start)
+    print(f"index of {len(functions)} tools: {statistics.median(builds) * 1000:.0f} ms of CPU")
+    for which in ("held_out", "tune", "development"):
+        asked = questions(which)
+        spent = []
+        for question, _ in asked:
+            start = time.process_time()
+            index.search(question, 5)
+            spent.append((time.process_time() - start) * 1000)
+        found = recall(index, asked)
+        times = f"{statistics.median(spent):.1f} ms, at most {max(spent):.1f}"
+        print(f"{which}: {found} of {len(asked)} within the first five; of CPU for each: {times}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Finding tools by what they do."""
+
+from __future__ import annotations
+
+import pytest
+
+from lllm.models.function import Function
+from lllm.search import Described, Index
+from lllm.search.query import LONGEST, read
+from lllm.search.synonyms import parsed, thesaurus
+from lllm.search.words import stem, terms
+from lllm.tools.search import Index as Tools
+from tests.search.operations import questions, recall, tools
+
+
+@pytest.fixture(scope="module")
+def github() -> Tools:
+    return Tools(list(tools().values()))
+
+
+@pytest.mark.parametrize(("which", "least"), [("tune", 22), ("development", 212)])
+def test_users_find_operations_in_their_words(github: Tools, which: str, least: int) -> None:
+    assert recall(github, questions(which)) >= least
+
+
+def index(*texts: str) -> Index[str]:
+    return Index(texts, lambda text: Described(text.partition("|")[0], text.partition("|")[2]))
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("drop the customer", "Delete a customer"),  # a verb of the same meaning
+        ("give the money back", "Create a refund"),  # a phrase
+        ("hand this big old project over to anna", "Transfer a repository"),  # a verb and its particle
+        ("switch the alarm off", "Disable an alarm"),
+        ("I no longer want to follow bob", "Unfollow a user"),  # the opposite
+        ("change the color of a label", "Update a label"),
+        ("organisations that I belong to", "List organizations"),  # British
+        (
+            "open a ticket about the refund that never came",
+            "Create an issue",
+        ),  # content is not what is asked for
+        ("what is in notes/todo.md", "Get repository content"),  # how a thing looks
+    ],
+)
+def test_queries_are_understood(query: str, found: str) -> None:
+    texts = (
+        "Delete a customer",
+        "List customers",
+        "Create a refund",
+        "List payments",
+        "Transfer a repository",
+        "Delete a repository",
+        "Get repository content",
+        "Disable an alarm",
+        "Enable an alarm",
+        "Follow a user",
+        "Unfollow a user",
+        "Update a label",
+        "Delete a label",
+        "List organizations",
+        "Create an issue",
+        "List issues",
+    )
+    assert index(*(f"x|{text}" for text in texts)).search(query, 1) == [f"x|{found}"]
+
+
+def test_names_are_read_in_each_spelling() -> None:
+    for name in ("getInvoice", "get_invoice", "api__get-invoice"):
+        assert index(f"{name}|", "listCustomers|").search("invoice", 1) == [f"{name}|"]
+
+
+def test_plain_tools_come_before_special_and_old_ones() -> None:
+    found = index(
+        "a|Create an issue field value of a project",
+        "issues-create-legacy|Create an issue",
+        "b|Create an issue",
+    ).search("new issue", 3)
+    assert found[0] == "b|Create an issue"
+
+
+@pytest.mark.parametrize("query", ["", "   ", "the of and", "qzxv", "\U0001f680", "12 7", "((", "\x00"])
+def test_nothing_is_found_where_no_word_means_anything(query: str) -> None:
+    assert index("a|Create an issue", "b|List labels").search(query, 5) == []
+
+
+def test_an_empty_index_finds_nothing() -> None:
+    assert index().search("issue", 5) == []
+
+
+def test_only_the_beginning_of_a_long_query_is_read() -> None:
+    assert len(read("ticket invoice " * 10_000).concepts) <= LONGEST
+
+
+def test_a_tool_without_words_does_no_harm() -> None:
+    assert (
+        Tools([Function("x", "", {}), Function("weather", "", {})]).search("weather", 5)[0].name == "weather"
+    )
+
+
+def test_equal_tools_keep_their_order() -> None:
+    same = [f"{n}|List labels" for n in range(9)]
+    assert index(*same).search("labels", 9) == same
+
+
+def test_stems() -> None:
+    assert [
+        stem(word) for word in ("tickets", "deleting", "policies", "boxes", "status", "news", "organisation")
+    ] == [
+        *("ticket", "delet", "policy", "box", "status", "news", "organize"[:-1]),
+    ]
+    assert terms("What's the company's list of users?") == ["company", "list", "user"]
+
+
+def test_the_thesaurus_is_well_formed() -> None:
+    known = thesaurus()
+    assert len(known.verbs) > 50
+    assert len(known.nouns) > 300
+    for line in (*known.verbs, *known.nouns):
+        assert all(line.terms)
+        assert line.said
+        assert all(phrase and phrase == phrase.lower() for phrase, _ in line.said)
+    assert parsed("[nouns]\nbill, invoice | money due, owed~, maybe~~").nouns[0] == (
+        ("bill", "invoice"),
+        (("money due", 1.0), ("owed", 0.5), ("maybe", 0.25)),
+    )
