@@ -104,6 +104,12 @@ def page_of_bytes(file: Opened, start: int, most: int) -> dict[str, Any] | None:
         while start and skipped < min(3, len(data)) and data[skipped] & 0xC0 == 0x80:
             skipped += 1
         data = _complete(data[skipped:], last=start + len(data) >= file.size)
+    elif encoding.startswith("utf-16"):
+        order: Any = "little" if encoding.endswith("le") else "big"
+        if start > len(mark) and int.from_bytes(data[:2], order) >> 10 == 0x37:  # the second half of a pair
+            skipped, data = 2, data[2:]
+        if len(data) > 2 and int.from_bytes(data[-2:], order) >> 10 == 0x36 and len(data) % 2 == 0:
+            data = data[:-2] if start + skipped + len(data) < file.size else data
     end = start + skipped + len(data)
     made = {"text": data.decode(encoding, "replace"), "bytes": f"{start + skipped}-{end}", "size": file.size}
     return {**made, **_about(encoding, mark, False), **({"next_byte": end} if end < file.size else {})}
