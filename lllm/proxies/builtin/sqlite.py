@@ -70,6 +70,8 @@ class SQLite:
         with Worker(Path(sqlite_worker.__file__), killed, "the statement") as worker:
             answer = worker.ask(request)
         if "error" in answer:
-            raise _KINDS[answer["kind"]](answer["error"], sent=False)
+            unknown = answer["error"].startswith("no such")
+            hint = "The endpoint `schema` lists tables and columns." if unknown else None
+            raise _KINDS[answer["kind"]](answer["error"], hint=hint, sent=False)
         found: dict[str, Any] = answer["found"]
         return found

@@ -425,6 +425,50 @@ def test_nothing_of_a_malicious_repository_is_run(root: Path, tmp_path: Path) ->
     assert not ran.exists(), ran.read_text()
 
 
+def test_nothing_of_the_user_or_the_environment_is_run(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = tmp_path / "ran"
+    evil = tmp_path / "evil"
+    evil.write_text(f'#!/bin/sh\necho "$0 $@" >> {ran}\ncat\n')
+    evil.chmod(0o755)
+    text = CONFIG.format(run=evil, hooks=tmp_path, attributes=evil, included=tmp_path / "none")
+    (Path.home() / ".gitconfig").write_text(text)
+    for name in (
+        "GIT_EXTERNAL_DIFF",
+        "GIT_SSH_COMMAND",
+        "GIT_EDITOR",
+        "GIT_PAGER",
+        "GIT_ASKPASS",
+        "GIT_PROXY_COMMAND",
+    ):
+        monkeypatch.setenv(name, str(evil))
+    elsewhere = {
+        "GIT_DIR": "/", "GIT_WORK_TREE": "/", "GIT_INDEX_FILE": "/none", "GIT_OBJECT_DIRECTORY": "/", "GIT_TRACE": str(ran),
+        "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "core.fsmonitor", "GIT_CONFIG_VALUE_0": str(evil),
+        "GIT_CONFIG_GLOBAL": str(Path.home() / ".gitconfig"), "GIT_EXEC_PATH": str(tmp_path),
+    }  # fmt: skip
+    for name, value in elsewhere.items():
+        monkeypatch.setenv(name, value)
+    (root / "README.md").write_text("changed\n")
+    call = proxy(root, writable=True, author=AUTHOR)
+    assert call("status")["changed"] == ["M README.md"]
+    assert "+changed" in call("diff")["diff"]
+    assert call("log")["commits"]
+    assert call("commit", message="x", paths=["README.md"])["commit"]
+    assert not ran.exists(), ran.read_text()
+
+
+def test_a_program_named_git_in_the_repository_is_not_run(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "git").write_text("#!/bin/sh\n")
+    (root / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{root}:{os.environ['PATH']}")
+    with pytest.raises(ConfigError, match="lies in the repository"):
+        proxy(root)
+
+
 def test_the_configuration_does_not_lead_to_another_work_tree(root: Path) -> None:
     git(root, "config", "core.worktree", "/etc")
     assert "untracked" not in proxy(root)("status")
