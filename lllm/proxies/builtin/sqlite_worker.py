@@ -71,6 +71,10 @@ FROM sqlite_master m LEFT JOIN pragma_table_list l ON l.name = m.name AND l.sche
 WHERE m.type IN ('table', 'view') AND substr(m.name, 1, 7) <> 'sqlite_' AND coalesce(l.type, '') <> 'shadow'
 ORDER BY m.name
 """
+_ALL_TABLES = """
+SELECT name, type, sql FROM sqlite_master
+WHERE type IN ('table', 'view') AND substr(name, 1, 7) <> 'sqlite_' ORDER BY name
+"""
 _INDEXES = """
 SELECT l.name, l."unique", group_concat(i.name, ', ')
 FROM pragma_index_list(?) l, pragma_index_info(l.name) i GROUP BY l.seq
@@ -252,7 +256,10 @@ def plain(value: Any, longest: int = LONGEST) -> Any:
 
 def schema(connection: sqlite3.Connection, wanted: str) -> dict[str, Any]:
     """The tables with their columns; or all about one, with a few rows."""
-    known = connection.execute(_TABLES).fetchall()
+    try:
+        known = connection.execute(_TABLES).fetchall()
+    except sqlite3.OperationalError:  # before SQLite 3.37 it does not say which tables are those of an index
+        known = connection.execute(_ALL_TABLES).fetchall()
     if not wanted:
         tables = [
             {"name": name, "type": kind, "columns": columns(connection, name)}

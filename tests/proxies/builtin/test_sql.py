@@ -20,6 +20,7 @@ from lllm.errors import (
     ToolError,
 )
 from lllm.proxies import Proxy
+from lllm.proxies.builtin import sqlite_worker
 
 
 @pytest.fixture
@@ -122,6 +123,14 @@ def test_the_schema_says_what_there_is(database: Path) -> None:
         call("schema", table="custmer")
     with pytest.raises(EndpointNotFound):
         call("schema", table='customer"; DROP TABLE customer; --')
+
+
+def test_the_schema_of_an_older_sqlite(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_worker, "_TABLES", "SELECT * FROM pragma_no_such_thing")
+    connection = sqlite_worker.opened(str(database), False, 5.0)
+    names = [one["name"] for one in sqlite_worker.schema(connection, "")["tables"]]
+    connection.close()
+    assert {"customer", "notes", "notes_data"} <= set(names)
 
 
 # --- what reading may not do
