@@ -86,6 +86,10 @@ class Access(NamedTuple):
         if isinstance(name, str) and (active := self.runtime.proxies.get(name)) is not None:
             return active
         found = registry.resolve("proxy", name) if isinstance(name, str) else name
+        if isinstance(name, str):
+            from lllm.proxies.runtime import check_own_name
+
+            check_own_name(name, found)
         path = found.path() if hasattr(found, "path") else ""
         options = settings_of(self.config, path)
         for option in getattr(found, "path_options", ()):

@@ -335,7 +335,8 @@ def tools_in(value: Any) -> list[Any] | None:
     """The tools that a value stands for, where it stands for several: a list of tools, or what has `as_tools()`: a Proxy, a
     BaseProxy, a method that is an endpoint. None for anything else."""
     if isinstance(value, list | tuple):
-        return [tool for item in value for tool in (tools_in(item) or [item])]
+        each = ((item, tools_in(item)) for item in value)
+        return [tool for item, found in each for tool in ([item] if found is None else found)]
     source = None if isinstance(value, Mapping | Function | str) else getattr(value, "as_tools", None)
     if not callable(source):
         return None

@@ -239,7 +239,7 @@ class Prompt:
 
     def _told(self) -> list[str | Function]:
         """The functions; those that are given by name as their names."""
-        items = [tool for item in self.functions for tool in (tools_in(item) or [item])]
+        items = tools_in(list(self.functions)) or ()
         return [item if isinstance(item, str) else as_function(item) for item in items]
 
 

@@ -118,6 +118,7 @@ class Proxy:
             from lllm.registry import registry
 
             proxy = registry.resolve("proxy", item)
+            check_own_name(item, proxy)
         if isinstance(proxy, type) and issubclass(proxy, BaseProxy):
             if options is not None:
                 self._options[proxy.path()] = options
@@ -486,6 +487,16 @@ def tool_name(proxy: str, key: str) -> str:
     if len(name) <= LONGEST:
         return name
     return f"{name[: LONGEST - 9]}_{digest(f'{proxy}.{key}'.encode()).removeprefix('sha256:')[:8]}"
+
+
+def check_own_name(name: str, proxy: Any) -> None:
+    """Raises ConfigError for a registered proxy whose addresses do not begin with the name that it is registered under."""
+    kind = proxy if isinstance(proxy, type) else type(proxy)
+    if ":" not in name and issubclass(kind, BaseProxy) and kind.path() != name:
+        raise ConfigError(
+            f"the proxy that is registered as '{name}' names itself '{kind.path()}'",
+            hint=f"Register it as '{kind.path()}', or write _proxy_path = '{name}' into {kind.__name__}.",
+        )
 
 
 def _constructor(kind: type[BaseProxy]) -> tuple[list[str], bool]:

@@ -120,6 +120,19 @@ def test_a_decorated_one_leaves_the_name_of_its_class() -> None:
         assert registry.get("proxy", "second") is other
 
 
+def test_a_name_that_is_not_its_own_is_refused() -> None:
+    class Inner(BaseProxy, register=False):
+        @BaseProxy.endpoint
+        def go(self) -> None: ...
+
+    with registry.scope():
+        registry.add("proxy", "outer", Inner)
+        with pytest.raises(
+            ConfigError, match=r"registered as 'outer' names itself 'Inner'.*\n.*_proxy_path = 'outer'"
+        ):
+            Proxy(["outer"])
+
+
 def test_an_abstract_class_is_not_registered() -> None:
     with registry.scope():
 
