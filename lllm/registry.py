@@ -131,6 +131,13 @@ BUILTINS: Final = (
         "Searches a folder of documents, with citations.",
         None,
     ),
+    (
+        "proxy",
+        "search",
+        "lllm.proxies.builtin.search:Search",
+        "Searches the web, by SearXNG or another API.",
+        None,
+    ),
     ("agent", "simple", "lllm.llm.simple:Simple", "Gives the task to the one agent that is declared.", None),
     ("store", "sqlite", "lllm.log.sqlite:SQLiteLog", "one SQLite file for all sessions", None),
     ("store", "localfile", "lllm.log.files:LocalFileLog", "a folder of JSON Lines per session", None),

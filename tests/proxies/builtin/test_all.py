@@ -51,6 +51,10 @@ def _knowledge(folder: Path) -> dict[str, Any]:
     return {**_files(folder), "index": str(folder / "index.db")}
 
 
+def _search(folder: Path) -> dict[str, Any]:
+    return {"provider": "searxng", "base_url": "http://127.0.0.1:1", "timeout": 0.05}
+
+
 def _fetch(folder: Path) -> dict[str, Any]:
     return {"allow": ["nowhere.invalid"]}
 
@@ -60,6 +64,7 @@ PREPARED: dict[str, Callable[[Path], dict[str, Any]]] = {
     "files": _files,
     "git": _git,
     "knowledge": _knowledge,
+    "search": _search,
     "sql": _sql,
 }
 HOSTILE: tuple[Any, ...] = (
