@@ -5,19 +5,13 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from lllm.proxies.openapi.document import Place
+from lllm.proxies.openapi.objects import merged, object_of
 from lllm.proxies.openapi.parts import Argument
-from lllm.proxies.openapi.problems import Unusable, kind_of, mapping, shown
+from lllm.proxies.openapi.problems import Unusable, mapping, shown
 from lllm.proxies.openapi.schemas import Schemas
 
 _FORMS: Final = ("multipart/form-data", "application/x-www-form-urlencoded")
 _TEXTS: Final = ("xml", "yaml", "javascript", "graphql", "jsonl", "ndjson", "json-seq", "sql", "csv", "toml")
-_FREE: Final = frozenset(
-    """
-    oneOf anyOf not if then else patternProperties propertyNames minProperties maxProperties dependentRequired
-    dependentSchemas const enum
-    """.split()
-)
-"""Keywords that judge an object as a whole: its properties alone cannot be judged by them."""
 BINARY: Final = {"type": "string", "format": "binary"}
 
 
@@ -27,11 +21,6 @@ class Body(NamedTuple):
     content: str = "application/json"
     arguments: tuple[Argument, ...] = ()
     optional: bool = False
-
-
-class _Property(NamedTuple):
-    places: list[Place]
-    required: bool
 
 
 def read_body(place: Place, schemas: Schemas, notes: list[str]) -> Body:
@@ -61,7 +50,7 @@ def read_body(place: Place, schemas: Schemas, notes: list[str]) -> Body:
     text = _description(value)
     if kind in ("binary", "text"):
         return Body(content_type, (_raw(schema, schemas, kind, name, required, text),))
-    flat = _flat(schema, schemas) if schema is not None else None
+    flat = object_of(schema, schemas) if schema is not None else None
     if flat is None:
         found = (
             schemas.convert(schema) if schema is not None else {"type": "object"} if kind == "form" else {}
@@ -72,9 +61,9 @@ def read_body(place: Place, schemas: Schemas, notes: list[str]) -> Body:
     encoding = media.value.get("encoding")
     arguments = []
     whole = _example(media)
-    for wire, one in flat.items():
+    for wire, places in flat.properties.items():
         argument = Argument(
-            wire, "body", _merged([schemas.convert(each) for each in one.places]), one.required
+            wire, "body", merged([schemas.convert(each) for each in places]), wire in flat.required
         )
         if isinstance(whole, dict) and wire in whole:
             argument = argument._replace(example=whole[wire])
@@ -153,91 +142,6 @@ def _example(media: Place) -> Any:
         if isinstance(one, dict) and "value" in one:
             return one["value"]
     return None
-
-
-# --- the properties of an object
-
-
-def _flat(place: Place, schemas: Schemas) -> dict[str, _Property] | None:
-    """The properties of an object, with those of the schemas in its `allOf`; None where it is more than properties."""
-    found: dict[str, _Property] = {}
-    required: set[str] = set()
-    if not _collect(place, schemas, found, required, ()) or not found:
-        return None
-    return {name: one._replace(required=name in required) for name, one in found.items()}
-
-
-def _collect(
-    place: Place,
-    schemas: Schemas,
-    found: dict[str, _Property],
-    required: set[str],
-    within: tuple[tuple[int, str], ...],
-) -> bool:
-    if isinstance(place.value, dict) and "$ref" in place.value:
-        beside = {key: item for key, item in place.value.items() if key != "$ref"}
-        if schemas.document.minor > 0 and not _collect(
-            Place(place.document, place.pointer, beside), schemas, found, required, within
-        ):
-            return False
-        base = bool(within)
-        place = schemas.target(place)
-        if "$ref" in (place.value if isinstance(place.value, dict) else ()):
-            return False
-        if not base and schemas.parents.children(place):
-            return False
-    key = (id(place.document), place.pointer)
-    if key in within:
-        raise Unusable(f"allOf leads to itself: {shown(place.pointer)}")
-    value = place.value
-    if not isinstance(value, dict):
-        return False
-    kind = value.get("type", "object")
-    kinds = {one for one in (kind if isinstance(kind, list) else [kind]) if isinstance(one, str)}
-    if kinds - {"null"} != {"object"} or value.keys() & _FREE:
-        return False  # a body that may be null is its properties, too: to send nothing, none is given
-    if "discriminator" in value and schemas.parents.children(place) and not within:
-        return False
-    if (
-        value.get("additionalProperties", False) is not False
-        or value.get("unevaluatedProperties", False) is not False
-    ):
-        return False
-    properties = mapping(value.get("properties", {}), f"{place.pointer}/properties")
-    wanted = value.get("required", [])
-    if not isinstance(wanted, list) or not all(isinstance(one, str) for one in wanted):
-        raise Unusable(f"{place.pointer}/required must be a list of names, got {kind_of(wanted)}")
-    required |= set(wanted)
-    for name in properties:
-        below = place.at("properties", name)
-        if schemas.hides(below):
-            continue
-        found.setdefault(name, _Property([], False)).places.append(below)
-    listed = value.get("allOf", [])
-    if not isinstance(listed, list):
-        raise Unusable(f"{place.pointer}/allOf must be a list of schemas, got {kind_of(listed)}")
-    return all(
-        _collect(place.at("allOf", n), schemas, found, required, (*within, key)) for n in range(len(listed))
-    )
-
-
-def _merged(each: list[Any]) -> Any:
-    """One property that several schemas describe: it must fit all of them."""
-    found = each[0]
-    for one in each[1:]:
-        if one == found:
-            continue
-        same = (
-            isinstance(found, dict)
-            and isinstance(one, dict)
-            and all(
-                found[key] == one[key]
-                for key in found.keys() & one.keys()
-                if key not in ("description", "examples")
-            )
-        )
-        found = {**found, **one} if same else {"allOf": [found, one]}
-    return found
 
 
 def _encoded(argument: Argument, encoding: dict[str, Any], multipart: bool, notes: list[str]) -> Argument:

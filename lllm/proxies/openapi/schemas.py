@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from lllm.proxies.openapi import discriminators, keywords
 from lllm.proxies.openapi.document import Document, Place
 from lllm.proxies.openapi.identifiers import ascii_of, mark
+from lllm.proxies.openapi.objects import object_of
 from lllm.proxies.openapi.problems import Unusable, kind_of, mapping, shown
 from lllm.proxies.openapi.texts import clean, cut
 
@@ -30,6 +31,14 @@ _SIMPLE: Final = frozenset(
 _SIMPLE_SIZE: Final = 400
 _GENERIC: Final = frozenset(
     "components schemas paths properties content schema requestBody responses items allOf anyOf oneOf".split()
+)
+_TOGETHER: Final = (
+    "allOf",
+    "properties",
+    "required",
+    "type",
+    "additionalProperties",
+    "unevaluatedProperties",
 )
 LEAD: Final = "#/$defs/"
 
@@ -211,6 +220,10 @@ class Schemas:
         value: dict[str, Any] = place.value
         found: dict[str, Any] = {}
         dropped: set[str] = set()
+        together = self._all_of(place, depth)
+        if together is not None:
+            value = {key: item for key, item in value.items() if key not in _TOGETHER}
+            found = together
         for key, item in value.items():
             at = f"{place.pointer}/{key}"
             below = Place(place.document, at, item)
@@ -248,6 +261,17 @@ class Schemas:
             found = dict(found["allOf"][0])
         self.annotate(value, found)
         return found
+
+    def _all_of(self, place: Place, depth: int) -> dict[str, Any] | None:
+        """Several objects in `allOf` as one; None where they are not such. Each that allows no other properties would refuse
+        those of the others, which nobody means."""
+        listed = place.value.get("allOf")
+        if not isinstance(listed, list) or (len(listed) < 2 and "properties" not in place.value):
+            return None
+        together = object_of(place, self)
+        if together is None or (together.null and place.value.get("nullable") is not True):
+            return None
+        return together.schema(lambda below: self._convert(below, depth + 1))
 
     def _properties(self, place: Place, depth: int) -> tuple[dict[str, Any], set[str]]:
         """The properties, and the names of those that are left out."""

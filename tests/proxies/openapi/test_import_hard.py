@@ -451,3 +451,33 @@ async def test_arguments_named_as_ours() -> None:
         given = dict.fromkeys(names, "v")
         await tool.invoke(given, ToolContext())
         assert seen == [given]
+
+
+def test_objects_that_allow_no_others_are_one_in_all_of() -> None:
+    """As .NET writes inheritance: each part alone would refuse the properties of the others."""
+    closed = {"additionalProperties": False, "type": "object"}
+    schemas = {
+        "Base": {**closed, "properties": {"id": {"type": "integer"}}, "required": ["id"]},
+        "Car": {
+            "allOf": [
+                {"$ref": "#/components/schemas/Base"},
+                {**closed, "properties": {"doors": {"type": "integer"}}},
+            ]
+        },
+        "Fleet": {
+            "type": "object",
+            "properties": {"cars": {"type": "array", "items": {"$ref": "#/components/schemas/Car"}}},
+        },
+    }
+    body = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Fleet"}}}}
+    paths = {"/x": {"post": {"operationId": "x", "requestBody": body}}}
+    whole = {
+        "openapi": "3.0.3",
+        "servers": [{"url": "https://t.example"}],
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+    with proxy_of(whole, name="fleet") as proxy:
+        assert problems(proxy, "x", cars=[{"id": 1, "doors": 4}]) == []
+        assert problems(proxy, "x", cars=[{"doors": 4}])
+        assert problems(proxy, "x", cars=[{"id": 1, "wings": 2}])

@@ -48,11 +48,12 @@ def arguments_of(endpoint: Endpoint, whole: bool) -> dict[str, Any]:
 async def judged(document: dict[str, Any], step: int = 1, single: bool = True) -> Judge:
     """Imports a document and calls its operations with few and with all arguments."""
     imported = read(document, name="judged", server="http://127.0.0.1:1")
+    variables = [name for one in imported.credentials for name in one.variables]
     tried = 0
     async with judging(document) as judge:
         for module in modules(imported, single):
             with loaded(write_module(imported, module)) as proxy:
-                runtime = Proxy([proxy], variables=dict.fromkeys(proxy().needed_variables(), "key-of-a-test"))
+                runtime = Proxy([proxy], variables=dict.fromkeys(variables, "key-of-a-test"))
                 made = runtime.proxies[proxy.path()]
                 made.base_url = judge.base_url
                 for operation in module.operations[::step]:
