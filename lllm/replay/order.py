@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 LATE: Final = 60_000_000
 """Microseconds of the record's time after which an event that the program does not bring about is given up."""
+BEATS: Final = 1000
+"""Timers that may fire after the time of such an event, in BEATING seconds or more: a heartbeat alone brings nothing about."""
+BEATING: Final = 1.0
 SILENCE: Final = 60.0
 """Seconds that a thread of the program, or a connection, has to bring something about."""
 CLOSING: Final = 5.0
@@ -79,6 +82,10 @@ class Order:
         self.stop: Callable[[], None] = lambda: None
         """Stops the program: set by whoever runs it."""
         self.moved = time.monotonic()
+        self._overdue = 0
+        """So many timers have fired although the cursor's event should have come before them."""
+        self._advanced = self.moved
+        """When the cursor has moved."""
         self.outside = 0
         """So many tasks wait for something real: the log."""
         self.loops: dict[Any, Loop] = {}
@@ -339,7 +346,7 @@ class Order:
             if isinstance(item.tape, Input):
                 return self._input(here, item, item.tape, at)
             waiter = self._waiting.get(event["seq"])
-            first = self.timers.first(item, at + LATE) if waiter is None else self.timers.before(item, at)
+            first = self._late(item, at) if waiter is None else self.timers.before(item, at)
             if waiter is not None:
                 return self._answer(here, item, at, first, waiter)
             if (moved := self._release_unplaced(here)) is not None:
@@ -357,7 +364,7 @@ class Order:
                 or self._threads.unknown(self._resting(here), self.loops.values())
             ):
                 return _LOOK
-            if first is not None or (first := self.timers.first(item, at + LATE, named=True)) is not None:
+            if first is not None or (first := self._late(item, at, named=True)) is not None:
                 return self._fire(here, first, until=at)
             return self._stuck(here, event)
 
@@ -468,6 +475,12 @@ class Order:
             requests = self.inputs.requests(name[1:]) if name.startswith("x") else 1
             self.session.inputs.came.append(name if requests == 1 else f"{name}*{requests}")
 
+    def _late(self, item: Item, at: float, *, named: bool = False) -> Due | None:
+        """The timer that fires next, where nothing else brings about what came at this time. None after many in vain."""
+        if self._overdue >= BEATS and time.monotonic() - self._advanced > BEATING:
+            return None
+        return self.timers.first(item, at + LATE, named=named)
+
     def _departs(self, item: Item, at: float) -> bool:
         """True if a fork leaves the record here: a timer that the record does not have next is overdue, so the program of
         today waits for something else."""
@@ -481,6 +494,7 @@ class Order:
         """A timer of the program is due. One that stops something has fired `until` the record says so."""
         self.now = max(self.now, min(first.due, until) if first.stops else first.due)
         self.moved = time.monotonic()
+        self._overdue += self._at >= len(self._items) or first.due > self._times[self._items[self._at].event["seq"]]
         self.inputs.fired(first.timer)
         if isinstance(first.timer, Timer):
             self._copy(first.timer.name)
@@ -492,8 +506,7 @@ class Order:
         if not self.session.goes_on:  # a replay: what the program does now makes no difference
             last = self.session.record[-1]
             item = Item(last, None, 0, exact=False)
-            first = self.timers.first(item, self._times[last["seq"]] + LATE)
-            if first is not None:
+            if (first := self._late(item, self._times[last["seq"]])) is not None:
                 return self._fire(here, first)
             if self.inputs.release(ended=False):
                 return 0
@@ -568,6 +581,7 @@ class Order:
             if tape is not None and tape.at <= n and not (self._skipped and self._is_skipped(event["call"])):
                 return
             self._at += 1
+            self._overdue, self._advanced = 0, time.monotonic()
 
     def _is_skipped(self, call: str | None) -> bool:
         return any(place in self._skipped for place in self.session.places_above(call))
