@@ -494,7 +494,9 @@ class Order:
         """A timer of the program is due. One that stops something has fired `until` the record says so."""
         self.now = max(self.now, min(first.due, until) if first.stops else first.due)
         self.moved = time.monotonic()
-        self._overdue += self._at >= len(self._items) or first.due > self._times[self._items[self._at].event["seq"]]
+        self._overdue += (
+            self._at >= len(self._items) or first.due > self._times[self._items[self._at].event["seq"]]
+        )
         self.inputs.fired(first.timer)
         if isinstance(first.timer, Timer):
             self._copy(first.timer.name)

@@ -325,6 +325,26 @@ def test_a_program_that_cannot_be_stopped_is_abandoned(monkeypatch: pytest.Monke
     assert "does not bring this event about" in report.divergence.cause
 
 
+def test_heartbeat_is_no_reason_to_wait() -> None:
+    """A program of today that does nothing else is given up after some beats, and not after a minute of them."""
+    beats, asks = 0, True
+
+    async def body(agent: Agent) -> None:
+        nonlocal beats
+        if asks:
+            await agent.acall("one")
+            return
+        while True:
+            await asyncio.sleep(0.0001)
+            beats += 1
+
+    store, session = recorded(body)
+    asks = False
+    report = replay_session(session, store=store, entry=program(store, body))
+    assert report.divergence is not None
+    assert order.BEATS / 2 < beats < order.LATE / 1e6 / 0.0001 / 2
+
+
 def test_many_timers_do_not_make_it_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only those that may fire next are looked at: not every one at each answer."""
     looked = 0

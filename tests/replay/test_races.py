@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -125,6 +126,42 @@ def test_a_transcript_does_not_have_what_is_for_replays() -> None:
     events = list(map(open_event, store.read(newest(store))))
     assert [e["data"]["text"] for e in events if e["kind"] == ev.NOTE] == ["t1"]
     assert "note" not in {row.kind for row in transcript(events)}
+
+
+def test_timeout_that_is_over_before_it_is_armed() -> None:
+    """A process waits for a processor between the two looks that asyncio takes at the clock."""
+    live = True
+
+    class Late(asyncio.Timeout):
+        async def __aenter__(self) -> asyncio.Timeout:
+            if live:
+                time.sleep(0.01)
+            return await super().__aenter__()
+
+    store = MemoryLog()
+
+    async def main() -> None:
+        agent = Agent("a", ScriptedBackend(model, delay=0.001))
+        got: list[str] = []
+
+        async def ask(words: str) -> None:
+            got.append((await agent.acall(f"{words} {len(got)}")).content)
+
+        async def within() -> None:
+            try:
+                async with Late(asyncio.get_running_loop().time() + 0.005):
+                    await asyncio.gather(ask("one"), asyncio.sleep(1))
+            except TimeoutError:
+                got.append("late")
+
+        async with arecord("x", store=store):
+            await asyncio.gather(within(), ask("two"), asyncio.sleep(0.001))
+            await ask(" ".join(got))
+
+    lllm.run(main())
+    live = False
+    report = replay_session(newest(store), store=store, entry=lambda: lllm.run(main()))
+    assert report.verified, report.divergence
 
 
 def test_two_sessions_in_one_loop() -> None:
