@@ -23,6 +23,8 @@ from lllm.replay.cancels import frames
 if TYPE_CHECKING:
     from lllm.replay.order import Order
 
+BEGINS: Final = 0.05
+"""Seconds in which a thread begins with what it was given, unless it has to wait for other work."""
 SETTLED: Final = 0.002
 """Seconds in which a thread does not move while it waits for something."""
 
@@ -46,16 +48,18 @@ class Job:
         waits: whether it runs for somebody who waits for what it returns. abandoned: nobody does any more.
     """
 
-    __slots__ = ("abandoned", "thread", "waits")
+    __slots__ = ("_begun", "abandoned", "thread", "waits")
 
     def __init__(self, waits: bool = False) -> None:
         self.thread = 0
+        self._begun = threading.Event()
         self.waits = waits
         self.abandoned = False
 
     def of(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def job(*args: Any, **kwargs: Any) -> Any:
             self.thread = threading.get_ident()
+            self._begun.set()
             _here.job = self
             try:
                 return function(*args, **kwargs)
@@ -65,8 +69,11 @@ class Job:
         return job
 
     def left_by(self, future: asyncio.Future[Any]) -> None:
-        """The task that waited for it was cancelled."""
+        """The task that waited for it was cancelled. A thread has begun with it by then, as a rule: one that has not does not
+        run it."""
         self.abandoned = future.cancelled()
+        if self.abandoned:
+            self._begun.wait(BEGINS)
 
 
 def job_here() -> Job | None:

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 LATE: Final = 60_000_000
 """Microseconds of the record's time after which an event that the program does not bring about is given up."""
-BEATS: Final = 1000
-"""Timers that may fire after the time of such an event, in BEATING seconds or more: a heartbeat alone brings nothing about."""
-BEATING: Final = 1.0
+BEATS: Final = 50
+"""Timers that may fire after the time of such an event, and in BEATING seconds more: a heartbeat alone brings nothing about."""
+BEATING: Final = 2.0
 SILENCE: Final = 60.0
 """Seconds that a thread of the program, or a connection, has to bring something about."""
 CLOSING: Final = 5.0
