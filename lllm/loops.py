@@ -13,24 +13,18 @@ import contextvars
 import os
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from types import FrameType
+from types import MethodType
 from typing import Any, Final, TypeVar
 
 from lllm import inputs
 
 T = TypeVar("T")
 
-_ARMS: Final = asyncio.Timeout.reschedule.__code__
-PAST: Final = float("-inf")
-
-
-def arms_timeout(frame: FrameType) -> bool:
-    """True if a frame is that of `asyncio.timeout`, which looks whether it is over already."""
-    return frame.f_code is _ARMS
+_EXPIRES: Final = asyncio.Timeout._on_timeout  # type: ignore[attr-defined]
+_call_soon: Final = asyncio.SelectorEventLoop.call_soon
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -40,10 +34,17 @@ class Loop(asyncio.SelectorEventLoop):
     order (`lllm.inputs`). Code outside of sessions does not notice.
     """
 
-    def time(self) -> float:
-        # a timeout that is over before it is armed (the process had to wait for a processor) is armed all the same: it
-        # would cancel its task without a name in the log
-        return PAST if sys._getframe(1).f_code is _ARMS else time.monotonic()
+    names_expired = True
+    """Whether a timeout that is over before it is armed is a timer too."""
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
+        # the process had to wait for a processor between the two looks that `asyncio.timeout` takes at the clock: without a
+        # name, nothing in the log would say what has cancelled its task
+        if type(callback) is MethodType and callback.__func__ is _EXPIRES and self.names_expired:
+            return self.call_at(self.time(), callback, *args, context=context)
+        return _call_soon(self, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
         self,

@@ -115,6 +115,8 @@ class Loop:
         loop._selector = self
         loop.call_at = self._arm
         loop.time = self.time
+        if isinstance(loop, loops.Loop):
+            loop.names_expired = order.exact
         loop.run_in_executor = self._in_executor
         # signals reach the main thread alone, and a replay runs in another: what they did is in the record
         loop.add_signal_handler = loop.remove_signal_handler = _nothing
@@ -137,11 +139,14 @@ class Loop:
         with suppress(AttributeError):
             del self.loop.time, self.loop.call_at, self.loop.run_in_executor
             del self.loop.add_signal_handler, self.loop.remove_signal_handler
+            del self.loop.names_expired
         for timer, seconds in left:
             self.soon(self.loop.call_later, max(0.0, seconds), _run, timer)
 
     def hand_over(self) -> None:
         """Time goes on at its own pace: its timers are those of the loop again."""
+        if isinstance(self.loop, loops.Loop):
+            self.loop.names_expired = True
         for n, timer in enumerate(self._armed()):
             if isinstance(timer, inputs.Timer):
                 self.soon(self.loop.arm, timer)
@@ -190,9 +195,6 @@ class Loop:
 
     def time(self) -> float:
         order = self.order
-        kept = order.exact or order.alive is not None
-        if kept and isinstance(self.loop, loops.Loop) and loops.arms_timeout(sys._getframe(1)):
-            return loops.PAST  # as in a live run
         past = time.monotonic() - order.alive if order.alive is not None else 0.0
         return float(self.zero + order.now / 1e6 + past)
 
