@@ -169,10 +169,19 @@ class Inputs:
         gate.hold(self, lambda: _settled(future))
         await (through(future) if leaving else future)
 
-    def job(self, loop: asyncio.AbstractEventLoop, inner: asyncio.Future[Any]) -> asyncio.Future[Any]:
-        """The result of a function that runs in a thread for the program, when its turn has come."""
+    def job(
+        self, loop: asyncio.AbstractEventLoop, inner: asyncio.Future[Any], work: Work | None
+    ) -> asyncio.Future[Any]:
+        """The result of a function that runs in a thread for the program, when its turn has come. `-e1` says that it was
+        cancelled, and never runs, because no thread had begun with it."""
         self.begin()
-        return self.give(loop, self.job_name(), inner)
+        name = self.job_name()
+        outer = self.give(loop, name, inner)
+        if work is not None:
+            outer.add_done_callback(
+                lambda _: self.stopped(name) if outer.cancelled() and work.drop() else None
+            )
+        return outer
 
     def give(
         self,
@@ -204,6 +213,30 @@ class Inputs:
         inner.add_done_callback(done, context=contextvars.Context())
         outer.add_done_callback(lambda _: inner.cancel() if outer.cancelled() else None)
         return outer
+
+
+class Work:
+    """A function that a thread calls, unless it was dropped before."""
+
+    __slots__ = ("_begun", "_dropped", "_function", "_lock")
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._lock = Lock()
+        self._begun = self._dropped = False
+
+    def __call__(self, *args: Any) -> Any:
+        with self._lock:
+            if self._dropped:
+                return None
+            self._begun = True
+        return self._function(*args)
+
+    def drop(self) -> bool:
+        """Sees to it that it is not called any more. False if it has been."""
+        with self._lock:
+            self._dropped = not self._begun
+        return self._dropped
 
 
 class Timer(asyncio.TimerHandle):

@@ -15,6 +15,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import MethodType
 from typing import Any, Final, TypeVar
@@ -68,9 +69,12 @@ class Loop(asyncio.SelectorEventLoop):
     def run_in_executor(  # type: ignore[override]
         self, executor: Any, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
-        future = super().run_in_executor(executor, func, *args)
         found = inputs.owner()
-        return future if found is None else found.job(self, future)
+        if found is None:
+            return super().run_in_executor(executor, func, *args)
+        # a process gets a copy of the function: it cannot be dropped from here
+        work = inputs.Work(func) if executor is None or isinstance(executor, ThreadPoolExecutor) else None
+        return found.job(self, super().run_in_executor(executor, work or func, *args), work)
 
     def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # one that a daemon thread leaves behind: its sockets, and this module, may be gone before it

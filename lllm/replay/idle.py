@@ -266,15 +266,18 @@ class Loop:
         found = inputs.owner() if isinstance(self.loop, loops.Loop) else None
         if order.off or order.alive is not None:
             return self._run_in_executor(executor, function, *args)
+        name = None if found is None else found.job_name()
+        if name in order.inputs.stopped:  # before a thread had begun with it
+            never: asyncio.Future[Any] = self.loop.create_future()
+            return never
         job = Job(waits=True)
         self.jobs.add(job)
         with inputs.effect():  # named here, and not by the loop
             future = self._run_in_executor(executor, job.of(function), *args)
         future.add_done_callback(lambda _: self.jobs.discard(job))
-        if found is None:
+        if found is None or name is None:
             future.add_done_callback(job.left_by)
             return future
-        name = found.job_name()
 
         def recorded(come: Callable[[], None], live: Callable[[], None]) -> bool:
             if order.off or order.alive is not None:

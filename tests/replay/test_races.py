@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -162,6 +163,34 @@ def test_timeout_that_is_over_before_it_is_armed() -> None:
     live = False
     report = replay_session(newest(store), store=store, entry=lambda: lllm.run(main()))
     assert report.verified, report.divergence
+
+
+def test_job_dropped_before_a_thread_began() -> None:
+    """It does not run in the replay either, where a thread is free for it. One that had begun does."""
+    store, ran, go = MemoryLog(), list[str](), threading.Event()
+
+    async def main() -> None:
+        agent, loop = Agent("a", ScriptedBackend(model)), asyncio.get_running_loop()
+        with ThreadPoolExecutor(1) as pool:
+            async with arecord("x", store=store):
+                first = loop.run_in_executor(pool, lambda: (ran.append("first"), go.wait()))
+                second = loop.run_in_executor(pool, ran.append, "second")
+                await agent.acall("go")
+                second.cancel()
+                await asyncio.gather(second, return_exceptions=True)
+                go.set()
+                await first
+                await agent.acall("on")
+
+    lllm.run(main())
+    assert ran == ["first"]
+    noted = [
+        e["data"]["text"].split() for e in map(open_event, store.read(newest(store))) if e["kind"] == ev.NOTE
+    ]
+    assert "-e2" in noted[0]
+    report = replay_session(newest(store), store=store, entry=lambda: lllm.run(main()))
+    assert report.verified, report.divergence
+    assert ran == ["first", "first"]
 
 
 def test_two_sessions_in_one_loop() -> None:
