@@ -12,6 +12,7 @@ that lost their last bytes, as a power cut may leave them; a disk that is full; 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -55,6 +56,7 @@ def child(work: Callable[[], Any]) -> tuple[int, Any]:
     process = os.fork()
     if process == 0:
         os.close(reader)
+        gc.freeze()  # the parent's garbage is not finalised here: what that runs may meet a thread that is not there
         try:
             text = json.dumps(work())
         except BaseException as error:

@@ -8,6 +8,7 @@ each session must be `done`, each effect must have happened once, and the whole 
 from __future__ import annotations
 
 import faulthandler
+import gc
 import json
 import os
 import pickle
@@ -52,6 +53,7 @@ class Life:
         status = 1
         try:
             os.close(self._read)
+            gc.freeze()  # the parent's garbage is the parent's
             faulthandler.dump_traceback_later(limit, exit=True)
             try:
                 found = "ok", work()
