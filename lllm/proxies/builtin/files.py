@@ -68,7 +68,7 @@ class Files(Configured):
     def read(self, path: str, line: int = 1, lines: int = 1000, byte: int = -1) -> Any:
         """Reads a file: text, an image or a PDF. Lists a folder.
 
-        A long text comes in pages: go on with `next_line` as `line`, or `next_byte` as `byte`.
+        A long text comes in pages: the next one begins at `next_line`, or at `next_byte`.
 
         Args:
             path: from the root folder, as "docs/guide.md".

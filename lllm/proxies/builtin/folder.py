@@ -321,7 +321,7 @@ class Folder:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name begins with a dot: also behind characters that some file systems ignore."""
+    """True if a name begins with a dot, also behind characters that some file systems ignore."""
     return name.lstrip("".join(char for char in name if unicodedata.category(char) == "Cf")).startswith(".")
 
 

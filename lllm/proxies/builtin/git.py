@@ -230,7 +230,7 @@ class GitProxy(Configured):
         },
     )
     def read(self, path: str, revision: str = "HEAD", line: int = 1, lines: int = 1000) -> Any:
-        """Reads a file as it was in a revision, or lists a folder. A long text comes in pages: go on with `next_line`."""
+        """Reads a file as it was in a revision, or lists a folder. Of a long text, the next page begins at `next_line`."""
         with self._repository.opened() as git:
             start = git.commit(revision)
             name = path_in(self._repository.folder, path)

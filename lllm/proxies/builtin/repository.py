@@ -141,7 +141,7 @@ class Repository:
 
     @contextmanager
     def opened(self) -> Iterator[Git]:
-        """Git on the repository as it is now.
+        """Opens the repository, as it is now, for git.
 
         Raises:
             EndpointDenied: it has links that lead out of it. EndpointRejected: its format is not supported.
@@ -314,10 +314,10 @@ class Git:
                 raise EndpointTimeout(f"git {words[0]} took longer than {SECONDS:g} s and was stopped")
             if code and not cut and fails is not None:
                 errors.seek(0)
-                raise fails(self._said(errors.read(4000).decode("utf-8", "replace"), words[0]))
+                raise fails(self._message(errors.read(4000).decode("utf-8", "replace"), words[0]))
         return Output(data[:most], cut, code)
 
-    def _said(self, text: str, word: str) -> str:
+    def _message(self, text: str, word: str) -> str:
         lines = [
             line.removeprefix("fatal: ").removeprefix("error: ") for line in text.splitlines() if line.strip()
         ]

@@ -130,7 +130,7 @@ def page_of_text(found: Text, line: int, lines: int) -> dict[str, Any]:
     made |= _about(found.encoding, found.mark, found.crlf)
     if cut:
         made["next_byte"] = len(found.encoded("".join(every[: last - 1]) + kept[-1]))
-        made["note"] = f"Line {last} is longer than a page: go on with byte={made['next_byte']}."
+        made["note"] = f"Line {last} is longer than a page: read on with byte={made['next_byte']}."
     elif last < len(every):
         made["next_line"] = last + 1
     return made

@@ -409,7 +409,7 @@ def test_edit_replaces_exactly_what_is_named(root: Path) -> None:
     assert (root / "src/a.py").read_text().count("yield") == 2
 
 
-def test_an_edit_that_would_grow_beyond_the_limit_is_refused_at_once(root: Path) -> None:
+def test_an_edit_cannot_grow_beyond_the_limit(root: Path) -> None:
     (root / "a.txt").write_text("a" * 1_000_000)
     with pytest.raises(EndpointAnswerInvalid, match="10,000,000,000 bytes"):
         files(root, writable=True)("edit", path="a.txt", old="a", new="b" * 10_000, all=True)
@@ -471,6 +471,27 @@ except EndpointError as error:
     assert "File too large" in done.stdout
     assert (root / "README.md").read_text() == "# Title\n\nText.\n"
     assert sorted(os.listdir(root)) == before
+
+
+def test_a_program_that_is_killed_while_it_writes(root: Path) -> None:
+    program = f"""
+import os, time
+from lllm.proxies import Proxy
+
+def sync(fd):
+    print("written", flush=True)
+    time.sleep(600)
+
+os.fsync = sync
+proxy = Proxy(["files"], options={{"files": {{"root": {str(root)!r}, "writable": True}}}})
+proxy("files.write", path="README.md", text="x" * 200_000, overwrite=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"written\n"
+        running.kill()
+    assert files(root)("read", path="README.md")["text"] == "# Title\n\nText.\n"
+    assert files(root, writable=True)("edit", path="README.md", old="Text", new="More")["diff"]
 
 
 def test_without_hard_links_a_new_file_is_renamed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
