@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.bounds import enclosing, time_left
 from lllm.core.canonical import digest
+from lllm.core.secret_names import secret_parts
 from lllm.errors import EndpointDenied, EndpointError, EndpointTimeout
 from lllm.http.time_limit import time_limit
 from lllm.inputs import effect
@@ -76,11 +77,18 @@ class Call:
 
 
 class _Auth(NamedTuple):
-    """The credentials that an endpoint declares: what they are made of, they, and the names of their variables."""
+    """The credentials that an endpoint declares: what they are made of, they, the names of their variables, and secrets that
+    are written out in a header."""
 
     made_of: tuple[Any, ...]
     auth: tuple[Auth, ...]
     names: list[str]
+    headers: list[tuple[str, str]]
+
+
+def _secret_headers(proxy: BaseProxy, endpoint: Endpoint) -> list[tuple[str, str]]:
+    each = (*proxy.headers.items(), *endpoint.options.get("headers", {}).items())
+    return [(f"{endpoint.proxy} {name}", part) for name, value in each for part in secret_parts(name, value)]
 
 
 class Client:
@@ -99,12 +107,12 @@ class Client:
         """Tells a session what must not be written: the credentials that a call is about to show. Variables that are not set
         are no error here: a replay needs none."""
         declared = self._declared(proxy, endpoint)
-        if not declared.auth:
+        if not declared.auth and not declared.headers:
             return
         values = self._values(declared)
         shown = self._shown.get(endpoint.address)
         if shown is None or shown.values != values:
-            for name, value in zip(declared.names, values, strict=True):
+            for name, value in (*zip(declared.names, values, strict=True), *declared.headers):
                 if value:
                     session.learn(name, (value,))
         elif session.redactor not in shown.told:
@@ -119,16 +127,20 @@ class Client:
         values = self._values(declared)
         known = self._shown.get(endpoint.address)
         if known is None or known.values != values or known.auth is not declared.auth:
-            known = self._shown[endpoint.address] = show(declared.auth, values, endpoint.proxy)
+            known = show(declared.auth, values, endpoint.proxy, declared.headers)
+            self._shown[endpoint.address] = known
         return known
 
     def _declared(self, proxy: BaseProxy, endpoint: Endpoint) -> _Auth:
-        made_of = (endpoint.options.get("auth", proxy.auth), proxy.api_key_name, proxy.api_key, proxy.env)
+        declared = endpoint.options.get("auth", proxy.auth)
+        made_of = (declared, proxy.api_key_name, proxy.api_key, proxy.env, proxy.headers)
         found = self._auth.get(endpoint.address)
         if found is None or found.made_of != made_of:
-            auth = auth_of(*made_of)
+            auth = auth_of(*made_of[:4])
             names = [name for one in auth for name in one.variables]
-            found = self._auth[endpoint.address] = _Auth(made_of, auth, names)
+            found = self._auth[endpoint.address] = _Auth(
+                made_of, auth, names, _secret_headers(proxy, endpoint)
+            )
         return found
 
     def _values(self, declared: _Auth) -> tuple[str, ...]:

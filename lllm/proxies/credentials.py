@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
@@ -155,18 +155,21 @@ class Shown:
 
 def lookup(auth: Auth | Sequence[Auth], variables: Mapping[str, str]) -> tuple[str, ...]:
     """The values of the variables of credentials, in their order; "" for one that is not set."""
-    return tuple([(variables.get(name) or "").strip() for one in each_of(auth) for name in one.variables])
+    return tuple([str(variables.get(name) or "").strip() for one in each_of(auth) for name in one.variables])
 
 
-def show(auth: Auth | Sequence[Auth], values: Sequence[str], proxy: str) -> Shown:
+def show(
+    auth: Auth | Sequence[Auth], values: Sequence[str], proxy: str, others: Iterable[tuple[str, str]] = ()
+) -> Shown:
     """What credentials come to with these values of their variables (`lookup`). The values are redacted in all logs and
-    messages from now on.
+    messages from now on, and so are `others`: names and values of secrets that are sent anyway.
 
     Raises:
         ConfigError: a variable is not set; names it.
     """
     found, left = Shown(auth if isinstance(auth, tuple) else tuple(each_of(auth))), iter(values)
     query, cookies = [], []
+    found.secrets += others
     for one in each_of(auth):
         given = [next(left) for _ in one.variables]
         for name, value in zip(one.variables, given, strict=True):

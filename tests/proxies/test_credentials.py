@@ -18,6 +18,7 @@ from lllm.errors import ConfigError, EndpointDenied, EndpointError, EndpointReje
 from lllm.log import SQLiteLog
 from lllm.models.function import ToolContext
 from lllm.proxies import Auth, BaseProxy, Basic, Bearer, Cookie, Header, Proxy, Query
+from tests.proxies.logged import events
 from tests.servers.api import Api, echo
 
 KEY = "k3y/with+signs&more=="  # what URLs, JSON and base64 write in another way
@@ -75,6 +76,22 @@ async def test_the_short_notation(server: Api) -> None:
     answer = await Proxy([one]).acall("Shop.get")
     assert server.last.pairs[-1] == ("apikey", "a-key-in-a-class-body")
     assert answer["target"] == "/a?q=&apikey=[redacted:Shop api_key]"
+
+
+async def test_one_that_is_written_out_in_a_header(server: Api) -> None:
+    one = shop(server.url, (), headers={"Authorization": f"Token {KEY}", "X-Version": "2024-01-01"})
+    store = lllm.MemoryLog()
+    async with lllm.arecord("x", store=store) as session:
+        found = await Proxy([one]).acall("Shop.get", q=f"my {KEY}")
+    assert server.last.headers["Authorization"] == f"Token {KEY}"
+    assert found["headers"]["X-Version"] == "2024-01-01"
+    clean(found, *(json.dumps(event) for event in events(store, session.id)))
+
+
+async def test_variables_that_are_not_text(server: Api) -> None:
+    variables: Any = {"PASS_A": 12345678}
+    await Proxy([shop(server.url, Bearer(env="PASS_A"))], variables=variables).acall("Shop.get")
+    assert server.last.headers["Authorization"] == "Bearer 12345678"
 
 
 @pytest.mark.parametrize("value", ["", "  ", None])
