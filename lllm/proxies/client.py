@@ -138,9 +138,9 @@ class Client:
         if found is None or found.made_of != made_of:
             auth = auth_of(*made_of[:4])
             names = [name for one in auth for name in one.variables]
-            found = self._auth[endpoint.address] = _Auth(
-                made_of, auth, names, _secret_headers(proxy, endpoint)
-            )
+            kept = (declared, proxy.api_key_name, proxy.api_key, dict(proxy.env), dict(proxy.headers))
+            found = _Auth(kept, auth, names, _secret_headers(proxy, endpoint))
+            self._auth[endpoint.address] = found
         return found
 
     def _values(self, declared: _Auth) -> tuple[str, ...]:
@@ -174,6 +174,8 @@ class Client:
             request = plan.build(arguments)
             call = Call(proxy, endpoint, plan, shown, context, note)
             if self.cache is None or endpoint.cache is None or not proxy.use_cache:
+                if endpoint.paginate is None:
+                    return (await fetch(call, request)).value
                 return await _answer(call, request, arguments)
             which = f"{endpoint.address} {endpoint.paginate or ''}"
             key = await self.cache.key(which, request, as_of, shown, note)

@@ -76,7 +76,7 @@ class RequestPlan:
 
     def __init__(self, proxy: BaseProxy, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self.made_of = self.sources(proxy)
+        self.made_of = tuple(dict(one) if isinstance(one, Mapping) else one for one in self.sources(proxy))
         where = f"endpoint '{endpoint.address}'"
         base_url = endpoint.options.get("base_url") or proxy.base_url
         self.origin, path = _joined(proxy, endpoint, base_url, where)
@@ -110,7 +110,7 @@ class RequestPlan:
     @staticmethod
     def sources(proxy: BaseProxy) -> tuple[Any, ...]:
         """What of a proxy it depends on: these may be set after the class was made."""
-        return proxy.base_url, proxy.headers, proxy.server_variables
+        return proxy.base_url, proxy.headers, proxy.server_variables, getattr(proxy, "options", {})
 
     def build(self, arguments: Mapping[str, Any]) -> HttpRequest:
         """The request of a call. `arguments` are JSON or files, and fit the endpoint's schema.
