@@ -14,7 +14,7 @@ import datetime
 import enum
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +29,6 @@ from lllm.errors import (
 )
 from lllm.models.function import Function, ToolContext
 from lllm.plug_ins import guarded
-from lllm.proxies import catalogue
 from lllm.proxies.base import (
     CALLER,
     SETTINGS,
@@ -42,6 +41,7 @@ from lllm.proxies.base import (
 )
 from lllm.proxies.cutoff import bounded, reaches, without_keys, without_later
 from lllm.proxies.endpoint import Endpoint, takes_mapping
+from lllm.proxies.texts import Texts
 from lllm.recorded_value import PROXY, pack_request
 from lllm.session import Session, recording
 from lllm.session_effects import Asked
@@ -60,7 +60,7 @@ MOST: Final = 64
 """Tools that a model is offered without anybody naming them: it chooses badly among more."""
 
 
-class Proxy:
+class Proxy(Texts):
     """See above.
 
     Arguments:
@@ -207,7 +207,7 @@ class Proxy:
         return self._client
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_variables": None, "_client": None}
+        return {**self.__dict__, "_variables": None, "_client": None, "_index": None}
 
     # --- calling
 
@@ -445,33 +445,6 @@ class Proxy:
         own = [value for proxy in self.proxies.values() for _, value in proxy.secrets(self.variables)]
         held = (self.variables.get(name, "").strip() for name in self._variable_names)
         return [*own, *filter(None, held)]
-
-    # --- what there is
-
-    def available(self) -> list[str]:
-        """The paths of the active proxies."""
-        return list(self.proxies)
-
-    def api_directory(self) -> str:
-        """The active proxies with their categories and addresses, a line for each."""
-        return catalogue.directory(self.proxies.values())
-
-    def api_catalog(self, *, categories: Sequence[str] = (), max_tokens: int | None = None) -> str:
-        """The active proxies with their endpoints, what they take and a line on what they are for, as a text for prompts."""
-        return catalogue.catalog(self.proxies.values(), categories=categories, max_tokens=max_tokens)
-
-    def retrieve_api_docs(self, *names: str) -> str:
-        """All that is known of some endpoints or proxies; of all where none is named.
-
-        Raises:
-            UnknownNameError: no such endpoint or proxy.
-        """
-        wanted = [one for name in names for one in self.matching(name)] if names else list(self.endpoints)
-        return catalogue.docs([self.endpoints[address] for address in dict.fromkeys(wanted)], self.proxies)
-
-    def overview(self) -> str:
-        """One line for each active proxy."""
-        return catalogue.overview(self.proxies.values())
 
 
 def offered(tools: tuple[Function, ...]) -> tuple[Function, ...]:

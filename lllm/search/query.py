@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 from lllm.search.synonyms import Line, thesaurus
 from lllm.search.words import STOP, stem, terms, words
 
-LITERAL: Final = 1.0
+LITERAL: Final = 1.15
+"""What the word itself counts, beside a term that it may mean."""
 KIN: Final = 0.7
 """What another word of the same line counts."""
 
