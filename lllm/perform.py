@@ -163,6 +163,8 @@ class Performer:
         if plan.text_tools:
             messages = text_tools.written(messages, tools, sampling.get("tool_choice"))
             tools, sampling, held = (), text_tools.without_choice(sampling), text_tools.Held()
+        elif not plan.native_tools and any(message.role == "tool" for message in messages):
+            messages = text_tools.written(messages, ())
         request = Request(
             plan.model_name,
             messages,

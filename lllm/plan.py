@@ -68,6 +68,7 @@ class Plan:
         follow: receives the deltas of this call.
         adapted: what the provider does not take of the tools' schemas, by tool; `tool_specs` are without it.
         text_tools: whether tools are called in text: see `lllm.core.text_tools`.
+        native_tools: whether the model knows calls and results of tools in a dialog, which another agent may have left there.
     """
 
     agent: str
@@ -99,6 +100,7 @@ class Plan:
     output: Any = None
     follow: Callable[..., None] | None = None
     text_tools: bool = False
+    native_tools: bool = True
     adapted: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @cached_property

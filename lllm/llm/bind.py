@@ -87,6 +87,7 @@ class Binding:
             tool_specs=self.specs,
             further_specs={name: self._spec(function) for name, function in self.further.items()},
             text_tools=self.text_tools,
+            native_tools=capabilities(settings.backend).tools,
             adapted=self.adapted,
             deferred=None if self.deferred is None else self.deferred.blob,
             sampling=settings.sampling,

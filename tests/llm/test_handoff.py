@@ -27,7 +27,7 @@ from lllm.models.message import FunctionCall, Message
 from lllm.models.parts import Image
 from lllm.models.prompt import Prompt
 from lllm.models.reply import Reply, Usage
-from lllm.ports import Completed, Request, TextDelta
+from lllm.ports import Capabilities, Completed, Request, TextDelta
 from lllm.replay import replay_session
 from lllm.replay.fork import fork_session
 from lllm.replay.resume import resume_session
@@ -583,3 +583,14 @@ def test_results_with_images_and_long_ones_are_handed_over() -> None:
     (request,) = made.sent["billing"]
     assert any(not isinstance(message.content, str) for message in request.messages if message.role == "tool")
     assert replay_session(store.sessions(1)[0].id, store=store, entry=lambda: made["front"]("go")).verified
+
+
+def test_a_model_without_tools_reads_of_the_first_agents_calls_in_text() -> None:
+    plain = ScriptedBackend(["ok"], capabilities=Capabilities(tools=False))
+    billing = Agent("billing", plain, "You are billing.")
+    call = FunctionCall("r", "rate", '{"city":"X"}')
+    front = Agent("front", ScriptedBackend([call, transfer("billing")]), tools=[rate], handoffs=[billing])
+    assert front("go").content == "ok"
+    (request,) = plain.requests
+    assert {message.role for message in request.messages} == {"system", "user", "assistant"}
+    assert any("3% in X" in message.text for message in request.messages)
