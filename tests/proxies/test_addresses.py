@@ -52,7 +52,8 @@ OPTIONS: dict[str, Any] = {
     "sql": lambda tmp_path: {"database": str(database(tmp_path))},
     "git": lambda tmp_path: {"root": str(repository(tmp_path))},
     "fetch": lambda tmp_path: {"allow": ["example.org"]},
-    "knowledge": lambda tmp_path: {"root": str(folder(tmp_path))},
+    "knowledge": lambda tmp_path: {"root": str(folder(tmp_path)), "index": str(tmp_path / "index.db")},
+    "search": lambda tmp_path: {"provider": "searxng", "base_url": "http://127.0.0.1:9"},
 }
 
 

@@ -1,6 +1,7 @@
 """Encrypted connections: the first request of a loop and later ones, and a certificate that nobody vouches for."""
 
 import asyncio
+import os
 import ssl
 import subprocess
 import sys
@@ -80,3 +81,32 @@ def test_a_certificate_that_is_not(url: str) -> None:
         asyncio.run(Proxy([Shop]).acall("Shop.get"))
     assert not caught.value.sent
     assert "tried" not in str(caught.value)
+
+
+def test_pages_are_fetched_from_the_host_that_the_certificate_names(url: str) -> None:
+    """The connection leads to an address that was checked; who answers there must still be the host of the URL."""
+    port = url.rpartition(":")[2]
+    program = """
+import socket, sys
+from lllm.proxies import Proxy
+
+real = socket.getaddrinfo
+socket.getaddrinfo = lambda host, *more, **named: real("127.0.0.1" if host == "other.test" else host, *more, **named)
+port = sys.argv[1]
+allowed = {"allow": [f"localhost:{port}", f"other.test:{port}"], "allow_private": [f"127.0.0.0/8:{port}", f"[::1]:{port}"]}
+proxy = Proxy(["fetch"], options={"fetch": allowed})
+for host in ("localhost", "other.test"):
+    try:
+        print(proxy("fetch.page", url=f"https://{host}:{port}/")["data"])
+    except Exception as error:
+        print(type(error).__name__, error.retryable, "CERTIFICATE_VERIFY_FAILED" in str(error))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, port],
+        env={**os.environ, "SSL_CERT_FILE": str(CERTIFICATE)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["GET", "EndpointUnreachable False True"], done.stderr
