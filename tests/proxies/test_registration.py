@@ -200,3 +200,24 @@ def test_a_missing_package_is_named_with_its_extra(write: Write, monkeypatch: py
     (error,) = [problem.error for problem in check(config) if problem.severity == "error"]
     assert "the proxy 'Wonder' needs the package 'no_such_package'" in str(error)
     assert isinstance(error, ConfigError)
+
+
+def test_a_package_offers_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    (tmp_path / "offered_proxies.py").write_text(f"{HEAD}class Offered(BaseProxy):\n{ENDPOINT}")
+    meta = tmp_path / "offered-1.0.dist-info"
+    meta.mkdir()
+    (meta / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: offered\nVersion: 1.0\nSummary: Offers one.\n"
+    )
+    (meta / "entry_points.txt").write_text("[lllm.plugins]\nproxy.Offered = offered_proxies:Offered\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with registry.scope():
+        registry._plugins = None  # they are looked up once per process
+        assert "Offered" in registry.names("proxy")
+        assert "offered_proxies" not in sys.modules  # listing imports nothing
+        config = load_config({"agent_configs": {"a": {"model_name": "scripted", "tools": ["Offered.go"]}}})
+        assert [problem for problem in check(config) if problem.severity == "error"] == []
+        assert Proxy(["Offered"]).api_directory().endswith("Offered.go")
+    sys.modules.pop("offered_proxies", None)
