@@ -123,7 +123,7 @@ class Repository:
         else:
             self._own, self.bare = self.root, True
         self._common = self._own
-        if self._own.parent.name == "worktrees" and (self._own / "commondir").is_file():
+        if git_dir and self._own.parent.name == "worktrees" and (self._own / "commondir").is_file():
             self._common = self._own.parent.parent
         if not (self._own / "HEAD").is_file() or not (self._common / "objects").is_dir():
             raise ConfigError(f"{str(self.root)!r} is not a Git repository", hint="Type: git init")

@@ -496,6 +496,17 @@ def test_parts_of_the_repository_that_are_links_are_refused(root: Path, tmp_path
             proxy(root, writable=True, author=AUTHOR)(verb, **arguments)
 
 
+def test_a_repository_cannot_name_another_one_as_its_own(root: Path, tmp_path: Path) -> None:
+    """As a linked work tree does, which only the options may name."""
+    (root / ".git").rename(tmp_path / "root" / "moved")
+    for name in ("objects", "refs"):
+        (tmp_path / name).mkdir()
+    made = root.rename(tmp_path / "worktrees")
+    (made / "moved").rename(made / ".git")
+    (made / ".git" / "commondir").write_text("../..\n")
+    assert proxy(made)("log")["commits"]  # its own, and not those that would be beside it
+
+
 def test_objects_are_not_borrowed_from_elsewhere(root: Path, tmp_path: Path) -> None:
     git(tmp_path, "clone", "-q", "--shared", str(root), "borrower")
     with pytest.raises(EndpointDenied, match="alternates"):
