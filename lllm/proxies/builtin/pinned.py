@@ -199,12 +199,13 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> tuple[bytes, boo
 
 
 def _error(fault: BaseException, state: _State) -> EndpointError:
+    from aiohttp import ClientError
     from aiohttp.http_exceptions import HttpProcessingError
 
     from lllm.http.network_errors import network_error, shorten
 
     host = state.host
-    if isinstance(fault, HttpProcessingError | ValueError):
+    if isinstance(fault, HttpProcessingError | ValueError) and not isinstance(fault, ClientError):
         said = fault.message if isinstance(fault, HttpProcessingError) else str(fault)
         return EndpointAnswerInvalid(f"the answer of {host} is not HTTP: {printable(shorten(said))}")
     found = network_error(fault, started=state.started)
