@@ -242,7 +242,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(VALUES, st.integers(0, 10))
 def test_literals_are_what_they_stand_for(value: Any, indent: int) -> None:
     assert ast.literal_eval(literal(value, indent * 4)) == value
