@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -102,7 +103,24 @@ def import_proxy(
     for path in written:
         output.text(shown(path))
     _report(imported, paths)
+    _check_discovery(written[0])
     return 0
+
+
+def _check_discovery(file: Path) -> None:
+    """Warns of a module that this project does not look at."""
+    from lllm.config.load import load_project
+    from lllm.config.project import find_project
+
+    project = find_project()
+    if project is None:
+        return
+    folders = [one.resolve() for one in load_project(project).discovery.proxies]
+    if not any(one == file.resolve() or one in file.resolve().parents for one in folders):
+        output.warn(
+            f"{project} does not name a folder with {file.name}",
+            hint='Write [discovery] proxies = ["FOLDER"]',
+        )
 
 
 def _check_name(name: str) -> None:
@@ -133,6 +151,8 @@ def _variables(imported: Imported) -> list[str]:
 
 
 def _report(imported: Imported, paths: Sequence[str]) -> None:
+    from lllm.http.url import is_loopback
+
     output.say(
         f"{output.counted(len(imported.operations), 'endpoint')} imported, "
         f"{output.counted(len(imported.skipped), 'operation')} skipped"
@@ -149,6 +169,11 @@ def _report(imported: Imported, paths: Sequence[str]) -> None:
         )
         for url in urls:
             output.say(f"{url} is sent what these variables hold: {', '.join(variables)}")
+        for url in urls:
+            if url.startswith("http://") and not is_loopback(urlsplit(url).hostname or ""):
+                output.warn(
+                    f"{url} is not encrypted: keys can be read on the way", hint="Give --server https://..."
+                )
     if not imported.base_url.startswith(("http://", "https://", "{")):
         output.warn(
             "the document names no server", hint="Give --server URL, or write base_url into the module."

@@ -56,6 +56,21 @@ def test_writes_into_the_folder_of_the_project(lllm: Terminal, demo: Path, pets:
     assert "## pets.list_pets" in shown.out
 
 
+def test_warns_of_what_will_not_work(lllm: Terminal, demo: Path, tmp_path: Path, pets: Path) -> None:
+    (demo / "lllm.toml").write_text('[project]\nname = "demo"\n')
+    plain = {**PETS, "servers": [{"url": "http://pets.example"}]}
+    scheme = {
+        "type": "oauth2",
+        "flows": {"clientCredentials": {"tokenUrl": "https://pets.example/token", "scopes": {}}},
+    }
+    plain["components"] = {"securitySchemes": {"key": scheme}}
+    pets.write_text(json.dumps(plain))
+    result = lllm("proxy", "import", str(pets))
+    assert "not encrypted" in result.err
+    assert "[discovery] proxies" in result.err
+    assert "PETS_TOKEN must hold an access token, from https://pets.example/token" in result.err
+
+
 def test_says_all_as_json(lllm: Terminal, demo: Path, pets: Path) -> None:
     found = lllm("proxy", "import", str(pets), "--out", "made", "--json").json
     assert found["imported"] == 2

@@ -99,11 +99,35 @@ class Security:
                 raise Unusable("; ".join(problems))
             return ()
         chosen = next((found for fetched, found in ways if not fetched), ways[0][1])
+        keys: Mapping[str, Any] = next((one for one in declared if one and self._is(one, chosen)), {})
+        notes += [self._about_token(key) for key in keys if self._fetched(key)]
         if len(ways) > 1:
             notes.append(
                 f"of {len(ways)} ways in, the one with {', '.join(v for c in chosen for v in c.variables)} is taken"
             )
         return tuple(one._replace(optional=True) for one in chosen) if optional else chosen
+
+    def _is(self, keys: Mapping[str, Any], chosen: tuple[Credential, ...]) -> bool:
+        try:
+            return self._together(keys) == chosen
+        except Unusable:
+            return False
+
+    def _about_token(self, key: str) -> str:
+        """Where the token of an OAuth flow comes from, as far as the document says it."""
+        scheme = self._scheme(key)
+        flows = scheme.get("flows")
+        urls = [
+            flow[name]
+            for flow in (flows.values() if isinstance(flows, dict) else ())
+            if isinstance(flow, dict)
+            for name in ("tokenUrl", "authorizationUrl")
+            if isinstance(flow.get(name), str)
+        ]
+        where = shown(str(scheme.get("openIdConnectUrl") or (urls[0] if urls else "")), 120)
+        return f"{self._variable(key, scheme)} must hold an access token" + (
+            f", from {where}" if where else ""
+        )
 
     def _together(self, keys: Mapping[str, Any]) -> tuple[Credential, ...]:
         """The credentials of one way in. Unusable where two would stand in one header."""
