@@ -19,7 +19,7 @@ from lllm.errors import ConfigError
 from lllm.handles import capabilities
 from lllm.llm.own_tools import FINDER, Deferred, result_reader, tool_finder
 from lllm.llm.project import project
-from lllm.llm.settings import Settings, named_tools
+from lllm.llm.settings import ProjectTools, Settings
 from lllm.models.function import Function, ToolContext, as_functions
 from lllm.models.message import Message
 from lllm.models.parts import Offers, Rich
@@ -49,7 +49,7 @@ class Binding:
         self.settings = settings
         self.prompt = prompt
         self.price = Pricer(local=capabilities(settings.backend).local)
-        own = prompt.tools_with(settings.find_tool or named_tools) if prompt is not None else ()
+        own = prompt.tools_with(_not_held(settings)) if prompt is not None else ()
         # a prompt may name a tool that its agent has too: that is one tool, not two
         functions = as_functions(
             [*settings.tools, *(item for item in own if item not in settings.tools), *settings.handoffs],
@@ -214,6 +214,13 @@ def with_own(
     if READER not in names and limit is not None:
         further[READER] = result_reader(limit)
     return shown, further, deferred
+
+
+def _not_held(settings: Settings) -> Callable[[str], tuple[Function, ...]]:
+    """Finds the tools that a prompt names, without endpoints that its agent has already."""
+    held = {tool.endpoint for tool in settings.tools if tool.endpoint is not None}
+    find = settings.find_tool or ProjectTools()
+    return lambda name: () if name in held else tuple(one for one in find(name) if one.endpoint not in held)
 
 
 def _nothing(context: HandlerContext) -> Sequence[Message]:

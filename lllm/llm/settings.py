@@ -16,8 +16,8 @@ from lllm.llm.connect import connect, made_by
 from lllm.llm.construction import model_for
 from lllm.llm.handoff import handoffs_of
 from lllm.llm.project import configured_model
-from lllm.llm.proxies import is_address, project_access
-from lllm.models.function import Function, as_function, tools_in
+from lllm.llm.proxies import Access, is_address, project_access
+from lllm.models.function import Function, as_function, tools_in, without_repeats
 from lllm.plug_ins import guarded
 from lllm.ports import Backend, Timeouts
 
@@ -40,7 +40,7 @@ class Settings:
     approve: Callable[..., Any] | None = None
     execute: bool = True
     why: str | None = None
-    find_tool: Callable[[str], Any] | None = None
+    find_tool: Callable[[str], tuple[Function, ...]] | None = None
     """Finds tools that prompts name; None for those of the project."""
 
 
@@ -157,7 +157,7 @@ KEYWORDS = (
 
 def tools_of(items: Any, find: Callable[[str], tuple[Function, ...]] | None = None) -> tuple[Function, ...]:
     """The tools of a list: functions, Functions, schemas, agents, proxies and their endpoints, names. `find` looks names up;
-    by default `named_tools`."""
+    by default ProjectTools. An endpoint that is named twice, as by `weather.daily` and `weather.*`, is one tool."""
     if items is None:
         return ()
     with guarded("tools: as_tools"):
@@ -168,7 +168,8 @@ def tools_of(items: Any, find: Callable[[str], tuple[Function, ...]] | None = No
         raise ConfigError(
             f"tools is {type(items).__name__}; it is a list of tools", hint="Write tools=[...]."
         )
-    return tuple(tool for item in found for tool in _as_tools(item, find or named_tools))
+    find = find or ProjectTools()
+    return without_repeats(tool for item in found for tool in _as_tools(item, find))
 
 
 def _as_tools(item: Any, find: Callable[[str], tuple[Function, ...]]) -> tuple[Function, ...]:
@@ -179,13 +180,21 @@ def _as_tools(item: Any, find: Callable[[str], tuple[Function, ...]]) -> tuple[F
     return find(item) if isinstance(item, str) else (as_function(item),)
 
 
-def named_tools(name: str) -> tuple[Function, ...]:
-    """The tools that a name in a program stands for: a registered tool, or endpoints of registered proxies."""
-    from lllm.registry import registry
+class ProjectTools:
+    """Finds the tools that a name in a program stands for: a registered tool, or endpoints of registered proxies, which share
+    one runtime."""
 
-    if not registry.has("tool", name) and (is_address(name) or registry.registered("proxy", name)):
-        return project_access().find(name)
-    return (as_function(registry.get("tool", name)),)
+    def __init__(self) -> None:
+        self._access: Access | None = None
+
+    def __call__(self, name: str) -> tuple[Function, ...]:
+        from lllm.registry import registry
+
+        if registry.has("tool", name) or not (is_address(name) or registry.registered("proxy", name)):
+            return (as_function(registry.get("tool", name)),)
+        if self._access is None:
+            self._access = project_access()
+        return self._access.find(name)
 
 
 SLIPS: Mapping[str, str] = {

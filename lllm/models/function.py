@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib import import_module
@@ -343,9 +343,22 @@ def tools_in(value: Any) -> list[Any] | None:
     return list(source(value.__self__) if isinstance(value, MethodType) else source())
 
 
+def without_repeats(functions: Iterable[Function]) -> tuple[Function, ...]:
+    """The functions without an endpoint of one proxy that stands there twice."""
+    found: list[Function] = []
+    known: set[tuple[str, int]] = set()
+    for function in functions:
+        if function.endpoint is not None:
+            if (key := (function.endpoint, id(function.call))) in known:
+                continue
+            known.add(key)
+        found.append(function)
+    return tuple(found)
+
+
 def as_functions(values: Sequence[Any], *, check: bool = True) -> tuple[Function, ...]:
     """Makes Functions from several values; see `as_function` and `tools_in`. Raises ConfigError if two have one name."""
-    functions = tuple(as_function(value, check=check) for value in tools_in(list(values)) or ())
+    functions = without_repeats(as_function(value, check=check) for value in tools_in(list(values)) or ())
     seen: set[str] = set()
     for function in functions:
         if function.name in seen:

@@ -401,6 +401,19 @@ def test_proxies_among_the_tools_of_an_agent() -> None:
             Agent("a", ScriptedBackend([]), tools=[name])
 
 
+def test_an_endpoint_named_twice_is_one_tool() -> None:
+    from lllm import Agent, Prompt
+
+    model = ScriptedBackend([])
+    agent = Agent("a", model, tools=["Calc.add", "Calc.*", "Weather.daily"])
+    assert [tool.name for tool in agent.tools] == ["Calc__add", "Weather__daily"]
+    prompt = Prompt("p", "Do.", functions=["Calc.add", "Weather.*", "Weather.alerts"])
+    offered = ["Calc__add", "Weather__daily", "Weather__alerts"]
+    assert [name for name in agent._binding(prompt, {}).opening["tools"] if name != "read_result"] == offered
+    with pytest.raises(NameTakenError):  # two keys, or two addresses: not the same tool
+        Agent("a", model, tools=[Weather(timeout=1), Weather(timeout=2)])._binding(None, {})
+
+
 def test_an_instance_keeps_its_own_settings() -> None:
     from lllm import Agent
 
