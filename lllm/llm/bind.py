@@ -17,7 +17,8 @@ from lllm.core.long_results import READER
 from lllm.core.spec import ToolRule
 from lllm.errors import ConfigError
 from lllm.handles import capabilities
-from lllm.llm.own_tools import FINDER, Deferred, result_reader, tool_finder
+from lllm.llm.find_tools import FINDER, tool_finder
+from lllm.llm.own_tools import Deferred, result_reader
 from lllm.llm.project import project
 from lllm.llm.settings import ProjectTools, Settings
 from lllm.models.function import Function, ToolContext, as_functions

@@ -1,21 +1,16 @@
-"""Tools of the runtime: `read_result` reads on in results that were cut, `find_tools` finds those that are not offered yet."""
+"""A tool of the runtime: `read_result` reads on in results that were cut. And which tools are offered only once found."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, NamedTuple
 
 from lllm.core.canonical import digest, encode
 from lllm.core.long_results import READER, page
 from lllm.errors import LLMError, ToolError, listing
 from lllm.models.function import Function, tool_from
-from lllm.models.parts import BlobRef, File, Image, Offers
+from lllm.models.parts import BlobRef, File, Image
 from lllm.session import current
-
-FINDER: Final = "find_tools"
-FOUND: Final = 5
-"""Tools that one search offers."""
 
 
 def read_result(
@@ -74,28 +69,3 @@ class Deferred(NamedTuple):
         tools = {one.name: one for one in functions if one.deferred}
         blob = encode([one.spec() for one in tools.values()])
         return cls(tools, blob, digest(blob))
-
-
-def tool_finder(functions: Sequence[Function]) -> Function:
-    """`find_tools` over some functions."""
-    from lllm.tools.search import Index
-
-    index = Index(functions)
-
-    def find_tools(query: Annotated[str, "what the tool should do, in a few words"]) -> Offers:
-        found = index.search(query, FOUND)
-        if not found:
-            return Offers(f"No tool matches {query!r}. Try other words.", ())
-        lines = [
-            json.dumps({"name": one.name, "description": _first(one)}, ensure_ascii=False) for one in found
-        ]
-        return Offers(
-            "These tools can be called from now on:\n" + "\n".join(lines), tuple(one.name for one in found)
-        )
-
-    text = f"Finds tools by what they do, among {len(functions)} that are not listed. What it finds can be called afterwards."
-    return tool_from(find_tools, name=FINDER, description=text, effect="pure", timeout=None)
-
-
-def _first(function: Function) -> str:
-    return function.description.strip().partition("\n")[0][:300]

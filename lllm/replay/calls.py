@@ -108,7 +108,7 @@ def agent_of_record(
     from lllm.core.spec import Spec
     from lllm.llm.agent import Agent
     from lllm.llm.connect import connect
-    from lllm.llm.own_tools import FINDER
+    from lllm.llm.find_tools import FINDER
     from lllm.models.function import as_function
 
     data = event["data"]
