@@ -52,6 +52,7 @@ def call(
     loaded = configuration(config, overrides=overrides)
     look(loaded)
     proxy = one_endpoint(loaded, address)
+    output.hide(proxy.secrets())  # an argument may hold one, and stands in the session's first event
     given = _arguments([*(arguments or ()), *(args or ())], proxy.endpoint(address))
     store: Any = MemoryLog() if no_log else store_of(loaded)
     kept = not isinstance(store, MemoryLog) and not keeps_nothing(store)

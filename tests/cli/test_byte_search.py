@@ -12,9 +12,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from aiohttp import web
 
 from lllm.cli.app import BELOW, COMMANDS
 from tests.cli.conftest import Terminal
+from tests.servers.api import api
 from tests.servers.collector import Collector
 from tests.servers.openai_server import OpenAIServer
 
@@ -35,6 +37,8 @@ DOTENV = {
     "DOTENV_SECRET": "dotenv-34343434343",
     "PRIVATE_PEM": "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq\n-----END-----",
 }
+SHOWN = {"SHOP_VISITOR": "shown-to-an-api-60606060"}
+"""A variable of `.env` whose name does not look secret: it is one because a proxy shows it."""
 GIVEN = {"set": "override-56565656", "code": "in-the-code-77777777", "header": "gateway-header-2020"}
 PLANTED = {
     **{name: value for name, value in ENVIRONMENT.items() if value and name != "OTEL_EXPORTER_OTLP_HEADERS"},
@@ -93,6 +97,66 @@ class Spy(AgentBase):
         parsed = agent.call(prompt, {"keys": secrets(), "task": task}).parsed
         return {"result": parsed, "keys": secrets()}
 '''
+
+
+PROXY = '''
+from lllm.proxies import BaseProxy, Basic, Bearer, Cookie, Header, Query
+
+class Shop(BaseProxy):
+    """Says what it was sent."""
+
+    base_url = %(url)r
+    auth = [
+        Bearer(env="GATEWAY_API_KEY"), Header("X-Visitor", env="SHOP_VISITOR"), Query("key", env="API_KEY1"),
+        Cookie("pass", env="DOTENV_SECRET"), Header("X-Code", value="none"),
+    ]
+    headers = {"X-Shop-Token": "in-the-code-77777777"}
+
+    @BaseProxy.endpoint(endpoint="a", cache=600)
+    def get(self, q: str = "x"):
+        """Gives all of it."""
+
+    @BaseProxy.endpoint(endpoint="denied", auth=Basic(user_env="SHOP_VISITOR", password_env="DB_PASS"))
+    def denied(self, q: str = "x"):
+        """Refuses."""
+
+    @BaseProxy.endpoint(endpoint="moved")
+    def moved(self):
+        """Leads elsewhere."""
+'''
+
+
+async def echo(request: web.Request) -> web.Response:
+    """Sends back all that it was sent."""
+    sent = {"target": request.raw_path, "headers": dict(request.headers), "control": CONTROL}
+    login = base64.b64decode(
+        request.headers.get("Authorization", "").removeprefix("Basic ") + "==", validate=False
+    )
+    sent["login"] = login.decode("latin-1")
+    status = {"/denied": 401, "/moved": 302}.get(request.path, 200)
+    return web.json_response(
+        sent, status=status, headers={"Location": f"https://example.org{request.raw_path}"}
+    )
+
+
+PROXIES = """
+list proxies
+list proxies --json
+proxy
+proxy show Shop
+proxy show Shop --json
+proxy call Shop.get q={control}
+proxy call Shop.get q={control} --json
+proxy call Shop.get q={secret}
+proxy call Shop.denied
+proxy call Shop.denied --json
+proxy call Shop.moved
+proxy test
+proxy test --json
+proxy export Shop --out shop.json
+proxy export Shop
+proxy import shop.json --out imported.py --name again --auth header:X-Key:GATEWAY_API_KEY
+"""
 
 
 LOOKS = """
@@ -157,14 +221,16 @@ def project(nobodys_machine: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     here = nobodys_machine
-    with OpenAIServer() as server:
+    with OpenAIServer() as server, api() as shop:
+        shop.answer = echo
         names = {"names": [*ENVIRONMENT], "control": CONTROL, "url": server.url, "header": GIVEN["header"]}
         (here / "system.py").write_text(SYSTEM % names)
         (here / "lllm.toml").write_text(
-            '[run]\ndefault = "spy.yaml"\n[discovery]\nagents = ["system.py"]\n[log]\ndir = "log"\n'
+            '[run]\ndefault = "spy.yaml"\n[discovery]\nagents = ["system.py"]\nproxies = ["shop.py"]\n[log]\ndir = "log"\n'
             '[cache]\nenabled = true\ndir = "cache"\n'
         )
-        (here / ".env").write_text("".join(f'{name}="{value}"\n' for name, value in DOTENV.items()))
+        (here / "shop.py").write_text(PROXY % {"url": shop.url})
+        (here / ".env").write_text("".join(f'{name}="{value}"\n' for name, value in (DOTENV | SHOWN).items()))
         (here / "spy.yaml").write_text(
             f"name: spy\nagent_type: spy\nmodel: openai/test-model\nbase_url: {server.url}\napi_key: ${{PLAIN_NAME}}\n"
             "agent_configs: {spy: {}}\nsettings: {held: '${DOTENV_SECRET}', more: '${PRIVATE_PEM}', headers: {X-Own: none}}\n"
@@ -217,6 +283,15 @@ def test_no_key_is_in_anything(project: OpenAIServer, lllm: Terminal, nobodys_ma
     run("chat", stdin=f"use {known}\n/exit\n")
     ids = [item["session"] for item in json.loads(run("sessions", "--json"))]
     assert len(ids) == 6
+    for line in PROXIES.strip().splitlines():
+        run(*line.format(control=CONTROL, secret=SHOWN["SHOP_VISITOR"]).split())
+    calls = [item["session"] for item in json.loads(run("sessions", "--json"))][: -len(ids)]
+    assert len(calls) == 6
+    for id in calls:
+        run("show", id)
+        run("show", id, "--json")
+        run("replay", id)
+        run("export", id, "--format", "markdown")
     for line in LOOKS.strip().splitlines():
         run(*line.format(first=first, second=second, last=ids[0], set=GIVEN["set"], control=CONTROL).split())
     for id in ids:
@@ -264,13 +339,13 @@ def test_no_key_is_in_anything(project: OpenAIServer, lllm: Terminal, nobodys_ma
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/sessions"], capture_output=True, timeout=240,
     )  # fmt: skip
     said["pytest"] = tests.stdout + tests.stderr
-    on_purpose = {here / ".env", here / "system.py", here / "spy.yaml"}
+    on_purpose = {here / ".env", here / "system.py", here / "spy.yaml", here / "shop.py"}
     files = {
         str(file.relative_to(here)): file.read_bytes() + str(file).encode()
         for file in here.rglob("*")
         if file.is_file() and file not in on_purpose and "__pycache__" not in file.parts
     }
-    assert leaks(said | files, PLANTED) == []
+    assert leaks(said | files, PLANTED | SHOWN) == []
     # the search finds what is there: a text beside the keys in each kind of thing, and a key where it is on purpose
     found = " ".join(leaks(said | files, {"control": CONTROL}))
     for place in (
@@ -283,6 +358,8 @@ def test_no_key_is_in_anything(project: OpenAIServer, lllm: Terminal, nobodys_ma
         "w.html",
         ".bundle",
         "tests/sessions/spy",
+        "lllm proxy call",
+        "endpoints.sqlite",
     ):
         assert place in found, place
     assert leaks({".env": (here / ".env").read_bytes()}, PLANTED)
