@@ -56,6 +56,8 @@ def _shapes(given: argparse.Namespace) -> int:
         more, good, killed_lives = _kills(name, given, chance) if given.kills else ([], 0, 0)
         times = [counts.get(key, 0) / max(1, given.runs) / 1000 for key in ("live", "replay")]
         mark = "" if name in counted else "  not required"
+        if rare := SHAPES[name].rare:
+            mark += f"  rarely: {rare}"
         row = f"{name:28} {counts.get('verified', 0):16} {counts.get('asked', 0):6} {times[0]:8.1f} {times[1]:10.1f}"
         print(f"{row} {good:>18} ({killed_lives}){mark}", flush=True)
         for line in [*wrong[:3], *more[:3]]:

@@ -224,12 +224,14 @@ Program = Callable[[Shape], Awaitable[None]]
 @dataclass(frozen=True)
 class Entry:
     """A shape. `silent`: it depends on what has no event. `sessions`: so many programs run side by side in one loop.
-    `required`: False where no record can have its order."""
+    `required`: False where no record can have its order. `rare`: what goes wrong in one run of some forty on a busy
+    machine, and is not mended yet; the suite's sample leaves that out."""
 
     program: Program
     silent: bool = False
     sessions: int = 1
     required: bool = True
+    rare: str = ""
 
 
 SHAPES: Final[dict[str, Entry]] = {}

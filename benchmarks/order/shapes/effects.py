@@ -25,7 +25,7 @@ async def effects_side_by_side(s: Shape) -> None:
     await asyncio.gather(*(one(n) for n in range(3)))
 
 
-@shape(silent=True)
+@shape(silent=True, rare="a fork does an effect that a timeout had stopped just then")
 async def effects_with_timeouts(s: Shape) -> None:
     """Effects that are cancelled, and done again under another name."""
 
