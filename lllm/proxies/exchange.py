@@ -160,7 +160,7 @@ def _error(call: Call, fault: BaseException, state: _State, seconds: float) -> E
     found = network_error(fault, started=state.started)
     sent = state.sent and found.sent
     text = said(found.text)
-    if isinstance(fault, ClientPayloadError) and not _is_cut(fault):
+    if isinstance(fault, ClientPayloadError) and not is_cut(fault):
         return EndpointAnswerInvalid(f"'{address}': the answer cannot be read: {text}", address=address)
     if found.kind == "not_http" and sent:
         return EndpointAnswerInvalid(f"'{address}': the answer is not HTTP: {text}", address=address)
@@ -174,7 +174,7 @@ def _error(call: Call, fault: BaseException, state: _State, seconds: float) -> E
     return error
 
 
-def _is_cut(fault: BaseException) -> bool:
+def is_cut(fault: BaseException) -> bool:
     """Whether an answer ended too early, rather than being garbage."""
     from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 

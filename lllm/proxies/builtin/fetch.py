@@ -34,6 +34,8 @@ _LOOKS_LIKE_HTML: Final = re.compile(
 )
 _ACCEPT: Final = "text/markdown, text/html;q=0.9, application/xhtml+xml;q=0.9, text/plain;q=0.8, */*;q=0.5"
 _DEEPEST: Final = 80
+_NAMED: Final = 20
+"""Hosts that the description names."""
 
 
 class Fetch(Configured):
@@ -75,10 +77,23 @@ class Fetch(Configured):
         )
 
     def endpoints(self) -> dict[str, Endpoint]:
-        """Its endpoint, with approval where that is wanted."""
+        """Its endpoint. The description names the hosts, so that a model knows where it may look."""
         if self._endpoints is None:
+            found = super().endpoints()["page"]
+            hosts = [*self.allow, *self.allow_private]
+            more = f", and {len(hosts) - _NAMED} more" if len(hosts) > _NAMED else ""
+            named = "any public host" if "*" in self.allow else f"{', '.join(hosts[:_NAMED])}{more}"
+            first = next((one for one in hosts if "*" not in one and "/" not in one), "docs.python.org")
+            scheme = "http" if re.search(r":\d+$", first) and not first.endswith(":443") else "https"
+            url = found.parameters[0]
+            url = replace(url, schema={**url.schema, "examples": [f"{scheme}://{first}/"]})
             self._endpoints = {
-                key: replace(one, approval=self.approval) for key, one in super().endpoints().items()
+                "page": replace(
+                    found,
+                    approval=self.approval,
+                    description=f"{found.description}\n\nAllowed: {named}.",
+                    parameters=(url, *found.parameters[1:]),
+                )
             }
         return self._endpoints
 
@@ -86,7 +101,7 @@ class Fetch(Configured):
         category="read",
         effect="pure",
         params={
-            "url": {"example": "https://docs.python.org/3/"},
+            "url": {"example": "https://docs.python.org/"},
             "raw": {"description": "the page as it was sent, not as Markdown"},
         },
     )
@@ -158,9 +173,10 @@ class Fetch(Configured):
             text = page.text
             made |= {"title": page.title} if page.title else {}
             made |= {"description": page.description} if page.description and len(text) < 2000 else {}
+            made |= {"refers_to": page.refresh} if page.refresh else {}
             if page.cut:
                 notes.append("it has too many elements: the rest was left out")
-            if not text:
+            if not text and not page.refresh:
                 notes.append("it has no text: it may be made by scripts, which are not run")
         elif kind.endswith("json") and not raw and not found.cut and (value := _json(text)) is not None:
             return {**made, "data": value, **({"notes": notes} if notes else {})}

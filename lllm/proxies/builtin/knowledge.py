@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, Final
@@ -21,6 +24,7 @@ from lllm.proxies.builtin.documents import KINDS, Unreadable, ending, passages, 
 from lllm.proxies.builtin.folder import Folder, Found, Opened
 from lllm.proxies.builtin.options import FLAG, NUMBER, SECONDS, TEXT, TEXTS, Configured
 from lllm.proxies.builtin.passages import Document, Passages
+from lllm.proxies.endpoint import Endpoint
 from lllm.sync import in_thread
 
 _CITE: Final = re.compile(r"(.{1,4096}?)(?::(\d{1,9})(?:-(\d{1,9}))?)?", re.DOTALL)
@@ -28,6 +32,8 @@ _RECENT: Final = 2 * 10**9
 """Nanoseconds: a file that changed so shortly before it was read may have changed again within the same tick of its clock."""
 _REFRESHING: Final = Lock()
 """One refresh at a time in this process: the second one has nothing left to do. Not an attribute: proxies can be pickled."""
+_NAMES: Final = 200_000
+"""Names below the folder that are looked at."""
 _LINES: Final = 400
 _LONGEST: Final = 40_000
 """Characters of one result."""
@@ -107,6 +113,21 @@ class Knowledge(Configured):
         home = project.parent if project is not None else Path.cwd()
         made = sha256(f"{self._folder.root}\n{self.include}\n{self.hidden}".encode()).hexdigest()[:12]
         return home / ".lllm" / "knowledge" / f"{made}.db"
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        """Its endpoints; the example of a citation is that of a document."""
+        if self._endpoints is None:
+            found = dict(super().endpoints())
+            with suppress(EndpointError):
+                names = islice(self._folder.walk(".", hidden=self.hidden), 1000)
+                path = next(
+                    (one.path for one in names if one.kind == "file" and self._counts(one.path)), "README.md"
+                )
+                cite = found["read"].parameters[0]
+                given = replace(cite, schema={**cite.schema, "examples": [f"{path}:1-20"]})
+                found["read"] = replace(found["read"], parameters=(given, *found["read"].parameters[1:]))
+            self._endpoints = found
+        return self._endpoints
 
     @BaseProxy.endpoint(
         category="read",
@@ -225,12 +246,16 @@ class Knowledge(Configured):
             if before:
                 index.remove(connection, before)
         notes = [f"{left} documents are not read yet: search again for those"] if left else []
-        return notes + ([f"only the first {self.max_files} documents are read"] if more else [])
+        return notes + (
+            [f"the folder is too large: only the first {len(found)} documents are read"] if more else []
+        )
 
     def _documents(self) -> tuple[list[Found], bool]:
         """The documents of the folder, and whether there are more than may be read."""
         found: list[Found] = []
-        for one in self._folder.walk(".", hidden=self.hidden):
+        for number, one in enumerate(self._folder.walk(".", hidden=self.hidden)):
+            if number >= _NAMES:
+                return found, True
             if one.kind != "file" or not self._counts(one.path):
                 continue
             if len(found) >= self.max_files:

@@ -39,7 +39,9 @@ _INDENTED: Final = 8
 _LEAST: Final = 200
 """Characters of a page's <main> from which on the rest of the page is left out."""
 _SPACE: Final = re.compile(r"[ \t\n\r\f\v\u00a0]+")
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+_CONTROL: Final = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\u00ad\u200b\u2060\ufeff\U000e0000-\U000e007f]")
+"""Control characters and those that nobody sees: tags (U+E0000) can hold a whole text."""
+_REFRESH: Final = re.compile(r"\s*[\d.]*\s*[;,]\s*url\s*=\s*(.+)", re.IGNORECASE)
 _BREAK: Final = "\x02"
 """Between blocks."""
 _LINE: Final = "\x03"
@@ -50,12 +52,14 @@ _HARMLESS: Final = ("http://", "https://", "mailto:")
 
 
 class Page(NamedTuple):
-    """A page: its title, its Markdown, what it says about itself, and whether it has more than TOKENS tags and texts."""
+    """A page: its title, its Markdown, what it says about itself, whether it has more than TOKENS tags and texts, and the page
+    that it leads on to by itself."""
 
     title: str
     text: str
     description: str
     cut: bool
+    refresh: str
 
 
 def to_markdown(page: str, base: str = "") -> Page:
@@ -125,7 +129,7 @@ class _Writer:
         self._stack = [_Frame("", {})]
         self._hidden: _Hidden | None = None
         self._pre = self._lists = self._quotes = 0
-        self._title = self._description = self._main = ""
+        self._title = self._description = self._main = self._refresh = ""
         self._has_base = False
 
     # --- tokens
@@ -156,6 +160,10 @@ class _Writer:
         if tag == "meta":
             if attributes.get("name", "").lower() == "description" and not self._description:
                 self._description = _line(attributes.get("content", ""))[:500]
+            elif attributes.get("http-equiv", "").lower() == "refresh":
+                found = _REFRESH.match(attributes.get("content", "")[:4000])
+                url = self._url(found[1].strip("'\" ")) if found is not None else ""
+                self._refresh = url if url.startswith(("http://", "https://")) else ""
         elif tag == "base":
             if not self._has_base and (href := attributes.get("href")):
                 self._has_base, self._url = True, _joining(self._url(href) or self._base)
@@ -192,7 +200,7 @@ class _Writer:
         while len(self._stack) > 1:
             self._pop()
         text = self._main if len(self._main) >= _LEAST else _blocks(self._stack[0].parts)
-        return Page(self._title, text, self._description, cut)
+        return Page(self._title, text, self._description, cut, self._refresh)
 
     # --- elements
 

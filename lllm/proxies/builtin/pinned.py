@@ -199,10 +199,11 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> tuple[bytes, boo
 
 
 def _error(fault: BaseException, state: _State) -> EndpointError:
-    from aiohttp import ClientError
+    from aiohttp import ClientError, ClientPayloadError
     from aiohttp.http_exceptions import HttpProcessingError
 
     from lllm.http.network_errors import network_error, shorten
+    from lllm.proxies.exchange import is_cut
 
     host = state.host
     if isinstance(fault, HttpProcessingError | ValueError) and not isinstance(fault, ClientError):
@@ -212,8 +213,10 @@ def _error(fault: BaseException, state: _State) -> EndpointError:
     said = printable(found.text)
     if found.kind == "not_http":
         return EndpointAnswerInvalid(f"the answer of {host} is not HTTP: {said}")
+    if isinstance(fault, ClientPayloadError) and not is_cut(fault):
+        return EndpointAnswerInvalid(f"the answer of {host} cannot be read: {said}")
     what = {
-        "interrupted": f"the answer of {host} ended too early, or cannot be unpacked",
+        "interrupted": f"the answer of {host} ended too early",
         "dropped": f"{host} ended the connection before an answer",
     }.get(found.kind, f"no connection to {host}")
     error = EndpointUnreachable(

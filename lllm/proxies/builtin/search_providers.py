@@ -111,7 +111,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = {
         docs="https://developers.google.com/custom-search/v1/reference/rest/v1/cse/list",
         base_url="https://www.googleapis.com",
         path="customsearch/v1",
-        key=Query("key", env="GOOGLE_API_KEY"),
+        key=Query("key", env="GOOGLE_SEARCH_API_KEY"),
         limit="num",
         most=10,
         results="items",

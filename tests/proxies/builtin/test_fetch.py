@@ -379,8 +379,8 @@ def test_failures_are_typed(
         ),
         (
             b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope",
-            EndpointError,
-            "unpacked",
+            EndpointAnswerInvalid,
+            "cannot be read",
         ),
     ],
 )
@@ -509,6 +509,16 @@ def test_a_page_becomes_markdown(server: Api, page: Callable[..., Any]) -> None:
     assert page()["type"] in ("text/html", "application/octet-stream")
 
 
+def test_a_page_that_refers_to_another(server: Api, page: Callable[..., Any]) -> None:
+    server.answer = [(200, {"Content-Type": "text/html"}, "<meta http-equiv=refresh content='0;url=b'>")]
+    assert page("/a/x") == {
+        "source": f"{server.url}/a/x",
+        "type": "text/html",
+        "refers_to": f"{server.url}/a/b",
+        "text": "",
+    }
+
+
 def test_what_it_sends(server: Api) -> None:
     call = fetch(allow_private=[f"127.0.0.1:{port_of(server)}"], headers={"Accept-Language": "de"})
     call(f"{server.url}/\u00fc?q=\u00e4#part")
@@ -542,10 +552,14 @@ def test_no_cookie_is_kept(server: Api, page: Callable[..., Any]) -> None:
 def test_it_is_a_tool_that_says_what_it_does(server: Api) -> None:
     proxy = Proxy(["fetch"], options={"fetch": {"allow": ["*"], "approval": True}})
     tool = proxy.tool("fetch.page")
+    assert tool.description.endswith("Allowed: any public host.")
     assert (tool.name, tool.effect, tool.approval) == ("fetch__page", "pure", True)
     assert tool.data == {"untrusted", "outward"}
     assert sorted(tool.parameters["properties"]) == ["raw", "url"]
-    assert not Proxy(["fetch"], options={"fetch": {"allow": ["*"]}}).tool("fetch.page").approval
+    other = Proxy(["fetch"], options={"fetch": {"allow": ["*.a.test", "b.test:80"]}})
+    assert not other.tool("fetch.page").approval
+    assert other.tool("fetch.page").description.endswith("Allowed: *.a.test, b.test:80.")
+    assert other.endpoint("fetch.page").example()["url"] == "http://b.test:80/"
 
 
 def test_a_call_is_recorded_and_replayed(server: Api) -> None:

@@ -280,13 +280,16 @@ def test_documents_that_are_left_out_are_named(root: Path, monkeypatch: pytest.M
     assert cites(call("search", query="short")) == ["b.txt:1-1"]
 
 
-def test_large_folders_are_bounded(root: Path) -> None:
+def test_large_folders_are_bounded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(30):
         (root / f"{number:02}.txt").write_text(f"word{number} common")
     call = base(root, max_files=10)
     found = call("search", query="common", limit=50)
     assert len(cites(found)) == 10
-    assert found["notes"] == ["only the first 10 documents are read"]
+    assert found["notes"] == ["the folder is too large: only the first 10 documents are read"]
+    monkeypatch.setattr(knowledge, "_NAMES", 5)
+    assert len(base(root)("sources")["documents"]) == 5
+    monkeypatch.undo()
     slow = base(root, seconds=1e-9, index=str(root.parent / "other.db"))
     assert slow("search", query="common")["notes"] == [
         "31 documents are not read yet: search again for those"
@@ -500,6 +503,12 @@ def test_rankings_are_fused() -> None:
 
 
 # --- as a tool
+
+
+def test_its_examples_work(root: Path) -> None:
+    proxy = Proxy(["knowledge"], options={"knowledge": {"root": root, "index": root.parent / "i.db"}})
+    assert proxy.endpoint("knowledge.read").example()["cite"] == "guide.md:1-20"
+    assert proxy.auto_test().ok
 
 
 def test_it_says_what_it_does(root: Path) -> None:

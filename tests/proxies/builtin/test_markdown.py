@@ -44,6 +44,7 @@ BASE = "https://example.com/docs/page.html"
         ("x <a href='never ends> y</a>", "x"),
         ("</p></b></ul>text</td></table>", "text"),
         ("<h1>a</h2>b", "# a\n\nb"),
+        ("a\u200bb\u00ad\U000e0041\U000e0042c\x1b[2J\x02d\x03", "abc[2Jd"),
     ],
 )  # fmt: skip
 def test_markdown(html: str, text: str) -> None:
@@ -84,7 +85,22 @@ def test_what_a_page_says_about_itself() -> None:
         "<base href='/root/'></head><a href=x>y</a>",
         BASE,
     )
-    assert found == ("A title & more", "[y](https://example.com/root/x)", "about", False)
+    assert found == ("A title & more", "[y](https://example.com/root/x)", "about", False, "")
+
+
+@pytest.mark.parametrize(
+    ("content", "url"),
+    [
+        ("0; url=other.html", "https://example.com/docs/other.html"),
+        ("5;URL='https://a.test/x'", "https://a.test/x"),
+        ("0", ""),
+        ("0; url=javascript:x()", ""),
+        ("url", ""),
+        (" " * 4000 + "x", ""),
+    ],
+)
+def test_a_page_that_leads_on(content: str, url: str) -> None:
+    assert to_markdown(f'<meta http-equiv="Refresh" content="{content}">', BASE).refresh == url
 
 
 def test_the_main_part_of_a_page_is_enough() -> None:
