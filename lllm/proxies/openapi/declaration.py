@@ -63,7 +63,7 @@ def entry(one: Argument, method: str) -> dict[str, Any]:
         found["schema"] = schema
     if text:
         found["description"] = text
-    if example is not None and len(json.dumps(example)) <= EXAMPLE and is_sendable(example):
+    if example is not None and is_sendable(example) and len(json.dumps(example)) <= EXAMPLE:
         found["example"] = example
     for key in ("style", "explode", "allow_reserved", "media_type"):
         value = getattr(one, key)

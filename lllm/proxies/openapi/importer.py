@@ -104,6 +104,9 @@ def _walk(document: Document, reader: Reader, chosen: _Chosen, result: Imported)
             item = document.follow(place)
             if not isinstance(item.value, dict):
                 raise Unusable(f"a path item must be an object, got {kind_of(item.value)}")
+            if item is not place and len(place.value) > 1:  # a reference, and more beside it
+                own = {key: value for key, value in place.value.items() if key != "$ref"}
+                item = item._replace(value={**item.value, **own})
         except Unusable as problem:
             seen += 1
             result.skipped.append(Skipped(shown(path), at, str(problem)))

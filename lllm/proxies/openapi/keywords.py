@@ -10,6 +10,8 @@ from lllm.proxies.openapi.problems import Unusable, kind_of, shown
 
 TYPES: Final = ("object", "array", "string", "integer", "number", "boolean", "null")
 
+DEEPEST_VALUE: Final = 20
+"""Levels of a default, a constant or an example."""
 SCHEMA: Final = frozenset(
     """
     items additionalProperties unevaluatedProperties unevaluatedItems contains propertyNames not if then else
@@ -57,11 +59,27 @@ def _truth(value: Any, at: str) -> Any:
 
 
 def is_sendable(value: Any) -> bool:
-    """Whether a value can be sent: it has no lone surrogates."""
+    """Whether a value can be sent, and written as a literal: it has no lone surrogates, and is not nested too deep."""
+    if not isinstance(value, str) and _is_deep(value):
+        return False
     try:
         (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).encode()
     except UnicodeEncodeError:
         return False
+    return True
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST_VALUE):
+        level = [
+            item
+            for one in level
+            if isinstance(one, dict | list)
+            for item in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
     return True
 
 
@@ -70,7 +88,9 @@ def _values(value: Any, at: str) -> Any:
         raise Unusable(f"{at} must be a list of values, got {kind_of(value)}")
     found = [one for one in value if is_sendable(one)]
     if not found:
-        raise Unusable(f"{at} has no value that is valid Unicode")
+        raise Unusable(
+            f"{at} has no value that is valid Unicode and not nested deeper than {DEEPEST_VALUE} levels"
+        )
     return found
 
 
@@ -102,7 +122,7 @@ def types(value: Any, at: str) -> Any:
 
 def _anything(value: Any, at: str) -> Any:
     if not is_sendable(value):
-        raise Unusable(f"{at} is not valid Unicode")
+        raise Unusable(f"{at} is not valid Unicode, or nested deeper than {DEEPEST_VALUE} levels")
     return value
 
 

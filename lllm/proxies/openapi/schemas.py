@@ -302,7 +302,7 @@ class Schemas:
             found["deprecated"] = True
         examples = value.get("examples")
         example = value.get("example", examples[0] if isinstance(examples, list) and examples else None)
-        if example is not None and len(json.dumps(example)) <= DESCRIPTION and keywords.is_sendable(example):
+        if example is not None and keywords.is_sendable(example) and len(json.dumps(example)) <= DESCRIPTION:
             found["examples"] = [example]
 
     def _nullable(self, value: dict[str, Any], found: Any) -> Any:

@@ -412,3 +412,42 @@ def test_a_path_leads_to_no_other_server() -> None:
     with proxy_of(whole) as proxy:
         for endpoint in proxy().endpoints().values():
             assert request_of(proxy, endpoint, {}).origin == "https://good.example"
+
+
+def test_values_that_are_nested_deep() -> None:
+    deep: Any = "x"
+    for _ in range(250):
+        deep = [deep]
+    schema = {"type": "array", "default": deep, "example": deep}
+    response = {"200": {"description": "ok", "content": {"application/json": {"example": deep}}}}
+    paths = {
+        "/a": {
+            "get": {
+                "parameters": [{"name": "x", "in": "query", "schema": schema, "example": deep}],
+                "responses": response,
+            }
+        },
+        "/b": {"get": {"parameters": [{"name": "x", "in": "query", "schema": {"enum": [deep]}}]}},
+        "/c": {"get": {"parameters": [{"name": "x", "in": "query", "schema": {"const": deep}}]}},
+    }
+    found = read({"openapi": "3.1.0", "paths": paths})
+    assert [one.path for one in found.operations] == ["/a"]
+    assert [one.operation for one in found.skipped] == ["GET /b", "GET /c"]
+    assert all(sources(found).values())
+
+
+def test_schemas_that_are_nested_deep() -> None:
+    for keyword in ("allOf", "anyOf", "items", "not", "properties"):
+        schema: Any = {"type": "object", "properties": {"a": {"type": "string"}}}
+        for _ in range(150):
+            schema = {
+                keyword: {"a": schema}
+                if keyword == "properties"
+                else schema
+                if keyword in ("items", "not")
+                else [schema]
+            }
+        body = {"content": {"application/json": {"schema": schema}}}
+        found = read({"openapi": "3.1.0", "paths": {"/a": {"post": {"requestBody": body}, "get": {}}}})
+        assert found.operations
+        assert all(sources(found).values())

@@ -481,3 +481,10 @@ def test_objects_that_allow_no_others_are_one_in_all_of() -> None:
         assert problems(proxy, "x", cars=[{"id": 1, "doors": 4}]) == []
         assert problems(proxy, "x", cars=[{"doors": 4}])
         assert problems(proxy, "x", cars=[{"id": 1, "wings": 2}])
+
+
+def test_a_path_item_beside_its_reference() -> None:
+    items = {"Ping": {"get": {"operationId": "ping"}}}
+    paths = {"/x": {"$ref": "#/components/pathItems/Ping", "post": {"operationId": "pong"}}}
+    found = read({"openapi": "3.1.0", "paths": paths, "components": {"pathItems": items}})
+    assert sorted(one.id for one in found.operations) == ["ping", "pong"]

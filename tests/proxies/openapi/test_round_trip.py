@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from lllm.proxies import BaseProxy, Bearer, Header
 from lllm.proxies.openapi.exporter import export_proxy
@@ -59,6 +60,13 @@ def test_an_import_comes_back(name: str) -> None:
         assert described(proxy) == before
 
 
+class Line(BaseModel):
+    """A line of an order, which may hold others."""
+
+    article: str
+    parts: list[Line] = []
+
+
 class Shop(BaseProxy, register=False):
     """A shop."""
 
@@ -81,6 +89,10 @@ class Shop(BaseProxy, register=False):
     def same_path(self, order: int) -> None:
         """Another endpoint of one request."""
 
+    @BaseProxy.endpoint(endpoint="orders", method="POST")
+    def buy(self, lines: list[Line], first: Line | None = None) -> None:
+        """Buys."""
+
     @BaseProxy.endpoint(local=True)
     def total(self, prices: list[float], note: str = "") -> float:
         """The sum."""
@@ -94,10 +106,14 @@ def test_a_proxy_by_hand() -> None:
     assert document["paths"]["/total"]["post"]["x-lllm-local"] is True
     with proxy_of(document, name="shop") as proxy:
         endpoints = proxy().endpoints()
-        assert list(endpoints) == ["order", "cancel", "same_path", "total"]
+        assert list(endpoints) == ["order", "cancel", "same_path", "buy", "total"]
         assert endpoints["total"].schema["required"] == ["prices"]
+        lines: Any = [{"article": "a", "parts": [{"article": "b"}]}]
+        assert endpoints["buy"].checker.validate({"lines": lines}) == []
+        lines[0]["parts"][0]["article"] = 5
+        assert endpoints["buy"].checker.validate({"lines": lines})
         assert endpoints["cancel"].options["auth"] == ()
-        assert {one.path for one in endpoints.values()} == {"/orders/{order}", "/total"}
+        assert {one.path for one in endpoints.values()} == {"/orders/{order}", "/orders", "/total"}
 
 
 def test_the_document_is_valid() -> None:
