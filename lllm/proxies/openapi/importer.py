@@ -71,6 +71,7 @@ def import_document(
         skipped=[],
         notes=[Note("", "#", text) for text in general],
         schemas={},
+        tags=_tags(document),
     )
     chosen = _Chosen(tags, include, exclude)
     seen = _walk(document, reader, chosen, result)
@@ -188,6 +189,17 @@ def _simplify(result: Imported, server: Server, given: str) -> None:
     for operation in result.operations:
         for key, value in operation.variables.items():
             result.variables.setdefault(key, value)
+
+
+def _tags(document: Document) -> dict[str, str]:
+    """The descriptions of tags."""
+    listed = document.top("tags")
+    return {
+        snake(one["name"]): text
+        for one in (listed if isinstance(listed, list) else ())
+        if isinstance(one, dict) and isinstance(one.get("name"), str)
+        if (text := described("", one.get("description"), 300))
+    }
 
 
 def _info(document: Document, key: str) -> Any:

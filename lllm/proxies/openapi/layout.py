@@ -23,6 +23,7 @@ class Module:
     file: str
     path: str
     title: str
+    description: str
     operations: tuple[Operation, ...]
 
 
@@ -31,7 +32,8 @@ def modules(imported: Imported, single: bool = False) -> list[Module]:
     file = snake(imported.name.rpartition("/")[2]) or "api"
     if single or len(imported.operations) <= MANY:
         named = _named(imported, imported.operations, "")
-        return [Module(_importable(file), imported.name, imported.title, tuple(named))]
+        about = imported.description or imported.title
+        return [Module(_importable(file), imported.name, imported.title, about, tuple(named))]
     groups: dict[str, list[Operation]] = {}
     for one in imported.operations:
         groups.setdefault(snake(one.tag) or OTHERS, []).append(one)
@@ -40,6 +42,7 @@ def modules(imported: Imported, single: bool = False) -> list[Module]:
             _importable(shortened(tag, tag, 40)),
             f"{imported.name}/{shortened(tag, tag, 40)}",
             f"{imported.title}: {operations[0].tag or OTHERS}",
+            imported.tags.get(tag) or f"{operations[0].tag or OTHERS} of {imported.title}",
             tuple(_named(imported, operations, tag)),
         )
         for tag, operations in sorted(groups.items())

@@ -94,7 +94,7 @@ def _class(
     lines = [
         f"@ProxyRegistrator{_arguments(registered, 0, 17)}",
         f"class {_class_name(module.path)}(BaseProxy):",
-        _docstring(imported.description or module.title, 4),
+        _docstring(module.description, 4),
         "",
         f"    base_url = {literal(imported.base_url, 4, 11)}",
     ]

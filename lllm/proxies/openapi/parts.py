@@ -81,6 +81,7 @@ class Imported:
         base_url, variables: of its first server. others: the other servers.
         auth: what most operations send.
         operations: what was imported. skipped, notes: see there. schemas: that operations refer to.
+        tags: the descriptions of tags, by their names in snake case.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Imported:
     skipped: list[Skipped]
     notes: list[Note]
     schemas: dict[str, Any]
+    tags: dict[str, str] = field(default_factory=dict)
 
     @property
     def credentials(self) -> tuple[Credential, ...]:

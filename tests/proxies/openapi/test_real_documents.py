@@ -56,6 +56,8 @@ def test_all_of_github_is_imported(github: Imported, tmp_path: Path) -> None:
 def test_names_of_github(github: Imported) -> None:
     named = {(one.path, op.key): op for one in modules(github) for op in one.operations}
     assert len(named) == 1223
+    about = {one.path: one.description for one in modules(github)}
+    assert about["github/gists"] == "View, modify your gists."
     assert named["github/pulls", "list_requested_reviewers"].id == "pulls/list-requested-reviewers"
     tools = {tool_name(path, key) for path, key in named}
     assert len(tools) == 1223
