@@ -16,7 +16,7 @@ from lllm.llm.dialog import Dialog, Turn, as_message, settings_of
 from lllm.llm.handoff import handoffs_of
 from lllm.llm.inputs import WORKERS, batch, check_arguments, check_prompt, shape, workers_of
 from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
-from lllm.llm.proxies import Access, project_access
+from lllm.llm.proxies import Access, access_of_code
 from lllm.llm.sessions import fail, open_session, running
 from lllm.llm.settings import Settings, no_slips, open_model, override, tools_of, unreserved, without_later
 from lllm.llm.streaming import Stream, stream_of
@@ -123,7 +123,7 @@ class Agent:
             timeouts = brought.timeouts if timeouts is None else timeouts
             self._system = made.system_prompt if system_prompt is None else self._system
             opened["why"] = brought.why
-        access = None if activate_proxies is None else project_access(activate_proxies)
+        access = None if activate_proxies is None else access_of_code(activate_proxies)
         found = tools_of(tools, None if access is None else access.find)
         if access is not None and (tools is _NO_TOOLS or found):
             found = access.with_own(found)

@@ -70,6 +70,14 @@ def model_for(model: Any) -> str | Backend | None:
     )
 
 
+def proxies_being_built() -> tuple[Proxy, Config] | None:
+    """The proxies of the system under construction, with its configuration; None if none is."""
+    outer = _building.get()
+    if outer is None or outer.proxy is None or outer.config is None:
+        return None
+    return outer.proxy, outer.config
+
+
 def store_for(log_base: LogStore | None) -> LogStore | None:
     """The store that overrides the configured one: the given one, else that of the system under construction."""
     outer = _building.get()

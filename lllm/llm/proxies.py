@@ -7,7 +7,9 @@ named in `tools`, which activates it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -47,16 +49,35 @@ def settings_of(config: Config, name: str) -> dict[str, Any]:
     return {**found.options, **({"env": found.env} if found.env else {})}
 
 
-def project_access(names: Any = None) -> Access:
-    """The proxies of code that belongs to no system, with the settings of lllm.toml. `names`: names, classes and instances, or
-    a Proxy; None for all that are registered."""
+_system: ContextVar[tuple[Proxy, Config] | None] = ContextVar("lllm_system_proxies", default=None)
+
+
+@contextmanager
+def code_of(proxy: Proxy, config: Config) -> Iterator[None]:
+    """Within it, agents that a system's own code makes have the proxies of that system: its cutoff date, its keys."""
+    token = _system.set((proxy, config))
+    try:
+        yield
+    finally:
+        _system.reset(token)
+
+
+def access_of_code(names: Any = None) -> Access:
+    """The proxies that a program's code may name: those of the system that is running or being built here, else of the project,
+    with the settings of lllm.toml. `names`: names, classes and instances, or a Proxy; None for all of them."""
+    from lllm.llm.construction import proxies_being_built
     from lllm.llm.project import project
     from lllm.proxies import Proxy
 
-    config = project()
+    owner = _system.get() or proxies_being_built()
     if isinstance(names, Proxy):
-        return Access(names, config, tuple(names.proxies))
-    access = Access(runtime_of(config), config, None)
+        return Access(names, project() if owner is None else owner[1], tuple(names.proxies))
+    if owner is None:
+        config = project()
+        access = Access(runtime_of(config), config, None)
+    else:
+        runtime, config = owner
+        access = Access(runtime, config, tuple(runtime.proxies) or None)
     if names is None:
         return access
     if isinstance(names, str) or not isinstance(names, Iterable):

@@ -16,7 +16,7 @@ from lllm.llm.connect import connect, made_by
 from lllm.llm.construction import model_for
 from lllm.llm.handoff import handoffs_of
 from lllm.llm.project import configured_model
-from lllm.llm.proxies import Access, is_address, project_access
+from lllm.llm.proxies import Access, access_of_code, is_address
 from lllm.models.function import Function, as_function, tools_in, without_repeats
 from lllm.plug_ins import guarded
 from lllm.ports import Backend, Timeouts
@@ -181,8 +181,8 @@ def _as_tools(item: Any, find: Callable[[str], tuple[Function, ...]]) -> tuple[F
 
 
 class ProjectTools:
-    """Finds the tools that a name in a program stands for: a registered tool, or endpoints of registered proxies, which share
-    one runtime."""
+    """Finds the tools that a name in a program stands for: a registered tool, or endpoints of proxies, which share one
+    runtime: of the system whose code it is, if any."""
 
     def __init__(self) -> None:
         self._access: Access | None = None
@@ -193,7 +193,7 @@ class ProjectTools:
         if registry.has("tool", name) or not (is_address(name) or registry.registered("proxy", name)):
             return (as_function(registry.get("tool", name)),)
         if self._access is None:
-            self._access = project_access()
+            self._access = access_of_code()
         return self._access.find(name)
 
 

@@ -12,6 +12,7 @@ from lllm.errors import ConfigError
 from lllm.llm.agent import Agent
 from lllm.llm.construction import DOCUMENTED, REPLACING, given_to, settle
 from lllm.llm.project import store_of
+from lllm.llm.proxies import code_of
 from lllm.llm.sessions import fail, open_session, running
 from lllm.ports import Backend, LogStore
 from lllm.session import Scope, Session, current
@@ -144,12 +145,14 @@ class AgentBase:
             return run(self.acall(task, session_name, session=session, **more))
         if session is None and (scope := running("system")) is not None:
             self.session = scope.session
-            return self.call(task, **more)
+            with code_of(self._proxy, self.config):
+                return self.call(task, **more)
         live = self._open(session_name, session)
         run(live.start(self._meta(task, session_name, more)))
         token = current.set(Scope(live))
         try:
-            result = self.call(task, **more)
+            with code_of(self._proxy, self.config):
+                result = self.call(task, **more)
         except BaseException as error:
             finish(fail(live, error))
             raise
@@ -179,9 +182,10 @@ class AgentBase:
         return result
 
     async def _called(self, task: str, more: Mapping[str, Any]) -> Any:
-        if is_async(self.call):
-            return await self.call(task, **more)
-        return await in_thread(self.call, task, **more)
+        with code_of(self._proxy, self.config):
+            if is_async(self.call):
+                return await self.call(task, **more)
+            return await in_thread(self.call, task, **more)
 
     def _open(self, name: str | None, session: Session | None) -> Session:
         secrets = self.config.secrets() | set(self._proxy.secrets())

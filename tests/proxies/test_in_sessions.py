@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lllm import AgentBase, BaseProxy, FunctionCall, MemoryLog, ScriptedBackend, build_agent
+from lllm import Agent, AgentBase, BaseProxy, FunctionCall, MemoryLog, ScriptedBackend, build_agent
 from lllm.proxies import Header
 from lllm.registry import registry
 from lllm.replay import fork_session, replay_session, resume_session
@@ -182,6 +182,33 @@ def test_a_fork_calls_what_has_changed(server: Api) -> None:
     fork = fork_session(session, store=store, task="sell")
     assert fork.result == "bought: noted tea, noted the end"
     assert [one.path for one in server.asked[asked:]] in ([], ["/items/tea"])
+
+
+def test_agents_that_code_makes_have_the_proxies_of_its_system(server: Api) -> None:
+    store = MemoryLog()
+    made: list[Any] = []
+
+    class Maker(AgentBase, register=False):
+        agent_type = "maker"
+
+        def __init__(self, *args: Any, **more: Any) -> None:
+            super().__init__(*args, **more)
+            made.append(Agent("built", scripted(), tools=["shop.stock"]).tools[0])
+
+        async def call(self, task: str, **more: Any) -> str:
+            helper = Agent("helper", scripted(), tools=["Notes.add"], activate_proxies=["shop", "Notes"])
+            made.extend(helper.tools)
+            made.append(Agent("other", scripted(), tools=["shop.*"]).tools[1])
+            return "done"
+
+    registry.add("agent", "maker", Maker)
+    system = build_agent("errands.yaml", agent_name="maker", log_base=store)
+    assert system("x") == "done"
+    held = system.proxy
+    stock, note = held.tool("shop.stock"), held.tool("Notes.add")
+    assert [tool.call for tool in made] == [stock.call, note.call, stock.call]
+    outside = Agent("outside", scripted(), tools=["shop.stock"]).tools[0]
+    assert outside.call is not stock.call
 
 
 def test_two_systems_keep_their_keys_apart(server: Api, tmp_path: Path) -> None:
