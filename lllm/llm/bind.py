@@ -18,7 +18,7 @@ from lllm.core.spec import ToolRule
 from lllm.errors import ConfigError
 from lllm.handles import capabilities
 from lllm.llm.find_tools import FINDER, tool_finder
-from lllm.llm.own_tools import Deferred, result_reader
+from lllm.llm.own_tools import Deferred, decided, result_reader
 from lllm.llm.project import project
 from lllm.llm.settings import ProjectTools, Settings
 from lllm.models.function import Function, ToolContext, as_functions
@@ -199,6 +199,7 @@ def with_own(
     ConfigError where a tool has the name of one of the runtime's."""
     if not functions:
         return (), {}, None
+    functions = decided(functions)
     shown = tuple(one for one in functions if not one.deferred)
     further: dict[str, Function] = {}
     deferred: Deferred | None = None

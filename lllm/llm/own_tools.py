@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 from lllm.core.canonical import digest, encode
 from lllm.core.long_results import READER, page
 from lllm.errors import LLMError, ToolError, listing
-from lllm.models.function import Function, tool_from
+from lllm.models.function import MOST, Function, tool_from
 from lllm.models.parts import BlobRef, File, Image
 from lllm.session import current
 
@@ -50,6 +50,13 @@ def result_reader(limit: int | None) -> Function:
 
     made = tool_from(read_result, name=READER, effect="pure", timeout=None)
     return made.with_(call=read, typed=False)
+
+
+def decided(functions: Sequence[Function]) -> tuple[Function, ...]:
+    """The functions, each of which is deferred or not: those that leave it open are where there are more than MOST of
+    them."""
+    many = sum(one.deferred is None for one in functions) > MOST
+    return tuple(one.with_(deferred=many) if one.deferred is None else one for one in functions)
 
 
 class Deferred(NamedTuple):

@@ -141,7 +141,7 @@ class Access(NamedTuple):
             UnknownNameError: no such tool, proxy or endpoint. ConfigError: an endpoint that this agent may not use.
         """
         if (addresses := self.addresses(name)) is not None:
-            return self._offered(addresses)
+            return self.runtime.tools(name) if addresses == [name] else self._offered(addresses)
         from lllm.llm.settings import tools_of
 
         found = registry.resolve("tool", name)

@@ -23,13 +23,14 @@ DATA: Final[Mapping[str, str]] = {
     "outward": "sends something out of the system",
 }
 """What a tool may do with data. `lllm check` warns where agents can do all three without somebody's approval."""
+MOST: Final = 64
+"""Tools that a model is offered without anybody naming them: it chooses badly among more."""
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "description": (str, "a text"),
     "source": (str, "a text"),
-    **dict.fromkeys(
-        ("approval", "concurrent", "repeatable", "strict", "deferred", "handoff"), (bool, "True or False")
-    ),
+    **dict.fromkeys(("approval", "concurrent", "repeatable", "strict", "handoff"), (bool, "True or False")),
+    "deferred": ((bool, type(None)), "True, False or None"),
     **dict.fromkeys(("agent", "endpoint"), ((str, type(None)), "a name or None")),
 }
 """Fields of a Function with their types."""
@@ -92,7 +93,8 @@ class Function:
         strict: whether the provider is asked to enforce the schema. Every parameter is then required.
         data: what it does with data, of DATA. source: where its description comes from, if not from its author; such a text
             is not trusted.
-        deferred: whether the model is offered it only once `find_tools` has found it: for tools by the hundred.
+        deferred: whether the model is offered it only once `find_tools` has found it: for tools by the hundred. None: where
+            an agent has more than 64 such tools.
         typed: whether arguments are converted to the Python types of `call`'s signature; set when the signature is read.
         method: whether `call` takes the instance that the Function is looked up on; set by `tool` within a class.
     """
@@ -111,7 +113,7 @@ class Function:
     agent: str | None = None
     endpoint: str | None = None
     strict: bool = False
-    deferred: bool = False
+    deferred: bool | None = False
     handoff: bool = False
     data: frozenset[str] = frozenset()
     source: str = ""
@@ -260,7 +262,7 @@ def tool(
     concurrent: bool = True,
     repeatable: bool = False,
     strict: bool = False,
-    deferred: bool = False,
+    deferred: bool | None = False,
     data: Collection[str] = (),
 ) -> Callable[[Callable[..., Any]], Function]: ...
 def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:

@@ -27,7 +27,7 @@ from lllm.errors import (
     UnknownKeyError,
     UnknownNameError,
 )
-from lllm.models.function import Function, ToolContext
+from lllm.models.function import MOST, Function, ToolContext
 from lllm.plug_ins import guarded
 from lllm.proxies.base import (
     CALLER,
@@ -56,8 +56,6 @@ if TYPE_CHECKING:
 
 LONGEST: Final = 64
 """Characters of a tool's name."""
-MOST: Final = 64
-"""Tools that a model is offered without anybody naming them: it chooses badly among more."""
 
 
 class Proxy(Texts):
@@ -448,9 +446,8 @@ class Proxy(Texts):
 
 
 def offered(tools: tuple[Function, ...]) -> tuple[Function, ...]:
-    """Tools that nobody named one by one: more than MOST of them are deferred, so that the model finds them by
-    `find_tools`."""
-    return tools if len(tools) <= MOST else tuple(tool.with_(deferred=True) for tool in tools)
+    """Tools that nobody named one by one: where an agent has too many of them, the model finds them by `find_tools`."""
+    return tuple(tool.with_(deferred=None) for tool in tools)
 
 
 def tool_name(proxy: str, key: str) -> str:

@@ -26,10 +26,18 @@ LONGEST: Final = 400
 """Characters of a description behind its first line that count: further on it speaks of other things."""
 ACTION: Final = 2.2
 """What the right verb counts."""
-SPECIAL: Final = 0.3
+SPECIAL: Final = 0.4
 """How much less one counts for what is in its title beside that which was asked for."""
-MIX: Final = 0.45
+MIX: Final = 0.5
 """How much of the weight of a term is its own rarity, rather than that of all that could stand for it."""
+FLOOR: Final = 1.0
+"""What a word of a title counts at least: "organization" is in many, and yet says whose thing it is."""
+COVER: Final = 0.6
+"""How much of the score depends on how much of the query is met, so that one rare word does not do for the others."""
+DEAR: Final = 4.0
+"""What a concept counts there at most."""
+HALF: Final = 2.0
+"""A count of terms by which a concept is half met."""
 OLD: Final = 0.75
 """What one counts that is on its way out."""
 
@@ -73,7 +81,7 @@ class Index(Generic[T]):
         self._prior: list[float] = []
         for one in each:
             names = terms(_first(one)) or terms(parts(one.name))
-            self._titles.append({term: self._rare.get(term, 0.0) for term in names[1:]})
+            self._titles.append({term: max(FLOOR, self._rare.get(term, 0.0)) for term in names[1:]})
             self._actions.append(tuple(names[: 2 if " or " in _first(one)[:20] else 1]))
             self._prior.append(OLD if _old(one) else 1.0)
         self._masses = [sum(one.values()) for one in self._titles]
@@ -85,6 +93,8 @@ class Index(Generic[T]):
         """Those that fit best, the best first; none where no word of the query means anything here."""
         scores: defaultdict[int, float] = defaultdict(float)
         met: defaultdict[int, set[str]] = defaultdict(set)
+        covered: defaultdict[int, float] = defaultdict(float)
+        whole = 0.0
         asked = read(query)
         for count, concept in asked.concepts:
             means = [(term, weight) for term, weight in concept.items() if term in self._postings]
@@ -102,7 +112,10 @@ class Index(Generic[T]):
             if not best:
                 continue
             idf = self._idf(sum(weight for _, _, weight, _ in best.values()))
-            for place, (_, total, _, rare) in best.items():
+            worth = count * min(idf, DEAR)
+            whole += worth
+            for place, (_, total, weight, rare) in best.items():
+                covered[place] += worth * min(1.0, weight) * total / (total + HALF)
                 scores[place] += count * (MIX * rare + (1 - MIX) * idf) * total * (K + 1) / (total + K)
         if not scores:
             return []
@@ -110,7 +123,8 @@ class Index(Generic[T]):
             title = self._titles[place]
             unmet = self._masses[place] - sum(title.get(term, 0.0) for term in met[place])
             does = max((asked.actions.get(verb, 0.0) for verb in self._actions[place]), default=0.0)
-            value = scores[place] + ACTION * does
+            meets = 1 - COVER + COVER * covered[place] / whole
+            value = scores[place] * meets + ACTION * does
             scores[place] = (value - SPECIAL * unmet) * self._prior[place]
         ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
         return [self._things[place] for place, _ in ranked[:limit]]

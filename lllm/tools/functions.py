@@ -46,7 +46,7 @@ def function_from(
     concurrent: bool = True,
     repeatable: bool = False,
     strict: bool = False,
-    deferred: bool = False,
+    deferred: bool | None = False,
     data: Collection[str] = (),
     agent: str | None = None,
 ) -> Function:

@@ -155,15 +155,20 @@ def test_naming_a_tool_activates_its_proxy_where_no_list_forbids() -> None:
 def test_endpoints_by_the_hundred_are_found_first() -> None:
     from lllm import Agent
 
-    marked = {f"e{n}": BaseProxy.endpoint(effect="pure")(lambda self: None) for n in range(65)}
+    marked = {f"e{n}": BaseProxy.endpoint(effect="pure")(lambda self: None) for n in range(66)}
     Many = type("Many", (BaseProxy,), marked, register=False)
     registry.add("proxy", "Many", Many)
     for a in ({"activate_proxies": ["Many"]}, {"tools": ["Many.*"]}, {"tools": ["Many"]}):
         agent = system_of(agents(a)).agents["a"]
-        assert len(agent.tools) == 65
+        assert len(agent.tools) == 66
         assert list(agent._binding(None, {}).opening["tools"]) == ["find_tools"]
     named = system_of(agents({"tools": ["Many.e1", "Many.*"]})).agents["a"]
     assert list(named._binding(None, {}).opening["tools"]) == ["Many__e1", "find_tools"]
+    # several patterns, none of which has too many
+    halves = {"tools": ["Many.e1*", "Many.e2*", "Many.e3*", "Many.e4*", "Many.e5*", "Many.e6*", "Many.e?"]}
+    assert list(system_of(agents(halves)).agents["a"]._binding(None, {}).opening["tools"]) == ["find_tools"]
+    some = {"tools": ["Many.e1*", "Many.e2*"]}
+    assert len(system_of(agents(some)).agents["a"]._binding(None, {}).opening["tools"]) == 22
     mine = Agent("a", ScriptedBackend([]), tools=[Many])
     assert list(mine._binding(None, {}).opening["tools"]) == ["find_tools"]
 
