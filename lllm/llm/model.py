@@ -30,6 +30,10 @@ _OF_AGENTS = {
     "system_prompt": "Did you mean 'system'?",
     "approve": "An LLM returns tool calls without running them. An Agent runs them: Agent(name, model, approve=...).",
     **dict.fromkeys(
+        ("approval", "handoffs"),
+        "An LLM returns tool calls without running them. An Agent runs them: Agent(name, model, tools=[...]).",
+    ),
+    **dict.fromkeys(
         ("name", "prompt", "description"),
         "A role belongs to an Agent: Agent(name, model, system_prompt, prompt=...).",
     ),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from lllm.llm.team import Team
     from lllm.models.function import Function
 
+_MOST: Final = 30
+"""Endpoints of one proxy in the tree, and tools of one agent in the diagram: those of a large API are hundreds."""
 _WIDE: Final = 100
 """Characters of an output schema in the tree."""
 
@@ -112,7 +114,8 @@ def _branch(agents: Mapping[str, Any], name: str, how: str, shown: set[str]) -> 
         else:
             below.append([f"tool {_shown_tool(tool, tool['name'])}"])
     for proxy, tools in proxies.items():
-        lines = [_shown_tool(tool, tool["endpoint"].rpartition(".")[2]) for tool in tools]
+        lines = [_shown_tool(tool, tool["endpoint"].rpartition(".")[2]) for tool in tools[:_MOST]]
+        lines += [f"and {len(tools) - _MOST:,} more"] if len(tools) > _MOST else []
         below.append([f"proxy {proxy}", *_hung([[line] for line in lines])])
     for to in agent["asks"]:
         asks = "asks, with approval," if to in agent["approved"] else "asks"
@@ -189,7 +192,9 @@ def mermaid(system: Mapping[str, Any]) -> str:
         lines.append(f'  {me}["{_label(agent["name"])}<br/>{_label(agent["model"])}"]')
     for agent in system["agents"]:
         me = ids[agent["name"]]
-        for n, tool in enumerate(agent["tools"]):
+        if (more := len(agent["tools"]) - _MOST) > 0:
+            lines.append(f'  {me} --> {me}more(["and {more} more"])')
+        for n, tool in enumerate(agent["tools"][:_MOST]):
             words = ", ".join([tool["effect"], *tool["data"]])
             name = _label(tool["endpoint"] or tool["name"])
             line = "==>|approval|" if tool["approval"] else "-->"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lllm.callers import callers
@@ -190,8 +190,3 @@ def _check_depth(agent: Agent) -> None:
         raise ToolError(
             f"'{agent.name}' is at work already, {most} deep, and no deeper calls are allowed: answer without it"
         )
-
-
-def started(config: Config, agents: Mapping[str, Agent]) -> Agent:
-    """The agent of a system that gets the task. Raises as `Team.start`."""
-    return agents[Team(config).start()]

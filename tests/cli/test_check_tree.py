@@ -175,6 +175,18 @@ def test_an_error_hides_the_tree(lllm: Terminal) -> None:
     assert (done.code, done.out) == (2, "")
 
 
+def test_a_large_api_is_cut() -> None:
+    tool = {"name": "x", "endpoint": "Big.x", "effect": "pure", "approval": False, "data": []}
+    agent = {
+        "name": "a", "model": "m", "prompts": [], "tools": [tool] * 1223, "asks": [], "hands_over_to": [],
+        "approved": [], "output": None, "limits": {},
+    }  # fmt: skip
+    system = {"start": "a", "agents": [agent]}
+    assert tree(system).endswith("and 1,193 more")
+    assert len(tree(system).splitlines()) == 33
+    assert len(mermaid(system).splitlines()) < 40
+
+
 @pytest.mark.parametrize(
     ("schema", "short"),
     [

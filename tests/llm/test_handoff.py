@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lllm import LLM
 from lllm.backends.scripted import ScriptedBackend
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
@@ -131,6 +132,12 @@ def test_agents_are_given_as_they_are() -> None:
 def test_what_is_no_agent_is_refused(given: Any) -> None:
     with pytest.raises(ConfigError, match="handoffs must be a list of agents"):
         Agent("front", ScriptedBackend([]), handoffs=given)
+
+
+@pytest.mark.parametrize("key", ["handoffs", "approval"])
+def test_an_llm_has_none(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"an LLM has no '{key}'"):
+        LLM(ScriptedBackend(["x"]), **{key: []})
 
 
 def test_two_tools_of_one_name_are_refused() -> None:
