@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from lllm.config.layer import shown
 from lllm.config.problems import placed
 from lllm.errors import (
     ConfigError,
@@ -65,7 +66,6 @@ def assemble_proxies(config: Config, at: At) -> Proxies:
         proxy = at.key(key, _activated, every, name, key, at)
         if proxy is not None:
             made.active[name] = proxy
-    _check_options(config, made, at)
     return made
 
 
@@ -102,18 +102,28 @@ def _activate(every: Access, name: str) -> BaseProxy:
     return every.activate(name)
 
 
-def _check_options(config: Config, made: Proxies, at: At) -> None:
-    """Warns of settings for names that no proxy has."""
+def check_options(config: Config, made: Proxies, at: At) -> None:
+    """Warns of settings that have no effect: for names that no proxy has, and in a system's file for proxies that the system
+    does not use. Call it once the agents' tools are assembled."""
+    project = None if config.project_file is None else f"{shown(config.project_file)}:"
     for name in config.proxies:
         key = f"proxy_options.{name}"
         if name in made.runtime.proxies or name in made.keys:
             continue
+        where = config.where(key)
         try:
             registry.entry("proxy", name)
         except UnknownNameError as error:
-            at.problems.warn(placed(error, config.where(key), key))
+            at.problems.warn(placed(error, where, key))
+            continue
         except LLMError:
             continue  # two have it: reported where it is used
+        if where is not None and (project is None or not where.startswith(project)):
+            unused = ConfigError(
+                f"the system does not use the proxy '{name}', so its settings have no effect",
+                hint="Add it to activate_proxies, or move the settings to lllm.toml.",
+            )
+            at.problems.warn(placed(unused, where, key))
 
 
 def assemble_tools(config: Config, declared: AgentConfig, proxies: Proxies, at: At) -> list[Function]:

@@ -28,6 +28,7 @@ from lllm.llm.approval_rules import Rules
 from lllm.llm.assembled_proxies import (
     assemble_proxies,
     assemble_tools,
+    check_options,
     check_schemas,
     check_variables,
     unused_problems,
@@ -114,6 +115,7 @@ def assemble(
         assemble_agent(config, declared, made.problems, team=team)
     check_links(team, made.problems)
     check_variables(config, proxies, at)
+    check_options(config, proxies, at)
     if discover:
         check_schemas(proxies, at)
     for problem in unused_problems(proxies) if discover else ():

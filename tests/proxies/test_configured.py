@@ -368,9 +368,15 @@ def test_check_names_the_variable_of_an_option() -> None:
 
 
 def test_check_warns_of_settings_for_nobody() -> None:
-    config = load_config(agents(proxy_options={"Wether": {"timeout": 1}, "Weather": {"timeout": 1}}))
-    (said,) = warnings_of(config)
-    assert "no proxy named 'Wether' (proxy_options.Wether)\n  Did you mean 'Weather'?" in said
+    config = load_config(
+        agents(
+            {"tools": ["Calc.add"]},
+            proxy_options={name: {"timeout": 1} for name in ("Wether", "Weather", "Calc")},
+        )
+    )
+    first, second = warnings_of(config)
+    assert "no proxy named 'Wether' (proxy_options.Wether)\n  Did you mean 'Weather'?" in first
+    assert "the system does not use the proxy 'Weather', so its settings have no effect" in second
 
 
 # --- in Python
