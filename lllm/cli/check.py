@@ -87,7 +87,7 @@ def check(
         else:
             count = len(problems if strict else errors)
             output.say(f"{count} problem{'s' * (count > 1)}")
-        if system_view is not None and not errors and not mermaid:
+        if system_view is not None and not mermaid and not (problems if strict else errors):
             output.text(tree(system_view))
     return 2 if errors or (strict and problems) else 0
 
