@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 from lllm._version import __version__
 from lllm.core.jsonable import unicode_only
-from lllm.errors import ConfigError, EndpointAnswerInvalid, EndpointDenied
+from lllm.errors import ConfigError, EndpointAnswerInvalid, EndpointDenied, EndpointRejected
 from lllm.models.checks import deeper
 from lllm.models.function import ToolContext
 from lllm.models.parts import File, Image, in_bytes
@@ -33,6 +33,8 @@ _LOOKS_LIKE_HTML: Final = re.compile(
     rb"\s*(?:<!--.{0,500}?-->\s*)?<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
 )
 _ACCEPT: Final = "text/markdown, text/html;q=0.9, application/xhtml+xml;q=0.9, text/plain;q=0.8, */*;q=0.5"
+_UNPACKED: Final = ("", "identity", "gzip", "deflate", "br", "zstd")
+"""Content encodings that are undone already."""
 _DEEPEST: Final = 80
 _NAMED: Final = 20
 """Hosts that the description names."""
@@ -121,6 +123,8 @@ class Fetch(Configured):
         seconds = self.timeout if context.deadline is None else min(self.timeout, context.deadline)
         headers = {"User-Agent": f"lllm/{__version__}", "Accept": _ACCEPT, **self.headers}
         found = await get(url, self._rules, headers=headers, most=self.max_bytes, seconds=seconds)
+        if 300 <= found.status < 400:
+            raise EndpointRejected(f"{found.url} answered {found.status}, and not where the page is now")
         if not 200 <= found.status < 300:
             received = Received(found.status, found.headers, found.data)
             raise answers.failure(self.endpoints()["page"], received, Shown(), found.url)
@@ -133,6 +137,11 @@ class Fetch(Configured):
             kind = _guessed(found.data)
         if not found.data:
             raise EndpointAnswerInvalid(f"{found.url} is empty (status {found.status})")
+        packed = found.headers.get("Content-Encoding", "").strip().lower()
+        if packed not in _UNPACKED:
+            raise EndpointAnswerInvalid(
+                f"{found.url} is packed as {answers.printable(packed[:100])!r}, which cannot be read"
+            )
         if kind in _IMAGES or kind == "application/pdf":
             return self._part(found, kind)
         if not is_text(kind):
@@ -159,6 +168,8 @@ class Fetch(Configured):
 
     def _text(self, found: Answer, declared: str, kind: str, raw: bool) -> dict[str, Any]:
         body = text_of(found.data, declared, cut=found.cut)
+        if "\0" in body.text:
+            raise EndpointAnswerInvalid(f"{found.url} says that it is {kind}, and is binary")
         notes = []
         if found.cut:
             notes.append(f"only the first {in_bytes(self.max_bytes)} were read")

@@ -347,17 +347,18 @@ class Knowledge(Configured):
     async def _embed_new(self, name: str) -> list[str]:
         until = time.monotonic() + self.seconds
         while new := await in_thread(self._without, name):
-            if time.monotonic() > until:
-                return ["not all passages have a vector yet: search again for the others"]
-            vectors = await self._embedded(name, [text for _, text in new])
-            await in_thread(
-                self._keep, name, [(digest, one) for (digest, _), one in zip(new, vectors, strict=True)]
-            )
+            for at in range(0, len(new), _BATCH):
+                if time.monotonic() > until:
+                    return ["not all passages have a vector yet: search again for the others"]
+                batch = new[at : at + _BATCH]
+                vectors = await self._embedded(name, [text for _, text in batch])
+                pairs = [(digest, one) for (digest, _), one in zip(batch, vectors, strict=True)]
+                await in_thread(self._keep, name, pairs)
         return []
 
     def _without(self, name: str) -> list[tuple[bytes, str]]:
         with self._index.opened() as connection:
-            return index.without_vector(connection, name, _BATCH)
+            return index.without_vector(connection, name, 32 * _BATCH)
 
     def _keep(self, name: str, pairs: list[tuple[bytes, Any]]) -> None:
         with self._index.opened() as connection:

@@ -353,6 +353,8 @@ def test_forward_proxies_are_not_used(
         (429, EndpointRateLimited),
         (500, EndpointServerError),
         (503, EndpointServerError),
+        (300, EndpointRejected),
+        (302, EndpointRejected),
         (304, EndpointRejected),
     ],
 )
@@ -362,7 +364,7 @@ def test_failures_are_typed(
     server.answer = [(status, {"Content-Type": "text/html"}, "<title>Sorry</title>" + "x" * 100_000)]
     with pytest.raises(error) as caught:
         page("/")
-    assert caught.value.status == status
+    assert caught.value.status == (None if status < 400 else status)
     assert len(str(caught.value)) < 500
 
 
@@ -434,6 +436,14 @@ def test_packed_pages_are_unpacked(server: Api, page: Callable[..., Any]) -> Non
     assert page()["text"] == "deflated"
 
 
+@pytest.mark.parametrize("packed", ["gzip, gzip", "foo", "x\x1b[2J"])
+def test_what_cannot_be_unpacked_is_refused(packed: str) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Encoding: {packed}\r\nContent-Length: 3\r\n\r\nabc"
+    with bytes_server(head.encode()) as one, pytest.raises(EndpointAnswerInvalid) as caught:
+        fetch(allow_private=[one.url.removeprefix("http://")])(one.url)
+    assert "\x1b" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("kind", "data", "text", "invalid"),
     [
@@ -487,6 +497,8 @@ def test_images_and_documents(server: Api, page: Callable[..., Any]) -> None:
         ("application/octet-stream", b"\0\1\2"),
         ("", b"\0\1\2"),
         ("text/plain", b""),
+        ("text/plain", b"a\0b"),
+        ("text/html", b"<p>a\0b"),
     ):
         server.answer = [(200, {"Content-Type": kind}, data)]
         with pytest.raises(EndpointAnswerInvalid):
