@@ -123,7 +123,10 @@ class Passages:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
         try:
-            if os.fstat(file).st_mode & 0o077 and os.fstat(file).st_size == 0:
+            state = os.fstat(file)
+            if state.st_uid != os.getuid():
+                raise self._not_ours("it belongs to another user")
+            if state.st_mode & 0o077 and not state.st_size:
                 os.fchmod(file, 0o600)
         finally:
             os.close(file)
