@@ -330,6 +330,32 @@ def test_json_in_one_line_has_lines(root: Path) -> None:
     assert text_of_document(b"[" * 5000, "a.json") == ["[" * 5000]
 
 
+@pytest.mark.parametrize(
+    ("program", "problem"),
+    [
+        ('import sys; sys.stdin.buffer.read(); print(\'["needle one", "two"]\')', ""),
+        ("print('[\" \"]')", "it has no text: it may be scanned"),
+        ("raise SystemExit(1)", "it is not a PDF that can be read"),
+        ("import time; time.sleep(600)", "it took longer than 2 s to read"),
+    ],
+)
+def test_pdf(root: Path, monkeypatch: pytest.MonkeyPatch, program: str, problem: str) -> None:
+    """With a reader in place of pypdf, which these tests do without."""
+    script = root.parent / "reader.py"
+    script.write_text(program)
+    monkeypatch.setattr(documents.pdf_worker, "__file__", str(script))
+    monkeypatch.setattr(documents, "find_spec", lambda name: True)
+    monkeypatch.setattr(documents, "_PDF_SECONDS", 2.0 if problem.startswith("it took") else 60.0)
+    (root / "a.pdf").write_bytes(b"%PDF-1.4")
+    call = base(root)
+    found = call("search", query="needle")["passages"]
+    if not problem:
+        assert found == [{"cite": "a.pdf:1-2", "heading": "page 1", "text": "[page 1]\nneedle one"}]
+        assert call("read", cite="a.pdf:1-2")["text"] == "[page 1]\nneedle one"
+        return
+    assert call("sources")["left_out"] == [{"path": "a.pdf", "problem": problem}]
+
+
 # --- the file
 
 
