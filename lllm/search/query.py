@@ -25,6 +25,8 @@ AGAIN: Final = 0.5
 """What a concept counts that was there before."""
 LONGEST: Final = 60
 """Words of a query that are read."""
+CHARACTERS: Final = 600
+"""And characters: some shapes take the square of a word's length."""
 ABOUT: Final = 0.5
 """What the words behind "about" count."""
 
@@ -100,7 +102,8 @@ _SHAPES: Final = (
 
 
 def read(text: str) -> Query:
-    """Reads a query."""
+    """Reads a query. Only its beginning counts."""
+    text = text[:CHARACTERS]
     concepts: list[tuple[float, dict[str, float]]] = []
     for shape, means in _SHAPES:
         if shape.search(text):

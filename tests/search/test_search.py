@@ -91,6 +91,8 @@ def test_an_empty_index_finds_nothing() -> None:
 
 def test_only_the_beginning_of_a_long_query_is_read() -> None:
     assert len(read("ticket invoice " * 10_000).concepts) <= LONGEST
+    for word in ("a", "a.", "/", "A_", "1.", "@", "f"):
+        read(word * 200_000)  # ends at once
 
 
 def test_a_tool_without_words_does_no_harm() -> None:
