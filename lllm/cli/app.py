@@ -34,6 +34,7 @@ from lllm.cli.proxy import proxy
 from lllm.cli.proxy_call import call
 from lllm.cli.proxy_export import export_proxy
 from lllm.cli.proxy_import import import_proxy
+from lllm.cli.proxy_search import search as search_proxies
 from lllm.cli.proxy_show import show as show_proxy
 from lllm.cli.proxy_test import auto_test
 from lllm.cli.replay import replay
@@ -83,6 +84,7 @@ BELOW: dict[str, dict[str, Function]] = {
     "models": {"show": show_model, "bench": bench, "pull": pull},
     "proxy": {
         "show": show_proxy,
+        "search": search_proxies,
         "call": call,
         "test": auto_test,
         "import": import_proxy,

@@ -58,6 +58,7 @@ EXAMPLES: Final[Mapping[str, Sequence[str]]] = {
     "models pull": ("lllm models pull owner/name",),
     "proxy": ("lllm proxy",),
     "proxy show": ("lllm proxy show weather", "lllm proxy show weather.daily"),
+    "proxy search": ("lllm proxy search cancel an order", 'lllm proxy search "who is in the team"'),
     "proxy import": (
         "lllm proxy import petstore.yaml --name petstore",
         "lllm proxy import https://api.example.com/openapi.json --auth header:X-Api-Key:EXAMPLE_KEY",

@@ -8,7 +8,7 @@ may stand for it (Pirkola's structured queries, 1998), so that a word with many 
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -91,38 +91,44 @@ class Index(Generic[T]):
 
     def search(self, query: str, limit: int) -> list[T]:
         """Those that fit best, the best first; none where no word of the query means anything here."""
-        scores: defaultdict[int, float] = defaultdict(float)
-        met: defaultdict[int, set[str]] = defaultdict(set)
-        covered: defaultdict[int, float] = defaultdict(float)
+        scores: dict[int, float] = {}
+        covered: dict[int, float] = {}
         whole = 0.0
+        said: set[str] = set()
+        """All stems that the query may mean."""
         asked = read(query)
         for count, concept in asked.concepts:
             means = [(term, weight) for term, weight in concept.items() if term in self._postings]
             if asked.negated:
                 means = [pair for one in means for pair in self._negated(*one)]
-            best: dict[int, tuple[float, float, float, float]] = {}
-            for term, weight in means:
-                rare = self._rare[term]
-                stems = term.split()
-                for place, total in self._postings[term].items():
-                    value = weight * total * rare
-                    if place not in best or value > best[place][0]:
-                        best[place] = (value, weight * total, weight, rare)
-                    met[place].update(stems)
-            if not best:
+            if not means:
                 continue
-            idf = self._idf(sum(weight for _, _, weight, _ in best.values()))
+            best: dict[int, float] = {}
+            by: dict[int, int] = {}
+            for n, (term, weight) in enumerate(means):
+                said.update(term.split())
+                factor = weight * self._rare[term]
+                for place, total in self._postings[term].items():
+                    value = factor * total
+                    if value > best.get(place, 0.0):
+                        best[place] = value
+                        by[place] = n
+            rarities = [self._rare[term] for term, _ in means]
+            weights = [weight for _, weight in means]
+            idf = self._idf(sum(weights[n] for n in by.values()))
+            gains = [count * (MIX * rare + (1 - MIX) * idf) * (K + 1) for rare in rarities]
             worth = count * min(idf, DEAR)
             whole += worth
-            for place, (_, total, weight, rare) in best.items():
-                covered[place] += worth * min(1.0, weight) * total / (total + HALF)
-                scores[place] += count * (MIX * rare + (1 - MIX) * idf) * total * (K + 1) / (total + K)
-        if not scores:
-            return []
+            shares = [worth * min(1.0, weight) for weight in weights]
+            for place, value in best.items():
+                n = by[place]
+                total = value / rarities[n]
+                scores[place] = scores.get(place, 0.0) + gains[n] * total / (total + K)
+                covered[place] = covered.get(place, 0.0) + shares[n] * total / (total + HALF)
         for place in scores:
             title = self._titles[place]
-            unmet = self._masses[place] - sum(title.get(term, 0.0) for term in met[place])
-            does = max((asked.actions.get(verb, 0.0) for verb in self._actions[place]), default=0.0)
+            unmet = self._masses[place] - sum([value for term, value in title.items() if term in said])
+            does = max([asked.actions.get(verb, 0.0) for verb in self._actions[place]], default=0.0)
             meets = 1 - COVER + COVER * covered[place] / whole
             value = scores[place] * meets + ACTION * does
             scores[place] = (value - SPECIAL * unmet) * self._prior[place]

@@ -19,6 +19,8 @@ INSIDE: Final = 0.3
 """What the words of a phrase count alone."""
 UNKNOWN: Final = 0.8
 """What a word counts that is not in the tables: mostly it is the content of something."""
+COMMON: Final = 0.3
+"""What a verb counts that nearly every service has."""
 FAINT: Final = 0.4
 """What the words count that seldom tell anything."""
 AGAIN: Final = 0.5
@@ -138,10 +140,10 @@ def read(text: str) -> Query:
         else:
             concept = {stems[place]: LITERAL}
             for term, weight in verbs.get((stems[place],), {}).items():
-                if term not in _COMMON:
-                    concept[term] = max(concept.get(term, 0.0), KIN * weight)
-            if stems[place] not in _COMMON:
-                concepts.append((UNKNOWN * counts[place], concept))
+                share = COMMON if term in _COMMON else KIN
+                concept[term] = max(concept.get(term, 0.0), share * weight)
+            share = COMMON if stems[place] in _COMMON else UNKNOWN
+            concepts.append((share * counts[place], concept))
     negated = not _NOT.isdisjoint(each)
     return Query(_once(concepts), _opposites(actions) if negated else actions, negated)
 

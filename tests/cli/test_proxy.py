@@ -107,6 +107,17 @@ def test_the_directory_and_the_docs(shop: Path, lllm: Terminal) -> None:
         assert (result.code, words in result.err) == (2, True)
 
 
+def test_endpoints_are_found_by_what_they_do(shop: Path, lllm: Terminal) -> None:
+    result = lllm("proxy", "search", "purchase", "a", "thing")
+    assert result.code == 0
+    assert result.out.startswith("shop.order(name: string): Buys an item.")
+    assert lllm("proxy", "search", "sum", "up", "or", "add", "--json").json[0]["address"] == "Calc.add"
+    nothing = lllm("proxy", "search", "zxqv")
+    assert nothing.code == 1
+    assert "No endpoint matches 'zxqv'." in nothing.out
+    assert "# shop (Shop): What the shop has." in nothing.out
+
+
 def test_a_call_is_a_session(shop: Path, server: Api, lllm: Terminal) -> None:
     (shop / ".env").write_text(f"SHOP_KEY={SECRET}\n")
     result = lllm("proxy", "call", "shop.item", "name=green tea", "--arg", "count=3", "--json")

@@ -85,6 +85,13 @@ def test_nothing_is_found_where_no_word_means_anything(query: str) -> None:
     assert index("a|Create an issue", "b|List labels").search(query, 5) == []
 
 
+def test_tools_that_are_only_a_verb_are_found() -> None:
+    calculator = index("add|Adds.", "multiply|Multiplies.", "round_off|Rounds.")
+    for query in ("add two and two", "sum these up", "adding things"):
+        assert calculator.search(query, 1) == ["add|Adds."]
+    assert calculator.search("rounding", 1) == ["round_off|Rounds."]
+
+
 def test_an_empty_index_finds_nothing() -> None:
     assert index().search("issue", 5) == []
 
