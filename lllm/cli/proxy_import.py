@@ -53,7 +53,7 @@ Include = Annotated[
 Exclude = Annotated[
     list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="All but operations that fit.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Write files that are there already anew.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
 
 
 def import_proxy(

@@ -105,6 +105,10 @@ def test_chooses_operations(
     assert lllm("proxy", "import", str(pets), "--out", "x.py", "--json", *options).json["imported"] == count
 
 
+def test_names_the_tags_that_there_are(lllm: Terminal, demo: Path, pets: Path) -> None:
+    assert "Its tags: read, write." in lllm("proxy", "import", str(pets), "--tag", "reed").err
+
+
 def test_nothing_is_left_of_what_cannot_be_written(lllm: Terminal, demo: Path, pets: Path) -> None:
     (demo / "file").write_text("")
     before = sorted(demo.rglob("*"))

@@ -54,7 +54,7 @@ def write(imported: Imported, files: Mapping[Path, Module], *, force: bool = Fal
     if there and not force:
         raise ConfigError(
             f"{there[0]} is there already" + (f", and {len(there) - 1} more" if len(there) > 1 else ""),
-            hint="Give --force to write it anew: what was changed in it is lost. Or give another --out.",
+            hint="--force overwrites it: changes made to it are lost. Or give another --out.",
         )
     texts = {path: write_module(imported, module) for path, module in files.items()}
     for text in texts.values():

@@ -8,7 +8,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from lllm.errors import ConfigError
+from lllm.errors import ConfigError, listing
 from lllm.proxies.base import check_path
 from lllm.proxies.openapi.declaration import check_operation
 from lllm.proxies.openapi.document import Document, Place, escaped
@@ -74,9 +74,9 @@ def import_document(
         tags=_tags(document),
     )
     chosen = _Chosen(tags, include, exclude)
-    seen = _walk(document, reader, chosen, result)
+    _walk(document, reader, chosen, result)
     if not result.operations:
-        raise _nothing(document, result, seen)
+        raise _nothing(document, result, chosen)
     if document.top("webhooks"):
         result.notes.append(Note("", "#/webhooks", "webhooks are not imported: they are for servers"))
     _simplify(result, first, server)
@@ -86,14 +86,13 @@ def import_document(
     return result
 
 
-def _walk(document: Document, reader: Reader, chosen: _Chosen, result: Imported) -> int:
-    """Reads all operations into the result. Returns how many there are."""
+def _walk(document: Document, reader: Reader, chosen: _Chosen, result: Imported) -> None:
+    """Reads all operations into the result."""
     paths = document.top("paths")
     if paths is None:
-        return 0
+        return
     if not isinstance(paths, dict):
         raise ConfigError(f"{document.source}: paths must be an object, got {kind_of(paths)}")
-    seen = 0
     for path in paths:
         if path.startswith("x-"):
             continue
@@ -109,7 +108,6 @@ def _walk(document: Document, reader: Reader, chosen: _Chosen, result: Imported)
                 own = {key: value for key, value in place.value.items() if key != "$ref"}
                 item = item._replace(value={**item.value, **own})
         except Unusable as problem:
-            seen += 1
             result.skipped.append(Skipped(shown(path), at, str(problem)))
             continue
         for method in METHODS:
@@ -118,7 +116,6 @@ def _walk(document: Document, reader: Reader, chosen: _Chosen, result: Imported)
             operation = item.at(method)
             if not chosen(operation.value, method, path):
                 continue
-            seen += 1
             label = shown(f"{method.upper()} {path}", 200)
             notes: list[str] = []
             try:
@@ -129,7 +126,6 @@ def _walk(document: Document, reader: Reader, chosen: _Chosen, result: Imported)
                 continue
             result.operations.append(replace(made, at=f"{at}/{method}"))
             result.notes += [Note(label, f"{at}/{method}", text) for text in notes]
-    return seen
 
 
 class _Chosen:
@@ -154,7 +150,7 @@ def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
-def _nothing(document: Document, result: Imported, seen: int) -> ConfigError:
+def _nothing(document: Document, result: Imported, chosen: _Chosen) -> ConfigError:
     """Why there is nothing to write."""
     if result.skipped:
         listed = "\n".join(f"  {one.operation}: {one.reason}" for one in result.skipped[:LISTED])
@@ -167,10 +163,26 @@ def _nothing(document: Document, result: Imported, seen: int) -> ConfigError:
             f"{document.source} has webhooks only, and no operation that can be called",
             hint="Webhooks are for servers.",
         )
+    if not (document.top("paths") and (chosen.tags or chosen.include or chosen.exclude)):
+        return ConfigError(f"{document.source} has no operation")
+    tags = f" Its tags: {listing(_tags_used(document))}." if chosen.tags else ""
     return ConfigError(
-        f"{document.source} has no operation" + (" that was asked for" if document.top("paths") else ""),
-        hint="See --tag, --include and --exclude." if document.top("paths") else None,
+        f"{document.source} has no operation that was asked for",
+        hint=f"See --tag, --include and --exclude.{tags}",
     )
+
+
+def _tags_used(document: Document) -> list[str]:
+    found: dict[str, None] = {}
+    for item in document.root["paths"].values():
+        for operation in item.values() if isinstance(item, dict) else ():
+            listed = operation.get("tags") if isinstance(operation, dict) else None
+            found |= {
+                shown(tag): None
+                for tag in (listed if isinstance(listed, list) else ())
+                if isinstance(tag, str)
+            }
+    return sorted(found)
 
 
 def _simplify(result: Imported, server: Server, given: str) -> None:

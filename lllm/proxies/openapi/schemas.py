@@ -220,7 +220,7 @@ class Schemas:
         value: dict[str, Any] = place.value
         found: dict[str, Any] = {}
         dropped: set[str] = set()
-        together = self._all_of(place, depth)
+        together = self._merge_all_of(place, depth)
         if together is not None:
             value = {key: item for key, item in value.items() if key not in _TOGETHER}
             found = together
@@ -262,7 +262,7 @@ class Schemas:
         self.annotate(value, found)
         return found
 
-    def _all_of(self, place: Place, depth: int) -> dict[str, Any] | None:
+    def _merge_all_of(self, place: Place, depth: int) -> dict[str, Any] | None:
         """Several objects in `allOf` as one; None where they are not such. Each that allows no other properties would refuse
         those of the others, which nobody means."""
         listed = place.value.get("allOf")
