@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple
 
 Kind = Literal["timeout", "not_http", "interrupted", "certificate", "name", "unreachable", "dropped"]
 
-_SOCKS: Final = ("aiohttp_socks", "python_socks")  # packages whose exceptions only come before the request
+SOCKS: Final = ("aiohttp_socks", "python_socks")  # packages whose exceptions only come before the request
 
 
 class NetworkError(NamedTuple):
@@ -41,7 +41,7 @@ def network_error(error: BaseException, *, started: bool) -> NetworkError:
         return NetworkError("certificate", text, False)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return NetworkError("name", text, False)
-    if isinstance(error, aiohttp.ClientConnectorError) or type(error).__module__.startswith(_SOCKS):
+    if isinstance(error, aiohttp.ClientConnectorError) or type(error).__module__.startswith(SOCKS):
         return NetworkError("unreachable", text, False)
     return NetworkError("dropped", text, True)
 

@@ -111,7 +111,10 @@ async def attempt(call: Call, request: HttpRequest, seconds: float) -> Received 
         from aiohttp import ClientError
         from aiohttp.http_exceptions import HttpProcessingError
 
-        if not isinstance(error, ClientError | HttpProcessingError):
+        from lllm.http.network_errors import SOCKS
+
+        socks = type(error).__module__.startswith(SOCKS)
+        if not socks and not isinstance(error, ClientError | HttpProcessingError):
             raise
         return _error(call, error, state, seconds)
 

@@ -24,6 +24,7 @@ from lllm.proxies import BaseProxy, Bearer, Header, Proxy, Query
 from lllm.proxies.exchange import _ways
 from tests.proxies.logged import notes
 from tests.servers.api import Api, Raw, api, bytes_server, raw
+from tests.servers.socks import Socks
 
 
 def proxy_to(url: str, *, attributes: dict[str, Any] | None = None, **options: Any) -> Proxy:
@@ -346,6 +347,28 @@ async def test_a_forward_proxy_of_the_environment(server: Api, monkeypatch: pyte
     with pytest.raises(Exception, match="407") as caught:
         await proxy_to("http://api.example.invalid", effect="ask").acall("Shop.get")
     assert "pa55word" not in str(caught.value)
+    _ways.clear()
+
+
+@pytest.mark.parametrize("state", ["works", "refuses", "is not there"])
+async def test_a_socks_proxy_of_the_environment(
+    server: Api, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    pytest.importorskip("aiohttp_socks")
+    port = int(server.url.rpartition(":")[2]) if state == "works" else 1
+    async with Socks(port) as socks:
+        where = 1 if state == "is not there" else socks.port
+        monkeypatch.setenv("all_proxy", f"socks5h://127.0.0.1:{where}")
+        _ways.clear()
+        proxy = proxy_to("http://api.example.invalid", effect="never", timeout=0.6)
+        if state == "works":
+            for _ in range(2):
+                await proxy.acall("Shop.get")
+                assert server.last.headers["Host"] == "api.example.invalid"
+        else:
+            with pytest.raises(EndpointUnreachable) as caught:
+                await proxy.acall("Shop.get")
+            assert not caught.value.sent
     _ways.clear()
 
 
