@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import copy
 import select
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote, urlsplit
 
 from lllm.http.forward_proxy import ForwardProxy, connector
+from lllm.http.secret_text import Secret
 from lllm.http.sessions import PerLoop, bury
 
 if TYPE_CHECKING:
@@ -35,8 +38,11 @@ class Answering(Protocol):
 class Direct:
     """The connections of one event loop."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, login: str | None = None) -> None:
         self.session = session
+        self._login = login
+        """What a forward proxy wants to see with each request that it reads: aiohttp 3.12 shows it only with the first one of
+        a connection."""
         self._known: dict[str, tuple[Any, str, bytes]] = {}
         """By origin: how to connect, and the headers that are the same for all requests, the first and the last ones."""
 
@@ -116,6 +122,8 @@ class Direct:
                 self._known[origin] = template, f"Host: {request.headers['Host']}", fixed.encode("ascii")
             return await handler(request)
 
+        if self._login is not None and origin.startswith("http:"):
+            headers = {**headers, "Proxy-Authorization": Secret(self._login)}
         response: Answering = await self.session.request(
             method,
             URL(origin + target, encoded=True),
@@ -157,7 +165,7 @@ def direct(proxy: ForwardProxy | None = None) -> PerLoop[Direct]:
             trace_configs=[trace],
         )
         session._retry_connection = False  # aiohttp would send GET, PUT and DELETE again by itself
-        return Direct(session)
+        return Direct(session, None if through is None else _login(through))
 
     return PerLoop(
         make,
@@ -165,6 +173,15 @@ def direct(proxy: ForwardProxy | None = None) -> PerLoop[Direct]:
         alive=lambda one: not one.session.closed,
         bury=lambda one: bury(one.session),
     )
+
+
+def _login(url: str) -> str | None:
+    """The header `Proxy-Authorization` for the user that a URL names."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return None
+    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return f"Basic {b64encode(login.encode()).decode()}"
 
 
 async def _sending(session: Any, context: Any, params: Any) -> None:
