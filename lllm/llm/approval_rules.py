@@ -19,15 +19,17 @@ from lllm.models.function import EFFECTS, Function
 EFFECT: Final = "effect:"
 PREFIX: Final = "transfer_to_"
 """How the names of hand-offs begin."""
+NO, WHOLE, BY_EFFECT, PATTERN, NAME = range(-1, 4)
+"""How exactly a rule means a tool: not at all, as all tools, by its effect, by a pattern, by its name."""
 _PARTS: Final = ("always", "never")
 
 
 class Rules(NamedTuple):
     """Names of tools, with `*` for any text, addresses of endpoints (`weather.daily`), and `effect:ask`.
 
-    The tools that a rule of `always` matches need approval. One of `never` lifts that where it names the tool exactly, and
-    lifts what the tool declares of itself. Rules that do not name a tool leave out sub-agents and hand-offs: their tools
-    have rules of their own.
+    The most exact rule that matches a tool decides: a name before a pattern, a pattern before an effect, and `*` last; between
+    equal ones the tool needs approval. What a tool declares of itself is lifted only by its name under `never`. Rules that
+    do not name a tool leave out sub-agents and hand-offs: their tools have rules of their own.
     """
 
     always: tuple[str, ...] = ()
@@ -61,13 +63,10 @@ class Rules(NamedTuple):
 
     def needs(self, tool: Function) -> bool:
         """Whether somebody must approve the calls of a tool."""
-        if any(_names_it(rule, tool) for rule in self.always):
+        always, never = (max((_level(rule, tool) for rule in part), default=NO) for part in self)
+        if always >= max(never, WHOLE):
             return True
-        if any(_names_it(rule, tool) for rule in self.never):
-            return False
-        if any(_matches(rule, tool) for rule in self.always):
-            return True
-        return tool.approval and not any(_matches(rule, tool) for rule in self.never)
+        return tool.approval and never < NAME
 
     def applied(self, tools: Iterable[Function]) -> tuple[Function, ...]:
         """The tools, with what these rules say of their approval."""
@@ -108,16 +107,18 @@ def _names(value: Any, where: str) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _names_it(rule: str, tool: Function) -> bool:
-    """Whether a rule names exactly this tool."""
-    return rule in (tool.name, tool.endpoint)
-
-
 def _matches(rule: str, tool: Function) -> bool:
-    if _names_it(rule, tool):
-        return True
+    return _level(rule, tool) > NO
+
+
+def _level(rule: str, tool: Function) -> int:
+    """How exactly a rule means a tool; NO where it does not."""
+    if rule in (tool.name, tool.endpoint):
+        return NAME
     if tool.agent is not None and not rule.startswith(PREFIX):
-        return False
+        return NO
     if rule.startswith(EFFECT):
-        return tool.effect == rule.removeprefix(EFFECT)
-    return fnmatchcase(tool.name, rule) or (tool.endpoint is not None and fnmatchcase(tool.endpoint, rule))
+        return BY_EFFECT if tool.effect == rule.removeprefix(EFFECT) else NO
+    if not (fnmatchcase(tool.name, rule) or (tool.endpoint is not None and fnmatchcase(tool.endpoint, rule))):
+        return NO
+    return PATTERN if rule.strip("*") else WHOLE
