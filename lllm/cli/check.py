@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from lllm.config import Problem
     from lllm.llm.team import Team
 
+ASKED = (
+    "approval: of whoever sits at the terminal, or of approve= in a program; refused where there is neither"
+)
 _PLACE = re.compile(r"(?P<file>.+?):(?P<line>\d+)$")
 
 
@@ -89,6 +92,8 @@ def check(
             output.say(f"{count} problem{'s' * (count > 1)}")
         if system_view is not None and not mermaid and not (problems if strict else errors):
             output.text(tree(system_view))
+            if any(tool["approval"] for agent in system_view["agents"] for tool in agent["tools"]):
+                output.text(ASKED)
     return 2 if errors or (strict and problems) else 0
 
 

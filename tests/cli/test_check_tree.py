@@ -159,6 +159,7 @@ def test_the_command_prints_it(lllm: Terminal) -> None:
     done = lllm("check", "desk.yaml")
     assert done.code == 0, done
     assert done.out.startswith("ok: lllm.toml, desk.yaml\nfront on scripted\n├─ system: in this file\n")
+    assert done.out.endswith("refused where there is neither\n")
     assert lllm("check", "desk.yaml", "--mermaid").out.startswith("flowchart TD\n")
     system = json.loads(lllm("check", "desk.yaml", "--json").out)["system"]
     assert [agent["name"] for agent in system["agents"]] == ["front", "helper", "billing"]
