@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 TRIES: Final = 3
 FIRST_WAIT: Final = 0.25
 """Seconds before the second try, more or less; twice as long before each further one. `Retry-After` makes it longer."""
+LONG_WAIT: Final = 1.0
+"""Seconds of waiting for a turn from which on the log says so."""
 
 Note = Callable[..., None]
 """Puts a remark into the log: text, and what else is known of it."""
@@ -258,7 +260,15 @@ def _failed(ticket: Ticket, error: EndpointError) -> None:
 
 
 async def _turn(call: Call) -> Ticket:
-    """Waits for the call's turn under the limits of its API."""
+    """Waits for the call's turn under the limits of its API. A long wait is noted."""
+    began = time.monotonic()
+    ticket = await _own_turn(call)
+    if (waited := time.monotonic() - began) >= LONG_WAIT:
+        call.remark(f"waited {waited:.1f} s for its turn under the limits of its API")
+    return ticket
+
+
+async def _own_turn(call: Call) -> Ticket:
     if call.until is None:
         return await call.limiter.wait()
     try:

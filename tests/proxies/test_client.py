@@ -310,6 +310,22 @@ async def test_a_turn_that_does_not_come_in_time(server: Api) -> None:
     await first
 
 
+async def test_a_long_wait_for_a_turn_is_noted(server: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        await asyncio.sleep(0.05)
+        return web.json_response(1)
+
+    monkeypatch.setattr("lllm.proxies.client.LONG_WAIT", 0.01)
+    server.answer = answer
+    proxy = proxy_to(server.url, attributes={"concurrency": 1})
+    store = lllm.MemoryLog()
+    async with lllm.arecord("x", store=store) as session:
+        await asyncio.gather(*(proxy.acall("Shop.get") for _ in range(3)))
+    said = [note["text"] for note in notes(store, session.id)]
+    assert len(said) == 2
+    assert all("s for its turn under the limits of its API" in text for text in said)
+
+
 async def test_an_overload_slows_all_down(server: Api) -> None:
     server.answer = [(429, {"Retry-After": "0"}, ""), {}]
     proxy = proxy_to(server.url, attributes={"concurrency": 8})
