@@ -70,10 +70,7 @@ class Rules(NamedTuple):
 
     def applied(self, tools: Iterable[Function]) -> tuple[Function, ...]:
         """The tools, with what these rules say of their approval."""
-        return tuple(
-            tool if tool.approval is (needed := self.needs(tool)) else tool.with_(approval=needed)
-            for tool in tools
-        )
+        return tuple(_with(tool, self.needs(tool)) for tool in tools)
 
     def check(self, tools: Sequence[Function]) -> None:
         """Raises ConfigError for a rule that no tool matches: the tool that it means would run unasked."""
@@ -89,6 +86,15 @@ class Rules(NamedTuple):
 
 
 NONE: Final = Rules()
+
+
+def _with(tool: Function, approval: bool) -> Function:
+    if tool.approval is approval:
+        return tool
+    made = tool.with_(approval=approval)
+    if "plan" in tool.__dict__:  # the compiled signature is the same
+        made.__dict__["plan"] = tool.plan
+    return made
 
 
 def _names(value: Any, where: str) -> tuple[str, ...]:

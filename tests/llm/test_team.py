@@ -264,6 +264,12 @@ def test_rules(given: Any, names: set[str]) -> None:
     assert needed(given) == names
 
 
+def test_a_tool_keeps_its_compiled_signature() -> None:
+    (made,) = Rules.of(True).applied([clock])
+    assert made.approval
+    assert made.plan is clock.plan
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
