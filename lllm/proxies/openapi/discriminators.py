@@ -96,7 +96,7 @@ def _branch(schemas: Schemas, target: Place, discriminator: dict[str, Any]) -> d
     reference = {"$ref": f"#/$defs/{schemas.name_of(schemas.target(target))}"}
     if not isinstance(name, str):
         return reference
-    values, own = _values(target, discriminator), _declared(target, name, 0)
+    values, own = _values(target, discriminator), _declared(target, name, set())
     if own is not None:
         values = [value for value in values if value in own]
         if not values or (len(own) == len(values) == 1):
@@ -116,14 +116,15 @@ def _values(target: Place, discriminator: dict[str, Any]) -> list[str]:
     return found or [own]
 
 
-def _declared(place: Place, name: str, depth: int) -> list[Any] | None:
+def _declared(place: Place, name: str, seen: set[int]) -> list[Any] | None:
     """The values that a schema itself allows for the property; None where it says nothing."""
     try:
         value = place.document.follow(place).value
     except Unusable:
         return None
-    if not isinstance(value, dict) or depth > 5:
+    if not isinstance(value, dict) or id(value) in seen or len(seen) > 100:
         return None
+    seen.add(id(value))
     properties = value.get("properties")
     one = properties.get(name) if isinstance(properties, dict) else None
     if isinstance(one, dict) and "const" in one:
@@ -132,6 +133,6 @@ def _declared(place: Place, name: str, depth: int) -> list[Any] | None:
         return list(one["enum"])
     listed = value.get("allOf")
     for item in listed if isinstance(listed, list) else ():
-        if (found := _declared(Place(place.document, "", item), name, depth + 1)) is not None:
+        if (found := _declared(Place(place.document, "", item), name, seen)) is not None:
             return found
     return None

@@ -34,6 +34,7 @@ class Object:
         self.required: set[str] = set()
         self.closed = self.null = False
         self._hidden: set[str] = set()
+        self._added: set[tuple[int, str]] = set()
 
     def schema(self, convert: Callable[[Place], Any]) -> dict[str, Any]:
         """The object as one schema."""
@@ -61,6 +62,9 @@ class Object:
         key = (id(place.document), place.pointer)
         if key in within:
             raise Unusable(f"allOf leads to itself: {shown(place.pointer)}")
+        if key in self._added:
+            return True  # once is enough, and parents of parents of parents are reached by very many ways
+        self._added.add(key)
         value = place.value
         if not isinstance(value, dict) or "$ref" in value or value.keys() & _FREE:
             return False

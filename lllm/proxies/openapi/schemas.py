@@ -40,6 +40,7 @@ _TOGETHER: Final = (
     "additionalProperties",
     "unevaluatedProperties",
 )
+MOST_WAYS: Final = 100_000
 LEAD: Final = "#/$defs/"
 
 Direction = Literal["in", "out"]
@@ -62,7 +63,8 @@ class Schemas:
         self._failed: dict[str, Unusable] = {}
         self._names: dict[tuple[int, str, bool], str] = {}
         self._waiting: list[tuple[str, Place, bool]] = []
-        self._checked: set[str] = set()
+        self._checked: dict[str, int] = {}
+        """By name, in how many ways a value may be judged by a schema."""
         self.parents = discriminators.Parents(document)
 
     # --- from outside
@@ -116,7 +118,7 @@ class Schemas:
 
     def _check_circle(self, name: str) -> None:
         """Unusable where a schema judges a value by itself: no value can be judged so."""
-        if name in self._checked:
+        if self._checked.get(name, MOST_WAYS + 1) <= MOST_WAYS:
             return
         path: dict[str, None] = {}
         open_: list[tuple[str, bool]] = [(name, True)]
@@ -124,16 +126,28 @@ class Schemas:
             one, enter = open_.pop()
             if not enter:
                 path.pop(one, None)
-                self._checked.add(one)
+                self._checked[one] = 1 + sum(self._checked.get(other, 1) for other in self._in_place(one))
+                if self._checked[one] > MOST_WAYS:
+                    raise Unusable(
+                        f"{shown(one)}: its alternatives have alternatives, more than a value can be judged by"
+                    )
                 continue
             if one in path:
                 circle = ", ".join((*list(path)[list(path).index(one) :], one))
                 raise Unusable(f"allOf or the like leads to itself: {shown(circle)}")
             if one in self._checked or one not in self.shared:
+                if self._checked.get(one, 0) > MOST_WAYS:
+                    raise Unusable(
+                        f"{shown(one)}: its alternatives have alternatives, more than a value can be judged by"
+                    )
                 continue
             path[one] = None
             open_.append((one, False))
-            open_ += [(other, True) for other in _names_in(self.shared[one], in_place=True)]
+            open_ += [(other, True) for other in self._in_place(one)]
+
+    def _in_place(self, name: str) -> list[str]:
+        """The shared schemas that a shared one judges the same value by."""
+        return _names_in(self.shared.get(name), in_place=True)
 
     def name_of(self, place: Place, base: bool = False) -> str:
         """The name of a shared schema. `base`: of a parent with a discriminator, without its children."""

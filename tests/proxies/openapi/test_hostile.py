@@ -451,3 +451,20 @@ def test_schemas_that_are_nested_deep() -> None:
         found = read({"openapi": "3.1.0", "paths": {"/a": {"post": {"requestBody": body}, "get": {}}}})
         assert found.operations
         assert all(sources(found).values())
+
+
+@pytest.mark.parametrize("keyword", ["allOf", "anyOf", "oneOf"])
+def test_schemas_that_double_each_time(keyword: str) -> None:
+    """What leads to 2^60 schemas is read in no time, and no value is judged by them."""
+    schemas: dict[str, Any] = {
+        f"A{n}": {keyword: [{"$ref": f"#/components/schemas/A{n + 1}"}] * 2} for n in range(60)
+    }
+    schemas["A60"] = {"type": "object", "properties": {"a": {"type": "string"}}}
+    body = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/A0"}}}}
+    paths = {"/a": {"post": {"requestBody": body}, "get": {}}, "/b": {"post": {"requestBody": body}}}
+    found = read({"openapi": "3.1.0", "paths": paths, "components": {"schemas": schemas}})
+    if keyword == "allOf":
+        assert found.skipped == []
+    else:
+        assert [one.at for one in found.skipped] == ["#/paths/~1a/post", "#/paths/~1b/post"]
+        assert "alternatives" in found.skipped[0].reason
