@@ -9,6 +9,7 @@ from lllm.config.problems import Problems, placed
 from lllm.errors import ConfigError, NameTakenError, PromptError, listing
 from lllm.llm.approval_rules import Rules
 from lllm.llm.exposure import exposures
+from lllm.llm.proxies import TEXTS_OF
 from lllm.llm.team import SUB_AGENT
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def _check_prompts(team: Team, problems: Problems) -> None:
                 )
             continue
         wanted = set() if agent.system_prompt is None else set(agent.system_prompt.variables)
+        wanted -= set(TEXTS_OF)  # every agent is given its own
         for prompt in (other.system_prompt, other.prompt, *other._prompts):
             wanted -= set() if prompt is None else set(prompt.variables)
         if wanted:

@@ -232,13 +232,6 @@ def test_a_created_project_passes_its_own_test(tmp_path: Path, template: str) ->
     assert not (root / ".lllm").exists(), "its test leaves no session behind"
 
 
-def test_both_templates_have_the_same_tools() -> None:
-    found = create.templates()
-    assert {(found[name] / "system" / "tools.py").read_bytes() for name in TEMPLATES} == {
-        (found["example"] / "system" / "tools.py").read_bytes()
-    }
-
-
 def test_templates_within_the_package_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "site-packages" / "lllm"
     for folder in (package / "cli", package / "template" / "shipped", package.parent / "template" / "beside"):

@@ -39,19 +39,6 @@ def test_from_create_to_a_verified_replay(
     assert lllm("replay", session).code == 3
 
 
-def test_the_example_runs_on_it_too(lllm: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert lllm("create", "--name", "team", "--template", "example").code == 0
-    monkeypatch.chdir(tmp_path / "team")
-    result = lllm("run", "What is 8 times 9?", "--json").json
-    assert result["result"]["answer"] == "72"
-    assert "72" in result["result"]["report"]
-    assert lllm("replay", "--last", "--json").json["verified"] is True
-    result = lllm("run", "What is 8 times 9?", "--config", "config/team/assistant.yaml", "--json").json
-    assert "72" in result["result"]
-    assert lllm("replay", "--last", "--json").json["verified"] is True
-
-
 def test_a_talk_with_it(lllm: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert lllm("create", "--name", "mysystem").code == 0

@@ -1,1 +1,1 @@
-"""The APIs that it may use."""
+"""The APIs that its agents and its code may use."""

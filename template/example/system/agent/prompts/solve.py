@@ -1,20 +1,18 @@
-"""What the solver is told."""
-
-from dataclasses import dataclass
+"""What the solver is told, and the form of its reply."""
 
 from lllm import Prompt
+from pydantic import BaseModel, Field
 
 
-@dataclass
-class Solution:
-    """The form of the solver's reply. A provider that can is asked to keep to it; every reply is checked."""
+class Solution(BaseModel):
+    """A provider that can is asked to keep to this form; every reply is checked, and asked for again if it does not fit."""
 
-    answer: float
+    answer: float = Field(description="the number alone")
 
 
 SYSTEM = Prompt(
     path="%%name%%/system",
-    prompt="You are a helpful assistant. Use the calculate tool for arithmetic and report its result.",
+    prompt="You are a helpful assistant. Use the tools that you have for arithmetic and report their result.",
 )
 
 SOLVE = Prompt(

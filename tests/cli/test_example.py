@@ -1,0 +1,84 @@
+"""`lllm create --template example`: each system that its README runs, on the embedded model, and replayed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lllm.cli.create import templates, write
+from tests.cli.conftest import Terminal
+
+
+@pytest.fixture
+def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = write(templates()["example"], tmp_path, "team")
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("system", "task", "result"),
+    [
+        (
+            "default",
+            "What is 8 times 9?",
+            {"answer": "72", "report": "The answer is 72.", "factors": [2, 2, 2, 3, 3]},
+        ),
+        (
+            "batch",
+            "What is 17 times 23?; What is 8 times 9?",
+            {"answers": {"What is 17 times 23?": 391, "What is 8 times 9?": 72}, "total": 463},
+        ),
+        ("team", "What is 17 times 23?", {"answer": 391}),
+    ],
+)
+def test_a_system_runs_and_is_replayed(
+    lllm: Terminal, team: Path, system: str, task: str, result: object
+) -> None:
+    ran = lllm("run", task, "--config", f"config/team/{system}.yaml", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["result"] == result
+    assert lllm("replay", "--last", "--json").json["verified"] is True
+
+
+def test_its_tree_names_every_part(lllm: Terminal, team: Path) -> None:
+    tree = lllm("check", "config/team/team.yaml").out
+    for words in (
+        "hands over to solver",
+        "asks calculator",
+        "calculate: pure",
+        "write: idempotent, approval",
+        "output {answer: number}",
+    ):
+        assert words in tree
+
+
+def test_every_address_of_its_catalogue_is_callable(lllm: Terminal, team: Path) -> None:
+    addresses = re.findall(r"^ +([\w/]+\.\w+)$", lllm("proxy").out, re.MULTILINE)
+    assert set(addresses) == {
+        *("arithmetic.calculate", "numbers.factors"),
+        *("files.read", "files.list", "files.search"),
+    }
+    examples = {
+        "arithmetic.calculate": "expression=17 * 23",
+        "numbers.factors": "number=391",
+        "files.read": "path=report.md",
+        "files.search": "pattern=factors",
+    }
+    for address in addresses:
+        called = lllm("proxy", "call", address, *([examples[address]] if address in examples else []))
+        assert called.code == 0, called.err
+    assert lllm("proxy", "call", "numbers.factor", "number=391").code == 2
+    assert lllm("proxy", "test").code == 0
+
+
+def test_the_readme_names_every_file(team: Path) -> None:
+    text = (team / "README.md").read_text()
+    for word in re.findall(r"`((?:config|system|notes|tests)/[^` ]*)`", text):
+        assert (team / word).exists(), word
+    named = [line for line in text.splitlines() if line.startswith("| `")]
+    for module in (team / "system").rglob("*.py"):
+        if module.name != "__init__.py" and "prompts" not in module.parts:
+            assert any(module.relative_to(team).as_posix() in line for line in named), module
