@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from lllm._version import __version__
 from lllm.core.jsonable import unicode_only
-from lllm.errors import ConfigError, EndpointAnswerInvalid, EndpointDenied, EndpointRejected
+from lllm.errors import ConfigError, EndpointAnswerInvalid, EndpointDenied, EndpointRejected, EndpointTimeout
+from lllm.inputs import effect
 from lllm.models.checks import deeper
 from lllm.models.function import ToolContext
 from lllm.models.parts import File, Image, in_bytes
@@ -26,6 +28,9 @@ from lllm.proxies.endpoint import Endpoint
 from lllm.proxies.exchange import Received
 from lllm.sync import in_thread
 
+if TYPE_CHECKING:
+    from lllm.http.limiter import Limiter
+
 _HTML: Final = ("text/html", "application/xhtml+xml")
 _IMAGES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
 _VAGUE: Final = ("", "application/octet-stream", "binary/octet-stream", "application/unknown")
@@ -40,6 +45,10 @@ _NAMED: Final = 20
 """Hosts that the description names."""
 
 
+_limiters: Final[dict[str, Limiter]] = {}
+"""By the path of a proxy. Kept: they know the requests of the last minute."""
+
+
 class Fetch(Configured):
     """Pages of the web. Nothing is fetched from a host that `allow` does not name, nor from an address that is not public.
 
@@ -50,7 +59,8 @@ class Fetch(Configured):
             `10.1.0.0/16`. Names of hosts that lead there stand in `allow`.
         approval: whether a person must approve each request of a model.
         max_bytes: of a page, unpacked. What is longer is cut, or refused where it is no text. timeout: seconds for a page with
-            all its redirects. headers: are sent to every allowed host, so they should hold no secret.
+            all its redirects. headers: are sent to every allowed host, so they should hold no secret. concurrency,
+            requests_per_minute: limits for all pages together.
     """
 
     _proxy_path = "fetch"
@@ -122,13 +132,37 @@ class Fetch(Configured):
             )
         seconds = self.timeout if context.deadline is None else min(self.timeout, context.deadline)
         headers = {"User-Agent": f"lllm/{__version__}", "Accept": _ACCEPT, **self.headers}
-        found = await get(url, self._rules, headers=headers, most=self.max_bytes, seconds=seconds)
+        found = await self._answer(url, headers, seconds)
         if 300 <= found.status < 400:
             raise EndpointRejected(f"{found.url} answered {found.status}, and not where the page is now")
         if not 200 <= found.status < 300:
             received = Received(found.status, found.headers, found.data)
             raise answers.failure(self.endpoints()["page"], received, Shown(), found.url)
         return await in_thread(self._value, found, raw)
+
+    async def _answer(self, url: str, headers: dict[str, str], seconds: float) -> Answer:
+        """What a URL leads to, when its turn has come: the limits are for all systems of the process."""
+        if self.concurrency is None and self.requests_per_minute is None:
+            return await get(url, self._rules, headers=headers, most=self.max_bytes, seconds=seconds)
+        from lllm.http.limiter import Limits, limiter_of
+
+        limiter = _limiters.setdefault(self.path(), limiter_of(f"fetch {self.path()}", ()))
+        limiter.restrict(Limits(self.concurrency, self.requests_per_minute).checked())
+        with effect():
+            try:
+                async with asyncio.timeout(seconds):
+                    ticket = await limiter.wait()
+            except TimeoutError:
+                raise EndpointTimeout(
+                    f"the turn of this request did not come within {seconds:g} s: {limiter.waiting} others wait",
+                    sent=False,
+                ) from None
+            try:
+                found = await get(url, self._rules, headers=headers, most=self.max_bytes, seconds=seconds)
+                ticket.succeed()
+                return found
+            finally:
+                limiter.leave(ticket)
 
     def _value(self, found: Answer, raw: bool) -> Any:
         declared = found.headers.get("Content-Type", "")

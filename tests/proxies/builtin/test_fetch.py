@@ -1,5 +1,6 @@
 """The proxy `fetch`: what it connects to, what it reads, and what a page comes to."""
 
+import asyncio
 import gzip
 import ipaddress
 import socket
@@ -31,6 +32,7 @@ from lllm.models.render import render_value
 from lllm.proxies import Proxy
 from lllm.proxies.builtin import pinned
 from lllm.proxies.builtin.addresses import not_public
+from lllm.proxies.builtin.fetch import Fetch
 from tests.servers.api import Api, Raw, api, bytes_server, raw
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
@@ -549,6 +551,27 @@ def test_nothing_is_fetched_with_a_cutoff_date(server: Api) -> None:
     assert not server.asked
     proxy.deploy_mode = True
     assert proxy("fetch.page", url=server.url)
+
+
+def test_limits_hold_for_all_pages_together(server: Api) -> None:
+    allowed = [f"127.0.0.1:{port_of(server)}"]
+
+    class Polite(Fetch, register=False):
+        _proxy_path = "polite"
+        concurrency = 2
+
+    proxy = Proxy([Polite(allow_private=allowed)])
+
+    async def answer(request: web.Request) -> web.Response:
+        await asyncio.sleep(0.02)
+        return web.json_response(1)
+
+    async def many() -> None:
+        await asyncio.gather(*[proxy.acall("polite.page", url=f"{server.url}/{n}") for n in range(8)])
+
+    server.answer = answer
+    asyncio.run(many())
+    assert (len(server.asked), server.most) == (8, 2)
 
 
 def test_no_cookie_is_kept(server: Api, page: Callable[..., Any]) -> None:
