@@ -56,7 +56,7 @@ def _search(folder: Path) -> dict[str, Any]:
 
 
 def _fetch(folder: Path) -> dict[str, Any]:
-    return {"allow": ["nowhere.invalid"]}
+    return {"allow_private": ["127.0.0.1:1"]}
 
 
 PREPARED: dict[str, Callable[[Path], dict[str, Any]]] = {
