@@ -221,3 +221,11 @@ def test_a_package_offers_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert [problem for problem in check(config) if problem.severity == "error"] == []
         assert Proxy(["Offered"]).api_directory().endswith("Offered.go")
     sys.modules.pop("offered_proxies", None)
+
+
+@pytest.mark.parametrize("name", ["title", "headers", "endpoints", "as_tools", "__init__"])
+def test_an_endpoint_hides_nothing_of_its_class(name: str) -> None:
+    def method(self: BaseProxy) -> None: ...
+
+    with pytest.raises(ConfigError, match=f"hides BaseProxy.{name}"):
+        type("Hiding", (BaseProxy,), {name: BaseProxy.endpoint(method)}, register=False)
