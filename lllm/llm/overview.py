@@ -186,7 +186,7 @@ def mermaid(system: Mapping[str, Any]) -> str:
     lines = ["flowchart TD"]
     ids = {agent["name"]: f"a{n}" for n, agent in enumerate(system["agents"])}
     if system["start"] in ids:
-        lines.append(f"  task(( )) --> {ids[system['start']]}")
+        lines.append(f'  task(("task")) --> {ids[system["start"]]}')
     for agent in system["agents"]:
         me = ids[agent["name"]]
         lines.append(f'  {me}["{_label(agent["name"])}<br/>{_label(agent["model"])}"]')

@@ -143,7 +143,7 @@ def test_the_tree() -> None:
 def test_the_diagram_names_everything_and_escapes_what_means_something() -> None:
     found = mermaid(shown())
     for line in (
-        "task(( )) --> a0",
+        'task(("task")) --> a0',
         "a0 -->|asks| a1",
         "a0 -.->|hands over| a2",
         'a2 ==>|approval| a2t0(["send_mail<br/>ask, outward"])',
