@@ -207,6 +207,10 @@ def test_imports_from_an_address(lllm: Terminal, demo: Path, site: str) -> None:
         result = lllm("proxy", "import", site + path, "--out", f"pets{n}.py")
         assert result.code == 0, result.err
         assert f"{site}/api/openapi.json" in (demo / f"pets{n}.py").read_text()
+    Pages.pages["/api/openapi.json?key=s3cret-of-a-url"] = Pages.pages["/api/openapi.json"]
+    result = lllm("proxy", "import", f"{site}/api/openapi.json?key=s3cret-of-a-url", "--out", "keyed.py")
+    assert result.code == 0
+    assert "s3cret" not in (demo / "keyed.py").read_text() + result.out + result.err
     for path in ("/away", "/file", "/loop", "/page", "/nowhere"):
         result = lllm("proxy", "import", site + path, "--out", "none.py")
         assert result.code == 2, path

@@ -58,8 +58,10 @@ class Document:
 
     @property
     def label(self) -> str:
-        """Its address, or the name of its file: nothing of the folders of a machine."""
-        return shown(self.source if "://" in self.source else os.path.basename(self.source), 300)
+        """Its address, or the name of its file: nothing of the folders of a machine, and no query, which may hold a key."""
+        if "://" in self.source:
+            return shown(self.source.partition("#")[0].partition("?")[0], 300)
+        return shown(os.path.basename(self.source), 300)
 
     def top(self, key: str) -> Any:
         """A value of the outermost level; None where there is none."""

@@ -32,7 +32,7 @@ _PLAIN_DOC: Final = re.compile(r'\\|"""|\A"|\A[^\n]{0,100}"\Z')
 
 def write_module(imported: Imported, module: Module) -> str:
     """The source of one module."""
-    constants = _constants(module.operations)
+    constants = _constants(module.operations, _class_name(module.path))
     schemas = _closure(imported.schemas, [one.schema for op in module.operations for one in op.arguments])
     blocks = [_docstring(_about(imported, module), 0)]
     blocks.append(f"from lllm.proxies import {', '.join(_imports(imported, module))}")
@@ -192,7 +192,7 @@ _KINDS: Final = ("ProxyRegistrator", "Header", "Query", "Cookie", "Bearer", "Bas
 # --- what is written once
 
 
-def _constants(operations: Iterable[Operation]) -> dict[str, tuple[str, dict[str, Any]]]:
+def _constants(operations: Iterable[Operation], taken: str) -> dict[str, tuple[str, dict[str, Any]]]:
     """Parameters that several operations have: by component, a constant's name and its value."""
     counted: Counter[str] = Counter()
     values: dict[str, dict[str, Any]] = {}
@@ -210,7 +210,9 @@ def _constants(operations: Iterable[Operation]) -> dict[str, tuple[str, dict[str
         for component, count in counted.items()
         if count >= SHARED_USES and component not in differ and values[component]
     }
-    names = distinct(wanted, ("SCHEMAS", "SERVER_VARIABLES"), exact=lambda whole, name: whole == name.lower())
+    names = distinct(
+        wanted, ("SCHEMAS", "SERVER_VARIABLES", taken), exact=lambda whole, name: whole == name.lower()
+    )
     return {
         component: (f"P_{name}" if name[:1].isdigit() else name, values[component])
         for component, name in sorted(names.items(), key=lambda item: item[1])

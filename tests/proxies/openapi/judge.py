@@ -10,9 +10,6 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from aiohttp import web
-from openapi_core import Config, OpenAPI
-from openapi_core.testing import MockRequest, MockResponse
-from werkzeug.datastructures import MultiDict
 
 from tests.proxies.openapi.samples import sample
 
@@ -23,6 +20,8 @@ class Judge:
     """Judges what is sent, and what it answers itself."""
 
     def __init__(self, document: Mapping[str, Any], base_url: str) -> None:
+        from openapi_core import Config, OpenAPI
+
         self.document = judged_copy(document, base_url)
         self.base_url = base_url
         kinds = {
@@ -37,6 +36,9 @@ class Judge:
         """The body of the last answer; None where it had none."""
 
     async def handle(self, request: web.Request) -> web.Response:
+        from openapi_core.testing import MockRequest, MockResponse
+        from werkzeug.datastructures import MultiDict
+
         path, _, query = request.raw_path.partition("?")
         data = await request.read()
         asked = MockRequest(
