@@ -7,6 +7,7 @@ it writes them, `lllm.backends.cache` the replies it stores, `lllm.cli.output` t
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ class _Known:
         "needles_in_json",
         "secrets",
         "shortest",
+        "wide",
     )
 
     def __init__(self) -> None:
@@ -46,6 +48,7 @@ class _Known:
         self.needles: tuple[str, ...] = ()
         self.needles_in_json: tuple[bytes, ...] = ()
         self.needles_in_bytes: tuple[bytes, ...] = ()
+        self.wide: frozenset[bytes] = frozenset()  # the values in UTF-16
         self._heads: dict[str, tuple[int, tuple[str, ...]]] | None = None
         self._more: dict[tuple[str, str], _Known] = {}
 
@@ -91,17 +94,18 @@ class _Known:
         after.needles = (*(self.needles[at] for at in left), *new)
         written = (json.dumps(form, ensure_ascii=False)[1:-1].encode("utf-8", _LAX) for form in new)
         after.needles_in_json = (*(self.needles_in_json[at] for at in left), *written)
-        encoded = (value.encode(code, _LAX) for code in ("utf-8", "utf-16-le", "utf-16-be"))
-        after.needles_in_bytes = (*self.needles_in_bytes, *encoded)
+        wide = {one.encode(code, _LAX) for _, one in after.secrets for code in ("utf-16-le", "utf-16-be")}
+        after.needles_in_bytes = (*(one.encode("utf-8", _LAX) for one in after.needles), *wide)
+        after.wide = frozenset(wide)
         return after
 
 
 class Redactor:
     """Replaces secrets by `[redacted:NAME]`.
 
-    Finds the values themselves and their encoded forms: JSON-escaped, URL-quoted, and base64 at each of its three
-    alignments. A longer secret is replaced before a shorter one that it contains. Cleaning is idempotent. Safe for use
-    from several threads.
+    Finds the values themselves and their encoded forms: escaped as in JSON and HTML, URL-quoted once and twice, and base64
+    at each of its three alignments. A longer secret is replaced before a shorter one that it contains. Cleaning is
+    idempotent. Safe for use from several threads.
     """
 
     def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
@@ -194,11 +198,11 @@ class Redactor:
         if not self._known.names:
             return data
         try:
-            text = data.decode()
+            text = data.decode() if b"\0" not in data else None  # UTF-16 may well be valid UTF-8
         except UnicodeDecodeError:
-            for needle in self._known.needles_in_bytes:
-                data = data.replace(needle, b"*" * len(needle))
-            return data
+            text = None
+        if text is None:
+            return _starred(data, self._known)
         cleaned = self.text(text)
         if cleaned is text:
             return data
@@ -329,6 +333,14 @@ def _fit_keys(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> bool:
     return True
 
 
+def _starred(data: bytes, known: _Known) -> bytes:
+    if any(needle in data for needle in known.needles_in_bytes):
+        forms = {form.encode("utf-8", _LAX) for form in known.names} | known.wide
+        for form in sorted(forms, key=len, reverse=True):
+            data = data.replace(form, b"*" * len(form))
+    return data
+
+
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
@@ -346,10 +358,14 @@ def _forms(value: str) -> set[str]:
         repr(value)[1:-1],
         *quoted,
         *(re.sub("%..", lambda hex: hex[0].lower(), form) for form in quoted),
+        *(form.replace("%", "%25") for form in quoted),  # a URL in the query of another
+        *(html.escape(value, quote=quote) for quote in (True, False)),
+        html.escape(value).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"),
     }
     for ascii_only in (True, False):
         escaped = json.dumps(value, ensure_ascii=ascii_only)[1:-1]
         forms |= {escaped, escaped.replace("/", "\\/"), json.dumps(escaped)[1:-1]}
+        forms.add(re.sub("[&<>]", lambda char: f"\\u{ord(char[0]):04x}", escaped))  # as Go writes JSON
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         whole = encode(data).decode()
         forms |= {whole, whole.rstrip("=")}

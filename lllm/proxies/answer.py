@@ -189,6 +189,27 @@ def value(endpoint: Endpoint, response: Received, note: Callable[[str], None]) -
     return _guessed(endpoint, response, data)
 
 
+def may_hide(response: Received) -> bool:
+    """Whether the bytes of an answer may hold what was sent in another form than those that are looked for in bytes: escaped
+    in parts, in another charset, or in the name of a file."""
+    data, headers = response.data, response.headers
+    return (
+        b"\\" in data
+        or b"%" in data
+        or b"&" in data
+        or b"\0" in data
+        or charset_of(headers.get("Content-Type", "")) not in ("", "utf-8", "ascii")
+        or "Content-Disposition" in headers
+    )
+
+
+def uncovered(value: Any, shown: Shown) -> Any:
+    """A value without credentials, however they were written."""
+    if isinstance(value, File):
+        return File(value.data, shown.text(value.name), value.media_type)
+    return shown.value(value)
+
+
 _VAGUE: Final = ("", "text/plain", "text/html", "text/javascript", "application/javascript", "application/octet-stream",
                  "application/x-www-form-urlencoded", "binary/octet-stream")  # fmt: skip
 """Content types that servers write without a thought, also on JSON."""

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.bounds import enclosing, time_left
 from lllm.core.canonical import digest
+from lllm.core.redact import scrub
 from lllm.core.secret_names import secret_parts
 from lllm.errors import EndpointDenied, EndpointError, EndpointTimeout
+from lllm.http.secret_text import Secret
 from lllm.http.time_limit import time_limit
 from lllm.inputs import effect
 from lllm.models.function import ToolContext
@@ -133,14 +135,21 @@ class Client:
             self._shown[endpoint.address] = known
         return known
 
+    def scrub(self, error: BaseException, endpoint: Endpoint) -> None:
+        """Takes what an endpoint has shown out of an error: methods and hooks may raise what they were given."""
+        shown = self._shown.get(endpoint.address)
+        if shown is not None:
+            scrub(error, shown.redactor)
+
     def _declared(self, proxy: BaseProxy, endpoint: Endpoint) -> _Auth:
         declared = endpoint.options.get("auth", proxy.auth)
-        made_of = (declared, proxy.api_key_name, proxy.api_key, proxy.env, proxy.headers)
+        key = None if proxy.api_key is None else Secret(proxy.api_key)
+        made_of = (declared, proxy.api_key_name, key, proxy.env, proxy.headers)
         found = self._auth.get(endpoint.address)
         if found is None or found.made_of != made_of:
             auth = auth_of(*made_of[:4])
             names = [name for one in auth for name in one.variables]
-            kept = (declared, proxy.api_key_name, proxy.api_key, dict(proxy.env), dict(proxy.headers))
+            kept = (declared, proxy.api_key_name, key, dict(proxy.env), dict(proxy.headers))
             found = _Auth(kept, auth, names, _secret_headers(proxy, endpoint))
             self._auth[endpoint.address] = found
         return found
@@ -243,6 +252,8 @@ def _page(call: Call, response: Received) -> Page:
     if not 200 <= response.status < 300:
         raise answers.failure(endpoint, response, call.shown, call.plan.origin)
     value = answers.value(endpoint, response, call.remark)
+    if call.shown.secrets and answers.may_hide(response):
+        value = answers.uncovered(value, call.shown)
     if endpoint.errors or endpoint.response_schema is not None:
         answers.check(endpoint, response, value, call.shown, call.remark)
     return Page(value, response.headers, len(response.data))

@@ -7,12 +7,13 @@ auth = [Basic(user_env="SHOP_USER", password_env="SHOP_PASSWORD"), Query("client
 
 from __future__ import annotations
 
+import html
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote_plus, urlencode
 from weakref import WeakSet
 
 from lllm.config.environ import remember_new
@@ -102,6 +103,19 @@ def _checked(auth: Auth) -> Auth:
     return auth
 
 
+def _without_escapes(text: str) -> str:
+    return re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), text).replace("\\/", "/")
+
+
+_ESCAPES: Final[tuple[tuple[str, Callable[[str], str]], ...]] = (
+    ("\\", _without_escapes),
+    ("&", html.unescape),
+    ("%", unquote_plus),
+    ("%25", lambda text: unquote_plus(unquote_plus(text))),
+)
+"""What shows that text may be escaped, and how it is read then."""
+
+
 class Shown:
     """The headers, query and cookies that credentials come to, and what keeps them out of everything else. Its repr shows none
     of them, and it cannot be pickled."""
@@ -138,12 +152,31 @@ class Shown:
         raise TypeError("credentials are not pickled: they are looked up where they are used")
 
     def text(self, text: str) -> str:
-        """Text without the credentials, also without those that are too short to be looked for anywhere else."""
-        text = self.redactor.text(text)
+        """Text without the credentials, also without those that are too short to be looked for anywhere else. Text that shows
+        one only once it is unescaped is given unescaped."""
+        text = self._unescaped(self.redactor.text(text))
         for name, secret in self.secrets:
             if 4 <= len(secret) < SHORTEST:
                 text = text.replace(secret, f"[redacted:{name}]")
         return text
+
+    def _unescaped(self, text: str) -> str:
+        for mark, decode in _ESCAPES:
+            if mark in text and (plain := decode(text)) != text:
+                cleaned = self.redactor.text(plain)
+                if cleaned is not plain:
+                    text = cleaned
+        return text
+
+    def value(self, value: Any) -> Any:
+        """The value of an answer without them, however a server escaped them."""
+        if isinstance(value, str):
+            return self._unescaped(self.redactor.text(value))
+        if isinstance(value, list):
+            return [self.value(item) for item in value]
+        if isinstance(value, Mapping):
+            return {self.value(key): self.value(item) for key, item in value.items()}
+        return value
 
     def data(self, data: bytes) -> bytes:
         """The bytes of an answer without them: a server may send back what it was sent."""

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core.canonical import digest, digest_of
+from lllm.core.redact import scrub
 from lllm.errors import (
     ConfigError,
     EndpointError,
@@ -205,7 +206,7 @@ class Proxy(Texts):
         return self._client
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_variables": None, "_client": None, "_index": None}
+        return {**self.__dict__, "_variables": None, "_client": None, "_index": None, "_tools": {}}
 
     # --- calling
 
@@ -277,6 +278,19 @@ class Proxy(Texts):
         return await self._perform(endpoint, plain(arguments), context, session)
 
     async def _perform(
+        self, endpoint: Endpoint, arguments: Mapping[str, Any], context: ToolContext, session: Session | None
+    ) -> Any:
+        try:
+            return await self._answer(endpoint, arguments, context, session)
+        except Exception as error:
+            from lllm.config.environ import latest
+
+            scrub(error, latest())
+            if not endpoint.local:
+                self.client.scrub(error, endpoint)
+            raise
+
+    async def _answer(
         self, endpoint: Endpoint, arguments: Mapping[str, Any], context: ToolContext, session: Session | None
     ) -> Any:
         proxy = self.proxies[endpoint.proxy]

@@ -188,3 +188,30 @@ def test_secrets_added_in_threads_are_all_known() -> None:
 )
 def test_two_values_agree_but_for_secrets(recorded: object, present: object, same: bool) -> None:
     assert agrees(recorded, present) is same
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "key&amp;with&lt;all&gt;of&quot;it&#x27;/+1",
+        "key&amp;with&lt;all&gt;of\"it'/+1",
+        "key&amp;with&lt;all&gt;of&#34;it&#39;/+1",
+        "key\\u0026with\\u003call\\u003eof\\\"it'/+1",
+        "key%2526with%253Call%253Eof%2522it%2527%252F%252B1",
+    ],
+)
+def test_forms_of_pages_and_of_other_languages(written: str) -> None:
+    known = Redactor({"K": "key&with<all>of\"it'/+1"})
+    assert known.text(f"a {written} b") == "a [redacted:K] b"
+
+
+def test_binary_data_is_free_of_every_form() -> None:
+    known = Redactor({"SHORT": "key&1234", "LONG": "key&1234/and+more"})
+    for written in (b"key%261234%2Fand%2Bmore", b"key&1234/and+more", base64.b64encode(b"key&1234/and+more")):
+        data = b"\xff\x00" + written + b"\x00"
+        cleaned = known.blob(data)
+        assert len(cleaned) == len(data)
+        assert b"key" not in cleaned
+        assert b"more" not in cleaned
+        assert b"a2V5" not in cleaned
+    assert known.blob("key&1234".encode("utf-16-le")) == b"*" * 16  # which is valid UTF-8
