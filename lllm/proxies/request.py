@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
+from lllm.core.secret_names import secret_parts
 from lllm.errors import ConfigError, ToolError, listing
 from lllm.proxies.body import media_type, write_body
 from lllm.proxies.encoding import header_text, path_text, query_pairs
@@ -203,12 +204,25 @@ def _joined(proxy: BaseProxy, endpoint: Endpoint, base_url: str, where: str) -> 
     check_base_url(authority, endpoint.proxy)
     origin = str(URL(authority).origin())
     path, mark, query = rest.partition("?")
+    if not whole:
+        _check_rest(query, text, where)
     if not whole and endpoint.path:
         own, own_mark, own_query = endpoint.path.partition("?")
         path = f"{path.rstrip('/')}/{own.lstrip('/')}".lstrip("/")
         query = "&".join(one for one in (query, own_query) if one)
         mark = mark or own_mark
     return origin, f"/{path}" + (f"?{query}" if query else "")
+
+
+def _check_rest(query: str, base_url: str, where: str) -> None:
+    """Raises ConfigError for a base URL with what is printed and logged although it is secret, or with what is never sent."""
+    if "#" in base_url:
+        raise ConfigError(f"{where}: base_url must have no '#': what follows it is not sent")
+    if query and secret_parts("", f"?{query}"):
+        raise ConfigError(
+            f"{where}: base_url holds a secret in its query",
+            hint='Write auth = Query("NAME", env="VARIABLE").',
+        )
 
 
 def filled(proxy: BaseProxy, base_url: str) -> str:

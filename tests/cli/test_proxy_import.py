@@ -217,6 +217,19 @@ def test_imports_from_an_address(lllm: Terminal, demo: Path, site: str) -> None:
         assert not (demo / "none.py").exists()
 
 
+def test_a_key_in_the_address_is_not_written(lllm: Terminal, demo: Path, site: str) -> None:
+    query = "?api_key=hunter2hunter2#hunter2hunter2"
+    Pages.pages["/api/openapi.json?api_key=hunter2hunter2"] = Pages.pages["/api/openapi.json"]
+    result = lllm("proxy", "import", f"{site}/api/openapi.json{query}", "--out", "pets.py")
+    assert result.code == 0, result.err
+    assert f'source = "{site}/api/openapi.json"' in (demo / "pets.py").read_text()
+    assert "hunter2" not in (demo / "pets.py").read_text()
+    for address in (f"{site}/nowhere", f"{site}/loop", "http://example.com/x", "http://127.0.0.1:9/x"):
+        result = lllm("proxy", "import", address + query, "--out", "none.py")
+        assert result.code == 2
+        assert "hunter2" not in result.out + result.err
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -228,6 +228,15 @@ def test_base_urls_that_are_none(base: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "rest", ["/?token=hunter2hunter2", "?a=1&api_key=hunter2hunter2", "/v1#hunter2hunter2"]
+)
+def test_a_base_url_is_printed_so_it_holds_no_secret(rest: str) -> None:
+    with pytest.raises(ConfigError, match="base_url") as caught:
+        built({}, {}, f"http://h{rest}", endpoint="a")
+    assert "hunter2" not in str(caught.value)
+
+
 def test_variables_of_a_base_url() -> None:
     proxy = proxy_of("https://{region}.example.com/{version}", endpoint="a")
     type(proxy).server_variables = {"region": ("eu", "us"), "version": "v1"}

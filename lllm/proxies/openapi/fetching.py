@@ -25,6 +25,16 @@ def is_url(source: str) -> bool:
     return "://" in source
 
 
+def public(url: str) -> str:
+    """An address without its query, which may hold a key."""
+    return url.partition("#")[0].partition("?")[0]
+
+
+def said(url: str) -> str:
+    """An address for a message."""
+    return shown(public(url), 200)
+
+
 async def fetch(url: str, *, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) -> tuple[bytes, str]:
     """The bytes at an address, and the address after redirects.
 
@@ -50,16 +60,17 @@ async def fetch(url: str, *, max_bytes: int = MAX_BYTES, timeout: float = TIMEOU
                     continue
                 if response.status != 200:
                     raise ConfigError(
-                        f"{shown(url, 200)} answered {response.status}",
+                        f"{said(url)} answered {response.status}",
                         hint="It must be the address of the document itself.",
                     )
                 return await _content(response, max_bytes, url), where
     except TimeoutError:
-        raise ConfigError(f"{shown(url, 200)} did not answer within {timeout:g} s") from None
+        raise ConfigError(f"{said(url)} did not answer within {timeout:g} s") from None
     except (aiohttp.ClientError, OSError) as error:
-        words = shown(str(error) or type(error).__name__, 200)
-        raise ConfigError(f"{shown(url, 200)} cannot be fetched: {words}") from None
-    raise ConfigError(f"{shown(url, 200)} redirects more than {REDIRECTS} times")
+        words = str(error).replace(where, said(where))
+        words = shown(words or type(error).__name__, 200)
+        raise ConfigError(f"{said(url)} cannot be fetched: {words}") from None
+    raise ConfigError(f"{said(url)} redirects more than {REDIRECTS} times")
 
 
 async def _content(response: aiohttp.ClientResponse, most: int, url: str) -> bytes:
@@ -67,7 +78,7 @@ async def _content(response: aiohttp.ClientResponse, most: int, url: str) -> byt
     async for piece in response.content.iter_any():
         data += piece
         if len(data) > most:
-            raise ConfigError(f"{shown(url, 200)} has more than {most:,} bytes")
+            raise ConfigError(f"{said(url)} has more than {most:,} bytes")
     return bytes(data)
 
 
@@ -77,9 +88,9 @@ def _checked(where: str, first: str) -> SplitResult:
         parts = urlsplit(where)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise ConfigError(f"{shown(where, 200)} is not a URL") from None
+        raise ConfigError(f"{said(where)} is not a URL") from None
     if not host or parts.scheme not in ("http", "https"):
-        raise ConfigError(f"{shown(where, 200)} must be an https:// address")
+        raise ConfigError(f"{said(where)} must be an https:// address")
     if parts.username is not None or parts.password is not None:
         raise ConfigError(
             "the address of a document must hold no user and no password",
@@ -88,9 +99,9 @@ def _checked(where: str, first: str) -> SplitResult:
     here = is_loopback(host)
     if parts.scheme == "http" and not here:
         raise ConfigError(
-            f"{shown(where, 200)} is not encrypted: anybody on the way could change what is imported",
+            f"{said(where)} is not encrypted: anybody on the way could change what is imported",
             hint="Use https://, or download the document and import the file.",
         )
     if here and where != first and not is_loopback(urlsplit(first).hostname or ""):
-        raise ConfigError(f"{shown(first, 200)} redirects to this machine: {shown(where, 200)}")
+        raise ConfigError(f"{said(first)} redirects to this machine: {said(where)}")
     return parts

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lllm.errors import ConfigError
 from lllm.proxies.openapi.document import Document
-from lllm.proxies.openapi.fetching import fetch, is_url
+from lllm.proxies.openapi.fetching import fetch, is_url, public
 from lllm.proxies.openapi.layout import Module, modules
 from lllm.proxies.openapi.module import check_source, write_module
 from lllm.proxies.openapi.parts import Imported
@@ -22,7 +22,7 @@ def load(source: str) -> Document:
     """The document at an address or in a file. ConfigError where it cannot be read."""
     if is_url(source):
         data, where = run(fetch(source))
-        return Document.parse(data, where)
+        return Document.parse(data, public(where))  # it is written into the module
     path = Path(source)
     try:
         with path.open("rb") as file:  # which may be a pipe, or a device without an end
