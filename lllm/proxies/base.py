@@ -38,6 +38,9 @@ C = TypeVar("C", bound="type[BaseProxy]")
 CALLER: Final[ContextVar[Any]] = ContextVar("lllm_proxy_caller", default=None)
 """The `Proxy` for which a plain Python endpoint runs: its variables are those of one system."""
 
+SESSION: Final[ContextVar[Any]] = ContextVar("lllm_proxy_session", default=None)
+"""The session in which it runs, also within an effect, where nothing further is recorded."""
+
 _MARK: Final = "__lllm_endpoint__"
 
 
@@ -388,6 +391,7 @@ def variable(name: str, proxy: str) -> str:
         ConfigError: it is not set.
     """
     from lllm.config.environ import Environ, remember_new
+    from lllm.session import recording
 
     caller = CALLER.get()
     variables = Environ() if caller is None else caller.variables
@@ -398,6 +402,8 @@ def variable(name: str, proxy: str) -> str:
             hint=f"Type: export {name}=..., or write it into .env",
         )
     remember_new(name, [value])
+    if (session := SESSION.get() or recording()) is not None:
+        session.learn(name, [value])
     return value
 
 

@@ -25,9 +25,11 @@ from lllm.http.time_limit import time_limit
 from lllm.inputs import effect
 from lllm.models.function import ToolContext
 from lllm.proxies import answer as answers
+from lllm.proxies.base import SESSION
 from lllm.proxies.credentials import Auth, Shown, auth_of, lookup, show
 from lllm.proxies.exchange import Received, Way, attempt, way_to
 from lllm.proxies.request import HttpRequest, RequestPlan, put
+from lllm.session import recording
 
 if TYPE_CHECKING:
     from lllm.http.limiter import Limiter, Ticket
@@ -182,6 +184,12 @@ class Client:
         with effect():
             plan = self.plan(proxy, endpoint)
             shown = self.credentials(proxy, endpoint)
+            session = SESSION.get() or recording()
+            if session is not None and shown.secrets and session.redactor not in shown.told:
+                # one that has changed since `learn`, or of a request that a method sends
+                shown.told.add(session.redactor)
+                for name, secret in shown.secrets:
+                    session.learn(name, (secret,))
             request = plan.build(arguments)
             call = Call(proxy, endpoint, plan, shown, context, note)
             if self.cache is None or endpoint.cache is None or not proxy.use_cache:

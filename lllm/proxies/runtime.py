@@ -32,6 +32,7 @@ from lllm.models.function import MOST, Function, ToolContext
 from lllm.plug_ins import guarded
 from lllm.proxies.base import (
     CALLER,
+    SESSION,
     SETTINGS,
     BaseProxy,
     as_date,
@@ -299,7 +300,7 @@ class Proxy(Texts):
         given = self._checked(endpoint, arguments, cutoff)
         if endpoint.local:
             with guarded(f"endpoint '{endpoint.address}'", ToolError):
-                answer = await _run_method(self, proxy, endpoint, given, context)
+                answer = await _run_method(self, proxy, endpoint, given, context, session)
         else:
             if not endpoint.declarative:
                 with guarded(f"endpoint '{endpoint.address}'", ToolError):
@@ -509,10 +510,15 @@ def _wanted(activate: Iterable[Any] | None, options: Mapping[str, Any]) -> list[
 
 
 async def _run_method(
-    caller: Proxy, proxy: BaseProxy, endpoint: Endpoint, given: dict[str, Any], context: ToolContext
+    caller: Proxy,
+    proxy: BaseProxy,
+    endpoint: Endpoint,
+    given: dict[str, Any],
+    context: ToolContext,
+    session: Session | None,
 ) -> Any:
     args, kwargs = _bound(endpoint, given, context)
-    token = CALLER.set(caller)
+    token, within = CALLER.set(caller), SESSION.set(session)
     try:
         return await maybe_async(endpoint.function, proxy, *args, **kwargs)
     except EndpointError as error:
@@ -520,6 +526,7 @@ async def _run_method(
         raise
     finally:
         CALLER.reset(token)
+        SESSION.reset(within)
 
 
 async def _prepared(

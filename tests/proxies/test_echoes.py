@@ -6,6 +6,7 @@ import json
 import pickle
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -15,9 +16,12 @@ from aiohttp import web
 from yarl import URL
 
 import lllm
+from lllm.backends.scripted import ScriptedBackend
 from lllm.config import environ
+from lllm.errors import ToolError
 from lllm.models.parts import File
 from lllm.proxies import BaseProxy, Basic, Bearer, Cookie, Header, Proxy, Query
+from lllm.proxies.base import variable
 from tests.servers.api import Api
 
 HEADER = "Head&er<key>/+='9\"1-7f3a"
@@ -224,3 +228,80 @@ class Files(BaseProxy, register=False):
     @BaseProxy.endpoint(endpoint="get", auth=Header("X-Key", env="H"))
     def get(self) -> File | None:
         """A file."""
+
+
+# --- what a method reads or sends itself
+
+
+class Own(BaseProxy, register=False):
+    @BaseProxy.endpoint(effect="pure")
+    def reads(self) -> str:
+        return f"it is {variable('B', 'Own')}"
+
+    @BaseProxy.endpoint(effect="pure")
+    def breaks(self) -> str:
+        raise ValueError(f"no way with {variable('B', 'Own')}")
+
+
+def one_more(server: Api) -> Proxy:
+    """`search` sends a request itself, and takes the marks of what was found out of the answer."""
+
+    async def answer(request: web.Request) -> web.Response:
+        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        marked = f"{key[:4]}<b>{key[4:9]}</b>{key[9:]}"
+        return web.json_response(
+            {"results": [{"title": marked, "url": "https://x.test/", "snippet": marked}]}
+        )
+
+    server.answer = answer
+    options = {"search": {"url": f"{server.url}/?q={{query}}", "key_env": "B"}}
+    return Proxy(["search", Own], variables={"B": BEARER}, options=options)
+
+
+@pytest.mark.parametrize("address", ["search.web", "Own.reads", "Own.breaks"])
+@pytest.mark.parametrize("as_tool", [False, True])
+async def test_a_process_that_knows_many_secrets(server: Api, address: str, as_tool: bool) -> None:
+    """More than a process remembers: the session learns what is read and sent within it."""
+    environ.forget()
+    for n in range(environ._HELD):
+        environ.remember(f"OTHER_{n}", f"of-another-user-{n:09d}")
+    proxy, store = one_more(server), lllm.MemoryLog()
+    given = {"query": "x"} if address == "search.web" else {}
+    if as_tool:
+        call = lllm.FunctionCall("1", proxy.tool(address).name, json.dumps(given))
+        replies = [lllm.Reply("", tool_calls=(call,), finish_reason="tool_calls"), "Done."]
+        agent = lllm.Agent("a", ScriptedBackend(replies), tools=[proxy.tool(address)], store=store)
+        id = (await agent.acall("Go.")).session
+        assert id is not None
+    else:
+        async with lllm.arecord("x", store=store) as session:
+            with suppress(ToolError):
+                await proxy.acall(address, given)
+        id = session.id
+    recorded = b"\n".join(store.read(id)).decode()
+    assert shown(recorded) == []
+    assert "[redacted:B]" in recorded
+    environ.forget()
+
+
+async def test_a_token_that_is_another_one_each_time(server: Api) -> None:
+    """It is looked up when it is shown: that one is not written, whatever was looked up before."""
+
+    class Tokens(dict[str, str]):
+        def get(self, name: str, default: Any = None) -> Any:
+            given.append(f"short-lived-{len(given):06d}")
+            return given[-1]
+
+    given: list[str] = []
+    environ.forget()
+    proxy, store = (
+        Proxy([Shop], variables=Tokens(), options={"Shop": {"base_url": server.url}}),
+        lllm.MemoryLog(),
+    )
+    async with lllm.arecord("x", store=store) as session:
+        for _ in range(3):
+            await proxy.acall("Shop.bearer")
+    recorded = b"\n".join(store.read(session.id)).decode()
+    assert len(given) >= 3
+    assert not [one for one in given if one in recorded]
+    environ.forget()

@@ -170,7 +170,9 @@ class Search(Configured):
             made["left_out"] = f"{left_out} more: duplicates, or without a URL"
         if not found and self.provider == "searxng" and (failed := _unresponsive(answer)):
             made["notes"] = [f"search engines of the instance did not answer: {failed}"]
-        return made
+        # marks of what was found may have stood within what was sent
+        cleaned: dict[str, Any] = caller.client.credentials(self, self._asked()).value(made)
+        return cleaned
 
     # --- the request
 
