@@ -11,6 +11,8 @@ from lllm.proxies.openapi.problems import Unusable, mapping, shown
 from lllm.proxies.openapi.schemas import Schemas
 
 _FORMS: Final = ("multipart/form-data", "application/x-www-form-urlencoded")
+_AS_JSON: Final = ("text/json", "application/x-json", "text/x-json")
+"""Older names of JSON; it is sent by its own."""
 _TEXTS: Final = ("xml", "yaml", "javascript", "graphql", "jsonl", "ndjson", "json-seq", "sql", "csv", "toml")
 BINARY: Final = {"type": "string", "format": "binary"}
 
@@ -43,7 +45,7 @@ def read_body(place: Place, schemas: Schemas, notes: list[str]) -> Body:
     media = place.at("content", name)
     mapping(media.value, f"requestBody/content/{name}")
     kind = _kind(name)
-    content_type = "application/json" if "*" in name else name
+    content_type = "application/json" if "*" in name or _base(name) in _AS_JSON else name
     if not content_type.isascii() or not content_type.isprintable():
         raise Unusable(f"requestBody/content: {shown(name)!r} is not a media type")
     schema = media.at("schema") if "schema" in media.value else None
@@ -68,7 +70,7 @@ def read_body(place: Place, schemas: Schemas, notes: list[str]) -> Body:
         if isinstance(whole, dict) and wire in whole:
             argument = argument._replace(example=whole[wire])
         if kind == "form" and isinstance(encoding, dict) and isinstance(encoding.get(wire), dict):
-            argument = _encoded(argument, encoding[wire], name == _FORMS[0], notes)
+            argument = _encoded(argument, encoding[wire], _base(name) == _FORMS[0], notes)
         arguments.append(argument)
     if not required and any(one.required for one in arguments):
         notes.append("its body is optional, but has required properties: these are required arguments")
@@ -84,14 +86,19 @@ def _preferred(content: dict[str, Any]) -> str:
         schema = media.get("schema") if isinstance(media, dict) else None
         kind = _kind(name)
         nested = kind in ("text", "binary") and isinstance(schema, dict) and not _is_plain(schema)
-        return nested, order.index(kind), not name.startswith(("application/json", *_FORMS[:1])), 0
+        return nested, order.index(kind), not _base(name).startswith(("application/json", *_FORMS[:1])), 0
 
     return min(content, key=rank)
 
 
+def _base(name: str) -> str:
+    """A media type without its parameters."""
+    return name.partition(";")[0].strip().lower()
+
+
 def _kind(name: str) -> str:
-    kind = name.partition(";")[0].strip().lower()
-    if kind in ("application/json", "*/*", "application/*") or kind.endswith("+json"):
+    kind = _base(name)
+    if kind in ("application/json", "*/*", "application/*", *_AS_JSON) or kind.endswith("+json"):
         return "json"
     if kind in _FORMS:
         return "form"

@@ -488,3 +488,32 @@ def test_a_path_item_beside_its_reference() -> None:
     paths = {"/x": {"$ref": "#/components/pathItems/Ping", "post": {"operationId": "pong"}}}
     found = read({"openapi": "3.1.0", "paths": paths, "components": {"pathItems": items}})
     assert sorted(one.id for one in found.operations) == ["ping", "pong"]
+
+
+@pytest.mark.parametrize(
+    ("offered", "sent"),
+    [
+        (("text/json", "application/*+json", "application/json"), "application/json"),
+        (("text/json",), "application/json"),
+        (("application/*+json",), "application/json"),
+        (("*/*",), "application/json"),
+        (("application/xml", "Application/JSON; charset=utf-8"), "Application/JSON; charset=utf-8"),
+        (
+            ("text/xml", "application/x-www-form-urlencoded; charset=utf-8"),
+            "application/x-www-form-urlencoded; charset=utf-8",
+        ),
+        (("application/octet-stream", "multipart/form-data"), "multipart/form-data"),
+        (("multipart/mixed", "application/xml"), None),
+    ],
+)
+def test_which_media_type_is_sent(offered: tuple[str, ...], sent: str | None) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    body = {"required": True, "content": {name: {"schema": schema} for name in offered}}
+    paths = {"/x": {"post": {"operationId": "x", "requestBody": body}, "get": {"operationId": "y"}}}
+    with proxy_of({"openapi": "3.1.0", "servers": [{"url": "https://t.example"}], "paths": paths}) as proxy:
+        endpoint = endpoints_by_id(proxy).get("x")
+        assert (endpoint.content if endpoint is not None else None) == sent
+        if endpoint is not None:
+            request = request_of(proxy, endpoint, {"a": 1})
+            assert request.headers["Content-Type"].startswith(sent or "")
+            assert request.body
