@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,28 @@ def test_the_readme_names_every_file(team: Path) -> None:
     for module in (team / "system").rglob("*.py"):
         if module.name != "__init__.py" and "prompts" not in module.parts:
             assert any(module.relative_to(team).as_posix() in line for line in named), module
+
+
+@pytest.mark.parametrize(
+    ("typed", "says", "written"),
+    [
+        ("y", "It is written down in answers.md.", True),
+        ("n", "It may not be written down.", False),
+        ("", "It may not be written down.", False),
+    ],
+)
+def test_its_rehearsal_asks_before_it_writes(team: Path, typed: str, says: str, written: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "system.rehearsal"],
+        input=typed,
+        cwd=team,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1].removeprefix("May it? [y/n] ") == says, done.stderr
+    assert (team / "notes" / "answers.md").exists() is written
+    if written:
+        shown = "\n".join(f"    {line}" for line in done.stdout.replace("[y/n] ", "[y/n] y\n").splitlines())
+        assert shown in (team / "README.md").read_text()

@@ -67,7 +67,7 @@ def test_a_team_in_yaml_alone() -> None:
 
 def test_a_note_is_written_only_if_somebody_approves(tmp_path: Path) -> None:
     options = {"log_base": MemoryLog(), "overrides": [f"proxy_options.files.root={tmp_path}"]}
-    rehearse(lambda call: "not today", **options)
+    assert rehearse(lambda call: "not today", **options) == "It may not be written down."
     assert not list(tmp_path.iterdir())
     assert rehearse(lambda call: True, **options) == "It is written down in answers.md."
     assert (tmp_path / "answers.md").read_text() == "17 times 23 is 391.\n"

@@ -15,7 +15,7 @@ class Batch(AsyncAgentBase):
     async def call(self, task: str, **more: Any) -> dict[str, Any]:
         questions = [question.strip() for question in task.split(";") if question.strip()]
         answers = await asyncio.gather(*(self.solve(question) for question in questions))
-        total = " + ".join(f"({answer})" for answer in answers)
+        total = " + ".join(f"({answer})" for answer in answers) or "0"
         return {
             "answers": dict(zip(questions, answers, strict=True)),
             "total": await self.proxy.acall("arithmetic.calculate", expression=total),
