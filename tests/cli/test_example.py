@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import operator
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from lllm import MemoryLog, build_agent
 from lllm.cli.create import templates, write
+from lllm.errors import LLMError
+from lllm.registry import registry
 from tests.cli.conftest import Terminal
+
+QUESTIONS = (
+    ("What is {a} times {b}?", operator.mul),
+    ("What is {a} plus {b}?", operator.add),
+    ("What is {a} minus {b}?", operator.sub),
+    ("Multiply {a} by {b}.", operator.mul),
+)
 
 
 @pytest.fixture
@@ -43,6 +56,27 @@ def test_a_system_runs_and_is_replayed(
     assert ran.code == 0, ran.err
     assert ran.json["result"] == result
     assert lllm("replay", "--last", "--json").json["verified"] is True
+
+
+@pytest.mark.parametrize(("system", "right"), [("default", 20), ("team", 18)])
+def test_of_twenty_questions_it_answers_what_its_readme_says(
+    lllm: Terminal, team: Path, system: str, right: int
+) -> None:
+    numbers, answered = Random(5), 0
+    with registry.scope(empty=True):
+        registry.arm()
+        built = build_agent(f"config/team/{system}.yaml", log_base=MemoryLog())
+        for n in range(20):
+            a, b = numbers.randint(2, 99), numbers.randint(2, 99)
+            words, value = QUESTIONS[n % len(QUESTIONS)]
+            with suppress(LLMError):
+                answered += float(built(words.format(a=a, b=b))["answer"]) == value(a, b)
+    assert answered >= right - 2, answered  # another processor may round otherwise
+    assert re.search(rf"\b{right} with the {'first system' if system == 'default' else 'team'}", readme(team))
+
+
+def readme(team: Path) -> str:
+    return " ".join((team / "README.md").read_text().split())
 
 
 def test_its_tree_names_every_part(lllm: Terminal, team: Path) -> None:
