@@ -73,6 +73,10 @@ def refuse_network(event: str, args: tuple[Any, ...]) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     sys.addaudithook(refuse_network)
+    if os.environ.get("SEARCH_SECRETS"):
+        from tests import suite_search
+
+        config.pluginmanager.register(suite_search)
     if sys.dont_write_bytecode and not hasattr(config, "workerinput"):
         compile_dir(
             Path(__file__).parents[1] / "lllm", quiet=2

@@ -53,6 +53,7 @@ def test_every_way_to_print(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     assert (both.out + both.err).count("[redacted:THE_KEY]") > 8
 
 
+@pytest.mark.holds_secrets
 def test_what_a_configuration_holds_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
     output.begin(debug=False, json=False)
     load_config({"settings": {"headers": {"X-Any": KEY}, "db": {"url": "postgres://u:longpassword1@h/d"}}})

@@ -174,6 +174,7 @@ def test_a_fork_asks_nothing_again_anywhere(there: str, here: str, machine: Call
     assert report.verified, report.divergence
 
 
+@pytest.mark.holds_secrets
 @pytest.mark.parametrize(
     "variable", ["DEPLOY_KEY=production", f"DEPLOY_KEY={PLACE}", "A_TOKEN=of-production"]
 )
