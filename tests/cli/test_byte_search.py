@@ -145,6 +145,7 @@ list proxies --json
 proxy
 proxy show Shop
 proxy show Shop --json
+proxy search {control}
 proxy call Shop.get q={control}
 proxy call Shop.get q={control} --json
 proxy call Shop.get q={secret}
