@@ -104,6 +104,10 @@ class Order:
         self._ends: list[Waiter] = []
         self._anew: list[Waiter] = []
         self._unplaced: list[Waiter] = []
+        self.has_unplaced = False
+        """True if the record did not say where a call or an effect was handed back."""
+        self.at_once = False
+        """True if those were handed back at once."""
         self.keeps = False
         """True if any loop of the program has ever kept the order."""
         self._skipped: set[tuple[str, str]] = (
@@ -240,7 +244,10 @@ class Order:
     async def unplaced(self, *, leaving: bool = False) -> bool:
         """A call or an effect is about to be handed back, and the record does not say where: it did not have to wait, or the
         process died before it could be noted. Waits until nothing but its return can bring the next event about; True if it
-        is the record's end that came. `leaving`: as in `turn`."""
+        is the record's end that came. `leaving`: as in `turn`. With `at_once` it does not wait."""
+        self.has_unplaced = True
+        if self.at_once:
+            return False
         if self.alive is None and (loop := self.here()) is not None:
             await self._wait_in(self._unplaced, loop, leaving=leaving)
         return self.alive is not None

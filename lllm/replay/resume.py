@@ -113,9 +113,12 @@ async def aresume_session(
         rerun = Rerun(recorded, store, config, stream=stream)
         program = find_program(rerun, entry)
 
-        async def attempt(program: Program, guess: Guess) -> tuple[Resumed, Any, BaseException | None]:
+        async def attempt(
+            program: Program, guess: Guess, *, at_once: bool = False
+        ) -> tuple[Resumed, Any, BaseException | None]:
             player = Resumed(session, store, recorded, dict(effects[1]), effects[0])
             player.order.timers.guess = guess
+            player.order.at_once = at_once
             if follow is not None:
                 player.followers.append(follow)
             if watch is not None:
@@ -124,6 +127,18 @@ async def aresume_session(
             return player, *await _run(player, program, rerun)
 
         player, result, failed = await attempt(program, Guess())
+        order = player.order
+        if (
+            isinstance(failed, ReplayDivergence)
+            and program.whole
+            and order.has_unplaced
+            and not player.is_live
+        ):
+            # what was handed back without a note may have been so at once; nothing has been written yet
+            program = find_program(rerun, entry)
+            other = await attempt(program, Guess(), at_once=True)
+            if not isinstance(other[2], ReplayDivergence) or other[0].is_live:
+                player, result, failed = other
         guessed = program.whole and player.order.timers.guess.unsure and not player.is_live
         if isinstance(failed, ReplayDivergence) and guessed:  # the past may agree where timers fire elsewhere
             guess = await guess_for(session, rerun._replace(stream=None), entry)

@@ -14,7 +14,7 @@ from benchmarks.order.shape import SHAPES
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 300.0
-KILLED = ("gather", "effects_side_by_side", "timeouts_around_tools", "threads_and_tasks", "work_queue")
+KILLED = ("gather", "effects_side_by_side", "timeouts_around_tools", "threads_and_tasks", "two_sessions")
 
 
 def order(*arguments: str) -> str:

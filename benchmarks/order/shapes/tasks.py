@@ -138,7 +138,7 @@ async def hedged(s: Shape) -> None:
     await asyncio.gather(*(one(n) for n in range(5)))
 
 
-@shape(sessions=2, rare="resumed after a kill, calls are handed back in another order")
+@shape(sessions=2)
 async def two_sessions(s: Shape) -> None:
     """Two of them run side by side in one loop."""
 
