@@ -111,7 +111,10 @@ class Access(NamedTuple):
             from lllm.proxies.runtime import check_own_name
 
             check_own_name(name, found)
-        path = found.path() if hasattr(found, "path") else ""
+        from lllm.proxies import BaseProxy
+
+        is_proxy = isinstance(found, BaseProxy) or (isinstance(found, type) and issubclass(found, BaseProxy))
+        path = found.path() if is_proxy else ""
         options = settings_of(self.config, path)
         for option in getattr(found, "path_options", ()):
             if isinstance(value := options.get(option), str) and value:
