@@ -285,15 +285,24 @@ class _Discovery:
         if "." in file.stem:
             raise ConfigError("a module's name has no dots; rename the file", where=shown(file))
         names = self.module_names(file)
-        for _, name in names:
-            if self.leads_to(name, file):
-                return import_module(name)
         folder, name = names[0]
-        if str(folder) not in sys.path:
+
+        def append() -> bool:
+            """Appends the documented folder to sys.path. Whether the documented name leads to the file then."""
+            if str(folder) in sys.path:
+                return False
             sys.path.append(str(folder))
             invalidate_caches()
-            if self.leads_to(name, file):
-                return import_module(name)
+            return self.leads_to(name, file)
+
+        # a package is known by its own name to the code in it, whatever longer one a folder further up gives
+        if self.leads_to(name, file) or ((file.parent / "__init__.py").is_file() and append()):
+            return import_module(name)
+        for _, longer in names[1:]:
+            if self.leads_to(longer, file):
+                return import_module(longer)
+        if append():
+            return import_module(name)
         other = find_spec(name)
         raise ConfigError(
             f"is '{name}' for Python, and that name belongs to {other.origin if other else 'nothing'}",

@@ -429,6 +429,20 @@ def test_also_in_a_package(write: Write, registry: Registry) -> None:
     assert importlib.import_module("demo_pkg.prompts.a").P is registry.get("prompt", "a")
 
 
+def test_a_package_below_a_folder_of_the_path_has_its_own_name(
+    write: Write, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a project is created within a checkout that is installed: its code imports itself by that name."""
+    root = write("outer/project/lllm.toml", "[discovery]\nprompts = ['own_pkg/prompts']").parent
+    write("outer/project/own_pkg/__init__.py", "")
+    write("outer/project/own_pkg/words.py", "WORD = 'hello'\n")
+    write("outer/project/own_pkg/prompts/__init__.py", "")
+    write("outer/project/own_pkg/prompts/a.py", "from own_pkg.words import WORD\n" + PROMPT.format(path="a"))
+    monkeypatch.syspath_prepend(root.parent)
+    assert auto_discover(root, registry=registry).problems == ()
+    assert importlib.import_module("own_pkg.prompts.a").P is registry.get("prompt", "a")
+
+
 def test_also_when_the_package_can_be_imported_already(
     write: Write, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
