@@ -104,10 +104,10 @@ class Order:
         self._ends: list[Waiter] = []
         self._anew: list[Waiter] = []
         self._unplaced: list[Waiter] = []
-        self.has_unplaced = False
-        """True if the record did not say where a call or an effect was handed back."""
-        self.at_once = False
-        """True if those were handed back at once."""
+        self.unplaced_count = 0
+        """So often the record did not say where a call or an effect was handed back."""
+        self.at_once = 0
+        """So many of those are handed back at once, the first ones."""
         self.keeps = False
         """True if any loop of the program has ever kept the order."""
         self._skipped: set[tuple[str, str]] = (
@@ -244,9 +244,9 @@ class Order:
     async def unplaced(self, *, leaving: bool = False) -> bool:
         """A call or an effect is about to be handed back, and the record does not say where: it did not have to wait, or the
         process died before it could be noted. Waits until nothing but its return can bring the next event about; True if it
-        is the record's end that came. `leaving`: as in `turn`. With `at_once` it does not wait."""
-        self.has_unplaced = True
-        if self.at_once:
+        is the record's end that came. `leaving`: as in `turn`. The first `at_once` of them do not wait."""
+        self.unplaced_count += 1
+        if self.unplaced_count <= self.at_once:
             return False
         if self.alive is None and (loop := self.here()) is not None:
             await self._wait_in(self._unplaced, loop, leaving=leaving)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.core import events as ev
 from lllm.errors import ConfigError, ReplayDivergence, UncertainEffect
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from lllm.config import Config
     from lllm.models.message import FunctionCall
     from lllm.session_followers import Follower, Watcher
+
+
+RETURNS: Final = 8
+"""How often a program is run again to find which calls were handed back at once."""
 
 
 class Resumption(NamedTuple):
@@ -114,7 +119,7 @@ async def aresume_session(
         program = find_program(rerun, entry)
 
         async def attempt(
-            program: Program, guess: Guess, *, at_once: bool = False
+            program: Program, guess: Guess, *, at_once: int = 0
         ) -> tuple[Resumed, Any, BaseException | None]:
             player = Resumed(session, store, recorded, dict(effects[1]), effects[0])
             player.order.timers.guess = guess
@@ -127,18 +132,16 @@ async def aresume_session(
             return player, *await _run(player, program, rerun)
 
         player, result, failed = await attempt(program, Guess())
-        order = player.order
-        if (
-            isinstance(failed, ReplayDivergence)
-            and program.whole
-            and order.has_unplaced
-            and not player.is_live
-        ):
-            # what was handed back without a note may have been so at once; nothing has been written yet
-            program = find_program(rerun, entry)
-            other = await attempt(program, Guess(), at_once=True)
+        # what was handed back without a note may have been so at once; what the end of the process kept from it comes last
+        tries, left = RETURNS, sys.maxsize
+        unplaced = program.whole and bool(player.order.unplaced_count) and not player.is_live
+        while isinstance(failed, ReplayDivergence) and unplaced and tries and left:
+            program = find_program(rerun, entry)  # nothing has been written or done yet
+            other = await attempt(program, Guess(), at_once=left)
             if not isinstance(other[2], ReplayDivergence) or other[0].is_live:
                 player, result, failed = other
+                break
+            tries, left = tries - 1, min(left, other[0].order.unplaced_count) - 1
         guessed = program.whole and player.order.timers.guess.unsure and not player.is_live
         if isinstance(failed, ReplayDivergence) and guessed:  # the past may agree where timers fire elsewhere
             guess = await guess_for(session, rerun._replace(stream=None), entry)
