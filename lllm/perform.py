@@ -226,8 +226,8 @@ class Performer:
             reply = watch.judged(reply)
         if held is not None:
             reply = text_tools.read(reply)
-            if self._followed() and (rest := held.rest()):
-                shown = session.tell(self.call, TextDelta(rest))
+            if self._followed() and (kept_back := held.rest()):
+                shown = session.tell(self.call, TextDelta(kept_back))
                 if told is not None:
                     told += shown
         if plan.format is not None and reply.enforced is None:
@@ -544,6 +544,8 @@ class Performer:
     def _cut(self, call: FunctionCall, value: str | Rich) -> records.ToolReturned:
         """A result within the limit of the call, with the tool that reads on where it was longer."""
         limit, keep = self.plan.limits.max_result_chars, self.session.keep_bytes
+        if call.name == READER and READER in self.plan.further_specs:
+            limit = None  # it keeps to it, and an image that was asked for by name would only be named again
         if isinstance(value, str):
             value = taken_out(value)
         if isinstance(value, str):

@@ -135,6 +135,27 @@ def test_images_beyond_the_limit_are_named() -> None:
     assert tool_message.text.count("left out. read_result(") == 3
 
 
+def test_an_image_that_is_asked_for_is_shown_under_any_limit() -> None:
+    @tool(effect="pure")
+    def shot() -> Any:
+        return Image(PNG)
+
+    def model(request: Any) -> Any:
+        results = [one for one in request.messages if one.role == "tool"]
+        if not results:
+            return FunctionCall("1", "shot", "{}")
+        if len(results) == 1:
+            name = results[0].text.partition('result="')[2][:8]
+            return FunctionCall("2", "read_result", json.dumps({"result": name}))
+        return "done"
+
+    backend = ScriptedBackend(model)
+    Agent("a", backend, tools=[shot], store=MemoryLog(), max_result_chars=1_000).call("go")
+    shown = backend.requests[2].messages[-1].content
+    assert isinstance(shown, tuple)
+    assert [part["type"] for part in shown] == ["image_url"]
+
+
 @pytest.mark.parametrize("limit", [1_000, 1_001, 5_000, 50_000])
 @pytest.mark.parametrize("text", ["x" * 200_000, TEXT, "a\n" * 60_000, "\n" * 60_000, "ä" * 51_000])
 def test_a_cut_text_keeps_its_limit(text: str, limit: int) -> None:

@@ -20,9 +20,9 @@ class Texts:
     endpoints: dict[str, Endpoint]
     _index: tuple[int, Index[Endpoint]] | None = None
 
-    def matching(self, pattern: str) -> list[str]:
-        """The addresses that a pattern stands for."""
-        raise NotImplementedError
+    if TYPE_CHECKING:  # of Proxy
+
+        def matching(self, pattern: str) -> list[str]: ...
 
     def available(self) -> list[str]:
         """The paths of the active proxies."""

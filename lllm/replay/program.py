@@ -18,7 +18,7 @@ from lllm.ports import Program, Rerun
 from lllm.registry import registry
 from lllm.replay.calls import Calls
 from lllm.session import Scope, Session, current
-from lllm.sync import in_thread, is_async
+from lllm.sync import in_thread, maybe_async
 
 if TYPE_CHECKING:
     from lllm.config import Config
@@ -104,8 +104,8 @@ class Function(Program):
         self.function = function
 
     async def run(self, session: Session) -> Any:
-        """Calls the function; a plain one in a thread."""
-        return await (self.function() if is_async(self.function) else in_thread(self.function))
+        """Calls the function; a plain one in a thread. A coroutine that it returns (`lambda: main(store)`) is awaited."""
+        return await maybe_async(self.function)
 
 
 class Chat(Program):

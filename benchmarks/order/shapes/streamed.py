@@ -122,7 +122,7 @@ async def one_is_left(s: Shape) -> None:
                     break
 
 
-@shape()
+@shape(silent=True)
 async def streams_that_break(s: Shape) -> None:
     """Streams whose model fails in the middle: it is asked again, and some are cut off."""
     agent = s.agent_with(Breaks(0.002), max_provider_retry=4, backoff_base=0.001, backoff_cap=0.003)
@@ -155,7 +155,7 @@ async def streams_with_deadlines(s: Shape) -> None:
     await asyncio.gather(*(one(n) for n in range(4)))
 
 
-@shape()
+@shape(silent=True)
 async def tools_in_streams(s: Shape) -> None:
     """Streams with tools, and a heartbeat beside them."""
     agent = s.agent_with(Chatty(0.002), tools=[note])
