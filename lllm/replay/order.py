@@ -43,9 +43,6 @@ HANDOVER: Final = 0.05
 """Seconds in which the thread of another loop may take up what it was given: a blocking call that has returned."""
 GRACE: Final = 0.25
 """Seconds in which threads that are not known to belong to the program may come back."""
-PATIENT: Final = 1.0
-"""Seconds of GRACE at one place of the record, all in all: a timer that comes again and again may be due thousands of times
-there, and each time is not waited for."""
 _LOOK: Final = 0.01
 
 
@@ -97,8 +94,6 @@ class Order:
         self._items: list[Item] = []
         self._times: dict[int, int] = {}  # without the hours in which nobody worked on the session
         self._at = 0
-        self._granted = -1, 0.0, 0.0
-        """The place of the record at which threads were waited for, for how long, and what had moved last."""
         self.lock = threading.RLock()
         self._waiting: dict[int, Waiter] = {}
         self._ends: list[Waiter] = []
@@ -366,7 +361,7 @@ class Order:
                 return max(0.0005, min(_LOOK, left)) if left > 0 else self._fire(here, first)
             if since < HANDOVER and any(not one.idle for one in self.loops.values() if one is not here):
                 return 0.0005
-            if self._grants(since) and (
+            if since < GRACE and (
                 any(loop.is_blocked for loop in self.loops.values())  # it may go on at this very moment
                 or self._threads.unknown(self._resting(here), self.loops.values())
             ):
@@ -374,17 +369,6 @@ class Order:
             if first is not None or (first := self._late(item, at, named=True)) is not None:
                 return self._fire(here, first, until=at)
             return self._stuck(here, event)
-
-    def _grants(self, since: float) -> bool:
-        """True while threads may still come back, with nothing moved for so long. Counts what was granted at this place."""
-        if since >= GRACE:
-            return False
-        if self._granted[0] != self._at:
-            self._granted = self._at, 0.0, self.moved
-        place, before, moved = self._granted
-        if moved != self.moved:  # a timer has fired since: another wait begins
-            self._granted = place, before + GRACE, self.moved
-        return self._granted[1] < PATIENT
 
     def _next(self) -> Item | None:
         """The next item: the cursor's, or the answer of an effect that comes before it. None at the record's end."""

@@ -186,8 +186,9 @@ def idle_thread() -> Iterator[None]:
 def test_a_heartbeat_beside_an_unknown_thread_ends(
     idle_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread is waited for at each place of the record, and not at each of 6,000 beats: that took 25 minutes."""
-    monkeypatch.setattr(order, "PATIENT", 0.5)
+    """The thread is waited for at each beat, and so a few beats must be enough: 6,000 took 25 minutes."""
+    monkeypatch.setattr(order, "BEATS", 2)
+    monkeypatch.setattr(order, "BEATING", 0.1)
     test_a_heartbeat_does_not_keep_a_replay_from_ending(10_000)
 
 
