@@ -55,8 +55,9 @@ $(DEV): pyproject.toml scripts/install.sh locks/dev.txt locks/compiled.txt locks
 demo: $(STAMP)
 	@scripts/demo.sh
 
+# What every test writes and prints is searched for the secrets that lllm knew in it.
 test: $(DEV)
-	$(PY) -m pytest -n 2 --dist worksteal
+	SEARCH_SECRETS=1 $(PY) -m pytest -n 2 --dist worksteal
 
 # Every check runs, so that one look shows all there is to mend.
 lint: $(DEV)

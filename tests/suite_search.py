@@ -1,8 +1,8 @@
 """After every test: no secret that lllm knew in it is in what was written or printed.
 
-A plugin of pytest, loaded by `SEARCH_SECRETS=1 python -m pytest`. It looks through the folders of the test (`tmp_path` and its
-home) and all captured output, in each worker for its own tests. What the code of the test wrote does not count: it says keys
-on purpose, in `.env` and elsewhere. Nor do tests that are marked `holds_secrets`.
+A plugin of pytest, loaded by `SEARCH_SECRETS=1 python -m pytest`, as `make test` does. It looks through the folders of the
+test (`tmp_path` and its home) and all captured output, in each worker for its own tests. What the code of the test wrote does
+not count: it says keys on purpose, in `.env` and elsewhere. Nor do tests that are marked `holds_secrets`.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DB_PASS", NUMBER)
 
 
+@pytest.mark.holds_secrets  # pytest shows what is logged before any handler of lllm sees it
 @pytest.mark.usefixtures("known")
 def test_every_way_to_print(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
