@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from lllm import inputs
 from lllm.bounds import Bounds, enclosing, time_left
+from lllm.budgets import Ledger
 from lllm.callers import Caller, approver, calling
 from lllm.const import Modalities, card
 from lllm.core import events as ev
@@ -92,10 +93,12 @@ class Performer:
         "accepted",
         "answer",
         "call",
+        "counted",
         "deadline_at",
         "dialog",
         "is_over",
         "late",
+        "ledger",
         "plan",
         "rules",
         "said",
@@ -120,6 +123,8 @@ class Performer:
         self.deadline_at: int | None = None  # when the call must have ended, by the session's clock
         self.is_over = is_over  # whether the call is cancelled, or late
         self.late: dict[int, Mapping[str, Any]] = {}  # what tools returned after their time limit
+        self.ledger: Ledger | None = None  # of the call
+        self.counted: set[str] = set()  # tool calls within which agents were counted while they ran
 
     def perform(self, effect: Effect) -> Coroutine[Any, Any, Outcome]:
         """Does one effect."""
@@ -471,12 +476,17 @@ class Performer:
                     begun.cancel()
                 return Outcome(known.kind, known.data)
         if self.late and (late := self.late.pop(effect.number, None)) is not None:
+            self.counted.add(call.id)
             return Outcome(ev.TOOL_RETURNED, {"id": call.id, **late, "late": True})
         key = f"{self.session.id}/{self.call}/{effect.number}"
         thread = Thread() if tool.threaded and tool.timeout is not None else None
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()  # a call may be made while its caller cleans up
-        token = current.set(Scope(self.session, self.call, call.id))
+        ledger = None
+        if self.ledger is not None:
+            ledger = Ledger(self.ledger)
+            self.counted.add(call.id)
+        token = current.set(Scope(self.session, self.call, call.id, ledger))
         within = None if tool.agent is None else calling.set(self._as_caller(call, tool))
         left = self._time_left()
         timed = tool.timeout is not None and not self.session.replaying
@@ -488,10 +498,14 @@ class Performer:
             content = await run_tool(work, None if again else tool.timeout)
             if type(content) is Outcome:
                 self.answer = content.value
+                if content.kind == ev.TOOL_RETURNED:
+                    content = content._replace(data=_with_use(content.data, ledger))
                 return content
             data = self._returned(call, content)
         except TimeLimit as limit:
-            data = given_up(call, tool, running=limit.hear(partial(self._returned_late, effect), thread))
+            data = given_up(
+                call, tool, running=limit.hear(partial(self._returned_late, effect, ledger), thread)
+            )
         except asyncio.CancelledError as error:
             halted = self.session.halted is not None
             if task is None or task.cancelling() > before or halted or self.is_over():
@@ -516,7 +530,7 @@ class Performer:
             data = self._cut_error(call, data)
         if tool.origin is not None:
             data = cast("records.ToolReturned", {**data, **tool.origin})
-        return Outcome(ev.TOOL_RETURNED, data)
+        return Outcome(ev.TOOL_RETURNED, data if ledger is None else _with_use(data, ledger))
 
     def _as_caller(self, call: FunctionCall, tool: BoundTool) -> Caller:
         return Caller(self.plan, self.state, call.id, tool.rule.handoff, calling.get())
@@ -570,7 +584,9 @@ class Performer:
         own = max(0.0, (self.deadline_at - self.session.clock()) / 1_000_000)
         return own if left is None else min(own, left)
 
-    def _returned_late(self, effect: RunTool, content: Any, error: BaseException | None) -> None:
+    def _returned_late(
+        self, effect: RunTool, ledger: Ledger | None, content: Any, error: BaseException | None
+    ) -> None:
         """Notes what came of a tool that had been given up. An equal call later on gets it."""
         session, call = self.session, effect.call
         if self.plan.tools[call.name].rule.counts_as == "pure" or session.replaying:
@@ -581,6 +597,7 @@ class Performer:
         with suppress(LLMError):  # a log that cannot be written stops what comes next
             data = {**(self._returned(call, content) if error is None else tool_failed(call, error))}
             data |= self.plan.tools[call.name].origin or {}
+        data = _with_use(data, ledger)
         data.pop("id", None)
         self.late[effect.number] = data
         words = f"'{call.name}' {'returned' if error is None else 'failed'} after its time limit"
@@ -596,6 +613,7 @@ class Performer:
             if (known := self.session.late(self.call, effect.call.id)) is not None:
                 return Outcome(known.kind, known.data)
             if (late := self.late.pop(effect.unknown, None)) is not None:
+                self.counted.add(effect.call.id)
                 return Outcome(ev.TOOL_RETURNED, {**given, **late, "late": True})
         return Outcome(ev.TOOL_RETURNED, given)
 
@@ -651,6 +669,12 @@ async def _close(stream: Any) -> None:
 async def _rest(begun: asyncio.Task[Outcome]) -> Any:
     """What comes of a tool that is at work already."""
     return await begun
+
+
+def _with_use(data: Mapping[str, Any], ledger: Ledger | None) -> dict[str, Any]:
+    """What ToolReturned says, with the use of agents within the tool where a budget counts it."""
+    used = None if ledger is None else ledger.take()
+    return {**data, "spent": used.record()} if used is not None and used.model_calls else {**data}
 
 
 _NOTHING: Final = nullcontext()

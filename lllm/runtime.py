@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lllm import errors, inputs
 from lllm.bounds import Bounds, enclosing, is_over
+from lllm.budgets import Ledger, ledger_of
 from lllm.clock import Clock
 from lllm.core import events as ev
 from lllm.core.blobs import with_blobs
@@ -29,6 +30,7 @@ from lllm.core.guard import ANY
 from lllm.core.machine import step
 from lllm.core.spec import Spec
 from lllm.core.state import CANCELLED, DONE, READY, Opening, State
+from lllm.core.use import Use
 from lllm.errors import (
     BudgetExceeded,
     CallCancelled,
@@ -59,6 +61,8 @@ _WORLD: Final = frozenset((CallModel, RunTool, AskApproval, Wait))
 """Effects that act on the world: what was learnt before must be durable by then."""
 
 _STOPS: Final = frozenset((ev.LIMIT_REACHED, ev.CANCELLED))
+
+_COUNTED: Final = frozenset((ev.MODEL_REPLIED, ev.MODEL_FAILED, ev.TOOL_RETURNED))
 
 _LEARNT: Final = frozenset((ev.MODEL_REPLIED, ev.TOOL_RETURNED, ev.APPROVAL_GIVEN))
 """What somebody outside did or said. It is kept where the call is cancelled at the same time."""
@@ -92,6 +96,7 @@ class Call:
         self.opening: Mapping[str, Any] = {}  # the data of CallStarted
         self.performer = Performer(plan, session, self.id, dialog, self._over)
         self._serial: asyncio.Lock | None = None  # tools that must not run beside each other
+        self.ledger: Ledger | None = None  # where a budget, its own or of a call around it, counts its use
         self._past: Past | None = None  # its record, in a session that is run again
         self._in_past = False
         self._begun: Sequence[Effect] = ()  # effects that a process which died had begun
@@ -160,6 +165,11 @@ class Call:
         session.refresh()
         version = self.performer.rules = session.rules(self.id)
         rules = plan.rules
+        if version >= 3:
+            around = (
+                self.parent.ledger if self.parent is not None and self.parent.session is session else None
+            )
+            self.ledger = self.performer.ledger = ledger_of(around, plan.limits, plan.agent)
         if version < 2:
             rules = {name: rule._replace(delegate=False) for name, rule in rules.items()}
         spec = Spec(plan.limits, rules, plan.interrupt, plan.execute, session.seed, version)
@@ -248,8 +258,11 @@ class Call:
             self.opening = event.data
             if event.value is None:
                 whole = event._replace(value=Opening.from_record(event.data, self.base))
-        self.state, effects = step(self.state, whole)
+        before = self.state
+        self.state, effects = step(before, whole)
         self.session.write(event)
+        if self.ledger is not None and kind in _COUNTED:
+            self._count(before, event.data)
         if kind == ev.MODEL_REPLIED:
             reply = self.state.reply
             self.fault = None  # mended: it is not the cause of what may come
@@ -268,6 +281,15 @@ class Call:
             if outcome.value is not None:
                 self.fault = outcome.value
         return effects
+
+    def _count(self, before: State, data: Mapping[str, Any]) -> None:
+        """Adds a reply to the ledgers, or the use by agents within a tool, unless it was counted while they ran."""
+        assert self.ledger is not None
+        self.ledger.add_own(before, self.state)
+        counted = self.performer.counted
+        if "spent" in data and data["id"] not in counted:
+            self.ledger.add_inner(Use.from_record(data["spent"]))
+        counted.discard(data.get("id", ""))
 
     def _remember(self, whole: Mapping[str, Mapping[str, str]]) -> None:
         """Remembers what was cut from a result: the model may read on."""
@@ -362,6 +384,8 @@ class Call:
     async def _do(self, effect: Effect) -> Outcome:
         """Does one effect, its intent first; a deadline that passes meanwhile is the outcome."""
         kind = type(effect)
+        if kind is CallModel and self.ledger is not None and (over := self.ledger.exceeded()) is not None:
+            return Outcome(ev.LIMIT_REACHED, {"reason": over.limit, "message": over.words})
         if kind in _INTENTS and not (self._begun and any(one is effect for one in self._begun)):
             self.apply(_INTENTS[kind](self, effect))
         world = kind in _WORLD

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from lllm import inputs
 from lllm.bounds import enclosing
+from lllm.budgets import Ledger
 from lllm.clock import Clock
 from lllm.config.environ import latest, remember
 from lllm.core import events as ev
@@ -46,11 +47,13 @@ WAITING = "Waiting"
 
 
 class Scope(NamedTuple):
-    """Where code is running: in which session, and within which tool call of which agent call."""
+    """Where code is running: in which session, and within which tool call of which agent call. `ledger`: where the use of
+    agents that are called here is counted; None where no budget depends on it."""
 
     session: Session
     call: str | None = None
     tool_call: str | None = None
+    ledger: Ledger | None = None
 
 
 current: contextvars.ContextVar[Scope | None] = inputs.scope

@@ -75,10 +75,12 @@ LIMITS: Final[Mapping[str, Key | Section]] = {
     "max_provider_retry": Key(
         COUNT, "Further tries after a provider fault that does (429, 5xx, timeouts).", 4
     ),
-    "max_model_calls": Key(LIMIT, "Requests to the model in one call, all in all."),
-    "max_tokens_total": Key(LIMIT, "Prompt and completion tokens in one call, all in all."),
-    "max_cost": Key(MONEY, "What one call may cost."),
-    "deadline": Key(TIME_LIMIT, "Seconds that one call may take."),
+    "max_model_calls": Key(LIMIT, "Requests to models in one call and by agents within it, all in all."),
+    "max_tokens_total": Key(
+        LIMIT, "Prompt and completion tokens in one call and by agents within it, all in all."
+    ),
+    "max_cost": Key(MONEY, "What one call may cost, with the agents within it."),
+    "deadline": Key(TIME_LIMIT, "Seconds that one call may take, with the agents within it."),
     "backoff_base": Key(
         WAIT, "The first wait after a provider fault; it doubles with each further one.", 0.5
     ),

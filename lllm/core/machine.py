@@ -46,6 +46,7 @@ from lllm.core.state import (
     State,
     added,
 )
+from lllm.core.use import Use, exceeded
 from lllm.errors import IllegalMove
 from lllm.models.message import FunctionCall, Message
 from lllm.models.parts import Content, around, content_text
@@ -277,6 +278,8 @@ def _tool_returned(state: State, event: Event) -> Step:
         raise IllegalMove(f"tool call '{found.call.id}' has no earlier result")
     if reused and "late" not in data:
         return _settle(state, event.at, place, found, found.content, found.ok)
+    if "spent" in data:
+        state = state._replace(inner=state.inner.plus(Use.from_record(data["spent"])))
     offers = data.get("offers")
     if offers:
         state = _offering(state, offers)
@@ -346,29 +349,14 @@ def _cancelled(state: State, event: Event) -> Step:
 # --- what moves share ------------------------------------------------------------------------------------------------
 
 
-_BROKEN_OFF: Final = "a reply broke off before it said how many tokens it took"
-
-
 def _ask(state: State, **changes: Any) -> Step:
     """Asks the model, after these changes, unless a budget is used up. The only place that does."""
     state = state._replace(phase=CALLING, **changes)
     limits = state.spec.limits
-    if limits.max_model_calls is not None and state.model_calls >= limits.max_model_calls:
-        return _fail(state, "max_model_calls", f"max_model_calls={limits.max_model_calls} is used up")
-    if limits.max_tokens_total is not None:
-        if state.tokens is None:
-            unknown = _BROKEN_OFF if state.unmetered else "the backend does not report usage"
-            return _fail(state, "max_tokens_total", f"max_tokens_total is set, but {unknown}")
-        if state.tokens >= limits.max_tokens_total:
-            return _fail(
-                state, "max_tokens_total", f"{state.tokens} of {limits.max_tokens_total} tokens are used up"
-            )
-    if limits.max_cost is not None:
-        if state.cost is None:
-            unknown = _BROKEN_OFF if state.unmetered else "the price of the model is unknown"
-            return _fail(state, "max_cost", f"max_cost is set, but {unknown}")
-        if state.cost >= Decimal(limits.max_cost):
-            return _fail(state, "max_cost", f"${state.cost} of ${limits.max_cost} is used up")
+    if limits.counted:
+        own = Use(state.model_calls, state.tokens, state.cost)
+        if (over := exceeded(limits, own, state.inner, broken_off=state.unmetered)) is not None:
+            return _fail(state, over.limit, over.words)
     if state.deadline_at is not None and state.at >= state.deadline_at:
         return _fail(state, "deadline", f"the deadline of {limits.deadline:g} s has passed")
     head = state.head

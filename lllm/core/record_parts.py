@@ -115,6 +115,14 @@ class HandedOver(TypedDict):
     value: NotRequired[Annotated[Any, "its payload, unless that is `content`"]]
 
 
+class Used(TypedDict):
+    """Use of models by agents within a tool call."""
+
+    model_calls: Annotated[Count, "requests"]
+    tokens: Annotated[Count | None, "prompt and completion tokens; null if unknown"]
+    cost: Annotated[Money | None, "US dollars; null if unknown"]
+
+
 class Spec(TypedDict):
     """The settings that the machine decides by."""
 

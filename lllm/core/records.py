@@ -34,6 +34,7 @@ from lllm.core.record_parts import (
     UncertainCall,
     UncertainTool,
     Usage,
+    Used,
 )
 
 # --- the session ------------------------------------------------------------------------------------------------------
@@ -376,6 +377,9 @@ class ToolReturned(_From):
             HandedOver,
             "a hand-off: `content` is the answer of the agent that took over, and of this call",
         ]
+    ]
+    spent: NotRequired[
+        Annotated[Used, "use by agents that were called within the tool, if a budget counts it"]
     ]
     source: NotRequired[Annotated[str, "of text that others wrote: the endpoint or tool that brought it in"]]
     trusted: NotRequired[Annotated[bool, "false for such text"]]

@@ -7,14 +7,15 @@ from typing import Any, Final, NamedTuple
 
 
 class Limits(NamedTuple):
-    """Budgets of one agent call. None means no limit.
+    """Budgets of one agent call. None means no limit. `max_model_calls`, `max_tokens_total`, `max_cost` and `deadline` cover
+    all that happens within the call: sub-agents, theirs, agents that take over, agents that a tool's code calls.
 
     Attributes:
         max_exception_retry: repairs per model turn.
         max_interrupt_times: tool rounds per call; then tools are withdrawn and the final prompt is sent. 0: no tools.
         max_llm_recall: further tries after a provider fault that does not look worth a retry.
         max_provider_retry: further tries after a provider fault that does (429, 5xx, timeouts, dropped connections).
-        max_model_calls: requests to the model, all in all.
+        max_model_calls: requests to models, all in all.
         max_tokens_total: prompt and completion tokens of all replies; no further request is sent once reached.
         max_cost: US dollars, as a decimal string; likewise.
         deadline: seconds from the start of the call.
@@ -42,6 +43,11 @@ class Limits(NamedTuple):
     max_result_chars: int | None = 50_000
     max_handoffs: int = 5
     max_depth: int | None = None
+
+    @property
+    def counted(self) -> bool:
+        """True if a budget depends on the use of models."""
+        return not (self.max_model_calls is None and self.max_tokens_total is None and self.max_cost is None)
 
     def record(self) -> dict[str, Any]:
         """What differs from the defaults."""
@@ -77,7 +83,7 @@ class ToolRule(NamedTuple):
 _RULE: Final = ToolRule()
 
 
-RULES: Final = 2
+RULES: Final = 3
 """Version of the rules that new calls follow. A recorded call keeps its version, so that an old log replays as it was
 written. Increase it whenever a rule changes.
 
@@ -85,6 +91,7 @@ written. Increase it whenever a rule changes.
 1: refusals, filtered replies, replies of thinking alone and the like are rejected there too. The duplicate guard covers a
 whole call; a tool stopped by its time limit has failed; a `tool_choice` that forces a call is sent with every request.
 2: tools as in `lllm.core.guard`; a `tool_choice` that forces a call is sent until tools have run.
+3: what agents within a call use counts against its budgets.
 """
 
 

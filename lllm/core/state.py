@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from lllm.core.dialog import Node, extend
 from lllm.core.guard import Guard, Pending
 from lllm.core.spec import Spec
+from lllm.core.use import NONE, Use
 from lllm.models.message import Message
 from lllm.models.reply import Reply
 
@@ -58,6 +59,7 @@ class State:
         rounds: tool rounds so far. numbered: tool calls so far.
         model_calls, tokens, cost: resources used; tokens and cost are None after a reply that did not report them.
         unmetered: whether that was a reply that broke off.
+        inner: resources used by agents within the call, once the tool that called them has returned.
         pending: tool calls of the current round. guard: the memory of earlier ones.
         attempts: one mapping per rejected reply or fault.
         value: the accepted payload as JSON. reason, error: why the call failed.
@@ -87,6 +89,7 @@ class State:
     at: int = 0
     deadline_at: int | None = None
     unmetered: bool = False
+    inner: Use = NONE
 
     def _replace(self, **changes: Any) -> State:
         # `dataclasses.replace` is five times slower, and this is the machine's every move

@@ -19,6 +19,7 @@ from lllm.core import events as ev
 from lllm.core.canonical import digest
 from lllm.core.jsonable import bounded, unshown
 from lllm.core.machine import result_message
+from lllm.core.use import Use
 from lllm.errors import CallCancelled, CallError, ConfigError, ToolError
 from lllm.llm.approval_rules import PREFIX
 from lllm.models.checks import DEEPEST
@@ -166,7 +167,8 @@ def _overrides(caller: Caller, agent: Agent) -> dict[str, Any]:
     """What the caller's call allows still, and the form of reply that it was called for where the other agent has none."""
     from lllm.llm.bind import plain_text
 
-    used, own, left = caller.state, agent.limits, caller.plan.limits
+    state, own, left = caller.state, agent.limits, caller.plan.limits
+    used = Use(state.model_calls, state.tokens, state.cost).plus(state.inner)
     out: dict[str, Any] = {}
     for name, spent in zip(_COUNTED, (used.model_calls, used.tokens), strict=True):
         most: int | None = getattr(left, name)
