@@ -5,6 +5,7 @@
     |   |-- UnknownKeyError                 a key nobody reads, with the nearest known one
     |   |-- UnknownNameError (LookupError)  no such prompt, agent, model, backend, session ...
     |   |-- NameTakenError                  two things under one name
+    |   |-- FixedSettingError (AttributeError)  an attribute was set that is given at construction
     |   |-- DialogBusyError                 a second call on a dialog while one is running
     |   `-- DependencyError (ImportError)   a package is missing; names the extra that brings it
     |-- PromptError (ValueError)            a template and its arguments do not fit
@@ -208,6 +209,14 @@ class NameTakenError(ConfigError):
 
 class DialogBusyError(ConfigError):
     """A call on a dialog while another call on it is running."""
+
+
+class FixedSettingError(ConfigError, AttributeError):
+    """An attribute was set that nobody would read: settings are given when an object is made."""
+
+    def __init__(self, kind: str, name: str, hint: str) -> None:
+        super().__init__(f"'{name}' of {kind} cannot be set: it would have no effect", hint=hint)
+        self.name = name
 
 
 class DependencyError(ConfigError, ImportError):

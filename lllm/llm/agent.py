@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 from lllm.core.spec import Limits
 from lllm.errors import CallError, ConfigError, LLMError
+from lllm.fixed import Fixed
 from lllm.llm.approval_rules import Rules
 from lllm.llm.bind import Binding, Bindings
 from lllm.llm.checks import limits_of, name_of, sampling_of, timeouts_of
@@ -18,7 +19,18 @@ from lllm.llm.inputs import WORKERS, batch, check_arguments, check_prompt, shape
 from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
 from lllm.llm.proxies import Access, access_of_code
 from lllm.llm.sessions import fail, open_session, running
-from lllm.llm.settings import Settings, no_slips, open_model, override, tools_of, unreserved, without_later
+from lllm.llm.settings import (
+    OF_AGENT,
+    OTHERS,
+    Settings,
+    approver_of,
+    no_slips,
+    open_model,
+    override,
+    tools_of,
+    unreserved,
+    without_later,
+)
 from lllm.llm.streaming import Stream, stream_of
 from lllm.models.function import Function
 from lllm.models.message import Message
@@ -47,7 +59,7 @@ around: Callable[[Coroutine[Any, Any, Reply]], Awaitable[Reply]] | None = None
 """Set by a replay, which looks at the program's code and not at an agent call's."""
 
 
-class Agent:
+class Agent(Fixed):
     """A model with a role.
 
     Args:
@@ -76,8 +88,15 @@ class Agent:
     Attributes:
         why: why this model was chosen, if it was not given explicitly.
 
+    `approve`, `store` and `description` can be set later, and hold for calls that begin then. Setting anything else raises
+    FixedSettingError: `with_` makes a copy with other settings.
+
     Safe to call from many threads and tasks at once.
     """
+
+    _settable = frozenset(("approve", "description", "store"))
+    _fixed = OF_AGENT
+    _instead = OTHERS
 
     def __init__(
         self,
@@ -103,17 +122,16 @@ class Agent:
             if model is not None:
                 raise ConfigError("an agent has one model, got two", hint='Write Agent("NAME", model, ...).')
             name, model = "agent", name
-        self.name = name_of(name)
+        name = name_of(name)
         self.store = store
         self.description = description
-        self.approve = approve
         more = without_later(more)
         limits = {key: more.pop(key) for key in list(more) if key in Limits._fields}
         no_slips(more)
         sampling = {**unreserved(model_args), **more}
-        self._system = system_prompt_of(self.name, system_prompt)
+        self._system = system_prompt_of(name, system_prompt)
         self._prompt = find_prompt(prompt) if isinstance(prompt, str) else prompt
-        opened = open_model("auto" if model is None else model, options, self.name)._asdict()
+        opened = open_model("auto" if model is None else model, options, name)._asdict()
         if (made := made_by(model)) is not None:  # an LLM: arguments given here override its own
             brought: Settings = made._settings
             sampling = {**brought.sampling, **sampling}
@@ -128,7 +146,7 @@ class Agent:
         if access is not None and (tools is _NO_TOOLS or found):
             found = access.with_own(found)
         self._settings = Settings(
-            name=self.name,
+            name=name,
             **opened,
             tools=found,
             handoffs=handoffs_of(handoffs),
@@ -137,7 +155,7 @@ class Agent:
             format=format,
             timeouts=timeouts_of(timeouts),
             limits=limits_of(limits),
-            approve=approve,
+            approve=approver_of(approve),
         )
         self._bindings = Bindings()
         self._access: Access | None = None
@@ -145,6 +163,20 @@ class Agent:
             self._allow(access)
         self._said: tuple[Prompt, Message] | None = None
         self._prompts: tuple[Prompt, ...] = ()  # beside `prompt`, the only ones allowed in calls
+
+    @property
+    def name(self) -> str:
+        return self._settings.name
+
+    @property
+    def approve(self) -> Callable[..., Any] | None:
+        """Who is asked about tools that need approval. Calls that have begun keep the one that they began with."""
+        return self._settings.approve
+
+    @approve.setter
+    def approve(self, approve: Callable[..., Any] | None) -> None:
+        self._settings = replace(self._settings, approve=approver_of(approve))
+        self._bindings = Bindings()
 
     @property
     def model(self) -> str:
@@ -186,7 +218,6 @@ class Agent:
         twin._settings = self._overridden(changes)
         if "system_prompt" in changes:
             twin._system = system_prompt_of(self.name, changes["system_prompt"])
-        twin.name = twin._settings.name
         return twin
 
     def _allow(self, access: Access) -> None:

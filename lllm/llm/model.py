@@ -7,12 +7,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from lllm.errors import ConfigError, LLMError, LLMInferenceError, UnsupportedError
+from lllm.fixed import Fixed
 from lllm.handles import embed_of
 from lllm.llm.agent import Agent
 from lllm.llm.checks import mapping_of
 from lllm.llm.counting import count_with
 from lllm.llm.inputs import WORKERS, batch, shape, workers_of
-from lllm.llm.settings import no_slips
+from lllm.llm.settings import OF_LLM, OTHERS, no_slips
 from lllm.llm.streaming import Stream
 from lllm.models.message import Message
 from lllm.plug_ins import backend_named, guarded
@@ -41,7 +42,7 @@ _OF_AGENTS = {
 """Arguments of an Agent that an LLM does not have, and where they belong."""
 
 
-class LLM:
+class LLM(Fixed):
     """A model as a function: `llm("x")`, `llm(["x", "y"])`, `llm(messages)`.
 
     A call is an agent call without a role: no system prompt, no repair (unless `format` asks for one), tool calls given
@@ -55,8 +56,14 @@ class LLM:
         workers: how many of a batch run at once.
         settings: sampling values (temperature, max_tokens, ...), limits, timeouts, tools, format.
 
+    `workers` can be set later; setting anything else raises FixedSettingError.
+
     It may be closed (`close`, `aclose`, `with`, `async with`): that frees what its backend holds.
     """
+
+    _settable = frozenset(("workers",))
+    _fixed = OF_LLM
+    _instead = OTHERS
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from lllm.core.spec import Limits
 from lllm.errors import ConfigError, nearest, not_yet
@@ -66,6 +66,16 @@ def open_model(model: Any, options: Mapping[str, Any] | None, agent: str) -> Ope
     return Opened(*connect(model, options), why)
 
 
+def approver_of(value: Any) -> Callable[..., Any] | None:
+    """The function that approves. ConfigError where it is none."""
+    if value is not None and not callable(value):
+        raise ConfigError(
+            f"approve must be a function of the FunctionCall, got {value!r:.80}",
+            hint="approve=lambda call: True approves of everything; approval=[...] names the tools that need it.",
+        )
+    return value  # type: ignore[no-any-return]
+
+
 def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     """Settings with some values replaced; a key that is no setting is a sampling value."""
     known: dict[str, Any] = {}
@@ -94,7 +104,9 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
             known["timeouts"] = timeouts_of(value)
         elif key == "name":
             known[key] = name_of(value)
-        elif key in ("format", "approve", "execute"):
+        elif key == "approve":
+            known[key] = approver_of(value)
+        elif key in ("format", "execute"):
             known[key] = value
         elif key == "model_args":
             sampling.update(unreserved(value))
@@ -196,6 +208,27 @@ class ProjectTools:
             self._access = access_of_code()
         return self._access.find(name)
 
+
+OTHERS: Final = (
+    "Settings are given when it is made. State of your own belongs to a subclass, or to your own object."
+)
+_COPY: Final = "Write agent = agent.with_({0}=...), or agent.call(..., {0}=...) for one call."
+_SET: Final = (*KEYWORDS, *SAMPLING, "system_prompt")
+
+OF_AGENT: Final[Mapping[str, str]] = {
+    **dict.fromkeys(_SET, _COPY),
+    "name": "Write agent = agent.with_(name=...).",
+    "limits": "Write agent = agent.with_(max_cost=..., ...).",
+    "why": "It is the reason for the choice of the model.",
+    **dict.fromkeys(("prompt", "activate_proxies"), "Give it where the agent is made: Agent(..., {0}=...)."),
+}
+"""What to write in place of setting an attribute of an Agent."""
+
+OF_LLM: Final[Mapping[str, str]] = {
+    **dict.fromkeys(_SET, "Write llm(..., {0}=...) for one call, or make another one."),
+    **dict.fromkeys(("options", "base_url", "api_key"), "Make another one: LLM(model, {0}=...)."),
+    "system": "Write llm(..., system=...) for one call, or make another one.",
+}
 
 SLIPS: Mapping[str, str] = {
     "tool": "tools",

@@ -21,6 +21,7 @@ from lllm.sync import finish, in_thread, is_async, run
 if TYPE_CHECKING:
     from lllm.config import Config
     from lllm.proxies import Proxy
+    from lllm.utils import StreamWrapper
 
 
 class AgentBase:
@@ -76,7 +77,6 @@ class AgentBase:
         from lllm.config import Config as Configuration
         from lllm.config import load_config
         from lllm.llm.build import parts_of
-        from lllm.utils import StreamWrapper
 
         given = vars(self).get("_given") or given_to(type(self), {})
         config, ckpt_dir, stream, model, log_base = settle(
@@ -86,7 +86,7 @@ class AgentBase:
         self.overrides: list[str] = []  # `--set` values that the configuration was loaded with
         self.chosen_model = model
         self.ckpt_dir = Path(ckpt_dir or self.config.ckpt_dir)
-        self.stream = StreamWrapper(stream)
+        self.stream = stream
         self.store = log_base if log_base is not None else store_of(self.config)
         own = config is given.config and model is given.model
         built, proxy = (given.agents, given.proxy) if own else (None, None)
@@ -101,6 +101,17 @@ class AgentBase:
 
             known = (*DOCUMENTED, *REPLACING, "agent_name", "overrides")
             raise UnknownKeyError(next(iter(more)), known)
+
+    @property
+    def stream(self) -> StreamWrapper:
+        """Displays progress. Whatever it is set to is wrapped: what is written to it is in the session."""
+        return self._stream
+
+    @stream.setter
+    def stream(self, stream: Any) -> None:
+        from lllm.utils import StreamWrapper
+
+        self._stream = StreamWrapper(stream)
 
     @property
     def proxy(self) -> Proxy:

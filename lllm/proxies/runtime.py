@@ -16,7 +16,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from lllm.core.canonical import digest, digest_of
 from lllm.core.redact import scrub
@@ -28,6 +28,7 @@ from lllm.errors import (
     UnknownKeyError,
     UnknownNameError,
 )
+from lllm.fixed import Fixed
 from lllm.models.function import MOST, Function, ToolContext
 from lllm.plug_ins import guarded
 from lllm.proxies.base import (
@@ -60,7 +61,7 @@ LONGEST: Final = 64
 """Characters of a tool's name."""
 
 
-class Proxy(Texts):
+class Proxy(Texts, Fixed):
     """See above.
 
     Arguments:
@@ -81,6 +82,19 @@ class Proxy(Texts):
         ConfigError: a proxy or endpoint that cannot be made, or an unknown option. UnknownNameError: no such proxy.
     """
 
+    proxies: dict[str, BaseProxy]
+    endpoints: dict[str, Endpoint]
+    """Endpoints by address."""
+    _settable = frozenset(("deploy_mode",))
+    _instead = "Make another one: Proxy(..., {}=...)."
+    _fixed: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("cutoff_date", "variables", "cache", "use_cache", "options"), _instead),
+        **dict.fromkeys(
+            ("activate_proxies", "proxies", "endpoints"), "proxy.activate(NAME) activates one more."
+        ),
+        "client": "It is made when a request is sent.",
+    }
+
     def __init__(
         self,
         activate_proxies: Iterable[Any] | None = None,
@@ -94,14 +108,12 @@ class Proxy(Texts):
     ) -> None:
         self.deploy_mode = deploy_mode
         self._cutoff_date = as_date(cutoff_date)
-        self.use_cache = use_cache
+        self._use_cache = use_cache
         self._variables = variables
         self._cache = cache
         self._client: Client | None = None
         self._options = dict(options or {})
-        self.proxies: dict[str, BaseProxy] = {}
-        self.endpoints: dict[str, Endpoint] = {}
-        """Endpoints by address."""
+        vars(self).update(proxies={}, endpoints={})
         self._tools: dict[str, Function] = {}
         self._variable_names: list[str] | None = None
         for item in _wanted(activate_proxies, self._options):
@@ -134,7 +146,7 @@ class Proxy(Texts):
             raise NameTakenError(f"two proxies are named '{path}'", hint="Activate one of them.")
         endpoints = proxy.endpoints()
         self.proxies[path] = proxy
-        self.endpoints |= {one.address: one for one in endpoints.values()}
+        self.endpoints.update((one.address, one) for one in endpoints.values())
         self._variable_names = None
         return proxy
 
@@ -142,7 +154,7 @@ class Proxy(Texts):
         """An instance with its options, also where its constructor takes none and does not call that of BaseProxy."""
         path = kind.path()
         given = dict(self._options.get(path, {}))
-        cached = given.pop("cache", self.use_cache)
+        cached = given.pop("cache", self._use_cache)
         settings = {key: value for key, value in given.items() if key in SETTINGS}
         names, free = _constructor(kind)
         if not free:
@@ -178,6 +190,10 @@ class Proxy(Texts):
         return self._variables
 
     @property
+    def use_cache(self) -> bool:
+        return self._use_cache
+
+    @property
     def cutoff_date(self) -> datetime.datetime | None:
         """The moment from which on nothing is shown; None for none."""
         return None if self.deploy_mode else self._cutoff_date
@@ -200,7 +216,7 @@ class Proxy(Texts):
             from lllm.proxies.cache import EndpointCache
             from lllm.proxies.client import Client
 
-            cache = self._cache if self.use_cache else None
+            cache = self._cache if self._use_cache else None
             if cache is not None and not isinstance(cache, EndpointCache):
                 cache = EndpointCache(cache)
             self._client = Client(lambda: self.variables, cache)
