@@ -30,6 +30,7 @@ from lllm.http.retry_after import retry_after
 from lllm.models.checks import deeper
 from lllm.models.parts import File, Image
 from lllm.proxies.body import is_text, media_type
+from lllm.proxies.html_tokens import title_of, tokens
 
 if TYPE_CHECKING:
     from lllm.http.direct import Answering
@@ -59,8 +60,6 @@ _JSON: Final = ("application/json", "application/json; charset=utf-8")
 _LONG: Final = re.compile(rb"\d{16}")
 """An integer that orjson may take for a float."""
 _HTML: Final = re.compile(rb"\s*(?:<!doctype html|<html)", re.IGNORECASE)
-_TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
-_TAGS: Final = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
 async def read(response: Answering, most: int, address: str) -> bytes:
@@ -131,8 +130,7 @@ def words(data: bytes, content_type: str, shown: Shown) -> str:
     data = data[:_READ_OF_ERROR]
     text = data.decode("utf-8", "replace")
     if "html" in content_type.lower() or _HTML.match(data):
-        title = _TITLE.search(text)
-        text = title[1] if title is not None and title[1].strip() else _TAGS.sub(" ", text)
+        text = title_of(text) or " ".join(one for one in tokens(text) if isinstance(one, str))
     elif text.count("\ufffd") + text.count("\0") > 8:
         return f"{len(data)} bytes that are not text"
     line = " ".join(shown.text(text).split())
@@ -172,8 +170,8 @@ def value(endpoint: Endpoint, response: Received, note: Callable[[str], None]) -
         except EndpointAnswerInvalid:
             pass  # text that begins with a bracket
     if wants_json and (kind in ("text/html", "application/xhtml+xml") or (not kind and _HTML.match(data))):
-        title = _TITLE.search(data[:_READ_OF_ERROR].decode("utf-8", "replace"))
-        said = f" with the title {printable(' '.join(title[1].split()))[:200]!r}" if title is not None else ""
+        title = title_of(data[:_READ_OF_ERROR].decode("utf-8", "replace"))
+        said = f" with the title {printable(' '.join(title.split()))[:200]!r}" if title else ""
         raise _invalid(
             endpoint,
             response,

@@ -7,7 +7,6 @@ auth = [Basic(user_env="SHOP_USER", password_env="SHOP_PASSWORD"), Query("client
 
 from __future__ import annotations
 
-import html
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from lllm.config.environ import remember_new
 from lllm.core.redact import SHORTEST, Redactor
 from lllm.errors import ConfigError
 from lllm.http.secret_text import Secret
+from lllm.proxies.html_tokens import unescape
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -109,7 +109,7 @@ def _without_escapes(text: str) -> str:
 
 _ESCAPES: Final[tuple[tuple[str, Callable[[str], str]], ...]] = (
     ("\\", _without_escapes),
-    ("&", html.unescape),
+    ("&", unescape),
     ("%", unquote_plus),
     ("%25", lambda text: unquote_plus(unquote_plus(text))),
 )

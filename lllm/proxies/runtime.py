@@ -592,17 +592,24 @@ _PLAIN: Final = frozenset((str, int, float, bool, type(None), bytes))
 
 def plain(value: Any) -> Any:
     """Arguments as JSON, as code gives them: dates as ISO 8601, enums as their values, models as objects, tuples and sets as
-    lists. Files stay as they are."""
+    lists. Files stay as they are. ToolError where they are nested too deep, or in a circle."""
+    try:
+        return _as_plain(value)
+    except RecursionError:
+        raise ToolError("an argument is nested too deep, or contains itself") from None
+
+
+def _as_plain(value: Any) -> Any:
     if value.__class__ in _PLAIN:
         return value
     if isinstance(value, Mapping):
-        return {key: item if item.__class__ in _PLAIN else plain(item) for key, item in value.items()}
+        return {key: item if item.__class__ in _PLAIN else _as_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
+        return [_as_plain(item) for item in value]
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, enum.Enum):
-        return plain(value.value)
+        return _as_plain(value.value)
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json", exclude_unset=True)
     return value

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import time
 import zlib
 from typing import Any
 
@@ -22,7 +23,9 @@ from lllm.errors import (
     EndpointUnreachable,
 )
 from lllm.models.parts import File, Image
-from lllm.proxies import BaseProxy, Proxy
+from lllm.proxies import BaseProxy, Header, Proxy
+from lllm.proxies.answer import words
+from lllm.proxies.credentials import Shown
 from tests.proxies.logged import notes
 from tests.servers.api import Api, Raw, bytes_server, raw
 
@@ -346,3 +349,32 @@ async def test_early_hints_are_no_answer() -> None:
     with bytes_server(answer) as one:
         proxy = proxy_to(one.url)
         assert [await proxy.acall("Shop.get") for _ in range(2)] == [[], []]
+
+
+PAGES = {
+    "titles": b"<html>" + b"<title>" * 9000, "open titles": b"<html>" + b"<title" * 10_000,
+    "scripts": b"<html>" + b"<script>" * 8000, "brackets": b"<html>" + b"<" * 65_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_words_of_a_hostile_page_take_linear_time(name: str) -> None:
+    """They are looked for in the event loop, where everybody would wait."""
+    began = time.process_time()
+    words(PAGES[name], "text/html", Shown())
+    assert time.process_time() - began < 1
+
+
+def test_words_of_a_page() -> None:
+    page = b"<html><script>x = '<b>'</script><style>p {}</style><p>Not &lt;found&gt;</p><!-- no --></html>"
+    assert words(page, "text/html", Shown()) == "Not <found>"
+    assert words(b"<html><title lang=en> Gone\n away </title><p>x", "", Shown()) == "Gone away"
+
+
+@pytest.mark.parametrize("text", ["&#" + "9" * 5000 + ";", "&#x" + "f" * 5000 + ";", "&" * 5000])
+async def test_no_escape_is_an_error(server: Api, text: str) -> None:
+    """Where credentials are sent, answers are read unescaped as well."""
+    server.answer = [(200, JSON, json.dumps({"a": text}).encode())]
+    shop = proxy_to(server.url, proxy={"auth": Header("X-Key", env="K")})
+    shop._variables = {"K": "a-secret-of-some-length"}
+    assert (await shop.acall("Shop.get")) == {"a": text}

@@ -101,3 +101,29 @@ def test_tools_of_every_kind() -> None:
     agent.call("go", tools=[Rule])
     (spec,) = (one for one in model.requests[-1].tools if one["function"]["name"] != "read_result")
     assert spec["function"]["name"] == "deep_er_rule__take"
+
+
+def deep(levels: int) -> list[Any]:
+    made: list[Any] = []
+    for _ in range(levels):
+        made = [made]
+    return made
+
+
+@pytest.mark.parametrize("levels", [0, 100, 500, 900, 100_000])
+def test_arguments_that_are_nested_too_deep(levels: int) -> None:
+    """0: a list that contains itself."""
+
+    class Taker(BaseProxy, register=False):
+        @BaseProxy.endpoint
+        def take(self, value: Any) -> str:
+            return "taken"
+
+    value = deep(levels)
+    if not levels:
+        value.append(value)
+    if levels == 100:
+        assert Proxy([Taker])("Taker.take", value=value) == "taken"
+        return
+    with pytest.raises(ToolError, match="nested too deep, or contains itself"):
+        Proxy([Taker])("Taker.take", value=value)

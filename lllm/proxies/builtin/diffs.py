@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 from typing import Final
 
+from lllm.proxies.answer import printable
+
 MOST: Final = 20_000
 """Characters of a diff that are returned."""
 _AROUND: Final = 3
@@ -24,6 +26,7 @@ def unified(path: str, old: str, new: str) -> str:
     end = _common(a[start:][::-1], b[start:][::-1])
     start, end = max(0, start - _AROUND), max(0, end - _AROUND)
     a, b = a[start : len(a) - end], b[start : len(b) - end]
+    path = printable(path)  # a line break in a name would look like a line of the diff
     text = f"--- a/{path}\n+++ b/{path}\n" + "".join(_hunk(group, a, b, start) for group in _groups(a, b))
     return text if len(text) <= MOST else f"{text[:MOST]}\n... ({len(text) - MOST} more characters)"
 

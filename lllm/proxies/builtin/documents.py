@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from lllm.models.checks import deeper
 from lllm.proxies.builtin import pdf_worker
 from lllm.proxies.builtin.diffs import lines_of
 from lllm.proxies.builtin.markdown import to_markdown
@@ -21,8 +22,12 @@ PASSAGE: Final = 1600
 """Characters of a passage, more or less: it ends with a line."""
 OVERLAP: Final = 200
 """Characters that a passage has in common with the one before, of the same section."""
+_INDENTED: Final = 12
+"""Levels of JSON that are indented."""
 _PDF_SECONDS: Final = 30.0
-_HEADING: Final = re.compile(r"(#{1,6})[ \t]+(.{1,300}?)[ \t]*#*[ \t]*$")
+_HEADING: Final = re.compile(r"(#{1,6})[ \t]+(.*)")
+_LONGEST: Final = 300
+"""Characters of a heading; what is longer is none."""
 _FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
 _DEFINITION: Final = re.compile(r"(?:async[ \t]+def|def|class)[ \t]+(\w{1,200})")
 _UNDERLINE: Final = re.compile(r"([=\-~^\"'*+#])\1{2,}[ \t]*$")
@@ -65,7 +70,9 @@ def text_of_document(data: bytes, path: str) -> list[str]:
         text = title + page.text
     elif end == "json" and max(map(len, text.split("\n"))) > PASSAGE:
         with suppress(ValueError, RecursionError):  # all in one line, as programs write it
-            text = json.dumps(json.loads(text), ensure_ascii=False, indent=1)
+            value = json.loads(text)
+            # what is nested deep would become mostly indent
+            text = json.dumps(value, ensure_ascii=False, indent=0 if deeper(value, _INDENTED) else 1)
     return [line.rstrip("\r\n") for line in lines_of(text)]
 
 
@@ -146,7 +153,11 @@ def _of_markdown(lines: list[str]) -> Iterator[Heading]:
             elif mark[1].startswith(fence) and not line.strip(" `~"):
                 fence = ""
         elif not fence and (found := _HEADING.match(line)) is not None:
-            yield number, len(found[1]), found[2].strip()
+            text = found[2].strip()
+            bare = text.rstrip("#")
+            text = bare.rstrip() if bare[-1:] in ("", " ", "\t") else text  # closing signs, as in `## A ##`
+            if 0 < len(text) <= _LONGEST:
+                yield number, len(found[1]), text
 
 
 def _of_rst(lines: list[str]) -> Iterator[Heading]:

@@ -144,9 +144,7 @@ class Folder:
         Raises:
             EndpointNotFound, EndpointDenied, EndpointRejected: no such file, one that may not be read, or no regular file.
         """
-        parts = self.parts(path)
-        if not parts:
-            raise EndpointRejected(f"{_shown(path)} is a folder")
+        parts = self._of_file(path)
         with self._entered(parts[:-1]) as parent:
             self._regular(parent, parts)
             with self._failing(parent, parts):
@@ -159,6 +157,15 @@ class Folder:
                 yield Opened(fd, info)
         finally:
             os.close(fd)
+
+    def _of_file(self, path: str) -> tuple[str, ...]:
+        """The names that the path of a file consists of. Raises as `parts` does, and EndpointRejected for one of a folder."""
+        parts = self.parts(path)
+        if not parts:
+            raise EndpointRejected(f"{_shown(path)} is a folder")
+        if path.endswith("/"):
+            raise EndpointRejected(f"{_shown(path)} ends with '/', as the path of a folder does")
+        return parts
 
     def info(self, path: str) -> Found:
         """What is at a path, without following a link there. Raises as `file` does."""
@@ -201,10 +208,23 @@ class Folder:
             EndpointRejected: the file is not as it was before. EndpointError: the disk is full, or another fault.
             EndpointDenied: as for reading, or a file that may not be written.
         """
-        parts = self.parts(path)
-        if not parts:
-            raise EndpointRejected(f"{_shown(path)} is a folder")
-        with self._entered(parts[:-1], make=before is None) as parent, self._failing(None, parts):
+        parts = self._of_file(path)
+        if before is None and not "".join(parts).isprintable():
+            raise EndpointRejected(
+                f"{_shown(path)} cannot be the name of a new file: it has control characters"
+            )
+        made: list[int] | None = [] if before is None else None
+        try:
+            self._write(parts, data, before, made)
+        except BaseException:
+            self._unmake(parts, made or [])
+            raise
+
+    def _write(
+        self, parts: tuple[str, ...], data: bytes, before: os.stat_result | None, made: list[int] | None
+    ) -> None:
+        path = "/".join(parts)
+        with self._entered(parts[:-1], made) as parent, self._failing(None, parts):
             if before is not None and not before.st_mode & 0o222:
                 raise EndpointDenied(f"{_shown(path)} is read-only")
             if before is None and (other := self._nearest(parent, parts)):
@@ -232,6 +252,12 @@ class Folder:
             with suppress(OSError):  # not every file system syncs folders
                 os.fsync(parent)
 
+    def _unmake(self, parts: tuple[str, ...], made: list[int]) -> None:
+        """Removes folders that were made for a file which could not be written, unless something else is in them now."""
+        for count in reversed(made):
+            with suppress(OSError, EndpointError), self._entered(parts[: count - 1]) as parent:
+                os.rmdir(parts[count - 1], dir_fd=parent)
+
     def _put(self, parent: int, beside: str, parts: tuple[str, ...], before: os.stat_result | None) -> None:
         name = parts[-1]
         if before is None:
@@ -258,8 +284,8 @@ class Folder:
     # --- opening
 
     @contextmanager
-    def _entered(self, parts: tuple[str, ...], *, make: bool = False) -> Iterator[int]:
-        """The folder at a path, opened name by name."""
+    def _entered(self, parts: tuple[str, ...], made: list[int] | None = None) -> Iterator[int]:
+        """The folder at a path, opened name by name. `made`: missing ones are made, and their depths added to it."""
         if len(parts) > _DEEPEST:
             raise EndpointRejected(f"{_shown('/'.join(parts))} is more than {_DEEPEST} folders deep")
         with self._failing(None, ()):
@@ -267,9 +293,10 @@ class Folder:
         try:
             for count, name in enumerate(parts, 1):
                 with self._failing(fd, parts[:count]):
-                    if make:
+                    if made is not None:
                         with suppress(FileExistsError):
                             os.mkdir(name, dir_fd=fd)
+                            made.append(count)
                     child = os.open(name, _FOLDER, dir_fd=fd)
                 os.close(fd)
                 fd = child

@@ -34,6 +34,8 @@ _REFRESHING: Final = Lock()
 """One refresh at a time in this process: the second one has nothing left to do. Not an attribute: proxies can be pickled."""
 _NAMES: Final = 200_000
 """Names below the folder that are looked at."""
+_PASSAGES: Final = 50_000
+"""Passages of one document: a file of ten megabytes has seven thousand, unless every line of it is a heading."""
 _LINES: Final = 400
 _LONGEST: Final = 40_000
 """Characters of one result."""
@@ -271,8 +273,9 @@ class Knowledge(Configured):
 
     def _read(self, one: Found, old: Document | None) -> tuple[Document | None, list[Any] | None]:
         """A document as it is now, and its passages; None for those where they are the same as before."""
-        read, problem, lines = index.now(), "", []
-        digest = ""
+        read, problem, digest = index.now(), "", ""
+        lines: list[str] = []
+        made: list[Any] = []
         try:
             with self._folder.file(one.path) as file:
                 changed, size = file.info.st_ctime_ns, file.size
@@ -281,8 +284,11 @@ class Knowledge(Configured):
             if old is not None and old.hash == digest and not old.problem:
                 return Document(one.path, changed, size, read, digest, old.lines, ""), None
             lines = text_of_document(data, one.path)
+            made = list(islice(passages(lines, one.path), _PASSAGES + 1))
+            if len(made) > _PASSAGES:
+                raise Unreadable(f"it has more than {_PASSAGES:,} sections")
         except Unreadable as error:
-            problem = str(error)
+            problem, lines, made = str(error), [], []
             changed, size = one.info.st_ctime_ns, one.info.st_size
         except EndpointNotFound:
             return None, None  # gone meanwhile
@@ -291,7 +297,7 @@ class Knowledge(Configured):
             changed, size = one.info.st_ctime_ns, one.info.st_size
         return (
             Document(one.path, changed, size, read, digest, len(lines), problem),
-            list(passages(lines, one.path)),
+            made,
         )
 
     def _data(self, file: Opened) -> bytes:

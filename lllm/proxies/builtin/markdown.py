@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from lllm.proxies.builtin.html_tokens import RAW, VOID, Content, End, Start, tokens
+from lllm.proxies.html_tokens import RAW, VOID, Content, End, Start, tokens
 
 TOKENS: Final = 300_000
 """Tags and texts of a page that are read."""
@@ -32,6 +32,9 @@ _FRAMES: Final = frozenset(
 _SCOPE: Final = {"li": _LISTS, "td": ("table",), "th": ("table",), "tr": ("table",), "caption": ("table",)}
 """Elements that are closed by the next of their kind, up to the one that they stand in."""
 _CONTAINERS: Final = frozenset("ul ol dl table select".split())
+_ROOM: Final = 100_000
+"""Characters that Markdown may have more than a page has: the page may make it three times as long. Links, fences, tables and
+indents that would need more are written as plain text."""
 _DEEPEST: Final = 60
 """Open elements; those within are read as plain text."""
 _INDENTED: Final = 8
@@ -64,7 +67,7 @@ class Page(NamedTuple):
 
 def to_markdown(page: str, base: str = "") -> Page:
     """Converts a page. `base`: its URL, from which links are made absolute."""
-    made = _Writer(base)
+    made = _Writer(base, 2 * len(page) + _ROOM)
     for count, token in enumerate(tokens(_CONTROL.sub("", page.replace("\r\n", "\n")))):
         if count >= TOKENS:
             return made.finish(cut=True)
@@ -123,8 +126,8 @@ class _Hidden:
 
 
 class _Writer:
-    def __init__(self, base: str) -> None:
-        self._base = base
+    def __init__(self, base: str, room: int) -> None:
+        self._base, self._room = base, room
         self._url: Callable[[str], str] = _joining(base)
         self._stack = [_Frame("", {})]
         self._hidden: _Hidden | None = None
@@ -254,16 +257,19 @@ class _Writer:
                 above.rows.append(frame.rows[0])
             above.parts += [_BREAK, *frame.parts, _BREAK]
         elif tag == "table":
-            self._block(_table(frame.rows) or _blocks(frame.parts))
+            plain = _blocks(frame.parts)
+            most = sum(len(cell) for row in frame.rows for cell in row) + self._room
+            self._block(self._grown(_table(frame.rows, most), plain) or plain)
         elif tag == "pre":
-            self._block(_fenced(_pre(frame.parts), _language(frame.attributes)))
+            plain = _pre(frame.parts)
+            self._block(self._grown(_fenced(plain, _language(frame.attributes)), plain))
         elif tag in _LISTS or tag == "caption":
             self._block("\n".join(frame.parts) if tag in _LISTS else _blocks(frame.parts))
         elif tag == "li":
             self._item(frame, above)
         elif tag == "blockquote":
             text = _blocks(frame.parts)
-            self._block(_indented(text, "> ", "> ") if self._quotes < _INDENTED else text)
+            self._block(self._grown(_indented(text, "> ", "> "), text) if self._quotes < _INDENTED else text)
         elif tag == "main":
             text = _blocks(frame.parts)
             if len(text) > len(self._main):
@@ -296,9 +302,9 @@ class _Writer:
         if frame.tag == "a":
             url = self._url(frame.attributes.get("href", ""))
             if url.startswith(_HARMLESS):
-                text = f"[{_line(_blocks([text]))}]({url})"
+                text = self._grown(f"[{_line(_blocks([text]))}]({url})", text)
         elif frame.tag in _CODE:
-            text = _code(_line(_blocks([text])))
+            text = self._grown(_code(_line(_blocks([text]))), text)
         elif _BREAK not in text:
             mark = _INLINE[frame.tag]
             text = f"{mark}{text}{mark}"
@@ -317,7 +323,9 @@ class _Writer:
             first = int(start) if start.isascii() and start.isdigit() and len(start) < 10 else 1
             mark = f"{first + len(above.parts)}. "
         above.parts.append(
-            _indented(text, mark, " " * len(mark)) if self._lists <= _INDENTED else f"{mark}{text}"
+            self._grown(_indented(text, mark, " " * len(mark)), f"{mark}{text}")
+            if self._lists <= _INDENTED
+            else f"{mark}{text}"
         )
 
     def _cell(self, frame: _Frame, above: _Frame) -> None:
@@ -335,9 +343,17 @@ class _Writer:
         text = _line(attributes.get("alt", ""))
         url = self._url(attributes.get("src", ""))
         if text and url.startswith(_HARMLESS):
-            self._stack[-1].parts.append(f"![{text}]({url})")
+            self._stack[-1].parts.append(self._grown(f"![{text}]({url})", text))
         elif text:
             self._stack[-1].parts.append(text)
+
+    def _grown(self, text: str, plain: str) -> str:
+        """Text with marks, or where there is no room for what they add, `plain`."""
+        more = len(text) - len(plain)
+        if more > self._room:
+            return plain
+        self._room -= max(more, 0)
+        return text
 
     def _block(self, text: str) -> None:
         if text:
@@ -432,10 +448,13 @@ def _indented(text: str, first: str, others: str) -> str:
     return "\n".join([first + lines[0], *(f"{others}{line}".rstrip() for line in lines[1:])])
 
 
-def _table(rows: list[list[str]]) -> str:
-    """A table; "" for one that only arranges a page: a single column or row, or long blocks in its cells."""
+def _table(rows: list[list[str]], most: int) -> str:
+    """A table; "" for one that only arranges a page: a single column or row, or long blocks in its cells; or where it would
+    have more than `most` characters."""
     width = max((len(row) for row in rows), default=0)
     if width < 2 or len(rows) < 2 or any(cell.count("\n\n") > 2 for row in rows for cell in row):
+        return ""
+    if (3 * len(rows) + 6) * width > most:
         return ""
     lines = []
     for number, row in enumerate(rows):

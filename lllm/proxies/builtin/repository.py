@@ -76,6 +76,10 @@ _UNFINISHED: Final = (
 )  # fmt: skip
 
 
+_SMALL: Final = 1 << 16
+"""Bytes that are read of files which are small in every repository."""
+
+
 @dataclass(frozen=True)
 class Output:
     """What git printed. cut: whether there was more. code: its exit status."""
@@ -205,10 +209,10 @@ class Repository:
         """Raises EndpointDenied where parts of the repository are links, which could lead anywhere."""
         names = [self._own / "HEAD", self._own / "index"]
         names += [self._common / name for name in (*_LINKED, "config", "info", "info/exclude")]
-        objects = self._common / "objects"
-        for folder in (objects, objects / "pack", objects / "info"):
-            with suppress(OSError), os.scandir(folder) as entries:
-                names += [folder / entry.name for entry in entries if entry.is_symlink()]
+        for objects in self._object_folders():
+            for folder in (objects, objects / "pack", objects / "info"):
+                with suppress(OSError), os.scandir(folder) as entries:
+                    names += [folder / entry.name for entry in entries if entry.is_symlink()]
         for folder in (self._common / "refs", self._common / "logs"):
             for above, folders, files in os.walk(folder):
                 names += [Path(above, name) for name in (*folders, *files) if Path(above, name).is_symlink()]
@@ -220,13 +224,32 @@ class Repository:
                     raise EndpointDenied(
                         f"'{path.name}' of the repository is a symbolic link, which is not followed"
                     )
-        with suppress(OSError):
-            others = _small(objects / "info" / "alternates").decode("utf-8", "replace").split("\n")
-            for other in filter(None, others):
-                if not (objects / other).resolve().is_relative_to(self.root):
-                    raise EndpointDenied(
-                        "the repository borrows objects from outside of its root (alternates)"
-                    )
+
+    def _object_folders(self) -> list[Path]:
+        """Where its objects are: its own folder, those that it borrows from (alternates), and those that these borrow from.
+        Raises EndpointDenied where one lies outside of the root."""
+        outside = EndpointDenied("the repository borrows objects from outside of its root (alternates)")
+        known = [self._common / "objects"]
+        left = known.copy()
+        while left:
+            folder = left.pop()
+            try:
+                data = _small(folder / "info" / "alternates")
+            except FileNotFoundError:
+                continue
+            except OSError:
+                raise outside from None
+            for line in data.split(b"\n"):
+                if not line or line.startswith(b"#"):
+                    continue
+                # a quoted path may have escapes: git alone knows where it leads
+                other = (folder / os.fsdecode(line)).resolve()
+                if line.startswith(b'"') or len(data) > _SMALL or not other.is_relative_to(self.root):
+                    raise outside
+                if other not in known:
+                    known.append(other)
+                    left.append(other)
+        return known
 
 
 class Git:
@@ -378,7 +401,7 @@ def _small(path: Path) -> bytes:
     with open(fd, "rb") as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(f"{path.name} is not a regular file")
-        return file.read(1 << 16)
+        return file.read(_SMALL + 1)
 
 
 def _encodable(text: str) -> bool:

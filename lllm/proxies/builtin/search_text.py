@@ -53,11 +53,10 @@ def search(
     stopped = ""
     deadline = time.monotonic() + SECONDS
     with ExitStack() as stack:
-        look = (
-            _by_regex(stack, pattern, ignore_case, context)
-            if regex
-            else _by_text(pattern, ignore_case, context)
-        )
+        if regex or ignore_case:  # without the case, Python looks for a text as slowly as for an expression
+            look = _by_regex(stack, pattern, regex, ignore_case, context)
+        else:
+            look = _by_text(pattern, context)
         for entry in found:
             looked += 1
             if time.monotonic() > deadline or looked > FILES or size > TOTAL:
@@ -94,8 +93,8 @@ def search(
     return made
 
 
-def _by_text(pattern: str, ignore_case: bool, context: int) -> Look:
-    wanted = regex_worker.compiled(re.escape(pattern), ignore_case)  # takes linear time
+def _by_text(pattern: str, context: int) -> Look:
+    wanted = regex_worker.compiled(re.escape(pattern), ignore_case=False)  # takes linear time
 
     def look(data: bytes, encoding: str, most: int) -> list[dict[str, Any]]:
         return regex_worker.matches(wanted, data.decode(encoding, "replace"), most, context)
@@ -103,11 +102,11 @@ def _by_text(pattern: str, ignore_case: bool, context: int) -> Look:
     return look
 
 
-def _by_regex(stack: ExitStack, pattern: str, ignore_case: bool, context: int) -> Look:
-    worker = stack.enter_context(
-        Worker(Path(regex_worker.__file__), SECONDS, f"the regular expression {pattern[:80]!r}")
-    )
-    if wrong := worker.ask({"pattern": pattern, "ignore_case": ignore_case, "context": context}):
+def _by_regex(stack: ExitStack, pattern: str, regex: bool, ignore_case: bool, context: int) -> Look:
+    what = f"the {'regular expression' if regex else 'search for'} {pattern[:80]!r}"
+    worker = stack.enter_context(Worker(Path(regex_worker.__file__), SECONDS, what))
+    written = pattern if regex else re.escape(pattern)
+    if wrong := worker.ask({"pattern": written, "ignore_case": ignore_case, "context": context}):
         raise EndpointRejected(
             f"{pattern[:80]!r} is not a regular expression: {wrong}", hint="For plain text, leave regex out."
         )

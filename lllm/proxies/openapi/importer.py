@@ -121,8 +121,9 @@ def _walk(document: Document, reader: Reader, chosen: _Chosen, result: Imported)
             try:
                 made = reader.read(item, operation, method, path, notes)
                 check_operation(made, reader.schemas.closure([one.schema for one in made.arguments]))
-            except Unusable as problem:
-                result.skipped.append(Skipped(label, f"{at}/{method}", str(problem)))
+            except (Unusable, RecursionError) as problem:
+                reason = str(problem) if isinstance(problem, Unusable) else "its schemas are nested too deep"
+                result.skipped.append(Skipped(label, f"{at}/{method}", reason))
                 continue
             result.operations.append(replace(made, at=f"{at}/{method}"))
             result.notes += [Note(label, f"{at}/{method}", text) for text in notes]

@@ -19,6 +19,8 @@ _FREE: Final = frozenset(
     """.split()
 )
 """Keywords that judge an object as a whole: its properties alone cannot be judged by them."""
+_DEEPEST: Final = 50
+"""Schemas in the allOf of one another, up to which their properties are put together."""
 
 
 class Object:
@@ -65,6 +67,8 @@ class Object:
         if key in self._added:
             return True  # once is enough, and parents of parents of parents are reached by very many ways
         self._added.add(key)
+        if len(within) >= _DEEPEST:
+            return False
         value = place.value
         if not isinstance(value, dict) or "$ref" in value or value.keys() & _FREE:
             return False

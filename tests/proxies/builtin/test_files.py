@@ -80,7 +80,7 @@ def patch(monkeypatch: pytest.MonkeyPatch, **functions: Any) -> None:
         ("a\0b", EndpointRejected, "not a path"),
         ("x" * 5000, EndpointRejected, "not a path"),
         ("x" * 300, EndpointRejected, "name too long"),
-        ("a/" * 100, EndpointRejected, "deep"),
+        ("a/" * 100 + "a", EndpointRejected, "deep"),
         ("\udcff", EndpointRejected, "UTF-8"),
         ("", EndpointRejected, "folder"),
         (".", EndpointRejected, "folder"),
@@ -313,6 +313,21 @@ def test_an_expression_that_never_ends_is_stopped(
         files(root)("search", pattern=pattern, regex=True, path="a.txt")
 
 
+def test_a_text_that_takes_long_without_its_case_is_stopped(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_text, "SECONDS", 1.0)
+    (root / "a.txt").write_text("a" * search_text.LARGEST)
+    with pytest.raises(EndpointTimeout, match=r"the search for 'a+' took longer than 1 s"):
+        files(root)("search", pattern="a" * 999 + "b", ignore_case=True, path="a.txt")
+
+
+def test_case_does_not_count_where_it_should_not(root: Path) -> None:
+    (root / "a.txt").write_text("one\nA.B\naxb\n")
+    found = files(root)("search", pattern="a.b", ignore_case=True, path="a.txt")
+    assert [one["text"] for one in found["matches"]] == ["A.B"]
+
+
 @pytest.mark.parametrize("pattern", ["(", "*", "(?P<1>x)", "[z-a]", "(?<=a+)b", "", "x" * 2000, "\\"])
 def test_an_expression_that_cannot_be_read_is_an_error(root: Path, pattern: str) -> None:
     with pytest.raises((EndpointRejected, ToolError)):
@@ -388,6 +403,27 @@ def test_no_second_name_for_the_same_is_made(root: Path, path: str) -> None:
         path = "src/A.py"
     with pytest.raises(EndpointRejected, match="differs only in case, or in how its accents"):
         files(root, writable=True)("write", path=path, text="x", overwrite=True)
+
+
+@pytest.mark.parametrize("path", ["new/", "new.txt//", "a\nb.txt", "a\x1b[31m.txt", "x/\u202e/a.txt", "\x7f"])
+def test_no_file_gets_a_name_that_shows_as_another(root: Path, path: str) -> None:
+    before = sorted(root.rglob("*"))
+    with pytest.raises(EndpointRejected, match=r"control characters|ends with '/'"):
+        files(root, writable=True)("write", path=path, text="x")
+    assert sorted(root.rglob("*")) == before
+
+
+def test_a_line_break_in_a_name_is_no_line_of_a_diff(root: Path) -> None:
+    (root / "a\n+b").write_text("one\n")
+    made = files(root, writable=True)("write", path="a\n+b", text="two\n", overwrite=True)
+    assert made["diff"].splitlines()[:2] == ["--- a/a\\n+b", "+++ b/a\\n+b"]
+
+
+def test_a_file_that_cannot_be_made_leaves_no_folders(root: Path) -> None:
+    (root / "there").mkdir()
+    with pytest.raises(EndpointRejected, match="too long"):
+        files(root, writable=True)("write", path=f"there/a/b/{'c' * 300}", text="x")
+    assert list((root / "there").iterdir()) == []
 
 
 def test_edit_replaces_exactly_what_is_named(root: Path) -> None:

@@ -513,6 +513,49 @@ def test_objects_are_not_borrowed_from_elsewhere(root: Path, tmp_path: Path) -> 
         proxy(tmp_path / "borrower")("log")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"@",
+        b'"@"',
+        b'"\\057@"',
+        b"# nothing\n\n@",
+        b"../../missing\n" * 10_000 + b"@",
+        b"../../\xff",
+        b"../../borrowed",
+        b"../../linked",
+    ],
+)
+def test_objects_are_not_borrowed_by_another_way(root: Path, tmp_path: Path, line: bytes) -> None:
+    """A path in quotation marks, behind many others, that is no text, or of a folder that borrows or links itself."""
+    objects = root / ".git" / "objects"
+    commit = git(root, "rev-parse", "HEAD")
+    made = tmp_path / "borrower"
+    git(tmp_path, "init", "-q", "-b", "main", str(made))
+    (made / "borrowed" / "info").mkdir(parents=True)
+    (made / "borrowed" / "info" / "alternates").write_bytes(os.fsencode(objects))
+    (made / "linked").mkdir()
+    for folder in objects.iterdir():
+        (made / "linked" / folder.name).symlink_to(folder)
+    (made / os.fsdecode(b"\xff")).symlink_to(objects)
+    (made / ".git" / "refs" / "heads" / "main").write_text(commit)
+    path = os.fsencode(objects)
+    line = line.replace(b"057@", b"057" + path[1:]).replace(b"@", path)
+    (made / ".git" / "objects" / "info" / "alternates").write_bytes(line + b"\n")
+    assert "first" in git(made, "log")  # git itself does borrow
+    with pytest.raises(EndpointDenied, match=r"alternates|symbolic link"):
+        proxy(made)("log")
+
+
+def test_objects_may_be_borrowed_within_the_root(root: Path) -> None:
+    git(root, "clone", "-q", "--shared", ".", "below")
+    assert len(proxy(root)("log")["commits"]) == 2
+    (root / ".git" / "objects").rename(root / "objects")
+    (root / ".git" / "objects" / "info").mkdir(parents=True)
+    (root / ".git" / "objects" / "info" / "alternates").write_text("# moved\n../../objects\n")
+    assert len(proxy(root)("log")["commits"]) == 2
+
+
 def test_links_in_the_work_tree_are_not_followed(root: Path, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "a.py").write_text("secret\n")

@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -318,6 +319,44 @@ def test_kinds(root: Path, name: str, data: str | bytes, query: str, cite: str, 
     (root / name).write_bytes(data.encode() if isinstance(data, str) else data)
     (found,) = base(root)("search", query=query)["passages"]
     assert (found["cite"], found.get("heading", "")) == (cite, heading)
+
+
+@pytest.mark.parametrize(
+    ("line", "heading"),
+    [
+        ("# A", "A"),
+        ("##  A b  ##  ", "A b"),
+        ("# C#", "C#"),
+        ("# C# #", "C#"),
+        ("#\tA\t#", "A"),
+        ("# #", ""),
+        ("#A", ""),
+        ("# " + "a" * 301, ""),
+        ("# a" + " " * 200_000 + "x", ""),
+        ("# " + "# " * 100_000 + "x", ""),
+    ],
+)
+def test_headings_of_markdown(line: str, heading: str) -> None:
+    """Also of lines that an expression would look at again and again."""
+    began = time.process_time()
+    assert {one.heading for one in passages([line, "text"], "a.md")} == {heading}
+    assert time.process_time() - began < 10
+
+
+def test_deep_json_does_not_become_indent() -> None:
+    data = b"[" * 300 + b"1," * 5000 + b"1" + b"]" * 300
+    lines = text_of_document(data, "a.json")
+    assert sum(map(len, lines)) < 2 * len(data)
+    assert len(lines) > 5000
+
+
+def test_a_document_of_nothing_but_headings_is_left_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knowledge, "_PASSAGES", 10)
+    (root / "many.md").write_text("# a\ntext\n" * 11)
+    (root / "few.md").write_text("# a\nfewer\n" * 10)
+    (left,) = base(root)("sources")["left_out"]
+    assert left == {"path": "many.md", "problem": "it has more than 10 sections"}
+    assert cites(base(root)("search", query="fewer"))
 
 
 def test_json_in_one_line_has_lines(root: Path) -> None:

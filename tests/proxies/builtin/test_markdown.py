@@ -132,6 +132,26 @@ def test_hostile_pages_take_linear_time(name: str) -> None:
     assert took[1] < 12 * took[0] + 0.5
 
 
+CELLS = "<table><tr><td>a<td>b<tr><td>c<td>"
+GROWING = {
+    "wide table": "<table><tr>" + "<td colspan=30>x" * 500 + "<tr><td>x" * 2000,
+    "long base": f"<base href='https://x.example/{'A' * 3900}/'>" + "<a href=a>b</a>" * 5000,
+    "long images": f"<base href='https://x.example/{'A' * 3900}/'>" + "<img src=a alt=b>" * 5000,
+    "pipes": CELLS * 29 + "|" * 100_000,
+    "fences": "<pre>x<b>" * 29 + "`" * 100_000,
+    "code": "<code>x" + "`" * 100_000 + "</code>",
+    "lines": "<ul><li>" * 8 + "<pre>" + "x\n" * 50_000,
+}
+
+
+@pytest.mark.parametrize("name", sorted(GROWING))
+def test_no_page_grows_far_beyond_its_size(name: str) -> None:
+    page = GROWING[name]
+    found = to_markdown(page, BASE)
+    assert len(found.text) <= 4 * len(page) + 100_000
+    assert found.text.strip()
+
+
 def test_a_page_with_too_many_elements_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(markdown, "TOKENS", 10)
     found = to_markdown("<p>x" * 100, BASE)

@@ -262,6 +262,27 @@ def test_other_documents_are_refused(text: str) -> None:
             read_text(text.encode("utf-8", "surrogatepass"), name)
 
 
+def test_a_long_chain_of_all_of_is_imported() -> None:
+    """Each schema extends the next one: a parent of a parent, two thousand times."""
+    schemas: dict[str, Any] = {
+        f"S{n}": {
+            "allOf": [
+                {"$ref": f"#/components/schemas/S{n + 1}"},
+                {"type": "object", "properties": {f"p{n}": {"type": "string"}}},
+            ]
+        }
+        for n in range(2000)
+    }
+    schemas["S2000"] = {"type": "object", "properties": {"last": {"type": "string"}}}
+    body = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/S0"}}}}
+    whole = {**document("x"), "components": {"schemas": schemas}, "security": []}
+    whole["paths"] = {"/x": {"post": {"requestBody": body}, "get": {}}}
+    found = read(whole)
+    assert len(found.operations) + len(found.skipped) == 2
+    for value in sources(found).values():
+        check_source(value)
+
+
 def test_bombs_end_quickly() -> None:
     bombs = {
         "deep.json": b'{"a":' * 100_000,

@@ -81,6 +81,12 @@ def tokens(text: str) -> Iterator[Token]:
 _ends: Final = {tag: re.compile(rf"</{tag}(?=[\s/>]|\Z)", re.IGNORECASE | re.ASCII) for tag in RAW}
 
 
+def title_of(text: str) -> str:
+    """The title of a page; "" for none."""
+    found = (one.text for one in tokens(text) if isinstance(one, Content) and one.tag == "title")
+    return next((text for text in found if text.strip()), "")
+
+
 def _tag(text: str, at: int) -> tuple[str, dict[str, str], int]:
     """A start tag from its name on, and where it ends; -1 where the page ends within it, and then it does not count."""
     name = _NAME.match(text, at)
