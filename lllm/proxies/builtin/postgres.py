@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import psycopg
 from psycopg import sql
+from psycopg.adapt import Transformer
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import TransactionStatus
+from psycopg.pq import Format, TransactionStatus
 from psycopg.types.string import TextLoader
 
 from lllm.errors import (
@@ -34,6 +35,11 @@ from lllm.errors import (
 from lllm.proxies.builtin.sqlite_worker import CHARACTERS, COUNTED, LONGEST, SAMPLE, TABLES, plain
 
 CONNECT: Final = 10
+_CHANGES: Final = ("INSERT", "UPDATE", "DELETE", "MERGE")
+"""What a statement may have done, as the server names it."""
+_LARGE: Final = 10 * CHARACTERS
+"""Bytes of a value from which on it is not made into lists and objects."""
+_BYTEA: Final = 17
 _GRACE: Final = 5.0
 _AS_TEXT: Final = ("date", "time", "timetz", "timestamp", "timestamptz", "interval", "numeric")
 """Types that Python does not hold whole ('infinity', the year 10000), or that JSON has not: as the server writes them."""
@@ -113,6 +119,7 @@ class Postgres:
                 cursor.execute(statement.encode(), parameters or None, prepare=True)
                 if connection.info.transaction_status != TransactionStatus.INTRANS:
                     raise EndpointRejected("the statement must not begin or end a transaction")
+                _check_done(cursor)
                 made: dict[str, Any] = {}
                 if cursor.description is not None:
                     made = _table(cursor, cursor.fetchmany(limit))
@@ -214,14 +221,15 @@ class Postgres:
         *,
         count: bool = True,
     ) -> dict[str, Any]:
-        rows: list[Any] = []
+        rows: list[Sequence[Any]] = []
         size = 0
+        loaders = Transformer(connection)
         cursor = psycopg.RawServerCursor(connection, "rows_of_lllm")
         with cursor:
             cursor.execute(statement.encode(), parameters or None)
             while len(rows) < limit and (not rows or size < CHARACTERS):
                 # row by row: how large the next ones are is not known before they are here
-                row = cursor.fetchone()
+                row = _next_row(connection, loaders)
                 if row is None:
                     return _table(cursor, rows)
                 rows.append(row)
@@ -281,6 +289,34 @@ def _count(connection: psycopg.Connection[Any]) -> int:
         moved = connection.execute(f"MOVE FORWARD {COUNTED} FROM rows_of_lllm")
         return max(int(moved.rowcount), 0)
     return 1
+
+
+def _next_row(connection: psycopg.Connection[Any], loaders: Transformer) -> Sequence[Any] | None:
+    """The next row of the cursor. Values that are too large to be shown whole stay text: to make lists and objects of a JSON
+    value of many megabytes, or of an array, takes longer than any limit, and nobody else runs meanwhile."""
+    result = connection.execute("FETCH FORWARD 1 FROM rows_of_lllm").pgresult
+    if result is None or not result.ntuples:
+        return None
+    values: list[Any] = []
+    for n in range(result.nfields):
+        data, kind = result.get_value(0, n), result.ftype(n)
+        if data is not None and len(data) > _LARGE and kind != _BYTEA:
+            values.append(str(data, "utf-8", "replace"))
+        else:
+            values.append(None if data is None else loaders.get_loader(kind, Format.TEXT).load(data))
+    return values
+
+
+def _check_done(cursor: psycopg.RawCursor[Any]) -> None:
+    """Raises EndpointRejected where a statement was not one that changes rows, by what the server says that it did. That is
+    before it is committed."""
+    done = (cursor.statusmessage or "nothing").rstrip("0123456789 ")
+    if done in _CHANGES or (done == "SELECT" and cursor.description is not None):
+        return
+    raise EndpointRejected(
+        f"{'SELECT INTO' if done == 'SELECT' else done} is not possible here, and was undone",
+        hint="Write one INSERT, UPDATE, DELETE or MERGE. Tables and rights are changed by hand.",
+    )
 
 
 def _table(cursor: Any, rows: list[Any]) -> dict[str, Any]:

@@ -304,6 +304,71 @@ def test_execute_commits_one_statement_or_nothing(fresh: dict[str, str]) -> None
     assert names(fresh) == ["Ada", "Bob", "EVE", "Fay"]
 
 
+@pytest.mark.parametrize(
+    ("statement", "done"),
+    [
+        ("CREATE TABLE made (a int)", "CREATE TABLE"),
+        ("CREATE TEMP TABLE made (a int)", "CREATE TABLE"),
+        ("SELECT * INTO made FROM customer", "SELECT INTO"),
+        ("TRUNCATE customer CASCADE", "TRUNCATE TABLE"),
+        ("DROP VIEW names", "DROP VIEW"),
+        ("ALTER TABLE customer ADD COLUMN a int", "ALTER TABLE"),
+        ("GRANT ALL ON customer TO PUBLIC", "GRANT"),
+        ("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "CREATE FUNCTION"),
+        ("CREATE RULE r AS ON INSERT TO customer DO INSTEAD NOTHING", "CREATE RULE"),
+        ("DO $$ BEGIN DELETE FROM hidden; INSERT INTO hidden VALUES ('x'); END $$", "DO"),
+        ("EXPLAIN ANALYZE INSERT INTO customer (name) VALUES ('x')", "EXPLAIN"),
+        ("COMMIT AND CHAIN", "COMMIT"),
+        ("ROLLBACK AND CHAIN", "ROLLBACK"),
+        ("SET SESSION search_path = x", "SET"),
+        ("LISTEN x", "LISTEN"),
+        ("NOTIFY x", "NOTIFY"),
+        ("LOCK TABLE customer", "LOCK TABLE"),
+        ("DECLARE c CURSOR FOR SELECT 1", "DECLARE CURSOR"),
+        ("SAVEPOINT s", "SAVEPOINT"),
+    ],
+)
+def test_execute_changes_rows_and_nothing_else(urls: dict[str, str], statement: str, done: str) -> None:
+    """Whatever the role may do: this one owns everything."""
+    with pytest.raises(EndpointRejected, match=f"{done} is not possible here, and was undone"):
+        sql(urls["owner"], writable=True, allow_superuser=True)("execute", sql=statement)
+    assert names(urls) == ["Ada", "Bob"]
+    with psycopg.connect(urls["owner"]) as connection:
+        assert connection.execute("SELECT to_regclass('made'), to_regclass('names')::text").fetchone() == (
+            None,
+            "names",
+        )
+
+
+def test_execute_takes_every_way_to_change_rows(fresh: dict[str, str]) -> None:
+    call = sql(fresh["writer"], writable=True)
+    merge = """MERGE INTO customer c USING (VALUES ('Ada')) v (name) ON c.name = v.name
+        WHEN MATCHED THEN UPDATE SET name = 'Eve'"""
+    assert call("execute", sql=merge)["rows_changed"] == 1
+    gone = "WITH gone AS (DELETE FROM customer WHERE name = 'Bob' RETURNING name) SELECT * FROM gone"
+    assert call("execute", sql=gone)["rows"] == [["Bob"]]
+    assert names(fresh) == ["Eve"]
+
+
+def test_large_values_are_shown_by_their_beginning(urls: dict[str, str]) -> None:
+    """A JSON value or an array of many megabytes is not made into Python's: that would hold everybody up."""
+    call = sql(urls["reader"])
+    many = "repeat('1,', 4000000) || '1'"
+    began = time.process_time()
+    found = call(
+        "query",
+        sql=f"SELECT ('[' || {many} || ']')::json, ('{{' || {many} || '}}')::int[], 1, NULL, "
+        "decode(repeat('00', 500000), 'hex')",
+    )
+    assert time.process_time() - began < 5
+    (row,) = found["rows"]
+    assert row[0].startswith("[1,1")
+    assert "more characters" in row[0]
+    assert row[1].startswith("{1,1")
+    assert row[2:4] == [1, None]
+    assert row[4].startswith("<blob, 500000 bytes: 00")
+
+
 def test_two_systems_have_their_own_databases(urls: dict[str, str]) -> None:
     who = "SELECT session_user::text"
     found: dict[str, Any] = {}
