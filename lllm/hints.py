@@ -20,6 +20,7 @@ PACKAGES: Final = {
     "rl": ("datasets", "trl", "accelerate", "gguf", "llguidance", "torch", "transformers"),
     "ray": ("ray",),
     "postgres": ("psycopg[binary]",),
+    "pdf": ("pypdf",),
     "serve": ("starlette", "uvicorn"),
     "otel": ("opentelemetry-sdk",),
 }

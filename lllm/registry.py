@@ -169,6 +169,7 @@ EXTRAS: Final = {
     "rl": ("trl", "datasets", "transformers", "torch", "accelerate", "gguf"),
     "ray": ("ray",),
     "postgres": ("psycopg",),
+    "pdf": ("pypdf",),
     "serve": ("starlette", "uvicorn"),
     "otel": ("opentelemetry",),
 }
@@ -177,6 +178,11 @@ INSTEAD: Final = {
     # what ships here and can do with another extra's packages as well
     ("backend", "embedded"): ("llama-cpp", "transformers"),
     ("backend", "llama_cpp"): ("llama-cpp",),
+}
+
+ADDS: Final = {
+    # what ships here, works without an extra, and does more with it: the extra, and what that is
+    ("proxy", "knowledge"): ("pdf", "PDF files are left out"),
 }
 
 PLUGINS: Final = "lllm.plugins"
@@ -223,6 +229,13 @@ class Entry:
         wanted = lacks(self.extra or "")
         others = INSTEAD.get((self.kind, self.name), ()) if wanted and isinstance(self.target, str) else ()
         return None if any(lacks(extra) is None for extra in others) else wanted
+
+    def lacking(self) -> tuple[str, str] | None:
+        """The extra with which it would do more (see ADDS) if that is not installed, and what it does not do without it."""
+        from importlib.util import find_spec
+
+        adds = ADDS.get((self.kind, self.name)) if isinstance(self.target, str) else None
+        return adds if adds is not None and not all(map(find_spec, EXTRAS[adds[0]])) else None
 
     def load(self) -> Any:
         """The object. Imports the dotted path.

@@ -143,7 +143,7 @@ def _proxies(config: Config) -> list[Item]:
     for one in found:
         endpoints = "" if one.proxy is None else output.counted(len(one.proxy.endpoints()), "endpoint")
         if one.state == "ready":
-            items.append(_item(f"proxy {one.entry.name}", "ok", endpoints))
+            items.append(_item(f"proxy {one.entry.name}", "ok", endpoints, hint=one.hint or None))
         else:
             words = one.words if one.state != "broken" else ""
             items.append(_item(f"proxy {one.entry.name}", "warning", f"{words}.".lstrip("."), hint=one.hint))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.errors import ConfigError, LLMError
-from lllm.hints import install_command
+from lllm.hints import install_command, install_hint
 from lllm.registry import Entry, registry
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ def _of_api(family: str, entry: Entry, access: Access) -> Found:
         return Found(family, entry, "broken", f"{error.message}. {error.hint or ''}".strip())
     if needs:
         return Found(family, entry, "needs", export(needs), needs=needs, proxy=proxy)
-    return Found(family, entry, proxy=proxy)
+    lacking = entry.lacking()
+    hint = "" if lacking is None else f"{lacking[1]}. {install_hint(lacking[0])}"
+    return Found(family, entry, hint=hint, proxy=proxy)
 
 
 def _option_hint(entry: Entry, error: ConfigError) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from lllm.cli import doctor
 from lllm.config import load_config
-from lllm.registry import registry
+from lllm.registry import EXTRAS, registry
 from tests.cli.conftest import Terminal
 from tests.servers.api import Api, api
 
@@ -229,3 +229,22 @@ def test_doctor_names_proxies_and_variables(shop: Path, lllm: Terminal) -> None:
     assert (items["proxy Calc"]["state"], items["proxy Calc"]["detail"]) == ("ok", "1 endpoint")
     assert (items["proxy shop"]["state"], items["proxy shop"]["detail"]) == ("warning", "needs SHOP_KEY.")
     assert "proxy files" not in items
+
+
+def test_what_a_proxy_does_more_with_an_extra_is_said(
+    tmp_path: Path, lllm: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lllm.toml").write_text('[proxy_options.knowledge]\nroot = "."\n')
+    monkeypatch.chdir(tmp_path)
+    for command in ("proxy", "doctor"):
+        assert "lllm[pdf]" not in lllm(command).out
+    monkeypatch.setitem(EXTRAS, "pdf", ("no_such_package",))
+    words = "PDF files are left out. The extra lllm[pdf] brings it. Type: pip install pypdf"
+    for command in (("proxy",), ("list", "proxies")):
+        result = lllm(*command)
+        assert words in result.out + result.err
+    checks = {item["name"]: item for item in lllm("doctor", "--json").json["checks"]}
+    assert (checks["proxy knowledge"]["state"], checks["proxy knowledge"]["hint"]) == ("ok", words)
+    assert checks["extra pdf"]["state"] == "not installed"
+    rows = {row["name"]: row for row in lllm("list", "proxies", "--json").json}
+    assert (rows["knowledge"]["state"], rows["knowledge"]["hint"]) == ("ready", words)

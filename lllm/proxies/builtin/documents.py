@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from lllm.hints import install_hint
 from lllm.models.checks import deeper
 from lllm.proxies.builtin import pdf_worker
 from lllm.proxies.builtin.diffs import lines_of
@@ -196,7 +197,7 @@ KINDS: Final = frozenset({*_HEADINGS, *"txt csv tsv json jsonl yaml yml toml".sp
 def _pdf(data: bytes) -> list[str]:
     """The text of a PDF, by a process that is stopped in time."""
     if find_spec("pypdf") is None:
-        raise Unreadable("PDF needs the package pypdf: pip install pypdf")
+        raise Unreadable(f"PDF needs the package pypdf. {install_hint('pdf')}")
     try:
         done = subprocess.run(
             [sys.executable, "-I", str(Path(pdf_worker.__file__))],
