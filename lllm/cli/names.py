@@ -71,8 +71,10 @@ def _proxies(file: Any, json: bool) -> int:
     if empty := [family for family in FAMILIES if family not in {one.family for one in found}]:
         output.say(f"nothing is registered in: {', '.join(empty)}")
     for one in found:
-        if one.hint and one.family != "backend":
+        if one.hint and one.family != "backend" and one.asked_for:
             output.say(f"{one.entry.name}: {one.hint}")
+    if any(one.state == "unset" and not one.asked_for for one in found):
+        output.say("the options of those that ship with lllm: lllm proxy --all")
     return 0
 
 

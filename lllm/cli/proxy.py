@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from lllm.cli import output
 from lllm.cli.options import ConfigFile, Json, configuration
 
 
-def proxy(config: ConfigFile = None, json: Json = False) -> int:
+def proxy(
+    all: Annotated[
+        bool, typer.Option("--all", help="Also those that ship with lllm and have no options here.")
+    ] = False,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> int:
     """List the APIs of this project with their state and the addresses of their endpoints."""
     from lllm.cli.proxy_states import access_to, proxy_states, row_of
     from lllm.proxies import catalogue
 
-    found = [one for one in proxy_states(access_to(configuration(config))) if one.entry.kind == "proxy"]
+    found = [
+        one
+        for one in proxy_states(access_to(configuration(config)))
+        if one.entry.kind == "proxy" and (all or one.asked_for or one.state != "unset")
+    ]
     if json:
         rows = [
             {

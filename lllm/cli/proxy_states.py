@@ -31,6 +31,8 @@ class Found(NamedTuple):
         state: `ready`, `needs` (variables: `needs`), `missing` (a package), `unset` (an option that it cannot do without) or
             `broken`. hint: what to type.
         proxy: of an API that can be used.
+        asked_for: whether the project has it: it is the project's own, or a system or `proxy_options` names it. What ships
+            with lllm is there in every project.
     """
 
     family: str
@@ -40,6 +42,7 @@ class Found(NamedTuple):
     needs: tuple[str, ...] = ()
     missing: str | None = None
     proxy: BaseProxy | None = None
+    asked_for: bool = True
 
     @property
     def words(self) -> str:
@@ -62,10 +65,20 @@ def access_to(config: Config) -> Access:
 
 def proxy_states(access: Access) -> Iterator[Found]:
     """Every proxy of every family. Loads the APIs: what they need is said by their classes."""
+    named = _named(access.config)
     for family, kinds in FAMILIES.items():
         for kind in kinds:
             for entry in registry.entries(kind):
-                yield _state(family, entry, access)
+                ships = kind == "proxy" and entry.path.startswith("lllm.")
+                yield _state(family, entry, access)._replace(asked_for=not ships or entry.name in named)
+
+
+def _named(config: Config) -> set[str]:
+    """The proxies that a configuration names: with options, as active, or by a tool."""
+    found = {*config.proxies, *(config.activate_proxies or ())}
+    for agent in config.agents.values():
+        found.update(agent.activate_proxies or (), (tool.partition(".")[0] for tool in agent.tools))
+    return found
 
 
 def _state(family: str, entry: Entry, access: Access) -> Found:

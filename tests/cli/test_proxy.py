@@ -236,15 +236,49 @@ def test_what_a_proxy_does_more_with_an_extra_is_said(
 ) -> None:
     (tmp_path / "lllm.toml").write_text('[proxy_options.knowledge]\nroot = "."\n')
     monkeypatch.chdir(tmp_path)
-    for command in ("proxy", "doctor"):
-        assert "lllm[pdf]" not in lllm(command).out
+    assert "lllm[pdf]" not in lllm("proxy").err
     monkeypatch.setitem(EXTRAS, "pdf", ("no_such_package",))
     words = "PDF files are left out. The extra lllm[pdf] brings it. Type: pip install pypdf"
     for command in (("proxy",), ("list", "proxies")):
         result = lllm(*command)
         assert words in result.out + result.err
-    checks = {item["name"]: item for item in lllm("doctor", "--json").json["checks"]}
+    checks = {item["name"]: item for item in (*doctor._proxies(load_config()), *doctor._extras())}
     assert (checks["proxy knowledge"]["state"], checks["proxy knowledge"]["hint"]) == ("ok", words)
     assert checks["extra pdf"]["state"] == "not installed"
     rows = {row["name"]: row for row in lllm("list", "proxies", "--json").json}
     assert (rows["knowledge"]["state"], rows["knowledge"]["hint"]) == ("ready", words)
+
+
+SHIPPED = ("fetch", "files", "git", "knowledge", "search", "sql")
+
+
+def test_what_ships_is_named_where_somebody_asked_for_it(
+    tmp_path: Path, lllm: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lllm.toml").write_text("")
+
+    def said(*words: str) -> set[str]:
+        text = lllm(*words).err
+        return {name for name in SHIPPED if f"{name}: the proxy" in text}
+
+    assert said("proxy") == said("list", "proxies") == set()
+    assert doctor._proxies(load_config()) == []
+    assert said("proxy", "--all") == set(SHIPPED)
+    assert "lllm proxy --all" in lllm("list", "proxies").err
+    assert lllm("proxy", "--json").json == []
+    assert {row["name"] for row in lllm("proxy", "--all", "--json").json} == set(SHIPPED)
+    (tmp_path / "lllm.toml").write_text("[proxy_options.git]\ntimeout = 5\n")
+    assert said("proxy") == said("list", "proxies") == {"git"}
+    agent = "system_prompt: Hello.\n    model_name: scripted\n"
+    for text in (
+        f"activate_proxies: [files, sql]\nagent_configs:\n  a:\n    {agent}",
+        f"agent_configs:\n  a:\n    {agent}    activate_proxies: [files, sql]\n",
+        f"agent_configs:\n  a:\n    {agent}    tools: [files.read, sql.*]\n",
+    ):
+        (tmp_path / "system.yaml").write_text(text)
+        assert said("proxy", "--config", "system.yaml") == {"files", "git", "sql"}, text
+    (tmp_path / "lllm.toml").write_text('[proxy_options.files]\nroot = "."\n')
+    result = lllm("proxy")
+    assert "files.read" in result.out
+    assert result.err == ""
