@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from lllm import errors
-from lllm.core.canonical import digest, encode
+from lllm.core.canonical import digest, encode, is_plain_float
 from lllm.core.jsonable import DEEPEST, bounded
 from lllm.errors import EffectFailed, LLMError, text_of
 from lllm.models.parts import File, Image, in_bytes
@@ -51,6 +51,53 @@ def pack(value: Any, *, dates: bool = False, keep: Callable[[bytes], str] | None
 
     Raises TypeError for anything else, with its place and type."""
     return _pack(value, None, DEEPEST, _Form(dates=dates, keep=keep))
+
+
+JSON: Final = frozenset((dict, list, str, int, float, bool, type(None)))
+_QUICK: Final = frozenset((str, int, bool, type(None)))
+_SHALLOW: Final = 50
+
+
+class NotQuick(Exception):
+    """`pack_quickly` leaves a value to `pack`."""
+
+
+def pack_quickly(value: Any) -> Any:
+    """`pack` of most values that are JSON: the very types of JSON, not deep, with ASCII keys and ordinary numbers. What it
+    gives is fit for `encode_plain`, which finds out whether its texts are Unicode.
+
+    Raises NotQuick, or TypeError, for others."""
+    return value if value.__class__ in _QUICK else _pack_quickly(value, _SHALLOW)
+
+
+def _pack_quickly(value: Any, left: int) -> Any:
+    kind = value.__class__
+    if left <= 0:
+        raise NotQuick
+    if kind is dict:
+        order = list(value)
+        if not "".join(order).isascii():
+            raise NotQuick
+        packed = value.copy()
+        for key, item in value.items():
+            if item.__class__ not in _QUICK:
+                packed[key] = _pack_quickly(item, left - 1)
+        if order != sorted(order):
+            return {"$dict": packed, "order": order}
+        return {"$dict": packed} if _is_marked(packed) else packed
+    if kind is list:
+        return [item if item.__class__ in _QUICK else _pack_quickly(item, left - 1) for item in value]
+    if kind is float:
+        if value.is_integer():
+            return {"$float": repr(value)}
+        if is_plain_float(value):
+            return value
+    raise NotQuick
+
+
+def _is_marked(packed: dict[str, Any]) -> bool:
+    """Whether an object would be read as something else."""
+    return "$dict" in packed or (len(packed) == 1 and next(iter(packed)) in _MARKS)
 
 
 def pack_request(value: Any) -> Any:
@@ -100,11 +147,7 @@ def _pack(value: Any, where: _Where, left: int, form: _Form) -> Any:
             order = list(packed)
             if order != (sorted(order) if "".join(order).isascii() else sorted(order, key=_utf16)):
                 return {"$dict": packed, "order": order}
-        return (
-            {"$dict": packed}
-            if "$dict" in packed or (len(packed) == 1 and next(iter(packed)) in _MARKS)
-            else packed
-        )
+        return {"$dict": packed} if _is_marked(packed) else packed
     if form.dates and type(value).__module__ == "datetime" and type(value).__name__ in _DATES:
         return {f"${type(value).__name__}": value.isoformat()}
     if isinstance(value, Image | File) and (form.digests or form.keep is not None):

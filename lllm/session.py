@@ -41,6 +41,7 @@ from lllm.session_log import SessionLog
 from lllm.session_resources import ResourceOwner
 
 _new = tuple.__new__
+_NOWHERE: Final = Place()
 
 WAITING = "Waiting"
 """The kind of what watchers see when a back-off wait begins (`seconds`). It is no event: the log has the wait's end."""
@@ -234,10 +235,22 @@ class Session(SessionLog, Following, Hooks, Effects, ResourceOwner):
         return data, encoded
 
     def emit(
-        self, kind: str, data: Mapping[str, Any], call: str | None = None, dialog: str | None = None
+        self,
+        kind: str,
+        data: Mapping[str, Any],
+        call: str | None = None,
+        dialog: str | None = None,
+        *,
+        encoded: bytes | None = None,
     ) -> Event:
-        """Appends an event that no machine has to step first."""
-        event = self.stamp(kind, data, call, dialog)
+        """Appends an event that no machine has to step first. `encoded`: `data` in canonical JSON, if already computed."""
+        if encoded is None or self.rerun:
+            event = self.stamp(kind, data, call, dialog)
+        else:
+            if self.redactor.finds(encoded):
+                data = self.redactor.clean(data)
+                encoded = encode(data)
+            event = _new(Event, (kind, data, self.clock(), call, dialog, None, encoded))
         self.write(event)
         return event
 
@@ -324,7 +337,7 @@ class Session(SessionLog, Following, Hooks, Effects, ResourceOwner):
     def where(self) -> Place:
         """Where the running code stands in this session."""
         scope, own = current.get(), _own_code.get()
-        place = Place() if scope is None or scope.session is not self else Place(scope.call, scope.tool_call)
+        place = _NOWHERE if scope is None or scope.session is not self else Place(scope.call, scope.tool_call)
         if own is not None and own[0] is scope and own[1] is self:
             inner = own[2]
             return inner if inner.within is None else place._replace(within=inner.within)

@@ -20,7 +20,7 @@ import orjson
 
 from lllm.bounds import Bounds, enclosing
 from lllm.core import events as ev
-from lllm.core.canonical import decode, digest, encode
+from lllm.core.canonical import decode, digest, encode, encode_plain
 from lllm.core.events import Event
 from lllm.errors import ConfigError, EffectDenied, EffectTimeout, LLMError, comes_of, listing, text_of
 from lllm.inputs import Inputs
@@ -28,7 +28,18 @@ from lllm.models.function import EFFECTS, ToolContext
 from lllm.models.message import FunctionCall
 from lllm.models.parts import LARGEST, in_bytes
 from lllm.plug_ins import PLUG_IN
-from lllm.recorded_value import arguments_of, name_of, pack, pack_error, pack_request, unpack, unpack_error
+from lllm.recorded_value import (
+    JSON,
+    NotQuick,
+    arguments_of,
+    name_of,
+    pack,
+    pack_error,
+    pack_quickly,
+    pack_request,
+    unpack,
+    unpack_error,
+)
 from lllm.sync import in_thread, is_async, maybe_async
 from lllm.tool_run import Thread, TimeLimit, run_tool
 
@@ -102,6 +113,8 @@ class Effects:
     started: bool
     ended: bool
     halted: BaseException | None
+    rerun: bool
+    watchers: list[Callable[[Event], None]]
     inputs: Inputs
     back_out: Callable[[str], Awaitable[None]]
     approve: Callable[[FunctionCall], Any] | None
@@ -187,12 +200,17 @@ class Effects:
         until = None if timeout is None else time.monotonic() + timeout
         limited = None if until is None else enclosing.set(Bounds(enclosing.get(), until=until))
         thread = None if asynchronous or timeout is None else Thread()
-        self.inputs.begin()
+        inputs = self.inputs
+        inputs.begin()
         try:
-            working = self._working(work, context, asynchronous, thread)
-            value = await (working if inline else run_tool(working, timeout))
-            with suppress(asyncio.CancelledError):  # see below
-                await self.inputs.turn()
+            if inline:
+                with self.outside():
+                    value = await work(context)
+            else:
+                value = await run_tool(self._working(work, context, asynchronous, thread), timeout)
+            if inputs.crowded:
+                with suppress(asyncio.CancelledError):  # see below
+                    await inputs.turn()
         except TimeLimit as limit:
             running = limit.hear(lambda value, error: self._late(asked, found, value, error), thread)
             await self.settle(asked, found, error=_timed_out(asked, timeout, running), uncertain="timeout")
@@ -206,7 +224,7 @@ class Effects:
                 raise
             await self.settle(asked, found, error=error)
         finally:
-            self.inputs.end()
+            inputs.end()
             if limited is not None:
                 enclosing.reset(limited)
         if task is not None and task.cancelling() > before:  # it has ended all the same
@@ -234,7 +252,7 @@ class Effects:
         """The recorded answer of an effect; or its number, when it may be done now: its intent is durable."""
         if not self.started:
             await self.start()
-        found = self.recall(asked)
+        found = self.recall(asked) if self.rerun else None
         if found is not None:
             if found.data is not None:
                 return found
@@ -247,32 +265,25 @@ class Effects:
                 raise
             await self._durably(asked, found.n)
             return found.n  # its intent is in the log already
-        await self.at_record_end(anew=True)
+        if self.rerun:
+            await self.at_record_end(anew=True)
         if self.halted is not None:
             raise self.halted
         number = self._number()
-        data: dict[str, Any] = {
-            "n": number,
-            "kind": asked.kind,
-            "effect": asked.policy,
-            **asked.place.record(),
-        }
+        data: dict[str, Any] = {"n": number, "kind": asked.kind, "effect": asked.policy}
+        place = asked.place
+        if place.via is not None or place.within is not None:
+            data |= place.record()
         if asked.key is not None:
             data["key"] = asked.key
-        if asked.request is not None:
-            if self.logs and not _is_small(asked.request) and len(encoded := asked.encoded) > LARGE:
-                data["blob"] = self.keep(encoded)
-                if asked.name != asked.kind:
-                    data["name"] = asked.name
-            else:
-                data["request"] = asked.request
         denied: str | None = None
         if approval:
             denied = await self._ask(asked, number)
             data["approved"] = denied is None
             if denied:
                 data["note"] = denied
-        self.emit(ev.EFFECT_REQUESTED, data, asked.place.call)
+        if self._observed:
+            self._emit_request(asked, data)
         if denied is not None:
             words = f"'{asked.name}' was not approved" + (f": {denied}" if denied else "")
             await self.settle(asked, number, error=EffectDenied(words))
@@ -280,6 +291,24 @@ class Effects:
         if asked.policy != "pure" or self.unwritten >= MANY or time.monotonic() - self._durable_at >= MOMENT:
             await self._durably(asked, number)
         return number
+
+    def _emit_request(self, asked: Asked, data: dict[str, Any]) -> None:
+        encoded: bytes | None = None
+        if asked.request is not None:
+            data["request"] = asked.request
+            with suppress(ValueError):
+                encoded = encode(data)
+            if (
+                (encoded is None or len(encoded) > LARGE)
+                and self.logs
+                and len(alone := asked.encoded) > LARGE
+            ):
+                encoded = None
+                data["blob"] = self.keep(alone)
+                del data["request"]
+                if asked.name != asked.kind:
+                    data["name"] = asked.name
+        self.emit(ev.EFFECT_REQUESTED, data, asked.place.call, encoded=encoded)
 
     async def _durably(self, asked: Asked, number: int) -> None:
         """Flushes the intent of an effect. One that is cancelled meanwhile has not begun, and says so."""
@@ -315,14 +344,21 @@ class Effects:
     ) -> Any:
         """Writes what came of an effect, and gives it: a value as its record reads, an exception by raising it. `plain`: the
         value is JSON or a file, and nobody else has it."""
+        encoded: bytes | None = None
         if error is not None:
             with suppress(asyncio.CancelledError):  # it has failed all the same
                 await self.inputs.turn()
-        data = self._answer(asked, value) if error is None else pack_error(error)
-        if uncertain is not None and asked.policy != "pure":
-            data["uncertain"] = uncertain
+            data = {"n": number, **pack_error(error)}
+            if uncertain is not None and asked.policy != "pure":
+                data["uncertain"] = uncertain
+        elif plain and value.__class__ in JSON and not self._observed:
+            return value
+        elif (quick := _quickly(number, value)) is not None:
+            data, encoded = quick
+        else:
+            data = {"n": number, **self._answer(asked, value)}
         refused = error is None and "error" in data
-        self.emit(ev.EFFECT_RETURNED, {"n": number, **data}, asked.place.call)
+        self.emit(ev.EFFECT_RETURNED, data, asked.place.call, encoded=encoded)
         if asked.policy != "pure":
             # what was done must not be forgotten because the program takes its time
             await self.hand_back(f"f{number}")
@@ -413,7 +449,7 @@ class Effects:
     def learn_now(self, kind: str, draw: Callable[[], Any], key: str | None = None) -> Any:
         """What the world says in passing: recorded, and given again. `draw` gives JSON, at once."""
         asked = Asked(kind, None, "pure", key, self.where())
-        found = self.recall(asked)
+        found = self.recall(asked) if self.rerun else None
         if found is not None:
             for event, data in found.write:
                 self.emit(event, data, asked.place.call)
@@ -425,6 +461,11 @@ class Effects:
                 data["key"] = key
             self.emit(ev.EFFECT_RETURNED, data, asked.place.call)
         return value
+
+    @property
+    def _observed(self) -> bool:
+        """Whether anybody gets to know its events."""
+        return self.logs or bool(self.watchers) or self.rerun
 
     def _number(self) -> int:
         with self._numbering:
@@ -438,14 +479,14 @@ class Effects:
     # --- the points at which a replayed, resumed or forked session differs
 
     def recall(self, asked: Asked) -> Recalled | None:
-        """The record of an effect; None where it is done now, as in every live session."""
+        """The record of an effect; None where it is done now. Only a session that is run again (`rerun`) is asked."""
         return None
 
     async def reached(self, seq: int) -> None:
         """Waits until the record comes to the event that answers an effect."""
 
     async def at_record_end(self, *, anew: bool = False) -> None:
-        """Waits until the record has ended, before an effect is done for real. `anew`: it had not begun there."""
+        """Waits until the record has ended, before an effect is done for real. `anew`: it had not begun there. As `recall`."""
 
     def look(self, on: bool) -> bool:
         """Looks for what the running code learns without a record, in a replay. Gives whether it did."""
@@ -462,7 +503,13 @@ class Effects:
         async def hand_back(self, name: str) -> None: ...
         def outside(self) -> AbstractContextManager[None]: ...
         def emit(
-            self, kind: str, data: Mapping[str, Any], call: str | None = None, dialog: str | None = None
+            self,
+            kind: str,
+            data: Mapping[str, Any],
+            call: str | None = None,
+            dialog: str | None = None,
+            *,
+            encoded: bytes | None = None,
         ) -> Event: ...
         def keep(self, data: bytes) -> str: ...
         def note(self, text: str, **more: Any) -> None: ...
@@ -470,6 +517,16 @@ class Effects:
         async def flush(self) -> None: ...
         @property
         def unwritten(self) -> int: ...
+
+
+def _quickly(number: int, value: Any) -> tuple[dict[str, Any], bytes] | None:
+    """What EffectReturned says of a value, and that in canonical JSON. None where it takes a closer look."""
+    try:
+        data = {"n": number, "value": pack_quickly(value)}
+        encoded = encode_plain(data)
+    except (NotQuick, ValueError, TypeError):
+        return None
+    return None if len(encoded) > LARGE else (data, encoded)
 
 
 def _is_small(packed: Any) -> bool:

@@ -63,6 +63,20 @@ def encode_texts(value: Any) -> bytes:
         return _slow(value)  # half of a surrogate pair
 
 
+def encode_plain(value: Any) -> bytes:
+    """`encode` of a value in which nothing needs a look: not deep, with ASCII keys, and with floats that have a fraction and
+    are neither tiny nor huge."""
+    try:
+        return orjson.dumps(value, option=_SORTED)
+    except TypeError:
+        return _slow(value)  # an integer beyond 64 bits, or half of a surrogate pair
+
+
+def is_plain_float(value: float) -> bool:
+    """Whether a float of `encode_plain` is written as ECMAScript does."""
+    return 1e-3 <= abs(value) < 1e15 and not value.is_integer()
+
+
 def decode(data: bytes | bytearray | memoryview | str) -> Any:
     """The value of JSON text. Integers of any size survive.
 
