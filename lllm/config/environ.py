@@ -62,7 +62,12 @@ class Environ(Mapping[str, str]):
         return os.environ if self._real is None else self._real
 
     def __getitem__(self, name: str) -> str:
-        return self.real[name] if name in self.real else self._file[name]
+        found = self.real.get(name)
+        return self._file[name] if found is None else found
+
+    def get(self, name: str, default: Any = None) -> Any:
+        found = self.real.get(name)
+        return self._file.get(name, default) if found is None else found
 
     def __iter__(self) -> Iterator[str]:
         return iter({**self._file, **self.real})

@@ -39,7 +39,13 @@ class Direct:
     """The connections of one event loop."""
 
     def __init__(self, session: aiohttp.ClientSession, login: str | None = None) -> None:
+        import aiohttp
+
+        from lllm.http.reused import Answer
+
         self.session = session
+        self._answer = Answer
+        self._timeout = aiohttp.ClientTimeout(total=None)
         self._login = login
         """What a forward proxy wants to see with each request that it reads: aiohttp 3.12 shows it only with the first one of
         a connection."""
@@ -59,8 +65,6 @@ class Direct:
 
         Raises what aiohttp raises, and ValueError for a header with a line break.
         """
-        from lllm.http.reused import Answer
-
         known = self._known.get(origin)
         if known is None:
             return await self._first(method, origin, target, headers, body, on_sent)
@@ -83,7 +87,7 @@ class Direct:
             message, content = await protocol.read()
             while 100 <= message.code < 200 and message.code != 101:  # early hints and their like
                 message, content = await protocol.read()
-            return Answer(connection, message.code, message.headers, content)
+            return self._answer(connection, message.code, message.headers, content)
         except BaseException:
             connection.close()
             raise
@@ -91,12 +95,9 @@ class Direct:
     async def _connect(self, request: Any) -> Connection:
         """A connection that the server has not ended. One that was idle may have been closed while nobody looked: a loop
         that drives blocking calls stands still between them."""
-        import aiohttp
-
         pool: Any = self.session.connector
-        timeout = aiohttp.ClientTimeout(total=None)
         while True:
-            connection, used = await pool._connection(request, [], timeout, False)
+            connection, used = await pool._connection(request, [], self._timeout, False)
             if not used or not _has_ended(connection):
                 found: Connection = connection
                 return found
@@ -139,12 +140,18 @@ class Direct:
 
 def _has_ended(connection: Connection) -> bool:
     """Whether an idle connection has something to read: its end, or an answer that nobody asked for."""
-    transport = connection.transport
-    sock = None if transport is None else transport.get_extra_info("socket")
-    if sock is None or not hasattr(select, "poll"):
-        return False
-    look = select.poll()
-    look.register(sock.fileno(), select.POLLIN)
+    protocol: Any = connection.protocol
+    look = getattr(protocol, "lllm_look", None)
+    if look is None:
+        transport = connection.transport
+        sock = None if transport is None else transport.get_extra_info("socket")
+        if sock is None or not hasattr(select, "poll"):
+            return False
+        look = select.poll()
+        look.register(sock.fileno(), select.POLLIN)
+        protocol.lllm_look = (
+            look  # a connection has one socket, which is open as long as its pool gives it out
+        )
     return bool(look.poll(0))
 
 

@@ -87,17 +87,17 @@ class Failure(NamedTuple):
 class Ticket:
     """One request on its way. Its holder reports how it ended: `succeed`, or `fail`."""
 
-    __slots__ = ("entry", "failure", "generation", "loop", "succeeded", "tokens", "usage", "wake")
+    # of most requests nothing else is ever set
+    succeeded = False
+    usage: Usage | None = None
+    failure: Failure | None = None
+    tokens = 0  # the estimate
+    entry: list[float] | None = None  # when it began, and its tokens
+    wake: tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None = None
 
     def __init__(self, generation: int) -> None:
         self.generation = generation
         self.loop = asyncio._get_running_loop()  # None outside of one
-        self.succeeded = False
-        self.usage: Usage | None = None
-        self.failure: Failure | None = None
-        self.tokens = 0  # the estimate
-        self.entry: list[float] | None = None  # when it began, and its tokens
-        self.wake: tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None = None
 
     def succeed(self, usage: Usage | None = None) -> None:
         """Reports an answer; `usage` is what it cost, if known and counted in tokens."""

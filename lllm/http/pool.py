@@ -8,7 +8,6 @@ completion, for example, changes nothing at its server. Such a request is sent o
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -17,7 +16,6 @@ from lllm.http.reused import Answer, Head
 
 if TYPE_CHECKING:
     from aiohttp.client_middlewares import ClientHandlerType
-    from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
     from yarl import URL
 
@@ -34,7 +32,6 @@ class Pool(aiohttp.TCPConnector):
     def __init__(self, *, repeat_posts: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self._repeat_posts = repeat_posts
-        self._served: WeakSet[ResponseHandler] = WeakSet()
         self.heads: dict[URL, Head] = {}
 
     async def connect(
@@ -52,10 +49,10 @@ class Pool(aiohttp.TCPConnector):
         """A connection, and whether it had served another request; `again`: one that has not."""
         while True:
             connection = await super().connect(request, traces, timeout)
-            protocol = connection.protocol
+            protocol: Any = connection.protocol
             assert protocol is not None
-            if protocol not in self._served:
-                self._served.add(protocol)
+            if not hasattr(protocol, "lllm_served"):
+                protocol.lllm_served = True
                 return connection, False
             if not again:
                 return connection, True

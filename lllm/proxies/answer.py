@@ -191,14 +191,10 @@ def may_hide(response: Received) -> bool:
     """Whether the bytes of an answer may hold what was sent in another form than those that are looked for in bytes: escaped
     in parts, in another charset, or in the name of a file."""
     data, headers = response.data, response.headers
-    return (
-        b"\\" in data
-        or b"%" in data
-        or b"&" in data
-        or b"\0" in data
-        or charset_of(headers.get("Content-Type", "")) not in ("", "utf-8", "ascii")
-        or "Content-Disposition" in headers
-    )
+    if b"\\" in data or b"%" in data or b"&" in data or b"\0" in data or "Content-Disposition" in headers:
+        return True
+    declared = headers.get("Content-Type", "")
+    return declared not in _JSON and charset_of(declared) not in ("", "utf-8", "ascii")
 
 
 def uncovered(value: Any, shown: Shown) -> Any:

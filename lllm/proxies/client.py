@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from lllm import inputs
 from lllm.bounds import enclosing, time_left
 from lllm.core.canonical import digest
 from lllm.core.redact import scrub
@@ -22,7 +23,6 @@ from lllm.core.secret_names import secret_parts
 from lllm.errors import EndpointDenied, EndpointError, EndpointTimeout
 from lllm.http.secret_text import Secret
 from lllm.http.time_limit import time_limit
-from lllm.inputs import effect
 from lllm.models.function import ToolContext
 from lllm.proxies import answer as answers
 from lllm.proxies.base import SESSION
@@ -121,10 +121,8 @@ class Client:
             for name, value in (*zip(declared.names, values, strict=True), *declared.headers):
                 if value:
                     session.learn(name, (value,))
-        elif session.redactor not in shown.told:
-            shown.told.add(session.redactor)
-            for name, secret in shown.secrets:
-                session.learn(name, (secret,))
+        else:
+            shown.tell(session)
 
     def credentials(self, proxy: BaseProxy, endpoint: Endpoint) -> Shown:
         """What a request shows. Variables are looked up for each call: they may have changed. ConfigError where one is not
@@ -157,7 +155,7 @@ class Client:
         return found
 
     def _values(self, declared: _Auth) -> tuple[str, ...]:
-        return lookup(declared.auth, self._variables()) if declared.names else ()
+        return lookup(declared.names, self._variables()) if declared.names else ()
 
     def plan(self, proxy: BaseProxy, endpoint: Endpoint) -> RequestPlan:
         """How requests are made. ConfigError where none can be sent."""
@@ -174,22 +172,21 @@ class Client:
         context: ToolContext,
         note: Note,
         as_of: str = "",
+        session: Session | None = None,
     ) -> Any:
-        """The answer of an endpoint.
+        """The answer of an endpoint. `session`: where the call is recorded; by default that of the running code.
 
         Raises:
             EndpointError: see the tree in `lllm.errors`. ToolError: an argument that cannot be sent. ConfigError: a variable
                 for credentials is not set, or there is no URL that could be asked.
         """
-        with effect():
+        token = inputs.enter(True)
+        try:
             plan = self.plan(proxy, endpoint)
             shown = self.credentials(proxy, endpoint)
-            session = SESSION.get() or recording()
-            if session is not None and shown.secrets and session.redactor not in shown.told:
-                # one that has changed since `learn`, or of a request that a method sends
-                shown.told.add(session.redactor)
-                for name, secret in shown.secrets:
-                    session.learn(name, (secret,))
+            session = session or SESSION.get() or recording()
+            if session is not None:
+                shown.tell(session)  # one that has changed since `learn`, or of a request that a method sends
             request = plan.build(arguments)
             call = Call(proxy, endpoint, plan, shown, context, note)
             if self.cache is None or endpoint.cache is None or not proxy.use_cache:
@@ -205,6 +202,8 @@ class Client:
             value = await _answer(call, request, arguments)
             await self.cache.put(key, endpoint.address, value, endpoint.cache, shown, note)
             return value
+        finally:
+            inputs.leave(token)
 
 
 async def _answer(call: Call, request: HttpRequest, arguments: Mapping[str, Any]) -> Any:

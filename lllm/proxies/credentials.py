@@ -11,7 +11,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote, unquote_plus, urlencode
 from weakref import WeakSet
 
@@ -20,6 +20,9 @@ from lllm.core.redact import SHORTEST, Redactor
 from lllm.errors import ConfigError
 from lllm.http.secret_text import Secret
 from lllm.proxies.html_tokens import unescape
+
+if TYPE_CHECKING:
+    from lllm.session import Session
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -121,8 +124,8 @@ class Shown:
     of them, and it cannot be pickled."""
 
     __slots__ = (
-        *("auth", "cookies", "fingerprint", "headers", "limiters", "needles", "query", "redactor", "secrets"),
-        *("told", "values"),
+        *("_last", "_told", "auth", "cookies", "fingerprint", "headers", "limiters", "needles", "query"),
+        *("redactor", "secrets", "values"),
     )
 
     def __init__(self, auth: Sequence[Auth] = ()) -> None:
@@ -139,8 +142,8 @@ class Shown:
         self.values: tuple[str, ...] = ()
         self.fingerprint: tuple[str, ...] = ()
         """What tells two sets of credentials apart. It holds them: never to be stored."""
-        self.told: WeakSet[Redactor] = WeakSet()
-        """The redactors of sessions that know them."""
+        self._told: WeakSet[Redactor] = WeakSet()  # the redactors of sessions that know them
+        self._last: Redactor | None = None  # the one that was told last
         self.limiters: dict[str, Any] = {}
         """The limiters of API roots; they live as long as somebody has them."""
 
@@ -150,6 +153,17 @@ class Shown:
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("credentials are not pickled: they are looked up where they are used")
+
+    def tell(self, session: Session) -> None:
+        """Tells a session what must not be written."""
+        redactor = session.redactor
+        if redactor is self._last or not self.secrets:
+            return
+        if redactor not in self._told:
+            self._told.add(redactor)
+            for name, secret in self.secrets:
+                session.learn(name, (secret,))
+        self._last = redactor
 
     def text(self, text: str) -> str:
         """Text without the credentials, also without those that are too short to be looked for anywhere else. Text that shows
@@ -186,16 +200,16 @@ class Shown:
         return data
 
 
-def lookup(auth: Auth | Sequence[Auth], variables: Mapping[str, str]) -> tuple[str, ...]:
-    """The values of the variables of credentials, in their order; "" for one that is not set."""
-    return tuple([str(variables.get(name) or "").strip() for one in each_of(auth) for name in one.variables])
+def lookup(names: Iterable[str], variables: Mapping[str, str]) -> tuple[str, ...]:
+    """The values of variables, in their order; "" for one that is not set."""
+    return tuple([str(variables.get(name) or "").strip() for name in names])
 
 
 def show(
     auth: Auth | Sequence[Auth], values: Sequence[str], proxy: str, others: Iterable[tuple[str, str]] = ()
 ) -> Shown:
-    """What credentials come to with these values of their variables (`lookup`). The values are redacted in all logs and
-    messages from now on, and so are `others`: names and values of secrets that are sent anyway.
+    """What credentials come to with these values of their variables, in their order (`lookup`). The values are redacted in all
+    logs and messages from now on, and so are `others`: names and values of secrets that are sent anyway.
 
     Raises:
         ConfigError: a variable is not set; names it.

@@ -39,6 +39,7 @@ _SEPARATORS: Final = {
 _LEAD: Final = {"label": ".", "matrix": ";"}
 _RESERVED: Final = ":/?#[]@!$&'()*+,;="
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]*")
+_WORD: Final = re.compile(r"[A-Za-z0-9_-]+")
 _LEADS_ELSEWHERE: Final = re.compile(r"(?:^|[/\\])\.\.?(?:[/\\;]|$)|[\x00-\x1f\x7f]")
 _EXACT: Final = 2**53
 """Below it every whole number is a float of its own."""
@@ -152,6 +153,8 @@ def path_text(one: Parameter, value: Any) -> str:
         ToolError: it is empty, or would lead elsewhere: `.` and `..`, alone or between slashes; or it has control characters.
             Servers decode `%2F` before they look at a path, so encoding does not help.
     """
+    if not one.style and (value.__class__ is int or (value.__class__ is str and _WORD.fullmatch(value))):
+        return str(value)
     style = one.style or "simple"
     explode = bool(one.explode)
     name = encode(one.wire)

@@ -100,7 +100,7 @@ class Endpoint:
     function: Callable[..., Any] = field(default=lambda: None, repr=False, compare=False)
     tool: Function | None = field(default=None, repr=False, compare=False)
 
-    @property
+    @cached_property
     def address(self) -> str:
         """What it is called by: `weather.forecast`."""
         return f"{self.proxy}.{self.key}"
@@ -109,6 +109,11 @@ class Endpoint:
     def trusted(self) -> bool:
         """Whether its description was written by the author of the proxy, rather than taken from a document."""
         return not self.source
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """The arguments that are sent where a call does not give them."""
+        return {one.name: one.schema["default"] for one in self.parameters if one.sent_default}
 
     @cached_property
     def schema(self) -> dict[str, Any]:

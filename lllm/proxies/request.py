@@ -131,10 +131,11 @@ class RequestPlan:
 
     def _build(self, arguments: Mapping[str, Any]) -> HttpRequest:
         endpoint = self.endpoint
-        target = "".join(
+        pieces = [
             piece if piece.__class__ is str else path_text(piece, _given(arguments, piece))  # type: ignore[arg-type]
             for piece in self._path
-        )
+        ]
+        target = "".join(pieces)
         headers = self._headers.copy()
         query: list[str] = []
         cookies: list[str] = []

@@ -246,7 +246,7 @@ class Proxy(Texts, Fixed):
     async def acall(self, address: str, params: Mapping[str, Any] | None = None, /, **arguments: Any) -> Any:
         """`__call__` for async code."""
         endpoint = self.endpoint(address)
-        given = plain({**(params or {}), **arguments})
+        given = plain({**params, **arguments} if params else arguments)
         session = recording()
         if session is None:
             return await self._perform(endpoint, given, ToolContext(), None)
@@ -322,15 +322,16 @@ class Proxy(Texts, Fixed):
                 with guarded(f"endpoint '{endpoint.address}'", ToolError):
                     given = await _prepared(proxy, endpoint, given, context)
             as_of = "" if cutoff is None else cutoff.isoformat()
-            answer = await self.client.send(proxy, endpoint, given, context, note, as_of)
-        return await self._finished(proxy, endpoint, answer, cutoff, note)
+            answer = await self.client.send(proxy, endpoint, given, context, note, as_of, session)
+        if cutoff is not None or endpoint.hooks:
+            answer = await self._finished(proxy, endpoint, answer, cutoff, note)
+        return without_keys(answer, endpoint.remove_keys) if endpoint.remove_keys else answer
 
     def _checked(
         self, endpoint: Endpoint, arguments: Mapping[str, Any], cutoff: datetime.datetime | None
     ) -> dict[str, Any]:
         """Arguments with their defaults, as JSON; ToolError with all problems."""
-        given = {one.name: one.schema["default"] for one in endpoint.parameters if one.sent_default}
-        given |= arguments
+        given = {**endpoint.defaults, **arguments}
         if cutoff is not None:
             given = bounded(endpoint, given, cutoff)
         if found := endpoint.checker.validate(_as_json(given)):
@@ -359,7 +360,7 @@ class Proxy(Texts, Fixed):
         if removed and cutoff is not None:
             words = f"'{endpoint.address}': {removed} entries from {cutoff.date().isoformat()} on, or without a readable date,"
             note(f"{words} were removed", of="proxy", address=endpoint.address, removed=removed)
-        return without_keys(answer, endpoint.remove_keys) if endpoint.remove_keys else answer
+        return answer
 
     # --- as tools
 
@@ -602,7 +603,7 @@ def plain(value: Any) -> Any:
 def _as_plain(value: Any) -> Any:
     if value.__class__ in _PLAIN:
         return value
-    if isinstance(value, Mapping):
+    if value.__class__ is dict or isinstance(value, Mapping):
         return {key: item if item.__class__ in _PLAIN else _as_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_as_plain(item) for item in value]
@@ -617,9 +618,10 @@ def _as_plain(value: Any) -> Any:
 
 def _as_json(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the schema is checked against: files count as text, wherever they stand."""
-    if all(value.__class__ in _SCALARS for value in given.values()):
-        return given
-    return {key: _without_files(value) for key, value in given.items()}
+    for value in given.values():
+        if value.__class__ not in _SCALARS:
+            return {key: _without_files(value) for key, value in given.items()}
+    return given
 
 
 _SCALARS: Final = frozenset((str, int, float, bool, type(None)))

@@ -136,6 +136,8 @@ class Plan:
         self._known = tuple(parameters.get("properties", ()))
         self._required = frozenset(parameters.get("required", ()))
         self._simple = self.reading.simple
+        if self._simple is None and self.reading.shape is None:
+            self._simple = _simple_types(parameters)
         self._floats = tuple(key for key, kind in (self._simple or {}).items() if kind is float)
 
     def validate(self, arguments: Mapping[str, Any]) -> list[str]:
@@ -190,6 +192,24 @@ class Plan:
             if kind is not wanted and not (wanted is float and kind is int):
                 return False
         return self._required <= arguments.keys()
+
+
+_SCALARS: Final[Mapping[str, type]] = {"string": str, "integer": int, "boolean": bool}
+_SAYS_NOTHING: Final = frozenset(("type", "title", "description", "default", "examples"))
+
+
+def _simple_types(schema: Mapping[str, Any]) -> dict[str, type] | None:
+    """Type by name, where a schema says no more of each argument; None where it does. Numbers are not among them: NaN fits no
+    schema."""
+    each: Mapping[str, Any] = schema.get("properties", {})
+    if not schema.keys() <= {"type", "properties", "required", "additionalProperties"}:
+        return None
+    if not all(isinstance(one, Mapping) and one.keys() <= _SAYS_NOTHING for one in each.values()):
+        return None
+    types = {name: one.get("type") for name, one in each.items()}
+    return {
+        name: _SCALARS[kind] for name, kind in types.items() if isinstance(kind, str) and kind in _SCALARS
+    }
 
 
 class Field(NamedTuple):

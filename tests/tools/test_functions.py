@@ -37,6 +37,7 @@ from pydantic import BaseModel, Field
 from lllm.errors import ConfigError, ToolError
 from lllm.models.function import Function, ToolContext, tool
 from lllm.tools.functions import coerce, function_from, validate_arguments
+from lllm.tools.schema import compile_schema, problems
 
 
 class Colour(enum.Enum):
@@ -301,6 +302,37 @@ def test_strictness(function: Callable[..., Any], argument: Any) -> None:
     assert len(made.validate({"x": argument})) == 1
     with pytest.raises(ToolError, match=f"the arguments of '{made.name}' do not fit"):
         made.coerce({"x": argument})
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"s": {"type": "string"}, "i": {"type": "integer"}, "b": {"type": "boolean"}}},
+        {"properties": {"s": {"type": "string", "minLength": 2}, "i": {"type": "integer"}}},
+        {"properties": {"s": {"type": ["string", "null"]}, "i": True}, "required": ["i"]},
+        {"properties": {"s": {"type": "number"}}, "required": ["s"], "additionalProperties": False},
+        {"properties": {"s": {"type": "string"}}, "minProperties": 2},
+        {"properties": {"s": {"type": "string"}}, "patternProperties": {"s": {"type": "integer"}}},
+        {"properties": {"s": {"type": "string", "title": "S"}}, "required": ["s", "z"]},
+        {"required": ["s"]},
+    ],
+)
+@pytest.mark.parametrize(
+    "arguments",
+    [{}]
+    + [{"s": value} for value in ("", "ab", "\ud800", 1, 2.0, True, None, [], float("nan"))]
+    + [{"i": value, "s": "ab"} for value in (0, -3, 10**30, 5.0, 5.5, True, "1", None)]
+    + [{"b": value} for value in (True, False, 0, "true")]
+    + [{"s": "ab", "z": 1}, {"z": None}],
+)
+def test_a_schema_alone_is_checked_as_its_validator_does(
+    schema: dict[str, Any], arguments: dict[str, Any]
+) -> None:
+    whole = {"type": "object", **schema}
+    made = Function("bare", parameters=whole)
+    assert made.validate(arguments) == problems(
+        compile_schema(whole, "bare"), arguments, schema.get("properties", ())
+    )
 
 
 def test_every_problem_at_once_with_its_path() -> None:
