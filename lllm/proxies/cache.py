@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lllm.config.environ import latest
+from lllm.errors import ConfigError
 from lllm.models.parts import File, Image
 from lllm.proxies.request import HttpRequest
 
@@ -43,6 +44,8 @@ MOST: Final = 200_000_000
 """Bytes of all answers; beyond it the oldest are removed."""
 _BUSY: Final = 5.0
 """Seconds to wait for another process, in a thread."""
+_PAUSE: Final = 30.0
+"""Seconds without the cache after another process has kept it locked for so long."""
 _SWEEP: Final = 100
 _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS key (value BLOB NOT NULL)",
@@ -67,6 +70,8 @@ class EndpointCache:
         self._open: tuple[int, sqlite3.Connection, bytes] | None = None
         self._off = self._warned = False
         self._puts = 0
+        self._again = 0.0
+        """When it is tried again, by the clock."""
 
     def __repr__(self) -> str:
         return f"EndpointCache({str(self.path)!r})"
@@ -101,8 +106,8 @@ class EndpointCache:
             return None
         try:
             return (_read(found),)
-        except (ValueError, TypeError, KeyError):
-            return None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ConfigError):
+            return None  # not what was written
 
     async def put(
         self, key: bytes | None, address: str, value: Any, seconds: float, shown: Shown, note: Note
@@ -149,7 +154,7 @@ class EndpointCache:
             )
 
     async def _do(self, work: Callable[[sqlite3.Connection, bytes], T], note: Note) -> T | None:
-        if self._off:
+        if self._off or self._clock() < self._again:
             return None
         return await asyncio.to_thread(self._guarded, work, note)
 
@@ -158,15 +163,16 @@ class EndpointCache:
 
         try:
             with self._lock:
-                if self._off:
+                if self._off or self._clock() < self._again:
                     return None
                 connection, secret = self._opened()
                 return work(connection, secret)
         except (sqlite3.Error, OSError, _NotOurs) as error:
-            # another process that writes for long is no reason to go without it for good
-            self._warn(
-                error, for_good=not (isinstance(error, sqlite3.OperationalError) and "locked" in str(error))
-            )
+            # another process that writes for long is no reason to go without it for good, nor for every call to wait for it
+            locked = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+            if locked:
+                self._again = self._clock() + _PAUSE
+            self._warn(error, for_good=not locked)
             return None
 
     def _warn(self, error: BaseException, *, for_good: bool) -> None:

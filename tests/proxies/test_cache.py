@@ -215,19 +215,54 @@ async def test_a_locked_file_is_used_again_later(
     server: Api, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lllm.proxies.cache._BUSY", 0.01)
-    proxy = Proxy([shop(server.url)], variables={"PASS_A": KEY}, cache=file)
+    clock = Clock()
+    cache = EndpointCache(file, clock=clock)
+    proxy = Proxy([shop(server.url)], variables={"PASS_A": KEY}, cache=cache)
     await proxy.acall("Shop.get", q="1")
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     with pytest.warns(RuntimeWarning, match="locked"):
         await proxy.acall("Shop.get", q="2")
-    await proxy.acall("Shop.get", q="2")
-    assert len(server.asked) == 3
+    waits: list[float] = []
+    monkeypatch.setattr(cache, "_opened", lambda: waits.append(0.0))
+    await asyncio.gather(*(proxy.acall("Shop.get", q="2") for _ in range(5)))
+    assert waits == []  # nobody waits for it again
+    monkeypatch.undo()
+    assert len(server.asked) == 7
     other.execute("COMMIT")
     other.close()
+    clock.now += 31
     for _ in range(2):
         await proxy.acall("Shop.get", q="2")
-    assert len(server.asked) == 4
+    assert len(server.asked) == 8
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        *(
+            b"[1]",
+            b"5",
+            b'"x"',
+            b"null",
+            b"",
+            b"\xff",
+            b"[" * 100_000,
+            b'{"file": 1}',
+            b'{"image": {"data": "a"}}',
+        ),
+        b'{"image": {"data": "YQ==", "media_type": "x"}}',
+        b'{"file": {"data": "YQ==", "media_type": "x", "name": 5}}',
+    ],
+)
+async def test_an_entry_that_is_none_is_not_used(server: Api, file: Path, kept: bytes) -> None:
+    proxy = Proxy([shop(server.url)], variables={"PASS_A": KEY}, cache=file)
+    first = await proxy.acall("Shop.get", q="1")
+    with sqlite3.connect(file) as other:
+        other.execute("UPDATE answers SET answer = ?", (kept,))
+    other.close()
+    assert await proxy.acall("Shop.get", q="1") == first
+    assert len(server.asked) == 2
 
 
 PROGRAM = """

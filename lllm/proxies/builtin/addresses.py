@@ -30,6 +30,7 @@ NOT_PUBLIC: Final = {
     "100.64.0.0/10": "shared by customers of a provider",
     "127.0.0.0/8": "loopback",
     "169.254.0.0/16": "link-local",
+    "168.63.129.16/32": "the host of a machine at Azure",
     "172.16.0.0/12": "private",
     "192.0.0.0/24": "reserved for protocols",
     "192.0.2.0/24": "reserved for documentation",

@@ -179,10 +179,9 @@ class Fetch(Configured):
         if kind in _IMAGES or kind == "application/pdf":
             return self._part(found, kind)
         if not is_text(kind):
-            raise EndpointAnswerInvalid(
-                f"{found.url} is {kind or 'of no known type'} ({in_bytes(len(found.data))}{' or more' if found.cut else ''}), "
-                "not text, an image or a PDF"
-            )
+            named = answers.printable(kind[:100]) or "of no known type"
+            size = f"{in_bytes(len(found.data))}{' or more' if found.cut else ''}"
+            raise EndpointAnswerInvalid(f"{found.url} is {named} ({size}), not text, an image or a PDF")
         return self._text(found, declared, kind, raw)
 
     def _part(self, found: Answer, kind: str) -> Any:

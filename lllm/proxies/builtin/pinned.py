@@ -210,7 +210,7 @@ def _error(fault: BaseException, state: _State) -> EndpointError:
         said = fault.message if isinstance(fault, HttpProcessingError) else str(fault)
         return EndpointAnswerInvalid(f"the answer of {host} is not HTTP: {printable(shorten(said))}")
     found = network_error(fault, started=state.started)
-    said = printable(found.text)
+    said = printable(shorten(found.text))
     if found.kind == "not_http":
         return EndpointAnswerInvalid(f"the answer of {host} is not HTTP: {said}")
     if isinstance(fault, ClientPayloadError) and not is_cut(fault):
