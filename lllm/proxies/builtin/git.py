@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, ClassVar, Final
 
 from lllm.errors import ConfigError, EndpointAnswerInvalid, EndpointNotFound, EndpointRejected
@@ -28,7 +28,13 @@ _DIFFS: Final = (
     "--find-renames",
 )
 _FIELDS: Final = ("commit", "author", "email", "date", "parents", "subject", "body")
-_FORMAT: Final = "--format=%H%x00%an%x00%ae%x00%aI%x00%P%x00%s%x00%b"
+_FORMAT: Final = "--format=" + "%x00".join(
+    ("%H", "%<(200,trunc)%an", "%<(200,trunc)%ae", "%ad", "%P", "%<(500,trunc)%s", "%<(3000,trunc)%b")
+)
+"""Cut by git: one commit with a message of megabytes must not hide those behind it."""
+_LISTED: Final = 16 * 2**20
+"""Bytes of a list that are read."""
+_RAW_DATE: Final = re.compile(r"(-?\d{1,12}) ([+-])(\d\d)(\d\d)")
 _AUTHOR: Final = re.compile(r"([^<>\n]*[^<>\s])\s*<([^<>\s]+)>")
 _PATH: Final = {"path": {"description": "only this file or folder, from the root"}}
 _REVISION: Final = {"revision": {"description": "a branch, tag, hash or expression as HEAD~2"}}
@@ -83,7 +89,10 @@ class GitProxy(Configured):
                 "--ignore-submodules=all",
                 "--untracked-files=normal",
             )
-            return _status(git.run("status", *words).text)
+            found = git.run("status", *words, most=_LISTED)
+        if not found.cut:
+            return _status(found.text)
+        return {**_status(found.text.rpartition("\0")[0]), "more": True}
 
     @BaseProxy.endpoint(category="read", effect="pure", params={"limit": {"minimum": 1, "maximum": 1000}})
     def branches(self, limit: int = 100) -> dict[str, Any]:
@@ -92,20 +101,27 @@ class GitProxy(Configured):
         Args:
             limit: how many at most.
         """
-        fields = "%(refname)%00%(objectname)%00%(creatordate:iso-strict)%00%(subject)"
+        fields = "%(refname)%00%(objectname)%00%(creatordate:raw)%00%(subject)"
         with self._repository.opened() as git:
-            found = git.run(
-                "for-each-ref", f"--count={limit + 1}", "--sort=-creatordate", f"--format={fields}"
-            )
+            most = [] if self._repository.cutoff is not None else [f"--count={limit + 1}"]
+            words = ("for-each-ref", *most, f"--format={fields}")
+            found = git.run(*words, "--sort=-creatordate", most=_LISTED, fails=None)
+            if found.code and not found.cut:  # a date that git cannot sort by
+                found = git.run(*words, most=_LISTED)
             names = [line.split("\0") for line in found.text.split("\n") if line.count("\0") == 3]
+            names = [[*one[:2], _date(one[2]), one[3]] for one in names]
             head = git.run("symbolic-ref", "--quiet", "--short", "HEAD", fails=None).line
         if self._repository.cutoff is not None:
-            names = [one for one in names if _time(one[2]) <= self._repository.cutoff]
+            names = [one for one in names if _time(one[2]) < self._repository.cutoff]
         rows = [
             {"name": one[0].removeprefix("refs/"), "commit": one[1], "date": one[2], "subject": one[3][:200]}
             for one in names
         ]
-        return {"current": head, "branches": rows[:limit], **({"more": True} if len(rows) > limit else {})}
+        return {
+            "current": head,
+            "branches": rows[:limit],
+            **({"more": True} if len(rows) > limit or found.cut else {}),
+        }
 
     @BaseProxy.endpoint(
         category="read",
@@ -145,7 +161,7 @@ class GitProxy(Configured):
         words = [f"--{name}={value}" for name, value in filters.items() if value]
         with self._repository.opened() as git:
             start = git.commit(revision)
-            found = _commits(
+            found, cut = _commits(
                 git,
                 *(
                     "--fixed-strings",
@@ -156,14 +172,19 @@ class GitProxy(Configured):
                 ),
                 *(start, "--", *self._paths(path)),
             )
-        return {"commits": found[:limit], **({"more": True} if len(found) > limit else {})}
+        if cut and not found:
+            raise EndpointAnswerInvalid(
+                "the next commit is too long to be shown", hint=f"Give skip={skip + 1}."
+            )
+        return {"commits": found[:limit], **({"more": True} if len(found) > limit or cut else {})}
 
     @BaseProxy.endpoint(category="read", effect="pure", params={**_PATH, **_REVISION})
     def show(self, revision: str = "HEAD", path: str = "") -> dict[str, Any]:
         """Shows a commit with its diff: of a merge, the one from its first parent."""
         with self._repository.opened() as git:
             start = git.commit(revision)
-            about = _commits(git, "--max-count=1", start)[0]
+            rows, _ = _commits(git, "--max-count=1", start)
+            about = rows[0] if rows else {"commit": start, "note": "Its message is too long to be shown."}
             words = ("--format=", "--patch", "--diff-merges=first-parent", "--ignore-submodules=dirty")
             return {**about, **_diff(git, "show", *words, *_DIFFS, start, "--", *self._paths(path))}
 
@@ -216,7 +237,15 @@ class GitProxy(Configured):
             if not total:
                 return {"path": name, "lines": [], "total_lines": 0}
             found = git.run("blame", "--no-textconv", "--porcelain", f"-L{line},{last}", start, "--", name)
-        made: dict[str, Any] = {"path": name, "lines": _blamed(found.text), "total_lines": total}
+        rows = _blamed(found.text)
+        if found.cut:
+            rows.pop()  # which may have lost its end
+            if not rows:
+                raise EndpointAnswerInvalid(
+                    f"line {line} is too long to be shown", hint=f"Give line={line + 1}."
+                )
+            last = rows[-1]["line"]
+        made: dict[str, Any] = {"path": name, "lines": rows, "total_lines": total}
         return {**made, **({"next_line": last + 1} if last < total else {})}
 
     @BaseProxy.endpoint(
@@ -288,6 +317,19 @@ class GitProxy(Configured):
         return name, int(git.run("cat-file", "-s", f"{start}:{name}").line)
 
 
+def _date(raw: str) -> str:
+    """A date of git, which has seconds since 1970 and an offset, as ISO 8601; "" for one that is none: anybody can write
+    anything into a commit."""
+    found = _RAW_DATE.fullmatch(raw.strip())
+    if found is None:
+        return ""
+    offset = timedelta(hours=int(found[3]), minutes=int(found[4])) * (-1 if found[2] == "-" else 1)
+    try:
+        return datetime.fromtimestamp(int(found[1]), timezone(offset)).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
 def _time(text: str) -> datetime:
     """A date of git; the end of time where there is none, as of a tag of a blob."""
     try:
@@ -301,19 +343,23 @@ def _check_size(path: str, size: int) -> None:
         raise EndpointAnswerInvalid(f"{path!r} has {size:,} bytes, and at most {LARGEST:,} are possible here")
 
 
-def _commits(git: Git, *words: str) -> list[dict[str, Any]]:
+def _commits(git: Git, *words: str) -> tuple[list[dict[str, Any]], bool]:
+    """Commits, and whether there are more that were too long to be read."""
     found = git.run(
-        "log", "-z", _FORMAT, "--encoding=UTF-8", "--no-color", "--no-patch", "--no-show-signature", "--no-mailmap", *words
+        "log", "-z", _FORMAT, "--date=raw", "--encoding=UTF-8", "--no-color", "--no-patch", "--no-show-signature",
+        "--no-mailmap", *words, most=_LISTED
     )  # fmt: skip
     values = found.text.split("\0")
+    if found.cut:
+        values.pop()
     rows = []
     for at in range(0, len(values) - len(_FIELDS) + 1, len(_FIELDS)):
         one: dict[str, Any] = dict(zip(_FIELDS, values[at : at + len(_FIELDS)], strict=True))
-        one["author"] = f"{one['author']} <{one.pop('email')}>"
-        one["parents"] = one["parents"].split()
-        one["subject"], one["body"] = one["subject"][:500], one["body"].strip()[:3000]
+        one["author"] = f"{one['author'].strip()} <{one.pop('email').strip()}>"
+        one["date"], one["parents"] = _date(one["date"]), one["parents"].split()
+        one["subject"], one["body"] = one["subject"].strip()[:500], one["body"].strip()[:3000]
         rows.append({key: value for key, value in one.items() if value})
-    return rows
+    return rows, found.cut
 
 
 def _diff(git: Git, *words: str) -> dict[str, Any]:
@@ -342,7 +388,7 @@ def _status(text: str) -> dict[str, Any]:
             fields = rest.split(" ", {"1": 7, "2": 8, "u": 9}[kind])
             path = fields[-1]
             if kind == "2":
-                path = f"{next(entries)} -> {path}"
+                path = f"{next(entries, '')} -> {path}"
             if kind == "u":
                 made.setdefault("conflicts", []).append(path)
                 continue
@@ -363,7 +409,7 @@ def _blamed(text: str) -> list[dict[str, Any]]:
     for line in text.split("\n"):
         if line.startswith("\t"):
             about = known[commit]
-            when = datetime.fromtimestamp(int(about.get("author-time", "0")), UTC).date().isoformat()
+            when = _date(f"{about.get('author-time', '')} +0000")[:10]
             rows.append(
                 {
                     "line": number,

@@ -35,6 +35,8 @@ from lllm.errors import (
 from lllm.proxies.builtin.folder import Folder
 
 SECONDS: Final = 20.0
+MEMORY: Final = 1 << 30
+"""Bytes that git may allocate; packs that are mapped into memory do not count."""
 MOST: Final = 2**20
 """Bytes of an answer of git that are read, where no other limit is named."""
 _HASH: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -311,6 +313,8 @@ class Git:
                 start_new_session=True,
             )
 
+            _limit(process.pid)
+
             def stop(because: threading.Event | None = late) -> None:
                 if because is not None:
                     because.set()
@@ -385,6 +389,14 @@ class Git:
         if not _HASH.fullmatch(found):
             raise EndpointNotFound(f"{revision!r} has no commit before {cutoff.date().isoformat()}")
         return found
+
+
+def _limit(pid: int) -> None:
+    """Limits the memory of a process. Trees of trees of trees fill it, however small the repository is."""
+    import resource
+
+    with suppress(AttributeError, OSError, ValueError):  # macOS has no prlimit; or it has ended already
+        resource.prlimit(pid, resource.RLIMIT_DATA, (MEMORY, MEMORY))
 
 
 def path_in(folder: Folder, path: str) -> str:

@@ -21,6 +21,7 @@ from lllm.errors import (
 )
 from lllm.models.parts import Image
 from lllm.proxies import Proxy
+from lllm.proxies.builtin import git as proxies_git
 from lllm.proxies.builtin import repository
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
@@ -505,6 +506,96 @@ def test_a_repository_cannot_name_another_one_as_its_own(root: Path, tmp_path: P
     (made / "moved").rename(made / ".git")
     (made / ".git" / "commondir").write_text("../..\n")
     assert proxy(made)("log")["commits"]  # its own, and not those that would be beside it
+
+
+def hostile_commit(
+    root: Path, message: bytes, *, name: bytes = b"Eve", date: bytes = b"1700000000 +0130"
+) -> str:
+    """A commit on main that git itself would not make."""
+    tree, parent = git(root, "rev-parse", "HEAD^{tree}", "HEAD").split()
+    who = name + b" <e@f.g> " + date
+    data = f"tree {tree}\nparent {parent}\n".encode()
+    data += b"author " + who + b"\ncommitter " + who + b"\n\n" + message
+    done = subprocess.run(
+        ["git", "hash-object", "-t", "commit", "-w", "--stdin", "--literally"],
+        cwd=root, input=data, capture_output=True, check=True,
+    )  # fmt: skip
+    made = done.stdout.decode().strip()
+    git(root, "update-ref", "refs/heads/main", made)
+    return made
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"message": b"s" * 3_000_000},
+        {"message": b"subject\n\n" + b"b" * 3_000_000},
+        {"message": "e\u0301".encode() + "\u0301".encode() * 2_000_000},
+        {"message": b"x", "name": b"n" * 3_000_000},
+        *(
+            {"message": b"x", "date": date}
+            for date in (b"9223372036854775807 +9999", b"-5 +0000", b"abc", b"1 +9999")
+        ),
+    ],
+)
+def test_no_commit_hides_the_others(root: Path, arguments: dict[str, bytes]) -> None:
+    made = hostile_commit(root, **arguments)  # type: ignore[arg-type]
+    call = proxy(root)
+    found = call("log")["commits"]
+    assert found[0]["commit"] == made
+    assert [one["subject"] for one in found][1:] == ["second: \u00fcn\u00efcode", "first"]
+    assert call("show")["commit"] == made
+    assert [one["name"] for one in call("branches")["branches"]].count("heads/main") == 1
+    assert call("blame", path="README.md")["total_lines"] == 3
+
+
+def test_dates_have_their_offset(root: Path) -> None:
+    hostile_commit(root, b"x")
+    assert proxy(root)("log", limit=1)["commits"][0]["date"] == "2023-11-14T23:43:20+01:30"
+
+
+def test_lines_that_were_left_out_of_a_blame_come_next(root: Path) -> None:
+    (root / "long.txt").write_text("".join(f"{n} {'x' * 4000}\n" for n in range(400)))
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "long")
+    call, lines, line = proxy(root), [], 1
+    while line:
+        found = call("blame", path="long.txt", line=line, lines=400)
+        lines += [(one["line"], one["text"].split()[0]) for one in found["lines"]]
+        line = found.get("next_line", 0)
+    assert lines == [(n + 1, str(n)) for n in range(400)]
+
+
+def test_a_list_that_is_cut_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(50):
+        (root / f"{n:03}{'x' * 40}").write_text("x")
+    monkeypatch.setattr(proxies_git, "_LISTED", 1000)
+    found = proxy(root)("status")
+    assert found["more"] is True
+    assert 5 < len(found["untracked"]) < 25
+    assert all(len(name) == 43 for name in found["untracked"])
+
+
+def test_a_tree_of_trees_does_not_fill_the_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten trees of ten trees of ten trees, and so on: a few kilobytes, and a billion files."""
+    monkeypatch.setattr(repository, "MEMORY", 64 << 20)
+    blob = git(root, "rev-parse", "HEAD:README.md").strip()
+    entry, kind = blob, "100644 blob"
+    for _ in range(9):
+        listed = "".join(f"{kind} {entry}\tn{n}\n" for n in range(10))
+        done = subprocess.run(
+            ["git", "mktree"], cwd=root, input=listed.encode(), capture_output=True, check=True
+        )
+        entry, kind = done.stdout.decode().strip(), "040000 tree"
+    git(
+        root,
+        "update-ref",
+        "refs/heads/main",
+        git(root, "commit-tree", entry, "-p", "HEAD", "-m", "bomb").strip(),
+    )
+    with pytest.raises(EndpointRejected, match=r"memory"):
+        proxy(root)("show")
+    assert proxy(root)("read", path="n1/n2")["entries"]
 
 
 def test_objects_are_not_borrowed_from_elsewhere(root: Path, tmp_path: Path) -> None:
