@@ -124,7 +124,7 @@ class Followed:
         None where they are not given: the reply was lost because the process died, and is asked for again, and the program
         cannot take back what it had of it."""
         listener = self.session.listeners.get(self.call)
-        if listener is None or self._loop is None or self._goes_by_reading(self.tape.at):
+        if listener is None or self._loop is None:
             return None
         if isinstance(listener, OneWay):
             found, resumed = self.tape.peek(), self.session.order.inputs.resumed
@@ -247,19 +247,8 @@ class Followed:
         seqs = self.session.order.inputs.streams.get(self.call)
         if not seqs or self._loop is None or not 0 < at < len(self.tape.events):
             return False
-        if self._goes_by_reading(at):
-            return False
         begun, end = self.tape.events[at - 1]["seq"], self.tape.events[at]["seq"]
         return any(begun < seq < end for seq in seqs)
-
-    def _goes_by_reading(self, at: int) -> bool:
-        """True if event `at` of the tape stops the call, and its loop did not record timers: the one that stopped it may have
-        fired before the program had read all that it was given. The record has what it had read."""
-        then = self.tape.events[at : at + 2]
-        if then and then[0]["kind"] == ev.MODEL_REPLIED:
-            then = then[1:]
-        stop = then[0]["data"] if then and then[0]["kind"] == ev.CANCELLED else {}
-        return "told" in stop and "left" not in stop and not self.session.order.exact
 
     async def _instead(self, call: Call, todo: Sequence[Effect]) -> tuple[Effect | None, Outcome | None]:
         """What today's code wants and the record does not have: the comparison says so."""

@@ -117,12 +117,17 @@ class Order:
         down = last = record[0]["at"] if record else 0
         exact = False
         until = self.session.until
+        asked: dict[str, int] = {}  # the last request of each call
         for event in record:
             if event["kind"] == ev.SESSION_RESUMED:
                 self.inputs.resumed.append(event["seq"])
                 down += max(0, event["at"] - last)
             if event["kind"] in (ev.SESSION_STARTED, ev.SESSION_RESUMED):
                 exact = event["data"].get("inputs") == ALL
+            if event["kind"] == ev.MODEL_REQUESTED:
+                asked[event["call"]] = event["seq"]
+            elif event["kind"] == ev.CANCELLED and not exact and "told" in event["data"]:
+                self.inputs.forget_unread(event["call"], asked.get(event["call"], 0), event)
             last = max(last, event["at"])
             self._times[event["seq"]] = last - down
             if event["seq"] in places:

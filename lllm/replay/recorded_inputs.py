@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from lllm.core import events as ev
+from lllm.ports import Restart, TextDelta
 from lllm.stream_inputs import from_record
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class RecordedInputs:
         self._requests: dict[str, int] = {}
         self.streams: dict[str, list[int]] = {}
         """The Notes that have deltas, by the calls whose they are."""
+        self._deltas: dict[str, list[tuple[int, Input]]] = {}
         self.resumed: list[int] = []
         """The events after which another process went on."""
         self._timers: dict[str, tuple[Loop, Timer]] = {}
@@ -92,8 +94,19 @@ class RecordedInputs:
             self.stopped[found.name] = event["seq"]
         if found.deltas is not None:
             self.streams.setdefault(found.call, []).append(event["seq"])
+            self._deltas.setdefault(found.call, []).append((event["seq"], found))
         if found.requests > 1:
             self._requests[found.name.removeprefix("x")] = found.requests
+
+    def forget_unread(self, call: str, begun: int, stop: Mapping[str, Any]) -> None:
+        """A program was stopped while it read a stream, whose request is event `begun`. Forgets the deltas that it had not read
+        by then: where the loop did not record timers, one may have fired before it came to them."""
+        found = [one for seq, one in self._deltas.get(call, ()) if begun < seq < stop["seq"]]
+        deltas = [delta for one in found for delta in one.deltas or ()]
+        read = _read_of(deltas, stop["data"])
+        for one in found:
+            given = one.deltas or ()
+            one.deltas, read = given[: max(0, read)], read - len(given)
 
     def requests(self, name: str) -> int:
         """So often the task of a call or an effect was asked to stop, where it was."""
@@ -149,6 +162,21 @@ class RecordedInputs:
         for name in list(self.returning):
             found |= self.hand_over(name) is not None
         return found
+
+
+def _read_of(deltas: Sequence[Delta], stop: Mapping[str, Any]) -> int:
+    """So many of the deltas that a program was given it had read when it was stopped: all but the `unread` ones, and those
+    after the text that it is known to have read."""
+    until, text = len(deltas) - stop.get("unread", 0), ""
+    read = until
+    for n, delta in enumerate([TextDelta(""), *deltas[:until]]):
+        if isinstance(delta, TextDelta):
+            text += delta.text
+        elif isinstance(delta, Restart):
+            text = ""
+        if text == stop["told"]:
+            read = n
+    return read
 
 
 def settle(future: asyncio.Future[None]) -> None:
