@@ -19,7 +19,7 @@ import contextvars
 import os
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any, Final
@@ -80,6 +80,27 @@ def owner(context: contextvars.Context | None = None) -> Inputs | None:
     return inputs if inputs.on and not found.session.unopened else None
 
 
+class Reading:
+    """A stream that a program reads.
+
+    Attributes:
+        call: whose it is; "" before the first delta. maker: the task that makes the call.
+        unread: so many deltas have come that the program has not taken yet.
+    """
+
+    __slots__ = ("call", "maker", "unread")
+
+    def __init__(self) -> None:
+        self.call = ""
+        self.unread = 0
+        self.maker: asyncio.Task[Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its deltas."""
+        return f"s{self.call.removeprefix('c')}"
+
+
 class Inputs:
     """The inputs of one session.
 
@@ -90,7 +111,8 @@ class Inputs:
         crowded: whether two of them were ever on their way at the same time.
         came: the names of those that came since the last event; of streams, `lllm.stream_inputs.Deltas`.
         stops: of a fork: calls and effects that were stopped before the record has come to it.
-        readers: of a replay: the tasks that wait for the next piece of a stream, with those that make its call.
+        readers: of a replay: the tasks that wait for the next piece of a stream.
+        stream_end: of a replay: called before a program learns that a stream has ended.
     """
 
     __slots__ = (
@@ -105,6 +127,7 @@ class Inputs:
         "on",
         "readers",
         "stops",
+        "stream_end",
     )
 
     def __init__(self, on: bool) -> None:
@@ -114,7 +137,8 @@ class Inputs:
         self.coming = 0
         self.came: list[Any] = []
         self.stops: list[str] = []
-        self.readers: dict[asyncio.Task[Any], asyncio.Task[Any]] | None = None
+        self.readers: dict[asyncio.Task[Any], Reading] | None = None
+        self.stream_end: Callable[[Reading], Awaitable[object]] | None = None
         self._timers = self._jobs = 0
 
     def begin(self) -> None:
@@ -145,6 +169,11 @@ class Inputs:
             self.came.append(f"-{name}")
             if self.copied:
                 self.stops.append(name)
+
+    def stopped_reading(self, reading: Reading) -> None:
+        """Who reads a stream is cancelled just now, although the call has ended, or before it came to what it was given."""
+        if self.on and not self.follows and reading.call:
+            self.came.append(f"-{reading.name}*{reading.unread}" if reading.unread else f"-{reading.name}")
 
     def hears_of_stop(self, name: str, *, waited: bool = True) -> None:
         """The caller of a call or an effect hears that it was cancelled. Noted where it had to wait for that, or where more

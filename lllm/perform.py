@@ -282,8 +282,8 @@ class Performer:
     def _followed(self) -> bool:
         return bool(self.session.followers) or self.call in self.session.listeners
 
-    def tell_again(self, known: Event) -> None:
-        """Gives the program the deltas of a recorded reply, or what is left of them."""
+    def tell_again(self, known: Event, unread: int = 0) -> None:
+        """Gives the program the deltas of a recorded reply, or what is left of them: all but the last `unread` ones."""
         if self.call not in self.session.listeners:
             return
         given: list[Delta] = []
@@ -294,6 +294,8 @@ class Performer:
             parts = pieces(reply)
             if (cuts := known.data.get("cuts")) is not None:
                 parts = cut(parts, cuts)
+            if unread:
+                parts = parts[:-unread]
             given += [*rest(parts, self.shown), Completed(reply)]
             self.said = bool(parts)
         else:

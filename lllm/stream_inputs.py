@@ -104,7 +104,7 @@ def _restarts(given: Deltas) -> bool:
 def cuts_of(deltas: Sequence[Delta]) -> str:
     """Where a streamed reply was cut: a word for each delta, in order. `4` four characters of the answer, `~4` of the
     thinking, `0:4` of the arguments of the first tool call; `4*3` three times four."""
-    words = filter(None, map(_cut, _since_restart(deltas)))
+    words = filter(None, map(_cut, since_restart(deltas)))
     runs = ((word, sum(1 for _ in same)) for word, same in groupby(words))
     return " ".join(word if count == 1 else f"{word}*{count}" for word, count in runs)
 
@@ -117,7 +117,13 @@ def _cut(delta: Delta) -> str | None:
     return f"{delta.index}:{len(delta.arguments)}" if type(delta) is ToolCallDelta else None
 
 
-def _since_restart(deltas: Sequence[Delta]) -> Sequence[Delta]:
+def count_of(cuts: str) -> int:
+    """So many deltas a reply was cut into."""
+    return sum(int(run.partition("*")[2] or 1) for run in cuts.split())
+
+
+def since_restart(deltas: Sequence[Delta]) -> Sequence[Delta]:
+    """Those after the last Restart."""
     for at in range(len(deltas) - 1, -1, -1):
         if type(deltas[at]) is Restart:
             return deltas[at + 1 :]
@@ -144,7 +150,7 @@ def cut(whole: Sequence[Delta], cuts: str) -> list[Delta]:
 
 def rest(whole: Sequence[Delta], given: Sequence[Delta]) -> list[Delta]:
     """What is left of the deltas of a reply. With a Restart where those that were `given` are no beginning of it."""
-    given = _since_restart(given)
+    given = since_restart(given)
     had = _texts(given)
     if _texts(whole[: len(given)]) == had:
         return list(whole[len(given) :])

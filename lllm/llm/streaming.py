@@ -14,6 +14,8 @@ from typing import Any, Generic, Self, TypeVar
 from weakref import WeakSet
 
 from lllm.errors import StreamInterrupted
+from lllm.inputs import ANSWERS, Reading
+from lllm.loops import kept_here
 from lllm.models.reply import Reply
 from lllm.ports import Completed, Delta, Restart, TextDelta
 from lllm.session import current
@@ -43,12 +45,12 @@ async def _deltas(
     early cancels the call. In a replay the call comes to its recorded end, which the program did not wait for either."""
     pieces: asyncio.Queue[Any] = asyncio.Queue()
     read: str | None = ""
-    name = ""
     scope = current.get()
+    reading = Reading()
 
     def follow(call: str, delta: Any) -> None:
-        nonlocal name
-        name = call
+        reading.call = call
+        reading.unread += type(delta) is not Completed
         pieces.put_nowait(_WHOLE if isinstance(delta, Completed) else delta)
 
     follower = OneWay(follow) if manner.text_only else follow
@@ -60,22 +62,32 @@ async def _deltas(
             pieces.put_nowait(_END)
 
     async def take() -> Any:
-        readers = None if scope is None else scope.session.inputs.readers
-        reader = asyncio.current_task()
-        if readers is None or reader is None:
+        if scope is None:
             return await pieces.get()
-        readers[reader] = task
+        coming, reader = scope.session.inputs, asyncio.current_task()
+        if coming.readers is None or reader is None:
+            try:
+                return await pieces.get()
+            except asyncio.CancelledError:
+                if (reading.unread or task.done()) and kept_here() == ANSWERS:
+                    coming.stopped_reading(reading)
+                raise
+        coming.readers[reader] = reading
         try:
-            return await pieces.get()
+            piece = await pieces.get()
+            if piece is _END and coming.stream_end is not None:
+                await coming.stream_end(reading)
+            return piece
         finally:
-            del readers[reader]
+            del coming.readers[reader]
 
-    task = asyncio.ensure_future(work())
+    reading.maker = task = asyncio.ensure_future(work())
     try:
         while (piece := await take()) is not _END:
             if piece is _WHOLE:
                 read = None
                 continue
+            reading.unread -= 1
             if type(piece) is TextDelta:
                 read = (read or "") + piece.text
             elif type(piece) is Restart:
@@ -96,7 +108,7 @@ async def _deltas(
             else:
                 left = not isinstance(sys.exception(), asyncio.CancelledError)
                 scope.session.unfollow(follower)
-                scope.session.left(name, task, read, left)
+                scope.session.left(reading.call, task, read, left)
             await asyncio.wait((task,))
         if not task.cancelled():
             task.exception()  # looked at: whoever left early is not warned of what it raises

@@ -205,7 +205,8 @@ class Followed:
             session.reused += kind == ev.MODEL_REPLIED
             read, at_once = self._read()
             if self.call in session.listeners and not at_once:
-                call.performer.tell_again(Event(kind, data) if read is None else read)
+                unread = session.order.inputs.unread.get(found["seq"], 0)
+                call.performer.tell_again(Event(kind, data) if read is None else read, unread)
                 if "cuts" in data and session.order.exact:  # the program was given it before the reply came
                     await session.order.turn(found)
                     if self.session.departed:

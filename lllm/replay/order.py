@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm import loops
 from lllm.core import events as ev
-from lllm.inputs import ALL, ANSWERS, Timer, through
+from lllm.inputs import ALL, ANSWERS, Reading, Timer, through
 from lllm.replay.guesses import Place
 from lllm.replay.idle import Loop, Threads, is_stop
 from lllm.replay.recorded_inputs import Input, RecordedInputs, Waiter, inputs_of, settle
@@ -118,6 +118,7 @@ class Order:
         exact = False
         until = self.session.until
         asked: dict[str, int] = {}  # the last request of each call
+        replied: dict[str, Mapping[str, Any]] = {}  # and its last reply
         for event in record:
             if event["kind"] == ev.SESSION_RESUMED:
                 self.inputs.resumed.append(event["seq"])
@@ -126,8 +127,10 @@ class Order:
                 exact = event["data"].get("inputs") == ALL
             if event["kind"] == ev.MODEL_REQUESTED:
                 asked[event["call"]] = event["seq"]
+            elif event["kind"] == ev.MODEL_REPLIED:
+                replied[event["call"]] = event
             elif event["kind"] == ev.CANCELLED and not exact and "told" in event["data"]:
-                self.inputs.forget_unread(event["call"], asked.get(event["call"], 0), event)
+                self.inputs.end_at(event["call"], asked.get(event["call"], 0), event["data"]["told"])
             last = max(last, event["at"])
             self._times[event["seq"]] = last - down
             if event["seq"] in places:
@@ -135,6 +138,8 @@ class Order:
                 self._items.append(Item(tape.events[n], tape, n, exact))
             for found in inputs_of(event):
                 self.inputs.name(found, event)
+                if found.is_reader:
+                    self.inputs.forget_unread(found, asked.get(found.call, 0), replied.get(found.call))
                 if event["seq"] < until:
                     self._items.append(Item(event, found, 0, exact))
 
@@ -233,6 +238,11 @@ class Order:
         finally:
             del self.inputs.returning[name], self.inputs.tasks[task]
         return name in self.inputs.came
+
+    async def stream_end(self, reading: Reading) -> None:
+        """Waits until the record says that who reads a stream was stopped after its end, if it does."""
+        if self.inputs.is_stopped(reading.name):
+            await self.returned(reading.name)
 
     async def end(self, *, anew: bool = False) -> None:
         """Waits until all that was recorded has come about. Unless what follows is begun `anew`, that may be needed for it: a
@@ -418,7 +428,7 @@ class Order:
             if found.name in self.session.inputs.stops:
                 self.session.inputs.stops.remove(found.name)
             else:  # who read its stream was: it comes to its recorded end
-                self._copy(f"-{found.name}")
+                self._copy(f"-{found.name}*{found.unread}" if found.unread else f"-{found.name}")
                 if inputs.has(found.name):  # although nobody stops it now
                     inputs.came.add(found.name)
                     return 0 if inputs.hand_over(found.name) is here else 0.02
@@ -448,6 +458,8 @@ class Order:
     def _show(self, here: Loop, item: Item, found: Input, deltas: Sequence[Delta], at: float) -> float:
         """Gives the program deltas of a stream."""
         found.at = 1
+        if not deltas:
+            return 0
         call = self.session.following.get(found.call)
         loop = None if call is None else call.shows(deltas, item.event["seq"])
         if loop is None:

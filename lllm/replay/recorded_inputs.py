@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.core import events as ev
 from lllm.ports import Restart, TextDelta
-from lllm.stream_inputs import from_record
+from lllm.stream_inputs import count_of, from_record, since_restart
 
 if TYPE_CHECKING:
     from lllm.inputs import Timer
@@ -28,17 +28,24 @@ class Input:
         deltas: of a stream, those that came.
         stopped: whether it did not come, because its caller was stopped just then.
         requests: so many cancellations had been asked for when its caller heard of one; of a stream, so many deltas came.
+        unread: of who reads a stream and was stopped: so many deltas that it was given it had not read.
         at: 1 when it has come, as in a tape of one event.
     """
 
-    __slots__ = ("at", "deltas", "name", "requests", "stopped")
+    __slots__ = ("at", "deltas", "name", "requests", "stopped", "unread")
 
     def __init__(self, name: str) -> None:
         self.deltas: Sequence[Delta] | None = None
         self.stopped = name.startswith("-")
-        self.name, _, requests = name.removeprefix("-").partition("*")
-        self.requests = int(requests or 1)
+        self.name, _, count = name.removeprefix("-").partition("*")
+        self.unread = int(count or 0) if self.is_reader else 0
+        self.requests = 1 if self.is_reader else int(count or 1)
         self.at = 0
+
+    @property
+    def is_reader(self) -> bool:
+        """True for who reads a stream, and was stopped."""
+        return self.stopped and self.name.startswith("s")
 
     @property
     def call(self) -> str:
@@ -54,7 +61,7 @@ def inputs_of(event: Mapping[str, Any]) -> list[Input]:
     found = []
     for name in event["data"]["text"].split():
         one = Input(name)
-        if name.startswith("s"):
+        if one.name.startswith("s") and not one.stopped:
             one.deltas = list(islice(deltas, one.requests))
         found.append(one)
     return found
@@ -76,6 +83,9 @@ class RecordedInputs:
         self.streams: dict[str, list[int]] = {}
         """The Notes that have deltas, by the calls whose they are."""
         self._deltas: dict[str, list[tuple[int, Input]]] = {}
+        self._readers: dict[str, Input] = {}
+        self.unread: dict[int, int] = {}
+        """Of replies, by their events: so many of the last deltas the program had not read when it was stopped."""
         self.resumed: list[int] = []
         """The events after which another process went on."""
         self._timers: dict[str, tuple[Loop, Timer]] = {}
@@ -95,18 +105,46 @@ class RecordedInputs:
         if found.deltas is not None:
             self.streams.setdefault(found.call, []).append(event["seq"])
             self._deltas.setdefault(found.call, []).append((event["seq"], found))
-        if found.requests > 1:
+        if found.is_reader:
+            self._readers[found.name] = found
+        elif found.requests > 1 and found.name.startswith("x"):
             self._requests[found.name.removeprefix("x")] = found.requests
 
-    def forget_unread(self, call: str, begun: int, stop: Mapping[str, Any]) -> None:
-        """A program was stopped while it read a stream, whose request is event `begun`. Forgets the deltas that it had not read
-        by then: where the loop did not record timers, one may have fired before it came to them."""
-        found = [one for seq, one in self._deltas.get(call, ()) if begun < seq < stop["seq"]]
-        deltas = [delta for one in found for delta in one.deltas or ()]
-        read = _read_of(deltas, stop["data"])
-        for one in found:
-            given = one.deltas or ()
-            one.deltas, read = given[: max(0, read)], read - len(given)
+    def is_stopped(self, reader: str) -> bool:
+        """True if the record says that who reads this stream is stopped, and it has not come to that."""
+        return (found := self._readers.get(reader)) is not None and not found.at
+
+    def forget_unread(self, reader: Input, begun: int, reply: Mapping[str, Any] | None) -> None:
+        """Who read a stream, whose request is event `begun`, was stopped before it had read all that it was given: where the
+        loop does not record timers, one may fire meanwhile. A replay does not give it the rest."""
+        inputs = self._given(reader.call, begun)
+        left = reader.unread
+        if reply is not None and reply["seq"] > begun:
+            given = since_restart([delta for one in inputs for delta in one.deltas or ()])
+            left -= self.unread.setdefault(
+                reply["seq"], min(left, max(0, count_of(reply["data"].get("cuts", "")) - len(given)))
+            )
+        else:
+            reader.unread = 0  # a fork is not given them either
+        _shorten(inputs, sum(len(one.deltas or ()) for one in inputs) - left)
+
+    def end_at(self, call: str, begun: int, told: str) -> None:
+        """As `forget_unread`, by the text that had been read: deltas after it are not given."""
+        inputs = self._given(call, begun)
+        text, read = "", None
+        for n, delta in enumerate([TextDelta(""), *(delta for one in inputs for delta in one.deltas or ())]):
+            if isinstance(delta, TextDelta):
+                text += delta.text
+            elif isinstance(delta, Restart):
+                text = ""
+            if text == told:
+                read = n
+        if read is not None:
+            _shorten(inputs, read)
+
+    def _given(self, call: str, begun: int) -> list[Input]:
+        """The deltas of a call since event `begun`."""
+        return [one for seq, one in self._deltas.get(call, ()) if seq > begun]
 
     def requests(self, name: str) -> int:
         """So often the task of a call or an effect was asked to stop, where it was."""
@@ -164,19 +202,11 @@ class RecordedInputs:
         return found
 
 
-def _read_of(deltas: Sequence[Delta], stop: Mapping[str, Any]) -> int:
-    """So many of the deltas that a program was given it had read when it was stopped: all but the `unread` ones, and those
-    after the text that it is known to have read."""
-    until, text = len(deltas) - stop.get("unread", 0), ""
-    read = until
-    for n, delta in enumerate([TextDelta(""), *deltas[:until]]):
-        if isinstance(delta, TextDelta):
-            text += delta.text
-        elif isinstance(delta, Restart):
-            text = ""
-        if text == stop["told"]:
-            read = n
-    return read
+def _shorten(inputs: Sequence[Input], most: int) -> None:
+    """Leaves so many deltas, the first ones."""
+    for one in inputs:
+        given = one.deltas or ()
+        one.deltas, most = given[: max(0, most)], most - len(given)
 
 
 def settle(future: asyncio.Future[None]) -> None:

@@ -120,10 +120,15 @@ class Timers:
         """The calls and effects that a timer would cancel, with the tasks in which it does."""
         order = self._order
         readers, known = order.session.inputs.readers or {}, (order.driving, order.inputs.tasks)
-        both = [
-            (task, one) for task in cancels(timer) for one in (task, readers.get(task)) if one is not None
-        ]
-        return [(names[one], task) for names in known for task, one in both if one in names]
+        found = []
+        for task in cancels(timer):
+            reading = readers.get(task)
+            found += [(names[task], task) for names in known if task in names]
+            if reading is not None:
+                found += [(names[reading.maker], task) for names in known if reading.maker in names]
+                if order.inputs.is_stopped(reading.name):
+                    found.append((reading.name, task))
+        return found
 
 
 def _stopped(item: Item) -> str | None:
