@@ -26,6 +26,8 @@ EARLY: Final = 3_000.0
 """Microseconds that a program may be busy with an answer: a timer that is due meanwhile may fire before it is seen."""
 LATE: Final = 100_000.0
 """Microseconds by which a busy loop may have fired a timer late."""
+NEAR: Final = 3_000.0
+"""Microseconds: timers that are due so shortly one after another may fire in another order."""
 TOGETHER: Final = 300.0
 """Microseconds: timers that are due so shortly one after another fire in one turn."""
 BUSY: Final = 3_000.0
@@ -37,6 +39,8 @@ SLACKS: Final = (0.0, 1_000.0, 500.0, 4_000.0, 10_000.0, 30_000.0)
 CLOSE: Final = 8
 """Of timers that are due at one place, those whose guesses are looked at one by one."""
 _LEAST: Final = 1e-5
+_RIVALS: Final = 2
+"""Of several timers, so many are tried besides the first."""
 TRIES: Final = 80
 SECONDS: Final = 20.0
 """Seconds after which no other guess is tried."""
@@ -46,7 +50,7 @@ class Guess:
     """How late timers have fired, in microseconds: everywhere, and at single places.
 
     Attributes:
-        picked: of several timers that could have cancelled something, the first, the second ... that is due.
+        picked: of several timers that could have fired at a place, the first, the second ... that is due.
         turns: where a timer has fired while the program was busy with what came there: so many turns of its loop later.
     """
 
@@ -62,7 +66,7 @@ class Guess:
         self.turns = dict(turns or {})
         self.picked = dict(picked or {})
         self.rivals: dict[Place, int] = {}
-        """How many timers more could have cancelled what was cancelled at a place."""
+        """How many timers more could have fired at a place."""
         self.asked: dict[Place, dict[float, bool]] = {}
         """By how much a timer was due before something, and whether it has fired before it: where that is not sure."""
 
@@ -74,8 +78,8 @@ class Guess:
         return fires
 
     def picks(self, place: Place, others: int) -> int:
-        """Which of several timers fires that could have cancelled what was cancelled at a place: the first that is due, or
-        one of the `others`."""
+        """Which of several timers fires at a place: the first that is due, or one of the `others`. They could all have cancelled
+        what was cancelled there, or they are due one soon after another."""
         if others:
             self.rivals[place] = others
         return min(self.picked.get(place, 0), others)
@@ -93,18 +97,19 @@ class Guess:
 
     def others(self) -> Iterator[Guess]:
         """Other guesses, each of which differs at one place; first those at the last places, where the difference is."""
-        for place in reversed(self.rivals):
+        for place in sorted({*self.asked, *self.rivals}, reverse=True):
             if place not in self.picked:
-                yield Guess(self.slack, self.slacks, self.turns, {**self.picked, place: 1})
-        places = [place for place in reversed(self.asked) if place not in self.turns]
-        for place in places:
-            fired = [margin for margin, fires in self.asked[place].items() if fires]
-            waited = [margin for margin, fires in self.asked[place].items() if not fires]
+                for other in range(1, min(self.rivals.get(place, 0), _RIVALS) + 1):
+                    yield Guess(self.slack, self.slacks, self.turns, {**self.picked, place: other})
+            asked = {} if place in self.turns else self.asked.get(place, {})
+            fired = [margin for margin, fires in asked.items() if fires]
+            waited = [margin for margin, fires in asked.items() if not fires]
             slacks = fired[-CLOSE:]  # one less fires, or two, ...
             if waited:
                 slacks += [max(waited) - TOGETHER, max(waited) - _LEAST]
             for slack in dict.fromkeys(slacks):
                 yield Guess(self.slack, {**self.slacks, place: slack}, self.turns, self.picked)
+        places = [place for place in reversed(self.asked) if place not in self.turns]
         nearest = {place: min(self.asked[place], key=abs) for place in places}
         for place in sorted(places, key=lambda place: abs(nearest[place])):
             if abs(nearest[place]) < BUSY:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from lllm.core import events as ev
 from lllm.inputs import Timer
 from lllm.replay.cancels import cancels
-from lllm.replay.guesses import EARLY, SLACK, TOGETHER, Guess
+from lllm.replay.guesses import EARLY, NEAR, SLACK, TOGETHER, Guess, Place
 from lllm.replay.idle import PlainTimer
 from lllm.replay.recorded_inputs import Input
 
@@ -46,6 +46,7 @@ class Timers:
     def __init__(self, order: Order) -> None:
         self._order = order
         self.guess = Guess()
+        self._choices: dict[Place, int] = {}
 
     def before(self, item: Item, at: float) -> Due | None:
         """The timer that fires before an answer, or an input, that came at this time."""
@@ -113,8 +114,23 @@ class Timers:
                 due, _, loop, timer = [found[n], *others][self.guess.picks(item.place, len(others))]
                 return Due(loop, timer, due, stops=True)
             if not stops and due < until and fires(timer, due):
-                return Due(loop, timer, due)
+                return Due(loop, timer, due) if item.exact else self._one_of(item, found[n:], until)
         return None
+
+    def _one_of(
+        self, item: Item, found: list[tuple[float, int, Loop, asyncio.TimerHandle]], until: float
+    ) -> Due:
+        """Of timers that are due one soon after another, the one that fires first: a loop may have fired them in another
+        order, because its clock is coarse (uvloop rounds to milliseconds), or it was busy when it armed them."""
+        until = min(until, found[0][0] + NEAR)
+        near = [one for one in found[1:] if one[0] < until and not self._stops(one[3])]
+        due, _, loop, timer = [found[0], *near][self.guess.picks(self._choice(item.place), len(near))]
+        return Due(loop, timer, due)
+
+    def _choice(self, place: Place) -> Place:
+        """A name for one choice more at a place."""
+        self._choices[place] = n = self._choices.get(place, 0) + 1
+        return place[0], f"{place[1]} {n}"
 
     def _stops(self, timer: asyncio.TimerHandle) -> list[tuple[str, asyncio.Task[None]]]:
         """The calls and effects that a timer would cancel, with the tasks in which it does."""
