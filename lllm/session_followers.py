@@ -87,11 +87,14 @@ class Following:
         ):
             self._show(listener, call, deltas, again)
 
-    def unfollow(self, follower: Follower) -> None:
-        """A part of the program follows its call no more: what still waits for its turn is not given."""
+    def unfollow(self, follower: Follower) -> str:
+        """A part of the program follows its call no more: what still waits for its turn is not given. Returns the call; "" if it
+        has not begun."""
         for call, listener in list(self.listeners.items()):
             if listener is follower:
                 del self.listeners[call]
+                return call
+        return ""
 
     def _give(self, call: str, deltas: Sequence[Delta]) -> bool:
         if (listener := self.listeners.get(call)) is None:

@@ -107,8 +107,8 @@ async def _deltas(
                 task.cancel()
             else:
                 left = not isinstance(sys.exception(), asyncio.CancelledError)
-                scope.session.unfollow(follower)
-                scope.session.left(reading.call, task, read, left)
+                call = scope.session.unfollow(follower)
+                scope.session.left(call or reading.call, task, read, left)
             await asyncio.wait((task,))
         if not task.cancelled():
             task.exception()  # looked at: whoever left early is not warned of what it raises

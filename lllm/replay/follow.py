@@ -239,7 +239,9 @@ class Followed:
             if whole is not None and "cuts" in whole["data"] and "left" in then[0]["data"]:
                 return None, False  # it leaves by itself
             return Event(ev.CANCELLED, then[0]["data"]), "left" not in then[0]["data"]
-        if whole is not None and self.session.order.inputs.stopped.get(self.call) == whole["seq"] - 1:
+        stopped = self.session.order.inputs.stopped.get(self.call)
+        # one with `cuts`: the deltas that the program was given before it was stopped are in the log
+        if whole is not None and stopped == whole["seq"] - 1 and "cuts" not in whole["data"]:
             return Event(ev.CANCELLED, {"told": whole["data"]["message"]["content"]}), True
         return None, False
 
