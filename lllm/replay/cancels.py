@@ -17,9 +17,9 @@ def cancels(timer: asyncio.TimerHandle) -> Iterator[asyncio.Task[Any]]:
     callback: Any = timer._callback  # type: ignore[attr-defined]
     owner = getattr(callback, "__self__", None)
     if isinstance(owner, asyncio.Timeout):
-        yield from _within(owner._task)  # type: ignore[attr-defined]
+        yield from within(owner._task)  # type: ignore[attr-defined]
     elif isinstance(owner, asyncio.Future) and callback == owner.cancel:
-        yield from _within(owner)
+        yield from within(owner)
     elif getattr(callback, "__name__", "") == "_release_waiter":
         for waiter in timer._args:
             for task in _awaiting(waiter):
@@ -34,27 +34,27 @@ def _awaiting(future: Any) -> Iterator[Any]:
             yield task
 
 
-def _within(future: Any) -> Iterator[Any]:
+def within(future: Any) -> Iterator[Any]:
     """A task, and those that are cancelled with it."""
     if isinstance(future, asyncio.Task) and not future.done():
         yield future
         yield from _waited_for(future)
-        yield from _within(getattr(future, "_fut_waiter", None))
+        yield from within(getattr(future, "_fut_waiter", None))
     else:
         for child in getattr(future, "_children", ()):  # of `gather`
-            yield from _within(child)
+            yield from within(child)
 
 
 def _waited_for(task: Any) -> Iterator[Any]:
     """What a task waits for in `wait_for` (before Python 3.12: later it is a timeout), and the tasks of its groups."""
     for frame in frames(task):
         if frame.f_code is asyncio.wait_for.__code__:
-            yield from _within(frame.f_locals.get("fut"))
+            yield from within(frame.f_locals.get("fut"))
         else:
             for group in frame.f_locals.values():
                 if type(group) is asyncio.TaskGroup and group._parent_task is task:  # type: ignore[attr-defined]
                     for child in list(group._tasks):
-                        yield from _within(child)
+                        yield from within(child)
 
 
 def frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lllm.core import events as ev
 from lllm.inputs import Timer
-from lllm.replay.cancels import cancels
+from lllm.replay.cancels import cancels, within
 from lllm.replay.guesses import EARLY, NEAR, SLACK, TOGETHER, Guess, Place
 from lllm.replay.idle import PlainTimer
 from lllm.replay.recorded_inputs import Input
@@ -141,7 +141,8 @@ class Timers:
             reading = readers.get(task)
             found += [(names[task], task) for names in known if task in names]
             if reading is not None:
-                found += [(names[reading.maker], task) for names in known if reading.maker in names]
+                makers = list(within(reading.maker))
+                found += [(names[one], task) for names in known for one in makers if one in names]
                 if order.inputs.is_stopped(reading.name):
                     found.append((reading.name, task))
         return found

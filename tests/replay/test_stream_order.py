@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+import uvloop
 
 import lllm
 from lllm import Agent, FunctionCall, MemoryLog, Reply, ScriptedBackend, arecord, fork_session, replay_session
@@ -18,6 +19,9 @@ from lllm.errors import DeadlineExceeded
 from lllm.ports import Completed, Delta, Request, Restart, TextDelta, ThinkingDelta, ToolCallDelta
 from lllm.replay import resume_session
 from lllm.stream_inputs import cut, cuts_of, rest
+
+
+STARTS = (lllm.run, asyncio.run, uvloop.run)
 
 
 class Staged(ScriptedBackend):
@@ -43,7 +47,10 @@ class Staged(ScriptedBackend):
 
 
 def program(
-    store: MemoryLog, stage: Callable[[], Callable[[str], AsyncIterator[Delta]]], body: Any
+    store: MemoryLog,
+    stage: Callable[[], Callable[[str], AsyncIterator[Delta]]],
+    body: Any,
+    start: Callable[[Any], Any] = lllm.run,
 ) -> tuple[Callable[[], None], list[Any]]:
     """A program that asks once more, about what `body` has found; and what each of its runs found."""
     runs: list[Any] = []
@@ -56,7 +63,7 @@ def program(
             await body(agent, found)
             await agent.acall(f"all: {found}")
 
-    return (lambda: lllm.run(main())), runs
+    return (lambda: start(main())), runs
 
 
 def again(store: MemoryLog, main: Callable[[], None], runs: list[Any], *, forks: bool = True) -> None:
@@ -121,14 +128,91 @@ async def _interleaved(agent: Agent, found: list[str], how: str) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("how", ["deltas", "text", "follow"])
-def test_streams_side_by_side(how: str) -> None:
+def test_streams_side_by_side(how: str, start: Callable[[Any], Any]) -> None:
     """Also of the one that is cancelled, and whose reply is not in the log."""
     store = MemoryLog()
-    main, runs = program(store, side_by_side, lambda agent, found: _interleaved(agent, found, how))
+    main, runs = program(store, side_by_side, lambda agent, found: _interleaved(agent, found, how), start)
     main()
     order = ["1TextDeltab1", "0TextDeltaa2", "1TextDeltab2"]
     assert [each for each in runs[0] if each in order] == order
+    again(store, main, runs)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_stream_that_is_stopped_before_its_first_delta(start: Callable[[Any], Any]) -> None:
+    """By what another one said, when its own reply had come."""
+    store = MemoryLog()
+
+    def together() -> Callable[[str], AsyncIterator[Delta]]:
+        both = asyncio.Event()
+        waiting: list[str] = []
+
+        async def stage(words: str) -> AsyncIterator[Delta]:
+            waiting.append(words)
+            if len(waiting) < 2:
+                await both.wait()
+            both.set()
+            await asyncio.sleep(0)
+            yield TextDelta(words)
+
+        return stage
+
+    async def body(agent: Agent, found: list[str]) -> None:
+        async def read(n: int) -> None:
+            async for delta in agent.astream(f"q{n}"):
+                found.append(f"{n}{type(delta).__name__}")
+                tasks[1 - n].cancel()
+
+        tasks = [asyncio.ensure_future(read(n)) for n in range(2)]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    main, runs = program(store, together, body, start)
+    main()
+    assert len({one[0] for one in runs[0]}) == 1
+    again(store, main, runs)
+
+
+@pytest.mark.parametrize("start", [asyncio.run, uvloop.run])
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("fires", ["before a thought", "before a text", "before the last text", "at the end"])
+def test_a_timer_between_a_delta_and_its_reader(
+    fires: str, beside: bool, start: Callable[[Any], Any]
+) -> None:
+    """In a loop that does not record timers: the log says what the program had read by then."""
+    store = MemoryLog()
+    limits: list[asyncio.Timeout] = []
+
+    async def stage(words: str) -> AsyncIterator[Delta]:
+        if words == "q1":
+            await asyncio.Event().wait()
+        yield TextDelta("a")
+        await asyncio.sleep(0.001)
+        if fires != "at the end":
+            limits[0].reschedule(0)
+        yield ThinkingDelta("hm") if fires == "before a thought" else TextDelta("b")
+        if fires in ("before a thought", "before a text"):
+            await asyncio.Event().wait()
+        if fires == "at the end":
+            await asyncio.sleep(0.001)
+            limits[0].reschedule(0)
+
+    async def body(agent: Agent, found: list[str]) -> None:
+        other = asyncio.ensure_future(agent.astream("q1").acollect() if beside else asyncio.sleep(0))
+        try:
+            async with asyncio.timeout(60) as limit:
+                limits[:] = [limit]
+                async for delta in agent.astream("q0"):
+                    found.append(f"{type(delta).__name__}{getattr(delta, 'text', '')}")
+        except TimeoutError:
+            found.append("late")
+        other.cancel()
+        await asyncio.gather(other, return_exceptions=True)
+
+    main, runs = program(store, lambda: stage, body, start)
+    main()
+    assert runs[0][-1] == "late"
     again(store, main, runs)
 
 
