@@ -172,7 +172,7 @@ class Followed:
                 data.get("left")
                 and not call.performer.said
                 and not session.departed
-                and not self._is_noted(self.tape.at)
+                and not self._is_noted
             ):
                 call.performer.tell_again(Event(kind, data))
             await self._settle()
@@ -230,7 +230,7 @@ class Followed:
     def _read(self) -> tuple[Event | None, bool]:
         """What the program had read of the next reply when the call was stopped; and whether it is told so at once, because
         when each piece came is not in the log. Otherwise it had closed its stream then."""
-        if self._is_noted(self.tape.at):
+        if self._is_noted:
             return None, False
         then, whole = self.tape.events[self.tape.at : self.tape.at + 2], None
         if then and then[0]["kind"] == ev.MODEL_REPLIED:  # it came when the call was stopped
@@ -245,13 +245,10 @@ class Followed:
             return Event(ev.CANCELLED, {"told": whole["data"]["message"]["content"]}), True
         return None, False
 
-    def _is_noted(self, at: int) -> bool:
-        """True if the record has when the program was given deltas of the reply that ends with event `at` of the tape."""
-        seqs = self.session.order.inputs.streams.get(self.call)
-        if not seqs or self._loop is None or not 0 < at < len(self.tape.events):
-            return False
-        begun, end = self.tape.events[at - 1]["seq"], self.tape.events[at]["seq"]
-        return any(begun < seq < end for seq in seqs)
+    @property
+    def _is_noted(self) -> bool:
+        """True if the record has the places of the deltas that the program was given. Old ones do not."""
+        return self._loop is not None and self.call in self.session.order.inputs.streams
 
     async def _instead(self, call: Call, todo: Sequence[Effect]) -> tuple[Effect | None, Outcome | None]:
         """What today's code wants and the record does not have: the comparison says so."""

@@ -159,6 +159,36 @@ def test_timers_that_nothing_shows(start: Callable[[Any], Any], shift: float) ->
     replays(program, start)
 
 
+class InOrder(asyncio.SelectorEventLoop):
+    """Fires short timers in the order in which they were armed: so does a loop whose clock is coarse."""
+
+    _last = 0.0
+
+    def call_at(self, when: float, *args: Any, **more: Any) -> asyncio.TimerHandle:
+        if when < self.time() + 0.1:
+            self._last = when = max(when, self._last)
+        return super().call_at(when, *args, **more)
+
+
+def in_order(main: Any) -> None:
+    """A loop of that kind."""
+    with asyncio.Runner(loop_factory=InOrder) as runner:
+        runner.run(main)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_timers_in_another_order_than_they_were_due(count: int) -> None:
+    async def program(agent: Agent, got: list[str]) -> None:
+        async def one(n: int) -> None:
+            await asyncio.sleep(0.021 - 0.0007 * n)
+            got.append(str(n))
+            await agent.acall(f"{n} is number {len(got)}")
+
+        await asyncio.gather(*(one(n) for n in range(count)))
+
+    replays(program, in_order)
+
+
 def test_a_resumed_program_says_whose_loop_it_had() -> None:
     """It starts one of its own, which is not ours."""
     store = MemoryLog()

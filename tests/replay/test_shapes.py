@@ -42,7 +42,7 @@ def test_shapes_are_replayed_exactly(module: str) -> None:
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_shapes_without_silent_timers_in_asyncios_loop(loop: str) -> None:
-    names = ("gather", "as_completed", "race", "timeout_of_a_group", "hedged")
+    names = ("gather", "as_completed", "race", "timeout_of_a_group", "hedged", "a_word_stops_all")
     order("--runs", "2", "--loop", loop, *(word for name in names for word in ("--shape", name)))
 
 
