@@ -88,8 +88,8 @@ class Following:
             self._show(listener, call, deltas, again)
 
     def unfollow(self, follower: Follower) -> str:
-        """A part of the program follows its call no more: what still waits for its turn is not given. Returns the call; "" if it
-        has not begun."""
+        """A part of the program follows its call no more: what still waits for its turn is not given. Returns the call; "" if
+        it has not begun."""
         for call, listener in list(self.listeners.items()):
             if listener is follower:
                 del self.listeners[call]

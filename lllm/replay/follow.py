@@ -168,12 +168,7 @@ class Followed:
         session = self.session
         if kind in _STOPS:
             await session.order.turn(found)
-            if (
-                data.get("left")
-                and not call.performer.said
-                and not session.departed
-                and not self._is_noted
-            ):
+            if data.get("left") and not call.performer.said and not session.departed and not self._is_noted:
                 call.performer.tell_again(Event(kind, data))
             await self._settle()
             return None, None if session.departed else Outcome(kind, data)

@@ -78,8 +78,8 @@ class Guess:
         return fires
 
     def picks(self, place: Place, others: int) -> int:
-        """Which of several timers fires at a place: the first that is due, or one of the `others`. They could all have cancelled
-        what was cancelled there, or they are due one soon after another."""
+        """Which of several timers fires at a place: the first that is due, or one of the `others`. They could all have
+        cancelled what was cancelled there, or they are due one soon after another."""
         if others:
             self.rivals[place] = others
         return min(self.picked.get(place, 0), others)

@@ -20,7 +20,6 @@ from lllm.ports import Completed, Delta, Request, Restart, TextDelta, ThinkingDe
 from lllm.replay import resume_session
 from lllm.stream_inputs import cut, cuts_of, rest
 
-
 STARTS = (lllm.run, asyncio.run, uvloop.run)
 
 
@@ -204,7 +203,7 @@ def test_a_timer_between_a_delta_and_its_reader(
             async with asyncio.timeout(60) as limit:
                 limits[:] = [limit]
                 async for delta in agent.astream("q0"):
-                    found.append(f"{type(delta).__name__}{getattr(delta, 'text', '')}")
+                    found += [f"{type(delta).__name__}{getattr(delta, 'text', '')}"]
         except TimeoutError:
             found.append("late")
         other.cancel()
