@@ -182,7 +182,7 @@ class BaseProxy:
             endpoint: the path behind `base_url`, with `{name}` for path parameters; or a whole URL.
             name, description: by default the method's name and docstring.
             params: see `lllm.proxies.parameters`; by default what the signature says.
-            response: an example of the answer, or its JSON schema.
+            response: an example of the answer, or its JSON schema, which may have the example in `examples`.
             method: of HTTP, by default GET.
             effect: as for tools; by default `pure` for GET, `idempotent` for PUT and DELETE, `ask` for the others and for
                 plain Python.

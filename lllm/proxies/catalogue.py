@@ -12,6 +12,7 @@ from lllm.proxies.base import BaseProxy
 from lllm.proxies.endpoint import Endpoint
 from lllm.proxies.fitting import Item, fit, fits
 from lllm.proxies.parameters import Parameter
+from lllm.proxies.shared_schemas import inlined
 
 FOUND: Final = 20
 """Endpoints that a catalogue by search lists at most."""
@@ -193,8 +194,8 @@ def _doc(one: Endpoint) -> tuple[str, str]:
         lines.append(f"Example: {one.address} {_json(example)}")
     if one.response is not None:
         lines.append(f"Answer, for example: {_json(one.response)}")
-    elif one.response_schema is not None:
-        lines.append(f"Answer, as a schema: {_json(one.response_schema)}")
+    if one.response_schema is not None:
+        lines.append(f"Answer, as a schema: {_json(inlined(one.response_schema, one.shared))}")
     return "\n".join(lines), short
 
 

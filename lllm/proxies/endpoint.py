@@ -204,8 +204,7 @@ def compile_endpoint(
     description = (
         options.get("description") or (typed.description if typed else inspect.getdoc(function)) or ""
     )
-    response = options.get("response")
-    schema = response if _is_schema(response) else None
+    response, schema = _answer(options.get("response"))
     return Endpoint(
         proxy=proxy,
         key=key,
@@ -216,7 +215,7 @@ def compile_endpoint(
         path=path,
         method=method,
         parameters=tuple(parameters),
-        response=None if schema is not None else response,
+        response=response,
         response_schema=schema,
         effect=effect,
         timeout=_seconds(where, options.get("timeout")),
@@ -348,6 +347,16 @@ def _check_names(where: str, parameters: Sequence[Parameter]) -> None:
                 hint='Name one differently: {"other": {"name": "WIRE-NAME", ...}}.',
             )
         seen.add(one.name)
+
+
+def _answer(declared: Any) -> tuple[Any, Mapping[str, Any] | None]:
+    """Example and schema of an answer, as `response=` declares them: either, or a schema with `examples`."""
+    if not _is_schema(declared):
+        return declared, None
+    examples = declared.get("examples")
+    if not isinstance(examples, list) or not examples:
+        return None, declared
+    return examples[0], {key: value for key, value in declared.items() if key != "examples"}
 
 
 def _is_schema(value: Any) -> bool:

@@ -6,24 +6,41 @@ Nothing about an answer keeps an operation from being imported.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from lllm.proxies.openapi.document import Place
+from lllm.proxies.openapi.outlines import outline
 from lllm.proxies.openapi.problems import Unusable
-from lllm.proxies.openapi.schemas import LEAD, Schemas
+from lllm.proxies.openapi.schemas import Schemas
 
 LONGEST: Final = 400
 """Characters of JSON of an example."""
+_EMPTY: Final[tuple[Any, ...]] = ({}, [], [{}], [[]], "")
+"""Examples that say less than a schema."""
 _KINDS: Final = ("object", "array", "string", "integer", "number", "boolean", "null")
 
 
 class Answers(NamedTuple):
-    """`example`: a short answer, or None; `schema`: instead of one; `linked`: whether further pages are in a Link header."""
+    """What a module says of the answers of an operation.
+
+    Attributes:
+        accept: the media type. example: a short answer, or None. linked: whether further pages are in a Link header.
+        schema: the outline of its schema, or None. shared: those that the outline refers to, by name.
+    """
 
     accept: str = "application/json"
     example: Any = None
     schema: dict[str, Any] | None = None
     linked: bool = False
+    shared: Mapping[str, Any] = {}
+
+    @property
+    def response(self) -> Any:
+        """As `response=` of an endpoint: a schema, which may have the example; or the example."""
+        if self.schema is None or self.example in (None, *_EMPTY):
+            return self.example if self.schema is None else self.schema
+        return {**self.schema, "examples": [self.example]}
 
 
 def read_answers(place: Place, schemas: Schemas, notes: list[str]) -> Answers:
@@ -44,16 +61,16 @@ def read_answers(place: Place, schemas: Schemas, notes: list[str]) -> Answers:
     media = chosen.at("content", name)
     if not isinstance(media.value, dict):
         return Answers(accept, linked=linked)
-    example = _example(media)
-    if example is not None and not _like_schema(example):
-        return Answers(accept, shortened(example), linked=linked)
-    schema = None
+    schema, shared = None, dict[str, Any]()
     if "schema" in media.value and _rank(name) < 2:
         try:
-            schema = _short_schema(media.at("schema"), schemas)
+            schema, shared = outline(schemas.convert(media.at("schema")), schemas)
         except Unusable as problem:
             notes.append(f"the schema of its answer is left out: {problem}")
-    return Answers(accept, None, schema, linked)
+    example = _example(media)
+    if example is not None:
+        example = None if schema is None and _like_schema(example) else shortened(example)
+    return Answers(accept, example, schema, linked, shared)
 
 
 def _successful(place: Place, notes: list[str]) -> Place | None:
@@ -141,39 +158,3 @@ def _shortened(value: Any, items: int, depth: int, text: int) -> Any:
     if isinstance(value, list):
         return [] if depth == 0 else [_shortened(item, items, depth - 1, text) for item in value[:items]]
     return value
-
-
-def _short_schema(place: Place, schemas: Schemas) -> dict[str, Any] | None:
-    """The schema of an answer, if it is short; else the types of its outermost properties."""
-    found = schemas.convert(place)
-    for _ in range(5):
-        if not isinstance(found, dict) or not str(found.get("$ref", "")).startswith(LEAD):
-            break
-        found = {
-            **schemas.shared[found["$ref"][len(LEAD) :]],
-            **{k: v for k, v in found.items() if k != "$ref"},
-        }
-    if not isinstance(found, dict) or found.get("type") not in _KINDS:
-        return None
-    found = _outline(found, schemas, 3)
-    if len(json.dumps(found)) > LONGEST:
-        found = _outline(found, schemas, 1)
-    return found if len(json.dumps(found)) <= 2 * LONGEST else {"type": found["type"]}
-
-
-def _outline(schema: Any, schemas: Schemas, depth: int) -> dict[str, Any]:
-    """A schema without texts and limits, to some depth."""
-    for _ in range(5):
-        if not isinstance(schema, dict) or not str(schema.get("$ref", "")).startswith(LEAD):
-            break
-        schema = schemas.shared.get(schema["$ref"][len(LEAD) :], {})
-    if not isinstance(schema, dict):
-        return {}
-    found = {key: schema[key] for key in ("type", "enum", "const", "format") if key in schema}
-    if depth and isinstance(schema.get("properties"), dict):
-        found["properties"] = {
-            name: _outline(one, schemas, depth - 1) for name, one in schema["properties"].items()
-        }
-    if depth and isinstance(schema.get("items"), dict):
-        found["items"] = _outline(schema["items"], schemas, depth if depth > 1 else 0)
-    return found

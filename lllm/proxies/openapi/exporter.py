@@ -159,7 +159,7 @@ class _Exporter:
         media: dict[str, Any] = {}
         if one.response_schema is not None:
             media["schema"] = self._schema(one.response_schema)
-        elif one.response is not None:
+        if one.response is not None:
             media["example"] = one.response
         found: dict[str, Any] = {"description": "The answer."}
         if media or one.accept != "application/json":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,8 +13,9 @@ from lllm.errors import ConfigError, listing
 from lllm.proxies.base import check_path
 from lllm.proxies.openapi.declaration import check_operation
 from lllm.proxies.openapi.document import Document, Place, escaped
-from lllm.proxies.openapi.identifiers import snake
+from lllm.proxies.openapi.identifiers import mark, snake
 from lllm.proxies.openapi.operations import Reader
+from lllm.proxies.openapi.outlines import renamed
 from lllm.proxies.openapi.parts import Credential, Imported
 from lllm.proxies.openapi.problems import Note, Skipped, Unusable, kind_of, shown
 from lllm.proxies.openapi.schemas import Schemas
@@ -83,7 +85,22 @@ def import_document(
     result.schemas = reader.schemas.closure(
         [argument.schema for one in result.operations for argument in one.arguments]
     )
+    _add_answers(result)
     return result
+
+
+def _add_answers(result: Imported) -> None:
+    """Adds the schemas of answers to those of arguments. Of two outlines of one component the longer one is kept. One that is
+    named as an argument's schema gets another name."""
+    found: dict[str, Any] = {}
+    for operation in result.operations:
+        for name, one in operation.shared.items():
+            found[name] = max(found.get(name, one), one, key=lambda item: len(json.dumps(item)))
+    names = {name: f"{name}_{mark(name)}" for name in found if name in result.schemas}
+    if names:
+        found = {names.get(name, name): renamed(one, names) for name, one in found.items()}
+        result.operations = [replace(one, response=renamed(one.response, names)) for one in result.operations]
+    result.schemas = {**found, **result.schemas}
 
 
 def _walk(document: Document, reader: Reader, chosen: _Chosen, result: Imported) -> None:

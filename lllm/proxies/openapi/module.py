@@ -33,7 +33,8 @@ _PLAIN_DOC: Final = re.compile(r'\\|"""|\A"|\A[^\n]{0,100}"\Z')
 def write_module(imported: Imported, module: Module) -> str:
     """The source of one module."""
     constants = _constants(module.operations, _class_name(module.path))
-    schemas = _closure(imported.schemas, [one.schema for op in module.operations for one in op.arguments])
+    roots = [one.schema for op in module.operations for one in op.arguments]
+    schemas = _closure(imported.schemas, [*roots, *(op.response for op in module.operations)])
     blocks = [_docstring(_about(imported, module), 0)]
     blocks.append(f"from lllm.proxies import {', '.join(_imports(imported, module))}")
     for name, value in constants.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -48,6 +49,7 @@ class Operation:
     Attributes:
         id: of the document; "" for none. at: its JSON pointer. method, path: of the request. key: the method's name.
         tag: its first tag. sub_category: of GitHub's extension.
+        response: as of an endpoint. shared: the schemas that it refers to, by name.
         auth: None for the same as the proxy's.
     """
 
@@ -63,6 +65,7 @@ class Operation:
     optional_body: bool = False
     accept: str = "application/json"
     response: Any = None
+    shared: Mapping[str, Any] = field(default_factory=dict)
     auth: tuple[Credential, ...] | None = None
     base_url: str = ""
     variables: dict[str, Any] = field(default_factory=dict)

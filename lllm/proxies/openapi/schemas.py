@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cached_property
 from typing import Any, Final, Literal
 
 from lllm.proxies.openapi import discriminators, keywords
-from lllm.proxies.openapi.document import Document, Place
+from lllm.proxies.openapi.document import Document, Place, escaped
 from lllm.proxies.openapi.identifiers import ascii_of, mark
 from lllm.proxies.openapi.objects import object_of
 from lllm.proxies.openapi.problems import Unusable, kind_of, mapping, shown
@@ -65,7 +66,16 @@ class Schemas:
         self._waiting: list[tuple[str, Place, bool]] = []
         self._checked: dict[str, int] = {}
         """By name, in how many ways a value may be judged by a schema."""
+        self._recursive: dict[str, bool] = {}
         self.parents = discriminators.Parents(document)
+
+    @cached_property
+    def components(self) -> frozenset[str]:
+        """The names that the document's components have as shared schemas."""
+        listed = self.document.top("components")
+        schemas = listed.get("schemas") if isinstance(listed, dict) else None
+        named = schemas if isinstance(schemas, dict) else {}
+        return frozenset(_name(f"#/components/schemas/{escaped(str(name))}") for name in named)
 
     # --- from outside
 
@@ -89,6 +99,12 @@ class Schemas:
                 found[name] = self.shared[name]
                 open_ += _names_in(found[name])
         return found
+
+    def is_recursive(self, name: str) -> bool:
+        """True if a shared schema refers to itself, directly or not."""
+        if name not in self._recursive:
+            self._recursive[name] = name in self.closure(self.shared.get(name))
+        return self._recursive[name]
 
     # --- shared schemas
 

@@ -48,6 +48,9 @@ def test_all_of_github_is_imported(github: Imported, tmp_path: Path) -> None:
     }
     for text in texts.values():
         check_source(text)
+    assert sum(len(text) for text in texts.values()) < 3_000_000
+    assert sum(one.response is not None for one in github.operations) >= 925
+    assert "#/$defs/gist-simple_answer" in texts["github/gists"]
     for path in ("github/pulls", "github/gists", "github/code_scanning", "github/search"):
         (tmp_path / f"{path.partition('/')[2]}.py").write_text(texts[path], "utf-8")
     lint(tmp_path)

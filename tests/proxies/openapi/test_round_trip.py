@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from lllm.proxies import BaseProxy, Bearer, Header
 from lllm.proxies.openapi.exporter import export_proxy
+from lllm.proxies.shared_schemas import inlined
 from tests.proxies.openapi.imports import HARD, proxy_of
 
 
@@ -24,6 +25,7 @@ def described(proxy: type[BaseProxy]) -> dict[str, Any]:
             },
             "auth": [(a.place, a.name, a.prefix) for a in _auth(proxy, one)],
             "text": one.description,
+            "answer": (one.response, inlined(one.response_schema or {}, one.shared)),
         }
         for key, one in proxy().endpoints().items()
     }
