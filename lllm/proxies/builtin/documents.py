@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import orjson
+
 from lllm.hints import install_hint
 from lllm.models.checks import deeper
 from lllm.proxies.builtin import pdf_worker
@@ -23,8 +25,8 @@ PASSAGE: Final = 1600
 """Characters of a passage, more or less: it ends with a line."""
 OVERLAP: Final = 200
 """Characters that a passage has in common with the one before, of the same section."""
-_INDENTED: Final = 12
-"""Levels of JSON that are indented."""
+_INDENTED: Final = 10
+"""Levels of JSON that is written with an indent. What is nested deeper would become mostly spaces."""
 _PDF_SECONDS: Final = 30.0
 _HEADING: Final = re.compile(r"(#{1,6})[ \t]+(.*)")
 _LONGEST: Final = 300
@@ -53,7 +55,7 @@ Heading = tuple[int, int, str]
 
 def text_of_document(data: bytes, path: str) -> list[str]:
     """The lines of a document: of HTML, those of its Markdown; of a PDF, those of its pages; of JSON in very long lines,
-    those of the same value with an indent.
+    those of the same value with an indent, unless it is nested deep.
 
     Raises:
         Unreadable: it is binary, or cannot be read.
@@ -70,10 +72,10 @@ def text_of_document(data: bytes, path: str) -> list[str]:
         title = f"# {page.title}\n\n" if page.title and not page.text.startswith("# ") else ""
         text = title + page.text
     elif end == "json" and max(map(len, text.split("\n"))) > PASSAGE:
-        with suppress(ValueError, RecursionError):  # all in one line, as programs write it
+        with suppress(ValueError, TypeError, RecursionError):  # all in one line, as programs write it
             value = json.loads(text)
-            # what is nested deep would become mostly indent
-            text = json.dumps(value, ensure_ascii=False, indent=0 if deeper(value, _INDENTED) else 1)
+            if not deeper(value, _INDENTED):
+                text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
     return [line.rstrip("\r\n") for line in lines_of(text)]
 
 

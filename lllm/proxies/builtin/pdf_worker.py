@@ -10,6 +10,8 @@ import sys
 from contextlib import suppress
 
 PAGES = 2000
+LONGEST = 20_000_000
+"""Characters of all pages: a small file may unpack to any amount."""
 MEMORY = 1 << 31
 
 
@@ -22,9 +24,13 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     reader = import_module("pypdf").PdfReader(io.BytesIO(sys.stdin.buffer.read()))
     found = []
+    left = LONGEST
     for page in reader.pages[:PAGES]:
-        text = page.extract_text()
+        text = page.extract_text()[:left]
         found.append(text.encode("utf-8", "replace").decode().replace("\0", ""))
+        left -= len(text)
+        if not left:
+            break
     sys.stdout.buffer.writelines([json.dumps(found).encode()])
 
 
