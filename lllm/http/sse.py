@@ -25,7 +25,7 @@ class SSEParser:
     __slots__ = ("_after_cr", "_data", "_name", "_rest", "_start")
 
     def __init__(self) -> None:
-        self._rest = b""  # a line whose end has not come
+        self._rest: list[bytes] = []  # a line whose end has not come, in the pieces that have
         self._start: bytes | None = b""  # the first bytes, while they may be a byte order mark
         self._data: list[bytes] = []
         self._name = b""
@@ -47,8 +47,11 @@ class SSEParser:
         if b"\r" in piece:
             self._after_cr = piece.endswith(b"\r")
             piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        lines = (self._rest + piece if self._rest else piece).split(b"\n")
-        self._rest = lines.pop()
+        if self._rest and b"\n" in piece:
+            piece, self._rest = b"".join((*self._rest, piece)), []
+        lines = piece.split(b"\n")
+        if last := lines.pop():
+            self._rest.append(last)
         events: list[Event] = []
         for line in lines:
             if line:
@@ -61,11 +64,10 @@ class SSEParser:
 
     def close(self) -> list[Event]:
         """The event that was not ended properly, if there is one."""
-        self._rest += self._start or b""
-        self._start = None
-        if self._rest:
-            self._line(self._rest)
-            self._rest = b""
+        line = b"".join((*self._rest, self._start or b""))
+        self._start, self._rest = None, []
+        if line:
+            self._line(line)
         return [self._event()] if self._data else []
 
     def _event(self) -> Event:

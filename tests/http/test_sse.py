@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -61,3 +62,13 @@ def test_nothing_makes_it_fail(pieces: list[bytes]) -> None:
 @pytest.mark.parametrize("end", [b"", b"\n"])
 def test_an_event_without_its_empty_line_comes_at_the_end(end: bytes) -> None:
     assert parse([b"data: [DONE]" + end]) == [Event(b"", b"[DONE]")]
+
+
+def test_a_line_that_does_not_end_takes_linear_time() -> None:
+    """A server may send one: nobody else in the process may wait for it."""
+    parser = SSEParser()
+    began = time.process_time()
+    for _ in range(2000):
+        assert parser.feed(b"x" * 16_384) == []
+    assert parser.feed(b"\ndata: a\n\n") == [Event(b"", b"a")]
+    assert time.process_time() - began < 5
