@@ -98,4 +98,6 @@ def _described(endpoint: Endpoint) -> Described:
     takes = [endpoint.category, endpoint.sub_category, *(one.name for one in endpoint.parameters)]
     values = (one.schema.get("enum") or () for one in endpoint.parameters)
     takes += [value for each in values for value in each if isinstance(value, str)]
-    return Described(endpoint.address, endpoint.description or endpoint.title, takes)
+    told = (one.schema.get("description") for one in endpoint.parameters)
+    details = " ".join(one[:200] for one in told if isinstance(one, str))
+    return Described(endpoint.address, endpoint.description or endpoint.title, takes, details)

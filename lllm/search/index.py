@@ -12,21 +12,41 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from lllm.search.query import read, within
+from lllm.search.asked import asked as known
+from lllm.search.query import CHARACTERS, read, within
 from lllm.search.words import parts, terms
 
 T = TypeVar("T")
 
 K: Final = 1.2
 """Saturation of BM25."""
-WEIGHTS: Final = {"name": (1.5, 0.7), "first": (3.0, 0.3), "rest": (0.6, 0.4), "takes": (1.0, 0.6)}
-"""Of the fields: the name's words, the first line of the description, the others, names of parameters. What a word in one
-counts, and how much a long field counts less."""
+WEIGHTS: Final = {
+    "name": (1.5, 0.7),
+    "first": (3.0, 0.3),
+    "rest": (0.6, 0.4),
+    "takes": (1.0, 0.6),
+    "details": (0.7, 0.5),
+    "asked": (1.0, 0.5),
+}
+"""Of the fields: the name's words, the first line of the description, the others, names of parameters, what is said of these,
+and what people ask for things of the same title. What a word in one counts, and how much a long field counts less."""
+DETAILS: Final = 800
+"""Characters of what is said of parameters that count."""
+SAME: Final = 0.8
+"""How alike titles are that are one."""
+ALIKE: Final = 0.35
+"""How alike titles are at least for a question about one to tell of the other."""
+OTHERWISE: Final = 0.3
+"""How alike things are that differ only in what is done with them."""
+EXAMPLE: Final = 3.1
+"""What counts at most that a question is like another, in terms of a word that only one has."""
+BESIDE: Final = 0.3
+"""How much of the second best example counts."""
 LONGEST: Final = 400
 """Characters of a description behind its first line that count: further on it speaks of other things."""
-ACTION: Final = 2.2
+ACTION: Final = 2.5
 """What the right verb counts."""
-SPECIAL: Final = 0.4
+SPECIAL: Final = 0.3
 """How much less one counts for what is in its title beside that which was asked for."""
 MIX: Final = 0.5
 """How much of the weight of a term is its own rarity, rather than that of all that could stand for it."""
@@ -43,11 +63,13 @@ OLD: Final = 0.75
 
 
 class Described(NamedTuple):
-    """What is searched of a thing: its name, the text about it, whose first line counts most, and names of what it takes."""
+    """What is searched of a thing: its name, the text about it, whose first line counts most, names of what it takes, and
+    what is said of these."""
 
     name: str
     text: str
     takes: Sequence[str] = ()
+    details: str = ""
 
 
 class Index(Generic[T]):
@@ -58,9 +80,21 @@ class Index(Generic[T]):
         read("")  # the tables are read now, not by the first search
         self._things = list(things)
         each = [described(one) for one in self._things]
-        fields = [_fields(one) for one in each]
-        size = len(fields)
+        size = len(each)
         self._size = size
+        names = [terms(_first(one)) or terms(parts(one.name)) for one in each]
+        self._actions = [
+            tuple(some[: 2 if " or " in _first(one)[:20] else 1])
+            for one, some in zip(each, names, strict=True)
+        ]
+        self._alike = _alike(names)
+        """Of each title that people ask for, what is called the same or nearly so, and how nearly."""
+        said: dict[int, list[str]] = {}
+        for title, found in zip(known().titles, self._alike, strict=True):
+            for place, value in found.items():
+                if value >= SAME:
+                    said.setdefault(place, []).extend(title.said)
+        fields = [{**_fields(one), "asked": _both(said.get(place, []))} for place, one in enumerate(each)]
         means = {
             field: max(1.0, sum(len(one[field]) for one in fields) / size) if size else 1.0
             for field in WEIGHTS
@@ -77,17 +111,15 @@ class Index(Generic[T]):
         self._rare = {term: self._idf(len(found)) for term, found in self._postings.items()}
         self._titles: list[dict[str, float]] = []
         """Of each, the terms of its title behind the verb, and how rare they are."""
-        self._actions: list[tuple[str, ...]] = []
-        self._prior: list[float] = []
-        for one in each:
-            names = terms(_first(one)) or terms(parts(one.name))
-            self._titles.append({term: max(FLOOR, self._rare.get(term, 0.0)) for term in names[1:]})
-            self._actions.append(tuple(names[: 2 if " or " in _first(one)[:20] else 1]))
-            self._prior.append(OLD if _old(one) else 1.0)
+        for some in names:
+            self._titles.append({term: max(FLOOR, self._rare.get(term, 0.0)) for term in some[1:]})
+        self._prior = [OLD if _old(one) else 1.0 for one in each]
         self._masses = [sum(one.values()) for one in self._titles]
 
     def _idf(self, found: float) -> float:
-        return math.log(1 + (self._size - found + 0.5) / (found + 0.5))
+        """How rare something is, less than BM25 says: what many ask for has many tools."""
+        found = min(found, self._size)
+        return 1.5 * math.sqrt(max(0.01, math.log(1 + (self._size - found + 0.5) / (found + 0.5))))
 
     def search(self, query: str, limit: int) -> list[T]:
         """Those that fit best, the best first; none where no word of the query means anything here."""
@@ -125,15 +157,31 @@ class Index(Generic[T]):
                 total = value / rarities[n]
                 scores[place] = scores.get(place, 0.0) + gains[n] * total / (total + K)
                 covered[place] = covered.get(place, 0.0) + shares[n] * total / (total + HALF)
+        examples = self._examples(query)
+        for place in examples:
+            scores.setdefault(place, 0.0)
         for place in scores:
             title = self._titles[place]
             unmet = self._masses[place] - sum([value for term, value in title.items() if term in said])
             does = max([asked.actions.get(verb, 0.0) for verb in self._actions[place]], default=0.0)
-            meets = 1 - COVER + COVER * covered[place] / whole
+            meets = 1 - COVER + COVER * covered.get(place, 0.0) / (whole or 1.0)
             value = scores[place] * meets + ACTION * does
-            scores[place] = (value - SPECIAL * unmet) * self._prior[place]
+            scores[place] = (value + examples.get(place, 0.0) - SPECIAL * unmet) * self._prior[place]
         ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
         return [self._things[place] for place, _ in ranked[:limit]]
+
+    def _examples(self, query: str) -> dict[int, float]:
+        """What counts that people ask so for other things of that title."""
+        nearest = known().nearest(query[:CHARACTERS])
+        most = EXAMPLE * self._idf(1)
+        found: dict[int, float] = {}
+        for value, number in nearest:
+            # where something else is asked for in nearly these words, it says less
+            value *= value / nearest[0][0]
+            for place, alike in self._alike[number].items():
+                new, old = most * value * alike, found.get(place, 0.0)
+                found[place] = max(new, old) + BESIDE * min(new, old)
+        return found
 
     def _negated(self, term: str, weight: float) -> Iterator[tuple[str, float]]:
         """A term that should not be: its opposite, where there is one."""
@@ -153,6 +201,32 @@ def _old(one: Described) -> bool:
     return one.name.lower().endswith("legacy") or any(word in text for word in _OLD)
 
 
+def _alike(names: Sequence[Sequence[str]]) -> list[dict[int, float]]:
+    """Of each title that people ask for, the places of those whose names are alike, from 0 to 1."""
+    having: dict[str, list[int]] = {}
+    for place, some in enumerate(names):
+        for term in set(some[1:]):
+            having.setdefault(term, []).append(place)
+    rare = {term: math.sqrt(math.log(1 + len(names) / len(places))) for term, places in having.items()}
+    unknown = math.sqrt(math.log(1 + len(names)))
+    masses = [sum([rare[term] for term in set(some[1:])]) for some in names]
+    each = []
+    for title in known().titles:
+        shared: dict[int, float] = {}
+        for term in title.nouns:
+            for place in having.get(term, ()):
+                shared[place] = shared.get(place, 0.0) + rare[term]
+        mass = sum(sorted(rare.get(term, unknown) for term in title.nouns))
+        found = {}
+        for place, value in shared.items():
+            value /= mass + masses[place] - value
+            value *= 1.0 if names[place][0] == title.verb else OTHERWISE
+            if value >= ALIKE:
+                found[place] = value * value
+        each.append(found)
+    return each
+
+
 _OLD: Final = ("deprecated", "closing down", "(legacy)", "no longer supported")
 
 
@@ -164,6 +238,7 @@ def _fields(one: Described) -> dict[str, list[str]]:
         "first": _both(terms(first)),
         "rest": _both(terms(rest[:LONGEST])),
         "takes": _both(terms(" ".join(parts(name) for name in one.takes))),
+        "details": _both(terms(one.details[:DETAILS])),
     }
 
 

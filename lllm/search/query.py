@@ -15,6 +15,8 @@ LITERAL: Final = 1.15
 KIN: Final = 0.7
 """What another word of the same line counts."""
 
+MAY: Final = 0.6
+"""What a term counts that may be meant by a line of words."""
 INSIDE: Final = 0.3
 """What the words of a phrase count alone."""
 UNKNOWN: Final = 0.8
@@ -51,7 +53,10 @@ class Query(NamedTuple):
 @cache
 def phrases() -> dict[Phrase, str]:
     """Phrases of several words that descriptions use: their stems in alphabetical order, and the term that they make."""
-    each = (tuple(sorted(terms(one))) for line in thesaurus().nouns for one in line.terms)
+    known = thesaurus()
+    those = [one for line in known.nouns for one in line.terms]
+    those += [one for line in known.words for one, _ in line.said]
+    each = (tuple(sorted(terms(one))) for one in those)
     return {phrase: " ".join(phrase) for phrase in each if len(phrase) > 1}
 
 
@@ -85,6 +90,16 @@ def _table(part: str) -> tuple[dict[Phrase, dict[str, float]], int]:
             for term in means:
                 found[term] = max(found.get(term, 0.0), 1.0)
             for term, weight in kin.items():
+                found[term] = max(found.get(term, 0.0), weight)
+    for left, meant in thesaurus().words:
+        means = {" ".join(sorted(terms(one))): MAY * weight for one, weight in meant}
+        if part == "verbs":
+            means = {term: weight for term, weight in means.items() if " " not in term}
+        else:
+            means = {term: weight for term, weight in means.items() if term not in _COMMON}
+        for one in left if means else ():
+            found = table.setdefault(tuple(stem(word) for word in words(one)), {})
+            for term, weight in means.items():
                 found[term] = max(found.get(term, 0.0), weight)
     return table, max(len(phrase) for phrase in table)
 

@@ -16,10 +16,13 @@ class Line(NamedTuple):
 
 
 class Thesaurus(NamedTuple):
-    """Attributes: verbs, nouns: its lines. names: first names of people."""
+    """Attributes: verbs, nouns: its lines. words: lines the other way round: first what is said, then what that may mean.
+    names: first names of people.
+    """
 
     verbs: tuple[Line, ...]
     nouns: tuple[Line, ...]
+    words: tuple[Line, ...]
     names: frozenset[str]
 
 
@@ -33,7 +36,7 @@ def thesaurus() -> Thesaurus:
 
 def parsed(text: str) -> Thesaurus:
     """A thesaurus as it is written in the file."""
-    parts: dict[str, list[str]] = {"verbs": [], "nouns": [], "names": []}
+    parts: dict[str, list[str]] = {"verbs": [], "nouns": [], "words": [], "names": []}
     part: list[str] = []
     for line in text.splitlines():
         if line.startswith("["):
@@ -41,7 +44,8 @@ def parsed(text: str) -> Thesaurus:
         elif line.strip() and not line.startswith("#"):
             part.append(line)
     names = frozenset(name for line in parts["names"] for name in line.split())
-    return Thesaurus(tuple(map(_line, parts["verbs"])), tuple(map(_line, parts["nouns"])), names)
+    verbs, nouns, words = (tuple(map(_line, parts[part])) for part in ("verbs", "nouns", "words"))
+    return Thesaurus(verbs, nouns, words, names)
 
 
 def _line(text: str) -> Line:

@@ -19,7 +19,8 @@ class Index(_Index[Function]):
 
 def described(function: Function) -> Described:
     """What is searched of a function."""
-    return Described(function.name, function.description, tuple(_names(function.parameters)))
+    details = " ".join(_details(function.parameters))
+    return Described(function.name, function.description, tuple(_names(function.parameters)), details)
 
 
 def _names(schema: Mapping[str, Any]) -> Iterator[str]:
@@ -27,3 +28,9 @@ def _names(schema: Mapping[str, Any]) -> Iterator[str]:
         yield str(name)
         if isinstance(one, Mapping):
             yield from (str(value) for value in one.get("enum") or () if isinstance(value, str))
+
+
+def _details(schema: Mapping[str, Any]) -> Iterator[str]:
+    for one in (schema.get("properties") or {}).values():
+        if isinstance(one, Mapping) and isinstance(text := one.get("description"), str):
+            yield text[:200]

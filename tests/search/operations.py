@@ -18,9 +18,10 @@ HERE: Final = Path(__file__).parent
 
 
 def questions(which: str) -> list[tuple[str, Sequence[str]]]:
-    """`tune` and `held_out`: the fifty that were written before any search. `development`: those it was made by."""
-    own = which == "development"
-    file = HERE / "development.json" if own else HERE.parent / "proxies" / "github_questions.json"
+    """`tune` and `held_out`: the fifty that were written before any search. `development`: those it was made by, and which it
+    knows. `validation`: others."""
+    own = which in ("development", "validation")
+    file = HERE / f"{which}.json" if own else HERE.parent / "proxies" / "github_questions.json"
     each = json.loads(file.read_text("utf-8"))["questions"]
     return [(one["question"], one["right"]) for one in each if own or one["set"] == which]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import resources
+
 import pytest
 
 from lllm.models.function import Function
 from lllm.search import Described, Index
+from lllm.search.asked import Asked, asked
 from lllm.search.query import LONGEST, read
 from lllm.search.synonyms import parsed, thesaurus
 from lllm.search.words import stem, terms
@@ -18,7 +21,7 @@ def github() -> Tools:
     return Tools(list(tools().values()))
 
 
-@pytest.mark.parametrize(("which", "least"), [("tune", 22), ("development", 212)])
+@pytest.mark.parametrize(("which", "least"), [("tune", 23), ("validation", 70), ("development", 410)])
 def test_users_find_operations_in_their_words(github: Tools, which: str, least: int) -> None:
     assert recall(github, questions(which)) >= least
 
@@ -90,6 +93,44 @@ def test_tools_that_are_only_a_verb_are_found() -> None:
     for query in ("add two and two", "sum these up", "adding things"):
         assert calculator.search(query, 1) == ["add|Adds."]
     assert calculator.search("rounding", 1) == ["round_off|Rounds."]
+
+
+def test_a_question_leads_to_what_others_asked_for_with_the_like() -> None:
+    texts = ("List users", "List repositories", "List repository contributors", "List team members")
+    # none of these words is in the title
+    assert index(*(f"x|{text}" for text in texts)).search("I'd thank everybody who helped", 1) == [
+        f"x|{texts[2]}"
+    ]
+
+
+def test_questions_are_alike_by_words_and_their_order() -> None:
+    some = Asked("# not read\n\nPay a bill | settle what I owe; pay them\nList bills | what do I owe\n")
+    assert [title.verb for title in some.titles] == ["pay", "list"]
+    assert [number for _, number in some.nearest("what do I owe?")] == [1, 0]
+    assert some.nearest("what do I owe?")[0][0] == pytest.approx(1)
+    for nothing in ("", "the of and", "12 7", "who", "zebra"):
+        assert some.nearest(nothing) == []
+    assert Asked("").nearest("what do I owe") == []
+
+
+def test_examples_do_not_hold_what_the_search_is_judged_by() -> None:
+    text = resources.files("lllm.search").joinpath("asked.txt").read_text("utf-8")
+    lines = [line.partition(" | ") for line in text.splitlines() if line.strip() and line[0] != "#"]
+    assert len({title for title, _, _ in lines}) == len(lines) == len(asked().titles)
+    known = {one.strip() for _, _, said in lines for one in said.split(";")}
+    assert all(known)
+    judged = [one for which in ("tune", "held_out", "validation") for one, _ in questions(which)]
+    assert not any(one.replace(";", ",") in known for one in judged)
+
+
+def test_what_is_said_of_parameters_counts() -> None:
+    first = Function(
+        "a", "Set a value", {"type": "object", "properties": {"x": {"description": "How loud it is."}}}
+    )
+    second = Function(
+        "b", "Set a value", {"type": "object", "properties": {"x": {"description": 7}, "y": True}}
+    )
+    assert Tools([second, first]).search("make it less loud", 1) == [first]
 
 
 def test_an_empty_index_finds_nothing() -> None:
