@@ -14,6 +14,7 @@ Names load on first touch: importing this package imports nothing else.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from lllm._version import __version__
@@ -160,6 +161,16 @@ _HOME = {
 }
 
 __all__ = [*_HOME, "__version__"]
+
+
+_imported_by: tuple[str, ...] = ()
+"""The files of the modules that were being imported, or run, when this package was, the innermost first."""
+_frame = sys._getframe().f_back
+while _frame is not None:
+    if (_file := _frame.f_globals.get("__file__")) is not None and _file not in _imported_by:
+        _imported_by += (_file,)
+    _frame = _frame.f_back
+del _frame
 
 
 def __getattr__(name: str) -> Any:

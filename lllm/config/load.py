@@ -116,7 +116,7 @@ class _Reader:
         self.here = Path(cwd).absolute() if cwd is not None else Path.cwd()
         self.toml: Path | None = None
         try:
-            self.toml = find_project(project, environ=environ, cwd=self.here)
+            self.toml = find_project(project, environ=environ, cwd=cwd)
         except ConfigError as error:
             self.problems.add(error)
         self.root = self.toml.parent if self.toml else self.here

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
+from lllm.config import importing
 from lllm.config.layer import shown
 from lllm.errors import ConfigError, nearest
 
@@ -20,9 +22,11 @@ def find_project(
     environ: Mapping[str, str] | None = None,
     cwd: str | Path | None = None,
 ) -> Path | None:
-    """The lllm.toml to use: $LLLM_CONFIG, else the argument, else the nearest one from the working folder upwards.
+    """The lllm.toml to use: $LLLM_CONFIG, else the argument, else the nearest one from the working folder upwards, else the
+    nearest one from the code upwards that uses lllm (see `lllm.config.importing`).
 
-    $LLLM_CONFIG and the argument name the file or the folder that holds it, and it must exist.
+    $LLLM_CONFIG and the argument name the file or the folder that holds it, and it must exist. With `cwd` only that folder
+    and those above it are looked into.
 
     Raises:
         ConfigError: it does not.
@@ -42,7 +46,12 @@ def find_project(
         if path.suffix != ".toml":
             raise ConfigError(f"{shown(path)} is no {FILE}", where=where)
         return path
-    return next((folder / FILE for folder in (here, *here.parents) if (folder / FILE).is_file()), None)
+    for folder in (
+        (here, *here.parents) if cwd is not None else chain((here, *here.parents), importing.folders())
+    ):
+        if (folder / FILE).is_file():
+            return folder / FILE
+    return None
 
 
 def alike(path: Path) -> str | None:
