@@ -12,7 +12,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
-from urllib.parse import quote, unquote_plus, urlencode
+from urllib.parse import quote, urlencode
 from weakref import WeakSet
 
 from lllm.config.environ import remember_new
@@ -110,11 +110,22 @@ def _without_escapes(text: str) -> str:
     return re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), text).replace("\\/", "/")
 
 
+_PERCENT: Final = re.compile("(?:%[0-9a-fA-F]{2})+")
+
+
+def _without_percent(text: str) -> str:
+    """As urllib.parse.unquote_plus, which makes a list of all parts: of a text of nothing but `%`, one of gigabytes."""
+    text = text.replace("+", " ")
+    return _PERCENT.sub(
+        lambda found: bytes.fromhex(found[0].replace("%", "")).decode("utf-8", "replace"), text
+    )
+
+
 _ESCAPES: Final[tuple[tuple[str, Callable[[str], str]], ...]] = (
     ("\\", _without_escapes),
     ("&", unescape),
-    ("%", unquote_plus),
-    ("%25", lambda text: unquote_plus(unquote_plus(text))),
+    ("%", _without_percent),
+    ("%25", lambda text: _without_percent(_without_percent(text))),
 )
 """What shows that text may be escaped, and how it is read then."""
 

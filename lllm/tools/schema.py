@@ -31,6 +31,7 @@ NAMED: Final = frozenset(
 DEEPEST: Final = 128
 """Nesting allowed in a schema. Of 11,297 schemas from practice the deepest has 63 levels."""
 _MOST: Final = 50  # problems that are told at once
+_LARGE: Final = 5000  # parts of a value of which only the first problem is told
 _LONGEST: Final = 120  # characters of a wrong value that an error repeats
 _NESTED: Final = 3  # levels of nested alternatives that are explained
 
@@ -207,9 +208,35 @@ def problems(validator: Any, value: Any, known: Iterable[str] = ()) -> list[str]
 
     `known` are the keys of the outermost object, for a "did you mean"."""
     try:
-        return capped(s for error in validator.iter_errors(value) for s in _sentences(error, tuple(known)))
+        if validator.is_valid(value):
+            return []
+        errors = _first(validator, value) if _is_large(value) else validator.iter_errors(value)
+        return capped(s for error in errors for s in _sentences(error, tuple(known)))
     except (ValueError, TypeError) as error:  # not JSON at all: a key that is not text, bytes
         return [f"$: {str(error).partition(chr(10))[0]}"]
+
+
+def _is_large(value: Any) -> bool:
+    """Whether a value has so many parts that all of their errors would take seconds: they are made before the first is seen."""
+    left, count = [value], 0
+    while left:
+        item = left.pop()
+        if isinstance(item, Mapping | list | tuple):
+            count += len(item)
+            if count > _LARGE:
+                return True
+            left += item.values() if isinstance(item, Mapping) else item
+    return False
+
+
+def _first(validator: Any, value: Any) -> list[Any]:
+    from jsonschema_rs import ValidationError
+
+    try:
+        validator.validate(value)
+    except ValidationError as error:
+        return [error]
+    return []
 
 
 def capped(sentences: Iterable[str]) -> list[str]:

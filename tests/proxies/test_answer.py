@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import time
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -378,3 +379,23 @@ async def test_no_escape_is_an_error(server: Api, text: str) -> None:
     shop = proxy_to(server.url, proxy={"auth": Header("X-Key", env="K")})
     shop._variables = {"K": "a-secret-of-some-length"}
     assert (await shop.acall("Shop.get")) == {"a": text}
+
+
+async def test_a_large_answer_that_does_not_fit_is_judged_quickly(server: Api) -> None:
+    """All that is wrong with it would take seconds to say, while everybody waits."""
+    server.answer = [(200, JSON, json.dumps({"a": ["x"] * 300_000}).encode())]
+    wanted = {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer"}}}}
+    shop = proxy_to(server.url, response=wanted, strict=True)
+    began = time.process_time()
+    with pytest.raises(EndpointAnswerInvalid, match=r'\$\.answer\.a\[0\]: "x" is not an integer'):
+        await shop.acall("Shop.get")
+    assert time.process_time() - began < 2
+
+
+def test_percent_signs_do_not_fill_the_memory() -> None:
+    tracemalloc.start()
+    try:
+        assert Shown().text("%" * 1_000_000) == "%" * 1_000_000
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
