@@ -49,6 +49,7 @@ class _Writing(NamedTuple):
     blobs: dict[str, bytes]
 
 
+_new = tuple.__new__  # quicker than the class
 _LOOK: Final = 0.2
 """Seconds after which a flush that waits for one in another loop looks whether that one still comes on."""
 
@@ -167,7 +168,7 @@ class SessionLog:
                 else:
                     if other is not None:  # its loop stands still, perhaps until this very call has ended
                         self._take_back(other)
-                    mine = self._writing = _Writing(here, self._records, self._blobs)
+                    mine = self._writing = _new(_Writing, (here, self._records, self._blobs))
                     records, blobs = mine.records, mine.blobs
                     self._records, self._blobs = [], {}
                     if self._doubtful:  # they alone: refused as a whole, they are stored

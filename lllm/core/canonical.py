@@ -50,9 +50,11 @@ def encode(value: Any) -> bytes:
     except TypeError:
         return _slow(value)  # an integer beyond 64 bits, half of a surrogate pair, or the better error
     try:
-        return data if _plain(value, DEEPEST) else _slow(value)
+        # no key has other characters where the whole has none
+        plain = _exact(value, DEEPEST) if data.isascii() else _plain(value, DEEPEST)
     except RecursionError:  # the caller's own stack is deep
-        return _slow(value)
+        plain = False
+    return data if plain else _slow(value)
 
 
 def encode_texts(value: Any) -> bytes:
@@ -132,9 +134,20 @@ def _plain(value: Any, left: int) -> bool:
             if type(item) not in _SCALARS and not _plain(item, left - 1):
                 return False
         return left > 0
-    if kind is float:
-        return 1e-3 <= abs(value) < 1e15 and not value.is_integer()
-    return False
+    return kind is float and is_plain_float(value)
+
+
+def _exact(value: Any, left: int) -> bool:
+    """`_plain` of a value whose keys are ASCII."""
+    kind = type(value)
+    if kind is dict:
+        value = value.values()
+    elif kind is not list and kind is not tuple:
+        return kind in _SCALARS or (kind is float and is_plain_float(value))
+    for item in value:
+        if type(item) not in _SCALARS and not _exact(item, left - 1):
+            return False
+    return left > 0
 
 
 def _is_plain(value: Any) -> bool:

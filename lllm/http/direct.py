@@ -49,8 +49,9 @@ class Direct:
         self._login = login
         """What a forward proxy wants to see with each request that it reads: aiohttp 3.12 shows it only with the first one of
         a connection."""
-        self._known: dict[str, tuple[Any, str, bytes]] = {}
-        """By origin: how to connect, and the headers that are the same for all requests, the first and the last ones."""
+        self._known: dict[str, tuple[Any, Any, str, bytes]] = {}
+        """By origin: how to connect, the key of its connections in the pool, and the headers that are the same for all
+        requests, the first and the last ones."""
 
     async def send(
         self,
@@ -68,8 +69,8 @@ class Direct:
         known = self._known.get(origin)
         if known is None:
             return await self._first(method, origin, target, headers, body, on_sent)
-        request, host, fixed = known
-        connection = await self._connect(request)
+        request, key, host, fixed = known
+        connection = await self._connect(request, key)
         try:
             protocol, transport = connection.protocol, connection.transport
             assert protocol is not None
@@ -92,12 +93,12 @@ class Direct:
             connection.close()
             raise
 
-    async def _connect(self, request: Any) -> Connection:
+    async def _connect(self, request: Any, key: Any) -> Connection:
         """A connection that the server has not ended. One that was idle may have been closed while nobody looked: a loop
         that drives blocking calls stands still between them."""
         pool: Any = self.session.connector
         while True:
-            connection, used = await pool._connection(request, [], self._timeout, False)
+            connection, used = await pool.connection(request, key, [], self._timeout)
             if not used or not _has_ended(connection):
                 found: Connection = connection
                 return found
@@ -120,7 +121,8 @@ class Direct:
                 fixed = "".join(f"{name}: {request.headers[name]}\r\n" for name in names) + "\r\n"
                 template = copy.copy(request)
                 template.__dict__.pop("_body", None)
-                self._known[origin] = template, f"Host: {request.headers['Host']}", fixed.encode("ascii")
+                host, key = f"Host: {request.headers['Host']}", request.connection_key
+                self._known[origin] = template, key, host, fixed.encode("ascii")
             return await handler(request)
 
         if self._login is not None and origin.startswith("http:"):

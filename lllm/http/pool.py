@@ -40,15 +40,25 @@ class Pool(aiohttp.TCPConnector):
         if self._repeat_posts and req.url not in self.heads and Head.fits(req):
             self.heads[req.url] = Head(req)
         again = getattr(req, "lllm_used", False)
-        connection, req.lllm_used = await self._connection(req, traces, timeout, again)  # type: ignore[attr-defined]
+        key = req.connection_key
+        connection, req.lllm_used = await self.connection(req, key, traces, timeout, again)  # type: ignore[attr-defined]
         return connection
 
-    async def _connection(
-        self, request: aiohttp.ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout, again: bool
+    async def connection(
+        self,
+        request: aiohttp.ClientRequest,
+        key: Any,
+        traces: Any,
+        timeout: aiohttp.ClientTimeout,
+        again: bool = False,
     ) -> tuple[Connection, bool]:
-        """A connection, and whether it had served another request; `again`: one that has not."""
+        """A connection, and whether it had served another request; `again`: one that has not. `key`: the request's
+        `connection_key`, which aiohttp makes anew each time."""
         while True:
-            connection = await super().connect(request, traces, timeout)
+            # as aiohttp begins, where no proxy has to be told
+            connection = None if request.proxy else await self._get(key, traces)
+            if connection is None:
+                connection = await super().connect(request, traces, timeout)
             protocol: Any = connection.protocol
             assert protocol is not None
             if not hasattr(protocol, "lllm_served"):
@@ -63,7 +73,7 @@ class Pool(aiohttp.TCPConnector):
         again = False
         while True:
             try:
-                connection, used = await self._connection(head.request, [], timeout, again)
+                connection, used = await self.connection(head.request, head.key, [], timeout, again)
             except TimeoutError as error:
                 raise aiohttp.ConnectionTimeoutError(
                     f"Connection timeout to host {head.request.url}"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Head:
     """What a request sends before its body, but for the body's length. Its repr does not show the key that is in it."""
 
-    __slots__ = ("_bytes", "request")
+    __slots__ = ("_bytes", "key", "request")
 
     def __init__(self, request: aiohttp.ClientRequest) -> None:
         lines = [f"{request.method} {request.url.raw_path_qs} HTTP/1.1"]
@@ -31,6 +31,7 @@ class Head:
         self._bytes = "\r\n".join(lines).encode()
         self.request = copy.copy(request)  # says how to connect
         self.request.__dict__.pop("_body", None)
+        self.key = request.connection_key
 
     def write(self, connection: Connection, body: bytes) -> ResponseHandler:
         """Sends a request over an open connection. Returns what reads the answer."""
@@ -73,8 +74,8 @@ class Answer:
 
     async def read(self) -> bytes:
         """The whole body."""
-        data: bytes = await self.content.read()
-        return data
+        data: bytes = await self.content.readany()
+        return data if self.content.at_eof() else data + await self.content.read()
 
     def _ended(self) -> None:
         connection, self._connection = self._connection, None

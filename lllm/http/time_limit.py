@@ -10,14 +10,14 @@ import asyncio
 import contextvars
 import weakref
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 
 class time_limit:
     """Raises TimeoutError after `seconds` into what waits in its block. Somebody else's cancellation at the same moment
     wins."""
 
-    __slots__ = ("_before", "_seconds", "_watch", "due", "fired", "task")
+    __slots__ = ("_alarm", "_before", "_seconds", "due", "fired", "task")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -30,19 +30,16 @@ class time_limit:
             raise RuntimeError("time_limit is for code of a task")
         if self._seconds <= 0:
             raise TimeoutError
-        watch = _watches.get(loop)
-        if watch is None:
-            watch = _watches[loop] = _Watch()
         self.task: asyncio.Task[Any] = task
         self._before = task.cancelling()
-        self._watch = watch
         self.due = loop.time() + self._seconds
-        watch.add(loop, self)
+        self._alarm = alarm_of(loop)
+        self._alarm.add(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watch.limits.discard(self)
+        self._alarm.limits.discard(self)
         if (
             self.fired
             and self.task.uncancel() <= self._before
@@ -52,26 +49,37 @@ class time_limit:
             raise TimeoutError from value
 
 
-class _Watch:
-    """The limits of one loop, and its timer."""
+class Limit(Protocol):
+    """A time limit of a task. `due`: by the clock of its loop. `fired`: whether the task was cancelled because of it."""
 
-    __slots__ = ("__weakref__", "_timer", "limits")
+    due: float
+    fired: bool
+    task: asyncio.Task[Any]
 
-    def __init__(self) -> None:
-        self.limits: set[time_limit] = set()
+
+class Alarm:
+    """The time limits that hold now in one loop, and the timer that they share. A limit takes itself out of `limits`."""
+
+    __slots__ = ("__weakref__", "_loop", "_timer", "limits")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.limits: set[Limit] = set()
+        self._loop = weakref.ref(loop)
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, loop: asyncio.AbstractEventLoop, limit: time_limit) -> None:
+    def add(self, limit: Limit) -> None:
+        """From now on the task of a limit is cancelled when it is due."""
         self.limits.add(limit)
         timer = self._timer
         if timer is None or timer.when() > limit.due:
             if timer is not None:
                 timer.cancel()
-            self._set(loop, limit.due)
+            self._set(limit.due)
 
-    def _set(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        # not in the caller's context: it is nobody's timer
-        self._timer = loop.call_at(due, self._ring, loop, context=contextvars.Context())
+    def _set(self, due: float) -> None:
+        if (loop := self._loop()) is not None:
+            # not in the caller's context: it is nobody's timer
+            self._timer = loop.call_at(due, self._ring, loop, context=contextvars.Context())
 
     def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
@@ -81,7 +89,15 @@ class _Watch:
             limit.fired = True
             limit.task.cancel()
         if self.limits:
-            self._set(loop, min(limit.due for limit in self.limits))
+            self._set(min(limit.due for limit in self.limits))
 
 
-_watches: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch]] = weakref.WeakKeyDictionary()
+_alarms: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Alarm]] = weakref.WeakKeyDictionary()
+
+
+def alarm_of(loop: asyncio.AbstractEventLoop) -> Alarm:
+    """The alarm of a loop."""
+    found = _alarms.get(loop)
+    if found is None:
+        found = _alarms[loop] = Alarm(loop)
+    return found

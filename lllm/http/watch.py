@@ -6,6 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import Literal
 
+from lllm.http.time_limit import alarm_of
 from lllm.ports import Timeouts
 
 Stage = Literal["connect", "first_token", "idle", "total"]
@@ -24,32 +25,30 @@ class Watch:
     """Interrupts whoever waits `with watch:` when a limit passes, with Expired.
 
     Only waiting for the endpoint is watched: a consumer that takes its time between two pieces is never interrupted,
-    and its time does not count as the stream's idleness. A timer is moved, not set anew, when a piece arrives: a stream
-    of a thousand pieces costs a handful of timers.
+    and its time does not count as the stream's idleness. All of a loop share one timer.
     """
 
     __slots__ = (
-        "_cancelling",
+        "_alarm",
+        "_before",
         "_due",
-        "_fired",
-        "_handle",
         "_idle",
         "_loop",
         "_stage",
         "_start",
-        "_task",
         "_total",
+        "due",
+        "fired",
+        "task",
     )
 
     def __init__(self, limits: Timeouts, *, streaming: bool) -> None:
         self._loop = asyncio.get_running_loop()
+        self._alarm = alarm_of(self._loop)
         self._start = self._loop.time()
         self._total = limits.total
         self._idle: float | None = None
-        self._handle: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[object] | None = None
-        self._fired = False
-        self._cancelling = 0
+        self.fired = False
         self._stage: tuple[Stage, float] | None = None
         self._due: float | None = None
         self._arm("first_token", limits.first_token if streaming else None, self._start)
@@ -59,12 +58,6 @@ class Watch:
         self._idle = idle
         self._arm("idle", idle, self._loop.time())
 
-    def close(self) -> None:
-        """Takes the timer down."""
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-
     def __enter__(self) -> None:
         now = self._loop.time()
         if self._idle is not None:
@@ -73,23 +66,22 @@ class Watch:
             return
         if now >= self._due:
             raise self._expired()
-        self._task = asyncio.current_task()
-        if self._task is not None:
-            self._cancelling = self._task.cancelling()
-        if self._handle is None:
-            self._handle = self._loop.call_at(self._due, self._fire)
-        elif self._handle.when() > self._due:
-            self._handle.cancel()
-            self._handle = self._loop.call_at(self._due, self._fire)
+        task = asyncio.current_task(self._loop)
+        if task is None:
+            return
+        self.task, self.due, self._before = task, self._due, task.cancelling()
+        self._alarm.add(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        task, self._task = self._task, None
-        if self._fired and task is not None:
-            self._fired = False
+        if self._due is None:
+            return
+        self._alarm.limits.discard(self)
+        if self.fired:
+            self.fired = False
             # somebody else's cancellation at the same moment wins
-            if task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            if self.task.uncancel() <= self._before and kind is asyncio.CancelledError:
                 raise self._expired() from None
 
     def _arm(self, stage: Stage, seconds: float | None, now: float) -> None:
@@ -104,13 +96,3 @@ class Watch:
     def _expired(self) -> Expired:
         assert self._stage is not None
         return Expired(*self._stage)
-
-    def _fire(self) -> None:
-        self._handle = None
-        if self._task is None or self._due is None:
-            return  # nobody waits: the next wait sets the timer again
-        if self._loop.time() < self._due:
-            self._handle = self._loop.call_at(self._due, self._fire)
-            return
-        self._fired = True
-        self._task.cancel()

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from lllm.http.time_limit import _watches, time_limit
+from lllm.http.time_limit import alarm_of, time_limit
 
 
 async def test_it_passes() -> None:
@@ -37,7 +37,7 @@ async def test_the_nearest_comes_first_whatever_was_set_before() -> None:
     tasks[0].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert came == [0.03, 0.06, 0.09]
-    assert not _watches[asyncio.get_running_loop()].limits
+    assert not alarm_of(asyncio.get_running_loop()).limits
 
 
 async def test_a_cancellation_from_outside_is_one() -> None:

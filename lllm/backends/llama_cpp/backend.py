@@ -187,8 +187,6 @@ class _Opening:
             raise ProviderTimeout(
                 f"{shown} was not loaded within {error.seconds:g} s", stage=error.stage, seconds=error.seconds
             ) from error
-        finally:
-            watch.close()
         if limit is not None:
             left = max(limit - (loop.time() - began), 1e-6)
             self._request = request._replace(timeouts=request.timeouts._replace(total=left))

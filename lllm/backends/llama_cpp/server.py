@@ -132,7 +132,6 @@ class ServerEngine(Holder):
         except RuntimeError as error:
             raise failed(self.name, error) from error
         finally:
-            watch.close()
             if feed is not None:
                 feed.stop()
         yield Completed(reply)

@@ -117,7 +117,6 @@ class TokenEngine(Holder):
         except (RuntimeError, OSError, MemoryError) as error:
             raise failed(self.path.name, error) from error
         finally:
-            watch.close()
             turn.stopped = True
             self._turns.discard(turn)
         yield Completed(item)

@@ -224,7 +224,6 @@ class OpenAIBackend:
             except Exception as error:
                 fault = self._fault(error, faults, request, started=response is not None)
             finally:
-                watch.close()
                 if response is not None:
                     response.close()  # to the pool when it was read to its end
             if fault is not None:
@@ -327,7 +326,6 @@ class OpenAIBackend:
             )
             fail(ticket, fault)
         finally:
-            watch.close()
             if response is not None:
                 response.close()
             limiter.leave(ticket)
@@ -343,8 +341,6 @@ class OpenAIBackend:
                     await response.content.readany()
         except Exception:  # noqa: S110 - the reply is whole; the connection is closed instead of reused
             pass
-        finally:
-            watch.close()
 
     # --- the other API ---
 

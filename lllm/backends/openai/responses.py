@@ -142,7 +142,6 @@ class Responses:
         except Exception as error:
             fault = self._fault(error, request, following.partial)
         finally:
-            watch.close()
             if response is not None:
                 await response.aclose()
         if fault is not None:

@@ -154,7 +154,6 @@ class TransformersBackend:
         except Exception as error:
             raise fault(error, _shown(request.model)) from error
         finally:
-            watch.close()
             if row is not None:
                 row.cancelled = True
         yield Completed(reply.with_(enforced=wanted.enforced))
