@@ -9,8 +9,13 @@ from functools import lru_cache
 
 def new_id(name: str = "") -> str:
     """A session id: time, a name made safe for files and shells, and randomness. At most 80 characters."""
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    return f"{stamp}{_word(name[:60])}-{os.urandom(4).hex()}"
+    return f"{_stamp(int(time.time()))}{_word(name[:60])}-{os.urandom(4).hex()}"
+
+
+@lru_cache(maxsize=1)
+def _stamp(second: int) -> str:
+    """The time, as it stands in an id."""
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime(second))
 
 
 @lru_cache(maxsize=64)

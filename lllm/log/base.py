@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -262,9 +263,15 @@ def encoded_meta(kind: str, body: bytes) -> bytes:
     return body[start:end] if 8 <= start < end else canonical.encode(meta_of(kind, body))
 
 
+_DONE: Final = re.compile(rb'\{"at":\d+,"call":null,"data":\{"status":"done"\},')
+"""The end of most sessions, as `lllm.core.envelope.seal` writes it."""
+
+
 def status_of(kind: str, body: bytes) -> str:
     """The status of a session whose last event this is."""
     if kind != ENDED:
         return "running"
+    if _DONE.match(body) is not None:
+        return "done"
     data = data_of(body)
     return str(data.get("status", "done")) if isinstance(data, dict) else "done"

@@ -74,7 +74,7 @@ class _Append:
     def __init__(self, records: Sequence[Record], blobs: Mapping[str, bytes] | None) -> None:
         self.records = records
         self.blobs = blobs
-        self.heavy = blobs is not None and sum(len(data) for data in blobs.values()) > _HEAVY
+        self.heavy = sum(map(len, blobs.values())) > _HEAVY if blobs else False
         self.future: asyncio.Future[None] | None = None
         self.error: Exception | None = None
 

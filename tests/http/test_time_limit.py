@@ -2,10 +2,13 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
 from lllm.http.time_limit import alarm_of, time_limit
+from lllm.http.watch import Expired, Watch
+from lllm.ports import Timeouts
 
 
 async def test_it_passes() -> None:
@@ -81,3 +84,41 @@ def test_each_loop_has_its_own() -> None:
 
     for _ in range(3):
         asyncio.run(one())
+
+
+async def test_requests_one_after_the_other_and_side_by_side_set_one_timer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    timers: list[float] = []
+    call_at = loop.call_at
+
+    def counted(when: float, *args: Any, **more: Any) -> asyncio.TimerHandle:
+        timers.append(when)
+        return call_at(when, *args, **more)
+
+    async def one() -> None:
+        watch = Watch(Timeouts(total=60.0), streaming=False)
+        for _ in range(3):
+            with watch, time_limit(90):
+                await turn.wait()
+
+    turn = asyncio.Event()
+    monkeypatch.setattr(loop, "call_at", counted)
+    tasks = [asyncio.create_task(one()) for _ in range(20)]
+    await asyncio.sleep(0)
+    turn.set()
+    await asyncio.gather(*tasks)
+    assert len(timers) == 1
+    assert not alarm_of(loop).limits
+
+
+async def test_a_watch_says_which_limit_has_passed() -> None:
+    watch = Watch(Timeouts(total=60.0, idle=0.01, first_token=30.0), streaming=True)
+    with watch:
+        await asyncio.sleep(0)
+    watch.first_piece(0.01)
+    with pytest.raises(Expired) as caught, watch:
+        await asyncio.sleep(30)
+    assert (caught.value.stage, caught.value.seconds) == ("idle", 0.01)
+    assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]

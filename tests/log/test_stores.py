@@ -11,7 +11,7 @@ from lllm.core.canonical import encode
 from lllm.core.envelope import seal
 from lllm.errors import ConfigError, UnknownNameError
 from lllm.log import LocalFileLog, MemoryLog, NoLog, ReplayableLogBase, SQLiteLog, open_store
-from lllm.log.base import encoded_meta
+from lllm.log.base import encoded_meta, status_of
 
 
 @pytest.mark.parametrize("name", lllm.log.__all__)
@@ -76,3 +76,20 @@ def test_what_is_said_of_a_session_is_read_from_its_first_event(data: dict[str, 
     assert encoded_meta("Note", record.body) == b"{}"
     spaced = json.dumps({"data": data, "kind": "SessionStarted"}).encode()
     assert encoded_meta("SessionStarted", spaced) == encode(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"status": "done"},
+        {"status": "done", "result": 1},
+        {"status": "failed", "error": '{"at":1,"call":null,"data":{"status":"done"},'},
+        {"result": {"at": 1, "call": None, "data": {"status": "done"}, "dialog": None}, "status": "failed"},
+        {"status": "cancelled"},
+    ],
+)
+@pytest.mark.parametrize("call", [None, 'x","data":{"status":"done"},'])
+def test_the_status_is_what_the_last_event_says(data: dict[str, Any], call: str | None) -> None:
+    record = seal("s", 3, 1234567, call, None, "SessionEnded", data, "sha256:")
+    assert status_of(record.kind, record.body) == data["status"]
+    assert status_of("Note", record.body) == "running"
