@@ -179,6 +179,7 @@ class Performer:
             plan.stream or watch is not None or self._followed(),
             plan.timeouts,
             literal_tags=plan.literal_tags,
+            finder=plan.finder,
         )
         if self.said:
             self.said, self.shown = False, []

@@ -63,7 +63,7 @@ class Plan:
         blobs: what `opening` names by digest: the full tool schemas. deferred: those of tools that have to be found.
         foreign: whether async code of others may run in the call's own task: parsers, handlers, approval, a backend. Tools
             have tasks of their own.
-        literal_tags: see `lllm.ports.Request`.
+        literal_tags, finder: see `lllm.ports.Request`.
         output: the output schema, as `lllm.tools.formats.Format`; None for none.
         follow: receives the deltas of this call.
         adapted: what the provider does not take of the tools' schemas, by tool; `tool_specs` are without it.
@@ -102,6 +102,7 @@ class Plan:
     text_tools: bool = False
     native_tools: bool = True
     adapted: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    finder: str | None = None
 
     @cached_property
     def rules(self) -> Mapping[str, ToolRule]:

@@ -45,6 +45,8 @@ class Request(NamedTuple):
         stream: the reply is followed; if False, a backend may answer in one chunk.
         timeouts: see Timeouts.
         literal_tags: names of XML tags that the prompt asks for: in a reply they are text, not marks of reasoning.
+        finder: the name of the tool in `tools` that finds deferred ones; None for none. Those that it has found are in `tools`
+            too, and named in the `extra` of its result (`lllm.core.dialog.OFFERS`). A backend may send both in its own way.
     """
 
     model: str
@@ -55,6 +57,7 @@ class Request(NamedTuple):
     stream: bool = False
     timeouts: Timeouts = Timeouts()
     literal_tags: tuple[str, ...] = ()
+    finder: str | None = None
 
 
 class TextDelta(NamedTuple):

@@ -283,7 +283,7 @@ def _tool_returned(state: State, event: Event) -> Step:
     offers = data.get("offers")
     if offers:
         state = _offering(state, offers)
-    names = () if offers is None else tuple(offers)
+    names = () if offers is None else tuple(sorted(offers))  # as a log has them: its objects are sorted
     done = Pending(found.call, found.key, found.number, "returned", content, ok, found.of, not reused, names)
     if "final" in data:
         return _handed_over(state, event, place, done)

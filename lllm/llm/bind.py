@@ -91,6 +91,7 @@ class Binding:
             native_tools=capabilities(settings.backend).tools,
             adapted=self.adapted,
             deferred=None if self.deferred is None else self.deferred.blob,
+            finder=None if self.deferred is None else FINDER,
             sampling=settings.sampling,
             format=self.asked_format,
             timeouts=settings.timeouts,

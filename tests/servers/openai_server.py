@@ -172,6 +172,9 @@ class Script:
                 }
             )
         for number, entry in enumerate(self.tool_calls):
+            if entry["type"] == "tool_search_call":
+                output.append({"id": f"tsc_{number}", **entry})
+                continue
             function = entry["function"]
             output.append({"id": f"fc_{number}", "type": "function_call", "call_id": entry["id"], **function})
         usage = self.usage and {
@@ -233,7 +236,7 @@ class Script:
                 ]
             chunks += [
                 {"type": "response.function_call_arguments.delta", "delta": text, **place}
-                for text in self._cut(item.get("arguments"))
+                for text in self._cut(item["arguments"] if item["type"] == "function_call" else None)
             ]
             chunks.append({"type": "response.output_item.done", "item": item, **place})
         chunks.append({"type": f"response.{whole['status']}", "response": whole})

@@ -16,6 +16,7 @@ from lllm.backends.openai.faults import Faults, Place
 from lllm.backends.openai.plain import plain_reply
 from lllm.backends.openai.reading import Reading
 from lllm.backends.openai.reply import Assembly
+from lllm.backends.openai.tool_search import check_option
 from lllm.backends.openai.url import DEFAULT, endpoint
 from lllm.backends.thinking import Mode
 from lllm.backends.thinking_forms import PREFILLING, check_mode
@@ -73,6 +74,8 @@ class OpenAIBackend:
         json_schema: False for an endpoint that refuses `response_format`: a structured reply is then only validated.
         native_tools: False for an endpoint or a model that takes no `tools`: they are called in text then, see
             `lllm.core.text_tools`.
+        tool_search: whether the model has the Responses API's `tool_search`: deferred tools are sent its way then (see
+            `lllm.backends.openai.tool_search`), else `find_tools` is a function like any other.
         thinking: `auto` separates marked reasoning at the beginning of a reply from its text, `prefilled` if the template
             writes the opening mark, `off` leaves the text unchanged; else the name of a family, see
             `lllm.backends.thinking_forms`. Reasoning in its own field is always read.
@@ -110,6 +113,7 @@ class OpenAIBackend:
         tokens_per_minute: int | None = None,
         json_schema: bool = True,
         native_tools: bool = True,
+        tool_search: bool = False,
         thinking: Mode = "auto",
         echo_thinking: bool = False,
         capabilities: Capabilities | None = None,
@@ -119,6 +123,7 @@ class OpenAIBackend:
         if api not in ("chat", "responses"):
             raise ConfigError(f"api is {api!r}", hint="It is 'chat' or 'responses'.")
         self._api = api
+        self._tool_search = check_option(tool_search, api)
         self._timeouts = timeouts
         self._asked = Limits(concurrency, requests_per_minute, tokens_per_minute).checked()
         self._thinking: Mode = check_mode(thinking)
@@ -350,7 +355,13 @@ class OpenAIBackend:
         _, headers, faults, limiter = self._ready or self._prepare()
         if self._responses is None:
             self._responses = Responses(
-                self._endpoint, headers, self._bodies, faults, self._thinking, self._proxy
+                self._endpoint,
+                headers,
+                self._bodies,
+                faults,
+                self._thinking,
+                self._proxy,
+                tool_search=self._tool_search,
             )
         ticket = limiter.enter() if limiter.free else await begin(limiter, request)
         try:

@@ -17,6 +17,7 @@ from lllm.backends.openai.fields import (
     side_text,
     tokens,
 )
+from lllm.backends.openai.tool_search import CALL
 from lllm.backends.openai.usage import read_usage
 from lllm.backends.thinking import Mode, Splitter
 from lllm.errors import ProtocolError
@@ -28,6 +29,8 @@ from lllm.ports import Delta, Request, Restart, TextDelta, ThinkingDelta, ToolCa
 _END: Final = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 REASONING: Final = "reasoning_items"
 """Key of a message's `extra` with its encrypted reasoning, as items of this API."""
+NAMESPACE: Final = "namespace"
+"""Key of a call's `extra`, and of its item: where a tool was found that is not in the list."""
 
 
 class Following:
@@ -42,6 +45,7 @@ class Following:
         self._calls: dict[Any, int] = {}
         self._part: tuple[Any, Any] | None = None
         self._items: dict[int, Any] = {}
+        self._finder = request.finder
         self.last: dict[str, Any] | None = None
 
     @property
@@ -70,6 +74,7 @@ class Following:
             return self._splitter.thought(gap + as_text(event.get("delta"), place))
         if kind == "response.output_item.done" and event.get("item"):
             self._items[len(self._items) if index is None else index] = event["item"]
+            return self._searched(side_object(event["item"]), index)
         if kind == "response.output_item.added":
             return self._added(side_object(event.get("item")), index)
         if kind == "response.function_call_arguments.delta" and index in self._calls:
@@ -82,6 +87,14 @@ class Following:
         number = self._calls.setdefault(index, len(self._calls))
         ident, name = side_text(item.get("call_id")), as_text(item.get("name"), "item.name")
         return (ToolCallDelta(number, ident, name, arguments_text(item.get("arguments"), "item.arguments")),)
+
+    def _searched(self, item: Mapping[str, Any], index: int | None) -> Sequence[Delta]:
+        """A search for deferred tools comes in one piece."""
+        if item.get("type") != CALL or self._finder is None:
+            return ()
+        number = self._calls.setdefault(index, len(self._calls))
+        call = _search(item, self._finder, "item")
+        return (ToolCallDelta(number, call.id, call.name, call.arguments),)
 
     def close(self) -> Sequence[Delta]:
         return [
@@ -147,13 +160,17 @@ def reply_of(response: Any, request: Request, mode: Mode, place: str | None = No
             ):  # it was requested, and must be sent back with the call after it
                 reasoning.append(item)
         elif kind == "function_call":
+            space = side_text(item.get(NAMESPACE))
             calls.append(
                 FunctionCall(
                     side_text(item.get("call_id")) or side_text(item.get("id")) or "",
                     as_text(item.get("name"), f"{at}.name"),
                     arguments_text(item.get("arguments"), f"{at}.arguments") or "{}",
+                    {NAMESPACE: space} if space else None,
                 )
             )
+        elif kind == CALL and request.finder is not None:
+            calls.append(_search(item, request.finder, at))
     if thoughts:
         splitter.thought("\n\n".join(thoughts))
     splitter.finish()
@@ -177,8 +194,17 @@ def reply_of(response: Any, request: Request, mode: Mode, place: str | None = No
         raw=None if raw == content else raw,
         extra=extra or None,
         extra_from=origin(place, request.model, side_text(response.get("model")))
-        if extra and place
+        if place and (extra or any(call.extra for call in calls))
         else None,
+    )
+
+
+def _search(item: Mapping[str, Any], finder: str, at: str) -> FunctionCall:
+    """A search for deferred tools as a call of the tool that finds them."""
+    return FunctionCall(
+        side_text(item.get("call_id")) or side_text(item.get("id")) or "",
+        finder,
+        arguments_text(item.get("arguments"), f"{at}.arguments") or "{}",
     )
 
 

@@ -16,8 +16,9 @@ from lllm.backends.openai.families import takes_back
 from lllm.backends.openai.faults import MISREAD, Faults, shown
 from lllm.backends.openai.fields import Unreadable, loads, side_object, side_text
 from lllm.backends.openai.parameters import acceptable
-from lllm.backends.openai.response_reading import REASONING, Following, reply_of
+from lllm.backends.openai.response_reading import NAMESPACE, REASONING, Following, reply_of
 from lllm.backends.openai.sent import Renamed
+from lllm.backends.openai.tool_search import ToolSearch, tool_search_of
 from lllm.backends.openai.url import Endpoint
 from lllm.backends.openai.usage import read_usage
 from lllm.backends.thinking import Mode
@@ -56,6 +57,8 @@ class Responses:
         faults: Faults,
         mode: Mode,
         proxy: ForwardProxy | None,
+        *,
+        tool_search: bool = False,
     ) -> None:
         try:
             import openai
@@ -64,6 +67,7 @@ class Responses:
         if proxy is not None and proxy.socks and find_spec("socksio") is None:
             raise DependencyError("socksio", "socks", f"the SOCKS proxy of {proxy.source}")
         self._bodies, self._faults, self._mode = bodies, faults, mode
+        self._tool_search = tool_search
         self._place = f"{place.root}/responses"  # chat completions cannot read its items
 
         # where we send no key, the package must be told for each request not to want one
@@ -155,9 +159,11 @@ class Responses:
                 raise UnsupportedError(
                     f"the Responses API has no '{key}'", hint="Leave it out, or take api='chat'."
                 )
+        forms = [tool_form(acceptable(tool)) for tool in request.tools]
+        search = tool_search_of(request, forms) if self._tool_search else None
         out: dict[str, Any] = {
             "model": request.model,
-            "input": input_items(request.messages, self._place, request.model),
+            "input": input_items(request.messages, self._place, request.model, search),
             "store": False,
         }
         extra = extra_body(request.sampling)
@@ -181,7 +187,7 @@ class Responses:
         if choice is not None:
             out["tool_choice"] = choice
         if request.tools:
-            out["tools"] = [tool_form(acceptable(tool)) for tool in request.tools]
+            out["tools"] = forms if search is None else search.listed()
         extra |= {key: options.pop(key) for key in ("top_k", "min_p", "repetition_penalty") if key in options}
         return out | options | ({"extra_body": extra} if extra else {})
 
@@ -254,15 +260,20 @@ class Responses:
 
 
 def input_items(
-    messages: Sequence[Message], place: str | None = None, model: str = ""
+    messages: Sequence[Message], place: str | None = None, model: str = "", search: ToolSearch | None = None
 ) -> list[dict[str, Any]]:
-    """A dialog as this API's items; reasoning that came from `place` is included for models of the same family."""
+    """A dialog as this API's items; reasoning, and namespaces of calls, that came from `place` are included for models of the
+    same family. `search`: writes searches for deferred tools."""
     items: list[dict[str, Any]] = []
     renamed = Renamed(place, model)
     for message in messages:
         message = renamed.message(message)
-        if message.extra and message.extra_from and takes_back(message.extra_from, place, model):
+        own = message.extra_from is not None and takes_back(message.extra_from, place, model)
+        if message.extra and own:
             items += message.extra.get(REASONING, ())
+        if search is not None and message.role == "tool" and search.answers(message):
+            items += search.result(message)
+            continue
         if message.role == "tool":
             items.append(
                 {
@@ -281,10 +292,18 @@ def input_items(
                     message.text if message.role == "assistant" else [input_part(part) for part in content]
                 )
             items.append({"role": message.role, "content": content})
-        items += [
-            {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
-            for call in message.tool_calls
-        ]
+        for call in message.tool_calls:
+            if search is not None and call.name == search.finder:
+                items.append(search.call(call))
+                continue
+            item = {
+                "type": "function_call",
+                "call_id": call.id,
+                "name": call.name,
+                "arguments": call.arguments,
+            }
+            space = (call.extra or {}).get(NAMESPACE) if own else None
+            items.append(item if space is None else {**item, NAMESPACE: space})
     return items
 
 
