@@ -32,7 +32,7 @@ from lllm.errors import (
     EndpointUnreachable,
     LLMError,
 )
-from lllm.proxies.builtin.sqlite_worker import CHARACTERS, COUNTED, LONGEST, SAMPLE, TABLES, plain
+from lllm.proxies.builtin.sqlite_worker import CHARACTERS, COUNTED, LONGEST, SAMPLE, TABLES, fitting, plain
 
 CONNECT: Final = 10
 _CHANGES: Final = ("INSERT", "UPDATE", "DELETE", "MERGE")
@@ -142,7 +142,7 @@ class Postgres:
                 for oid, space, name, visible, kind in cursor.execute(_TABLES).fetchall()
             ]
             if not table:
-                columns = _columns(cursor, [one[0] for one in known[:TABLES]])
+                columns = _columns(cursor, [one[0] for one in known[:TABLES]], LONGEST)
                 tables = [
                     {"name": shown, "type": kind, "columns": columns.get(oid, [])}
                     for oid, _, _, shown, kind in known[:TABLES]
@@ -164,6 +164,7 @@ class Postgres:
             }
             for title, text in cursor.execute(_ABOUT, [oid]).fetchall():
                 made.setdefault(title, []).append(text)
+            made |= {title: fitting(made[title]) for title in ("indexes", "constraints") if title in made}
             sample = sql.SQL("SELECT * FROM {}.{}").format(sql.Identifier(space), sql.Identifier(name))
             with suppress(EndpointError, psycopg.Error):
                 made["sample"] = self._rows(connection, sample.as_string(), [], SAMPLE, count=False)["rows"]
@@ -348,12 +349,12 @@ def _nested(value: Any) -> Any:
     return _plain(value, LONGEST)
 
 
-def _columns(cursor: Any, oids: list[int]) -> dict[int, list[str]]:
+def _columns(cursor: Any, oids: list[int], most: int = CHARACTERS) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     for oid, name, kind, needed, key in cursor.execute(_COLUMNS, [oids]).fetchall():
         parts = (name, kind, "not null" if needed else "", "primary key" if key else "")
         found.setdefault(oid, []).append(" ".join(filter(None, parts)))
-    return found
+    return {oid: fitting(lines, most) for oid, lines in found.items()}
 
 
 def secrets_of(url: str) -> list[str]:

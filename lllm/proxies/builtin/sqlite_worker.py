@@ -12,6 +12,7 @@ import math
 import sqlite3
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -59,6 +60,8 @@ LIMITS = {
 }
 CHARACTERS = 40_000
 """Of all values of a result."""
+NAME = 300
+"""Characters of a name, or a line about a column."""
 LONGEST = 4000
 """Characters of one value."""
 COUNTED = 100_000
@@ -219,7 +222,7 @@ def refusal(error: Exception, denied: str) -> Refused:
 
 def rows_of(cursor: sqlite3.Cursor, limit: int) -> dict[str, Any]:
     """Columns, rows up to a limit of rows and characters, and how many more there are."""
-    columns = [one[0] for one in cursor.description]
+    columns = [plain(one[0], NAME) for one in cursor.description]
     longest = max(20, min(LONGEST, CHARACTERS // len(columns)))
     rows: list[list[Any]] = []
     size = more = 0
@@ -254,6 +257,19 @@ def plain(value: Any, longest: int = LONGEST) -> Any:
     return value
 
 
+def fitting(texts: Iterable[str], most: int = CHARACTERS) -> list[str]:
+    """Texts about one table, up to so many characters, and how many more there are."""
+    found, size, left = [], 0, 0
+    for text in texts:
+        text = str(plain(text, NAME))
+        size += len(text)
+        if size > most:
+            left += 1
+        else:
+            found.append(text)
+    return [*found, f"... and {left} more"] if left else found
+
+
 def schema(connection: sqlite3.Connection, wanted: str) -> dict[str, Any]:
     """The tables with their columns; or all about one, with a few rows."""
     try:
@@ -262,23 +278,23 @@ def schema(connection: sqlite3.Connection, wanted: str) -> dict[str, Any]:
         known = connection.execute(_ALL_TABLES).fetchall()
     if not wanted:
         tables = [
-            {"name": name, "type": kind, "columns": columns(connection, name)}
+            {"name": plain(name, NAME), "type": kind, "columns": columns(connection, name, LONGEST)}
             for name, kind, _ in known[:TABLES]
         ]
         return {"tables": tables, **({"more_tables": len(known) - TABLES} if len(known) > TABLES else {})}
     names = {name.casefold(): (name, kind, text) for name, kind, text in known}
     if wanted.casefold() not in names:
-        listed = ", ".join(name for name, *_ in known[:40]) or "none"
+        listed = ", ".join(str(plain(name, NAME)) for name, *_ in known[:40]) or "none"
         raise Refused("missing", f"there is no table {wanted[:100]!r}; known: {listed}")
     name, kind, text = names[wanted.casefold()]
-    made = {"name": name, "type": kind, "columns": columns(connection, name), "sql": plain(text)}
+    made = {"name": plain(name, NAME), "type": kind, "columns": columns(connection, name), "sql": plain(text)}
     indexes = [
         f"{index} ({names})" + (" unique" if unique else "")
         for index, unique, names in connection.execute(_INDEXES, (name,))
     ]
     keys = [f"{column} -> {table}.{other}" for column, table, other in connection.execute(_KEYS, (name,))]
-    made |= {"indexes": indexes} if indexes else {}
-    made |= {"foreign_keys": keys} if keys else {}
+    made |= {"indexes": fitting(indexes)} if indexes else {}
+    made |= {"foreign_keys": fitting(keys)} if keys else {}
     quoted = '"' + name.replace('"', '""') + '"'
     with suppress(sqlite3.DatabaseError):  # a view may lead to what is gone
         sample = connection.execute(f"SELECT * FROM {quoted} LIMIT {SAMPLE}")  # noqa: S608  quoted
@@ -286,18 +302,21 @@ def schema(connection: sqlite3.Connection, wanted: str) -> dict[str, Any]:
     return made
 
 
-def columns(connection: sqlite3.Connection, table: str) -> list[str]:
-    """Each column in a line: `id INTEGER primary key`."""
+def columns(connection: sqlite3.Connection, table: str, most: int = CHARACTERS) -> list[str]:
+    """Each column in a line: `id INTEGER primary key`. `most`: see fitting."""
     try:
         found = connection.execute(
             'SELECT name, type, "notnull", pk FROM pragma_table_info(?)', (table,)
         ).fetchall()
     except sqlite3.DatabaseError as error:
         return [f"({error})"]
-    return [
-        " ".join(filter(None, (name, kind, "not null" if needed else "", "primary key" if key else "")))
-        for name, kind, needed, key in found
-    ]
+    return fitting(
+        (
+            " ".join(filter(None, (name, kind, "not null" if needed else "", "primary key" if key else "")))
+            for name, kind, needed, key in found
+        ),
+        most,
+    )
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ class Schemas:
         self.shared: dict[str, Any] = {}
         self._failed: dict[str, Unusable] = {}
         self._names: dict[tuple[int, str, bool], str] = {}
+        self._taken: set[str] = set()
         self._waiting: list[tuple[str, Place, bool]] = []
         self._checked: dict[str, int] = {}
         """By name, in how many ways a value may be judged by a schema."""
@@ -172,10 +173,11 @@ class Schemas:
         if (known := self._names.get(key)) is not None:
             return known
         name = _name(place.pointer) + ("_base" if base else "")
-        if name in self._names.values():
+        if name in self._taken:
             file = "" if place.document is self.document else place.document.label
             name = f"{name}_{mark(file + place.pointer)}"
         self._names[key] = name
+        self._taken.add(name)
         self._waiting.append((name, place, base))
         return name
 

@@ -125,6 +125,27 @@ def test_the_schema_says_what_there_is(database: Path) -> None:
         call("schema", table='customer"; DROP TABLE customer; --')
 
 
+def test_a_schema_of_any_size_is_cut(tmp_path: Path) -> None:
+    database = tmp_path / "large.db"
+    with sqlite3.connect(database) as connection:
+        wide = ", ".join(f'"{"c" * 900}{number}"' for number in range(150))
+        connection.execute(f"CREATE TABLE wide ({wide}, UNIQUE (c1))".replace("c1)", f'"{"c" * 900}1")'))
+        connection.execute(f'CREATE TABLE "{"t" * 100_000}" (a)')
+        connection.executescript(";".join(f"CREATE TABLE t{n} ({wide})" for n in range(20)))
+        many = ", ".join(f"c{number} INTEGER" for number in range(500))
+        connection.execute(f"CREATE TABLE many ({many})")
+    connection.close()
+    call = sql(database)
+    assert len(str(call("schema"))) < 200_000
+    found = call("schema", table="wide")
+    assert len(str(found)) < 100_000
+    assert found["columns"][-1].startswith("... and ")
+    assert len(call("schema", table="many")["columns"]) == 500
+    with pytest.raises(EndpointNotFound) as caught:
+        call("schema", table="none")
+    assert len(str(caught.value)) < 20_000
+
+
 def test_the_schema_of_an_older_sqlite(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_worker, "_TABLES", "SELECT * FROM pragma_no_such_thing")
     connection = sqlite_worker.opened(str(database), False, 5.0)
