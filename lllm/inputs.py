@@ -109,6 +109,7 @@ class Inputs:
         follows: whether the record says what comes next. Then nothing waits here: see `lllm.replay.order`.
         copied: whether what comes then is named all the same, because it goes into the log of a fork.
         crowded: whether two of them were ever on their way at the same time.
+        joined: of a stream: whether the last delta was one input with that before it.
         came: the names of those that came since the last event; of streams, `lllm.stream_inputs.Deltas`.
         stops: of a fork: calls and effects that were stopped before the record has come to it.
         readers: of a replay: the tasks that wait for the next piece of a stream.
@@ -124,6 +125,7 @@ class Inputs:
         "copied",
         "crowded",
         "follows",
+        "joined",
         "on",
         "readers",
         "stops",
@@ -133,7 +135,7 @@ class Inputs:
     def __init__(self, on: bool) -> None:
         self.on = on
         self.follows = self.copied = False
-        self.crowded = False
+        self.crowded = self.joined = False
         self.coming = 0
         self.came: list[Any] = []
         self.stops: list[str] = []
@@ -315,6 +317,21 @@ class Gate:
         self._ready: deque[asyncio.Handle] | None = getattr(loop, "_ready", None)
         self._held: dict[Inputs, deque[Callable[[], bool]]] = {}
         self._turns: dict[Inputs, int] = {}
+        self._marked = False
+
+    def is_busy(self) -> bool:
+        """True if something is left to do in this turn of the loop; where a loop does not show that, if it was asked in this
+        turn before."""
+        if self._ready is not None:
+            return bool(self._ready)
+        if self._marked or (loop := self._loop()) is None:
+            return True
+        self._marked = True
+        loop.call_soon(self._unmark, context=contextvars.Context())
+        return False
+
+    def _unmark(self) -> None:
+        self._marked = False
 
     def rests(self, inputs: Inputs) -> bool:
         """True if it is plain to see that the program has nothing else to do."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -74,7 +74,7 @@ from lllm.ports import (
 from lllm.repeats import RepeatWatch
 from lllm.session import WAITING, Scope, Session, current, own_code
 from lllm.session_effects import Place
-from lllm.stream_inputs import cut, cuts_of, rest
+from lllm.stream_inputs import Told, cut, cuts_of, inputs_of, joined_of, rest
 from lllm.sync import maybe_async
 from lllm.tool_run import Thread, TimeLimit, run_tool
 
@@ -186,7 +186,7 @@ class Performer:
             session.tell(self.call, Restart("asked again"))
         reply: Reply | None = None
         begun = False
-        told: list[Delta] | None = [] if self.call in session.listeners else None
+        told = Told() if self.call in session.listeners else None
         try:
             stream = stream_of(plan.backend, session.id, request)
             async for delta in stream:
@@ -194,7 +194,7 @@ class Performer:
                     reply = delta.reply
                     continue
                 begun = True
-                if type(delta) is Restart and told:
+                if type(delta) is Restart and told is not None:
                     told.clear()
                 if (
                     self._followed()
@@ -203,7 +203,7 @@ class Performer:
                     self.said = True
                     shown = session.tell(self.call, visible)
                     if told is not None:
-                        told += shown
+                        told.add(shown, session.inputs.joined)
                 if watch is not None and watch.stuck(delta):
                     reply = watch.reply(plan.model_name)
                     await _close(stream)
@@ -235,13 +235,13 @@ class Performer:
             if self._followed() and (kept_back := held.rest()):
                 shown = session.tell(self.call, TextDelta(kept_back))
                 if told is not None:
-                    told += shown
+                    told.add(shown, session.inputs.joined)
         if plan.format is not None and reply.enforced is None:
             reply = reply.with_(enforced="validation")
         if self._followed():
             shown = session.tell(self.call, Completed(reply))
             if told is not None:
-                told += shown
+                told.add(shown, session.inputs.joined)
         if reply.tool_calls:
             reply = with_ids(reply)
         if reply.thinking == "" or reply.logprobs is not None or reply.token_ids is not None:
@@ -249,7 +249,7 @@ class Performer:
         # with the log off and no secret to look for, nobody reads the record
         data = reply.record() if session.logs or session.redactor else {}
         if told is not None:
-            data["cuts"] = cuts_of(told)
+            data["cuts"] = cuts_of(told.deltas, told.joined)
         if reply.source is not None:
             data["cost"] = "0"  # nobody was asked, and nobody is paid
         elif (
@@ -283,10 +283,17 @@ class Performer:
     def _followed(self) -> bool:
         return bool(self.session.followers) or self.call in self.session.listeners
 
-    def tell_again(self, known: Event, unread: int = 0) -> None:
-        """Gives the program the deltas of a recorded reply, or what is left of them: all but the last `unread` ones."""
+    def tell_again(self, known: Event) -> None:
+        """Gives the program the deltas of a recorded reply, or what is left of them."""
+        for _ in self.tell_by_turns(known):
+            pass
+
+    def tell_by_turns(self, known: Event, unread: int = 0) -> Iterator[None]:
+        """As `tell_again`, one input after another, so that the program may do something about each. All but the last `unread`
+        deltas."""
         if self.call not in self.session.listeners:
             return
+        joined: Sequence[bool] = ()
         given: list[Delta] = []
         if self.said and not self.shown:
             given.append(Restart("asked again"))
@@ -294,18 +301,23 @@ class Performer:
             reply = Reply.from_record(known.data)
             parts = pieces(reply)
             if (cuts := known.data.get("cuts")) is not None:
-                parts = cut(parts, cuts)
+                parts, joined = cut(parts, cuts), joined_of(cuts)
             if unread:
-                parts = parts[:-unread]
-            given += [*rest(parts, self.shown), Completed(reply)]
+                parts, joined = parts[:-unread], joined[:-unread]
+            given += rest(parts, self.shown)
             self.said = bool(parts)
         else:
             if known.data.get("told"):
                 given += rest([TextDelta(known.data["told"])], self.shown)
             self.said = bool(self.shown) or "told" in known.data
         self.shown = []
-        for delta in given:
-            self.session.tell(self.call, delta, again=True)
+        for one in inputs_of(given, joined):
+            for delta in one:
+                self.session.tell(self.call, delta, again=True)
+            yield
+        if known.kind == ev.MODEL_REPLIED:
+            self.session.tell(self.call, Completed(reply), again=True)
+            yield
 
     def show_again(self, deltas: Sequence[Delta]) -> None:
         """Gives the program deltas at their place in the record."""
@@ -316,7 +328,7 @@ class Performer:
             self.said = True
             self.session.tell(self.call, delta, again=True)
 
-    def _fault(self, error: LLMError, told: list[Delta] | None, begun: bool = False) -> Outcome:
+    def _fault(self, error: LLMError, told: Told | None, begun: bool = False) -> Outcome:
         data: records.ModelFailed = {"error": type(error).__name__, "message": error.message}
         if error.hint:
             data["hint"] = error.hint
@@ -325,7 +337,7 @@ class Performer:
             self._add_broken_off(data, error, begun)
         held = self.session.told(self.call)
         if told is not None and self.said:  # also where it was thinking alone, of which the log has nothing
-            texts = [one.text for one in (*told, *held) if type(one) is TextDelta]
+            texts = [one.text for one in (*told.deltas, *held) if type(one) is TextDelta]
             data["told"] = "".join(texts)
         if error.retryable:
             data["retryable"] = True

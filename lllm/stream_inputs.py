@@ -1,9 +1,10 @@
 """Deltas of streams as inputs of a program: they are handed over one stream at a time, and the log has their order.
 
 A delta that comes while the program rests, or while nothing else can come, is handed over at once. Otherwise it waits for its
-turn (`lllm.inputs`); deltas of one stream that wait one behind another are one input. The Note of `inputs` before the next
-event has each as `s2`, of the stream of call c2 (`s2*3`: three deltas), and its deltas. Those that its own reply follows are
-not noted: the reply has the same text, and where it was cut. Each Restart is.
+turn (`lllm.inputs`); deltas of one stream that wait one behind another, or come while the program is busy with the one before
+them, are one input. The Note of `inputs` before the next event has each as `s2`, of the stream of call c2 (`s2*3`: three deltas),
+and its deltas. Those that its own reply follows are not noted: the reply has the same text, where it was cut, and which of the
+deltas were one input. Each Restart is.
 """
 
 from __future__ import annotations
@@ -55,39 +56,45 @@ class _Held(Deltas):
 
 def is_held(inputs: Inputs, call: str, deltas: Sequence[Delta], give: Give) -> bool:
     """True if deltas of a stream have to wait for their turn: then they are given. Else they are noted."""
+    inputs.joined = False
     if not inputs.on or inputs.follows:
         return False
+    gate = gate_of(asyncio.get_running_loop())
     if inputs.crowded:
-        gate = gate_of(asyncio.get_running_loop())
         if not gate.rests(inputs):
             last = gate.last(inputs)
             if type(last) is _Held and last.call == call:
                 last.deltas.extend(deltas)
+                inputs.joined = True
             else:
                 gate.hold(inputs, _Held(call, deltas, give))
             return True
+    elif gate.is_busy():
+        last = inputs.came[-1] if inputs.came else None
+        if type(last) is Deltas and last.call == call:
+            inputs.joined = True
+            last.deltas.extend(_without_end(deltas))
+            return False
     add(inputs, call, deltas)
     return False
 
 
 def add(inputs: Inputs, call: str, deltas: Sequence[Delta]) -> None:
-    """Notes that the program is given deltas. The end of a reply goes without saying: its event follows."""
-    if type(deltas[-1]) is Completed:
-        deltas = deltas[:-1]
-    if not deltas:
-        return
-    last = inputs.came[-1] if inputs.came else None
-    if type(last) is Deltas and last.call == call:
-        last.deltas.extend(deltas)
-    else:
-        inputs.came.append(Deltas(call, deltas))
+    """Notes that the program is given deltas: one input."""
+    if given := _without_end(deltas):
+        inputs.came.append(Deltas(call, given))
+
+
+def _without_end(deltas: Sequence[Delta]) -> Sequence[Delta]:
+    """The end of a reply goes without saying: its event follows."""
+    return deltas[:-1] if type(deltas[-1]) is Completed else deltas
 
 
 def noted(came: list[str | Deltas], kind: str, call: str | None) -> dict[str, Any] | None:
     """The data of the Note about inputs that came before an event of this kind; None where there is nothing to say."""
-    last = came[-1]
-    if kind == ev.MODEL_REPLIED and type(last) is Deltas and last.call == call and not _restarts(last):
-        came.pop()
+    if kind == ev.MODEL_REPLIED:
+        while came and type(last := came[-1]) is Deltas and last.call == call and not _restarts(last):
+            came.pop()
     if not came:
         return None
     data: dict[str, Any] = {"of": "inputs", "text": " ".join(map(str, came))}
@@ -101,10 +108,38 @@ def _restarts(given: Deltas) -> bool:
     return any(type(delta) is Restart for delta in given.deltas)
 
 
-def cuts_of(deltas: Sequence[Delta]) -> str:
+class Told:
+    """The deltas of a reply that a program is given.
+
+    Attributes:
+        joined: of each, whether it was one input with that before it.
+    """
+
+    __slots__ = ("deltas", "joined")
+
+    def __init__(self) -> None:
+        self.deltas: list[Delta] = []
+        self.joined: list[bool] = []
+
+    def add(self, deltas: Sequence[Delta], joined: bool) -> None:
+        """Some more, at once. `joined`: with those before."""
+        self.joined += [joined or n > 0 for n in range(len(deltas))]
+        self.deltas += deltas
+
+    def clear(self) -> None:
+        """The reply begins anew."""
+        self.deltas.clear()
+        self.joined.clear()
+
+
+def cuts_of(deltas: Sequence[Delta], joined: Sequence[bool] = ()) -> str:
     """Where a streamed reply was cut: a word for each delta, in order. `4` four characters of the answer, `~4` of the
-    thinking, `0:4` of the arguments of the first tool call; `4*3` three times four."""
-    words = filter(None, map(_cut, since_restart(deltas)))
+    thinking, `0:4` of the arguments of the first tool call; `+4` where it was one input with that before it; `4*3` three
+    times four."""
+    left = since_restart(deltas)
+    flags = joined[len(joined) - len(left) :] if joined else [False] * len(left)
+    pairs = zip(map(_cut, left), flags, strict=True)
+    words = (f"+{word}" if one else word for word, one in pairs if word is not None)
     runs = ((word, sum(1 for _ in same)) for word, same in groupby(words))
     return " ".join(word if count == 1 else f"{word}*{count}" for word, count in runs)
 
@@ -119,7 +154,26 @@ def _cut(delta: Delta) -> str | None:
 
 def count_of(cuts: str) -> int:
     """So many deltas a reply was cut into."""
-    return sum(int(run.partition("*")[2] or 1) for run in cuts.split())
+    return len(joined_of(cuts))
+
+
+def joined_of(cuts: str) -> list[bool]:
+    """Of each delta of a reply, whether it was one input with that before it."""
+    return [run[0] == "+" for run in cuts.split() for _ in range(int(run.partition("*")[2] or 1))]
+
+
+def inputs_of(deltas: Sequence[Delta], joined: Sequence[bool]) -> list[list[Delta]]:
+    """Deltas, as they came: by inputs. `joined`: of them, or of more that end with them; none: all were one."""
+    if not joined:
+        return [list(deltas)] if deltas else []
+    flags = [*[False] * len(deltas), *joined][-len(deltas) :] if deltas else []
+    out: list[list[Delta]] = []
+    for delta, one in zip(deltas, flags, strict=True):
+        if one and out:
+            out[-1].append(delta)
+        else:
+            out.append([delta])
+    return out
 
 
 def since_restart(deltas: Sequence[Delta]) -> Sequence[Delta]:
@@ -137,8 +191,8 @@ def cut(whole: Sequence[Delta], cuts: str) -> list[Delta]:
     out: list[Delta] = []
     for run in cuts.split():
         word, _, count = run.partition("*")
-        index, _, size = word.removeprefix("~").rpartition(":")
-        key: Any = int(index) if index else ThinkingDelta if word[0] == "~" else TextDelta
+        index, _, size = word.removeprefix("+").removeprefix("~").rpartition(":")
+        key: Any = int(index) if index else ThinkingDelta if "~" in word else TextDelta
         if (part := parts.get(key)) is None:
             continue  # it is not in the reply
         for _ in range(int(count or 1)):

@@ -201,11 +201,11 @@ class Followed:
             read, at_once = self._read()
             if self.call in session.listeners and not at_once:
                 unread = session.order.inputs.unread.get(found["seq"], 0)
-                call.performer.tell_again(Event(kind, data) if read is None else read, unread)
-                if "cuts" in data and session.order.exact:  # the program was given it before the reply came
-                    await session.order.turn(found)
-                    if self.session.departed:
-                        return None, None
+                for _ in call.performer.tell_by_turns(Event(kind, data) if read is None else read, unread):
+                    if "cuts" in data:  # the program was given it before the reply came
+                        await session.order.turn(found)
+                        if self.session.departed:
+                            return None, None
         elif isinstance(effect, Parse | Handle) or (isinstance(effect, Reuse) and "late" not in data):
             computed = await self._computed(call, effect)
             if call.plan.user_code:  # a thread may have done it, and others something else meanwhile
