@@ -562,6 +562,8 @@ class Call:
         return Outcome(ev.TOOL_REQUESTED, {"id": call.id, "name": call.name, "n": effect.number})
 
     async def _stop(self, reason: str, error: BaseException) -> None:
+        if not self.session.inputs.follows:  # deltas that wait for their turn are not given any more
+            self.session.listeners.pop(self.id, None)
         await self._bounds.wind_up()
         if self._finished:
             self.session.inputs.stopped(self.id)
