@@ -39,7 +39,7 @@ async def left_in_the_middle(s: Shape) -> None:
     await asyncio.gather(*(one(n) for n in range(4)))
 
 
-@shape(silent=True)
+@shape()
 async def streams_with_timeouts(s: Shape) -> None:
     """Streams that are cut off while the reply is being written: what was seen of it is said."""
     agent = s.agent_with(Slow(0.03))

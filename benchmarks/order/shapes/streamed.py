@@ -122,7 +122,7 @@ async def one_is_left(s: Shape) -> None:
                     break
 
 
-@shape(silent=True)
+@shape()
 async def streams_that_break(s: Shape) -> None:
     """Streams whose model fails in the middle: it is asked again, and some are cut off."""
     agent = s.agent_with(Breaks(0.002), max_provider_retry=4, backoff_base=0.001, backoff_cap=0.003)
@@ -191,9 +191,9 @@ async def a_word_stops_all(s: Shape) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@shape()
+@shape(silent=True)
 async def streams_in_threads(s: Shape) -> None:
-    """Blocking streams, each in a thread of its own."""
+    """Blocking streams, each in a thread of its own: which of the threads comes back first has no event."""
     agent = s.agent_with(Chatty(0.002))
 
     def reads(n: int) -> str:
