@@ -2,9 +2,9 @@
 
 A delta that comes while the program rests, or while nothing else can come, is handed over at once. Otherwise it waits for its
 turn (`lllm.inputs`); deltas of one stream that wait one behind another, or come while the program is busy with the one before
-them, are one input. The Note of `inputs` before the next event has each as `s2`, of the stream of call c2 (`s2*3`: three deltas),
-and its deltas. Those that its own reply follows are not noted: the reply has the same text, where it was cut, and which of the
-deltas were one input. Each Restart is.
+them, are one input. The Note of `inputs` before the next event has each as `s2`, of the stream of call c2 (`s2*3`: three
+deltas), and its deltas. Those that its own reply follows are not noted: the reply has the same text, where it was cut, and
+which of the deltas were one input. Each Restart is.
 """
 
 from __future__ import annotations

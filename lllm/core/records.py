@@ -267,7 +267,8 @@ class ModelReplied(_From):
         Annotated[
             str,
             "where a stream that the program followed was cut: `4` a delta of four characters of the answer, `~4` of the "
-            "thinking, `0:4` of the arguments of the first tool call; `4*3` three of them, `+4` one that came with that before it",
+            "thinking, `0:4` of the arguments of the first tool call; `4*3` three of them, `+4` one that came with "
+            "that before it",
         ]
     ]
 

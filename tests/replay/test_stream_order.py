@@ -140,6 +140,78 @@ def test_streams_side_by_side(how: str, start: Callable[[Any], Any]) -> None:
 
 
 @pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("beside", [False, True])
+def test_two_who_share_a_stream(beside: bool, together: bool, start: Callable[[Any], Any]) -> None:
+    """What each of them takes depends on which deltas came at once."""
+    store = MemoryLog()
+
+    async def stage(words: str) -> AsyncIterator[Delta]:
+        for n in range(6):
+            yield TextDelta(f"{words}{n}")
+            if not together:
+                await asyncio.sleep(0.001)
+
+    async def body(agent: Agent, found: list[str]) -> None:
+        taken: asyncio.Queue[str | None] = asyncio.Queue()
+
+        async def read(n: int) -> None:
+            async for delta in agent.astream(f"q{n}"):
+                await taken.put(getattr(delta, "text", "end"))
+            await taken.put(None)
+
+        async def take(who: str) -> None:
+            while (text := await taken.get()) is not None:
+                found.append(f"{who} {text}")
+
+        readers = [read(n) for n in range(1 + beside)]
+        takers = [asyncio.ensure_future(take(who)) for who in "ab"]
+        await asyncio.gather(*readers)
+        await asyncio.sleep(0)
+        for one in takers:
+            one.cancel()
+        await asyncio.gather(*takers, return_exceptions=True)
+
+    main, runs = program(store, lambda: stage, body, start)
+    main()
+    again(store, main, runs)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_follower_of_a_call_that_was_stopped(start: Callable[[Any], Any]) -> None:
+    """It sees nothing more, although deltas had come."""
+    store = MemoryLog()
+    meet: list[asyncio.Event] = []
+
+    def make() -> Callable[[str], AsyncIterator[Delta]]:
+        meet[:] = [asyncio.Event(), asyncio.Event()]
+
+        async def stage(words: str) -> AsyncIterator[Delta]:
+            mine, other = meet if words == "q0" else meet[::-1]
+            mine.set()
+            await other.wait()
+            yield TextDelta(words)
+            yield TextDelta("!")
+
+        return stage
+
+    async def body(agent: Agent, found: list[str]) -> None:
+        async def ask(n: int) -> None:
+            def follow(call: str, delta: Delta) -> None:
+                found.append(f"{n} {type(delta).__name__} {getattr(delta, 'text', '')}")
+                tasks[1 - n].cancel()
+
+            await agent.acall(f"q{n}", follow=follow)
+
+        tasks = [asyncio.ensure_future(ask(n)) for n in range(2)]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    main, runs = program(store, make, body, start)
+    main()
+    again(store, main, runs)
+
+
+@pytest.mark.parametrize("start", STARTS)
 def test_a_stream_that_is_stopped_before_its_first_delta(start: Callable[[Any], Any]) -> None:
     """By what another one said, when its own reply had come."""
     store = MemoryLog()
