@@ -108,7 +108,7 @@ class Access(NamedTuple):
             return active
         found = registry.resolve("proxy", name) if isinstance(name, str) else name
         if isinstance(name, str):
-            from lllm.proxies.runtime import check_own_name
+            from lllm.proxies.activation import check_own_name
 
             check_own_name(name, found)
         from lllm.proxies import BaseProxy
@@ -213,7 +213,7 @@ class Access(NamedTuple):
         return self._offered([address for path in self.paths for address in self.runtime.matching(path)])
 
     def _offered(self, addresses: list[str]) -> tuple[Function, ...]:
-        from lllm.proxies.runtime import offered
+        from lllm.proxies.endpoint_tools import offered
 
         return offered(self.runtime.tools(*addresses)) if addresses else ()
 

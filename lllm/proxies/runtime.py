@@ -11,44 +11,37 @@ A call from the system's own code is an effect of the running session: recorded,
 from __future__ import annotations
 
 import datetime
-import enum
-import inspect
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from lllm.core.canonical import digest, digest_of
+from lllm.core.canonical import digest_of
 from lllm.core.redact import scrub
 from lllm.errors import (
     ConfigError,
-    EndpointError,
     NameTakenError,
     ToolError,
-    UnknownKeyError,
     UnknownNameError,
 )
 from lllm.fixed import Fixed
 from lllm.models.function import MOST, Function, ToolContext
 from lllm.plug_ins import guarded
+from lllm.proxies.activation import check_own_name, instance_of, wanted
+from lllm.proxies.arguments import plain
 from lllm.proxies.base import (
-    CALLER,
-    SESSION,
-    SETTINGS,
     BaseProxy,
     as_date,
     auths_of,
-    configure,
-    is_option,
     named_variables,
 )
-from lllm.proxies.cutoff import bounded, reaches, without_keys, without_later
-from lllm.proxies.endpoint import Endpoint, takes_mapping
+from lllm.proxies.endpoint import Endpoint
+from lllm.proxies.endpoint_tools import offered, tool_of
+from lllm.proxies.performing import perform
 from lllm.proxies.texts import Texts
 from lllm.recorded_value import PROXY, pack_request
 from lllm.session import Session, recording
 from lllm.session_effects import Asked
-from lllm.sync import is_async, maybe_async, run
+from lllm.sync import run
 
 if TYPE_CHECKING:
     import os
@@ -56,9 +49,6 @@ if TYPE_CHECKING:
     from lllm.proxies.auto_test import Report
     from lllm.proxies.cache import EndpointCache
     from lllm.proxies.client import Client
-
-LONGEST: Final = 64
-"""Characters of a tool's name."""
 
 
 class Proxy(Texts, Fixed):
@@ -116,7 +106,7 @@ class Proxy(Texts, Fixed):
         vars(self).update(proxies={}, endpoints={})
         self._tools: dict[str, Function] = {}
         self._variable_names: list[str] | None = None
-        for item in _wanted(activate_proxies, self._options):
+        for item in wanted(activate_proxies, self._options):
             self.activate(item)
         if unknown := set(self._options) - set(self.proxies):
             raise UnknownNameError("active proxy", min(unknown), self.proxies)
@@ -134,7 +124,7 @@ class Proxy(Texts, Fixed):
         if isinstance(proxy, type) and issubclass(proxy, BaseProxy):
             if options is not None:
                 self._options[proxy.path()] = options
-            proxy = self._instance(proxy)
+            proxy = instance_of(proxy, self._options.get(proxy.path(), {}), self.cutoff_date, self._use_cache)
         if not isinstance(proxy, BaseProxy):
             raise ConfigError(
                 f"{item!r} is not a proxy", hint="A proxy is a registered name, or a subclass of BaseProxy."
@@ -148,33 +138,6 @@ class Proxy(Texts, Fixed):
         self.proxies[path] = proxy
         self.endpoints.update((one.address, one) for one in endpoints.values())
         self._variable_names = None
-        return proxy
-
-    def _instance(self, kind: type[BaseProxy]) -> BaseProxy:
-        """An instance with its options, also where its constructor takes none and does not call that of BaseProxy."""
-        path = kind.path()
-        given = dict(self._options.get(path, {}))
-        cached = given.pop("cache", self._use_cache)
-        settings = {key: value for key, value in given.items() if key in SETTINGS}
-        names, free = _constructor(kind)
-        if not free:
-            given = {key: value for key, value in given.items() if key not in settings or key in names}
-        own = kind.__init__ is not BaseProxy.__init__
-        for key in given:
-            variable = key in kind.server_variables
-            if key not in names and (
-                not free or not (own or key in settings or variable or is_option(kind, key))
-            ):
-                known = [*names, *SETTINGS, "cache", *kind.server_variables]
-                known += [key for key in dir(kind) if is_option(kind, key)]
-                raise UnknownKeyError(key, dict.fromkeys(known), where=f"the options of the proxy '{path}'")
-        usual = {"cutoff_date": self.cutoff_date, "use_cache": cached}
-        with guarded(f"proxy '{path}'"):
-            proxy = kind(**{key: value for key, value in usual.items() if free or key in names}, **given)
-        if proxy.cutoff_date is None:  # its constructor does not call that of BaseProxy
-            proxy.cutoff_date = self.cutoff_date
-        proxy.use_cache = cached
-        configure(proxy, settings)
         return proxy
 
     @property
@@ -298,7 +261,7 @@ class Proxy(Texts, Fixed):
         self, endpoint: Endpoint, arguments: Mapping[str, Any], context: ToolContext, session: Session | None
     ) -> Any:
         try:
-            return await self._answer(endpoint, arguments, context, session)
+            return await perform(self, endpoint, arguments, context, session)
         except Exception as error:
             from lllm.config.environ import latest
 
@@ -306,61 +269,6 @@ class Proxy(Texts, Fixed):
             if not endpoint.local:
                 self.client.scrub(error, endpoint)
             raise
-
-    async def _answer(
-        self, endpoint: Endpoint, arguments: Mapping[str, Any], context: ToolContext, session: Session | None
-    ) -> Any:
-        proxy = self.proxies[endpoint.proxy]
-        note = _unheard if session is None else session.note
-        cutoff = self.cutoff_of(proxy)
-        given = self._checked(endpoint, arguments, cutoff)
-        if endpoint.local:
-            with guarded(f"endpoint '{endpoint.address}'", ToolError):
-                answer = await _run_method(self, proxy, endpoint, given, context, session)
-        else:
-            if not endpoint.declarative:
-                with guarded(f"endpoint '{endpoint.address}'", ToolError):
-                    given = await _prepared(proxy, endpoint, given, context)
-            as_of = "" if cutoff is None else cutoff.isoformat()
-            answer = await self.client.send(proxy, endpoint, given, context, note, as_of, session)
-        if cutoff is not None or endpoint.hooks:
-            answer = await self._finished(proxy, endpoint, answer, cutoff, note)
-        return without_keys(answer, endpoint.remove_keys) if endpoint.remove_keys else answer
-
-    def _checked(
-        self, endpoint: Endpoint, arguments: Mapping[str, Any], cutoff: datetime.datetime | None
-    ) -> dict[str, Any]:
-        """Arguments with their defaults, as JSON; ToolError with all problems."""
-        given = {**endpoint.defaults, **arguments}
-        if cutoff is not None:
-            given = bounded(endpoint, given, cutoff)
-        if found := endpoint.checker.validate(_as_json(given)):
-            raise ToolError(f"the arguments of '{endpoint.address}' do not fit: {'; '.join(found)}")
-        return given
-
-    async def _finished(
-        self,
-        proxy: BaseProxy,
-        endpoint: Endpoint,
-        answer: Any,
-        cutoff: datetime.datetime | None,
-        note: Callable[..., None],
-    ) -> Any:
-        """Hooks see no entry that the cutoff removes. Where the dates are only in what they return, it is cut then."""
-        removed = 0
-        rules = endpoint.cutoff if cutoff is not None else ()
-        before = bool(rules) and (not endpoint.hooks or reaches(answer, rules))
-        if cutoff is not None and before:
-            answer, removed = without_later(answer, rules, cutoff)
-        for hook in endpoint.hooks:
-            with guarded(f"postcall of '{endpoint.address}'", ToolError):
-                answer = await maybe_async(getattr(proxy, hook) if isinstance(hook, str) else hook, answer)
-        if cutoff is not None and rules and not before:
-            answer, removed = without_later(answer, rules, cutoff)
-        if removed and cutoff is not None:
-            words = f"'{endpoint.address}': {removed} entries from {cutoff.date().isoformat()} on, or without a readable date,"
-            note(f"{words} were removed", of="proxy", address=endpoint.address, removed=removed)
-        return answer
 
     # --- as tools
 
@@ -394,7 +302,7 @@ class Proxy(Texts, Fixed):
         """One endpoint as a tool: the same object each time. UnknownNameError where no active proxy has it."""
         endpoint = self.endpoint(address)
         if address not in self._tools:
-            self._tools[address] = self._tool(endpoint)
+            self._tools[address] = tool_of(endpoint, self.perform, self.proxies[endpoint.proxy].timeout)
         return self._tools[address]
 
     def matching(self, pattern: str) -> list[str]:
@@ -409,27 +317,6 @@ class Proxy(Texts, Fixed):
             if found := [address for address in self.endpoints if fnmatchcase(address, pattern)]:
                 return found
         return [self.endpoint(pattern).address]
-
-    def _tool(self, endpoint: Endpoint) -> Function:
-        # a name that no argument has: an endpoint may well take a `context`
-        async def call(lllm_tool_context: ToolContext, **arguments: Any) -> Any:
-            return await self.perform(endpoint, arguments, lllm_tool_context)
-
-        call.__name__ = call.__qualname__ = endpoint.key
-        text = endpoint.description or endpoint.title
-        return Function(
-            tool_name(endpoint.proxy, endpoint.key),
-            text,
-            endpoint.schema,
-            call,
-            effect=endpoint.effect,
-            timeout=None if not endpoint.local else endpoint.timeout or self.proxies[endpoint.proxy].timeout,
-            approval=endpoint.approval,
-            concurrent=bool(endpoint.options.get("concurrent", True)),
-            endpoint=endpoint.address,
-            data=endpoint.data,
-            source=endpoint.source,
-        )
 
     # --- whether it works
 
@@ -475,163 +362,3 @@ class Proxy(Texts, Fixed):
         own = [value for proxy in self.proxies.values() for _, value in proxy.secrets(self.variables)]
         held = (self.variables.get(name, "").strip() for name in self._variable_names)
         return [*own, *filter(None, held)]
-
-
-def offered(tools: tuple[Function, ...]) -> tuple[Function, ...]:
-    """Tools that nobody named one by one: where an agent has too many of them, the model finds them by `find_tools`."""
-    return tuple(tool.with_(deferred=None) for tool in tools)
-
-
-def tool_name(proxy: str, key: str) -> str:
-    """`proxy__endpoint` in letters, digits, `_` and `-`; what is longer than 64 characters is cut, with a hash that stays
-    the same."""
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", f"{proxy}__{key}")
-    if len(name) <= LONGEST:
-        return name
-    return f"{name[: LONGEST - 9]}_{digest(f'{proxy}.{key}'.encode()).removeprefix('sha256:')[:8]}"
-
-
-def check_own_name(name: str, proxy: Any) -> None:
-    """Raises ConfigError for a registered proxy whose addresses do not begin with the name that it is registered under."""
-    kind = proxy if isinstance(proxy, type) else type(proxy)
-    if ":" not in name and issubclass(kind, BaseProxy) and kind.path() != name:
-        raise ConfigError(
-            f"the proxy that is registered as '{name}' names itself '{kind.path()}'",
-            hint=f"Register it as '{kind.path()}', or write _proxy_path = '{name}' into {kind.__name__}.",
-        )
-
-
-def _constructor(kind: type[BaseProxy]) -> tuple[list[str], bool]:
-    """The names of a constructor's parameters, and whether it takes any others."""
-    parameters = inspect.signature(kind).parameters.values()
-    names = [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
-    return names, any(one.kind is one.VAR_KEYWORD for one in parameters)
-
-
-def _wanted(activate: Iterable[Any] | None, options: Mapping[str, Any]) -> list[Any]:
-    if activate is None:
-        from lllm.registry import BUILTINS, registry
-
-        shipped = {name for kind, name, *_ in BUILTINS if kind == "proxy"} - set(options)
-        return [
-            one.name
-            for one in registry.entries("proxy")
-            if one.name not in shipped or not one.path.startswith("lllm.")
-        ]
-    if isinstance(activate, str) or not isinstance(activate, Iterable):
-        raise ConfigError(
-            f"activate_proxies must be a list of names, got {activate!r}",
-            hint='Write activate_proxies=["NAME"].',
-        )
-    return list(activate)
-
-
-async def _run_method(
-    caller: Proxy,
-    proxy: BaseProxy,
-    endpoint: Endpoint,
-    given: dict[str, Any],
-    context: ToolContext,
-    session: Session | None,
-) -> Any:
-    args, kwargs = _bound(endpoint, given, context)
-    token, within = CALLER.set(caller), SESSION.set(session)
-    try:
-        return await maybe_async(endpoint.function, proxy, *args, **kwargs)
-    except EndpointError as error:
-        error.address = error.address or endpoint.address
-        raise
-    finally:
-        CALLER.reset(token)
-        SESSION.reset(within)
-
-
-async def _prepared(
-    proxy: BaseProxy, endpoint: Endpoint, given: dict[str, Any], context: ToolContext
-) -> dict[str, Any]:
-    """The arguments as the method returns them; as they are where it returns None."""
-    args, kwargs = _bound(endpoint, given, context)
-    function = endpoint.function
-    # it prepares a request, and waits for nothing: a thread for it would cost more than the request
-    found = function(proxy, *args, **kwargs)
-    if is_async(function) or inspect.isawaitable(found):
-        found = await found
-    if found is None:
-        return given
-    if not isinstance(found, Mapping):
-        raise ToolError(
-            f"'{endpoint.address}' returned {type(found).__name__}: it has a base_url, so it must return its parameters, "
-            "or None",
-            hint="Where the method does the work itself, write local=True.",
-        )
-    names = {
-        **{one.wire: one.name for one in endpoint.parameters},
-        **{one.name: one.name for one in endpoint.parameters},
-    }
-    if more := [str(key) for key in found if key not in names]:
-        raise ToolError(f"'{endpoint.address}' returned the parameter '{more[0]}', which it does not declare")
-    return {names[str(key)]: value for key, value in found.items()}
-
-
-def _bound(
-    endpoint: Endpoint, given: dict[str, Any], context: ToolContext
-) -> tuple[list[Any], dict[str, Any]]:
-    if endpoint.tool is not None:
-        args, kwargs = endpoint.tool.plan.bind(given, context)
-        return args, kwargs
-    if takes_mapping(endpoint.function):
-        return [dict(given)], {}
-    return [], {}
-
-
-def _unheard(text: str, **more: Any) -> None:
-    """The note of a call outside of a session."""
-
-
-_PLAIN: Final = frozenset((str, int, float, bool, type(None), bytes))
-
-
-def plain(value: Any) -> Any:
-    """Arguments as JSON, as code gives them: dates as ISO 8601, enums as their values, models as objects, tuples and sets as
-    lists. Files stay as they are. ToolError where they are nested too deep, or in a circle."""
-    try:
-        return _as_plain(value)
-    except RecursionError:
-        raise ToolError("an argument is nested too deep, or contains itself") from None
-
-
-def _as_plain(value: Any) -> Any:
-    if value.__class__ in _PLAIN:
-        return value
-    if value.__class__ is dict or isinstance(value, Mapping):
-        return {key: item if item.__class__ in _PLAIN else _as_plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_as_plain(item) for item in value]
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, enum.Enum):
-        return _as_plain(value.value)
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json", exclude_unset=True)
-    return value
-
-
-def _as_json(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the schema is checked against: files count as text, wherever they stand."""
-    for value in given.values():
-        if value.__class__ not in _SCALARS:
-            return {key: _without_files(value) for key, value in given.items()}
-    return given
-
-
-_SCALARS: Final = frozenset((str, int, float, bool, type(None)))
-
-
-def _without_files(value: Any) -> Any:
-    from lllm.models.parts import File, Image
-
-    if isinstance(value, bytes | bytearray | File | Image):
-        return ""
-    if isinstance(value, Mapping):
-        return {key: _without_files(item) for key, item in value.items()}
-    return [_without_files(item) for item in value] if isinstance(value, list) else value

@@ -15,8 +15,8 @@ from lllm.models.function import ToolContext
 from lllm.proxies import Proxy
 from lllm.proxies.base import BaseProxy
 from lllm.proxies.credentials import Bearer, show
+from lllm.proxies.endpoint_tools import tool_name
 from lllm.proxies.request import RequestPlan
-from lllm.proxies.runtime import tool_name
 from tests.proxies.openapi.hard_documents import Hard, hard
 from tests.proxies.openapi.imports import (
     HARD,

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from lllm.errors import ConfigError
+from lllm.proxies.endpoint_tools import tool_name
 from lllm.proxies.openapi.document import Document
 from lllm.proxies.openapi.importer import import_document
 from lllm.proxies.openapi.layout import modules
 from lllm.proxies.openapi.module import check_source, write_module
 from lllm.proxies.openapi.parts import Imported
-from lllm.proxies.runtime import tool_name
 from tests.proxies.openapi.documents import examples, github_bytes
 from tests.proxies.openapi.imports import sources
 from tests.proxies.openapi.test_import_hard import lint
