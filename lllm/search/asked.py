@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import cache
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -12,9 +13,9 @@ from typing import Final, NamedTuple
 from lllm.search.words import STOP, stem, terms, words
 
 FILE: Final = "asked.txt"
-NEAREST: Final = 16
-"""Questions that are compared with."""
-LEAST: Final = 0.12
+NEAREST: Final = 30
+"""Titles that are told of."""
+LEAST: Final = 0.1
 """How alike they are at least."""
 PAIR: Final = 0.6
 """What two words beside each other count, in terms of a word of the same rarity."""
@@ -35,45 +36,60 @@ class Asked:
 
     def __init__(self, text: str) -> None:
         self.titles: list[Title] = []
-        self._of: list[int] = []
-        """Of each question, the number of its title."""
-        each: list[dict[str, float]] = []
+        each: list[tuple[int, dict[str, float]]] = []
         for line in text.splitlines():
             name, _, said = line.partition(" | ")
             if not said or line.startswith("#"):
                 continue
             verb, *nouns = terms(name)
+            each += [(len(self.titles), _marks(question)) for question in said.split(";")]
             self.titles.append(Title(verb, frozenset(nouns), tuple(terms(said))))
-            for question in said.split(";"):
-                each.append(_marks(question))
-                self._of.append(len(self.titles) - 1)
-        counts = Counter(mark for marks in each for mark in marks)
+        counts = Counter(mark for _, marks in each for mark in marks)
         self._rare = {mark: math.log(1 + len(each) / (1 + count)) for mark, count in counts.items()}
         self._unknown = math.log(1 + len(each))
-        self._found: dict[str, list[tuple[int, float]]] = {}
-        for number, marks in enumerate(each):
+        together: list[Counter[str]] = [Counter() for _ in self.titles]
+        for title, marks in each:
+            together[title].update(marks)
+        self._one = self._postings(each)
+        self._all = self._postings(enumerate(together))
+
+    def _postings(
+        self, each: Iterable[tuple[int, Mapping[str, float]]]
+    ) -> dict[str, list[tuple[int, int, float]]]:
+        """Of each mark, where it is: a number, the title, and what it adds to the likeness of a query."""
+        found: dict[str, list[tuple[int, int, float]]] = {}
+        for number, (title, marks) in enumerate(each):
             length = self._length(marks)
             for mark, weight in marks.items():
-                value = (weight * self._rare[mark]) ** 2 / length
-                self._found.setdefault(mark, []).append((number, value))
+                found.setdefault(mark, []).append((number, title, weight * self._rare[mark] ** 2 / length))
+        return found
 
-    def _length(self, marks: dict[str, float]) -> float:
+    def _length(self, marks: Mapping[str, float]) -> float:
         return math.sqrt(
             sum((weight * self._rare.get(mark, self._unknown)) ** 2 for mark, weight in marks.items())
         )
 
     def nearest(self, query: str) -> list[tuple[float, int]]:
-        """The questions most like a query: how alike, from 0 to 1, and the number of their title."""
+        """The titles that are asked for most like this: how alike, from 0 to 1, and the number. It is the mean of how alike the
+        most similar question is, and all of them together."""
         marks = _marks(query)
-        alike: dict[int, float] = {}
-        for mark in marks:
-            for number, value in self._found.get(mark, ()):
-                alike[number] = alike.get(number, 0.0) + value
-        least = LEAST * self._length(marks)
-        best = heapq.nsmallest(
-            NEAREST, ((-value, number) for number, value in alike.items() if value >= least)
-        )
-        return [(-value * LEAST / least, self._of[number]) for value, number in best]
+        length = self._length(marks)
+        likeness: dict[int, float] = {}
+        for postings in (self._one, self._all):
+            alike: dict[int, float] = {}
+            titles: dict[int, int] = {}
+            for mark, weight in marks.items():
+                for number, title, value in postings.get(mark, ()):
+                    alike[number] = alike.get(number, 0.0) + weight * value
+                    titles[number] = title
+            best: dict[int, float] = {}
+            for number, value in alike.items():
+                title = titles[number]
+                best[title] = max(best.get(title, 0.0), value)
+            for title, value in best.items():
+                likeness[title] = likeness.get(title, 0.0) + value / length / 2
+        found = [(-value, title) for title, value in likeness.items() if value >= LEAST]
+        return [(-value, title) for value, title in heapq.nsmallest(NEAREST, found)]
 
 
 @cache

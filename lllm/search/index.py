@@ -38,7 +38,7 @@ ALIKE: Final = 0.35
 """How alike titles are at least for a question about one to tell of the other."""
 OTHERWISE: Final = 0.3
 """How alike things are that differ only in what is done with them."""
-EXAMPLE: Final = 3.1
+EXAMPLE: Final = 5.0
 """What counts at most that a question is like another, in terms of a word that only one has."""
 BESIDE: Final = 0.3
 """How much of the second best example counts."""

@@ -1,4 +1,4 @@
-"""GitHub's operations as tools, and questions about them."""
+"""Operations of real APIs as tools, and questions about them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from lllm.models.function import Function
 from lllm.tools.search import Index
-from tests.proxies.openapi.documents import github
+from tests.proxies.openapi.documents import examples, github
 
 METHODS: Final = ("get", "put", "post", "delete", "patch")
 HERE: Final = Path(__file__).parent
@@ -19,8 +19,9 @@ HERE: Final = Path(__file__).parent
 
 def questions(which: str) -> list[tuple[str, Sequence[str]]]:
     """`tune` and `held_out`: the fifty that were written before any search. `development`: those it was made by, and which it
-    knows. `validation`: others."""
-    own = which in ("development", "validation")
+    knows. `validation`: others. `documentation`: those over another API.
+    """
+    own = which in ("development", "validation", "documentation")
     file = HERE / f"{which}.json" if own else HERE.parent / "proxies" / "github_questions.json"
     each = json.loads(file.read_text("utf-8"))["questions"]
     return [(one["question"], one["right"]) for one in each if own or one["set"] == which]
@@ -28,16 +29,30 @@ def questions(which: str) -> list[tuple[str, Sequence[str]]]:
 
 @cache
 def tools() -> Mapping[str, Function]:
-    """Tools by the id of their operation."""
-    document = github()
-    return {operation["operationId"]: _tool(document, operation, item) for operation, item in _each(document)}
+    """GitHub's, by the id of the operation."""
+    return _tools(github())
 
 
-def recall(index: Index, asked: Sequence[tuple[str, Sequence[str]]], first: int = 5) -> int:
-    """To how many questions a right tool is among the first."""
-    ids = {id(one): name for name, one in tools().items()}
+@cache
+def documentation() -> Mapping[str, Function]:
+    """Those of ReadMe's API, by the id of the operation."""
+    return _tools(json.loads(examples()["3.1/json/readme.json"]))
+
+
+def recall(
+    index: Index,
+    asked: Sequence[tuple[str, Sequence[str]]],
+    first: int = 5,
+    among: Mapping[str, Function] | None = None,
+) -> int:
+    """To how many questions a right tool is among the first; the tools are GitHub's where none are given."""
+    ids = {id(one): name for name, one in (tools() if among is None else among).items()}
     found = ([ids[id(one)] for one in index.search(question, first)] for question, _ in asked)
     return sum(not set(right).isdisjoint(names) for names, (_, right) in zip(found, asked, strict=True))
+
+
+def _tools(document: Mapping[str, Any]) -> Mapping[str, Function]:
+    return {operation["operationId"]: _tool(document, operation, item) for operation, item in _each(document)}
 
 
 def _each(document: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:

@@ -13,7 +13,7 @@ from lllm.search.query import LONGEST, read
 from lllm.search.synonyms import parsed, thesaurus
 from lllm.search.words import stem, terms
 from lllm.tools.search import Index as Tools
-from tests.search.operations import questions, recall, tools
+from tests.search.operations import documentation, questions, recall, tools
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +21,14 @@ def github() -> Tools:
     return Tools(list(tools().values()))
 
 
-@pytest.mark.parametrize(("which", "least"), [("tune", 23), ("validation", 70), ("development", 410)])
+@pytest.mark.parametrize(("which", "least"), [("tune", 23), ("validation", 73), ("development", 410)])
 def test_users_find_operations_in_their_words(github: Tools, which: str, least: int) -> None:
     assert recall(github, questions(which)) >= least
+
+
+def test_users_find_operations_of_another_api() -> None:
+    among = documentation()
+    assert recall(Tools(list(among.values())), questions("documentation"), among=among) >= 24
 
 
 def index(*texts: str) -> Index[str]:
