@@ -1,4 +1,4 @@
-"""Which proxies a system has, and how their instances are made."""
+"""The proxies that a system activates, and their instances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server answered: read up to a limit, and turned into a value or an error.
+"""Answers of a server: read up to a limit, and turned into a value or an error.
 
 JSON becomes Python values, text becomes text, an image an Image, anything else a File; an empty body None. The content type
 says which. Where it is missing, or says text where JSON was asked for, the content does.
@@ -188,7 +188,7 @@ def value(endpoint: Endpoint, response: Received, note: Callable[[str], None]) -
 
 
 def may_hide(response: Received) -> bool:
-    """Whether the bytes of an answer may hold what was sent in another form than those that are looked for in bytes: escaped
+    """True if the bytes of an answer may hold what was sent in another form than those that are looked for in bytes: escaped
     in parts, in another charset, or in the name of a file."""
     data, headers = response.data, response.headers
     if b"\\" in data or b"%" in data or b"&" in data or b"\0" in data or "Content-Disposition" in headers:
@@ -337,7 +337,7 @@ def check(
 
 
 def at(value: Any, path: Sequence[str]) -> Any:
-    """What stands at a path of keys in an answer (numbers are places in lists); None where nothing does."""
+    """Returns the value at a path of keys in an answer (numbers are places in lists); None where nothing does."""
     for key in path:
         if isinstance(value, Mapping):
             value = value.get(key)

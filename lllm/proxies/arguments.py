@@ -38,7 +38,7 @@ def _as_plain(value: Any) -> Any:
 
 
 def as_json(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the schema is checked against: files count as text, wherever they stand."""
+    """Returns the arguments as the schema checks them: files count as text, wherever they stand."""
     for value in given.values():
         if value.__class__ not in _SCALARS:
             return {key: _without_files(value) for key, value in given.items()}

@@ -32,7 +32,7 @@ STATES: Final = ("passed", "failed", "skipped")
 
 
 class Tested(NamedTuple):
-    """What came of one endpoint.
+    """The result of one endpoint.
 
     Attributes:
         state: `passed`, `failed` or `skipped`. detail: the error, or why it was not called.
@@ -48,13 +48,13 @@ class Tested(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What came of all of them, in the order of the catalogue."""
+    """The results of all of them, in the order of the catalogue."""
 
     results: tuple[Tested, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether none failed."""
+        """True if none failed."""
         return not any(one.state == "failed" for one in self.results)
 
     @property

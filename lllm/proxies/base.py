@@ -228,7 +228,7 @@ class BaseProxy:
 
     @classmethod
     def description(cls) -> str:
-        """What it is for."""
+        """Returns the description of the proxy."""
         return cls.__dict__.get("_proxy_description") or (cls.__doc__ or "").strip()
 
     def endpoints(self) -> dict[str, Endpoint]:
@@ -247,8 +247,8 @@ class BaseProxy:
         return known[http]
 
     def secrets(self, variables: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-        """What endpoints in plain Python read from variables, with the variable's name: no log contains it. Credentials of
-        requests (`auth`) are known without this."""
+        """Returns the secrets that endpoints in plain Python read from variables, each with its variable. No log contains
+        them. Credentials of requests (`auth`) are known without this."""
         return ()
 
     def __repr__(self) -> str:
@@ -289,7 +289,7 @@ def named_variables(proxy: BaseProxy) -> list[str]:
 
 
 def is_option(kind: type[BaseProxy], key: str) -> bool:
-    """Whether an instance may have an attribute of its own in place of one of its class: a value that a subclass declares."""
+    """True if an instance may have an attribute of its own in place of one of its class: a value that a subclass declares."""
     value = getattr(kind, key, None)
     return (
         not key.startswith("_") and hasattr(kind, key) and not hasattr(BaseProxy, key) and not callable(value)

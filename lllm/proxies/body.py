@@ -137,7 +137,7 @@ def _raw(endpoint: Endpoint, value: Any) -> tuple[str, bytes]:
 
 
 def is_text(kind: str) -> bool:
-    """Whether a media type is that of text."""
+    """True if a media type is that of text."""
     return kind.startswith("text/") or kind.endswith(
         (
             "xml",

@@ -92,7 +92,7 @@ def ranked(found: Sequence[Endpoint], query: str, max_tokens: int | None = None)
 def unmatched(
     proxies: Iterable[BaseProxy], query: str, categories: str | Sequence[str], max_tokens: int | None
 ) -> str:
-    """What a search says that found nothing: the categories, to look in one of them."""
+    """Returns the answer to a search that found nothing: the categories, to look in one of them."""
     note = f"No endpoint matches {visible_line(query)[:100]!r}."
     items = [Item((f"{note} There are:", note, note), even=True)]
     for proxy, groups in _chosen(proxies, categories):
@@ -128,8 +128,8 @@ def _chosen(proxies: Iterable[BaseProxy], categories: str | Sequence[str]) -> _C
 def _headings(
     proxy: BaseProxy, groups: Sequence[tuple[str, Sequence[Endpoint]]], mark: str, listed: int
 ) -> tuple[str, ...]:
-    """What the heading of a proxy says: `listed` times only what it is, then with the number of its endpoints, then that
-    alone."""
+    """Returns the variants of the heading of a proxy: `listed` times the description alone, then with the number of its
+    endpoints, then the number alone."""
     count = _count([one for _, each in groups for one in each])
     about = f"{mark}{_about(proxy)}"
     return (*[about] * listed, f"{about} ({count})", f"{mark}{proxy.path()}: {count}", "")
@@ -152,7 +152,7 @@ def line_of(endpoint: Endpoint) -> str:
 
 
 def _lines(endpoint: Endpoint) -> tuple[str, str, str]:
-    """What a catalogue says of an endpoint: all, its address and parameters, its address."""
+    """Returns the variants of an endpoint in a catalogue: all, its address and parameters, its address."""
     known: tuple[str, str, str] | None = endpoint.__dict__.get("_lines")
     if known is None:
         taken = ", ".join(_short(one) for one in endpoint.parameters)
@@ -183,7 +183,7 @@ def docs(
 
 
 def _doc(one: Endpoint) -> tuple[str, str]:
-    """What is known of an endpoint: all, and without example and answer."""
+    """Returns the documentation of an endpoint: all of it, and without example and answer."""
     lines = [f"## {one.address}", visible(one.description or one.title)]
     for parameter in one.parameters:
         about = parameter.schema.get("description")

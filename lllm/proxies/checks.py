@@ -1,4 +1,4 @@
-"""What is wrong with the declarations of a proxy: all of it at once, each with the line of its method."""
+"""Problems in the declarations of a proxy: all of them at once, each with the line of its method."""
 
 from __future__ import annotations
 

@@ -125,8 +125,8 @@ class Client:
             shown.tell(session)
 
     def credentials(self, proxy: BaseProxy, endpoint: Endpoint) -> Shown:
-        """What a request shows. Variables are looked up for each call: they may have changed. ConfigError where one is not
-        set."""
+        """Returns the credentials of a request. Variables are looked up for each call: they may have changed. ConfigError where
+        one is not set."""
         declared = self._declared(proxy, endpoint)
         values = self._values(declared)
         known = self._shown.get(endpoint.address)

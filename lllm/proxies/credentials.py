@@ -1,4 +1,4 @@
-"""What a proxy shows an API to be let in. Declared by the name of a variable, looked up when a request is sent.
+"""Credentials of a proxy. Declared by the name of a variable, looked up when a request is sent.
 
 auth = Header("X-Api-Key", env="WEATHER_KEY")
 auth = Bearer(env="GITHUB_TOKEN")
@@ -127,7 +127,7 @@ _ESCAPES: Final[tuple[tuple[str, Callable[[str], str]], ...]] = (
     ("%", _without_percent),
     ("%25", lambda text: _without_percent(_without_percent(text))),
 )
-"""What shows that text may be escaped, and how it is read then."""
+"""Signs that text may be escaped, and how it is read then."""
 
 
 class Shown:
@@ -149,10 +149,10 @@ class Shown:
         """Names of variables, and what they hold: values, and what is made of them."""
         self.redactor = Redactor()
         self.needles: list[bytes] = []
-        """What is looked for in an answer: the values and their encoded forms."""
+        """The texts that are looked for in an answer: the values and their encoded forms."""
         self.values: tuple[str, ...] = ()
         self.fingerprint: tuple[str, ...] = ()
-        """What tells two sets of credentials apart. It holds them: never to be stored."""
+        """A value that tells two sets of credentials apart. It holds them, so it must never be stored."""
         self._told: WeakSet[Redactor] = WeakSet()  # the redactors of sessions that know them
         self._last: Redactor | None = None  # the one that was told last
         self.limiters: dict[str, Any] = {}
@@ -219,7 +219,7 @@ def lookup(names: Iterable[str], variables: Mapping[str, str]) -> tuple[str, ...
 def show(
     auth: Auth | Sequence[Auth], values: Sequence[str], proxy: str, others: Iterable[tuple[str, str]] = ()
 ) -> Shown:
-    """What credentials come to with these values of their variables, in their order (`lookup`). The values are redacted in all
+    """Returns the credentials with these values of their variables, in their order (`lookup`). The values are redacted in all
     logs and messages from now on, and so are `others`: names and values of secrets that are sent anyway.
 
     Raises:

@@ -43,7 +43,7 @@ class Period(NamedTuple):
     end: datetime
 
     def is_before(self, cutoff: datetime) -> bool:
-        """Whether all of it lies before the cutoff."""
+        """True if all of it lies before the cutoff."""
         return self.begin < cutoff and self.end <= cutoff
 
 
@@ -91,7 +91,7 @@ def _shown(cutoff: datetime) -> str:
 
 
 def reaches(value: Any, rules: Iterable[Cutoff]) -> bool:
-    """Whether an answer has what a rule names."""
+    """True if an answer has what a rule names."""
     return any(_has(value, rule.path) for rule in rules)
 
 
@@ -157,7 +157,7 @@ def _walk(value: Any, prefix: tuple[str, ...], leaves: _Leaves, cutoff: datetime
 
 
 def _entry(value: Mapping[str, Any], leaves: _Leaves, cutoff: datetime) -> tuple[Any, int]:
-    """What holds dates: under some of its keys, or as its keys (`*`)."""
+    """An object that holds dates: under some of its keys, or as its keys (`*`)."""
     found, dated, removed = dict(value), False, 0
     for leaf, form in leaves:
         if leaf == "*":

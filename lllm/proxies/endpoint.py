@@ -38,7 +38,7 @@ class Declared(NamedTuple):
 
 
 class Cutoff(NamedTuple):
-    """Where the entries of an answer have their date: keys from the outermost, and the format (`strptime`; "" is ISO
+    """The place of dates in the entries of an answer: keys from the outermost, and the format (`strptime`; "" is ISO
     8601, or seconds since 1970)."""
 
     path: tuple[str, ...]
@@ -47,7 +47,7 @@ class Cutoff(NamedTuple):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What is known of an endpoint.
+    """An endpoint.
 
     Attributes:
         proxy: path of its proxy. key: the method's name. title, description: for people and models.
@@ -102,12 +102,12 @@ class Endpoint:
 
     @cached_property
     def address(self) -> str:
-        """What it is called by: `weather.forecast`."""
+        """Its address: `weather.forecast`."""
         return f"{self.proxy}.{self.key}"
 
     @property
     def trusted(self) -> bool:
-        """Whether its description was written by the author of the proxy, rather than taken from a document."""
+        """True if its description was written by the author of the proxy, rather than taken from a document."""
         return not self.source
 
     @cached_property
@@ -129,12 +129,12 @@ class Endpoint:
 
     @cached_property
     def declarative(self) -> bool:
-        """Whether its method does nothing: it need not be called."""
+        """True if its method does nothing: it need not be called."""
         code = getattr(self.function, "__code__", None)
         return code is not None and (code.co_code, code.co_flags & 0x2A0) in _EMPTY
 
     def misfits(self, value: Any) -> list[str]:
-        """What of an answer does not fit `response_schema`, one sentence each."""
+        """Returns the problems of an answer that does not fit `response_schema`, one sentence each."""
         return [] if self._answers is None else self._answers.validate({"answer": value})
 
     @cached_property
@@ -277,7 +277,7 @@ OPTIONS: Final = (
 
 
 def takes_mapping(function: Callable[..., Any]) -> bool:
-    """Whether a method takes all arguments as one mapping: `def search(self, params)`."""
+    """True if a method takes all arguments as one mapping: `def search(self, params)`."""
     names = _parameters(function)
     return (
         len(names) == 1 and names[0].name == "params" and names[0].kind is not inspect.Parameter.VAR_KEYWORD
@@ -360,7 +360,7 @@ def _answer(declared: Any) -> tuple[Any, Mapping[str, Any] | None]:
 
 
 def _is_schema(value: Any) -> bool:
-    """Whether a response is declared by a schema; anything else is an example."""
+    """True if a response is declared by a schema; anything else is an example."""
     return isinstance(value, Mapping) and (
         "$ref" in value
         or (isinstance(value.get("type"), str) and value["type"] in _JSON)

@@ -178,7 +178,7 @@ def _error(call: Call, fault: BaseException, state: _State, seconds: float) -> E
 
 
 def is_cut(fault: BaseException) -> bool:
-    """Whether an answer ended too early, rather than being garbage."""
+    """True if an answer ended too early, rather than being garbage."""
     from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 
     cause = fault.__cause__ or fault.__context__

@@ -59,7 +59,7 @@ def fit(items: Sequence[Item], max_tokens: int | None, what: str) -> str:
 
 
 def fits(items: Sequence[Item], max_tokens: int | None) -> bool:
-    """Whether the briefest variants fit. ConfigError for a `max_tokens` below 1."""
+    """True if the briefest variants fit. ConfigError for a `max_tokens` below 1."""
     return max_tokens is None or _size([one.variants[-1] for one in items]) <= checked(max_tokens) * BYTES
 
 

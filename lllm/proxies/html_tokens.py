@@ -118,7 +118,7 @@ def _close(text: str, at: int) -> int:
 
 
 def _comment(text: str, mark: int) -> int:
-    """Where a comment, a declaration or a processing instruction ends."""
+    """Returns the end of a comment, a declaration or a processing instruction."""
     if not text.startswith("<!--", mark):
         return _close(text, mark + 2)
     if text.startswith((">", "->"), mark + 4):

@@ -107,7 +107,7 @@ class Parameter:
 
     @property
     def dated(self) -> bool:
-        """Whether its value is a date or a time, or a list of such."""
+        """True if its value is a date or a time, or a list of such."""
         each = [self.schema, *self.schema.get("anyOf", ()), *self.schema.get("oneOf", ())]
         each += [one["items"] for one in each if isinstance(one, Mapping) and "items" in one]
         return any(one.get("format") in ("date", "date-time") for one in each if isinstance(one, Mapping))
@@ -162,7 +162,7 @@ IN_BASE64: Final = "The file's bytes in base64, or a data: URL."
 
 
 def is_file(schema: Mapping[str, Any]) -> bool:
-    """Whether a schema says that a value is, or may be, bytes: `format: binary` (OpenAPI 3.0), or `contentMediaType` without
+    """True if a schema says that a value is, or may be, bytes: `format: binary` (OpenAPI 3.0), or `contentMediaType` without
     `contentEncoding` (3.1)."""
     each = [schema, *schema.get("anyOf", ()), *schema.get("oneOf", ())]
     return any(_is_bytes(one) for one in each if isinstance(one, Mapping))

@@ -1,4 +1,4 @@
-"""What a call of an endpoint comes to: its arguments are checked, its request is sent or its method run, its answer is cut."""
+"""Calls of endpoints: the arguments are checked, the request is sent or the method run, the answer is cut."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class HttpRequest:
 
 
 class RequestPlan:
-    """What is the same for all requests of an endpoint.
+    """The part that all requests of an endpoint have in common.
 
     Raises:
         ConfigError: a base URL or path that no request can be sent to, or a header that cannot be set.
@@ -110,7 +110,7 @@ class RequestPlan:
 
     @staticmethod
     def sources(proxy: BaseProxy) -> tuple[Any, ...]:
-        """What of a proxy it depends on: these may be set after the class was made."""
+        """Returns the settings of a proxy that it depends on: they may be set after the class was made."""
         return proxy.base_url, proxy.headers, proxy.server_variables, getattr(proxy, "options", {})
 
     def build(self, arguments: Mapping[str, Any]) -> HttpRequest:
@@ -277,7 +277,7 @@ def _check_header(name: Any, value: Any, where: str) -> None:
 
 
 def _takes_null(schema: Any, shared: Mapping[str, Any], depth: int = 0) -> bool:
-    """Whether null is a value of its own, rather than the default of an argument that was left out."""
+    """True if null is a value of its own, rather than the default of an argument that was left out."""
     if not isinstance(schema, Mapping) or depth > 10 or ("default" in schema and schema["default"] is None):
         return False
     if schema.get("nullable") is True:

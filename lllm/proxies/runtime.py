@@ -142,7 +142,7 @@ class Proxy(Texts, Fixed):
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """Where credentials are looked up."""
+        """The variables in which credentials are looked up."""
         if self._variables is None:
             from lllm.config.environ import Environ
             from lllm.config.project import find_project
@@ -174,7 +174,7 @@ class Proxy(Texts, Fixed):
 
     @property
     def client(self) -> Client:
-        """What sends the requests of this system."""
+        """The client that sends the requests of this system."""
         if self._client is None:
             from lllm.proxies.cache import EndpointCache
             from lllm.proxies.client import Client
@@ -227,7 +227,7 @@ class Proxy(Texts, Fixed):
         return await session.act(asked, work, True, None, endpoint.approval, inline)
 
     def _learn(self, session: Session, endpoint: Endpoint) -> None:
-        """What is about to be shown to an API is redacted in the log, whatever its variable is named."""
+        """Tells the session the secrets of a call: they are redacted in the log, whatever their variables are named."""
         proxy = self.proxies[endpoint.proxy]
         if not endpoint.local:
             self.client.learn(proxy, endpoint, session)
@@ -351,7 +351,7 @@ class Proxy(Texts, Fixed):
         return found
 
     def secrets(self) -> list[str]:
-        """What the variables of its credentials hold: it must not be written anywhere."""
+        """Returns the values of its credentials, which must not be written anywhere."""
         if (
             self._variable_names is None
         ):  # for each session of a system: a large API has thousands of endpoints

@@ -1,4 +1,4 @@
-"""What a Proxy says of its endpoints: catalogues, documentation, and searches."""
+"""Texts of a Proxy about its endpoints: catalogues, documentation, and searches."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Texts:
 
 
 def _described(endpoint: Endpoint) -> Described:
-    """What is searched of an endpoint."""
+    """Returns the texts of an endpoint that are searched."""
     from lllm.search import Described
 
     takes = [endpoint.category, endpoint.sub_category, *(one.name for one in endpoint.parameters)]

@@ -1,4 +1,4 @@
-"""Which addresses of the network a fetch may connect to, and which URLs it takes at all.
+"""Rules for the addresses that a fetch may connect to, and for its URLs.
 
 Two lists that do not know of each other: hosts by their name in a URL, and addresses that are not public. A name that is
 allowed and leads to an address that is not, is refused: who runs a name server decides where its names lead.
@@ -90,7 +90,7 @@ class HostRule(NamedTuple):
     port: int | None
 
     def fits(self, host: str, port: int, scheme: str) -> bool:
-        """Whether the host and port of a URL are allowed."""
+        """True if the host and port of a URL are allowed."""
         if port != (PORTS[scheme] if self.port is None else self.port):
             return False
         return self.host in ("*", host) or (self.host.startswith("*.") and host.endswith(self.host[1:]))
@@ -103,7 +103,7 @@ class AddressRule(NamedTuple):
     port: int | None
 
     def fits(self, address: Address, port: int) -> bool:
-        """Whether this address and port may be connected to."""
+        """True if this address and port may be connected to."""
         return (
             address.version == self.network.version
             and address in self.network
@@ -201,7 +201,7 @@ def check_addresses(target: Target, found: Iterable[Address], addresses: Iterabl
 
 
 def is_name(host: str) -> bool:
-    """Whether a host is a name, in ASCII. One that ends in a number is none: resolvers read it as an address."""
+    """True if a host is a name, in ASCII. One that ends in a number is none: resolvers read it as an address."""
     if not host or len(host) > 253 or _ends_in_number(host):
         return False
     return all(_LABEL.fullmatch(label) for label in host.split("."))

@@ -99,7 +99,7 @@ def passages(lines: list[str], path: str) -> Iterator[Passage]:
 
 
 def ending(path: str) -> str:
-    """What a name ends with, in lower case."""
+    """Returns the end of a name, in lower case."""
     return path.rpartition("/")[2].rpartition(".")[2].lower()
 
 
@@ -193,7 +193,7 @@ _HEADINGS: Final[Mapping[str, Callable[[list[str]], Iterator[Heading]]]] = {
     "pdf": _of_pages,
 }
 KINDS: Final = frozenset({*_HEADINGS, *"txt csv tsv json jsonl yaml yml toml".split()})
-"""What names of documents may end with."""
+"""The ends of names of documents."""
 
 
 def _pdf(data: bytes) -> list[str]:

@@ -141,7 +141,7 @@ class Fetch(Configured):
         return await in_thread(self._value, found, raw)
 
     async def _answer(self, url: str, headers: dict[str, str], seconds: float) -> Answer:
-        """What a URL leads to, when its turn has come: the limits are for all systems of the process."""
+        """Returns the page of a URL, when its turn has come: the limits are for all systems of the process."""
         if self.concurrency is None and self.requests_per_minute is None:
             return await get(url, self._rules, headers=headers, most=self.max_bytes, seconds=seconds)
         from lllm.http.limiter import Limits, limiter_of

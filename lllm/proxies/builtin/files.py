@@ -232,7 +232,7 @@ class Files(Configured):
             return {"path": path, "diff": unified(path, known.text, text)}
 
     def _missing(self, path: str) -> bool:
-        """Whether there is nothing at a path, so that a file can be made there."""
+        """True if there is nothing at a path, so that a file can be made there."""
         try:
             self._folder.info(path)
         except EndpointNotFound:

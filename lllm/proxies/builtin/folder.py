@@ -74,7 +74,7 @@ class Opened:
 
 
 def kind_of(mode: int) -> str:
-    """What a mode says, in a word."""
+    """Returns the kind of a mode, in a word."""
     for name, test in (("file", stat.S_ISREG), ("folder", stat.S_ISDIR), ("link", stat.S_ISLNK)):
         if test(mode):
             return name
@@ -168,13 +168,13 @@ class Folder:
         return parts
 
     def info(self, path: str) -> Found:
-        """What is at a path, without following a link there. Raises as `file` does."""
+        """Returns the entry at a path, without following a link there. Raises as `file` does."""
         parts = self.parts(path)
         with self._entered(parts[:-1]) as parent, self._failing(parent, parts):
             return Found("/".join(parts), os.lstat(self.root) if not parts else _lstat(parts[-1], parent))
 
     def walk(self, path: str, depth: int = _DEEPEST, *, hidden: bool = False) -> Iterator[Found]:
-        """What is in a folder, sorted by name, folders before what is in them. A folder that cannot be opened, or is gone
+        """The entries of a folder, sorted by name, folders before their contents. A folder that cannot be opened, or is gone
         meanwhile, counts as empty. Names that are not UTF-8 are left out.
 
         Arguments:
@@ -353,7 +353,7 @@ def is_hidden(name: str) -> bool:
 
 
 def same(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether two looks at a file saw the same, unchanged."""
+    """True if two looks at a file saw the same, unchanged."""
     return all(
         getattr(one, key) == getattr(other, key) for key in ("st_dev", "st_ino", "st_size", "st_mtime_ns")
     )

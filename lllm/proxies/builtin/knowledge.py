@@ -266,7 +266,7 @@ class Knowledge(Configured):
         return found, False
 
     def _counts(self, path: str) -> bool:
-        """Whether a path may be that of a document."""
+        """True if a path may be that of a document."""
         if ending(path) not in KINDS:
             return False
         return not self.include or any(search_text.fits(path, glob) for glob in self.include)
@@ -376,7 +376,7 @@ class Knowledge(Configured):
 
 
 def _unchanged(old: Document, one: Found) -> bool:
-    """Whether a document need not be read again. A problem may have passed without a change of the file: a package that is
+    """True if a document need not be read again. A problem may have passed without a change of the file: a package that is
     installed now."""
     same = (old.changed, old.size) == (one.info.st_ctime_ns, one.info.st_size)
     return same and old.read - old.changed > _RECENT and "pip install" not in old.problem

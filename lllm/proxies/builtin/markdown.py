@@ -102,7 +102,7 @@ class _Hidden:
         self.implied = tag in ("li", "td", "th", "tr", "dt", "dd", "option", "p")
 
     def start(self, tag: str) -> bool:
-        """Whether a start tag ends it: that of a sibling, where end tags may be left out."""
+        """True if a start tag ends it: that of a sibling, where end tags may be left out."""
         if self.implied:
             if not self.within and (tag == self.tag or (self.tag == "p" and tag in _BLOCK | _CONTAINERS)):
                 return True
@@ -112,7 +112,7 @@ class _Hidden:
         return False
 
     def end(self, tag: str) -> tuple[bool, bool]:
-        """Whether an end tag ends it, and whether that is the end of another element too."""
+        """Returns two booleans: an end tag ends it; that is the end of another element too."""
         if self.implied:
             if tag == self.tag and not self.within:
                 return True, False
@@ -365,7 +365,7 @@ def _closed_by(tag: str) -> set[str]:
 
 
 def _is_hidden(attributes: Mapping[str, str]) -> bool:
-    """Whether an element says that nobody sees it. Style sheets may hide others: those are not read."""
+    """True if an element says that nobody sees it. Style sheets may hide others: those are not read."""
     if not attributes:
         return False
     return (

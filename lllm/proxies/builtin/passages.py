@@ -53,7 +53,7 @@ _TABLES: Final = (
 
 
 class Document(NamedTuple):
-    """What is known of a document. `changed`: when it was, in nanoseconds; `read`: when it was read. `problem`: why it has
+    """The entry of a document. `changed`: when it was, in nanoseconds; `read`: when it was read. `problem`: why it has
     no passages, or ""."""
 
     path: str

@@ -35,7 +35,7 @@ _OF_ERROR: Final = 65_536
 
 
 class Answer(NamedTuple):
-    """What a server answered: the URL behind all redirects, and the body, unpacked. `cut`: it has more than was read."""
+    """The answer of a server: the URL behind all redirects, and the body, unpacked. `cut`: it has more than was read."""
 
     url: str
     status: int
@@ -45,7 +45,7 @@ class Answer(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """Where requests may go."""
+    """The rules by which requests go out."""
 
     hosts: Sequence[HostRule]
     addresses: Sequence[AddressRule]
@@ -107,7 +107,7 @@ async def _following(text: str, rules: Rules, headers: Mapping[str, str], most: 
 
 
 def _moved(target: Target, link: str, rules: Rules) -> Target:
-    """Where a redirect leads. The same rules hold for it."""
+    """Returns the target of a redirect. The same rules hold for it."""
     from yarl import URL
 
     try:

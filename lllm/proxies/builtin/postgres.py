@@ -36,7 +36,7 @@ from lllm.proxies.builtin.sqlite_worker import CHARACTERS, COUNTED, LONGEST, SAM
 
 CONNECT: Final = 10
 _CHANGES: Final = ("INSERT", "UPDATE", "DELETE", "MERGE")
-"""What a statement may have done, as the server names it."""
+"""Names of the server for statements that were run."""
 _LARGE: Final = 10 * CHARACTERS
 """Bytes of a value from which on it is not made into lists and objects."""
 _BYTEA: Final = 17

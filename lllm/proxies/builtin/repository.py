@@ -50,7 +50,7 @@ _TAKEN: Final = {
     "core.eol": ("lf", "crlf", "native"),
     "extensions.objectformat": ("sha1", "sha256"),
 }
-"""What is taken over from the configuration of a repository, with the values that it may have."""
+"""Settings that are taken over from the configuration of a repository, with the values that they may have."""
 _OURS: Final = """\
 [core]
 \tbare = {bare}
@@ -84,7 +84,7 @@ _SMALL: Final = 1 << 16
 
 @dataclass(frozen=True)
 class Output:
-    """What git printed. cut: whether there was more. code: its exit status."""
+    """The output of git. cut: whether there was more. code: its exit status."""
 
     data: bytes
     cut: bool = False
@@ -228,8 +228,8 @@ class Repository:
                     )
 
     def _object_folders(self) -> list[Path]:
-        """Where its objects are: its own folder, those that it borrows from (alternates), and those that these borrow from.
-        Raises EndpointDenied where one lies outside of the root."""
+        """Returns the folders of its objects: its own, those that it borrows from (alternates), and those that these borrow
+        from. Raises EndpointDenied where one lies outside of the root."""
         outside = EndpointDenied("the repository borrows objects from outside of its root (alternates)")
         known = [self._common / "objects"]
         left = known.copy()

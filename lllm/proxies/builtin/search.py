@@ -317,7 +317,7 @@ def _as_date(text: str) -> str:
 
 
 def _same(url: str) -> str:
-    """What two URLs of one page have in common."""
+    """Returns the form that all URLs of one page have in common."""
     rest = url.partition("://")[2].partition("#")[0]
     place, mark, query = rest.partition("?")
     query = _TRACKING.sub("", query).lstrip("&")

@@ -165,7 +165,7 @@ def by_template(template: str, where: str, paths: Mapping[str, str], key: Auth |
 
 
 def key_at(place: str, env: str, where: str) -> Auth:
-    """Where a key goes: `bearer`, `header NAME` or `query NAME`. ConfigError for anything else."""
+    """Returns the place of a key: `bearer`, `header NAME` or `query NAME`. ConfigError for anything else."""
     kind, _, name = place.strip().partition(" ")
     if kind == "bearer" and not name:
         return Bearer(env=env)

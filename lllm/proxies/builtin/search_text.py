@@ -121,7 +121,7 @@ def _by_regex(stack: ExitStack, pattern: str, regex: bool, ignore_case: bool, co
 
 
 def fits(path: str, glob: str) -> bool:
-    """Whether a path fits a pattern: one without `/` is that of a name, `**` is any number of folders."""
+    """True if a path fits a pattern: one without `/` is that of a name, `**` is any number of folders."""
     if not glob:
         return True
     if "/" not in glob:

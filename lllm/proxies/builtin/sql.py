@@ -20,7 +20,7 @@ _PARAMETERS: Final = {
 
 
 class Database(Protocol):
-    """What both kinds of database do."""
+    """The methods that both kinds of database have."""
 
     def query(self, sql: str, parameters: list[Any], limit: int) -> dict[str, Any]: ...
     def execute(self, sql: str, parameters: list[Any], limit: int) -> dict[str, Any]: ...

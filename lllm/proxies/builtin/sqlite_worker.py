@@ -86,7 +86,7 @@ _KEYS = 'SELECT "from", "table", "to" FROM pragma_foreign_key_list(?)'
 
 
 class Refused(Exception):
-    """What is answered in place of a result."""
+    """Returns the answer in place of a result."""
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)
@@ -203,7 +203,7 @@ def opened(path: str, writes: bool, seconds: float) -> sqlite3.Connection:
 
 
 def refusal(error: Exception, denied: str) -> Refused:
-    """What an error of SQLite, or of Python's module, means."""
+    """Returns the meaning of an error of SQLite, or of Python's module."""
     text = str(error)
     if denied:
         return Refused("denied", f"{denied} is not allowed here")

@@ -24,7 +24,7 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _BYTEWISE: Final = ("cp1252", "latin-1")
-"""What is taken for the encoding of that which is neither marked nor UTF-8: the first that has all its bytes."""
+"""Encodings that are tried for text that is neither marked nor UTF-8: the first that has all its bytes is taken."""
 
 
 class Text(NamedTuple):
@@ -221,7 +221,7 @@ def _width(encoding: str) -> int:
 
 
 def _about(encoding: str, mark: bytes, crlf: bool) -> dict[str, Any]:
-    """What of a file's encoding is out of the ordinary."""
+    """Returns notes about a file's encoding, where it is out of the ordinary."""
     made: dict[str, Any] = {}
     if encoding in _BYTEWISE:
         made["encoding"] = f"{encoding} (a guess)"

@@ -22,7 +22,7 @@ _KINDS: Final = ("object", "array", "string", "integer", "number", "boolean", "n
 
 
 class Answers(NamedTuple):
-    """What a module says of the answers of an operation.
+    """The answers of an operation, as a module describes them.
 
     Attributes:
         accept: the media type. example: a short answer, or None. linked: whether further pages are in a Link header.

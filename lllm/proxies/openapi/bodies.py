@@ -106,7 +106,7 @@ def _kind(name: str) -> str:
 
 
 def _is_plain(schema: dict[str, Any]) -> bool:
-    """Whether it can be a text or bytes, as far as can be seen without following references."""
+    """True if it can be a text or bytes, as far as can be seen without following references."""
     return schema.get("type", "string") not in ("object", "array") and not any(
         key in schema for key in ("properties", "items", "$ref", "allOf", "oneOf", "anyOf")
     )

@@ -68,7 +68,7 @@ class Document:
         return self.root.get(key)
 
     def resolve(self, ref: Any) -> Place:
-        """What a `$ref` leads to.
+        """Returns the place that a `$ref` leads to.
 
         Raises:
             Unusable: nowhere, or outside of the document and the files beside it.

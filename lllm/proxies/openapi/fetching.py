@@ -21,7 +21,7 @@ _HEADERS: Final = {"Accept": "application/json, application/yaml, text/yaml, */*
 
 
 def is_url(source: str) -> bool:
-    """Whether a source is an address rather than a file."""
+    """True if a source is an address rather than a file."""
     return "://" in source
 
 

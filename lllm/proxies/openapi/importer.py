@@ -147,7 +147,7 @@ def _walk(document: Document, reader: Reader, chosen: _Chosen, result: Imported)
 
 
 class _Chosen:
-    """Whether an operation is wanted."""
+    """The operations that are wanted."""
 
     def __init__(self, tags: Sequence[str], include: Sequence[str], exclude: Sequence[str]) -> None:
         self.tags, self.include, self.exclude = [tag.casefold() for tag in tags], include, exclude
@@ -204,7 +204,7 @@ def _tags_used(document: Document) -> list[str]:
 
 
 def _simplify(result: Imported, server: Server, given: str) -> None:
-    """What most operations have in common is said once."""
+    """Moves what most operations have in common to the module."""
     counted = Counter(one.auth or () for one in result.operations)
     result.auth = max(counted, key=lambda auth: (counted[auth], len(auth), str(auth)))
     result.operations = [

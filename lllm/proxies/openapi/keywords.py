@@ -59,7 +59,7 @@ def _truth(value: Any, at: str) -> Any:
 
 
 def is_sendable(value: Any) -> bool:
-    """Whether a value can be sent, and written as a literal: it has no lone surrogates, and is not nested too deep."""
+    """True if a value can be sent, and written as a literal: it has no lone surrogates, and is not nested too deep."""
     if not isinstance(value, str) and _is_deep(value):
         return False
     try:

@@ -24,7 +24,7 @@ _DEEPEST: Final = 50
 
 
 class Object:
-    """What an object may have.
+    """The properties that an object may have.
 
     Attributes:
         properties: by name, the schemas that each must fit. required: names. closed: whether it may have no others.

@@ -1,4 +1,4 @@
-"""What an import makes of a document: values that the module is written from."""
+"""The parts of an import: the values that a module is written from."""
 
 from __future__ import annotations
 

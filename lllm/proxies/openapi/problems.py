@@ -1,4 +1,4 @@
-"""What an import could not do: operations that are skipped, and notes about others."""
+"""Problems of an import: operations that are skipped, and notes about others."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ class Schemas:
         return self._nullable(beside, found)
 
     def target(self, place: Place) -> Place:
-        """Where a chain of references ends: at a schema that says something itself."""
+        """Returns the end of a chain of references: a schema that says something itself."""
         seen: set[tuple[int, str]] = set()
         while isinstance(place.value, dict) and "$ref" in place.value:
             if seen and self.document.minor > 0 and len(place.value) > 1:
@@ -317,7 +317,7 @@ class Schemas:
         return found, dropped
 
     def hides(self, place: Place) -> bool:
-        """Whether a property is `readOnly` (for answers: `writeOnly`)."""
+        """True if a property is `readOnly` (for answers: `writeOnly`)."""
         value = place.value
         if isinstance(value, dict) and "$ref" in value and self.hidden not in value:
             try:

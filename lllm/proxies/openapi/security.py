@@ -1,4 +1,4 @@
-"""What an operation must show to be let in, by the names of variables; and the notation of `--auth`.
+"""Credentials of operations, by the names of variables; and the notation of `--auth`.
 
 Of several ways in, the first one is taken that a variable can carry; a key before a token that an OAuth flow would fetch.
 """
@@ -70,7 +70,7 @@ class Security:
         self._shared = {kind for kind in kinds if kinds.count(kind) > 1}
 
     def of(self, operation: Mapping[str, Any], notes: list[str]) -> tuple[Credential, ...]:
-        """What an operation sends; nothing where it must send nothing.
+        """Returns the credentials that an operation sends; none where it must send none.
 
         Raises:
             Unusable: it needs what no variable can carry.
@@ -114,7 +114,7 @@ class Security:
             return False
 
     def _about_token(self, key: str) -> str:
-        """Where the token of an OAuth flow comes from, as far as the document says it."""
+        """Returns the address from which the token of an OAuth flow comes, as far as the document has it."""
         scheme = self._scheme(key)
         flows = scheme.get("flows")
         urls = [
