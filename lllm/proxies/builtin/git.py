@@ -429,9 +429,9 @@ def _blamed(text: str) -> list[dict[str, Any]]:
 
 
 def _tree(git: Git, tree: str, path: str) -> dict[str, Any]:
-    found = git.run("ls-tree", "-z", "--long", tree).text
+    found = git.run("ls-tree", "-z", "--long", tree, most=_LISTED)
     rows = []
-    for entry in found.split("\0"):
+    for entry in found.text.split("\0")[:-1]:  # behind the last one is nothing, or what was cut
         about, tab, name = entry.partition("\t")
         if tab:
             mode, kind, _, size = about.split()
@@ -441,4 +441,6 @@ def _tree(git: Git, tree: str, path: str) -> dict[str, Any]:
                 else f"{name} ({'link' if mode == '120000' else kind}, {size} bytes)"
             )
     made: dict[str, Any] = {"path": f"{path}/", "entries": rows[:_ENTRIES]}
+    if found.cut:
+        return {**made, "more_entries": f"at least {len(rows) - _ENTRIES}"}
     return {**made, **({"more_entries": len(rows) - _ENTRIES} if len(rows) > _ENTRIES else {})}

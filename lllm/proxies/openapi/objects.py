@@ -44,7 +44,8 @@ class Object:
         found["properties"] = {
             name: merged([convert(place) for place in places]) for name, places in self.properties.items()
         }
-        if required := sorted(self.required - self._hidden, key=[*self.properties, *self.required].index):
+        order = {name: n for n, name in enumerate(dict.fromkeys([*self.properties, *sorted(self.required)]))}
+        if required := sorted(self.required - self._hidden, key=order.__getitem__):
             found["required"] = required
         if self.closed:
             found["additionalProperties"] = False

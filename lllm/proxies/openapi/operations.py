@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any, Final
 
 from lllm.proxies.endpoint import METHODS
@@ -103,12 +104,14 @@ def named(arguments: tuple[Argument, ...]) -> tuple[Argument, ...]:
     """Chooses the arguments' names: the wire's as far as can be, the place added where one name is in several."""
     wanted: dict[str, str] = {}
     by_key: dict[str, Argument] = {}
+    first: dict[str, int] = {}
+    for one in arguments:
+        first[one.wire] = min(_ORDER.index(one.place), first.get(one.wire, len(_ORDER)))
     plain = [identifier(one.wire) or f"{one.place}_{mark(one.wire)}" for one in arguments]
     for one, name in zip(arguments, plain, strict=True):
         key = f"{one.place} {one.wire}"
         by_key[key] = one
-        twins = [other for other in arguments if other.wire == one.wire and other is not one]
-        if twins and _ORDER.index(one.place) > min(_ORDER.index(other.place) for other in twins):
+        if _ORDER.index(one.place) > first[one.wire]:
             name = f"{name.rstrip('_')}_{'body' if one.place == 'content' else one.place}"
         wanted[key] = shortened(name, key) if PROPERTIES.fullmatch(name) is None else name
 
@@ -116,10 +119,9 @@ def named(arguments: tuple[Argument, ...]) -> tuple[Argument, ...]:
         return by_key[key].wire in (name, name.removesuffix("_"))
 
     found = distinct(wanted, exact=exact)
-    wires = [one.wire for one in arguments]
+    wires = Counter(one.wire for one in arguments)
     return tuple(
-        _stated(one._replace(name=found[f"{one.place} {one.wire}"]), wires.count(one.wire) > 1)
-        for one in arguments
+        _stated(one._replace(name=found[f"{one.place} {one.wire}"]), wires[one.wire] > 1) for one in arguments
     )
 
 

@@ -6,6 +6,7 @@ Of several ways in, the first one is taken that a variable can carry; a key befo
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -67,7 +68,7 @@ class Security:
         self.schemes: Mapping[str, Any] = schemes if isinstance(schemes, dict) else {}
         self._prefix = (snake(name) or "api").upper()
         kinds = [_suffix(self._scheme(key)) for key in self.schemes]
-        self._shared = {kind for kind in kinds if kinds.count(kind) > 1}
+        self._shared = {kind for kind, count in Counter(kinds).items() if count > 1}
 
     def of(self, operation: Mapping[str, Any], notes: list[str]) -> tuple[Credential, ...]:
         """Returns the credentials that an operation sends; none where it must send none.

@@ -574,6 +574,12 @@ def test_a_list_that_is_cut_says_so(root: Path, monkeypatch: pytest.MonkeyPatch)
     assert found["more"] is True
     assert 5 < len(found["untracked"]) < 25
     assert all(len(name) == 43 for name in found["untracked"])
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "many")
+    monkeypatch.setattr(proxies_git, "_ENTRIES", 3)
+    found = proxy(root)("read", path=".")
+    assert len(found["entries"]) == 3
+    assert found["more_entries"].startswith("at least ")
 
 
 def test_a_tree_of_trees_does_not_fill_the_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
