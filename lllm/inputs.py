@@ -86,13 +86,15 @@ class Reading:
     Attributes:
         call: whose it is; "" before the first delta. maker: the task that makes the call.
         unread: so many deltas have come that the program has not taken yet.
+        leaves: whether who reads it was cancelled, and waits for the end of the call.
     """
 
-    __slots__ = ("call", "maker", "unread")
+    __slots__ = ("call", "leaves", "maker", "unread")
 
     def __init__(self) -> None:
         self.call = ""
         self.unread = 0
+        self.leaves = False
         self.maker: asyncio.Task[Any] | None = None
 
     @property
@@ -113,6 +115,7 @@ class Inputs:
         came: the names of those that came since the last event; of streams, `lllm.stream_inputs.Deltas`.
         stops: of a fork: calls and effects that were stopped before the record has come to it.
         readers: of a replay: the tasks that wait for the next piece of a stream.
+        stop_is_noted: of a replay: whether the record says that who reads a stream was asked to stop more than once.
         stream_end: of a replay: called before a program learns that a stream has ended.
     """
 
@@ -128,6 +131,7 @@ class Inputs:
         "joined",
         "on",
         "readers",
+        "stop_is_noted",
         "stops",
         "stream_end",
     )
@@ -140,6 +144,7 @@ class Inputs:
         self.came: list[Any] = []
         self.stops: list[str] = []
         self.readers: dict[asyncio.Task[Any], Reading] | None = None
+        self.stop_is_noted: Callable[[Reading], bool] | None = None
         self.stream_end: Callable[[Reading], Awaitable[object]] | None = None
         self._timers = self._jobs = 0
 
@@ -176,6 +181,15 @@ class Inputs:
         """Who reads a stream is cancelled just now, although the call has ended, or before it came to what it was given."""
         if self.on and not self.follows and reading.call:
             self.came.append(f"-{reading.name}*{reading.unread}" if reading.unread else f"-{reading.name}")
+
+    def stopped_again(self, reading: Reading, requests: int) -> bool:
+        """Who reads a stream has been asked to stop so often, and waits for the end of its call. False in the replay of an old
+        log, which does not note that: then it does not wait any more."""
+        if self.follows:
+            return self.stop_is_noted is not None and self.stop_is_noted(reading)
+        if self.on and reading.call:
+            self.came.append(f"x{reading.name}*{requests}")
+        return True
 
     def hears_of_stop(self, name: str, *, waited: bool = True) -> None:
         """The caller of a call or an effect hears that it was cancelled. Noted where it had to wait for that, or where more

@@ -118,7 +118,8 @@ class Note(TypedDict):
         "the remark. Of `inputs`: what came to the program before the next event, in order: `t3` its third timer, `e1` its "
         "first job in a thread, `c2` and `f1` an agent call and an effect that were handed back, `s2` the next of the "
         "`deltas`, from the stream of c2 (`s2*3`: three of them), `-c2` a call whose caller was stopped just then, `-s2` who "
-        "read its stream, although that was at its end (`-s2*3`: three deltas had not been read)",
+        "read its stream, although that was at its end (`-s2*3`: three deltas had not been read), `xs2*2` who "
+        "reads it was asked to stop a second time",
     ]
     of: NotRequired[
         Annotated[

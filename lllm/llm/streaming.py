@@ -14,7 +14,7 @@ from typing import Any, Generic, Self, TypeVar
 from weakref import WeakSet
 
 from lllm.errors import StreamInterrupted
-from lllm.inputs import ANSWERS, Reading
+from lllm.inputs import ANSWERS, Inputs, Reading
 from lllm.loops import kept_here
 from lllm.models.reply import Reply
 from lllm.ports import Completed, Delta, Restart, TextDelta
@@ -103,15 +103,41 @@ async def _deltas(
         yield Completed(reply)
     finally:
         if not task.done():
+            left = not isinstance(sys.exception(), asyncio.CancelledError)
             if scope is None:
                 task.cancel()
             else:
-                left = not isinstance(sys.exception(), asyncio.CancelledError)
-                call = scope.session.unfollow(follower)
-                scope.session.left(call or reading.call, task, read, left)
-            await asyncio.wait((task,))
+                reading.call = scope.session.unfollow(follower) or reading.call
+                scope.session.left(reading.call, task, read, left)
+            if scope is None or left:
+                await asyncio.wait((task,))
+            else:
+                await _over(task, scope.session.inputs, reading)
         if not task.cancelled():
             task.exception()  # looked at: whoever left early is not warned of what it raises
+
+
+async def _over(task: asyncio.Task[Any], coming: Inputs, reading: Reading) -> None:
+    """Waits until a call has ended, after its reader was cancelled; whoever cancels that once more is noted."""
+    reader = asyncio.current_task()
+    if reader is None:
+        await asyncio.wait((task,))
+        return
+    reading.leaves = True
+    if coming.readers is not None:
+        coming.readers[reader] = reading
+    if reader.cancelling() > 1:
+        coming.stopped_again(reading, reader.cancelling())
+    try:
+        while not task.done():
+            try:
+                await asyncio.wait((task,))
+            except asyncio.CancelledError:
+                if not coming.stopped_again(reading, reader.cancelling()):
+                    raise
+    finally:
+        if coming.readers is not None:
+            del coming.readers[reader]
 
 
 def blocking(stream: AsyncIterator[T]) -> Generator[T, None, None]:

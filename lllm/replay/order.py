@@ -421,6 +421,10 @@ class Order:
         first = self.timers.before(item, at)
         if first is not None:
             return self._fire(here, first, until=at)
+        if found.is_again:
+            found.at = 1
+            self._copy(f"{found.name}*{found.requests}")
+            return 0
         if found.deltas is not None:
             return self._show(here, item, found, found.deltas, at)
         if found.stopped:  # by a timer that has fired, or by code of today

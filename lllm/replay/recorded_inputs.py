@@ -13,7 +13,7 @@ from lllm.ports import Restart, TextDelta
 from lllm.stream_inputs import count_of, from_record, since_restart
 
 if TYPE_CHECKING:
-    from lllm.inputs import Timer
+    from lllm.inputs import Reading, Timer
     from lllm.ports import Delta
     from lllm.replay.idle import Loop
 
@@ -46,6 +46,11 @@ class Input:
     def is_reader(self) -> bool:
         """True for who reads a stream, and was stopped."""
         return self.stopped and self.name.startswith("s")
+
+    @property
+    def is_again(self) -> bool:
+        """True for who reads a stream, and was asked to stop once more."""
+        return self.name.startswith("xs")
 
     @property
     def call(self) -> str:
@@ -84,6 +89,7 @@ class RecordedInputs:
         """The Notes that have deltas, by the calls whose they are."""
         self._deltas: dict[str, list[tuple[int, Input]]] = {}
         self._readers: dict[str, Input] = {}
+        self._again: dict[str, list[Input]] = {}
         self.unread: dict[int, int] = {}
         """Of replies, by their events: so many of the last deltas the program had not read when it was stopped."""
         self.resumed: list[int] = []
@@ -107,12 +113,22 @@ class RecordedInputs:
             self._deltas.setdefault(found.call, []).append((event["seq"], found))
         if found.is_reader:
             self._readers[found.name] = found
+        elif found.is_again:
+            self._again.setdefault(found.name[1:], []).append(found)
         elif found.requests > 1 and found.name.startswith("x"):
             self._requests[found.name.removeprefix("x")] = found.requests
 
     def is_stopped(self, reader: str) -> bool:
         """True if the record says that who reads this stream is stopped, and it has not come to that."""
         return (found := self._readers.get(reader)) is not None and not found.at
+
+    def is_stopped_again(self, reader: str) -> bool:
+        """True if the record says that who reads this stream is stopped more than once, and it has not come to that."""
+        return any(not one.at for one in self._again.get(reader, ()))
+
+    def stop_is_noted(self, reading: Reading) -> bool:
+        """True if the record has that who reads a stream was asked to stop more than once."""
+        return reading.name in self._again
 
     def forget_unread(self, reader: Input, begun: int, reply: Mapping[str, Any] | None) -> None:
         """Who read a stream, whose request is event `begun`, was stopped before it had read all that it was given: where the

@@ -197,6 +197,7 @@ class Replayed(Session):
             )
         self.order = Order(self, every)
         self.inputs.stream_end = self.order.stream_end
+        self.inputs.stop_is_noted = self.order.inputs.stop_is_noted
         start = self.tapes.get(None)
         if start is not None and start.events and start.events[0]["kind"] == ev.SESSION_STARTED:
             start.advance()

@@ -104,6 +104,8 @@ class Timers:
                     if (due := loop.due(timer)) < until or stopped is not None:
                         found.append((due, len(found), loop, timer))
         requests = 0 if stopped is None else self._order.inputs.requests(stopped)
+        if isinstance(item.tape, Input) and item.tape.is_again:
+            requests = item.tape.requests
         found.sort()
         for n, (due, _, loop, timer) in enumerate(found):
             stops = self._stops(timer)
@@ -141,9 +143,9 @@ class Timers:
             reading = readers.get(task)
             found += [(names[task], task) for names in known if task in names]
             if reading is not None:
-                makers = list(within(reading.maker))
+                makers = [] if reading.leaves else list(within(reading.maker))
                 found += [(names[one], task) for names in known for one in makers if one in names]
-                if order.inputs.is_stopped(reading.name):
+                if order.inputs.is_stopped(reading.name) or order.inputs.is_stopped_again(reading.name):
                     found.append((reading.name, task))
         return found
 
@@ -152,7 +154,7 @@ def _stopped(item: Item) -> str | None:
     """The call or effect that was cancelled, by what the record has there."""
     event, tape = item.event, item.tape
     if isinstance(tape, Input):
-        return tape.name if tape.stopped else None
+        return tape.name.removeprefix("x") if tape.stopped or tape.is_again else None
     if event["kind"] == ev.CANCELLED:
         call: str = event["call"]
         return call

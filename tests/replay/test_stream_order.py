@@ -287,6 +287,55 @@ def test_a_timer_between_a_delta_and_its_reader(
     again(store, main, runs)
 
 
+@pytest.mark.parametrize("start", [asyncio.run, uvloop.run])
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("how", ["at once", "while it stops", "the inner alone"])
+def test_timeouts_within_timeouts_around_a_stream(
+    how: str, beside: bool, start: Callable[[Any], Any]
+) -> None:
+    """Also where the outer one fires while the call that the inner one has stopped comes to its end."""
+    store = MemoryLog()
+    limits: list[asyncio.Timeout] = []
+
+    async def stage(words: str) -> AsyncIterator[Delta]:
+        if words == "q1":
+            await asyncio.Event().wait()
+        yield TextDelta("a")
+        await asyncio.sleep(0.001)
+        inner, outer = limits
+        inner.reschedule(0)
+        if how == "at once":
+            outer.reschedule(0)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if how == "while it stops":
+                outer.reschedule(0)
+                await asyncio.sleep(0.001)
+
+    async def body(agent: Agent, found: list[str]) -> None:
+        other = asyncio.ensure_future(agent.astream("q1").acollect() if beside else asyncio.sleep(0))
+        try:
+            async with asyncio.timeout(61) as outer:
+                try:
+                    async with asyncio.timeout(60) as inner:
+                        limits[:] = [inner, outer]
+                        async for delta in agent.astream("q0"):
+                            found += [type(delta).__name__]
+                except TimeoutError:
+                    found.append("late")
+                    await agent.acall("all: within")
+        except TimeoutError:
+            found.append("later")
+        other.cancel()
+        await asyncio.gather(other, return_exceptions=True)
+
+    main, runs = program(store, lambda: stage, body, start)
+    main()
+    assert runs[0] == ["TextDelta", "late" if how == "the inner alone" else "later"]
+    again(store, main, runs)
+
+
 def test_a_stream_cut_by_its_deadline() -> None:
     async def stage(words: str) -> AsyncIterator[Delta]:
         yield TextDelta("so")
