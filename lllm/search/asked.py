@@ -19,7 +19,7 @@ LEAST: Final = 0.1
 """How alike they are at least."""
 PAIR: Final = 0.6
 """What two words beside each other count, in terms of a word of the same rarity."""
-_TELLING: Final = frozenset("who when how where again all out off".split())
+_TELLING: Final = frozenset("who when how where again all out off i my we our".split())
 """Words that say nothing of a thing, but something of a question."""
 
 
@@ -27,7 +27,7 @@ class Title(NamedTuple):
     """Attributes: verb, nouns: the stems of what a documentation calls it. said: stems of all that is asked for it."""
 
     verb: str
-    nouns: frozenset[str]
+    nouns: tuple[str, ...]
     said: tuple[str, ...]
 
 
@@ -43,7 +43,7 @@ class Asked:
                 continue
             verb, *nouns = terms(name)
             each += [(len(self.titles), _marks(question)) for question in said.split(";")]
-            self.titles.append(Title(verb, frozenset(nouns), tuple(terms(said))))
+            self.titles.append(Title(verb, tuple(dict.fromkeys(nouns)), tuple(terms(said))))
         counts = Counter(mark for _, marks in each for mark in marks)
         self._rare = {mark: math.log(1 + len(each) / (1 + count)) for mark, count in counts.items()}
         self._unknown = math.log(1 + len(each))
@@ -103,8 +103,10 @@ def asked() -> Asked:
 def _marks(question: str) -> dict[str, float]:
     """What a question is compared by, and what each counts; nothing where no word of it says anything."""
     each = [(word, stem(word)) for word in words(question)[:60]]
-    said = {one for word, one in each if not word.isdigit() and (word not in STOP or word in _TELLING)}
-    if not said - _TELLING:
+    # in the order of the words: sums of floats depend on it
+    said = dict.fromkeys(
+        (one for word, one in each if not word.isdigit() and (word not in STOP or word in _TELLING)), 1.0
+    )
+    if _TELLING.issuperset(said):
         return {}
-    pairs = {f"{one} {two}" for (_, one), (_, two) in pairwise(each)}
-    return {**dict.fromkeys(said, 1.0), **dict.fromkeys(pairs, PAIR)}
+    return said | {f"{one} {two}": PAIR for (_, one), (_, two) in pairwise(each)}

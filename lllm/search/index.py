@@ -205,18 +205,18 @@ def _alike(names: Sequence[Sequence[str]]) -> list[dict[int, float]]:
     """Of each title that people ask for, the places of those whose names are alike, from 0 to 1."""
     having: dict[str, list[int]] = {}
     for place, some in enumerate(names):
-        for term in set(some[1:]):
+        for term in dict.fromkeys(some[1:]):
             having.setdefault(term, []).append(place)
     rare = {term: math.sqrt(math.log(1 + len(names) / len(places))) for term, places in having.items()}
     unknown = math.sqrt(math.log(1 + len(names)))
-    masses = [sum([rare[term] for term in set(some[1:])]) for some in names]
+    masses = [sum([rare[term] for term in dict.fromkeys(some[1:])]) for some in names]
     each = []
     for title in known().titles:
         shared: dict[int, float] = {}
         for term in title.nouns:
             for place in having.get(term, ()):
                 shared[place] = shared.get(place, 0.0) + rare[term]
-        mass = sum(sorted(rare.get(term, unknown) for term in title.nouns))
+        mass = sum([rare.get(term, unknown) for term in title.nouns])
         found = {}
         for place, value in shared.items():
             value /= mass + masses[place] - value

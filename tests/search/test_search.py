@@ -8,7 +8,7 @@ import pytest
 
 from lllm.models.function import Function
 from lllm.search import Described, Index
-from lllm.search.asked import Asked, asked
+from lllm.search.asked import Asked, _marks, asked
 from lllm.search.query import LONGEST, read
 from lllm.search.synonyms import parsed, thesaurus
 from lllm.search.words import stem, terms
@@ -116,6 +116,16 @@ def test_questions_are_alike_by_words_and_their_order() -> None:
     for nothing in ("", "the of and", "12 7", "who", "zebra"):
         assert some.nearest(nothing) == []
     assert Asked("").nearest("what do I owe") == []
+    # the order of marks is that of the words, or sums would differ from process to process
+    assert list(_marks("zebras eat tall grass")) == [
+        "zebra",
+        "eat",
+        "tall",
+        "grass",
+        "zebra eat",
+        "eat tall",
+        "tall grass",
+    ]
 
 
 def test_examples_do_not_hold_what_the_search_is_judged_by() -> None:
