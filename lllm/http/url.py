@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from lllm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from yarl import URL
 
 SCHEMES: Final = ("http", "https")
 
@@ -60,6 +63,16 @@ def parse_base_url(text: str, *, setting: str = "base_url", example: str, key_hi
     shown = f"[{host}]" if ":" in host else host
     netloc = shown if port is None else f"{shown}:{port}"
     return BaseURL(parts.scheme.lower(), netloc, host, parts.path.rstrip("/"), parts.query)
+
+
+def foreign_url(text: str) -> URL:
+    """A URL that somebody else wrote, parsed. ValueError where it is none, whatever is wrong with it."""
+    from yarl import URL
+
+    try:
+        return URL(text)
+    except IndexError:  # yarl 1.20, of `http://[::1]@`
+        raise ValueError("not a URL") from None
 
 
 def is_loopback(host: str) -> bool:

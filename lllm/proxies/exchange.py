@@ -14,6 +14,7 @@ from lllm.errors import (
     EndpointUnreachable,
 )
 from lllm.http.time_limit import time_limit
+from lllm.http.url import foreign_url
 from lllm.proxies.answer import printable, read
 from lllm.proxies.request import HttpRequest, put
 
@@ -230,7 +231,7 @@ def within(request: HttpRequest, link: str) -> str | None:
     if not link or not link.isprintable():
         return None
     try:
-        url = URL(request.url, encoded=True).join(URL(link))
+        url = URL(request.url, encoded=True).join(foreign_url(link))
         if not url.is_absolute() or str(url.origin()) != request.origin or url.user is not None:
             return None
     except ValueError:

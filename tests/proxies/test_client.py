@@ -198,7 +198,7 @@ async def test_too_many_redirects(server: Api) -> None:
     assert len(server.asked) == 6
 
 
-@pytest.mark.parametrize("kind", ["host", "scheme", "user", "file", "nonsense", "none"])
+@pytest.mark.parametrize("kind", ["host", "scheme", "user", "file", "nonsense", "no user", "none"])
 async def test_redirects_that_are_not_followed(server: Api, kind: str) -> None:
     with api() as other:
         port = server.url.rpartition(":")[2]
@@ -208,6 +208,7 @@ async def test_redirects_that_are_not_followed(server: Api, kind: str) -> None:
             "user": f"http://a:b@127.0.0.1:{port}/x",
             "file": "file:///etc/passwd",
             "nonsense": "http://[",
+            "no user": "http://[::1]@",
             "none": "",
         }[kind]
         server.answer = [(302, {"Location": location} if location else {}, "")]

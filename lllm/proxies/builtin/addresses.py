@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lllm.errors import ConfigError, EndpointDenied, EndpointRejected
+from lllm.http.url import foreign_url
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -149,8 +150,6 @@ def target_of(text: str, hosts: Iterable[HostRule], addresses: Iterable[AddressR
         EndpointRejected: not a URL of http or https, or one that programs read in different ways.
         EndpointDenied: its host or port is not allowed.
     """
-    from yarl import URL
-
     text = text.strip(" ")
     shown = repr(text if len(text) <= 200 else f"{text[:200]}...")
     if not text or len(text) > LONGEST:
@@ -163,7 +162,7 @@ def target_of(text: str, hosts: Iterable[HostRule], addresses: Iterable[AddressR
             f"{shown} is not a URL that can be fetched", hint="Begin it with https:// or http://."
         )
     try:
-        url = URL(text)
+        url = foreign_url(text)
         host, port = (url.raw_host or "").rstrip("."), url.port
     except (ValueError, UnicodeError):
         host, port = "", None

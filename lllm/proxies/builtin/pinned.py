@@ -21,6 +21,7 @@ from lllm.errors import (
     EndpointTimeout,
     EndpointUnreachable,
 )
+from lllm.http.url import foreign_url
 from lllm.inputs import effect
 from lllm.proxies.answer import printable
 from lllm.proxies.builtin.addresses import Address, AddressRule, HostRule, Target, check_addresses, target_of
@@ -108,12 +109,10 @@ async def _following(text: str, rules: Rules, headers: Mapping[str, str], most: 
 
 def _moved(target: Target, link: str, rules: Rules) -> Target:
     """Returns the target of a redirect. The same rules hold for it."""
-    from yarl import URL
-
     try:
         if "\\" in link or not link.isprintable():
             raise EndpointRejected("it is not a URL")
-        return target_of(str(target.url.join(URL(link.strip()))), rules.hosts, rules.addresses)
+        return target_of(str(target.url.join(foreign_url(link.strip()))), rules.hosts, rules.addresses)
     except (EndpointError, ValueError) as error:
         kind = type(error) if isinstance(error, EndpointError) else EndpointRejected
         said = error.message if isinstance(error, EndpointError) else "it is not a URL"

@@ -141,6 +141,7 @@ def test_addresses_that_are_public(address: str) -> None:
         ("http://docs..test/", EndpointRejected, "not a host"),
         ("http://docs%2etest/", EndpointRejected, "not a host"),
         ("http://[::1", EndpointRejected, "no host"),
+        ("http://[::1]@", EndpointRejected, "no host"),
         ("http://[::1%25lo]/", EndpointRejected, "not a host"),
         ("http://127.1/", EndpointRejected, "four decimal"),
         ("http://2130706433/", EndpointRejected, "four decimal"),
@@ -301,6 +302,7 @@ def test_redirects_are_followed_and_checked(
         ("http://[::ffff:127.0.0.1]/", "not allowed"),
         ("\\\\other.test\\x", "not a URL"),
         ("http://[", "not a URL"),
+        ("//[::1]@", "not a URL"),
     ],
 )
 def test_redirects_that_are_refused(server: Api, page: Callable[..., Any], link: str, words: str) -> None:
