@@ -93,6 +93,8 @@ class RequestPlan:
                 raise ConfigError(f"{where}: '{one.wire}' cannot be a header parameter")
             if one.media_type and not one.media_type.isprintable():
                 raise ConfigError(f"{where}: media_type of '{one.name}' is {one.media_type!r}")
+        names = (*self._headers, *(one.wire for one in self._others if one.place == "header"))
+        self._own_type = any(name.lower() == "content-type" for name in names)
         if not endpoint.content.isascii() or not endpoint.content.isprintable():
             raise ConfigError(f"{where}: content must be a media type, got {endpoint.content!r}")
         _check_header(endpoint.options.get("idempotency_header", "Idempotency-Key"), "", where)
@@ -165,7 +167,8 @@ class RequestPlan:
         data: bytes | None = None
         if has_content or body or self._empty_object:
             kind, data = write_body(endpoint, content if has_content else body)
-            headers.setdefault("Content-Type", kind)
+            if not self._own_type or all(name.lower() != "content-type" for name in headers):
+                headers["Content-Type"] = kind
         elif endpoint.method in BODIES:
             data = b""
         return HttpRequest(endpoint.method, self.origin, target, headers, data)

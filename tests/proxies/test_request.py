@@ -196,6 +196,18 @@ def test_a_header_replaces_one_of_another_case() -> None:
     assert request.headers == {"Accept": "text/csv", "X-Version": "2"}
 
 
+@pytest.mark.parametrize("name", ["Content-Type", "content-type", "CONTENT-TYPE"])
+def test_a_request_has_one_content_type(name: str) -> None:
+    body = {"x": {"type": "str", "place": "body"}}
+    request = built(body, {"x": "1"}, endpoint="a", method="POST", headers={name: "application/vnd.x+json"})
+    assert request.headers == {"Accept": "application/json", name: "application/vnd.x+json"}
+    params = {**body, "kind": {"type": "str", "place": "header", "name": name}}
+    request = built(params, {"x": "1", "kind": "text/x"}, endpoint="a", method="POST")
+    assert request.headers == {"Accept": "application/json", name: "text/x"}
+    request = built(params, {"x": "1"}, endpoint="a", method="POST")
+    assert request.headers == {"Accept": "application/json", "Content-Type": "application/json"}
+
+
 # --- base URLs
 
 
