@@ -31,6 +31,9 @@ def main(page: Path) -> None:
     told = sys.stdout
     reader = load(HERE / "blocks.py")
     sys.addaudithook(load(HERE.parent / "conftest.py").refuse_network)
+    from lllm.config import importing
+
+    importing.folders = lambda: iter(())  # a page has the project that it writes, and not that of this file
     sys.path.insert(0, "")  # as in `python -c` and the REPL: files that the page writes can be imported
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in reader.blocks(page):
