@@ -87,6 +87,13 @@ class Index(Generic[T]):
             tuple(some[: 2 if " or " in _first(one)[:20] else 1])
             for one, some in zip(each, names, strict=True)
         ]
+        self._names: dict[str, list[int]] = {}
+        for place, some in enumerate(names):
+            for term in dict.fromkeys(some):
+                self._names.setdefault(term, []).append(place)
+        self._lengths = [
+            sum([self._own(len(self._names[term])) for term in dict.fromkeys(some)]) for some in names
+        ]
         self._alike = _alike(names)
         """Of each title that people ask for, what is called the same or nearly so, and how nearly."""
         said: dict[int, list[str]] = {}
@@ -173,15 +180,42 @@ class Index(Generic[T]):
     def _examples(self, query: str) -> dict[int, float]:
         """What counts that people ask so for other things of that title."""
         nearest = known().nearest(query[:CHARACTERS])
-        most = EXAMPLE * self._idf(1)
+        itself = self._named(terms(query[:CHARACTERS]))
+        best = max([*(value for value, _ in nearest), *itself.values()], default=1.0)
         found: dict[int, float] = {}
+        # where something else is asked for in nearly these words, an example says less
         for value, number in nearest:
-            # where something else is asked for in nearly these words, it says less
-            value *= value / nearest[0][0]
             for place, alike in self._alike[number].items():
-                new, old = most * value * alike, found.get(place, 0.0)
-                found[place] = max(new, old) + BESIDE * min(new, old)
+                self._add(found, place, value * value / best * alike)
+        for place, value in itself.items():
+            self._add(found, place, value * value / best)
+        most = EXAMPLE * self._idf(1)
+        return {place: most * value for place, value in found.items()}
+
+    def _add(self, found: dict[int, float], place: int, new: float) -> None:
+        old = found.get(place, 0.0)
+        found[place] = max(new, old) + BESIDE * min(new, old)
+
+    def _named(self, said: Sequence[str]) -> dict[int, float]:
+        """Things whose titles are like what is said, word for word, and how like."""
+        stems = dict.fromkeys(said)
+        shared: dict[int, float] = {}
+        whole = 0.0
+        for term in stems:
+            places = self._names.get(term, ())
+            rare = self._own(len(places))
+            whole += rare
+            for place in places:
+                shared[place] = shared.get(place, 0.0) + rare
+        found = {}
+        for place, value in shared.items():
+            like = value / (whole + self._lengths[place] - value)
+            if like >= ALIKE:
+                found[place] = like
         return found
+
+    def _own(self, places: int) -> float:
+        return math.sqrt(math.log(1 + self._size / max(1, places)))
 
     def _negated(self, term: str, weight: float) -> Iterator[tuple[str, float]]:
         """A term that should not be: its opposite, where there is one."""

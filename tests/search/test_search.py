@@ -108,6 +108,18 @@ def test_a_question_leads_to_what_others_asked_for_with_the_like() -> None:
     ]
 
 
+def test_who_says_what_a_tool_is_called_finds_it_whatever_others_ask_for(github: Tools) -> None:
+    things = "customer order invoice refund coupon product shelf basket".split()
+    titles = [f"{verb} a {thing}" for thing in things for verb in ("List", "Create", "Delete", "Update")]
+    shop = index(*(f"x|{title}" for title in titles))
+    assert [title for title in titles if shop.search(title.lower(), 1) != [f"x|{title}"]] == []
+    named = [one.description.partition("\n")[0] for one in list(tools().values())[::12]]
+    firsts = {
+        title: [one.description.partition("\n")[0] for one in github.search(title, 5)] for title in named
+    }
+    assert [title for title, found in firsts.items() if title not in found] == []
+
+
 def test_questions_are_alike_by_words_and_their_order() -> None:
     some = Asked("# not read\n\nPay a bill | settle what I owe; pay them\nList bills | what do I owe\n")
     assert [title.verb for title in some.titles] == ["pay", "list"]
