@@ -302,6 +302,7 @@ class Order:
             self._pass_over()
             if self._at:
                 self.now = max(self.now, float(self._times[self._items[self._at - 1].event["seq"]]))
+            self._over_at_last()
         self.moved = time.monotonic()
         if len(self.loops) > 1:
             self._wake(None)
@@ -479,7 +480,9 @@ class Order:
         self.inputs.came.add(name)
         self._copy(name)
         self.moved = time.monotonic()
-        return 0 if self.inputs.hand_over(name) is here else 0.02
+        loop = self.inputs.hand_over(name)
+        self._over_at_last()
+        return 0 if loop is here else 0.02
 
     def _copy(self, name: str) -> None:
         """The log of a fork has the order of what came to it here."""
@@ -539,6 +542,14 @@ class Order:
         """The record is at its end, and the program goes on: in real time."""
         with self.lock:
             if self.alive is None:
+                self._hand_over()
+
+    def _over_at_last(self) -> None:
+        """The last that was recorded has come to a program that is resumed: what it does about that is live. If it had to wait,
+        it could be stopped before it had begun, as no replay does it."""
+        if self.alive is None and self.session.goes_on and not self.session.hands_over:
+            self._pass_over()
+            if self._next() is None:
                 self._hand_over()
 
     def over_if_ended(self) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+import lllm
 from benchmarks.order.runs import made
-from lllm import MemoryLog, replay_session, resume_session
+from lllm import Agent, MemoryLog, ScriptedBackend, activity, arecord, replay_session, resume_session
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
 
@@ -34,3 +40,42 @@ def test_returns_that_the_log_does_not_have_wait_for_its_end() -> None:
                 report = replay_session(session, store=store, entry=entry)
                 assert report.verified, (at, report.divergence)
     assert cuts
+
+
+@activity(effect="idempotent")
+async def pay(label: str) -> str:
+    await asyncio.sleep(60)
+    return label
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("kind", [ev.CALL_ENDED, ev.EFFECT_RETURNED])
+def test_what_begins_after_the_last_event_may_be_stopped_at_once(kind: str, turns: int) -> None:
+    """It has begun by then, as in a replay: the record's end is not waited for."""
+
+    def entry_of(store: MemoryLog) -> Callable[[], None]:
+        async def main() -> None:
+            async with arecord("x", store=store):
+                agent = Agent("a", ScriptedBackend(lambda request: "yes"))
+                await agent.acall("first")
+                lllm.uuid()
+                task = asyncio.ensure_future(pay("beside"))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                await agent.acall("then")
+
+        return lambda: lllm.run(main())
+
+    whole = MemoryLog()
+    entry_of(whole)()
+    session = whole.sessions(1)[0].id
+    kinds = [open_event(body)["kind"] for body in whole.read(session)]
+    store = MemoryLog()
+    store._sessions[session] = whole._sessions[session][: kinds.index(kind) + 1]
+    store._blobs = dict(whole._blobs)
+    resume_session(session, store=store, entry=entry_of(store), decide="retry")
+    assert ev.EFFECT_REQUESTED in [open_event(body)["kind"] for body in store.read(session)]
+    report = replay_session(session, store=store, entry=entry_of(store))
+    assert report.verified, report.divergence
