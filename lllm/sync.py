@@ -14,6 +14,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
@@ -219,6 +220,16 @@ class _Work(Drive):
         return self._value
 
 
+def _set_profile(function: Any) -> None:
+    """Sets the profile function of this thread. Python refuses while another thread sets its own: the job would be lost."""
+    while True:
+        try:
+            sys.setprofile(function)
+            return
+        except RuntimeError:
+            time.sleep(0)
+
+
 class _Workers:
     """Daemon threads for plain functions. Unlike the executor of asyncio they never keep the interpreter from exiting,
     so a tool that hangs costs one idle thread and nothing else."""
@@ -240,10 +251,10 @@ class _Workers:
         while True:
             # a thread that is used again has the profile function of a new one
             if (profile := threading.getprofile()) is not None:
-                sys.setprofile(profile)
+                _set_profile(profile)
             job()
             if profile is not None:
-                sys.setprofile(None)
+                _set_profile(None)
             del job  # release what it holds while the thread is idle
             self._idle.release()
             job = self._jobs.get()

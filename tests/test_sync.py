@@ -178,3 +178,31 @@ def test_a_loop_that_outlives_this_module(monkeypatch: pytest.MonkeyPatch) -> No
     with monkeypatch.context() as gone:
         gone.setattr(loops, "sys", None)
         loop.__del__()
+
+
+def test_a_worker_whose_profile_is_refused_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python refuses it while another thread sets its own."""
+    refused: list[object] = []
+    set_profile = sys.setprofile
+
+    def setprofile(function: Any) -> None:
+        if not refused:
+            refused.append(function)
+            raise RuntimeError("another profile function is being installed")
+        set_profile(function)
+
+    workers = sync._Workers()
+    workers.submit(lambda: None)
+    assert workers._idle.acquire(timeout=30)  # it has a thread, which is idle now
+    workers._idle.release()
+    before = threading.getprofile()
+    threading.setprofile(lambda *_: None)
+    monkeypatch.setattr(sys, "setprofile", setprofile)
+    try:
+        done: queue.SimpleQueue[None] = queue.SimpleQueue()
+        workers.submit(lambda: done.put(None))
+        done.get(timeout=30)
+    finally:
+        monkeypatch.undo()
+        threading.setprofile(before)
+    assert refused
