@@ -334,10 +334,7 @@ class Gate:
         self._marked = False
 
     def is_busy(self) -> bool:
-        """True if something is left to do in this turn of the loop; where a loop does not show that, if it was asked in this
-        turn before."""
-        if self._ready is not None:
-            return bool(self._ready)
+        """True if it was asked in this turn of the loop before: for one that does not show what is left to do."""
         if self._marked or (loop := self._loop()) is None:
             return True
         self._marked = True

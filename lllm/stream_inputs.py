@@ -59,8 +59,9 @@ def is_held(inputs: Inputs, call: str, deltas: Sequence[Delta], give: Give) -> b
     inputs.joined = False
     if not inputs.on or inputs.follows:
         return False
-    gate = gate_of(asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
     if inputs.crowded:
+        gate = gate_of(loop)
         if not gate.rests(inputs):
             last = gate.last(inputs)
             if type(last) is _Held and last.call == call:
@@ -69,11 +70,11 @@ def is_held(inputs: Inputs, call: str, deltas: Sequence[Delta], give: Give) -> b
             else:
                 gate.hold(inputs, _Held(call, deltas, give))
             return True
-    elif gate.is_busy():
+    elif ready if (ready := getattr(loop, "_ready", None)) is not None else gate_of(loop).is_busy():
         last = inputs.came[-1] if inputs.came else None
         if type(last) is Deltas and last.call == call:
             inputs.joined = True
-            last.deltas.extend(_without_end(deltas))
+            last.deltas += _without_end(deltas)
             return False
     add(inputs, call, deltas)
     return False
@@ -123,8 +124,10 @@ class Told:
 
     def add(self, deltas: Sequence[Delta], joined: bool) -> None:
         """Some more, at once. `joined`: with those before."""
-        self.joined += [joined or n > 0 for n in range(len(deltas))]
         self.deltas += deltas
+        self.joined.append(joined)
+        if len(deltas) != 1:
+            self.joined[-1:] = [joined, *[True] * (len(deltas) - 1)][: len(deltas)]
 
     def clear(self) -> None:
         """The reply begins anew."""
