@@ -214,6 +214,11 @@ class Entry:
         return self.target if isinstance(self.target, str) else _path_of(self.target)
 
     @property
+    def ships(self) -> bool:
+        """True for what ships here, whether or not it is imported."""
+        return self.path.startswith("lllm.")
+
+    @property
     def source(self) -> str:
         """Where this name comes from, for a person: `file:line`, else the dotted path."""
         return self.where or self.path or f"an object of type {type(self.target).__name__}"
@@ -227,14 +232,14 @@ class Entry:
             return next((name for name in EXTRAS.get(extra, ()) if not find_spec(name)), None)
 
         wanted = lacks(self.extra or "")
-        others = INSTEAD.get((self.kind, self.name), ()) if wanted and isinstance(self.target, str) else ()
+        others = INSTEAD.get((self.kind, self.name), ()) if wanted and self.ships else ()
         return None if any(lacks(extra) is None for extra in others) else wanted
 
     def lacking(self) -> tuple[str, str] | None:
         """The extra with which it would do more (see ADDS) if that is not installed, and what it does not do without it."""
         from importlib.util import find_spec
 
-        adds = ADDS.get((self.kind, self.name)) if isinstance(self.target, str) else None
+        adds = ADDS.get((self.kind, self.name)) if self.ships else None
         return adds if adds is not None and not all(map(find_spec, EXTRAS[adds[0]])) else None
 
     def load(self) -> Any:

@@ -238,6 +238,7 @@ def test_what_a_proxy_does_more_with_an_extra_is_said(
     monkeypatch.chdir(tmp_path)
     assert "lllm[pdf]" not in lllm("proxy").err
     monkeypatch.setitem(EXTRAS, "pdf", ("no_such_package",))
+    registry.get("proxy", "knowledge")  # imported or not
     words = "PDF files are left out. The extra lllm[pdf] brings it. Type: pip install pypdf"
     for command in (("proxy",), ("list", "proxies")):
         result = lllm(*command)
