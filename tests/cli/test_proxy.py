@@ -238,11 +238,11 @@ def test_what_a_proxy_does_more_with_an_extra_is_said(
     monkeypatch.chdir(tmp_path)
     assert "lllm[pdf]" not in lllm("proxy").err
     monkeypatch.setitem(EXTRAS, "pdf", ("no_such_package",))
-    registry.get("proxy", "knowledge")  # imported or not
     words = "PDF files are left out. The extra lllm[pdf] brings it. Type: pip install pypdf"
     for command in (("proxy",), ("list", "proxies")):
         result = lllm(*command)
         assert words in result.out + result.err
+    registry.get("proxy", "knowledge")  # imported or not
     checks = {item["name"]: item for item in (*doctor._proxies(load_config()), *doctor._extras())}
     assert (checks["proxy knowledge"]["state"], checks["proxy knowledge"]["hint"]) == ("ok", words)
     assert checks["extra pdf"]["state"] == "not installed"
