@@ -332,7 +332,8 @@ def test_timeouts_within_timeouts_around_a_stream(
 
     main, runs = program(store, lambda: stage, body, start)
     main()
-    assert runs[0] == ["TextDelta", "late" if how == "the inner alone" else "later"]
+    # on a busy machine the inner one may fire before the delta is read
+    assert runs[0][-1] == ("late" if how == "the inner alone" else "later")
     again(store, main, runs)
 
 
