@@ -81,5 +81,14 @@ if [ "$extra" = dev ]; then
             echo "The tests of the Postgres store need the programs of a Postgres server. Type: sudo apt-get install postgresql" >&2
         fi
     fi
+
+    # The sandbox of the tier `namespace`, and the attacks on sandboxes: without it they are not run, and say so.
+    if [ "$(uname)" = Linux ] && ! command -v bwrap >/dev/null; then
+        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+            apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq bubblewrap
+        else
+            echo "The sandbox needs bubblewrap, or isolates less. Type: sudo apt-get install bubblewrap" >&2
+        fi
+    fi
 fi
 pip install --no-deps --no-build-isolation --editable .
