@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lllm import utils
+from lllm import atomic_files
 from lllm.core import events as ev
 from lllm.core.redact import Redactor
 from lllm.log import views
@@ -333,7 +333,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(utils.files.os, "fsync", refuse)
+        patch.setattr(atomic_files.os, "fsync", refuse)
         with pytest.raises(OSError, match="disk full"):
             write_text_atomic(path, "new")
     assert (path.read_text(), [*tmp_path.iterdir()]) == ("old", [path])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lllm.utils.files import read_text, write_text_atomic
+from lllm.atomic_files import read_text, write_text_atomic
 from lllm.utils.printing import PrintSystem
 from lllm.utils.stream import StreamWrapper
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lllm.atomic_files import atomic
 from lllm.core import events as ev
 from lllm.core.artifact import unsafe
 from lllm.errors import ConfigError, LogCorrupt
 from lllm.ports import LogStore
-from lllm.utils.files import atomic
 
 
 class Artifact(NamedTuple):
