@@ -33,7 +33,7 @@ from lllm.loops import kept_here
 from lllm.models.message import FunctionCall, Message
 from lllm.plug_ins import PLUG_IN, guarded
 from lllm.ports import LogStore
-from lllm.session_effects import Effects, Place
+from lllm.session_effects import NOWHERE, Effects, Place
 from lllm.session_followers import Following
 from lllm.session_hooks import Hooks
 from lllm.session_ids import new_id
@@ -41,7 +41,6 @@ from lllm.session_log import SessionLog
 from lllm.session_resources import ResourceOwner
 
 _new = tuple.__new__
-_NOWHERE: Final = Place()
 
 WAITING = "Waiting"
 """The kind of what watchers see when a back-off wait begins (`seconds`). It is no event: the log has the wait's end."""
@@ -337,7 +336,7 @@ class Session(SessionLog, Following, Hooks, Effects, ResourceOwner):
     def where(self) -> Place:
         """Where the running code stands in this session."""
         scope, own = current.get(), _own_code.get()
-        place = _NOWHERE if scope is None or scope.session is not self else Place(scope.call, scope.tool_call)
+        place = NOWHERE if scope is None or scope.session is not self else Place(scope.call, scope.tool_call)
         if own is not None and own[0] is scope and own[1] is self:
             inner = own[2]
             return inner if inner.within is None else place._replace(within=inner.within)

@@ -47,6 +47,10 @@ LARGE: Final = 16_384
 """Bytes of a value, or of a request, from which on it is kept as a blob."""
 
 
+MOST: Final = {"cell": 256 * 2**20}
+"""Bytes that all images and files of one value may have, by its kind, where these are more than LARGEST: what a cell of a
+notebook wrote has limits of its own."""
+
 MOMENT: Final = 0.1
 MANY: Final = 64
 """Pure effects are made durable together: those of so many seconds, or so many events. A kill loses no more than these, and
@@ -55,26 +59,33 @@ a resumed session does them again."""
 
 class Place(NamedTuple):
     """The code that wants an effect: within which tool call (`via`) of which agent call, or, where it is the parser,
-    handler or approval of an agent call, within that (`within`)."""
+    handler or approval of an agent call, within that (`within`); and within which other effect (`inside`, its number)."""
 
     call: str | None = None
     via: str | None = None
     within: str | None = None
+    inside: int | None = None
 
-    def record(self) -> dict[str, str]:
+    def record(self) -> dict[str, Any]:
         """What an event says of it, beside its call."""
-        found = {"via": self.via, "within": self.within}
+        found = {"via": self.via, "within": self.within, "inside": self.inside}
         return {key: value for key, value in found.items() if value is not None}
 
 
+NOWHERE: Final = Place()
+"""The program's own code, outside of tools and calls."""
+
+
 class Asked(NamedTuple):
-    """An effect that is wanted. `request` is packed (`lllm.recorded_value`); `policy` is the policy of a tool."""
+    """An effect that is wanted. `request` is packed (`lllm.recorded_value`); `policy` is the policy of a tool; `holds` see
+    `Effects.effect`."""
 
     kind: str
     request: Any
     policy: str
     key: str | None
     place: Place
+    holds: Callable[[Any], bool] | None = None
 
     @property
     def encoded(self) -> bytes:
@@ -133,6 +144,7 @@ class Effects:
         timeout: float | None = None,
         key: str | None = None,
         approval: bool = False,
+        holds: Callable[[Any], bool] | None = None,
     ) -> Any:
         """Does something in the world, once: its result is recorded, and a replay or a resumed session gives it again.
 
@@ -145,6 +157,8 @@ class Effects:
                 `idempotent`, `ask`, `never`, as for tools.
             timeout: seconds, or None. key: tells equal effects that are done side by side apart.
             approval: whether somebody must approve.
+            holds: whether a recorded value is still right, although something before it may differ: asked in the live part
+                of a fork, which else uses the value of every equal request. It must not wait.
 
         Returns what `do` gave: JSON (tuples too), bytes, or images and files, also within JSON. Large values, images and
         files are kept as blobs.
@@ -156,7 +170,7 @@ class Effects:
             OutcomeUnknown: it had begun before the session was resumed, and is not done again.
         """
         names = context_parameters(do)
-        asked = self._want(kind, request, effect, key)
+        asked = self._want(kind, request, effect, key)._replace(holds=holds)
         check_timeout(asked.name, timeout)
         return await self.act(asked, lambda c: do(**dict.fromkeys(names, c)), is_async(do), timeout, approval)
 
@@ -272,7 +286,7 @@ class Effects:
         number = self._number()
         data: dict[str, Any] = {"n": number, "kind": asked.kind, "effect": asked.policy}
         place = asked.place
-        if place.via is not None or place.within is not None:
+        if place is not NOWHERE:
             data |= place.record()
         if asked.key is not None:
             data["key"] = asked.key
@@ -377,8 +391,8 @@ class Effects:
         found: list[bytes] = []
         try:
             packed = pack(value, keep=_collector(found))
-            if (size := sum(map(len, found))) > LARGEST:
-                raise TypeError(f"it has {in_bytes(size)} of images and files, more than {in_bytes(LARGEST)}")
+            if (size := sum(map(len, found))) > (most := MOST.get(asked.kind, LARGEST)):
+                raise TypeError(f"it has {in_bytes(size)} of images and files, more than {in_bytes(most)}")
         except TypeError as error:
             return pack_error(
                 ConfigError(
@@ -474,7 +488,7 @@ class Effects:
 
     def context(self, place: Place, number: int) -> ToolContext:
         """What the function that does an effect is told."""
-        return ToolContext(self.id, place.call, place.via, f"{self.id}/e{number}")
+        return ToolContext(self.id, place.call, place.via, f"{self.id}/e{number}", effect=number)
 
     # --- the points at which a replayed, resumed or forked session differs
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lllm.core.events import Event
@@ -36,6 +36,14 @@ class Hooks:
     replaying = False
     rerun = False
     """True if a program is run again in it: a replay, a resumption or a fork."""
+
+    @property
+    def acts(self) -> bool:
+        """Whether the program acts on the world now: not in a replay, nor in the recorded part of a resumption or fork."""
+        return True
+
+    is_over = False
+    """Whether a replay has come to the recorded end of the session: what its program does then is in no record."""
     answers = False
     """True if `recorded` may have an answer that saves a model request."""
     unopened = False
@@ -65,6 +73,16 @@ class Hooks:
         """True if the session and its open calls stay open after this error, because the cause can be fixed and the
         session resumed. A live session ends with every error."""
         return False
+
+    @property
+    def skipped_tools(self) -> int:
+        """How many tool calls of the record are not run again, so far."""
+        return 0
+
+    def earlier_effects(self, kind: str) -> Iterator[tuple[int, Any, Any]]:
+        """The effects of this kind that the code of those tools has had: numbers, requests and values, in the order in which
+        they returned. A resumed session builds up again from them what only that code would have."""
+        return iter(())
 
     def rules(self, call: str) -> int:
         """The version of the rules that a call follows: today's, or the recorded one."""

@@ -29,7 +29,9 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "description": (str, "a text"),
     "source": (str, "a text"),
-    **dict.fromkeys(("approval", "concurrent", "repeatable", "strict", "handoff"), (bool, "True or False")),
+    **dict.fromkeys(
+        ("approval", "concurrent", "repeatable", "stateful", "strict", "handoff"), (bool, "True or False")
+    ),
     "deferred": ((bool, type(None)), "True, False or None"),
     **dict.fromkeys(("agent", "endpoint"), ((str, type(None)), "a name or None")),
 }
@@ -60,6 +62,7 @@ class ToolContext:
             it to external services.
         deadline: seconds left for the agent call when the tool started, at least 0; None for no limit. If the call was made
             within another one, or within a tool with a time limit, the shortest counts. The tool's own `timeout` does not.
+        effect: the number of the effect that the function is, if it is one.
     """
 
     session: str | None = None
@@ -67,6 +70,7 @@ class ToolContext:
     tool_call_id: str | None = None
     idempotency_key: str | None = None
     deadline: float | None = None
+    effect: int | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class Function:
         approval: whether a person must approve each run.
         concurrent: whether it may run in parallel with other tools of the same reply.
         repeatable: whether a call with equal arguments always runs it again; see `lllm.core.guard`.
+        stateful: whether what it returns depends on what it did before in the session. The live part of a fork runs it again
+            even where its arguments are recorded; its effects (`Session.effect`) are answered from the record.
         agent: the name of the agent that answers, if the tool is an agent.
         handoff: whether that agent takes over: its answer ends the agent call. See `lllm.llm.handoff`.
         endpoint: the address of the endpoint that it calls (`weather.daily`), if it is one of a proxy.
@@ -110,6 +116,7 @@ class Function:
     approval: bool = False
     concurrent: bool = True
     repeatable: bool = False
+    stateful: bool = False
     agent: str | None = None
     endpoint: str | None = None
     strict: bool = False
@@ -261,6 +268,7 @@ def tool(
     approval: bool = False,
     concurrent: bool = True,
     repeatable: bool = False,
+    stateful: bool = False,
     strict: bool = False,
     deferred: bool | None = False,
     data: Collection[str] = (),

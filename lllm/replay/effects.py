@@ -92,23 +92,30 @@ def effects_of(recorded: Sequence[Mapping[str, Any]]) -> list[Past]:
 
 def _place(event: Mapping[str, Any]) -> Place:
     data = event["data"]
-    return _of(Place(event["call"], data.get("via"), data.get("within")))
+    return _of(Place(event["call"], data.get("via"), data.get("within"), data.get("inside")))
 
 
 def _of(place: Place) -> Place:
     """The place to look in: the number of an agent call says by itself where its own code runs."""
-    return Place(within=place.within) if place.within is not None else place
+    return Place(within=place.within, inside=place.inside) if place.within is not None else place
 
 
 class EffectRecord:
-    """The recorded effects of a session, each of which is given again once."""
+    """The recorded effects of a session, each of which is given again once. `stateful`: tool calls that may run again although
+    they have returned."""
 
-    def __init__(self, recorded: Sequence[Mapping[str, Any]], blob: Blob) -> None:
+    def __init__(
+        self,
+        recorded: Sequence[Mapping[str, Any]],
+        blob: Blob,
+        stateful: Collection[tuple[str | None, str]] = (),
+    ) -> None:
         self.blob = blob
         self._exact: dict[tuple[Place, str, str | None, bytes], deque[Past]] = {}
         self._marked: dict[tuple[Place, str, str | None], list[tuple[Any, Past]]] = {}
         self._at: dict[Place, list[Past]] = {}
-        begun = _open_tools(recorded)
+        begun = open_tools(recorded)
+        done = _done(recorded)
         self.answered: dict[int, Past] = {}
         """By the event that answers it."""
         self.last = 0
@@ -116,7 +123,13 @@ class EffectRecord:
         for past in effects_of(recorded):
             self.last = max(self.last, past.n)
             place = past.place
-            if place.via is not None and past.first["seq"] < begun.get((place.call, place.via), float("inf")):
+            if place.inside is not None and place.inside in done:
+                continue  # of an effect that has returned: it is not done again
+            if (
+                place.via is not None
+                and past.first["seq"] < begun.get((place.call, place.via), float("inf"))
+                and (place.call, place.via) not in stateful
+            ):
                 continue  # of a tool that has returned: it is not run again
             self._at.setdefault(place, []).append(past)
             if past.returned is not None:
@@ -159,7 +172,13 @@ class EffectRecord:
     def in_order(self) -> Iterator[Past]:
         """Those that a program brings about in the order of the record. A tool is run again at its end, if at all."""
         for place, pasts in self._at.items():
-            if place.via is None:
+            if place.via is None and place.inside is None:
+                yield from pasts
+
+    def within(self, call: str | None, tool_call: str) -> Iterator[Past]:
+        """Those of a tool call, as far as it may run again."""
+        for place, pasts in self._at.items():
+            if (place.call, place.via) == (call, tool_call):
                 yield from pasts
 
     def next(self, place: Place) -> Past | None:
@@ -167,13 +186,13 @@ class EffectRecord:
         return next((past for past in self._at.get(_of(place), ()) if not past.taken), None)
 
     def left(self, folded: Collection[str] = ()) -> Iterator[Past]:
-        """The effects that the program of today must have wanted and did not: all but those of tools."""
+        """The effects that the program of today must have wanted and did not: all but those of tools, and of other effects."""
         for place, pasts in self._at.items():
-            if place.via is None and place.within not in folded:
+            if place.via is None and place.inside is None and place.within not in folded:
                 yield from (past for past in pasts if not past.taken)
 
 
-def _open_tools(recorded: Sequence[Mapping[str, Any]]) -> dict[tuple[str | None, str], int]:
+def open_tools(recorded: Sequence[Mapping[str, Any]]) -> dict[tuple[str | None, str], int]:
     """The tool calls that had begun and did not return, each with the event that says so: only they are run again."""
     found: dict[tuple[str | None, str], int] = {}
     for event in recorded:
@@ -182,6 +201,26 @@ def _open_tools(recorded: Sequence[Mapping[str, Any]]) -> dict[tuple[str | None,
         elif event["kind"] == ev.TOOL_RETURNED:
             found.pop((event["call"], event["data"]["id"]), None)
     return found
+
+
+def _done(recorded: Sequence[Mapping[str, Any]]) -> set[int]:
+    """The numbers of the effects that have returned."""
+    return {event["data"]["n"] for event in recorded if event["kind"] == ev.EFFECT_RETURNED}
+
+
+def stateful_tools(recorded: Sequence[Mapping[str, Any]]) -> set[tuple[str | None, str]]:
+    """The calls of tools whose results depend on what they did before."""
+    rules = {
+        event["call"]: event["data"].get("spec", {}).get("tools", {})
+        for event in recorded
+        if event["kind"] == ev.CALL_STARTED
+    }
+    return {
+        (event["call"], event["data"]["id"])
+        for event in recorded
+        if event["kind"] == ev.TOOL_REQUESTED
+        and rules.get(event["call"], {}).get(event["data"].get("name"), {}).get("stateful")
+    }
 
 
 # --- replay ----------------------------------------------------------------------------------------------------------
@@ -260,11 +299,12 @@ def no_blob(digest: str) -> bytes:
 
 def undone(recorded: Sequence[Mapping[str, Any]]) -> list[Past]:
     """The effects that had begun and did not return, of code that is run again."""
-    begun = _open_tools(recorded)
+    begun, done = open_tools(recorded), _done(recorded)
     return [
         past
         for past in effects_of(recorded)
         if past.returned is None
+        and past.place.inside not in done
         and (
             past.place.via is None
             or past.first["seq"] > begun.get((past.place.call, past.place.via), float("inf"))

@@ -11,6 +11,7 @@ from lllm.core.canonical import encode
 from lllm.core.jsonable import unicode_only
 from lllm.models.message import Message
 from lllm.replay.edit import Edit
+from lllm.replay.effects import stateful_tools
 
 _Waiting = dict[Any, deque[Mapping[str, Any]]]
 
@@ -66,8 +67,8 @@ class EqualQuestions:
                 self._approvals.setdefault(places[call, data["id"]], deque()).append(event)
 
     def _run_again(self, record: Sequence[Mapping[str, Any]]) -> set[tuple[str | None, str | None]]:
-        """The tool calls that are run again although they have a result: agents as tools, whose own calls are answered, and
-        whatever stands above the call that is edited."""
+        """The tool calls that are run again although they have a result: agents as tools, whose own calls are answered;
+        stateful tools, whose effects are; and whatever stands above the call that is edited."""
         begun = {event["call"]: event["data"] for event in record if event["kind"] == ev.CALL_STARTED}
         asked: dict[tuple[str, str], str] = {}
         for event in record:
@@ -85,7 +86,7 @@ class EqualQuestions:
         while call in above:
             out.add(above[call])
             call = above[call][0]
-        return out
+        return out | stateful_tools(record)
 
     def reply(self, request: str, call: str) -> Mapping[str, Any] | None:
         """The reply to a request, given by its hash, of the recorded call that this one stands for."""

@@ -213,11 +213,22 @@ class Forked(SharedEffects):
         tape.advance()
         self.steps += 1
         self.order.came(found)
+        if given and kind == ev.TOOL_RETURNED:
+            self._copy_steps(call, data["id"], found["seq"])
         if given and kind in _LEARNT:
             self._given.add(found["seq"])
             self._count(kind, data)
             data = {**data, "from": f"{self.parent}#{found['seq']}"}
         return Session.stamp(self, kind, self._with_blobs(kind, data), call, dialog, value)
+
+    def _copy_steps(self, call: str | None, tool_call: str, end: int) -> None:
+        """Writes what a stateful tool did: a resumption of this session, or a fork of it, builds on it."""
+        for past in self.effects.within(call, tool_call):
+            if not past.taken and past.first["seq"] < end:
+                past.taken = True
+                self._effects = max(self._effects, past.n)
+                for event in filter(None, (past.requested, past.returned)):
+                    self._copy(past, event)
 
     def _count(self, kind: str, data: Mapping[str, Any]) -> None:
         if kind == ev.MODEL_REPLIED:

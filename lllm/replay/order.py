@@ -292,6 +292,15 @@ class Order:
         """A tool is not run, or not before the record's end: what it had called is not waited for."""
         self._skipped.add((call, tool_call))
 
+    @property
+    def skipped_count(self) -> int:
+        """How many tools have been skipped so far."""
+        return len(self._skipped)
+
+    def is_skipped(self, call: str | None, tool_call: str) -> bool:
+        """Whether a tool has been skipped."""
+        return (call, tool_call) in self._skipped
+
     def came(self, event: Mapping[str, Any]) -> None:
         """Today's code has brought an event about."""
         if self.off or self.alive is not None:

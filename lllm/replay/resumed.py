@@ -20,6 +20,7 @@ from lllm.errors import (
     PromptError,
     ProviderError,
     ReplayDivergence,
+    SandboxBroken,
     UncertainEffect,
 )
 from lllm.models.message import FunctionCall, Message
@@ -453,7 +454,7 @@ def _numbered(call: str | None) -> bool:
 
 MENDABLE: Final = (
     *(ConfigError, PromptError, ImportError, LLMInitializationError),
-    *(LogError, ReplayDivergence, UncertainEffect, KeyboardInterrupt),
+    *(LogError, ReplayDivergence, UncertainEffect, KeyboardInterrupt, SandboxBroken),
 )
 """What stops a resumption for a reason that is no part of the run: the project, the machine, the log, or a person.
 What a provider answers is a part of it."""

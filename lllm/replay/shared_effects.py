@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lllm.errors import EffectFailed
 from lllm.replay import effects
 from lllm.replay.tape import Replayed
-from lllm.session_effects import Asked, Place, Recalled
+from lllm.session_effects import Asked, Place, Recalled, value_of
 
 
 class SharedEffects(Replayed):
@@ -80,7 +80,11 @@ class SharedEffects(Replayed):
         call, within = (
             None if one is None else self._twins.get(one, "") for one in (place.call, place.within)
         )
-        past = self.effects.take(asked, Place(call, place.via, within), self._is_given)
+        past = self.effects.take(
+            asked,
+            Place(call, place.via, within),
+            lambda past: self._is_given(past) and self._is_right(past, asked),
+        )
         if past is None or past.returned is None:
             if (refused := self._refused(asked)) is not None:
                 raise refused
@@ -89,7 +93,7 @@ class SharedEffects(Replayed):
         events = []
         for event in filter(None, (past.requested, past.returned)):
             kind, data = self._copied(past, event)
-            data = {key: value for key, value in data.items() if key not in ("via", "within")}
+            data = {key: value for key, value in data.items() if key not in ("via", "within", "inside")}
             placed = place.record() if event is past.first else {}
             events.append((kind, {**data, **placed, "n": number}))
         return self._recalled(number, past.returned["seq"], past.returned["data"], tuple(events))
@@ -112,6 +116,12 @@ class SharedEffects(Replayed):
             and not past.returned["data"].get("cancelled")
             and self._holds(past.returned)
         )
+
+    def _is_right(self, past: effects.Past, asked: Asked) -> bool:
+        """Whether the recorded value holds here; see `Effects.effect`. One that raised always does."""
+        if asked.holds is None or past.returned is None or "error" in past.returned["data"]:
+            return True
+        return asked.holds(value_of(effects.recalled(past, self.old_blob)))
 
     def _recalled(
         self, n: int, seq: int, data: Mapping[str, Any], write: tuple[tuple[str, Mapping[str, Any]], ...]

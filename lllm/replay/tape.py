@@ -26,7 +26,7 @@ from lllm.replay.idle import job_here
 from lllm.replay.order import Order
 from lllm.replay.starts import Starts
 from lllm.session import Scope, Session
-from lllm.session_effects import Asked, Recalled
+from lllm.session_effects import Asked, Recalled, value_of
 
 if TYPE_CHECKING:
     from lllm.llm.agent import Agent
@@ -173,7 +173,8 @@ class Replayed(Session):
             tapes.setdefault(event["call"], []).append(dict(event))
         self.tapes = {call: Tape(events) for call, events in tapes.items()}
         self.watch: Watch | None = None
-        self.effects = effects.EffectRecord(self.record, self.old_blob)
+        stateful = effects.stateful_tools(self.record) if self.hands_over else ()
+        self.effects = effects.EffectRecord(self.record, self.old_blob, stateful)
         self._starts = Starts(self.record)
         self.begun = {event["call"]: event for event in self.record if event["kind"] == ev.CALL_STARTED}
         """Of each recorded call its CallStarted."""
@@ -343,6 +344,7 @@ class Replayed(Session):
         if cut_off(found) and status != "cancelled":
             raise Unfinished("the session was cancelled here")
         self.emit(ev.SESSION_ENDED, {"status": status, **data})
+        self.is_over = True
 
     def new_call(
         self, agent: str, parent: Scope | None, add: Sequence[Message] = (), key: str | None = None
@@ -449,6 +451,32 @@ class Replayed(Session):
             if job.abandoned:
                 raise Unfinished("nobody waits for what this thread does")
         return await super().intend(asked, approval)
+
+    @property
+    def acts(self) -> bool:
+        return (self.goes_on or self.hands_over) and self.order.alive is not None
+
+    @property
+    def skipped_tools(self) -> int:
+        return self.order.skipped_count
+
+    def earlier_effects(self, kind: str) -> Iterator[tuple[int, Any, Any]]:
+        record = self.record[: self.until]
+        open_tools = effects.open_tools(record)
+        done = [
+            (past.returned["seq"], past)
+            for past in effects.effects_of(record)
+            if past.data["kind"] == kind
+            and past.returned is not None
+            and "error" not in past.returned["data"]
+            and past.place.via is not None
+            and (past.place.call, past.place.via) not in open_tools  # these run again
+            and self.order.is_skipped(past.place.call, past.place.via)
+        ]
+        for _, past in sorted(done, key=lambda one: one[0]):
+            found = effects.recalled(past, self.old_blob)
+            if found.data and not found.data.get("cancelled"):
+                yield past.n, effects.request_of(past.data, self.old_blob), value_of(found)
 
     def recall(self, asked: Asked) -> Recalled | None:
         past = self.effects.take(asked, asked.place)
