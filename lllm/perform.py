@@ -41,6 +41,7 @@ from lllm.core.replies import (
 )
 from lllm.core.spec import RULES
 from lllm.core.state import State
+from lllm.core.text_forms import CodeForm
 from lllm.deltas import pieces
 from lllm.errors import (
     AuthenticationError,
@@ -165,9 +166,9 @@ class Performer:
         tools = self._offered(effect) if effect.tools else ()
         sampling = freed(plan.sampling) if effect.free else plan.sampling
         held: text_tools.Held | None = None
-        if plan.text_tools:
-            messages = text_tools.written(messages, tools, sampling.get("tool_choice"))
-            tools, sampling, held = (), text_tools.without_choice(sampling), text_tools.Held()
+        if (form := plan.text_tools) is not None:
+            messages = form.written(messages, tools, sampling.get("tool_choice"))
+            tools, sampling, held = (), text_tools.without_choice(sampling), form.held()
         elif not plan.native_tools and any(message.role == "tool" for message in messages):
             messages = text_tools.written(messages, ())
         request = Request(
@@ -230,9 +231,9 @@ class Performer:
             reply = reply.with_(finish_reason=meant)
         if watch is not None:
             reply = watch.judged(reply)
-        if held is not None:
-            reply = text_tools.read(reply)
-            if self._followed() and (kept_back := held.rest()):
+        if form is not None:
+            reply = form.read(reply, effect.tools)
+            if held is not None and self._followed() and (kept_back := held.rest()):
                 shown = session.tell(self.call, TextDelta(kept_back))
                 if told is not None:
                     told.add(shown, session.inputs.joined)
@@ -278,7 +279,9 @@ class Performer:
                 f"got {can.tool_parts!r}"
             )
         images = can.vision and (known is None or Modalities.IMAGE in known.reads)
-        return sent(head.messages(), self.session.blob, Takes(can.tool_parts, images, can.files))
+        # results that are written as text of the user have their images behind them
+        where = "user" if plan.text_tools is not None and can.tool_parts else can.tool_parts
+        return sent(head.messages(), self.session.blob, Takes(where, images, can.files))
 
     def _followed(self) -> bool:
         return bool(self.session.followers) or self.call in self.session.listeners
@@ -299,7 +302,7 @@ class Performer:
             given.append(Restart("asked again"))
         if known.kind == ev.MODEL_REPLIED:
             reply = Reply.from_record(known.data)
-            parts = pieces(reply)
+            parts = pieces(reply if self.plan.text_tools is None else self.plan.text_tools.shown(reply))
             if (cuts := known.data.get("cuts")) is not None:
                 parts, joined = cut(parts, cuts), joined_of(cuts)
             if unread:
@@ -439,7 +442,9 @@ class Performer:
             except ValueError as error:
                 unreadable.append(call.id)
                 problems[call.id] = (
-                    f"error: the arguments of '{call.name}' are not a JSON object ({error}): {call.arguments[:500]}"
+                    f"error: the code was not run: {CUT[reply.finish_reason]}; write less code at a time"
+                    if isinstance(self.plan.text_tools, CodeForm) and reply.finish_reason in CUT
+                    else f"error: the arguments of '{call.name}' are not a JSON object ({error}): {call.arguments[:500]}"
                 )
                 continue
             if wrong := wrong_arguments(tool, arguments):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from lllm.core.canonical import digest_of
 from lllm.core.spec import Limits, Spec, ToolRule
+from lllm.core.text_forms import Form
 from lllm.models.message import FunctionCall
 from lllm.models.parts import Offers, Rich
 from lllm.models.reply import Reply, Usage
@@ -67,7 +68,7 @@ class Plan:
         output: the output schema, as `lllm.tools.formats.Format`; None for none.
         follow: receives the deltas of this call.
         adapted: what the provider does not take of the tools' schemas, by tool; `tool_specs` are without it.
-        text_tools: whether tools are called in text: see `lllm.core.text_tools`.
+        text_tools: the form in which tools are called in text, see `lllm.core.text_forms`; None where they are not.
         native_tools: whether the model knows calls and results of tools in a dialog, which another agent may have left there.
     """
 
@@ -99,7 +100,7 @@ class Plan:
     literal_tags: tuple[str, ...] = ()
     output: Any = None
     follow: Callable[..., None] | None = None
-    text_tools: bool = False
+    text_tools: Form | None = None
     native_tools: bool = True
     adapted: Mapping[str, Sequence[str]] = field(default_factory=dict)
     finder: str | None = None

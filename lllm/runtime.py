@@ -41,6 +41,7 @@ from lllm.errors import (
     LLMError,
     ProviderFailed,
     RepairExhausted,
+    SandboxLost,
     ToolBudgetExceeded,
     text_of,
 )
@@ -722,6 +723,7 @@ def _has_ended() -> bool:
 
 _ERRORS: Final[dict[str, tuple[type[CallError], str | None]]] = {
     "repair_exhausted": (RepairExhausted, "Raise max_exception_retry, or look at the attempts: lllm show."),
+    "sandbox_broken": (SandboxLost, None),
     "tool_budget": (ToolBudgetExceeded, "Raise max_interrupt_times (null: no limit)."),
     "max_model_calls": (BudgetExceeded, "Raise max_model_calls."),
     "max_tokens_total": (BudgetExceeded, "Raise max_tokens_total."),

@@ -283,6 +283,8 @@ def _tool_returned(state: State, event: Event) -> Step:
     offers = data.get("offers")
     if offers:
         state = _offering(state, offers)
+    if data.get("fatal"):
+        state = state._replace(reason="sandbox_broken", error=data.get("content") or "")
     names = () if offers is None else tuple(sorted(offers))  # as a log has them: its objects are sorted
     done = Pending(found.call, found.key, found.number, "returned", content, ok, found.of, not reused, names)
     if "final" in data:
@@ -449,6 +451,8 @@ def _finish_round(state: State, pending: tuple[Pending, ...], guard: Guard, at: 
     trunk = state.trunk
     for item in pending:
         trunk = Node(result_message(item), trunk)
+    if state.reason:  # one of them ends the call
+        return _fail(state._replace(trunk=trunk, guard=guard, pending=(), at=at), state.reason, state.error)
     limit = state.spec.limits.max_interrupt_times
     last = limit is not None and state.rounds >= limit
     offer = state.offer_tools and not last

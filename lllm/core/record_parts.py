@@ -106,6 +106,7 @@ class Rule(TypedDict):
     effect: NotRequired[Annotated[str, "`pure`, `idempotent`, `ask` or `never`"]]
     delegate: NotRequired[Annotated[bool, "whether it is another agent"]]
     handoff: NotRequired[Annotated[bool, "whether that agent takes over"]]
+    stateful: NotRequired[Annotated[bool, "whether its result depends on what it did before"]]
 
 
 class HandedOver(TypedDict):

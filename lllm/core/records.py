@@ -155,6 +155,7 @@ class EffectRequested(_From):
     key: NotRequired[Annotated[str, "what tells it apart from equal ones"]]
     via: NotRequired[Annotated[str, "the tool call of the event's agent call whose code it is"]]
     within: NotRequired[Annotated[str, "the agent call whose parser or handler it is"]]
+    inside: NotRequired[Annotated[Count, "the effect whose code it is"]]
     approved: NotRequired[Annotated[bool, "whether somebody approved of it, if that was asked"]]
     note: NotRequired[Annotated[str, "the reason of a denial"]]
 
@@ -167,6 +168,7 @@ class EffectReturned(_As, _From):
     key: NotRequired[Annotated[str, "with `kind`: as in EffectRequested"]]
     via: NotRequired[Annotated[str, "with `kind`: as in EffectRequested"]]
     within: NotRequired[Annotated[str, "with `kind`: as in EffectRequested"]]
+    inside: NotRequired[Annotated[Count, "with `kind`: as in EffectRequested"]]
     value: NotRequired[
         Annotated[
             Any, "the value; `$tuple`, `$float`, `$dict`, `$image` and `$file` stand for what JSON cannot say"
@@ -224,8 +226,11 @@ class CallStarted(TypedDict):
     ]
     specs: NotRequired[Annotated[Digest, "the blob with the tools' schemas"]]
     text_tools: NotRequired[
-        Annotated[bool, "true if tools are called in text, because the model has no other way"]
+        Annotated[
+            bool | str, "how tools are called in text: true for JSON between tags, `code` for blocks of code"
+        ]
     ]
+    code_tags: NotRequired[Annotated[list[str], "what stands around code, if that was set"]]
     deferred: NotRequired[
         Annotated[Digest, "the blob with the schemas of tools that are offered once they are found"]
     ]
@@ -386,6 +391,7 @@ class ToolReturned(_From):
     ]
     source: NotRequired[Annotated[str, "of text that others wrote: the endpoint or tool that brought it in"]]
     trusted: NotRequired[Annotated[bool, "false for such text"]]
+    fatal: NotRequired[Annotated[bool, "true if the call ends with it: its sandbox is broken"]]
     reused: NotRequired[Annotated[str, "the tool call whose result is used again"]]
     late: NotRequired[Annotated[bool, "true if the result came after the tool's time limit"]]
     uncertain: NotRequired[

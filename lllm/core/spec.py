@@ -70,6 +70,7 @@ class ToolRule(NamedTuple):
     effect: str = "ask"
     delegate: bool = False
     handoff: bool = False
+    stateful: bool = False
 
     @property
     def counts_as(self) -> str:

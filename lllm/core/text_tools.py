@@ -60,7 +60,9 @@ def written(
         if message.role == "assistant" and message.tool_calls:
             names.update((call.id, call.name) for call in message.tool_calls)
             out.append(
-                Message("assistant", "\n".join(filter(None, (message.text, *map(_call, message.tool_calls)))))
+                Message(
+                    "assistant", "\n".join(filter(None, (message.text, *map(call_text, message.tool_calls))))
+                )
             )
         elif message.role == "tool":
             name = names.get(message.tool_call_id or "", "tool")
@@ -73,12 +75,15 @@ def written(
             out.append(message)
     if not tools:
         return tuple(out)
-    text = TEXT.format(tools="\n".join(_tool(one) for one in tools), choice=_choice(choice))
-    if out and out[0].role in ("system", "developer") and isinstance(out[0].content, str):
-        out[0] = Message(out[0].role, f"{out[0].text}\n\n{text}", out[0].name)
-    else:
-        out.insert(0, Message("system", text))
-    return tuple(out)
+    return with_system(out, TEXT.format(tools="\n".join(_tool(one) for one in tools), choice=_choice(choice)))
+
+
+def with_system(messages: Sequence[Message], text: str) -> tuple[Message, ...]:
+    """The messages with a text at the end of the system prompt."""
+    first = messages[0] if messages else None
+    if first is not None and first.role in ("system", "developer") and isinstance(first.content, str):
+        return Message(first.role, f"{first.text}\n\n{text}", first.name), *messages[1:]
+    return Message("system", text), *messages
 
 
 def without_choice(sampling: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -197,7 +202,8 @@ def _several(text: str) -> list[Any] | None:
     return found or None
 
 
-def _call(call: FunctionCall) -> str:
+def call_text(call: FunctionCall) -> str:
+    """A call between tags."""
     try:
         arguments: Any = call.parsed()
     except ValueError:

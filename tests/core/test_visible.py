@@ -75,4 +75,5 @@ def test_who_prints() -> None:
         "cli/__init__.py",  # the version
         "cli/keyboard.py",  # a prompt
         "cli/terminal.py",  # into a string that is written elsewhere
+        "sandbox/provisioner.py",  # where its kernelspec was written
     }
