@@ -330,6 +330,20 @@ class OutcomeUnknown(EffectFailed):
     effect."""
 
 
+class SandboxError(ToolError):
+    """Code could not be run in its sandbox, or not as it was asked for."""
+
+
+class SandboxUnavailable(SandboxError, ConfigError):
+    """This machine has no sandbox of the tier that is required. `tier` names it."""
+
+    tier: str = ""
+
+
+class SandboxBroken(SandboxError):
+    """The sandbox itself does not work any more: its kernel does not start or answer."""
+
+
 class LLMInitializationError(LLMError):
     """A model could not be loaded."""
 
@@ -496,6 +510,10 @@ class RepairExhausted(CallError):
 
 class ToolBudgetExceeded(CallError):
     """The model asked for tools after `max_interrupt_times` rounds."""
+
+
+class SandboxLost(CallError, SandboxBroken):
+    """An agent call ended because its sandbox does not work any more."""
 
 
 class BudgetExceeded(CallError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lllm.core import events as ev
 from lllm.core.guard import UNKNOWN
-from lllm.errors import LLMError, ProviderError, text_of
+from lllm.errors import CallError, LLMError, ProviderError, SandboxBroken, SandboxUnavailable, text_of
 from lllm.models.message import FunctionCall
 from lllm.plan import BoundTool
 from lllm.plug_ins import PLUG_IN
@@ -52,7 +52,17 @@ def add_answer(data: records.ModelFailed, error: ProviderError) -> None:
 
 def tool_failed(call: FunctionCall, error: BaseException, text: str | None = None) -> records.ToolReturned:
     content = f"error: {text or text_of(error)}"
-    return {"id": call.id, "ok": False, "content": content, "error": type(error).__name__}
+    data: records.ToolReturned = {
+        "id": call.id,
+        "ok": False,
+        "content": content,
+        "error": type(error).__name__,
+    }
+    if isinstance(error, (SandboxBroken, SandboxUnavailable)) and not isinstance(error, CallError):
+        # not the tool has failed, but what it runs in: no other call would do better
+        data["content"] = f"{content} {error.hint}" if error.hint else content
+        data["fatal"] = True
+    return data
 
 
 def given_up(call: FunctionCall, tool: BoundTool, *, running: bool) -> records.ToolReturned:

@@ -6,7 +6,9 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from lllm.cli import output
 from lllm.cli.options import ConfigFile, Json
@@ -18,10 +20,11 @@ if TYPE_CHECKING:
     from lllm.ports import LogStore
 
 Item = dict[str, Any]
+Clean = Annotated[bool, typer.Option("--clean", help="Remove what sandboxes of dead processes left behind.")]
 
 
-def doctor(config: ConfigFile = None, json: Json = False) -> int:
-    """Check this installation: Python, configuration, model, log, extras, engines of local models."""
+def doctor(config: ConfigFile = None, json: Json = False, clean: Clean = False) -> int:
+    """Check this installation: Python, configuration, model, log, extras, engines of local models, sandboxes."""
     from lllm.config import read_config
 
     loaded, problems = read_config(config)
@@ -32,7 +35,7 @@ def doctor(config: ConfigFile = None, json: Json = False) -> int:
     else:
         output.hide(loaded.secrets())
         items += [*_configuration(loaded), _model(loaded), _log(loaded), *_proxies(loaded)]
-    items += [*_extras(), *_engines(), _weights()]
+    items += [*_extras(), *_engines(), _weights(), *_tiers(), *_left_behind(clean)]
     ok = not any(item["state"] == "problem" for item in items)
     if json:
         output.data({"ok": ok, "checks": items})
@@ -172,6 +175,34 @@ def _engines() -> list[Item]:
     from lllm.cli.engines import engine_states
 
     return [_item(each.name, each.state, each.detail, hint=each.hint) for each in engine_states()]
+
+
+def _tiers() -> list[Item]:
+    """What isolates code here. Runs the first command of each tier."""
+    from lllm.sandbox.isolation.tiers import TIERS, states
+
+    items = []
+    for found in states():
+        name = f"sandbox {found.tier}"
+        if found.works:
+            what = TIERS[found.tier] + "".join(f"; open: {row}" for row in found.open)
+            items.append(_item(name, "ok", f"{what}."))
+        else:
+            items.append(_item(name, "not available", f"{found.cause}.", hint=found.cure or None))
+    return items
+
+
+def _left_behind(clean: bool) -> list[Item]:
+    """Folders of sandboxes whose process has died. The next sandbox removes them too."""
+    from lllm.sandbox import folders
+
+    if clean:
+        removed = [str(path) for path in folders.sweep()]
+        return [_item("left by sandboxes", "removed" if removed else "ok", ", ".join(removed))]
+    found = [str(path) for path in folders.left_behind()]
+    if not found:
+        return []
+    return [_item("left by sandboxes", "warning", f"{', '.join(found)}.", hint="Type: lllm doctor --clean")]
 
 
 def _weights() -> Item:

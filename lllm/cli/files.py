@@ -40,12 +40,12 @@ def can_be_written(file: Path | None) -> None:
 
 @contextmanager
 def writing(file: Path) -> Iterator[BinaryIO]:
-    """A file to write to, that is there when all of it is. See `lllm.utils.files.atomic`.
+    """A file to write to, that is there when all of it is. See `lllm.atomic_files.atomic`.
 
     Raises:
         ConfigError: it cannot be written there. LLMError: the disk is full, or broken.
     """
-    from lllm.utils.files import atomic
+    from lllm.atomic_files import atomic
 
     can_be_written(file)
     try:

@@ -21,6 +21,7 @@ from lllm.config.kinds import (
     LIMIT,
     MONEY,
     NAME,
+    NAME_OR_NONE,
     NAMES,
     NAMES_OR_NONE,
     PATH,
@@ -34,6 +35,7 @@ from lllm.config.kinds import (
     SEED,
     SHARE,
     STOPS,
+    TAGS,
     TEMPERATURE,
     TEXT,
     TIME_LIMIT,
@@ -138,6 +140,15 @@ MODEL: Final[Mapping[str, Key | Section]] = {
     **SAMPLING,
     "timeouts": Section("Time limits of one request, in seconds; null is no limit.", TIMEOUTS),
     **LIMITS,
+    "tool_style": Key(
+        choice("auto", "tags", "code"),
+        "How the model calls tools: `auto` as its provider has them, else in text; `tags` in text, as JSON between tags; "
+        "`code` by writing blocks of code, which the tool `python` runs.",
+        "auto",
+    ),
+    "code_tags": Key(
+        TAGS, 'What stands before and behind code in a reply instead of fences: `["<code>", "</code>"]`.'
+    ),
     "approval": Key(
         APPROVAL,
         "Tools that somebody must approve each time: names, `weather.*`, `effect:ask`, true for all. What stands at the top "
@@ -183,7 +194,10 @@ AGENT: Final[Mapping[str, Key | Section]] = {
         "Form of the result: a JSON Schema, its short form `{total: number, tags: [string], note: string?}`, or "
         "`module:Class`. `output_schema` is the same key.",
     ),
-    "sandbox": Key(NAME, "The registered sandbox in which this agent's code runs.", later=True),
+    "sandbox": Key(
+        NAME_OR_NONE,
+        "The registered sandbox in which this agent's code runs: `jupyter`. It has the tools python, shell and files then.",
+    ),
     "model_args": Key(FREE, "Further arguments for the model, passed as they are.", {}),
     "settings": Key(FREE, "Your own keys, for your own code.", {}),
     **MODEL,
@@ -244,10 +258,35 @@ SHARED: Final[Mapping[str, Key | Section]] = {
         {
             "tier": Key(choice("namespace", "process", "container"), "The isolation asked for.", "namespace"),
             "required": Key(FLAG, "Refuse to run code below the asked tier.", True),
-            "timeout": Key(TIME_LIMIT, "Seconds that one cell may run.", 60.0),
-            "memory": Key(POSITIVE, "Megabytes that a kernel may use.", 2048),
+            "broken": Key(
+                choice("replace", "end"),
+                "When a sandbox itself does not work any more: `replace` it once, and end the call the second time; or `end`.",
+                "replace",
+            ),
+            "dir": Key(PATH, "The folder for notebooks and the files that code writes.", ".lllm/notebooks"),
+            "files": Key(
+                PATHS,
+                "Files and folders that are copied into each sandbox at first. Those within the project keep their paths.",
+                [],
+            ),
+            "resume": Key(
+                choice("rerun", "restore"),
+                "What a resumed or forked session does: `rerun` the cells before, or `restore` the files without variables.",
+                "rerun",
+            ),
+            "warm": Key(
+                COUNT,
+                "Kernels that are kept ready, for services and training. 0: each session starts its own.",
+                0,
+            ),
+            "preload": Key(
+                NAMES, "Modules that kept kernels have imported already: numpy, matplotlib.pyplot.", []
+            ),
+            "timeout": Key(SECONDS, "Seconds that one cell may run.", 60.0),
+            "memory": Key(POSITIVE, "Megabytes that a sandbox may use.", 4096),
+            "processes": Key(POSITIVE, "Processes and threads at a time.", 128),
+            "disk": Key(POSITIVE, "Megabytes of its working folder.", 512),
         },
-        later=True,
     ),
 }
 

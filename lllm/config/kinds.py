@@ -23,6 +23,7 @@ def choice(*values: str) -> Kind:
 
 TEXT: Final = Kind("text", {"type": "string"})
 NAME: Final = Kind("a name", {"type": "string", "pattern": r"\S"})
+NAME_OR_NONE: Final = Kind("a name, or null or an empty text for none", {"type": ["string", "null"]})
 NAMES: Final = Kind("a list of names", {"type": "array", "items": NAME.schema})
 NAMES_OR_NONE: Final = Kind(
     "a list of names, or null as if left out", {"type": ["array", "null"], "items": NAME.schema}
@@ -34,6 +35,10 @@ STOP: Final = Kind("text", {"type": "string", "minLength": 1})  # an end of line
 STOPS: Final = Kind(
     "text or a list of texts, none of them empty",
     {"anyOf": [STOP.schema, {"type": "array", "items": STOP.schema}]},
+)
+TAGS: Final = Kind(
+    "a list of two texts, or null for fences",
+    {"type": ["array", "null"], "items": {"type": "string", "minLength": 1}},
 )
 FLAG: Final = Kind("true or false", {"type": "boolean"})
 WHOLE: Final = Kind("a whole number", {"type": "integer"})

@@ -19,6 +19,7 @@ from lllm.config.keys import EVERYTHING, PROFILE, PROJECT, SYSTEM
 from lllm.config.layer import Layer, peek, put, shown
 from lllm.config.merge import Tree, broadcast, known_agents
 from lllm.config.overrides import overrides_layer
+from lllm.config.presets import PRESETS
 from lllm.config.problems import Problem, Problems, placed, raise_errors
 from lllm.config.project import alike, find_project
 from lllm.config.validate import validate
@@ -137,6 +138,10 @@ class _Reader:
         elif isinstance(system, Mapping):
             weak += self.mapping(system)
         shadowed(base, weak[1:], self.problems)
+        kind = _last([*weak, *strong], "agent_type")
+        if kind is not None and kind[0] in PRESETS:
+            beneath = Layer(f"agent_type: {kind[0]}", deepcopy(dict(PRESETS[kind[0]])), self.root)
+            weak.insert(0, validate(beneath, SYSTEM, self.problems, written=False))
         chosen = (profile, "argument") if profile is not None else _last([*weak, *strong], "profile")
         if (layer := self.profile(profiles, chosen)) is not None:
             strong.insert(0, layer)

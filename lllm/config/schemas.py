@@ -77,6 +77,10 @@ def table(file: str | None = None) -> str:
     return f"## {title}\n\n| Key | Wants | Default | |\n|---|---|---|---|\n{rows}\n"
 
 
+_WHOLE: Final = ("proxy_options", "sandbox")
+"""Sections whose keys are all listed."""
+
+
 def comments(file: str) -> str:
     """Every key that a file may have, as comments: `lllm create` appends them to the file."""
     if file == "project":
@@ -86,8 +90,8 @@ def comments(file: str) -> str:
         top = {name: key for name, key in SYSTEM.items() if name not in (*MODEL, *shared)}
         parts = {
             "Every key of this file. At the top": [
-                *_described({n: k for n, k in top.items() if n != "proxy_options"}, "", below=False),
-                *_described({n: k for n, k in top.items() if n == "proxy_options"}, ""),
+                *_described({n: k for n, k in top.items() if n not in _WHOLE}, "", below=False),
+                *_described({n: k for n, k in top.items() if n in _WHOLE}, ""),
             ],
             "Below an agent in agent_configs": _described(
                 {n: k for n, k in AGENT.items() if n not in MODEL}, ""

@@ -43,6 +43,24 @@ class CacheConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SandboxConfig:
+    """How code of a model is kept apart. `timeout` in seconds; `memory` and `disk` in megabytes."""
+
+    tier: str
+    required: bool
+    broken: str
+    dir: Path
+    files: tuple[Path, ...]
+    resume: str
+    warm: int
+    preload: tuple[str, ...]
+    timeout: float
+    memory: int
+    processes: int
+    disk: int
+
+
+@dataclass(frozen=True, slots=True)
 class DiscoveryConfig:
     """What discovery imports."""
 
@@ -116,6 +134,9 @@ class AgentConfig:
     prompts: tuple[str, ...]
     tools: tuple[str, ...]
     activate_proxies: tuple[str, ...] | None
+    sandbox: str | None
+    tool_style: str
+    code_tags: tuple[str, ...] | None
     handoffs: tuple[str, ...]
     approval: tuple[Any, ...] = field(repr=False)
     format: str | dict[str, Any] | None
@@ -155,6 +176,7 @@ class Config:
     defaults: AgentConfig
     log: LogConfig
     cache: CacheConfig
+    sandbox: SandboxConfig
     models: dict[str, LocalModel]
     prices: dict[str, Price]
     activate_proxies: tuple[str, ...] | None
@@ -266,6 +288,11 @@ def _log(given: dict[str, Any]) -> LogConfig:
     return LogConfig(given["type"], Path(given["dir"]), given["synchronous"], given.get("url"))
 
 
+def _sandbox(given: Mapping[str, Any]) -> SandboxConfig:
+    files, preload = tuple(map(Path, given["files"])), tuple(given["preload"])
+    return SandboxConfig(**{**given, "dir": Path(given["dir"]), "files": files, "preload": preload})
+
+
 def build(
     tree: dict[str, Any],
     origins: dict[Keys, str],
@@ -291,6 +318,7 @@ def build(
         defaults=defaults,
         log=_log(tree["log"]),
         cache=CacheConfig(tree["cache"]["enabled"], Path(tree["cache"]["dir"]), tree["cache"]["mode"]),
+        sandbox=_sandbox(tree["sandbox"]),
         models={name: _model(name, given) for name, given in tree["models"].items()},
         prices={name.lower(): _price(given) for name, given in tree["prices"].items()},
         activate_proxies=_names(tree.get("activate_proxies")),
@@ -399,6 +427,9 @@ def _agent(name: str, own: Mapping[str, Any], top: Mapping[str, Any], environ: E
         prompts=tuple(own.get("prompts", ())),
         tools=tuple(own.get("tools", ())),
         activate_proxies=_names(own.get("activate_proxies")),
+        sandbox=own.get("sandbox") or None,
+        tool_style=value("tool_style"),
+        code_tags=_names(value("code_tags")),
         handoffs=tuple(own.get("handoffs", ())),
         approval=tuple(deepcopy(each["approval"]) for each in (top, own) if "approval" in each),
         format=deepcopy(own.get("format")),

@@ -10,8 +10,16 @@ from lllm.core.spec import Limits
 from lllm.errors import CallError, ConfigError, LLMError
 from lllm.fixed import Fixed
 from lllm.llm.approval_rules import Rules
+from lllm.llm.assembled_sandbox import sandbox_tools
 from lllm.llm.bind import Binding, Bindings
-from lllm.llm.checks import limits_of, name_of, sampling_of, timeouts_of
+from lllm.llm.checks import (
+    limits_of,
+    name_of,
+    parse_code_tags,
+    parse_tool_style,
+    sampling_of,
+    timeouts_of,
+)
 from lllm.llm.connect import made_by
 from lllm.llm.dialog import Dialog, Turn, as_message, settings_of
 from lllm.llm.handoff import handoffs_of
@@ -74,6 +82,10 @@ class Agent(Fixed):
             (methods, `proxy.tools(...)`), and names: of registered tools, of endpoints (`"weather.daily"`, `"weather.*"`).
         activate_proxies: names or classes of proxies, or a Proxy, that it may use. If `tools` has no endpoint, it has all of
             theirs. `{api_catalog}` (and the rest of `lllm.llm.proxies.TEXTS_OF`) in its prompts is what they can do.
+        sandbox: where code that the model writes runs: a JupyterSession, or the name of a registered sandbox ("jupyter"), of
+            which each session has its own. The agent has the tools python, shell and files then.
+        tool_style: how the model calls tools: `auto` (as its provider has them, else in text between tags), `tags`, or `code`:
+            it writes blocks of code, which the tool python runs. code_tags: what stands around code instead of fences.
         format: pydantic model, dataclass, TypedDict or JSON schema of the reply.
         approval: which tools need approval besides those that say so: names, `weather.*`, `effect:ask`, True for all; see
             `lllm.llm.approval_rules`.
@@ -108,6 +120,9 @@ class Agent(Fixed):
         tools: Sequence[Any] = _NO_TOOLS,
         handoffs: Sequence[Any] = (),
         activate_proxies: Any = None,
+        sandbox: Any = None,
+        tool_style: str | None = None,
+        code_tags: Sequence[str] | None = None,
         approval: Any = None,
         format: Any = None,
         approve: Callable[..., Any] | None = None,
@@ -137,6 +152,8 @@ class Agent(Fixed):
             sampling = {**brought.sampling, **sampling}
             limits = {**brought.limits._asdict(), **limits}
             tools = brought.tools if tools is _NO_TOOLS else tools
+            tool_style = brought.tool_style if tool_style is None else tool_style
+            code_tags = brought.code_tags if code_tags is None else code_tags
             format = brought.format if format is None else format
             timeouts = brought.timeouts if timeouts is None else timeouts
             self._system = made.system_prompt if system_prompt is None else self._system
@@ -145,6 +162,9 @@ class Agent(Fixed):
         found = tools_of(tools, None if access is None else access.find)
         if access is not None and (tools is _NO_TOOLS or found):
             found = access.with_own(found)
+        style = parse_tool_style(tool_style)
+        if sandbox:
+            found = (*found, *sandbox_tools(sandbox, name, style, access))
         self._settings = Settings(
             name=name,
             **opened,
@@ -155,6 +175,8 @@ class Agent(Fixed):
             format=format,
             timeouts=timeouts_of(timeouts),
             limits=limits_of(limits),
+            tool_style=style,
+            code_tags=parse_code_tags(code_tags),
             approve=approver_of(approve),
         )
         self._bindings = Bindings()

@@ -33,6 +33,7 @@ from lllm.llm.assembled_proxies import (
     check_variables,
     unused_problems,
 )
+from lllm.llm.assembled_sandbox import assemble_sandbox
 from lllm.llm.auto import choose
 from lllm.llm.connect import caching, connect, naming, offline, provider_of
 from lllm.llm.project import store_of
@@ -150,6 +151,7 @@ def assemble_agent(
     prompt = at.key(f"{key}.prompt", _own_prompt, declared) if declared.prompt else None
     further = [at.key(f"{key}.prompts.{n}", _prompt, path) for n, path in enumerate(declared.prompts)]
     tools = assemble_tools(config, declared, proxies, at)
+    tools += assemble_sandbox(config, declared, tools, proxies.access(config, declared), at)
     linked = assemble_links(team, declared, tools, at)
     rules = _approval(config, declared, at)
     form = at.key(f"{key}.format", _format, declared.format)
@@ -174,6 +176,8 @@ def assemble_agent(
                 options=options,
                 timeouts=declared.timeouts,
                 description=declared.description or "",
+                tool_style=declared.tool_style,
+                code_tags=declared.code_tags,
                 **declared.limits._asdict(),
             ),
         )

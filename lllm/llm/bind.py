@@ -15,6 +15,7 @@ from lllm.core.canonical import digest, digest_of, encode
 from lllm.core.jsonable import jsonable
 from lllm.core.long_results import READER
 from lllm.core.spec import ToolRule
+from lllm.core.text_forms import CodeForm, form_for
 from lllm.errors import ConfigError
 from lllm.handles import capabilities
 from lllm.llm.find_tools import FINDER, tool_finder
@@ -60,12 +61,23 @@ class Binding:
         functions, self.further, self.deferred = with_own(functions, settings.limits.max_result_chars)
         tools = {function.name: function for function in functions}
         self.tools = {name: bind_tool(function) for name, function in {**tools, **self.further}.items()}
-        self.text_tools = bool(functions) and not capabilities(settings.backend).tools
+        self.text_tools = form_for(
+            settings.tool_style,
+            settings.code_tags,
+            {function.name: function.parameters for function in functions},
+            capabilities(settings.backend).tools,
+        )
         self.adapted: dict[str, list[str]] = {}
         self.specs = tuple(self._spec(function) for function in functions)
         self.format = Format.of(settings.format) if settings.format is not None else None
         if self.format is None and prompt is not None:
             self.format = prompt.reply_format
+        if isinstance(self.text_tools, CodeForm) and self.format is not None:
+            raise ConfigError(
+                f"agent '{settings.name}': tool_style 'code' cannot be used with an output schema: a reply that has to be "
+                "JSON holds no code",
+                hint="Remove the format, or the tool_style.",
+            )
         self.wire_format = None if self.format is None else self.format.wire()
         self.asked_format = None if self.format is None else self.format.asked()
         self.read = read or reader(prompt, self.format)
@@ -138,8 +150,10 @@ class Binding:
         if self.format is not None:
             opening["format"] = digest_of(self.wire_format)
         blobs: tuple[bytes, ...] = ()
-        if self.text_tools:
-            opening["text_tools"] = True
+        if self.text_tools is not None:
+            opening["text_tools"] = self.text_tools.record
+            if settings.code_tags is not None and isinstance(self.text_tools, CodeForm):
+                opening["code_tags"] = list(settings.code_tags)
         if tools:
             opening["tools"] = {name: function.schema_hash for name, function in tools.items()}
             if described := {name: function.source for name, function in tools.items() if function.source}:
@@ -285,6 +299,7 @@ def bind_tool(function: Function) -> BoundTool:
         function.effect,
         function.agent is not None,
         function.handoff,
+        function.stateful,
     )
     asynchronous = function.call is not None and is_async(function.call)
 

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from lllm.config.keys import LIMITS, SAMPLING, TIMEOUTS, Key, Section
 from lllm.config.kinds import COUNT, FLAG, NUMBER, POSITIVE, SHARE, WHOLE, Kind, fits, in_words
+from lllm.core.code_text import Tags, check_tags
 from lllm.core.spec import Limits
+from lllm.core.text_forms import STYLES
 from lllm.errors import ConfigError, UnknownKeyError
 from lllm.ports import Timeouts
 
@@ -70,6 +72,23 @@ def timeouts_of(value: Timeouts | Mapping[str, Any] | float | None) -> Timeouts:
             raise UnknownKeyError(f"timeouts.{key}", Timeouts._fields)
     _check(given, OF_TIMEOUTS, "timeouts.")
     return Timeouts(**given)
+
+
+def parse_tool_style(value: Any) -> str:
+    """How a model calls tools: one of STYLES, None for `auto`. ConfigError for anything else."""
+    if value is None:
+        return "auto"
+    if not isinstance(value, str) or value not in STYLES:
+        raise ConfigError(f"tool_style must be one of {', '.join(STYLES)}, got {value!r:.80}")
+    return value
+
+
+def parse_code_tags(value: Any) -> Tags | None:
+    """What stands before and behind code in a reply, None for fences. ConfigError for anything else."""
+    try:
+        return None if value is None else check_tags(value)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def mapping_of(key: str, value: Any) -> Mapping[str, Any]:

@@ -114,7 +114,7 @@ class Dialog:
         Raises:
             ConfigError: the prompt that parses the next reply has no path to find it again.
         """
-        from lllm.utils.files import write_text_atomic
+        from lllm.atomic_files import write_text_atomic
 
         write_text_atomic(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n")
 
@@ -125,7 +125,7 @@ class Dialog:
         Raises:
             ConfigError: the file cannot be read, or is not a saved dialog. UnknownNameError: its prompt is not registered.
         """
-        from lllm.utils.files import read_text
+        from lllm.atomic_files import read_text
 
         try:
             return cls.from_dict(decode(read_text(path)))

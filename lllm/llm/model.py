@@ -29,6 +29,7 @@ _OF_CALL = ("session", "args", "parser_args", "follow", "key", "read")
 """Keywords of a call that are no settings."""
 _OF_AGENTS = {
     "system_prompt": "Did you mean 'system'?",
+    "sandbox": "An LLM returns tool calls without running them. An Agent runs them: Agent(name, model, sandbox=...).",
     "approve": "An LLM returns tool calls without running them. An Agent runs them: Agent(name, model, approve=...).",
     **dict.fromkeys(
         ("approval", "handoffs"),

@@ -226,14 +226,18 @@ class Access(NamedTuple):
         wanted = [name for name in names if name in TEXTS_OF and name not in given]
         return {name: TEXTS_OF[name](self) for name in wanted} if wanted and self.paths else {}
 
+    def catalog(self, max_tokens: int | None = None) -> str:
+        """Their endpoints, as `Proxy.api_catalog`."""
+        from lllm.proxies import catalogue
+
+        return catalogue.catalog(self._parts(), max_tokens=max_tokens)
+
     def _parts(self) -> list[BaseProxy]:
         return [self.runtime.proxies[path] for path in self.paths]
 
 
 def _catalog(access: Access) -> str:
-    from lllm.proxies import catalogue
-
-    return catalogue.catalog(access._parts())
+    return access.catalog()
 
 
 def _directory(access: Access) -> str:

@@ -6,12 +6,21 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
+from lllm.core.code_text import Tags
 from lllm.core.spec import Limits
 from lllm.errors import ConfigError, nearest, not_yet
 from lllm.handles import is_tool_source
 from lllm.llm.approval_rules import NONE as NO_RULES
 from lllm.llm.approval_rules import Rules
-from lllm.llm.checks import limits_of, mapping_of, name_of, sampling_of, timeouts_of
+from lllm.llm.checks import (
+    limits_of,
+    mapping_of,
+    name_of,
+    parse_code_tags,
+    parse_tool_style,
+    sampling_of,
+    timeouts_of,
+)
 from lllm.llm.connect import connect, made_by
 from lllm.llm.construction import model_for
 from lllm.llm.handoff import handoffs_of
@@ -39,6 +48,8 @@ class Settings:
     limits: Limits = Limits()
     approve: Callable[..., Any] | None = None
     execute: bool = True
+    tool_style: str = "auto"
+    code_tags: Tags | None = None
     why: str | None = None
     find_tool: Callable[[str], tuple[Function, ...]] | None = None
     """Finds tools that prompts name; None for those of the project."""
@@ -88,7 +99,7 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
         sampling.update(made._settings.sampling)
         known["timeouts"] = made._settings.timeouts
     for key, value in changes.items():
-        if key in ("read", "system_prompt"):  # the agent's own affair
+        if key in ("read", "system_prompt") or (key == "sandbox" and not value):  # the agent's own affair
             continue
         if key == "tools":
             known["tools"] = tools_of(value, settings.find_tool)
@@ -106,6 +117,10 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
             known[key] = name_of(value)
         elif key == "approve":
             known[key] = approver_of(value)
+        elif key == "tool_style":
+            known[key] = parse_tool_style(value)
+        elif key == "code_tags":
+            known[key] = parse_code_tags(value)
         elif key in ("format", "execute"):
             known[key] = value
         elif key == "model_args":
@@ -130,6 +145,7 @@ RESERVED: Mapping[str, str] = {
     "messages": "The dialog is the first argument.",
     "input": "The input is the first argument.",
     "prompt": "A prompt is the first argument: agent.call(prompt, {...}).",
+    "sandbox": "It belongs to an agent: Agent(..., sandbox=...). For one call: tools=[JupyterSession(...)].",
     "description": "It is told where the agent is made.",
     "activate_proxies": "It is said where the agent is made: Agent(..., activate_proxies=[...]).",
     "session": "A session belongs to one call: agent.call(..., session=...).",
@@ -162,6 +178,8 @@ KEYWORDS = (
     "approve",
     "options",
     "model_args",
+    "tool_style",
+    "code_tags",
     *Limits._fields,
 )
 """What else can be set, of an agent and of one call."""
@@ -244,7 +262,7 @@ SLIPS: Mapping[str, str] = {
 """Keywords that people write for others; as sampling values they would be sent to the model's endpoint."""
 
 
-LATER = ("mcp_servers", "sandbox", "allow_web_search", "computer_use_config")
+LATER = ("mcp_servers", "allow_web_search", "computer_use_config")
 """Keywords that this version does not support: they must be empty."""
 
 

@@ -289,7 +289,7 @@ class Stream(Pieces[Delta]):
 
     async def ato_file(self, path: str | os.PathLike[str]) -> Reply:
         """`to_file` for async code."""
-        from lllm.utils.files import atomic
+        from lllm.atomic_files import atomic
 
         async with aclosing(self):
             with atomic(path) as file:

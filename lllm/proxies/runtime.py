@@ -236,6 +236,10 @@ class Proxy(Texts, Fixed):
                 for name, secret in proxy.secrets(self.variables):
                     session.learn(name, [secret])
 
+    def needs_approval(self, address: str) -> bool:
+        """True if somebody must approve each call of an endpoint. Raises UnknownNameError for one that is not active."""
+        return self.endpoint(address).approval
+
     def endpoint(self, address: Any) -> Endpoint:
         """The endpoint at an address. UnknownNameError where no active proxy has it."""
         found = self.endpoints.get(address) if isinstance(address, str) else None

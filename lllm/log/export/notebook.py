@@ -1,7 +1,9 @@
 """A session as a Jupyter notebook (nbformat 4.5, https://nbformat.readthedocs.io/en/latest/format_description.html).
 
-A tool call with text in an argument named `code` is a code cell, its result that cell's output. Everything else is a
-Markdown cell. What people, models and tools said stands in fences: it is shown, not rendered, and loads nothing.
+The cells that ran in the session's own notebooks (`lllm.sandbox`) are code cells with all their outputs. Another tool call
+with text in an argument named `code` is a code cell, too, its result that cell's output. Everything else is a Markdown cell.
+What people, models and tools said stands in fences: it is shown, not rendered, and loads nothing. HTML in outputs of cells is
+as they made it: Jupyter renders that of a notebook which somebody else made only when it is trusted.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from lllm.log import views
+from lllm.log.export.cells import Cells
 from lllm.log.export.lines import text
 from lllm.log.export.source import Source, outcomes
 from lllm.log.transcript import Row
@@ -24,7 +27,17 @@ def write(source: Source) -> Iterator[str]:
     """The notebook in pieces: one per cell."""
     told = source.summary
     results = outcomes(source.rows)
-    in_cells = {id(results[row.seq]) for row in source.rows if row.seq in results and _code(row) is not None}
+    ran = Cells(source)
+    own = {
+        row.seq
+        for row in source.rows
+        if row.kind == "tool" and (row.call, str(row.detail.get("id"))) in ran.tools
+    }
+    in_cells = {
+        id(results[row.seq])
+        for row in source.rows
+        if row.seq in results and (row.seq in own or _code(row) is not None)
+    }
     meta = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -33,7 +46,10 @@ def write(source: Source) -> Iterator[str]:
     yield '{"cells":['
     yield text(_markdown(views.head(told), "head"))
     for number, row in enumerate(source.rows):
-        if id(row) in in_cells:
+        if id(row) in in_cells or row.seq in own or row.seq in ran.left_out:
+            continue
+        if (made := ran.made.get(row.seq)) is not None:
+            yield ",\n" + text(made)
             continue
         code = _code(row)
         name = f"e{row.seq}-{number}"
