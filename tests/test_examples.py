@@ -17,10 +17,14 @@ import pytest
 import typer.main
 
 from tests.pages.blocks import LANGUAGES, ROOT, Block, blocks, commands, pages, same
+from tests.sandbox import tier
 
 WEIGHTS = ROOT / "lllm" / "backends" / "weights" / "embedded-q8_0.gguf"
 EMBEDDED = ("README.md", "docs/tutorial.md")
 """Pages that talk with the embedded model."""
+
+SANDBOXED = ("coding-agents.md", "notebooks.md", "sandbox.md", "sandbox-isolation.md")
+"""Guides whose code runs in sandboxes."""
 
 ALL = [str(page.relative_to(ROOT)) for page in pages()]
 
@@ -31,6 +35,8 @@ def test_a_page_does_what_it_says(name: str, tmp_path: Path, monkeypatch: pytest
     if not any(block.language in ("python", "console") for block in found):
         return
     monkeypatch.chdir(tmp_path)
+    if name.removeprefix("docs/guides/") in SANDBOXED:
+        tier.use_strongest(monkeypatch)
     played = play(ROOT / name)
     for block, before in zip(found, [None, *found], strict=False):
         if block.file is not None:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
 NUMBERS = {
     # in the order of the page
-    "L": (*range(1, 16), 17, 18, 19, 22, 23, 24, 25),
+    "L": (*range(1, 16), 17, 18, 19, 20, 22, 23, 24, 25),
     "F": (*range(1, 20), 21, 22, 24, 25, 37),
     "T": (1, 4, 7, 8, 9, 13, 15, 18, 19, 20, 25, *range(27, 31), *range(36, 42), 43, 44),
     "R": range(1, 41),

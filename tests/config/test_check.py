@@ -22,6 +22,11 @@ def search(words: str) -> str:
     return words
 
 
+def shell(words: str) -> str:
+    """Another tool of this name."""
+    return words
+
+
 @pytest.fixture(autouse=True)
 def registry() -> Iterator[Registry]:
     with the_registry.scope(empty=True) as scope:
@@ -71,7 +76,7 @@ REFUSED = {
     # the file -> what is said of it
     "log_type: sqlit": "a.yaml:1: no store named 'sqlit' (log.type)\n  Did you mean 'sqlite'?",
     "log: {type: postgres}": "a.yaml:1: the store 'postgres' needs the address of its server (log.type)\n  Set",
-    "system_type: nothing": "a.yaml:1: no agent named 'nothing' (system_type)\n  Known: simple, vanilla.",
+    "system_type: nothing": "a.yaml:1: no agent named 'nothing' (system_type)\n  Known: coder, simple, vanilla.",
     "agent_type: vanila": "a.yaml:1: no agent named 'vanila' (agent_type)\n  Did you mean 'vanilla'?",
     "agent_type: vanilla\nagent_group: [a, c]": "a.yaml:2: no agent named 'c' (agent_group.1)\n  Known: a.",
     "agent_type: vanilla\nagent_configs: {b: {model: scripted}}": (
@@ -153,11 +158,15 @@ REFUSED = {
     "a: {format: 'broken_module:X'}": "a.yaml:3: ZeroDivisionError: division by zero (agent_configs.a.format)",
     "a: {format: Answer}": "a.yaml:3: 'Answer' is not a type (agent_configs.a.format)\n  Write a JSON Schema",
     "a: {format: {type: nothing}}": "a.yaml:3: format 'reply'",
-    "a: {sandbox: jupyter}": "a.yaml:3: agent_configs.a.sandbox is not supported in this version of lllm",
+    "a: {sandbox: jupiter}": "a.yaml:3: no sandbox named 'jupiter' (agent_configs.a.sandbox)\n  Did you mean 'jupyter'?",
+    "a: {sandbox: jupyter, tools: ['tests.config.test_check:shell']}": (
+        "a.yaml:3: two tools are named 'shell': one of the sandbox and another of `tools` (agent_configs.a.sandbox)"
+    ),
     "a: {agent_type: vanilla}": "a.yaml:3: agent_configs.a.agent_type is not supported in this version of lllm",
     "a: {activate_proxies: [wiki]}": "a.yaml:3: no proxy named 'wiki' (agent_configs.a.activate_proxies.0)\n  ",
     "proxies: [wiki]": "a.yaml:1: no proxy named 'wiki' (activate_proxies.0)\n  ",
-    "sandbox: {tier: process}": "a.yaml:1: sandbox.tier is not supported in this version of lllm",
+    "sandbox: {tier: prison}": "a.yaml:1: sandbox.tier is 'prison' (text); it wants one of",
+    "sandbox: {memory: 0}": "a.yaml:1: sandbox.memory is 0 (a whole number); it wants a whole number",
 }
 """Beside each stands the agent `a` on the scripted model, unless it brings its own."""
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from lllm import AgentBase, MemoryLog, Prompt, ScriptedBackend, build_agent, load_config
-from lllm.config import Config, keys, load_project
-from lllm.config.keys import Key, Section
+from lllm.config import Config, keys
+from lllm.config.keys import Section
 from lllm.config.layer import put
+from lllm.llm.assembled_sandbox import options
 from lllm.llm.build import agent_of
 from lllm.llm.team import Team
 from lllm.log.views import load
@@ -81,6 +82,9 @@ OF_AGENT: dict[str, Any] = {
     "handoffs": ["b"],
     "max_handoffs": 9,
     "max_depth": 9,
+    "sandbox": "jupyter",
+    "tool_style": "tags",
+    "code_tags": ["<a>", "</a>"],
 }
 ONES_OWN = ("settings",)
 """For the project's own code, which reads `config.settings`."""
@@ -197,6 +201,23 @@ OF_SYSTEM: dict[str, tuple[Any, Callable[[Config], Any]]] = {
     ),
     "cache.dir": ("kept", lambda config: config.cache.dir),  # tests/backends/test_cache.py
     "cache.mode": ("read", lambda config: config.cache.mode),
+    **{
+        f"sandbox.{key}": (value, options)  # what each does: tests/sandbox
+        for key, value in {
+            "tier": "process",
+            "required": False,
+            "resume": "restore",
+            "warm": 2,
+            "preload": ["numpy"],
+            "timeout": 5,
+            "memory": 512,
+            "processes": 9,
+            "disk": 9,
+        }.items()
+    },
+    "sandbox.broken": ("end", lambda config: config.sandbox.broken),  # tests/sandbox/test_broken.py
+    "sandbox.files": (["data"], lambda config: config.sandbox.files),  # tests/sandbox/test_coder.py
+    "sandbox.dir": ("notebooks", lambda config: config.sandbox.dir),
 }
 
 
@@ -238,6 +259,7 @@ OF_PROJECT = {
     "profiles": "tests/config/test_precedence.py",
     **dict.fromkeys(("log.type", "log.dir", "log.url", "log.synchronous"), "above"),
     **dict.fromkeys(("cache.enabled", "cache.dir", "cache.mode"), "above"),
+    **dict.fromkeys((f"sandbox.{key}" for key in keys.SHARED["sandbox"].keys), "above"),
 }
 
 
@@ -255,7 +277,7 @@ def later(table: Any, above: str = "") -> Iterator[str]:
 def test_what_nothing_reads_is_refused_wherever_it_is_said(
     key: str, nobodys_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full: Any = {"tier": "process"} if key == "sandbox" else "x"
+    full: Any = "x"
     for value in (None, "", [], {}):
         data: dict[str, Any] = {}
         put(data, tuple(key.split(".")), value)
@@ -265,22 +287,10 @@ def test_what_nothing_reads_is_refused_wherever_it_is_said(
     asked: list[Callable[[], Any]] = [lambda: load_config(data)]
     if "." not in key:
         asked.append(lambda: load_config(AGENTS, overrides={key: full}))
-        monkeypatch.setenv("LLLM_SANDBOX_TIER" if key == "sandbox" else f"LLLM_{key.upper()}", "process")
+        monkeypatch.setenv(f"LLLM_{key.upper()}", "process")
         asked.append(lambda: load_config(AGENTS))
     else:
         asked.append(lambda: load_config(AGENTS, overrides=[f"{key}=x"]))
     for ask in asked:
         with pytest.raises(ValueError, match="not supported in this version"):
             ask()
-
-
-def test_it_is_refused_in_lllm_toml_and_its_profiles(nobodys_machine: Path) -> None:
-    for text in ('[sandbox]\ntier = "process"\n', '[profiles.q.sandbox]\ntier = "process"\n'):
-        (nobodys_machine / "lllm.toml").write_text(text)
-        with pytest.raises(ValueError, match="not supported in this version"):
-            load_project()
-    (nobodys_machine / "lllm.toml").write_text(
-        "[sandbox]\n[profiles.q]\nsandbox = {}\n[discovery]\nproxies = []\n"
-    )
-    load_project()
-    assert isinstance(keys.AGENT["sandbox"], Key)

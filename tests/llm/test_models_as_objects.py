@@ -236,7 +236,7 @@ def test_an_agent_says_what_it_can_be_called_with(given: Any, words: str) -> Non
     assert not model.requests
 
 
-@pytest.mark.parametrize("key", ["mcp_servers", "sandbox", "allow_web_search", "computer_use_config"])
+@pytest.mark.parametrize("key", ["mcp_servers", "allow_web_search", "computer_use_config"])
 def test_what_is_not_in_this_version_may_be_empty(key: str) -> None:
     agent, model = agent_of("x", "x")
     Agent("a", model, store=MemoryLog(), **{key: None})("hi", **{key: []})

@@ -1,0 +1,132 @@
+"""With a sandbox ends all that it has started: also when lllm is killed, and whatever code did to survive."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from lllm.sandbox.isolation import probe
+from lllm.sandbox.jupyter import JupyterSession
+from lllm.sandbox.limits import Limits
+
+SURVIVE = """
+import os, signal, subprocess, sys
+subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(1000)", "{mark}"], start_new_session=True)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        os.execv(sys.executable, [sys.executable, "-S", "-c", "import time; time.sleep(1000)", "{mark}"])
+    os._exit(0)
+os.wait()
+"""
+
+PROGRAM = """
+import sys, time
+from lllm.sandbox.jupyter import JupyterSession
+notebook = JupyterSession(tier=sys.argv[1], required=True, warm=int(sys.argv[2]))
+print(notebook.run_cell(notebook.append_code_cell(sys.argv[3])).status, flush=True)
+time.sleep(1000)
+"""
+
+
+def marked(mark: str) -> list[int]:
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if Path(entry.path, "cmdline").read_bytes().endswith(b"\0" + mark.encode() + b"\0"):
+                    found.append(int(entry.name))
+    return found
+
+
+def until(condition: object, seconds: float = 60.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():  # type: ignore[operator]
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize(("tier", "warm"), [("namespace", 0), ("namespace", 1), ("process", 0)])
+def test_killed_owner(tier: str, warm: int) -> None:
+    mark = f"m{os.urandom(4).hex()}"
+    temporary = Path(tempfile.mkdtemp(prefix="m"))  # a short path: those of sockets are limited
+    try:
+        owner = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, tier, str(warm), SURVIVE.format(mark=mark)],
+            env={**os.environ, "TMPDIR": str(temporary)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "ok\n"
+        assert until(lambda: len(marked(mark)) == 2)
+        owner.kill()
+        owner.wait()
+        owner.stdout.close()
+        assert until(lambda: not marked(mark))
+        assert list(temporary.glob("lllm-*"))
+        code = (
+            "from lllm.sandbox import folders; print(len(folders.sweep()), len(list(folders.left_behind())))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "TMPDIR": str(temporary)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.split()[1] == "0"
+        assert not list(temporary.glob("lllm-*"))
+    finally:
+        subprocess.run(["rm", "-rf", str(temporary)], check=True)
+
+
+@pytest.mark.parametrize(("tier", "warm"), [("namespace", 0), ("namespace", 1), ("process", 0)])
+def test_all_have_ended_when_close_returns(tier: str, warm: int) -> None:
+    mark = f"m{os.urandom(4).hex()}"
+    with JupyterSession(tier=tier, required=True, warm=warm) as notebook:
+        assert notebook.run_cell(notebook.append_code_cell(SURVIVE.format(mark=mark)))
+        assert until(lambda: len(marked(mark)) == 2)
+        notebook.restart()
+        assert marked(mark) == []
+
+
+@pytest.mark.parametrize("tier", ["namespace", "process"])
+def test_what_cannot_start_says_why(tier: str, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "work").mkdir()
+    process = probe.LAUNCHES[tier](tmp_path / "s", tmp_path / "work", Limits(), ["/no/such/program"])
+    try:
+        assert until(lambda: process.code() is not None)
+        assert process.code() != 0
+        assert "No such file" in process.said()
+    finally:
+        process.kill()
+
+
+def test_supervisor_that_is_killed_takes_its_kernel_along(tmp_path: Path) -> None:
+    mark = f"m{os.urandom(4).hex()}"
+    (tmp_path / "s").mkdir()
+    (tmp_path / "work").mkdir()
+    argv = [sys.executable, "-S", "-c", "import time; time.sleep(1000)", mark]
+    process = probe.LAUNCHES["process"](tmp_path / "s", tmp_path / "work", Limits(), argv)
+    assert until(lambda: marked(mark))
+    os.kill(process.pid, signal.SIGKILL)
+    assert until(lambda: not marked(mark))
+    process.kill()
+
+
+def test_tiers_record_what_was_reached() -> None:
+    from lllm.sandbox.isolation.tiers import choose
+
+    assert json.loads(json.dumps(choose().record()))["tier"] in ("namespace", "process")

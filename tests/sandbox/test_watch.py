@@ -1,0 +1,216 @@
+"""What lllm sees of a sandbox from outside, and how it puts its folder back."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lllm.errors import SandboxError
+from lllm.sandbox import removal
+from lllm.sandbox.isolation import seccomp, tree, users
+from lllm.sandbox.jupyter import JupyterSession
+from lllm.sandbox.limits import MIB, Limits
+from lllm.sandbox.watch import Watch
+from lllm.sandbox.workspace import KEPT, Workspace
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Workspace:
+    (tmp_path / "work").mkdir()
+    return Workspace(tmp_path / "work")
+
+
+def test_undo_puts_back_what_is_known(work: Workspace) -> None:
+    work.write("in/put.txt", b"put")
+    (work.root / "cell.txt").write_text("of a cell")
+    (work.root / "gone.txt").write_text("of a cell")
+    (work.root / "empty").mkdir()
+    (work.root / "link").symlink_to("cell.txt")
+    large = work.root / "large.bin"
+    large.write_bytes(bytes(KEPT + 1))
+    work.changes()
+
+    (work.root / "in" / "put.txt").write_text("changed")
+    (work.root / "cell.txt").write_text("changed")
+    (work.root / "gone.txt").unlink()
+    (work.root / "new" / "deep").mkdir(parents=True)
+    (work.root / "new" / "deep" / "file").write_text("x")
+    (work.root / "other").symlink_to("/etc/passwd")
+    os.mkfifo(work.root / "pipe")
+    large.write_bytes(bytes(KEPT + 2))
+
+    assert work.undo() == ["large.bin"]
+    assert sorted(path.name for path in work.root.iterdir()) == [
+        "cell.txt",
+        "empty",
+        "gone.txt",
+        "in",
+        "link",
+    ]
+    assert (work.root / "in" / "put.txt").read_text() == "put"
+    assert (work.root / "cell.txt").read_text() == "of a cell"
+    assert work.changes() == ({}, ["large.bin"])
+    assert work.changes() == ({}, [])
+
+
+@pytest.mark.parametrize("instead", ["nothing", "a link", "a file"])
+def test_undo_of_a_folder_that_is_gone(work: Workspace, instead: str) -> None:
+    work.write("kept.txt", b"kept")
+    work.look()
+    shutil.rmtree(work.root)
+    if instead == "a link":
+        work.root.symlink_to("/")
+    elif instead == "a file":
+        work.root.write_text("x")
+    assert work.undo() == []
+    assert os.listdir(work.root) == ["kept.txt"]
+
+
+def test_removal_of_deep_and_closed_folders(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").write_text("x")
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(1500):  # paths longer than any that can be opened, deeper than Python recurses
+        os.mkdir("folder", dir_fd=here)
+        os.symlink(tmp_path / "outside", "link", dir_fd=here)
+        inner = os.open("folder", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    for number in range(3):
+        (top / f".removed-{number}").mkdir()
+        (top / f".removed-{number}" / "x").write_text("x")
+    (top / "closed" / "inner").mkdir(parents=True)
+    (top / "closed" / "inner").chmod(0)
+    (top / "closed").chmod(0)
+    removal.remove(str(top))
+    assert not top.exists()
+    assert (tmp_path / "outside" / "file").exists()
+
+
+def test_usage_counts_what_is_hidden(work: Workspace) -> None:
+    (work.root / "hidden").mkdir()
+    (work.root / "hidden" / "file").write_bytes(bytes(MIB))
+    (work.root / os.fsdecode(b"\xff")).write_bytes(bytes(MIB))
+    (work.root / "hidden").chmod(0)
+    used = work.usage(100)
+    assert used.bytes >= 2 * MIB
+    assert used.inodes == 3
+    at = work.root
+    for _ in range(45):
+        at = at / "d"
+        at.mkdir()
+    assert work.usage(100).too_deep
+
+
+def test_files_are_put_through_no_link_and_into_no_pipe(work: Workspace, tmp_path: Path) -> None:
+    (work.root / "link").symlink_to(tmp_path)
+    os.mkfifo(work.root / "pipe")
+    with pytest.raises(SandboxError):
+        work.write("link/file", b"x")
+    work.write("pipe", b"x")
+    assert not (tmp_path / "file").exists()
+    assert stat.S_ISREG(os.lstat(work.root / "pipe").st_mode)
+
+
+SLEEPS = """
+import os, sys, threading, time
+threads = [threading.Thread(target=time.sleep, args=(1000,), daemon=True) for _ in range(3)]
+[thread.start() for thread in threads]
+x = bytearray(64 * 2**20); x[::4096] = b"1" * len(x[::4096])
+def fork(): os.fork() or time.sleep(1000)
+thread = threading.Thread(target=fork); thread.start()
+f = open(sys.argv[1] + "/gone", "wb", buffering=0); f.write(bytes(2**20)); os.unlink(f.name)
+m = os.memfd_create("x"); os.write(m, bytes(2**20))
+print("ready", flush=True); time.sleep(1000)
+"""
+
+
+def test_tree_sees_children_of_threads_and_files_without_names(work: Workspace) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-S", "-c", SLEEPS, str(work.root)], stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        end = time.monotonic() + 30
+        while len(pids := tree.below(parent.pid)) < 2 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert len(pids) == 2
+        assert tree.tasks(pids) == 5
+        held = tree.held(pids, work.root.stat().st_dev)
+        assert held.disk == MIB  # once, though both have it
+        assert held.memory >= MIB
+        alone = tree.resident(pids[:1], 2**40, 0)
+        assert alone >= 64 * MIB
+        assert tree.resident(pids, 2**40, 0) >= 120 * MIB  # counted for each
+        assert tree.resident(pids, 80 * MIB, 0) < 110 * MIB  # shared pages counted once
+        assert Watch(parent.pid, [work], Limits()).look() is None
+        found = Watch(os.getpid(), [work], Limits(disk_bytes=1000)).look()
+        assert found is not None
+        assert found.status == "disk"
+    finally:
+        os.killpg(parent.pid, 9)
+        parent.wait()
+        assert parent.stdout is not None
+        parent.stdout.close()
+
+
+def test_a_folder_that_cannot_be_looked_at_ends_the_sandbox(work: Workspace) -> None:
+    work.root.rmdir()
+    found = Watch(os.getpid(), [work], Limits()).look()
+    assert found is not None
+    assert found.status == "disk"
+
+
+def test_what_a_cell_has_left_running_is_watched_too() -> None:
+    with JupyterSession(limits={"disk_bytes": 8 * MIB}) as notebook:
+        code = "import subprocess; subprocess.Popen('sleep 0.3; head -c 20000000 /dev/zero >late; sleep 100', shell=True)"
+        assert notebook.run_cell(notebook.append_code_cell("open('kept.txt', 'w').write('x')\n" + code))
+        engine = notebook._engine
+        assert engine is not None
+        end = time.monotonic() + 60
+        while engine.alive and time.monotonic() < end:
+            time.sleep(0.02)
+        result = notebook.run_cell(notebook.append_code_cell("import os; os.listdir()"))
+        assert "['kept.txt']" in result.text
+        assert "more than its 8,388,608 bytes" in result.text
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("alone", [False, True])
+def test_filters(machine: str, alone: bool) -> None:
+    program = seccomp.program(machine, alone=alone)
+    assert program is not None
+    assert len(program) % 8 == 0
+    assert len(program) // 8 < 255
+
+
+def test_no_filter_for_other_machines() -> None:
+    assert seccomp.program("riscv64") is None
+
+
+@pytest.mark.skipif(not users.may_switch(), reason="only root gives files away")
+def test_a_file_with_another_name_elsewhere_is_not_given_away(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "work").mkdir()
+    os.link(tmp_path / "secret", tmp_path / "work" / "hard")
+    (tmp_path / "work" / "mine").write_text("x")
+    (tmp_path / "work" / "link").symlink_to(tmp_path / "secret")
+    user = users.take(tmp_path / "work")
+    try:
+        assert (tmp_path / "secret").stat().st_uid == 0
+        assert (tmp_path / "work" / "mine").stat().st_uid == user.id
+        assert users._take(user.id) is None
+    finally:
+        user.free()
+    again = users.take(tmp_path / "work")
+    assert again.id == user.id
+    again.free()

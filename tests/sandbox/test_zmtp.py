@@ -1,0 +1,169 @@
+"""What the client of ZMTP takes from the other end, and what it leaves."""
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import zmq
+import zmq.asyncio
+
+from lllm.sandbox import zmtp
+from lllm.sandbox.zmtp import GREETING, Channel
+
+READY = b"\x04\x06\x05READY"
+LARGEST = 10_000
+
+
+def message(*parts: bytes) -> bytes:
+    return b"".join(zmtp._framed(part, more=at < len(parts) - 1) for at, part in enumerate(parts))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def served(
+    folder: Path, script: Callable[[asyncio.StreamWriter], Awaitable[None]]
+) -> tuple[Channel, list[list[bytes]]]:
+    """A channel whose other end runs a script, once they have greeted each other."""
+    heard: list[list[bytes]] = []
+    done = asyncio.Event()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(GREETING + READY)
+        try:
+            await script(writer)
+            await writer.drain()
+        except OSError:
+            pass
+        done.set()
+        while await reader.read(65536):  # until the channel is closed
+            pass
+        writer.close()
+
+    server = await asyncio.start_unix_server(connected, folder / "s")
+    channel = Channel(str(folder / "s"), "SUB", LARGEST, heard.append)
+    await done.wait()
+    await asyncio.sleep(0.05)
+    server.close()
+    return channel, heard
+
+
+@pytest.mark.parametrize("step", [1, 7, 100_000])
+def test_messages_however_they_arrive(step: int, tmp_path: Path) -> None:
+    sent = [[b"a"], [b"", b"b" * 255, b"c" * 256], [b"d" * 9000], [b""]]
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        data = b"".join(message(*parts) for parts in sent)
+        for at in range(0, len(data), step):
+            writer.write(data[at : at + step])
+            if step > 1 or at % 997 == 0:
+                await asyncio.sleep(0)
+
+    async def main() -> None:
+        channel, heard = await served(tmp_path, script)
+        await until(lambda: len(heard) == len(sent))
+        assert heard == sent
+        channel.close()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        [b"x" * (LARGEST + 1)],
+        [b"x" * 6000, b"y" * 6000, b"z"],
+        [b""] * (zmtp.PARTS + 5),
+        [b"x" * 6000, b"y" * 6000, b""],
+    ],
+    ids=["one part", "several parts", "many parts", "an empty last part"],
+)
+def test_a_message_over_the_limit_is_forgotten_and_the_next_is_heard(
+    large: list[bytes], tmp_path: Path
+) -> None:
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(message(b"before") + message(*large) + message(b"after"))
+
+    async def main() -> None:
+        channel, heard = await served(tmp_path, script)
+        await until(lambda: len(heard) == 2)
+        assert heard == [[b"before"], [b"after"]]
+        assert channel.lost == 1
+        channel.close()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+
+
+def test_a_message_without_end_is_not_kept(tmp_path: Path) -> None:
+    async def script(writer: asyncio.StreamWriter) -> None:
+        part = zmtp._framed(b"x" * 1000, more=True)
+        for _ in range(1000):
+            writer.write(part)
+            await writer.drain()
+
+    async def main() -> None:
+        channel, heard = await served(tmp_path, script)
+        assert heard == []
+        assert len(channel._buffer) <= LARGEST
+        assert sum(map(len, channel._parts)) <= LARGEST
+        assert channel.received < 20 * LARGEST + 2**20, "it has stopped reading"
+        assert channel._closed
+        channel.close()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"\0" * 64, b"HTTP/1.1 400 Bad Request\r\n" * 5, GREETING + b"\x06" + struct.pack(">Q", 2**40)],
+    ids=["zeros", "http", "a huge command"],
+)
+def test_an_end_that_speaks_something_else_is_left(nonsense: bytes, tmp_path: Path) -> None:
+    async def main() -> None:
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(nonsense)
+            await reader.read(65536)
+            writer.close()
+
+        server = await asyncio.start_unix_server(connected, tmp_path / "s")
+        channel = Channel(str(tmp_path / "s"), "DEALER", LARGEST, lambda parts: None)
+        await until(lambda: channel._closed)
+        server.close()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+
+
+def test_with_zmq_itself_and_after_a_lost_connection(tmp_path: Path) -> None:
+    address = f"ipc://{tmp_path}/s"
+
+    async def main() -> None:
+        context = zmq.asyncio.Context()
+        heard: list[list[bytes]] = []
+        channel = Channel(f"{tmp_path}/s", "DEALER", LARGEST, heard.append)
+        channel.send([b"early", b"x" * 300])  # nobody listens yet
+        for _ in range(2):
+            router = context.socket(zmq.ROUTER)
+            router.linger = 0
+            router.bind(address)
+            async with asyncio.timeout(30):
+                identity, *parts = await router.recv_multipart()
+            assert parts == [b"early", b"x" * 300]
+            await router.send_multipart([identity, b"answer", b"y" * 3000])
+            await until(lambda: bool(heard))
+            assert heard.pop() == [b"answer", b"y" * 3000]
+            router.close()
+            await until(lambda: channel._transport is None)
+            channel.send(parts)
+        channel.close()
+        context.term()
+
+    asyncio.run(main())
