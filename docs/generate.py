@@ -96,11 +96,31 @@ def _code(here: str) -> str:
     return here if prose else f"`{here}`"
 
 
+def attacks() -> str:
+    """What tests try on the sandbox, and what comes of it."""
+    from tests.sandbox.attacks.table import GROUPS
+
+    columns = ("namespace/root", "process/root", "process/user")
+    lines = []
+    for group, rows in GROUPS.items():
+        lines += [
+            f"| {group} | `namespace` | `process`, root | `process`, other users |",
+            "|---|---|---|---|",
+        ]
+        for row in rows.values():
+            outcomes = [row.expect(variant) for variant in columns]
+            shown = ["**open**" if outcome == "open" else outcome for outcome in outcomes]
+            lines.append(f"| {row.what} | {' | '.join(shown)} |")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "states": states,
     "limits": limits,
     "names": names_elsewhere,
     "forms": forms_elsewhere,
+    "attacks": attacks,
 }
 
 
