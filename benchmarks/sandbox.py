@@ -19,6 +19,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import lllm
@@ -55,16 +56,17 @@ class Bare:
 
     async def run(self, code: str) -> None:
         id = self.client.execute(code)
-        while True:
-            message = await self.client.get_iopub_msg(timeout=30)
-            if (
-                message["parent_header"].get("msg_id") == id
-                and message["msg_type"] == "status"
-                and message["content"]["execution_state"] == "idle"
-            ):
-                break
         while (await self.client.get_shell_msg(timeout=30))["parent_header"].get("msg_id") != id:
             pass
+        with suppress(Empty):  # the first ones are lost where the subscription had not come through yet
+            while True:
+                message = await self.client.get_iopub_msg(timeout=0.2)
+                if (
+                    message["parent_header"].get("msg_id") == id
+                    and message["msg_type"] == "status"
+                    and message["content"]["execution_state"] == "idle"
+                ):
+                    return
 
     async def close(self) -> None:
         self.client.stop_channels()
