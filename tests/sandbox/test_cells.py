@@ -82,7 +82,8 @@ def test_streams_of_child_processes_are_in_their_cell(shared: JupyterSession) ->
             shared,
             f"import subprocess\nsubprocess.run(['bash', '-c', 'echo to {n}; echo err >&2']).returncode",
         )
-        assert result.text.splitlines() == [f"to {n}", "err", "0"]
+        # two pipes, each read by a thread of its own: on a busy machine in any order
+        assert sorted(result.text.splitlines()) == ["0", "err", f"to {n}"]
 
 
 def test_no_display_is_lost(shared: JupyterSession) -> None:
