@@ -108,8 +108,12 @@ def _empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def nobodys_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Start the test in an empty home folder that is also the working folder, with a bare environment."""
+def nobodys_machine(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> "Iterator[Path]":
+    """Start the test in an empty home folder that is also the working folder, with a bare environment. Modules of projects that
+    it makes are forgotten afterwards: another test's project has the same names."""
+    modules = set(sys.modules)
     for name in list(os.environ):
         if name in PRIVATE_NAMES or name.startswith(PRIVATE_PREFIXES) or name.endswith(PRIVATE_SUFFIXES):
             monkeypatch.delenv(name)
@@ -128,7 +132,13 @@ def nobodys_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
         "TZ": "UTC",
     }.items():
         monkeypatch.setenv(name, value)
-    return home
+    yield home
+    made = f"{tmp_path_factory.getbasetemp()}{os.sep}"
+    for name in set(sys.modules) - modules:
+        module = sys.modules[name]
+        places = [getattr(module, "__file__", None) or "", *(getattr(module, "__path__", None) or ())]
+        if any(str(place).startswith(made) for place in places):
+            del sys.modules[name]
 
 
 _unrecorded: list[str] = []

@@ -146,7 +146,7 @@ def test_every_kind_that_is_marked_and_nothing_else(project: Write, registry: Re
 def test_where_it_is_defined_and_nowhere_else(project: Write, registry: Registry) -> None:
     project("prompts/a_user.py", "from prompts.shared import P\nfrom json import loads\n")
     project("prompts/shared.py", PROMPT.format(path="demo/shared"))
-    project("proxies/__init__.py", "from .web import Wiki\n")
+    project("proxies/__init__.py", "from proxies.web import Wiki\n")
     project("proxies/web.py", MARKED.format(name="Wiki", kind="proxy"))
     names = [(name, source.rpartition("/")[2]) for _, name, source in found(registry)]
     assert names == [("demo/shared", "shared.py:2"), ("Wiki", "web.py:1")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -86,6 +86,7 @@ def fork(
         )
     live = Live(approve=approve, stream=stream, quiet=quiet, json=json)
     program = program_of(store, id, config, sets=sets or (), asks=True)
+    before = {info.id for info in store.sessions(_NEWEST)}
     try:
         with quiet_stdout(json), naming("--model", model):
             done = fork_session(
@@ -102,8 +103,9 @@ def fork(
                 **program,
             )
     except KeyboardInterrupt as error:
-        # asyncio makes it of the CancelledError that knows the session
-        new = getattr(error.__context__, "session", None)
+        # what raised it may not know the session: a signal comes at any moment
+        forks = (info for info in store.sessions(_NEWEST) if info.id not in before)
+        new = next((info.id for info in forks if (info.meta.get("fork") or {}).get("session") == id), None)
         output.belongs(error, new, next_steps(store, new) if new else None)
         raise
     except Exception as error:
@@ -122,6 +124,10 @@ def fork(
     for note in done.notes:
         output.say(f"note: {note}")
     return 0
+
+
+_NEWEST: Final = 20
+"""Sessions that are looked through for the one that this command has begun."""
 
 
 def told(done: Fork) -> str:
