@@ -522,6 +522,7 @@ class Order:
             self._at >= len(self._items) or first.due > self._times[self._items[self._at].event["seq"]]
         )
         self.inputs.fired(first.timer)
+        self.timers.fired(first)
         if isinstance(first.timer, Timer):
             self._copy(first.timer.name)
         first.loop.fire(first.timer)

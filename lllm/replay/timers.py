@@ -28,12 +28,17 @@ _APART: Final = 1e-4
 
 
 class Due(NamedTuple):
-    """A timer of the program, when it is due, and whether it stops what the record says was stopped."""
+    """A timer of the program, when it is due, and whether it stops what the record says was stopped.
+
+    Attributes:
+        of: the place at which it was chosen among several, if it was.
+    """
 
     loop: Loop
     timer: asyncio.TimerHandle
     due: float
     stops: bool = False
+    of: Place | None = None
 
 
 class Timers:
@@ -46,7 +51,7 @@ class Timers:
     def __init__(self, order: Order) -> None:
         self._order = order
         self.guess = Guess()
-        self._choices: dict[Place, int] = {}
+        self._fired: dict[Place, int] = {}  # chosen ones, at each place
 
     def before(self, item: Item, at: float) -> Due | None:
         """The timer that fires before an answer, or an input, that came at this time."""
@@ -126,13 +131,16 @@ class Timers:
         order, because its clock is coarse (uvloop rounds to milliseconds), or it was busy when it armed them."""
         until = min(until, found[0][0] + NEAR)
         near = [one for one in found[1:] if one[0] < until and not self._stops(one[3])]
-        due, _, loop, timer = [found[0], *near][self.guess.picks(self._choice(item.place), len(near))]
-        return Due(loop, timer, due)
+        place = item.place
+        # numbered by what has fired, because a loop that waits for others asks more than once
+        choice = place[0], f"{place[1]} {self._fired.get(place, 0) + 1}"
+        due, _, loop, timer = [found[0], *near][self.guess.picks(choice, len(near))]
+        return Due(loop, timer, due, of=place)
 
-    def _choice(self, place: Place) -> Place:
-        """A name for one choice more at a place."""
-        self._choices[place] = n = self._choices.get(place, 0) + 1
-        return place[0], f"{place[1]} {n}"
+    def fired(self, due: Due) -> None:
+        """A timer fires."""
+        if due.of is not None:
+            self._fired[due.of] = self._fired.get(due.of, 0) + 1
 
     def _stops(self, timer: asyncio.TimerHandle) -> list[tuple[str, asyncio.Task[None]]]:
         """The calls and effects that a timer would cancel, with the tasks in which it does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -187,6 +188,25 @@ def test_timers_in_another_order_than_they_were_due(count: int) -> None:
         await asyncio.gather(*(one(n) for n in range(count)))
 
     replays(program, in_order)
+
+
+def test_a_loop_that_waits_for_threads_asks_more_than_once_which_timer_fires() -> None:
+    async def program(agent: Agent, got: list[str]) -> None:
+        async def one(n: int) -> None:
+            await asyncio.sleep(0.021 - 0.0007 * n)
+            got.append(str(n))
+            await agent.acall(f"{n} is number {len(got)}")
+
+        await asyncio.gather(*(one(n) for n in range(3)))
+
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    try:
+        replays(program, in_order)
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_a_resumed_program_says_whose_loop_it_had() -> None:
