@@ -176,6 +176,14 @@ class UncertainTool(TypedDict):
     tool: Annotated[str, "the tool"]
 
 
+class HandedBack(TypedDict):
+    """Where a call or an effect had been handed back, by what a resumed session found."""
+
+    name: Annotated[str, "as in a Note of inputs: `c2`, `f3`, `-c2`, `xf3`"]
+    before: Annotated[Count, "the event that came next"]
+    input: NotRequired[Annotated[str, "of a Note of inputs, the one that came next"]]
+
+
 class UncertainCall(TypedDict):
     """A tool call that had begun when the process ended."""
 

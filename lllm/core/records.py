@@ -21,6 +21,7 @@ from lllm.core.record_parts import (
     Digest,
     Entry,
     Fork,
+    HandedBack,
     HandedOver,
     Integer,
     Message,
@@ -64,6 +65,12 @@ class SessionResumed(TypedDict):
 
     events: Annotated[Count, "events that it found"]
     inputs: NotRequired[Annotated[str, "as in SessionStarted, from here on"]]
+    returned: NotRequired[
+        Annotated[
+            list[HandedBack],
+            "what was handed back before, where the process had died before it could note that",
+        ]
+    ]
     uncertain: NotRequired[Annotated[list[UncertainCall], "tool calls that had begun and not returned"]]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -21,7 +21,7 @@ from lllm.core import events as ev
 from lllm.inputs import ALL, ANSWERS, Reading, Timer, through
 from lllm.replay.guesses import Place
 from lllm.replay.idle import Loop, Threads, is_stop
-from lllm.replay.recorded_inputs import Input, RecordedInputs, Waiter, inputs_of, settle
+from lllm.replay.recorded_inputs import Input, RecordedInputs, Waiter, inputs_of, placed_in, settle
 from lllm.replay.timers import Due, Timers
 from lllm.session import unscoped
 from lllm.stream_inputs import add
@@ -98,7 +98,10 @@ class Order:
         self._waiting: dict[int, Waiter] = {}
         self._ends: list[Waiter] = []
         self._anew: list[Waiter] = []
-        self._unplaced: list[Waiter] = []
+        self._unplaced: dict[str, Waiter] = {}
+        self.placed: list[tuple[str, int, str]] = []
+        """Where those were handed back, or stopped, of which the record does not say it: their names, and the Place of what
+        comes next. What follows in the log depends on it, so it is noted there."""
         self.unplaced_count = 0
         """So often the record did not say where a call or an effect was handed back."""
         self.at_once = 0
@@ -119,6 +122,7 @@ class Order:
         until = self.session.until
         asked: dict[str, int] = {}  # the last request of each call
         replied: dict[str, Mapping[str, Any]] = {}  # and its last reply
+        placed = placed_in(record)
         for event in record:
             if event["kind"] == ev.SESSION_RESUMED:
                 self.inputs.resumed.append(event["seq"])
@@ -135,18 +139,31 @@ class Order:
             self._times[event["seq"]] = last - down
             if event["seq"] in places:
                 tape, n = places[event["seq"]]
+                self._place(placed.get((event["seq"], ""), ()), event, exact)
                 self._items.append(Item(tape.events[n], tape, n, exact))
             for found in inputs_of(event):
+                self._place(placed.get((event["seq"], found.name), ()), event, exact)
                 self.inputs.name(found, event)
                 if found.is_reader:
                     self.inputs.forget_unread(found, asked.get(found.call, 0), replied.get(found.call))
                 if event["seq"] < until:
                     self._items.append(Item(event, found, 0, exact))
 
+    def _place(self, names: Iterable[str], event: Mapping[str, Any], exact: bool) -> None:
+        """What was handed back before an event, or before an input that it names, by what a resumed session found."""
+        for found in map(Input, names):
+            self.inputs.name(found, event)
+            if event["seq"] < self.session.until:
+                self._items.append(Item(event, found, 0, exact))
+
     @property
     def exact(self) -> bool:
         """True if the record has the order of all inputs here."""
         return bool(self._items) and self._items[min(self._at, len(self._items) - 1)].exact
+
+    def has_ended(self) -> bool:
+        """True if the record has ended, and the program goes on."""
+        return self.alive is not None
 
     @property
     def stopped(self) -> bool:
@@ -251,18 +268,39 @@ class Order:
             return
         await self._wait_in(self._anew if anew else self._ends, loop)
 
-    async def unplaced(self, *, leaving: bool = False) -> bool:
+    async def unplaced(self, name: str, *, leaving: bool = False) -> bool:
         """A call or an effect is about to be handed back, and the record does not say where: it did not have to wait, or the
         process died before it could be noted. Waits until nothing but its return can bring the next event about; True if it
         is the record's end that came. `leaving`: as in `turn`. The first `at_once` of them do not wait."""
         self.unplaced_count += 1
         if self.unplaced_count <= self.at_once:
             return False
-        if self.alive is None and (loop := self.here()) is not None:
-            await self._wait_in(self._unplaced, loop, leaving=leaving)
-        return self.alive is not None
+        if self.has_ended() or (loop := self.here()) is None:
+            return self.has_ended()
+        future: asyncio.Future[None] = loop.loop.create_future()
+        with self.lock:
+            if self.off or self.has_ended():
+                return self.has_ended()
+            self._unplaced[name] = loop, future
+        self._wake(loop)
+        try:
+            await (through(future, lambda: self.off) if leaving else future)
+        except asyncio.CancelledError:
+            with self.lock:
+                if not leaving and not self.has_ended():
+                    self._pass_over()
+                    self._found(f"-{name}", self._next())
+            raise
+        finally:
+            del self._unplaced[name]
+        return self.has_ended() and all(name != found for found, *_ in self.placed)
 
-    async def _wait_in(self, waiting: list[Waiter], loop: Loop, *, leaving: bool = False) -> None:
+    def _found(self, name: str, item: Item | None) -> None:
+        """Notes where something was handed back, or stopped."""
+        if item is not None:
+            self.placed.append((name, *item.place))
+
+    async def _wait_in(self, waiting: list[Waiter], loop: Loop) -> None:
         entry = loop, loop.loop.create_future()
         with self.lock:
             if self.off or self.alive is not None:
@@ -270,14 +308,15 @@ class Order:
             waiting.append(entry)
         self._wake(loop)
         try:
-            await (through(entry[1], lambda: self.off) if leaving else entry[1])
+            await entry[1]
         finally:
             waiting.remove(entry)
 
-    def _release_unplaced(self, here: Loop) -> float | None:
-        """Lets the first of those return whose place is not in the record. None where there is none."""
-        for loop, future in self._unplaced:
+    def _release_unplaced(self, here: Loop, item: Item) -> float | None:
+        """Lets the first of those return whose place is not in the record, before this item. None where there is none."""
+        for name, (loop, future) in self._unplaced.items():
             if not future.done():
+                self._found(name, item)
                 loop.soon(settle, future)
                 self.moved = time.monotonic()
                 return 0 if loop is here else 0.02
@@ -349,7 +388,12 @@ class Order:
             self.inputs.release(ended=True)
             for loop in self.loops.values():
                 loop.give_back()
-            for loop, future in [*list(self._waiting.values()), *self._ends, *self._anew, *self._unplaced]:
+            for loop, future in [
+                *list(self._waiting.values()),
+                *self._ends,
+                *self._anew,
+                *self._unplaced.values(),
+            ]:
                 loop.soon(settle, future)
 
     # --- what loops ask
@@ -376,7 +420,7 @@ class Order:
             first = self._late(item, at) if waiter is None else self.timers.before(item, at)
             if waiter is not None:
                 return self._answer(here, item, at, first, waiter)
-            if (moved := self._release_unplaced(here)) is not None:
+            if (moved := self._release_unplaced(here, item)) is not None:
                 return moved
             since = time.monotonic() - self.moved
             if (self._busy(here) or self._has_connections()) and since < self._silence:
@@ -457,7 +501,7 @@ class Order:
             self.now = max(self.now, at)
             self.timers.meanwhile(item, at)
             return self._hand(here, found.name)
-        if (moved := self._release_unplaced(here)) is not None:
+        if (moved := self._release_unplaced(here, item)) is not None:
             return moved
         since = time.monotonic() - self.moved
         if self._busy(here) and since < self._silence:
@@ -581,7 +625,7 @@ class Order:
             *waiting,
             *self._ends,
             *self._anew,
-            *self._unplaced,
+            *self._unplaced.values(),
         ]:  # those that wake up leave it, in their threads
             loop.soon(settle, future)
 

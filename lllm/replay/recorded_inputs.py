@@ -72,6 +72,17 @@ def inputs_of(event: Mapping[str, Any]) -> list[Input]:
     return found
 
 
+def placed_in(record: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], list[str]]:
+    """What sessions that were resumed found to have been handed back, or stopped, by the place of what came next: the
+    process had died before it could note that itself (see `Order.placed`)."""
+    found: dict[tuple[int, str], list[str]] = {}
+    for event in record:
+        if event["kind"] == ev.SESSION_RESUMED:
+            for one in event["data"].get("returned", ()):
+                found.setdefault((one["before"], one.get("input", "")), []).append(one["name"])
+    return found
+
+
 class RecordedInputs:
     """What waits for its place in the record."""
 

@@ -218,7 +218,7 @@ class Resumed(Replayed):
             await Session.hand_back(self, name)
         elif self.order.inputs.notes_returns and not self.order.inputs.has_name(name):
             try:
-                if await self.order.unplaced():
+                if await self.order.unplaced(name):
                     await self._noted(name)
             except asyncio.CancelledError:
                 await self.back_out(name)
@@ -239,7 +239,7 @@ class Resumed(Replayed):
         if self.order.off or self.order.alive is not None:
             await Session.back_out(self, name)
         elif not self.order.inputs.has_name(f"x{name}"):
-            if await self.order.unplaced(leaving=True):
+            if await self.order.unplaced(f"x{name}", leaving=True):
                 await self._noted(f"x{name}")
         else:
             await super().back_out(name)
@@ -320,6 +320,8 @@ class Resumed(Replayed):
             if self._live:
                 return
             data: dict[str, Any] = {"events": self._seq, "inputs": self.order.kept}
+            if self.order.placed:
+                data["returned"] = [_handed_back(*placed) for placed in self.order.placed]
             if self._uncertain:
                 data["uncertain"] = [
                     {"key": item.key, "tool": item.tool, "effect": item.effect, "decision": item.decision}
@@ -464,3 +466,8 @@ _RESULTS: Final = (ev.CALL_RESUMED, ev.MODEL_REPLIED, ev.MODEL_FAILED, ev.TOOL_R
 """What is kept of that which had begun when a resumption was halted, and what may have to come before it. No approval:
 whoever gives it may have asked an agent, which was halted, and can be asked again."""
 _SHOWN: Final = (ev.FRONTEND, ev.ARTIFACT)
+
+
+def _handed_back(name: str, before: int, input: str) -> dict[str, Any]:
+    """See `lllm.core.record_parts.HandedBack`."""
+    return {"name": name, "before": before} | ({"input": input} if input else {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,12 @@ async def pay(label: str) -> str:
     return label
 
 
+@activity(effect="idempotent")
+async def slow(n: int) -> str:
+    await asyncio.sleep(0.006 * n)
+    return str(n)
+
+
 @pytest.mark.parametrize("turns", [1, 2, 3])
 @pytest.mark.parametrize("kind", [ev.CALL_ENDED, ev.EFFECT_RETURNED])
 def test_what_begins_after_the_last_event_may_be_stopped_at_once(kind: str, turns: int) -> None:
@@ -79,3 +86,56 @@ def test_what_begins_after_the_last_event_may_be_stopped_at_once(kind: str, turn
     assert ev.EFFECT_REQUESTED in [open_event(body)["kind"] for body in store.read(session)]
     report = replay_session(session, store=store, entry=entry_of(store))
     assert report.verified, report.divergence
+
+
+class Slow(MemoryLog):
+    """A store that takes a while for the first effects that return: others come about while they wait for their log. The last
+    ones are handed back at once, and the log does not say where."""
+
+    async def append(self, records: Any, blobs: Any = None) -> None:
+        events = [open_event(record.body) for record in records]
+        if any(event["kind"] == ev.EFFECT_RETURNED and event["data"]["n"] < 3 for event in events):
+            await asyncio.sleep(0.012)
+        await super().append(records, blobs)
+
+
+def test_a_resumed_session_notes_where_it_has_handed_back_what_the_log_does_not_have() -> None:
+    """Two effects returned, and the log has not where; timers fired meanwhile. What follows depends on their order."""
+
+    def entry_of(store: MemoryLog) -> Callable[[], None]:
+        async def main() -> None:
+            got: list[str] = []
+
+            async def beat() -> None:
+                while True:
+                    await asyncio.sleep(0.004)
+                    got.append(".")
+
+            async def one(n: int) -> None:
+                for more in range(3):
+                    got.append(await slow(n + more))
+
+            async with arecord("x", store=store):
+                agent = Agent("a", ScriptedBackend(lambda request: request.messages[-1].text))
+                beats = asyncio.ensure_future(beat())
+                await asyncio.gather(one(1), one(2))
+                beats.cancel()
+                await slow(1)  # it shows that both have returned, and not when
+                await agent.acall(" ".join(got))
+
+        return lambda: lllm.run(main())
+
+    whole = Slow()
+    entry_of(whole)()
+    session = whole.sessions(1)[0].id
+    noted = 0
+    for place in range(2, len(list(whole.read(session))) - 2):
+        store = MemoryLog()
+        store._sessions[session] = whole._sessions[session][:place]
+        store._blobs = dict(whole._blobs)
+        resume_session(session, store=store, entry=entry_of(store), decide="retry")
+        report = replay_session(session, store=store, entry=entry_of(store))
+        assert report.verified, (place, report.divergence)
+        events = [open_event(body) for body in store.read(session)]
+        noted += sum("returned" in event["data"] for event in events if event["kind"] == ev.SESSION_RESUMED)
+    assert noted

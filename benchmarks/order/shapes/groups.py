@@ -115,6 +115,7 @@ async def conditions(s: Shape) -> None:
 @shape()
 async def events_and_locks(s: Shape) -> None:
     go, lock = asyncio.Event(), asyncio.Lock()
+    open = False  # for good: whoever comes late would wait for ever
 
     async def one(n: int) -> None:
         await s.other.acall(f"ready {n}")
@@ -123,7 +124,7 @@ async def events_and_locks(s: Shape) -> None:
         await go.wait()
         async with lock:
             await s.say(f"q{n} {len(s.got)}")
-        if n == 2:
+        if n == 2 and not open:
             go.clear()
 
     tasks = [asyncio.ensure_future(one(n)) for n in range(4)]
@@ -131,6 +132,7 @@ async def events_and_locks(s: Shape) -> None:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if len(done) < len(tasks):
             await s.say(f"done {len(done)}")
+            open = True
             go.set()
             await asyncio.wait(tasks)
 
