@@ -113,7 +113,7 @@ def test_a_resumed_session_notes_where_it_has_handed_back_what_the_log_does_not_
 
             async def one(n: int) -> None:
                 for more in range(3):
-                    got.append(await slow(n + more))
+                    got.append(await slow(n + more))  # noqa: PERF401 - others see it as it comes
 
             async with arecord("x", store=store):
                 agent = Agent("a", ScriptedBackend(lambda request: request.messages[-1].text))
