@@ -115,7 +115,6 @@ class EffectRecord:
         self._marked: dict[tuple[Place, str, str | None], list[tuple[Any, Past]]] = {}
         self._at: dict[Place, list[Past]] = {}
         begun = open_tools(recorded)
-        done = _done(recorded)
         self.answered: dict[int, Past] = {}
         """By the event that answers it."""
         self.last = 0
@@ -123,8 +122,6 @@ class EffectRecord:
         for past in effects_of(recorded):
             self.last = max(self.last, past.n)
             place = past.place
-            if place.inside is not None and place.inside in done:
-                continue  # of an effect that has returned: it is not done again
             if (
                 place.via is not None
                 and past.first["seq"] < begun.get((place.call, place.via), float("inf"))

@@ -101,6 +101,7 @@ class Forked(SharedEffects):
         self._turns: dict[str, int] = {}
         self._twins: dict[str, str] = {}  # the recorded call that each call stands for
         self._wanted: dict[tuple[str, str], str] = {}
+        self._outer: set[int] = set()  # effects that began in the shared part, and are done here
         self._rules: dict[str, Mapping[str, Any]] = {}
         self._left: dict[
             str, tuple[asyncio.Task[Any], str | None, bool]
@@ -223,12 +224,14 @@ class Forked(SharedEffects):
 
     def _copy_steps(self, call: str | None, tool_call: str, end: int) -> None:
         """Writes what a stateful tool did: a resumption of this session, or a fork of it, builds on it."""
+        steps: list[tuple[effects.Past, Mapping[str, Any]]] = []
         for past in self.effects.within(call, tool_call):
             if not past.taken and past.first["seq"] < end:
                 past.taken = True
                 self._effects = max(self._effects, past.n)
-                for event in filter(None, (past.requested, past.returned)):
-                    self._copy(past, event)
+                steps += [(past, event) for event in (past.requested, past.returned) if event is not None]
+        for past, event in sorted(steps, key=lambda step: step[1]["seq"]):
+            self._copy(past, event)
 
     def _count(self, kind: str, data: Mapping[str, Any]) -> None:
         if kind == ev.MODEL_REPLIED:

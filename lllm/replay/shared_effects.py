@@ -18,6 +18,7 @@ class SharedEffects(Replayed):
     parent: str
     _twins: dict[str, str]
     _unmatched: str
+    _outer: set[int]
 
     # of Forked
     if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class SharedEffects(Replayed):
         if (refused := self._refused(asked)) is not None:
             await self.settle(asked, past.n, error=refused)
         await self.flush()
+        self._outer.add(past.n)
         return past.n
 
     async def reached(self, seq: int) -> None:
@@ -77,12 +79,9 @@ class SharedEffects(Replayed):
             made = self._copied(past, past.returned)
             return self._recalled(past.n, past.returned["seq"], past.returned["data"], (made,))
         place = asked.place
-        call, within = (
-            None if one is None else self._twins.get(one, "") for one in (place.call, place.within)
-        )
         past = self.effects.take(
             asked,
-            Place(call, place.via, within),
+            self._twin_of(place),
             lambda past: self._is_given(past) and self._is_right(past, asked),
         )
         if past is None or past.returned is None:
@@ -97,6 +96,15 @@ class SharedEffects(Replayed):
             placed = place.record() if event is past.first else {}
             events.append((kind, {**data, **placed, "n": number}))
         return self._recalled(number, past.returned["seq"], past.returned["data"], tuple(events))
+
+    def _twin_of(self, place: Place) -> Place:
+        """The place in the parent that a place of the live part stands for. There is none within what the parent did not
+        begin."""
+        call, within = (
+            None if one is None else self._twins.get(one, "") for one in (place.call, place.within)
+        )
+        begun = place.inside is None or place.inside in self._outer
+        return Place(call, place.via, within, place.inside if begun else effects.NEVER)
 
     def _shared(self, asked: Asked) -> effects.Past | None:
         """The effect of the shared part that this one is. If the record has none, that ends."""

@@ -27,22 +27,36 @@ def newest(store: MemoryLog) -> str:
     return store.sessions(1)[0].id
 
 
-async def nested(name: str, ran: list[str], count: int = 2) -> Any:
-    """An effect whose code has further ones, as a cell that calls an API has."""
+async def nested(
+    name: str,
+    ran: list[str],
+    count: int = 2,
+    *,
+    of: str | None = None,
+    before: Callable[[], Any] | None = None,
+) -> Any:
+    """An effect whose code has further ones, as a cell that calls an API has.
+
+    Args:
+        of: what the requests of the inner ones say, by default `name`. before: is called and awaited before these.
+    """
     session = recording()
     assert session is not None
     context, place = contextvars.copy_context(), session.where()
+    said = name if of is None else of
 
     async def outer(about: ToolContext) -> list[Any]:
         async def inner(number: int) -> Any:
-            def do() -> int:
+            def do() -> Any:
                 ran.append(f"{name}/{number}")
-                return number
+                return number if of is None else f"{name}{number}"
 
             with own_code(session, place._replace(inside=about.effect)):
-                return await session.effect("inner", {"of": name, "number": number}, do)
+                return await session.effect("inner", {"of": said, "number": number}, do)
 
         ran.append(name)
+        if before is not None:
+            await before()
         loop = asyncio.get_running_loop()
         return [await loop.create_task(inner(number), context=context) for number in range(count)]
 
@@ -100,14 +114,85 @@ def test_cut_off_after_every_event() -> None:
         assert replay_session(session, store=store, entry=program(store, [])).verified
 
 
+def alike(store: MemoryLog, ran: list[str], *, late: bool = False, second: str = "b") -> Callable[[], Any]:
+    """Two effects side by side and the program itself ask for the same, and each gets its own answer. `late`: the first asks
+    after the second."""
+
+    async def main() -> Any:
+        async with arecord("alike", store=store) as session:
+            asked = asyncio.Event()
+
+            async def other() -> Any:
+                found = await nested(second, ran, of="x")
+                asked.set()
+                return found
+
+            waits = asked.wait if late else None
+            both = await asyncio.gather(nested("a", ran, of="x", before=waits), other())
+            own = await session.effect("inner", {"of": "x", "number": 0}, lambda: ran.append("own") or "own")
+            return [*both, own]
+
+    return main
+
+
+ALIKE = [["a0", "a1"], ["b0", "b1"], "own"]
+
+
+def test_equal_requests_belong_to_the_effect_they_are_in() -> None:
+    store, ran = MemoryLog(), list[str]()
+    entry = alike(store, ran)
+    assert asyncio.run(entry()) == ALIKE
+    ran.clear()
+    again: list[Any] = []
+
+    async def noted() -> None:
+        again.append(await entry())
+
+    assert replay_session(newest(store), store=store, entry=noted).verified
+    assert (again, ran) == ([ALIKE], [])
+
+
+def test_equal_requests_are_resumed_each_in_its_place() -> None:
+    whole = MemoryLog()
+    assert asyncio.run(alike(whole, [], late=True)()) == ALIKE
+    session = newest(whole)
+    for count in range(1, len(events(whole, session)) - 1):
+        store = cut(whole, session, count)
+        # today the first one is the quicker: what the second got is not for it
+        resumed = resume_session(session, store=store, entry=alike(store, []), decide="retry")
+        assert resumed.result == ALIKE, count
+
+
+def test_a_fork_answers_within_what_the_parent_began() -> None:
+    """What had an answer before the fork keeps it; what follows is done."""
+    store, ran = MemoryLog(), list[str]()
+    asyncio.run(program(store, ran)())
+    parent = newest(store)
+    first = next(e["seq"] for e in events(store, parent) if e["data"].get("inside") == 4)
+    for at, again in ((first, ["b", "b/0", "b/1"]), (first + 2, ["b", "b/1"])):
+        ran.clear()
+        fork = fork_session(parent, store=store, entry=program(store, ran), at=at)
+        assert (fork.result, ran) == ([[0, 1], [0, 1]], again)
+        assert replay_session(fork.session, store=store, entry=program(store, [])).verified
+
+
+def test_a_fork_does_not_answer_within_what_is_new() -> None:
+    store, ran = MemoryLog(), list[str]()
+    asyncio.run(alike(store, ran)())
+    ran.clear()
+    fork = fork_session(newest(store), store=store, entry=alike(store, ran, second="c"))
+    assert fork.result == [["a0", "a1"], ["c0", "c1"], "own"]
+    assert ran == ["c", "c/0", "c/1"]
+
+
 # --- stateful tools ---------------------------------------------------------------------------------------------------
 
 
 class Register:
     """A tool that adds to what it did before, in effects that know their past."""
 
-    def __init__(self, ran: list[str]) -> None:
-        self.ran = ran
+    def __init__(self, ran: list[str], inner: bool = False) -> None:
+        self.ran, self.inner = ran, inner
         self.lives: dict[str, list[tuple[int, int]]] = {}
 
     def tool(self) -> Any:
@@ -116,14 +201,17 @@ class Register:
             """Adds a number."""
             session = recording()
             assert session is not None
-            steps = self.lives.setdefault(session.id, [])
+            steps, place = self.lives.setdefault(session.id, []), session.where()
 
             def total() -> int:
                 known = {value["at"]: value["sum"] for _, _, value in session.earlier_effects("add")}
                 known |= dict(steps)
                 return known[max(known)] if known else 0
 
-            def do() -> dict[str, int]:
+            async def do(about: ToolContext) -> dict[str, int]:
+                if self.inner:
+                    with own_code(session, place._replace(inside=about.effect)):
+                        await session.effect("look", {}, lambda: number)
                 self.ran.append(f"{total()}+{number}")
                 known = [value["at"] for _, _, value in session.earlier_effects("add")] + [
                     at for at, _ in steps
@@ -154,8 +242,8 @@ def calls(*numbers: int) -> list[Any]:
     ]
 
 
-def model(first: int) -> Callable[[Request], Any]:
-    script = [*calls(first, 2, 3), "done"]
+def model(numbers: tuple[int, ...]) -> Callable[[Request], Any]:
+    script = [*calls(*numbers), "done"]
 
     def answer(request: Request) -> Any:
         return script[sum(message.role == "tool" for message in request.messages)]
@@ -163,12 +251,19 @@ def model(first: int) -> Callable[[Request], Any]:
     return answer
 
 
-def adding(store: MemoryLog, ran: list[str], first: int = 1) -> Callable[[], Any]:
+def adding(
+    store: MemoryLog, ran: list[str], *numbers: int, mode: str = "plain", inner: bool = False
+) -> Callable[[], Any]:
+    """An agent adds numbers, by default 1, 2, 3. `mode`: something that the program does before. `inner`: each step has an
+    effect of its own."""
+
     async def main() -> str:
-        agent = Agent("adder", ScriptedBackend(model(first)), "Add.", tools=[Register(ran).tool()])
+        tool = Register(ran, inner).tool()
+        agent = Agent("adder", ScriptedBackend(model(numbers or (1, 2, 3))), "Add.", tools=[tool])
         async with arecord("adding", store=store) as live:
+            await live.effect("mode", {"mode": mode}, lambda: mode, effect="pure")
             dialog = agent.init_dialog(session=live)
-            dialog.append("go")
+            dialog.append(f"add {numbers or (1, 2, 3)}")
             reply = await agent.acall(dialog)
         return str(reply.content)
 
@@ -222,13 +317,56 @@ def test_a_fork_of_a_fork_knows_the_steps_of_the_shared_part() -> None:
     assert results(store, again.session) == ["1", "3", "6"]
 
 
+def test_a_fork_logs_the_inner_effects_of_the_steps_it_shares() -> None:
+    store = MemoryLog()
+    asyncio.run(adding(store, [], inner=True)())
+    parent = newest(store)
+    at = second_result(store, parent) + 1
+    fork = fork_session(parent, store=store, entry=adding(store, [], inner=True), at=at)
+
+    def steps(session: str) -> list[tuple[str, int, Any]]:
+        found = [
+            e
+            for e in events(store, session)
+            if e["kind"].startswith("Effect") and e["data"]["n"] in range(2, 6)
+        ]
+        return [(e["kind"], e["data"]["n"], e["data"].get("inside")) for e in found]
+
+    assert [inside for kind, _, inside in steps(parent) if kind == ev.EFFECT_REQUESTED] == [None, 2, None, 4]
+    assert steps(fork.session) == steps(parent)
+    resumed = cut(store, fork.session, len(events(store, fork.session)) - 3)
+    resume_session(fork.session, store=resumed, entry=adding(resumed, [], inner=True))
+    assert results(resumed, fork.session) == ["1", "3", "6"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "sums", "again"),
+    [
+        ((1, 2, 3), ["1", "3", "6"], []),  # nothing that a step knows has changed
+        ((1, 2, 4), ["1", "3", "7"], ["3+4"]),
+        ((1, 4, 3), ["1", "5", "8"], ["1+4", "5+3"]),
+        ((5, 2, 3), ["5", "7", "10"], ["0+5", "5+2", "7+3"]),
+        ((2, 1, 3), ["2", "3", "6"], ["0+2", "2+1"]),  # the third one's past comes to the same
+    ],
+)
+def test_a_fork_tells_pasts_apart(numbers: tuple[int, ...], sums: list[str], again: list[str]) -> None:
+    """A recorded step is given again where what was before it came to the same, and only there."""
+    store, ran = MemoryLog(), list[str]()
+    asyncio.run(adding(store, ran)())
+    ran.clear()
+    fork = fork_session(newest(store), store=store, entry=adding(store, ran, *numbers, mode="other"))
+    assert results(store, fork.session) == sums
+    assert ran == again
+    assert replay_session(fork.session, store=store, entry=adding(store, [], *numbers, mode="other")).verified
+
+
 @pytest.mark.parametrize("first", [5, 10])
-def test_an_answer_with_another_past_is_not_used(first: int) -> None:
+def test_a_fresh_fork_uses_no_answer(first: int) -> None:
     store, ran = MemoryLog(), list[str]()
     asyncio.run(adding(store, ran)())
     parent = newest(store)
     begun = next(event["seq"] for event in events(store, parent) if event["kind"] == ev.MODEL_REQUESTED)
     ran.clear()
-    fork = fork_session(parent, store=store, entry=adding(store, ran, first), at=begun)
+    fork = fork_session(parent, store=store, entry=adding(store, ran, first, 2, 3), at=begun)
     assert results(store, fork.session) == [str(first), str(first + 2), str(first + 5)]
     assert ran == [f"0+{first}", f"{first}+2", f"{first + 2}+3"]
