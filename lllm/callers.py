@@ -15,7 +15,7 @@ class Caller(NamedTuple):
     """An agent call, seen by an agent that it called as a tool.
 
     Attributes:
-        plan, state: of the call, when the tool began. tool_call: the model's id of the tool call.
+        plan, state: of the call, when the tool began. call: its id. tool_call: the model's id of the tool call.
         handoff: whether the agent takes over from it, rather than being asked.
         outer: the agent call that this one was called by.
     """
@@ -25,6 +25,7 @@ class Caller(NamedTuple):
     tool_call: str
     handoff: bool
     outer: Caller | None
+    call: str
 
 
 calling: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("lllm_calling", default=None)

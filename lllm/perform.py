@@ -553,7 +553,7 @@ class Performer:
         return Outcome(ev.TOOL_RETURNED, data if ledger is None else _with_use(data, ledger))
 
     def _as_caller(self, call: FunctionCall, tool: BoundTool) -> Caller:
-        return Caller(self.plan, self.state, call.id, tool.rule.handoff, calling.get())
+        return Caller(self.plan, self.state, call.id, tool.rule.handoff, calling.get(), self.call)
 
     def _cut_error(self, call: FunctionCall, data: records.ToolReturned) -> records.ToolReturned:
         """The words of an error within the limit."""

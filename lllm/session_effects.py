@@ -470,7 +470,11 @@ class Effects:
             return value_of(found)
         value = draw()
         if self.logs:
-            data = {"n": self._number(), "kind": kind, "value": value, **asked.place.record()}
+            data = {"n": self._number(), "kind": kind, **asked.place.record()}
+            if isinstance(value, str) and len(value) > LARGE:
+                data |= {"blob": self.keep(value.encode()), "as": "text"}
+            else:
+                data["value"] = value
             if key is not None:
                 data["key"] = key
             self.emit(ev.EFFECT_RETURNED, data, asked.place.call)

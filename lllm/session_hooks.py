@@ -11,6 +11,7 @@ from lllm.core.spec import RULES
 from lllm.models.message import Message
 
 if TYPE_CHECKING:
+    from lllm.core.dialog import Node
     from lllm.core.effects import Effect
 
 
@@ -55,6 +56,10 @@ class Hooks:
         opened it."""
         return False
 
+    def began_with(self) -> Sequence[Mapping[str, Any]]:
+        """The messages of the recorded first call, in a session that is run again."""
+        return ()
+
     def opens(self, name: str) -> None:
         """Called when the re-run program opens a session of this name, which is to be the recorded one. ConfigError where it
         is another one of the program's."""
@@ -83,6 +88,9 @@ class Hooks:
         """The effects of this kind that the code of those tools has had: numbers, requests and values, in the order in which
         they returned. A resumed session builds up again from them what only that code would have."""
         return iter(())
+
+    def has_dialog(self, head: Node) -> None:
+        """Says that the record has this dialog, of calls in tools that are not run again."""
 
     def rules(self, call: str) -> int:
         """The version of the rules that a call follows: today's, or the recorded one."""

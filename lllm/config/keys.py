@@ -19,6 +19,7 @@ from lllm.config.kinds import (
     FORMAT,
     FREE,
     LIMIT,
+    MEMORY,
     MONEY,
     NAME,
     NAME_OR_NONE,
@@ -197,6 +198,12 @@ AGENT: Final[Mapping[str, Key | Section]] = {
     "sandbox": Key(
         NAME_OR_NONE,
         "The registered sandbox in which this agent's code runs: `jupyter`. It has the tools python, shell and files then.",
+    ),
+    "memory": Key(
+        MEMORY,
+        "Whether its calls go on with the conversation of the calls before: `true`, whatever sessions they are in, or "
+        "`session`, with a conversation of its own in each.",
+        False,
     ),
     "model_args": Key(FREE, "Further arguments for the model, passed as they are.", {}),
     "settings": Key(FREE, "Your own keys, for your own code.", {}),

@@ -41,6 +41,7 @@ TAGS: Final = Kind(
     {"type": ["array", "null"], "items": {"type": "string", "minLength": 1}},
 )
 FLAG: Final = Kind("true or false", {"type": "boolean"})
+MEMORY: Final = Kind("true, false or session", {"anyOf": [{"type": "boolean"}, {"enum": ["session"]}]})
 WHOLE: Final = Kind("a whole number", {"type": "integer"})
 SEED: Final = Kind("a whole number, or null", {"type": ["integer", "null"]})
 COUNT: Final = Kind("a whole number of 0 or more", {"type": "integer", "minimum": 0})

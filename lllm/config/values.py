@@ -135,6 +135,7 @@ class AgentConfig:
     tools: tuple[str, ...]
     activate_proxies: tuple[str, ...] | None
     sandbox: str | None
+    memory: bool | str
     tool_style: str
     code_tags: tuple[str, ...] | None
     handoffs: tuple[str, ...]
@@ -428,6 +429,7 @@ def _agent(name: str, own: Mapping[str, Any], top: Mapping[str, Any], environ: E
         tools=tuple(own.get("tools", ())),
         activate_proxies=_names(own.get("activate_proxies")),
         sandbox=own.get("sandbox") or None,
+        memory=own.get("memory", False),
         tool_style=value("tool_style"),
         code_tags=_names(value("code_tags")),
         handoffs=tuple(own.get("handoffs", ())),

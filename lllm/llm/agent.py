@@ -20,10 +20,12 @@ from lllm.llm.checks import (
     sampling_of,
     timeouts_of,
 )
+from lllm.llm.classify import Classifies
 from lllm.llm.connect import made_by
 from lllm.llm.dialog import Dialog, Turn, as_message, settings_of
 from lllm.llm.handoff import handoffs_of
 from lllm.llm.inputs import WORKERS, batch, check_arguments, check_prompt, shape, workers_of
+from lllm.llm.memory import Memory, Remembered, Remembers, has_system, parse_memory, with_past
 from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
 from lllm.llm.proxies import Access, access_of_code
 from lllm.llm.sessions import fail, open_session, running
@@ -67,7 +69,7 @@ around: Callable[[Coroutine[Any, Any, Reply]], Awaitable[Reply]] | None = None
 """Set by a replay, which looks at the program's code and not at an agent call's."""
 
 
-class Agent(Fixed):
+class Agent(Remembers, Classifies, Fixed):
     """A model with a role.
 
     Args:
@@ -89,6 +91,8 @@ class Agent(Fixed):
         format: pydantic model, dataclass, TypedDict or JSON schema of the reply.
         approval: which tools need approval besides those that say so: names, `weather.*`, `effect:ask`, True for all; see
             `lllm.llm.approval_rules`.
+        memory: whether a call goes on with the conversation of the calls before: True, or `session` for a conversation of its
+            own in each session; by default each call stands by itself. See `lllm.llm.memory`.
         approve: called with the FunctionCall of a tool that needs approval; True lets it run, a text is the reason for
             refusing.
         model_args: sampling values (temperature, max_tokens, ...), also as keywords.
@@ -103,7 +107,8 @@ class Agent(Fixed):
     `approve`, `store` and `description` can be set later, and hold for calls that begin then. Setting anything else raises
     FixedSettingError: `with_` makes a copy with other settings.
 
-    Safe to call from many threads and tasks at once.
+    Safe to call from many threads and tasks at once; one with memory answers one call at a time in each session, and a
+    second one raises DialogBusyError.
     """
 
     _settable = frozenset(("approve", "description", "store"))
@@ -125,6 +130,7 @@ class Agent(Fixed):
         code_tags: Sequence[str] | None = None,
         approval: Any = None,
         format: Any = None,
+        memory: bool | str | None = None,
         approve: Callable[..., Any] | None = None,
         model_args: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
@@ -140,6 +146,8 @@ class Agent(Fixed):
         name = name_of(name)
         self.store = store
         self.description = description
+        remembers = parse_memory(memory)
+        self._memory = None if remembers is None else Memory(name, remembers)
         more = without_later(more)
         limits = {key: more.pop(key) for key in list(more) if key in Limits._fields}
         no_slips(more)
@@ -233,13 +241,22 @@ class Agent(Fixed):
 
     def with_(self, **changes: Any) -> Agent:
         """A copy with other settings: `agent.with_(model="openai/gpt-4o", temperature=0, tools=[])`. `model="auto"` is what
-        the configuration says."""
+        the configuration says. A copy with memory begins with what this agent remembers, and has it for itself from then on."""
         twin = object.__new__(Agent)
         twin.__dict__.update(self.__dict__)
         twin._bindings = Bindings()
+        remembers = None if self._memory is None else self._memory.scope
+        if "memory" in changes:
+            remembers = parse_memory(changes.pop("memory"))
         twin._settings = self._overridden(changes)
         if "system_prompt" in changes:
             twin._system = system_prompt_of(self.name, changes["system_prompt"])
+        if remembers is None:
+            twin._memory = None
+        elif self._memory is None:
+            twin._memory = Memory(twin.name, remembers)
+        else:
+            twin._memory = self._memory.copy(twin.name, remembers, system="system_prompt" not in changes)
         return twin
 
     def _allow(self, access: Access) -> None:
@@ -329,6 +346,11 @@ class Agent(Fixed):
             and not isinstance(input, _ONE)
             and shape(input, f"the agent '{self.name}'") == "batch"
         ):
+            if self._memory is not None:
+                raise ConfigError(
+                    f"the agent '{self.name}' remembers one conversation, and was called with a batch",
+                    hint="Ask one thing at a time, or an agent without memory: agent.with_(memory=False)([...]).",
+                )
             if key is not None:
                 raise ConfigError(
                     "a batch has no key", hint="Its calls are told apart by their places in it."
@@ -339,11 +361,19 @@ class Agent(Fixed):
             raise ConfigError(
                 f"agent '{self.name}': key must be text of 1 to 200 characters, got {key!r:.80}"
             )
-        if turn is None:
-            call = self._call(input, args, session, parser_args, follow, key, overrides)
+        told = input  # what the call says
+        if turn is None and self._memory is not None and isinstance(input, _ONE):
+            dialog = await self._memory.of_call(session)
+            turn = Turn(
+                dialog.fork() if "read" in overrides else dialog
+            )  # a classification is not remembered
+        elif turn is None:
+            call = self._call(input, None, args, session, parser_args, follow, key, overrides)
             return await (call if around is None else around(call))
+        else:
+            told = turn
         with turn:
-            call = self._call(turn, args, session, parser_args, follow, key, overrides)
+            call = self._call(told, turn, args, session, parser_args, follow, key, overrides)
             return await (call if around is None else around(call))
 
     def _is_batch(self, input: Any) -> bool:
@@ -368,6 +398,7 @@ class Agent(Fixed):
     async def _call(
         self,
         input: Any,
+        turn: Turn | None,
         args: Mapping[str, Any] | None,
         session: Session | None,
         parser_args: Mapping[str, Any] | None,
@@ -375,7 +406,11 @@ class Agent(Fixed):
         key: str | None,
         overrides: Mapping[str, Any],
     ) -> Reply:
-        binding, base, add, render_args, turn = self._prepare(input, args or {}, overrides)
+        began = None if turn is None or input is turn else turn.head  # what it remembers
+        opened = "system_prompt" not in overrides and has_system(began)
+        binding, base, add, render_args = self._prepare(input, args or {}, overrides, opened=opened)
+        if began is not None:
+            base, add = with_past(began, add, opened=opened)
         dialog = None if turn is None else turn.dialog
         if parser_args and not callable(binding.prompt and binding.prompt.parser):
             raise ConfigError(
@@ -399,6 +434,8 @@ class Agent(Fixed):
         if dialog is not None and dialog.id is None:
             dialog.id = live.new_dialog()
         named = dialog.id if dialog is not None else None
+        if began is not None and base is not None and live.logs and base.id not in live.dialogs:
+            base, add = None, (*began.messages(), *add)  # the session has not heard of it
         call = Call(plan, live, parent=scope, dialog=named, add=add, key=key)
         if follow is not None:
             live.listeners[call.id] = follow
@@ -424,6 +461,8 @@ class Agent(Fixed):
             await live.hand_back(call.id)
         if turn is not None:
             turn.done(call.state.trunk, settings_of(binding.settings))
+            if self._memory is not None and isinstance(turn.dialog, Remembered):
+                self._memory.advanced(live, turn.dialog, began, keeps_system="system_prompt" not in overrides)
         return reply
 
     @overload
@@ -450,34 +489,6 @@ class Agent(Fixed):
         """`astream` for blocking code."""
         return stream_of(self.acall, input, args, more)
 
-    # --- classification
-
-    async def aclassify(
-        self, input: Input, classes: Sequence[str], *, args: Mapping[str, Any] | None = None, **more: Any
-    ) -> dict[str, float]:
-        """Probabilities of `classes` from the log-probabilities of a one-token reply. See `lllm.llm.classify`."""
-        from lllm.llm.classify import classify
-
-        if self._is_batch(input):
-            raise ConfigError("a batch cannot be classified", hint="Classify one question or one dialog.")
-        return await classify(self, input, classes, args, more)
-
-    def classify(self, input: Input, classes: Sequence[str], **more: Any) -> dict[str, float]:
-        """`aclassify` for blocking code."""
-        return run(self.aclassify(input, classes, **more))
-
-    async def abinary_classify(
-        self, input: Input, positive: str = "yes", negative: str = "no", **more: Any
-    ) -> float:
-        """Probability of `positive` against `negative`."""
-        return (await self.aclassify(input, (positive, negative), **more))[positive]
-
-    def binary_classify(
-        self, input: Input, positive: str = "yes", negative: str = "no", **more: Any
-    ) -> float:
-        """`abinary_classify` for blocking code."""
-        return run(self.abinary_classify(input, positive, negative, **more))
-
     # --- as a part of others
 
     def as_tool(self, description: str = "") -> Function:
@@ -485,7 +496,8 @@ class Agent(Fixed):
 
         from lllm.llm.team import agent_tool
 
-        return agent_tool(self.name, lambda: self, description or self.description)
+        about = description or self.description
+        return agent_tool(self.name, lambda: self, about, concurrent=self._memory is None)
 
     def __repr__(self) -> str:
         return f"Agent({self.name!r}, {self.model!r})"
@@ -498,12 +510,20 @@ class Agent(Fixed):
     # --- inside
 
     def _prepare(
-        self, input: Input | Turn, args: Mapping[str, Any], overrides: Mapping[str, Any]
-    ) -> tuple[Binding, Any, Sequence[Message], Mapping[str, Any], Turn | None]:
-        """Returns the binding, base dialog, new messages, prompt arguments, and the lock on the caller's dialog."""
+        self,
+        input: Input | Turn,
+        args: Mapping[str, Any],
+        overrides: Mapping[str, Any],
+        *,
+        opened: bool = False,
+    ) -> tuple[Binding, Any, Sequence[Message], Mapping[str, Any]]:
+        """Returns the binding, base dialog, new messages and prompt arguments. `opened`: the messages are said in a dialog that
+        has a system prompt."""
         if "system_prompt" in overrides:
             rest = dict(overrides)
-            return self.with_(system_prompt=rest.pop("system_prompt"))._prepare(input, args, rest)
+            return self.with_(system_prompt=rest.pop("system_prompt"))._prepare(
+                input, args, rest, opened=opened
+            )
         if isinstance(input, Turn):
             if self._prompts and input.prompt is not None:
                 check_prompt(self.name, input.prompt, (self._prompt, *self._prompts))
@@ -522,7 +542,6 @@ class Agent(Fixed):
                 input.head,
                 input.sent,
                 {**input.args, **args},
-                input,
             )
         if input is None:
             if self._prompt is None:
@@ -535,7 +554,7 @@ class Agent(Fixed):
         if isinstance(input, Prompt):
             if self._prompts:
                 check_prompt(self.name, input, (self._prompt, *self._prompts))
-            system = self._opening(args)
+            system = [] if opened else self._opening(args)
             own = args if self._system is None else {
                 key: value for key, value in args.items()
                 if key in input.variables or key not in self._system.variables
@@ -545,7 +564,6 @@ class Agent(Fixed):
                 None,
                 (*system, Message("user", input.render({**self._texts(input, own), **own}))),
                 args,
-                None,
             )
         messages = (
             [as_message(input)]
@@ -558,9 +576,9 @@ class Agent(Fixed):
             )
         if args:
             check_arguments(self.name, args, () if self._system is None else self._system.variables)
-        if not any(message.role in ("system", "developer") for message in messages):
+        if not opened and not any(message.role in ("system", "developer") for message in messages):
             messages = [*self._opening(args), *messages]
-        return self._binding(None, overrides), None, messages, args, None
+        return self._binding(None, overrides), None, messages, args
 
     def _binding(self, prompt: Prompt | None, overrides: Mapping[str, Any]) -> Binding:
         if overrides:

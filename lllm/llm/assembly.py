@@ -176,6 +176,7 @@ def assemble_agent(
                 options=options,
                 timeouts=declared.timeouts,
                 description=declared.description or "",
+                memory=declared.memory,
                 tool_style=declared.tool_style,
                 code_tags=declared.code_tags,
                 **declared.limits._asdict(),

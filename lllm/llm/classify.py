@@ -4,14 +4,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lllm.errors import ConfigError, ParseError, UnsupportedError
 from lllm.handles import capabilities
 from lllm.models.reply import Reply
+from lllm.sync import run
 
 if TYPE_CHECKING:
-    from lllm.llm.agent import Agent
+    from lllm.llm.agent import Agent, Input
+
+
+class Classifies:
+    """The part of an Agent that classifies."""
+
+    if TYPE_CHECKING:
+
+        def _is_batch(self, input: Any) -> bool: ...
+
+    async def aclassify(
+        self, input: Input, classes: Sequence[str], *, args: Mapping[str, Any] | None = None, **more: Any
+    ) -> dict[str, float]:
+        """Probabilities of `classes` from the log-probabilities of a one-token reply. See `lllm.llm.classify`."""
+        if self._is_batch(input):
+            raise ConfigError("a batch cannot be classified", hint="Classify one question or one dialog.")
+        return await classify(cast("Agent", self), input, classes, args, more)
+
+    def classify(self, input: Input, classes: Sequence[str], **more: Any) -> dict[str, float]:
+        """`aclassify` for blocking code."""
+        return run(self.aclassify(input, classes, **more))
+
+    async def abinary_classify(
+        self, input: Input, positive: str = "yes", negative: str = "no", **more: Any
+    ) -> float:
+        """Probability of `positive` against `negative`."""
+        return (await self.aclassify(input, (positive, negative), **more))[positive]
+
+    def binary_classify(
+        self, input: Input, positive: str = "yes", negative: str = "no", **more: Any
+    ) -> float:
+        """`abinary_classify` for blocking code."""
+        return run(self.abinary_classify(input, positive, negative, **more))
 
 
 async def classify(

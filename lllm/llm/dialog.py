@@ -53,6 +53,9 @@ class Dialog:
         settings: those of the last call: agent, model, sampling, tools (by name), limits; empty before the first call.
     """
 
+    _busy = "the dialog{} is in use: an earlier call on it has not ended"
+    _busy_hint = "Wait for that call, or close its stream. For two answers at once, call on dialog.fork()."
+
     def __init__(
         self, messages: Iterable[Message | Mapping[str, Any]] = (), *, id: str | None = None, name: str = ""
     ) -> None:
@@ -105,6 +108,18 @@ class Dialog:
     def _now(self) -> tuple[Node | None, tuple[Message, ...]]:
         with _lock:
             return self.head, tuple(self.unsent)
+
+    def _check_free(self) -> None:
+        if self._turn is not None:
+            name = f" '{self.name or self.id}'" if self.name or self.id else ""
+            raise DialogBusyError(self._busy.format(name), hint=self._busy_hint)
+
+    def restart(self, messages: Iterable[Message | Mapping[str, Any]]) -> None:
+        """Makes these messages all that was said. Raises DialogBusyError while a call is running."""
+        head = extend(None, messages_from(messages))
+        with _lock:
+            self._check_free()
+            self.head, self.unsent, self.prompt, self.args = head, [], None, {}
 
     # --- files
 
@@ -227,12 +242,7 @@ class Turn:
     def __init__(self, dialog: Dialog) -> None:
         self.dialog = dialog
         with _lock:
-            if dialog._turn is not None:
-                name = f" '{dialog.name or dialog.id}'" if dialog.name or dialog.id else ""
-                raise DialogBusyError(
-                    f"the dialog{name} is in use: an earlier call on it has not ended",
-                    hint="Wait for that call, or close its stream. For two answers at once, call on dialog.fork().",
-                )
+            dialog._check_free()
             dialog._turn = self
             self.head, self.sent = dialog.head, tuple(dialog.unsent)
             self.prompt, self.args = dialog.prompt, dialog.args

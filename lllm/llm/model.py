@@ -35,6 +35,7 @@ _OF_AGENTS = {
         ("approval", "handoffs"),
         "An LLM returns tool calls without running them. An Agent runs them: Agent(name, model, tools=[...]).",
     ),
+    "memory": "An LLM has none. An Agent may: Agent(name, model, memory=True).",
     **dict.fromkeys(
         ("name", "prompt", "description"),
         "A role belongs to an Agent: Agent(name, model, system_prompt, prompt=...).",

@@ -64,6 +64,7 @@ def _agent(team: Team, agent: Agent) -> dict[str, Any]:
             tool.name for tool in all_tools(agent) if tool.agent is not None and tool.approval
         ),
         "output": None if form is None else dict(form.schema),
+        **({"remembers": agent.memory} if agent.memory else {}),
         "limits": agent.limits.record(),
     }
 
@@ -97,6 +98,9 @@ def tree(system: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+_WHOSE: Final = {"agent": "from call to call", "session": "within a session"}
+
+
 def _branch(agents: Mapping[str, Any], name: str, how: str, shown: set[str]) -> list[str]:
     """The lines of an agent; of one that was shown already only the first."""
     agent = agents.get(name)
@@ -123,6 +127,8 @@ def _branch(agents: Mapping[str, Any], name: str, how: str, shown: set[str]) -> 
     below += [_branch(agents, to, "hands over to", shown) for to in agent["hands_over_to"]]
     if agent["output"] is not None:
         below.append([f"output {_cut(short_schema(agent['output']))}"])
+    if "remembers" in agent:
+        below.append([f"remembers: {_WHOSE[agent['remembers']]}"])
     if agent["limits"]:
         limits = ", ".join(f"{key} {_plain(value)}" for key, value in agent["limits"].items())
         below.append([f"limits {limits}"])

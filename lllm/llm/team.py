@@ -80,7 +80,8 @@ class Team:
             raise ConfigError(
                 f"'{link.to}' is an agent of this file and a registered tool", hint="Rename one of them."
             )
-        return agent_tool(link.to, lambda: self.agent(link.to), about)
+        remembers = bool(self.config.agents[link.to].memory)
+        return agent_tool(link.to, lambda: self.agent(link.to), about, concurrent=not remembers)
 
     def agent(self, name: str) -> Agent:
         """An agent by name, built if it is not yet. ConfigError if it cannot be."""
@@ -164,8 +165,11 @@ def _way(start: str, end: str, links: list[Link]) -> list[str] | None:
     return None
 
 
-def agent_tool(name: str, find: Callable[[], Agent], description: str = "") -> Function:
-    """An agent as a tool of another: it takes `task` and answers with its reply. `find` returns it when it is asked."""
+def agent_tool(
+    name: str, find: Callable[[], Agent], description: str = "", *, concurrent: bool = True
+) -> Function:
+    """An agent as a tool of another: it takes `task` and answers with its reply. `find` returns it when it is asked;
+    `concurrent` is False for one with memory, whose questions take turns."""
 
     async def ask(task: str) -> str:
         agent = find()
@@ -179,7 +183,7 @@ def agent_tool(name: str, find: Callable[[], Agent], description: str = "") -> F
     function = as_function(ask)
     return function.with_(
         name=name, description=description or f"Ask the agent {name}.",
-        agent=name, timeout=None, effect="pure",  # its own tools say what they do to the world
+        agent=name, timeout=None, concurrent=concurrent, effect="pure",  # its own tools say what they do to the world
     )  # fmt: skip
 
 

@@ -140,10 +140,11 @@ async def again(player: Session, agent: Any, event: Mapping[str, Any], *, prompt
     prompt = find_prompt(path) if path and prompts else None
     args = data.get("args", {})
     base = player.dialogs.get(data["base"]) if "base" in data else None
+    add = [Message.from_dict(item) for item in program_messages(data)]
     if base is None and prompt is not None:
-        _, _, add, _, _ = agent._prepare(prompt, args, {})
-    else:
-        add = [Message.from_dict(item) for item in program_messages(data)]
+        today = agent._prepare(prompt, args, {})[2]
+        # what was said before the call began is as it was recorded
+        add = today if len(add) <= len(today) else [*add[:-1], today[-1]]
     binding = Binding(agent._settings, prompt, agent.system_prompt)
     parent = Scope(player, data.get("parent"), data.get("via")) if data.get("parent") else None
     plan = binding.plan(args, parser_args=data.get("parser_args"))

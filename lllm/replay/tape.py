@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core import events as ev
 from lllm.core.canonical import decode, digest, encode
+from lllm.core.dialog import Node
+from lllm.core.edited import program_messages
 from lllm.core.events import Event
 from lllm.core.jsonable import same_record, unicode_only
 from lllm.core.redact import agrees
@@ -110,6 +112,10 @@ class Replayed(Session):
     def opened_by(self, kind: str) -> bool:
         entry = self.record[0]["data"].get("entry")
         return self.unopened and isinstance(entry, Mapping) and entry.get("kind") == kind
+
+    def began_with(self) -> Sequence[Mapping[str, Any]]:
+        first = next((event for event in self.record if event["kind"] == ev.CALL_STARTED), None)
+        return () if first is None else program_messages(first["data"])
 
     def opens(self, name: str) -> None:
         recorded = str(self.record[0]["data"].get("name") or "")
@@ -477,6 +483,10 @@ class Replayed(Session):
             found = effects.recalled(past, self.old_blob)
             if found.data and not found.data.get("cancelled"):
                 yield past.n, effects.request_of(past.data, self.old_blob), value_of(found)
+
+    def has_dialog(self, head: Node) -> None:
+        if not self.hands_over:  # a fork has a log of its own
+            self.dialogs.setdefault(head.id, head)
 
     def recall(self, asked: Asked) -> Recalled | None:
         past = self.effects.take(asked, asked.place)

@@ -83,6 +83,7 @@ OF_AGENT: dict[str, Any] = {
     "max_handoffs": 9,
     "max_depth": 9,
     "sandbox": "jupyter",
+    "memory": "session",
     "tool_style": "tags",
     "code_tags": ["<a>", "</a>"],
 }
@@ -110,7 +111,9 @@ def built(config: Config) -> dict[str, Any]:
     parts = {
         name: getattr(settings, name) for name in settings.__slots__ if name not in ("backend", "find_tool")
     }
-    parts |= {name: getattr(agent, name) for name in ("_system", "_prompt", "_prompts", "description")}
+    parts |= {
+        name: getattr(agent, name) for name in ("_system", "_prompt", "_prompts", "description", "memory")
+    }
     parts["backend"] = type(backend).__name__
     for name in ("base_url", "secrets", "_asked", "_given_headers"):
         parts[name] = getattr(backend, name, None)
