@@ -42,6 +42,7 @@ from lllm.llm.settings import (
     without_later,
 )
 from lllm.llm.streaming import Stream, stream_of
+from lllm.llm.tool_changes import ChangesTools
 from lllm.models.function import Function
 from lllm.models.message import Message
 from lllm.models.prompt import Prompt
@@ -69,7 +70,7 @@ around: Callable[[Coroutine[Any, Any, Reply]], Awaitable[Reply]] | None = None
 """Set by a replay, which looks at the program's code and not at an agent call's."""
 
 
-class Agent(Remembers, Classifies, Fixed):
+class Agent(Remembers, ChangesTools, Classifies, Fixed):
     """A model with a role.
 
     Args:
@@ -104,8 +105,8 @@ class Agent(Remembers, Classifies, Fixed):
     Attributes:
         why: why this model was chosen, if it was not given explicitly.
 
-    `approve`, `store` and `description` can be set later, and hold for calls that begin then. Setting anything else raises
-    FixedSettingError: `with_` makes a copy with other settings.
+    `approve`, `store` and `description` can be set later, and `add_tool` and `remove_tool` change the tools; both hold for
+    calls that begin then. Setting anything else raises FixedSettingError: `with_` makes a copy with other settings.
 
     Safe to call from many threads and tasks at once; one with memory answers one call at a time in each session, and a
     second one raises DialogBusyError.
@@ -205,8 +206,8 @@ class Agent(Remembers, Classifies, Fixed):
 
     @approve.setter
     def approve(self, approve: Callable[..., Any] | None) -> None:
-        self._settings = replace(self._settings, approve=approver_of(approve))
-        self._bindings = Bindings()
+        found = approver_of(approve)
+        self._change(lambda settings: replace(settings, approve=found))
 
     @property
     def model(self) -> str:
@@ -262,8 +263,7 @@ class Agent(Remembers, Classifies, Fixed):
     def _allow(self, access: Access) -> None:
         """Says which proxies its prompts may name tools of, and describe."""
         self._access = access
-        self._settings = replace(self._settings, find_tool=access.find)
-        self._bindings = Bindings()
+        self._change(lambda settings: replace(settings, find_tool=access.find))
 
     def _texts(self, prompt: Prompt | None, args: Mapping[str, Any]) -> Mapping[str, str]:
         """What the agent itself says in the places of a prompt: about its proxies."""
@@ -583,10 +583,11 @@ class Agent(Remembers, Classifies, Fixed):
     def _binding(self, prompt: Prompt | None, overrides: Mapping[str, Any]) -> Binding:
         if overrides:
             return Binding(self._overridden(overrides), prompt, self._system, overrides.get("read"))
-        found = self._bindings.get(prompt)
+        bindings, settings = self._bindings, self._settings  # in this order: others may change both meanwhile
+        found = bindings.get(prompt)
         if found is None:
-            found = Binding(self._settings, prompt, self._system)
-            self._bindings.keep(found)
+            found = Binding(settings, prompt, self._system)
+            bindings.keep(found)
         return found
 
     def _overridden(self, changes: Mapping[str, Any]) -> Settings:

@@ -237,6 +237,7 @@ _SET: Final = (*KEYWORDS, *SAMPLING, "system_prompt")
 OF_AGENT: Final[Mapping[str, str]] = {
     **dict.fromkeys(_SET, _COPY),
     "name": "Write agent = agent.with_(name=...).",
+    "tools": "Write agent.add_tool(...), agent.remove_tool(...), or agent = agent.with_(tools=...) for a copy.",
     "limits": "Write agent = agent.with_(max_cost=..., ...).",
     "why": "It is the reason for the choice of the model.",
     **dict.fromkeys(("prompt", "activate_proxies"), "Give it where the agent is made: Agent(..., {0}=...)."),
