@@ -313,8 +313,13 @@ class Order:
             waiting.remove(entry)
 
     def _release_unplaced(self, here: Loop, item: Item) -> float | None:
-        """Lets the first of those return whose place is not in the record, before this item. None where there is none."""
+        """Lets the first of those return whose place is not in the record, before this item. None where there is none, or they
+        are in loops that a blocking call blocks."""
         for name, (loop, future) in self._unplaced.items():
+            if loop is not here and loop.is_blocked:
+                continue
+            if any(name == found for found, *_ in self.placed):
+                return 0 if loop is here else 0.02  # it is on its way
             if not future.done():
                 self._found(name, item)
                 loop.soon(settle, future)
@@ -419,6 +424,8 @@ class Order:
             waiter = self._waiting.get(event["seq"])
             first = self._late(item, at) if waiter is None else self.timers.before(item, at)
             if waiter is not None:
+                if (moved := self._unblock(here, item, waiter)) is not None:
+                    return moved
                 return self._answer(here, item, at, first, waiter)
             if (moved := self._release_unplaced(here, item)) is not None:
                 return moved
@@ -446,6 +453,20 @@ class Order:
         if first is not None and (item is None or first < item.event["seq"]):
             return Item(self.session.record[first], None, 0, item is not None and item.exact)
         return item
+
+    def _unblock(self, here: Loop, item: Item, waiter: Waiter) -> float | None:
+        """An answer is next whose loop a blocking call blocks: what that call waits for comes first. None where it is not so."""
+        if waiter[0] is here or not waiter[0].is_blocked or waiter[1].done():
+            return None
+        if (moved := self._release_unplaced(here, item)) is not None:
+            return moved
+        if time.monotonic() - self.moved < self._silence:
+            return None
+        if self.session.hands_over:
+            self.over()
+        else:
+            self._give_up(item.event)
+        return 0.05
 
     def _answer(self, here: Loop, item: Item, at: float, first: Due | None, waiter: Waiter) -> float:
         """The next event is an answer that a call waits for."""

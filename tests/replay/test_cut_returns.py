@@ -139,3 +139,30 @@ def test_a_resumed_session_notes_where_it_has_handed_back_what_the_log_does_not_
         events = [open_event(body) for body in store.read(session)]
         noted += sum("returned" in event["data"] for event in events if event["kind"] == ev.SESSION_RESUMED)
     assert noted
+
+
+def test_an_effect_waits_for_its_answer_in_a_loop_that_a_blocking_call_blocks() -> None:
+    """Where the call came back is not in the log: it comes back first, since nothing else can."""
+
+    def entry_of(store: MemoryLog) -> Callable[[], None]:
+        async def main() -> None:
+            async with arecord("x", store=store):
+                agent = Agent("a", ScriptedBackend(lambda request: request.messages[-1].text))
+                await asyncio.gather(slow(1), slow(2))
+                task = asyncio.ensure_future(slow(3))
+                await asyncio.sleep(0)
+                agent("blocks")
+                await task
+                await agent.acall("then")
+
+        return lambda: lllm.run(main())
+
+    whole = Slow()
+    entry_of(whole)()
+    session = whole.sessions(1)[0].id
+    for place in range(2, len(list(whole.read(session))) - 2):
+        store = MemoryLog()
+        store._sessions[session] = whole._sessions[session][:place]
+        store._blobs = dict(whole._blobs)
+        resume_session(session, store=store, entry=entry_of(store), decide="retry")
+        assert replay_session(session, store=store, entry=entry_of(store)).verified
