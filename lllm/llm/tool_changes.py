@@ -61,14 +61,16 @@ class ChangesTools:
             found = {tool.name: tool for tool in settings.tools}
             handoffs = {tool.name for tool in settings.handoffs}
             for tool in tools_of(list(tools), settings.find_tool):
-                if tool.name in handoffs or (not replace and found.get(tool.name, tool) != tool):
+                there = found.setdefault(tool.name, tool)
+                if tool.name in handoffs or not (replace or _is_same(there, tool)):
                     raise NameTakenError(
                         f"agent '{settings.name}' has another tool named '{tool.name}'",
-                        hint="add_tool(TOOL, replace=True) puts it in that one's place; tool(name='...') gives it another name."
-                        if tool.name not in handoffs
-                        else "It hands over to another agent. Give the tool another name: tool(name='...').",
+                        hint="It hands over to another agent. Give the tool another name: tool(name='...')."
+                        if tool.name in handoffs
+                        else "add_tool(TOOL, replace=True) puts it in its place; tool(name='...') renames it.",
                     )
-                found[tool.name] = tool
+                if not _is_same(there, tool):
+                    found[tool.name] = tool
             return self._with_tools(settings, tuple(found.values()))
 
         self._change(change)
@@ -104,6 +106,11 @@ class ChangesTools:
         changed = replace(settings, tools=tools)
         Binding(changed, self._prompt, self._system)  # refuses what cannot be offered together
         return changed
+
+
+def _is_same(one: Function, other: Function) -> bool:
+    """Whether two are one tool: an endpoint may be named by itself, and by a pattern that defers it."""
+    return one.with_(deferred=other.deferred) == other
 
 
 def _names(item: Any, settings: Settings) -> list[str]:
