@@ -455,7 +455,7 @@ class Order:
         return item
 
     def _unblock(self, here: Loop, item: Item, waiter: Waiter) -> float | None:
-        """An answer is next whose loop a blocking call blocks: what that call waits for comes first. None where it is not so."""
+        """An answer is next whose loop a blocking call blocks: what that call waits for comes first. None elsewhere."""
         if waiter[0] is here or not waiter[0].is_blocked or waiter[1].done():
             return None
         if (moved := self._release_unplaced(here, item)) is not None:
