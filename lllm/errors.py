@@ -7,6 +7,9 @@
     |   |-- NameTakenError                  two things under one name
     |   |-- FixedSettingError (AttributeError)  an attribute was set that is given at construction
     |   |-- DialogBusyError                 a second call on a dialog while one is running
+    |   |-- ExportError                     an exported agent that cannot be read
+    |   |   |-- ExportVersionError          it is written in a format that this version does not know
+    |   |   `-- OtherAgentError             it is another agent's
     |   `-- DependencyError (ImportError)   a package is missing; names the extra that brings it
     |-- PromptError (ValueError)            a template and its arguments do not fit
     |-- ParseError (ValueError)             a reply is not in the form asked for; lists all problems
@@ -209,6 +212,18 @@ class NameTakenError(ConfigError):
 
 class DialogBusyError(ConfigError):
     """A call on a dialog while another call on it is running."""
+
+
+class ExportError(ConfigError):
+    """What should be an exported agent cannot be read, or cannot be imported here."""
+
+
+class ExportVersionError(ExportError):
+    """An exported agent is written in a format that this version of lllm does not know."""
+
+
+class OtherAgentError(ExportError):
+    """An exported agent was to be imported into one with another name."""
 
 
 class FixedSettingError(ConfigError, AttributeError):

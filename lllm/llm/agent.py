@@ -23,6 +23,7 @@ from lllm.llm.checks import (
 from lllm.llm.classify import Classifies
 from lllm.llm.connect import made_by
 from lllm.llm.dialog import Dialog, Turn, as_message, settings_of
+from lllm.llm.exported import Exports
 from lllm.llm.handoff import handoffs_of
 from lllm.llm.inputs import WORKERS, batch, check_arguments, check_prompt, shape, workers_of
 from lllm.llm.memory import Memory, Remembered, Remembers, has_system, parse_memory, with_past
@@ -70,7 +71,7 @@ around: Callable[[Coroutine[Any, Any, Reply]], Awaitable[Reply]] | None = None
 """Set by a replay, which looks at the program's code and not at an agent call's."""
 
 
-class Agent(Remembers, ChangesTools, Classifies, Fixed):
+class Agent(Remembers, Exports, ChangesTools, Classifies, Fixed):
     """A model with a role.
 
     Args:
