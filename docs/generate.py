@@ -23,6 +23,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin, is_type
 
 from lllm import errors, porting
 from lllm.core import records
+from lllm.core.cell_record import Cell, CellFolder
 from lllm.core.machine import TABLE
 from lllm.core.record_parts import Fits
 from lllm.core.shapes import fields_of
@@ -131,7 +132,8 @@ def events_page() -> str:
     kinds = "\n".join(
         f"| [{kind}](#{kind.lower()}) | {_sentence(record)} |" for kind, record in records.RECORDS.items()
     )
-    sections = "\n".join(_record(record) for record in (*records.RECORDS.values(), *_parts()))
+    shown = (*records.RECORDS.values(), *_parts(), Cell, CellFolder)
+    sections = "\n".join(_record(record) for record in shown)
     return f"""# Events
 
 Everything that happens in a session is one of these events. `lllm show` prints them, `lllm.log.views` folds them.

@@ -1,4 +1,5 @@
-"""Outputs of notebook cells as they are recorded: images and long texts as blobs, in the place of base64 and text.
+"""Notebook cells as they are recorded: the value of the effect that a cell is, and its outputs, with images and long texts as
+blobs in the place of base64 and text.
 
 {"data": {"image/png": "iVBORw0..."}}   ->   {"data": {"image/png": Image(...)}}
 """
@@ -9,8 +10,9 @@ import json
 from base64 import b64decode, b64encode
 from binascii import Error
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final, NotRequired, TypedDict
 
+from lllm.core.record_parts import Count, Digest, Number
 from lllm.models.parts import File, Image
 
 LONG: Final = 4_096
@@ -23,6 +25,64 @@ TEXT: Final = "text/plain"
 JSON: Final = "application/json"
 BINARY: Final = ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf")
 """Media types whose data a kernel sends in base64."""
+
+
+class CellFolder(TypedDict):
+    """What else a cell changed in the working folder of a notebook."""
+
+    executable: NotRequired[Annotated[list[str], "those of the new and changed files that are executable"]]
+    links: NotRequired[
+        Annotated[
+            dict[str, str],
+            "links within the folder that are new or lead elsewhere now, with their targets; those that lead out are not "
+            "recorded",
+        ]
+    ]
+    empty: NotRequired[
+        Annotated[list[str], "folders that are new and empty, or in which there is nothing any more"]
+    ]
+    gone: NotRequired[Annotated[list[str], "links and empty folders that are gone"]]
+
+
+class Cell(TypedDict):
+    """The value of an effect of the kind `cell`, where a cell of a notebook ran. Its request has `notebook`, `cell` (the id),
+    `source`, and `seconds`, where a limit was given. Other effects of that kind are a file that is put (`put`, `content`, and
+    `executable`, where it is), `restart` and `save`, whose value has `others` only."""
+
+    status: Annotated[
+        str, "`ok`, `error`, `timeout`, `flood`, `disk`, `memory`, `processes`, `interrupted` or `died`"
+    ]
+    alive: Annotated[bool, "whether the kernel is still there, with its variables"]
+    number: Annotated[Count | None, "the number in brackets"]
+    seconds: Annotated[Number, "how long it ran"]
+    note: Annotated[str, "what stopped it, if something did"]
+    before: Annotated[str, "what happened before that its code may not expect: variables that are gone"]
+    outputs: Annotated[
+        Any,
+        "its outputs, as a notebook has them; images and long texts are `$image` and `$file`, and so are very many",
+    ]
+    others: Annotated[dict[str, Any], "all outputs of earlier cells that have got more since, by cell"]
+    files: Annotated[
+        dict[str, Any],
+        "new and changed files: `$file`, or `size` and `digest` of one without content or over 16 MiB",
+    ]
+    removed: Annotated[list[str], "files that are gone"]
+    folder: NotRequired[Annotated[CellFolder, "what else changed there; absent in logs of older versions"]]
+    calls: NotRequired[
+        Annotated[list[dict[str, Any]], "what it asked of `CALL_API`: `address`, `params` and `answer`"]
+    ]
+    sandbox: NotRequired[
+        Annotated[
+            dict[str, Any],
+            "with the first cell: the isolation, as `tier`, `note` (why no stronger one) and `open`",
+        ]
+    ]
+    mark: NotRequired[
+        Annotated[
+            Digest,
+            "stands for all that was done in the notebook before: a fork uses the value where that is the same",
+        ]
+    ]
 
 
 def pack_outputs(outputs: Iterable[Mapping[str, Any]]) -> Any:

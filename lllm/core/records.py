@@ -178,7 +178,9 @@ class EffectReturned(_As, _From):
     inside: NotRequired[Annotated[Count, "with `kind`: as in EffectRequested"]]
     value: NotRequired[
         Annotated[
-            Any, "the value; `$tuple`, `$float`, `$dict`, `$image` and `$file` stand for what JSON cannot say"
+            Any,
+            "the value; `$tuple`, `$float`, `$dict`, `$image` and `$file` stand for what JSON cannot say. Of a cell of a "
+            "notebook: [Cell](#cell)",
         ]
     ]
     blobs: NotRequired[Annotated[list[Digest], "the blobs of the images and files in the value"]]

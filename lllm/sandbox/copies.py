@@ -1,7 +1,7 @@
-"""Copies of the files that cells wrote, beside the notebook.
+"""Copies of what cells left in their working folder, beside the notebook.
 
-Their names were chosen by code that nobody trusts: nothing is written through a link, and a file that has become a folder, or
-the reverse, takes the other's place.
+Names and links were chosen by code that nobody trusts: nothing is written or removed through a link, no link leads out of the
+copies, and a file that has become a folder, or the reverse, takes the other's place.
 """
 
 from __future__ import annotations
@@ -9,50 +9,72 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from lllm.sandbox.contents import Change
+from lllm.sandbox.snapshot import simple
 
-def copy(folder: Path, files: Mapping[str, bytes | None], removed: Iterable[str]) -> None:
-    """Writes files, each whole or not at all, and removes those that are gone. None: a file whose content is not known is
-    removed too. Raises OSError."""
-    for path in (*removed, *(path for path, data in files.items() if data is None)):
+
+def copy(folder: Path, change: Change) -> None:
+    """Makes the changes of a cell, each file whole or not at all. A file whose content is not known is removed. Raises
+    OSError."""
+    unknown = (path for path, data in change.files.items() if data is None)
+    for path in (*change.removed, *change.gone, *unknown):
         _remove(folder, path)
-    for path, data in files.items():
+    for path in change.empty:
+        _folder(folder, path)
+    for path, data in change.files.items():
         if data is not None:
-            _write(folder, path, data)
+            mode = 0o777 if path in change.executable else 0o666
+            _put(folder, path, lambda beside, data=data, mode=mode: _write(beside, data, mode))  # type: ignore[misc]
+    for path, target in change.links.items():
+        if simple(path, target):
+            _put(folder, path, lambda beside, target=target: beside.symlink_to(target))  # type: ignore[misc]
 
 
 def _remove(folder: Path, path: str) -> None:
-    file = folder / path
-    with suppress(OSError):
-        file.unlink()
-    for above in file.relative_to(folder).parents:
-        if above == Path():
-            break
+    above = [folder / one for one in Path(path).parents if one != Path()]
+    if any(one.is_symlink() for one in above):
+        return
+    for remove in (Path.unlink, Path.rmdir):
+        with suppress(OSError):
+            remove(folder / path)
+    for one in above:
         try:
-            (folder / above).rmdir()
+            one.rmdir()
         except OSError:
             break
 
 
-def _write(folder: Path, path: str, data: bytes) -> None:
+def _folder(folder: Path, path: str) -> Path:
+    """A folder, made where it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     here = folder
-    *above, name = path.split("/")
-    for part in above:
+    for part in path.split("/") if path else ():
         here = here / part
         if here.is_symlink() or (here.exists() and not here.is_dir()):
             here.unlink()
         here.mkdir(exist_ok=True)
+    return here
+
+
+def _put(folder: Path, path: str, make: Callable[[Path], None]) -> None:
+    """Puts in place what `make` makes beside it."""
+    above, _, name = path.rpartition("/")
+    here = _folder(folder, above)
     target, beside = here / name, here / f".lllm-{secrets.token_hex(4)}.part"
     if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target)
     try:
-        with open(beside, "xb") as file:
-            file.write(data)
+        make(beside)
         os.replace(beside, target)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def _write(file: Path, data: bytes, mode: int) -> None:
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
+        stream.write(data)

@@ -27,7 +27,7 @@ from lllm.sandbox.outputs import Displays, Output, Outputs, finite
 from lllm.sandbox.overflow import Overflow
 from lllm.sandbox.pool import Pool, Prepared
 from lllm.sandbox.watch import Excess, Watch
-from lllm.sandbox.workspace import Content, Workspace
+from lllm.sandbox.workspace import Changes, Workspace
 from lllm.sync import in_thread
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class Done(NamedTuple):
     Attributes:
         ran: how. before: what its code may not have expected: that variables were gone.
         outputs: its outputs. others: all outputs of earlier cells that have got more, by cell.
-        files: files that are new or have changed. removed: files that are gone.
+        changes: what has changed in the folder.
         calls: what it asked of `CALL_API`. missing: what it asked for and the record lacks, where it ran again.
     """
 
@@ -64,8 +64,7 @@ class Done(NamedTuple):
     before: str
     outputs: list[Output]
     others: dict[str, list[Output]]
-    files: dict[str, Content]
-    removed: list[str]
+    changes: Changes
     calls: tuple[Made, ...] = ()
     missing: str = ""
 
@@ -79,6 +78,7 @@ class Engine:
         overflow: takes the text that a cell's outputs have no room for.
         pool: gives its first kernel, where there is one.
         calls: whether cells have `CALL_API`.
+        names: absolute paths that its folder has within the sandbox, besides its own.
     """
 
     def __init__(
@@ -89,7 +89,9 @@ class Engine:
         pool: Pool | None = None,
         *,
         calls: bool = False,
+        names: tuple[str, ...] = (),
     ) -> None:
+        self._names = names
         self._calls = calls
         self._broker: Broker | None = None
         self._launch = launch
@@ -135,7 +137,7 @@ class Engine:
 
     def _found(self) -> None:
         assert self._folder is not None
-        self.files = Workspace(self._folder / "work")
+        self.files = Workspace(self._folder / "work", self._names)
         host().at_exit(self, self._at_exit)
 
     async def place(self) -> None:
@@ -249,10 +251,10 @@ class Engine:
         async with self._lock:
             return await in_thread(work)
 
-    def put(self, path: str, data: bytes) -> None:
+    def put(self, path: str, data: bytes, *, executable: bool = False) -> None:
         """Puts a file into the working folder. It counts as known, not as changed by the next cell."""
         self.folder  # noqa: B018  makes it
-        self.files.write(path, data)
+        self.files.write(path, data, executable=executable)
 
     async def run(
         self, cell: str, source: str, seconds: float | None = None, perform: Perform | None = None
@@ -305,10 +307,10 @@ class Engine:
                 ran = ran._replace(note=self._why)
             if not ran.alive:
                 ran = ran._replace(note=ran.note + await self._end())
-            changed, removed = await in_thread(self.files.changes)
+            changes = await in_thread(self.files.changes)
             made, missing = ((), "") if broker is None else (tuple(broker.made), broker.missing)
             found = self._outputs(cell, outputs)
-            return Done(ran, before, found, self.late(cell), changed, removed, made, missing)
+            return Done(ran, before, found, self.late(cell), changes, made, missing)
 
     async def _watch(self, kernel: Kernel, watch: Watch) -> None:
         """Ends the kernel when a limit is exceeded."""

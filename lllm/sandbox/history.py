@@ -1,15 +1,18 @@
-"""What was done in a notebook: the files that it has now, and how a new kernel comes to the same state."""
+"""What was done in a notebook: what its folder holds now, and how a new kernel comes to the same state."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
 
 from lllm.core.canonical import digest, encode
 from lllm.core.redact import Redactor
 from lllm.errors import SandboxBroken
 from lllm.sandbox.broker import Made, again
+from lllm.sandbox.contents import Change, Contents
 from lllm.sandbox.engine import Engine
-from lllm.sandbox.recorded import Step, Value, data_of, digests, value_of
+from lllm.sandbox.recorded import Step, Value, change_of, digests, value_of
 
 POLICIES: Final = {
     "rerun": "earlier cells run again, in order, from the folder as it was at first",
@@ -26,27 +29,24 @@ class History:
     """What was done, since the kernel began.
 
     Attributes:
-        files: the files of the working folder after the last cell, by path; None where the content is not known.
+        contents: what the working folder holds after the last cell.
         mark: stands for all that was done so far, and what came of it.
     """
 
     def __init__(self) -> None:
-        self.files: dict[str, bytes | None] = {}
+        self.contents = Contents()
         self.mark = "start"
-        self._base: dict[str, bytes | None] = {}
+        self._base = Contents()
         self._steps: list[Step] = []
 
     def cell(self, id: str, source: str, seconds: float | None, value: Value) -> None:
         """A cell has run."""
-        for path, found in value["files"].items():
-            self.files[path] = data_of(found)
-        for path in value["removed"]:
-            self.files.pop(path, None)
+        self.contents.apply(change_of(value))
         known, removed = digests(value), tuple(value["removed"])
         status = value["status"]
         calls = tuple(Made(**made) for made in value.get("calls", ()))
         limit = value["seconds"] if status in STOPPED else seconds
-        self._add(Step(id, source, limit, status, known, removed, calls=calls))
+        self._add(Step(id, source, limit, status, known, removed, value.get("folder"), calls=calls))
         if not value["alive"]:
             self.restarted()
 
@@ -54,20 +54,29 @@ class History:
         """A cell was cancelled, and nobody knows how far it came."""
         self._add(Step(id, source))
 
-    def put(self, path: str, data: bytes) -> None:
+    def put(self, path: str, data: bytes, *, executable: bool = False) -> None:
         """A file was put."""
-        self.files[path] = data
-        self._add(Step(path=path, data=data))
+        self.contents.apply(Change({path: data}, executable=[path] if executable else ()))
+        self._add(Step(path=path, data=data, executable=executable))
 
     def restarted(self) -> None:
-        """The kernel has ended: whatever was done before, the next one begins with the files as they are now."""
-        self._base = dict(self.files)
+        """The kernel has ended: whatever was done before, the next one begins with the folder as it is now."""
+        self._base = self.contents.copy()
         self._steps = []
         self.mark = digest((self.mark + " restarted").encode())
 
     def _add(self, step: Step) -> None:
         self._steps.append(step)
-        about = [step.id, step.source, step.status, dict(step.digests), step.path, digest(step.data)]
+        about: list[Any] = [
+            step.id,
+            step.source,
+            step.status,
+            dict(step.digests),
+            step.path,
+            digest(step.data),
+        ]
+        if step.folder or step.executable:  # without, it is as in logs that do not have them
+            about += [dict(step.folder or {}), step.executable]
         self.mark = digest(self.mark.encode() + encode(about))
 
     async def catch_up(self, engine: Engine, policy: str, redactor: Redactor, *, files_too: bool) -> str:
@@ -76,9 +85,9 @@ class History:
         Raises SandboxBroken where a cell that runs again does something else than was recorded."""
         cells = [step for step in self._steps if step.id]
         rerun = bool(cells) and policy == "rerun"
-        before = self._base if rerun else self.files
+        before = self._base if rerun else self.contents
         engine.folder  # noqa: B018  makes it
-        await engine.do(lambda: engine.files.put_back({p: d for p, d in before.items() if d is not None}))
+        await engine.do(lambda: engine.files.put_back(before))
         notes = []
         if rerun:
             ran, left_out = await self._again(engine, redactor, files_too)
@@ -87,7 +96,7 @@ class History:
                 notes.append(f"not run again, because they had been cancelled: {_some(left_out)}")
         elif cells:
             notes.append("a new kernel was started: all variables are gone, files are still there")
-        if lost := sorted(path for path, data in before.items() if data is None):
+        if lost := sorted(path for path, data in before.files.items() if data is None):
             notes.append(f"gone, because they were too large to be recorded: {_some(lost)}")
         return "; ".join(notes)
 
@@ -95,7 +104,7 @@ class History:
         ran, left_out = 0, []
         for step in self._steps:
             if step.path:
-                await engine.do(lambda step=step: engine.put(step.path, step.data))  # type: ignore[misc]
+                await engine.do(partial(engine.put, step.path, step.data, executable=step.executable))
             elif not step.status:
                 left_out.append(step.id)
             else:
@@ -120,13 +129,24 @@ def _compare(step: Step, again: Value) -> None:
             hint=hint,
         )
     found = digests(again)
-    removed = tuple(again["removed"])
     differ = {path for path in {*found, *step.digests} if found.get(path) != step.digests.get(path)}
-    if differ := differ | ({*removed} ^ {*step.removed}):
+    differ |= {*again["removed"]} ^ {*step.removed}
+    if step.folder is not None:  # an older lllm did not record it
+        differ |= _besides(step.folder, again["folder"])
+    if differ:
         raise SandboxBroken(
             f"cell '{step.id}' was run again, and its files differ from the record: {_some(sorted(differ))}",
             hint=hint,
         )
+
+
+def _besides(then: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
+    """What differs besides files and their contents: their modes, links, and empty folders."""
+    differ: set[str] = set()
+    for key in ("executable", "empty", "gone"):
+        differ |= {*then.get(key, ())} ^ {*now.get(key, ())}
+    before, after = then.get("links", {}), now.get("links", {})
+    return differ | {path for path in {*before, *after} if before.get(path) != after.get(path)}
 
 
 def _some(names: list[str]) -> str:

@@ -21,11 +21,9 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from lllm.atomic_files import read_text
-from lllm.core.canonical import digest
 from lllm.core.jsonable import unicode_only
 from lllm.errors import ConfigError, SandboxError
 from lllm.models.function import Function, ToolContext
-from lllm.sandbox import copies
 from lllm.sandbox.broker import Perform
 from lllm.sandbox.calls import Api, Catalogued, perform_in
 from lllm.sandbox.engine import Done, Engine
@@ -34,19 +32,18 @@ from lllm.sandbox.host import host
 from lllm.sandbox.kernel import Launch
 from lllm.sandbox.limits import Limits
 from lllm.sandbox.notebook import Cell, Notebook
-from lllm.sandbox.notebook_record import NotebookRecord
+from lllm.sandbox.notebook_files import NotebookFiles
 from lllm.sandbox.outputs import Output
 from lllm.sandbox.overflow import Overflow
 from lllm.sandbox.pool import MOST, Pool, pool_of
-from lllm.sandbox.recorded import Value, data_of, file_of, packed_others, result_of, value_of
+from lllm.sandbox.recorded import Value, packed_others, result_of, value_of
 from lllm.sandbox.result import CellResult
-from lllm.sandbox.workspace import KEPT, Content, check_path
 from lllm.session import Session, acting, recording
 from lllm.sync import finish, run
 from lllm.terminals import warn
 
 
-class JupyterSession(NotebookRecord):
+class JupyterSession(NotebookFiles):
     """A notebook and the kernel that runs its cells.
 
     A cell is named by its place in the notebook, from 0 (-1 is the last), or by its id. Calls with an `a` in front are
@@ -102,6 +99,7 @@ class JupyterSession(NotebookRecord):
         self.proxy = proxy
         self._resume = resume
         self._launch = launch
+        self._folder_names: tuple[str, ...] = ()
         self._session: Session | None = None
         self._adopted: set[int] = set()
         self._skips = 0
@@ -290,62 +288,6 @@ class JupyterSession(NotebookRecord):
         calls = self.proxy.api_catalog(max_tokens=CATALOGUE) if isinstance(self.proxy, Catalogued) else ""
         return tools_of(find, calls=calls)
 
-    # --- files
-
-    async def aput(self, path: str, data: bytes | str) -> None:
-        """Puts a file into the working folder: bytes, or text as UTF-8. It is recorded. Raises SandboxError for a path that
-        leads out of the folder, and for a file that is too large to be recorded."""
-        if not isinstance(data, str | bytes | bytearray | memoryview):
-            raise ConfigError(f"a file must be bytes or text, got {type(data).__name__}")
-        content = data.encode() if isinstance(data, str) else bytes(data)
-        check_path(path)
-        if len(content) > KEPT:
-            raise SandboxError(f"{path!r} has {len(content):,} bytes, at most {KEPT:,} can be put")
-
-        async def do(context: ToolContext) -> Any:
-            if (engine := self._mine()) is not None:
-                await host().call(engine.do(lambda: engine.put(path, content)))
-            return file_of(path, Content(digest(content), len(content), content))
-
-        await self._effect(recording(), {"put": path, "content": content}, do)
-        self._history.put(path, content)
-
-    def put(self, path: str, data: bytes | str) -> None:
-        """See `aput`."""
-        run(self.aput(path, data))
-
-    def get(self, path: str) -> bytes:
-        """A file of the working folder, as it was after the last cell. Raises SandboxError where there is none, and for one
-        that is too large to be recorded."""
-        found = self._files.get(path)
-        if found is None and path in self._files:
-            raise SandboxError(f"{path!r} has more than {KEPT:,} bytes: it is in the working folder only")
-        if found is None:
-            known = ", ".join(sorted(self._files)[:20]) or "none"
-            raise SandboxError(
-                f"there is no file {path!r} in the working folder", hint=f"There are: {known}."
-            )
-        return found
-
-    @property
-    def files(self) -> list[str]:
-        """The files of the working folder, as they were after the last cell."""
-        return sorted(self._files)
-
-    @property
-    def directory_tree(self) -> str:
-        """The files of the working folder as an indented text."""
-        lines: list[str] = []
-        before: list[str] = []
-        for path in sorted(self._files):
-            *above, name = path.split("/")
-            for level, part in enumerate(above):
-                if above[: level + 1] != before[: level + 1]:
-                    lines.append("  " * level + part + "/")
-            lines.append("  " * len(above) + name)
-            before = above
-        return "\n".join(lines)
-
     # --- its end
 
     async def aclose(self) -> None:
@@ -385,8 +327,8 @@ class JupyterSession(NotebookRecord):
         engine = self._mine()
         if engine is None:
             launch, pool = self._launcher()
-            calls = self.proxy is not None
-            engine = Engine(launch, self.limits, self._overflow(), pool, calls=calls)
+            calls, names = self.proxy is not None, self._folder_names
+            engine = Engine(launch, self.limits, self._overflow(), pool, calls=calls, names=names)
             weakref.finalize(self, _abandon, engine).atexit = False
         engine.wanted += 1  # before anybody can interrupt it
         self._engine = engine
@@ -428,10 +370,12 @@ class JupyterSession(NotebookRecord):
     def _launcher(self) -> tuple[Launch, Pool | None]:
         if self._launch is not None:
             return self._launch, None
+        from lllm.sandbox.isolation.namespace import WORKSPACE
         from lllm.sandbox.isolation.tiers import choose
 
         chosen = choose(self.tier, required=self.required)
         self._reached = chosen.record()
+        self._folder_names = (WORKSPACE,) if chosen.tier == "namespace" else ()
         if not self._warm:
             return chosen.launch, None
         return chosen.launch, pool_of(
@@ -463,16 +407,6 @@ class JupyterSession(NotebookRecord):
             raise SandboxError(
                 f"'{self.notebook_file}' cannot be written: {error.strerror or error}"
             ) from None
-
-    def _copy(self, value: Value) -> None:
-        """Copies the files that a cell changed to `files/`."""
-        if self.dir is None:
-            return
-        try:
-            files = {path: data_of(found) for path, found in value["files"].items()}
-            copies.copy(self.dir / "files", files, value["removed"])
-        except OSError as error:  # the cell has run, and will be recorded
-            warn(_LOG, "'%s': its files cannot be copied: %s", self.notebook_file, error.strerror or error)
 
 
 CATALOGUE: Final = 800

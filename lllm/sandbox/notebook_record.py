@@ -13,6 +13,7 @@ from lllm.config.environ import latest
 from lllm.core.cell_record import unpack_outputs
 from lllm.core.redact import Redactor
 from lllm.models.function import ToolContext
+from lllm.sandbox.contents import Contents
 from lllm.sandbox.history import History
 from lllm.sandbox.notebook import Notebook
 from lllm.sandbox.recorded import Value, data_of
@@ -39,9 +40,9 @@ class NotebookRecord:
         return self._notebook
 
     @property
-    def _files(self) -> dict[str, bytes | None]:
+    def _contents(self) -> Contents:
         self._acting()
-        return self._history.files
+        return self._history.contents
 
     def _acting(self) -> Session | None:
         """The session in which this is used. Cells of its tools that are not run again come from its record."""
@@ -63,7 +64,8 @@ class NotebookRecord:
                 self._notebook.adopt(request["cell"], request["source"])
                 self._take(request["cell"], request["source"], request.get("seconds"), value)
             elif "put" in request:
-                self._history.put(request["put"], data_of(value) or b"")
+                executable = "executable" in request
+                self._history.put(request["put"], data_of(value) or b"", executable=executable)
             elif "restart" in request:
                 self._history.restarted()
             else:

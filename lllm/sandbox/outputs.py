@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from lllm.sandbox.terminal import as_shown
+from lllm.core.terminal_text import as_shown
 
 Output = dict[str, Any]
 """An output as a notebook has it: `output_type` and what belongs to it."""

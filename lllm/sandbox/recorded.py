@@ -10,16 +10,14 @@ from lllm.core.cell_record import pack_outputs, unpack_outputs
 from lllm.core.redact import Redactor
 from lllm.models.parts import File
 from lllm.sandbox.broker import Made
+from lllm.sandbox.contents import Change
 from lllm.sandbox.engine import Done
 from lllm.sandbox.outputs import Output
 from lllm.sandbox.result import CellResult
-from lllm.sandbox.workspace import Content
+from lllm.sandbox.workspace import Changes, Content
 
 Value = Mapping[str, Any]
-"""The recorded value of a cell: `status`, `alive`, `number`, `seconds`, `note`, `before`; `outputs`; `others`: all outputs of
-earlier cells that have got more since; `files`: contents of new and changed files, or `{"size", "digest"}`; `removed`; `calls`:
-what it asked of `CALL_API`, and the answers, where there are any; `sandbox`: the tier that was reached, with the first cell
-(see `tiers.Chosen`)."""
+"""The recorded value of a cell: see `lllm.core.cell_record.Cell`."""
 
 
 class Step(NamedTuple):
@@ -32,14 +30,16 @@ class Step(NamedTuple):
     status: str = ""
     digests: Mapping[str, str] = {}
     removed: tuple[str, ...] = ()
+    folder: Mapping[str, Any] | None = None
     path: str = ""
     data: bytes = b""
+    executable: bool = False
     calls: tuple[Made, ...] = ()
 
 
 def value_of(done: Done, redactor: Redactor, *, files_too: bool) -> dict[str, Any]:
     """The value of a cell that has ended, free of secrets. `files_too`: also its files."""
-    ran = done.ran
+    ran, changes = done.ran, done.changes
     return {
         "status": ran.status,
         "alive": ran.alive,
@@ -51,11 +51,23 @@ def value_of(done: Done, redactor: Redactor, *, files_too: bool) -> dict[str, An
         "others": packed_others(done.others, redactor),
         "files": {
             path: file_of(path, _cleaned(found, redactor) if files_too else found)
-            for path, found in done.files.items()
+            for path, found in changes.files.items()
         },
-        "removed": done.removed,
+        "removed": changes.removed,
+        "folder": _folder(changes, redactor),
         **({"calls": redactor.clean([made.record() for made in done.calls])} if done.calls else {}),
     }
+
+
+def _folder(changes: Changes, redactor: Redactor) -> dict[str, Any]:
+    """What has changed besides files and their contents."""
+    found = {
+        "executable": sorted(path for path, content in changes.files.items() if content.executable),
+        "links": {path: redactor.clean(target) for path, target in changes.links.items()},
+        "empty": changes.empty,
+        "gone": changes.gone,
+    }
+    return {key: value for key, value in found.items() if value}
 
 
 def packed_others(others: Mapping[str, list[Output]], redactor: Redactor) -> dict[str, Any]:
@@ -67,7 +79,7 @@ def _cleaned(found: Content, redactor: Redactor) -> Content:
     if not found.data:
         return found
     data = redactor.blob(found.data)
-    return found if data is found.data else Content(digest(data), len(data), data)
+    return found if data is found.data else found._replace(digest=digest(data), size=len(data), data=data)
 
 
 def file_of(path: str, found: Content) -> Any:
@@ -83,6 +95,19 @@ def data_of(found: Any) -> bytes | None:
     return found.data if isinstance(found, File) else b"" if not found["size"] else None
 
 
+def change_of(value: Value) -> Change:
+    """What a cell changed in the folder, from its recorded value."""
+    folder = value.get("folder", {})
+    return Change(
+        {path: data_of(found) for path, found in value["files"].items()},
+        value["removed"],
+        folder.get("executable", ()),
+        folder.get("links", {}),
+        folder.get("empty", ()),
+        folder.get("gone", ()),
+    )
+
+
 def digests(value: Value) -> dict[str, str]:
     """The digests of the files that a cell changed."""
     return {
@@ -93,6 +118,7 @@ def digests(value: Value) -> dict[str, str]:
 
 def result_of(id: str, value: Value) -> CellResult:
     """What came of a cell, from its recorded value."""
+    change = change_of(value)
     return CellResult(
         id,
         value["status"],
@@ -102,6 +128,9 @@ def result_of(id: str, value: Value) -> CellResult:
         unpack_outputs(value["outputs"]),
         value["note"],
         digests(value),
-        tuple(value["removed"]),
+        (*change.removed, *change.gone),
         value["before"],
+        tuple(change.executable),
+        change.links,
+        tuple(change.empty),
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from lllm.core.terminal_text import plain
 from lllm.sandbox.outputs import Output
-from lllm.sandbox.terminal import plain
 from lllm.sandbox.tracebacks import in_cells, short
 
 
@@ -25,7 +25,10 @@ class CellResult(NamedTuple):
         note: what happened, where it is not `ok` or `error`; else "".
         before: what happened before the cell ran that its code may not expect: variables that are gone; mostly "".
         changed: files of the working folder that are new or have changed, by path, with their digests.
-        removed: files that are gone.
+        removed: files, links and empty folders that are gone.
+        executable: those of `changed` that are executable.
+        links: links within the working folder that are new or lead elsewhere now, with their targets.
+        empty: folders that are new and empty, or in which there is nothing any more.
     """
 
     cell: str
@@ -38,6 +41,9 @@ class CellResult(NamedTuple):
     changed: Mapping[str, str] = {}
     removed: Sequence[str] = ()
     before: str = ""
+    executable: Sequence[str] = ()
+    links: Mapping[str, str] = {}
+    empty: Sequence[str] = ()
 
     def __bool__(self) -> bool:
         return self.status == "ok"
@@ -50,6 +56,17 @@ class CellResult(NamedTuple):
         if self.note:
             parts.append(f"[{self.note}. {STATE[self.alive]}]")
         return "\n".join(part.rstrip("\n") for part in parts if part)
+
+    @property
+    def entries(self) -> list[str]:
+        """What it changed in the working folder: `run.sh (executable)`, `link -> target`, `folder/`, `old.txt (removed)`."""
+        found = {path: f"{path} (executable)" if path in self.executable else path for path in self.changed}
+        found |= {path: f"{path} -> {target}" for path, target in self.links.items()}
+        found |= {path: f"{path}/" for path in self.empty}
+        return [
+            *(found[path] for path in sorted(found)),
+            *(f"{path} (removed)" for path in self.removed if path not in found),
+        ]
 
 
 NO_INPUT: Final = (

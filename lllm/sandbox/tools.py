@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import inspect
+import os
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -91,8 +92,12 @@ class OfSession:
         async def read() -> dict[str, Any]:
             return await in_thread(_read, files(), notebook.notebook_file)
 
-        for path, data in (await session.effect("copy files", {}, read, effect="pure", timeout=None)).items():
-            await notebook.aput(path, data_of(data) or b"")
+        for path, found in (
+            await session.effect("copy files", {}, read, effect="pure", timeout=None)
+        ).items():
+            executable = isinstance(found, Mapping) and "executable" in found
+            data = data_of(found["executable"] if executable else found)
+            await notebook.aput(path, data or b"", executable=executable)
 
     def as_tools(self) -> tuple[Function, ...]:
         """Its tools."""
@@ -100,19 +105,24 @@ class OfSession:
 
 
 def _read(files: Mapping[str, Path], notebook: Path | None) -> dict[str, Any]:
-    """The files as they are recorded. Copies lie beside the notebook, for a person who runs it."""
+    """The files as they are recorded, `{"executable": ...}` around those that are. Copies lie beside the notebook, for a person
+    who runs it."""
     found = {}
     for path, file in sorted(files.items()):
         try:
-            data = file.read_bytes()
+            data, executable = file.read_bytes(), os.access(file, os.X_OK)
         except OSError as error:
             raise SandboxError(
                 f"'{file}' cannot be copied into the sandbox: {error.strerror or error}"
             ) from None
-        found[path] = file_of(path, Content(digest(data), len(data), data))
+        made = file_of(path, Content(digest(data), len(data), data))
+        found[path] = {"executable": made} if executable else made
         if notebook is not None and path != notebook.name and not path.startswith("files/"):
             with suppress(OSError), atomic(notebook.parent / path) as copy:
                 copy.write(data)
+                if executable:
+                    mode = os.fstat(copy.fileno()).st_mode
+                    os.fchmod(copy.fileno(), mode | (mode & 0o444) >> 2)  # by all who may read it
     return found
 
 
@@ -254,7 +264,7 @@ def shown(result: CellResult) -> Any:
     texts += [_text(output) for output in result.outputs]
     if result.note:
         texts.append(f"[{result.note}. {STATE[result.alive]}.]")
-    if named := [*sorted(result.changed), *(f"{path} (removed)" for path in result.removed)]:
+    if named := result.entries:
         more = f" and {len(named) - FILES} more" if len(named) > FILES else ""
         texts.append(f"[files: {', '.join(named[:FILES])}{more}]")
     text = "\n".join(one.rstrip("\n") for one in texts if one.strip()) or "[no output]"

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from lllm.sandbox.terminal import plain
+from lllm.core.terminal_text import plain
 
 FRAMES: Final = 6
 """Frames of libraries that are kept between the cell and the error: the last ones."""

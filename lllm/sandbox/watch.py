@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from lllm.sandbox.isolation import tree
 from lllm.sandbox.limits import Limits
-from lllm.sandbox.workspace import DEEPEST, Workspace
+from lllm.sandbox.snapshot import DEEPEST
+from lllm.sandbox.workspace import Workspace
 
 
 class Excess(NamedTuple):

@@ -1,7 +1,7 @@
 """The working folder of a sandbox, seen from outside: what is in it, what a cell changed, and how it is put back.
 
-What is in it was made by code that nobody trusts. Every name is opened relative to its folder and never through a link; pipes,
-devices and sockets are left out.
+What is in it was made by code that nobody trusts. Every name is opened relative to its folder and never through a link. Links
+that lead out of the folder, pipes, devices and sockets are left out.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from lllm.errors import SandboxError
-from lllm.sandbox import removal
+from lllm.sandbox import removal, snapshot
+from lllm.sandbox.contents import Contents
 from lllm.sandbox.limits import MIB
+from lllm.sandbox.snapshot import DEEPEST, Snapshot, is_text, simple, stamp
 
 KEPT: Final = 16 * MIB
 """Bytes of a file up to which its content is recorded."""
@@ -25,27 +27,34 @@ KEPT: Final = 16 * MIB
 KEPT_IN_ALL: Final = 64 * MIB
 """Bytes of all contents that are recorded for one cell."""
 
-DEEPEST: Final = 40
-"""Folders within each other that are looked into."""
-
 _FILE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-class Stamp(NamedTuple):
-    """By what a file is known to be unchanged, and its size in bytes."""
-
-    size: int
-    time: int
-    inode: int
-    changed: int
-
-
 class Content(NamedTuple):
-    """A file that is new or has changed: its digest, its size, and its bytes where these are kept."""
+    """A file that is new or has changed: its digest, its size, its bytes where these are kept, and whether its owner may
+    execute it."""
 
     digest: str
     size: int
     data: bytes | None
+    executable: bool = False
+
+
+class Changes(NamedTuple):
+    """What has changed in the folder between two looks.
+
+    Attributes:
+        files: files that are new or have changed. removed: files that are gone.
+        links: links within the folder that are new or lead elsewhere now, with their targets.
+        empty: folders that are new and empty, or in which there is nothing any more.
+        gone: links and empty folders that are gone.
+    """
+
+    files: dict[str, Content]
+    removed: list[str]
+    links: dict[str, str]
+    empty: list[str]
+    gone: list[str]
 
 
 class Usage(NamedTuple):
@@ -60,20 +69,20 @@ class Workspace:
     """The working folder.
 
     Args:
-        root: a folder that exists.
+        root: a folder that exists. names: further absolute paths that it has within the sandbox.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, names: tuple[str, ...] = ()) -> None:
         self.root = root
-        self._seen: dict[str, Stamp] = {}
-        self._others: set[str] = set()
+        self._names = names
+        self._seen = Snapshot.empty_folder()
         self._known: dict[str, bytes] = {}
 
     def usage(self, most: int) -> Usage:
         """What it holds: bytes on the disk, or of all files where that is more than the disk has; stops counting at so many
         inodes."""
         size = inodes = 0
-        for path, info in self._walk():
+        for path, info, _ in snapshot.walk(self.root):
             inodes += 1
             size += info.st_blocks * 512
             if inodes > most:
@@ -82,37 +91,44 @@ class Workspace:
                 return Usage(size, inodes, True)
         return Usage(size, inodes, False)
 
+    def _look(self) -> Snapshot:
+        return snapshot.take(self.root, self._names)
+
     def look(self) -> None:
         """Takes what is there now as known."""
-        self._seen = self._stamps()
-        self._known = {path: data for path, data in self._known.items() if path in self._seen}
+        self._seen = self._look()
+        self._known = {path: data for path, data in self._known.items() if path in self._seen.files}
 
     def refresh(self) -> None:
         """Takes note that owners have changed, which is no change of a file: a kernel was started as another user."""
-        now = self._stamps()
-        self._seen = {
-            path: found if (found := now.get(path)) is not None and found[:3] == stamp[:3] else stamp
-            for path, stamp in self._seen.items()
+        now = self._look().files
+        files = {
+            path: found if (found := now.get(path)) is not None and found[:4] == stamp[:4] else stamp
+            for path, stamp in self._seen.files.items()
         }
+        self._seen = self._seen._replace(files=files)
 
-    def changes(self) -> tuple[dict[str, Content], list[str]]:
-        """The files that are new or have changed since the last look, and those that are gone. This is a look too."""
-        before, now = self._seen, self._stamps()
+    def changes(self) -> Changes:
+        """What is new, has changed or is gone since the last look. This is a look too."""
+        before, now = self._seen, self._look()
         changed: dict[str, Content] = {}
         left = KEPT_IN_ALL
-        for path, stamp in now.items():
-            if before.get(path) == stamp:
+        for path, found in now.files.items():
+            if before.files.get(path) == found:
                 continue
-            found = self._content(path, min(KEPT, left))
-            if found is not None:
-                changed[path] = found
-                left -= len(found.data or b"")
+            content = self._content(path, min(KEPT, left))
+            if content is not None:
+                changed[path] = content
+                left -= len(content.data or b"")
         self._seen = now
-        removed = sorted(set(before) - set(now))
+        removed = sorted(set(before.files) - set(now.files))
         for path in (*changed, *removed):
             self._known.pop(path, None)
         self._known.update({path: found.data for path, found in changed.items() if found.data is not None})
-        return changed, removed
+        links = {path: target for path, target in now.links.items() if before.links.get(path) != target}
+        still = {*now.files, *now.links, *now.empty}
+        gone = [*(set(before.links) - still), *(before.empty - now.folders - still)]
+        return Changes(changed, removed, links, sorted(now.empty - before.empty), sorted(gone))
 
     def undo(self) -> list[str]:
         """Puts it back to what it was at the last look. Returns the files that are lost: their content was too large to be
@@ -128,15 +144,20 @@ class Workspace:
             self._remove_new(fd, "")
         finally:
             os.close(fd)
-        now, lost = self._stamps(), []
-        for path, stamp in before.items():
-            if now.get(path) == stamp:
+        now, lost = self._look(), []
+        for path in sorted(before.folders - now.folders):
+            self.folder(path)
+        for path, found in before.files.items():
+            if now.files.get(path) == found:
                 continue
             if (data := self._known.get(path)) is not None:
-                self.write(path, data)
+                self.write(path, data, executable=found.executable)
             else:
                 lost.append(path)
-        self._seen = {**self._stamps(), **{path: before[path] for path in lost}}
+        for path in before.links.keys() - now.links.keys():
+            self.link(path, before.links[path])
+        self._seen = self._look()
+        self._seen.files.update({path: before.files[path] for path in lost})
         return lost
 
     def _remove_new(self, fd: int, above: str) -> None:
@@ -146,9 +167,10 @@ class Workspace:
             try:
                 info = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 if stat.S_ISREG(info.st_mode):
-                    keep = self._seen.get(path) == _stamp(info)
+                    keep = self._seen.files.get(path) == stamp(info)
                 else:
-                    keep = path in self._others
+                    target = os.readlink(name, dir_fd=fd) if stat.S_ISLNK(info.st_mode) else ""
+                    keep = self._seen.others.get(path) == (stat.S_IFMT(info.st_mode), target)
                 if not keep:
                     removal.remove(name, fd)
                 elif stat.S_ISDIR(info.st_mode):
@@ -160,31 +182,53 @@ class Workspace:
             except OSError:
                 continue
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes, *, executable: bool = False) -> None:
         """Puts a file in place; folders above it are made. Raises SandboxError for a path that leads out of the folder, or
         through a link."""
+        with self._above(path) as (fd, name, owner):
+            beside = f".{secrets.token_hex(8)}.part"
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            file = os.open(beside, flags, 0o777 if executable else 0o666, dir_fd=fd)
+            with os.fdopen(file, "wb") as stream:
+                stream.write(data)
+                if owner is not None:
+                    os.fchown(file, *owner)
+            os.rename(beside, name, src_dir_fd=fd, dst_dir_fd=fd)
+            self._known[path] = data
+            self._seen.add(path, stamp(os.stat(name, dir_fd=fd, follow_symlinks=False)))
+
+    def link(self, path: str, target: str) -> None:
+        """Makes a link. Raises SandboxError where something is at its path, or it could lead out of the folder."""
+        if not simple(path, target):
+            raise SandboxError(f"the link {path!r} leads out of the working folder")
+        with self._above(path) as (fd, name, owner):
+            os.symlink(target, name, dir_fd=fd)
+            if owner is not None:
+                os.chown(name, *owner, dir_fd=fd, follow_symlinks=False)
+
+    def folder(self, path: str) -> None:
+        """Makes a folder, and those above it. Raises SandboxError where a file or a link is in its place."""
+        with self._above(f"{path}/any"):
+            pass
+
+    @contextmanager
+    def _above(self, path: str) -> Iterator[tuple[int, str, tuple[int, int] | None]]:
+        """Opens the folder above a path, which is made where it is missing. Gives it, the name in it, and who has to own what
+        is made, where that is not this process's user. Raises SandboxError."""
         parts = check_path(path).split("/")
         fd = removal.open_folder(str(self.root))
-        owner = os.fstat(fd)
         try:
+            info = os.fstat(fd)
+            owner = (info.st_uid, info.st_gid) if os.geteuid() == 0 else None
             for name in parts[:-1]:
                 with suppress(FileExistsError):
                     os.mkdir(name, dir_fd=fd)
-                    if os.geteuid() == 0:
-                        os.chown(name, owner.st_uid, owner.st_gid, dir_fd=fd, follow_symlinks=False)
+                    if owner is not None:
+                        os.chown(name, *owner, dir_fd=fd, follow_symlinks=False)
                 child = removal.open_folder(name, fd)
                 os.close(fd)
                 fd = child
-            beside = f".{secrets.token_hex(8)}.part"
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-            file = os.open(beside, flags, 0o666, dir_fd=fd)
-            with os.fdopen(file, "wb") as stream:
-                stream.write(data)
-                if os.geteuid() == 0:
-                    os.fchown(file, owner.st_uid, owner.st_gid)
-            os.rename(beside, parts[-1], src_dir_fd=fd, dst_dir_fd=fd)
-            self._known[path] = data
-            self._seen[path] = _stamp(os.stat(parts[-1], dir_fd=fd, follow_symlinks=False))
+            yield fd, parts[-1], owner
         except OSError as error:
             raise SandboxError(f"{path!r} cannot be written: {error.strerror}") from None
         finally:
@@ -207,44 +251,19 @@ class Workspace:
                 removal.remove(name, fd)
         finally:
             os.close(fd)
-        self._seen, self._others, self._known = {}, set(), {}
+        self._seen, self._known = Snapshot.empty_folder(), {}
 
-    def put_back(self, files: Mapping[str, bytes]) -> None:
-        """Makes it hold these files and no others."""
+    def put_back(self, contents: Contents) -> None:
+        """Makes it hold this and nothing else. Files whose content is not known are left out."""
         self.clear()
-        for path, data in files.items():
-            self.write(path, data)
+        for path in sorted(contents.empty):
+            self.folder(path)
+        for path, data in contents.files.items():
+            if data is not None:
+                self.write(path, data, executable=path in contents.executable)
+        for path, target in contents.links.items():  # at last: nothing is written through one
+            self.link(path, target)
         self.look()
-
-    def tree(self, depth: int = 4, most: int = 200) -> str:
-        """Its entries as an indented text, folders with a slash behind, links with an @; at most so many lines."""
-        lines: list[str] = []
-        for path, info in self._walk(depth):
-            if len(lines) == most:
-                lines.append("...")
-                break
-            level = path.count("/")
-            end = "/" if stat.S_ISDIR(info.st_mode) else "@" if stat.S_ISLNK(info.st_mode) else ""
-            name = path.rpartition("/")[2].encode("unicode_escape").decode() if not path.isprintable() else ""
-            lines.append("  " * level + (name or path.rpartition("/")[2]) + end)
-        return "\n".join(lines)
-
-    def _stamps(self) -> dict[str, Stamp]:
-        found = {}
-        self._others = set()
-        for path, info in self._walk():
-            if not stat.S_ISREG(info.st_mode):
-                self._others.add(path)
-            elif path.isascii() or _is_text(path):
-                found[path] = _stamp(info)
-        return found
-
-    def _walk(self, depth: int = DEEPEST) -> Iterator[tuple[str, os.stat_result]]:
-        fd = removal.open_folder(str(self.root))
-        try:
-            yield from _walk(fd, "", depth)
-        finally:
-            os.close(fd)
 
     def _content(self, path: str, most: int) -> Content | None:
         """A file's digest and bytes; None where it is no regular file any more."""
@@ -267,7 +286,8 @@ class Workspace:
                 size += len(data)
                 if size <= most:
                     kept.append(data)
-            return Content(f"sha256:{hashed.hexdigest()}", size, b"".join(kept) if size <= most else None)
+            whole = b"".join(kept) if size <= most else None
+            return Content(f"sha256:{hashed.hexdigest()}", size, whole, stamp(info).executable)
         except OSError:
             return None
         finally:
@@ -278,41 +298,9 @@ class Workspace:
 def check_path(path: str) -> str:
     """Returns a path that leads downwards from the working folder. Raises SandboxError for any other."""
     parts = path.split("/") if isinstance(path, str) else [""]
-    if not all(parts) or {".", ".."} & set(parts) or "\0" in path or not _is_text(path):
+    if not all(parts) or {".", ".."} & set(parts) or "\0" in path or not is_text(path):
         raise SandboxError(
             f"{path!r} is not a path in the working folder",
             hint="Paths begin at it and lead downwards: 'data/table.csv'.",
         )
     return path
-
-
-def _stamp(info: os.stat_result) -> Stamp:
-    return Stamp(info.st_size, info.st_mtime_ns, info.st_ino, info.st_ctime_ns)
-
-
-def _is_text(path: str) -> bool:
-    """Whether a log can hold it: names on a disk are any bytes."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _walk(fd: int, above: str, depth: int) -> Iterator[tuple[str, os.stat_result]]:
-    for name in sorted(os.listdir(fd)):
-        try:
-            info = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        except OSError:
-            continue  # gone meanwhile
-        path = f"{above}/{name}" if above else name
-        yield path, info
-        if depth > 1 and stat.S_ISDIR(info.st_mode):
-            try:
-                child = removal.open_folder(name, fd)
-            except OSError:
-                continue
-            try:
-                yield from _walk(child, path, depth - 1)
-            finally:
-                os.close(child)

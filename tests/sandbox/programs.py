@@ -23,6 +23,36 @@ CELLS = (
 FILES = {"count.txt": "ran\nran\n", "data/out.txt": "3", "in.csv": "1\n2\n3\n"}
 
 
+LISTING = """\
+import os
+for top, folders, files in sorted(os.walk('.')):
+    for name in sorted(folders + files):
+        path = os.path.join(top, name)[2:]
+        if os.path.islink(path):
+            print(path, '->', os.readlink(path))
+        elif os.path.isfile(path) and os.access(path, os.X_OK):
+            print(path + '*')
+        else:
+            print(path)
+"""
+"""Prints the working folder with its modes, links and empty folders."""
+
+FOLDER_CELLS = (
+    "import os\nopen('run.sh', 'w').write('#!/bin/sh\\necho ran\\n'); os.chmod('run.sh', 0o755)\n"
+    "open('a.txt', 'w').write('a'); os.symlink('a.txt', 'link'); os.makedirs('deep/empty')\n"
+    "open('made', 'w').write('m'); os.mkdir('gone');",
+    "os.chmod('made', 0o755); os.rmdir('gone'); os.symlink('../a.txt', 'deep/up')\n"
+    "os.symlink('/etc/passwd', 'out'); os.mkfifo('pipe');",
+    LISTING,
+)
+
+
+def folders(store: Any, resume: str = "rerun") -> list[CellResult]:
+    """Runs FOLDER_CELLS. An older version recorded it, too: `recorded/folders-0.lllm`."""
+    with lllm.record("folders", store=store), JupyterSession(resume=resume) as notebook:
+        return [notebook.run_cell(notebook.append_code_cell(source)) for source in FOLDER_CELLS]
+
+
 class Came(list[CellResult]):
     """The results of the cells, and the files as the program saw them at its end."""
 

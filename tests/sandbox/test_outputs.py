@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lllm.core.cell_record import pack_outputs, unpack_outputs
+from lllm.core.terminal_text import as_shown, plain
 from lllm.sandbox.engine import _clean
 from lllm.sandbox.outputs import DEEPEST, Displays, Outputs, cut, finite, normal, weight
 from lllm.sandbox.result import text_of_output
-from lllm.sandbox.terminal import as_shown, plain
 from lllm.sandbox.tracebacks import short
 
 

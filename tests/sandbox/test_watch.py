@@ -54,8 +54,8 @@ def test_undo_puts_back_what_is_known(work: Workspace) -> None:
     ]
     assert (work.root / "in" / "put.txt").read_text() == "put"
     assert (work.root / "cell.txt").read_text() == "of a cell"
-    assert work.changes() == ({}, ["large.bin"])
-    assert work.changes() == ({}, [])
+    assert work.changes() == ({}, ["large.bin"], {}, [], [])
+    assert work.changes() == ({}, [], {}, [], [])
 
 
 @pytest.mark.parametrize("instead", ["nothing", "a link", "a file"])
