@@ -95,21 +95,33 @@ ALONE: Final = {
     "migrate_pages": (256, 238),
     "process_madvise": (440, 440),
     "process_mrelease": (448, 448),
+    # what other programs have made: it is found by number or name, without the call that makes it
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
+    "semctl": (66, 191),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
+    "mq_unlink": (241, 181),
 }
 """Refused besides where no namespace is around: a kernel accepts connections and makes none."""
 
 OTHERS: Final = {
-    "prlimit64": ((302, 261), 0),
-    "sched_setattr": ((314, 274), 0),
-    "setpriority": ((141, 140), 1),
-    "ioprio_set": ((251, 30), 1),
+    # call: (x86_64, arm64), the argument that names a process, the value of the first argument that makes it name a user
+    "prlimit64": ((302, 261), 0, None),
+    "sched_setattr": ((314, 274), 0, None),
+    "setpriority": ((141, 140), 1, 2),
+    "ioprio_set": ((251, 30), 1, 3),
 }
-"""Allowed there for the caller itself only, which is 0 in the argument of this number. `sched_setscheduler` is not among them:
-ZMQ calls it for its threads."""
+"""Allowed there for the caller itself only, which is 0; not for all processes of its user, who is 0 too. `sched_setscheduler`
+is not among them: ZMQ calls it for its threads."""
 
 _CLONE: Final = (56, 220)
 _CLONE3: Final = (435, 435)
 _SOCKET: Final = (41, 198)
+_SOCKETPAIR: Final = (53, 199)
 _IOCTL: Final = (16, 29)
 _PRCTL: Final = (157, 167)
 _SET_DUMPABLE: Final = 4
@@ -117,7 +129,7 @@ _SET_DUMPABLE: Final = 4
 
 _UNIX: Final = 1
 _STREAMS: Final = (1, 5)
-"""SOCK_STREAM and SOCK_SEQPACKET, which send nothing without a connection."""
+"""SOCK_STREAM and SOCK_SEQPACKET, which send nothing but to the other end. One of a pair of SOCK_DGRAM sends to any address."""
 FAMILIES: Final = (_UNIX, 2, 10, 16)
 """Families of sockets that exist: unix, IPv4, IPv6, netlink. Others, vsock among them, are not bound to a network namespace."""
 
@@ -207,14 +219,17 @@ def program(machine: str | None = None, *, alone: bool = False) -> bytes | None:
     made.jump(_EQUAL, _SOCKET[column], "socket")
     made.jump(_EQUAL, _IOCTL[column], "ioctl")
     made.jump(_EQUAL, _PRCTL[column], "prctl")
-    places = sorted({place for _, place in OTHERS.values()}) if alone else []
-    for place in places:
-        for columns, argument in OTHERS.values():
-            if argument == place:
-                made.jump(_EQUAL, columns[column], f"argument {place}")
+    others = OTHERS if alone else {}
+    if alone:
+        made.jump(_EQUAL, _SOCKETPAIR[column], "socket")
+    for name, (numbers, _, _) in others.items():
+        made.jump(_EQUAL, numbers[column], name)
     made.end(_ALLOW)
-    for place in places:
-        made.label(f"argument {place}")
+    for name, (_, place, user) in others.items():
+        made.label(name)
+        if user is not None:
+            made.load(_argument(0))
+            made.jump(_EQUAL, user, "denied")
         made.load(_argument(place))
         made.jump(_EQUAL, 0, "allowed")
         made.end(_ERROR | _EPERM)

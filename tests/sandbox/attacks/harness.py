@@ -55,10 +55,15 @@ LIMITED: Final = [
     *GROUPS["Messages to lllm"].values(),
 ]
 """Attacks after which the kernel is ended: something of them may still run."""
-FACTS: Final = ("log", "outside", "packages", "owner")
+FACTS: Final = ("log", "outside", "packages", "owner", "connected")
 """Checks that decide alone: a sandbox may have files of its own by these names."""
 VICTIM: Final = """
 import ctypes, time
+libc = ctypes.CDLL(None)
+libc.shmat.restype = ctypes.c_void_p
+shared = libc.shmget(0, 4096, 0o1600)
+ctypes.memmove(libc.shmat(shared, None, 0), b"victim", 6)
+libc.shmctl(shared, 0, None)  # it ends with this process
 x = ctypes.create_string_buffer(b"victim")
 print(ctypes.addressof(x), flush=True)
 time.sleep(10000)
@@ -71,6 +76,8 @@ CALLS: Final = {
     **seccomp.DENIED,
     "clone": (56, 220),
     "clone3": (435, 435),
+    "ioprio_set": (251, 30),
+    "ioprio_get": (252, 31),
 }
 
 BEFORE: Final = """
@@ -155,6 +162,7 @@ class World:
             self.victim = self._victim()
         Path("/proc/self/clear_refs").write_text("5")  # the peak of memory is that of now
         self.used = memory("VmRSS")
+        self.accepted = len(servers.accepted)
         told = {**self.parameters, "victim": self.victim.pid, "address": self.address}
         return BEFORE.format(parameters=told)
 
@@ -170,6 +178,12 @@ class World:
             return "a file was made outside"
         if what == "packages" and (Path(self.parameters["packages"]) / "attack.py").exists():
             return "a module was added"
+        if what == "connected":
+            return "lllm connected" if len(servers.accepted) > self.accepted else ""
+        if what == "starts":
+            cell = "import glob, os; [os.unlink(file) for file in glob.glob('*.py')]"
+            started = notebook.run_cell(notebook.append_code_cell(cell))
+            return "" if started else f"no new kernel starts: {started.text[-300:]}"
         if what == "victim":
             time.sleep(0.2)
             return "the other process was ended" if self.victim.poll() is not None else ""

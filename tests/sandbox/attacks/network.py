@@ -35,6 +35,10 @@ NETWORK: Final = {
         "a datagram to a unix socket with a path",
         "socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'x', P['datagram']); opened('sent')",
     ),
+    "datagram_pair": Row(
+        "a datagram to a unix socket with a path, by a socket of a pair",
+        "socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b'x', P['datagram']); opened('sent')",
+    ),
     "vsock": Row(
         "vsock, which leads out of a virtual machine", "socket.socket(40, socket.SOCK_STREAM); opened('made')"
     ),

@@ -43,6 +43,18 @@ opened(call('process_vm_readv', P['victim'], local, 1, remote, 1, 0))
         keeps=True,
         control="it would kill the control's harness",
     ),
+    "signals_parent": Row(
+        "every other signal to the parent",
+        """
+for number in range(1, 65):
+    try:
+        if number != 9: os.kill(os.getppid(), number)
+    except OSError: pass
+time.sleep(0.5)
+""",
+        keeps=True,
+        control="it would stop the control's harness",
+    ),
     "signal_first": Row(
         "SIGKILL to process 1",
         "os.kill(1, 9); time.sleep(0.5)",
@@ -59,8 +71,18 @@ opened(call('process_vm_readv', P['victim'], local, 1, remote, 1, 0))
         "another process's limits",
         "resource.prlimit(P['victim'], resource.RLIMIT_CPU, (1, 1)); opened('set')",
     ),
+    "nice_user": Row(
+        "the nice values of all processes of the user",
+        "os.setpriority(os.PRIO_USER, 0, 7)\n"
+        "if os.getpriority(os.PRIO_PROCESS, P['victim']) == 7: opened('set')",
+    ),
     "nice": Row(
         "another process's nice value", "os.setpriority(os.PRIO_PROCESS, P['victim'], 19); opened('set')"
+    ),
+    "io_user": Row(
+        "the input and output priorities of all processes of the user",
+        "call('ioprio_set', 3, os.getuid(), 2 << 13 | 7)\n"
+        "if call('ioprio_get', 1, P['victim']) == 2 << 13 | 7: opened('set')",
     ),
     "schedule": Row(
         "another process's scheduling policy",
@@ -68,6 +90,18 @@ opened(call('process_vm_readv', P['victim'], local, 1, remote, 1, 0))
         {"process/user": "open"},
     ),
     "shared_memory": Row("System V shared memory", "opened(call('shmget', 4711, 4096, 0o1666))"),
+    "shared_memory_found": Row(
+        "System V shared memory of another process",
+        """
+libc = ctypes.CDLL(None)
+libc.shmat.restype = ctypes.c_void_p
+for index in range(64):
+    found = libc.shmctl(index, 13, ctypes.create_string_buffer(256))  # SHM_STAT
+    if found < 0: continue
+    at = libc.shmat(found, None, 0)
+    if at not in (None, 2**64 - 1) and ctypes.string_at(at, 6) == b'victim': opened('attached')
+""",
+    ),
     "survivors": Row(
         "children that leave their session and ignore signals outlive the kernel",
         _SURVIVE,

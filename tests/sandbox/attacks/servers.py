@@ -17,6 +17,9 @@ print([".".join(map(str, data[at:at + 4])) for at in range(len(data) - 3)])
 """
 """Code that prints all addresses of the machine: RTM_GETADDR, see rtnetlink(7)."""
 
+accepted: Final[list[Any]] = []
+"""The addresses at which somebody has connected, in their order."""
+
 
 def outside() -> str:
     """An address that stands for another machine; the loopback where the world has none."""
@@ -59,4 +62,5 @@ def _echo(server: socket.socket) -> None:
                 server.sendto(data, sender)
         else:
             with server.accept()[0] as client:
+                accepted.append(server.getsockname())
                 client.sendall(client.recv(999))
