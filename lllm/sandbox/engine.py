@@ -26,6 +26,7 @@ from lllm.sandbox.limits import Limits
 from lllm.sandbox.outputs import Displays, Output, Outputs, finite
 from lllm.sandbox.overflow import Overflow
 from lllm.sandbox.pool import Pool, Prepared
+from lllm.sandbox.usage import Oversized
 from lllm.sandbox.watch import Excess, Watch
 from lllm.sandbox.workspace import Changes, Workspace
 from lllm.sync import in_thread
@@ -182,7 +183,7 @@ class Engine:
             self._broker = Broker(self._sockets, self._limits.calls)
             await kernel.begin(self._broker.code(), self._limits.start_seconds)
             await self._broker.connect()
-        watch = Watch(kernel.process.pid, [self.files, Workspace(self._sockets)], self._limits)
+        watch = Watch(kernel.process, [self.files, Workspace(self._sockets)], self._limits)
         self._watching = asyncio.get_running_loop().create_task(self._watch(kernel, watch))
         return died
 
@@ -299,6 +300,7 @@ class Engine:
                 self._running = self.clock = None
                 self.cell = ""
                 self._busy.clear()
+            changes = await self._changes() if self._excess is None else None
             if (excess := self._excess) is not None:
                 ran = ran._replace(
                     status=excess.status, alive=False, note=f"{excess.note}, and the kernel was ended"
@@ -307,10 +309,20 @@ class Engine:
                 ran = ran._replace(note=self._why)
             if not ran.alive:
                 ran = ran._replace(note=ran.note + await self._end())
-            changes = await in_thread(self.files.changes)
+            if changes is None and (changes := await self._changes()) is None:
+                ran = ran._replace(note=ran.note + await self._end())
+                changes = await in_thread(self.files.changes)
             made, missing = ((), "") if broker is None else (tuple(broker.made), broker.missing)
             found = self._outputs(cell, outputs)
             return Done(ran, before, found, self.late(cell), changes, made, missing)
+
+    async def _changes(self) -> Changes | None:
+        """What the cell has done to files. None where the folder holds too much, which is an excess then."""
+        try:
+            return await in_thread(self.files.changes, self._limits)
+        except Oversized as error:
+            self._excess = Excess("disk", str(error))
+            return None
 
     async def _watch(self, kernel: Kernel, watch: Watch) -> None:
         """Ends the kernel when a limit is exceeded."""

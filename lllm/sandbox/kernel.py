@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from lllm.errors import DependencyError, SandboxBroken, SandboxError
 from lllm.sandbox.clock import CellClock
 from lllm.sandbox.limits import Limits
+from lllm.sandbox.untrusted import TooMany, parse
 from lllm.sandbox.zmtp import Channel
 from lllm.sync import in_thread
 
@@ -31,6 +32,9 @@ SETTLE: Final = 1.0
 
 LARGEST: Final = 128 * 2**20
 """Bytes of a message that are read."""
+
+VALUE: Final = 64
+"""Bytes of the largest message for each value that one may hold."""
 
 _FLUSH: Final = "__import__('time').sleep(0.02)\n[one.flush() for one in (__import__('sys').stdout, __import__('sys').stderr)]"
 
@@ -45,7 +49,14 @@ Heard = Callable[[str, str, Mapping[str, Any]], bool]
 
 
 class Process(Protocol):
-    """The processes of a kernel and its sandbox."""
+    """The processes of a kernel and its sandbox.
+
+    Attributes:
+        in_memory: folders that are file systems in memory of their own, as those inside see them.
+    """
+
+    @property
+    def in_memory(self) -> tuple[str, ...]: ...
 
     @property
     def pid(self) -> int:
@@ -121,7 +132,7 @@ class Kernel:
         self.process = process
         self._info = info
         self.heard = heard
-        self._session = _session(info["key"])
+        self._session = _session(info["key"], largest // VALUE)
         self._channels: dict[str, Channel] = {}
         self._lost = 0
         self._heard_so_far = 0
@@ -177,13 +188,14 @@ class Kernel:
             message = self._session.deserialize(parts)
             parent = message["parent_header"].get("msg_id", "")
             kind, content = message["header"]["msg_type"], message["content"]
+        except TooMany:
+            self._channels[name].lost += 1
+            return
         except Exception:  # code inside wrote to our socket
             return
         if not (isinstance(parent, str) and isinstance(kind, str) and isinstance(content, Mapping)):
             return
-        with suppress(
-            KeyError, TypeError, AttributeError, ValueError
-        ):  # signed, but not in the form of a message
+        with suppress(Exception):  # signed, but not in the form of a message
             if name == "iopub":
                 self._published(parent, kind, content)
             elif (waiting := self._replies.pop(parent, None)) is not None and not waiting.done():
@@ -385,7 +397,10 @@ class Kernel:
         if (lost or not idle) and self.process.code() is None:
             spent = clock.spent
             if lost or await self._reopen():
-                note = f"some of its outputs are lost: one had more than {self._largest:,} bytes, or too many came"
+                note = (
+                    f"some of its outputs are lost: one had more than {self._largest:,} bytes or "
+                    f"{self._largest // VALUE:,} values, or too many came"
+                )
                 return Ran(status, True, number, spent, note)
             await self.close()
             note = "its outputs did not arrive any more, so the kernel was ended"
@@ -451,13 +466,13 @@ def _asks_exit(reply: Mapping[str, Any]) -> bool:
     )
 
 
-def _session(key: str) -> Any:
+def _session(key: str, values: int) -> Any:
     try:
         from jupyter_client.session import Session
     except ImportError:
         raise DependencyError("jupyter_client", "sandbox", "a sandbox") from None
     made = Session(key=key.encode(), signature_scheme="hmac-sha256", check_pid=False)
-    made.pack, made.unpack = _pack, json.loads
+    made.pack, made.unpack = _pack, partial(parse, most=values)
     made.digest_history_size = 1024  # of 65,536, which take some megabytes
     return made
 

@@ -113,7 +113,7 @@ class Provisioner(KernelProvisionerBase):  # type: ignore[misc]
         self._process = self.launcher(self._tier, self._required)(
             sockets, self._folder / "work", self._limits
         )
-        watch = Watch(self._process.pid, [Workspace(self._folder / "work")], self._limits)
+        watch = Watch(self._process, [Workspace(self._folder / "work")], self._limits)
         self._watching = asyncio.get_running_loop().create_task(_watch(self._process, watch))
         return {**info, "key": info["key"].encode()}
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from lllm.sandbox import removal
-
-DEEPEST: Final = 40
-"""Folders within each other that are looked into."""
+from lllm.sandbox.limits import Limits
+from lllm.sandbox.usage import DEEPEST, Oversized, Usage
 
 LONGEST: Final = 1_024
 """Characters of a link's target up to which it is recorded."""
@@ -59,11 +58,16 @@ class Snapshot(NamedTuple):
             self.others[path] = stat.S_IFDIR, ""
 
 
-def take(root: Path, names: tuple[str, ...] = ()) -> Snapshot:
-    """Looks at a folder. `names`: further absolute paths by which links may name it."""
-    found = Snapshot.empty_folder()
+def take(root: Path, names: tuple[str, ...] = (), limits: Limits | None = None) -> Snapshot:
+    """Looks at a folder. `names`: further absolute paths by which links may name it. Raises Oversized where it holds more than
+    `limits` allow."""
+    found, used = Snapshot.empty_folder(), Usage()
     raw: dict[str, str] = {}
     for path, info, target in walk(root):
+        if limits is not None:
+            used = used.plus(path, info)
+            if excess := used.excess(limits):
+                raise Oversized(excess)
         kind = stat.S_IFMT(info.st_mode)
         if kind != stat.S_IFREG:
             found.others[path] = kind, target

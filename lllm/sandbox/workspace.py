@@ -18,8 +18,9 @@ from typing import Final, NamedTuple
 from lllm.errors import SandboxError
 from lllm.sandbox import removal, snapshot
 from lllm.sandbox.contents import Contents
-from lllm.sandbox.limits import MIB
-from lllm.sandbox.snapshot import DEEPEST, Snapshot, is_text, simple, stamp
+from lllm.sandbox.limits import MIB, Limits
+from lllm.sandbox.snapshot import Snapshot, is_text, simple, stamp
+from lllm.sandbox.usage import Oversized, Usage
 
 KEPT: Final = 16 * MIB
 """Bytes of a file up to which its content is recorded."""
@@ -57,14 +58,6 @@ class Changes(NamedTuple):
     gone: list[str]
 
 
-class Usage(NamedTuple):
-    """What a folder holds. `too_deep`: folders are within each other that are not looked into."""
-
-    bytes: int
-    inodes: int
-    too_deep: bool
-
-
 class Workspace:
     """The working folder.
 
@@ -79,17 +72,13 @@ class Workspace:
         self._known: dict[str, bytes] = {}
 
     def usage(self, most: int) -> Usage:
-        """What it holds: bytes on the disk, or of all files where that is more than the disk has; stops counting at so many
-        inodes."""
-        size = inodes = 0
+        """What it holds; stops counting at so many inodes."""
+        used = Usage()
         for path, info, _ in snapshot.walk(self.root):
-            inodes += 1
-            size += info.st_blocks * 512
-            if inodes > most:
+            used = used.plus(path, info)
+            if used.inodes > most or used.too_deep:
                 break
-            if stat.S_ISDIR(info.st_mode) and path.count("/") == DEEPEST - 1:
-                return Usage(size, inodes, True)
-        return Usage(size, inodes, False)
+        return used
 
     def _look(self) -> Snapshot:
         return snapshot.take(self.root, self._names)
@@ -108,18 +97,23 @@ class Workspace:
         }
         self._seen = self._seen._replace(files=files)
 
-    def changes(self) -> Changes:
-        """What is new, has changed or is gone since the last look. This is a look too."""
-        before, now = self._seen, self._look()
+    def changes(self, limits: Limits | None = None) -> Changes:
+        """What is new, has changed or is gone since the last look. This is a look too.
+
+        Raises Oversized, and then it is none, where the folder holds more than `limits` allow: a cell may have ended before
+        anybody saw that, and what is known must be within them. They bound what is read, whatever files become meanwhile."""
+        before, now = self._seen, snapshot.take(self.root, self._names, limits)
         changed: dict[str, Content] = {}
-        left = KEPT_IN_ALL
+        left, unread = KEPT_IN_ALL, None if limits is None else limits.disk_bytes
         for path, found in now.files.items():
             if before.files.get(path) == found:
                 continue
-            content = self._content(path, min(KEPT, left))
+            content = self._content(path, min(KEPT, left), unread)
             if content is not None:
                 changed[path] = content
                 left -= len(content.data or b"")
+                if unread is not None:
+                    unread -= content.size
         self._seen = now
         removed = sorted(set(before.files) - set(now.files))
         for path in (*changed, *removed):
@@ -265,8 +259,9 @@ class Workspace:
             self.link(path, target)
         self.look()
 
-    def _content(self, path: str, most: int) -> Content | None:
-        """A file's digest and bytes; None where it is no regular file any more."""
+    def _content(self, path: str, most: int, unread: int | None = None) -> Content | None:
+        """A file's digest, and its bytes where these are at most so many; None where it is no regular file any more. Raises
+        Oversized for one that has more than `unread` bytes."""
         parts = path.split("/")
         fds = [removal.open_folder(str(self.root))]
         try:
@@ -284,6 +279,8 @@ class Workspace:
             while data := os.read(fds[-1], MIB):
                 hashed.update(data)
                 size += len(data)
+                if unread is not None and size > unread:
+                    raise Oversized("the files of the working folder grew while they were read")
                 if size <= most:
                     kept.append(data)
             whole = b"".join(kept) if size <= most else None

@@ -7,16 +7,36 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lllm.errors import SandboxError
-from lllm.sandbox import removal
+from lllm.sandbox import removal, snapshot
 from lllm.sandbox.isolation import seccomp, tree, users
 from lllm.sandbox.jupyter import JupyterSession
 from lllm.sandbox.limits import MIB, Limits
+from lllm.sandbox.usage import Oversized
 from lllm.sandbox.watch import Watch
 from lllm.sandbox.workspace import KEPT, Workspace
+
+
+class Seen:
+    """Processes that somebody else has started. See `lllm.sandbox.kernel.Process`."""
+
+    in_memory: tuple[str, ...] = ()
+
+    def __init__(self, pid: int, code: int | None = None) -> None:
+        self.pid = pid
+        self._code = code
+
+    def code(self) -> int | None:
+        return self._code
+
+    def said(self) -> str:
+        return ""
+
+    def kill(self) -> None: ...
 
 
 @pytest.fixture
@@ -56,6 +76,51 @@ def test_undo_puts_back_what_is_known(work: Workspace) -> None:
     assert (work.root / "cell.txt").read_text() == "of a cell"
     assert work.changes() == ({}, ["large.bin"], {}, [], [])
     assert work.changes() == ({}, [], {}, [], [])
+
+
+def test_changes_of_an_oversized_folder_are_not_taken(work: Workspace) -> None:
+    work.write("kept.txt", b"kept")
+    work.look()
+    limits = Limits(disk_bytes=MIB, inodes=20)
+    (work.root / "kept.txt").write_text("changed")
+    (work.root / "new").mkdir()
+    for fill in (_hole, _many, _deep):
+        fill(work.root / "new")
+        with pytest.raises(Oversized):
+            work.changes(limits)
+        assert work.undo() == []
+        assert os.listdir(work.root) == ["kept.txt"]
+        assert (work.root / "kept.txt").read_text() == "kept"
+        assert not any(work.changes(limits))
+
+
+def _hole(folder: Path) -> None:
+    with (folder / "hole").open("wb") as file:
+        file.truncate(2**40)
+
+
+def _many(folder: Path) -> None:
+    folder.mkdir()
+    for number in range(30):
+        (folder / str(number)).mkdir()
+
+
+def _deep(folder: Path) -> None:
+    (folder / "/".join("d" * 45)).mkdir(parents=True)
+
+
+def test_files_that_grow_while_they_are_read(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = snapshot.take
+
+    def then_grows(*args: Any) -> snapshot.Snapshot:
+        found = take(*args)
+        (work.root / "file").write_bytes(bytes(2 * MIB))
+        return found
+
+    (work.root / "file").write_bytes(b"x")
+    monkeypatch.setattr(snapshot, "take", then_grows)
+    with pytest.raises(Oversized, match="grew"):
+        work.changes(Limits(disk_bytes=MIB))
 
 
 @pytest.mark.parametrize("instead", ["nothing", "a link", "a file"])
@@ -152,10 +217,12 @@ def test_tree_sees_children_of_threads_and_files_without_names(work: Workspace) 
         assert alone >= 64 * MIB
         assert tree.resident(pids, 2**40, 0) >= 120 * MIB  # counted for each
         assert tree.resident(pids, 80 * MIB, 0) < 110 * MIB  # shared pages counted once
-        assert Watch(parent.pid, [work], Limits()).look() is None
-        found = Watch(os.getpid(), [work], Limits(disk_bytes=1000)).look()
+        assert Watch(Seen(parent.pid), [work], Limits()).look() is None
+        found = Watch(Seen(os.getpid()), [work], Limits(disk_bytes=1000)).look()
         assert found is not None
         assert found.status == "disk"
+        few = Limits(memory_bytes=1, disk_bytes=1, processes=1)
+        assert Watch(Seen(os.getpid(), code=0), [work], few).look() is None  # its id is somebody else's
     finally:
         os.killpg(parent.pid, 9)
         parent.wait()
@@ -165,7 +232,7 @@ def test_tree_sees_children_of_threads_and_files_without_names(work: Workspace) 
 
 def test_a_folder_that_cannot_be_looked_at_ends_the_sandbox(work: Workspace) -> None:
     work.root.rmdir()
-    found = Watch(os.getpid(), [work], Limits()).look()
+    found = Watch(Seen(os.getpid()), [work], Limits()).look()
     assert found is not None
     assert found.status == "disk"
 

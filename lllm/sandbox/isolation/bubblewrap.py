@@ -21,7 +21,8 @@ class Bubblewrap:
     """A running bubblewrap. With it dies all that is inside: it is the parent of their first process. See
     `lllm.sandbox.kernel.Process`."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], user: User | None) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], user: User | None, in_memory: tuple[str, ...]) -> None:
+        self.in_memory = in_memory
         self._popen = popen
         self._user = user
         self._lock = threading.Lock()

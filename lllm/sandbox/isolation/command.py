@@ -48,8 +48,14 @@ def environment(home: str, temporary: str) -> dict[str, str]:
 
 
 def kernel(sockets: Path) -> list[str]:
-    """The command of a kernel."""
-    return [sys.executable, "-m", "ipykernel_launcher", "-f", str(sockets / "connection.json"), *OPTIONS]
+    """The command of a kernel. `-P`: it imports nothing from the working folder while it starts, where code may have put a
+    module by the name of one that it wants."""
+    return [sys.executable, "-P", "-m", "ipykernel_launcher", *options(sockets)]
+
+
+def options(sockets: Path) -> list[str]:
+    """The options of a kernel."""
+    return ["-f", str(sockets / "connection.json"), *OPTIONS]
 
 
 def resources(limits: Limits) -> dict[str, int]:

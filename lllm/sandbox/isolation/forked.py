@@ -78,6 +78,7 @@ class Zygote:
         user = users.take(folder) if users.may_switch() else None
         if user is not None:
             users.give(sockets, user.id)
+        folder.chmod(0o700)  # code inside may have changed it
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             listening.settimeout(SECONDS)
@@ -118,6 +119,8 @@ class Forked:
         pid: of the init of its namespaces, as this process sees it. handle: a pidfd of it.
         connection: on which init says how the kernel ended.
     """
+
+    in_memory = namespace.IN_MEMORY
 
     def __init__(self, pid: int, handle: int, connection: socket.socket, user: users.User | None) -> None:
         self.pid = pid
@@ -248,7 +251,7 @@ def _program() -> str:
 
 def _covered(pool: Path) -> list[str]:
     """Folders of the interpreter that stand where a kernel has a file system of its own."""
-    places = ("/tmp", "/dev/shm", namespace.HOME, str(pool))
+    places = (*namespace.IN_MEMORY, str(pool))
     return [str(path) for path in command.folders_of_python() if any(map(path.is_relative_to, places))]
 
 
@@ -270,5 +273,5 @@ def _job(pool: Path, sockets: Path, folder: Path, limits: Limits, user: users.Us
         "environment": command.environment(namespace.HOME, "/tmp"),
         "limits": command.resources(limits),
         "filter": filter.hex() if filter else "",
-        "options": command.kernel(sockets)[3:],
+        "options": command.options(sockets),
     }

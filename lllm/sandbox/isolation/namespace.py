@@ -42,6 +42,8 @@ COUNTED_INSIDE: Final = (5, 14)
 
 WORKSPACE: Final = "/workspace"
 HOME: Final = "/home/user"
+IN_MEMORY: Final = ("/tmp", "/dev/shm", HOME)
+"""What is in memory, each with a size."""
 
 
 def launch(sockets: Path, folder: Path, limits: Limits, argv: Sequence[str] | None = None) -> Process:
@@ -103,7 +105,7 @@ def start(options: list[str], inside: list[str], user: users.User | None) -> Pro
     finally:
         for handle in handles:
             os.close(handle)
-    return Bubblewrap(popen, user)
+    return Bubblewrap(popen, user, IN_MEMORY)
 
 
 def outside(limits: Limits, user: users.User | None) -> list[str]:

@@ -112,6 +112,8 @@ def _reachable(folder: Path) -> bool:
 class Supervised:
     """A supervisor that runs, and the kernel that it started. See `lllm.sandbox.kernel.Process`."""
 
+    in_memory = ()
+
     def __init__(self, popen: subprocess.Popen[bytes], user: users.User | None) -> None:
         self._popen = popen
         self._user = user

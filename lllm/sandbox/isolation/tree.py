@@ -84,6 +84,20 @@ def held(pids: Iterable[int], device: int) -> Held:
     return Held(sizes[True], sizes[False])
 
 
+def hides(pids: Iterable[int]) -> bool:
+    """Whether one of them cannot be looked into, for one who may look into those of the same user. Of a process that ends,
+    nothing is left to be seen."""
+    for pid in pids:
+        try:
+            os.listdir(f"/proc/{pid}/fd")
+        except PermissionError:
+            if "\nVmSize:" in _read(f"/proc/{pid}/status"):
+                return True
+        except OSError:
+            continue
+    return False
+
+
 def _opened(pid: int) -> Iterator[tuple[tuple[int, int], int]]:
     for number in _names(f"/proc/{pid}/fd"):
         with suppress(OSError):

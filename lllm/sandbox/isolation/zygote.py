@@ -131,6 +131,9 @@ def _become(job: dict[str, Any]) -> None:
 
 
 def _init(job: dict[str, Any]) -> None:
+    signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # what is inside reaches an init only where that has a handler
     up, ready = _say(job, "I"), _connect(job)
     try:
         _folders(job)
@@ -173,6 +176,7 @@ def _folders(job: dict[str, Any]) -> None:
 
 def _kernel(job: dict[str, Any], ready: socket.socket) -> None:
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(job["environment"])
     sys.dont_write_bytecode = True  # as PYTHONDONTWRITEBYTECODE, which is read when Python starts

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.sandbox.attacks.row import Row
+from tests.sandbox.attacks.row import BOUNDED, Row
 
 FILES: Final = {
     "env_own": Row(
@@ -113,6 +113,23 @@ for path in ('/etc/passwd', '/usr/bin/attack', '/attack'):
         "the working folder, removed",
         "shutil.rmtree(os.getcwd(), ignore_errors=True); os.rmdir(os.getcwd()); opened('gone')",
         check="put",
+    ),
+    "closed": Row(
+        "the working folder, closed to everybody before the kernel ends",
+        "os.chmod(os.getcwd(), 0); os._exit(3)",
+        BOUNDED,
+        control="it ends in every tier",
+    ),
+    "shadows": Row(
+        "modules in the working folder, in the place of those that a new kernel imports",
+        """
+for name in ('ipykernel_launcher', 'contextlib', 'types', 'fnmatch', 'ntpath', 'pathlib', 'urllib', 'appnope'):
+    open(name + '.py', 'w').write('import os; os._exit(9)')
+os._exit(3)
+""",
+        BOUNDED,
+        check="starts",
+        control="it ends in every tier",
     ),
     "places": Row(
         "any folder but the working folder, the home, and the temporary ones, in every file system that is mounted",

@@ -61,6 +61,17 @@ for _ in range(8):
     os.close(file); ctypes.memset(ctypes.c_void_p(at), 1, size)
 time.sleep(P['settle']); opened('written')
 """
+_HIDDEN: Final = """
+shutil.copy(os.path.realpath('/bin/sh'), 'program'); os.chmod('program', 0o111)
+fill = f"printf %0{P['disk'] // 4}d 0"  # by the shell itself
+script = ''.join(f"exec {n}>gone; rm gone; {fill} >&{n}; " for n in range(3, 9)) + "read x"
+subprocess.Popen(['./program', '-c', script], stdin=subprocess.PIPE)
+time.sleep(1 + P['settle']); opened('written')
+"""
+_NUMBER: Final = """
+for number in range(P['inodes'] * 2): open({0} + f'/f{{number}}', 'w').close()
+time.sleep(P['settle']); opened('made')
+"""
 
 LIMITS: Final = {
     "forks": Row("processes without end", _FORKS, {"namespace": "stopped", "process": "stopped"}),
@@ -97,6 +108,27 @@ LIMITS: Final = {
     ),
     "disk_unlinked": Row("files without a name, filled", _UNLINKED, BOUNDED),
     "disk_mapped": Row("files without a name, mapped and filled", _MAPPED, BOUNDED),
+    "disk_unreadable": Row(
+        "files without a name, filled by a program that nobody may read",
+        _HIDDEN,
+        BOUNDED,
+        control="lllm looks at what is hidden in every tier",
+    ),
+    "disk_sparse": Row(
+        "files that are all holes, larger together than the folder may be",
+        "for number in range(P['inodes'] // 2):\n"
+        "    with open(f'hole{number}', 'wb') as file: file.truncate(P['file'] - 1)",
+        BOUNDED,
+        check="undone",
+        control="lllm would read them for minutes",
+    ),
+    "disk_quick": Row(
+        "the working folder, filled by a cell that ends at once",
+        _TEMP.format("'.'", 100).replace("time.sleep(P['settle']); opened('written')", "")
+        + "if not P['settle']: opened('written')",
+        BOUNDED,
+        check="undone",
+    ),
     "disk_hidden": Row(
         "a folder that nobody may read, filled",
         "os.mkdir('hidden')\n"
@@ -115,6 +147,14 @@ LIMITS: Final = {
         "for number in range(P['inodes'] * 2): open(f'f{number}', 'w').close()\ntime.sleep(P['settle']); opened('made')",
         BOUNDED,
         check="undone",
+    ),
+    "inodes_temp": Row(
+        "more files than there may be, in the temporary folder",
+        _NUMBER.format("os.environ['TMPDIR']"),
+        BOUNDED,
+    ),
+    "inodes_home": Row(
+        "more files than there may be, in the home folder", _NUMBER.format("os.environ['HOME']"), BOUNDED
     ),
     "depth": Row(
         "folders within each other without end",

@@ -14,6 +14,8 @@ from lllm.sandbox.limits import Limits
 class Uncontained:
     """See `lllm.sandbox.kernel.Process`."""
 
+    in_memory = ()
+
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
         self._popen = popen
 
