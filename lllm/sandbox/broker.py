@@ -24,6 +24,7 @@ from lllm.core.jsonable import jsonable, unicode_only
 from lllm.errors import LLMError, text_of
 from lllm.models.parts import File, Image
 from lllm.sandbox.outputs import finite
+from lllm.sandbox.untrusted import socket_at
 
 REQUEST: Final = 1 << 20
 """Bytes of the largest request."""
@@ -85,7 +86,8 @@ class Broker:
 
     async def connect(self) -> None:
         """Connects to the kernel. Raises OSError."""
-        reader, self._connection = await asyncio.open_unix_connection(self._path, limit=REQUEST + 64)
+        with socket_at(self._path) as path:
+            reader, self._connection = await asyncio.open_unix_connection(path, limit=REQUEST + 64)
         self._path.unlink()
         self._serving = asyncio.get_running_loop().create_task(self._serve(reader, self._connection))
 

@@ -11,6 +11,8 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from lllm.sandbox.untrusted import socket_at
+
 GREETING: Final = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + b"\0" + bytes(31)
 """Signature, version, mechanism, and that this is no server."""
 PARTS: Final = 1000
@@ -60,7 +62,8 @@ class Channel(asyncio.Protocol):
     async def _connect(self) -> None:
         while not self._closed:
             try:
-                await self._loop.create_unix_connection(lambda: self, self._path)
+                with socket_at(self._path) as path:
+                    await self._loop.create_unix_connection(lambda: self, path)
             except OSError:  # nobody listens yet
                 await asyncio.sleep(AGAIN)
             else:

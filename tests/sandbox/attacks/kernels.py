@@ -115,6 +115,29 @@ MESSAGES: Final = {
         check="size",
         control="lllm reads no such message, in no tier",
     ),
+    "many_values": Row(
+        "lllm is sent a message of 40 MiB that holds millions of values",
+        _PARENT + "content = b'{\"name\": \"stdout\", \"text\": [' + b'{},' * (13 * 2**20) + b'{}]}'\n"
+        "header = session.pack(session.msg_header('stream'))\n"
+        "session.send_raw(kernel.iopub_socket, [header, session.pack(parent['header']), b'{}', content], ident=b'stream')\n"
+        "time.sleep(1)",
+        check="size",
+        control="lllm reads no such message, in no tier",
+    ),
+    "linked_socket": Row(
+        "a link in the place of the kernel's socket, followed by lllm when it connects again",
+        """
+os.unlink(P["sockets"] + "/k-2"); os.symlink(P["pathname"], P["sockets"] + "/k-2")
+for number in range(3, 200):
+    try: connection = socket.socket(fileno=os.dup(number)); name = connection.getsockname()
+    except OSError: continue
+    if name == P["sockets"] + "/k-2" and not connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        connection.shutdown(2)
+time.sleep(1)
+""",
+        check="connected",
+        control="lllm never follows links, in no tier",
+    ),
     "endless_message": Row(
         "lllm is sent a message whose parts never end, past ZMQ",
         """
