@@ -59,7 +59,7 @@ async def _follow(
             if events:
                 output.json_line(event)
             else:
-                printer = printer or Printer(event["at"], full)
+                printer = printer or Printer(event["at"], full, store.blob)
                 known = len(writer.rows)
                 writer.take(event)
                 for row in writer.rows[known:]:

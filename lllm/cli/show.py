@@ -6,7 +6,7 @@ Needs the log alone: the project that made the session need not be here.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -80,9 +80,9 @@ def show(
         for event in found:
             output.json_line(event)
     elif markdown:
-        output.text(views.markdown(found))
+        output.text(views.markdown(found, store.blob))
     else:
-        _print(views.transcript(found), views.summary(found), full)
+        _print(views.transcript(found), views.summary(found), full, store.blob)
     if broken is not None:
         output.warn(f"the log is shown up to where it is intact: {broken.message}", broken.hint)
         return broken.exit_code
@@ -135,15 +135,20 @@ def _record(events: list[dict[str, Any]], broken: LogError | None, raw: bool) ->
 
 
 class Printer:
-    """Prints rows, one under another. `began` is when the session did, in microseconds since the epoch."""
+    """Prints rows, one under another. `began` is when the session did, in microseconds since the epoch; `blob` reads blobs of
+    its log."""
 
-    def __init__(self, began: int, full: bool) -> None:
+    def __init__(self, began: int, full: bool, blob: Callable[[str], bytes]) -> None:
+        from lllm.log.cell_rows import CellRows
+
+        self._cells = CellRows(blob)
         self._began = began
         self._full = full
         self._wide = screen.width() if screen.is_terminal(sys.stdout) else None
         self._depth: dict[str | None, int] = {None: 0}
 
     def row(self, row: Row) -> None:
+        row = self._cells.read(row)
         depth = self._depth
         if row.kind == "call":
             depth[row.call] = depth.get(row.detail.get("parent"), 0) + 1
@@ -176,8 +181,8 @@ class Printer:
         return [first, *screen.wrap(text[len(first) :].lstrip(), max(20, self._wide - then))]
 
 
-def _print(rows: Sequence[Row], told: Summary, full: bool) -> None:
-    printer = Printer(told.started, full)
+def _print(rows: Sequence[Row], told: Summary, full: bool, blob: Callable[[str], bytes]) -> None:
+    printer = Printer(told.started, full, blob)
     for row in rows:
         printer.row(row)
     end(told)

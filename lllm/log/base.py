@@ -168,7 +168,7 @@ class ReplayableLogBase(ABC):
         from lllm.log.notebook_view import html
         from lllm.log.views import load
 
-        return html(load(self, session))
+        return html(load(self, session), self.blob)
 
     def verify(self, session: str) -> str:
         """Proves the session's log and gives the hash of its last event. LogCorrupt where it is not as written."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
 from lllm.core.visible import visible, visible_line
+from lllm.log.cell_rows import CellRows
 from lllm.log.transcript import Row, transcript
 from lllm.log.views import Summary, saving, summary
 
@@ -17,10 +18,10 @@ LONG: Final = 400
 _CELL: Final = 'style="text-align:left;vertical-align:top;white-space:pre-wrap"'
 
 
-def html(events: Sequence[Mapping[str, Any]]) -> str:
-    """HTML without scripts, styles or external resources; all text of the session is escaped."""
-    told = summary(events)
-    rows = [row for row in transcript(events) if (row.kind, row.text) != ("end", "done")]
+def html(events: Sequence[Mapping[str, Any]], blob: Callable[[str], bytes] | None = None) -> str:
+    """HTML without scripts, styles or external resources; all text of the session is escaped. `blob` reads blobs of the log."""
+    told, cells = summary(events), CellRows(blob)
+    rows = [cells.read(row) for row in transcript(events) if (row.kind, row.text) != ("end", "done")]
     left_out = max(0, len(rows) - ROWS)
     shown = [*rows[: ROWS // 2], *rows[len(rows) - ROWS // 2 :]] if left_out else rows
     body = "".join(_row(row, told.started) for row in shown)

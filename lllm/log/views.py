@@ -9,7 +9,7 @@ gives values; an unfinished session (a crash, or one that still runs) is a list 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +19,7 @@ from lllm.core.envelope import open_chain
 from lllm.core.events import Event
 from lllm.core.spent import Spending, Spent, reused
 from lllm.errors import LogError
+from lllm.log.cell_rows import CellRows
 from lllm.log.folding import UNFINISHED, CallInfo, Folding, SessionState
 from lllm.log.tables import collections
 from lllm.log.transcript import ROWS, Row, transcript
@@ -170,10 +171,11 @@ def _error(folded: SessionState) -> str | None:
     return None
 
 
-def markdown(events: Events) -> str:
-    """The session as a Markdown page: a head with the sums, then the transcript."""
-    told = summary(events)
-    body = [section(row, told.started) for row in transcript(events)]
+def markdown(events: Events, blob: Callable[[str], bytes] | None = None) -> str:
+    """The session as a Markdown page: a head with the sums, then the transcript. `blob` reads blobs of the log: long texts of
+    notebook cells are in them."""
+    told, cells = summary(events), CellRows(blob)
+    body = [section(cells.read(row), told.started) for row in transcript(events)]
     if told.result is not None:
         body.append(
             f"## result\n\n{fenced(told.result if isinstance(told.result, str) else repr(told.result))}"

@@ -306,5 +306,5 @@ def data_url(media_type: str, data: bytes) -> str:
 def in_bytes(size: int) -> str:
     """A size for people: `12.3 kB`."""
     if size < 1000:
-        return f"{size} bytes"
+        return f"{size} byte{'' if size == 1 else 's'}"
     return f"{size / 1000:.1f} kB" if size < 999_950 else f"{size / 1_000_000:.1f} MB"

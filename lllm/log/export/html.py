@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from typing import Any, Final
 
 from lllm.errors import LogError, UnknownNameError
+from lllm.log.cell_rows import CellRows
 from lllm.log.export.source import Source
 from lllm.log.transcript import Row
 from lllm.log.views import saving
@@ -38,12 +39,14 @@ def write(source: Source) -> Iterator[str]:
     yield _HEAD.replace("{title}", _text(told.name))
     yield f"<h1>{_text(told.name)}</h1>\n<dl>{''.join(_facts(source))}</dl>\n<main>\n"
     depth: dict[str | None, int] = {None: 0}
+    cells = CellRows(source.store.blob)
     for row in source.rows:
         if row.kind == "call":
             depth[row.call] = depth.get(row.detail.get("parent"), 0) + 1
         if row.kind == "end" and row.text == "done":
             continue  # its reply has just been shown
-        yield _row(source, row, min(depth.get(row.call, 0), 8), told.started)
+        cell = cells.read(row)
+        yield _row(source, cell, min(depth.get(row.call, 0), 8), told.started, cells.images(row))
     if told.result is not None:
         result = told.result if isinstance(told.result, str) else json.dumps(told.result, ensure_ascii=False)
         yield f'<section class="done"><h2><b>result</b></h2>{_folded(result)}</section>\n'
@@ -67,7 +70,7 @@ def _facts(source: Source) -> Iterator[str]:
             yield f"<div><dt>{name}</dt><dd>{_text(value)}</dd></div>"
 
 
-def _row(source: Source, row: Row, depth: int, started: int) -> str:
+def _row(source: Source, row: Row, depth: int, started: int, pictures: Sequence[str]) -> str:
     bad = row.kind in ("rejected", "fault", "stop") or row.detail.get("verdict") == "rejected"
     bad = bad or (row.kind == "result" and not row.detail.get("ok", True))
     marks = "bad" if bad else row.kind
@@ -86,6 +89,7 @@ def _row(source: Source, row: Row, depth: int, started: int) -> str:
         parts.append(_folded(row.text))
     for content in (record.get("content"), row.detail.get("parts")):
         parts += [_image(source, url) for url in _images(content)]
+    parts += [_image(source, digest) for digest in pictures]
     if row.kind == "artifact":
         parts.append(_image(source, str(row.detail.get("digest", ""))))
     if known := {key: value for key, value in row.detail.items() if key not in HIDDEN}:

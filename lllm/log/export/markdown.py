@@ -10,4 +10,4 @@ from lllm.log.export.source import Source
 
 def write(source: Source) -> Iterator[str]:
     """See `lllm.log.views.markdown`."""
-    yield views.markdown(source.events)
+    yield views.markdown(source.events, source.store.blob)
