@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any
 from lllm._version import __version__
 
 if TYPE_CHECKING:
+    from lllm.agents import BaseAgent as BaseAgent
+    from lllm.agents import BasicAgent as BasicAgent
+    from lllm.agents import ContextAgent as ContextAgent
     from lllm.backends.runner import BackendType as BackendType
     from lllm.backends.runner import BaseLLMRunner as BaseLLMRunner
     from lllm.backends.runner import DeviceType as DeviceType
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from lllm.llm.activity import random as random
     from lllm.llm.activity import uuid as uuid
     from lllm.llm.agent import Agent as Agent
+    from lllm.llm.base_model import BaseModel as BaseModel
     from lllm.llm.build import build_agent as build_agent
     from lllm.llm.counting import count_tokens as count_tokens
     from lllm.llm.dialog import Dialog as Dialog
@@ -95,10 +99,14 @@ _HOME = {
     "AgentBase": "llm.system",
     "AsyncAgentBase": "llm.system",
     "BackendType": "backends.runner",
+    "BaseAgent": "agents",
     "BaseLLM": "base",
     "BaseLLMRunner": "backends.runner",
+    "BaseModel": "llm.base_model",
     "BaseProxy": "proxies",
+    "BasicAgent": "agents",
     "Config": "config",
+    "ContextAgent": "agents",
     "DeviceType": "backends.runner",
     "Dialog": "llm.dialog",
     "File": "models.parts",

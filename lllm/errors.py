@@ -7,6 +7,7 @@
     |   |-- NameTakenError                  two things under one name
     |   |-- FixedSettingError (AttributeError)  an attribute was set that is given at construction
     |   |-- DialogBusyError                 a second call on a dialog while one is running
+    |   |-- ContextTooLong                  what has to be said does not fit into the tokens that there are
     |   |-- ExportError                     an exported agent that cannot be read
     |   |   |-- ExportVersionError          it is written in a format that this version does not know
     |   |   `-- OtherAgentError             it is another agent's
@@ -212,6 +213,10 @@ class NameTakenError(ConfigError):
 
 class DialogBusyError(ConfigError):
     """A call on a dialog while another call on it is running."""
+
+
+class ContextTooLong(ConfigError):
+    """What has to be said does not fit into the tokens that there are, and nothing can be left out."""
 
 
 class ExportError(ConfigError):

@@ -27,10 +27,6 @@ NAMES: Final = {
     "build_log_base": "lllm.log.open_store(type, folder)",
     "find_model_card": "lllm.const.card(name)",
     "JupyterSession": LATER,
-    "BaseModel": "lllm.LLM; a model of one's own has stream(request): lllm.ports.Backend",
-    "BaseAgent": "lllm.Agent",
-    "BasicAgent": "lllm.Agent(name, model)",
-    "ContextAgent": "lllm.Agent(name, model, system_prompt=context)",
     "ChainOfAgents": f"{LATER}; a loop over the chunks in a class of its own: AgentBase",
     "MultiCallSystem": "a batch: llm([prompt] * number)",
     "RLEnv": LATER,
@@ -86,7 +82,7 @@ SYSTEM: Final = {
 
 AGENT: Final = {
     # attributes of Agent
-    "run": "agent(text).content",
+    "run": "agent(text).content; lllm.agents.BasicAgent has it",
     "generate": "agent(text).content",
     "chat": "agent(text)",
     "agent_id": "agent.name",
@@ -122,8 +118,12 @@ FORMS: Final = (
         "from mythic_core.engine.llm import LLMRunnerFactory",
         "from lllm import LLMRunnerFactory, or from lllm.llm_runner",
     ),
-    ("from tframex.model import VLLMModel", "from lllm import VLLMModel"),
-    ("BasicAgent(agent_id=..., model=model).run(prompt)", "Agent(NAME, model)(prompt).content"),
+    ("from tframex.model import VLLMModel", "from lllm.model import VLLMModel"),
+    ("from tframex.agents import BasicAgent", "from lllm.agents import BasicAgent"),
+    (
+        "await BasicAgent(agent_id=..., model=model).run(prompt)",
+        "the same; Agent(NAME, model)(prompt).content",
+    ),
     ("MultiCallSystem(...).run(prompt, num_calls=5)", "llm([prompt] * 5)"),
     ("Agent(llm, tools=[...])", "the same"),
     ("agent1 >> agent2", "agent2(agent1(text).content)"),

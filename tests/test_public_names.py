@@ -7,6 +7,7 @@ import pytest
 import lllm
 
 NAMES = """
+    BaseAgent BaseModel BasicAgent ContextAgent
     APITypes Agent AgentBase AsyncAgentBase BackendType BaseLLM BaseLLMRunner Config DeviceType Dialog File Function
     FunctionCall Image LLM LLMError LLMInferenceError LLMInitializationError LLMRunner LLMRunnerFactory LlamaCppRunner
     LocalFileLog Loop MCP MemoryLog Message Modalities ModelConfig NoLog PrintSystem Prompt Prompts Providers
@@ -49,6 +50,8 @@ PATHS = {
         "TransformersRunner",
     ],
     # paths of the documents' other projects
+    "lllm.model": ["BaseModel", "LLM", "VLLMModel"],
+    "lllm.agents": ["BaseAgent", "BasicAgent", "ContextAgent"],
     "lllm.base": ["BaseLLM", "BaseLLMRunner"],
     "lllm.exceptions": [
         "LLMError",

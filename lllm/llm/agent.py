@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 from lllm.core.spec import Limits
 from lllm.errors import CallError, ConfigError, LLMError
@@ -241,10 +241,10 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Fixed):
     def limits(self) -> Limits:
         return self._settings.limits
 
-    def with_(self, **changes: Any) -> Agent:
+    def with_(self, **changes: Any) -> Self:
         """A copy with other settings: `agent.with_(model="openai/gpt-4o", temperature=0, tools=[])`. `model="auto"` is what
         the configuration says. A copy with memory begins with what this agent remembers, and has it for itself from then on."""
-        twin = object.__new__(Agent)
+        twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
         twin._bindings = Bindings()
         remembers = None if self._memory is None else self._memory.scope
@@ -408,7 +408,11 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Fixed):
         overrides: Mapping[str, Any],
     ) -> Reply:
         began = None if turn is None or input is turn else turn.head  # what it remembers
-        opened = "system_prompt" not in overrides and has_system(began)
+        opened = (
+            began is not None
+            and "system_prompt" not in overrides
+            and (self._system is None or has_system(began))
+        )
         binding, base, add, render_args = self._prepare(input, args or {}, overrides, opened=opened)
         if began is not None:
             base, add = with_past(began, add, opened=opened)
@@ -501,7 +505,7 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Fixed):
         return agent_tool(self.name, lambda: self, about, concurrent=self._memory is None)
 
     def __repr__(self) -> str:
-        return f"Agent({self.name!r}, {self.model!r})"
+        return f"{type(self).__name__}({self.name!r}, {self._settings.model!r})"
 
     def __getattr__(self, name: str) -> Any:
         from lllm.porting import AGENT, no_attribute

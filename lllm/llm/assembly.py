@@ -236,7 +236,7 @@ class At:
         """Adds what the backend refuses before anything is sent. `model` is the key that names the model, None if no file
         does."""
         try:
-            check_request(agent._settings.backend, request, agent.model)
+            check_request(agent._settings.backend, request, agent._settings.model)
         except LLMError as error:
             # the sampling value that the error is about, if any
             named = next((name for name in request.sampling if f"'{name}'" in error.message), None)

@@ -67,7 +67,7 @@ async def classify(
         raise ConfigError(f"classes are {names!r}", hint="Give two or more that differ by more than case.")
     if not capabilities(agent._settings.backend).logprobs:
         raise UnsupportedError(
-            f"'{agent.model}' gives no log-probabilities",
+            f"'{agent._settings.model}' gives no log-probabilities",
             hint="Classify with a backend that does: openai, scripted.",
         )
     settings = {"max_tokens": 1, "logprobs": True, "top_logprobs": 20, "tools": [], "temperature": 0, **more}

@@ -210,7 +210,7 @@ def _make(provider: str, factory: Any, options: Mapping[str, Any]) -> Backend:
     """A backend of a registered class or function, or the registered object itself. ConfigError where it cannot be made."""
     made = factory
     try:
-        if isinstance(factory, type) or callable(factory):
+        if isinstance(factory, type) or (callable(factory) and made_by(factory) is None):
             made = factory(**options)
     except LLMError:
         raise
@@ -218,6 +218,8 @@ def _make(provider: str, factory: Any, options: Mapping[str, Any]) -> Backend:
         raise ConfigError(f"backend '{provider}': {text_of(error)}") from error
     except PLUG_IN as error:
         raise raised(f"backend '{provider}'", error) from error
+    if (agent := made_by(made)) is not None:  # an LLM (a BaseModel) stands for the backend that it has
+        made = agent._settings.backend
     if not callable(attribute(f"backend '{provider}'", made, "stream")):
         raise ConfigError(
             f"backend '{provider}' is {type(made).__name__}, which has no stream(request)",

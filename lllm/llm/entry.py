@@ -22,9 +22,11 @@ def describe(system: AgentBase, more: Mapping[str, Any]) -> dict[str, Any]:
     if system.chosen_model is not None:
         chosen = system.chosen_model
         entry["model"] = (
-            chosen if isinstance(chosen, str) else next(iter(a.model for a in system.agents.values()), "")
+            chosen
+            if isinstance(chosen, str)
+            else next(iter(a._settings.model for a in system.agents.values()), "")
         )
-    entry["models"] = {name: agent.model for name, agent in system.agents.items()}
+    entry["models"] = {name: agent._settings.model for name, agent in system.agents.items()}
     if chosen_by := {name: agent.why for name, agent in system.agents.items() if agent.why}:
         entry["why"] = chosen_by
     return entry

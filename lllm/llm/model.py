@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
-from lllm.errors import ConfigError, LLMError, LLMInferenceError, UnsupportedError
+from lllm.errors import ConfigError, LLMError, LLMInferenceError, StreamInterrupted, UnsupportedError
 from lllm.fixed import Fixed
 from lllm.handles import embed_of
 from lllm.llm.agent import Agent
@@ -17,7 +18,7 @@ from lllm.llm.settings import OF_LLM, OTHERS, no_slips
 from lllm.llm.streaming import Stream
 from lllm.models.message import Message
 from lllm.plug_ins import backend_named, guarded
-from lllm.ports import Backend
+from lllm.ports import Backend, Restart, TextDelta
 from lllm.session import recording
 from lllm.sync import run
 from lllm.tokens import TokenCount
@@ -130,6 +131,33 @@ class LLM(Fixed):
             raise ConfigError("a batch cannot be streamed", hint="Stream one question or dialog.")
         agent, call = self._overridden(overrides)
         return agent.astream(_text(input), **call)
+
+    async def call_stream(self, messages: Any, **kwargs: Any) -> AsyncGenerator[str, None]:
+        """The text of one reply, piece by piece. Thinking is left out; with `options={"thinking": "off"}` the model's own
+        tags stay in the text.
+
+        Nothing is yielded twice: a fault before the first piece is retried, one after it is an error that holds the text
+        so far in `partial`.
+
+        Args:
+            messages: a list of messages, or text.
+            kwargs: settings of this call: max_tokens, temperature, ...
+        """
+        said: list[str] = []
+        async with aclosing(self.astream(messages, **kwargs)) as deltas:
+            async for delta in deltas:
+                if isinstance(delta, TextDelta):
+                    said.append(delta.text)
+                    yield delta.text
+                elif isinstance(delta, Restart) and said:
+                    partial = "".join(said)
+                    raise StreamInterrupted(
+                        f"{getattr(self, 'api_url', self.model)}: the reply broke off after {len(partial)} characters",
+                        hint="Text that was streamed cannot be taken back. Follow astream(), whose Restart says that the "
+                        "reply begins anew, or call the model without a stream. A proxy's time limit or an overloaded "
+                        "server is the usual cause: raise that limit, or lower concurrency=.",
+                        partial=partial,
+                    )
 
     def classify(self, input: Any, classes: Sequence[str], **more: Any) -> dict[str, float]:
         """Probabilities of `classes`, from log-probabilities."""

@@ -55,7 +55,7 @@ def _agent(team: Team, agent: Agent) -> dict[str, Any]:
     form = agent._binding(agent.prompt, {}).format
     return {
         "name": agent.name,
-        "model": agent.model,
+        "model": agent._settings.model,
         "prompts": prompts,
         "tools": [_tool(tool) for tool in all_tools(agent) if tool.agent is None],
         "asks": [link.to for link in links if link.kind == SUB_AGENT],

@@ -42,7 +42,7 @@ def described(
         "kind": "chat",
         "agent": agent.name,
         **{key: value for key, value in given.items() if value},
-        "models": {agent.name: agent.model},
+        "models": {agent.name: agent._settings.model},
     }
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from lllm.config.kinds import HOTTEST, TEMPERATURE
-from lllm.errors import ConfigError, StreamInterrupted
+from lllm.errors import ConfigError
+from lllm.llm.base_model import BaseModel
 from lllm.llm.model import ENDPOINT, LLM
-from lllm.ports import Restart, TextDelta
+from lllm.llm.settings import OF_LLM
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ VARIABLES: Final[Mapping[str, str]] = {
 """Where a value comes from that no argument gives: the environment, then `.env` beside lllm.toml or here."""
 
 
-class VLLMModel(LLM):
+class VLLMModel(BaseModel):
     """A model behind an OpenAI-compatible endpoint.
 
         async with VLLMModel("Qwen/Qwen3-30B-A3B", "http://localhost:8000/v1") as model:
@@ -50,6 +50,8 @@ class VLLMModel(LLM):
     Raises:
         ConfigError: a value is missing or wrong; the message names the field and where the value is from.
     """
+
+    _fixed = OF_LLM
 
     def __init__(
         self,
@@ -85,7 +87,7 @@ class VLLMModel(LLM):
             ) from None
         self._backend.name, self._backend.model = f"openai/{name}", name
         self._used = False
-        super().__init__(self._backend, system=system, workers=workers, **settings)
+        LLM.__init__(self, self._backend, system=system, workers=workers, **settings)
 
     @property
     def api_url(self) -> str:
@@ -93,7 +95,7 @@ class VLLMModel(LLM):
         return str(self._backend.base_url)
 
     @property
-    def model_name(self) -> str:
+    def model_name(self) -> str:  # type: ignore[override]
         """The model, as the endpoint calls it."""
         return str(self._backend.model)
 
@@ -112,32 +114,7 @@ class VLLMModel(LLM):
         self._used = True
         return super().astream(input, **overrides)
 
-    async def call_stream(self, messages: Any, **kwargs: Any) -> AsyncGenerator[str, None]:
-        """The text of one reply, piece by piece. Thinking is left out; with `options={"thinking": "off"}` the model's own
-        tags stay in the text.
-
-        Nothing is yielded twice: a fault before the first piece is retried, one after it is an error that holds the text
-        so far in `partial`.
-
-        Args:
-            messages: a list of messages, or text.
-            kwargs: settings of this call: max_tokens, temperature, ...
-        """
-        said: list[str] = []
-        async with aclosing(self.astream(messages, **kwargs)) as deltas:
-            async for delta in deltas:
-                if isinstance(delta, TextDelta):
-                    said.append(delta.text)
-                    yield delta.text
-                elif isinstance(delta, Restart) and said:
-                    partial = "".join(said)
-                    raise StreamInterrupted(
-                        f"{self.api_url}: the reply broke off after {len(partial)} characters",
-                        hint="Text that was streamed cannot be taken back. Follow astream(), whose Restart says that the "
-                        "reply begins anew, or call the model without a stream. A proxy's time limit or an overloaded "
-                        "server is the usual cause: raise that limit, or lower concurrency=.",
-                        partial=partial,
-                    )
+    call_stream = LLM.call_stream
 
     async def close_client(self) -> None:
         """Closes the connections. A second time does nothing; a later call opens new ones."""

@@ -296,14 +296,15 @@ async def test_sessions_side_by_side_do_not_hear_of_one_another() -> None:
         assert users == [f"{users[0].split()[0]} {n}" for n in range(len(users))]
 
 
-def test_a_conversation_is_written_once_in_a_session() -> None:
-    agent, store = agent_of(), MemoryLog()
+@pytest.mark.parametrize("system", ["You are Ada.", None])
+def test_a_conversation_is_written_once_in_a_session(system: str | None) -> None:
+    agent, store = Agent("ada", echo(), system, memory=True, store=MemoryLog()), MemoryLog()
     agent("before")
     with record("turns", store=store) as session:
         for n in range(3):
             agent(f"turn {n}")
     started = [e["data"] for e in load(store, session.id) if e["kind"] == ev.CALL_STARTED]
-    assert [len(data["add"]) for data in started] == [4, 1, 1]
+    assert [len(data["add"]) for data in started] == [3 + (system is not None), 1, 1]
     assert len({e["dialog"] for e in load(store, session.id) if e["call"]}) == 1
 
 

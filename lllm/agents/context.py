@@ -1,0 +1,33 @@
+"""ContextAgent: an agent that is given a text to work with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lllm.agents.basic import BasicAgent
+from lllm.agents.placed import Context, parse_place
+from lllm.models.message import Message
+
+
+class ContextAgent(BasicAgent):
+    """A BasicAgent whose every conversation has a text in it, fenced as data: `ContextAgent("reader", model, notes)`.
+
+    Args:
+        context: the text. place: `user`, before what is asked first, or `system`, behind the system prompt.
+        budget: tokens that the fenced text may have, counted by the model's tokenizer where that is here. Longer text is an
+            error (`ContextTooLong`), or with `cut=True` its beginning, with a sentence about the rest.
+    """
+
+    def __init__(
+        self, agent_id: str, model: Any = None, context: str = "", *, place: str = "user",
+        budget: int | None = None, cut: bool = False, **settings: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(agent_id, model, **settings)
+        self._context = Context.of(self, context, parse_place(place), budget, cut)
+
+    def _prepare(
+        self, input: Any, args: Mapping[str, Any], overrides: Mapping[str, Any], *, opened: bool = False
+    ) -> tuple[Any, Any, Sequence[Message], Mapping[str, Any]]:
+        binding, base, add, arguments = super()._prepare(input, args, overrides, opened=opened)
+        return binding, base, add if opened else self._context.placed(base, add), arguments
