@@ -47,7 +47,8 @@ class CellFolder(TypedDict):
 class Cell(TypedDict):
     """The value of an effect of the kind `cell`, where a cell of a notebook ran. Its request has `notebook`, `cell` (the id),
     `source`, and `seconds`, where a limit was given. Other effects of that kind are a file that is put (`put`, `content`, and
-    `executable`, where it is), `restart` and `save`, whose value has `others` only."""
+    `executable`, where it is), `restart`, and `save` and `replace` (of a sandbox that did not work any more), whose value has
+    `others` only."""
 
     status: Annotated[
         str, "`ok`, `error`, `timeout`, `flood`, `disk`, `memory`, `processes`, `interrupted` or `died`"

@@ -84,7 +84,7 @@ class CellRows:
                 f"put {path}{_detail(request.get('content'), executable='executable' in request)}",
             )
         else:
-            who, text = name, next((word for word in ("restart", "save") if word in request), "")
+            who, text = name, next((word for word in ("restart", "replace", "save") if word in request), "")
         self._names[row.detail["n"]] = who
         return row._replace(who=who, text=text, detail=_without(row.detail, "request"))
 

@@ -31,16 +31,19 @@ class History:
     Attributes:
         contents: what the working folder holds after the last cell.
         mark: stands for all that was done so far, and what came of it.
+        last: the cell that ran last, "" for none.
     """
 
     def __init__(self) -> None:
         self.contents = Contents()
         self.mark = "start"
+        self.last = ""
         self._base = Contents()
         self._steps: list[Step] = []
 
     def cell(self, id: str, source: str, seconds: float | None, value: Value) -> None:
         """A cell has run."""
+        self.last = id
         self.contents.apply(change_of(value))
         known, removed = digests(value), tuple(value["removed"])
         status = value["status"]

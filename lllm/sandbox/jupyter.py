@@ -12,33 +12,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
-from lllm.atomic_files import read_text
-from lllm.core.jsonable import unicode_only
 from lllm.errors import ConfigError, SandboxError
 from lllm.models.function import Function, ToolContext
 from lllm.sandbox.broker import Perform
 from lllm.sandbox.calls import Api, Catalogued, perform_in
-from lllm.sandbox.engine import Done, Engine
+from lllm.sandbox.engine import Engine
 from lllm.sandbox.history import POLICIES, History
 from lllm.sandbox.host import host
 from lllm.sandbox.kernel import Launch
 from lllm.sandbox.limits import Limits
 from lllm.sandbox.notebook import Cell, Notebook
 from lllm.sandbox.notebook_files import NotebookFiles
-from lllm.sandbox.outputs import Output
-from lllm.sandbox.overflow import Overflow
-from lllm.sandbox.pool import MOST, Pool, pool_of
-from lllm.sandbox.recorded import Value, packed_others, result_of, value_of
+from lllm.sandbox.pool import MOST
+from lllm.sandbox.recorded import Value, packed_others, result_of
 from lllm.sandbox.result import CellResult
-from lllm.session import Session, acting, recording
+from lllm.session import Session, recording
 from lllm.sync import finish, run
 from lllm.terminals import warn
 
@@ -114,26 +108,6 @@ class JupyterSession(NotebookFiles):
 
     # --- the notebook
 
-    @property
-    def notebook_file(self) -> Path | None:
-        """The notebook on disk, None without a folder. It is written when a cell has run, and by `save`."""
-        return None if self.dir is None else self.dir / f"{self.name}.ipynb"
-
-    def _read(self) -> str:
-        """The text of the notebook's file, "" where there is none. It is recorded: a replay begins with the same cells."""
-        file = self.notebook_file
-        if file is None:
-            return ""
-        try:
-            session = recording()
-            if session is None:
-                return _text(file)
-            return str(session.learn_now("notebook", lambda: _text(file), str(file)))
-        except OSError as error:
-            raise ConfigError(f"'{file}' cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise ConfigError(f"'{file}' is not a notebook: it is not UTF-8") from None
-
     def append_code_cell(self, source: str) -> int:
         """Adds a code cell at the end. Returns its place."""
         return self.insert_cell(len(self._cells.cells), source)
@@ -172,16 +146,6 @@ class JupyterSession(NotebookFiles):
                 f"the notebook is not a notebook: it is {type(notebook).__name__}, not a mapping"
             )
         return cls(name, notebook=notebook, **options)
-
-    async def asave(self) -> None:
-        """Writes the notebook, where it has a folder, with the outputs that cells had after their end. A replay writes
-        nothing. Raises SandboxError where it cannot be written; the old file is whole then."""
-        engine = self._mine()
-        await self._save(await host().call(_late(engine)) if engine is not None else {})
-
-    def save(self) -> None:
-        """See `asave`."""
-        run(self.asave())
 
     # --- cells
 
@@ -251,17 +215,6 @@ class JupyterSession(NotebookFiles):
         """See `arun_all_cells`."""
         return run(self.arun_all_cells(stop=stop))
 
-    def interrupt(self) -> None:
-        """Interrupts the cell that runs, from another task or thread. Variables stay."""
-        if self._engine is not None:
-            self._engine.interrupt()
-
-    @property
-    def alive(self) -> bool:
-        """Whether a kernel runs now. False before the first cell, and in a replay."""
-        engine = self._mine()
-        return engine is not None and engine.alive
-
     async def arestart(self) -> None:
         """Ends the kernel. The next cell starts a new one; variables are gone, files are still there."""
 
@@ -275,6 +228,20 @@ class JupyterSession(NotebookFiles):
     def restart(self) -> None:
         """See `arestart`."""
         run(self.arestart())
+
+    async def areplace(self) -> None:
+        """Ends a sandbox that does not work any more, its kernel and its folder. The next cell begins in a new one: files are
+        as recorded and variables are gone. No cell from before runs again, also not when the session is resumed."""
+
+        async def do(context: ToolContext) -> Value:
+            engine, self._engine = self._mine(), None
+            late = {} if engine is None else await host().call(engine.close())
+            return {"others": packed_others(late, self._redactor)}
+
+        value = await self._effect(recording(), {"replace": True}, do)
+        self._late(value["others"])
+        self._history.restarted()
+        self._write()
 
     # --- for models
 
@@ -316,115 +283,9 @@ class JupyterSession(NotebookFiles):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    # --- within
-
-    def _mine(self) -> Engine | None:
-        """The kernel, unless it is that of the process from which this one was forked."""
-        engine = self._engine
-        return engine if engine is not None and engine.pid == os.getpid() else None
-
-    async def _live(self, id: str, source: str, seconds: float | None, perform: Perform | None) -> Value:
-        engine = self._mine()
-        if engine is None:
-            launch, pool = self._launcher()
-            calls, names = self.proxy is not None, self._folder_names
-            engine = Engine(launch, self.limits, self._overflow(), pool, calls=calls, names=names)
-            weakref.finalize(self, _abandon, engine).atexit = False
-        engine.wanted += 1  # before anybody can interrupt it
-        self._engine = engine
-        try:
-            before, done = await host().call(self._run(engine, id, source, seconds, perform))
-        except SandboxError as error:
-            if not engine.begun and self._session is not None:
-                # a resumption that did not come to where it was can be tried again
-                self._session.left_open(error)
-            raise
-        finally:
-            engine.wanted -= 1
-        if before:
-            done = done._replace(before="; ".join(filter(None, (before, done.before))))
-        value = value_of(done, self._redactor, files_too=self._session is not None)
-        if self._reached is not None:
-            value["sandbox"], self._reached = self._redactor.clean(dict(self._reached)), None
-        return value
-
-    async def _run(
-        self, engine: Engine, id: str, source: str, seconds: float | None, perform: Perform | None
-    ) -> tuple[str, Done]:
-        async with engine.gate:
-            before = ""
-            if not engine.begun:
-                try:
-                    await engine.place()
-                    before = await self._history.catch_up(
-                        engine, self._resume, self._redactor, files_too=self._session is not None
-                    )
-                except BaseException:
-                    if self._engine is engine:
-                        self._engine = None
-                    await engine.close()
-                    raise
-                engine.begun = True
-        return before, await engine.run(id, source, seconds, perform)
-
-    def _launcher(self) -> tuple[Launch, Pool | None]:
-        if self._launch is not None:
-            return self._launch, None
-        from lllm.sandbox.isolation.namespace import WORKSPACE
-        from lllm.sandbox.isolation.tiers import choose
-
-        chosen = choose(self.tier, required=self.required)
-        self._reached = chosen.record()
-        self._folder_names = (WORKSPACE,) if chosen.tier == "namespace" else ()
-        if not self._warm:
-            return chosen.launch, None
-        return chosen.launch, pool_of(
-            chosen.launch, self._warm, self.limits, self._preload, forks=chosen.tier == "namespace"
-        )
-
-    def _overflow(self) -> Overflow:
-        folder = None if self.dir is None else self.dir / f"{self.name}.outputs"
-        return Overflow(folder, self.limits.flood_bytes)
-
-    async def _save(self, late: Mapping[str, list[Output]]) -> None:
-        async def do(context: ToolContext) -> Value:
-            return {"others": packed_others(late, self._redactor)}
-
-        session = acting()
-        value = await self._effect(
-            None if session is not None and session.is_over else session, {"save": True}, do
-        )
-        self._late(value["others"])
-        self._write()
-
-    def _write(self) -> None:
-        if self.dir is None or (self._session is not None and not self._session.acts):
-            return
-        try:
-            self.dir.mkdir(parents=True, exist_ok=True)
-            self._notebook.save(self._redactor)
-        except OSError as error:
-            raise SandboxError(
-                f"'{self.notebook_file}' cannot be written: {error.strerror or error}"
-            ) from None
-
 
 CATALOGUE: Final = 800
 """Tokens of the list of endpoints that the tool `python` has."""
 
 _BAD: Final = frozenset('/\\\0:*?"<>|\n\r\t')
 _LOG: Final = logging.getLogger("lllm.sandbox")
-
-
-async def _late(engine: Engine) -> dict[str, list[Output]]:
-    return engine.late()
-
-
-def _abandon(engine: Engine) -> None:
-    """Ends the kernel of a notebook that was dropped without being closed."""
-    if engine.pid == os.getpid():
-        host().soon(engine.close())
-
-
-def _text(file: Path) -> str:
-    return unicode_only(read_text(file)) if file.exists() else ""

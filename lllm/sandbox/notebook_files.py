@@ -1,4 +1,4 @@
-"""The files of a notebook: those of its working folder, as the record has it, and their copies beside the notebook.
+"""The files of a notebook: its own; those of its working folder, as the record has it; and copies of these beside it.
 
 A part of JupyterSession.
 """
@@ -6,27 +6,63 @@ A part of JupyterSession.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from lllm.atomic_files import read_text
 from lllm.core.canonical import digest
+from lllm.core.jsonable import unicode_only
 from lllm.errors import ConfigError, SandboxError
 from lllm.models.function import ToolContext
 from lllm.sandbox import copies
 from lllm.sandbox.engine import Engine
 from lllm.sandbox.host import host
-from lllm.sandbox.notebook_record import NotebookRecord
-from lllm.sandbox.recorded import Value, change_of, file_of
+from lllm.sandbox.notebook_kernel import NotebookKernel
+from lllm.sandbox.outputs import Output
+from lllm.sandbox.recorded import Value, change_of, file_of, packed_others
 from lllm.sandbox.workspace import KEPT, Content, check_path
-from lllm.session import recording
+from lllm.session import acting, recording
 from lllm.sync import run
 from lllm.terminals import warn
 
 
-class NotebookFiles(NotebookRecord):
+class NotebookFiles(NotebookKernel):
     """The files of a notebook."""
 
-    dir: Path | None
+    # --- the notebook itself
+
+    @property
+    def notebook_file(self) -> Path | None:
+        """The notebook on disk, None without a folder. It is written when a cell has run, and by `save`."""
+        return None if self.dir is None else self.dir / f"{self.name}.ipynb"
+
+    def _read(self) -> str:
+        """The text of the notebook's file, "" where there is none. It is recorded: a replay begins with the same cells."""
+        file = self.notebook_file
+        if file is None:
+            return ""
+        try:
+            session = recording()
+            if session is None:
+                return _text(file)
+            return str(session.learn_now("notebook", lambda: _text(file), str(file)))
+        except OSError as error:
+            raise ConfigError(f"'{file}' cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"'{file}' is not a notebook: it is not UTF-8") from None
+
+    async def asave(self) -> None:
+        """Writes the notebook, where it has a folder, with the outputs that cells had after their end. A replay writes
+        nothing. Raises SandboxError where it cannot be written; the old file is whole then."""
+        engine = self._mine()
+        await self._save(await host().call(_late(engine)) if engine is not None else {})
+
+    def save(self) -> None:
+        """See `asave`."""
+        run(self.asave())
+
+    # --- the working folder
 
     async def aput(self, path: str, data: bytes | str, *, executable: bool = False) -> None:
         """Puts a file into the working folder: bytes, or text as UTF-8. It is recorded. Raises SandboxError for a path that
@@ -87,9 +123,6 @@ class NotebookFiles(NotebookRecord):
         `link -> target`."""
         return self._contents.tree
 
-    def _mine(self) -> Engine | None:
-        raise NotImplementedError
-
     def _copy(self, value: Value) -> None:
         """Copies what a cell changed to `files/`."""
         if self.dir is None:
@@ -100,5 +133,35 @@ class NotebookFiles(NotebookRecord):
             words = error.strerror or error
             warn(_LOG, "'%s': its files cannot be copied: %s", self.dir / f"{self.name}.ipynb", words)
 
+    async def _save(self, late: Mapping[str, list[Output]]) -> None:
+        async def do(context: ToolContext) -> Value:
+            return {"others": packed_others(late, self._redactor)}
+
+        session = acting()
+        value = await self._effect(
+            None if session is not None and session.is_over else session, {"save": True}, do
+        )
+        self._late(value["others"])
+        self._write()
+
+    def _write(self) -> None:
+        if self.dir is None or (self._session is not None and not self._session.acts):
+            return
+        try:
+            self.dir.mkdir(parents=True, exist_ok=True)
+            self._notebook.save(self._redactor)
+        except OSError as error:
+            raise SandboxError(
+                f"'{self.notebook_file}' cannot be written: {error.strerror or error}"
+            ) from None
+
 
 _LOG: Final = logging.getLogger("lllm.sandbox")
+
+
+async def _late(engine: Engine) -> dict[str, list[Output]]:
+    return engine.late()
+
+
+def _text(file: Path) -> str:
+    return unicode_only(read_text(file)) if file.exists() else ""

@@ -70,6 +70,8 @@ class NotebookRecord:
                 self._history.restarted()
             else:
                 self._late(value["others"])
+                if "replace" in request:
+                    self._history.restarted()
 
     async def _effect(
         self, session: Session | None, request: dict[str, Any], do: Any, mark: str | None = None

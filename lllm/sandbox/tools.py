@@ -22,7 +22,6 @@ from lllm.core.canonical import digest
 from lllm.errors import ConfigError, SandboxBroken, SandboxError, SandboxUnavailable
 from lllm.models.function import Function, tool_from
 from lllm.models.parts import Image
-from lllm.sandbox.host import host
 from lllm.sandbox.outputs import Output
 from lllm.sandbox.recorded import data_of, file_of
 from lllm.sandbox.result import STATE, CellResult, text_of_output
@@ -209,8 +208,7 @@ async def _run(notebook: JupyterSession, source: str, seconds: float | None, bro
             raise
         _REPLACED.add(notebook)
         _FAILED.pop(notebook, None)
-        await notebook.aclose()
-        notebook._resume = "restore"  # cells that cannot run again as they did would fail again
+        await notebook.areplace()
         note = f"[The sandbox did not work any more ({error.message}), and was replaced: {GONE}.]"
         if result is not None:  # the next cell begins in the new one
             return _with(note, shown(result), first=False)
@@ -239,22 +237,7 @@ async def _probe(notebook: JupyterSession, result: CellResult) -> None:
     names = {output.get("ename") for output in result.outputs if output["output_type"] == "error"}
     if result.status != "error" or not (failed or names & {*_ODD}):
         return
-
-    async def do() -> str:
-        engine = notebook._mine()
-        try:
-            if engine is not None:
-                await host().call(engine.probe())
-        except SandboxBroken as error:
-            return error.message
-        return ""
-
-    session = recording()
-    if session is None:
-        wrong = await do()
-    else:
-        wrong = await session.effect("probe", {"cell": result.cell}, do, effect="pure", timeout=None)
-    if wrong:
+    if wrong := await notebook.aprobe():
         raise SandboxBroken(f"after cell '{result.cell}' the simplest code fails: {wrong}")
 
 

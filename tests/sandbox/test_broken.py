@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from lllm import Agent, FunctionCall, MemoryLog, ScriptedBackend, build_agent, replay_session
+import lllm
+from lllm import Agent, FunctionCall, MemoryLog, ScriptedBackend, build_agent, replay_session, resume_session
 from lllm.errors import CallError, SandboxBroken, SandboxLost
 from lllm.log.views import load
 from lllm.sandbox import JupyterSession
 from lllm.sandbox.engine import Engine
+from tests.replay.test_effects import cut
 
 
 def python(code: str) -> FunctionCall:
@@ -156,3 +158,49 @@ def test_errors_of_a_program_are_not_errors_of_the_sandbox(
     texts = [message.text for message in backend.requests[-1].messages if message.role == "tool"]
     assert not any("did not work" in text for text in texts)
     assert texts[-1] == "1"
+
+
+def test_a_resumed_session_knows_of_the_replacement(tmp_path: Path) -> None:
+    """What ran in the sandbox that broke does not run again; its files are there."""
+    codes = [
+        "open('n', 'a').write('1'); x = 1",
+        "import builtins; del builtins.print",
+        "print(1)",
+        "print(1)",  # and now it is replaced
+        "open('n', 'a').write('2'); y = 2",
+        "print(open('n').read(), 'x' in globals(), y)",
+    ]
+
+    def program(store: MemoryLog) -> Callable[[], list[str]]:
+        def main() -> list[str]:
+            backend = ScriptedBackend(lambda request: _next(request, codes))
+            with lllm.record("broken", store=store), JupyterSession("nb", tmp_path / "out") as notebook:
+                Agent("coder", backend, sandbox=notebook, max_interrupt_times=None)("go")
+            return [one.text for one in backend.requests[-1].messages if one.role == "tool"]
+
+        return main
+
+    whole = MemoryLog()
+    texts = program(whole)()
+    assert "was replaced: all variables are gone" in texts[3]
+    assert texts[-1] == "12 False 2"
+    session = whole.sessions(1)[0].id
+    events = load(whole, session)
+    asked = [e for e in events if e["kind"] == "EffectRequested"]
+    last = next(e["seq"] for e in asked if e["data"]["request"].get("source") == codes[-1])
+    assert [e["data"]["request"].get("replace") for e in asked].count(True) == 1
+    left = cut(whole, session, last)
+    again = resume_session(session, store=left, entry=program(left)).result
+    assert again[:-1] == texts[:-1]
+    assert again[-1].splitlines()[-1] == "12 False 2"
+    assert "the cells before (1) were run again" in again[-1]
+    assert replay_session(session, store=left, entry=program(left)).verified
+
+
+def _next(request: Any, codes: list[str]) -> Any:
+    ran = sum(message.role == "tool" for message in request.messages)
+    return (
+        [FunctionCall(f"call_{ran}", "python", json.dumps({"code": codes[ran]}))]
+        if ran < len(codes)
+        else "done"
+    )
