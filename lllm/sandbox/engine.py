@@ -21,11 +21,11 @@ from lllm.sandbox import folders
 from lllm.sandbox.broker import Broker, Made, Perform
 from lllm.sandbox.clock import CellClock
 from lllm.sandbox.host import host
-from lllm.sandbox.kernel import LARGEST, Kernel, Launch, Ran, connection, ended
+from lllm.sandbox.kernel import LARGEST, Kernel, Launch, Process, Ran, ZygoteEnded, connection, ended
 from lllm.sandbox.limits import Limits
 from lllm.sandbox.outputs import Displays, Output, Outputs, finite
 from lllm.sandbox.overflow import Overflow
-from lllm.sandbox.pool import Pool, Prepared
+from lllm.sandbox.pool import Pool, Prepared, forked
 from lllm.sandbox.usage import Oversized
 from lllm.sandbox.watch import Excess, Watch
 from lllm.sandbox.workspace import Changes, Workspace
@@ -96,6 +96,7 @@ class Engine:
         self._calls = calls
         self._broker: Broker | None = None
         self._launch = launch
+        self._fork: Launch | None = None
         self._pool = pool
         self._prepared: Prepared | None = None
         self._limits = limits
@@ -145,7 +146,7 @@ class Engine:
         """Makes its folder, or takes one with a kernel from the pool."""
         if self._folder is None and self._pool is not None:
             prepared = self._prepared = await self._pool.take()
-            self._folder, self._launch = prepared.folder, prepared.launch
+            self._folder, self._fork = prepared.folder, prepared.fork
             self._found()
 
     @property
@@ -195,12 +196,21 @@ class Engine:
         sockets.mkdir(mode=0o700)
         info = connection(sockets)
         (sockets / "connection.json").write_text(json.dumps(info))
-        process = self._launch(sockets, self.files.root, self._limits)
+        process = await self._process(sockets)
         self._sockets = sockets
         kernel = Kernel(process, info, self._heard, max(LARGEST, 2 * self._limits.flood_bytes))
         async with host().starting:
             await kernel.ready(self._limits.start_seconds)
         return kernel
+
+    async def _process(self, sockets: Path) -> Process:
+        """Starts the processes of a kernel."""
+        if self._fork is not None:
+            try:
+                return await forked(self._fork, sockets, self.files.root, self._limits)
+            except ZygoteEnded:
+                self._fork = None
+        return self._launch(sockets, self.files.root, self._limits)
 
     async def _end(self) -> str:
         """Ends the kernel. Returns what became of the files where they were too many."""

@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,9 @@ from lllm.sandbox import removal
 
 PREFIX: Final = "lllm-"
 """Of a folder's name in the temporary folder. Short: the paths of unix sockets are limited."""
+
+MAKING: Final = 3600.0
+"""Seconds after which nobody makes a folder any more that has no owner yet."""
 
 
 def make() -> Path:
@@ -41,7 +45,15 @@ def left_behind() -> Iterator[Path]:
         with suppress(OSError, ValueError, KeyError, TypeError):
             if folder.is_symlink() or folder.stat().st_uid != os.getuid():
                 continue
-            owner = json.loads((folder / "owner.json").read_text())
+            try:
+                owner = json.loads((folder / "owner.json").read_text())
+            except (
+                FileNotFoundError,
+                ValueError,
+            ):  # its owner died while it made the folder, or makes it now
+                if time.time() - folder.stat().st_mtime > MAKING:
+                    yield folder
+                continue
             if owner["namespace"] == _namespace() and began(owner["pid"]) != owner["began"]:
                 yield folder
 

@@ -76,6 +76,10 @@ Launch = Callable[[Path, Path, Limits], Process]
 """Starts a kernel: the folder of its sockets (`connection.json` is in it), the working folder, limits."""
 
 
+class ZygoteEnded(SandboxBroken):
+    """The process from which kernels are forked has ended."""
+
+
 class Ran(NamedTuple):
     """How the execution of a cell ended.
 

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from lllm.errors import SandboxError
 from lllm.sandbox import folders
 from lllm.sandbox.host import host
-from lllm.sandbox.kernel import LARGEST, Kernel, Launch, connection
+from lllm.sandbox.kernel import LARGEST, Kernel, Launch, Process, ZygoteEnded, connection
 from lllm.sandbox.limits import Limits
 from lllm.sync import in_thread
 
@@ -33,13 +33,14 @@ class Prepared(NamedTuple):
     """A kernel that nobody has used.
 
     Attributes:
-        folder: its folder, with `work` in it and the folder of its sockets. launch: starts another one in that folder.
+        folder: its folder, with `work` in it and the folder of its sockets.
+        fork: forks another one in that folder, and blocks meanwhile; None where kernels are not forked.
     """
 
     folder: Path
     sockets: Path
     kernel: Kernel
-    launch: Launch
+    fork: Launch | None
 
 
 class Pool:
@@ -113,7 +114,6 @@ class Pool:
                 self._fill()
 
     async def _start(self) -> None:
-        launch = await self._launcher()
         self._made += 1
         folder = self._place() / f"e{self._made}"
         sockets = folder / "s0"
@@ -123,16 +123,13 @@ class Pool:
         try:
             info = connection(sockets)
             (sockets / "connection.json").write_text(json.dumps(info))
-            if self._forks:
-                process = await in_thread(launch, sockets, folder / "work", self._limits)
-            else:  # in this thread: what bubblewrap starts ends with the thread that started it
-                process = launch(sockets, folder / "work", self._limits)
+            process, fork = await self._process(sockets, folder / "work")
             kernel = Kernel(process, info, _unheard, max(LARGEST, 2 * self._limits.flood_bytes))
             await kernel.ready(self._limits.start_seconds)
         except BaseException:
             await in_thread(folders.remove, folder)
             raise
-        prepared = Prepared(folder, sockets, kernel, launch)
+        prepared = Prepared(folder, sockets, kernel, fork)
         if self._closed:
             await self._drop(prepared)
         elif self._asking:
@@ -147,18 +144,30 @@ class Pool:
             host().at_exit(self, self._at_exit)
         return self._folder
 
-    async def _launcher(self) -> Launch:
-        """The zygote's, where there is one and it lives; else that of the tier."""
-        if not self._forks:
-            return self._launch
+    async def _process(self, sockets: Path, work: Path) -> tuple[Process, Launch | None]:
+        """Starts a kernel. Returns what forks another one too, where it was forked."""
+        if not self._forks:  # in this thread: what bubblewrap starts ends with the thread that started it
+            return self._launch(sockets, work, self._limits), None
+        try:
+            fork = await self._living()
+            return await forked(fork, sockets, work, self._limits), fork
+        except ZygoteEnded:
+            fork = await self._living()
+            return await forked(fork, sockets, work, self._limits), fork
+
+    async def _living(self) -> Launch:
+        """What forks a kernel: of the zygote, or of a new one where that has ended."""
         async with self._opening:
-            if self._zygote is None or not self._zygote.alive:
+            if self._zygote is not None and not self._zygote.alive:
+                self._zygote.close()
+                self._zygote = None
+            if self._zygote is None:
                 from lllm.sandbox.isolation.forked import Zygote
 
                 self._zygote = Zygote(self._place(), self._modules)
                 await in_thread(self._zygote.ready)
-        launch: Launch = self._zygote.launch
-        return launch
+            fork: Launch = self._zygote.launch
+        return fork
 
     async def _drop(self, prepared: Prepared) -> None:
         await prepared.kernel.close()
@@ -186,6 +195,17 @@ class Pool:
         if self._folder is not None:
             folders.remove(self._folder)
             self._folder = None
+
+
+async def forked(fork: Launch, sockets: Path, work: Path, limits: Limits) -> Process:
+    """Forks a kernel, in a thread: it blocks for as long as the kernel likes. It is ended where the caller is cancelled."""
+    coming = asyncio.ensure_future(in_thread(fork, sockets, work, limits))
+    try:
+        return await asyncio.shield(coming)
+    except asyncio.CancelledError:
+        with suppress(SandboxError):
+            await in_thread((await coming).kill)
+        raise
 
 
 def _unheard(request: str, kind: str, content: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,6 +92,45 @@ def test_killed_owner(tier: str, warm: int) -> None:
         subprocess.run(["rm", "-rf", str(temporary)], check=True)
 
 
+BUBBLEWRAP = """#!/bin/sh
+case "$*" in *{part}*) kill -9 $PPID; sleep 0.3; touch {mark};; esac
+exec {real} "$@"
+"""
+
+
+@pytest.mark.parametrize(("part", "warm"), [("ipykernel_launcher", 0), ("zygote.py", 1)])
+def test_owner_killed_before_bubblewrap_can_know(part: str, warm: int) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix="m"))
+    try:
+        program, mark = temporary / "bwrap", temporary / "mark"
+        program.write_text(BUBBLEWRAP.format(part=part, mark=mark, real=shutil.which("bwrap")))
+        program.chmod(0o755)
+        path = f"{temporary}:{os.environ['PATH']}"
+        owner = subprocess.run(
+            [sys.executable, "-c", PROGRAM, "namespace", str(warm), "1"],
+            env={**os.environ, "TMPDIR": str(temporary), "PATH": path},
+            check=False,
+        )
+        assert owner.returncode == -signal.SIGKILL
+        assert until(mark.exists)
+        assert until(lambda: not naming(f"{temporary}/lllm-"), 20.0)
+    finally:
+        for pid in naming(str(temporary)):
+            os.kill(pid, signal.SIGKILL)
+        subprocess.run(["rm", "-rf", str(temporary)], check=True)
+
+
+def naming(text: str) -> list[int]:
+    """Processes with a text in their command line."""
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit() and entry.name != str(os.getpid()):
+            with contextlib.suppress(OSError):
+                if text.encode() in Path(entry.path, "cmdline").read_bytes():
+                    found.append(int(entry.name))
+    return found
+
+
 @pytest.mark.parametrize(("tier", "warm"), [("namespace", 0), ("namespace", 1), ("process", 0)])
 def test_all_have_ended_when_close_returns(tier: str, warm: int) -> None:
     mark = f"m{os.urandom(4).hex()}"
@@ -124,6 +164,17 @@ def test_supervisor_that_is_killed_takes_its_kernel_along(tmp_path: Path) -> Non
     os.kill(process.pid, signal.SIGKILL)
     assert until(lambda: not marked(mark))
     process.kill()
+
+
+def test_supervisor_hears_lllm_however_many_processes_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lllm.sandbox.isolation import supervisor
+
+    woken: list[int] = []
+    ids = iter(range(1, 10**6))
+    monkeypatch.setattr(os, "waitpid", lambda *_: (next(ids), 0))
+    monkeypatch.setattr(os, "kill", lambda pid, number: woken.append(number))
+    assert len(supervisor._reaped()) < 10**4
+    assert woken == [signal.SIGCHLD]
 
 
 def test_tiers_record_what_was_reached() -> None:

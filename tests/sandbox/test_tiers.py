@@ -195,6 +195,18 @@ def test_folders_of_dead_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert sorted(tmp_path.iterdir()) == sorted([live, elsewhere])
 
 
+def test_folders_whose_owner_died_while_it_made_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    kept, empty, torn = folders.make(), folders.make(), folders.make()
+    (empty / "owner.json").unlink()
+    (torn / "owner.json").write_text('{"pid": 1')
+    assert list(folders.left_behind()) == []  # they may be in the making
+    for folder in (kept, empty, torn):
+        os.utime(folder, (1, 1))
+    assert sorted(folders.sweep()) == sorted([empty, torn])
+    assert list(tmp_path.iterdir()) == [kept]
+
+
 def test_level_reached_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     works = probe.probe
     monkeypatch.setattr(

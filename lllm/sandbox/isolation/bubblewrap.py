@@ -65,8 +65,9 @@ class Bubblewrap:
                     signal.pidfd_send_signal(fd, signal.SIGKILL)
                 select.select([fd], [], [], SECONDS)  # it ends after all others inside
                 os.close(fd)
-            if self._popen.stderr is not None:
-                self._popen.stderr.close()
+            for stream in (self._popen.stdin, self._popen.stderr):
+                if stream is not None:
+                    stream.close()
             if self._user is not None:
                 self._user.kill()
                 self._user.free()

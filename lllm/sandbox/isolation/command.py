@@ -53,6 +53,21 @@ def kernel(sockets: Path) -> list[str]:
     return [sys.executable, "-P", "-m", "ipykernel_launcher", *options(sockets)]
 
 
+ATTENDED: Final = """\
+import os, runpy, select, sys
+if select.select([0], [], [], 0)[0]:
+    sys.exit(70)
+os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
+"""
+"""Becomes a kernel, unless the input has ended: its other end is lllm's, and ends with it."""
+
+
+def attended(sockets: Path) -> list[str]:
+    """The command of a kernel that does not start where lllm has died before it."""
+    return [sys.executable, "-P", "-c", ATTENDED, *options(sockets)]
+
+
 def options(sockets: Path) -> list[str]:
     """The options of a kernel."""
     return ["-f", str(sockets / "connection.json"), *OPTIONS]

@@ -14,14 +14,14 @@ import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from lllm.errors import SandboxBroken
 from lllm.sandbox.isolation import command, namespace, seccomp, users
-from lllm.sandbox.kernel import Process
+from lllm.sandbox.kernel import Process, ZygoteEnded
 from lllm.sandbox.limits import MIB, Limits
 
 HERE: Final = "/run/lllm"
@@ -63,8 +63,9 @@ class Zygote:
         except OSError as error:
             said = str(error).encode()
         if said != b"ready":
+            why = self._said()
             self.close()
-            raise SandboxBroken(f"the process from which kernels are forked did not start: {self._said()}")
+            raise SandboxBroken(f"the process from which kernels are forked did not start: {why}")
 
     @property
     def alive(self) -> bool:
@@ -72,9 +73,8 @@ class Zygote:
         return self._process.poll() is None
 
     def launch(self, sockets: Path, folder: Path, limits: Limits) -> Process:
-        """Starts a kernel. Both folders are below `pool`. Raises SandboxBroken where it does not start."""
-        if not self.alive:  # no other can be forked; the folder is as good for one that is started
-            return namespace.launch(sockets, folder, limits)
+        """Starts a kernel. Both folders are below `pool`. Raises ZygoteEnded where none can be forked any more: the folders
+        are as good for another zygote, or for a kernel that is started. Raises SandboxBroken where it does not start."""
         user = users.take(folder) if users.may_switch() else None
         if user is not None:
             users.give(sockets, user.id)
@@ -87,15 +87,29 @@ class Zygote:
             listening.listen(4)
             with self._lock:
                 self._control.send(json.dumps(_job(self.pool, sockets, folder, limits, user)).encode())
-            return _awaited(listening, user)
+            with self._open() as zygote:
+                return _awaited(listening, zygote, user)
         except OSError as error:
             if user is not None:
                 user.free()
+            if not self.alive:
+                raise ZygoteEnded("the process from which kernels are forked has ended") from None
             raise SandboxBroken(f"no kernel could be forked: {error}") from None
         finally:
             listening.close()
             with suppress(OSError):
                 os.unlink(f"{sockets}/up")
+
+    @contextmanager
+    def _open(self) -> Iterator[int]:
+        """A pidfd of it. Raises OSError where it has ended."""
+        handle = os.pidfd_open(self._process.pid)
+        try:
+            if not self.alive:  # and its id may be somebody else's
+                raise ProcessLookupError
+            yield handle
+        finally:
+            os.close(handle)
 
     def close(self) -> None:
         """Ends it, and with it all of its kernels."""
@@ -103,6 +117,8 @@ class Zygote:
         with suppress(ProcessLookupError):
             self._process.kill()
         self._process.wait()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
 
     def _said(self) -> str:
         assert self._process.stderr is not None
@@ -175,11 +191,16 @@ class Forked:
         return -signal.SIGKILL
 
 
-def _awaited(listening: socket.socket, user: users.User | None) -> Forked:
-    """The kernel that says here that it is ready."""
+def _awaited(listening: socket.socket, zygote: int, user: users.User | None) -> Forked:
+    """The kernel that says here that it is ready. `zygote`: a pidfd of what forks it. Raises OSError."""
     forked: Forked | None = None
     try:
         while True:
+            poll = select.poll()
+            for one in (listening.fileno(), zygote):
+                poll.register(one, select.POLLIN)
+            if not any(ready == listening.fileno() for ready, _ in poll.poll(SECONDS * 1000)):
+                raise OSError("it did not come to be")
             connection, _ = listening.accept()
             connection.settimeout(SECONDS)
             said = connection.recv(4_000).decode("utf-8", "replace")

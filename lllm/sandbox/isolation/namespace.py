@@ -55,7 +55,7 @@ def launch(sockets: Path, folder: Path, limits: Limits, argv: Sequence[str] | No
     values = command.resources(limits)
     if user is None and _release() < COUNTED_INSIDE:
         values["NPROC"] += users.tasks(os.getuid())
-    inside = [*command.limited(values), *_dropped(user), *(argv or command.kernel(sockets))]
+    inside = [*command.limited(values), *_dropped(user), *(argv or command.attended(sockets))]
     binds = ["--bind", str(folder), WORKSPACE, *_parents(sockets), "--bind", str(sockets), str(sockets)]
     try:
         return start(
@@ -96,7 +96,7 @@ def start(options: list[str], inside: list[str], user: users.User | None) -> Pro
         popen = subprocess.Popen(
             [*argv, "--", *inside],
             env={},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # it ends with this process, which may be before bubblewrap can end with it
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             pass_fds=handles,
