@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterable
 from compileall import compile_dir
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,9 +136,13 @@ def nobodys_machine(
     yield home
     made = f"{tmp_path_factory.getbasetemp()}{os.sep}"
     for name in set(sys.modules) - modules:
-        module = sys.modules[name]
-        places = [getattr(module, "__file__", None) or "", *(getattr(module, "__path__", None) or ())]
-        if any(str(place).startswith(made) for place in places):
+        path = getattr(sys.modules[name], "__path__", None)
+        within = (
+            list(path) if isinstance(path, Iterable) else []
+        )  # some packages make anything of a name, paths too
+        if any(
+            str(place).startswith(made) for place in [getattr(sys.modules[name], "__file__", ""), *within]
+        ):
             del sys.modules[name]
 
 
