@@ -89,6 +89,18 @@ if TYPE_CHECKING:
     from lllm.replay import replay_session as replay_session
     from lllm.replay import resume_session as resume_session
     from lllm.replay import whatif as whatif
+    from lllm.steps import Chain as Chain
+    from lllm.steps import Step as Step
+    from lllm.steps import StepStream as StepStream
+    from lllm.steps import chain as chain
+    from lllm.steps import fallback as fallback
+    from lllm.steps import join as join
+    from lllm.steps import loop as loop
+    from lllm.steps import map as map
+    from lllm.steps import parallel as parallel
+    from lllm.steps import retry as retry
+    from lllm.steps import route as route
+    from lllm.steps import step as step
     from lllm.tokens import TokenCount as TokenCount
     from lllm.utils import PrintSystem as PrintSystem
     from lllm.utils import StreamWrapper as StreamWrapper
@@ -105,6 +117,7 @@ _HOME = {
     "BaseModel": "llm.base_model",
     "BaseProxy": "proxies",
     "BasicAgent": "agents",
+    "Chain": "steps",
     "Config": "config",
     "ContextAgent": "agents",
     "DeviceType": "backends.runner",
@@ -139,11 +152,13 @@ _HOME = {
     "Roles": "const",
     "SQLiteLog": "log",
     "ScriptedBackend": "backends.scripted",
+    "Step": "steps",
+    "StepStream": "steps",
     "Stream": "llm.streaming",
     "StreamWrapper": "utils",
+    "TokenCount": "tokens",
     "ToolContext": "models.function",
     "TransformersRunner": "backends.runner",
-    "TokenCount": "tokens",
     "Usage": "models.reply",
     "VLLMModel": "llm.vllm",
     "activity": "llm.activity",
@@ -152,23 +167,35 @@ _HOME = {
     "arecord": "llm.sessions",
     "auto_discover": "discovery",
     "build_agent": "llm.build",
+    "chain": "steps",
     "count_tokens": "llm.counting",
     "enter": "llm.resources",
+    "fallback": "steps",
     "fork_session": "replay",
+    "join": "steps",
     "load_config": "config",
+    "loop": "steps",
+    "map": "steps",
     "now": "llm.activity",
+    "parallel": "steps",
     "random": "llm.activity",
     "record": "llm.sessions",
     "registry": "registry",
     "replay_session": "replay",
     "resume_session": "replay",
+    "retry": "steps",
+    "route": "steps",
     "run": "loops",
+    "step": "steps",
     "tool": "models.function",
     "uuid": "llm.activity",
     "whatif": "replay",
 }
 
-__all__ = [*_HOME, "__version__"]
+__all__ = [
+    *(name for name in _HOME if name != "map"),
+    "__version__",
+]  # `import *` leaves Python's own map alone
 
 
 _imported_by: tuple[str, ...] = ()

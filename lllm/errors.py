@@ -53,6 +53,8 @@
     |   |-- ProviderFailed                  a provider fault outlived its retries
     |   |-- HandlerFailed                   a parser or handler of the project raised
     |   `-- CallCancelled
+    |-- StageError                          an item of a batch, or a branch, failed in a stage
+    |-- LoopEnded                           a loop was not done after as many turns as it may take
     |-- LogError
     |   |-- LogWriteError                   the store did not take an event (disk full, no permission)
     |   `-- LogCorrupt                      a record is torn, changed or out of order               exit 3
@@ -522,6 +524,24 @@ class CallError(LLMError):
         self.attempts = list(attempts)
         self.session = session
         self.call = call
+
+
+class StageError(LLMError):
+    """An item of a batch, or a branch of a chain, failed. What was raised is its `__cause__`.
+
+    Attributes:
+        stage: the place of the stage that raised it, or None where it was none.
+        index: the number of the item or branch, from 0.
+        session: the session that has the story, or None.
+    """
+
+    stage: str | None = None
+    index: int = 0
+    session: str | None = None
+
+
+class LoopEnded(LLMError):
+    """A loop was run as often as it may be, and its condition did not come true."""
 
 
 class RepairExhausted(CallError):

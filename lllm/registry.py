@@ -164,9 +164,12 @@ BUILTINS: Final = (
         "postgres",
     ),
     ("store", "none", "lllm.log.none:NoLog", "nothing is kept", None),
+    ("step", "chain", "lllm.steps.chain:chain", "steps one after another", None),
     ("program", "system", "lllm.replay.program:System", "a system on its task", None),
     ("program", "chat", "lllm.replay.program:Chat", "a conversation with one agent", None),
     ("program", "agent", "lllm.replay.calls:Calls", "a single call of an agent", None),
+    ("program", "chain", "lllm.replay.calls:Calls", "a chain on one value", None),
+    ("program", "batch", "lllm.replay.calls:Calls", "a batch of items, each with a session of its own", None),
     ("program", "endpoint", "lllm.replay.program:EndpointCall", "one call of an endpoint", None),
     ("program", "import", "lllm.replay.calls:Calls", "an imported dialog", None),
 )

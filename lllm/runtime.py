@@ -191,6 +191,8 @@ class Call:
         if self.parent is not None and self.parent.call is not None:
             data["parent"] = self.parent.call
             data["via"] = self.parent.tool_call
+        elif self.parent is not None and self.parent.stage is not None and self.parent.session is session:
+            data["stage"] = self.parent.stage
         if base is not None:
             if session.dialogs.get(base.id) is None and session.logs:
                 # the dialog began outside of this session: its past is written here, once

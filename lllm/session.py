@@ -54,6 +54,7 @@ class Scope(NamedTuple):
     call: str | None = None
     tool_call: str | None = None
     ledger: Ledger | None = None
+    stage: str | None = None
 
 
 current: contextvars.ContextVar[Scope | None] = inputs.scope
@@ -169,6 +170,7 @@ class Session(SessionLog, Following, Hooks, Effects, ResourceOwner):
         self._open_log()
         self._calls = 0
         self._dialogs = 0
+        self._runs = 0
         self.inputs = inputs.Inputs(self.logs)
         self._began = 0
         self._figures = Counting() if self.logs else None
@@ -330,6 +332,12 @@ class Session(SessionLog, Following, Hooks, Effects, ResourceOwner):
         with self._lock:
             self._dialogs += 1
             return f"d{self._dialogs}"
+
+    def new_run(self) -> str:
+        """The number of the next run of a chain: 1, 2, ... Stages are named by it."""
+        with self._lock:
+            self._runs += 1
+            return str(self._runs)
 
     # --- effects
 

@@ -43,6 +43,10 @@ ARTIFACT: Final = "Artifact"
 NOTE: Final = "Note"
 EFFECT_REQUESTED: Final = "EffectRequested"
 EFFECT_RETURNED: Final = "EffectReturned"
+STAGE_STARTED: Final = "StageStarted"
+STAGE_ENDED: Final = "StageEnded"
+ITEM_STARTED: Final = "ItemStarted"
+ITEM_ENDED: Final = "ItemEnded"
 
 CALL_STARTED: Final = "CallStarted"
 CALL_RESUMED: Final = "CallResumed"
@@ -68,6 +72,22 @@ BLOBS: Final[Mapping[str, str]] = {
     EFFECT_RETURNED: "blob",
 }
 """Kinds of events that name a blob, each with the key of its data that holds the digest."""
+
+
+STAGES: Final = frozenset((STAGE_STARTED, STAGE_ENDED))
+"""Events of the stages of a chain."""
+ITEMS: Final = frozenset((ITEM_STARTED, ITEM_ENDED))
+"""Events of the items of a batch."""
+
+
+def line_of(kind: str, data: Mapping[str, Any], call: str | None) -> str | None:
+    """The events among which an event has its order: those of its agent call, of its stage, of its item, else those of the
+    session as a whole (None). Between two lines only the inputs of the program have an order that must be kept."""
+    if call is None and kind in STAGES:
+        return f"stage {data['stage']}"
+    if call is None and kind in ITEMS:
+        return f"item {data['item']}"
+    return call
 
 
 def error_class(data: ToolReturned) -> str:

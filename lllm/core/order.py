@@ -37,7 +37,7 @@ class EventOrder:
             again = call in self._begun
             self._begun.add(call)
             return f"call {call} begins twice" if again else ""
-        if kind in (ev.FRONTEND, ev.ARTIFACT, ev.NOTE):
+        if kind in (ev.FRONTEND, ev.ARTIFACT, ev.NOTE, *ev.STAGES):
             return ""
         if call not in self._begun:
             return f"call {call} has not begun"

@@ -206,6 +206,41 @@ class EffectReturned(_As, _From):
 # --- an agent call ----------------------------------------------------------------------------------------------------
 
 
+class StageStarted(TypedDict):
+    """A stage of a chain began."""
+
+    stage: Annotated[
+        str,
+        "its place: `1/2` is the second stage of the first run in the session, `1/2/facts` a branch within it, `2.7/1` the "
+        "first stage of item 7 of a batch",
+    ]
+    name: Annotated[str, "its name"]
+    step: Annotated[str, "what it is: `function`, `agent`, `system`, `parallel`, `map`, ..."]
+
+
+class StageEnded(TypedDict):
+    """A stage of a chain ended."""
+
+    stage: Annotated[str, "its place"]
+    status: Annotated[str, "`done`, `failed` or `cancelled`"]
+    used: NotRequired[Annotated[Used, "use of models by everything within it, if there was any"]]
+    error: NotRequired[Annotated[str, "why it failed"]]
+
+
+class ItemStarted(TypedDict):
+    """An item of a batch began, in a session of its own."""
+
+    item: Annotated[Count, "its number, from 0"]
+    session: Annotated[str, "its session"]
+
+
+class ItemEnded(TypedDict):
+    """An item of a batch ended."""
+
+    item: Annotated[Count, "its number"]
+    status: Annotated[str, "`done`, `failed` or `cancelled`"]
+
+
 class CallStarted(TypedDict):
     """An agent call began."""
 
@@ -218,6 +253,7 @@ class CallStarted(TypedDict):
     base: NotRequired[Annotated[Digest, "head of the dialog that it continues, if that is of this session"]]
     parent: NotRequired[Annotated[str, "the agent call that made it"]]
     via: NotRequired[Annotated[str, "the tool call of `parent` that made it"]]
+    stage: NotRequired[Annotated[str, "the stage of a chain that made it, as in StageStarted"]]
     model: NotRequired[Annotated[str, "the configured model"]]
     prompt: NotRequired[Annotated[PromptParts, "the prompt"]]
     system: NotRequired[Annotated[PromptParts, "the system prompt"]]
@@ -447,9 +483,9 @@ class CallEnded(TypedDict):
     head: NotRequired[Annotated[Digest, "head of its dialog"]]
 
 
-OF_SESSION: Final = (SessionStarted, SessionResumed, SessionEnded)
+OF_SESSION: Final = (SessionStarted, SessionResumed, SessionEnded, ItemStarted, ItemEnded)
 """Records of events that belong to no agent call."""
-OF_EITHER: Final = (Frontend, Artifact, Note, EffectRequested, EffectReturned)
+OF_EITHER: Final = (Frontend, Artifact, Note, EffectRequested, EffectReturned, StageStarted, StageEnded)
 """Records of events that may belong to one."""
 OF_CALL: Final = (
     *(

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self, overload
 
+from lllm.composing import Composable
 from lllm.core.spec import Limits
 from lllm.errors import CallError, ConfigError, LLMError
 from lllm.fixed import Fixed
@@ -71,7 +72,7 @@ around: Callable[[Coroutine[Any, Any, Reply]], Awaitable[Reply]] | None = None
 """Set by a replay, which looks at the program's code and not at an agent call's."""
 
 
-class Agent(Remembers, Exports, ChangesTools, Classifies, Fixed):
+class Agent(Remembers, Exports, ChangesTools, Classifies, Fixed, Composable):
     """A model with a role.
 
     Args:

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
+from lllm.composing import Composable
 from lllm.errors import ConfigError, LLMError, LLMInferenceError, StreamInterrupted, UnsupportedError
 from lllm.fixed import Fixed
 from lllm.handles import embed_of
@@ -45,7 +46,7 @@ _OF_AGENTS = {
 """Arguments of an Agent that an LLM does not have, and where they belong."""
 
 
-class LLM(Fixed):
+class LLM(Fixed, Composable):
     """A model as a function: `llm("x")`, `llm(["x", "y"])`, `llm(messages)`.
 
     A call is an agent call without a role: no system prompt, no repair (unless `format` asks for one), tool calls given

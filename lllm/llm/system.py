@@ -8,6 +8,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from lllm.composing import Composable
 from lllm.errors import ConfigError
 from lllm.llm.agent import Agent
 from lllm.llm.construction import DOCUMENTED, REPLACING, given_to, settle
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from lllm.utils import StreamWrapper
 
 
-class AgentBase:
+class AgentBase(Composable):
     """Base class of systems. Subclass it, set `agent_type`, write `call`. Defining the subclass registers it, so that a
     configuration finds it by that name.
 

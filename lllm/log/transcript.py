@@ -176,8 +176,29 @@ def _rows(
                 else ""
             )
             yield "artifact", "session", f"{data.get('name', '')}{kept}", data
+        case ev.STAGE_STARTED:
+            yield "stage", data["name"], f"stage {data['stage']}", data
+        case ev.STAGE_ENDED:
+            yield "stage", "session", f"stage {data['stage']} {_stage_end(data)}", data
+        case ev.ITEM_STARTED:
+            yield "item", "session", f"item {data['item']}: session {data['session']}", data
+        case ev.ITEM_ENDED:
+            yield "item", "session", f"item {data['item']} {data['status']}", data
         case ev.NOTE if data.get("of") != "inputs":  # those are for replays
             yield "note", "session", str(data.get("text", "")), data
+
+
+def _stage_end(data: Mapping[str, Any]) -> str:
+    """How a stage ended, and what it used."""
+    words = data["status"] + (f": {data['error']}" if data.get("error") else "")
+    if (used := data.get("used")) is None:
+        return words
+    told = [f"{used['model_calls']} requests"]
+    if used["tokens"] is not None:
+        told.append(f"{used['tokens']} tokens")
+    if used["cost"] is not None and float(used["cost"]):
+        told.append(f"${used['cost']}")
+    return f"{words} ({', '.join(told)})"
 
 
 def _asked_for(name: str, request: Any, data: Mapping[str, Any]) -> str:

@@ -28,6 +28,8 @@ TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
     ev.NOTE: ("text",),
     ev.EFFECT_REQUESTED: ("kind", "request"),
     ev.EFFECT_RETURNED: ("value", "error", "message"),
+    ev.STAGE_STARTED: ("name",),
+    ev.STAGE_ENDED: ("error",),
     ev.SESSION_ENDED: ("result", "error"),
 }
 """Where an event's text stands, by its kind."""

@@ -75,6 +75,7 @@ class Reply(Mapping[str, Any]):
         agent: the agent that answered: of a call that was handed over, the one that took over; None for a bare reply.
         handed_over: that agent's own reply, with its own dialog in `messages`; None where the called agent answered.
         source: where it was taken from, when no model was asked: `cache`, or `SESSION#EVENT` of a log; else None.
+        stages: of a chain, the results of its stages; `reply.stages.use` is what they used together.
         extra, extra_from: keys that the provider added to its message, and its API root: see `Message`.
     """
 
@@ -100,6 +101,7 @@ class Reply(Mapping[str, Any]):
     agent: str | None = None
     handed_over: Reply | None = field(default=None, repr=False)
     source: str | None = None
+    stages: tuple[Any, ...] = field(default=(), repr=False)
     extra: Mapping[str, Any] | None = field(default=None, repr=False)
     extra_from: str | None = field(default=None, repr=False)
 

@@ -32,7 +32,7 @@ from lllm.replay.equal import EqualQuestions, asked_of
 from lllm.replay.follow import Followed
 from lllm.replay.shared import SharedClock, shared_until
 from lllm.replay.shared_effects import SharedEffects
-from lllm.replay.tape import Tape, recorded_rules
+from lllm.replay.tape import SHOWN, Tape, recorded_rules
 from lllm.session import Scope, Session
 
 if TYPE_CHECKING:
@@ -179,9 +179,9 @@ class Forked(SharedEffects):
         value: Any = None,
     ) -> Event:
         event = None
-        compared = kind not in _OWN and not (call is not None and kind in (ev.FRONTEND, ev.ARTIFACT))
+        compared = kind not in _OWN and not (call is not None and kind in SHOWN)
         if compared and not self.departed:
-            tape = self.tapes.get(call)
+            tape = self.tapes.get(ev.line_of(kind, data, call))
             if tape is not None and (found := tape.peek()) is not None:
                 event = self._matched(tape, found, kind, data, call, dialog, value)
         if event is None:

@@ -31,7 +31,7 @@ from lllm.replay import effects
 from lllm.replay.blame import blame
 from lllm.replay.effects import no_blob
 from lllm.replay.follow import Followed
-from lllm.replay.tape import Replayed, Tape
+from lllm.replay.tape import SHOWN, Replayed, Tape
 from lllm.session import Scope, Session
 from lllm.session_effects import Asked, Recalled
 
@@ -176,10 +176,10 @@ class Resumed(Replayed):
         value: Any = None,
     ) -> Event:
         # a tool shows it, and only one that is run now; and effects are compared by `recall`
-        live = (kind in _SHOWN and call is not None) or kind in effects.KINDS
+        live = (kind in SHOWN and call is not None) or kind in effects.KINDS
         if self.halted is not None and not live and kind not in _RESULTS:
             raise self.halted
-        if not live and self._recorded_next(call):
+        if not live and self._recorded_next(ev.line_of(kind, data, call)):
             event = super().stamp(kind, data, call, dialog, value)
             self._matched[id(event)] = event
             return event
@@ -465,7 +465,6 @@ _ENDS: Final = (ev.CALL_ENDED, ev.CANCELLED, ev.LIMIT_REACHED)
 _RESULTS: Final = (ev.CALL_RESUMED, ev.MODEL_REPLIED, ev.MODEL_FAILED, ev.TOOL_RETURNED, ev.WAIT_ENDED)
 """What is kept of that which had begun when a resumption was halted, and what may have to come before it. No approval:
 whoever gives it may have asked an agent, which was halted, and can be asked again."""
-_SHOWN: Final = (ev.FRONTEND, ev.ARTIFACT)
 
 
 def _handed_back(name: str, before: int, input: str) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from lllm.core.redact import agrees
 from lllm.models.message import Message
 from lllm.session import Scope
 
-_Place = tuple[str | None, str | None]
+_Place = tuple[str | None, str | None, str | None]
+"""The call, the tool call within it, or the stage of a chain that a call was made in."""
 
 
 class Starts:
@@ -27,7 +28,8 @@ class Starts:
         self._lock = threading.Lock()
         for event in record:
             if event["kind"] == ev.CALL_STARTED:
-                place = event["data"].get("parent"), event["data"].get("via")
+                data = event["data"]
+                place = data.get("parent"), data.get("via"), data.get("stage")
                 self._waiting.setdefault(place, OrderedDict())[event["call"]] = event
                 self._places[event["call"]] = place
 
@@ -43,6 +45,10 @@ class Starts:
     def first(self, parent: Scope | None, since: float) -> Mapping[str, Any] | None:
         """The first one made in a scope after event `since` that no call of today is."""
         with self._lock:
+            if parent is None or parent.call is None:  # in whatever stage
+                outer = [each.values() for place, each in self._waiting.items() if place[0] is None]
+                found = merge(*outer, key=lambda event: int(event["seq"]))
+                return next((event for event in found if event["seq"] > since), None)
             return next(self._after(parent, since), None)
 
     def match(
@@ -95,7 +101,7 @@ class Starts:
         return unkeyed, alike, first
 
     def _after(self, parent: Scope | None, since: float) -> Iterator[Mapping[str, Any]]:
-        place = (None, None) if parent is None else (parent.call, parent.tool_call)
+        place = (None, None, None) if parent is None else (parent.call, parent.tool_call, parent.stage)
         return (event for event in self._waiting.get(place, {}).values() if event["seq"] > since)
 
     def _under(self, parent: Scope | None) -> Iterator[Mapping[str, Any]]:
@@ -105,10 +111,10 @@ class Starts:
 
     def above(self, call: str | None) -> Iterator[tuple[str, str]]:
         """The calls and tool calls within which a call was made, from the inside out."""
-        place = self._places.get(call or "", (None, None))
+        place = self._places.get(call or "", (None, None, None))
         while place[0] is not None:
             yield place[0], place[1] or ""
-            place = self._places.get(place[0], (None, None))
+            place = self._places.get(place[0], (None, None, None))
 
     def is_within(self, call: str, outer: str) -> bool:
         """Whether a call was made within another one, however deep."""

@@ -40,6 +40,10 @@ _NEAR: Final = 1000
 """So many sessions of a day are looked at, for others of the same program."""
 
 
+SHOWN: Final = frozenset((ev.FRONTEND, ev.ARTIFACT, *ev.STAGES))
+"""What a tool's own code brings about, besides agent calls: it is not run again, and neither are these."""
+
+
 class Unfinished(LLMError):
     """The record ends before the call does: a crash, or a session that is still running."""
 
@@ -171,12 +175,13 @@ class Replayed(Session):
         for event in self.record[: self.until]:
             if event["kind"] in self.left_out or (event["kind"] == ev.NOTE and "of" in event["data"]):
                 continue  # no code writes it: another process went on, or the runtime noted something
-            if event["kind"] in (ev.FRONTEND, ev.ARTIFACT) and event["call"] is not None:
+            if event["kind"] in SHOWN and event["call"] is not None:
                 self.shown |= _numbers(event["data"])
                 continue  # a tool showed it, and the tool is not run
             if event["kind"] in effects.KINDS:
                 continue  # see `recall`
-            tapes.setdefault(event["call"], []).append(dict(event))
+            line = ev.line_of(event["kind"], event["data"], event["call"])
+            tapes.setdefault(line, []).append(dict(event))
         self.tapes = {call: Tape(events) for call, events in tapes.items()}
         self.watch: Watch | None = None
         stateful = effects.stateful_tools(self.record) if self.hands_over else ()
@@ -228,7 +233,7 @@ class Replayed(Session):
         dialog: str | None = None,
         value: Any = None,
     ) -> Event:
-        tape = self.tapes.get(call)
+        tape = self.tapes.get(ev.line_of(kind, data, call))
         found = tape.peek() if tape is not None else None
         if call is None and found is not None and cut_off(found) and kind != ev.SESSION_ENDED:
             raise Unfinished("the session was cancelled here")
@@ -579,11 +584,11 @@ class Replayed(Session):
             left = tape.peek()
             if left is None or call in self.folded:
                 continue
-            if call is None and not whole:
+            if not whole and (call is None or left["call"] is None):
                 shown = sum(1 for event in tape.events[tape.at :] if event["kind"] != ev.SESSION_ENDED)
                 if shown:
                     notes.append(
-                        f"{shown} events of the program itself (frontend, artifacts) were not re-executed"
+                        f"{shown} events of the program itself (frontend, artifacts, stages) were not re-executed"
                     )
                 continue
             raise self.diverged(

@@ -1,0 +1,183 @@
+"""Batches: a step on many values. Outside of a session, the batch has one and each item has one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Callable, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from lllm.core import events as ev
+from lllm.errors import ConfigError
+from lllm.llm.inputs import workers_of
+from lllm.llm.sessions import fail, open_session, running
+from lllm.session import Scope, Session, current
+from lllm.steps.side_by_side import ERRORS, checked
+
+if TYPE_CHECKING:
+    from lllm.steps.step import Step
+
+_DROPPED: Final = object()
+
+
+async def batch(
+    step: Step,
+    values: Any,
+    *,
+    limit: int,
+    errors: str,
+    store: Any = None,
+    name: str | None = None,
+    progress: Callable[[int, int | None], None] | bool | None = None,
+) -> list[Any]:
+    """See `Step.abatch`."""
+    checked(errors, ERRORS, "errors")
+    workers_of(limit)
+    items = _Items(values)
+    scope = running("batch")
+    if scope is not None:
+        run = _InSession(step, scope.session)
+        return await _all(run, items, limit, errors, progress)
+    live = open_session(name or step.name, store=store)
+    meta: dict[str, Any] = {"name": name or step.name, "entry": {"kind": "batch", "chain": step.name}}
+    await live.start(meta)
+    token = current.set(Scope(live))
+    try:
+        results = await _all(_InSessions(step, live, store), items, limit, errors, progress)
+    except BaseException as error:
+        await fail(live, error)
+        raise
+    finally:
+        current.reset(token)
+    await live.end("done")
+    return results
+
+
+class _Items:
+    """The values of a batch, read as they are needed."""
+
+    def __init__(self, values: Any) -> None:
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            what = "an async iterable" if isinstance(values, AsyncIterable) else type(values).__name__
+            raise ConfigError(f"a batch was given {what}", hint="Give it a list of values, or any iterable.")
+        self.count = len(values) if hasattr(values, "__len__") else None  # type: ignore[arg-type]
+        if self.count is None and iter(values) is values:
+            if id(values) in _used and _used[id(values)]() is values:
+                raise ConfigError(
+                    "a batch was given a generator that another batch has read",
+                    hint="A generator gives its values once: make a list of it, or a new one.",
+                )
+            with suppress(TypeError):
+                _used[id(values)] = _ref(values)
+        self._values = enumerate(values)
+
+    def __iter__(self) -> Any:
+        return self._values
+
+
+def _ref(value: Any) -> Any:
+    import weakref
+
+    key = id(value)
+    return weakref.ref(value, lambda _: _used.pop(key, None))
+
+
+_used: Final[dict[int, Any]] = {}
+
+
+async def _all(run: Any, items: _Items, limit: int, errors: str, progress: Any) -> list[Any]:
+    """Runs all items, `limit` at a time. The first error stops the others where `errors` says so; a cancellation, or what is
+    no Exception, always does."""
+    from lllm.steps.progress import shown
+    from lllm.steps.running import failed
+
+    results: list[Any] = []
+    with shown(progress, run.step.name, items.count) as tell:
+        done = 0
+
+        async def work() -> None:
+            nonlocal done
+            for index, value in items:
+                results.append(_DROPPED)
+                try:
+                    results[index] = await run.item(index, value)
+                except Exception as error:
+                    if errors == "raise":
+                        raise failed(
+                            error, index, getattr(error, "item_session", run.session_of(index))
+                        ) from error
+                    if errors == "keep":
+                        results[index] = failed(error, index, run.session_of(index))
+                done += 1
+                tell(done)
+
+        count = limit if items.count is None else min(limit, max(items.count, 1))
+        tasks = [asyncio.ensure_future(work()) for _ in range(count)]
+        try:
+            for task in asyncio.as_completed(tasks):
+                await task
+        finally:
+            left = [task for task in tasks if not task.done()]
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.gather(*left, return_exceptions=True)
+    return [result for result in results if result is not _DROPPED]
+
+
+class _InSession:
+    """Items that are a part of the running session."""
+
+    def __init__(self, step: Step, session: Session) -> None:
+        self.step = step
+        self.session = session
+        self._run = session.new_run()
+
+    def session_of(self, index: int) -> str | None:
+        return self.session.id
+
+    async def item(self, index: int, value: Any) -> Any:
+        from lllm.steps.results import with_stages
+        from lllm.steps.running import Here
+
+        here = Here(self.session, f"{self._run}.{index}")
+        result = (
+            await here.do(self.step, value, "1")
+            if self.step.kind != "chain"
+            else await self.step._run(self.step.receive(value), here)
+        )
+        return with_stages(result, here.results)
+
+
+class _InSessions:
+    """Items that have sessions of their own: the batch's id, and their number."""
+
+    def __init__(self, step: Step, live: Session, store: Any) -> None:
+        self.step = step
+        self.live = live
+        self._store = live.store
+
+    def session_of(self, index: int) -> str | None:
+        return f"{self.live.id}-{index}"
+
+    async def item(self, index: int, value: Any) -> Any:
+        from lllm.steps.results import with_stages
+        from lllm.steps.running import ended
+
+        id = f"{self.live.id}-{index}"
+        self.live.emit(ev.ITEM_STARTED, {"item": index, "session": id})
+        try:
+            with Session.outside():
+                own = Session(self._store, id=id, name=self.step.name)
+                await own.start({"name": self.step.name, "entry": {"kind": "chain", "chain": self.step.name}})
+                result = await ended(own, self.step, value)
+        except BaseException as error:
+            status = (
+                "failed"
+                if isinstance(error, Exception) and not isinstance(error, asyncio.CancelledError)
+                else "cancelled"
+            )
+            self.live.emit(ev.ITEM_ENDED, {"item": index, "status": status})
+            raise
+        self.live.emit(ev.ITEM_ENDED, {"item": index, "status": "done"})
+        return with_stages(result.value, result.stages)

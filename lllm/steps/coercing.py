@@ -1,0 +1,76 @@
+"""Makes steps of whatever can be called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lllm.errors import ConfigError
+from lllm.steps.step import Step
+
+
+def step_of(value: Any) -> Step:
+    """The step that a value is, or makes. ConfigError where it can be none."""
+    if isinstance(value, Step):
+        return value
+    from lllm.llm.agent import Agent
+    from lllm.llm.model import LLM
+    from lllm.llm.system import AgentBase
+
+    if isinstance(value, LLM | Agent):
+        from lllm.steps.calls import ModelStep
+
+        return ModelStep(value)
+    if isinstance(value, AgentBase):
+        from lllm.steps.calls import SystemStep
+
+        return SystemStep(value)
+    if not isinstance(value, type) and callable(value):
+        from lllm.steps.function import FunctionStep
+
+        return FunctionStep(value)
+    if isinstance(value, type) and value in (int, float, str, bool, list, tuple, set, dict, sorted):
+        from lllm.steps.function import FunctionStep
+
+        return FunctionStep(value)
+    raise ConfigError(
+        f"{_told(value)} cannot be a stage of a chain",
+        hint="A stage is something that can be called: a function, a model, an agent, a system, another step. A chain is "
+        "given its value by calling it: chain(value).",
+    )
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, dict):
+        return "a dict (its values may be branches: parallel({...}))"
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def step(function: Any = None, *, name: str | None = None) -> Any:
+    """A function as a step, which is needed where it stands first in a chain: `step(f) >> g >> agent`. Also a decorator.
+
+    A plain function runs in a thread. It is given the stage before's text, its parsed value, or the whole Reply where its
+    parameter is annotated so.
+    """
+    if function is None:
+        return lambda function: step(function, name=name)
+    made = step_of(function)
+    if name is None:
+        return made
+    import copy
+
+    named = copy.copy(made)
+    named.name = name
+    return named
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """What a function is called."""
+    import functools
+
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", None) or type(function).__name__)

@@ -1,0 +1,62 @@
+"""Goes over the items of a value with a step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lllm.llm.inputs import workers_of
+from lllm.steps.fitting import to_items
+from lllm.steps.side_by_side import ERRORS, checked, side_by_side
+from lllm.steps.step import Step
+
+if TYPE_CHECKING:
+    from lllm.steps.running import Here
+
+LIMIT = 16
+"""Items that are under way at once, by default."""
+
+
+class Map(Step):
+    """Gives each item of a value to a step, several side by side. The result is a list in the order of the items; of no items
+    it is [].
+
+    Args:
+        step: the step. limit: so many items at once. errors: as of Parallel.
+    """
+
+    kind = "map"
+    takes_list = True
+    gives = list
+
+    def __init__(
+        self, step: Any, *, limit: int = LIMIT, errors: str = "raise", name: str | None = None
+    ) -> None:
+        from lllm.steps.coercing import step_of
+
+        self.step: Step = step_of(step)
+        self.limit = workers_of(limit)
+        self.errors = checked(errors, ERRORS, "errors")
+        self.name = name or f"map({self.step.name})"
+
+    @property
+    def streams(self) -> bool:  # type: ignore[override]
+        return self.step.streams
+
+    @property
+    def members(self) -> tuple[tuple[str, Step], ...]:
+        return (("each", self.step),)
+
+    def receive(self, value: Any) -> Any:
+        from lllm.models.reply import Reply
+
+        return value.parsed if isinstance(value, Reply) else value
+
+    async def _run(self, value: Any, here: Here) -> Any:
+        items = to_items(value, self.name)
+        jobs = ((str(n), self.step, item) for n, item in enumerate(items))
+        return [result for _, result in await side_by_side(here, jobs, errors=self.errors, limit=self.limit)]
+
+
+def map(step: Any, *, limit: int = LIMIT, errors: str = "raise", name: str | None = None) -> Map:
+    """A step for each item of what the stage before gave: `split >> map(agent, limit=4) >> join(merge)`."""
+    return Map(step, limit=limit, errors=errors, name=name)

@@ -1,0 +1,202 @@
+"""Steps that are run more than once: until something holds, after an error, or another in place of one that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lllm.errors import ConfigError, LoopEnded
+from lllm.ports import Restart
+from lllm.steps.side_by_side import checked
+from lllm.steps.step import Step
+
+if TYPE_CHECKING:
+    from lllm.steps.running import Here
+
+
+class Loop(Step):
+    """Runs a step on its own result, again and again.
+
+    Args:
+        step: it is given the value, then what it gave itself.
+        until: a function of the result, or a step, that says whether it is enough. times: so often at most.
+        at_most: what happens where it was not enough after so many: `give` gives the last result, `raise` raises LoopEnded.
+    """
+
+    kind = "loop"
+
+    def __init__(
+        self,
+        step: Any,
+        *,
+        until: Any = None,
+        times: int,
+        at_most: str = "give",
+        name: str | None = None,
+    ) -> None:
+        from lllm.steps.coercing import step_of
+
+        self.step: Step = step_of(step)
+        self.until = None if until is None else step_of(until)
+        self.times = _count("times", times)
+        self.at_most = checked(at_most, ("give", "raise"), "at_most")
+        self.name = name or f"loop({self.step.name})"
+        self.takes, self.gives, self.takes_list = self.step.takes, self.step.gives, self.step.takes_list
+
+    @property
+    def streams(self) -> bool:  # type: ignore[override]
+        return self.step.streams
+
+    @property
+    def members(self) -> tuple[tuple[str, Step], ...]:
+        return (("step", self.step), *(() if self.until is None else (("until", self.until),)))
+
+    def receive(self, value: Any) -> Any:
+        return value
+
+    async def _run(self, value: Any, here: Here) -> Any:
+        for n in range(1, self.times + 1):
+            value = await here.do(self.step, value, str(n))
+            if self.until is not None and _is_true(
+                await here.do(self.until, value, f"{n} until", follow=False)
+            ):
+                return value
+        if self.until is not None and self.at_most == "raise":
+            raise LoopEnded(
+                f"'{self.name}' was run {self.times} times, and its result was not what `until` waits for",
+                hint="Allow more with times=, or take the last result: at_most='give'.",
+            )
+        return value
+
+
+class Retry(Step):
+    """Runs a step again where it fails.
+
+    Args:
+        step: the step. times: so often at most, the first included. on: the exceptions after which it is run again; by default
+            those of lllm that say they are retryable. wait: seconds before the second run; each later wait is twice as long.
+    """
+
+    kind = "retry"
+
+    def __init__(
+        self,
+        step: Any,
+        *,
+        times: int = 3,
+        on: type[BaseException] | Sequence[type[BaseException]] | Callable[[Exception], bool] | None = None,
+        wait: float = 0.0,
+        name: str | None = None,
+    ) -> None:
+        from lllm.steps.coercing import step_of
+
+        self.step: Step = step_of(step)
+        self.times = _count("times", times)
+        self.again = _condition(on)
+        self.wait = float(wait)
+        self.name = name or f"retry({self.step.name})"
+        self.takes, self.gives, self.takes_list = self.step.takes, self.step.gives, self.step.takes_list
+
+    @property
+    def streams(self) -> bool:  # type: ignore[override]
+        return self.step.streams
+
+    @property
+    def members(self) -> tuple[tuple[str, Step], ...]:
+        return (("step", self.step),)
+
+    async def _run(self, value: Any, here: Here) -> Any:
+        for n in range(1, self.times + 1):
+            try:
+                return await here.do(self.step, value, str(n))
+            except Exception as error:
+                if n == self.times or not self.again(error):
+                    raise
+                if here.follow is not None:
+                    here.follow(here.path, self.name, Restart(f"{type(error).__name__}: run again"))
+                await asyncio.sleep(self.wait * 2 ** (n - 1))
+        raise AssertionError("times is 1 at least")
+
+
+class Fallback(Step):
+    """Runs the first of several steps that does not fail. What the last one raises is raised, with the others as its notes."""
+
+    kind = "fallback"
+
+    def __init__(self, steps: Sequence[Any], *, name: str | None = None) -> None:
+        from lllm.steps.coercing import step_of
+
+        self.steps: tuple[Step, ...] = tuple(step_of(one) for one in steps)
+        if not self.steps:
+            raise ConfigError("fallback has no steps", hint="Give it some: fallback(first, second).")
+        self.name = name or f"fallback({', '.join(one.name for one in self.steps)})"
+        self.takes, self.takes_list = self.steps[0].takes, self.steps[0].takes_list
+
+    @property
+    def streams(self) -> bool:  # type: ignore[override]
+        return any(one.streams for one in self.steps)
+
+    @property
+    def members(self) -> tuple[tuple[str, Step], ...]:
+        return tuple((str(n), one) for n, one in enumerate(self.steps, 1))
+
+    async def _run(self, value: Any, here: Here) -> Any:
+        before: list[str] = []
+        for n, one in enumerate(self.steps, 1):
+            try:
+                return await here.do(one, value, str(n))
+            except Exception as error:
+                if n == len(self.steps):
+                    for words in before:
+                        error.add_note(words)
+                    raise
+                before.append(f"before that, '{one.name}' failed: {type(error).__name__}: {error}")
+                if here.follow is not None:
+                    here.follow(here.path, self.name, Restart(f"'{one.name}' failed"))
+        raise AssertionError("there is one step at least")
+
+
+def loop(step: Any, *, until: Any = None, times: int, at_most: str = "give", name: str | None = None) -> Loop:
+    """A step on its own result until that is enough, at most so many times: `loop(improve, until=is_good, times=3)`."""
+    return Loop(step, until=until, times=times, at_most=at_most, name=name)
+
+
+def retry(step: Any, *, times: int = 3, on: Any = None, wait: float = 0.0, name: str | None = None) -> Retry:
+    """A step that is run again where it fails: `retry(fetch, times=3, on=OSError)`."""
+    return Retry(step, times=times, on=on, wait=wait, name=name)
+
+
+def fallback(*steps: Any, name: str | None = None) -> Fallback:
+    """The first of several steps that does not fail: `fallback(large_model, small_model)`."""
+    return Fallback(steps, name=name)
+
+
+def _count(what: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{what} must be a whole number >= 1, got {value!r}")
+    return value
+
+
+def _condition(on: Any) -> Callable[[Exception], bool]:
+    if on is None:
+        return lambda error: bool(getattr(error, "retryable", False))
+    kinds = (on,) if isinstance(on, type) else tuple(on) if isinstance(on, Sequence) else None
+    if kinds is not None:
+        if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+            raise ConfigError(f"retry(on={on!r})", hint="Give classes of exceptions, or a function of one.")
+        return lambda error: isinstance(error, kinds)
+    if callable(on):
+        return lambda error: bool(on(error))
+    raise ConfigError(f"retry(on={on!r})", hint="Give classes of exceptions, or a function of one.")
+
+
+def _is_true(value: Any) -> bool:
+    """What a condition says. A reply is true where its value is, or it begins with yes or true."""
+    from lllm.models.reply import Reply
+
+    if not isinstance(value, Reply):
+        return bool(value)
+    if isinstance(value.parsed, bool):
+        return value.parsed
+    return value.content.strip().lower().startswith(("yes", "true"))

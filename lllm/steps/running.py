@@ -1,0 +1,170 @@
+"""Runs steps in a session: each stage is two events, and counts what it used."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from lllm.budgets import Ledger
+from lllm.core import events as ev
+from lllm.core.use import NONE, Use
+from lllm.errors import LLMError, StageError, text_of
+from lllm.llm.sessions import fail, open_session, running
+from lllm.session import Scope, Session, current
+from lllm.steps.results import Result, StageResult, Stages
+
+if TYPE_CHECKING:
+    from lllm.ports import Delta
+    from lllm.steps.step import Step
+
+Follow = Callable[[str, str, "Delta"], None]
+"""Called with the place and the name of a stage, and a delta of it."""
+
+_WORDS: Final = 2000
+"""Characters of an error that an event has."""
+
+
+class Here:
+    """Where a step runs: in which session, at which place, and who follows its deltas.
+
+    Attributes:
+        path: the place, as in StageStarted. follow: None where nobody wants the deltas.
+        results: of the stages that have run here, in order.
+    """
+
+    __slots__ = ("follow", "path", "results", "session")
+
+    def __init__(self, session: Session, path: str, follow: Follow | None = None) -> None:
+        self.session = session
+        self.path = path
+        self.follow = follow
+        self.results: list[StageResult] = []
+
+    def within(self, part: str, follow: bool = True) -> Here:
+        """A place within this one. `follow`: whether its deltas are shown."""
+        return Here(self.session, f"{self.path}/{part}", self.follow if follow else None)
+
+    async def stage(self, step: Step, value: Any, part: str, *, follow: bool = True) -> Any:
+        """Runs a step as a stage at a place within this one, and gives what it gives."""
+        inner = self.within(part, follow)
+        session, scope = self.session, current.get()
+        call = scope.call if scope is not None and scope.session is session else None
+        around = scope.ledger if scope is not None and scope.session is session else None
+        ledger = Ledger(around)
+        began = time.monotonic()
+        session.emit(ev.STAGE_STARTED, {"stage": inner.path, "name": step.name, "step": step.kind}, call)
+        inside = Scope(session, call, None if scope is None else scope.tool_call, ledger, inner.path)
+        token = current.set(inside)
+        status, more = "done", {}
+        try:
+            result = await step._run(step.receive(value), inner)
+        except BaseException as error:
+            status, more = _ending(error)
+            _say_where(error, inner.path, step.name)
+            raise
+        finally:
+            current.reset(token)
+            used = ledger.take()
+            if used != NONE:
+                more = {**more, "used": used.record()}
+            with suppress(LLMError) if status != "done" else _nothing:
+                session.emit(ev.STAGE_ENDED, {"stage": inner.path, "status": status, **more}, call)
+        self.results.append(StageResult(inner.path, step.name, result, used, time.monotonic() - began))
+        return result
+
+    async def do(self, step: Step, value: Any, part: str, *, follow: bool = True) -> Any:
+        """Runs a step at a place within this one. One that is made of stages is not a stage itself."""
+        if step.members and step.kind == "chain":
+            inner = self.within(part, follow)
+            return await step._run(step.receive(value), inner)
+        return await self.stage(step, value, part, follow=follow)
+
+
+class _Nothing:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+_nothing: Final = _Nothing()
+
+
+def _ending(error: BaseException) -> tuple[str, dict[str, Any]]:
+    if isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception):
+        return "cancelled", {}
+    words = str(error) if isinstance(error, LLMError) else f"{type(error).__name__}: {text_of(error)}"
+    return "failed", {"error": words[:_WORDS]}
+
+
+def _say_where(error: BaseException, path: str, name: str) -> None:
+    """Notes the innermost stage in which an error was raised."""
+    if isinstance(error, Exception) and not hasattr(error, "stage"):
+        with suppress(Exception):  # of a class with slots
+            error.stage = path  # type: ignore[attr-defined]
+            error.add_note(f"in stage {path} '{name}'")
+
+
+async def in_session(step: Step, value: Any, session: Session, follow: Follow | None = None) -> Result:
+    """Runs a step on one value in a session, as one run of it."""
+    here = Here(session, session.new_run(), follow)
+    result = await here.do(step, value, "0") if step.kind != "chain" else await _whole(step, value, here)
+    return Result(result, Stages(here.results), session.id)
+
+
+async def _whole(step: Step, value: Any, here: Here) -> Any:
+    return await step._run(step.receive(value), here)
+
+
+async def one(
+    step: Step, value: Any, *, store: Any = None, name: str | None = None, follow: Follow | None = None
+) -> Result:
+    """Runs a step on one value: in the running session, else in one of its own."""
+    scope = running("chain")
+    if scope is not None:
+        return await in_session(step, value, scope.session, follow)
+    live = open_session(name or step.name, store=store)
+    await live.start({"name": name or step.name, "entry": {"kind": "chain", "chain": step.name}})
+    return await ended(live, step, value, follow)
+
+
+async def ended(live: Session, step: Step, value: Any, follow: Follow | None = None) -> Result:
+    """Runs a step on one value in a session that has been started, and ends that."""
+    token = current.set(Scope(live))
+    try:
+        result = await in_session(step, value, live, follow)
+    except BaseException as error:
+        await fail(live, error)
+        raise
+    finally:
+        current.reset(token)
+    await live.end("done", **_told(result.value))
+    return result
+
+
+def _told(value: Any) -> dict[str, Any]:
+    from lllm.core.jsonable import jsonable
+    from lllm.models.reply import Reply
+
+    return {"result": value.content if isinstance(value, Reply) else jsonable(value)}
+
+
+def failed(error: Exception, index: int, session: str | None) -> StageError:
+    """What takes the place of an item that failed."""
+    if isinstance(error, StageError):
+        return error
+    words = error.message if isinstance(error, LLMError) else f"{type(error).__name__}: {text_of(error)}"
+    stage = getattr(error, "stage", None)
+    place = f" in stage {stage}" if stage else ""
+    made = StageError(f"item {index} failed{place}: {words}", hint=getattr(error, "hint", None))
+    made.stage, made.index, made.session = stage, index, session
+    made.retryable = bool(getattr(error, "retryable", False))
+    made.__cause__ = error
+    return made
+
+
+def total(results: list[StageResult]) -> Use:
+    """The use of several stages."""
+    return Stages(results).use

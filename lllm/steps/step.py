@@ -1,0 +1,130 @@
+"""Step: one definition for a call, an awaited call, a batch and a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lllm.composing import Composable
+from lllm.errors import ConfigError
+from lllm.steps.results import Result
+from lllm.sync import run
+
+if TYPE_CHECKING:
+    from lllm.steps.running import Here
+    from lllm.steps.streams import StepStream
+
+
+class Step(Composable):
+    """Takes one value and gives one.
+
+    A subclass writes `_run(value, here)`, and may write `receive`, which makes what the stage before gave fit.
+
+    Attributes:
+        name: what events, errors and results call it.
+        kind: what it is: `function`, `agent`, `system`, `chain`, `parallel`, ...
+        takes: the type of its value, inspect.Parameter.empty where unknown; gives: that of its result.
+        takes_list: whether one value may be a list; None where that cannot be told.
+        streams: whether it has deltas to show.
+    """
+
+    name: str = "step"
+    kind: ClassVar[str] = "step"
+    takes: Any = Any
+    gives: Any = Any
+    takes_list: bool | None = False
+    streams: bool = False
+
+    async def _run(self, value: Any, here: Here) -> Any:
+        """What the step does with a value. `here.stage(step, value, part)` runs a step within it."""
+        raise NotImplementedError(f"{type(self).__name__}._run: write what the step does with a value")
+
+    def receive(self, value: Any) -> Any:
+        """What the step is given where the stage before it gave `value`. ConfigError where that does not fit."""
+        return value
+
+    @property
+    def members(self) -> tuple[tuple[str, Step], ...]:
+        """The steps within it, with their parts of the path."""
+        return ()
+
+    # --- calls
+
+    def __call__(self, value: Any, **more: Any) -> Any:
+        """The result for one value; or, where the step does not take lists, the results for a list of them (`batch`)."""
+        return run(self.acall(value, **more))
+
+    async def acall(self, value: Any, **more: Any) -> Any:
+        """`__call__` for async code."""
+        if isinstance(value, list) and self._is_batch(value):
+            return await self.abatch(value, **more)
+        from lllm.steps.results import with_stages
+
+        result = await self.arun(value, **more)
+        return with_stages(result.value, result.stages)
+
+    def _is_batch(self, value: list[Any]) -> bool:
+        if self.takes_list is None:
+            raise ConfigError(
+                f"'{self.name}' was called with a list, and nothing says whether it takes a list or each of its items",
+                hint=f"Write {self.name}.run(items).value for one item that is a list, or {self.name}.batch(items) for each "
+                "of them. An annotation of the function's parameter settles it: def f(items: list) or def f(item: str).",
+            )
+        return not self.takes_list
+
+    def run(self, value: Any, **more: Any) -> Result:
+        """The result for one value, with those of the stages."""
+        return run(self.arun(value, **more))
+
+    async def arun(self, value: Any, *, store: Any = None, name: str | None = None) -> Result:
+        """`run` for async code. It belongs to the running session, else to one of its own: in `store`, called `name`.
+
+        Raises what its stages raise: with a note that says which stage it was, and `error.stage`.
+        """
+        from lllm.steps.running import one
+
+        return await one(self, value, store=store, name=name)
+
+    def batch(self, values: Iterable[Any], **more: Any) -> list[Any]:
+        """The results for several values, in their order. See `abatch`."""
+        return run(self.abatch(values, **more))
+
+    async def abatch(
+        self,
+        values: Iterable[Any],
+        *,
+        limit: int = 16,
+        errors: str = "keep",
+        store: Any = None,
+        name: str | None = None,
+        progress: Callable[[int, int | None], None] | bool | None = None,
+    ) -> list[Any]:
+        """The results for several values, in their order. Each value goes through all stages by itself: a slow one delays no
+        other.
+
+        Args:
+            values: also a generator, which is read as it is needed. limit: so many are under way at once.
+            errors: what becomes of a value that fails: `keep` puts a StageError in its place, `drop` leaves it out, `raise`
+                stops the others and raises.
+            store, name: of the sessions: one for the batch, and one for each item. Within a running session the items are a
+                part of that.
+            progress: called with how many are done, of how many (None where unknown); True shows a bar on a terminal.
+        """
+        from lllm.steps.batches import batch
+
+        return await batch(
+            self, values, limit=limit, errors=errors, store=store, name=name, progress=progress
+        )
+
+    # --- streams
+
+    def stream(self, value: Any, **more: Any) -> StepStream:
+        """The deltas of the last stage that streams, as they come; see StepStream."""
+        from lllm.steps.streams import stream_of
+
+        return stream_of(self, value, more)
+
+    astream = stream
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
