@@ -164,7 +164,7 @@ BUILTINS: Final = (
         "postgres",
     ),
     ("store", "none", "lllm.log.none:NoLog", "nothing is kept", None),
-    ("step", "chain", "lllm.steps.chain:chain", "steps one after another", None),
+    ("step", "chain", "lllm.steps.chains:chain", "steps one after another", None),
     ("program", "system", "lllm.replay.program:System", "a system on its task", None),
     ("program", "chat", "lllm.replay.program:Chat", "a conversation with one agent", None),
     ("program", "agent", "lllm.replay.calls:Calls", "a single call of an agent", None),

@@ -138,9 +138,14 @@ class Spec(TypedDict):
 class Entry(TypedDict):
     """What was run, so that it can be run again."""
 
-    kind: NotRequired[Annotated[str, "`system`, `agent`, `chat`, `import`, or a program that was registered"]]
+    kind: NotRequired[
+        Annotated[
+            str, "`system`, `agent`, `chain`, `batch`, `chat`, `import`, or a program that was registered"
+        ]
+    ]
     type: NotRequired[Annotated[str, "the system's type"]]
     agent: NotRequired[Annotated[str, "the agent"]]
+    chain: NotRequired[Annotated[str, "of a chain or a batch: the chain's name"]]
     system: NotRequired[Annotated[str, "of a chat: the system prompt that was given"]]
     continues: NotRequired[Annotated[str, "of a chat: the session that it continues"]]
     config: NotRequired[Annotated[str, "the file that it was built from"]]

@@ -190,7 +190,7 @@ def _rows(
 
 def _stage_end(data: Mapping[str, Any]) -> str:
     """How a stage ended, and what it used."""
-    words = data["status"] + (f": {data['error']}" if data.get("error") else "")
+    words = str(data["status"]) + (f": {data['error']}" if data.get("error") else "")
     if (used := data.get("used")) is None:
         return words
     told = [f"{used['model_calls']} requests"]

@@ -10,16 +10,17 @@ Any callable joins a chain: functions (`step(f)` where it stands first), models,
 
 from __future__ import annotations
 
+from lllm.steps.base import Step as Step
 from lllm.steps.branches import Parallel as Parallel
 from lllm.steps.branches import Route as Route
 from lllm.steps.branches import parallel as parallel
 from lllm.steps.branches import route as route
-from lllm.steps.chain import Chain as Chain
-from lllm.steps.chain import chain as chain
+from lllm.steps.chains import Chain as Chain
+from lllm.steps.chains import chain as chain
 from lllm.steps.coercing import step as step
 from lllm.steps.each import Map as Map
 from lllm.steps.each import map as map
-from lllm.steps.join import join as join
+from lllm.steps.joins import join as join
 from lllm.steps.repeats import Fallback as Fallback
 from lllm.steps.repeats import Loop as Loop
 from lllm.steps.repeats import Retry as Retry
@@ -28,7 +29,6 @@ from lllm.steps.repeats import loop as loop
 from lllm.steps.repeats import retry as retry
 from lllm.steps.results import Result as Result
 from lllm.steps.results import StageResult as StageResult
-from lllm.steps.step import Step as Step
 from lllm.steps.streams import Piece as Piece
 from lllm.steps.streams import StepStream as StepStream
 

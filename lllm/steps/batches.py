@@ -15,7 +15,7 @@ from lllm.session import Scope, Session, current
 from lllm.steps.side_by_side import ERRORS, checked
 
 if TYPE_CHECKING:
-    from lllm.steps.step import Step
+    from lllm.steps.base import Step
 
 _DROPPED: Final = object()
 

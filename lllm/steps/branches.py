@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError, UnknownNameError
+from lllm.steps.base import Step
 from lllm.steps.side_by_side import ERRORS, checked, side_by_side
-from lllm.steps.step import Step
 
 if TYPE_CHECKING:
     from lllm.steps.running import Here

@@ -13,8 +13,8 @@ from lllm.llm.inputs import shape
 from lllm.models.message import Message
 from lllm.models.prompt import Prompt
 from lllm.models.reply import Reply
+from lllm.steps.base import Step
 from lllm.steps.fitting import ASKED
-from lllm.steps.step import Step
 from lllm.steps.streams import shown_by
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lllm.errors import ConfigError
-from lllm.steps.step import Step
+from lllm.steps.base import Step
 
 
 def step_of(value: Any) -> Step:

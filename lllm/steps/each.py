@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lllm.llm.inputs import workers_of
+from lllm.steps.base import Step
 from lllm.steps.fitting import to_items
 from lllm.steps.side_by_side import ERRORS, checked, side_by_side
-from lllm.steps.step import Step
 
 if TYPE_CHECKING:
     from lllm.steps.running import Here

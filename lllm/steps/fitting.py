@@ -14,7 +14,7 @@ from lllm.models.prompt import Prompt
 from lllm.models.reply import Reply
 
 if TYPE_CHECKING:
-    from lllm.steps.step import Step
+    from lllm.steps.base import Step
 
 UNKNOWN: Final = inspect.Parameter.empty
 ASKED: Final = (str, Reply, Message, Prompt, Mapping, list, tuple)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from lllm.errors import ConfigError
 from lllm.models.reply import Reply
 from lllm.ports import TextDelta
+from lllm.steps.base import Step
 from lllm.steps.fitting import UNKNOWN, allows, classes_of, lists
-from lllm.steps.step import Step
 from lllm.sync import is_async
 
 if TYPE_CHECKING:

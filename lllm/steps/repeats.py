@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError, LoopEnded
 from lllm.ports import Restart
+from lllm.steps.base import Step
 from lllm.steps.side_by_side import checked
-from lllm.steps.step import Step
 
 if TYPE_CHECKING:
     from lllm.steps.running import Here

@@ -18,7 +18,7 @@ from lllm.steps.results import Result, StageResult, Stages
 
 if TYPE_CHECKING:
     from lllm.ports import Delta
-    from lllm.steps.step import Step
+    from lllm.steps.base import Step
 
 Follow = Callable[[str, str, "Delta"], None]
 """Called with the place and the name of a stage, and a delta of it."""
@@ -58,7 +58,8 @@ class Here:
         session.emit(ev.STAGE_STARTED, {"stage": inner.path, "name": step.name, "step": step.kind}, call)
         inside = Scope(session, call, None if scope is None else scope.tool_call, ledger, inner.path)
         token = current.set(inside)
-        status, more = "done", {}
+        status = "done"
+        more: dict[str, Any] = {}
         try:
             result = await step._run(step.receive(value), inner)
         except BaseException as error:
@@ -110,7 +111,7 @@ def _say_where(error: BaseException, path: str, name: str) -> None:
 async def in_session(step: Step, value: Any, session: Session, follow: Follow | None = None) -> Result:
     """Runs a step on one value in a session, as one run of it."""
     here = Here(session, session.new_run(), follow)
-    result = await here.do(step, value, "0") if step.kind != "chain" else await _whole(step, value, here)
+    result = await here.do(step, value, "1") if step.kind != "chain" else await _whole(step, value, here)
     return Result(result, Stages(here.results), session.id)
 
 

@@ -10,8 +10,8 @@ from lllm.errors import ConfigError, listing
 from lllm.llm.inputs import workers_of
 
 if TYPE_CHECKING:
+    from lllm.steps.base import Step
     from lllm.steps.running import Here
-    from lllm.steps.step import Step
 
 ERRORS: Final = ("raise", "keep", "drop")
 _DROPPED: Final = object()

@@ -14,7 +14,7 @@ from lllm.steps.results import Result, with_stages
 from lllm.sync import run
 
 if TYPE_CHECKING:
-    from lllm.steps.step import Step
+    from lllm.steps.base import Step
 
 
 class Piece(NamedTuple):

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError
+from lllm.steps.base import Step
 from lllm.steps.fitting import check_fit
-from lllm.steps.step import Step
 
 if TYPE_CHECKING:
     from lllm.steps.running import Here
@@ -27,6 +27,7 @@ class Chain(Step):
     def __init__(self, *stages: Any, name: str | None = None) -> None:
         from lllm.steps.coercing import step_of
 
+        self.stages: tuple[Step, ...]
         flat: list[Step] = []
         for stage in map(step_of, stages):
             flat.extend(stage.stages if isinstance(stage, Chain) else (stage,))
@@ -40,7 +41,7 @@ class Chain(Step):
         self.name = name or " >> ".join(stage.name for stage in flat)
 
     @property
-    def takes(self) -> Any:  # type: ignore[override]
+    def takes(self) -> Any:
         return self.stages[0].takes
 
     @property
@@ -48,7 +49,7 @@ class Chain(Step):
         return self.stages[0].takes_list
 
     @property
-    def gives(self) -> Any:  # type: ignore[override]
+    def gives(self) -> Any:
         return self.stages[-1].gives
 
     @property

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError, StageError
 from lllm.models.reply import Reply
+from lllm.steps.base import Step
 from lllm.steps.function import in_pool
 from lllm.steps.side_by_side import ERRORS, checked
-from lllm.steps.step import Step
 from lllm.sync import is_async
 
 if TYPE_CHECKING:
