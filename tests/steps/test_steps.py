@@ -183,7 +183,8 @@ def test_a_list_is_a_batch_only_where_that_is_clear() -> None:
     unknown = step(lambda value: value)
     with pytest.raises(ConfigError, match="whether it takes a list") as caught:
         unknown(["a"])
-    assert ".run(items)" in str(caught.value) and ".batch(items)" in str(caught.value)
+    assert ".run(items)" in str(caught.value)
+    assert ".batch(items)" in str(caught.value)
     assert unknown.run(["a"]).value == ["a"]
     assert unknown.batch(["a"]) == ["a"]
 
@@ -265,8 +266,8 @@ def test_retry_and_fallback() -> None:
     assert len(tries) == 1
     tries.clear()
     assert fallback(flaky, clean)("b ") == "b"
+    tries.clear()
     with pytest.raises(OSError, match="once more") as caught:
-        tries.clear()
         fallback(flaky, flaky)("a")
     assert any("'flaky' failed" in note for note in caught.value.__notes__)
 
