@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lllm.core.events import Event
@@ -77,6 +77,11 @@ class Hooks:
     def left_open(self, error: BaseException) -> bool:
         """True if the session and its open calls stay open after this error, because the cause can be fixed and the
         session resumed. A live session ends with every error."""
+        return False
+
+    async def item_again(self, id: str, entry: Callable[[], Any]) -> bool:
+        """Goes on with an item of a batch that has a session already: `entry` is run again in that one. False where it has
+        none, and is to be done."""
         return False
 
     @property

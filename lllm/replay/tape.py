@@ -428,6 +428,14 @@ class Replayed(Session):
 
     # --- what a live session does
 
+    async def item_again(self, id: str, entry: Callable[[], Any]) -> bool:
+        from lllm.replay.items import item_again
+
+        found, differs = await item_again(self.store, id, entry, goes_on=self.goes_on)
+        if differs is not None:
+            raise differs
+        return found
+
     def past(self, call: str) -> Followed | None:
         return Followed(self, call, self.tapes[call])
 

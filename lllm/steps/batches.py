@@ -16,6 +16,7 @@ from lllm.steps.side_by_side import ERRORS, checked
 
 if TYPE_CHECKING:
     from lllm.steps.base import Step
+    from lllm.steps.results import Result
 
 _DROPPED: Final = object()
 
@@ -162,22 +163,36 @@ class _InSessions:
 
     async def item(self, index: int, value: Any) -> Any:
         from lllm.steps.results import with_stages
-        from lllm.steps.running import ended
 
-        id = f"{self.live.id}-{index}"
-        self.live.emit(ev.ITEM_STARTED, {"item": index, "session": id})
+        live, id = self.live, f"{self.live.id}-{index}"
+        live.emit(ev.ITEM_STARTED, {"item": index, "session": id})
         try:
-            with Session.outside():
-                own = Session(self._store, id=id, name=self.step.name)
-                await own.start({"name": self.step.name, "entry": {"kind": "chain", "chain": self.step.name}})
-                result = await ended(own, self.step, value)
+            result = await self._result(id, value)
         except BaseException as error:
-            status = (
-                "failed"
-                if isinstance(error, Exception) and not isinstance(error, asyncio.CancelledError)
-                else "cancelled"
-            )
-            self.live.emit(ev.ITEM_ENDED, {"item": index, "status": status})
+            stopped = isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception)
+            live.emit(ev.ITEM_ENDED, {"item": index, "status": "cancelled" if stopped else "failed"})
             raise
-        self.live.emit(ev.ITEM_ENDED, {"item": index, "status": "done"})
+        live.emit(ev.ITEM_ENDED, {"item": index, "status": "done"})
         return with_stages(result.value, result.stages)
+
+    async def _result(self, id: str, value: Any) -> Result:
+        """The result of an item: of its session, where a batch that was interrupted has one, else of a new one."""
+        from lllm.steps.running import ended, one
+
+        found: list[Any] = []
+
+        async def again() -> None:
+            try:
+                found.append(await one(self.step, value, store=self._store))
+            except BaseException as error:
+                found.append(error)
+                raise
+
+        if await self.live.item_again(id, again) and found:
+            if isinstance(found[-1], BaseException):
+                raise found[-1]  # as it did
+            return found[-1]  # type: ignore[no-any-return]
+        with Session.outside():
+            own = Session(self._store, id=id, name=self.step.name)
+            await own.start({"name": self.step.name, "entry": {"kind": "chain", "chain": self.step.name}})
+            return await ended(own, self.step, value)
