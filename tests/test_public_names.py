@@ -7,14 +7,14 @@ import pytest
 import lllm
 
 NAMES = """
-    BaseAgent BaseModel BasicAgent ContextAgent
-    APITypes Agent AgentBase AsyncAgentBase BackendType BaseLLM BaseLLMRunner Config DeviceType Dialog File Function
-    FunctionCall Image LLM LLMError LLMInferenceError LLMInitializationError LLMRunner LLMRunnerFactory LlamaCppRunner
-    LocalFileLog Loop MCP MemoryLog Message Modalities ModelConfig NoLog PrintSystem Prompt Prompts Providers
-    ReplayableLogBase Reply Roles SQLiteLog ScriptedBackend Stream StreamWrapper TokenCount ToolContext TransformersRunner
-    Usage VLLMModel BaseProxy Proxy ProxyRegistrator
-    __version__ aggregate arecord auto_discover build_agent count_tokens fork_session load_config record registry replay_session
-    resume_session tool whatif activity now random run uuid aenter enter
+    APITypes Agent AgentBase AsyncAgentBase BackendType BaseAgent BaseLLM BaseLLMRunner BaseModel BaseProxy BasicAgent
+    Chain Config ContextAgent DeviceType Dialog File Function FunctionCall Image LLM LLMError LLMInferenceError
+    LLMInitializationError LLMRunner LLMRunnerFactory LlamaCppRunner LocalFileLog Loop MCP MemoryLog Message Modalities
+    ModelConfig NoLog PrintSystem Prompt Prompts Providers Proxy ProxyRegistrator ReplayableLogBase Reply Roles SQLiteLog
+    ScriptedBackend Step StepStream Stream StreamWrapper TokenCount ToolContext TransformersRunner Usage VLLMModel
+    __version__ activity aenter aggregate arecord auto_discover build_agent chain count_tokens enter fallback fork_session
+    join load_config loop now parallel random record registry replay_session resume_session retry route run step tool uuid
+    whatif
 """.split()
 
 PATHS = {

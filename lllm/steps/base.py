@@ -24,6 +24,7 @@ class Step(Composable):
         name: what events, errors and results call it.
         kind: what it is: `function`, `agent`, `system`, `chain`, `parallel`, ...
         takes: the type of its value, inspect.Parameter.empty where unknown; gives: that of its result.
+        wants: words for `takes`, where those of its type would not do.
         takes_list: whether one value may be a list; None where that cannot be told.
         streams: whether it has deltas to show.
     """
@@ -32,6 +33,7 @@ class Step(Composable):
     kind: ClassVar[str] = "step"
     takes: Any = Any
     gives: Any = Any
+    wants: str | None = None
     takes_list: bool | None = False
     streams: bool = False
 

@@ -29,6 +29,7 @@ class ModelStep(Step):
 
     kind = "agent"
     streams = True
+    wants = "text, a prompt, a dialog or messages"
 
     def __init__(self, model: LLM | Agent) -> None:
         self.model = model

@@ -45,6 +45,10 @@ class Chain(Step):
         return self.stages[0].takes
 
     @property
+    def wants(self) -> str | None:  # type: ignore[override]
+        return self.stages[0].wants
+
+    @property
     def takes_list(self) -> bool | None:  # type: ignore[override]
         return self.stages[0].takes_list
 

@@ -69,6 +69,10 @@ def lists(annotation: Any) -> bool | None:
 
 def said(annotation: Any) -> str:
     """A type as a message names it."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return " or ".join(said(part) for part in typing.get_args(annotation))
+    if typing.get_origin(annotation) is not None:
+        return str(annotation).replace("typing.", "")
     return getattr(annotation, "__name__", None) or str(annotation)
 
 
@@ -80,7 +84,7 @@ def check_fit(before: Step, after: Step, place: int) -> None:
     if any(allows(after.takes, one) for one in gives):
         return
     raise ConfigError(
-        f"stage {place + 1} '{after.name}' takes {said(after.takes)}, and stage {place} '{before.name}' gives "
+        f"stage {place + 1} '{after.name}' takes {after.wants or said(after.takes)}, and stage {place} '{before.name}' gives "
         f"{said(before.gives)}",
         hint="Put a function between them that makes the one of the other, or change their annotations.",
     )
