@@ -71,7 +71,12 @@ def test_the_corpus_has_everything(corpus: dict[int, Recorded]) -> None:
     kinds: Counter[str] = Counter()
     for seed in range(SESSIONS):
         kinds.update(event["kind"] for event in recorded(corpus, seed).events())
-    effects = (ev.EFFECT_REQUESTED, ev.EFFECT_RETURNED, *ev.STAGES, *ev.ITEMS)  # see test_effects.py and tests/steps
+    effects = (
+        ev.EFFECT_REQUESTED,
+        ev.EFFECT_RETURNED,
+        *ev.STAGES,
+        *ev.ITEMS,
+    )  # see test_effects.py and tests/steps
     never = set(RECORDS) - set(kinds) - {ev.ARTIFACT, ev.NOTE, ev.SESSION_RESUMED, ev.CALL_RESUMED, *effects}
     assert not never
     assert (
