@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from lllm.llm.counting import count_tokens as count_tokens
     from lllm.llm.dialog import Dialog as Dialog
     from lllm.llm.model import LLM as LLM
+    from lllm.llm.pins import pinned as pinned
     from lllm.llm.prompts import Prompts as Prompts
     from lllm.llm.resources import aenter as aenter
     from lllm.llm.resources import enter as enter
@@ -178,6 +179,7 @@ _HOME = {
     "map": "steps",
     "now": "llm.activity",
     "parallel": "steps",
+    "pinned": "llm.pins",
     "random": "llm.activity",
     "record": "llm.sessions",
     "registry": "registry",

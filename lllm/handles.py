@@ -37,6 +37,11 @@ def check_request(backend: Any, request: Request, name: str = "") -> None:
             check(request)
 
 
+def prompt_size_of(backend: Any) -> Callable[[Request], tuple[int, int]] | None:
+    """`prompt_size` of a `lllm.ports.MeasuringBackend`, or None."""
+    return getattr(backend, "prompt_size", None)
+
+
 def needs_model(backend: Any, name: str = "") -> bool:
     """Whether the backend's own name names no model: see `lllm.ports.NamedModels`."""
     return bool(attribute(backend_named(backend, name), backend, "needs_model", False))

@@ -163,25 +163,9 @@ class Performer:
             messages = self._sent(effect.head) if effect.head.has_parts else effect.head.messages()
         except LLMError as error:  # bytes that the log has not
             return self._fault(error, None)
-        tools = self._offered(effect) if effect.tools else ()
-        sampling = freed(plan.sampling) if effect.free else plan.sampling
-        held: text_tools.Held | None = None
-        if (form := plan.text_tools) is not None:
-            messages = form.written(messages, tools, sampling.get("tool_choice"))
-            tools, sampling, held = (), text_tools.without_choice(sampling), form.held()
-        elif not plan.native_tools and any(message.role == "tool" for message in messages):
-            messages = text_tools.written(messages, ())
-        request = Request(
-            plan.model_name,
-            messages,
-            tools,
-            sampling,
-            plan.format,
-            plan.stream or watch is not None or self._followed(),
-            plan.timeouts,
-            literal_tags=plan.literal_tags,
-            finder=plan.finder,
-        )
+        form = plan.text_tools
+        held = None if form is None else form.held()
+        build = partial(self._request, effect, watch is not None)
         if self.said:
             self.said, self.shown = False, []
             session.tell(self.call, Restart("asked again"))
@@ -189,7 +173,13 @@ class Performer:
         begun = False
         told = Told() if self.call in session.listeners else None
         try:
-            stream = stream_of(plan.backend, session.id, request)
+            if plan.fitting is None:
+                stream = stream_of(plan.backend, session.id, build(messages))
+            else:
+                send = partial(stream_of, plan.backend, session.id)
+                stream = plan.fitting.stream(
+                    messages, build, send, partial(session.note, of="window", call=self.call)
+                )
             async for delta in stream:
                 if type(delta) is Completed:
                     reply = delta.reply
@@ -259,6 +249,28 @@ class Performer:
         ):
             data["cost"], data["prices"] = priced
         return Outcome(ev.MODEL_REPLIED, data, reply)
+
+    def _request(self, effect: CallModel, watched: bool, messages: Sequence[Message]) -> Request:
+        """The request with these messages, as the model takes it."""
+        plan = self.plan
+        tools = self._offered(effect) if effect.tools else ()
+        sampling = freed(plan.sampling) if effect.free else plan.sampling
+        if plan.text_tools is not None:
+            messages = plan.text_tools.written(tuple(messages), tools, sampling.get("tool_choice"))
+            tools, sampling = (), text_tools.without_choice(sampling)
+        elif not plan.native_tools and any(message.role == "tool" for message in messages):
+            messages = text_tools.written(tuple(messages), ())
+        return Request(
+            plan.model_name,
+            tuple(messages),
+            tools,
+            sampling,
+            plan.format,
+            plan.stream or watched or self._followed(),
+            plan.timeouts,
+            literal_tags=plan.literal_tags,
+            finder=plan.finder,
+        )
 
     def _offered(self, effect: CallModel) -> tuple[Mapping[str, Any], ...]:
         """The schemas of the tools: those of the beginning, and what was offered since, in that order."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from lllm.core.canonical import digest_of
 from lllm.core.spec import Limits, Spec, ToolRule
 from lllm.core.text_forms import Form
+from lllm.fitting import Fitting
 from lllm.models.message import FunctionCall
 from lllm.models.parts import Offers, Rich
 from lllm.models.reply import Reply, Usage
@@ -69,6 +70,7 @@ class Plan:
         follow: receives the deltas of this call.
         adapted: what the provider does not take of the tools' schemas, by tool; `tool_specs` are without it.
         text_tools: the form in which tools are called in text, see `lllm.core.text_forms`; None where they are not.
+        fitting: how requests are made to fit into the model's window; None where nothing does.
         native_tools: whether the model knows calls and results of tools in a dialog, which another agent may have left there.
     """
 
@@ -104,6 +106,7 @@ class Plan:
     native_tools: bool = True
     adapted: Mapping[str, Sequence[str]] = field(default_factory=dict)
     finder: str | None = None
+    fitting: Fitting | None = None
 
     @cached_property
     def rules(self) -> Mapping[str, ToolRule]:
@@ -127,5 +130,6 @@ class Plan:
 def fixed_of(opening: Mapping[str, Any]) -> tuple[str, str]:
     """The hashes of what is the same in all requests of a call: with tools offered, and without."""
     fixed = {key: opening.get(key) for key in ("model", "sampling", "format")}
+    fixed |= {key: opening[key] for key in ("window", "summary") if key in opening}
     specs = {key: opening[key] for key in ("deferred",) if key in opening}
     return digest_of({**fixed, "specs": opening.get("specs"), **specs}), digest_of(fixed)

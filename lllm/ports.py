@@ -134,8 +134,8 @@ class Backend(Protocol):
     other exception), is safe to call concurrently from any event loop, and cleans up when closed early. It does not
     retry: the agent machine does, so that every attempt is in the log.
 
-    A backend may also be a HasSecrets, SessionBackend, Embedder, CheckingBackend, Tokenizer, NamedModels, EndpointBackend or
-    LoadingBackend, by having their members: nothing needs to derive from them.
+    A backend may also be a HasSecrets, SessionBackend, Embedder, CheckingBackend, Tokenizer, MeasuringBackend, NamedModels,
+    EndpointBackend or LoadingBackend, by having their members: nothing needs to derive from them.
 
     Any other exception from these is converted to an lllm error that names the backend and the cause. `aclose` is called
     when the process or program no longer needs the backend; an unused one that was opened by name may be closed in another
@@ -147,6 +147,14 @@ class Backend(Protocol):
     def stream(self, request: Request) -> AsyncIterator[Delta]: ...
 
     async def aclose(self) -> None: ...
+
+
+class MeasuringBackend(Protocol):
+    """A backend that knows how long a request is for its model, and how long it may be."""
+
+    def prompt_size(self, request: Request) -> tuple[int, int]:
+        """Tokens of the request as the model reads it, rendered; and those of its window. Loads the model if necessary;
+        blocks."""
 
 
 class HasSecrets(Protocol):

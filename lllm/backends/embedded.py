@@ -63,6 +63,10 @@ class EmbeddedBackend(LlamaCppBackend):
         """See `lllm.ports.Tokenizer`."""
         return super().tokenize(self.only_model, text)
 
+    def prompt_size(self, request: Request) -> tuple[int, int]:
+        """See `lllm.ports.MeasuringBackend`."""
+        return super().prompt_size(request._replace(model=self.only_model))
+
     def check_request(self, request: Request) -> None:
         """See `lllm.ports.Backend`."""
         super().check_request(request._replace(model=str(self.path)))
@@ -125,6 +129,9 @@ class _OnTransformers:
 
     def tokenize(self, text: str) -> Sequence[int]:
         return self._backend.tokenize(self._path, text)
+
+    def prompt_size(self, request: Request) -> tuple[int, int]:
+        return self._backend.prompt_size(request._replace(model=self._path))
 
     def info(self) -> dict[str, Any]:
         return {**self._backend.info(self._path), "engine": "transformers"}

@@ -43,6 +43,7 @@ from lllm.config.kinds import (
     VARIABLES,
     WAIT,
     WHOLE,
+    WINDOW,
     Kind,
     choice,
 )
@@ -149,6 +150,11 @@ MODEL: Final[Mapping[str, Key | Section]] = {
     ),
     "code_tags": Key(
         TAGS, 'What stands before and behind code in a reply instead of fences: `["<code>", "</code>"]`.'
+    ),
+    "window": Key(
+        WINDOW,
+        "What is done where a request is longer than the model's window: `drop` leaves out the oldest turns, or "
+        "`{policy: drop, tokens: 8192, reserve: 500}`. Left out: it is sent as it is.",
     ),
     "approval": Key(
         APPROVAL,

@@ -42,6 +42,10 @@ TAGS: Final = Kind(
 )
 FLAG: Final = Kind("true or false", {"type": "boolean"})
 MEMORY: Final = Kind("true, false or session", {"anyOf": [{"type": "boolean"}, {"enum": ["session"]}]})
+WINDOW: Final = Kind(
+    "drop, a mapping with policy, tokens and reserve, or null",
+    {"anyOf": [{"enum": ["drop"]}, {"type": "object"}, {"type": "null"}]},
+)
 WHOLE: Final = Kind("a whole number", {"type": "integer"})
 SEED: Final = Kind("a whole number, or null", {"type": ["integer", "null"]})
 COUNT: Final = Kind("a whole number of 0 or more", {"type": "integer", "minimum": 0})

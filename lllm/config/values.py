@@ -136,6 +136,7 @@ class AgentConfig:
     activate_proxies: tuple[str, ...] | None
     sandbox: str | None
     memory: bool | str
+    window: str | dict[str, Any] | None
     tool_style: str
     code_tags: tuple[str, ...] | None
     handoffs: tuple[str, ...]
@@ -430,6 +431,7 @@ def _agent(name: str, own: Mapping[str, Any], top: Mapping[str, Any], environ: E
         activate_proxies=_names(own.get("activate_proxies")),
         sandbox=own.get("sandbox") or None,
         memory=own.get("memory", False),
+        window=deepcopy(value("window")),
         tool_style=value("tool_style"),
         code_tags=_names(value("code_tags")),
         handoffs=tuple(own.get("handoffs", ())),

@@ -131,16 +131,21 @@ class Note(TypedDict):
     of: NotRequired[
         Annotated[
             str,
-            "its subject: `tool` or `effect` (a late result), `follower`, `schemas`, `reload`, or `inputs`",
+            "its subject: `tool` or `effect` (a late result), `follower`, `schemas`, `reload`, `window`, or `inputs`",
         ]
     ]
     deltas: NotRequired[
         Annotated[list[Any], "of streams, in order: texts of the answer; anything else as an object"]
     ]
     changed: NotRequired[Annotated[list[str], "of `reload`: the files that were read again"]]
-    call: NotRequired[Annotated[str, "of a late result: the agent call"]]
+    call: NotRequired[Annotated[str, "of a late result or a window: the agent call"]]
     n: NotRequired[Annotated[Count, "of a late result: the number of the tool call, as in ToolRequested"]]
     result: NotRequired[Annotated[Any, "a late result: `content`, `ok` and `error` as in ToolReturned"]]
+    left_out: NotRequired[Annotated[Count, "of a window: how many messages a request is without"]]
+    tokens: NotRequired[Annotated[Count, "of a window: tokens of the request"]]
+    limit: NotRequired[Annotated[Count | None, "of a window: what the model reads at once; null if unknown"]]
+    exact: NotRequired[Annotated[bool, "of a window: whether the model's own tokenizer counted"]]
+    mended: NotRequired[Annotated[bool, "of a window: whether the endpoint had refused a longer request"]]
     adapted: NotRequired[
         Annotated[dict[str, list[str]], "of schemas: what the provider does not take of them, by tool"]
     ]
@@ -276,6 +281,9 @@ class CallStarted(TypedDict):
         ]
     ]
     code_tags: NotRequired[Annotated[list[str], "what stands around code, if that was set"]]
+    window: NotRequired[
+        Annotated[dict[str, Any], "how requests are made to fit: `policy`, `tokens`, `reserve`"]
+    ]
     deferred: NotRequired[
         Annotated[Digest, "the blob with the schemas of tools that are offered once they are found"]
     ]

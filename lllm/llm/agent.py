@@ -27,6 +27,7 @@ from lllm.llm.dialog import Dialog, Turn, as_message, settings_of
 from lllm.llm.exported import Exports
 from lllm.llm.handoff import handoffs_of
 from lllm.llm.inputs import WORKERS, batch, check_arguments, check_prompt, shape, workers_of
+from lllm.llm.measuring import parse_window
 from lllm.llm.memory import Memory, Remembered, Remembers, has_system, parse_memory, with_past
 from lllm.llm.prompts import find_prompt, prompt_or_text, system_prompt_of
 from lllm.llm.proxies import Access, access_of_code
@@ -96,6 +97,9 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Fixed, Composable):
             `lllm.llm.approval_rules`.
         memory: whether a call goes on with the conversation of the calls before: True, or `session` for a conversation of its
             own in each session; by default each call stands by itself. See `lllm.llm.memory`.
+        window: what is done where a request is longer than the model's window: `drop` leaves out the oldest turns; a mapping
+            has `policy`, `tokens` (the window, where the model's own is not to be used) and `reserve` (for the reply). By
+            default the request is sent as it is. See `lllm.core.window`.
         approve: called with the FunctionCall of a tool that needs approval; True lets it run, a text is the reason for
             refusing.
         model_args: sampling values (temperature, max_tokens, ...), also as keywords.
@@ -134,6 +138,7 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Fixed, Composable):
         approval: Any = None,
         format: Any = None,
         memory: bool | str | None = None,
+        window: Any = None,
         approve: Callable[..., Any] | None = None,
         model_args: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
@@ -166,6 +171,7 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Fixed, Composable):
             tool_style = brought.tool_style if tool_style is None else tool_style
             code_tags = brought.code_tags if code_tags is None else code_tags
             format = brought.format if format is None else format
+            window = brought.window if window is None else window
             timeouts = brought.timeouts if timeouts is None else timeouts
             self._system = made.system_prompt if system_prompt is None else self._system
             opened["why"] = brought.why
@@ -188,6 +194,7 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Fixed, Composable):
             limits=limits_of(limits),
             tool_style=style,
             code_tags=parse_code_tags(code_tags),
+            window=parse_window(window),
             approve=approver_of(approve),
         )
         self._bindings = Bindings()

@@ -36,6 +36,7 @@ from lllm.llm.assembled_proxies import (
 from lllm.llm.assembled_sandbox import assemble_sandbox
 from lllm.llm.auto import choose
 from lllm.llm.connect import caching, connect, naming, offline, provider_of
+from lllm.llm.measuring import parse_window
 from lllm.llm.project import store_of
 from lllm.llm.team import Team
 from lllm.llm.team_checks import assemble_links, check_links
@@ -155,6 +156,9 @@ def assemble_agent(
     linked = assemble_links(team, declared, tools, at)
     rules = _approval(config, declared, at)
     form = at.key(f"{key}.format", _format, declared.format)
+    window = at.key(
+        f"{key}.window" if config.where(f"{key}.window") else "window", parse_window, declared.window
+    )
     replaced = None if model is not None else f"{key}.model_name"
     opened = at.key(replaced, _model, config, declared, model, at)
     if opened is None or len(problems.errors) > before:
@@ -177,6 +181,7 @@ def assemble_agent(
                 timeouts=declared.timeouts,
                 description=declared.description or "",
                 memory=declared.memory,
+                window=window,
                 tool_style=declared.tool_style,
                 code_tags=declared.code_tags,
                 **declared.limits._asdict(),

@@ -19,6 +19,7 @@ from lllm.core.text_forms import CodeForm, form_for
 from lllm.errors import ConfigError
 from lllm.handles import capabilities
 from lllm.llm.find_tools import FINDER, tool_finder
+from lllm.llm.measuring import fitting_of
 from lllm.llm.own_tools import Deferred, decided, result_reader
 from lllm.llm.project import project
 from lllm.llm.settings import ProjectTools, Settings
@@ -104,6 +105,7 @@ class Binding:
             adapted=self.adapted,
             deferred=None if self.deferred is None else self.deferred.blob,
             finder=None if self.deferred is None else FINDER,
+            fitting=fitting_of(settings.window, settings.backend, settings.model),
             sampling=settings.sampling,
             format=self.asked_format,
             timeouts=settings.timeouts,
@@ -147,6 +149,8 @@ class Binding:
             opening["system"] = {"path": system.path, "parts": system.fingerprint()}
         if settings.sampling:
             opening["sampling"] = jsonable(settings.sampling)
+        if settings.window is not None:
+            opening["window"] = settings.window.record()
         if self.format is not None:
             opening["format"] = digest_of(self.wire_format)
         blobs: tuple[bytes, ...] = ()

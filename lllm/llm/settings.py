@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from lllm.core.code_text import Tags
 from lllm.core.spec import Limits
+from lllm.core.window import Window
 from lllm.errors import ConfigError, nearest, not_yet
 from lllm.handles import is_tool_source
 from lllm.llm.approval_rules import NONE as NO_RULES
@@ -24,6 +25,7 @@ from lllm.llm.checks import (
 from lllm.llm.connect import connect, made_by
 from lllm.llm.construction import model_for
 from lllm.llm.handoff import handoffs_of
+from lllm.llm.measuring import parse_window
 from lllm.llm.project import configured_model
 from lllm.llm.proxies import Access, access_of_code, is_address
 from lllm.models.function import Function, as_function, tools_in, without_repeats
@@ -50,6 +52,7 @@ class Settings:
     execute: bool = True
     tool_style: str = "auto"
     code_tags: Tags | None = None
+    window: Window | None = None
     why: str | None = None
     find_tool: Callable[[str], tuple[Function, ...]] | None = None
     """Finds tools that prompts name; None for those of the project."""
@@ -121,6 +124,8 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
             known[key] = parse_tool_style(value)
         elif key == "code_tags":
             known[key] = parse_code_tags(value)
+        elif key == "window":
+            known[key] = parse_window(value)
         elif key in ("format", "execute"):
             known[key] = value
         elif key == "model_args":
@@ -181,6 +186,7 @@ KEYWORDS = (
     "model_args",
     "tool_style",
     "code_tags",
+    "window",
     *Limits._fields,
 )
 """What else can be set, of an agent and of one call."""

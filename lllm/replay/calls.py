@@ -125,7 +125,15 @@ def agent_of_record(
     for rule in rules.values():
         del rule["delegate"]
     ruled = [tool.with_(**rules[tool.name]) if tool.name in rules else tool for tool in tools]
-    return Agent(data["agent"], name, tools=ruled, model_args=data.get("sampling"), **spec.limits._asdict())
+    window = data.get("window")
+    return Agent(
+        data["agent"],
+        name,
+        tools=ruled,
+        window=window,
+        model_args=data.get("sampling"),
+        **spec.limits._asdict(),
+    )
 
 
 async def again(player: Session, agent: Any, event: Mapping[str, Any], *, prompts: bool = True) -> Call:

@@ -84,6 +84,7 @@ OF_AGENT: dict[str, Any] = {
     "max_depth": 9,
     "sandbox": "jupyter",
     "memory": "session",
+    "window": "drop",
     "tool_style": "tags",
     "code_tags": ["<a>", "</a>"],
 }

@@ -46,6 +46,8 @@ class Engine(Protocol):
 
     def tokenize(self, text: str) -> list[int]: ...
 
+    def prompt_size(self, request: Request) -> tuple[int, int]: ...
+
     def info(self) -> dict[str, Any]: ...
 
     def close(self) -> None: ...
@@ -119,6 +121,11 @@ class LlamaCppBackend(Holder):
         """See `lllm.ports.Tokenizer`."""
         tokens: Sequence[int] = self.load(model).tokenize(text)
         return tokens
+
+    def prompt_size(self, request: Request) -> tuple[int, int]:
+        """See `lllm.ports.MeasuringBackend`."""
+        size: tuple[int, int] = self.load(request.model).prompt_size(request)
+        return size
 
     def info(self, model: str) -> dict[str, Any]:
         """What a file is, which engine it is loaded by and how; loads it where it is not. Blocks."""

@@ -161,6 +161,16 @@ class ServerEngine(Holder):
         """The token ids of a plain text. Blocks."""
         return self._tokens(text, special=False)
 
+    def prompt_size(self, request: Request) -> tuple[int, int]:
+        """See `lllm.ports.MeasuringBackend`."""
+        asked = body(request, self.name, self._options.seed)
+        fields = {key: asked.fields[key] for key in ("messages", "tools") if key in asked.fields}
+        answer = self._http("POST", "/apply-template", fields)
+        if "error" in answer:
+            raise self._fault(answer["error"])
+        context: int = self._properties()["default_generation_settings"]["n_ctx"]
+        return len(self._tokens(answer["prompt"], special=True)), context
+
     def info(self) -> dict[str, Any]:
         """What the file says of itself, and how it is loaded. Blocks."""
         props = self._properties()

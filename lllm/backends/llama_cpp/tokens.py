@@ -133,6 +133,15 @@ class TokenEngine(Holder):
         """Token ids of a plain text: special tokens in it are read as text."""
         return self._ask(lambda weights: weights.tokenize(text))
 
+    def prompt_size(self, request: Request) -> tuple[int, int]:
+        """See `lllm.ports.MeasuringBackend`."""
+
+        def size(weights: Weights) -> tuple[int, int]:
+            text = weights.chat.text(request.messages, offered(request))
+            return len(weights.tokenize(text, special=True)), weights.room
+
+        return self._ask(size)
+
     def info(self) -> dict[str, Any]:
         """Architecture, parameters, context, quantisation, template, engine, engine_version, threads, gpu_layers."""
         return self._ask(lambda weights: weights.info())

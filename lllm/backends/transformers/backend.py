@@ -175,6 +175,14 @@ class TransformersBackend:
         tokens: list[int] = self.load(model).loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
         return tokens
 
+    def prompt_size(self, request: Request) -> tuple[int, int]:
+        """See `lllm.ports.MeasuringBackend`."""
+        from lllm.backends.transformers import template
+
+        loaded = self.load(request.model).loaded
+        tools = () if request.sampling.get("tool_choice") == "none" else request.tools
+        return len(template.tokens(loaded, template.text(loaded, request.messages, tools))), loaded.context
+
     def info(self, model: str) -> dict[str, Any]:
         """What a model is and how it is decoded; loads it where it is not. Blocks."""
         return self.load(model).info()
