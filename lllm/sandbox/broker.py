@@ -20,6 +20,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from lllm.core.canonical import decode, deeper
 from lllm.core.jsonable import jsonable, unicode_only
 from lllm.errors import LLMError, text_of
 from lllm.models.parts import File, Image
@@ -31,6 +32,7 @@ REQUEST: Final = 1 << 20
 ANSWER: Final = 16 << 20
 """Bytes of the largest answer."""
 DEEPEST: Final = 60
+"""Levels of nesting of a request's parameters."""
 
 Perform = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 """Makes a call: the address of an endpoint and its parameters."""
@@ -118,8 +120,10 @@ class Broker:
 
     async def _answer(self, data: bytes) -> Mapping[str, Any]:
         try:
-            request = json.loads(data[8:])
+            request = decode(data[8:])  # what no log could hold is refused here, and not where the cell is recorded
             address, params = request["address"], request["params"]
+            if deeper(params, DEEPEST):
+                return _error("BadRequest", f"the parameters are nested more than {DEEPEST} deep")
         except (ValueError, KeyError, TypeError, RecursionError):
             return _error("BadRequest", "the request cannot be read")
         if not isinstance(address, str) or not isinstance(params, dict):

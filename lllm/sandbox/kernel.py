@@ -381,7 +381,7 @@ class Kernel:
             iopub = self._channels.get("iopub")
             before = iopub.received if iopub is not None else 0
             await asyncio.sleep(DRAIN)
-            if iopub is None or iopub.received == before:
+            if iopub is None or (iopub.received == before and not iopub.behind):
                 return
 
     def interrupt(self) -> None:

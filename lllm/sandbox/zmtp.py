@@ -24,6 +24,9 @@ AGAIN: Final = 0.02
 PATIENCE: Final = 8
 """Messages of the largest size that are read and forgotten, in all. Then nothing more is read."""
 
+TURN: Final = 0.005
+"""Seconds for which frames are taken at a time. Then others have their turn: a kernel can send faster than it is read."""
+
 _MORE, _LONG, _IS_COMMAND = 1, 2, 4
 
 
@@ -41,6 +44,8 @@ class Channel(asyncio.Protocol):
         """Messages that were too large."""
         self.received = 0
         """Bytes that have come."""
+        self.behind = False
+        """Whether frames that have come wait for their turn."""
         self._path, self._kind, self._largest, self._heard = path, kind, largest, heard
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -52,6 +57,7 @@ class Channel(asyncio.Protocol):
 
     def _clear(self) -> None:
         self._buffer = bytearray()
+        self.behind = False
         self._greeted = self._ready = False
         self._parts: list[bytes] = []
         self._size = 0
@@ -116,6 +122,14 @@ class Channel(asyncio.Protocol):
         """See asyncio."""
         self.received += len(data)
         self._buffer += data
+        if not self.behind:
+            self._take()
+
+    def _take(self) -> None:
+        """Takes the frames that have come. While some are left, no more are read."""
+        transport = self._transport
+        if self._closed or transport is None:
+            return
         if not self._greeted:
             if len(self._buffer) < len(GREETING):
                 return
@@ -124,8 +138,16 @@ class Channel(asyncio.Protocol):
                 return
             self._greeted = True
             del self._buffer[: len(GREETING)]
+        until = self._loop.time() + TURN
         while not self._closed and self._frame():
-            pass
+            if self._loop.time() >= until:
+                self.behind = True
+                transport.pause_reading()
+                self._loop.call_soon(self._take)
+                return
+        if self.behind:
+            self.behind = False
+            transport.resume_reading()
 
     def _frame(self) -> bool:
         """Takes a frame, or a part of one that is forgotten, from what has come. False where it has not yet come."""

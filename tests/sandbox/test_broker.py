@@ -139,6 +139,38 @@ def test_nothing_of_a_key_is_inside(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
 
+RAW = r"""
+import struct
+CALL_API('weather.daily', city='first')
+inner = dict(zip(CALL_API.__code__.co_freevars, (one.cell_contents for one in CALL_API.__closure__)))
+def raw(data):
+    number = struct.pack('>Q', next(inner['numbers']))
+    inner['connection'].sendall(struct.pack('>I', 8 + len(data)) + number + data)
+    return inner['answered'](number)
+values = (b'NaN', b'1e999', b'-Infinity', b'"\\ud800"', b'1' * 5000, b'"\xff"', b'[' * 500 + b']' * 500, b'[' * 100 + b']' * 100,
+          b'{"\\udfff": 1}', b'[' * 100_000)
+frames = [b'{"address": "weather.daily", "params": {"city": ' + value + b'}}' for value in values]
+frames += [b'{"address": "\\ud800", "params": {}}', b'{"address": "weather.daily", "params": {"\\ud800": 1}}', b'', b'[]',
+           b'\xff\xfe{\x00}\x00']
+[raw(frame)['error']['type'] for frame in frames], {*map(len, map(raw, frames))}
+"""
+
+
+def test_frames_that_no_client_makes_are_refused_and_recorded() -> None:
+    store = MemoryLog()
+
+    def program() -> list[str]:
+        with lllm.record("frames", store=store), notebook() as nb:
+            return [cell(nb, RAW), cell(nb, "CALL_API('weather.daily', city='last')['city']")]
+
+    refused, last = program()
+    assert refused.count("BadRequest") == 15
+    assert "{1}" in refused
+    assert last == "'last'"
+    assert RAN == ["first", "last"]
+    assert replay_session(store.sessions(1)[0].id, store=store, entry=program).verified
+
+
 def test_a_child_process_cannot_call() -> None:
     with notebook() as nb:
         code = (

@@ -167,3 +167,38 @@ def test_with_zmq_itself_and_after_a_lost_connection(tmp_path: Path) -> None:
         context.term()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("frame", [b"\0\0", b"\4\0", b"\1\0", message(b"x" * 300)])
+def test_others_have_their_turn_while_much_is_read(
+    frame: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn, turns = 0, set()
+    take = Channel._frame
+
+    def seen(self: Channel) -> bool:
+        turns.add(turn)
+        return take(self)
+
+    monkeypatch.setattr(zmtp, "TURN", 0.0)
+    monkeypatch.setattr(Channel, "_frame", seen)
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(frame * 500 + message(b"last"))
+
+    async def others() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        other = asyncio.get_running_loop().create_task(others())
+        channel, heard = await served(tmp_path, script)
+        await until(lambda: bool(heard) and heard[-1][-1] == b"last" and not channel.behind)
+        assert len(turns) > 400
+        other.cancel()
+        channel.close()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(main())
