@@ -20,9 +20,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from lllm.core.canonical import decode, deeper
+from lllm.core.canonical import decode
 from lllm.core.jsonable import jsonable, unicode_only
 from lllm.errors import LLMError, text_of
+from lllm.models.checks import deeper
 from lllm.models.parts import File, Image
 from lllm.sandbox.outputs import finite
 from lllm.sandbox.untrusted import socket_at
@@ -120,7 +121,9 @@ class Broker:
 
     async def _answer(self, data: bytes) -> Mapping[str, Any]:
         try:
-            request = decode(data[8:])  # what no log could hold is refused here, and not where the cell is recorded
+            request = decode(
+                data[8:]
+            )  # what no log could hold is refused here, and not where the cell is recorded
             address, params = request["address"], request["params"]
             if deeper(params, DEEPEST):
                 return _error("BadRequest", f"the parameters are nested more than {DEEPEST} deep")

@@ -147,8 +147,8 @@ def raw(data):
     number = struct.pack('>Q', next(inner['numbers']))
     inner['connection'].sendall(struct.pack('>I', 8 + len(data)) + number + data)
     return inner['answered'](number)
-values = (b'NaN', b'1e999', b'-Infinity', b'"\\ud800"', b'1' * 5000, b'"\xff"', b'[' * 500 + b']' * 500, b'[' * 100 + b']' * 100,
-          b'{"\\udfff": 1}', b'[' * 100_000)
+values = (b'NaN', b'1e999', b'-Infinity', b'"\\ud800"', b'1' * 5000, b'"\xff"', b'[' * 500 + b']' * 500,
+          b'[' * 100 + b']' * 100, b'{"\\udfff": 1}', b'[' * 100_000)
 frames = [b'{"address": "weather.daily", "params": {"city": ' + value + b'}}' for value in values]
 frames += [b'{"address": "\\ud800", "params": {}}', b'{"address": "weather.daily", "params": {"\\ud800": 1}}', b'', b'[]',
            b'\xff\xfe{\x00}\x00']

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +232,14 @@ def test_tree_sees_children_of_threads_and_files_without_names(work: Workspace) 
         parent.stdout.close()
 
 
+def test_memory_that_is_swapped_out_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    status = "Name:\tx\nRssAnon:\t  1000 kB\nRssFile:\t 500 kB\nRssShmem:\t 0 kB\nVmSwap:\t 4000 kB\n"
+    shares = "Rss: 1500 kB\nPss_Anon: 600 kB\nPss_File: 500 kB\nPss_Shmem: 0 kB\nSwap: 4000 kB\nSwapPss: 2000 kB\n"
+    monkeypatch.setattr(tree, "_read", lambda file: shares if file.endswith("smaps_rollup") else status)
+    assert tree.resident([1, 2], 2**30, 0) == 2 * 5000 * 1024
+    assert tree.resident([1, 2], 1024, 0) == 2 * 2600 * 1024
+
+
 def test_a_folder_that_cannot_be_looked_at_ends_the_sandbox(work: Workspace) -> None:
     work.root.rmdir()
     found = Watch(Seen(os.getpid()), [work], Limits()).look()
@@ -281,3 +291,29 @@ def test_a_file_with_another_name_elsewhere_is_not_given_away(tmp_path: Path) ->
     again = users.take(tmp_path / "work")
     assert again.id == user.id
     again.free()
+
+
+@pytest.mark.skipif(not users.may_switch(), reason="only root takes other users")
+def test_ids_cannot_be_taken_by_code_in_a_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(users, "RANGE", range(61_190, 61_193))
+    monkeypatch.setattr(users, "LOCKS", (str(tmp_path),))
+    names = [socket.socket(socket.AF_UNIX) for _ in users.RANGE]
+    for id, name in zip(users.RANGE, names, strict=True):
+        name.bind(b"\0lllm-sandbox-user-%d" % id)  # what anybody can bind
+    taken = [users._fresh() for _ in users.RANGE]
+    assert {user.id for user in taken} == {*users.RANGE}
+    with pytest.raises(SandboxError, match="no id is free"):
+        users._fresh()
+    code = "from lllm.sandbox.isolation import users; print(users._take(61_191), users._take(61_195) is not None)"
+    code = code.replace("users;", f"users; users.LOCKS = ({str(tmp_path)!r},);")
+    run = partial(subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run().stdout.split() == ["None", "True"]
+    for one in (*taken, *names):
+        one.free() if isinstance(one, users.User) else one.close()
+    assert "None" not in run().stdout
+    file = tmp_path / "lllm-users"
+    assert file.stat().st_mode & 0o777 == 0o600
+    for change in (lambda: file.chmod(0o666), lambda: (file.unlink(), file.symlink_to("/etc/passwd"))):
+        change()
+        with pytest.raises(SandboxError, match="lllm-users"):
+            users._fresh()

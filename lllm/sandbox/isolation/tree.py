@@ -44,7 +44,7 @@ def tasks(pids: Iterable[int]) -> int:
 
 
 def resident(pids: Iterable[int], at_most: int, held: int) -> int:
-    """Bytes of memory that they use together, without pages of files on a disk.
+    """Bytes of memory that they use together, also where it is swapped out; without pages of files on a disk.
 
     Pages that several processes share are counted once where the sum is more than `at_most`: that takes longer.
 
@@ -55,7 +55,7 @@ def resident(pids: Iterable[int], at_most: int, held: int) -> int:
     anonymous = shared = 0
     for pid in listed:
         for line in _read(f"/proc/{pid}/status").splitlines():
-            if line.startswith("RssAnon:"):
+            if line.startswith(("RssAnon:", "VmSwap:")):
                 anonymous += int(line.split()[1]) * PAGE
             elif line.startswith("RssShmem:"):
                 shared += int(line.split()[1]) * PAGE
@@ -67,7 +67,7 @@ def _proportional(pids: Iterable[int]) -> int:
     total = 0
     for pid in pids:
         for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
-            if line.startswith(("Pss_Anon:", "Pss_Shmem:")):
+            if line.startswith(("Pss_Anon:", "Pss_Shmem:", "SwapPss:")):
                 total += int(line.split()[1]) * PAGE
     return total
 

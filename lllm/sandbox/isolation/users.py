@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import re
 import secrets
 import signal
-import socket
 import stat
+import struct
+import tempfile
 import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from lllm.errors import SandboxError
 
@@ -21,6 +23,9 @@ RANGE: Final = range(61_184, 65_520)
 """Ids of users that exist for one process only, as systemd's DynamicUser takes them
 (https://systemd.io/UIDS-GIDS)."""
 
+
+LOCKS: Final = ("/run",)
+"""Where the file of locks is, for all processes of lllm that run as root here."""
 
 RIGHTS: Final = (0, 5, 6, 7)
 """CAP_CHOWN, CAP_KILL, CAP_SETGID and CAP_SETUID."""
@@ -48,16 +53,16 @@ def may_switch() -> bool:
 class User:
     """An id that no account, no process and no other sandbox has: limits count by user. It is taken until `free`.
 
-    It is marked as taken by an abstract unix socket, which ends with the process that holds it.
+    It is marked as taken by a lock, which ends with the process that holds it.
     """
 
-    def __init__(self, id: int, mark: socket.socket) -> None:
+    def __init__(self, id: int, lock: BinaryIO) -> None:
         self.id = id
-        self._mark = mark
+        self._lock = lock
 
     def free(self) -> None:
         """Lets others have it. All of its processes must have ended."""
-        self._mark.close()
+        self._lock.close()
 
     def kill(self) -> None:
         """Kills all processes of this user."""
@@ -99,15 +104,33 @@ def _fresh() -> User:
 
 
 def _take(id: int) -> User | None:
-    mark = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    lock = _locks()
     try:
-        mark.bind(b"\0lllm-sandbox-user-%d" % id)
+        fcntl.fcntl(lock, fcntl.F_OFD_SETLK, struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, id, 1, 0))
         if not any(owner == id for _, owner in _running()) and not _has_account(id):
-            return User(id, mark)
+            return User(id, lock)
     except OSError:
         pass
-    mark.close()
+    lock.close()
     return None
+
+
+def _locks() -> BinaryIO:
+    """The file of locks, a byte for each id: of the machine, or of the temporary folder where only that can be written. No
+    other user may open it: code in a sandbox could take all ids. Raises SandboxError where it is another user's."""
+    folder = next((one for one in LOCKS if os.access(one, os.W_OK)), tempfile.gettempdir())
+    path = os.path.join(folder, "lllm-users")
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise SandboxError(f"'{path}' cannot be opened: {error.strerror}") from None
+    lock, info = os.fdopen(file, "r+b", buffering=0), os.fstat(file)
+    if info.st_uid != os.geteuid() or info.st_mode & 0o077:
+        lock.close()
+        raise SandboxError(
+            f"'{path}' belongs to another user, or may be opened by one", hint="Remove it and try again."
+        )
+    return lock
 
 
 def _has_account(id: int) -> bool:
