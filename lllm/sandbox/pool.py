@@ -139,6 +139,7 @@ class Pool:
 
     def _place(self) -> Path:
         if self._folder is None:
+            folders.sweep()
             self._folder = folders.make()
             self._folder.chmod(0o711)  # kernels may belong to users of their own
             host().at_exit(self, self._at_exit)

@@ -1,5 +1,6 @@
 """With a sandbox ends all that it has started: also when lllm is killed, and whatever code did to survive."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -13,9 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from lllm.sandbox import folders
+from lllm.sandbox.host import host
 from lllm.sandbox.isolation import probe
+from lllm.sandbox.isolation.tiers import choose
 from lllm.sandbox.jupyter import JupyterSession
 from lllm.sandbox.limits import Limits
+from lllm.sandbox.pool import pool_of
 
 SURVIVE = """
 import os, signal, subprocess, sys
@@ -120,6 +125,53 @@ def test_owner_killed_before_bubblewrap_can_know(part: str, warm: int) -> None:
         subprocess.run(["rm", "-rf", str(temporary)], check=True)
 
 
+IN_A_TERMINAL = """
+import os, signal, sys
+from lllm.sandbox.jupyter import JupyterSession
+for number in (signal.SIGINT, signal.SIGQUIT):
+    signal.signal(number, lambda *_: None)
+notebook = JupyterSession(tier=sys.argv[1], required=True, warm=int(sys.argv[2]))
+notebook.run_cell(notebook.append_code_cell("x = 5"))
+for number in (signal.SIGINT, signal.SIGQUIT):
+    os.killpg(0, number)
+print(notebook.run_cell(notebook.append_code_cell("__import__('time').sleep(0.3); x")).text)
+notebook.close()
+"""
+
+
+@pytest.mark.parametrize(("tier", "warm"), [("namespace", 0), ("namespace", 1), ("process", 0)])
+def test_a_signal_from_the_terminal_is_lllms_alone(tier: str, warm: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_TERMINAL, tier, str(warm)],
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+    )
+    assert done.stdout == "5\n", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("warm", [0, 1])
+def test_a_start_sweeps_what_a_dead_owner_left(
+    warm: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix="m"))
+    try:
+        monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+        dead = folders.make()
+        owner = json.loads((dead / "owner.json").read_text())
+        (dead / "owner.json").write_text(json.dumps({**owner, "began": 1}))
+        limits = Limits(start_seconds=26.0 + warm)  # a pool of its own
+        with JupyterSession(tier="namespace", required=True, warm=warm, limits=limits) as notebook:
+            assert notebook.run_cell(notebook.append_code_cell("1"))
+            assert not dead.exists()
+        if warm:
+            pool = pool_of(choose("namespace").launch, warm, limits, (), forks=True)
+            asyncio.run(host().call(pool.close()))
+    finally:
+        subprocess.run(["rm", "-rf", str(temporary)], check=True)
+
+
 def naming(text: str) -> list[int]:
     """Processes with a text in their command line."""
     found = []
@@ -178,6 +230,4 @@ def test_supervisor_hears_lllm_however_many_processes_end(monkeypatch: pytest.Mo
 
 
 def test_tiers_record_what_was_reached() -> None:
-    from lllm.sandbox.isolation.tiers import choose
-
     assert json.loads(json.dumps(choose().record()))["tier"] in ("namespace", "process")

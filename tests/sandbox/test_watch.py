@@ -234,7 +234,9 @@ def test_tree_sees_children_of_threads_and_files_without_names(work: Workspace) 
 
 def test_memory_that_is_swapped_out_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     status = "Name:\tx\nRssAnon:\t  1000 kB\nRssFile:\t 500 kB\nRssShmem:\t 0 kB\nVmSwap:\t 4000 kB\n"
-    shares = "Rss: 1500 kB\nPss_Anon: 600 kB\nPss_File: 500 kB\nPss_Shmem: 0 kB\nSwap: 4000 kB\nSwapPss: 2000 kB\n"
+    shares = (
+        "Rss: 1500 kB\nPss_Anon: 600 kB\nPss_File: 500 kB\nPss_Shmem: 0 kB\nSwap: 4000 kB\nSwapPss: 2000 kB\n"
+    )
     monkeypatch.setattr(tree, "_read", lambda file: shares if file.endswith("smaps_rollup") else status)
     assert tree.resident([1, 2], 2**30, 0) == 2 * 5000 * 1024
     assert tree.resident([1, 2], 1024, 0) == 2 * 2600 * 1024

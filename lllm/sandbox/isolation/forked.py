@@ -261,6 +261,7 @@ def _start(pool: Path, inside: socket.socket) -> subprocess.Popen[bytes]:
         stderr=subprocess.PIPE,
         pass_fds=[inside.fileno()],
         cwd="/",
+        start_new_session=True,
     )
 
 

@@ -101,6 +101,7 @@ def start(options: list[str], inside: list[str], user: users.User | None) -> Pro
             stderr=subprocess.PIPE,
             pass_fds=handles,
             cwd="/",
+            start_new_session=True,  # Ctrl-C in the terminal of lllm is not meant for it
         )
     finally:
         for handle in handles:
