@@ -26,6 +26,32 @@ def as_shown(text: str) -> str:
     return text
 
 
+def shown_with(shown: str, text: str) -> str:
+    """Returns `as_shown(shown + text)`, where the first is as shown already: in time in proportion to its last line and the
+    text."""
+    at = shown.rfind("\n") + 1
+    line = shown[at:]
+    if "\b" in text:
+        line, text = _erase_end(line, text)
+    if "\r" in text or "\r" in line:
+        return shown[:at] + as_shown(line + text)
+    return shown[:at] + line + text
+
+
+def _erase_end(line: str, text: str) -> tuple[str, str]:
+    """Applies the backspaces of a text that follows a line: what is left of both."""
+    kept: list[str] = []
+    end = len(line)
+    for char in text:
+        if char != "\b":
+            kept.append(char)
+        elif not kept:
+            end = max(end - 1, 0)
+        elif kept[-1] != "\n":
+            kept.pop()
+    return line[:end], "".join(kept)
+
+
 def _overwrite(line: str) -> str:
     shown = line.rstrip("\r")  # several at the end: a terminal has added one to that of a file
     end = "\r" if len(shown) < len(line) else ""

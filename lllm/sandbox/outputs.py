@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from lllm.core.terminal_text import as_shown
+from lllm.core.terminal_text import as_shown, shown_with
 
 Output = dict[str, Any]
 """An output as a notebook has it: `output_type` and what belongs to it."""
@@ -111,6 +111,7 @@ class Outputs:
         self._clear = False
         self._shows = False
         self._cut: set[str] = set()
+        self._folded: set[str] = set()
 
     def add(self, kind: str, content: Mapping[str, Any]) -> str:
         """Takes a message of the kernel: its type and content. Returns the text that was not kept, mostly ""."""
@@ -158,6 +159,7 @@ class Outputs:
         self._kept = 0
         self._clear = False
         self._cut.clear()
+        self._folded.clear()
 
     def _room(self) -> int:
         return max(self._limit - self._kept, 0)
@@ -182,11 +184,13 @@ class Outputs:
         return left
 
     def _append(self, item: Output, text: str) -> None:
-        whole = item["text"] + text
+        before, name = item["text"], item["name"]
+        whole = before + text
         if len(whole) > FOLD and ("\r" in text or "\b" in text):
             self._kept -= _bytes(whole)
-            whole = as_shown(whole)
+            whole = shown_with(before, text) if name in self._folded else as_shown(whole)
             self._kept += _bytes(whole)
+            self._folded.add(name)
         item["text"] = whole
 
     def _error(self, content: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lllm.core.cell_record import pack_outputs, unpack_outputs
-from lllm.core.terminal_text import as_shown, plain
+from lllm.core.terminal_text import as_shown, plain, shown_with
 from lllm.sandbox.engine import _clean
 from lllm.sandbox.outputs import DEEPEST, Displays, Outputs, cut, finite, normal, weight
 from lllm.sandbox.result import text_of_output
@@ -21,6 +21,21 @@ def folded(*messages: tuple[str, dict[str, Any]], limit: int = 10**6) -> list[di
     for kind, content in messages:
         outputs.add(kind, content)
     return outputs.normal()
+
+
+@given(*[st.text("ab\r\b\n", max_size=12)] * 2)
+def test_more_is_shown_as_all_of_it(before: str, text: str) -> None:
+    shown = as_shown(before)
+    assert shown_with(shown, text) == as_shown(shown + text)
+
+
+@pytest.mark.parametrize("first", ["x" * 500_000, "line\n" * 100_000])
+@pytest.mark.parametrize("then", ["\b", "a\r", "ab\b\r"])
+def test_small_texts_after_a_large_one(first: str, then: str) -> None:
+    outputs = Outputs(10**6)
+    for text in (first, *[then] * 20_000):  # each folded with all that came before: an hour
+        outputs.add(*out(text))
+    assert len(outputs.items[0]["text"]) <= len(first) + 2
 
 
 def out(text: str, name: str = "stdout") -> tuple[str, dict[str, Any]]:
