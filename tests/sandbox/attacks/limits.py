@@ -64,7 +64,7 @@ time.sleep(P['settle']); opened('written')
 _HIDDEN: Final = """
 shutil.copy(os.path.realpath('/bin/sh'), 'program'); os.chmod('program', 0o111)
 fill = f"printf %0{P['disk'] // 4}d 0"  # by the shell itself
-script = ''.join(f"exec {n}>gone; rm gone; {fill} >&{n}; " for n in range(3, 9)) + "read x"
+script = ''.join(f"exec {n}>unseen; rm unseen; {fill} >&{n}; " for n in range(3, 9)) + "read x"
 subprocess.Popen(['./program', '-c', script], stdin=subprocess.PIPE)
 time.sleep(1 + P['settle']); opened('written')
 """
