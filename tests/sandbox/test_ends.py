@@ -161,7 +161,7 @@ def test_a_start_sweeps_what_a_dead_owner_left(
         dead = folders.make()
         owner = json.loads((dead / "owner.json").read_text())
         (dead / "owner.json").write_text(json.dumps({**owner, "began": 1}))
-        limits = Limits(start_seconds=26.0 + warm)  # a pool of its own
+        limits = Limits(start_seconds=21.0 + warm)  # a pool of its own
         with JupyterSession(tier="namespace", required=True, warm=warm, limits=limits) as notebook:
             assert notebook.run_cell(notebook.append_code_cell("1"))
             assert not dead.exists()
