@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from lllm.errors import DependencyError, SandboxBroken, SandboxError
+from lllm.sandbox import threads
 from lllm.sandbox.clock import CellClock
 from lllm.sandbox.limits import Limits
 from lllm.sandbox.untrusted import TooMany, parse
@@ -158,10 +159,11 @@ class Kernel:
                 self._check(until, seconds)
                 await asyncio.sleep(0.004)
             self._connect()
+            begin = _silent(f"{_GROUP}\n{threads.begin_code()}")
             asked: list[tuple[asyncio.Future[Mapping[str, Any]], asyncio.Future[None]]] = []
             while not (any(reply.done() for reply, _ in asked) and any(idle.done() for _, idle in asked)):
                 self._check(until, seconds)
-                asked.append(self._send("shell", "execute_request", _silent(_GROUP)))
+                asked.append(self._send("shell", "execute_request", begin))
                 await asyncio.wait(asked[-1], timeout=0.25)
             for request in [id for id, idle in self._idle.items() if any(idle is one for _, one in asked)]:
                 self._replies.pop(request, None)
