@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from lllm.steps import retry as retry
     from lllm.steps import route as route
     from lllm.steps import step as step
+    from lllm.systems import ChainOfAgents as ChainOfAgents
     from lllm.tokens import TokenCount as TokenCount
     from lllm.utils import PrintSystem as PrintSystem
     from lllm.utils import StreamWrapper as StreamWrapper
@@ -119,6 +120,7 @@ _HOME = {
     "BaseProxy": "proxies",
     "BasicAgent": "agents",
     "Chain": "steps",
+    "ChainOfAgents": "systems",
     "Config": "config",
     "ContextAgent": "agents",
     "DeviceType": "backends.runner",

@@ -8,7 +8,7 @@ import lllm
 
 NAMES = """
     APITypes Agent AgentBase AsyncAgentBase BackendType BaseAgent BaseLLM BaseLLMRunner BaseModel BaseProxy BasicAgent
-    Chain Config ContextAgent DeviceType Dialog File Function FunctionCall Image LLM LLMError LLMInferenceError
+    Chain ChainOfAgents Config ContextAgent DeviceType Dialog File Function FunctionCall Image LLM LLMError LLMInferenceError
     LLMInitializationError LLMRunner LLMRunnerFactory LlamaCppRunner LocalFileLog Loop MCP MemoryLog Message Modalities
     ModelConfig NoLog PrintSystem Prompt Prompts Providers Proxy ProxyRegistrator ReplayableLogBase Reply Roles SQLiteLog
     ScriptedBackend Step StepStream Stream StreamWrapper TokenCount ToolContext TransformersRunner Usage VLLMModel
@@ -52,6 +52,7 @@ PATHS = {
     # paths of the documents' other projects
     "lllm.model": ["BaseModel", "LLM", "VLLMModel"],
     "lllm.agents": ["BaseAgent", "BasicAgent", "ContextAgent"],
+    "lllm.systems": ["ChainOfAgents"],
     "lllm.base": ["BaseLLM", "BaseLLMRunner"],
     "lllm.exceptions": [
         "LLMError",

@@ -1,0 +1,110 @@
+"""System: what the ready systems have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lllm.core.jsonable import unicode_only
+from lllm.errors import ConfigError, StageError
+from lllm.fitting import Size
+from lllm.llm.agent import Agent
+from lllm.llm.measuring import measure
+from lllm.llm.model import LLM
+from lllm.models.message import Message
+from lllm.ports import LogStore, Request
+from lllm.steps.base import Step
+from lllm.steps.calls import ModelStep
+from lllm.steps.running import failed
+
+if TYPE_CHECKING:
+    from lllm.steps.running import Here
+
+
+class System(Step):
+    """Base of systems that work with one model. It is a step: it stands in chains, goes over batches, and streams.
+
+    Args:
+        system_id: its name. model: as for Agent. store: for sessions that its runs open; by default the configured log.
+        settings: everything else of Agent: temperature, max_tokens, limits, ...
+    """
+
+    kind = "system"
+    streams = True
+
+    def __init__(
+        self, system_id: str, model: Any = None, *, store: LogStore | None = None, **settings: Any
+    ) -> None:
+        self._agent = Agent(system_id, model, **settings)
+        self._model = LLM(model) if model is None or isinstance(model, str) else model
+        self.name = system_id
+        self.store = store
+
+    @property
+    def system_id(self) -> str:
+        """Its name."""
+        return self.name
+
+    @property
+    def model(self) -> Any:
+        """The model that it was made with, an LLM where that was a name."""
+        return self._model
+
+    async def _result(self, value: Any) -> Any:
+        """The result of a run, in the running session or in one of its own."""
+        return (await self.arun(value, store=self.store)).value
+
+    def _with(self, settings: Mapping[str, Any]) -> Agent:
+        return self._agent.with_(**settings) if settings else self._agent
+
+
+class Call(ModelStep):
+    """One of several calls of a system's agent: what it raises is a StageError with its number, from 0."""
+
+    def __init__(self, agent: Agent, index: int) -> None:
+        super().__init__(agent)
+        self.index = index
+
+    async def _run(self, value: Any, here: Here) -> Any:
+        try:
+            return await self._asked_for(value, here)
+        except Exception as error:
+            raise stage_error(error, self.index, here) from error
+
+    async def _asked_for(self, value: Any, here: Here) -> Any:
+        return await super()._run(Message("user", value), here)  # text, also when it looks like a path
+
+
+def stage_error(error: Exception, index: int, here: Here) -> StageError:
+    """What an item of a system failed with."""
+    if not hasattr(error, "stage"):
+        error.stage = here.path  # type: ignore[attr-defined]
+    return failed(error, index, here.session.id)
+
+
+class Ruler:
+    """Measures prompts as the model of an agent reads them."""
+
+    def __init__(self, agent: Agent) -> None:
+        binding, _, messages, _ = agent._prepare(Message("user", ""), {}, {})
+        self._plan = binding.plan({})
+        self._before: Sequence[Message] = messages[:-1]
+        self.model = self._plan.model
+        self.reply = self._plan.sampling.get("max_completion_tokens") or self._plan.sampling.get("max_tokens")
+
+    async def size(self, prompt: str) -> Size:
+        """The length of a request with this prompt, and the model's window."""
+        plan = self._plan
+        messages = (*self._before, Message("user", unicode_only(prompt)))
+        tools = plan.tool_specs
+        if plan.text_tools is not None:
+            messages, tools = plan.text_tools.written(messages, tools, plan.sampling.get("tool_choice")), ()
+        request = Request(plan.model_name, tuple(messages), tuple(tools), plan.sampling, plan.format)
+        return await measure(plan.backend, plan.model, request)
+
+
+def positive(name: str, value: Any) -> int:
+    """A whole number of 1 or more. ConfigError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name} must be a whole number >= 1, got {value!r}")
+    return value
