@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -46,15 +47,16 @@ class Job:
 
     Attributes:
         waits: whether it runs for somebody who waits for what it returns. abandoned: nobody does any more.
+        ended: whether it has returned.
     """
 
-    __slots__ = ("_begun", "abandoned", "thread", "waits")
+    __slots__ = ("_begun", "abandoned", "ended", "thread", "waits")
 
     def __init__(self, waits: bool = False) -> None:
         self.thread = 0
         self._begun = threading.Event()
         self.waits = waits
-        self.abandoned = False
+        self.abandoned = self.ended = False
 
     def of(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def job(*args: Any, **kwargs: Any) -> Any:
@@ -65,6 +67,7 @@ class Job:
                 return function(*args, **kwargs)
             finally:
                 _here.job = None
+                self.ended = True
 
         return job
 
@@ -108,6 +111,8 @@ class Loop:
         self.armed: WeakKeyDictionary[asyncio.TimerHandle, float] = WeakKeyDictionary()
         """When, by the monotonic clock."""
         self.jobs: set[Job] = set()
+        self.left: set[Job] = set()
+        """Those that nobody waits for any more, and that had begun: what they do is in the record."""
         self._turns = 0  # in which it had something to do
         self._selector = loop._selector
         self._run_in_executor = loop.run_in_executor
@@ -276,7 +281,7 @@ class Loop:
             future = self._run_in_executor(executor, job.of(function), *args)
         future.add_done_callback(lambda _: self.jobs.discard(job))
         if found is None or name is None:
-            future.add_done_callback(job.left_by)
+            future.add_done_callback(partial(self._left, job))
             return future
 
         def recorded(come: Callable[[], None], live: Callable[[], None]) -> bool:
@@ -289,13 +294,30 @@ class Loop:
             return True
 
         outer = found.give(self.loop, name, future, recorded)
-        outer.add_done_callback(job.left_by)
+        outer.add_done_callback(partial(self._left, job))
         return outer
+
+    def _left(self, job: Job, future: asyncio.Future[Any]) -> None:
+        job.left_by(future)
+        if job.abandoned and job.thread and not job.ended:
+            self.left.add(job)
+
+    @property
+    def is_left(self) -> bool:
+        """True if a thread still runs that nobody waits for any more."""
+        self.left = {job for job in self.left if not job.ended}
+        return bool(self.left)
 
     def _in_thread(self, future: asyncio.Future[Any], function: Callable[..., Any]) -> Callable[..., Any]:
         job = Job()
         self.jobs.add(job)
-        future.add_done_callback(lambda _: self.jobs.discard(job))
+
+        def over(future: asyncio.Future[Any]) -> None:
+            self.jobs.discard(job)
+            if future.cancelled() and job.thread and not job.ended:
+                self.left.add(job)
+
+        future.add_done_callback(over)
         return job.of(function)
 
 

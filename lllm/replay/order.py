@@ -442,6 +442,8 @@ class Order:
                 or self._threads.unknown(self._resting(here), self.loops.values())
             ):
                 return _LOOK
+            if since < CLOSING and any(loop.is_left for loop in self.loops.values()):
+                return _LOOK  # no timer brings this about: the thread of a call that was stopped may
             if first is not None or (first := self._late(item, at, named=True)) is not None:
                 return self._fire(here, first, until=at)
             return self._stuck(here, event)

@@ -147,3 +147,42 @@ def test_timers_beside_real_work(
         resume_session(session, store=left, entry=program(left))
     more.append("a timer that the parent does not have")
     assert fork_session(session, store=store, entry=program(store)).status == "done"
+
+
+@lllm.activity(effect="idempotent")
+def pay(label: str) -> str:
+    return f"paid {label}"
+
+
+@pytest.mark.parametrize("busy", [0.02, 2 * order.GRACE])
+def test_a_thread_that_nobody_waits_for_any_more_is(busy: float) -> None:
+    """What it does then is in the record. No timer of the program fires in its place."""
+    store = MemoryLog()
+
+    def works() -> None:
+        time.sleep(busy)
+        pay("late")
+
+    async def main() -> None:
+        beats: list[str] = []
+
+        async def beat() -> None:
+            while True:
+                await asyncio.sleep(0.004)
+                beats.append(".")
+
+        agent = Agent("a", ScriptedBackend(lambda _: "yes"))
+        async with arecord("x", store=store):
+            beating = asyncio.ensure_future(beat())
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.to_thread(works), busy / 2)
+            await asyncio.sleep(busy + 0.5)
+            beating.cancel()
+            await agent.acall(f"{len(beats)} beats")
+
+    def entry() -> None:
+        lllm.run(main())
+
+    entry()
+    report = replay_session(store.sessions(1)[0].id, store=store, entry=entry)
+    assert report.verified, report.divergence
