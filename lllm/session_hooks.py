@@ -56,8 +56,8 @@ class Hooks:
         opened it."""
         return False
 
-    def began_with(self) -> Sequence[Mapping[str, Any]]:
-        """The messages of the recorded first call, in a session that is run again."""
+    def began_with(self, agent: str) -> Sequence[Mapping[str, Any]]:
+        """The messages of the recorded first call of an agent, in a session that is run again."""
         return ()
 
     def opens(self, name: str) -> None:

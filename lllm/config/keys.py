@@ -153,8 +153,8 @@ MODEL: Final[Mapping[str, Key | Section]] = {
     ),
     "window": Key(
         WINDOW,
-        "What is done where a request is longer than the model's window: `drop` leaves out the oldest turns, or "
-        "`{policy: drop, tokens: 8192, reserve: 500}`. Left out: it is sent as it is.",
+        "What is done where a request is longer than the model's window: `drop` leaves out the oldest turns, `summarise` "
+        "has a summary in their place, or `{policy: drop, tokens: 8192, reserve: 500}`. Left out: it is sent as it is.",
     ),
     "approval": Key(
         APPROVAL,

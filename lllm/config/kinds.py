@@ -43,8 +43,8 @@ TAGS: Final = Kind(
 FLAG: Final = Kind("true or false", {"type": "boolean"})
 MEMORY: Final = Kind("true, false or session", {"anyOf": [{"type": "boolean"}, {"enum": ["session"]}]})
 WINDOW: Final = Kind(
-    "drop, a mapping with policy, tokens and reserve, or null",
-    {"anyOf": [{"enum": ["drop"]}, {"type": "object"}, {"type": "null"}]},
+    "drop, summarise, a mapping with policy, tokens and reserve, or null",
+    {"anyOf": [{"enum": ["drop", "summarise"]}, {"type": "object"}, {"type": "null"}]},
 )
 WHOLE: Final = Kind("a whole number", {"type": "integer"})
 SEED: Final = Kind("a whole number, or null", {"type": ["integer", "null"]})

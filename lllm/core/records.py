@@ -281,6 +281,12 @@ class CallStarted(TypedDict):
         ]
     ]
     code_tags: NotRequired[Annotated[list[str], "what stands around code, if that was set"]]
+    summary: NotRequired[
+        Annotated[
+            dict[str, Any],
+            "what its first `messages` said, in short (`text`), for requests that leave them out",
+        ]
+    ]
     window: NotRequired[
         Annotated[dict[str, Any], "how requests are made to fit: `policy`, `tokens`, `reserve`"]
     ]

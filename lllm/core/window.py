@@ -17,7 +17,7 @@ from lllm.models.message import Message
 
 DROP: Final = "drop"
 SUMMARISE: Final = "summarise"
-POLICIES: Final = (DROP,)
+POLICIES: Final = (DROP, SUMMARISE)
 
 PINNED: Final = "pinned"
 """The key of a message's own extra keys that says that it is never left out."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 from lllm.composing import Composable
 from lllm.core.spec import Limits
+from lllm.core.window import SUMMARISE
 from lllm.errors import CallError, ConfigError, LLMError
 from lllm.fixed import Fixed
 from lllm.llm.approval_rules import Rules
@@ -45,6 +46,7 @@ from lllm.llm.settings import (
     without_later,
 )
 from lllm.llm.streaming import Stream, stream_of
+from lllm.llm.summaries import with_summary
 from lllm.llm.tool_changes import ChangesTools
 from lllm.models.function import Function
 from lllm.models.message import Message
@@ -97,9 +99,9 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Fixed, Composable):
             `lllm.llm.approval_rules`.
         memory: whether a call goes on with the conversation of the calls before: True, or `session` for a conversation of its
             own in each session; by default each call stands by itself. See `lllm.llm.memory`.
-        window: what is done where a request is longer than the model's window: `drop` leaves out the oldest turns; a mapping
-            has `policy`, `tokens` (the window, where the model's own is not to be used) and `reserve` (for the reply). By
-            default the request is sent as it is. See `lllm.core.window`.
+        window: what is done where a request is longer than the model's window: `drop` leaves out the oldest turns,
+            `summarise` has a summary in their place; a mapping has `policy`, `tokens` (the window, where the model's own is
+            not to be used) and `reserve` (for the reply). By default the request is sent as it is. See `lllm.core.window`.
         approve: called with the FunctionCall of a tool that needs approval; True lets it run, a text is the reason for
             refusing.
         model_args: sampling values (temperature, max_tokens, ...), also as keywords.
@@ -449,6 +451,13 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Fixed, Composable):
         named = dialog.id if dialog is not None else None
         if began is not None and base is not None and live.logs and base.id not in live.dialogs:
             base, add = None, (*began.messages(), *add)  # the session has not heard of it
+        if plan.fitting is not None and plan.fitting.window.policy == SUMMARISE:
+            try:
+                plan = await with_summary(self, plan, live, dialog, base, add)
+            except BaseException as error:
+                if own:
+                    await fail(live, error)
+                raise
         call = Call(plan, live, parent=scope, dialog=named, add=add, key=key)
         if follow is not None:
             live.listeners[call.id] = follow

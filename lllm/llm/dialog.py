@@ -66,6 +66,7 @@ class Dialog:
         self.prompt: Any = None  # the invocation prompt that parses the next reply
         self.args: dict[str, Any] = {}
         self.settings: dict[str, Any] = {}
+        self.summary: tuple[Any, Any] | None = None  # of its beginning: see `lllm.llm.summaries`
         self._turn: Turn | None = None  # the running call
 
     @property
@@ -87,6 +88,7 @@ class Dialog:
         with _lock:
             twin.head, twin.unsent = self.head, list(self.unsent)
             twin.prompt, twin.args, twin.settings = self.prompt, dict(self.args), self.settings
+            twin.summary = self.summary
         return twin
 
     __copy__ = fork  # sharing the list of unsent messages would make one dialog of two

@@ -142,7 +142,7 @@ class Memory:
 
     def _replayed(self, session: Session) -> Remembered:
         """The conversation before the one call of a session which that call had opened, as it is recorded."""
-        past = [Message.from_record(item) for item in session.began_with()[:-1]]
+        past = [Message.from_record(item) for item in session.began_with(self.agent)[:-1]]
         dialog = Remembered(name=self.agent)
         if any(message.role not in _SYSTEM for message in past):
             dialog.head = extend(None, past)

@@ -12,6 +12,7 @@ from lllm.core.edited import program_messages
 from lllm.core.events import Event
 from lllm.core.machine import step
 from lllm.core.state import DONE, Opening, State
+from lllm.core.window import Summary
 from lllm.errors import IllegalMove
 from lllm.models.message import Message
 from lllm.ports import Program, Rerun
@@ -141,6 +142,7 @@ async def again(player: Session, agent: Any, event: Mapping[str, Any], *, prompt
     accepted."""
     from lllm.llm.bind import Binding
     from lllm.llm.prompts import find_prompt
+    from lllm.llm.summaries import summed
     from lllm.runtime import Call
 
     data = event["data"]
@@ -156,6 +158,8 @@ async def again(player: Session, agent: Any, event: Mapping[str, Any], *, prompt
     binding = Binding(agent._settings, prompt, agent.system_prompt)
     parent = Scope(player, data.get("parent"), data.get("via")) if data.get("parent") else None
     plan = binding.plan(args, parser_args=data.get("parser_args"))
+    if (summary := data.get("summary")) is not None and plan.fitting is not None:
+        plan = summed(plan, Summary(summary["messages"], summary["text"]))
     call = Call(plan, player, parent=parent, dialog=event["dialog"], id=event["call"])
     await call.run(base, add)
     return call

@@ -117,9 +117,10 @@ class Replayed(Session):
         entry = self.record[0]["data"].get("entry")
         return self.unopened and isinstance(entry, Mapping) and entry.get("kind") == kind
 
-    def began_with(self) -> Sequence[Mapping[str, Any]]:
-        first = next((event for event in self.record if event["kind"] == ev.CALL_STARTED), None)
-        return () if first is None else program_messages(first["data"])
+    def began_with(self, agent: str) -> Sequence[Mapping[str, Any]]:
+        begun = (event["data"] for event in self.record if event["kind"] == ev.CALL_STARTED)
+        first = next((data for data in begun if agrees(data["agent"], agent)), None)
+        return () if first is None else program_messages(first)
 
     def opens(self, name: str) -> None:
         recorded = str(self.record[0]["data"].get("name") or "")
