@@ -101,6 +101,9 @@ class Forked(SharedEffects):
         self._turns: dict[str, int] = {}
         self._twins: dict[str, str] = {}  # the recorded call that each call stands for
         self._wanted: dict[tuple[str, str], str] = {}
+        self._reworded: dict[
+            tuple[str | None, str], Mapping[str, Any]
+        ] = {}  # tool calls whose result is edited
         self._outer: set[int] = set()  # effects that began in the shared part, and are done here
         self._rules: dict[str, Mapping[str, Any]] = {}
         self._left: dict[
@@ -185,6 +188,11 @@ class Forked(SharedEffects):
             if tape is not None and (found := tape.peek()) is not None:
                 event = self._matched(tape, found, kind, data, call, dialog, value)
         if event is None:
+            if (
+                kind == ev.TOOL_RETURNED
+                and (said := self._reworded.pop((call, data["id"]), None)) is not None
+            ):
+                data = {**self._again(said, said["data"]).data, "id": data["id"]}
             if kind == ev.CALL_STARTED and (twin := self.begun.get(self._twins.get(call or "", ""))):
                 # requests are not to differ because secrets do
                 adopted = self._as_recorded(kind, twin["data"], data, call)
@@ -370,8 +378,14 @@ class Forked(SharedEffects):
             found = self._equal.result(place, twin, tool_call, lambda id: (call, id) in self._wanted)
             if found is None:
                 return self._without(call, tool_call, place)
+            if self._is_edited(found) and self._is_stateful(found):
+                self._reworded[call, tool_call] = found
+                return None  # it is run: what it does is known, and what it says is replaced
             self._count(kind, found["data"])
         return None if found is None else self._again(found, {**found["data"], "id": tool_call})
+
+    def _is_stateful(self, found: Mapping[str, Any]) -> bool:
+        return (found["call"], found["data"]["id"]) in effects.stateful_tools(self.record)
 
     def _again(self, found: Mapping[str, Any], data: Mapping[str, Any]) -> Event:
         """A recorded answer as one of this session: it says where it is from."""

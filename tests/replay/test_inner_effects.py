@@ -360,6 +360,22 @@ def test_a_fork_tells_pasts_apart(numbers: tuple[int, ...], sums: list[str], aga
     assert replay_session(fork.session, store=store, entry=adding(store, [], *numbers, mode="other")).verified
 
 
+def test_an_edited_result_leaves_what_its_tool_did() -> None:
+    """The model is told something else; the steps that the tool took are there for those that follow."""
+    store, ran = MemoryLog(), list[str]()
+    asyncio.run(adding(store, ran)())
+    parent = newest(store)
+    for number, given in enumerate(e["seq"] for e in events(store, parent) if e["kind"] == ev.TOOL_RETURNED):
+        ran.clear()
+        fork = fork_session(parent, store=store, entry=adding(store, ran), at=given, edit="edited")
+        assert fork.notes == []
+        expected = ["1", "3", "6"]
+        expected[number] = "edited"
+        assert results(store, fork.session) == expected
+        assert ran == []
+        assert replay_session(fork.session, store=store, entry=adding(store, [])).verified
+
+
 @pytest.mark.parametrize("first", [5, 10])
 def test_a_fresh_fork_uses_no_answer(first: int) -> None:
     store, ran = MemoryLog(), list[str]()

@@ -563,6 +563,24 @@ def test_fork_of_tools_does_not_use_old_cells(tmp_path: Path) -> None:
     assert same.result == CAME
 
 
+def test_an_edited_result_of_a_cell_leaves_its_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fork in which the model is told something else of a cell: what the cell did is still there, and nothing runs again."""
+    from lllm.sandbox import engine
+
+    store = MemoryLog()
+    assert coder(store, tmp_path / "out")() == CAME
+    returned = next(event["seq"] for event in events(store) if event["kind"] == "ToolReturned")
+    with monkeypatch.context() as no_kernel:
+        no_kernel.delattr(engine.Engine, "run")
+        forked = fork_session(
+            newest(store), store=store, at=returned, edit="it was done", entry=coder(store, tmp_path / "fork")
+        )
+    assert forked.result == CAME
+    assert "it was done" in str(events(store, forked.session))
+
+
 def test_two_notebooks_of_one_name(no_engine: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     store = MemoryLog()
