@@ -48,11 +48,12 @@ def _bind_threads(shell: Any) -> None:
 
     @wraps(start)
     def bound(self: threading.Thread) -> None:
-        # the workers of a ThreadPool are for whichever cell has work for them
-        if type(self).__module__ != "multiprocessing.dummy":
+        parent = shell.get_parent()
+        # the workers of a ThreadPool are for whichever cell has work for them; and a silent request is no cell
+        if type(self).__module__ != "multiprocessing.dummy" and not parent.get("content", {}).get("silent"):
             # as a thread begins with, but for the request; and `Context.run` is in no traceback
             context = contexts[self] = Context()
-            context.run(shell.set_thread_parent, shell.get_parent())
+            context.run(shell.set_thread_parent, parent)
             with suppress(AttributeError):  # a class in which `run` cannot be set
                 self.run = partial(context.run, self.run)  # type: ignore[method-assign]
         start(self)

@@ -10,6 +10,8 @@ import pytest
 import lllm
 from lllm import MemoryLog, resume_session
 from lllm.sandbox import JupyterSession
+from lllm.sandbox.host import host
+from lllm.sync import run
 from tests.sandbox.test_record import events, newest, until, verified
 
 GATE = (
@@ -104,6 +106,22 @@ def test_work_belongs_to_the_cell_that_gave_it() -> None:
             ["2", "two"],
             [],
         ]
+
+
+def test_a_thread_of_lllm_itself_writes_to_the_cell_that_runs() -> None:
+    """What lllm runs in a kernel is no cell: what its threads read of child processes, say, is not lost."""
+    with JupyterSession() as notebook:
+        ran(notebook, "1;")
+        kernel = notebook._engine and notebook._engine._kernel
+        assert kernel is not None
+        loop = f"{GATE}threading.Thread(target=later, args=('go', lambda: print('read'))).start()"
+        run(host_call(kernel.begin(loop, 10)))
+        ran(notebook, "open('go', 'w').close(); time.sleep(0.5)")
+        assert texts(notebook) == [[], ["read\n"]]
+
+
+async def host_call(work: Any) -> None:
+    await host().call(work)
 
 
 def test_threads_are_what_they_were() -> None:
