@@ -103,6 +103,7 @@ if TYPE_CHECKING:
     from lllm.steps import route as route
     from lllm.steps import step as step
     from lllm.systems import ChainOfAgents as ChainOfAgents
+    from lllm.systems import MultiCallSystem as MultiCallSystem
     from lllm.tokens import TokenCount as TokenCount
     from lllm.utils import PrintSystem as PrintSystem
     from lllm.utils import StreamWrapper as StreamWrapper
@@ -143,6 +144,7 @@ _HOME = {
     "Message": "models.message",
     "Modalities": "const",
     "ModelConfig": "backends.runner",
+    "MultiCallSystem": "systems",
     "NoLog": "log",
     "PrintSystem": "utils",
     "Prompt": "models.prompt",
