@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lllm.agents.basic import BasicAgent
-from lllm.agents.placed import Context, parse_place
-from lllm.models.message import Message
+from lllm.llm.context import Context, parse_place
 
 
 class ContextAgent(BasicAgent):
@@ -25,9 +23,3 @@ class ContextAgent(BasicAgent):
     ) -> None:  # fmt: skip
         super().__init__(agent_id, model, **settings)
         self._context = Context.of(self, context, parse_place(place), budget, cut)
-
-    def _prepare(
-        self, input: Any, args: Mapping[str, Any], overrides: Mapping[str, Any], *, opened: bool = False
-    ) -> tuple[Any, Any, Sequence[Message], Mapping[str, Any]]:
-        binding, base, add, arguments = super()._prepare(input, args, overrides, opened=opened)
-        return binding, base, add if opened else self._context.placed(base, add), arguments

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from lllm.config.kinds import (
     APPROVAL,
+    CONTEXT,
     COPIES,
     COUNT,
     DATE,
@@ -204,6 +205,11 @@ AGENT: Final[Mapping[str, Key | Section]] = {
     "sandbox": Key(
         NAME_OR_NONE,
         "The registered sandbox in which this agent's code runs: `jupyter`. It has the tools python, shell and files then.",
+    ),
+    "context": Key(
+        CONTEXT,
+        "A text that every conversation of this agent has in it, fenced as data: the text, or `{file: notes.md, place: user, "
+        "budget: 2000, cut: false}`; `place: system` puts it behind the system prompt. Files are relative to this one.",
     ),
     "memory": Key(
         MEMORY,

@@ -42,6 +42,7 @@ TAGS: Final = Kind(
 )
 FLAG: Final = Kind("true or false", {"type": "boolean"})
 MEMORY: Final = Kind("true, false or session", {"anyOf": [{"type": "boolean"}, {"enum": ["session"]}]})
+CONTEXT: Final = Kind("text, or a mapping with text or file", {"anyOf": [NAME.schema, {"type": "object"}]})
 WINDOW: Final = Kind(
     "drop, summarise, a mapping with policy, tokens and reserve, or null",
     {"anyOf": [{"enum": ["drop", "summarise"]}, {"type": "object"}, {"type": "null"}]},

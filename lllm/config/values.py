@@ -135,6 +135,7 @@ class AgentConfig:
     tools: tuple[str, ...]
     activate_proxies: tuple[str, ...] | None
     sandbox: str | None
+    context: str | dict[str, Any] | None = field(repr=False)
     memory: bool | str
     window: str | dict[str, Any] | None
     tool_style: str
@@ -430,6 +431,7 @@ def _agent(name: str, own: Mapping[str, Any], top: Mapping[str, Any], environ: E
         tools=tuple(own.get("tools", ())),
         activate_proxies=_names(own.get("activate_proxies")),
         sandbox=own.get("sandbox") or None,
+        context=deepcopy(own.get("context")),
         memory=own.get("memory", False),
         window=deepcopy(value("window")),
         tool_style=value("tool_style"),

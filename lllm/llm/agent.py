@@ -59,6 +59,7 @@ from lllm.session import Session
 from lllm.sync import run
 
 if TYPE_CHECKING:
+    from lllm.llm.context import Context
     from lllm.llm.model import LLM
 
 Input = str | Prompt | Dialog | Message | Mapping[str, Any] | Sequence[Message | Mapping[str, Any]] | None
@@ -123,6 +124,7 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Fixed, Composable):
     _settable = frozenset(("approve", "description", "store"))
     _fixed = OF_AGENT
     _instead = OTHERS
+    _context: Context | None = None  # a text that every conversation has in it
 
     def __init__(
         self,
@@ -540,10 +542,23 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Fixed, Composable):
         opened: bool = False,
     ) -> tuple[Binding, Any, Sequence[Message], Mapping[str, Any]]:
         """Returns the binding, base dialog, new messages and prompt arguments. `opened`: the messages are said in a dialog that
-        has a system prompt."""
+        has begun already, with its system prompt."""
+        binding, base, add, arguments = self._prepared(input, args, overrides, opened=opened)
+        if self._context is not None and not opened:
+            add = self._context.placed(base, add)
+        return binding, base, add, arguments
+
+    def _prepared(
+        self,
+        input: Input | Turn,
+        args: Mapping[str, Any],
+        overrides: Mapping[str, Any],
+        *,
+        opened: bool,
+    ) -> tuple[Binding, Any, Sequence[Message], Mapping[str, Any]]:
         if "system_prompt" in overrides:
             rest = dict(overrides)
-            return self.with_(system_prompt=rest.pop("system_prompt"))._prepare(
+            return self.with_(system_prompt=rest.pop("system_prompt"))._prepared(
                 input, args, rest, opened=opened
             )
         if isinstance(input, Turn):

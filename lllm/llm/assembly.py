@@ -36,6 +36,7 @@ from lllm.llm.assembled_proxies import (
 from lllm.llm.assembled_sandbox import assemble_sandbox
 from lllm.llm.auto import choose
 from lllm.llm.connect import caching, connect, naming, offline, provider_of
+from lllm.llm.context import declared_context
 from lllm.llm.measuring import parse_window
 from lllm.llm.project import store_of
 from lllm.llm.team import Team
@@ -190,6 +191,8 @@ def assemble_agent(
     if agent is None:
         return None
     agent._settings.why = why
+    folder = config.root if config.file is None else config.file.parent
+    agent._context = at.key(f"{key}.context", declared_context, agent, declared.context, folder)
     agent._allow(proxies.access(config, declared))
     agent._prompts = tuple(each for each in further if each is not None)
     for place, each in (("prompt", prompt), *((f"prompts.{n}", each) for n, each in enumerate(further))):

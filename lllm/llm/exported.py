@@ -90,6 +90,7 @@ def _settings(agent: Agent, settings: Settings) -> dict[str, Any]:
         "system_prompt": _prompt(agent.system_prompt),
         "prompt": None if agent.prompt is None else agent.prompt.path,
         "memory": None if agent._memory is None else agent._memory.scope,
+        "window": None if settings.window is None else settings.window.record(),
         "sampling": dict(settings.sampling),
         "limits": settings.limits.record(),
         "timeouts": timeouts,
@@ -231,6 +232,7 @@ class Exported:
         made: dict[str, Any] = {
             "system_prompt": self._system(),
             "memory": about.get("memory") or (AGENT if self.messages else None),
+            "window": about.get("window"),
             "model_args": about.get("sampling"),
             "format": about.get("format"),
             "timeouts": about.get("timeouts"),

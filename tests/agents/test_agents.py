@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import lllm
 from lllm import LLM, Agent, MemoryLog, ScriptedBackend, VLLMModel, count_tokens, record, replay_session, tool
 from lllm.agents import BaseAgent, BasicAgent, ContextAgent
 from lllm.agents.base import Runs
+from lllm.config import load_config
 from lllm.core.fence import fenced_data, shortened
 from lllm.errors import ConfigError, ContextTooLong, ProviderFailed, ServerError
 from lllm.models.message import FunctionCall, Message
@@ -282,6 +284,11 @@ def test_what_is_no_context(more: dict[str, Any], words: str) -> None:
         ContextAgent("r", echo(), **{"context": "x", **more})
 
 
+def test_a_context_is_no_keyword_of_an_agent() -> None:
+    with pytest.raises(ConfigError, match="ContextAgent"):
+        Agent("a", echo(), context="x")
+
+
 def test_a_session_of_them_is_replayed_resumed_and_forked() -> None:
     store = MemoryLog()
 
@@ -299,3 +306,58 @@ def test_a_session_of_them_is_replayed_resumed_and_forked() -> None:
         there = cut(store, session, at)
         assert resume_session(session, store=there, entry=partial(main, there)).result == result
         assert fork_session(session, at=at, store=store, into=MemoryLog(), entry=main).result == result
+
+
+# --- from YAML
+
+
+def system_of(folder: Path, context: str) -> Any:
+    (folder / "notes.md").write_text("The sky is green.")
+    file = folder / "reader.yaml"
+    file.write_text(
+        f"name: reader\nagent_configs:\n  reader:\n    system_prompt: Be kind.\n    context: {context}\n"
+    )
+    return lllm.build_agent(load_config(file), model=echo(), log_base=MemoryLog())
+
+
+@pytest.mark.parametrize(
+    ("context", "place"),
+    [
+        ("The sky is green.", "user"),
+        ("{file: notes.md, place: system}", "system"),
+        ("{text: The sky is green., budget: 100}", "user"),
+    ],
+)
+def test_a_context_is_declared_in_yaml(tmp_path: Path, context: str, place: str) -> None:
+    system = system_of(tmp_path, context)
+    system("What colour?")
+    found = dict(sent(system.agents["reader"]))
+    assert {role: FENCED in text for role, text in found.items()} == {
+        "system": place == "system",
+        "user": place == "user",
+    }
+    (session,) = [info.id for info in system.store.sessions()]
+    config = load_config(tmp_path / "reader.yaml")
+    assert replay_session(session, store=system.store, config=config).verified
+    (tmp_path / "reader.yaml").write_text((tmp_path / "reader.yaml").read_text().replace("green", "red"))
+    (tmp_path / "notes.md").write_text("The sky is red.")
+    report = replay_session(session, store=system.store, config=load_config(tmp_path / "reader.yaml"))
+    assert report.divergence is not None
+
+
+@pytest.mark.parametrize(
+    ("context", "words"),
+    [
+        ("{file: none.md}", r"'none\.md' cannot be read: No such file"),
+        ("{place: system}", "a text or a file"),
+        ("{text: x, file: notes.md}", "a text or a file"),
+        ("{text: x, size: 3}", r"context\.size"),
+        ("{text: x, place: tool}", "place must be one of"),
+        ("{text: x, cut: 3}", r"context\.cut"),
+        ("{file: notes.md, budget: 3}", "the budget is 3"),
+        ("3", "wants text, or a mapping"),
+    ],
+)
+def test_a_context_in_yaml_that_is_none(tmp_path: Path, context: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=rf"(?s)reader\.yaml:5.*{words}"):
+        system_of(tmp_path, context)

@@ -83,6 +83,7 @@ OF_AGENT: dict[str, Any] = {
     "max_handoffs": 9,
     "max_depth": 9,
     "sandbox": "jupyter",
+    "context": "The sky is green.",
     "memory": "session",
     "window": "drop",
     "tool_style": "tags",
@@ -113,7 +114,8 @@ def built(config: Config) -> dict[str, Any]:
         name: getattr(settings, name) for name in settings.__slots__ if name not in ("backend", "find_tool")
     }
     parts |= {
-        name: getattr(agent, name) for name in ("_system", "_prompt", "_prompts", "description", "memory")
+        name: getattr(agent, name)
+        for name in ("_system", "_prompt", "_prompts", "description", "memory", "_context")
     }
     parts["backend"] = type(backend).__name__
     for name in ("base_url", "secrets", "_asked", "_given_headers"):

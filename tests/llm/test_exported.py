@@ -57,6 +57,7 @@ def used(**more: Any) -> Agent:
         "max_interrupt_times": 9,
         "deadline": 60,
         "timeouts": {"total": 20},
+        "window": {"policy": "summarise", "tokens": 100_000},
         "description": "Adds.",
         "approval": ["draw"],
         "approve": lambda call: True,
@@ -75,7 +76,7 @@ def test_a_round_trip_is_equal(tmp_path: Path) -> None:
     assert twin.history == agent.history
     assert (twin.name, twin.description, twin.memory) == ("ada", "Adds.", "agent")
     assert (twin.limits, twin.system_prompt) == (agent.limits, agent.system_prompt)
-    for name in ("sampling", "timeouts", "approval", "tools"):
+    for name in ("sampling", "timeouts", "approval", "tools", "window"):
         assert getattr(twin._settings, name) == getattr(agent._settings, name), name
     again = json.loads(twin.with_(model=agent._settings.backend).export())
     assert again == json.loads(text)

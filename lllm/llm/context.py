@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.config.kinds import in_words
 from lllm.core.dialog import Node
 from lllm.core.fence import fenced_data, shortened
-from lllm.errors import ConfigError, ContextTooLong
+from lllm.errors import ConfigError, ContextTooLong, UnknownKeyError
 from lllm.llm.counting import count_with
 from lllm.models.message import Message
 from lllm.sync import run
@@ -74,6 +75,45 @@ class Context(NamedTuple):
         if at is None:
             return (*add, Message("user", self.text))
         return (*add[:at], _with(add[at], self.text, behind=behind), *add[at + 1 :])
+
+
+KEYS: Final = ("text", "file", "place", "budget", "cut")
+"""Keys of `context:` in YAML."""
+
+
+def declared_context(agent: Agent, value: str | Mapping[str, Any] | None, folder: Path) -> Context | None:
+    """The context that YAML declares for an agent: a text, or a mapping with KEYS. Files are relative to `folder`.
+
+    Raises:
+        ConfigError: an unknown key, no text or two, a file that cannot be read. What `Context.of` raises.
+    """
+    if value is None:
+        return None
+    given: Mapping[str, Any] = {"text": value} if isinstance(value, str) else value
+    for key in given:
+        if key not in KEYS:
+            raise UnknownKeyError(f"context.{key}", KEYS)
+    if ("text" in given) == ("file" in given):
+        raise ConfigError(
+            "context needs a text or a file, and not both", hint="Write context: {file: notes.md}."
+        )
+    cut = given.get("cut", False)
+    if not isinstance(cut, bool):
+        raise ConfigError(f"context.cut must be true or false, got {in_words(cut)}")
+    text = given["text"] if "text" in given else _text_of(folder, given["file"])
+    return Context.of(agent, text, parse_place(given.get("place", PLACES[0])), given.get("budget"), cut)
+
+
+def _text_of(folder: Path, file: Any) -> str:
+    from lllm.atomic_files import read_text
+
+    if not isinstance(file, str) or not file.strip():
+        raise ConfigError(f"context.file must be a path, got {in_words(file)}")
+    try:
+        return read_text(folder / file)
+    except (OSError, ValueError) as error:
+        words = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"context.file '{file}' cannot be read: {words}") from error
 
 
 def _with(message: Message, text: str, *, behind: bool) -> Message:
