@@ -152,7 +152,7 @@ RESERVED: Mapping[str, str] = {
     "prompt": "A prompt is the first argument: agent.call(prompt, {...}).",
     "sandbox": "It belongs to an agent: Agent(..., sandbox=...). For one call: tools=[JupyterSession(...)].",
     "description": "It is told where the agent is made.",
-    "context": "A text to work with: lllm.agents.ContextAgent(id, model, TEXT). A local model's window: options={'context': ...}.",
+    "context": "A text: lllm.agents.ContextAgent(id, model, TEXT). A local model's window: options={'context': ...}.",
     "memory": "It is said where the agent is made: Agent(..., memory=True), or agent.with_(memory=True).",
     "activate_proxies": "It is said where the agent is made: Agent(..., activate_proxies=[...]).",
     "session": "A session belongs to one call: agent.call(..., session=...).",
