@@ -22,4 +22,4 @@ def _chain(before: Any, after: Any) -> Any:
     """The chain of two stages. ConfigError where one of them is not callable."""
     from lllm.registry import registry
 
-    return registry.get("step", "chain")(before, after)
+    return registry.get("step", ">>")(before, after)

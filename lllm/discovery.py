@@ -157,6 +157,21 @@ def _logged(report: Report) -> Report:
     return report
 
 
+def reach(module: str, config: Config) -> None:
+    """Makes a module in the project's folder importable, where a file names it and a normal import does not find it."""
+    try:
+        if find_spec(module) is not None:
+            return
+    except (ImportError, AttributeError, ValueError):  # a package above it is not there, or is none
+        pass
+    root, (top, *_) = os.path.realpath(config.root), module.split(".")
+    if root not in sys.path and (
+        os.path.exists(os.path.join(root, top)) or os.path.exists(os.path.join(root, f"{top}.py"))
+    ):
+        sys.path.append(root)
+        invalidate_caches()
+
+
 def files_of(config: Config) -> list[Path]:
     """The files in the folders that a configuration names: prompts and modules."""
     found = _Discovery(config, the_registry)

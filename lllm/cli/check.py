@@ -43,7 +43,7 @@ def check(
     from lllm.config import read_config
     from lllm.config.problems import placed
     from lllm.llm.build import examine
-    from lllm.llm.overview import mermaid as diagram
+    from lllm.llm.diagram import mermaid as diagram
     from lllm.llm.overview import overview, tree
 
     if mermaid and json:

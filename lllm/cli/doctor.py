@@ -72,12 +72,17 @@ def _installation() -> list[Item]:
 
 
 def _configuration(config: Config) -> list[Item]:
+    from lllm.config.step_forms import in_line
+
     files = ", ".join(str(path) for path in config.files) or "no lllm.toml here or above: defaults"
     if config.project:
         files = f"the project '{config.project}': {files}"
     notes = [_item("configuration", "warning", str(note.error)) for note in config.notes]
     agents = ", ".join(f"{agent.name} on {agent.model_name}" for agent in config.agents.values())
-    return [_item("configuration", "ok", files), *notes, _item("agents", "ok" if agents else "none", agents)]
+    found = [_item("configuration", "ok", files), *notes, _item("agents", "ok" if agents else "none", agents)]
+    if config.steps is not None:
+        found.append(_item("steps", "ok" if config.steps else "problem", in_line(config.steps)))
+    return found
 
 
 def _model(config: Config) -> Item:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from lllm.cli.options import ConfigFile, Json, configuration
 from lllm.errors import ConfigError, UnknownNameError
 from lllm.hints import install_command
 
+if TYPE_CHECKING:
+    from lllm.config import Config
+
 PLURALS = {
     "prompts": "prompt",
     "proxies": "proxy",
@@ -18,6 +21,7 @@ PLURALS = {
     "backends": "backend",
     "tools": "tool",
     "stores": "store",
+    "steps": "step",
 }
 WORDS = (*PLURALS, "models")
 
@@ -34,8 +38,8 @@ def list_names(
     config: ConfigFile = None,
     json: Json = False,
 ) -> int:
-    """List prompts, proxies, agents, backends, models, tools or stores. Proxies: APIs, backends, sandboxes and environments,
-    each with its state."""
+    """List prompts, proxies, agents, backends, models, tools, stores or steps. Proxies: APIs, backends, sandboxes and
+    environments, each with its state."""
     word = kind.lower() if kind else None
     if word is not None and word not in WORDS:
         word = next((plural for plural, one in PLURALS.items() if one == word), word)
@@ -108,13 +112,22 @@ def _declared(file: Any) -> list[dict[str, Any]]:
         return []
     rows = []
     if config.name or config.description:
-        words = " ".join(filter(None, (f"a system of {len(config.agents)} agents.", config.description)))
+        words = " ".join(filter(None, (_size(config), config.description)))
         place = "name" if config.name else "description"
         rows.append(_row("system", config.name or "system", words, config.origin(place)))
     for agent in config.agents.values():
         words = f"on {agent.model_name}" + (f": {agent.description}" if agent.description else "")
         rows.append(_row("agent", agent.name, words, config.origin(f"agent_configs.{agent.name}")))
     return rows
+
+
+def _size(config: Config) -> str:
+    """The stages of a system, or how many agents it has."""
+    from lllm.config.step_forms import in_line
+
+    if config.steps is not None:
+        return f"{in_line(config.steps)}."
+    return f"a system of {len(config.agents)} agents."
 
 
 def models() -> list[dict[str, Any]]:

@@ -36,6 +36,7 @@ from lllm.config.kinds import (
     SECONDS,
     SEED,
     SHARE,
+    STEPS,
     STOPS,
     TAGS,
     TEMPERATURE,
@@ -362,12 +363,17 @@ SYSTEM: Final[Mapping[str, Key | Section]] = {
     "profile": Key(NAME, "The profile of lllm.toml to use."),
     "system_type": Key(
         NAME,
-        "A registered class that runs the system, where agent_type names none; else `simple`.",
+        "A registered class that runs the system, where agent_type names none; else `simple`, or `steps` if there are any.",
     ),
     "agent_type": Key(NAME, "The registered class that `build_agent` builds."),
     "start": Key(
         NAME,
         "The agent that gets the task, if no class does; by default the one that no other agent reaches.",
+    ),
+    "steps": Key(
+        STEPS,
+        "Stages that the task goes through, one after another: agents of this file, `module:function`, registered steps, or "
+        "`parallel`, `map`, `join`, `route`, `loop`, `retry`, `fallback` of them. `agent_type: steps` is implied.",
     ),
     "agent_group": Key(NAMES, "Which of agent_configs belong to this system; all where left out.", []),
     "agent_configs": Section("The agents, by name.", AGENT, each="agent"),
@@ -422,6 +428,7 @@ ALIASES: Final = {
 }
 
 EXCLUSIVE: Final = (
+    ("start", "steps"),
     ("api_key", "api_key_env"),
     ("agent_configs.*.api_key", "agent_configs.*.api_key_env"),
     ("agent_configs.*.system_prompt", "agent_configs.*.system_prompt_path"),

@@ -107,6 +107,8 @@ APPROVAL: Final = Kind(
 )
 PROMPT: Final = Kind("text, or the keys of a prompt file", {"anyOf": [NAME.schema, {"type": "object"}]})
 FORMAT: Final = Kind("text or a JSON Schema", {"anyOf": [NAME.schema, {"type": "object"}]})
+STEPS: Final = Kind("a list of stages", {"type": "array"})
+"""Stages of `lllm.config.step_forms`, which are looked at when they are made."""
 FREE: Final = Kind("keys and values of your own", {"type": "object"})
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from lllm.config.keys import EXCLUSIVE, MODEL, Section, find
-from lllm.config.kinds import FREE, VARIABLES
+from lllm.config.keys import EXCLUSIVE, MODEL, Key, Section, find
+from lllm.config.kinds import FREE, STEPS, VARIABLES
 from lllm.config.layer import Keys, Layer, peek, put
 from lllm.config.problems import Problems
 from lllm.errors import UnknownNameError
@@ -65,6 +65,15 @@ class Tree:
                 self.origins[here] = layer.at(here)
                 for index in range(len(value) if isinstance(value, list) else 0):
                     self.origins[*here, str(index)] = layer.at((*here, str(index)))
+                if isinstance(entry, Key) and entry.kind is STEPS:
+                    self._places(here, layer)
+
+    def _places(self, here: Keys, layer: Layer) -> None:
+        """The places of all that is within a value, in place of those of the one before it."""
+        for path in [path for path in self.origins if path[: len(here)] == here and len(path) > len(here)]:
+            del self.origins[path]
+        inner = {path: line for path, line in layer.where.items() if path[: len(here)] == here}
+        self.origins.update(inner)
 
 
 def broadcast(tree: Tree, layer: Layer) -> None:

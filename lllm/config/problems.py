@@ -73,6 +73,14 @@ def placed(error: ConfigError, where: str | None, key: str = "") -> ConfigError:
     return error
 
 
+def errors_within(error: ConfigError) -> list[ConfigError]:
+    """The errors that `raise_errors` made one of; the error itself if it is none of those."""
+    group = error.__cause__
+    listed = isinstance(group, ExceptionGroup) and error.where is None
+    found = [one for one in group.exceptions if isinstance(one, ConfigError)] if listed else []  # type: ignore[union-attr]
+    return found or [error]
+
+
 def raise_errors(problems: Sequence[Problem], what: str = "the configuration") -> None:
     """Raises what is an error among `problems`: one as itself, several as one ConfigError that lists them.
 

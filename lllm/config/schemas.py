@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from lllm.config.environ import READ_EARLY, SHORT_NAMES, variables
 from lllm.config.keys import AGENT, ALIASES, MODEL, OPTION, PROFILE, PROJECT, SYSTEM, Key, Section, find
+from lllm.config.kinds import STEPS
+from lllm.config.step_forms import definitions
 
 _REFERENCE: Final = {
     "type": "string",
@@ -31,7 +33,12 @@ def schema(file: str = "system") -> dict[str, Any]:
     if file not in _FILES:
         raise UnknownNameError("file", file, _FILES)
     title, keys = _FILES[file]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **_object(keys, ())}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": title,
+        **_object(keys, ()),
+        "$defs": definitions(),
+    }
 
 
 def _object(keys: Mapping[str, Key | Section], path: tuple[str, ...]) -> dict[str, Any]:
@@ -59,6 +66,8 @@ def _property(entry: Key | Section, path: tuple[str, ...]) -> dict[str, Any]:
         if entry.each:
             inner = {"type": "object", "additionalProperties": {**inner, "type": ["object", "null"]}}
         return {"description": entry.about, **inner}
+    if entry.kind is STEPS:
+        return {"description": entry.about, "$ref": "#/$defs/steps"}
     kind = deepcopy(dict(entry.kind.schema))
     if kind.get("type") not in ("string", "object", "array") and "anyOf" not in kind:
         kind = {"anyOf": [kind, dict(_REFERENCE)]}

@@ -13,6 +13,7 @@ from lllm.config.kinds import (
     PATH,
     PATH_OR_PATHS,
     PATHS,
+    STEPS,
     VARIABLES,
     Kind,
     fits,
@@ -177,6 +178,8 @@ class _Validator:
             value = self.absolute(value)
         elif entry.kind is VARIABLES:
             value = dict(value)  # names, whatever they look like
+        elif entry.kind is STEPS:
+            value = self.stages(value, here)
         elif entry.kind is FREE or isinstance(value, dict):
             value = self.free(value, here)
         put(self.out.data, target, value)
@@ -214,6 +217,27 @@ class _Validator:
             return [self.absolute(item) for item in value]
         return str((self.source.base / Path(value).expanduser()).absolute())
 
+    def stages(self, value: Any, path: Keys) -> Any:
+        """A copy of stages: they are looked at when they are made. Their names look like secrets to nobody."""
+        if isinstance(value, Mapping):
+            return {
+                str(key): self.stages(item, (*path, str(key)))
+                for key, item in value.items()
+                if item is not BROKEN
+            }
+        if isinstance(value, list | tuple):
+            kept = (item for item in value if item is not BROKEN)
+            return [self.stages(item, (*path, str(index))) for index, item in enumerate(kept)]
+        return self.plain(value, path)
+
+    def plain(self, value: Any, path: Keys) -> Any:
+        """A value; an interpolated text without quotes is a number if it looks like one."""
+        if isinstance(value, str) and path in self.source.loose and path in self.source.plain:
+            from lllm.config.yaml_source import resolve
+
+            return resolve(value)
+        return value
+
     def free(self, value: Any, path: Keys) -> Any:
         """A copy of a value below a key whose contents are the user's own."""
         if isinstance(value, dict):
@@ -235,11 +259,7 @@ class _Validator:
             message = f"{'.'.join(path)} is {value}; it wants a finite number"
             self.problems.add(ConfigError(message, where=self.source.at(path)))
             return None
-        if isinstance(value, str) and path in self.source.loose and path in self.source.plain:
-            from lllm.config.yaml_source import resolve
-
-            return resolve(value)
-        return value
+        return self.plain(value, path)
 
 
 def _a(word: str | None) -> str:

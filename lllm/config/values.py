@@ -156,6 +156,7 @@ class Config:
     """All settings. Created by `load_config`; immutable.
 
     Attributes:
+        steps: the stages as they are written; None if the system has none.
         agents: the agents by name, in the order of the YAML file; only those of `agent_group` if set.
         defaults: the settings of an agent that the files do not mention.
         models: the local models that lllm.toml names.
@@ -174,6 +175,7 @@ class Config:
     system_type: str | None
     agent_type: str | None
     start: str | None
+    steps: list[Any] | None = field(repr=False)
     agent_group: tuple[str, ...]
     agents: dict[str, AgentConfig]
     defaults: AgentConfig
@@ -200,6 +202,11 @@ class Config:
     origins: dict[Keys, str]
     environ: Environ
     notes: tuple[Problem, ...]
+
+    @property
+    def system(self) -> str:
+        """The name of the class that runs the system: as configured, else the built-in one."""
+        return self.agent_type or self.system_type or ("simple" if self.steps is None else "steps")
 
     @property
     def agent_configs(self) -> dict[str, AgentConfig]:
@@ -255,6 +262,13 @@ class Config:
     def variable(self, name: str) -> str | None:
         """An environment variable, or a line of `.env`; None when it is not set or empty."""
         return self.environ.get(name) or None
+
+    def place(self, path: Keys) -> str | None:
+        """Where a value within `steps` stands, or the nearest one around it; None for what no file says."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.origins:
+                return self.origins[path[:length]]
+        return None
 
     def as_dict(self, *, redact: bool = True) -> dict[str, Any]:
         """Every value under its canonical key, as plain JSON values. Secrets are hidden unless asked for."""
@@ -316,6 +330,7 @@ def build(
         system_type=tree.get("system_type"),
         agent_type=tree.get("agent_type"),
         start=tree.get("start"),
+        steps=deepcopy(tree.get("steps")),
         agent_group=tuple(tree["agent_group"]),
         agents={name: _agent(name, tree["agent_configs"][name], tree, environ) for name in _group(tree)},
         defaults=defaults,

@@ -138,6 +138,8 @@ class _Walk:
         try:
             if isinstance(node, yaml.SequenceNode):
                 self.plain_tag(node, "seq")
+                for index, item in enumerate(node.value):
+                    self.layer.where.setdefault((*path, str(index)), self.line(item))
                 return [self.value(item, (*path, str(index))) for index, item in enumerate(node.value)]
             assert isinstance(node, yaml.MappingNode)
             self.plain_tag(node, "map")

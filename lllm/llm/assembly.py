@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lllm.config.keys import ENDPOINT, SAMPLING
 from lllm.config.layer import shown
-from lllm.config.problems import Problems, placed
+from lllm.config.problems import Problems, errors_within, placed
 from lllm.errors import ConfigError, DependencyError, LLMError, UnknownKeyError, text_of
 from lllm.handles import check_request, file_of, is_addressed
 from lllm.hints import other_model_hint
@@ -87,7 +87,7 @@ def assemble(
     from lllm.discovery import look
     from lllm.registry import registry
 
-    wanted = agent_name or config.agent_type or config.system_type or "simple"
+    wanted = agent_name or config.system
     made = Assembly(str(wanted.value if isinstance(wanted, Enum) else wanted))
     at = At(config, made.problems)
     import lllm.llm.simple  # noqa: F401  the built-in system registers itself as any other does
@@ -130,8 +130,17 @@ def assemble(
         elif not made.problems.errors:
             _unused_endpoint(config, at)
     check = getattr(made.kind, "check_agents", None)
-    if check is not None and whole and len(made.agents) == len(config.agents):
-        at.key("agent_configs" if config.agents else "", check, config, made.agents)
+    runs_steps = getattr(made.kind, "runs_steps", False)
+    if check is not None and (runs_steps or (whole and len(made.agents) == len(config.agents))):
+        at.key(
+            "steps" if runs_steps else "agent_configs" if config.agents else "", check, config, made.agents
+        )
+    if made.kind is not None and not runs_steps and config.steps is not None:
+        error = ConfigError(
+            f"the system '{made.name}' has code of its own, so steps have no effect",
+            hint="Remove them, or agent_type.",
+        )
+        at.add("steps", error)
     return made
 
 
@@ -156,7 +165,7 @@ def assemble_agent(
     tools += assemble_sandbox(config, declared, tools, proxies.access(config, declared), at)
     linked = assemble_links(team, declared, tools, at)
     rules = _approval(config, declared, at)
-    form = at.key(f"{key}.format", _format, declared.format)
+    form = at.key(f"{key}.format", _format, declared.format, config)
     window = at.key(
         f"{key}.window" if config.where(f"{key}.window") else "window", parse_window, declared.window
     )
@@ -226,7 +235,8 @@ class At:
         try:
             return make(*args)
         except ConfigError as error:
-            self.add(key, error)
+            for one in errors_within(error):
+                self.add(key, one)
         except LLMError as error:
             self.add(key, ConfigError(error.message, hint=error.hint), error)
         except Exception as error:  # importing runs the project's own code
@@ -287,8 +297,9 @@ def _prompt(path: str) -> Any:
     return find_prompt(path)
 
 
-def _format(value: Any) -> Any:
+def _format(value: Any, config: Config) -> Any:
     """Returns a JSON Schema (also of a short form), or the type at a dotted path `package.module:Class`."""
+    from lllm.discovery import reach
     from lllm.tools.formats import Format
     from lllm.tools.short_schema import expanded
 
@@ -298,6 +309,7 @@ def _format(value: Any) -> Any:
             raise ConfigError(
                 f"'{value}' is not a type", hint="Write a JSON Schema, or 'package.module:Class'."
             )
+        reach(module, config)
         try:
             found: Any = import_module(module)
             for part in name.split("."):

@@ -145,7 +145,9 @@ def examine(
     if made.kind is not None and not problems.errors and not partly:
         given = Given(config, config.ckpt_dir, None, model, None, agents=made.agents, proxy=made.proxy)
         try:
-            construct(made.kind, made.name, given, {}, made.source)
+            system = construct(made.kind, made.name, given, {}, made.source)
+            if made.team is not None and getattr(made.kind, "runs_steps", False):
+                made.team.stages = system.chain.outline()
         except ConfigError as error:
             problems.add(error)
         except Exception as error:  # the constructor is project code
@@ -156,9 +158,9 @@ def examine(
             problem.__cause__ = error
             problems.add(problem)
     team = made.team
-    if team is None or not team.agents or len(team.agents) < len(config.agents):
+    if team is None or len(team.agents) < len(config.agents) or not (team.agents or team.stages):
         return list(problems), None
-    warn_of_team(team, made.name == "simple", problems)
+    warn_of_team(team, made.name, problems)
     return list(problems), team
 
 

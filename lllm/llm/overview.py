@@ -1,5 +1,5 @@
-"""A system at a glance: its agents with their prompts, tools, sub-agents, hand-offs, output schema and limits. As data, as a
-tree, and as a Mermaid diagram."""
+"""A system at a glance: its stages, and its agents with their prompts, tools, sub-agents, hand-offs, output schema and
+limits. As data, and as a tree."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ if TYPE_CHECKING:
     from lllm.llm.team import Team
     from lllm.models.function import Function
 
-_MOST: Final = 30
+MOST: Final = 30
 """Endpoints of one proxy in the tree, and tools of one agent in the diagram: those of a large API are hundreds."""
 _WIDE: Final = 100
 """Characters of an output schema in the tree."""
 
 
 def overview(team: Team) -> dict[str, Any]:
-    """The system as JSON values: name, start (None where a class begins), and its agents in the order of the file."""
+    """The system as JSON values: name, start (None where a class or a stage begins), the outline of its stages (or
+    None), and its agents in the order of the file."""
     config = team.config
     start: str | None = None
-    if not (config.agent_type or config.system_type):
+    if config.system == "simple":
         try:
             start = team.start()
         except ConfigError:
             start = None
     agents = [_agent(team, agent) for agent in team.agents.values()]
-    return {"name": config.name, "start": start, "agents": agents}
+    return {"name": config.name, "start": start, "steps": team.stages, "agents": agents}
 
 
 def _agent(team: Team, agent: Agent) -> dict[str, Any]:
@@ -86,16 +87,37 @@ def _tool(tool: Function) -> dict[str, Any]:
 
 
 def tree(system: Mapping[str, Any]) -> str:
-    """The overview as a tree: from the agent that begins to those that it reaches, then the others."""
+    """The overview as a tree: its stages; then from the agent that begins to those that it reaches, then the others."""
     agents = {agent["name"]: agent for agent in system["agents"]}
     reached = {name for agent in agents.values() for name in (*agent["asks"], *agent["hands_over_to"])}
     first = [system["start"]] if system["start"] else [name for name in agents if name not in reached]
     shown: set[str] = set()
-    lines = []
+    lines = _stages(system["steps"]) if system.get("steps") else []
     for name in (*first, *agents):
         if name not in shown:
             lines += _branch(agents, name, "", shown)
     return "\n".join(lines)
+
+
+def _stages(stage: Mapping[str, Any]) -> list[str]:
+    """The lines of a stage and of those within it."""
+    members = stage.get("members", ())
+    return [stage_words(stage), *_hung([_stages(member) for member in members])]
+
+
+def stage_words(stage: Mapping[str, Any]) -> str:
+    """A stage in a line: `poem: writer, agent`, `2: map, at most 4 at once`."""
+    part = f"{stage['part']}: " if stage["part"] else ""
+    kind, name = stage["kind"], stage["name"]
+    if kind == "chain":
+        return f"{part}{name if not part and ' >> ' not in name else 'steps'}"
+    plain = name in (kind, "") or name.startswith(f"{kind}(")
+    words = [kind] if plain else [name, kind]
+    if "limit" in stage:
+        words.append(f"at most {stage['limit']} at once")
+    if "times" in stage:
+        words.append(f"at most {stage['times']} times")
+    return f"{part}{', '.join(words)}"
 
 
 _WHOSE: Final = {"agent": "from call to call", "session": "within a session"}
@@ -118,8 +140,8 @@ def _branch(agents: Mapping[str, Any], name: str, how: str, shown: set[str]) -> 
         else:
             below.append([f"tool {_shown_tool(tool, tool['name'])}"])
     for proxy, tools in proxies.items():
-        lines = [_shown_tool(tool, tool["endpoint"].rpartition(".")[2]) for tool in tools[:_MOST]]
-        lines += [f"and {len(tools) - _MOST:,} more"] if len(tools) > _MOST else []
+        lines = [_shown_tool(tool, tool["endpoint"].rpartition(".")[2]) for tool in tools[:MOST]]
+        lines += [f"and {len(tools) - MOST:,} more"] if len(tools) > MOST else []
         below.append([f"proxy {proxy}", *_hung([[line] for line in lines])])
     for to in agent["asks"]:
         asks = "asks, with approval," if to in agent["approved"] else "asks"
@@ -181,35 +203,3 @@ def short_schema(schema: Any) -> str:
         )
         return f"{{{', '.join(parts)}}}"
     return str(kind or "any")
-
-
-# --- as a diagram -----------------------------------------------------------------------------------------------------
-
-
-def mermaid(system: Mapping[str, Any]) -> str:
-    """The overview as a Mermaid flowchart. Boxes are agents, rounded ones tools; a tool that needs approval has a thick
-    line, a hand-off a dotted one."""
-    lines = ["flowchart TD"]
-    ids = {agent["name"]: f"a{n}" for n, agent in enumerate(system["agents"])}
-    if system["start"] in ids:
-        lines.append(f'  task(("task")) --> {ids[system["start"]]}')
-    for agent in system["agents"]:
-        me = ids[agent["name"]]
-        lines.append(f'  {me}["{_label(agent["name"])}<br/>{_label(agent["model"])}"]')
-    for agent in system["agents"]:
-        me = ids[agent["name"]]
-        if (more := len(agent["tools"]) - _MOST) > 0:
-            lines.append(f'  {me} --> {me}more(["and {more} more"])')
-        for n, tool in enumerate(agent["tools"][:_MOST]):
-            words = ", ".join([tool["effect"], *tool["data"]])
-            name = _label(tool["endpoint"] or tool["name"])
-            line = "==>|approval|" if tool["approval"] else "-->"
-            lines.append(f'  {me} {line} {me}t{n}(["{name}<br/>{words}"])')
-        lines += [f"  {me} -->|asks| {ids[to]}" for to in agent["asks"] if to in ids]
-        lines += [f"  {me} -.->|hands over| {ids[to]}" for to in agent["hands_over_to"] if to in ids]
-    return "\n".join(lines)
-
-
-def _label(text: str) -> str:
-    """Text that means nothing to Mermaid."""
-    return "".join(one if one.isalnum() or one in " -_./:" else f"#{ord(one)};" for one in text)

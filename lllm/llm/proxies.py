@@ -145,8 +145,10 @@ class Access(NamedTuple):
         """
         if (addresses := self.addresses(name)) is not None:
             return self.runtime.tools(name) if addresses == [name] else self._offered(addresses)
+        from lllm.discovery import reach
         from lllm.llm.settings import tools_of
 
+        reach(name.partition(":")[0], self.config)
         found = registry.resolve("tool", name)
         if getattr(found, "__lllm_kind__", None) == "proxy":
             self._check(found.path())

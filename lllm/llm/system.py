@@ -50,6 +50,9 @@ class AgentBase(Composable):
     __lllm_kind__: ClassVar[str] = "agent"
     agent_type: ClassVar[str | Enum | None] = None
     agent_group: ClassVar[list[str]] = []
+    runs_steps: ClassVar[bool] = False
+    """True for a class that runs the stages of `steps:`. Its `check_agents` is then called also with the agents that could be
+    built, where some could not."""
 
     def __init_subclass__(cls, register: bool = True, **more: Any) -> None:
         super().__init_subclass__(**more)

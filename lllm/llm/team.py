@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.callers import callers
 from lllm.errors import ConfigError, ToolError, UnknownNameError, listing
@@ -34,6 +34,7 @@ class Team:
 
     Attributes:
         config: it. model: what replaces the models of all of them. proxies: those of the system, once they are known.
+        stages: the outline of the system's stages, once it is built; None where it has none.
         agents: those that are built, by name. Links are followed when a model makes use of them, so agents may reach one
             another in a circle.
     """
@@ -48,6 +49,7 @@ class Team:
         self.config = config
         self.model = model
         self.proxies = proxies
+        self.stages: dict[str, Any] | None = None
         self.agents: dict[str, Agent] = {} if agents is None else agents
 
     def links(self, declared: AgentConfig) -> list[Link]:
@@ -96,6 +98,15 @@ class Team:
 
     # --- the whole
 
+    def starts(self, system: str) -> list[str]:
+        """The agents that a system itself calls: of a built-in one; of others that is not known."""
+        if self.stages is not None:
+            return list(dict.fromkeys(agents_within(self.stages)))
+        try:
+            return [self.start()] if system == "simple" else []
+        except ConfigError:  # of a file that could be read in part only
+            return []
+
     def all_links(self) -> Iterator[Link]:
         """Those that lead to an agent."""
         for declared in self.config.agents.values():
@@ -141,9 +152,9 @@ class Team:
                     yield link, [link.agent, *way]
                 seen.add(frozenset(way))
 
-    def unreached(self, start: str) -> list[str]:
-        """Agents that no way leads to from `start`."""
-        found = {start}
+    def unreached(self, starts: Iterable[str]) -> list[str]:
+        """Agents that no way leads to from those that begin."""
+        found = set(starts)
         links = list(self.all_links())
         while new := {link.to for link in links if link.agent in found} - found:
             found |= new
@@ -163,6 +174,14 @@ def _way(start: str, end: str, links: list[Link]) -> list[str] | None:
                 ways[link.to] = [*ways[at], link.to]
                 todo.append(link.to)
     return None
+
+
+def agents_within(outline: Mapping[str, Any]) -> Iterator[str]:
+    """The agents of an outline of stages."""
+    if outline["kind"] == "agent":
+        yield outline["name"]
+    for member in outline.get("members", ()):
+        yield from agents_within(member)
 
 
 def agent_tool(

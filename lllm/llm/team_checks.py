@@ -60,15 +60,15 @@ def _check_prompts(team: Team, problems: Problems) -> None:
             problems.warn(placed(error, team.config.where(link.key), link.key))
 
 
-def warn_of_team(team: Team, starts: bool, problems: Problems) -> None:
-    """Warns of agents that nothing reaches (if one of them `starts`), and of what `lllm.llm.exposure` finds."""
+def warn_of_team(team: Team, system: str, problems: Problems) -> None:
+    """Warns of agents that nothing reaches (if it is known which of them begin), and of what `lllm.llm.exposure` finds."""
     config = team.config
-    if starts and not problems.errors:
-        for name in team.unreached(team.start()):
+    if not problems.errors and (starts := team.starts(system)):
+        for name in team.unreached(starts):
             key = f"agent_configs.{name}"
             error = ConfigError(
                 f"nothing reaches the agent '{name}'",
-                hint="Name it in tools: or handoffs: of another, or remove it.",
+                hint=f"Name it in {'steps:, or in ' if team.stages else ''}tools: or handoffs: of another, or remove it.",
             )
             problems.warn(placed(error, config.where(key), key))
     tools = {name: all_tools(agent) for name, agent in team.agents.items()}

@@ -27,6 +27,7 @@ class Step(Composable):
         wants: words for `takes`, where those of its type would not do.
         takes_list: whether one value may be a list; None where that cannot be told.
         streams: whether it has deltas to show.
+        description: a line for listings.
     """
 
     name: str = "step"
@@ -36,6 +37,8 @@ class Step(Composable):
     wants: str | None = None
     takes_list: bool | None = False
     streams: bool = False
+    description: str = ""
+    __lllm_kind__: str | None = None
 
     async def _run(self, value: Any, here: Here) -> Any:
         """What the step does with a value. `here.stage(step, value, part)` runs a step within it."""
@@ -49,6 +52,18 @@ class Step(Composable):
     def members(self) -> tuple[tuple[str, Step], ...]:
         """The steps within it, with their parts of the path."""
         return ()
+
+    def outline(self, part: str | None = None) -> dict[str, Any]:
+        """The step and those within it as JSON values: part (its name in the step around it), name, kind, and what the step
+        says of itself, for diagrams."""
+        out = {"part": part, "name": self.name, "kind": self.kind, **self._about()}
+        if members := [member.outline(name) for name, member in self.members]:
+            out["members"] = members
+        return out
+
+    def _about(self) -> dict[str, Any]:
+        """What an outline says beside name and kind."""
+        return {}
 
     # --- calls
 

@@ -104,12 +104,17 @@ class Route(Step):
         more = () if self.default is None else (("default", self.default),)
         return (("choose", self.choose), *((str(key), one) for key, one in self.routes.items()), *more)
 
-    async def _run(self, value: Any, here: Here) -> Any:
+    def key_of(self, given: Any) -> Any:
+        """The key that `choose` means by what it gave."""
         from lllm.models.reply import Reply
 
-        key = await here.do(self.choose, value, "choose", follow=False)
-        if isinstance(key, Reply):
-            key = key.parsed if key.parsed in self.routes else key.content.strip()
+        if not isinstance(given, Reply):
+            return given
+        parsed = given.parsed
+        return parsed if _hashable(parsed) and parsed in self.routes else given.content.strip()
+
+    async def _run(self, value: Any, here: Here) -> Any:
+        key = self.key_of(await here.do(self.choose, value, "choose", follow=False))
         chosen = self.routes.get(key) if _hashable(key) else None
         if chosen is not None:
             return await here.do(chosen, value, str(key))

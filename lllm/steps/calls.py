@@ -10,6 +10,7 @@ from lllm.errors import ConfigError
 from lllm.llm.agent import Agent
 from lllm.llm.dialog import Dialog
 from lllm.llm.inputs import shape
+from lllm.llm.proxies import TEXTS_OF
 from lllm.models.message import Message
 from lllm.models.prompt import Prompt
 from lllm.models.reply import Reply
@@ -39,14 +40,29 @@ class ModelStep(Step):
         self.gives = _gives(model)
         self.takes_list = False
 
+    def _about(self) -> dict[str, Any]:
+        agent = self.model if isinstance(self.model, Agent) else self.model._agent
+        return {"model": agent._settings.model}
+
     def receive(self, value: Any) -> Any:
         if isinstance(value, Reply):
             return value.content
         return value
 
+    def check_text(self) -> None:
+        """PromptError where the agent's prompts want more than a text."""
+        if self._agent is not None:
+            asked, args = self._asked("text")
+            self._agent._prepare(asked, args or {}, {})
+
     def _asked(self, value: Any) -> tuple[Any, Mapping[str, Any] | None]:
-        """Input and arguments of the call."""
+        """Input and arguments of the call. A text takes the one place of the agent's own prompt, or the place `task`."""
         prompt = None if self._agent is None else self._agent.prompt
+        if isinstance(value, str) and value:
+            if prompt is None:
+                return Message("user", value), None  # a text, also where a prompt has it for its path
+            places = [name for name in prompt.variables if name not in TEXTS_OF]
+            return None, {places[0] if len(places) == 1 else "task": value}
         if isinstance(value, str | Prompt | Dialog | Message):
             return value, None
         if isinstance(value, Mapping) and "role" in value:

@@ -85,4 +85,9 @@ class Chain(Step):
 
 def chain(*stages: Any, name: str | None = None) -> Chain:
     """A chain of stages: `chain(clean, agent, parse, name="summary")`, the same as `step(clean) >> agent >> parse`."""
-    return Chain(*stages, name=name)
+    from lllm.steps.coercing import registered
+
+    made = Chain(*stages, name=name)
+    if name is not None:
+        registered(made)
+    return made

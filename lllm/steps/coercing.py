@@ -53,18 +53,23 @@ def step(function: Any = None, *, name: str | None = None) -> Any:
     """A function as a step, which is needed where it stands first in a chain: `step(f) >> g >> agent`. Also a decorator.
 
     A plain function runs in a thread. It is given the stage before's text, its parsed value, or the whole Reply where its
-    parameter is annotated so.
+    parameter is annotated so. In a folder of discovery it is registered under its name, which `steps:` in YAML may use then.
     """
     if function is None:
         return lambda function: step(function, name=name)
     made = step_of(function)
-    if name is None:
-        return made
-    import copy
+    if name is not None:
+        import copy
 
-    named = copy.copy(made)
-    named.name = name
-    return named
+        made = copy.copy(made)
+        made.name = name
+    return made if made is function else registered(made)
+
+
+def registered(made: Step) -> Step:
+    """The step, marked as one that discovery registers."""
+    made.__lllm_kind__ = "step"
+    return made
 
 
 def name_of(function: Callable[..., Any]) -> str:

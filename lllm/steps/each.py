@@ -46,6 +46,9 @@ class Map(Step):
     def members(self) -> tuple[tuple[str, Step], ...]:
         return (("each", self.step),)
 
+    def _about(self) -> dict[str, Any]:
+        return {"limit": self.limit}
+
     def receive(self, value: Any) -> Any:
         from lllm.models.reply import Reply
 

@@ -36,6 +36,7 @@ class FunctionStep(Step):
 
         self.function = function
         self.name = name_of(function)
+        self.description = (getattr(function, "__doc__", None) or "").strip().partition("\n")[0].strip()
         self.takes, self.gives = _annotations(function, self.name)
         self.takes_list = lists(self.takes)
         made = inspect.isgeneratorfunction(function), inspect.isasyncgenfunction(function)

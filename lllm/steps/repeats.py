@@ -52,6 +52,9 @@ class Loop(Step):
     def members(self) -> tuple[tuple[str, Step], ...]:
         return (("step", self.step), *(() if self.until is None else (("until", self.until),)))
 
+    def _about(self) -> dict[str, Any]:
+        return {"times": self.times}
+
     def receive(self, value: Any) -> Any:
         return value
 
@@ -105,6 +108,9 @@ class Retry(Step):
     @property
     def members(self) -> tuple[tuple[str, Step], ...]:
         return (("step", self.step),)
+
+    def _about(self) -> dict[str, Any]:
+        return {"times": self.times}
 
     async def _run(self, value: Any, here: Here) -> Any:
         for n in range(1, self.times + 1):

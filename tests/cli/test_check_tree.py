@@ -13,7 +13,8 @@ from lllm import BaseProxy, load_config, tool
 from lllm.config import Config
 from lllm.errors import ConfigError
 from lllm.llm.build import check, examine
-from lllm.llm.overview import mermaid, overview, short_schema, tree
+from lllm.llm.diagram import mermaid
+from lllm.llm.overview import overview, short_schema, tree
 from lllm.models.function import Function
 from lllm.registry import registry
 from tests.cli.conftest import Terminal

@@ -182,6 +182,7 @@ OF_SYSTEM: dict[str, tuple[Any, Callable[[Config], Any]]] = {
     "system_type": ("other", kind_of),
     "agent_type": ("other", kind_of),
     "start": ("b", lambda config: Team(config).start() if config.start else None),
+    "steps": (["a"], kind_of),
     "agent_group": (["a"], lambda config: list(config.agents)),
     "agent_configs": ({"c": {"model_name": "scripted"}}, lambda config: list(config.agents)),
     "activate_proxies": (["Wiki"], lambda config: proxy_of(config).available()),
