@@ -400,7 +400,7 @@ class Exports:
         `markdown`, for people. Secrets are left out.
 
         Args:
-            path: the file, which is replaced as a whole; None writes none.
+            path: the file, which is replaced as a whole; None writes none, nor does a replay.
             format: by default what the file's name says, else `json`.
             dialog: the conversation of an agent without memory.
         """
@@ -413,7 +413,8 @@ class Exports:
             )
         messages = dialog.messages if dialog is not None else self._said_so_far()
         text = FORMATS[format](as_record(self, messages))  # type: ignore[arg-type]
-        if path is not None:
+        session = acting()
+        if path is not None and (session is None or session.acts):
             write_text_atomic(path, text)
         return text
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lllm.agents import BasicAgent
 from lllm.backends.scripted import ScriptedBackend
 from lllm.errors import ConfigError, ExportError, ExportVersionError, LLMError, OtherAgentError
 from lllm.llm.agent import Agent
@@ -305,6 +306,30 @@ def test_an_import_is_replayed_without_the_file(tmp_path: Path) -> None:
         assert resume_session(session, store=there, entry=program(there, path, [])).result == result
     started = [e for e in store.read(session) if b"CallStarted" in bytes(e)]
     assert len(started) == 2
+
+
+def test_a_replay_writes_no_file(tmp_path: Path) -> None:
+    store, path = MemoryLog(), tmp_path / "out.json"
+
+    def main() -> str:
+        with record("exports", store=store):
+            agent = Agent("a", echo(), memory=True)
+            agent("one")
+            return agent.export(path)
+
+    text = main()
+    assert path.read_text() == text
+    path.write_text("mine")
+    (session,) = [info.id for info in store.sessions()]
+    assert replay_session(session, store=store, entry=main).verified
+    assert path.read_text() == "mine"
+
+
+def test_a_subclass_is_imported_as_one() -> None:
+    agent = BasicAgent("a", echo(), memory=True, store=MemoryLog())
+    agent("one")
+    twin = BasicAgent.import_(agent.export(), echo())
+    assert (type(twin), twin.history) == (BasicAgent, agent.history)
 
 
 def test_the_format_is_written_down() -> None:
