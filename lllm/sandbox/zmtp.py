@@ -25,7 +25,9 @@ PATIENCE: Final = 8
 """Messages of the largest size that are read and forgotten, in all. Then nothing more is read."""
 
 TURN: Final = 0.005
-"""Seconds for which frames are taken at a time. Then others have their turn: a kernel can send faster than it is read."""
+"""Seconds for which frames are taken at a time. Then others have their turn: a kernel can send faster than they are taken."""
+AHEAD: Final = 16 << 20
+"""Bytes that are read before their frames are taken: a kernel forgets what it publishes while nobody reads."""
 
 _MORE, _LONG, _IS_COMMAND = 1, 2, 4
 
@@ -101,7 +103,8 @@ class Channel(asyncio.Protocol):
 
     def _begin(self) -> None:
         """Sends what has waited: the other end has said that it is ready."""
-        assert self._transport is not None
+        if self._transport is None:  # it has ended meanwhile
+            return
         self._ready = True
         waiting, self._waiting = self._waiting, []
         first = _framed(b"\x01", more=False) if self._kind == "SUB" else b""  # all that is published
@@ -110,6 +113,11 @@ class Channel(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """See asyncio."""
         self._transport = None
+        if not self.behind:
+            self._ended()
+
+    def _ended(self) -> None:
+        """All has been taken that came before the connection was lost."""
         self._clear()
         if not self._closed:
             self._connecting = self._loop.create_task(self._again())
@@ -124,11 +132,20 @@ class Channel(asyncio.Protocol):
         self._buffer += data
         if not self.behind:
             self._take()
+        self._read_or_wait()
+
+    def _read_or_wait(self) -> None:
+        """Reads on, unless too much waits for its turn."""
+        if self._transport is None or self._closed:
+            return
+        if self.behind and len(self._buffer) > AHEAD:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     def _take(self) -> None:
-        """Takes the frames that have come. While some are left, no more are read."""
-        transport = self._transport
-        if self._closed or transport is None:
+        """Takes the frames that have come, as many as there is time for."""
+        if self._closed:
             return
         if not self._greeted:
             if len(self._buffer) < len(GREETING):
@@ -142,12 +159,14 @@ class Channel(asyncio.Protocol):
         while not self._closed and self._frame():
             if self._loop.time() >= until:
                 self.behind = True
-                transport.pause_reading()
                 self._loop.call_soon(self._take)
+                self._read_or_wait()
                 return
         if self.behind:
             self.behind = False
-            transport.resume_reading()
+            self._read_or_wait()
+            if self._transport is None:
+                self._ended()
 
     def _frame(self) -> bool:
         """Takes a frame, or a part of one that is forgotten, from what has come. False where it has not yet come."""

@@ -202,3 +202,55 @@ def test_others_have_their_turn_while_much_is_read(
         await asyncio.sleep(0.05)
 
     asyncio.run(main())
+
+
+def test_what_came_before_the_end_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zmtp, "TURN", 0.0)
+    count = 2_000
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(len(GREETING))
+        writer.write(GREETING + READY + b"".join(message(b"%d" % number) for number in range(count)))
+        await writer.drain()
+        writer.close()  # before they can have been taken
+
+    async def main() -> None:
+        server = await asyncio.start_unix_server(connected, tmp_path / "s")
+        heard: list[list[bytes]] = []
+        channel = Channel(str(tmp_path / "s"), "SUB", LARGEST, heard.append)
+        await until(lambda: len(heard) >= 2 * count)  # and it has connected again
+        channel.close()
+        server.close()
+        assert heard[: 2 * count] == [[b"%d" % number] for number in range(count)] * 2
+        await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("ahead", [0, 1000])
+def test_no_more_is_read_ahead_than_is_allowed(
+    ahead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zmtp, "TURN", 0.0)
+    monkeypatch.setattr(zmtp, "AHEAD", ahead)
+    most, take, count = 0, Channel._frame, 5_000
+
+    def seen(self: Channel) -> bool:
+        nonlocal most
+        most = max(most, len(self._buffer))
+        return take(self)
+
+    monkeypatch.setattr(Channel, "_frame", seen)
+
+    async def script(writer: asyncio.StreamWriter) -> None:
+        for _ in range(count):
+            writer.write(message(b"x" * 1000))
+
+    async def main() -> None:
+        channel, heard = await served(tmp_path, script)
+        await until(lambda: len(heard) == count)
+        assert most < ahead + 2 * 2**18 + 2_000  # a read is of 256 KiB
+        channel.close()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(main())
