@@ -39,6 +39,18 @@ failed() {
     stop "${lines[@]}"
 }
 
+# optional PACKAGE WORDS: installs a package of the system. Where that cannot be done it says so and goes on: the suite says what
+# it could not run.
+optional() {
+    if ! command -v apt-get >/dev/null; then
+        echo "$2 Install $1 with the package manager of this system." >&2
+    elif [ "$(id -u)" != 0 ]; then
+        echo "$2 Type: sudo apt-get install $1" >&2
+    elif ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$1"; } >&2; then
+        echo "$2 apt-get could not install it; its reason is above. Type: apt-get install $1" >&2
+    fi
+}
+
 # Editable installations by pyproject.toml came with 21.3; Python 3.11 brings 22.3 at least.
 "$venv/bin/python" -c 'import pip, sys; sys.exit([int(n) for n in pip.__version__.split(".")[:2]] < [22, 3])' ||
     pip install --upgrade pip
@@ -76,19 +88,13 @@ if [ "$extra" = dev ]; then
             mkdir -p /etc/postgresql-common
             [ -e /etc/postgresql-common/createcluster.conf ] ||
                 echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
-            apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql
-        else
-            echo "The tests of the Postgres store need the programs of a Postgres server. Type: sudo apt-get install postgresql" >&2
         fi
+        optional postgresql "The tests of the Postgres store need the programs of a Postgres server."
     fi
 
     # The sandbox of the tier `namespace`, and the attacks on sandboxes: without it they are not run, and say so.
     if [ "$(uname)" = Linux ] && ! command -v bwrap >/dev/null; then
-        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-            apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq bubblewrap
-        else
-            echo "The sandbox needs bubblewrap, or isolates less. Type: sudo apt-get install bubblewrap" >&2
-        fi
+        optional bubblewrap "Without bubblewrap sandboxes isolate less, and the tests of the stronger tier are not run."
     fi
 fi
 pip install --no-deps --no-build-isolation --editable .

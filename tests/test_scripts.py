@@ -103,6 +103,39 @@ def test_without_a_compiler_it_says_what_to_install(
     assert words in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("programs", "words"),
+    [
+        ({"id": "echo 1000", "apt-get": "exit 9"}, "Type: sudo apt-get install bubblewrap"),
+        ({"id": "echo 0", "apt-get": "echo no network >&2; exit 100"}, "apt-get could not install it"),
+        ({}, "Install bubblewrap with the package manager of this system"),
+        ({"id": "echo 0", "apt-get": "exit 0"}, ""),
+    ],
+    ids=["no rights", "no network", "another system", "installed"],
+)
+def test_without_bubblewrap_the_rest_is_installed(
+    programs: dict[str, str], words: str, machine: Path, tmp_path: Path
+) -> None:
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT / "scripts", checkout / "scripts")
+    (checkout / "locks").mkdir()
+    (checkout / "locks/compiled.txt").write_text("llama-cpp-python==0.0.0 \\\n    --hash=sha256:0\n")
+    program(checkout, ".venv/wheels/llama_cpp_python-0.0.0-none-any.whl", "")
+    for name, text in {"uname": "echo Linux", "initdb": "exit 0", **programs}.items():
+        (machine / name).unlink(missing_ok=True)
+        program(machine, name, text)
+    calls = tmp_path / "calls"
+    program(tmp_path, "venv/bin/python", f'echo "$*" >> "{calls}"')
+    done = subprocess.run(
+        [checkout / "scripts/install.sh", tmp_path / "venv", "dev"],
+        env={"PATH": str(machine)}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert words in done.stderr
+    assert bool(done.stderr) == bool(words)
+    assert calls.read_text().splitlines()[-1].endswith("--editable .")
+
+
 @pytest.mark.parametrize("old", [True, False])
 def test_an_old_pip_is_upgraded_first(old: bool, machine: Path, tmp_path: Path) -> None:
     calls = tmp_path / "calls"
