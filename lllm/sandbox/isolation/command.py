@@ -47,25 +47,36 @@ def environment(home: str, temporary: str) -> dict[str, str]:
     return found
 
 
+STARTED: Final = """\
+import sys
+sys.path.remove("")
+import runpy
+runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
+"""
+"""Becomes a kernel. It imports nothing from the working folder while it starts, where code may have put a module by the name
+of one that it wants; cells do: with the option `-P` IPython would keep the folder away from them, too."""
+
+
 def kernel(sockets: Path) -> list[str]:
-    """The command of a kernel. `-P`: it imports nothing from the working folder while it starts, where code may have put a
-    module by the name of one that it wants."""
-    return [sys.executable, "-P", "-m", "ipykernel_launcher", *options(sockets)]
+    """The command of a kernel."""
+    return [sys.executable, "-c", STARTED, *options(sockets)]
 
 
 ATTENDED: Final = """\
-import os, runpy, select, sys
+import sys
+sys.path.remove("")
+import os, runpy, select
 if select.select([0], [], [], 0)[0]:
     sys.exit(70)
 os.dup2(os.open(os.devnull, os.O_RDWR), 0)
 runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
 """
-"""Becomes a kernel, unless the input has ended: its other end is lllm's, and ends with it."""
+"""The same, unless the input has ended: its other end is lllm's, and ends with it."""
 
 
 def attended(sockets: Path) -> list[str]:
     """The command of a kernel that does not start where lllm has died before it."""
-    return [sys.executable, "-P", "-c", ATTENDED, *options(sockets)]
+    return [sys.executable, "-c", ATTENDED, *options(sockets)]
 
 
 def options(sockets: Path) -> list[str]:
