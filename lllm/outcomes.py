@@ -60,7 +60,6 @@ def tool_failed(call: FunctionCall, error: BaseException, text: str | None = Non
     }
     if isinstance(error, (SandboxBroken, SandboxUnavailable)) and not isinstance(error, CallError):
         # not the tool has failed, but what it runs in: no other call would do better
-        data["content"] = f"{content} {error.hint}" if error.hint else content
         data["fatal"] = True
     return data
 

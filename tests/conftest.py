@@ -10,10 +10,12 @@ comes of it: `python -m pytest -n 2 --hypothesis-profile search`.
 import gc
 import hashlib
 import ipaddress
+import itertools
 import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from compileall import compile_dir
 from pathlib import Path
@@ -90,6 +92,20 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     ):  # so a shell starts what it puts into the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says what this machine lacks: which tests were not run for that, and which ran in a weaker form, with their number."""
+    found = Counter[str]()
+    for report in terminalreporter.stats.get("skipped", ()):
+        found[f"not run: {report.longrepr[-1].removeprefix('Skipped: ')}"] += 1
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        if getattr(report, "when", "") == "call":
+            found.update(words for name, words in report.user_properties if name == "instead")
+    if found:
+        terminalreporter.section("not run on this machine, or not as elsewhere")
+    for words, count in found.most_common():
+        terminalreporter.write_line(f"{count} test{'s' * (count > 1)} {words}")
 
 
 def pytest_collection_finish() -> None:

@@ -30,13 +30,15 @@ ALL = [str(page.relative_to(ROOT)) for page in pages()]
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_page_does_what_it_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_does_what_it_says(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     found = list(blocks(ROOT / name))
     if not any(block.language in ("python", "console") for block in found):
         return
     monkeypatch.chdir(tmp_path)
     if name.removeprefix("docs/guides/") in SANDBOXED:
-        tier.use_strongest(monkeypatch)
+        tier.use_strongest(request, monkeypatch)
     played = play(ROOT / name)
     for block, before in zip(found, [None, *found], strict=False):
         if block.file is not None:

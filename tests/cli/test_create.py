@@ -23,9 +23,9 @@ TEMPLATES = ("init_template", "example", "coder")
 
 
 @pytest.fixture(autouse=True)
-def strongest_tier(monkeypatch: pytest.MonkeyPatch) -> None:
+def strongest_tier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The coding agent runs in the strongest tier that works here."""
-    tier.use_strongest(monkeypatch)
+    tier.use_strongest(request, monkeypatch)
 
 
 def files(folder: Path) -> list[Path]:

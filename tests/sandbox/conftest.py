@@ -1,4 +1,4 @@
-"""What tests of the sandbox share; and, at the end of a run, what this machine could not try."""
+"""What tests of the sandbox share."""
 
 import pytest
 
@@ -7,9 +7,9 @@ from tests.sandbox import tier
 
 
 @pytest.fixture(autouse=True)
-def strongest_tier(monkeypatch: pytest.MonkeyPatch) -> None:
+def strongest_tier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """What names no tier runs in the strongest that works here."""
-    tier.use_strongest(monkeypatch)
+    tier.use_strongest(request, monkeypatch)
 
 
 @pytest.fixture
@@ -20,12 +20,3 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a kernel was wanted")
 
     monkeypatch.setattr(engine.Engine, "__init__", refuse)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    from tests.sandbox.attacks import world
-
-    if reasons := list(filter(None, (world.missing(), tier.weaker()))):
-        terminalreporter.section("not run on this machine")
-        for reason in reasons:
-            terminalreporter.write_line(reason)

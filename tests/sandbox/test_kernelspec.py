@@ -13,13 +13,14 @@ from jupyter_client.provisioning.factory import KernelProvisionerFactory
 
 from lllm.errors import UnknownKeyError
 from lllm.sandbox import provisioner
+from tests.sandbox import tier
 
 
 @pytest.fixture(scope="session")
 def kernelspec(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The kernelspec is installed, and the provisioner known."""
+    """The kernelspec is installed, and the provisioner known. Its kernels have the strongest tier of this machine."""
     prefix = tmp_path_factory.mktemp("jupyter")
-    provisioner.install(prefix)
+    provisioner.install(prefix, tier="process" if tier.weaker() else None)
     entry = EntryPoint(
         provisioner.NAME, "lllm.sandbox.provisioner:Provisioner", KernelProvisionerFactory.GROUP_NAME
     )

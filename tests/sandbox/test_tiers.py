@@ -17,6 +17,7 @@ from lllm.sandbox import folders
 from lllm.sandbox.isolation import causes, probe, process, tiers
 from lllm.sandbox.isolation.probe import State
 from lllm.sandbox.jupyter import JupyterSession
+from tests.sandbox import tier
 from tests.sandbox.attacks import world
 from tests.sandbox.test_attacks import needs_world
 
@@ -37,11 +38,19 @@ def test_strongest_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tiers.choose("process", required=True).open == ("a row",)
 
 
-def test_weaker_one_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weaker_one_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     machine(monkeypatch, namespace=False, process=True)
+    tiers._warn_of_weaker.cache_clear()
     for chosen in (tiers.choose(), tiers.choose("namespace")):
         assert chosen.tier == "process"
         assert chosen.note == "tier 'namespace' does not work here: no namespace here"
+    [said] = caplog.messages
+    assert said.startswith(
+        "code runs in a sandbox of the tier 'process': tier 'namespace' does not work here: "
+    )
+    assert said.endswith("type: lllm doctor")
+    tiers.choose("process")  # as asked for
+    assert len(caplog.messages) == 1
 
 
 @pytest.mark.parametrize("tier", [None, "namespace"])
@@ -52,8 +61,8 @@ def test_required_refuses_a_weaker_one(monkeypatch: pytest.MonkeyPatch, tier: st
     ) as caught:
         tiers.choose(tier, required=True)
     assert caught.value.tier == "namespace"
-    hint = "Type: mend namespace Without 'required' it would be tier 'process', which leaves open: a row."
-    assert caught.value.hint == hint
+    hint = "Type: mend namespace\n  Without 'required' it would be tier 'process', which leaves open: a row."
+    assert caught.value.hint == hint  # the command ends with its line, to be copied
 
 
 def test_nothing_works(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +117,57 @@ def test_filter_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
     cause, cure = causes.explain("bwrap: Creating new namespace failed: EPERM", root=False, filtered=True)
     assert "filter of system calls" in cause
     assert "--security-opt seccomp" in cure
+
+
+SYSTEM = """
+import json
+from lllm import FunctionCall, LLMError, ScriptedBackend, build_agent
+
+def run(sandbox):
+    model = ScriptedBackend([FunctionCall("", "python", json.dumps({"code": "6 * 7"})), "done"])
+    system = build_agent({"agent_type": "coder", "sandbox": sandbox}, model=model)
+    try:
+        return system("go") + ": " + model.requests[-1].messages[-1].text
+    except LLMError as error:
+        return f"{type(error).__name__}: {error}"
+
+print(json.dumps([run({}), run({"tier": "process"}), run({"required": False})]))
+"""
+
+
+def test_systems_where_bubblewrap_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LLLM_SANDBOX_TIER", raising=False)
+    environment = {**os.environ, "PATH": tier.path_without(tmp_path, "bwrap")}
+    done = subprocess.run(
+        [sys.executable, "-c", SYSTEM], env=environment, capture_output=True, text=True, check=True
+    )
+    refused, asked, weaker = json.loads(done.stdout)
+    assert "the sandbox of tier 'namespace' needs bubblewrap, which is not installed" in refused
+    assert refused.count("\n  Type: sudo apt-get install bubblewrap\n") == 1
+    assert refused.count("Without 'required' it would be tier 'process'") == 1
+    assert asked == weaker == "done: 42"
+    [warning] = done.stderr.splitlines()
+    assert "a sandbox of the tier 'process': tier 'namespace' does not work here: " in warning
+
+
+def test_suite_says_what_was_not_run(tmp_path: Path) -> None:
+    """`make test` needs nothing but itself: what the machine lacks is no failure, and not left out silently either."""
+    path = tier.path_without(tmp_path, "bwrap")
+    files = ["tests/sandbox/test_ends.py", "tests/sandbox/test_kernelspec.py"]
+    words = ["-m", "pytest", "-n", "1", "-q", "-p", "no:cacheprovider", "-k", "why or interrupt_and_kill"]
+    done = subprocess.run(
+        [sys.executable, *words, *files],
+        env={**os.environ, "PATH": path},
+        cwd=world.REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "2 passed, 1 skipped" in done.stdout
+    why = "the sandbox of tier 'namespace' needs bubblewrap, which is not installed. Type: sudo apt-get install bubblewrap"
+    assert f"1 test not run: the tier 'namespace' does not work here: {why}\n" in done.stdout
+    assert f"2 tests run in the tier 'process': {why}\n" in done.stdout
 
 
 def probed_in(argv: list[str], path: str = "", tier: str = "namespace") -> dict[str, Any]:

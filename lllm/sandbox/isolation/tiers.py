@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lllm.errors import ConfigError, SandboxUnavailable
 from lllm.sandbox.isolation.probe import LAUNCHES, State, probe
+from lllm.terminals import warn
 
 if TYPE_CHECKING:
     from lllm.sandbox.kernel import Launch
@@ -15,6 +18,8 @@ TIERS: Final = {
     "process": "own session, limits, scrubbed environment, Landlock and a filter of system calls where there are any",
 }
 """Strongest first."""
+
+_LOG: Final = logging.getLogger("lllm.sandbox")
 
 REFUSED: Final = {
     "container": "it needs a container engine, has never been tested with one, and so is not offered"
@@ -42,7 +47,7 @@ class Chosen(NamedTuple):
 
 
 def choose(tier: str | None = None, *, required: bool = False) -> Chosen:
-    """The tier for a sandbox. The first call probes the machine, for some 30 ms.
+    """The tier for a sandbox. The first call probes the machine, for some 30 ms; a weaker tier than wanted is a warning.
 
     Args:
         tier: the wanted one; None for the strongest that works.
@@ -66,21 +71,33 @@ def choose(tier: str | None = None, *, required: bool = False) -> Chosen:
             if failed and required:
                 break
             note = "; ".join(f"tier '{one.tier}' does not work here: {one.cause}" for one in failed)
+            if note:
+                _warn_of_weaker(name, note)
             return Chosen(name, LAUNCHES[name], note, state.open)
         failed.append(state)
     first = failed[0]
-    hint = first.cure
+    hint = [first.cure] if first.cure else []
     if state.works:
-        hint += f" Without 'required' it would be tier '{state.tier}', which leaves open: {'; '.join(state.open)}."
+        hint.append(
+            f"Without 'required' it would be tier '{state.tier}', which leaves open: {'; '.join(state.open)}."
+        )
     what = f"tier '{wanted}'" if required else "any tier"
     causes = "; ".join(f"'{one.tier}': {one.cause}" for one in failed) if not required else first.cause
-    raise _unavailable(wanted, f"this machine has no sandbox of {what}: {causes}", hint.strip())
+    raise _unavailable(wanted, f"this machine has no sandbox of {what}: {causes}", "\n  ".join(hint))
 
 
 def states() -> list[State]:
     """What `lllm doctor` says of each tier."""
     refused = [State(name, False, f"refused: {reason}") for name, reason in REFUSED.items()]
     return [*map(probe, TIERS), *refused]
+
+
+@cache
+def _warn_of_weaker(tier: str, note: str) -> None:
+    """Warns, once per process: code is isolated less than it could be."""
+    warn(
+        _LOG, "code runs in a sandbox of the tier '%s': %s. To see what to do, type: lllm doctor", tier, note
+    )
 
 
 def _names() -> str:

@@ -33,7 +33,7 @@ MARK: Final = "ATTACKED_WORLD"
 def missing() -> str:
     """Why no world can be made here, "" where one can."""
     if shutil.which("bwrap") is None:
-        return f"attacks on the sandbox were not run: bubblewrap is not installed. {causes.INSTALL}"
+        return f"attacks run in a world that bubblewrap makes, which is not installed. {causes.INSTALL}"
     with tempfile.TemporaryDirectory(prefix="att") as room:
         done = subprocess.run(
             [*_outer(room, user=False), "true"], capture_output=True, text=True, check=False
@@ -41,7 +41,7 @@ def missing() -> str:
     if done.returncode == 0:
         return ""
     cause, cure = causes.explain(done.stderr, root=os.geteuid() == 0)
-    return f"attacks on the sandbox were not run: {cause}. {cure}"
+    return f"attacks run in a world that bubblewrap makes, which fails here: {cause}. {cure}"
 
 
 def run(variant: str, names: list[str]) -> dict[str, dict[str, Any]]:
