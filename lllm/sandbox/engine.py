@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -37,11 +36,6 @@ LOOK: Final = 0.1
 """Seconds between looks at what a sandbox uses, while a cell runs."""
 LOOK_IDLE: Final = 0.5
 """The same, while none runs: what cells have started may still run."""
-
-WRITES: Final = re.compile(
-    r"subprocess|\bos\b|popen|ctypes|fork|faulthandler|multiprocessing|pexpect|socket|asyncio", re.I
-)
-"""What code says that may write to descriptors 1 and 2. From then on the kernel is asked to read them after each cell."""
 
 LATE: Final = 256
 """Cells whose late outputs are heard: the last ones that ran."""
@@ -111,7 +105,6 @@ class Engine:
         self._busy = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._excess: Excess | None = None
-        self._writes = False
         self.wanted = 0
         """How many cells run, or wait for the kernel."""
         self._stop = False
@@ -171,7 +164,6 @@ class Engine:
             died = f"the kernel had died ({why}): all variables are gone, files are still there"
         died += await self._end()
         self._displays = Displays()
-        self._writes = False
         prepared, self._prepared = self._prepared, None
         if prepared is not None and prepared.kernel.alive:
             kernel, self._sockets = prepared.kernel, prepared.sockets
@@ -300,10 +292,7 @@ class Engine:
             if broker is not None:
                 broker.begin(None if perform is None else _paused(perform, clock))
             try:
-                self._writes = self._writes or WRITES.search(source) is not None
-                ran = await kernel.execute(
-                    source, clock, self._limits.grace_seconds, begun, flush=self._writes
-                )
+                ran = await kernel.execute(source, clock, self._limits.grace_seconds, begun)
             finally:
                 if broker is not None:
                     broker.end()
@@ -328,6 +317,8 @@ class Engine:
 
     async def _changes(self) -> Changes | None:
         """What the cell has done to files. None where the folder holds too much, which is an excess then."""
+        if self.files.is_unchanged(self._limits):
+            return Changes({}, [], {}, [], [])
         try:
             return await in_thread(self.files.changes, self._limits)
         except Oversized as error:

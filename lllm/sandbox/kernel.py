@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from lllm.errors import DependencyError, SandboxBroken, SandboxError
-from lllm.sandbox import threads
+from lllm.sandbox import streams, threads
 from lllm.sandbox.clock import CellClock
 from lllm.sandbox.limits import Limits
 from lllm.sandbox.untrusted import TooMany, parse
@@ -29,18 +29,17 @@ CHANNELS: Final = ("shell", "iopub", "stdin", "control", "hb")
 """In the order of their ports: with `ipc`, that of "shell" is the file `IP-1`."""
 
 SETTLE: Final = 1.0
-"""Seconds without any message after which the end of a cell's outputs is not waited for."""
+"""Seconds after which a kernel that has not said that a cell's outputs are complete is asked for a sign of life."""
+
+QUIET: Final = 10.0
+"""Seconds without any message after which the end of a cell's outputs is not waited for: on a busy machine a kernel may have
+no processor for some of them."""
 
 LARGEST: Final = 128 * 2**20
 """Bytes of a message that are read."""
 
 VALUE: Final = 64
 """Bytes of the largest message for each value that one may hold."""
-
-_FLUSH: Final = "__import__('time').sleep(0.02)\n[one.flush() for one in (__import__('sys').stdout, __import__('sys').stderr)]"
-
-_GROUP: Final = "__import__('os').getpgid(0) == __import__('os').getpid() or __import__('os').setpgid(0, 0)"
-"""The first code of a kernel: it leads a group of processes, so that an interrupt also ends those which a cell waits for."""
 
 DRAIN: Final = 0.05
 """Seconds in which what a dead kernel had sent arrives."""
@@ -159,7 +158,7 @@ class Kernel:
                 self._check(until, seconds)
                 await asyncio.sleep(0.004)
             self._connect()
-            begin = _silent(f"{_GROUP}\n{threads.begin_code()}")
+            begin = _silent(f"{streams.begin_code()}\n{threads.begin_code()}")
             asked: list[tuple[asyncio.Future[Mapping[str, Any]], asyncio.Future[None]]] = []
             while not (any(reply.done() for reply, _ in asked) and any(idle.done() for _, idle in asked)):
                 self._check(until, seconds)
@@ -229,22 +228,9 @@ class Kernel:
         self._channels[channel].send(self._session.serialize(message))
         return reply, idle
 
-    async def execute(
-        self,
-        code: str,
-        clock: CellClock,
-        grace: float,
-        begun: Callable[[str], None],
-        *,
-        flush: bool = False,
-    ) -> Ran:
+    async def execute(self, code: str, clock: CellClock, grace: float, begun: Callable[[str], None]) -> Ran:
         """Runs a cell. `begun` is called with the id of the request, before anything of it is heard. If the caller is
-        cancelled, the cell is interrupted, and killed where that does not end it.
-
-        Args:
-            flush: wait for what it wrote to descriptors 1 and 2: the kernel reads that from pipes, and a little later. For
-                this `begun` is called with a second request.
-        """
+        cancelled, the cell is interrupted, and killed where that does not end it."""
         self._stop = self._loop.create_future()
         if self._number is not None:
             self._last = self._number
@@ -266,10 +252,8 @@ class Kernel:
             why = await self._until(reply, clock)
             if why != "done":
                 return await self._stopped(why, reply, idle, clock, grace)
-            whole = await self._all_heard(idle)
-            if flush and whole and self.process.code() is None:
-                await self._flush(begun)
-            return await self._ended_by_itself(reply.result(), whole, clock, grace)
+            heard = await self._all_heard(idle)
+            return await self._ended_by_itself(reply.result(), heard, clock, grace)
         except asyncio.CancelledError:
             ending = self._loop.create_task(self._stopped("interrupted", reply, idle, clock, grace))
             while not ending.done():
@@ -281,14 +265,6 @@ class Kernel:
             self._stop = None
             self._replies.pop(id, None)
             self._idle.pop(id, None)
-
-    async def _flush(self, begun: Callable[[str], None]) -> None:
-        reply, idle = self._send("shell", "execute_request", _silent(_FLUSH))
-        (id,) = [id for id, waiting in self._replies.items() if waiting is reply]
-        begun(id)
-        await asyncio.wait((reply, idle), timeout=SETTLE)
-        self._replies.pop(id, None)
-        self._idle.pop(id, None)
 
     async def begin(self, code: str, seconds: float) -> None:
         """Runs code that is no cell. Raises SandboxBroken where it fails."""
@@ -356,16 +332,25 @@ class Kernel:
         await self.close()
         return Ran(why, False, self._number, clock.spent, note)
 
-    async def _all_heard(self, idle: asyncio.Future[None]) -> bool:
-        """Waits for the end of a request's outputs. False where it does not come."""
-        until = time.monotonic() + 30 * SETTLE
-        while time.monotonic() < until:
-            before = self._heard_so_far
-            if (await asyncio.wait((idle,), timeout=SETTLE))[0]:
-                return True
-            if self._heard_so_far == before or self.process.code() is not None:
+    async def _all_heard(self, idle: asyncio.Future[None]) -> str:
+        """Waits for the end of a request's outputs: `all` where it comes; `some` where it is lost, because that of a later
+        request has come; `none` where nothing comes any more."""
+        until, heard, since = time.monotonic() + 3 * QUIET, self._heard_so_far, time.monotonic()
+        later: asyncio.Future[None] | None = None
+        while time.monotonic() < until and not self._channels["iopub"].closed:
+            waited = (idle,) if later is None else (idle, later)
+            await asyncio.wait(waited, timeout=SETTLE, return_when=asyncio.FIRST_COMPLETED)
+            if idle.done():
+                return "all"
+            if later is not None and later.done():
+                return "some"
+            if heard != self._heard_so_far:
+                heard, since = self._heard_so_far, time.monotonic()
+            elif self.process.code() is not None or time.monotonic() - since > QUIET:
                 break
-        return False
+            if later is None:
+                _, later = self._send("shell", "kernel_info_request", {})
+        return "none"
 
     async def _reopen(self) -> bool:
         """Opens the channel of outputs anew. False where nothing comes."""
@@ -395,12 +380,12 @@ class Kernel:
             self._stop.set_result(why)
 
     async def _ended_by_itself(
-        self, reply: Mapping[str, Any], idle: bool, clock: CellClock, grace: float
+        self, reply: Mapping[str, Any], heard: str, clock: CellClock, grace: float
     ) -> Ran:
         status = "ok" if reply.get("status") == "ok" else "error"
         number = self._number if self._number is not None else _number(reply)
-        lost = self._channels["iopub"].lost > self._lost
-        if (lost or not idle) and self.process.code() is None:
+        lost = heard == "some" or self._channels["iopub"].lost > self._lost
+        if (lost or heard == "none") and self.process.code() is None:
             spent = clock.spent
             if lost or await self._reopen():
                 note = (

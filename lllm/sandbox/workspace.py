@@ -12,6 +12,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -27,6 +28,9 @@ KEPT: Final = 16 * MIB
 
 KEPT_IN_ALL: Final = 64 * MIB
 """Bytes of all contents that are recorded for one cell."""
+
+FEW: Final = 100
+"""Files and folders that take less time to look at than another thread to be asked."""
 
 _FILE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -96,6 +100,16 @@ class Workspace:
             for path, stamp in self._seen.files.items()
         }
         self._seen = self._seen._replace(files=files)
+
+    def is_unchanged(self, limits: Limits) -> bool:
+        """Whether nothing has changed since the last look. False also where there is much to look at, so that it may be called
+        where nothing may wait."""
+        if len(self._seen.files) + len(self._seen.others) > FEW:
+            return False
+        try:
+            return snapshot.take(self.root, self._names, replace(limits, inodes=FEW)) == self._seen
+        except Oversized:
+            return False
 
     def changes(self, limits: Limits | None = None) -> Changes:
         """What is new, has changed or is gone since the last look. This is a look too.

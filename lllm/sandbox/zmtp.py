@@ -85,6 +85,11 @@ class Channel(asyncio.Protocol):
         else:
             self._transport.write(data)
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return self._closed
+
     def close(self) -> None:
         """Ends it."""
         self._closed = True

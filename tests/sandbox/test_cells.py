@@ -18,11 +18,14 @@ import uvloop
 from lllm.errors import ConfigError, SandboxError
 from lllm.sandbox import CellResult, JupyterSession, engine
 from lllm.sandbox.folders import PREFIX
+from tests.sandbox.late import go, later, until_late
+from tests.sandbox.tier import weaker
 
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[JupyterSession]:
-    with JupyterSession(limits={"cell_seconds": 60}) as notebook:
+    # with time to end by itself, which on a busy machine it needs
+    with JupyterSession(limits={"cell_seconds": 60, "grace_seconds": 30}) as notebook:
         yield notebook
 
 
@@ -86,6 +89,20 @@ def test_streams_of_child_processes_are_in_their_cell(shared: JupyterSession) ->
         assert sorted(result.text.splitlines()) == ["0", "err", f"to {n}"]
 
 
+def test_child_processes_may_write_much(shared: JupyterSession) -> None:
+    """More than a pipe holds, to both of its streams; and in characters of several bytes."""
+    child = "import sys; print('a' + 'ü' * 100_000); print('ö' * 100_000, file=sys.stderr)"
+    result = ran(
+        shared, f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {child!r}]).returncode", 30
+    )
+    texts = {one.get("name"): one.get("text") for one in result.outputs}
+    assert (result.status, texts["stdout"], texts["stderr"]) == (
+        "ok",
+        f"a{'ü' * 100_000}\n",
+        f"{'ö' * 100_000}\n",
+    )
+
+
 def test_no_display_is_lost(shared: JupyterSession) -> None:
     result = ran(shared, "from IPython.display import display\nfor i in range(5000): display(i)")
     assert [one["data"]["text/plain"] for one in result.outputs] == [str(n) for n in range(5000)]
@@ -93,17 +110,17 @@ def test_no_display_is_lost(shared: JupyterSession) -> None:
 
 def test_late_output_is_in_the_cell_that_started_it() -> None:
     with JupyterSession() as notebook:
-        first = ran(
-            notebook, "import threading\nthreading.Timer(0.3, print, ['late']).start(); print('early')"
-        )
+        first = ran(notebook, later("print('late')") + "print('early')")
         assert first.text == "early"
-        until(lambda: notebook._engine and notebook._engine._late)
+        go(notebook)
+        until_late(notebook)
         second = ran(notebook, "print('second')")
         assert second.text == "second"
         outputs = [cell["outputs"] for cell in notebook.get_cells()]
         assert [one[0]["text"] for one in outputs] == ["early\nlate\n", "second\n"]
-        ran(notebook, "threading.Timer(0.2, print, ['last']).start()")
-        until(lambda: notebook._engine and notebook._engine._late)
+        ran(notebook, later("print('last')", 2))
+        go(notebook, 2)
+        until_late(notebook)
     assert notebook.get_cells()[2]["outputs"][0]["text"] == "last\n"  # taken when it was closed
 
 
@@ -184,8 +201,8 @@ def test_one_message_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_process_that_goes_on_printing_is_ended() -> None:
     with JupyterSession(limits={"flood_bytes": 1_000_000}) as notebook:
-        source = "import threading\ndef endless():\n    while True: print('x' * 1000)\n"
-        ran(notebook, source + "threading.Timer(0.3, endless).start()")
+        ran(notebook, later("while True: print('x' * 1000)"))
+        go(notebook)
         until(lambda: not notebook.alive)
         assert "went on printing more than is allowed" in ran(notebook, "1").before
 
@@ -217,7 +234,8 @@ def test_death_within_a_cell(source: str, status: str, how: str) -> None:
 
 def test_death_between_cells() -> None:
     with JupyterSession() as notebook:
-        ran(notebook, "import os, threading\nthreading.Timer(0.1, os.kill, [os.getpid(), 9]).start()")
+        ran(notebook, "import os\n" + later("os.kill(os.getpid(), 9)"))
+        go(notebook)
         until(lambda: not notebook.alive)
         after = ran(notebook, "'threading' in globals()")
         assert (
@@ -420,7 +438,7 @@ SCRIPT = """
 import os, sys, threading
 from lllm.sandbox import JupyterSession
 def main():
-    notebook = JupyterSession()
+    notebook = JupyterSession(tier=os.environ["TIER"])
     print(notebook.run_cell(notebook.append_code_cell("x = 1; x + 1")).text, flush=True)
     print(notebook._engine.folder, notebook._engine._kernel.process.pid, flush=True)
     return notebook
@@ -444,7 +462,7 @@ def main():
     ],
 )
 def test_nothing_is_left_at_the_end(how: str, tmp_path: Path) -> None:
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "TIER": "process" if weaker() else "namespace"}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT + how], capture_output=True, text=True, env=environment, timeout=60
     )
@@ -474,7 +492,7 @@ def test_forked_process_has_a_kernel_of_its_own(tmp_path: Path) -> None:
         "os.wait(); print(os.read(read, 9999).decode().splitlines()[-1])\n"
         "print(kept.run_cell(kept.append_code_cell('x')).text)\n"
     )
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "TIER": "process" if weaker() else "namespace"}
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=90
     )

@@ -21,6 +21,13 @@ from lllm.sandbox.isolation.tiers import choose
 from lllm.sandbox.jupyter import JupyterSession
 from lllm.sandbox.limits import Limits
 from lllm.sandbox.pool import pool_of
+from tests.sandbox.tier import needs_namespace
+
+TIERS = [
+    pytest.param("namespace", 0, marks=needs_namespace),
+    pytest.param("namespace", 1, marks=needs_namespace),
+    ("process", 0),
+]
 
 SURVIVE = """
 import os, signal, subprocess, sys
@@ -62,7 +69,7 @@ def until(condition: object, seconds: float = 60.0) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("tier", "warm"), [("namespace", 0), ("namespace", 1), ("process", 0)])
+@pytest.mark.parametrize(("tier", "warm"), TIERS)
 def test_killed_owner(tier: str, warm: int) -> None:
     mark = f"m{os.urandom(4).hex()}"
     temporary = Path(tempfile.mkdtemp(prefix="m"))  # a short path: those of sockets are limited
@@ -103,6 +110,7 @@ exec {real} "$@"
 """
 
 
+@needs_namespace
 @pytest.mark.parametrize(("part", "warm"), [("ipykernel_launcher", 0), ("zygote.py", 1)])
 def test_owner_killed_before_bubblewrap_can_know(part: str, warm: int) -> None:
     temporary = Path(tempfile.mkdtemp(prefix="m"))
@@ -125,6 +133,18 @@ def test_owner_killed_before_bubblewrap_can_know(part: str, warm: int) -> None:
         subprocess.run(["rm", "-rf", str(temporary)], check=True)
 
 
+@pytest.mark.parametrize(("tier", "warm"), TIERS)
+def test_cells_import_from_the_folder_and_the_start_does_not(tier: str, warm: int) -> None:
+    with JupyterSession(tier=tier, required=True, warm=warm) as notebook:
+        for name in ("helper", "json", "runpy", "select", "ipykernel", "traitlets"):
+            notebook.put(f"{name}.py", "own = 'of the folder'")
+        results = [
+            notebook.run_cell(notebook.append_code_cell(source))
+            for source in ("import helper; helper.own", "import json; json.dumps(1)")
+        ]
+        assert [result.text for result in results] == ["'of the folder'", "'1'"]
+
+
 IN_A_TERMINAL = """
 import os, signal, sys
 from lllm.sandbox.jupyter import JupyterSession
@@ -139,7 +159,7 @@ notebook.close()
 """
 
 
-@pytest.mark.parametrize(("tier", "warm"), [("namespace", 0), ("namespace", 1), ("process", 0)])
+@pytest.mark.parametrize(("tier", "warm"), TIERS)
 def test_a_signal_from_the_terminal_is_lllms_alone(tier: str, warm: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", IN_A_TERMINAL, tier, str(warm)],
@@ -151,6 +171,7 @@ def test_a_signal_from_the_terminal_is_lllms_alone(tier: str, warm: int) -> None
     assert done.stdout == "5\n", done.stdout + done.stderr
 
 
+@needs_namespace
 @pytest.mark.parametrize("warm", [0, 1])
 def test_a_start_sweeps_what_a_dead_owner_left(
     warm: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -183,7 +204,7 @@ def naming(text: str) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize(("tier", "warm"), [("namespace", 0), ("namespace", 1), ("process", 0)])
+@pytest.mark.parametrize(("tier", "warm"), TIERS)
 def test_all_have_ended_when_close_returns(tier: str, warm: int) -> None:
     mark = f"m{os.urandom(4).hex()}"
     with JupyterSession(tier=tier, required=True, warm=warm) as notebook:
@@ -193,7 +214,7 @@ def test_all_have_ended_when_close_returns(tier: str, warm: int) -> None:
         assert marked(mark) == []
 
 
-@pytest.mark.parametrize("tier", ["namespace", "process"])
+@pytest.mark.parametrize("tier", [pytest.param("namespace", marks=needs_namespace), "process"])
 def test_what_cannot_start_says_why(tier: str, tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     (tmp_path / "work").mkdir()

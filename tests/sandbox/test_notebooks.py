@@ -10,8 +10,8 @@ import pytest
 
 from lllm.sandbox import JupyterSession
 from tests.sandbox import notebooks, with_nbclient
+from tests.sandbox.late import go, later, until_late
 from tests.sandbox.test_kernelspec import kernelspec
-from tests.sandbox.test_record import until_late
 
 __all__ = ["kernelspec"]
 
@@ -20,8 +20,10 @@ MASKED = (
     (re.compile(r"/tmp/ipykernel_\d+/\d+\.py"), "/tmp/ipykernel/0.py"),
     (re.compile(r"(CPU times: |Wall time: ).*"), r"\1"),
     (re.compile(r"Thread-\d+"), "Thread-0"),
+    (re.compile(r"/[\w./-]*/lllm-\w+/work"), "/workspace"),
+    (re.compile(r"/[\w./-]*/lllm-\w+/s\d*/tmp"), "/tmp"),
 )
-"""What differs between two kernels: addresses, process ids, times."""
+"""What differs between two kernels: addresses, process ids, times; in the tier `process` also their folders."""
 
 Cell = tuple[str, Any, Any]
 """Source, our cell, theirs."""
@@ -74,7 +76,7 @@ DIFFERENT = {
     "backspaces": "print('ab\\b\\bc')",
     "deep": "from IPython.display import display\ndeep = 1\nfor _ in range(60): deep = [deep]\n"
     "display({'application/json': deep}, raw=True)",
-    "late": "import threading, time\nthreading.Timer(0.3, print, ['late']).start(); print('early')",
+    "late": later("print('late')") + "print('early')",
     "after": "print('next')",
     "widget": OUTPUT_WIDGET,
 }
@@ -87,7 +89,8 @@ def different(kernelspec: Any) -> dict[str, tuple[Any, Any]]:
     with JupyterSession() as ours:
         for source in DIFFERENT.values():
             ours.run_cell(ours.append_code_cell(source))
-            if "Timer" in source:
+            if "later_" in source:
+                go(ours)
                 until_late(ours)
     cells = zip(ours.get_cells(), with_nbclient.cells(theirs), strict=True)
     return {name: (a["outputs"], b["outputs"]) for name, (a, b) in zip(DIFFERENT, cells, strict=True)}

@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from lllm.ports import Request
 from lllm.sandbox import JupyterSession
 from lllm.sync import run
 from tests.replay.test_effects import cut
+from tests.sandbox.late import go, later, until_late
 from tests.sandbox.programs import CELLS, FILES, hashes, plain, program
 
 
@@ -46,14 +46,6 @@ def verified(store: Any, entry: Callable[[], Any]) -> bool:
     report = replay_session(newest(store), store=store, entry=entry)
     assert report.divergence is None, report
     return report.verified
-
-
-def until_late(notebook: JupyterSession) -> None:
-    """Waits for output after the end of a cell."""
-    end = time.monotonic() + 60
-    while not (notebook._engine and notebook._engine._late):
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 # --- replay
@@ -636,18 +628,21 @@ def test_strange_outputs_are_recorded() -> None:
 def test_export_is_the_real_notebook(tmp_path: Path) -> None:
     store = MemoryLog()
     sources = (
-        "import threading, base64\nfrom IPython.display import HTML, display\n"
-        "threading.Timer(0.3, print, ['late']).start()\nhandle = display('first', display_id='d')\nprint('out')",
+        "import base64\nfrom IPython.display import HTML, display\n"
+        + later("print('late')")
+        + "handle = display('first', display_id='d')\nprint('out')",
         "display(HTML('<b>bold</b>')); display({'image/png': base64.b64encode(b'\\x89PNG' * 99).decode()}, raw=True); 6 * 7",
         "handle.update('updated'); print('z' * 20_000)",
         "1 / 0",
         "import time; time.sleep(60)",
         "# nothing",
     )
-    with lllm.record("n", store=store), JupyterSession("nb", tmp_path) as notebook:
+    limits = {"grace_seconds": 60}  # on a busy machine it takes its time to end
+    with lllm.record("n", store=store), JupyterSession("nb", tmp_path, limits=limits) as notebook:
         notebook.put("in.txt", "x")
         for source in sources:
             if "HTML(" in source:
+                go(notebook)
                 until_late(notebook)
             notebook.run_cell(notebook.append_code_cell(source), 2 if "sleep" in source else 30)
         cells = notebook.get_cells()
@@ -712,8 +707,8 @@ def test_late_outputs_replay(no_engine: None, monkeypatch: pytest.MonkeyPatch) -
     def entry() -> Any:
         with lllm.record("n", store=store):
             notebook = JupyterSession()
-            source = "import threading\nthreading.Timer(0.2, print, ['late']).start()"
-            notebook.run_cell(notebook.append_code_cell(source))
+            notebook.run_cell(notebook.append_code_cell(later("print('late')")))
+            go(notebook)
             if notebook.alive:
                 until_late(notebook)
             first = notebook.to_dict()

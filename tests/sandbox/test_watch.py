@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from lllm.sandbox.jupyter import JupyterSession
 from lllm.sandbox.limits import MIB, Limits
 from lllm.sandbox.usage import Oversized
 from lllm.sandbox.watch import Watch
-from lllm.sandbox.workspace import KEPT, Workspace
+from lllm.sandbox.workspace import FEW, KEPT, Workspace
 
 
 class Seen:
@@ -45,6 +46,32 @@ class Seen:
 def work(tmp_path: Path) -> Workspace:
     (tmp_path / "work").mkdir()
     return Workspace(tmp_path / "work")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: (root / "new").write_text("x"),
+        lambda root: (root / "in" / "file").write_text("y"),
+        lambda root: (root / "in" / "file").unlink(),
+        lambda root: (root / "file").unlink(),
+        lambda root: (root / "in" / "file").rename(root / "other"),
+        lambda root: (root / "file").chmod(0o755),
+        lambda root: (root / "link").symlink_to("file"),
+        lambda root: (root / "empty").mkdir(),
+        lambda root: [(root / f"{n}").mkdir() for n in range(FEW)],
+    ],
+)
+def test_every_change_is_seen(work: Workspace, change: Callable[[Path], object]) -> None:
+    for path in ("in/file", "file"):
+        work.write(path, b"x")
+    for _ in range(2):
+        assert work.is_unchanged(Limits())
+    change(work.root)
+    for _ in range(2):  # as long as nobody has looked what it is
+        assert not work.is_unchanged(Limits())
+    work.changes()
+    assert work.is_unchanged(Limits()) == (len(list(work.root.iterdir())) < FEW)
 
 
 def test_undo_puts_back_what_is_known(work: Workspace) -> None:

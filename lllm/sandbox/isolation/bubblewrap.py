@@ -12,6 +12,7 @@ from typing import Final
 
 from lllm.sandbox.isolation import tree
 from lllm.sandbox.isolation.users import User
+from lllm.sync import spawn
 
 SECONDS: Final = 10.0
 """Time limit for the end of what has been killed."""
@@ -26,6 +27,14 @@ class Bubblewrap:
         self._popen = popen
         self._user = user
         self._lock = threading.Lock()
+        self._said = b""
+        self._said_all = threading.Event()
+        try:
+            spawn(self._read)
+        except RuntimeError:  # no more threads
+            popen.kill()
+            popen.wait()
+            raise
 
     @property
     def pid(self) -> int:
@@ -38,12 +47,19 @@ class Bubblewrap:
 
     def said(self) -> str:
         """See `Process`."""
-        if self._popen.stderr is None or self._popen.stderr.closed or self._popen.poll() is None:
+        if self._popen.poll() is None:
             return ""
-        os.set_blocking(self._popen.stderr.fileno(), False)
-        with suppress(OSError, ValueError):
-            return (self._popen.stderr.read(4000) or b"").decode("utf-8", "replace").strip()
-        return ""
+        self._said_all.wait(SECONDS)
+        return self._said.decode("utf-8", "replace").strip()
+
+    def _read(self) -> None:
+        """Reads all that is printed as an error, which may be much, and keeps the beginning. Where nobody read it, code that
+        prints would wait for ever."""
+        assert self._popen.stderr is not None
+        with self._popen.stderr as stream, suppress(OSError, ValueError):
+            while data := os.read(stream.fileno(), 65_536):
+                self._said = (self._said + data)[:4_000]
+        self._said_all.set()
 
     def _first(self) -> list[int]:
         """Descriptors of the first process inside, whose end is that of all others there."""
@@ -65,9 +81,8 @@ class Bubblewrap:
                     signal.pidfd_send_signal(fd, signal.SIGKILL)
                 select.select([fd], [], [], SECONDS)  # it ends after all others inside
                 os.close(fd)
-            for stream in (self._popen.stdin, self._popen.stderr):
-                if stream is not None:
-                    stream.close()
+            if self._popen.stdin is not None:
+                self._popen.stdin.close()
             if self._user is not None:
                 self._user.kill()
                 self._user.free()
