@@ -54,7 +54,8 @@ LIMITED: Final = [
     *GROUPS["Limits"].values(),
     *GROUPS["Messages to lllm"].values(),
 ]
-"""Attacks after which the kernel is ended: something of them may still run."""
+"""Attacks after which the kernel is ended where they have come further than to fail, and it lives: something of them may still
+run."""
 FACTS: Final = ("log", "outside", "packages", "owner", "connected")
 """Checks that decide alone: a sandbox may have files of its own by these names."""
 VICTIM: Final = """
@@ -251,7 +252,7 @@ def attack(name: str, row: Row, world: World, notebook: JupyterSession) -> dict[
         found = "stopped"
     elif row.check == "survivors" and found == "open":
         found = "bounded"
-    if row in LIMITED:
+    if row in LIMITED and result.alive and found != "stopped":
         notebook.restart()
     return {
         "name": name,
