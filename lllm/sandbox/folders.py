@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import tempfile
 import time
@@ -19,6 +20,8 @@ from lllm.sandbox import removal
 
 PREFIX: Final = "lllm-"
 """Of a folder's name in the temporary folder. Short: the paths of unix sockets are limited."""
+
+NAME: Final = re.compile(f"{PREFIX}[0-9a-f]{{10}}")
 
 MAKING: Final = 3600.0
 """Seconds after which nobody makes a folder any more that has no owner yet."""
@@ -47,15 +50,19 @@ def left_behind() -> Iterator[Path]:
                 continue
             try:
                 owner = json.loads((folder / "owner.json").read_text())
-            except (
-                FileNotFoundError,
-                ValueError,
-            ):  # its owner died while it made the folder, or makes it now
-                if time.time() - folder.stat().st_mtime > MAKING:
+            except (FileNotFoundError, ValueError):
+                if _half_made(folder):
                     yield folder
                 continue
             if owner["namespace"] == _namespace() and began(owner["pid"]) != owner["began"]:
                 yield folder
+
+
+def _half_made(folder: Path) -> bool:
+    """Whether its owner died while it made the folder: nothing is in it, or a part of the mark. Others' folders, by whatever
+    name, are not empty, or are left alone."""
+    empty = os.listdir(folder) in ([], ["owner.json"]) and NAME.fullmatch(folder.name) is not None
+    return empty and time.time() - folder.stat().st_mtime > MAKING
 
 
 def sweep() -> list[Path]:

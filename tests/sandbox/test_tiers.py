@@ -261,10 +261,15 @@ def test_folders_whose_owner_died_while_it_made_them(tmp_path: Path, monkeypatch
     (empty / "owner.json").unlink()
     (torn / "owner.json").write_text('{"pid": 1')
     assert list(folders.left_behind()) == []  # they may be in the making
-    for folder in (kept, empty, torn):
+    others = [tmp_path / "lllm-experiments", tmp_path / f"{folders.PREFIX}{'a' * 10}", tmp_path / "lllm-x"]
+    for folder in others:
+        folder.mkdir()
+    for folder in others[:2]:
+        (folder / "results.csv").write_text("x")
+    for folder in (kept, empty, torn, *others):
         os.utime(folder, (1, 1))
     assert sorted(folders.sweep()) == sorted([empty, torn])
-    assert list(tmp_path.iterdir()) == [kept]
+    assert sorted(tmp_path.iterdir()) == sorted([kept, *others])
 
 
 def test_level_reached_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
