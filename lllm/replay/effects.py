@@ -157,6 +157,15 @@ class EffectRecord:
                 return past
         return None
 
+    def alike(self, asked: Asked, place: Place) -> Iterator[Past]:
+        """The recorded effects with the same request in the same place, also those that are given again."""
+        data = {"kind": asked.kind, "key": asked.key}
+        for past in self._at.get(_of(place), ()):
+            if data == {"kind": past.data["kind"], "key": past.data.get("key")} and agrees(
+                request_of(past.data, self.blob), asked.request
+            ):
+                yield past
+
     def has(self, asked: Asked) -> bool:
         """Whether one like this is still to be given."""
         place = _of(asked.place)

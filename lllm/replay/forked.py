@@ -104,7 +104,7 @@ class Forked(SharedEffects):
         self._reworded: dict[
             tuple[str | None, str], Mapping[str, Any]
         ] = {}  # tool calls whose result is edited
-        self._outer: set[int] = set()  # effects that began in the shared part, and are done here
+        self._outer: dict[int, int] = {}  # effects that are done here, and the parent's that they stand for
         self._rules: dict[str, Mapping[str, Any]] = {}
         self._left: dict[
             str, tuple[asyncio.Task[Any], str | None, bool]

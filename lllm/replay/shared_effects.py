@@ -18,7 +18,7 @@ class SharedEffects(Replayed):
     parent: str
     _twins: dict[str, str]
     _unmatched: str
-    _outer: set[int]
+    _outer: dict[int, int]
 
     # of Forked
     if TYPE_CHECKING:
@@ -32,7 +32,10 @@ class SharedEffects(Replayed):
         past = self._shared(asked)
         if past is None:
             await self.at_record_end()
-            return await super().intend(asked, approval)
+            found = await super().intend(asked, approval)
+            if isinstance(found, int):
+                self._stands_for(found, asked)
+            return found
         self._comes(past)
         assert past.requested is not None
         self._copy(past, past.requested)
@@ -62,7 +65,7 @@ class SharedEffects(Replayed):
         if (refused := self._refused(asked)) is not None:
             await self.settle(asked, past.n, error=refused)
         await self.flush()
-        self._outer.add(past.n)
+        self._outer[past.n] = past.n
         return past.n
 
     async def reached(self, seq: int) -> None:
@@ -98,13 +101,19 @@ class SharedEffects(Replayed):
         return self._recalled(number, past.returned["seq"], past.returned["data"], tuple(events))
 
     def _twin_of(self, place: Place) -> Place:
-        """The place in the parent that a place of the live part stands for. There is none within what the parent did not
-        begin."""
+        """The place in the parent that a place of the live part stands for. There is none within what the parent did not do."""
         call, within = (
             None if one is None else self._twins.get(one, "") for one in (place.call, place.within)
         )
-        begun = place.inside is None or place.inside in self._outer
-        return Place(call, place.via, within, place.inside if begun else effects.NEVER)
+        inside = None if place.inside is None else self._outer.get(place.inside, effects.NEVER)
+        return Place(call, place.via, within, inside)
+
+    def _stands_for(self, number: int, asked: Asked) -> None:
+        """An effect is done anew. What it does is answered as what the parent's did that had the same request."""
+        used = {*self._outer.values()}
+        alike = self.effects.alike(asked, self._twin_of(asked.place))
+        if (past := next((one for one in alike if one.n not in used), None)) is not None:
+            self._outer[number] = past.n
 
     def _shared(self, asked: Asked) -> effects.Past | None:
         """The effect of the shared part that this one is. If the record has none, that ends."""

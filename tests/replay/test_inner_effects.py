@@ -13,6 +13,7 @@ import pytest
 from lllm import Agent, MemoryLog, ScriptedBackend, arecord, fork_session, replay_session, resume_session
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
+from lllm.errors import EffectFailed
 from lllm.models.function import ToolContext, tool
 from lllm.ports import Request
 from lllm.session import own_code, recording
@@ -34,6 +35,7 @@ async def nested(
     *,
     of: str | None = None,
     before: Callable[[], Any] | None = None,
+    holds: Callable[[Any], bool] | None = None,
 ) -> Any:
     """An effect whose code has further ones, as a cell that calls an API has.
 
@@ -60,7 +62,7 @@ async def nested(
         loop = asyncio.get_running_loop()
         return [await loop.create_task(inner(number), context=context) for number in range(count)]
 
-    return await session.effect("outer", {"name": name}, outer, effect="pure")
+    return await session.effect("outer", {"name": name}, outer, effect="pure", holds=holds)
 
 
 def program(store: MemoryLog, ran: list[str]) -> Callable[[], Any]:
@@ -174,6 +176,42 @@ def test_a_fork_answers_within_what_the_parent_began() -> None:
         fork = fork_session(parent, store=store, entry=program(store, ran), at=at)
         assert (fork.result, ran) == ([[0, 1], [0, 1]], again)
         assert replay_session(fork.session, store=store, entry=program(store, [])).verified
+
+
+@pytest.mark.parametrize(
+    ("fresh", "unmatched", "again"),
+    [
+        (False, "run", ["a", "a", "a/1", "b"]),
+        (False, "pure", ["a", "a", "b"]),
+        (True, "run", ["a", "a/0", "a", "a/0", "a/1", "b", "b/0", "b/1"]),
+    ],
+)
+def test_what_an_effect_that_is_done_anew_asks_is_answered(
+    fresh: bool, unmatched: str, again: list[str]
+) -> None:
+    """An effect whose past differs is done again; what it asks in the same words has an answer, unless all is asked anew."""
+    store, ran = MemoryLog(), list[str]()
+
+    def entry(mode: str, count: int) -> Callable[[], Any]:
+        async def main() -> Any:
+            async with arecord("nested", store=store) as session:
+                await session.effect("mode", {"mode": mode}, lambda: mode, effect="pure")
+                found = []
+                for name, number in (("a", 1), ("a", count), ("b", 2)):
+                    try:
+                        found.append(await nested(name, ran, number, holds=lambda _: mode == "one"))
+                    except EffectFailed:
+                        found.append("refused")
+                return found
+
+        return main
+
+    assert asyncio.run(entry("one", 1)()) == [[0], [0], [0, 1]]
+    ran.clear()
+    fork = fork_session(newest(store), store=store, entry=entry("two", 2), fresh=fresh, unmatched=unmatched)
+    assert ran == again
+    assert fork.result == [[0], [0, 1] if unmatched == "run" else "refused", [0, 1]]
+    assert replay_session(fork.session, store=store, entry=entry("two", 2)).verified
 
 
 def test_a_fork_does_not_answer_within_what_is_new() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import lllm
-from lllm import MemoryLog, Proxy, replay_session, resume_session
+from lllm import MemoryLog, Proxy, fork_session, replay_session, resume_session
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
 from lllm.errors import SandboxBroken
@@ -353,3 +353,29 @@ def test_a_kernel_that_is_killed_gets_a_new_connection() -> None:
         assert pid > 0
         assert "died" in cell(nb, f"import os, signal\nos.kill(os.getpid(), {int(signal.SIGKILL)})")
         assert cell(nb, "CALL_API('weather.daily', city='Bern')['city']") == "'Bern'"
+
+
+def test_a_fork_makes_only_the_calls_that_are_new() -> None:
+    """A cell runs again, because what was before it differs; what it asked already, it is told."""
+    store = MemoryLog()
+
+    def entry(days: int) -> Callable[[], str]:
+        def main() -> str:
+            with lllm.record("n", store=store), notebook() as nb:
+                cell(nb, f"days = {days}")
+                return cell(
+                    nb,
+                    "[CALL_API('weather.daily', city='Bern'), CALL_API('weather.daily', city='Ulm', days=days)]",
+                )
+
+        return main
+
+    came = entry(1)()
+    assert RAN == ["Bern", "Ulm"]
+    RAN.clear()
+    forked = fork_session(store.sessions(1)[0].id, store=store, entry=entry(2))
+    assert RAN == ["Ulm"]
+    assert forked.result == came.replace("'Ulm', 'degrees': [21]", "'Ulm', 'degrees': [21, 21]")
+    RAN.clear()
+    assert replay_session(forked.session, store=store, entry=entry(2)).verified
+    assert RAN == []
