@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 
 from lllm.errors import SandboxBroken
 from lllm.sandbox.host import host
-from lllm.sandbox.isolation import tree
+from lllm.sandbox.isolation import forked, tree
 from lllm.sandbox.isolation.forked import Zygote
 from lllm.sandbox.isolation.tiers import choose
 from lllm.sandbox.jupyter import JupyterSession
@@ -82,7 +83,9 @@ def test_no_variable_of_another_process(two: tuple[JupyterSession, JupyterSessio
     code = "print(open('/proc/self/environ').read().replace(chr(0), '\\n')); import os; print(os.environ)"
     for notebook in two:
         seen = said(notebook, code)
-        assert str(Path.home()) not in seen.replace("/root/.pyenv", "")
+        for folder in (sys.prefix, sys.base_prefix):
+            seen = seen.replace(folder, "")
+        assert str(Path.home()) not in seen
         assert not [name for name in os.environ if "KEY" in name and name in seen]
 
 
@@ -148,6 +151,16 @@ def test_a_zygote_that_dies_while_it_forks_is_not_waited_for(tmp_path: Path, mon
     assert os.listdir(tmp_path / "s0") == []
 
 
+@pytest.mark.parametrize(("release", "more"), [((5, 10), 1000), ((6, 1), 0)])
+def test_processes_of_the_user_count_where_linux_counts_them(
+    release: tuple[int, int], more: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forked.namespace, "_release", lambda: release)
+    monkeypatch.setattr(forked.users, "tasks", lambda user: 1000)
+    job = forked._job(tmp_path, tmp_path, tmp_path, Limits(processes=50), None)
+    assert job["limits"]["NPROC"] == 50 + more
+
+
 def test_a_pool_makes_one_more_zygote_and_no_third(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
 
@@ -205,7 +218,7 @@ def test_a_kernel_that_forks_slowly_does_not_stop_others() -> None:
 
 
 def test_a_fork_that_nobody_waits_for_is_ended(tmp_path: Path) -> None:
-    from lllm.sandbox.pool import forked
+    from lllm.sandbox.pool import forked as waited
 
     go, killed = threading.Event(), threading.Event()
 
@@ -218,7 +231,7 @@ def test_a_fork_that_nobody_waits_for_is_ended(tmp_path: Path) -> None:
         return Made()
 
     async def run() -> None:
-        task = asyncio.get_running_loop().create_task(forked(fork, tmp_path, tmp_path, Limits()))
+        task = asyncio.get_running_loop().create_task(waited(fork, tmp_path, tmp_path, Limits()))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.sleep(0)

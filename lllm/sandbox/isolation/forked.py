@@ -293,7 +293,7 @@ def _job(pool: Path, sockets: Path, folder: Path, limits: Limits, user: users.Us
         "memory": memory,
         "user": None if user is None else user.id,
         "environment": command.environment(namespace.HOME, "/tmp"),
-        "limits": command.resources(limits),
+        "limits": namespace.resources(limits, user),
         "filter": filter.hex() if filter else "",
         "options": command.options(sockets),
     }

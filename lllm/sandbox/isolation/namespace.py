@@ -52,10 +52,11 @@ def launch(sockets: Path, folder: Path, limits: Limits, argv: Sequence[str] | No
     if user is not None:
         users.give(sockets, user.id)
     folder.chmod(0o755)  # by bubblewrap too, which has no rights left then; code inside may have changed it
-    values = command.resources(limits)
-    if user is None and _release() < COUNTED_INSIDE:
-        values["NPROC"] += users.tasks(os.getuid())
-    inside = [*command.limited(values), *_dropped(user), *(argv or command.attended(sockets))]
+    inside = [
+        *command.limited(resources(limits, user)),
+        *_dropped(user),
+        *(argv or command.attended(sockets)),
+    ]
     binds = ["--bind", str(folder), WORKSPACE, *_parents(sockets), "--bind", str(sockets), str(sockets)]
     try:
         return start(
@@ -65,6 +66,14 @@ def launch(sockets: Path, folder: Path, limits: Limits, argv: Sequence[str] | No
         if user is not None:
             user.free()
         raise
+
+
+def resources(limits: Limits, user: users.User | None) -> dict[str, int]:
+    """The limits that the operating system holds, see `command.resources`. `user`: as of `outside`."""
+    values = command.resources(limits)
+    if user is None and _release() < COUNTED_INSIDE:
+        values["NPROC"] += users.tasks(os.getuid())
+    return values
 
 
 def start(options: list[str], inside: list[str], user: users.User | None) -> Process:
