@@ -170,7 +170,7 @@ class Session(SessionLog, Following, Hooks, Effects, ResourceOwner):
         self._open_log()
         self._calls = 0
         self._dialogs = 0
-        self._runs = 0
+        self._runs: dict[str, int] = {}
         self.inputs = inputs.Inputs(self.logs)
         self._began = 0
         self._figures = Counting() if self.logs else None
@@ -334,10 +334,15 @@ class Session(SessionLog, Following, Hooks, Effects, ResourceOwner):
             return f"d{self._dialogs}"
 
     def new_run(self) -> str:
-        """The number of the next run of a chain: 1, 2, ... Stages are named by it."""
+        """The place of the next run of a chain, by which its stages are named: 1, 2, ... In a stage or a tool call those are
+        counted by themselves (`1/2:1`, `c1.ID:1`), whatever runs beside it."""
+        scope = current.get()
+        within = ""
+        if scope is not None and scope.session is self:
+            within = scope.stage or ".".join(filter(None, (scope.call, scope.tool_call)))
         with self._lock:
-            self._runs += 1
-            return str(self._runs)
+            number = self._runs[within] = self._runs.get(within, 0) + 1
+        return f"{within}:{number}" if within else str(number)
 
     # --- effects
 

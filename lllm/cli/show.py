@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 STYLES = {
     "session": "bold",
     "call": "bold",
+    "stage": "bold",
     "reply": "green",
     "tool": "cyan",
     "result": "cyan",
@@ -140,21 +141,19 @@ class Printer:
 
     def __init__(self, began: int, full: bool, blob: Callable[[str], bytes]) -> None:
         from lllm.log.cell_rows import CellRows
+        from lllm.log.layout import Layout
 
         self._cells = CellRows(blob)
         self._began = began
         self._full = full
         self._wide = screen.width() if screen.is_terminal(sys.stdout) else None
-        self._depth: dict[str | None, int] = {None: 0}
+        self._layout = Layout()
 
     def row(self, row: Row) -> None:
-        row = self._cells.read(row)
-        depth = self._depth
-        if row.kind == "call":
-            depth[row.call] = depth.get(row.detail.get("parent"), 0) + 1
-        if row.kind == "end" and row.text == "done":
-            return  # its reply has just been shown
-        inner = "  " * depth.get(row.call, 0)
+        depth, row, hidden = self._layout.place(self._cells.read(row))
+        if hidden:
+            return
+        inner = "  " * depth
         begin = f"{row.seq:>4} {(row.at - self._began) / 1_000_000:8.3f}  {inner}"
         title = visible_line(_title(row))
         body = visible(row.text if self._full else _cut(row.text)).removesuffix("\n")

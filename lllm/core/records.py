@@ -216,8 +216,8 @@ class StageStarted(TypedDict):
 
     stage: Annotated[
         str,
-        "its place: `1/2` is the second stage of the first run in the session, `1/2/facts` a branch within it, `2.7/1` the "
-        "first stage of item 7 of a batch",
+        "its place: `1/2` is the second stage of the first run in the session, `1/2/facts` a branch within it, `1/2:1/3` the "
+        "third stage of the first run that `1/2` itself began, `2.7/1` the first stage of item 7 of a batch",
     ]
     name: Annotated[str, "its name"]
     step: Annotated[str, "what it is: `function`, `agent`, `system`, `parallel`, `map`, ..."]

@@ -28,6 +28,8 @@ ROWS: Final[Mapping[str, str]] = {
     "result": "what a tool gave, or what an equal call gave before: then `detail['reused']` names it",
     "stop": "a limit, a cancellation or the project's own code ended the call",
     "end": "an agent call ends",
+    "stage": "a stage of a chain begins, or ends: then `detail['status']` says how",
+    "item": "an item of a batch begins, or ends",
     "frontend": "something was shown to the user",
     "artifact": "a file or value was kept",
     "note": "a remark",

@@ -21,6 +21,7 @@ from lllm.core.spent import Spending, Spent, reused
 from lllm.errors import LogError
 from lllm.log.cell_rows import CellRows
 from lllm.log.folding import UNFINISHED, CallInfo, Folding, SessionState
+from lllm.log.layout import Layout
 from lllm.log.tables import collections
 from lllm.log.transcript import ROWS, Row, transcript
 from lllm.models.message import Message
@@ -175,7 +176,9 @@ def markdown(events: Events, blob: Callable[[str], bytes] | None = None) -> str:
     """The session as a Markdown page: a head with the sums, then the transcript. `blob` reads blobs of the log: long texts of
     notebook cells are in them."""
     told, cells = summary(events), CellRows(blob)
-    body = [section(cells.read(row), told.started) for row in transcript(events)]
+    layout = Layout()
+    placed = [layout.place(cells.read(row)) for row in transcript(events)]
+    body = [section(one.row, told.started, one.depth) for one in placed]
     if told.result is not None:
         body.append(
             f"## result\n\n{fenced(told.result if isinstance(told.result, str) else repr(told.result))}"
@@ -199,14 +202,18 @@ def head(told: Summary) -> str:
     return "\n".join(lines)
 
 
-def section(row: Row, started: int) -> str:
-    """One row of a Markdown page: who, when, and the text in a fence."""
+def section(row: Row, started: int, depth: int = 0) -> str:
+    """One row of a Markdown page: who, when, and the text in a fence. A stage that begins is a heading, of its depth."""
     seconds = (row.at - started) / 1_000_000
     marks = ""
     if row.detail.get("verdict") == "rejected":
         marks = " (rejected)"
     elif row.kind == "result":
         marks = " (given again)" if "reused" in row.detail else "" if row.detail["ok"] else " (error)"
+    if row.kind == "stage":
+        words = f"{plain(row.who)} · {plain(row.text)}"
+        begins = "status" not in row.detail
+        return f"{'#' * min(depth + 2, 6)} {words}" if begins else f"**stage** · {words}"
     who = plain(f"{row.call} · {row.who}" if row.call and row.who else row.who or row.call or "")
     title = f"**{row.kind}**{marks} · {who} · {seconds:.3f} s"
     return f"{title}\n\n{fenced(row.text)}" if row.text else title

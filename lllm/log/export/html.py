@@ -17,6 +17,7 @@ from typing import Any, Final
 from lllm.errors import LogError, UnknownNameError
 from lllm.log.cell_rows import CellRows
 from lllm.log.export.source import Source
+from lllm.log.layout import Layout
 from lllm.log.transcript import Row
 from lllm.log.views import saving
 
@@ -38,15 +39,12 @@ def write(source: Source) -> Iterator[str]:
     told = source.summary
     yield _HEAD.replace("{title}", _text(told.name))
     yield f"<h1>{_text(told.name)}</h1>\n<dl>{''.join(_facts(source))}</dl>\n<main>\n"
-    depth: dict[str | None, int] = {None: 0}
+    layout = Layout()
     cells = CellRows(source.store.blob)
     for row in source.rows:
-        if row.kind == "call":
-            depth[row.call] = depth.get(row.detail.get("parent"), 0) + 1
-        if row.kind == "end" and row.text == "done":
-            continue  # its reply has just been shown
-        cell = cells.read(row)
-        yield _row(source, cell, min(depth.get(row.call, 0), 8), told.started, cells.images(row))
+        placed = layout.place(cells.read(row))
+        if not placed.hidden:
+            yield _row(source, placed.row, min(placed.depth, 8), told.started, cells.images(row))
     if told.result is not None:
         result = told.result if isinstance(told.result, str) else json.dumps(told.result, ensure_ascii=False)
         yield f'<section class="done"><h2><b>result</b></h2>{_folded(result)}</section>\n'
@@ -73,6 +71,7 @@ def _facts(source: Source) -> Iterator[str]:
 def _row(source: Source, row: Row, depth: int, started: int, pictures: Sequence[str]) -> str:
     bad = row.kind in ("rejected", "fault", "stop") or row.detail.get("verdict") == "rejected"
     bad = bad or (row.kind == "result" and not row.detail.get("ok", True))
+    bad = bad or (row.kind == "stage" and row.detail.get("status", "done") != "done")
     marks = "bad" if bad else row.kind
     who = " ".join(filter(None, (row.call, row.who if row.who not in ("session", "frontend") else "")))
     note = " (rejected)" if row.detail.get("verdict") == "rejected" else ""
@@ -154,6 +153,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--box); pa
 img { max-width: 100% } .more { font-size: .85em }
 .reply, .done { border-color: var(--reply) } .reply b, .done b { color: var(--reply) }
 .tool, .result { border-color: var(--tool) } .tool b, .result b { color: var(--tool) }
+.stage { border-color: var(--soft) }
 .prompt { border-color: var(--prompt) } .prompt b { color: var(--prompt) }
 .bad { border-color: var(--bad) } .bad b { color: var(--bad) }
 .d2 { margin-left: 1.5em } .d3 { margin-left: 3em } .d4 { margin-left: 4.5em } .d5 { margin-left: 6em }

@@ -15,6 +15,7 @@ from lllm.log import views
 from lllm.log.export.cells import Cells
 from lllm.log.export.lines import text
 from lllm.log.export.source import Source, outcomes
+from lllm.log.layout import Layout
 from lllm.log.transcript import Row
 from lllm.models.message import FunctionCall
 
@@ -45,7 +46,9 @@ def write(source: Source) -> Iterator[str]:
     }
     yield '{"cells":['
     yield text(_markdown(views.head(told), "head"))
+    layout = Layout()
     for number, row in enumerate(source.rows):
+        placed = layout.place(row)
         if id(row) in in_cells or row.seq in own or row.seq in ran.left_out:
             continue
         if (made := ran.made.get(row.seq)) is not None:
@@ -54,7 +57,7 @@ def write(source: Source) -> Iterator[str]:
         code = _code(row)
         name = f"e{row.seq}-{number}"
         if code is None:
-            cell = _markdown(views.section(row, told.started), name)
+            cell = _markdown(views.section(placed.row, told.started, placed.depth), name)
         else:
             cell = _cell(code, results.get(row.seq), name)
         yield ",\n" + text(cell)
