@@ -18,9 +18,10 @@ from lllm.core.jsonable import unicode_only
 from lllm.errors import SandboxError
 from lllm.sandbox import folders
 from lllm.sandbox.broker import Broker, Made, Perform
+from lllm.sandbox.channels import LARGEST, connection
 from lllm.sandbox.clock import CellClock
 from lllm.sandbox.host import host
-from lllm.sandbox.kernel import LARGEST, Kernel, Launch, Process, Ran, ZygoteEnded, connection, ended
+from lllm.sandbox.kernel import Kernel, Launch, Process, Ran, ZygoteEnded, ended
 from lllm.sandbox.limits import Limits
 from lllm.sandbox.outputs import Displays, Output, Outputs, finite
 from lllm.sandbox.overflow import Overflow

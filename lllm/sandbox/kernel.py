@@ -1,32 +1,24 @@
 """A running kernel, and the execution of one cell in it.
 
-Messages are those of Jupyter (https://jupyter-client.readthedocs.io/en/stable/messaging.html, protocol 5.3 and later), over
-unix sockets, which also work where the sandbox has no network. All of this runs in the loop of the `host`.
+All of this runs in the loop of the `host`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import secrets
 import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
-from lllm.errors import DependencyError, SandboxBroken, SandboxError
+from lllm.errors import SandboxBroken
 from lllm.sandbox import streams, threads
+from lllm.sandbox.channels import LARGEST, VALUE, Channels
 from lllm.sandbox.clock import CellClock
 from lllm.sandbox.limits import Limits
-from lllm.sandbox.untrusted import TooMany, parse
-from lllm.sandbox.zmtp import Channel
 from lllm.sync import in_thread
-
-CHANNELS: Final = ("shell", "iopub", "stdin", "control", "hb")
-"""In the order of their ports: with `ipc`, that of "shell" is the file `IP-1`."""
 
 SETTLE: Final = 1.0
 """Seconds after which a kernel that has not said that a cell's outputs are complete is asked for a sign of life."""
@@ -34,12 +26,6 @@ SETTLE: Final = 1.0
 QUIET: Final = 10.0
 """Seconds without any message after which the end of a cell's outputs is not waited for: on a busy machine a kernel may have
 no processor for some of them."""
-
-LARGEST: Final = 128 * 2**20
-"""Bytes of a message that are read."""
-
-VALUE: Final = 64
-"""Bytes of the largest message for each value that one may hold."""
 
 DRAIN: Final = 0.05
 """Seconds in which what a dead kernel had sent arrives."""
@@ -98,30 +84,7 @@ class Ran(NamedTuple):
     note: str = ""
 
 
-def connection(folder: Path) -> dict[str, Any]:
-    """The connection file of a kernel whose sockets are in this folder."""
-    prefix = str(folder / "k")
-    if len(prefix) + 2 > PATH:
-        raise SandboxError(
-            f"the path of the kernel's sockets is longer than {PATH} characters: '{prefix}'",
-            hint="Set TMPDIR to a folder with a shorter path.",
-        )
-    ports = {f"{channel}_port": number for number, channel in enumerate(CHANNELS, 1)}
-    return {
-        "transport": "ipc",
-        "ip": prefix,
-        **ports,
-        "key": secrets.token_hex(32),
-        "signature_scheme": "hmac-sha256",
-        "kernel_name": "python3",
-    }
-
-
-PATH: Final = 100
-"""Characters of a unix socket's path: the kernel takes 107 bytes at most."""
-
-
-class Kernel:
+class Kernel(Channels):
     """A kernel that has been started.
 
     Args:
@@ -133,28 +96,22 @@ class Kernel:
     def __init__(
         self, process: Process, info: Mapping[str, Any], heard: Heard, largest: int = LARGEST
     ) -> None:
+        super().__init__(info, largest)
         self.process = process
-        self._info = info
         self.heard = heard
-        self._session = _session(info["key"], largest // VALUE)
-        self._channels: dict[str, Channel] = {}
         self._lost = 0
         self._heard_so_far = 0
-        self._replies: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
-        self._idle: dict[str, asyncio.Future[None]] = {}
         self._stop: asyncio.Future[str] | None = None
         self._running = ""
         self._number: int | None = None
         self._last = 0
-        self._largest = largest
         self._loop = asyncio.get_running_loop()
 
     async def ready(self, seconds: float) -> None:
         """Waits until it answers. Raises SandboxBroken, and kills it, where it does not."""
         until = time.monotonic() + seconds
         try:
-            files = [Path(f"{self._info['ip']}-{self._info[f'{name}_port']}") for name in CHANNELS]
-            while not all(file.exists() for file in files):
+            while not self._are_there:
                 self._check(until, seconds)
                 await asyncio.sleep(0.004)
             self._connect()
@@ -178,34 +135,6 @@ class Kernel:
         if time.monotonic() > until:
             raise SandboxBroken(f"the kernel did not answer within {seconds:g} seconds of its start")
 
-    def _connect(self) -> None:
-        for name in ("shell", "control", "iopub"):
-            self._open(name)
-
-    def _open(self, name: str) -> None:
-        path = f"{self._info['ip']}-{self._info[f'{name}_port']}"
-        kind = "SUB" if name == "iopub" else "DEALER"
-        self._channels[name] = Channel(path, kind, self._largest, partial(self._received, name))
-
-    def _received(self, name: str, frames: list[bytes]) -> None:
-        try:
-            _, parts = self._session.feed_identities(frames)
-            message = self._session.deserialize(parts)
-            parent = message["parent_header"].get("msg_id", "")
-            kind, content = message["header"]["msg_type"], message["content"]
-        except TooMany:
-            self._channels[name].lost += 1
-            return
-        except Exception:  # code inside wrote to our socket
-            return
-        if not (isinstance(parent, str) and isinstance(kind, str) and isinstance(content, Mapping)):
-            return
-        with suppress(Exception):  # signed, but not in the form of a message
-            if name == "iopub":
-                self._published(parent, kind, content)
-            elif (waiting := self._replies.pop(parent, None)) is not None and not waiting.done():
-                waiting.set_result(content)
-
     def _published(self, parent: str, kind: str, content: Mapping[str, Any]) -> None:
         self._heard_so_far += 1
         if kind == "status":
@@ -217,16 +146,6 @@ class Kernel:
             self._number = _number(content)
         if self.heard(parent, kind, content) and parent == self._running:
             self._stop_for("flood")
-
-    def _send(
-        self, channel: str, kind: str, content: Mapping[str, Any]
-    ) -> tuple[asyncio.Future[Mapping[str, Any]], asyncio.Future[None]]:
-        loop = asyncio.get_running_loop()
-        message = self._session.msg(kind, content)
-        id = message["header"]["msg_id"]
-        self._replies[id], self._idle[id] = reply, idle = loop.create_future(), loop.create_future()
-        self._channels[channel].send(self._session.serialize(message))
-        return reply, idle
 
     async def execute(self, code: str, clock: CellClock, grace: float, begun: Callable[[str], None]) -> Ran:
         """Runs a cell. `begun` is called with the id of the request, before anything of it is heard. If the caller is
@@ -411,9 +330,7 @@ class Kernel:
 
     async def close(self) -> None:
         """Kills it and closes what belongs to it."""
-        for channel in self._channels.values():
-            channel.close()
-        self._channels.clear()
+        self._disconnect()
         await in_thread(self.process.kill)
 
 
@@ -454,21 +371,4 @@ def _asks_exit(reply: Mapping[str, Any]) -> bool:
     return isinstance(found, list) and any(
         isinstance(one, Mapping) and one.get("source") == "ask_exit" and not one.get("keepkernel")
         for one in found
-    )
-
-
-def _session(key: str, values: int) -> Any:
-    try:
-        from jupyter_client.session import Session
-    except ImportError:
-        raise DependencyError("jupyter_client", "sandbox", "a sandbox") from None
-    made = Session(key=key.encode(), signature_scheme="hmac-sha256", check_pid=False)
-    made.pack, made.unpack = _pack, partial(parse, most=values)
-    made.digest_history_size = 1024  # of 65,536, which take some megabytes
-    return made
-
-
-def _pack(value: Any) -> bytes:
-    return json.dumps(value, default=str, ensure_ascii=False, allow_nan=False).encode(
-        "utf-8", "backslashreplace"
     )

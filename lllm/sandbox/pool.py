@@ -20,8 +20,9 @@ from typing import Any, Final, NamedTuple
 
 from lllm.errors import SandboxError
 from lllm.sandbox import folders
+from lllm.sandbox.channels import LARGEST, connection
 from lllm.sandbox.host import host
-from lllm.sandbox.kernel import LARGEST, Kernel, Launch, Process, ZygoteEnded, connection
+from lllm.sandbox.kernel import Kernel, Launch, Process, ZygoteEnded
 from lllm.sandbox.limits import Limits
 from lllm.sync import in_thread
 

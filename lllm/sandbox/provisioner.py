@@ -18,8 +18,9 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerBase
 
 from lllm.sandbox import folders
+from lllm.sandbox.channels import connection
 from lllm.sandbox.host import host
-from lllm.sandbox.kernel import Launch, Process, connection
+from lllm.sandbox.kernel import Launch, Process
 from lllm.sandbox.limits import Limits
 from lllm.sandbox.watch import Watch
 from lllm.sandbox.workspace import Workspace

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from lllm.sandbox.kernel import Kernel, connection
+from lllm.sandbox.channels import connection
+from lllm.sandbox.kernel import Kernel
 from lllm.sandbox.outputs import Outputs
 from lllm.sandbox.untrusted import TooMany, parse, socket_at
 from tests.sandbox.test_watch import Seen
