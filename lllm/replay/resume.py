@@ -30,6 +30,11 @@ RETURNS: Final = 8
 """How often a program is run again to find which calls were handed back at once."""
 
 
+_DIFFERS: Final = (ReplayDivergence, asyncio.CancelledError)
+"""How a program ends that does not come to its record's end: it waits for something else, and is given answers before their
+turn, so that it may meet a stop which nothing has caused."""
+
+
 class Resumption(NamedTuple):
     """How it went.
 
@@ -135,10 +140,10 @@ async def aresume_session(
         # what was handed back without a note may have been so at once; what the end of the process kept from it comes last
         tries, left = RETURNS, sys.maxsize
         unplaced = program.whole and bool(player.order.unplaced_count) and not player.is_live
-        while isinstance(failed, ReplayDivergence) and unplaced and tries and left:
+        while isinstance(failed, _DIFFERS) and unplaced and tries and left:
             program = find_program(rerun, entry)  # nothing has been written or done yet
             other = await attempt(program, Guess(), at_once=left)
-            if not isinstance(other[2], ReplayDivergence) or other[0].is_live:
+            if not isinstance(other[2], _DIFFERS) or other[0].is_live:
                 player, result, failed = other
                 break
             tries, left = tries - 1, min(left, other[0].order.unplaced_count) - 1
@@ -176,8 +181,10 @@ async def _run(player: Resumed, program: Program, rerun: Rerun) -> tuple[Any, Ba
     try:
         result, failed = await apart(player.order, again, player.put_off)
         if failed is not None:
-            if isinstance(failed, asyncio.CancelledError) and isinstance(player.halted, ReplayDivergence):
-                raise player.halted  # the program was stopped, because it waits for something else
+            if isinstance(failed, asyncio.CancelledError):
+                if isinstance(player.halted, ReplayDivergence):
+                    raise player.halted  # the program was stopped, because it waits for something else
+                return None, failed
             raise failed
     except (Exception, SystemExit) as error:
         if player.halted in (None, error):

@@ -166,3 +166,55 @@ def test_an_effect_waits_for_its_answer_in_a_loop_that_a_blocking_call_blocks() 
         store._blobs = dict(whole._blobs)
         resume_session(session, store=store, entry=entry_of(store), decide="retry")
         assert replay_session(session, store=store, entry=entry_of(store)).verified
+
+
+def test_what_a_resumed_session_handed_back_at_once_is_so_when_it_is_resumed_again() -> None:
+    """A call was stopped, and the process died before its caller heard of it; the next one told it at once."""
+
+    def entry_of(store: MemoryLog) -> Callable[[], None]:
+        async def model(request: Any) -> str:
+            await asyncio.sleep(0.05)
+            return "late"
+
+        async def main() -> None:
+            got: list[str] = []
+
+            async def beat() -> None:
+                while True:
+                    await asyncio.sleep(0.004)
+                    got.append(".")
+
+            async def one(n: int) -> None:
+                for more in range(3):
+                    try:
+                        await asyncio.wait_for(agent.acall(f"{n} after {len(got)}"), 0.006 * n + more / 1000)
+                    except TimeoutError:
+                        got.append(str(n))
+
+            async with arecord("x", store=store):
+                agent = Agent("a", ScriptedBackend(model))
+                beats = asyncio.ensure_future(beat())
+                await asyncio.gather(slow(1), slow(2), one(1), one(2))
+                beats.cancel()
+
+        return lambda: lllm.run(main())
+
+    def cut(store: MemoryLog, place: int) -> MemoryLog:
+        out = MemoryLog()
+        out._sessions[session] = store._sessions[session][:place]
+        out._blobs = dict(store._blobs)
+        return out
+
+    whole = Slow()
+    entry_of(whole)()
+    session = whole.sessions(1)[0].id
+    kinds = [open_event(body)["kind"] for body in whole.read(session)]
+    ends = [place for place, kind in enumerate(kinds, 1) if kind == ev.CALL_ENDED]
+    for place in ends:
+        first = cut(whole, place)
+        resume_session(session, store=first, entry=entry_of(first), decide="retry")
+        for again in range(place + 2, len(list(first.read(session))) - 1, 3):
+            second = cut(first, again)
+            resume_session(session, store=second, entry=entry_of(second), decide="retry")
+            report = replay_session(session, store=second, entry=entry_of(second))
+            assert report.verified, (place, again, report.divergence)
