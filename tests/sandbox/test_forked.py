@@ -24,9 +24,13 @@ from lllm.sandbox.jupyter import JupyterSession
 from lllm.sandbox.kernel import Kernel, ZygoteEnded
 from lllm.sandbox.limits import Limits
 from lllm.sandbox.pool import Pool, pool_of
+from tests.sandbox.tier import needs_namespace
 
 LIMITS = {"start_seconds": 29.0}
 """Others have a pool of their own."""
+
+
+pytestmark = needs_namespace
 
 
 @pytest.fixture(scope="module")

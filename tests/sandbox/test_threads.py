@@ -13,6 +13,7 @@ from lllm.sandbox import JupyterSession
 from lllm.sandbox.host import host
 from lllm.sync import run
 from tests.sandbox.test_record import events, newest, until, verified
+from tests.sandbox.tier import needs_namespace
 
 GATE = (
     "import threading, time, os, sys\n"
@@ -90,6 +91,7 @@ def test_every_kind_of_output_of_a_thread() -> None:
         assert "err" in str(first)
 
 
+@needs_namespace  # multiprocessing has no locks in the tier `process`
 def test_work_belongs_to_the_cell_that_gave_it() -> None:
     """Workers live on; what they do for a cell is that cell's."""
     with JupyterSession() as notebook:
