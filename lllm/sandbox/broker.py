@@ -118,6 +118,7 @@ class Broker:
                 # with the number of the request: a caller that was interrupted does not take its answer
                 writer.write(struct.pack(">I", 8 + len(found)) + data[:8] + found)
                 await writer.drain()
+                await asyncio.sleep(0)  # others have their turn: many requests may have come at once
 
     async def _answer(self, data: bytes) -> Mapping[str, Any]:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from lllm.core import events as ev
 from lllm.core.envelope import open_event
 from lllm.errors import SandboxBroken
 from lllm.proxies import BaseProxy
-from lllm.sandbox.broker import Made, Unrecorded, again
+from lllm.sandbox.broker import Broker, Made, Unrecorded, again
 from lllm.sandbox.jupyter import JupyterSession
 from tests.replay.test_effects import cut
 
@@ -169,6 +170,49 @@ def test_frames_that_no_client_makes_are_refused_and_recorded() -> None:
     assert last == "'last'"
     assert RAN == ["first", "last"]
     assert replay_session(store.sessions(1)[0].id, store=store, entry=program).verified
+
+
+def test_others_have_their_turn_while_requests_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn, turns = 0, set()
+    answer = Broker._answer
+
+    async def seen(self: Broker, data: bytes) -> Any:
+        turns.add(turn)
+        return await answer(self, data)
+
+    monkeypatch.setattr(Broker, "_answer", seen)
+    request = struct.pack(">IQ", 8, 1)
+
+    async def others() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        answered = asyncio.Event()
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(request * 500)
+            for _ in range(500):
+                await reader.readexactly(struct.unpack(">I", await reader.readexactly(4))[0])
+            answered.set()
+            writer.close()
+
+        server = await asyncio.start_unix_server(connected, tmp_path / "api")
+        broker = Broker(tmp_path, 10)
+        other = asyncio.get_running_loop().create_task(others())
+        await broker.connect()
+        await answered.wait()
+        assert len(turns) > 400
+        other.cancel()
+        await broker.close()
+        server.close()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(main())
 
 
 def test_a_child_process_cannot_call() -> None:
