@@ -87,6 +87,7 @@ P = {parameters!r}
 P['sockets'] = os.path.dirname(get_ipython().kernel.parent.abs_connection_file)
 def opened(what): print('VERDICT open:', what, flush=True)
 def call(name, *values):
+    if name not in P['calls']: opened('what is not denied has no number here, and was not tried')
     libc = ctypes.CDLL(None, use_errno=True)
     result = libc.syscall(ctypes.c_long(P['calls'][name]), *[ctypes.c_long(v) if isinstance(v, int) else v for v in values])
     if result < 0: raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -43,6 +43,10 @@ MACHINE: Final = {
         control="machines differ in what they allow",
     ),
     "keys": Row("the machine's key rings", "opened(call('keyctl', 0, -4, 1))"),
+    "asynchronous": Row(
+        "contexts of asynchronous input and output, of which the machine has a number for all users",
+        "opened(call('io_setup', 1000, ctypes.create_string_buffer(8)))",
+    ),
     "userfault": Row(
         "userfaultfd", "opened(call('userfaultfd', 1))", control="machines differ in what they allow"
     ),
