@@ -25,7 +25,8 @@ class System(Step):
     """Base of systems that work with one model. It is a step: it stands in chains, goes over batches, and streams.
 
     Args:
-        system_id: its name. model: as for Agent. store: for sessions that its runs open; by default the configured log.
+        system_id: its name. model: as for Agent; or an Agent, with its system prompt, tools and limits, but without its memory.
+        store: for sessions that its runs open; by default the configured log.
         settings: everything else of Agent: temperature, max_tokens, limits, ...
     """
 
@@ -35,7 +36,10 @@ class System(Step):
     def __init__(
         self, system_id: str, model: Any = None, *, store: LogStore | None = None, **settings: Any
     ) -> None:
-        self._agent = Agent(system_id, model, **settings)
+        if isinstance(model, Agent):
+            self._agent = model.with_(memory=False, **settings)
+        else:
+            self._agent = Agent(system_id, model, **settings)
         self._model = LLM(model) if model is None or isinstance(model, str) else model
         self.name = system_id
         self.store = store
@@ -47,7 +51,7 @@ class System(Step):
 
     @property
     def model(self) -> Any:
-        """The model that it was made with, an LLM where that was a name."""
+        """The model or agent that it was made with, an LLM where that was a name."""
         return self._model
 
     async def _result(self, value: Any) -> Any:

@@ -56,7 +56,7 @@ class ChainOfAgents(System):
     run is a session: an interrupted one goes on with the chunk at which it stopped.
 
     Args:
-        system_id: its name. model: as for Agent.
+        system_id: its name. model: as for Agent; or an Agent.
         mode: `sequential` or `tree`.
         budget: tokens that a rendered prompt may have. By default the model's window without room for the reply (`max_tokens`,
             else a quarter); 4096 where the window is not known.

@@ -84,7 +84,7 @@ class MultiCallSystem(System):
     In a chain it asks `num_calls` times, and gives what `pick` chose, else all replies as one text.
 
     Args:
-        system_id: its name. model: as for Agent.
+        system_id: its name. model: as for Agent; or an Agent.
         limit: calls that are under way at once.
         errors: as of `parallel`: `keep`, `raise`, `drop`.
         pick: chooses one of the texts: `vote()`, `best_of(score)`, or a function of the list; its result is `.picked`.

@@ -76,7 +76,9 @@ REFUSED = {
     # the file -> what is said of it
     "log_type: sqlit": "a.yaml:1: no store named 'sqlit' (log.type)\n  Did you mean 'sqlite'?",
     "log: {type: postgres}": "a.yaml:1: the store 'postgres' needs the address of its server (log.type)\n  Set",
-    "system_type: nothing": "a.yaml:1: no agent named 'nothing' (system_type)\n  Known: coder, simple, steps, vanilla.",
+    "system_type: nothing": (
+        "a.yaml:1: no agent named 'nothing' (system_type)\n  Known: chain_of_agents, coder, multi_call, simple, steps, vanilla."
+    ),
     "agent_type: vanila": "a.yaml:1: no agent named 'vanila' (agent_type)\n  Did you mean 'vanilla'?",
     "agent_type: vanilla\nagent_group: [a, c]": "a.yaml:2: no agent named 'c' (agent_group.1)\n  Known: a.",
     "agent_type: vanilla\nagent_configs: {b: {model: scripted}}": (
