@@ -10,7 +10,7 @@ import pytest
 
 from lllm.backends.scripted import ScriptedBackend
 from lllm.errors import ConfigError, FixedSettingError, NameTakenError, UnknownNameError
-from lllm.llm import agent as agents
+from lllm.llm import preparing
 from lllm.llm.agent import Agent
 from lllm.llm.sessions import record
 from lllm.log.memory import MemoryLog
@@ -203,15 +203,15 @@ def test_changes_at_once_are_all_made() -> None:
 
 def test_a_change_while_a_call_begins_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = agent_of(tools=[add])
-    make = agents.Binding
+    make = preparing.Binding
 
     def slow(*args: Any) -> Any:
         made = make(*args)
-        monkeypatch.setattr(agents, "Binding", make)
+        monkeypatch.setattr(preparing, "Binding", make)
         agent.add_tool(double)  # another thread's, in the middle of this one
         return made
 
-    monkeypatch.setattr(agents, "Binding", slow)
+    monkeypatch.setattr(preparing, "Binding", slow)
     agent("x")
     agent("x")
     assert offered(agent) == ["add", "double"]
