@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from array import array
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from functools import cached_property
 from typing import Final
 
 Fits = Callable[[int, int], Awaitable[bool]]
@@ -33,25 +33,29 @@ class LongText:
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self._known: dict[int, Sequence[int]] = {}
 
-    @cached_property
-    def ends(self) -> tuple[Sequence[int], ...]:
-        """Offsets behind sentences, lines, words, characters as they are seen, and code points: each from low to high, and the
-        last of each is the end of the text."""
-        text, size = self.text, len(self.text)
-        found = (
-            _sentence_ends(text),
-            (match.end() for match in _LINE.finditer(text)),
-            (match.end() for match in _WORD.finditer(text)),
-            _character_ends(text),
-        )
-        return (*([*(end for end in ends if end < size), size] for ends in found), range(1, size + 1))
+    def ends(self, level: int) -> Sequence[int]:
+        """The offsets behind sentences (0), lines, words, characters as they are seen, or code points (4): from low to high,
+        and the last is the end of the text."""
+        if level not in self._known:
+            self._known[level] = self._found(_ENDS[level](self.text))
+        return self._known[level]
+
+    def _found(self, ends: Iterator[int] | None) -> Sequence[int]:
+        size = len(self.text)
+        if ends is None:
+            return range(1, size + 1)
+        kept = array("Q", (end for end in ends if end < size))
+        kept.append(size)
+        return kept
 
     async def longest(self, start: int, fits: Fits, guess: int = 0) -> int | None:
         """Returns the furthest of the best ends at which the text from `start` still fits; None where not one character does.
         `guess`: about how many characters that may be."""
         stop = len(self.text)
-        for ends in self.ends:
+        for level in range(len(_ENDS)):
+            ends = self.ends(level)
             first, last = bisect_right(ends, start), bisect_right(ends, stop)
             if first == last:
                 continue
@@ -122,6 +126,27 @@ def _character_ends(text: str) -> Iterator[int]:
         joined = before == "\u200d" or (before == "\r" and after == "\n")
         if not joined and (after < "\u0300" or not _continues(after, flags)):
             yield at
+
+
+def _line_ends(text: str) -> Iterator[int]:
+    return (match.end() for match in _LINE.finditer(text))
+
+
+def _word_ends(text: str) -> Iterator[int]:
+    return (match.end() for match in _WORD.finditer(text))
+
+
+def _every_end(text: str) -> None:
+    return None
+
+
+_ENDS: Final[Sequence[Callable[[str], Iterator[int] | None]]] = (
+    _sentence_ends,
+    _line_ends,
+    _word_ends,
+    _character_ends,
+    _every_end,
+)
 
 
 def _is_flag(char: str) -> bool:

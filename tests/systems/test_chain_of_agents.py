@@ -120,6 +120,13 @@ def test_no_rendered_prompt_is_above_its_budget(
     assert all(embedded.prompt_size(request)[0] <= budget for request in backend.requests)
 
 
+def test_text_that_is_no_unicode_is_kept_whole(embedded: EmbeddedBackend) -> None:
+    text = "x\ud800y. " * 900
+    answer = system(Measured(embedded))("What\udc00?", text)
+    assert len(answer.parts) > 3
+    assert "".join(part.text for part in answer.parts) == text
+
+
 def test_the_budget_is_the_window_without_the_reply(embedded: EmbeddedBackend) -> None:
     backend = Measured(embedded)
     system(backend, max_tokens=100)("What is it about?", TEXT)

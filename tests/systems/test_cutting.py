@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,11 +33,11 @@ async def pieces(text: str, most: int) -> list[str]:
 async def test_chunks_are_the_text_and_as_long_as_fits(text: str, most: int) -> None:
     found = await pieces(text, most)
     assert "".join(found) == text
-    start = 0
+    start, cut = 0, LongText(text)
     for piece in found:
         best = next(
             ends
-            for ends in ([e for e in all_of if start < e <= start + most] for all_of in LongText(text).ends)
+            for ends in ([e for e in cut.ends(level) if start < e <= start + most] for level in range(5))
             if ends
         )
         assert start + len(piece) == max(best)
@@ -82,3 +84,18 @@ async def test_a_long_text_is_measured_a_few_times_per_chunk() -> None:
     found = await LongText(text).chunks(fits)
     assert isinstance(found, list)
     assert asked < 12 * len(found) + 40
+
+
+@pytest.mark.parametrize("piece", ["A sentence of some words. ", "xxxxxxxxxx"])
+async def test_a_long_text_takes_little_memory(piece: str) -> None:
+    text = piece * (2_000_000 // len(piece))
+
+    async def fits(number: int, start: int, end: int) -> bool:
+        return end - start <= 10_000
+
+    tracemalloc.start()
+    try:
+        await LongText(text).chunks(fits)
+        assert tracemalloc.get_traced_memory()[1] < 12 * len(text)
+    finally:
+        tracemalloc.stop()
