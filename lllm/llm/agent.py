@@ -30,6 +30,7 @@ from lllm.llm.handoff import handoffs_of
 from lllm.llm.inputs import WORKERS, batch, shape, workers_of
 from lllm.llm.measuring import parse_window
 from lllm.llm.memory import Memory, Remembered, Remembers, has_system, parse_memory, with_past
+from lllm.llm.preparing import Prepares
 from lllm.llm.prompts import find_prompt, system_prompt_of
 from lllm.llm.proxies import Access, access_of_code
 from lllm.llm.sessions import fail, open_session, running
@@ -74,7 +75,7 @@ around: Callable[[Coroutine[Any, Any, Reply]], Awaitable[Reply]] | None = None
 """Set by a replay, which looks at the program's code and not at an agent call's."""
 
 
-class Agent(Remembers, Exports, ChangesTools, Classifies, Fixed, Composable):
+class Agent(Remembers, Exports, ChangesTools, Classifies, Prepares, Fixed, Composable):
     """A model with a role.
 
     Args:
