@@ -17,6 +17,7 @@ from lllm.errors import SandboxBroken
 from lllm.sandbox import streams, threads
 from lllm.sandbox.channels import LARGEST, VALUE, Channels
 from lllm.sandbox.clock import CellClock
+from lllm.sandbox.inside import code_of
 from lllm.sandbox.limits import Limits
 from lllm.sync import in_thread
 
@@ -115,7 +116,7 @@ class Kernel(Channels):
                 self._check(until, seconds)
                 await asyncio.sleep(0.004)
             self._connect()
-            begin = _silent(f"{streams.begin_code()}\n{threads.begin_code()}")
+            begin = _silent(f"{code_of(streams)}\n{code_of(threads)}")
             asked: list[tuple[asyncio.Future[Mapping[str, Any]], asyncio.Future[None]]] = []
             while not (any(reply.done() for reply, _ in asked) and any(idle.done() for _, idle in asked)):
                 self._check(until, seconds)

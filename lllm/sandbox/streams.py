@@ -15,7 +15,6 @@ import sys
 import threading
 import types
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
 NAME: Final = "_lllm_streams"
@@ -29,12 +28,6 @@ MESSAGES: Final = 20_000
 
 SECONDS: Final = 5.0
 """Time limit for what the thread is doing when a stream is flushed."""
-
-
-def begin_code() -> str:
-    """The first code of a kernel: see `begin`. It assigns no name."""
-    text = Path(__file__).read_text(encoding="utf-8")
-    return f"__import__('builtins').exec({text!r}, {{'__name__': {NAME!r}}})"
 
 
 class Reader:

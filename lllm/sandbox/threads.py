@@ -14,17 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context
 from functools import partial, wraps
-from pathlib import Path
 from typing import Any, Final
 
 NAME: Final = "_lllm_threads"
 """Of the module in the kernel."""
-
-
-def begin_code() -> str:
-    """Code for a kernel: see `begin`. It assigns no name."""
-    text = Path(__file__).read_text(encoding="utf-8")
-    return f"exec(compile({text!r}, '<lllm>', 'exec'), {{'__name__': {NAME!r}}})"
 
 
 def begin() -> None:

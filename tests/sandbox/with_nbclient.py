@@ -41,6 +41,7 @@ def main() -> None:
     from nbformat.v4 import new_code_cell, new_notebook
 
     from lllm.sandbox import provisioner, streams
+    from lllm.sandbox.inside import code_of
 
     group = KernelProvisionerFactory.GROUP_NAME
     entry = EntryPoint(provisioner.NAME, "lllm.sandbox.provisioner:Provisioner", group)
@@ -54,7 +55,7 @@ def main() -> None:
 
     async def begin(**_: Any) -> None:
         # as in our sessions: on a busy machine the queue of a kernel has no room for all outputs
-        client.kc.execute(streams.begin_code(), silent=True, store_history=False)
+        client.kc.execute(code_of(streams), silent=True, store_history=False)
 
     client = NotebookClient(
         notebook,
