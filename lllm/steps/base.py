@@ -48,6 +48,9 @@ class Step(Composable):
         """What the step is given where the stage before it gave `value`. ConfigError where that does not fit."""
         return value
 
+    def check_behind(self, before: Step, place: int) -> None:
+        """ConfigError where the step cannot stand behind stage `place` of a chain, beyond what their types tell."""
+
     @property
     def members(self) -> tuple[tuple[str, Step], ...]:
         """The steps within it, with their parts of the path."""

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core import events as ev
 from lllm.errors import ConfigError
-from lllm.llm.inputs import workers_of
 from lllm.llm.sessions import fail, open_session, running
 from lllm.session import Scope, Session, current
-from lllm.steps.side_by_side import ERRORS, checked
+from lllm.steps.side_by_side import ERRORS, checked, counted, together
 
 if TYPE_CHECKING:
     from lllm.steps.base import Step
@@ -33,7 +32,7 @@ async def batch(
 ) -> list[Any]:
     """See `Step.abatch`."""
     checked(errors, ERRORS, "errors")
-    workers_of(limit)
+    counted("limit", limit)
     items = _Items(values)
     scope = running("batch")
     if scope is not None:
@@ -113,16 +112,7 @@ async def _all(run: Any, items: _Items, limit: int, errors: str, progress: Any) 
                 tell(done)
 
         count = limit if items.count is None else min(limit, max(items.count, 1))
-        tasks = [asyncio.ensure_future(work()) for _ in range(count)]
-        try:
-            for task in asyncio.as_completed(tasks):
-                await task
-        finally:
-            left = [task for task in tasks if not task.done()]
-            for task in left:
-                task.cancel()
-            if left:
-                await asyncio.gather(*left, return_exceptions=True)
+        await together([work() for _ in range(count)])
     return [result for result in results if result is not _DROPPED]
 
 

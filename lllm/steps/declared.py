@@ -165,7 +165,7 @@ class _Declared:
         return _Unknown()
 
     def wants(self, path: Keys, given: Any, words: str) -> None:
-        what = "empty" if given in ({}, []) else in_words(given)
+        what = "empty" if isinstance(given, dict | list) and not given else in_words(given)
         where = self.config.place(path)
         self.problems.add(ConfigError(f"{'.'.join(path)} is {what}; it wants {words}", where=where))
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lllm.llm.inputs import workers_of
 from lllm.steps.base import Step
 from lllm.steps.fitting import to_items
-from lllm.steps.side_by_side import ERRORS, checked, side_by_side
+from lllm.steps.side_by_side import ERRORS, checked, counted, side_by_side
 
 if TYPE_CHECKING:
     from lllm.steps.running import Here
@@ -34,7 +33,7 @@ class Map(Step):
         from lllm.steps.coercing import step_of
 
         self.step: Step = step_of(step)
-        self.limit = workers_of(limit)
+        self.limit = counted("limit", limit)
         self.errors = checked(errors, ERRORS, "errors")
         self.name = name or f"map({self.step.name})"
 

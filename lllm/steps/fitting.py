@@ -78,6 +78,7 @@ def said(annotation: Any) -> str:
 
 def check_fit(before: Step, after: Step, place: int) -> None:
     """ConfigError where stage `place` gives what the one after it does not take."""
+    after.check_behind(before, place)
     gives = classes_of(before.gives)
     if gives is None or classes_of(after.takes) is None:
         return

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import os
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from lllm.errors import ConfigError
+from lllm.errors import ConfigError, LLMError
 from lllm.models.reply import Reply
 from lllm.ports import TextDelta
 from lllm.steps.base import Step
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from lllm.steps.running import Here
 
 THREADS: Final = 64
-"""Plain functions that run side by side. A chain whose function calls a chain needs one for each level."""
+"""Plain functions that run side by side; those that run in a chain that a function runs are counted by themselves."""
 
 
 class FunctionStep(Step):
@@ -40,11 +41,10 @@ class FunctionStep(Step):
         self.takes, self.gives = _annotations(function, self.name)
         self.takes_list = lists(self.takes)
         made = inspect.isgeneratorfunction(function), inspect.isasyncgenfunction(function)
-        self._is_plain_generator, self._is_generator = made
         if any(made):
             self.gives = Any
         self.streams = any(made)
-        self._is_async = is_async(function)
+        self._is_lazy = is_async(function) or any(made)  # a call of it runs nothing yet
 
     def receive(self, value: Any) -> Any:
         if not isinstance(value, Reply):
@@ -58,14 +58,17 @@ class FunctionStep(Step):
         return value.content if value.parsed is None else value.parsed
 
     async def _run(self, value: Any, here: Here) -> Any:
-        if self._is_async:
-            return await self.function(value)
-        if self._is_generator:
-            return await self._all(self.function(value), here)
-        if self._is_plain_generator:
-            return await self._all(_in_steps(self.function(value)), here)
-        result = await in_pool(self.function, value)
-        return await result if asyncio.iscoroutine(result) or isinstance(result, asyncio.Future) else result
+        try:
+            result = self.function(value) if self._is_lazy else await in_pool(self.function, value)
+            if inspect.isawaitable(result):
+                return await result
+            if inspect.isasyncgen(result):
+                return await self._all(result, here)
+            if inspect.isgenerator(result):
+                return await self._all(_in_steps(result), here)
+            return result
+        except SystemExit as error:  # as in a tool: the function has failed, not the program
+            raise exited(self.name, error) from error
 
     async def _all(self, pieces: AsyncIterator[Any], here: Here) -> Any:
         found = []
@@ -79,8 +82,10 @@ class FunctionStep(Step):
 async def in_pool(function: Callable[..., Any], *args: Any) -> Any:
     """Calls a plain function in a thread, by the running loop: so the log has when it came back."""
     context = contextvars.copy_context()
+    level = _level.get()
+    context.run(_level.set, level + 1)
     return await asyncio.get_running_loop().run_in_executor(
-        _pool(), lambda: _guarded(context, function, args)
+        _pool(level), lambda: _guarded(context, function, args)
     )
 
 
@@ -91,9 +96,26 @@ def _guarded(context: contextvars.Context, function: Callable[..., Any], args: t
         raise RuntimeError(f"StopIteration raised: {error}") from error
 
 
+def exited(name: str, error: SystemExit) -> LLMError:
+    """The error of a function that called sys.exit()."""
+    return LLMError(
+        f"the function '{name}' called sys.exit({error.code!r})",
+        hint="Raise an error that says what is wrong.",
+    )
+
+
+_level: Final = contextvars.ContextVar("lllm_step_level", default=0)
+"""How many functions that run in a thread the running code is within."""
+
+
 @cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="lllm-step")
+def _pool(level: int) -> ThreadPoolExecutor:
+    """The threads of one level: functions that wait for a chain of their own leave others to that."""
+    return ThreadPoolExecutor(THREADS, thread_name_prefix=f"lllm-step-{level}")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of the threads
 
 
 _END: Final = object()

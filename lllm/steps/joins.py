@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError, StageError
 from lllm.models.reply import Reply
 from lllm.steps.base import Step
-from lllm.steps.function import in_pool
+from lllm.steps.branches import Parallel
+from lllm.steps.function import exited, in_pool
 from lllm.steps.side_by_side import ERRORS, checked
 from lllm.sync import is_async
 
@@ -69,9 +71,33 @@ class Join(Step):
     async def _call(self, *args: Any, **named: Any) -> Any:
         function = self.function
         assert function is not None
-        if is_async(function):
-            return await function(*args, **named)
-        return await in_pool(lambda: function(*args, **named))
+        try:
+            if is_async(function):
+                return await function(*args, **named)
+            result = await in_pool(lambda: function(*args, **named))
+            return await result if inspect.isawaitable(result) else result
+        except SystemExit as error:
+            raise exited(self.name, error) from error
+
+    def check_behind(self, before: Step, place: int) -> None:
+        if self.function is None or before.kind not in ("parallel", "map"):
+            return
+        try:
+            signature = inspect.signature(self.function)
+        except (TypeError, ValueError):  # of some built-in ones nothing is known
+            return
+        names = tuple(before.branches) if isinstance(before, Parallel) and before.named else None
+        if names is not None and "drop" in (self.errors, getattr(before, "errors", "")):
+            return  # some may be left out
+        try:
+            signature.bind([]) if names is None else signature.bind(**dict.fromkeys(names))
+        except TypeError as error:
+            given = "a list" if names is None else f"the keywords {', '.join(names)}"
+            raise ConfigError(
+                f"stage {place + 1} '{self.name}' is given {given} by stage {place} '{before.name}', and is "
+                f"{self.name}{signature}: {error}",
+                hint="Give it a list where the branches have no names, else parameters with the names of the branches.",
+            ) from None
 
 
 def join(

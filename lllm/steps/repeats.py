@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError, LoopEnded
 from lllm.ports import Restart
 from lllm.steps.base import Step
-from lllm.steps.side_by_side import checked
+from lllm.steps.side_by_side import checked, counted
 
 if TYPE_CHECKING:
     from lllm.steps.running import Here
@@ -39,7 +40,7 @@ class Loop(Step):
 
         self.step: Step = step_of(step)
         self.until = None if until is None else step_of(until)
-        self.times = _count("times", times)
+        self.times = counted("times", times)
         self.at_most = checked(at_most, ("give", "raise"), "at_most")
         self.name = name or f"loop({self.step.name})"
         self.takes, self.gives, self.takes_list = self.step.takes, self.step.gives, self.step.takes_list
@@ -95,9 +96,9 @@ class Retry(Step):
         from lllm.steps.coercing import step_of
 
         self.step: Step = step_of(step)
-        self.times = _count("times", times)
+        self.times = counted("times", times)
         self.again = _condition(on)
-        self.wait = float(wait)
+        self.wait = _seconds(wait)
         self.name = name or f"retry({self.step.name})"
         self.takes, self.gives, self.takes_list = self.step.takes, self.step.gives, self.step.takes_list
 
@@ -178,10 +179,10 @@ def fallback(*steps: Any, name: str | None = None) -> Fallback:
     return Fallback(steps, name=name)
 
 
-def _count(what: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{what} must be a whole number >= 1, got {value!r}")
-    return value
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ConfigError(f"wait must be a number of seconds >= 0, got {value!r}")
+    return float(value)
 
 
 def _condition(on: Any) -> Callable[[Exception], bool]:

@@ -102,10 +102,15 @@ def _ending(error: BaseException) -> tuple[str, dict[str, Any]]:
 
 def _say_where(error: BaseException, path: str, name: str) -> None:
     """Notes the innermost stage in which an error was raised."""
-    if isinstance(error, Exception) and not hasattr(error, "stage"):
+    if not isinstance(error, Exception) or isinstance(error, StageError):
+        return
+    if any(note.startswith("in stage ") for note in getattr(error, "__notes__", ())):
+        return
+    if not hasattr(error, "stage"):
         with suppress(Exception):  # of a class with slots
             error.stage = path  # type: ignore[attr-defined]
-            error.add_note(f"in stage {path} '{name}'")
+    with suppress(Exception):
+        error.add_note(f"in stage {path} '{name}'")
 
 
 async def in_session(step: Step, value: Any, session: Session, follow: Follow | None = None) -> Result:
@@ -158,6 +163,7 @@ def failed(error: Exception, index: int, session: str | None) -> StageError:
         return error
     words = error.message if isinstance(error, LLMError) else f"{type(error).__name__}: {text_of(error)}"
     stage = getattr(error, "stage", None)
+    stage = stage if isinstance(stage, str) else None  # a class may have one of its own
     place = f" in stage {stage}" if stage else ""
     made = StageError(f"item {index} failed{place}: {words}", hint=getattr(error, "hint", None))
     made.stage, made.index, made.session = stage, index, session

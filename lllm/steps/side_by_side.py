@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm.errors import ConfigError, listing
-from lllm.llm.inputs import workers_of
 
 if TYPE_CHECKING:
     from lllm.steps.base import Step
@@ -21,6 +20,13 @@ def checked(value: str, known: Sequence[str], what: str) -> str:
     """A setting that has one of several values. ConfigError for any other."""
     if value not in known:
         raise ConfigError(f"{what}={value!r}", hint=f"It is one of {listing(known)}.")
+    return value
+
+
+def counted(what: str, value: Any) -> int:
+    """A setting that is a whole number of 1 or more. ConfigError for any other."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{what} must be a whole number >= 1, got {value!r}")
     return value
 
 
@@ -58,23 +64,33 @@ async def side_by_side(
 
 
 async def _workers(jobs: Iterator[tuple[int, str, Step, Any]], one: Any, limit: int | None) -> None:
-    """Does all jobs, `limit` at a time. The first error stops the others and is raised."""
-    if limit is None:
-        tasks = [asyncio.ensure_future(one(*job)) for job in jobs]
-    else:
-        count = workers_of(limit)
+    """Does all jobs, `limit` at a time."""
 
-        async def work() -> None:
-            for job in jobs:
-                await one(*job)
+    async def work() -> None:
+        for job in jobs:
+            await one(*job)
 
-        tasks = [asyncio.ensure_future(work()) for _ in range(count)]
+    await together([one(*job) for job in jobs] if limit is None else [work() for _ in range(limit)])
+
+
+async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Does several things at the same time. The first error stops the others and is raised."""
+    tasks = [asyncio.ensure_future(_contained(work)) for work in works]
     try:
         for task in asyncio.as_completed(tasks):
-            await task
+            if (error := await task) is not None:
+                raise error
     finally:
-        left = [task for task in tasks if not task.done()]
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.gather(*left, return_exceptions=True)
+        for one in tasks:
+            one.cancel()
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)  # what others raised is looked at, too
+
+
+async def _contained(work: Coroutine[Any, Any, None]) -> BaseException | None:
+    """Does a thing, and gives what would end the event loop if a task raised it."""
+    try:
+        await work
+    except (KeyboardInterrupt, SystemExit) as error:
+        return error
+    return None
