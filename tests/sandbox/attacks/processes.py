@@ -73,16 +73,16 @@ time.sleep(0.5)
     ),
     "nice_user": Row(
         "the nice values of all processes of the user",
-        "os.setpriority(os.PRIO_USER, 0, 7)\n"
-        "if os.getpriority(os.PRIO_PROCESS, P['victim']) == 7: opened('set')",
+        "os.setpriority(os.PRIO_USER, 0, 1)\n"
+        "if os.getpriority(os.PRIO_PROCESS, P['victim']) == 1: opened('set')",
     ),
     "nice": Row(
         "another process's nice value", "os.setpriority(os.PRIO_PROCESS, P['victim'], 19); opened('set')"
     ),
     "io_user": Row(
         "the input and output priorities of all processes of the user",
-        "call('ioprio_set', 3, os.getuid(), 2 << 13 | 7)\n"
-        "if call('ioprio_get', 1, P['victim']) == 2 << 13 | 7: opened('set')",
+        "call('ioprio_set', 3, os.getuid(), 2 << 13 | 5)\n"
+        "if call('ioprio_get', 1, P['victim']) == 2 << 13 | 5: opened('set')",
     ),
     "schedule": Row(
         "another process's scheduling policy",
