@@ -43,7 +43,7 @@ def triple(a: int) -> int:
     return 3 * a
 
 
-class Weather(BaseProxy):
+class Weather(BaseProxy, register=False):
     """Weather."""
 
     _proxy_path = "weather"
