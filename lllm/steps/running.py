@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Follow = Callable[[str, str, "Delta"], None]
 """Called with the place and the name of a stage, and a delta of it."""
 
+_NOTE: Final = "in stage "
 _WORDS: Final = 2000
 """Characters of an error that an event has."""
 
@@ -64,7 +65,7 @@ class Here:
             result = await step._run(step.receive(value), inner)
         except BaseException as error:
             status, more = _ending(error)
-            _say_where(error, inner.path, step.name)
+            _say_where(error, session.id, inner.path, step.name)
             raise
         finally:
             current.reset(token)
@@ -100,17 +101,22 @@ def _ending(error: BaseException) -> tuple[str, dict[str, Any]]:
     return "failed", {"error": words[:_WORDS]}
 
 
-def _say_where(error: BaseException, path: str, name: str) -> None:
-    """Notes the innermost stage in which an error was raised."""
+def _say_where(error: BaseException, session: str, path: str, name: str) -> None:
+    """Notes the innermost stage in which an error was raised. One object may be raised again and again, in other stages."""
     if not isinstance(error, Exception) or isinstance(error, StageError):
         return
-    if any(note.startswith("in stage ") for note in getattr(error, "__notes__", ())):
+    mark = getattr(error, "_lllm_stage", None)
+    if mark is not None and mark[0] == session and f"{mark[1]}/".startswith((f"{path}/", f"{path}:")):
         return
-    if not hasattr(error, "stage"):
-        with suppress(Exception):  # of a class with slots
+    if not hasattr(error, "stage") or (mark is not None and error.stage == mark[1]):
+        with suppress(Exception):  # of a class that takes no attributes
             error.stage = path  # type: ignore[attr-defined]
     with suppress(Exception):
-        error.add_note(f"in stage {path} '{name}'")
+        error._lllm_stage = session, path  # type: ignore[attr-defined]
+    with suppress(Exception):
+        if notes := getattr(error, "__notes__", None):
+            error.__notes__ = [note for note in notes if mark is None or not note.startswith(_NOTE)]
+        error.add_note(f"{_NOTE}{path} '{name}'")
 
 
 async def in_session(step: Step, value: Any, session: Session, follow: Follow | None = None) -> Result:
@@ -158,12 +164,10 @@ def _told(value: Any) -> dict[str, Any]:
 
 
 def failed(error: Exception, index: int, session: str | None) -> StageError:
-    """What takes the place of an item that failed."""
-    if isinstance(error, StageError):
-        return error
+    """What takes the place of an item that failed. `error` may be that of an item within it."""
     words = error.message if isinstance(error, LLMError) else f"{type(error).__name__}: {text_of(error)}"
-    stage = getattr(error, "stage", None)
-    stage = stage if isinstance(stage, str) else None  # a class may have one of its own
+    mark = getattr(error, "_lllm_stage", None)
+    stage = mark[1] if mark is not None else error.stage if isinstance(error, StageError) else None
     place = f" in stage {stage}" if stage else ""
     made = StageError(f"item {index} failed{place}: {words}", hint=getattr(error, "hint", None))
     made.stage, made.index, made.session = stage, index, session

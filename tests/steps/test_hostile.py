@@ -132,7 +132,11 @@ class Staged(Exception):
     stage = 7
 
 
-@pytest.mark.parametrize("kind", [Rigid, Staged, ValueError])
+class Named(Exception):
+    stage = "mine"
+
+
+@pytest.mark.parametrize("kind", [Rigid, Staged, Named, ValueError])
 def test_an_error_is_noted_once_with_its_stage(kind: type[Exception]) -> None:
     def fails(text: str) -> str:
         raise kind("x")
@@ -141,8 +145,37 @@ def test_an_error_is_noted_once_with_its_stage(kind: type[Exception]) -> None:
         (step(same) >> parallel(y=fails))("a")
     notes = [] if kind is Rigid else ["in stage 1/2/y 'fails'"]  # Python cannot note anything on that either
     assert getattr(raised.value, "__notes__", []) == notes
+    assert getattr(raised.value, "stage", None) == {Staged: 7, Named: "mine", ValueError: "1/2/y"}.get(kind)
+
+
+def test_one_error_that_is_raised_in_several_stages() -> None:
+    same_error = ValueError("x")
+
+    def fails(text: str) -> str:
+        raise same_error
+
+    found = lllm.map(fails, errors="keep", limit=1).run(["a", "b", "c"]).value
+    assert [one.stage for one in found] == ["1/1/0", "1/1/1", "1/1/2"]
+    assert same_error.__notes__ == ["in stage 1/1/2 'fails'"]
     (kept,) = step(fails).batch(["a"])
-    assert kept.stage in (None, "1/1")
+    assert kept.stage == "1/1"
+
+
+def test_an_item_that_fails_in_an_item_has_its_own_number() -> None:
+    def fails_on_x(text: str) -> str:
+        if text == "x":
+            raise ValueError("no x")
+        return text
+
+    made = step(str.split) >> lllm.map(fails_on_x, errors="keep") >> join()
+    found = made.batch(["a b", "c d", "x e"])
+    assert found[:2] == [["a", "b"], ["c", "d"]]
+    assert (found[2].index, found[2].stage) == (2, "1/2/0")
+    assert found[2].session.endswith("-2")
+    assert "ValueError: no x" in str(found[2])
+    inner = found[2].__cause__
+    assert isinstance(inner, StageError)
+    assert inner.index == 0
 
 
 # --- functions that run chains
