@@ -88,7 +88,7 @@ def _quoted(text: str | None) -> bytes:
     """JSON of what stands in many events of a session."""
     if len(_QUOTED) >= _MOST:
         _QUOTED.clear()
-    quoted = _QUOTED[text] = _dumps(text)
+    quoted = _QUOTED[text] = bytes(memoryview(_dumps(text)))  # a copy: the original holds some kilobytes more
     return quoted
 
 

@@ -162,7 +162,7 @@ class Ended:
         # encoded here: what has been counted is many small objects, which the garbage collector would have to look at
         made = {**summary(), UNPROVEN: True}
         try:
-            body = orjson.dumps(made)
+            body = bytes(memoryview(orjson.dumps(made)))  # a copy: the original holds some kilobytes more
         except TypeError:  # an integer beyond 64 bits
             body = encode(made)
         now = time.monotonic()

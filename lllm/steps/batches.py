@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lllm.steps.results import Result
 
 _DROPPED: Final = object()
+_TOGETHER: Final = 64
+"""Events of a batch that are written together: its items have logs of their own."""
 
 
 async def batch(
@@ -137,7 +139,7 @@ class _InSession:
             if self.step.kind != "chain"
             else await self.step._run(self.step.receive(value), here)
         )
-        return with_stages(result, here.results)
+        return with_stages(result, here.results, texts=False)
 
 
 class _InSessions:
@@ -163,7 +165,9 @@ class _InSessions:
             live.emit(ev.ITEM_ENDED, {"item": index, "status": "cancelled" if stopped else "failed"})
             raise
         live.emit(ev.ITEM_ENDED, {"item": index, "status": "done"})
-        return with_stages(result.value, result.stages)
+        if live.unwritten >= _TOGETHER:
+            await live.flush()
+        return with_stages(result.value, result.stages, texts=False)
 
     async def _result(self, id: str, value: Any) -> Result:
         """The result of an item: of its session, where a batch that was interrupted has one, else of a new one."""

@@ -82,8 +82,9 @@ class Result:
         return str(self.value)
 
 
-def with_stages(value: Any, stages: Iterable[StageResult]) -> Any:
-    """The value of a chain, with `.stages` where that is a Reply or a text."""
+def with_stages(value: Any, stages: Iterable[StageResult], *, texts: bool = True) -> Any:
+    """The value of a chain, with `.stages` where that is a Reply, or a text (unless `texts` is false: a hundred thousand of
+    them would hold what all of their stages gave)."""
     from dataclasses import replace
 
     from lllm.models.reply import Reply
@@ -91,4 +92,4 @@ def with_stages(value: Any, stages: Iterable[StageResult]) -> Any:
     found = Stages(stages)
     if isinstance(value, Reply):
         return replace(value, stages=found)
-    return Text.of(value, found) if type(value) in (str, Text) else value
+    return Text.of(value, found) if texts and type(value) in (str, Text) else value

@@ -535,3 +535,27 @@ def test_a_chain_of_another_form_diverges_where_it_differs() -> None:
 def test_map_is_no_name_of_import_star() -> None:
     assert "map" not in lllm.__all__
     assert isinstance(lllm.map(clean), Map)
+
+
+def test_a_batch_holds_no_more_than_its_results() -> None:
+    """What the stages of its items gave is not kept, and neither are events that could be written."""
+    import gc
+
+    class Big(bytes):
+        pass
+
+    async def big(n: int) -> Big:
+        return Big(10_000)
+
+    async def small(value: Any) -> str:
+        return str(len(value))
+
+    most = []
+
+    def count(done: int, of: int | None) -> None:
+        gc.collect()
+        most.append(sum(1 for found in gc.get_objects() if isinstance(found, Big)))
+
+    store = MemoryLog()
+    assert (step(big) >> small).batch(range(60), limit=4, store=store, progress=count) == ["10000"] * 60
+    assert max(most) <= 4
