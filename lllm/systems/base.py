@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lllm.core.jsonable import unicode_only
-from lllm.errors import ConfigError, StageError
+from lllm.errors import ConfigError
 from lllm.fitting import Size
 from lllm.llm.agent import Agent
 from lllm.llm.measuring import measure
@@ -16,6 +16,7 @@ from lllm.ports import LogStore, Request
 from lllm.steps.base import Step
 from lllm.steps.calls import ModelStep
 from lllm.steps.running import failed
+from lllm.steps.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from lllm.steps.running import Here
@@ -63,27 +64,36 @@ class System(Step):
 
 
 class Call(ModelStep):
-    """One of several calls of a system's agent: what it raises is a StageError with its number, from 0."""
+    """One of several calls of a system's agent.
 
-    def __init__(self, agent: Agent, index: int) -> None:
-        super().__init__(agent)
-        self.index = index
+    Attributes:
+        error: what it raised, or None.
+    """
+
+    error: Exception | None = None
 
     async def _run(self, value: Any, here: Here) -> Any:
         try:
             return await self._asked_for(value, here)
         except Exception as error:
-            raise stage_error(error, self.index, here) from error
+            self.error = error
+            raise
 
     async def _asked_for(self, value: Any, here: Here) -> Any:
         return await super()._run(Message("user", value), here)  # text, also when it looks like a path
 
 
-def stage_error(error: Exception, index: int, here: Here) -> StageError:
-    """What an item of a system failed with."""
-    if not hasattr(error, "stage"):
-        error.stage = here.path  # type: ignore[attr-defined]
-    return failed(error, index, here.session.id)
+async def all_calls(
+    here: Here, jobs: Sequence[tuple[str, Call, Any]], *, errors: str, limit: int
+) -> list[tuple[str, Any]]:
+    """Makes several calls, as `side_by_side`. What is raised is a StageError with the number of the call, from 0."""
+    try:
+        return await side_by_side(here, jobs, errors=errors, limit=limit)
+    except Exception as error:
+        for index, (_, call, _) in enumerate(jobs):
+            if call.error is error:
+                raise failed(error, index, here.session.id) from error
+        raise
 
 
 class Ruler:

@@ -14,10 +14,11 @@ from lllm.errors import ConfigError, ContextTooLong, StageError
 from lllm.llm.agent import Agent
 from lllm.llm.inputs import workers_of
 from lllm.steps.results import Stages
-from lllm.steps.side_by_side import checked, side_by_side
+from lllm.steps.running import failed
+from lllm.steps.side_by_side import checked
 from lllm.sync import in_thread, run
 from lllm.systems.answer import Answer, Part
-from lllm.systems.base import Call, Ruler, System, positive
+from lllm.systems.base import Call, Ruler, System, all_calls, positive
 from lllm.systems.cutting import LongText
 
 if TYPE_CHECKING:
@@ -208,14 +209,12 @@ class _Work:
         return tuple(done), notes
 
     async def _side_by_side(self, parts: tuple[Part, ...]) -> tuple[Part, ...]:
-        jobs = (
-            (f"part {part.number}", Call(self.agent, part.number - 1), self._part(part.number, part.text, ""))
+        jobs = [
+            (f"part {part.number}", Call(self.agent), self._part(part.number, part.text, ""))
             for part in parts
-        )
-        errors = "raise" if self.system.errors == "raise" else "keep"
-        found = [
-            one for _, one in await side_by_side(self.here, jobs, errors=errors, limit=self.system.limit)
         ]
+        errors = "raise" if self.system.errors == "raise" else "keep"
+        found = [one for _, one in await all_calls(self.here, jobs, errors=errors, limit=self.system.limit)]
         return tuple(
             self._without(part, one) if isinstance(one, StageError) else replace(part, notes=one.content)
             for part, one in zip(parts, found, strict=True)
@@ -237,11 +236,11 @@ class _Work:
             if len(groups) == 1:
                 return groups[0], tuple(levels)
             level = len(levels) + 1
-            jobs = (
-                (f"merge {level}.{n}", Call(self.agent, n - 1), self._merging(group))
+            jobs = [
+                (f"merge {level}.{n}", Call(self.agent), self._merging(group))
                 for n, group in enumerate(groups, 1)
-            )
-            replies = await side_by_side(self.here, jobs, errors="raise", limit=self.system.limit)
+            ]
+            replies = await all_calls(self.here, jobs, errors="raise", limit=self.system.limit)
             notes = [reply.content for _, reply in replies]
             levels.append(tuple(notes))
         return "".join(notes), tuple(levels)
@@ -270,13 +269,13 @@ class _Work:
         return groups
 
     async def _ask(self, prompt: str, place: str, index: int) -> str:
-        step = Call(self.agent, index)
-        if place != "answer":
-            return str((await self.here.stage(step, prompt, place, follow=False)).content)
         try:
-            return str((await self.here.stage(step, prompt, place)).content)
-        except StageError as error:
-            raise error.__cause__ or error from None
+            reply = await self.here.stage(Call(self.agent), prompt, place, follow=place == "answer")
+        except Exception as error:
+            if place == "answer":
+                raise
+            raise failed(error, index, self.here.session.id) from error
+        return str(reply.content)
 
     def _stages(self) -> Stages:
         return Stages(self.here.results)

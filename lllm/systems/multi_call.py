@@ -16,10 +16,10 @@ from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.ports import Delta, Restart, TextDelta
 from lllm.steps.results import Stages, Text
-from lllm.steps.side_by_side import ERRORS, checked, side_by_side
+from lllm.steps.side_by_side import ERRORS, checked
 from lllm.steps.streams import shown_by
 from lllm.sync import run
-from lllm.systems.base import Call, System, positive
+from lllm.systems.base import Call, System, all_calls, positive
 from lllm.systems.output_files import OutputFile, make_folder, parse_name
 
 if TYPE_CHECKING:
@@ -173,8 +173,8 @@ class MultiCallSystem(System):
         if value.output_dir is not None and here.session.acts:
             make_folder(Path(value.output_dir))
         steps = [_Draft(self._of_call(value, n), n, value) for n in range(value.count)]
-        jobs = ((f"call {n}", step, value.prompt) for n, step in enumerate(steps, 1))
-        results = dict(await side_by_side(here, jobs, errors=self.errors, limit=self.limit))
+        jobs = [(f"call {n}", step, value.prompt) for n, step in enumerate(steps, 1)]
+        results = dict(await all_calls(here, jobs, errors=self.errors, limit=self.limit))
         items = {place.replace(" ", "_"): result for place, result in results.items()}
         replies = {f"call_{n}": step.reply for n, step in enumerate(steps, 1) if step.reply is not None}
         picked = None
@@ -211,7 +211,8 @@ class _Draft(Call):
     """One of the calls, and its file."""
 
     def __init__(self, agent: Agent, index: int, task: _Task) -> None:
-        super().__init__(agent, index)
+        super().__init__(agent)
+        self.index = index
         self.reply: Reply | None = None
         self._task = task
 
