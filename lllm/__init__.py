@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from lllm.replay import replay_session as replay_session
     from lllm.replay import resume_session as resume_session
     from lllm.replay import whatif as whatif
+    from lllm.sandbox import JupyterSession as JupyterSession
     from lllm.steps import Chain as Chain
     from lllm.steps import Step as Step
     from lllm.steps import StepStream as StepStream
@@ -130,6 +131,7 @@ _HOME = {
     "Function": "models.function",
     "FunctionCall": "models.message",
     "Image": "models.parts",
+    "JupyterSession": "sandbox",
     "LLM": "llm.model",
     "LLMError": "errors",
     "LLMInferenceError": "errors",

@@ -26,12 +26,9 @@ NAMES: Final = {
     "ClassificationError": "lllm.errors.ParseError",
     "build_log_base": "lllm.log.open_store(type, folder)",
     "find_model_card": "lllm.const.card(name)",
-    "JupyterSession": LATER,
-    "ChainOfAgents": f"{LATER}; a loop over the chunks in a class of its own: AgentBase",
-    "MultiCallSystem": "a batch: llm([prompt] * number)",
     "RLEnv": LATER,
     "BaseReward": LATER,
-    "DataProcessor": f"{LATER}; a batch: llm([text, ...])",
+    "DataProcessor": f"{LATER}; a chain of functions: step(f).batch([text, ...])",
     "Evaluator": f"{LATER}; a batch: llm([text, ...])",
 }
 
@@ -124,9 +121,16 @@ FORMS: Final = (
         "await BasicAgent(agent_id=..., model=model).run(prompt)",
         "the same; Agent(NAME, model)(prompt).content",
     ),
-    ("MultiCallSystem(...).run(prompt, num_calls=5)", "llm([prompt] * 5)"),
+    (
+        "from tframex.systems import ChainOfAgents, MultiCallSystem",
+        "from lllm.systems import ChainOfAgents, MultiCallSystem",
+    ),
+    (
+        "await MultiCallSystem(...).run(prompt, num_calls=5)",
+        "the same; without files: llm([prompt] * 5)",
+    ),
     ("Agent(llm, tools=[...])", "the same"),
-    ("agent1 >> agent2", "agent2(agent1(text).content)"),
+    ("agent1 >> agent2 >> function", "the same; a plain function that stands first is step(function)"),
     ("model_name: gpt-4o", "model_name: openai/gpt-4o"),
 )
 

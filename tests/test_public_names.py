@@ -8,7 +8,7 @@ import lllm
 
 NAMES = """
     APITypes Agent AgentBase AsyncAgentBase BackendType BaseAgent BaseLLM BaseLLMRunner BaseModel BaseProxy BasicAgent
-    Chain ChainOfAgents Config ContextAgent DeviceType Dialog File Function FunctionCall Image LLM LLMError
+    Chain ChainOfAgents Config ContextAgent DeviceType Dialog File Function FunctionCall Image JupyterSession LLM LLMError
     LLMInferenceError LLMInitializationError LLMRunner LLMRunnerFactory LlamaCppRunner LocalFileLog Loop MCP MemoryLog
     Message Modalities ModelConfig MultiCallSystem NoLog PrintSystem Prompt Prompts Providers Proxy ProxyRegistrator
     ReplayableLogBase Reply Roles SQLiteLog ScriptedBackend Step StepStream Stream StreamWrapper TokenCount ToolContext
