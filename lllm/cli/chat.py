@@ -123,7 +123,7 @@ def chosen(config: Config, name: str | None) -> AgentConfig:
     try:
         return config.agent(Team(config).start())
     except ConfigError as error:
-        if config.start is not None:
+        if config.start is not None or not config.agents:
             raise
         raise ConfigError(
             f"{len(config.agents)} agents are declared",

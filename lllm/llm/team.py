@@ -123,6 +123,8 @@ class Team:
             if named not in agents:
                 raise UnknownNameError("agent", named, agents)
             return named
+        if not agents:
+            raise ConfigError("no agent is declared", hint="Declare one under agent_configs.")
         reached = {link.to for link in self.all_links() if link.to != link.agent}
         first = [name for name in agents if name not in reached]
         if len(first) == 1:

@@ -169,3 +169,37 @@ def test_problems_have_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     found = json.loads(lllm("check", "a.yaml", "--json").stdout)["problems"]
     assert [(one["severity"], one["line"]) for one in found] == [("error", 5), ("error", 6)]
     assert lllm("run", "x", "--config", "a.yaml").returncode == 2
+
+
+def test_a_chat_with_stages_alone_has_nobody_to_talk_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.yaml").write_text("steps: ['builtins:len']\n")
+    done = lllm("chat", "--config", "a.yaml")
+    assert done.returncode == 2
+    assert "no agent is declared" in done.stderr
+
+
+def test_modules_of_the_project_are_found_by_the_installed_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(
+        "from lllm import tool\n\n@tool(effect='pure')\ndef now() -> str:\n    'The time.'\n    return ''\n\n"
+        "def clean(text: str) -> str:\n    return text.strip()\n"
+    )
+    Path("form.py").write_text("from typing import TypedDict\n\nclass Form(TypedDict):\n    total: int\n")
+    Path("a.yaml").write_text(
+        "model: scripted\nagent_configs:\n  a: {tools: ['mine:now'], format: 'form:Form'}\nsteps: ['mine:clean', a]\n"
+    )
+    safe = [
+        sys.executable,
+        "-P",
+        "-m",
+        "lllm",
+        "check",
+        "a.yaml",
+    ]  # as a script: without the working folder in sys.path
+    done = subprocess.run(safe, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
