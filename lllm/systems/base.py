@@ -100,20 +100,21 @@ class Ruler:
     """Measures prompts as the model of an agent reads them."""
 
     def __init__(self, agent: Agent) -> None:
-        binding, _, messages, _ = agent._prepare(Message("user", ""), {}, {})
+        self._agent = agent
+        binding, *_ = agent._prepare(Message("user", ""), {}, {})
         self._plan = binding.plan({})
-        self._before: Sequence[Message] = messages[:-1]
         self.model = self._plan.model
         self.reply = self._plan.sampling.get("max_completion_tokens") or self._plan.sampling.get("max_tokens")
 
     async def size(self, prompt: str) -> Size:
         """The length of a request with this prompt, and the model's window."""
         plan = self._plan
-        messages = (*self._before, Message("user", unicode_only(prompt)))
+        asked = Message("user", unicode_only(prompt))
+        messages = tuple(self._agent._prepare(asked, {}, {})[2])  # an agent may add to what it is asked
         tools = plan.tool_specs
         if plan.text_tools is not None:
             messages, tools = plan.text_tools.written(messages, tools, plan.sampling.get("tool_choice")), ()
-        request = Request(plan.model_name, tuple(messages), tuple(tools), plan.sampling, plan.format)
+        request = Request(plan.model_name, messages, tuple(tools), plan.sampling, plan.format)
         return await measure(plan.backend, plan.model, request)
 
 

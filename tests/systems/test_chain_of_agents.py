@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import lllm
 from lllm import LLM, Agent, MemoryLog, ScriptedBackend, replay_session, step
+from lllm.agents import ContextAgent
 from lllm.backends.embedded import EmbeddedBackend
 from lllm.core.envelope import open_event
 from lllm.errors import ConfigError, ContextTooLong, ProviderFailed, ServerError, StageError
@@ -118,6 +119,20 @@ def test_no_rendered_prompt_is_above_its_budget(
     if len(answer.parts) > 1:
         assert sorted(read_in(backend.requests)) == sorted(part.text for part in answer.parts)
     assert all(embedded.prompt_size(request)[0] <= budget for request in backend.requests)
+
+
+@MODES
+def test_what_an_agent_adds_is_measured_too(embedded: EmbeddedBackend, mode: str) -> None:
+    backend = Measured(embedded)
+    agent = ContextAgent("reader", backend, "A glossary of many words. " * 12, system_prompt="You read. " * 9)
+    answer = ChainOfAgents("reader", agent, budget=500, mode=mode, store=MemoryLog())(
+        "What is it about?", TEXT
+    )
+    assert len(answer.parts) > 3
+    assert all("glossary" in request.messages[-1].text for request in backend.requests)
+    sizes = [embedded.prompt_size(request)[0] for request in backend.requests]
+    assert max(sizes) <= 700
+    assert sizes[0] > 650
 
 
 def test_text_that_is_no_unicode_is_kept_whole(embedded: EmbeddedBackend) -> None:
