@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lllm.budgets import Ledger
 from lllm.core import events as ev
-from lllm.core.use import NONE, Use
+from lllm.core.use import NONE
 from lllm.errors import LLMError, StageError, text_of
 from lllm.llm.sessions import fail, open_session, running
 from lllm.session import Scope, Session, current
@@ -174,8 +174,3 @@ def failed(error: Exception, index: int, session: str | None) -> StageError:
     made.retryable = bool(getattr(error, "retryable", False))
     made.__cause__ = error
     return made
-
-
-def total(results: list[StageResult]) -> Use:
-    """The use of several stages."""
-    return Stages(results).use
