@@ -125,7 +125,7 @@ def test_no_rendered_prompt_is_above_its_budget(
 def test_what_an_agent_adds_is_measured_too(embedded: EmbeddedBackend, mode: str) -> None:
     backend = Measured(embedded)
     agent = ContextAgent("reader", backend, "A glossary of many words. " * 12, system_prompt="You read. " * 9)
-    answer = ChainOfAgents("reader", agent, budget=500, mode=mode, store=MemoryLog())(
+    answer = ChainOfAgents("reader", agent, budget=700, mode=mode, store=MemoryLog())(
         "What is it about?", TEXT
     )
     assert len(answer.parts) > 3
