@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lllm.errors import ConfigError
 from lllm.steps.base import Step
-from lllm.steps.fitting import to_items
+from lllm.steps.fitting import classes_of, has_items, said, to_items
 from lllm.steps.side_by_side import ERRORS, checked, counted, side_by_side
 
 if TYPE_CHECKING:
@@ -52,6 +53,15 @@ class Map(Step):
         from lllm.models.reply import Reply
 
         return value.parsed if isinstance(value, Reply) else value
+
+    def check_behind(self, before: Step, place: int) -> None:
+        given = classes_of(before.gives)
+        if given is not None and not any(has_items(one) for one in given):
+            raise ConfigError(
+                f"stage {place + 1} '{self.name}' goes over items, and stage {place} '{before.name}' gives "
+                f"{said(before.gives)}",
+                hint="Let the stage before it give a list, or change its annotation.",
+            )
 
     async def _run(self, value: Any, here: Here) -> Any:
         items = to_items(value, self.name)

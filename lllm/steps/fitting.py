@@ -96,6 +96,11 @@ def is_sequence(value: Any) -> bool:
     return isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes)
 
 
+def has_items(given: type) -> bool:
+    """Whether values of a class may be gone over; those of a reply are in what it was parsed into."""
+    return _is_a(given, Reply) or (_is_a(given, Iterable) and not issubclass(given, str | bytes | Mapping))
+
+
 def to_items(value: Any, name: str) -> Iterable[Any]:
     """The items that a step is to go over. ConfigError where the value has none."""
     if isinstance(value, str | bytes | Mapping | Reply) or not isinstance(value, Iterable):

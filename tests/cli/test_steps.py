@@ -181,18 +181,23 @@ def test_a_chat_with_stages_alone_has_nobody_to_talk_to(
     assert "no agent is declared" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "agent_configs: {a: {tools: ['mine:now']}}\n",
+        "agent_configs: {a: {format: 'mine:Form'}}\n",
+        "steps: ['mine:clean']\n",
+    ],
+)
 def test_modules_of_the_project_are_found_by_the_installed_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(
-        "from lllm import tool\n\n@tool(effect='pure')\ndef now() -> str:\n    'The time.'\n    return ''\n\n"
-        "def clean(text: str) -> str:\n    return text.strip()\n"
+        "from typing import TypedDict\n\nfrom lllm import tool\n\n@tool(effect='pure')\ndef now() -> str:\n    'The time.'\n"
+        "    return ''\n\nclass Form(TypedDict):\n    total: int\n\ndef clean(text: str) -> str:\n    return text.strip()\n"
     )
-    Path("form.py").write_text("from typing import TypedDict\n\nclass Form(TypedDict):\n    total: int\n")
-    Path("a.yaml").write_text(
-        "model: scripted\nagent_configs:\n  a: {tools: ['mine:now'], format: 'form:Form'}\nsteps: ['mine:clean', a]\n"
-    )
+    Path("a.yaml").write_text(f"model: scripted\n{text}")
     safe = [
         sys.executable,
         "-P",

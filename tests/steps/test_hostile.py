@@ -259,6 +259,22 @@ def test_a_join_that_does_not_fit_its_branches() -> None:
     assert (parallel(same, same) >> join(max))("a") == "a"
 
 
+def count(text: str) -> int:
+    return len(text)
+
+
+def halves(text: str) -> tuple[str, str] | None:
+    return text[:1], text[1:]
+
+
+def test_a_map_behind_a_stage_without_items() -> None:
+    for before, words in ((count, "int"), (same, "str")):
+        with pytest.raises(ConfigError, match=rf"'map\(same\)' goes over items, and .* gives {words}"):
+            step(before) >> lllm.map(same)
+    assert (step(halves) >> lllm.map(same))("ab") == ["a", "b"]
+    assert len(Agent("a", ScriptedBackend(["x"])) >> lllm.map(same)) == 2  # its reply may be a list
+
+
 def both(x: str, y: str) -> str:
     return x + y
 
