@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lllm import Agent, MemoryLog, ScriptedBackend, replay_session, step
+from lllm import Agent, MemoryLog, ScriptedBackend, record, replay_session, step
 from lllm.errors import ConfigError, RepairExhausted
 from lllm.ports import Request
-from lllm.systems import Discussion, Turn, router
+from lllm.systems import ChainOfAgents, Discussion, MultiCallSystem, Turn, router, vote
+from tests.systems.test_chain_of_agents import TEXT
 
 
 def speaker(name: str) -> Agent:
@@ -109,3 +111,30 @@ def test_a_choice_that_there_is_not_is_asked_again() -> None:
 def test_routes_without_what_they_are_for(routes: Any) -> None:
     with pytest.raises(ConfigError, match="what it is for"):
         router("desk", ScriptedBackend(["x"]), routes)
+
+
+def test_systems_within_one_session_are_told_apart_in_a_replay(tmp_path: Path) -> None:
+    store, asked = MemoryLog(), 0
+
+    def reply(request: Request) -> str:
+        nonlocal asked
+        asked += 1
+        return f"reply {asked}"
+
+    def program() -> tuple[str, list[Any]]:
+        model = ScriptedBackend(reply)
+        reader = ChainOfAgents("reader", model, budget=400, mode="tree")
+        drafts = MultiCallSystem("drafts", model, pick=vote())
+        debate = Discussion("debate", {"a": Agent("a", model), "b": Agent("b", model)}, at_once=True)
+        with record(store=store) as session:
+            runs = [reader("Who?", TEXT) for _ in range(2)]
+            runs += [drafts("Write.", 3, output_dir=tmp_path) for _ in range(2)]
+            return session.id, [*runs, debate("Who?"), reader.batch([TEXT, TEXT])]
+
+    session, results = program()
+    before, again = asked, list[Any]()
+    report = replay_session(session, store=store, entry=lambda: again.append(program()))
+    assert report.verified, report.divergence
+    assert asked == before
+    assert again[0][1] == results
+    assert len(list(tmp_path.iterdir())) == 6
