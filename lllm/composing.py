@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -17,9 +18,19 @@ class Composable:
     def __rrshift__(self, other: Any) -> Any:
         return _chain(other, self)
 
+    def batch(self, values: Iterable[Any], **more: Any) -> list[Any]:
+        """The results for several values, in their order; see `lllm.steps.Step.abatch`."""
+        found: list[Any] = _chain(self).batch(values, **more)
+        return found
 
-def _chain(before: Any, after: Any) -> Any:
-    """The chain of two stages. ConfigError where one of them is not callable."""
+    async def abatch(self, values: Iterable[Any], **more: Any) -> list[Any]:
+        """`batch` for async code."""
+        found: list[Any] = await _chain(self).abatch(values, **more)
+        return found
+
+
+def _chain(*stages: Any) -> Any:
+    """The chain of some stages. ConfigError where one of them is not callable."""
     from lllm.registry import registry
 
-    return registry.get("step", ">>")(before, after)
+    return registry.get("step", ">>")(*stages)

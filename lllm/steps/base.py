@@ -109,7 +109,7 @@ class Step(Composable):
         """The results for several values, in their order. See `abatch`."""
         return run(self.abatch(values, **more))
 
-    async def abatch(
+    async def abatch(  # type: ignore[override]  # these are what others pass on
         self,
         values: Iterable[Any],
         *,

@@ -84,6 +84,16 @@ def test_the_ways_to_call_a_step_are_equal(kind: str) -> None:
         assert "".join(made.stream("ab").text()) == str(made("ab"))
 
 
+def test_models_agents_and_systems_have_batches_of_their_own() -> None:
+    class Shout(AgentBase, register=False):
+        def call(self, task: str, **more: Any) -> str:
+            return task.upper()
+
+    for one in (upper(), LLM(ScriptedBackend(lambda request: request.messages[-1].text.upper())), Shout()):
+        assert [str(found) for found in one.batch(["a", "b"], limit=1)] == ["A", "B"]
+        assert [str(found) for found in asyncio.run(one.abatch(iter(["c"])))] == ["C"]
+
+
 def test_a_chain_is_flat_and_it_does_not_matter_how_it_was_made() -> None:
     a, b, c, d = (step(lambda text, n=n: text + str(n)) for n in range(4))
     for made in ((a >> b) >> (c >> d), a >> (b >> (c >> d)), chain(a, chain(b, c), d)):
