@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from lllm.core.visible import visible_line
+
 _OFTEN: Final = 0.1
 """Seconds between two looks of the bar."""
 _WIDTH: Final = 30
+_NAME: Final = 30
+"""Characters of the name: with the bar and the numbers, a line of 80 columns."""
 
 
 @contextmanager
@@ -32,7 +36,7 @@ class _Bar:
     """A line on stderr that says how far it is: nothing else writes on it."""
 
     def __init__(self, name: str, count: int | None) -> None:
-        self._name, self._count = name, count
+        self._name, self._count = visible_line(name)[:_NAME], count
         self._began = time.monotonic()
         self._told = 0.0
         self._done = 0

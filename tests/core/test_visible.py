@@ -76,4 +76,5 @@ def test_who_prints() -> None:
         "cli/keyboard.py",  # a prompt
         "cli/terminal.py",  # into a string that is written elsewhere
         "sandbox/provisioner.py",  # where its kernelspec was written
+        "steps/progress.py",  # a bar, with a name that is made visible
     }
