@@ -101,9 +101,9 @@ class Reply(Mapping[str, Any]):
     agent: str | None = None
     handed_over: Reply | None = field(default=None, repr=False)
     source: str | None = None
-    stages: tuple[Any, ...] = field(default=(), repr=False)
     extra: Mapping[str, Any] | None = field(default=None, repr=False)
     extra_from: str | None = field(default=None, repr=False)
+    stages: tuple[Any, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         return self.content
@@ -334,6 +334,7 @@ _KEYS = {
     "source": "source",
     "extra": "extra",
     "extra_from": "extra_from",
+    "stages": "stages",
 }
 
 
