@@ -203,10 +203,15 @@ class SessionLog:
         if self._broken is not None:
             raise self._broken  # whoever wrote for us failed
 
+    @property
+    def notes_all(self) -> bool:
+        """Whether the log has the place of every call and effect that is handed back, also of one that had not to wait."""
+        return False
+
     async def hand_back(self, name: str) -> None:
         """Flushes, and waits for its turn among the inputs of the program: a call (`c2`) or an effect (`f3`) is about to
         return."""
-        if self._durable >= self._seq or not self.logs:
+        if not self.notes_all and (self._durable >= self._seq or not self.logs):
             return await self.flush()
         crowded = self.inputs.crowded
         waited: list[None] = []
@@ -214,7 +219,9 @@ class SessionLog:
             asyncio.get_running_loop().call_soon(waited.append, None, context=contextvars.Context())
         try:
             await self.flush()
-            if self.inputs.crowded and (waited or not crowded):  # others may have come meanwhile
+            if self.inputs.crowded and (
+                self.notes_all or waited or not crowded
+            ):  # others may have come meanwhile
                 await self.inputs.turn()
                 self.inputs.came.append(name)
         except asyncio.CancelledError:
@@ -225,7 +232,7 @@ class SessionLog:
 
     async def back_out(self, name: str) -> None:
         """As `hand_back`, on the way out of what was cancelled."""
-        if self._durable >= self._seq or not self.logs:
+        if not self.notes_all and (self._durable >= self._seq or not self.logs):
             return await self.flush()
         if not self.inputs.crowded:
             try:

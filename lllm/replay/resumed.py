@@ -23,7 +23,6 @@ from lllm.errors import (
     SandboxBroken,
     UncertainEffect,
 )
-from lllm.inputs import through
 from lllm.models.message import FunctionCall, Message
 from lllm.models.parts import BlobRef
 from lllm.outcomes import Outcome
@@ -214,10 +213,14 @@ class Resumed(Replayed):
         with self.order.waits_outside():
             await Session.flush(self)
 
+    @property
+    def notes_all(self) -> bool:
+        """Once its record has ended. When it is resumed once more, only what the first process handed back at once has no
+        place in the log, and what the end of the last one kept from it."""
+        return self.order.alive is not None and self.logs
+
     async def hand_back(self, name: str) -> None:
-        if self.order.alive is not None and self.logs:
-            await self._hand_back(name)
-        elif self.order.off or self.order.alive is not None:
+        if self.order.off or self.order.alive is not None:
             await Session.hand_back(self, name)
         elif self.order.inputs.notes_returns and not self.order.inputs.has_name(name):
             try:
@@ -229,19 +232,6 @@ class Resumed(Replayed):
         else:
             await super().hand_back(name)
 
-    async def _hand_back(self, name: str) -> None:
-        """As a live session, but noted also where nothing had to wait: when this session is resumed once more, what has no name
-        is what the first process handed back at once, and what the end of the last one kept from it."""
-        try:
-            await self.flush()
-            if self.inputs.crowded:
-                await self.inputs.turn()
-                self.inputs.came.append(name)
-        except asyncio.CancelledError:
-            self.inputs.stopped(name)
-            await self._backed_out(name)
-            raise
-
     async def _noted(self, name: str) -> None:
         """The record ended before a call or an effect was handed back: that is an input like any other now."""
         stopped = name.startswith("x")
@@ -252,12 +242,7 @@ class Resumed(Replayed):
             self.inputs.came.append(name)
 
     async def back_out(self, name: str) -> None:
-        if self.order.alive is not None and self.logs:
-            flushing = asyncio.ensure_future(self.flush())
-            await through(flushing)
-            flushing.result()
-            await self._backed_out(name)
-        elif self.order.off or self.order.alive is not None:
+        if self.order.off or self.order.alive is not None:
             await Session.back_out(self, name)
         elif not self.order.inputs.has_name(f"x{name}"):
             if await self.order.unplaced(f"x{name}", leaving=True):
