@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lllm.composing import Composable
+from lllm.config.kinds import in_words
 from lllm.errors import ConfigError
 from lllm.steps.results import Result
 from lllm.sync import run
@@ -13,6 +14,25 @@ from lllm.sync import run
 if TYPE_CHECKING:
     from lllm.steps.running import Here
     from lllm.steps.streams import StepStream
+
+
+def named(given: Any, default: str | None = None, *, of: str = "step") -> str:
+    """The name of a step: `default` where none is given. Names are for people, and for `steps:` in YAML: several steps may have
+    one, for a stage is told apart by its place.
+
+    Raises:
+        ConfigError: it is no text, or a blank one; so it is in YAML.
+    """
+    if given is None and default is not None:
+        return default
+    if not isinstance(given, str) or not given.strip():
+        raise ConfigError(
+            f"the name of a {of} is {in_words(given)}; it wants a text that is not blank",
+            hint=f"Give it a name, or leave name= out: the {of} has one of its own."
+            if default is not None
+            else None,
+        )
+    return given
 
 
 class Step(Composable):

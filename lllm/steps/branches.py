@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError, UnknownNameError
-from lllm.steps.base import Step
+from lllm.steps.base import Step, named
 from lllm.steps.side_by_side import ERRORS, checked, side_by_side
 
 if TYPE_CHECKING:
@@ -30,16 +30,15 @@ class Parallel(Step):
         from lllm.steps.coercing import step_of
 
         self.named = isinstance(branches, Mapping)
-        pairs = branches.items() if isinstance(branches, Mapping) else enumerate(branches)
+        pairs = list(branches.items() if isinstance(branches, Mapping) else enumerate(branches))
         self.branches = {str(part): step_of(branch) for part, branch in pairs}
         if not self.branches:
             raise ConfigError(
                 "parallel has no branches", hint="Give it steps: parallel(a, b), or parallel(x=a, y=b)."
             )
-        for part in self.branches:
-            _check_part(part)
+        _check_parts("parallel", [part for part, _ in pairs])
         self.errors = checked(errors, ERRORS, "errors")
-        self.name = name or "parallel"
+        self.name = named(name, "parallel")
         first = next(iter(self.branches.values()))
         self.takes_list = first.takes_list
         self.gives = dict if self.named else list
@@ -90,9 +89,8 @@ class Route(Step):
         self.choose: Step = step_of(choose)
         self.routes = {key: step_of(one) for key, one in routes.items()}
         self.default = None if default is None else step_of(default)
-        for key in self.routes:
-            _check_part(str(key))
-        self.name = name or "route"
+        _check_parts("route", self.routes, ("choose", *(() if default is None else ("default",))))
+        self.name = named(name, "route")
         self.takes, self.takes_list = self.choose.takes, self.choose.takes_list
 
     @property
@@ -139,11 +137,22 @@ def route(
     return Route(choose, routes, default, name=name)
 
 
-def _check_part(part: str) -> None:
-    if not part or "/" in part:
-        raise ConfigError(
-            f"a branch cannot be called {part!r}", hint="Names of branches are places in the log: no '/'."
-        )
+def _check_parts(kind: str, parts: Iterable[Any], taken: Sequence[str] = ()) -> None:
+    """ConfigError where a branch cannot have its name: it is blank, has a '/', or two have the same place in the log."""
+    seen = list(taken)
+    for part in map(str, parts):
+        if not part.strip() or "/" in part:
+            raise ConfigError(
+                f"a branch cannot be called {part!r}",
+                hint="Names of branches are places in the log: not blank, and no '/'.",
+            )
+        if part in seen:
+            whose = f"the {part} step of {kind}" if part in taken else "another branch"
+            raise ConfigError(
+                f"a branch cannot be called {part!r}: {whose} has this place in the log",
+                hint="Give it another name.",
+            )
+        seen.append(part)
 
 
 def _hashable(value: Any) -> bool:

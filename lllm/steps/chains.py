@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError
-from lllm.steps.base import Step
+from lllm.steps.base import Step, named
 from lllm.steps.fitting import check_fit
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Chain(Step):
         for n, (before, after) in enumerate(itertools.pairwise(flat), 1):
             check_fit(before, after, n)
         self.stages = tuple(flat)
-        self.name = name or " >> ".join(stage.name for stage in flat)
+        self.name = named(name, " >> ".join(stage.name for stage in flat), of="chain")
 
     @property
     def takes(self) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lllm.errors import ConfigError
-from lllm.steps.base import Step
+from lllm.steps.base import Step, named
 
 
 def step_of(value: Any) -> Step:
@@ -62,7 +62,7 @@ def step(function: Any = None, *, name: str | None = None) -> Any:
         import copy
 
         made = copy.copy(made)
-        made.name = name
+        made.name = named(name, made.name)
     return made if made is function else registered(made)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError
-from lllm.steps.base import Step
+from lllm.steps.base import Step, named
 from lllm.steps.fitting import classes_of, has_items, said, to_items
 from lllm.steps.side_by_side import ERRORS, checked, counted, side_by_side
 
@@ -36,7 +36,7 @@ class Map(Step):
         self.step: Step = step_of(step)
         self.limit = counted("limit", limit)
         self.errors = checked(errors, ERRORS, "errors")
-        self.name = name or f"map({self.step.name})"
+        self.name = named(name, f"map({self.step.name})")
 
     @property
     def streams(self) -> bool:  # type: ignore[override]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError, StageError
 from lllm.models.reply import Reply
-from lllm.steps.base import Step
+from lllm.steps.base import Step, named
 from lllm.steps.branches import Parallel
 from lllm.steps.function import exited, in_pool
 from lllm.steps.side_by_side import ERRORS, checked
@@ -41,7 +41,7 @@ class Join(Step):
             )
         self.function = function
         self.errors = checked(errors, ERRORS, "errors")
-        self.name = name or ("join" if function is None else name_of(function))
+        self.name = named(name, "join" if function is None else name_of(function))
 
     async def _run(self, value: Any, here: Here) -> Any:
         if isinstance(value, Mapping):

@@ -13,7 +13,7 @@ from lllm.llm.measuring import measure
 from lllm.llm.model import LLM
 from lllm.models.message import Message
 from lllm.ports import LogStore, Request
-from lllm.steps.base import Step
+from lllm.steps.base import Step, named
 from lllm.steps.calls import ModelStep
 from lllm.steps.running import failed
 from lllm.steps.side_by_side import side_by_side
@@ -37,12 +37,12 @@ class System(Step):
     def __init__(
         self, system_id: str, model: Any = None, *, store: LogStore | None = None, **settings: Any
     ) -> None:
+        self.name = named(system_id, of="system")
         if isinstance(model, Agent):
             self._agent = model.with_(memory=False, **settings)
         else:
             self._agent = Agent(system_id, model, **settings)
         self._model = LLM(model) if model is None or isinstance(model, str) else model
-        self.name = system_id
         self.store = store
 
     @property

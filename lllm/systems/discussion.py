@@ -10,7 +10,7 @@ from lllm.errors import ConfigError
 from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.ports import LogStore
-from lllm.steps.base import Step
+from lllm.steps.base import Step, named
 from lllm.steps.coercing import step_of
 from lllm.steps.results import Stages, Text
 from lllm.steps.side_by_side import side_by_side
@@ -71,7 +71,7 @@ class Discussion(Step):
         until: Callable[[tuple[Turn, ...]], Any] | None = None,
         store: LogStore | None = None,
     ) -> None:
-        self.name = system_id
+        self.name = named(system_id, of="system")
         steps = [(name, step_of(one)) for name, one in agents.items()] if isinstance(agents, Mapping) else [
             (one.name, one) for one in map(step_of, agents)
         ]  # fmt: skip
