@@ -91,8 +91,10 @@ def forms_elsewhere() -> str:
 
 
 def _code(here: str) -> str:
-    prose = here.startswith((porting.LATER, "the ", "a ")) or any(
-        mark in here for mark in ("; ", ", or ", " with ")
+    prose = (
+        here.endswith(".")
+        or here.startswith((porting.LATER, "the ", "a "))
+        or any(mark in here for mark in ("; ", ", or ", " with "))
     )
     return here if prose else f"`{here}`"
 

@@ -226,10 +226,10 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
     from importlib.util import find_spec
 
-    if not name.startswith("_") and find_spec(f"lllm.{name}") is not None:
-        return import_module(f"lllm.{name}")
-    from lllm.porting import no_name
+    from lllm.porting import COMING, no_name
 
+    if name not in COMING and not name.startswith("_") and find_spec(f"lllm.{name}") is not None:
+        return import_module(f"lllm.{name}")
     raise no_name("lllm", name)
 
 

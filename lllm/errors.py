@@ -11,7 +11,10 @@
     |   |-- ExportError                     an exported agent that cannot be read
     |   |   |-- ExportVersionError          it is written in a format that this version does not know
     |   |   `-- OtherAgentError             it is another agent's
-    |   `-- DependencyError (ImportError)   a package is missing; names the extra that brings it
+    |   |-- DependencyError (ImportError)   a package is missing; names the extra that brings it
+    |   `-- NotInThisVersion                a name that comes with a later version
+    |       |-- LaterImport (ImportError)       it was imported
+    |       `-- LaterAttribute (AttributeError)  it was looked up
     |-- PromptError (ValueError)            a template and its arguments do not fit
     |-- ParseError (ValueError)             a reply is not in the form asked for; lists all problems
     |-- ToolError                           a tool could not be run or its arguments do not fit
@@ -251,6 +254,22 @@ class DependencyError(ConfigError, ImportError):
         )
         self.package = package
         self.extra = extra
+
+
+class NotInThisVersion(ConfigError):
+    """A name that comes with a later version, `later`. The hint says what does its work until then."""
+
+    def __init__(self, name: str, instead: str) -> None:
+        super().__init__(f"{name} is not in this version", hint=instead)
+        self.later = name
+
+
+class LaterImport(NotInThisVersion, ImportError):
+    """It was imported: `from lllm import NAME`."""
+
+
+class LaterAttribute(NotInThisVersion, AttributeError):
+    """It was looked up: `lllm.NAME`."""
 
 
 class PromptError(LLMError, ValueError):

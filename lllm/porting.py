@@ -26,10 +26,27 @@ NAMES: Final = {
     "ClassificationError": "lllm.errors.ParseError",
     "build_log_base": "lllm.log.open_store(type, folder)",
     "find_model_card": "lllm.const.card(name)",
-    "RLEnv": LATER,
-    "BaseReward": LATER,
-    "DataProcessor": f"{LATER}; a chain of functions: step(f).batch([text, ...])",
-    "Evaluator": f"{LATER}; a batch: llm([text, ...])",
+}
+
+_ROWS: Final = "Ask for all rows at once, llm([text, ...]), and score the replies in Python; within lllm.record() that resumes."
+_TRAIN: Final = (
+    "Write training rows from sessions, lllm export --all --format trl, and give them to TRL's own trainer."
+)
+
+COMING: Final = {
+    # names and modules of later versions, with what does their work until then; one that is built leaves this table
+    "BaseReward": _ROWS,
+    "DPO": _TRAIN,
+    "DPOTrainer": _TRAIN,
+    "DataProcessor": "Make a chain of the transforms and give it the items: (step(clean) >> tokenize).batch(dataset).",
+    "Evaluator": _ROWS,
+    "GRPO": _TRAIN,
+    "GRPOTrainer": _TRAIN,
+    "PPO": _TRAIN,
+    "PPOTrainer": _TRAIN,
+    "RLEnv": _ROWS,
+    "rl": _ROWS,
+    "tools.cua": "Give the agent tools of your own: functions that drive a browser, tools=[click, read_page].",
 }
 
 PROJECT_KEYS: Final = {
@@ -137,6 +154,7 @@ FORMS: Final = (
 TABLES: Final = (
     # title, table, the form of a name in it
     ("Names", NAMES, "{}"),
+    ("Names of later versions, and what to do until then", COMING, "lllm.{}"),
     ("Keys of lllm.toml", PROJECT_KEYS, "{}"),
     ("Keys of a system's YAML file", SYSTEM_KEYS, "{}"),
     ("A system (`AgentBase`)", SYSTEM, "self.{}"),
@@ -153,12 +171,23 @@ def hint(here: str) -> str:
 def no_name(module: str, name: str) -> AttributeError | ImportError:
     """The error for a name that a module does not have: an ImportError for `from module import name`, because Python
     would replace the message of an AttributeError."""
+    importing = sys._getframe(2).f_code.co_name == "_handle_fromlist"
+    if name in COMING:
+        from lllm.errors import LaterAttribute, LaterImport
+
+        return (LaterImport if importing else LaterAttribute)(f"{module}.{name}", COMING[name])
     words = f"module '{module}' has no attribute '{name}'"
     if name not in NAMES:
         return AttributeError(words)
     told = f"{words}. {hint(NAMES[name])}"
-    importing = sys._getframe(2).f_code.co_name == "_handle_fromlist"
     return ImportError(told, name=module) if importing else AttributeError(told)
+
+
+def no_module(module: str) -> ImportError:
+    """The error for the import of a module of a later version."""
+    from lllm.errors import LaterImport
+
+    return LaterImport(module, COMING[module.removeprefix("lllm.")])
 
 
 def no_attribute(thing: object, name: str, table: dict[str, str]) -> AttributeError:

@@ -1,6 +1,7 @@
 """A program of another project learns from its first error what it is called here."""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import lllm
 from lllm import Agent, AgentBase, Dialog, MemoryLog, ScriptedBackend, build_agent, porting
 from lllm.config import keys, load_config, load_project
-from lllm.errors import ConfigError, UnknownKeyError
+from lllm.errors import ConfigError, LaterAttribute, LaterImport, NotInThisVersion, UnknownKeyError
 from lllm.registry import registry
 
 
@@ -46,7 +47,7 @@ def test_no_table_speaks_of_a_key_that_works() -> None:
     assert not set(porting.PROJECT_KEYS) & set(keys.PROJECT)
     assert not set(porting.SYSTEM_KEYS) & set(keys.ALIASES)
     assert not set(porting.SYSTEM_KEYS) & (set(keys.SYSTEM) | set(keys.AGENT))
-    assert not set(porting.NAMES) & set(lllm.__all__)
+    assert not (set(porting.NAMES) | set(porting.COMING)) & set(lllm.__all__)
     for table, kind in ((porting.SYSTEM, AgentBase), (porting.AGENT, Agent), (porting.DIALOG, Dialog)):
         assert not [name for name in table if hasattr(kind, name)], kind
 
@@ -118,6 +119,48 @@ def test_old_names(module: str, name: str) -> None:
         getattr(found, name)
     assert words in str(missing.value)
     assert not hasattr(found, name)
+
+
+NAMES_TO_COME = [name for name in porting.COMING if "." not in name]
+MODULES_TO_COME = [name for name in porting.COMING if name.islower()]
+
+
+@pytest.mark.parametrize("module", ["lllm", "lllm.llm", "lllm.models", "lllm.log"])
+@pytest.mark.parametrize("name", NAMES_TO_COME)
+def test_names_of_later_versions(module: str, name: str) -> None:
+    found = import_module(module)
+    with pytest.raises(LaterImport) as caught:
+        imported(f"from {module} import {name}")()
+    assert isinstance(caught.value, ImportError)
+    assert str(caught.value) == f"{module}.{name} is not in this version\n  {porting.COMING[name]}"
+    with pytest.raises(LaterAttribute) as missing:
+        getattr(found, name)
+    assert isinstance(missing.value, AttributeError)
+    assert (missing.value.hint, missing.value.later) == (porting.COMING[name], f"{module}.{name}")
+    assert not hasattr(found, name)
+    assert name not in dir(found)
+
+
+@pytest.mark.parametrize("name", MODULES_TO_COME)
+def test_modules_of_later_versions(name: str) -> None:
+    above, _, last = f"lllm.{name}".rpartition(".")
+    for line in (
+        f"import lllm.{name}",
+        f"from lllm.{name} import anything",
+        f"from {above} import {last}",
+        f"import importlib; importlib.import_module('lllm.{name}')",
+    ):
+        with pytest.raises(LaterImport) as caught:
+            imported(line)()
+        assert str(caught.value) == f"lllm.{name} is not in this version\n  {porting.COMING[name]}"
+    assert not hasattr(import_module(above), last)
+
+
+def test_their_errors_are_of_the_tree_and_are_looked_for_by_python() -> None:
+    for kind, python in ((LaterImport, ImportError), (LaterAttribute, AttributeError)):
+        assert issubclass(kind, NotInThisVersion)
+        assert issubclass(kind, python)
+    assert getattr(lllm, "RLEnv", None) is None
 
 
 def test_another_name_is_missing_as_usual() -> None:
