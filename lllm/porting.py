@@ -128,26 +128,6 @@ FORMS: Final = (
         "build_agent(config, ckpt_dir, stream, agent_type=...)",
         "build_agent(config, ckpt_dir, stream, agent_name=...)",
     ),
-    (
-        "from mythic_core.engine.llm import LLMRunnerFactory",
-        "from lllm import LLMRunnerFactory, or from lllm.llm_runner",
-    ),
-    ("from tframex.model import VLLMModel", "from lllm.model import VLLMModel"),
-    ("from tframex.agents import BasicAgent", "from lllm.agents import BasicAgent"),
-    (
-        "await BasicAgent(agent_id=..., model=model).run(prompt)",
-        "the same; Agent(NAME, model)(prompt).content",
-    ),
-    (
-        "from tframex.systems import ChainOfAgents, MultiCallSystem",
-        "from lllm.systems import ChainOfAgents, MultiCallSystem",
-    ),
-    (
-        "await MultiCallSystem(...).run(prompt, num_calls=5)",
-        "the same; without files: llm([prompt] * 5)",
-    ),
-    ("Agent(llm, tools=[...])", "the same"),
-    ("agent1 >> agent2 >> function", "the same; a plain function that stands first is step(function)"),
     ("model_name: gpt-4o", "model_name: openai/gpt-4o"),
 )
 
