@@ -10,9 +10,12 @@ import asyncio
 import json
 import multiprocessing
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any, ClassVar
 
 
 def _response(body: dict[str, Any]) -> bytes:
@@ -61,38 +64,66 @@ class _Http(asyncio.Protocol):
         while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
             head = self.buffer[:end].lower()
             start = head.find(b"content-length:")
-            length = int(
-                head[start + 15 : head.find(b"\r", start) if head.find(b"\r", start) > 0 else len(head)]
-            )
+            stop = head.find(b"\r", start)
+            length = int(head[start + 15 : stop if stop > 0 else len(head)]) if start >= 0 else 0
             if len(self.buffer) < end + 4 + length:
                 return
             body = self.buffer[end + 4 : end + 4 + length]
             self.buffer = self.buffer[end + 4 + length :]
-            done = body.count(b'"role":"tool"') + body.count(b'"role": "tool"')
-            answer = _CALLS[done] if done < self.rounds else _FINAL
-            if self.delay:
+            answer = self.answer(head, body)
+            if self.delay and body:
                 asyncio.get_running_loop().call_later(self.delay, self.transport.write, answer)
             else:
                 self.transport.write(answer)
 
+    def answer(self, head: bytes, body: bytes) -> bytes:
+        done = body.count(b'"role":"tool"') + body.count(b'"role": "tool"')
+        return _CALLS[done] if done < self.rounds else _FINAL
 
-def _serve(port: socket.socket, rounds: int, delay: float) -> None:
+
+class _Counting(_Http):
+    """Answers with the last message and a `+`, and counts how often each was sent. GET gives the counts."""
+
+    asked: ClassVar[Counter[str]] = Counter()
+
+    def answer(self, head: bytes, body: bytes) -> bytes:
+        if head.startswith(b"get "):
+            return _response(self.asked)
+        words = json.loads(body)["messages"][-1]["content"]
+        self.asked[words] += 1
+        return _reply({"role": "assistant", "content": f"{words}+"}, "stop")
+
+
+def _serve(make: Callable[[], asyncio.Protocol], port: socket.socket) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _Http(rounds, delay), sock=port, backlog=4096)
+        server = await loop.create_server(make, sock=port, backlog=4096)
         await server.serve_forever()
 
     asyncio.run(main())
 
 
-@contextmanager
-def mock_server(rounds: int, delay: float = 0.0) -> Iterator[str]:
+def mock_server(rounds: int, delay: float = 0.0) -> AbstractContextManager[str]:
     """The base URL of a server that asks for `rounds` tool calls and answers after `delay` seconds."""
+    return _running(partial(_Http, rounds, delay))
+
+
+def counting_server(delay: float = 0.0) -> AbstractContextManager[str]:
+    """The base URL of a server that answers with what it is asked and a `+` after `delay` seconds: see `counts`."""
+    return _running(partial(_Counting, 0, delay))
+
+
+def counts(url: str) -> Counter[str]:
+    """How often a counting server was asked each thing."""
+    with urllib.request.urlopen(f"{url}/counts", timeout=30) as answer:
+        return Counter(json.load(answer))
+
+
+@contextmanager
+def _running(make: Callable[[], asyncio.Protocol]) -> Iterator[str]:
     listening = socket.create_server(("127.0.0.1", 0), backlog=4096)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
-    process = multiprocessing.get_context("fork").Process(
-        target=_serve, args=(listening, rounds, delay), daemon=True
-    )
+    process = multiprocessing.get_context("fork").Process(target=_serve, args=(make, listening), daemon=True)
     process.start()
     listening.close()
     try:

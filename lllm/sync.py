@@ -55,7 +55,7 @@ def run(coroutine: Coroutine[Any, Any, T], *, at: Behind | None = None) -> T:
         return _run(coroutine, at, heed=True)
     finally:
         if profile is not None:
-            sys.setprofile(profile)
+            set_profile(profile)
 
 
 def finish(coroutine: Coroutine[Any, Any, Any], *, at: Behind | None = None) -> None:
@@ -220,7 +220,7 @@ class _Work(Drive):
         return self._value
 
 
-def _set_profile(function: Any) -> None:
+def set_profile(function: Any) -> None:
     """Sets the profile function of this thread. Python refuses while another thread sets its own: the job would be lost."""
     while True:
         try:
@@ -251,10 +251,10 @@ class _Workers:
         while True:
             # a thread that is used again has the profile function of a new one
             if (profile := threading.getprofile()) is not None:
-                _set_profile(profile)
+                set_profile(profile)
             job()
             if profile is not None:
-                _set_profile(None)
+                set_profile(None)
             del job  # release what it holds while the thread is idle
             self._idle.release()
             job = self._jobs.get()

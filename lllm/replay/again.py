@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -97,10 +97,16 @@ async def guess_for(session: str, rerun: Rerun, entry: Callable[[], Any] | None)
     return guess if report.divergence is None else None
 
 
+async def replay_unwatched(session: str, rerun: Rerun, entry: Callable[[], Any]) -> Report:
+    """Replays a part of a program that is replayed: what its code asks the world is seen there."""
+    report, *_ = await search(partial(_once, session, rerun, entry, None))
+    return report
+
+
 async def _once(
-    session: str, rerun: Rerun, entry: Callable[[], Any] | None, roots: Sequence[str], guess: Guess
+    session: str, rerun: Rerun, entry: Callable[[], Any] | None, roots: Sequence[str] | None, guess: Guess
 ) -> tuple[Report, ReplayDivergence | None]:
-    """Runs the program once."""
+    """Runs the program once. Its code is looked at where there are `roots`."""
     from lllm.llm.connect import offline
     from lllm.replay.manifest import Watch  # it loads half of the standard library
 
@@ -109,12 +115,12 @@ async def _once(
     player.order.timers.guess = guess
     notes: list[str] = []
     divergence: ReplayDivergence | None = None
-    player.watch = watch = Watch(roots)
+    player.watch = watch = None if roots is None else Watch(roots)
 
     async def again() -> None:
         token = offline.set(models_of(recorded))
         try:
-            with watch:
+            with nullcontext() if watch is None else watch:
                 program = find_program(rerun, entry)
                 player.whole = program.whole
                 if not program.whole:
@@ -161,7 +167,7 @@ async def _once(
         finished,
         notes,
         divergence,
-        watch.sources,
+        [] if watch is None else watch.sources,
         rule_of(recorded),
     )
     return report, divergence
@@ -189,7 +195,7 @@ def roots_of(config: Config | None, entry: Callable[[], Any] | None) -> list[str
     return found or [os.getcwd()]
 
 
-async def _rerun(player: Replayed, program: Program, watch: Watch) -> None:
+async def _rerun(player: Replayed, program: Program, watch: Watch | None) -> None:
     """Runs the program, and compares its end if its own code runs."""
     player.unopened = program.opens and bool(player.record)
     token = current.set(Scope(player))
@@ -197,7 +203,8 @@ async def _rerun(player: Replayed, program: Program, watch: Watch) -> None:
         if not program.whole:
             await program.run(player)
             return
-        status, data = await _outcome(player, watch.run(partial(program.run, player)))
+        run = partial(program.run, player)
+        status, data = await _outcome(player, run() if watch is None else watch.run(run))
         if player.refused is not None and player.unopened:
             raise player.refused
         if player.divergence is not None:

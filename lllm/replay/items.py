@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from lllm.core import events as ev
-from lllm.core.envelope import open_event
 from lllm.errors import UnknownNameError
-from lllm.ports import LogStore
+from lllm.log.proof import prove
+from lllm.ports import LogStore, Rerun
 from lllm.session import Session
 
 if TYPE_CHECKING:
@@ -23,16 +23,18 @@ async def item_again(
     Args:
         goes_on: whether one that did not end is resumed. What has ended, or must not be, is replayed.
     """
-    from lllm.replay.again import areplay_session
+    from lllm.replay.again import replay_unwatched
     from lllm.replay.resume import aresume_session
 
     try:
-        kinds = [open_event(body)["kind"] for body in store.read(id)]
+        recorded = prove(store, id)
     except UnknownNameError:
         return False, None
+    if not recorded:
+        return False, None
     with Session.outside():
-        if goes_on and ev.SESSION_ENDED not in kinds:
+        if goes_on and all(event["kind"] != ev.SESSION_ENDED for event in recorded):
             await aresume_session(id, store=store, entry=entry)
             return True, None
-        report = await areplay_session(id, store=store, entry=entry)
+        report = await replay_unwatched(id, Rerun(recorded, store), entry)
         return True, report.divergence

@@ -284,13 +284,13 @@ class Watch:
         if threading.getprofile() == self.profile:
             threading.setprofile(self._before)
         if sys.getprofile() == self.profile:
-            sys.setprofile(None)
+            sync.set_profile(None)
 
     def switch(self, on: bool) -> bool:
         """Looks at this thread's code, or not. Gives what was. A profiler of somebody else stays."""
         before = sys.getprofile()
         if before is None or before == self.profile:
-            sys.setprofile(self.profile if on and not self.over else None)
+            sync.set_profile(self.profile if on and not self.over else None)
         return before is not None
 
     async def run(self, program: Callable[[], Any]) -> Any:
@@ -494,7 +494,7 @@ def _aside() -> Any:
     profile = sys.getprofile()
     if not isinstance(getattr(profile, "__self__", None), Watch):
         return None
-    sys.setprofile(None)
+    sync.set_profile(None)
     return profile
 
 

@@ -158,6 +158,8 @@ class _InSessions:
 
         live, id = self.live, f"{self.live.id}-{index}"
         live.emit(ev.ITEM_STARTED, {"item": index, "session": id})
+        if not live.durable:
+            await live.flush()  # whoever finds an item must find its batch
         try:
             result = await self._result(id, value)
         except BaseException as error:

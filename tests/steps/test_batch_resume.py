@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -102,3 +104,28 @@ def test_an_interrupted_batch_goes_on_where_it_stopped(events: int, inside: int)
     assert set(left._sessions) == set(store._sessions)
     report = lllm.replay_session(batch, store=left, entry=program.entry(left))
     assert report.verified, report.divergence
+
+
+SIDE_BY_SIDE = """
+import sys
+
+import lllm
+from lllm import Agent, MemoryLog, ScriptedBackend, step
+
+sys.setswitchinterval(1e-5)  # Python refuses a thread that sets its profile function while another one does
+store = MemoryLog()
+made = step(str.strip) >> Agent("upper", ScriptedBackend(lambda request: request.messages[-1].text.upper()))
+
+
+def program():
+    return made.batch([f" {n}x" for n in range(150)], limit=20, store=store)
+
+
+program()
+print(lllm.replay_session(min(store._sessions, key=len), store=store, entry=program).divergence)
+"""
+
+
+def test_many_items_are_replayed_side_by_side() -> None:
+    done = subprocess.run([sys.executable, "-c", SIDE_BY_SIDE], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "None", done.stderr
