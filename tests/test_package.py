@@ -76,6 +76,17 @@ def test_wheel_holds_the_package_its_templates_and_docs_and_nothing_else(wheel: 
     assert {"METADATA", "entry_points.txt", "licenses/LICENSE"} <= metadata
 
 
+def test_wheel_says_its_licence(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("licenses/LICENSE"))
+        text = archive.read(name).decode()
+        metadata = archive.read(name.replace("licenses/LICENSE", "METADATA")).decode()
+    assert text == (ROOT / "LICENSE").read_text()
+    assert text.startswith("MIT License")
+    assert "\nLicense-Expression: MIT\n" in metadata
+    assert "\nLicense-File: LICENSE\n" in metadata
+
+
 def test_sdist_holds_what_the_wheel_is_built_from(distributions: Path) -> None:
     (sdist,) = distributions.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:

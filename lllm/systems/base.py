@@ -55,6 +55,11 @@ class System(Step):
         """The model or agent that it was made with, an LLM where that was a name."""
         return self._model
 
+    @property
+    def agent(self) -> Agent:
+        """The agent that its calls are made with: that of its model, or a copy of the one that was given, without memory."""
+        return self._agent
+
     async def _result(self, value: Any) -> Any:
         """The result of a run, in the running session or in one of its own."""
         return (await self.arun(value, store=self.store)).value
