@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from lllm.const import Modalities as Modalities
     from lllm.const import Providers as Providers
     from lllm.const import Roles as Roles
+    from lllm.core.retry_policy import RetryPolicy as RetryPolicy
     from lllm.deltas import aggregate as aggregate
     from lllm.discovery import auto_discover as auto_discover
     from lllm.errors import LLMError as LLMError
@@ -162,6 +163,7 @@ _HOME = {
     "Step": "steps",
     "StepStream": "steps",
     "Stream": "llm.streaming",
+    "RetryPolicy": "core.retry_policy",
     "StreamWrapper": "utils",
     "TokenCount": "tokens",
     "ToolContext": "models.function",

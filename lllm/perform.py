@@ -39,6 +39,7 @@ from lllm.core.replies import (
     with_ids,
     withheld,
 )
+from lllm.core.retry_policy import RetryPolicy, Try
 from lllm.core.spec import RULES
 from lllm.core.state import State
 from lllm.core.text_forms import CodeForm
@@ -93,6 +94,7 @@ class Performer:
     __slots__ = (
         "accepted",
         "answer",
+        "asked_in",
         "call",
         "counted",
         "deadline_at",
@@ -118,6 +120,7 @@ class Performer:
         self.accepted: Any = None  # the live payload; the log holds its JSON
         self.answer: Any = None  # of the agent that took over: its reply, or the error that ended its call
         self.state = State()  # when the last tool began
+        self.asked_in = State()  # when the model was last asked
         self.said = False  # whether pieces of the present reply were shown
         self.shown: list[Delta] = []  # those that were, by their places in the record
         self.rules = RULES  # those of the call, see `lllm.core.spec`
@@ -354,13 +357,35 @@ class Performer:
         if told is not None and self.said:  # also where it was thinking alone, of which the log has nothing
             texts = [one.text for one in (*told.deltas, *held) if type(one) is TextDelta]
             data["told"] = "".join(texts)
-        if error.retryable:
-            data["retryable"] = True
         if isinstance(error, (*FATAL, ConfigError)):
             data["fatal"] = True
+        if self.plan.retry is None:
+            if error.retryable:
+                data["retryable"] = True
+        else:
+            self._add_retry(data, error, self.plan.retry)
         if self.session.left_open(error):
             raise self.session.halted or error
         return Outcome(ev.MODEL_FAILED, data, error)
+
+    def _add_retry(self, data: records.ModelFailed, error: LLMError, policy: RetryPolicy) -> None:
+        """Adds what the functions of a retry policy decide: a replay takes it from there."""
+        state = self.asked_in
+        began = state.tried_at if state.faults else state.at
+        tried = Try(state.faults + 1, error, (self.session.clock() - began) / 1_000_000)
+        try:
+            if not policy.wants(error) or (policy.stop is not None and policy.is_last(tried)):
+                return
+            if callable(policy.wait):
+                asked = data.get("retry_after")
+                data["wait"] = policy.seconds(tried.number, "", asked, tried)
+        except PLUG_IN as broken:
+            words = broken.message if isinstance(broken, LLMError) else f"it raised {raised(broken)}"
+            error.add_note(f"the retry policy of '{self.plan.agent}' failed: {words}")
+            data["message"] = f"{data['message']}; the retry policy of '{self.plan.agent}' failed: {words}"
+            data["fatal"] = True
+            return
+        data["retryable"] = True
 
     def _add_broken_off(self, data: records.ModelFailed, error: ProviderError, begun: bool) -> None:
         """Adds tokens and cost of a reply that broke off: what was reported of them, else that there are some."""

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from lllm.core.canonical import digest_of
+from lllm.core.retry_policy import RetryPolicy
 from lllm.core.spec import Limits, Spec, ToolRule
 from lllm.core.text_forms import Form
 from lllm.fitting import Fitting
@@ -61,6 +62,7 @@ class Plan:
             with the model's name as the provider and as the request writes it.
         fixed: hash over model, sampling, format and tools; with tools offered and without (`fixed_of` the opening).
         opening: what CallStarted says of all this (hashes, sampling, names).
+        retry: the retry policy, where the agent or the call has one of its own.
         stream: whether somebody follows.
         blobs: what `opening` names by digest: the full tool schemas. deferred: those of tools that have to be found.
         foreign: whether async code of others may run in the call's own task: parsers, handlers, approval, a backend. Tools
@@ -93,6 +95,7 @@ class Plan:
     fixed: tuple[str, str] = ("", "")
     opening: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits = Limits()
+    retry: RetryPolicy | None = None
     interrupt: bool = False
     execute: bool = True
     stream: bool = False
@@ -116,7 +119,7 @@ class Plan:
     @cached_property
     def spec_record(self) -> Mapping[str, Any]:
         """What CallStarted says of the call's settings, but for the seed and the version of the rules."""
-        return Spec(self.limits, self.rules, self.interrupt, self.execute).record()
+        return Spec(self.limits, self.rules, self.interrupt, self.execute, retry=self.retry).record()
 
     def with_(self, **changes: Any) -> Plan:
         """A copy with other values of fields that these two do not depend on: each call has one, and `dataclasses.replace`

@@ -173,7 +173,7 @@ class Call:
             self.ledger = self.performer.ledger = ledger_of(around, plan.limits, plan.agent)
         if version < 2:
             rules = {name: rule._replace(delegate=False) for name, rule in rules.items()}
-        spec = Spec(plan.limits, rules, plan.interrupt, plan.execute, session.seed, version)
+        spec = Spec(plan.limits, rules, plan.interrupt, plan.execute, session.seed, version, plan.retry)
         record = spec.record() if version < 2 else spec.with_run(plan.spec_record)
         add, edited = session.opening(self.id, add)
         trunk = base
@@ -389,6 +389,8 @@ class Call:
         kind = type(effect)
         if kind is CallModel and self.ledger is not None and (over := self.ledger.exceeded()) is not None:
             return Outcome(ev.LIMIT_REACHED, {"reason": over.limit, "message": over.words})
+        if kind is CallModel:
+            self.performer.asked_in = self.state
         if kind in _INTENTS and not (self._begun and any(one is effect for one in self._begun)):
             self.apply(_INTENTS[kind](self, effect))
         world = kind in _WORLD

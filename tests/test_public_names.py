@@ -11,8 +11,8 @@ NAMES = """
     Chain ChainOfAgents Config ContextAgent DeviceType Dialog File Function FunctionCall Image JupyterSession LLM LLMError
     LLMInferenceError LLMInitializationError LLMRunner LLMRunnerFactory LlamaCppRunner LocalFileLog Loop MCP MemoryLog
     Message Modalities ModelConfig MultiCallSystem NoLog PrintSystem Prompt Prompts Providers Proxy ProxyRegistrator
-    ReplayableLogBase Reply Roles SQLiteLog ScriptedBackend Step StepStream Stream StreamWrapper TokenCount ToolContext
-    TransformersRunner Usage VLLMModel __version__ activity aenter aggregate arecord auto_discover build_agent chain
+    ReplayableLogBase Reply RetryPolicy Roles SQLiteLog ScriptedBackend Step StepStream Stream StreamWrapper TokenCount
+    ToolContext TransformersRunner Usage VLLMModel __version__ activity aenter aggregate arecord auto_discover build_agent chain
     count_tokens enter fallback fork_session join load_config loop now parallel pinned random record registry
     replay_session resume_session retry route run step tool uuid whatif
 """.split()

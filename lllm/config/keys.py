@@ -16,6 +16,7 @@ from lllm.config.kinds import (
     COUNT,
     DATE,
     DEPTH,
+    EXCEPTIONS,
     FLAG,
     FORMAT,
     FREE,
@@ -115,6 +116,19 @@ TIMEOUTS: Final[Mapping[str, Key | Section]] = {
     "total": Key(TIME_LIMIT, "One request, all in all.", 600.0),
 }
 
+RETRY: Final[Mapping[str, Key]] = {
+    "times": Key(POSITIVE, "Tries, the first included (3)."),
+    "wait": Key(WAIT, "Seconds before the second try; each later wait is twice as long (0.5; of a step 0)."),
+    "cap": Key(WAIT, "The longest such wait (30)."),
+    "jitter": Key(SHARE, "The share of a wait that is left to chance (0.5; of a step 0)."),
+    "on": Key(EXCEPTIONS, "After which errors; by default after those that say they are retryable."),
+    "retry_after": Key(
+        FLAG, "Whether the time that a server asks to wait takes the place of the wait (true)."
+    ),
+    "total": Key(SECONDS, "Seconds from the beginning of the first try, after which no other begins."),
+}
+"""The parts of a retry policy."""
+
 SAMPLING: Final[Mapping[str, Key | Section]] = {
     "temperature": Key(TEMPERATURE, "Randomness of the reply; the model's own default where left out."),
     "top_p": Key(SHARE, "Nucleus sampling: the share of probability to draw from."),
@@ -152,6 +166,10 @@ MODEL: Final[Mapping[str, Key | Section]] = {
     ),
     "code_tags": Key(
         TAGS, 'What stands before and behind code in a reply instead of fences: `["<code>", "</code>"]`.'
+    ),
+    "retry": Section(
+        "How requests that fail are tried again, in place of max_provider_retry, backoff_base and backoff_cap.",
+        RETRY,
     ),
     "window": Key(
         WINDOW,

@@ -88,6 +88,10 @@ DATE: Final = Kind(
         ]
     },
 )
+EXCEPTIONS: Final = Kind(
+    "the name of an exception, module:Class, or a list of them",
+    {"anyOf": [NAME.schema, {"type": "array", "items": NAME.schema, "minItems": 1}]},
+)
 SECONDS: Final = Kind("a number of seconds above 0", {"type": "number", "exclusiveMinimum": 0})
 VARIABLE: Final[Mapping[str, Any]] = {"type": "string", "pattern": r"^[A-Za-z_][A-Za-z0-9_]*$"}
 VARIABLES: Final = Kind(

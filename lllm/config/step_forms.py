@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from lllm.config.kinds import NAME, POSITIVE, WAIT, Kind, choice
+from lllm.config.keys import RETRY
+from lllm.config.kinds import NAME, POSITIVE, Kind, choice
 
 ERRORS: Final = choice("raise", "keep", "drop")
 
@@ -36,10 +37,6 @@ ROUTES: Final = Kind(
 FUNCTION: Final = Kind(
     "module:function or the name of a registered step, or null for the results as they are",
     {"type": ["string", "null"]},
-)
-EXCEPTIONS: Final = Kind(
-    "the name of an exception, module:Class, or a list of them",
-    {"anyOf": [NAME.schema, {"type": "array", "items": NAME.schema, "minItems": 1}]},
 )
 
 
@@ -115,9 +112,7 @@ FORMS: Final[Mapping[str, Form]] = {
         "A stage that is run again where it fails.",
         options={
             "step": _STEP,
-            "times": Option(POSITIVE, "So often at most, the first included (3)."),
-            "on": Option(EXCEPTIONS, "After which exceptions; those that are retryable where left out."),
-            "wait": Option(WAIT, "Seconds before the second run; each later wait is twice as long (0)."),
+            **{name: Option(key.kind, key.about) for name, key in RETRY.items()},
             "name": _NAME,
         },
     ),

@@ -138,6 +138,7 @@ class AgentConfig:
     context: str | dict[str, Any] | None = field(repr=False)
     memory: bool | str
     window: str | dict[str, Any] | None
+    retry: dict[str, Any]
     tool_style: str
     code_tags: tuple[str, ...] | None
     handoffs: tuple[str, ...]
@@ -449,6 +450,7 @@ def _agent(name: str, own: Mapping[str, Any], top: Mapping[str, Any], environ: E
         context=deepcopy(own.get("context")),
         memory=own.get("memory", False),
         window=deepcopy(value("window")),
+        retry=deepcopy({**top["retry"], **own.get("retry", {})}),
         tool_style=value("tool_style"),
         code_tags=_names(value("code_tags")),
         handoffs=tuple(own.get("handoffs", ())),

@@ -7,8 +7,8 @@ Rules:
 2. `TABLE` says which event may come in which phase and where it may lead. An event that the table does not list is
    refused with IllegalMove before anything happens; a move to a phase that it does not list is a bug, and refused too.
 3. Every budget is checked before the model is asked, in one place (`_ask`). So every call ends: each model turn has at
-   most `max_exception_retry` repairs and `max_provider_retry` waits, and there are at most `max_interrupt_times` tool
-   rounds.
+   most `max_exception_retry` repairs and as many waits as its retry policy allows, and there are at most
+   `max_interrupt_times` tool rounds.
 4. A repair happens on a branch of the dialog. An accepted reply is put onto the trunk and the branch is dropped. A tool
    round stays on the trunk.
 5. A hand-off ends the call: the answer of the agent that took over is the call's own.
@@ -18,7 +18,6 @@ The diagram in `docs/guides/agent-call.md`, the viewer's colours and the message
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +28,7 @@ from lllm.core.dialog import OFFERS, OURS, Node, extend
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reuse, RunTool, Wait
 from lllm.core.events import Event
 from lllm.core.guard import LATE, Guard, Pending
+from lllm.core.retry_policy import RetryPolicy
 from lllm.core.sendable import answered, shown_again, with_calls
 from lllm.core.spec import ToolRule
 from lllm.core.state import (
@@ -185,7 +185,10 @@ def _model_failed(state: State, event: Event) -> Step:
     limits = state.spec.limits
     attempt = {"fault": data["error"], "message": data["message"], "status": data.get("status")}
     state = state._replace(
-        at=event.at, model_calls=state.model_calls + 1, attempts=(*state.attempts, attempt)
+        at=event.at,
+        tried_at=state.tried_at if state.faults else state.at,
+        model_calls=state.model_calls + 1,
+        attempts=(*state.attempts, attempt),
     )
     if "usage" in data or "unmetered" in data:  # a reply had begun, and broke off
         tokens, cost, used, price = state.tokens, state.cost, data.get("usage"), data.get("cost")
@@ -195,10 +198,15 @@ def _model_failed(state: State, event: Event) -> Step:
             cost=None if price is None or cost is None else cost + Decimal(price),
         )
     if data.get("retryable"):
-        if state.faults >= limits.max_provider_retry:
+        policy = state.spec.retry or RetryPolicy.of_limits(limits)
+        if policy.times is not None and state.faults + 1 >= policy.times:
             return _fail(state, "provider_failed", data["message"])
         state = state._replace(faults=state.faults + 1)
-        seconds = _backoff(state, data.get("retry_after"))
+        seconds = _backoff(state, policy, data)
+        if policy.is_too_late((state.at - state.tried_at) / 1_000_000 + seconds):
+            return _fail(
+                state, "provider_failed", f"{data['message']}; the next try would be after {policy.total:g} s"
+            )
         if state.deadline_at is not None and state.at + int(seconds * 1_000_000) >= state.deadline_at:
             return _fail(state, "deadline", f"{data['message']}; the next try would be after the deadline")
         return state._replace(phase=BACKING_OFF), (Wait(seconds),)
@@ -371,17 +379,12 @@ def _fail(state: State, reason: str, error: str) -> Step:
     return state._replace(phase=FAILED, reason=reason, error=error, branch=None), _NOTHING
 
 
-def _backoff(state: State, retry_after: float | None) -> float:
-    """Seconds to wait: what the provider asked for, or exponential with jitter from the seed. Rounded to milliseconds
-    so that the log is short and the same everywhere."""
-    if retry_after is not None:
-        return round(max(0.0, retry_after), 3)
-    limits = state.spec.limits
-    seed = f"{state.spec.seed}/{state.model_calls}/{state.faults}".encode()
-    jitter = int.from_bytes(hashlib.sha256(seed).digest()[:4], "big") / 2**32
-    doublings = min(state.faults - 1, 1000)  # beyond that a float overflows; every cap is reached long before
-    whole = min(limits.backoff_cap, limits.backoff_base * 2.0**doublings)
-    return round(whole * (0.5 + jitter / 2), 3)
+def _backoff(state: State, policy: RetryPolicy, data: records.ModelFailed) -> float:
+    """Seconds to wait: as a function of the policy has said, or by its numbers with jitter from the seed."""
+    if "wait" in data:
+        return data["wait"]
+    key = f"{state.spec.seed}/{state.model_calls}/{state.faults}"
+    return policy.seconds(state.faults, key, data.get("retry_after"))
 
 
 def _plan_tools(state: State, calls: tuple[FunctionCall, ...], changes: Mapping[str, Any]) -> Step:

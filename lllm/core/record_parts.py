@@ -124,6 +124,19 @@ class Used(TypedDict):
     cost: Annotated[Money | None, "US dollars; null if unknown"]
 
 
+class Retry(TypedDict):
+    """A retry policy: what differs from the defaults."""
+
+    times: NotRequired[Annotated[Count | None, "tries, the first included; null: no limit"]]
+    wait: NotRequired[Annotated[Number, "seconds before the second try; they double"]]
+    cap: NotRequired[Annotated[Number, "the longest wait"]]
+    jitter: NotRequired[Annotated[Number, "the share of a wait that is left to chance"]]
+    retry_after: NotRequired[Annotated[bool, "false if a server's own wait does not count"]]
+    total: NotRequired[Annotated[Number, "seconds after which no further try begins"]]
+    on: NotRequired[Annotated[list[str], "the errors after which something is tried again"]]
+    code: NotRequired[Annotated[list[str], "the parts that are functions"]]
+
+
 class Spec(TypedDict):
     """The settings that the machine decides by."""
 
@@ -133,6 +146,7 @@ class Spec(TypedDict):
     execute: NotRequired[Annotated[bool, "false if tool calls are returned to the caller; absent: true"]]
     seed: NotRequired[Annotated[str, "seeds the jitter of back-off waits"]]
     rules: NotRequired[Annotated[Count, "version of the rules that the call follows; absent: 0"]]
+    retry: NotRequired[Annotated[Retry, "the retry policy; absent: that of the limits"]]
 
 
 class Entry(TypedDict):

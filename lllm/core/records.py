@@ -354,6 +354,7 @@ class ModelFailed(_From):
     cost: NotRequired[Annotated[Money, "cost of that reply in US dollars; absent if unknown"]]
     prices: NotRequired[Annotated[str, "version of the price table, or `lllm.toml`"]]
     retryable: NotRequired[Annotated[bool, "true if it is worth a retry"]]
+    wait: NotRequired[Annotated[Number, "seconds to wait, where a function of the retry policy says so"]]
     fatal: NotRequired[Annotated[bool, "true if asking again never helps"]]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from lllm.core.retry_policy import RetryPolicy
+
 
 class Limits(NamedTuple):
     """Budgets of one agent call. None means no limit. `max_model_calls`, `max_tokens_total`, `max_cost` and `deadline` cover
@@ -20,7 +22,8 @@ class Limits(NamedTuple):
         max_cost: US dollars, as a decimal string; likewise.
         deadline: seconds from the start of the call.
         backoff_base, backoff_cap: seconds; the n-th wait is `base * 2**(n-1)`, at most `cap`, times a jitter between
-            one half and one.
+            one half and one. These and `max_provider_retry` are the retry policy of a call that is given none, see
+            `lllm.core.retry_policy`.
         repeat_limit: a reply that ends in so many copies of the same stretch of text (see `lllm.core.repetition`) is
             stopped; its finish_reason is `repetition`.
         max_result_chars: characters of one tool result that the model sees, at least 1,000; see `lllm.core.long_results`.
@@ -99,7 +102,7 @@ whole call; a tool stopped by its time limit has failed; a `tool_choice` that fo
 class Spec(NamedTuple):
     """The settings of a call that the machine decides by. `interrupt`: the prompt has its own interrupt handler;
     `execute` is False if tool calls are returned to the caller; `seed` seeds the jitter; `rules` is the version of the
-    rules that the call follows (see RULES)."""
+    rules that the call follows (see RULES); `retry` is the retry policy that was given, instead of that of the limits."""
 
     limits: Limits = _DEFAULTS
     tools: Mapping[str, ToolRule] = {}
@@ -107,6 +110,7 @@ class Spec(NamedTuple):
     execute: bool = True
     seed: str = ""
     rules: int = 0
+    retry: RetryPolicy | None = None
 
     def record(self) -> dict[str, Any]:
         """As CallStarted carries it."""
@@ -119,6 +123,8 @@ class Spec(NamedTuple):
             out["interrupt"] = True
         if not self.execute:
             out["execute"] = False
+        if self.retry is not None:
+            out["retry"] = self.retry.record()
         return self.with_run(out)
 
     def with_run(self, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,4 +145,5 @@ class Spec(NamedTuple):
             data.get("execute", True),
             data.get("seed", ""),
             data.get("rules", 0),
+            RetryPolicy.from_record(data["retry"]) if "retry" in data else None,
         )

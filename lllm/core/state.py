@@ -63,6 +63,7 @@ class State:
         pending: tool calls of the current round. guard: the memory of earlier ones.
         attempts: one mapping per rejected reply or fault.
         value: the accepted payload as JSON. reason, error: why the call failed.
+        tried_at: when the first try began of a request that has failed (microseconds).
         at: time of the last event; deadline_at: when the call must have ended (both microseconds).
     """
 
@@ -90,6 +91,7 @@ class State:
     deadline_at: int | None = None
     unmetered: bool = False
     inner: Use = NONE
+    tried_at: int = 0
 
     def _replace(self, **changes: Any) -> State:
         # `dataclasses.replace` is five times slower, and this is the machine's every move

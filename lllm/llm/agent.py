@@ -33,6 +33,7 @@ from lllm.llm.memory import Memory, Remembered, Remembers, has_system, parse_mem
 from lllm.llm.preparing import Prepares
 from lllm.llm.prompts import find_prompt, system_prompt_of
 from lllm.llm.proxies import Access, access_of_code
+from lllm.llm.retrying import parse_retry, with_limits
 from lllm.llm.sessions import fail, open_session, running
 from lllm.llm.settings import (
     OF_AGENT,
@@ -102,6 +103,8 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Prepares, Fixed, Compo
         window: what is done where a request is longer than the model's window: `drop` leaves out the oldest turns,
             `summarise` has a summary in their place; a mapping has `policy`, `tokens` (the window, where the model's own is
             not to be used) and `reserve` (for the reply). By default the request is sent as it is. See `lllm.core.window`.
+        retry: how requests that fail are tried again: a RetryPolicy, a dict of its parts, or an object of tenacity. By default
+            the limits say it: max_provider_retry, backoff_base, backoff_cap.
         approve: called with the FunctionCall of a tool that needs approval; True lets it run, a text is the reason for
             refusing.
         model_args: sampling values (temperature, max_tokens, ...), also as keywords.
@@ -141,6 +144,7 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Prepares, Fixed, Compo
         format: Any = None,
         memory: bool | str | None = None,
         window: Any = None,
+        retry: Any = None,
         approve: Callable[..., Any] | None = None,
         model_args: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
@@ -168,12 +172,15 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Prepares, Fixed, Compo
         if (made := made_by(model)) is not None:  # an LLM: arguments given here override its own
             brought: Settings = made._settings
             sampling = {**brought.sampling, **sampling}
+            own = limits
             limits = {**brought.limits._asdict(), **limits}
             tools = brought.tools if tools is _NO_TOOLS else tools
             tool_style = brought.tool_style if tool_style is None else tool_style
             code_tags = brought.code_tags if code_tags is None else code_tags
             format = brought.format if format is None else format
             window = brought.window if window is None else window
+            if retry is None and brought.retry is not None:
+                retry = with_limits(brought.retry, own)
             timeouts = brought.timeouts if timeouts is None else timeouts
             self._system = made.system_prompt if system_prompt is None else self._system
             opened["why"] = brought.why
@@ -197,6 +204,7 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Prepares, Fixed, Compo
             tool_style=style,
             code_tags=parse_code_tags(code_tags),
             window=parse_window(window),
+            retry=parse_retry(retry, limits=limits),
             approve=approver_of(approve),
         )
         self._bindings = Bindings()

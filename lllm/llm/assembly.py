@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lllm.config.keys import ENDPOINT, SAMPLING
 from lllm.config.layer import shown
 from lllm.config.problems import Problems, errors_within, placed
+from lllm.core.retry_policy import RetryPolicy
 from lllm.errors import ConfigError, DependencyError, LLMError, UnknownKeyError, text_of
 from lllm.handles import check_request, file_of, is_addressed
 from lllm.hints import other_model_hint
@@ -39,6 +40,7 @@ from lllm.llm.connect import caching, connect, naming, offline, provider_of
 from lllm.llm.context import declared_context
 from lllm.llm.measuring import parse_window
 from lllm.llm.project import store_of
+from lllm.llm.python_names import exception_at
 from lllm.llm.team import Team
 from lllm.llm.team_checks import assemble_links, check_links
 from lllm.ports import Backend, LogStore, Request
@@ -144,6 +146,20 @@ def assemble(
     return made
 
 
+def _retry(config: Config, declared: AgentConfig, at: At) -> RetryPolicy | None:
+    """The retry policy of a declared agent; None where it has none, or after a problem."""
+    parts, own = dict(declared.retry), f"agent_configs.{declared.name}.retry"
+    if not parts:
+        return None
+    if "on" in parts:
+        names = [parts["on"]] if isinstance(parts["on"], str) else parts["on"]
+        key = f"{own}.on" if config.where(f"{own}.on") else "retry.on"
+        parts["on"] = [at.key(key, exception_at, name, config) for name in names]
+        if None in parts["on"]:
+            return None
+    return at.key(own if config.where(own) else "retry", RetryPolicy.of, parts)
+
+
 def assemble_agent(
     config: Config,
     declared: AgentConfig,
@@ -169,6 +185,7 @@ def assemble_agent(
     window = at.key(
         f"{key}.window" if config.where(f"{key}.window") else "window", parse_window, declared.window
     )
+    retry = _retry(config, declared, at)
     replaced = None if model is not None else f"{key}.model_name"
     opened = at.key(replaced, _model, config, declared, model, at)
     if opened is None or len(problems.errors) > before:
@@ -192,6 +209,7 @@ def assemble_agent(
                 description=declared.description or "",
                 memory=declared.memory,
                 window=window,
+                retry=retry,
                 tool_style=declared.tool_style,
                 code_tags=declared.code_tags,
                 **declared.limits._asdict(),

@@ -116,6 +116,7 @@ class Binding:
             fixed=self.fixed,
             opening=self.opening,
             limits=settings.limits,
+            retry=settings.retry,
             interrupt=prompt is not None and prompt.interrupt_prompt is not None,
             execute=settings.execute,
             blobs=self.blobs,

@@ -25,6 +25,7 @@ from lllm.hints import update_hint
 from lllm.llm.dialog import Dialog, messages_from
 from lllm.llm.memory import AGENT, Memory
 from lllm.llm.prompts import registered
+from lllm.llm.retrying import exported_retry
 from lllm.llm.settings import ProjectTools, Settings
 from lllm.models.message import Message
 from lllm.models.parts import BlobRef, swapped
@@ -91,6 +92,7 @@ def _settings(agent: Agent, settings: Settings) -> dict[str, Any]:
         "prompt": None if agent.prompt is None else agent.prompt.path,
         "memory": None if agent._memory is None else agent._memory.scope,
         "window": None if settings.window is None else settings.window.record(),
+        "retry": None if settings.retry is None else exported_retry(settings.retry),
         "sampling": dict(settings.sampling),
         "limits": settings.limits.record(),
         "timeouts": timeouts,
@@ -233,6 +235,7 @@ class Exported:
             "system_prompt": self._system(),
             "memory": about.get("memory") or (AGENT if self.messages else None),
             "window": about.get("window"),
+            "retry": about.get("retry"),
             "model_args": about.get("sampling"),
             "format": about.get("format"),
             "timeouts": about.get("timeouts"),

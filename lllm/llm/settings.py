@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from lllm.core.code_text import Tags
+from lllm.core.retry_policy import RetryPolicy
 from lllm.core.spec import Limits
 from lllm.core.window import Window
 from lllm.errors import ConfigError, nearest, not_yet
@@ -28,6 +29,7 @@ from lllm.llm.handoff import handoffs_of
 from lllm.llm.measuring import parse_window
 from lllm.llm.project import configured_model
 from lllm.llm.proxies import Access, access_of_code, is_address
+from lllm.llm.retrying import OF_RETRY, parse_retry, with_limits
 from lllm.models.function import Function, as_function, tools_in, without_repeats
 from lllm.plug_ins import guarded
 from lllm.ports import Backend, Timeouts
@@ -48,6 +50,7 @@ class Settings:
     format: Any = None
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
+    retry: RetryPolicy | None = None
     approve: Callable[..., Any] | None = None
     execute: bool = True
     tool_style: str = "auto"
@@ -126,6 +129,10 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
             known[key] = parse_code_tags(value)
         elif key == "window":
             known[key] = parse_window(value)
+        elif key == "retry":
+            known[key] = parse_retry(
+                value, limits={name: changes[name] for name in changes if name in OF_RETRY}
+            )
         elif key in ("format", "execute"):
             known[key] = value
         elif key == "model_args":
@@ -142,6 +149,8 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
             )
     if limits:
         known["limits"] = limits_of({**settings.limits._asdict(), **limits})
+        if settings.retry is not None and "retry" not in known:
+            known["retry"] = with_limits(settings.retry, limits)
     return replace(settings, sampling=sampling_of(sampling), **known)
 
 
@@ -188,6 +197,7 @@ KEYWORDS = (
     "tool_style",
     "code_tags",
     "window",
+    "retry",
     *Limits._fields,
 )
 """What else can be set, of an agent and of one call."""
@@ -266,6 +276,8 @@ SLIPS: Mapping[str, str] = {
     "response_format": "format",
     "output_schema": "format",
     "timeout": "timeouts",
+    "retries": "retry",
+    "retry_policy": "retry",
     "model_name": "model",
 }
 """Keywords that people write for others; as sampling values they would be sent to the model's endpoint."""

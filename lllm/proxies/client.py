@@ -19,6 +19,7 @@ from lllm import inputs
 from lllm.bounds import enclosing, time_left
 from lllm.core.canonical import digest
 from lllm.core.redact import scrub
+from lllm.core.retry_policy import RetryPolicy
 from lllm.core.secret_names import secret_parts
 from lllm.errors import EndpointDenied, EndpointError, EndpointTimeout
 from lllm.http.secret_text import Secret
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from lllm.session import Session
 
 TRIES: Final = 3
-FIRST_WAIT: Final = 0.25
-"""Seconds before the second try, more or less; twice as long before each further one. `Retry-After` makes it longer."""
+FIRST_WAIT: Final = 0.3
+"""Seconds before the second try at most; twice as long before each further one. `Retry-After` makes it longer."""
 LONG_WAIT: Final = 1.0
 """Seconds of waiting for a turn from which on the log says so."""
 
@@ -220,7 +221,7 @@ async def fetch(call: Call, request: HttpRequest) -> Page:
     if call.key is not None:
         put(request.headers, endpoint.options.get("idempotency_header", "Idempotency-Key"), call.key)
     left = endpoint.timeout or call.proxy.timeout
-    wait = FIRST_WAIT
+    policy = RetryPolicy(TRIES, FIRST_WAIT, jitter=0.4)
     for n in range(1, TRIES + 1):
         ticket = limiter.enter() if limiter.free else await _turn(call)
         began = time.monotonic()  # waiting for the turn does not count
@@ -240,7 +241,7 @@ async def fetch(call: Call, request: HttpRequest) -> Page:
                 _failed(ticket, error)
             limiter.leave(ticket)
         assert error is not None
-        pause = max(wait * random.uniform(0.75, 1.25), error.retry_after or 0)
+        pause = max(policy.seconds(n, repr(random.random())), error.retry_after or 0)
         left -= time.monotonic() - began + pause
         again = error.retryable and (not error.sent or endpoint.effect in ("pure", "idempotent"))
         if not again or n == TRIES or left <= 0 or _passed(call.until, pause):
@@ -250,7 +251,6 @@ async def fetch(call: Call, request: HttpRequest) -> Page:
         )
         call.note(words, of="proxy", address=endpoint.address, status=error.status)
         await asyncio.sleep(pause)
-        wait *= 2
     raise AssertionError
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lllm.core.retry_policy import NEVER, RetryPolicy, Try
 from lllm.errors import ConfigError, LoopEnded
 from lllm.ports import Restart
 from lllm.steps.base import Step
@@ -75,30 +77,19 @@ class Loop(Step):
 
 
 class Retry(Step):
-    """Runs a step again where it fails.
+    """Runs a step again where it fails. What its policy decides, with the wait, is in the log: a replay takes it from there.
 
     Args:
-        step: the step. times: so often at most, the first included. on: the exceptions after which it is run again; by default
-            those of lllm that say they are retryable. wait: seconds before the second run; each later wait is twice as long.
+        step: the step. policy: how often, after which errors and when.
     """
 
     kind = "retry"
 
-    def __init__(
-        self,
-        step: Any,
-        *,
-        times: int = 3,
-        on: type[BaseException] | Sequence[type[BaseException]] | Callable[[Exception], bool] | None = None,
-        wait: float = 0.0,
-        name: str | None = None,
-    ) -> None:
+    def __init__(self, step: Any, policy: RetryPolicy, *, name: str | None = None) -> None:
         from lllm.steps.coercing import step_of
 
         self.step: Step = step_of(step)
-        self.times = counted("times", times)
-        self.again = _condition(on)
-        self.wait = _seconds(wait)
+        self.policy = policy
         self.name = name or f"retry({self.step.name})"
         self.takes, self.gives, self.takes_list = self.step.takes, self.step.gives, self.step.takes_list
 
@@ -111,19 +102,35 @@ class Retry(Step):
         return (("step", self.step),)
 
     def _about(self) -> dict[str, Any]:
-        return {"times": self.times}
+        return {"times": self.policy.times}
 
     async def _run(self, value: Any, here: Here) -> Any:
-        for n in range(1, self.times + 1):
+        began = here.session.clock()
+        for n in itertools.count(1):
             try:
                 return await here.do(self.step, value, str(n))
+            except NEVER:
+                raise
             except Exception as error:
-                if n == self.times or not self.again(error):
+                decision = self._decided(here, n, error, began)
+                if not decision["again"]:
                     raise
                 if here.follow is not None:
                     here.follow(here.path, self.name, Restart(f"{type(error).__name__}: run again"))
-                await asyncio.sleep(self.wait * 2 ** (n - 1))
-        raise AssertionError("times is 1 at least")
+            await asyncio.sleep(decision["wait"])
+        raise AssertionError("a policy has an end")
+
+    def _decided(self, here: Here, n: int, error: Exception, began: int) -> dict[str, Any]:
+        """What follows try `n`, as the policy decides it now, or as it did when it was recorded."""
+        session = here.session
+
+        def decide() -> dict[str, Any]:
+            tried = Try(n, error, (session.clock() - began) / 1_000_000)
+            decision = self.policy.decide(tried, f"{session.seed}/{here.path}/{n}")
+            return {"try": n, **decision._asdict()}
+
+        decided: dict[str, Any] = session.learn_now("retry", decide, f"{here.path}/{n}")
+        return decided
 
 
 class Fallback(Step):
@@ -153,6 +160,8 @@ class Fallback(Step):
         for n, one in enumerate(self.steps, 1):
             try:
                 return await here.do(one, value, str(n))
+            except NEVER:
+                raise
             except Exception as error:
                 if n == len(self.steps):
                     for words in before:
@@ -169,33 +178,26 @@ def loop(step: Any, *, until: Any = None, times: int, at_most: str = "give", nam
     return Loop(step, until=until, times=times, at_most=at_most, name=name)
 
 
-def retry(step: Any, *, times: int = 3, on: Any = None, wait: float = 0.0, name: str | None = None) -> Retry:
-    """A step that is run again where it fails: `retry(fetch, times=3, on=OSError)`."""
-    return Retry(step, times=times, on=on, wait=wait, name=name)
+def retry(step: Any, policy: Any = None, *, name: str | None = None, **parts: Any) -> Retry:
+    """A step that is run again where it fails: `retry(fetch, RetryPolicy(times=5, wait=1))`.
+
+    Args:
+        policy: a RetryPolicy, a dict of its parts, or an object of tenacity.
+        parts: the parts of one instead: `retry(fetch, times=5, on=OSError)`. `wait` and `jitter` are 0 then, where left out,
+            and the waits have no cap.
+    """
+    if policy is None:
+        policy = {"wait": 0, "jitter": 0, "cap": math.inf, **parts}
+    elif parts:
+        raise ConfigError(
+            f"retry was given a policy, and {', '.join(parts)} beside it", hint="Say it in the policy."
+        )
+    return Retry(step, RetryPolicy.of(policy), name=name)
 
 
 def fallback(*steps: Any, name: str | None = None) -> Fallback:
     """The first of several steps that does not fail: `fallback(large_model, small_model)`."""
     return Fallback(steps, name=name)
-
-
-def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ConfigError(f"wait must be a number of seconds >= 0, got {value!r}")
-    return float(value)
-
-
-def _condition(on: Any) -> Callable[[Exception], bool]:
-    if on is None:
-        return lambda error: bool(getattr(error, "retryable", False))
-    kinds = (on,) if isinstance(on, type) else tuple(on) if isinstance(on, Sequence) else None
-    if kinds is not None:
-        if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
-            raise ConfigError(f"retry(on={on!r})", hint="Give classes of exceptions, or a function of one.")
-        return lambda error: isinstance(error, kinds)
-    if callable(on):
-        return lambda error: bool(on(error))
-    raise ConfigError(f"retry(on={on!r})", hint="Give classes of exceptions, or a function of one.")
 
 
 def _is_true(value: Any) -> bool:

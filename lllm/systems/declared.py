@@ -10,8 +10,8 @@ from lllm.atomic_files import read_text
 from lllm.config.kinds import in_words
 from lllm.config.problems import placed
 from lllm.errors import ConfigError, UnknownKeyError
+from lllm.llm.python_names import function_at
 from lllm.llm.system import AsyncAgentBase
-from lllm.steps.declared import function_at
 from lllm.steps.system import payload
 from lllm.systems.chain_of_agents import ChainOfAgents
 from lllm.systems.multi_call import MultiCallSystem

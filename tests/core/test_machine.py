@@ -17,6 +17,7 @@ from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, Reu
 from lllm.core.events import Event
 from lllm.core.guard import AGAIN
 from lllm.core.machine import TABLE, fold, outstanding, step
+from lllm.core.retry_policy import RetryPolicy
 from lllm.core.spec import RULES, Limits, Spec, ToolRule
 from lllm.core.state import TERMINAL, Opening, State
 from lllm.errors import IllegalMove
@@ -570,6 +571,9 @@ SPECS = st.builds(
     st.sampled_from([True] * 5 + [False]),
     st.just("seed"),
     st.sampled_from([0, RULES, RULES]),
+    st.one_of(
+        st.none(), st.builds(RetryPolicy, st.integers(1, 4), st.just(0.5), on=st.none(), stop=st.none())
+    ),
 )
 
 
@@ -693,7 +697,8 @@ def test_every_call_ends_within_its_budgets(spec: Spec, chance: random.Random) -
     world = World(spec, chance)
     state, limits = world.run(), spec.limits
     assert state.phase in TERMINAL
-    per_turn = limits.max_exception_retry + limits.max_provider_retry + limits.max_llm_recall + 1
+    waits = limits.max_provider_retry if spec.retry is None else (spec.retry.times or 0) - 1
+    per_turn = limits.max_exception_retry + waits + limits.max_llm_recall + 1
     bound = limits.max_model_calls or 0
     if limits.max_interrupt_times is not None:
         bound = min(bound, (limits.max_interrupt_times + 1) * per_turn)
