@@ -107,6 +107,7 @@ if TYPE_CHECKING:
     from lllm.systems import ChainOfAgents as ChainOfAgents
     from lllm.systems import MultiCallSystem as MultiCallSystem
     from lllm.tokens import TokenCount as TokenCount
+    from lllm.utils import Panels as Panels
     from lllm.utils import PrintSystem as PrintSystem
     from lllm.utils import StreamWrapper as StreamWrapper
 
@@ -149,6 +150,7 @@ _HOME = {
     "ModelConfig": "backends.runner",
     "MultiCallSystem": "systems",
     "NoLog": "log",
+    "Panels": "utils",
     "PrintSystem": "utils",
     "Prompt": "models.prompt",
     "Prompts": "llm.prompts",

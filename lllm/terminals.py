@@ -28,6 +28,34 @@ def is_gone(error: BaseException) -> bool:
     return isinstance(error, ValueError) and "closed file" in str(error)
 
 
+def is_terminal(stream: Any) -> bool:
+    """True if a stream is a terminal. False for a closed stream."""
+    try:
+        return bool(stream is not None and stream.isatty())
+    except (OSError, ValueError):
+        return False
+
+
+def capable(stream: Any) -> bool:
+    """True if a stream is a terminal that understands escape sequences."""
+    return is_terminal(stream) and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def has_colours(stream: Any) -> bool:
+    """True if a stream is a terminal that shows colours, and NO_COLOR is not set."""
+    return not os.environ.get("NO_COLOR") and capable(stream)
+
+
+def columns(stream: Any) -> int:
+    """Columns of a stream's terminal: $COLUMNS, else what the terminal says, else 80."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    with suppress(OSError, ValueError, AttributeError):
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    return 80
+
+
 def show(stream: Any, text: str, *, flush: bool = True) -> bool:
     """Writes text to a stream. Returns False, without raising, if the stream is closed; every other error is raised."""
     if stream is None:

@@ -10,7 +10,7 @@ NAMES = """
     APITypes Agent AgentBase AsyncAgentBase BackendType BaseAgent BaseLLM BaseLLMRunner BaseModel BaseProxy BasicAgent
     Chain ChainOfAgents Config ContextAgent DeviceType Dialog File Function FunctionCall Image JupyterSession LLM LLMError
     LLMInferenceError LLMInitializationError LLMRunner LLMRunnerFactory LlamaCppRunner LocalFileLog Loop MCP MemoryLog
-    Message Modalities ModelConfig MultiCallSystem NoLog PrintSystem Prompt Prompts Providers Proxy ProxyRegistrator
+    Message Modalities ModelConfig MultiCallSystem NoLog Panels PrintSystem Prompt Prompts Providers Proxy ProxyRegistrator
     ReplayableLogBase Reply RetryPolicy Roles SQLiteLog ScriptedBackend Step StepStream Stream StreamWrapper TokenCount
     ToolContext TransformersRunner Usage VLLMModel __version__ activity aenter aggregate arecord auto_discover build_agent chain
     count_tokens enter fallback fork_session join load_config loop now parallel pinned random record registry
@@ -26,7 +26,7 @@ PATHS = {
     "lllm.proxies": ["BaseProxy", "Proxy", "ProxyRegistrator"],
     "lllm.log": ["LocalFileLog", "MemoryLog", "NoLog", "ReplayableLogBase", "SQLiteLog", "open_store"],
     "lllm.const": ["APITypes", "Modalities", "Providers", "Roles"],
-    "lllm.utils": ["PrintSystem", "StreamWrapper"],
+    "lllm.utils": ["Panels", "PrintSystem", "StreamWrapper"],
     "lllm.cli": ["main"],
     "lllm.errors": [
         "LLMError",

@@ -9,7 +9,7 @@ import typer
 
 from lllm.cli import output, screen
 from lllm.cli.approvals import Approve
-from lllm.cli.live import Live
+from lllm.cli.live import Live, Pretty
 from lllm.cli.options import (
     ConfigFile,
     Model,
@@ -56,6 +56,7 @@ def chat(
         ),
     ] = None,
     approve: Approve = None,
+    pretty: Pretty = False,
     sets: Sets = None,
     profile: Profile = None,
 ) -> int:
@@ -92,7 +93,7 @@ def chat(
     output.reached(way)
     eyes = screen.is_terminal(sys.stdin) and screen.is_terminal(sys.stdout)
     live = open_session(f"chat-{declared.name}", store=store_of(loaded), seed=loaded.random_seed)
-    shown = Live(approve=approve, chat=eyes, stream=eyes)
+    shown = Live(approve=approve, chat=eyes, stream=eyes, pretty=pretty)
     shown.attach(live)
 
     def anew(changed: Sequence[str]) -> tuple[Config, Talkers]:

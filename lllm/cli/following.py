@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from lllm.cli import output
-from lllm.cli.show import Printer, end
+from lllm.cli.show import Printer, end, panels_on_stdout
 from lllm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ PATIENCE = 2.0
 """Seconds without news after which it is asked whether somebody writes at all."""
 
 
-def follow(store: LogStore, session: str, *, events: bool, full: bool) -> int:
-    """Prints a session's rows, or events, until it ends, or until nobody writes it any more."""
+def follow(store: LogStore, session: str, *, events: bool, full: bool, pretty: bool = False) -> int:
+    """Prints a session's rows, panels or events, until it ends, or until nobody writes it any more."""
     from lllm.log.base import ReplayableLogBase
     from lllm.log.views import summary
     from lllm.sync import run
@@ -27,8 +27,8 @@ def follow(store: LogStore, session: str, *, events: bool, full: bool) -> int:
     if not isinstance(store, ReplayableLogBase):
         raise ConfigError(f"the store {type(store).__name__} cannot be followed")
     found: list[dict[str, Any]] = []
-    alive = run(_follow(store, session, found, events, full))
-    if not events:
+    alive = run(_follow(store, session, found, events, full, pretty))
+    if not events and not pretty:
         end(summary(found))
     if not alive:
         output.say(f"nobody writes it any more. Go on with it: lllm resume {session}")
@@ -36,13 +36,19 @@ def follow(store: LogStore, session: str, *, events: bool, full: bool) -> int:
 
 
 async def _follow(
-    store: ReplayableLogBase, session: str, found: list[dict[str, Any]], events: bool, full: bool
+    store: ReplayableLogBase,
+    session: str,
+    found: list[dict[str, Any]],
+    events: bool,
+    full: bool,
+    pretty: bool,
 ) -> bool:
     """Whether the session has ended; else its writer is gone."""
     from lllm.core.envelope import open_event
     from lllm.log.transcript import Transcript
 
     writer, printer = Transcript(), None
+    panels = panels_on_stdout(full) if pretty else None
     bodies = aiter(store.follow(session))
     coming = asyncio.ensure_future(anext(bodies, None))
     try:
@@ -58,6 +64,8 @@ async def _follow(
             found.append(event)
             if events:
                 output.json_line(event)
+            elif panels is not None:
+                panels.take(event)
             else:
                 printer = printer or Printer(event["at"], full, store.blob)
                 known = len(writer.rows)

@@ -11,7 +11,7 @@ import typer
 from lllm.cli import output
 from lllm.cli.approvals import Approve
 from lllm.cli.interrupted import next_steps
-from lllm.cli.live import Live, Quiet, Stream
+from lllm.cli.live import Live, Pretty, Quiet, Stream
 from lllm.cli.options import (
     ConfigFile,
     Json,
@@ -63,6 +63,7 @@ def fork(
     approve: Approve = None,
     stream: Stream = None,
     quiet: Quiet = False,
+    pretty: Pretty = False,
     config: ConfigFile = None,
     json: Json = False,
 ) -> int:
@@ -84,7 +85,7 @@ def fork(
             f"session '{id}' is no system's: it has no task and no arguments of its own",
             hint="Edit what a call says: --at N, where event N is CallStarted.",
         )
-    live = Live(approve=approve, stream=stream, quiet=quiet, json=json)
+    live = Live(approve=approve, stream=stream, quiet=quiet, json=json, pretty=pretty)
     program = program_of(store, id, config, sets=sets or (), asks=True)
     before = {info.id for info in store.sessions(_NEWEST)}
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -18,7 +18,9 @@ class Lines:
 
     def __init__(self, *, error: bool = True) -> None:
         self._error = error
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        self.before: Callable[[], None] | None = None
+        """Called before anything else than `rendered` is written: panels end there for now."""
         self.tail = ""
         """The reply text that was streamed last, as long as nothing was written after it."""
         self._open = False  # the cursor is after streamed text
@@ -26,20 +28,22 @@ class Lines:
         self._held: list[tuple[str, bool, bool]] | None = None
 
     @property
-    def _place(self) -> TextIO:
+    def place(self) -> TextIO:
         return sys.stderr if self._error else sys.stdout
 
     def say(self, text: str, style: str | None = None, *, aside: bool = False) -> None:
         """Writes one or more lines. `aside`: a remark on the text above, which remains the `tail`."""
+        self._room()
         tail = self.tail
-        self._put(screen.paint(visible(text), style, self._place), whole=True)
+        self._put(screen.paint(visible(text), style, self.place), whole=True)
         if aside:
             self.tail = tail
 
     def stream(self, text: str, style: str | None = None, *, reply: bool = False) -> None:
         """Writes text directly after what was streamed before. `reply`: it is part of the `tail`."""
         if text:
-            self._put(screen.paint(visible(text), style, self._place), whole=False, ends=text.endswith("\n"))
+            self._room()
+            self._put(screen.paint(visible(text), style, self.place), whole=False, ends=text.endswith("\n"))
             self.tail = self.tail + text if reply else ""
 
     def rendered(self, text: str) -> None:
@@ -48,8 +52,9 @@ class Lines:
 
     def beside(self, words: str) -> None:
         """Writes a message of the command itself on stderr."""
-        with self._lock:
+        with self.lock:
             if self._held is None:
+                self._room()
                 self.begin()
                 output.write(visible(words), error=True)
             else:
@@ -62,7 +67,7 @@ class Lines:
 
     def finish(self) -> None:
         """Ends a line of streamed text."""
-        with self._lock:
+        with self.lock:
             self._clear()
             if self._open and self._held is None:
                 self._open = False
@@ -70,29 +75,35 @@ class Lines:
 
     def status(self, text: str) -> None:
         """Shows a status at the end until anything else is written. Only terminals that can erase it show it."""
-        with self._lock:
-            if self._held is None and not self._open and screen.capable(self._place):
+        with self.lock:
+            if self._held is None and not self._open and screen.capable(self.place):
                 self._clear()
                 self._status = True
                 shown = screen.cut(visible_line(output.clean(text)), screen.width() - 1)
-                output.write(screen.paint(shown, "dim", self._place), error=self._error, end="", flush=True)
+                output.write(screen.paint(shown, "dim", self.place), error=self._error, end="", flush=True)
 
     @contextmanager
     def hold(self) -> Iterator[None]:
         """While open, all writing is delayed, so that nothing appears between a question and its answer."""
-        with self._lock:
+        with self.lock:
+            self._room()
             self.finish()
             self._held = []
         try:
             yield
         finally:
-            with self._lock:
+            with self.lock:
                 held, self._held = self._held, None
                 for text, whole, ends in held or ():
                     self._put(text, whole, ends)
 
+    def _room(self) -> None:
+        with self.lock:
+            if self.before is not None and self._held is None:
+                self.before()
+
     def _put(self, text: str, whole: bool, ends: bool = False) -> None:
-        with self._lock:
+        with self.lock:
             if self._held is not None:
                 self._held.append((text, whole, ends))
                 return

@@ -16,7 +16,7 @@ from lllm.core import events as ev
 from lllm.core.events import Event
 from lllm.models.message import FunctionCall, Message
 from lllm.ports import Completed, Delta, Restart, TextDelta, ThinkingDelta
-from lllm.session import WAITING
+from lllm.session import WAITING, acting
 
 LONG: Final = 2000
 """Characters shown of a message."""
@@ -36,6 +36,7 @@ class Progress:
             the answer is made from it; its length is.
         names: show which agent calls which model; for agents within others this is always shown.
         label: identifies the session, if there are several.
+        silent: show nothing: it is only asked what is known of a tool call.
     """
 
     def __init__(
@@ -47,16 +48,19 @@ class Progress:
         beside: bool,
         names: bool = True,
         label: str = "",
+        silent: bool = False,
     ) -> None:
         self.lines = lines
+        self._silent = silent
         self._label = label
-        self._talks = talks
-        self._streams = talks and streams
+        self._talks = talks and not silent
+        self._streams = self._talks and streams
         self._beside = beside
         self._names = names
         self._lock = threading.RLock()
         self._agents: dict[str, str] = {}
         self._models: dict[str, str] = {}
+        self._stages: dict[str, str] = {}
         self._answered: set[str] = set()  # models already named
         self._structured: dict[str, int] = {}  # calls whose text is for a program -> characters so far
         self._wanted: dict[tuple[str, str], FunctionCall] = {}
@@ -114,8 +118,12 @@ class Progress:
 
     def about(self, wanted: FunctionCall) -> Asking:
         """What is known of a tool call that somebody is asked about."""
-        call = next((call for (call, _), found in reversed(self._wanted.items()) if found == wanted), "")
+        call = asking_call() or next(
+            (call for (call, _), found in reversed(self._wanted.items()) if found == wanted), ""
+        )
         agent = self._agents.get(call, "")
+        if agent and (stage := self._stages.get(call)):
+            agent = f"{agent} in stage {stage}"  # another branch may have the same agent
         if agent and self._label:
             agent = f"{agent} of {self._label}"
         unknown = (wanted.name, _arguments(wanted)) in self._unknown
@@ -142,6 +150,8 @@ class Progress:
     def _know(self, call: str, data: Mapping[str, Any]) -> None:
         self._origins.begun(call, data)
         self._agents[call], self._models[call] = str(data["agent"]), str(data.get("model", ""))
+        if stage := data.get("stage"):
+            self._stages[call] = str(stage)
         if self._beside and _structured(data):
             self._structured[call] = 0
 
@@ -231,6 +241,8 @@ class Progress:
         return "a tool" if wanted is None else f"{wanted.name}({wanted.arguments})"
 
     def _say(self, words: str, style: str, *, short: bool = False, aside: bool = False) -> None:
+        if self._silent:
+            return
         self._speaking = None
         words = output.clean(f"{self._label}: {words}" if self._label else words)
         if short:
@@ -252,6 +264,12 @@ _SEEN: Final[Mapping[str, Any]] = {
     ev.TOOL_RETURNED: Progress._tool_ends,
     ev.CALL_ENDED: Progress._ended,
 }
+
+
+def asking_call() -> str | None:
+    """The agent call whose approval is being asked for by the running code: of two that ask for the same, too."""
+    session = acting()
+    return None if session is None else session.where().call
 
 
 def _arguments(call: FunctionCall) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from lllm.cli import output, screen
 from lllm.cli.approvals import Approve
-from lllm.cli.live import Live, Quiet, Stream
+from lllm.cli.live import Live, Pretty, Quiet, Stream
 from lllm.cli.options import ConfigFile, Json, Last, SessionId, configuration, session_of, store_of
 from lllm.cli.replay import program_of
 from lllm.cli.results import quiet_stdout, readable, spent
@@ -38,6 +38,7 @@ def resume(
     approve: Approve = None,
     stream: Stream = None,
     quiet: Quiet = False,
+    pretty: Pretty = False,
     config: ConfigFile = None,
     json: Json = False,
 ) -> int:
@@ -47,7 +48,7 @@ def resume(
         id = newest(interrupted(store), store)
     else:
         id = session_of(store, session, last)
-    live = Live(approve=approve, stream=stream, quiet=quiet, json=json)
+    live = Live(approve=approve, stream=stream, quiet=quiet, json=json, pretty=pretty)
     with quiet_stdout(json):
         done = go_on(store, id, decide, config, live)
     usage, cost = spent(store, id)
@@ -96,7 +97,7 @@ def go_on(store: LogStore, id: str, decide: list[str] | None, config: Any, live:
         decided = _ask
     try:
         if found is not None:
-            live.progress.recall(map(open_event, store.read(id)))
+            live.recall(map(open_event, store.read(id)))
         return resume_session(
             id,
             store=store,

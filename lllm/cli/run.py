@@ -11,7 +11,7 @@ import typer
 from lllm.cli import output, screen
 from lllm.cli.approvals import Approve
 from lllm.cli.interrupted import next_steps
-from lllm.cli.live import Live, Quiet, Stream
+from lllm.cli.live import Live, Pretty, Quiet, Stream
 from lllm.cli.options import (
     ConfigFile,
     Json,
@@ -50,6 +50,7 @@ def run(
     approve: Approve = None,
     stream: Stream = None,
     quiet: Quiet = False,
+    pretty: Pretty = False,
     stdin: Annotated[
         bool | None,
         typer.Option(
@@ -98,7 +99,7 @@ def run(
             "--session-name": session_name,
         }
         unused = [option for option, value in given.items() if value]
-        if (code := _resumed(task, config, json, approve, stream, quiet, unused)) is not None:
+        if (code := _resumed(task, config, json, approve, stream, quiet, pretty, unused)) is not None:
             return code
     words = task_of(task, stdin)
     overrides = overrides_of(sets, profile)
@@ -111,7 +112,7 @@ def run(
     store = store if kept else MemoryLog()
     way = way_to(loaded) if kept and overrides else ""
     output.reached(way)
-    live = Live(approve=approve, stream=stream, quiet=quiet, json=json)
+    live = Live(approve=approve, stream=stream, quiet=quiet, json=json, pretty=pretty)
     with quiet_stdout(json), caching(loaded.cache):
         with naming("--model", model):
             system = build_agent(loaded, stream=live.frontend, model=model, log_base=store)
@@ -151,6 +152,7 @@ def _resumed(
     approve: Approve,
     stream: Stream,
     quiet: bool,
+    pretty: bool,
     told: Sequence[str],
 ) -> int | None:
     """Resumes the newest interrupted session of this system; None if there is none. Prints which there are, and that the
@@ -175,7 +177,7 @@ def _resumed(
         )
     if told:
         output.say(f"  It resumes with its original settings: {', '.join(told)} would need a new session.")
-    return resume(id, None, None, approve, stream, quiet, config, json)
+    return resume(id, None, None, approve, stream, quiet, pretty, config, json)
 
 
 def _made_by(config: Config, session: SessionInfo) -> bool:

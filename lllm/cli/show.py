@@ -20,6 +20,7 @@ from lllm.errors import ConfigError, LogCorrupt, LogError
 if TYPE_CHECKING:
     from lllm.log.views import Row, Summary
     from lllm.ports import LogStore
+    from lllm.utils.panels import Panels
 
 STYLES = {
     "session": "bold",
@@ -46,6 +47,9 @@ def show(
         bool, typer.Option("--events", help="The events as they are logged, one JSON per line.")
     ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown page.")] = False,
+    pretty: Annotated[
+        bool, typer.Option("--pretty", help="As the panels that `lllm run --pretty` shows.")
+    ] = False,
     full: Annotated[bool, typer.Option("--full", help="Long texts whole.")] = False,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on as long as the session is being written.")
@@ -61,6 +65,9 @@ def show(
             f"--markdown and {'--json' if json else '--events'} exclude each other; give one",
             hint="Keep one.",
         )
+    if pretty and (json or events or markdown):
+        other = "--json" if json else "--events" if events else "--markdown"
+        raise ConfigError(f"--pretty and {other} exclude each other; give one", hint="Keep one.")
     store = store_of(configuration(config))
     id = session_of(store, session, last)
     if follow:
@@ -70,7 +77,7 @@ def show(
             raise ConfigError(
                 "--follow prints rows, or events with --events", hint="Leave --json or --markdown away."
             )
-        return go_on(store, id, events=events, full=full)
+        return go_on(store, id, events=events, full=full, pretty=pretty)
     found, broken = readable(store, id)
     if broken is not None and not found:
         output.belongs(broken, id)
@@ -82,6 +89,10 @@ def show(
             output.json_line(event)
     elif markdown:
         output.text(views.markdown(found, store.blob))
+    elif pretty:
+        panels = panels_on_stdout(full)
+        for event in found:
+            panels.take(event)
     else:
         _print(views.transcript(found), views.summary(found), full, store.blob)
     if broken is not None:
@@ -178,6 +189,14 @@ class Printer:
             return screen.wrap(text, room)
         first = screen.wrap(text, room)[0]
         return [first, *screen.wrap(text[len(first) :].lstrip(), max(20, self._wide - then))]
+
+
+def panels_on_stdout(full: bool) -> Panels:
+    """Panels as the output of a command."""
+    from lllm.utils.panels import Board, Panels, drawing_for
+
+    # cleaned before it is folded
+    return Panels(board=Board(output.write, lambda: drawing_for(sys.stdout), clean=output.clean, full=full))
 
 
 def _print(rows: Sequence[Row], told: Summary, full: bool, blob: Callable[[str], bytes]) -> None:

@@ -40,6 +40,7 @@ from lllm.llm.settings import (
     OTHERS,
     Settings,
     approver_of,
+    debug_of,
     no_slips,
     open_model,
     tools_of,
@@ -111,6 +112,7 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Prepares, Fixed, Compo
         options: arguments of the backend's constructor: base_url, api_key, ...
         timeouts: connect, first_token, idle, total: seconds.
         store: the store for sessions that calls open for themselves; by default the configured log.
+        debug: shows what the session of a call does on stderr, as panels, from the call on; see `lllm.utils.Panels`.
         Limits as in `lllm.core.spec.Limits`: max_exception_retry, max_interrupt_times, max_cost, deadline, ...
 
     Attributes:
@@ -151,6 +153,7 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Prepares, Fixed, Compo
         timeouts: Timeouts | Mapping[str, Any] | None = None,
         description: str = "",
         store: LogStore | None = None,
+        debug: bool = False,
         **more: Any,
     ) -> None:
         if not isinstance(name, str) and callable(getattr(name, "stream", None)):
@@ -206,6 +209,7 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Prepares, Fixed, Compo
             window=parse_window(window),
             retry=parse_retry(retry, limits=limits),
             approve=approver_of(approve),
+            debug=debug_of(debug),
         )
         self._bindings = Bindings()
         self._access: Access | None = None
@@ -410,6 +414,10 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Prepares, Fixed, Compo
             live = open_session(self.name, store=self.store, secrets={"backend": secrets})
         elif secrets:
             live.learn("backend", secrets)
+        if binding.settings.debug:
+            from lllm.utils.panels import watch
+
+            watch(live)
         if own:
             await live.start({"name": self.name, "entry": self._entry()})
         elif not live.started:

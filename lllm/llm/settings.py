@@ -53,6 +53,7 @@ class Settings:
     retry: RetryPolicy | None = None
     approve: Callable[..., Any] | None = None
     execute: bool = True
+    debug: bool = False
     tool_style: str = "auto"
     code_tags: Tags | None = None
     window: Window | None = None
@@ -91,6 +92,15 @@ def approver_of(value: Any) -> Callable[..., Any] | None:
             hint="approve=lambda call: True approves of everything; approval=[...] names the tools that need it.",
         )
     return value  # type: ignore[no-any-return]
+
+
+def debug_of(value: Any) -> bool:
+    """Whether panels are shown. ConfigError where it is neither True nor False."""
+    if not isinstance(value, bool):
+        raise ConfigError(
+            f"debug must be True or False, got {value!r:.80}", hint="debug=True shows panels on stderr."
+        )
+    return value
 
 
 def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
@@ -135,6 +145,8 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
             )
         elif key in ("format", "execute"):
             known[key] = value
+        elif key == "debug":
+            known[key] = debug_of(value)
         elif key == "model_args":
             sampling.update(unreserved(value))
         elif key in Limits._fields:
@@ -198,6 +210,7 @@ KEYWORDS = (
     "code_tags",
     "window",
     "retry",
+    "debug",
     *Limits._fields,
 )
 """What else can be set, of an agent and of one call."""

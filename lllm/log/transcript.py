@@ -95,12 +95,12 @@ class Transcript:
             kind, request = "effect", data.get("request")
             name = self._effects[number] = data.get("name") or name_of(data["kind"], request)
             denied = " (not approved)" if data.get("approved") is False else ""
-            text = _asked_for(name, arguments_of(data["kind"], request), data) + denied
+            text = effect_in_words(name, arguments_of(data["kind"], request), data) + denied
         else:
             kind, name = (
                 ("learned", data["kind"]) if "kind" in data else ("outcome", self._effects.get(number, ""))
             )
-            text = _outcome(data)
+            text = outcome_in_words(data)
         self.rows.append(Row(event["seq"], event["at"], kind, event["call"], name, text, data))
 
     def _judge(self, call: str, detail: Mapping[str, Any]) -> None:
@@ -203,7 +203,7 @@ def _stage_end(data: Mapping[str, Any]) -> str:
     return f"{words} ({', '.join(told)})"
 
 
-def _asked_for(name: str, request: Any, data: Mapping[str, Any]) -> str:
+def effect_in_words(name: str, request: Any, data: Mapping[str, Any]) -> str:
     """An effect as one reads it: `fetch(url='...')`."""
     if "blob" in data:
         return f"{name}({data['blob']})"
@@ -219,7 +219,7 @@ def _read(value: Any) -> Any:
         return value
 
 
-def _outcome(data: Mapping[str, Any]) -> str:
+def outcome_in_words(data: Mapping[str, Any]) -> str:
     """What came of an effect, as one reads it."""
     said = [f"uncertain: {data['uncertain']}"] if "uncertain" in data else []
     if data.get("cancelled"):

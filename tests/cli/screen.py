@@ -35,7 +35,7 @@ class Screen:
     ) -> None:
         self.ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        env = {**os.environ, "TERM": "dumb", **environment}
+        inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
         self.process = subprocess.Popen(
             [sys.executable, "-c", TAKES_TERMINAL, *words],
             cwd=cwd,
@@ -43,7 +43,7 @@ class Screen:
             stdout=theirs if stdout is None else stdout,
             stderr=theirs,
             start_new_session=True,
-            env={name: value for name, value in env.items() if name not in ("COLUMNS", "NO_COLOR")},
+            env={**inherited, "TERM": "dumb", **environment},
         )
         os.close(theirs)
         self._decode = codecs.getincrementaldecoder("utf-8")().decode  # a read may end within a character

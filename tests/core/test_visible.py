@@ -77,4 +77,5 @@ def test_who_prints() -> None:
         "cli/terminal.py",  # into a string that is written elsewhere
         "sandbox/provisioner.py",  # where its kernelspec was written
         "steps/progress.py",  # a bar, with a name that is made visible
+        "utils/panels/drawing.py",  # into a string, of text that was made visible
     }
