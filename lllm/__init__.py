@@ -103,7 +103,11 @@ if TYPE_CHECKING:
     from lllm.steps import parallel as parallel
     from lllm.steps import retry as retry
     from lllm.steps import route as route
+    from lllm.steps import sink as sink
     from lllm.steps import step as step
+    from lllm.steps import to_jsonl as to_jsonl
+    from lllm.steps import to_parquet as to_parquet
+    from lllm.steps import to_sqlite as to_sqlite
     from lllm.systems import ChainOfAgents as ChainOfAgents
     from lllm.systems import MultiCallSystem as MultiCallSystem
     from lllm.tokens import TokenCount as TokenCount
@@ -198,7 +202,11 @@ _HOME = {
     "retry": "steps",
     "route": "steps",
     "run": "loops",
+    "sink": "steps",
     "step": "steps",
+    "to_jsonl": "steps",
+    "to_parquet": "steps",
+    "to_sqlite": "steps",
     "tool": "models.function",
     "uuid": "llm.activity",
     "whatif": "replay",

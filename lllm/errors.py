@@ -57,6 +57,7 @@
     |   |-- HandlerFailed                   a parser or handler of the project raised
     |   `-- CallCancelled
     |-- StageError                          an item of a batch, or a branch, failed in a stage
+    |-- SinkError                           a sink could not write a row
     |-- LoopEnded                           a loop was not done after as many turns as it may take
     |-- LogError
     |   |-- LogWriteError                   the store did not take an event (disk full, no permission)
@@ -557,6 +558,10 @@ class StageError(LLMError):
     stage: str | None = None
     index: int = 0
     session: str | None = None
+
+
+class SinkError(LLMError):
+    """A sink could not write a row: a full disk, a file or table that is not its own, a value that has no form there."""
 
 
 class LoopEnded(LLMError):

@@ -21,6 +21,7 @@ PACKAGES: Final = {
     "ray": ("ray",),
     "postgres": ("psycopg[binary]",),
     "pdf": ("pypdf",),
+    "parquet": ("pyarrow",),
     "serve": ("starlette", "uvicorn"),
     "otel": ("opentelemetry-sdk",),
 }

@@ -202,6 +202,7 @@ EXTRAS: Final = {
     "ray": ("ray",),
     "postgres": ("psycopg",),
     "pdf": ("pypdf",),
+    "parquet": ("pyarrow",),
     "serve": ("starlette", "uvicorn"),
     "otel": ("opentelemetry",),
 }

@@ -13,7 +13,7 @@ NUMBERS = {
     # in the order of the page
     "L": (*range(1, 16), 17, 18, 19, 20, 22, 23, 24, 25),
     "F": range(1, 42),
-    "T": (*range(1, 45), 46, 47),
+    "T": range(1, 48),
     "R": range(1, 41),
 }
 WANTED = [f"{letter}{number}" for letter, numbers in NUMBERS.items() for number in numbers]

@@ -14,7 +14,7 @@ NAMES = """
     ReplayableLogBase Reply RetryPolicy Roles SQLiteLog ScriptedBackend Step StepStream Stream StreamWrapper TokenCount
     ToolContext TransformersRunner Usage VLLMModel __version__ activity aenter aggregate arecord auto_discover build_agent chain
     count_tokens enter fallback fork_session join load_config loop now parallel pinned random record registry
-    replay_session resume_session retry route run step tool uuid whatif
+    replay_session resume_session retry route run sink step to_jsonl to_parquet to_sqlite tool uuid whatif
 """.split()
 
 PATHS = {

@@ -391,7 +391,8 @@ SYSTEM: Final[Mapping[str, Key | Section]] = {
     "steps": Key(
         STEPS,
         "Stages that the task goes through, one after another: agents of this file, `module:function`, registered steps, or "
-        "`parallel`, `map`, `join`, `route`, `loop`, `retry`, `fallback` of them. `agent_type: steps` is implied.",
+        "`parallel`, `map`, `join`, `route`, `loop`, `retry`, `fallback` of them, or a sink: `to_jsonl`, `to_sqlite`, "
+        "`to_parquet`, `sink`. `agent_type: steps` is implied.",
     ),
     "agent_group": Key(NAMES, "Which of agent_configs belong to this system; all where left out.", []),
     "agent_configs": Section("The agents, by name.", AGENT, each="agent"),

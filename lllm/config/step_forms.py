@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from lllm.config.keys import RETRY
-from lllm.config.kinds import NAME, POSITIVE, Kind, choice
+from lllm.config.kinds import NAME, PATH, POSITIVE, Kind, choice
+from lllm.models.function import EFFECTS
 
 ERRORS: Final = choice("raise", "keep", "drop")
 
 STAGE: Final = Kind(
     "a stage: the name of an agent or of a registered step, module:function, a list of stages, or one of parallel, map, join, "
-    "route, loop, retry, fallback, step",
+    "route, loop, retry, fallback, to_jsonl, to_sqlite, to_parquet, sink, step",
     {"$ref": "#/$defs/stage"},
 )
 STAGES: Final = Kind("a list of stages", {"type": "array", "items": {"$ref": "#/$defs/stage"}, "minItems": 1})
@@ -38,6 +39,9 @@ FUNCTION: Final = Kind(
     "module:function or the name of a registered step, or null for the results as they are",
     {"type": ["string", "null"]},
 )
+
+SINK_FUNCTION: Final = Kind("module:function or the name of a registered step", NAME.schema)
+SINK_PATH: Final = Kind("a path", PATH.schema)
 
 
 class Option(NamedTuple):
@@ -117,6 +121,28 @@ FORMS: Final[Mapping[str, Form]] = {
         },
     ),
     "fallback": Form("The first of several stages that does not fail.", STAGES, beside={"name": _NAME}),
+    "to_jsonl": Form("Appends what passes to a file, as lines of JSON.", SINK_PATH, beside={"name": _NAME}),
+    "to_sqlite": Form(
+        "Inserts what passes into a table of SQLite.",
+        options={
+            "path": Option(SINK_PATH, "The database, a file.", True),
+            "table": Option(NAME, "The table (rows)."),
+            "name": _NAME,
+        },
+    ),
+    "to_parquet": Form(
+        "Writes what passes to a Parquet file, when the run or the batch has ended.",
+        SINK_PATH,
+        beside={"name": _NAME},
+    ),
+    "sink": Form(
+        "Calls a function with what passes.",
+        SINK_FUNCTION,
+        beside={
+            "effect": Option(choice(*EFFECTS), "Whether it is called again after a crash (ask)."),
+            "name": _NAME,
+        },
+    ),
     "step": Form("A stage under another name.", STAGE, beside={"name": Option(NAME, _NAME.about, True)}),
 }
 """Every form of a stage that is more than a name or a list."""
@@ -180,5 +206,9 @@ def in_line(stages: Any) -> str:
         routes = own.get("routes")
         inner = list(routes.values()) if isinstance(routes, dict) else []
         return f"route({', '.join(map(in_line, [*inner, *([own['default']] if 'default' in own else [])]))})"
+    if form == "to_sqlite" and isinstance(own, dict):
+        return f"to_sqlite({own.get('path')})"
+    if form in ("to_jsonl", "to_parquet"):
+        return f"{form}({own})"
     within = own.get("step") if isinstance(own, dict) and "step" in own else own
     return f"{form}({in_line(within)})"

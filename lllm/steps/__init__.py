@@ -29,6 +29,11 @@ from lllm.steps.repeats import loop as loop
 from lllm.steps.repeats import retry as retry
 from lllm.steps.results import Result as Result
 from lllm.steps.results import StageResult as StageResult
+from lllm.steps.sinks import Sink as Sink
+from lllm.steps.sinks import sink as sink
+from lllm.steps.sinks import to_jsonl as to_jsonl
+from lllm.steps.sinks import to_parquet as to_parquet
+from lllm.steps.sinks import to_sqlite as to_sqlite
 from lllm.steps.streams import Piece as Piece
 from lllm.steps.streams import StepStream as StepStream
 
@@ -42,6 +47,7 @@ __all__ = [
     "Result",
     "Retry",
     "Route",
+    "Sink",
     "StageResult",
     "Step",
     "StepStream",
@@ -53,5 +59,9 @@ __all__ = [
     "parallel",
     "retry",
     "route",
+    "sink",
     "step",
+    "to_jsonl",
+    "to_parquet",
+    "to_sqlite",
 ]

@@ -123,7 +123,10 @@ class Step(Composable):
         """
         from lllm.steps.running import one
 
-        return await one(self, value, store=store, name=name)
+        try:
+            return await one(self, value, store=store, name=name)
+        finally:
+            await self._completed()
 
     def batch(self, values: Iterable[Any], **more: Any) -> list[Any]:
         """The results for several values, in their order. See `abatch`."""
@@ -152,9 +155,18 @@ class Step(Composable):
         """
         from lllm.steps.batches import batch
 
-        return await batch(
-            self, values, limit=limit, errors=errors, store=store, name=name, progress=progress
-        )
+        try:
+            return await batch(
+                self, values, limit=limit, errors=errors, store=store, name=name, progress=progress
+            )
+        finally:
+            await self._completed()
+
+    async def _completed(self) -> None:
+        """Called when a run or a batch has ended, however it did."""
+        from lllm.steps.sinks.step import finish
+
+        await finish(self)
 
     # --- streams
 

@@ -16,6 +16,8 @@ from lllm.config.step_forms import (
     FORMS,
     FUNCTION,
     ROUTES,
+    SINK_FUNCTION,
+    SINK_PATH,
     STAGE,
     STAGES,
     Form,
@@ -36,6 +38,8 @@ from lllm.steps.fitting import allows, check_fit, said
 from lllm.steps.function import FunctionStep
 from lllm.steps.joins import Join
 from lllm.steps.repeats import Fallback, Loop, retry
+from lllm.steps.sinks import sink, to_jsonl, to_parquet, to_sqlite
+from lllm.steps.sinks.step import Placed
 
 if TYPE_CHECKING:
     from lllm.config import Config
@@ -267,7 +271,11 @@ class _Declared:
             self.wants(path, given, kind.words)
             return None
         if kind is FUNCTION:
-            return None if given is None else self.attempt(path, self.function, given)
+            return None if given is None else self.attempt(path, self.function, given, "join")
+        if kind is SINK_FUNCTION:
+            return self.attempt(path, self.function, given, "sink")
+        if kind is SINK_PATH:
+            return Placed(given, self.config.root)
         if kind is EXCEPTIONS and given == []:
             self.wants(path, given, kind.words)
             return None
@@ -276,12 +284,12 @@ class _Declared:
             return [self.attempt(path, exception_at, name, self.config) for name in names]
         return given
 
-    def function(self, name: str) -> Any:
-        """The function of a join."""
+    def function(self, name: str, form: str) -> Any:
+        """The function of a join or a sink."""
         if name in self.config.agents:
             raise ConfigError(
-                f"join takes a function of the results, and '{name}' is an agent",
-                hint=f"Put it behind the join: a stage `join: module:function`, then a stage `{name}`.",
+                f"{form} takes a function of the results, and '{name}' is an agent",
+                hint=f"Put it behind the {form}: a stage `{form}: module:function`, then a stage `{name}`.",
             )
         found = self.found(name)
         return found.function if isinstance(found, FunctionStep) else found
@@ -295,5 +303,9 @@ _MAKERS: Final[Mapping[str, Callable[[dict[str, Any]], Step]]] = {
     "loop": lambda o: Loop(o.pop("step"), **o),
     "retry": lambda o: retry(o.pop("step"), **o),
     "fallback": lambda o: Fallback(o.pop("value"), **o),
+    "to_jsonl": lambda o: to_jsonl(o.pop("value"), **o),
+    "to_sqlite": lambda o: to_sqlite(o.pop("path"), **o),
+    "to_parquet": lambda o: to_parquet(o.pop("value"), **o),
+    "sink": lambda o: sink(o.pop("value"), **o),
     "step": lambda o: named_step(o.pop("value"), **o),
 }

@@ -99,6 +99,7 @@ async def _pieces(
         try:
             return await one(step, value, follow=follow, **more)
         finally:
+            await step._completed()
             pieces.put_nowait(_END)
 
     task = asyncio.ensure_future(work())
