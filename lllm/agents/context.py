@@ -18,7 +18,7 @@ class ContextAgent(BasicAgent):
     """
 
     def __init__(
-        self, agent_id: str, model: Any = None, context: str = "", *, place: str = "user",
+        self, agent_id: str, model: Any = None, context: str | None = None, *, place: str = "user",
         budget: int | None = None, cut: bool = False, **settings: Any,
     ) -> None:  # fmt: skip
         super().__init__(agent_id, model, **settings)

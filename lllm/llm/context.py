@@ -42,7 +42,11 @@ class Context(NamedTuple):
             ConfigError: it is no text, or the budget no number. ContextTooLong: it is above the budget.
         """
         if not isinstance(text, str):
-            raise ConfigError(f"agent '{agent.name}': context must be text, got {in_words(text)}")
+            raise ConfigError(
+                f"agent '{agent.name}': "
+                + ("context is missing" if text is None else f"context must be text, got {in_words(text)}"),
+                hint="Give the text itself; of a file, Path(...).read_text().",
+            )
         whole = fenced_data(text)
         if budget is None:
             return cls(whole, place)

@@ -296,6 +296,20 @@ SLIPS: Mapping[str, str] = {
 """Keywords that people write for others; as sampling values they would be sent to the model's endpoint."""
 
 
+ADDRESSES: Mapping[str, str] = {
+    **dict.fromkeys(("apikey", "key", "token", "apitoken", "accesstoken", "secret"), "api_key"),
+    **dict.fromkeys(("apiurl", "apibase", "baseurl", "url", "endpoint", "host"), "base_url"),
+}
+"""Keywords that people write for a key and an address, without capitals and underscores. As sampling values a key would be in
+the log."""
+
+
+def meant_address(key: str) -> str | None:
+    """`api_key` or `base_url` where a keyword is another way to write that."""
+    meant = ADDRESSES.get(key.replace("_", "").lower())
+    return None if meant == key else meant
+
+
 LATER = ("mcp_servers", "allow_web_search", "computer_use_config")
 """Keywords that this version does not support: they must be empty."""
 
@@ -315,6 +329,8 @@ def no_slips(keys: Iterable[str]) -> None:
             raise ConfigError(f"unknown keyword '{key}'", hint=f"Did you mean '{SLIPS[key]}'?")
         if key in RESERVED:
             raise ConfigError(f"'{key}' is not a sampling value", hint=RESERVED[key])
+        if (meant := meant_address(key)) is not None:
+            raise ConfigError(f"unknown keyword '{key}'", hint=f"Did you mean '{meant}'? {RESERVED[meant]}")
         if key not in SAMPLING and (close := nearest(key, (*SAMPLING, *KEYWORDS))) is not None:
             raise ConfigError(
                 f"unknown keyword '{key}'",

@@ -10,7 +10,7 @@ from lllm.config.kinds import HOTTEST, TEMPERATURE
 from lllm.errors import ConfigError
 from lllm.llm.base_model import BaseModel
 from lllm.llm.model import ENDPOINT, LLM
-from lllm.llm.settings import OF_LLM
+from lllm.llm.settings import OF_LLM, meant_address
 
 T = TypeVar("T")
 
@@ -68,6 +68,11 @@ class VLLMModel(BaseModel):
     ) -> None:
         from lllm.registry import registry
 
+        for given_as in settings:
+            if given_as == "base_url" or meant_address(given_as) is not None:
+                raise ConfigError(
+                    f"unknown keyword '{given_as}'", hint="The endpoint is api_url=, and its key api_key=."
+                )
         name = _value("model_name", model_name, _text, required=True)
         url = _value("api_url", api_url, _text, required=True)
         longest = _value("default_max_tokens", default_max_tokens, _count)

@@ -107,8 +107,8 @@ class Step(Composable):
         if self.takes_list is None:
             raise ConfigError(
                 f"'{self.name}' was called with a list, and nothing says whether it takes a list or each of its items",
-                hint=f"Write {self.name}.run(items).value for one item that is a list, or {self.name}.batch(items) for each "
-                "of them. An annotation of the function's parameter settles it: def f(items: list) or def f(item: str).",
+                hint="Write .run(items).value for one item that is a list, or .batch(items) for each of them. An annotation of "
+                "the function's parameter settles it: def f(items: list) or def f(item: str).",
             )
         return not self.takes_list
 

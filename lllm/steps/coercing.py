@@ -33,18 +33,24 @@ def step_of(value: Any) -> Step:
         from lllm.steps.function import FunctionStep
 
         return FunctionStep(value)
-    raise ConfigError(
-        f"{_told(value)} cannot be a stage of a chain",
-        hint="A stage is something that can be called: a function, a model, an agent, a system, another step. A chain is "
-        "given its value by calling it: chain(value).",
+    raise ConfigError(f"{_told(value)} cannot be a stage of a chain", hint=_hint(value))
+
+
+def _hint(value: Any) -> str:
+    if isinstance(value, dict | list | tuple) and value:
+        within = "{...}" if isinstance(value, dict) else "a, b"
+        return f"Side by side its items are parallel({within}), one after another chain(a, b)."
+    return (
+        "A stage is something that can be called: a function, a model, an agent, a system, another step. A chain is given its "
+        "value by calling it: chain(value)."
     )
 
 
 def _told(value: Any) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    if isinstance(value, dict):
-        return "a dict (its values may be branches: parallel({...}))"
+    if value is None:
+        return "None"
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 

@@ -28,7 +28,7 @@ class StageResult:
 
 
 class Stages(tuple[StageResult, ...]):
-    """The results of the stages of a chain, in order; also by name: `stages["writer"]` is the last of that name."""
+    """The results of the stages of a chain, in order; also by name: `stages.named("writer")` is the last of that name."""
 
     __slots__ = ()
 

@@ -30,7 +30,9 @@ def vote(key: Callable[[str], Hashable | None] | None = None) -> Pick:
         votes = Counter(one for one in keys if one is not None)
         if not votes:
             raise ConfigError(
-                f"none of {len(texts)} answers has a key to vote by", hint="Give vote another key=."
+                f"none of {len(texts)} answers has a key to vote by; the first is {texts[0][:80]!r}",
+                hint="Ask for what the key finds (last_number: a number), or give vote another key=; without one whole texts "
+                "are compared (in YAML: pick: vote).",
             )
         return texts[keys.index(votes.most_common(1)[0][0])]
 

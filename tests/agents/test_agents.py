@@ -277,6 +277,8 @@ def test_what_is_cut_fits(text: str, budget: int) -> None:
         ({"budget": 0}, "budget must be"),
         ({"budget": "many"}, "budget must be"),
         ({"context": 3}, "context must be text"),
+        ({"context": None}, "(?s)context is missing.*read_text"),
+        ({"context": Path("notes.md")}, "(?s)context must be text.*read_text"),
     ],
 )
 def test_what_is_no_context(more: dict[str, Any], words: str) -> None:

@@ -83,6 +83,21 @@ def test_plain_functions_stand_first_as_steps() -> None:
     assert (step(clean) >> twice)(" a") == "aa"
 
 
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        (["a", "b"], r"parallel\(a, b\), one after another chain\(a, b\)"),
+        ((str.strip, str.upper), r"parallel\(a, b\)"),
+        ({"x": str.strip}, r"parallel\(\{\.\.\.\}\)"),
+        (None, "None cannot be a stage"),
+        ("text", "something that can be called"),
+    ],
+)
+def test_what_is_no_stage_says_what_to_write(wrong: Any, hint: str) -> None:
+    with pytest.raises(ConfigError, match=hint):
+        _ = step(str.strip) >> wrong
+
+
 def test_an_array_to_the_left_is_a_value_and_no_stage() -> None:
     numpy = pytest.importorskip("numpy")
     with pytest.raises(ConfigError, match="cannot be a stage"):
