@@ -526,8 +526,11 @@ class CallError(LLMError):
     Attributes:
         reason: the machine's reason, e.g. 'repair_exhausted'.
         attempts: one mapping per rejected reply or provider fault, oldest first.
+        messages: the dialog as far as it had come.
         session, call: where the log holds the whole story (None with logging off).
     """
+
+    messages: tuple[Any, ...] = ()
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ from lllm.core import events as ev
 from lllm.core.blobs import with_blobs
 from lllm.core.canonical import digest
 from lllm.core.choice import freed
-from lllm.core.dialog import Node
+from lllm.core.dialog import Node, messages_of
 from lllm.core.effects import AskApproval, CallModel, Effect, Handle, Parse, RunTool, Wait
 from lllm.core.events import Event
 from lllm.core.guard import ANY
@@ -696,6 +696,7 @@ class Call:
             call=self.id,
             hint=hint,
         )
+        error.messages = messages_of(state.trunk)
         return error
 
     def _misconfigured(self) -> ConfigError | None:

@@ -86,7 +86,12 @@ class Token(TypedDict):
     """A token of a reply."""
 
     token: Annotated[str, "its text"]
-    logprob: Annotated[Number, "its log-probability"]
+    logprob: Annotated[Number, "its log-probability in the model's own distribution"]
+    drawn: NotRequired[
+        Annotated[
+            Number, "its log-probability in the distribution that it was drawn from, if that is another one"
+        ]
+    ]
     top: NotRequired[Annotated[list[TopToken], "the most likely tokens in its place"]]
 
 

@@ -71,6 +71,13 @@ class Step(Composable):
     def check_behind(self, before: Step, place: int) -> None:
         """ConfigError where the step cannot stand behind stage `place` of a chain, beyond what their types tell."""
 
+    def told(self, value: Any) -> Any:
+        """What the end of a session says of what the step gave, as JSON."""
+        from lllm.core.jsonable import jsonable
+        from lllm.models.reply import Reply
+
+        return value.content if isinstance(value, Reply) else jsonable(value)
+
     @property
     def members(self) -> tuple[tuple[str, Step], ...]:
         """The steps within it, with their parts of the path."""

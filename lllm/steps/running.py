@@ -152,15 +152,8 @@ async def ended(live: Session, step: Step, value: Any, follow: Follow | None = N
         raise
     finally:
         current.reset(token)
-    await live.end("done", **_told(result.value))
+    await live.end("done", result=step.told(result.value))
     return result
-
-
-def _told(value: Any) -> dict[str, Any]:
-    from lllm.core.jsonable import jsonable
-    from lllm.models.reply import Reply
-
-    return {"result": value.content if isinstance(value, Reply) else jsonable(value)}
 
 
 def failed(error: Exception, index: int, session: str | None) -> StageError:

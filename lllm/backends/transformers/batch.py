@@ -92,6 +92,13 @@ class Batcher:
         self._prefixes.clear()
         self._loaded = self._forward = None
 
+    def forget_prefixes(self) -> None:
+        """The weights have changed: what was kept of earlier requests is not theirs. Only while nothing is decoded."""
+        with self._changed:
+            if self._inbox or self._waiting or self._live:
+                raise ProviderError(f"{self._name}: its weights changed while it was decoding")
+        self._prefixes.clear()
+
     def forget(self) -> None:
         """In a forked child: the thread is not here, nor is who waited."""
         self._changed = threading.Condition()
@@ -272,17 +279,24 @@ class Batcher:
                     row.matcher.mask(logits[place])
                 except Exception as error:
                     broken[place] = error
+        drawn = {
+            place: 0.0
+            for place in told
+            if rows[place].settings.temperature
+            and not (rows[place].settings.plain and rows[place].matcher is None)
+        }
         tokens = choose(
             logits,
             [row.settings for row in rows],
             [row.history for row in rows],
             [row.generator for row in rows],
+            drawn,
         )
         entries: dict[int, Mapping[str, Any]] = {}
         if own is not None:
             found = logprobs(own, [tokens[place] for place in told], [rows[p].logprobs or 0 for p in told])
             entries = {
-                place: entry(self._name_of, tokens[place], *one)
+                place: entry(self._name_of, tokens[place], *one, drawn.get(place))
                 for place, one in zip(told, found, strict=True)
             }
         gone = []

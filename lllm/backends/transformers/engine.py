@@ -40,14 +40,16 @@ class Engine:
     """A model in this process. The constructor loads it: call it in a worker thread.
 
     Args:
-        path: see `lllm.backends.transformers.load.load`, which says what it raises.
+        path: see `lllm.backends.transformers.load.load`, which says what it raises; or a model that is loaded already.
         options: how it is loaded.
         batch: the most requests that are decoded together.
         prefix_tokens: tokens of earlier requests whose keys and values are kept; None: eight contexts, at most 1 GiB.
     """
 
-    def __init__(self, path: str, options: LoadOptions, *, batch: int, prefix_tokens: int | None) -> None:
-        self.loaded = loaded = loading.load(path, options)
+    def __init__(
+        self, path: str | Loaded, options: LoadOptions, *, batch: int, prefix_tokens: int | None
+    ) -> None:
+        self.loaded = loaded = path if isinstance(path, Loaded) else loading.load(path, options)
         self.name = loaded.name
         self._grammars: Grammars | None = None
         self._making = threading.Lock()

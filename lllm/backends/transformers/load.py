@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -90,7 +90,12 @@ def _load(source: Source, options: LoadOptions, device: str, why: str) -> Loaded
     if options.lora is not None:
         model.load_adapter(str(Path(options.lora).expanduser()))
     model = model.eval().requires_grad_(False)
-    eos = _ends(model, tokenizer, source, options)
+    ends: set[int] = set()
+    if source.gguf is not None:
+        ends |= _from_gguf(tokenizer, Path(source.place) / source.gguf)
+    if options.chat_template is not None:
+        tokenizer.chat_template = options.chat_template
+    eos = ends_of(model, tokenizer, source.name, ends)
     if options.quantization == "int8":
         _int8(model)
     text = model.config.get_text_config()
@@ -108,13 +113,13 @@ def _load(source: Source, options: LoadOptions, device: str, why: str) -> Loaded
     )
 
 
-def _ends(model: Any, tokenizer: Any, source: Source, options: LoadOptions) -> frozenset[int]:
-    """The tokens that end a reply; sets end of text, padding and the chat template of the tokenizer where it has none."""
-    ends: set[int] = set()
-    if source.gguf is not None:
-        ends |= _from_gguf(tokenizer, Path(source.place) / source.gguf)
-    if options.chat_template is not None:
-        tokenizer.chat_template = options.chat_template
+def ends_of(model: Any, tokenizer: Any, name: str, known_ends: Iterable[int] = ()) -> frozenset[int]:
+    """The tokens that end a reply; sets end of text and padding of the tokenizer where it has none.
+
+    Args:
+        name: what messages call the model. known_ends: those that its file names.
+    """
+    ends = set(known_ends)
     for holder in (getattr(model, "generation_config", None), model.config, tokenizer):
         value = getattr(holder, "eos_token_id", None)
         ends |= set(value) if isinstance(value, (list, tuple)) else {value} if value is not None else set()
@@ -124,7 +129,7 @@ def _ends(model: Any, tokenizer: Any, source: Source, options: LoadOptions) -> f
     ends = {int(number) for number in ends if 0 <= int(number) < model.config.get_text_config().vocab_size}
     if not ends:
         raise LLMInitializationError(
-            f"{source.name} names no token that ends a text, so a reply would never end",
+            f"{name} names no token that ends a text, so a reply would never end",
             hint="Set eos_token_id in generation_config.json.",
         )
     if tokenizer.eos_token_id is None:

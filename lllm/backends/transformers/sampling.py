@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from transformers.generation import logits_process as library
@@ -27,6 +27,11 @@ class Settings(NamedTuple):
         """Whether the tokens so far matter."""
         return bool(self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1)
 
+    @property
+    def plain(self) -> bool:
+        """Whether tokens are drawn from the model's own distribution as it is."""
+        return self == _PLAIN
+
     @classmethod
     def of(cls, sampling: Mapping[str, Any], config: Any) -> Settings:
         """What the request says, else the model's own generation config, else the likeliest token."""
@@ -38,6 +43,9 @@ class Settings(NamedTuple):
         given = {name: sampling.get(name) for name in cls._fields}
         merged = {name: given[name] if given[name] is not None else own.get(name) for name in cls._fields}
         return cls(**{name: value for name, value in merged.items() if value is not None})
+
+
+_PLAIN: Final = Settings(temperature=1.0)
 
 
 class History(NamedTuple):
@@ -71,8 +79,11 @@ def choose(
     settings: Sequence[Settings],
     histories: Sequence[History],
     generators: Sequence[torch.Generator | None],
+    drawn: dict[int, float] | None = None,
 ) -> list[int]:
-    """The next token of each row. `logits` is (rows, vocabulary), float32, and is written to."""
+    """The next token of each row. `logits` is (rows, vocabulary), float32, and is written to. `drawn` gets, for each of its
+    rows that is sampled, the log-probability of its token in the distribution that it was drawn from: that at the row's
+    temperature, without what top_p, a grammar and the like have taken away."""
     if all(one.temperature == 0 and not one.counts for one in settings):
         chosen: list[int] = logits.argmax(-1).tolist()
         return chosen
@@ -99,6 +110,12 @@ def choose(
                     for place, row in enumerate(rows)
                 ]
             ).tolist()
+            if drawn is not None and (wanted := [place for place, row in enumerate(rows) if row in drawn]):
+                logs = torch.log_softmax(scores[wanted], -1)
+                own = logs.gather(
+                    -1, torch.tensor([picked[place] for place in wanted], device=logs.device)[:, None]
+                )
+                drawn.update(zip((rows[place] for place in wanted), own[:, 0].tolist(), strict=True))
         for row, token in zip(rows, picked, strict=True):
             tokens[row] = token
     return tokens
@@ -134,12 +151,18 @@ def logprobs(
 
 
 def entry(
-    name: Callable[[int], str], token: int, logprob: float, top: Sequence[tuple[int, float]]
+    name: Callable[[int], str],
+    token: int,
+    logprob: float,
+    top: Sequence[tuple[int, float]],
+    drawn: float | None = None,
 ) -> dict[str, Any]:
-    """An entry of `Reply.logprobs`."""
-    return {
+    """An entry of `Reply.logprobs`. `drawn`: the log-probability in the distribution that the token was drawn from, where
+    that is another one than the model's own."""
+    found: dict[str, Any] = {
         "token": name(token),
         "id": token,
         "logprob": logprob,
         "top": [{"token": name(one), "id": one, "logprob": value} for one, value in top],
     }
+    return found if drawn is None else {**found, "drawn": drawn}

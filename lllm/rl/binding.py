@@ -1,0 +1,79 @@
+"""Functions of a user that are given what they name: `setup(rng)`, `step(state, completion)`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+from lllm.errors import ConfigError, listing
+
+
+class Hook(NamedTuple):
+    """A function with the names that it wants.
+
+    Attributes:
+        name: what it is: `setup`, `step`, ... names: its parameters. optional: those of them that have a default.
+        further: whether it takes all columns of the row, too (`**kwargs`).
+    """
+
+    name: str
+    function: Callable[..., Any]
+    names: tuple[str, ...]
+    optional: frozenset[str]
+    further: bool
+
+    def arguments(self, values: Mapping[str, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
+        """The keyword arguments of a call. KeyError where a value is not there that it must have."""
+        found: dict[str, Any] = {}
+        for name in self.names:
+            if name in values:
+                found[name] = values[name]
+            elif name in columns:
+                found[name] = columns[name]
+            elif name not in self.optional:
+                raise KeyError(name)
+        if self.further:
+            found |= {name: value for name, value in columns.items() if name not in found}
+        return found
+
+
+def hook(name: str, function: Any, known: Mapping[str, str], columns: Collection[str] | None) -> Hook | None:
+    """The Hook that a function is, None for None. ConfigError where it cannot be called with what there is.
+
+    Args:
+        known: what it can be given, each with a line about it. columns: those of the rows; None: not known yet.
+    """
+    if function is None:
+        return None
+    if not callable(function):
+        raise ConfigError(f"{name} is {type(function).__name__}, and must be a function or a class")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name}: its signature cannot be read: {error}") from error
+    names: list[str] = []
+    optional: set[str] = set()
+    further = False
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            further = True
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            continue
+        elif parameter.kind is parameter.POSITIONAL_ONLY:
+            raise ConfigError(f"{name} has the parameter '{parameter}', which cannot be given by name")
+        else:
+            names.append(parameter.name)
+            if parameter.default is not parameter.empty:
+                optional.add(parameter.name)
+    unknown = [
+        one
+        for one in names
+        if one not in known and one not in optional and columns is not None and one not in columns
+    ]
+    if unknown:
+        raise ConfigError(
+            f"{name} wants what there is not: {listing(unknown)}",
+            hint="There are " + ", ".join(known) + f"; columns of the rows: {listing(columns or ())}.",
+        )
+    return Hook(name, function, tuple(names), frozenset(optional), further)

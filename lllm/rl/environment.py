@@ -1,0 +1,303 @@
+"""RLEnv: a dataset, rewards, tools and a turn limit, in which a policy is tried and trained.
+
+env = RLEnv(rows, rewards=[correct], tools=[calculator], max_turns=4)
+env("embedded")              # all rows: an Evaluation
+env(agent, "What is 3*4?")   # one rollout of an agent as it is deployed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from lllm.errors import ConfigError, listing
+from lllm.llm.agent import Agent
+from lllm.llm.model import LLM
+from lllm.models.function import Function
+from lllm.rl.binding import Hook, hook
+from lllm.rl.evaluation import Evaluation
+from lllm.rl.items import Item, Items, item_of
+from lllm.rl.rewards import Reward, bind, methods_of, number_of, rewards_of
+from lllm.rl.rollout import Rollout
+from lllm.rl.running import HOOKS, RolloutStep, Task, seed_of
+from lllm.rl.tools import check_names, tools_of
+from lllm.sync import run
+
+
+class StageLimits(NamedTuple):
+    """Seconds that code of an environment may take; None: no limit. A rollout whose `setup` or `step` takes longer is missing."""
+
+    setup: float | None = 60.0
+    step: float | None = 60.0
+    score: float | None = 60.0
+    teardown: float | None = 30.0
+
+
+CUTS = {
+    "score": "a rollout that ran into a limit is scored like any other",
+    "mask": "it is scored, and no training row is made of it",
+}
+
+
+class RLEnv:
+    """An environment: rows that a policy is asked, and rewards for what it does.
+
+    A rollout is the agent call of deployment: the same machine, tools, repairs and log. It has a session of its own.
+
+    Args:
+        dataset: a list of dicts, a `Dataset` of Hugging Face, an iterable, or the path of a JSONL file; see Items. The policy
+            sees `prompt` (or `messages`) alone.
+        rewards: functions of what happened, bound by the names of their parameters; see `lllm.rl.rewards`. Methods of a
+            subclass that `@reward` marks come after them.
+        weights: of the rewards, in their order or by name.
+        tools: functions, Functions and proxies' endpoints, for policies that are models; an agent has them beside its own. See
+            `lllm.rl.tools`.
+        system_prompt: for policies that are models.
+        max_turns: replies of the policy in a rollout; a rollout that has used them up is cut. None: no limit. An agent keeps its
+            own limits beside it.
+        auto_execute_tools: False: a reply that calls tools ends the rollout, and none is run.
+        setup: a function or a class, called once per rollout; what it returns is the rollout's state.
+        opening: a text from the state that is added to the prompt.
+        step: called with each last reply; the text that it returns is the environment's answer, None ends the rollout.
+        done: whether the rollout ends although `step` had an answer.
+        cut: `score` or `mask`, see CUTS.
+        limits: seconds for the stages, see StageLimits.
+        seeds: whether the rollout's seed is sent with its requests; None: where the model takes one.
+        name: in logs and lists.
+
+    Raises ConfigError: a reward or a hook wants what there is not; before any rollout.
+    """
+
+    __lllm_kind__: ClassVar[str] = "environment"
+
+    dataset: Any = None
+    rewards: tuple[Reward, ...] = ()
+    tools: Any = ()
+    system_prompt: str | None = None
+    max_turns: int | None = 8
+    name: str = ""
+
+    def __init__(
+        self,
+        dataset: Any = None,
+        rewards: Any = None,
+        *,
+        weights: Sequence[float] | Mapping[str, float] | None = None,
+        tools: Iterable[Any] | None = None,
+        system_prompt: str | None = None,
+        max_turns: int | None = -1,
+        auto_execute_tools: bool = True,
+        setup: Callable[..., Any] | None = None,
+        opening: Callable[..., Any] | None = None,
+        step: Callable[..., Any] | None = None,
+        done: Callable[..., Any] | None = None,
+        cut: str = "score",
+        limits: StageLimits | Mapping[str, float | None] | None = None,
+        seeds: bool | None = None,
+        name: str | None = None,
+    ) -> None:
+        kind = type(self)
+        self.name = name or vars(kind).get("name") or (kind.__name__ if kind is not RLEnv else "environment")
+        self.items = Items(
+            () if dataset is None and kind.dataset is None else kind.dataset if dataset is None else dataset
+        )
+        given = kind.rewards if rewards is None else rewards
+        self.rewards = rewards_of([*_listed(given), *methods_of(self)], weights)
+        self.tools: tuple[Function, ...] = tools_of(
+            [*_listed(kind.tools if tools is None else tools), *_tool_methods(self)]
+        )
+        check_names(self.tools)
+        self.system_prompt = kind.system_prompt if system_prompt is None else system_prompt
+        self.max_turns = kind.max_turns if max_turns == -1 else max_turns
+        if self.max_turns is not None and (type(self.max_turns) is not int or self.max_turns < 1):
+            raise ConfigError(f"max_turns is {self.max_turns!r}; it is a whole number from 1 on, or None")
+        if cut not in CUTS:
+            raise ConfigError(f"cut is {cut!r}; it is {' or '.join(CUTS)}")
+        self.cut = cut
+        self.auto_execute_tools = auto_execute_tools
+        self.limits = _limits(limits)
+        self.seeds = seeds
+        self.leaks: list[str] = []
+        """What went wrong when rollouts were taken down."""
+        columns = self.items.columns if self.items.first(1) else None
+        self.setup_hook = self._own_hook("setup", setup, columns)
+        self.opening_hook = self._own_hook("opening", opening, columns)
+        self.step_hook = self._own_hook("step", step, columns)
+        self.done_hook = self._own_hook("done", done, columns)
+        if columns is not None:
+            bind(self.rewards, columns)
+
+    def _own_hook(self, name: str, given: Any, columns: Any) -> Hook | None:
+        """The hook that was given, else the method of this name of a subclass."""
+        if given is None and name in HOOK_NAMES and getattr(type(self), name, None) is not None:
+            given = getattr(self, name)
+        return hook(name, given, HOOKS, columns)
+
+    # --- rollouts
+
+    def __call__(self, policy: Any, rows: Any = None, **more: Any) -> Any:
+        """`acall` for blocking code."""
+        return run(self.acall(policy, rows, **more))
+
+    async def acall(self, policy: Any, rows: Any = None, **more: Any) -> Evaluation | Rollout:
+        """Tries a policy: on all rows of the dataset, on one (a text or a dict: its Rollout is returned), or on several.
+
+        Args:
+            policy: an Agent, an LLM, the name of a model, or a function of the prompt.
+            rows: None, a text, a row, or a list of them.
+            more: see `arollouts`.
+        """
+        if isinstance(rows, str | Mapping):
+            found = await self.arollouts(policy, [rows], **more)
+            return found if more.get("samples", 1) > 1 else found[0]
+        return await self.arollouts(policy, rows, **more)
+
+    def rollouts(self, policy: Any, rows: Iterable[Any] | None = None, **more: Any) -> Evaluation:
+        """`arollouts` for blocking code."""
+        return run(self.arollouts(policy, rows, **more))
+
+    async def arollouts(
+        self,
+        policy: Any,
+        rows: Iterable[Any] | None = None,
+        *,
+        samples: int = 1,
+        first: int | None = None,
+        limit: int = 16,
+        seed: Any = 0,
+        policy_step: int = 0,
+        version: str | None = None,
+        store: Any = None,
+        name: str | None = None,
+        progress: Any = None,
+        **overrides: Any,
+    ) -> Evaluation:
+        """Tries a policy on rows, side by side. Each rollout has a session, all of them are a batch: an interrupted one is gone
+        on with by `resume(id, entry=...)`, and no finished rollout is done again.
+
+        Args:
+            rows: texts and rows; None: those of the dataset. first: only so many of them.
+            samples: rollouts per row. limit: so many at once.
+            seed, policy_step: what the seeds of the rollouts are made of, with row and sample.
+            version: of the policy, noted on every rollout.
+            store, name: of the sessions. progress: as of `Step.batch`.
+            overrides: settings of the agent for these rollouts: temperature, max_tokens, ...
+        """
+        if type(samples) is not int or samples < 1:
+            raise ConfigError(f"samples is {samples!r}; it is a whole number from 1 on")
+        items = self._items(rows, first)
+        if not items:
+            raise ConfigError(
+                f"the environment '{self.name}' has no rows", hint="Give it a dataset, or the call a row."
+            )
+        bind(self.rewards, {name for item in items for name in item.columns})
+        acting = self.policy(policy)
+        step = RolloutStep(self, acting, overrides)
+        tasks = [
+            Task(item, sample, seed_of(seed, policy_step, item, sample), version)
+            for item in items
+            for sample in range(samples)
+        ]
+        self.leaks = []
+        results = await step.abatch(
+            tasks, limit=limit, errors="raise", store=store, name=name or self.name, progress=progress
+        )
+        first_session = next((one.session for one in results if one.session), None)
+        batch = first_session.rpartition("-")[0] if first_session else None
+        return Evaluation(results, batch, self.leaks)
+
+    def _items(self, rows: Iterable[Any] | None, first: int | None) -> list[Item]:
+        if rows is None:
+            return self.items.first(first)
+        if isinstance(rows, Items):
+            return rows.first(first)
+        found: list[Item] = []
+        for row in rows:
+            if first is not None and len(found) >= first:
+                break
+            if isinstance(row, Item):
+                found.append(row)
+                continue
+            found.append(
+                item_of({"prompt": row} if isinstance(row, str) else row, len(found), f"row {len(found)}")
+            )
+        return found
+
+    def policy(self, policy: Any) -> Any:
+        """Who is asked in rollouts: an agent, with the tools of the environment; or a function."""
+        if isinstance(policy, str):
+            policy = LLM(policy)
+        if isinstance(policy, LLM):
+            agent = policy._agent.with_(
+                name="policy", execute=self.auto_execute_tools, max_interrupt_times=None
+            )
+            if self.system_prompt is not None:
+                agent = agent.with_(system_prompt=self.system_prompt)
+        elif isinstance(policy, Agent):
+            agent = policy if self.auto_execute_tools else policy.with_(execute=False)
+        elif callable(policy):
+            if self.tools:
+                raise ConfigError(
+                    f"the environment '{self.name}' has tools, and a function cannot call any",
+                    hint="Give it a model or an agent.",
+                )
+            return policy
+        else:
+            raise ConfigError(
+                f"a policy is {type(policy).__name__}",
+                hint="Give an Agent, an LLM, the name of a model, or a function of the prompt.",
+            )
+        if self.tools:
+            own = {one.name for one in agent.tools}
+            agent = agent.with_(tools=[*agent.tools, *(one for one in self.tools if one.name not in own)])
+        return agent
+
+    # --- as a part of others
+
+    def __rshift__(self, other: Any) -> Any:
+        """`env >> trainer`."""
+        take = getattr(other, "on_environment", None)
+        if take is None:
+            raise ConfigError(
+                f"an environment cannot be followed by {type(other).__name__}",
+                hint="env >> GRPO(model) trains in it, env(model) tries a model.",
+            )
+        return take(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, rewards: {listing(one.name for one in self.rewards)})"
+
+
+HOOK_NAMES = ("setup", "opening", "step", "done")
+
+
+def _listed(values: Any) -> list[Any]:
+    if values is None:
+        return []
+    return list(values) if isinstance(values, list | tuple) else [values]
+
+
+def _tool_methods(env: RLEnv) -> list[Any]:
+    """The methods of a subclass that `@tool` marks."""
+    found: dict[str, Any] = {}
+    for one in reversed(type(env).__mro__):
+        for attribute, value in vars(one).items():
+            if isinstance(value, Function):
+                found[attribute] = getattr(env, attribute)
+    return list(found.values())
+
+
+def _limits(value: Any) -> StageLimits:
+    if value is None:
+        return StageLimits()
+    if isinstance(value, StageLimits):
+        return value
+    if not isinstance(value, Mapping) or (unknown := value.keys() - set(StageLimits._fields)):
+        what = listing(map(str, unknown)) if isinstance(value, Mapping) else repr(value)
+        raise ConfigError(f"limits: {what}", hint=f"It is a mapping of {', '.join(StageLimits._fields)}.")
+    return StageLimits(
+        **{name: None if one is None else number_of(one, f"limits.{name}") for name, one in value.items()}
+    )
+
+
+__all__ = ["CUTS", "RLEnv", "StageLimits"]

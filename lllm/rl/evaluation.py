@@ -1,0 +1,147 @@
+"""What a policy earned in an environment: its rollouts, with how many of them have a reward."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, overload
+
+from lllm.rl.rollout import CUT, MISSING, Rollout
+
+
+class Evaluation(Sequence[Rollout]):
+    """The rollouts of a policy, in the order of rows and samples.
+
+    Attributes:
+        rollouts: all of them. session: the id of the batch that they are the items of.
+    """
+
+    def __init__(
+        self, rollouts: Iterable[Rollout], session: str | None = None, leaks: Sequence[str] = ()
+    ) -> None:
+        self.rollouts = list(rollouts)
+        self.session = session
+        self.leaks = list(leaks)
+
+    @overload
+    def __getitem__(self, index: int) -> Rollout: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Rollout]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        return self.rollouts[index]
+
+    def __len__(self) -> int:
+        return len(self.rollouts)
+
+    def __iter__(self) -> Iterator[Rollout]:
+        return iter(self.rollouts)
+
+    @property
+    def scored(self) -> list[Rollout]:
+        """The rollouts that have a reward."""
+        return [one for one in self if one.reward is not None]
+
+    @property
+    def missing(self) -> list[Rollout]:
+        """The rollouts that have none: the world failed, or a reward did."""
+        return [one for one in self if one.reward is None]
+
+    @property
+    def cut(self) -> list[Rollout]:
+        """The rollouts in which the policy ran into a limit."""
+        return [one for one in self if one.status == CUT]
+
+    @property
+    def reward(self) -> float | None:
+        """The mean over rows of their mean rewards; None where no rollout has one."""
+        means = self._means()
+        return statistics.fmean(means) if means else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95% interval of `reward`, by Student's t over rows; None for fewer than two rows. The unit is the row: several
+        rollouts of one are averaged first."""
+        means = self._means()
+        if len(means) < 2:
+            return None
+        middle = statistics.fmean(means)
+        half = _t95(len(means) - 1) * statistics.stdev(means) / math.sqrt(len(means))
+        return middle - half, middle + half
+
+    def _means(self) -> list[float]:
+        rows: dict[int, list[float]] = {}
+        for one in self.scored:
+            rows.setdefault(one.item.index, []).append(one.reward)  # type: ignore[arg-type]
+        return [statistics.fmean(values) for values in rows.values()]
+
+    @property
+    def components(self) -> dict[str, float | None]:
+        """The mean of each reward over the rollouts that have it, without its weight."""
+        found: dict[str, list[float]] = {}
+        for one in self:
+            for name, score in one.scores.items():
+                found.setdefault(name, [])
+                if score.value is not None:
+                    found[name].append(score.value)
+        return {name: statistics.fmean(values) if values else None for name, values in found.items()}
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many rollouts were cut or are missing, by reason; `reward` are those whose reward alone is missing."""
+        counts = Counter(one.reason or "reward" for one in self if one.status != "done" or one.reward is None)
+        return dict(sorted(counts.items()))
+
+    def groups(self) -> list[list[Rollout]]:
+        """The rollouts of each row."""
+        rows: dict[int, list[Rollout]] = {}
+        for one in self:
+            rows.setdefault(one.item.index, []).append(one)
+        return list(rows.values())
+
+    def record(self) -> dict[str, Any]:
+        """The figures as JSON."""
+        return {
+            "reward": self.reward,
+            "interval": None if self.interval is None else list(self.interval),
+            "components": self.components,
+            "rollouts": len(self),
+            "scored": len(self.scored),
+            "cut": len(self.cut),
+            "missing": len(self.missing),
+            "reasons": self.reasons,
+            "session": self.session,
+        }
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self})"
+
+    def __str__(self) -> str:
+        if self.reward is None:
+            words = "no reward"
+        else:
+            words = f"reward {self.reward:.3f}"
+            if (found := self.interval) is not None:
+                words += f" (95% {found[0]:.3f} to {found[1]:.3f})"
+        words += f", {len(self.scored)} of {len(self)} rollouts scored"
+        if self.cut:
+            words += f", {len(self.cut)} cut"
+        lost = sum(1 for one in self if one.status == MISSING)
+        if lost:
+            words += f", {lost} missing"
+        for name, value in self.components.items():
+            words += f"; {name} {'-' if value is None else format(value, '.3f')}"
+        return words
+
+
+_T95 = {
+    1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228,
+    12: 2.179, 15: 2.131, 20: 2.086, 25: 2.060, 30: 2.042, 40: 2.021, 60: 2.000, 120: 1.980,
+}  # fmt: skip
+"""Student's t, two-sided 95%, by degrees of freedom."""
+
+
+def _t95(freedom: int) -> float:
+    """The value of the next lower degree in the table: never too narrow an interval."""
+    return _T95[max(one for one in _T95 if one <= freedom)]

@@ -1,0 +1,308 @@
+"""Rewards: functions of what happened in a rollout, bound by the names of their parameters.
+
+    def correct(completion, answer):                      # one rollout: a number, or True and False
+        return completion.strip() == answer
+
+    @reward(weight=0.2)
+    def short(completion):
+        return len(completion) < 80
+
+A function whose parameters are plural (`completions`, `prompts`, and columns as lists) is given all rollouts at once, as
+TRL's reward functions are.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final, NamedTuple
+
+from lllm.core.canonical import digest
+from lllm.errors import ConfigError, LLMError, listing, text_of
+
+ONE: Final = {
+    "prompt": "what was asked: a text, or messages",
+    "completion": "the text of the last reply",
+    "messages": "the whole conversation, as dicts",
+    "answer": "the row's reference answer",
+    "info": "the row's info",
+    "state": "the state of the rollout, as `setup` made it",
+    "reply": "the last reply, with its parsed value, tool calls and tokens; None where there is none",
+    "turns": "how many replies the policy gave",
+    "rollout": "the Rollout",
+}
+"""What a reward of one rollout can ask for, beside the columns of the rows."""
+
+MANY: Final = {
+    "prompts": "what was asked",
+    "completions": "the texts of the last replies; lists of the messages that were added, where prompts are messages",
+    "completion_ids": "the ids of the tokens that the policy wrote; None where they are not known",
+    "answers": "the reference answers",
+    "states": "the states of the rollouts",
+    "rollouts": "the Rollouts",
+    "trainer_state": "None outside of a trainer",
+    "log_extra": "does nothing outside of a trainer",
+    "log_metric": "does nothing outside of a trainer",
+}
+"""What a reward of many rollouts can ask for: lists, in one order; columns are lists, too."""
+
+_MARK: Final = "__lllm_reward__"
+_NAMED_WEIGHT: Final = re.compile(r"_(\d*)p(\d+)$")
+_INTEGER: Final = re.compile(r"_(\d+)$")
+
+
+class _Marked(NamedTuple):
+    weight: float
+    optional: bool
+    name: str | None
+    version: str | None
+
+
+class Score(NamedTuple):
+    """What one reward said of one rollout. `value` is None where it is missing, and `error` says why."""
+
+    value: float | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Reward:
+    """A reward function with its name and weight.
+
+    Attributes:
+        name: of the component. weight: what its value is multiplied with in the sum.
+        optional: whether the sum is without it where it is missing; otherwise the sum is missing, too.
+        version: what tells an older form of the function from this one: given, else a digest of its source.
+        many: whether it is given all rollouts at once.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    weight: float = 1.0
+    optional: bool = False
+    version: str = ""
+    many: bool = False
+    names: tuple[str, ...] = ()
+    """The parameters that it is given by name."""
+    further: bool = False
+    """Whether it takes all other columns, too (`**kwargs`)."""
+
+    def arguments(self, values: Callable[[str], Any], columns: Iterable[str]) -> dict[str, Any]:
+        """The keyword arguments of a call. `values`: the value of a name; KeyError where there is none."""
+        found: dict[str, Any] = {}
+        for name in self.names:
+            try:
+                found[name] = values(name)
+            except KeyError:
+                if not _has_default(self.function, name):
+                    raise
+        if self.further:
+            found |= {name: values(name) for name in columns if name not in found}
+        return found
+
+
+def reward(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    weight: float = 1.0,
+    optional: bool = False,
+    name: str | None = None,
+    version: str | None = None,
+) -> Any:
+    """Marks a function, or a method of an RLEnv or a BaseReward, as a reward: `@reward(weight=0.2)`. See Reward."""
+
+    def marked(made: Callable[..., Any]) -> Callable[..., Any]:
+        setattr(made, _MARK, _Marked(number_of(weight, "weight"), bool(optional), name, version))
+        return made
+
+    return marked if function is None else marked(function)
+
+
+class BaseReward:
+    """Several rewards in one class: its methods that `@reward` marks, and those called `reward_...`.
+
+    The end of such a name may say a weight: `reward_short_p05` is `short` with 0.05, `reward_right_1p25` is `right` with
+    1.25. Plain digits (`reward_gpt_4`) are a part of the name, unless `integer_weights` is True.
+    """
+
+    integer_weights: ClassVar[bool] = False
+
+
+def rewards_of(
+    values: Any, weights: Sequence[float] | Mapping[str, float] | None = None
+) -> tuple[Reward, ...]:
+    """The rewards that functions, Rewards and instances of BaseReward make, with their weights.
+
+    Raises ConfigError for what is none, for two of one name, and for weights that do not fit.
+    """
+    if values is None:
+        values = ()
+    given = values if isinstance(values, list | tuple) else (values,)
+    found: list[Reward] = []
+    for value in given:
+        if isinstance(value, type) and issubclass(value, BaseReward):
+            value = value()
+        found += methods_of(value) if isinstance(value, BaseReward) else [reward_of(value)]
+    names = [one.name for one in found]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(
+            f"two rewards are called {listing(twice)}", hint="Give one a name: @reward(name='...')."
+        )
+    if weights is None:
+        return tuple(found)
+    if isinstance(weights, Mapping):
+        if unknown := weights.keys() - set(names):
+            raise ConfigError(f"weights for {listing(map(str, unknown))}; the rewards are {listing(names)}")
+        pairs = [(one, weights.get(one.name, one.weight)) for one in found]
+    elif len(weights) != len(found):
+        raise ConfigError(f"{len(weights)} weights for {len(found)} rewards: {listing(names)}")
+    else:
+        pairs = list(zip(found, weights, strict=True))
+    return tuple(
+        replace(one, weight=number_of(weight, f"the weight of '{one.name}'")) for one, weight in pairs
+    )
+
+
+def reward_of(value: Any, name: str | None = None, weight: float | None = None) -> Reward:
+    """The Reward that a function is. ConfigError where it cannot be one."""
+    if isinstance(value, Reward):
+        return value
+    if not callable(value) or isinstance(value, type):
+        raise ConfigError(
+            f"{value!r:.80} is no reward",
+            hint="A reward is a function of what happened: def correct(completion, answer): ...",
+        )
+    mark: _Marked | None = getattr(value, _MARK, None)
+    own = name or getattr(value, "__name__", None) or type(value).__name__
+    if mark is not None:
+        own, weight = mark.name or own, mark.weight
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the reward '{own}' has no signature that can be read: {error}") from error
+    names: list[str] = []
+    further = False
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            further = True
+        elif parameter.kind is parameter.POSITIONAL_ONLY or parameter.kind is parameter.VAR_POSITIONAL:
+            raise ConfigError(
+                f"the reward '{own}' has the parameter '{parameter}', which cannot be given by name",
+                hint="Its parameters say by their names what it is given: " + ", ".join(ONE),
+            )
+        else:
+            names.append(parameter.name)
+    return Reward(
+        own,
+        value,
+        1.0 if weight is None else number_of(weight, f"the weight of '{own}'"),
+        mark is not None and mark.optional,
+        (mark.version if mark is not None else None) or _version(value),
+        any(one in MANY for one in names),
+        tuple(names),
+        further,
+    )
+
+
+def methods_of(owner: Any) -> list[Reward]:
+    """The rewards among the methods of an object, in the order in which they are written."""
+    found: list[Reward] = []
+    for attribute in _methods(type(owner)):
+        method = getattr(owner, attribute)
+        if hasattr(method, _MARK):
+            found.append(reward_of(method))
+        elif isinstance(owner, BaseReward) and attribute.startswith("reward_"):
+            name, weight = named_weight(attribute.removeprefix("reward_"), owner.integer_weights)
+            found.append(reward_of(method, name, weight))
+    return found
+
+
+def _methods(owner: type) -> list[str]:
+    names: dict[str, None] = {}
+    for one in reversed(owner.__mro__):
+        names |= {name: None for name, value in vars(one).items() if inspect.isfunction(value)}
+    return [name for name in names if inspect.isfunction(getattr(owner, name, None))]
+
+
+def named_weight(name: str, integers: bool = False) -> tuple[str, float]:
+    """Name and weight that a name says: `short_p05` is 0.05, `right_1p25` is 1.25, `gpt_4` is `gpt_4` with 1, or, where
+    integers are weights, `gpt` with 4."""
+    if (found := _NAMED_WEIGHT.search(name)) and found.start():
+        return name[: found.start()], float(f"{found[1] or 0}.{found[2]}")
+    if integers and (found := _INTEGER.search(name)) and found.start():
+        return name[: found.start()], float(found[1])
+    return name, 1.0
+
+
+def bind(rewards: Sequence[Reward], columns: Collection[str]) -> None:
+    """Requires that every parameter of the rewards is something that there is. ConfigError names all that are not."""
+    problems: list[str] = []
+    for one in rewards:
+        known = {*MANY, "info", "infos", "answer", *columns} if one.many else {*ONE, *columns}
+        for name in one.names:
+            if name not in known and not _has_default(one.function, name):
+                problems.append(f"'{one.name}' wants '{name}'")
+    if problems:
+        raise ConfigError(
+            "rewards want what there is not: " + "; ".join(problems),
+            hint=f"There are {', '.join(ONE)}; columns of the rows: {listing(columns)}; and, for all rollouts at once, "
+            f"{', '.join(MANY)}.",
+        )
+
+
+def read_score(value: Any) -> Score:
+    """What a reward function returned, as a Score: numbers, True and False, and what converts to a number. None, NaN and
+    infinities are missing."""
+    if value is None:
+        return Score(None, "it returned None")
+    if isinstance(value, str | bytes):
+        return Score(None, f"it returned {type(value).__name__}, not a number")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        return Score(None, f"it returned {type(value).__name__}, not a number ({text_of(error)})")
+    if not math.isfinite(number):
+        return Score(None, f"it returned {number}")
+    return Score(number)
+
+
+def raised(error: BaseException) -> Score:
+    """The score that is missing because the reward raised."""
+    words = error.message if isinstance(error, LLMError) else f"{type(error).__name__}: {text_of(error)}"
+    return Score(None, words[:500])
+
+
+def total(rewards: Sequence[Reward], scores: Mapping[str, Score]) -> float | None:
+    """The weighted sum of all components; None where one is missing that is not optional, or where all are."""
+    values: list[float] = []
+    for one in rewards:
+        value = scores.get(one.name, Score(None)).value
+        if value is not None:
+            values.append(one.weight * value)
+        elif not one.optional:
+            return None
+    return math.fsum(values) if values else None
+
+
+def number_of(value: Any, what: str) -> float:
+    """A finite number. ConfigError where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError(f"{what} is {value!r}, and must be a finite number")
+    return float(value)
+
+
+def _has_default(function: Callable[..., Any], name: str) -> bool:
+    parameter = inspect.signature(function).parameters.get(name)
+    return parameter is not None and parameter.default is not parameter.empty
+
+
+def _version(function: Callable[..., Any]) -> str:
+    try:
+        return digest(inspect.getsource(function).encode()).removeprefix("sha256:")[:12]
+    except (OSError, TypeError, IndexError):
+        code = getattr(function, "__code__", None)
+        return "" if code is None else digest(code.co_code).removeprefix("sha256:")[:12]

@@ -1,0 +1,135 @@
+"""A rollout: what a policy did with one row of an environment, and what it earned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from lllm.core.use import NONE, Use
+from lllm.errors import (
+    BudgetExceeded,
+    CallError,
+    ContextLengthError,
+    ContextTooLong,
+    DeadlineExceeded,
+    HandlerFailed,
+    LLMError,
+    ProviderFailed,
+    RepairExhausted,
+    SandboxLost,
+    ToolBudgetExceeded,
+    text_of,
+)
+from lllm.models.message import Message
+from lllm.models.reply import Reply
+from lllm.rl.items import Item
+from lllm.rl.rewards import Score
+
+DONE: Final = "done"
+CUT: Final = "cut"
+MISSING: Final = "missing"
+
+STATUSES: Final = {
+    DONE: "the policy came to an end by itself",
+    CUT: "the policy ran into a limit: an outcome of its own",
+    MISSING: "the world failed: an error, our own time limit, a lost sandbox. It has no reward",
+}
+
+_CUT: Final = {
+    # error: what was used up
+    ToolBudgetExceeded: "turns",
+    RepairExhausted: "repairs",
+    ContextTooLong: "context",
+    ContextLengthError: "context",
+}
+_BUDGETS: Final = {"max_model_calls": "turns", "max_tokens_total": "tokens", "max_cost": "cost"}
+_MISSING: Final = {
+    DeadlineExceeded: "deadline",
+    SandboxLost: "sandbox",
+    ProviderFailed: "provider",
+    HandlerFailed: "handler",
+}
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What a policy did with one row, and what it earned.
+
+    Attributes:
+        item: the row. sample: its number among the rollouts of this row, from 0.
+        status: `done`, `cut` or `missing` (STATUSES). reason: of a cut or missing one, in a word: `turns`, `tokens`,
+            `context`, `length`, `repairs`; `provider`, `deadline`, `setup`, ... detail: in a sentence.
+        completion: the text of the last reply. messages: the conversation after the prompt's messages.
+        reply: the last reply; None where there is none, and in rollouts that are read from a log.
+        turns: how many replies the policy gave.
+        scores: of each reward, by its name. reward: their weighted sum; None where it is missing.
+        session: where it is logged. seed: of its randomness. policy: which version of the policy it was.
+        state: as it was at the end; None where it is read from a log.
+        use, seconds: what it took.
+    """
+
+    item: Item
+    sample: int = 0
+    status: str = DONE
+    reason: str | None = None
+    detail: str | None = None
+    completion: str = ""
+    messages: tuple[Message, ...] = ()
+    reply: Reply | None = field(default=None, repr=False)
+    turns: int = 0
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    reward: float | None = None
+    session: str | None = None
+    seed: int = 0
+    policy: str | None = None
+    state: Any = field(default=None, repr=False, compare=False)
+    use: Use = NONE
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def components(self) -> dict[str, float | None]:
+        """The value of each reward, without its weight; None where it is missing."""
+        return {name: score.value for name, score in self.scores.items()}
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """Why rewards are missing, by their names."""
+        return {name: score.error for name, score in self.scores.items() if score.error is not None}
+
+    def record(self) -> dict[str, Any]:
+        """The rollout as JSON, without what its session says anyway (the messages)."""
+        out: dict[str, Any] = {
+            "row": self.item.index,
+            "item": self.item.key,
+            "sample": self.sample,
+            "status": self.status,
+            "reason": self.reason,
+            "detail": self.detail,
+            "completion": self.completion,
+            "turns": self.turns,
+            "reward": self.reward,
+            "components": self.components,
+            "errors": self.errors,
+            "session": self.session,
+            "seed": self.seed,
+            "policy": self.policy,
+        }
+        return {name: value for name, value in out.items() if value not in (None, {})}
+
+
+def outcome(error: BaseException) -> tuple[str, str, str]:
+    """Status, reason and detail of a rollout that ended with an error of its agent call."""
+    words = error.message if isinstance(error, LLMError) else f"{type(error).__name__}: {text_of(error)}"
+    cause: BaseException | None = error
+    while cause is not None:
+        for kind, reason in _CUT.items():
+            if isinstance(cause, kind):
+                return CUT, reason, words[:500]
+        cause = cause.__cause__
+    if isinstance(error, BudgetExceeded):
+        return CUT, _BUDGETS.get(error.reason, "tokens"), words[:500]
+    for kind, reason in _MISSING.items():
+        if isinstance(error, kind):
+            return MISSING, reason, words[:500]
+    return MISSING, "call" if isinstance(error, CallError) else "error", words[:500]

@@ -1,0 +1,190 @@
+"""Training rows: the tokens that a policy read and wrote in a rollout, as its backend produced them.
+
+Nothing is tokenised again. Each token that the policy wrote carries loss in exactly one row; what it read (prompts, results of
+tools, answers of the environment) carries none. A row goes on as long as each prompt begins with all that was said before;
+where one does not (a repair that was dropped, a template that leaves thinking out, a summary), another row begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lllm.core import events as ev
+from lllm.core.envelope import open_event
+from lllm.core.events import Event
+from lllm.errors import ConfigError
+from lllm.models.reply import Reply
+from lllm.ports import LogStore
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A reply, by its tokens.
+
+    Attributes:
+        call: the agent call. prompt, tokens: ids of what the model read, and of what it wrote.
+        logprobs: of each token in the distribution that it was drawn from; None where that is not known.
+        accepted: whether it became a part of the conversation; a repair drops what it repairs.
+        event: the number of its ModelReplied in the session; -1 where it is not logged.
+    """
+
+    call: str
+    prompt: tuple[int, ...]
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...] | None
+    accepted: bool = True
+    event: int = -1
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """A row that a trainer takes.
+
+    Attributes:
+        prompt: ids before the first token that was written. completion: all ids after it.
+        mask: for each of completion, 1 where it carries loss. logprobs: 0.0 where mask is 0; None where they are not known.
+        session: the rollout's; events: of its replies, in order.
+    """
+
+    prompt: tuple[int, ...]
+    completion: tuple[int, ...]
+    mask: tuple[int, ...]
+    logprobs: tuple[float, ...] | None
+    session: str | None = None
+    events: tuple[int, ...] = ()
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return (*self.prompt, *self.completion)
+
+    @property
+    def loss_tokens(self) -> int:
+        return sum(self.mask)
+
+
+class Recorder:
+    """Watches a session, and keeps the tokens of its replies: for rollouts whether or not they are logged."""
+
+    def __init__(self) -> None:
+        self._replies: list[dict[str, Any]] = []
+        self._open: dict[str, dict[str, Any]] = {}
+        self._count = 0
+
+    def __call__(self, event: Event) -> None:
+        """Takes an event of the session, in order."""
+        data = event.data
+        if event.kind == ev.MODEL_REPLIED and isinstance(event.value, Reply):  # without a log it says no more
+            reply = event.value
+            data = {
+                "token_ids": reply.token_ids,
+                "prompt_token_ids": reply.prompt_token_ids,
+                "logprobs": reply.logprobs,
+            }
+        self.take(event.kind, data, event.call, self._count)
+        self._count += 1
+
+    def take(self, kind: str, data: Mapping[str, Any], call: str | None, place: int) -> None:
+        """Takes an event by its parts. `place`: its number."""
+        if call is None:
+            return
+        if kind == ev.MODEL_REPLIED:
+            self._open[call] = {"call": call, "data": data, "event": place, "accepted": True}
+            self._replies.append(self._open[call])
+        elif kind == ev.REPLY_REJECTED and call in self._open:
+            self._open[call]["accepted"] = False
+
+    def segments(self, *, last_counts: bool = True) -> list[Segment]:
+        """The replies so far. ConfigError where one has no token ids.
+
+        Args:
+            last_counts: whether a rejected reply that nothing repaired (the repairs were used up) is the policy's outcome.
+        """
+        found: list[Segment] = []
+        for number, one in enumerate(self._replies):
+            data = one["data"]
+            ids, prompt = data.get("token_ids"), data.get("prompt_token_ids")
+            if not ids or not prompt:
+                raise ConfigError(
+                    "a reply of the rollout has no token ids",
+                    hint="Training needs a local model asked for them: token_ids=True, logprobs=True.",
+                )
+            accepted = one["accepted"] or (last_counts and number == len(self._replies) - 1)
+            found.append(
+                Segment(
+                    one["call"], tuple(prompt), tuple(ids), _drawn(data, len(ids)), accepted, one["event"]
+                )
+            )
+        return found
+
+
+def recorded_segments(store: LogStore, session: str) -> list[Segment]:
+    """The replies of a logged session. Raises UnknownNameError and LogCorrupt."""
+    recorder = Recorder()
+    for place, body in enumerate(store.read(session)):
+        event = open_event(body)
+        recorder.take(event["kind"], event["data"], event["call"], place)
+    return recorder.segments()
+
+
+def rows_of(
+    segments: Iterable[Segment], session: str | None = None, *, dropped: bool = False
+) -> list[TokenRow]:
+    """The rows of a rollout.
+
+    Args:
+        dropped: whether replies that a repair dropped carry loss, too: with the reward of what came after them.
+    """
+    rows: list[_Growing] = []
+    for segment in segments:
+        fit = [row for row in rows if row.goes_on(segment)]
+        if fit:
+            row = max(fit, key=lambda one: len(one.ids))
+        else:
+            row = _Growing(segment)
+            rows.append(row)
+        row.add(segment, segment.accepted or dropped)
+    return [row.row(session) for row in rows if any(row.mask)]
+
+
+class _Growing:
+    def __init__(self, first: Segment) -> None:
+        self.prompt = first.prompt
+        self.ids: list[int] = list(first.prompt)
+        self.mask: list[int] = []
+        self.logprobs: list[float] | None = []
+        self.events: list[int] = []
+
+    def goes_on(self, segment: Segment) -> bool:
+        return len(segment.prompt) >= len(self.ids) and list(segment.prompt[: len(self.ids)]) == self.ids
+
+    def add(self, segment: Segment, counts: bool) -> None:
+        read = segment.prompt[len(self.ids) :]
+        self.ids += [*read, *segment.tokens]
+        self.mask += [0] * len(read) + [int(counts)] * len(segment.tokens)
+        if segment.logprobs is None or self.logprobs is None:
+            self.logprobs = None
+        else:
+            own = segment.logprobs if counts else [0.0] * len(segment.tokens)
+            self.logprobs += [0.0] * len(read) + list(own)
+        self.events.append(segment.event)
+
+    def row(self, session: str | None) -> TokenRow:
+        start = len(self.prompt)
+        return TokenRow(
+            self.prompt,
+            tuple(self.ids[start:]),
+            tuple(self.mask),
+            None if self.logprobs is None else tuple(self.logprobs),
+            session,
+            tuple(self.events),
+        )
+
+
+def _drawn(data: Mapping[str, Any], count: int) -> tuple[float, ...] | None:
+    """The log-probabilities of the tokens as they were drawn. A part of them would train on zeros: all or none."""
+    given: Sequence[Mapping[str, Any]] | None = data.get("logprobs")
+    if given is None or len(given) != count:
+        return None
+    return tuple(float(one.get("drawn", one["logprob"])) for one in given)

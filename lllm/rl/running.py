@@ -1,0 +1,373 @@
+"""One rollout: set up, the agent call (or several, where the environment answers), the rewards."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+
+from lllm.core.canonical import digest_of
+from lllm.core.jsonable import jsonable
+from lllm.core.use import NONE, Use
+from lllm.errors import CallError, EffectTimeout, LLMError, text_of
+from lllm.llm.agent import Agent
+from lllm.llm.dialog import Dialog
+from lllm.models.message import Message
+from lllm.models.reply import Reply
+from lllm.rl import tools
+from lllm.rl.items import Item
+from lllm.rl.rewards import ONE, Reward, Score, raised, read_score, total
+from lllm.rl.rollout import CUT, DONE, MISSING, Rollout, outcome
+from lllm.session import Session
+from lllm.steps.base import Step
+from lllm.sync import in_thread, is_async, maybe_async
+
+if TYPE_CHECKING:
+    from lllm.rl.binding import Hook
+    from lllm.rl.environment import RLEnv
+    from lllm.steps.running import Here
+
+
+class Task(NamedTuple):
+    """A rollout that is to be done: the row, the number of the sample, its seed, and the version of the policy."""
+
+    item: Item
+    sample: int = 0
+    seed: int = 0
+    policy: str | None = None
+
+
+def seed_of(run: Any, step: int, item: Item, sample: int) -> int:
+    """The seed of a rollout: the same for the same run, policy step, row and sample, wherever and whenever it is done."""
+    return int(digest_of([str(run), step, item.key, sample]).removeprefix("sha256:")[:8], 16) >> 1
+
+
+class RolloutStep(Step):
+    """A rollout of a policy in an environment, as a step: so that many of them are a batch, each with a session."""
+
+    kind: ClassVar[str] = "rollout"
+    takes = Task
+
+    def __init__(self, env: RLEnv, policy: Any, overrides: Mapping[str, Any] | None = None) -> None:
+        self.env = env
+        self.policy = policy
+        self.overrides = dict(overrides or {})
+        self.name = env.name
+
+    async def _run(self, value: Task, here: Here) -> Rollout:
+        running = Running(self.env, self.policy, value, here, self.overrides)
+        token = tools.state.set(tools.NO_STATE)
+        try:
+            return await running.all()
+        finally:
+            tools.state.reset(token)
+            await running.close()
+
+    def told(self, value: Rollout) -> Any:
+        return value.record()
+
+
+class _Lost(Exception):
+    """The world has failed: the rollout is missing. Its arguments are reason and detail."""
+
+
+class Running:
+    """A rollout that is under way."""
+
+    def __init__(self, env: RLEnv, policy: Any, task: Task, here: Here, overrides: Mapping[str, Any]) -> None:
+        self.env, self.policy, self.task, self.here = env, policy, task, here
+        self.session: Session = here.session
+        self.overrides = overrides
+        self.state: Any = None
+        self.reply: Reply | None = None
+        self.prompt = _messages(task.item)
+        self.messages: tuple[Message, ...] = ()
+        self.turns = 0
+        self.use: Use = NONE
+
+    async def all(self) -> Rollout:
+        """The rollout, scored."""
+        began = time.monotonic()
+        status, reason, detail = DONE, None, None
+        try:
+            await self._set_up()
+            status, reason, detail = await self._talk()
+        except _Lost as lost:
+            status, reason, detail = MISSING, lost.args[0], lost.args[1]
+        found = Rollout(
+            self.task.item,
+            self.task.sample,
+            status,
+            reason,
+            detail,
+            self._completion(),
+            self.messages,
+            self.reply,
+            self.turns,
+            session=self.session.id if self.session.logs else None,
+            seed=self.task.seed,
+            policy=self.task.policy,
+            state=self.state,
+            use=self.use,
+            seconds=time.monotonic() - began,
+        )
+        return await scored(self.env.rewards, found, self.session, self.env.limits.score)
+
+    # --- the parts
+
+    async def _set_up(self) -> None:
+        env = self.env
+        if env.setup_hook is not None:
+            await self._hook(env.setup_hook, env.limits.setup, keep=self._has)
+        tools.state.set(self.state)  # None in a replay: what the tools returned is in the record
+
+    def _has(self, state: Any) -> None:
+        self.state = state
+
+    async def _talk(self) -> tuple[str, str | None, str | None]:
+        env, opening = self.env, None
+        if env.opening_hook is not None:
+            opening = _text(await self._hook(env.opening_hook, env.limits.step), "opening")
+        asked = _with_opening(self.task.item.prompt, opening)
+        dialog: Dialog | None = None
+        while True:
+            left = None if env.max_turns is None else env.max_turns - self.turns
+            if left is not None and left <= 0:
+                return CUT, "turns", f"{self.turns} turns are used up"
+            try:
+                dialog = await self._ask(asked, dialog, left)
+            except _Lost:
+                raise
+            except CallError as error:
+                self._count(error.messages)
+                return outcome(error)
+            except LLMError as error:
+                return outcome(error)
+            finish = None if self.reply is None else self.reply.finish_reason
+            if finish == "length":
+                return CUT, "length", "the last reply was cut off by max_tokens"
+            if env.step_hook is None:
+                return DONE, None, None
+            answer = _text(await self._hook(env.step_hook, env.limits.step), "step")
+            if answer is None or await self._done():
+                return DONE, None, None
+            asked = answer
+
+    async def _done(self) -> bool:
+        hook = self.env.done_hook
+        return hook is not None and bool(await self._hook(hook, self.env.limits.step))
+
+    async def _ask(self, asked: Any, dialog: Dialog | None, left: int | None) -> Dialog | None:
+        policy = self.policy
+        if not isinstance(policy, Agent):
+            if dialog is not None:
+                raise _Lost("policy", "the environment answers, and a function cannot be asked again")
+            try:
+                with Session.outside():
+                    value = await maybe_async(policy, asked)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                raise _Lost(
+                    "policy", f"the policy raised {type(error).__name__}: {text_of(error)}"
+                ) from error
+            text = value.content if isinstance(value, Reply) else str(value)
+            self.reply = value if isinstance(value, Reply) else Reply(content=text)
+            self.turns += 1
+            self.messages = (*self.messages, Message("assistant", text))
+            return None
+        if dialog is None:
+            dialog = Dialog([Message("user", asked)] if isinstance(asked, str) else asked)
+        else:
+            dialog.append(Message("user", asked))
+        more = dict(self.overrides)
+        if left is not None:
+            own = policy.limits.max_model_calls
+            more["max_model_calls"] = left if own is None else min(left, own)
+        if self.env.seeds:
+            more["seed"] = (self.task.seed + self.turns) & 0x7FFFFFFF
+        self.reply = reply = await policy.acall(dialog, **more)
+        if reply.messages is not None:
+            self._count(tuple(reply.messages))
+        return dialog
+
+    def _count(self, messages: tuple[Message, ...]) -> None:
+        """Takes over how far the conversation has come."""
+        start = _after(messages, self.prompt)
+        self.messages = messages[start:]
+        self.turns = sum(1 for one in self.messages if one.role == "assistant")
+
+    def _completion(self) -> str:
+        for one in reversed(self.messages):
+            if one.role == "assistant":
+                return one.text
+        return "" if self.reply is None else self.reply.content
+
+    # --- code of the environment
+
+    def values(self) -> dict[str, Any]:
+        """What hooks and rewards can be given."""
+        return values_of(
+            self.task.item, self.state, self._completion(), self.messages, self.reply, self.turns
+        )
+
+    async def _hook(self, hook: Hook, limit: float | None, keep: Callable[[Any], Any] | None = None) -> Any:
+        """What a hook gives, recorded. `keep`: takes its value, which need not be JSON, and gives what is recorded."""
+        item = self.task.item
+        known = {
+            **self.values(),
+            "rng": random.Random(self.task.seed),
+            "seed": self.task.seed,
+        }
+        try:
+            arguments = hook.arguments(known, item.columns)
+        except KeyError as error:
+            raise _Lost(
+                hook.name, f"{hook.name} wants {error}, which row {item.index} does not have"
+            ) from None
+
+        async def work() -> Any:
+            if is_async(hook.function):
+                value = await hook.function(**arguments)
+            else:
+                value = await in_thread(hook.function, **arguments)
+            return jsonable(value) if keep is None else keep(value)
+
+        try:
+            return await self.session.effect(
+                f"rollout.{hook.name}",
+                {"row": item.key, "turn": self.turns},
+                work,
+                effect="pure",
+                timeout=limit,
+            )
+        except EffectTimeout as error:
+            raise _Lost(hook.name, f"{hook.name} did not return within {limit:g} s") from error
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            raise _Lost(hook.name, f"{hook.name} raised {type(error).__name__}: {text_of(error)}") from error
+
+    async def close(self) -> None:
+        """Ends what the state holds: its `close` or `aclose`, if it has one."""
+        closing = getattr(self.state, "aclose", None) or getattr(self.state, "close", None)
+        if callable(closing):
+            try:
+                with Session.outside():
+                    await asyncio.wait_for(maybe_async(closing), self.env.limits.teardown)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                self.env.leaks.append(f"{type(error).__name__}: {text_of(error)}")
+
+
+async def scored(
+    rewards: tuple[Reward, ...], rollout: Rollout, session: Session, limit: float | None
+) -> Rollout:
+    """The rollout with the scores of the rewards that look at one rollout. A missing one has none. They are recorded."""
+    if rollout.status == MISSING:
+        return rollout
+    own = [one for one in rewards if not one.many]
+    scores: dict[str, Score] = {}
+    for one in own:
+        scores[one.name] = await _score(one, rollout, session, limit)
+    found = replace(rollout, scores=scores)
+    return replace(found, reward=total(rewards, scores)) if len(own) == len(rewards) else found
+
+
+async def _score(one: Reward, rollout: Rollout, session: Session, limit: float | None) -> Score:
+    known = {
+        **values_of(
+            rollout.item, rollout.state, rollout.completion, rollout.messages, rollout.reply, rollout.turns
+        ),
+        "rollout": rollout,
+    }
+    columns = rollout.item.columns
+    try:
+        arguments = one.arguments(lambda name: known[name] if name in known else columns[name], columns)
+    except KeyError as error:
+        return Score(None, f"it wants {error}, which the row does not have")
+
+    async def work() -> Any:
+        made = (
+            one.function(**arguments)
+            if is_async(one.function)
+            else await in_thread(one.function, **arguments)
+        )
+        return list(read_score(await made if asyncio.iscoroutine(made) else made))
+
+    request = {"reward": one.name, "version": one.version, "row": rollout.item.key, "sample": rollout.sample}
+    try:
+        value, error_text = await session.effect(
+            "rollout.reward", request, work, effect="pure", timeout=limit
+        )
+    except EffectTimeout:
+        return Score(None, f"it did not return within {limit:g} s")
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        return raised(error)
+    return Score(value, error_text)
+
+
+def values_of(
+    item: Item,
+    state: Any,
+    completion: str,
+    messages: tuple[Message, ...],
+    reply: Reply | None,
+    turns: int,
+) -> dict[str, Any]:
+    """What hooks and rewards of one rollout can be given, by its name."""
+    return {
+        "prompt": item.asked,
+        "completion": completion,
+        "messages": [*(one.record() for one in _messages(item)), *(one.record() for one in messages)],
+        "answer": item.answer,
+        "info": item.info,
+        "state": state,
+        "reply": reply,
+        "turns": turns,
+    }
+
+
+HOOKS: Final = {
+    "rng": "random.Random with the seed of the rollout",
+    "seed": "that seed",
+    **{name: about for name, about in ONE.items() if name != "rollout"},
+}
+"""What hooks can be given."""
+
+
+def _messages(item: Item) -> tuple[Message, ...]:
+    return (Message("user", item.prompt),) if isinstance(item.prompt, str) else item.prompt
+
+
+def _with_opening(prompt: str | tuple[Message, ...], opening: str | None) -> Any:
+    if opening is None:
+        return prompt if isinstance(prompt, str) else list(prompt)
+    if isinstance(prompt, str):
+        return f"{prompt}\n\n{opening}"
+    last = prompt[-1]
+    return [*prompt[:-1], replace(last, content=f"{last.text}\n\n{opening}")]
+
+
+def _after(messages: tuple[Message, ...], prompt: tuple[Message, ...]) -> int:
+    """Where the conversation goes on after the system prompt and the messages of the row."""
+    start = 0
+    while (
+        start < len(messages)
+        and messages[start].role in ("system", "developer")
+        and (not prompt or prompt[0].role not in ("system", "developer"))
+    ):
+        start += 1
+    return min(start + len(prompt), len(messages))
+
+
+def _text(value: Any, what: str) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise _Lost(what, f"{what} returned {type(value).__name__}, and must return a text or None")

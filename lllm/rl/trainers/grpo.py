@@ -1,0 +1,265 @@
+"""GRPO on rollouts of an environment: TRL's trainer with our rollouts, rewards and rows in place of its own."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer
+
+from lllm.errors import ConfigError, UnsupportedError
+from lllm.rl.credit import Group, advantages_of
+from lllm.rl.policy import PolicyBackend
+from lllm.rl.running import Task, seed_of
+from lllm.rl.trainers.rollouts import Trained, roll_out
+
+if TYPE_CHECKING:
+    from lllm.rl.rows import TokenRow
+    from lllm.rl.trainers.training import Training
+
+DEFAULTS: Final = {
+    "per_device_train_batch_size": 16,
+    "num_generations": 8,
+    "max_completion_length": 256,
+    "learning_rate": 1e-5,
+    "logging_steps": 1,
+    "report_to": "none",
+    "save_strategy": "no",
+    "disable_tqdm": False,
+}
+"""Where neither the user nor TRL's own default is right for a small model."""
+ON_CPU: Final = {
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "dataloader_pin_memory": False,
+}
+"""TRL's own defaults are for a GPU."""
+_PER_ROW: Final = ("grpo", "sapo", "luspo")
+"""Losses that are a mean over rows: a rollout of two rows would count twice."""
+
+
+def build_grpo(training: Training) -> Trainer:
+    """The trainer of `env >> GRPO(...)`. Raises ConfigError and UnknownKeyError."""
+    env, spec = training.env, training.spec
+    given = spec.checked({field.name for field in fields(GRPOConfig)})
+    for name in ("tools", "environment_factory", "reward_funcs", "use_vllm"):
+        if given.get(name):
+            raise ConfigError(f"GRPO(...) takes no {name}: tools and rewards are the environment's")
+    model, tokenizer = training.parts
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    values = {**DEFAULTS, **(ON_CPU if on_cpu else {}), **given}
+    values.setdefault("output_dir", spec.output_dir)
+    values.setdefault("seed", spec.seed)
+    values["remove_unused_columns"] = False
+    items = env.items.first()
+    if not items:
+        raise ConfigError(f"the environment '{env.name}' has no rows to train on")
+    rows = Dataset.from_dict(
+        {
+            "prompt": [[{"role": "user", "content": item.text}] for item in items],
+            "row": [item.index for item in items],
+        }
+    )
+    return Trainer(
+        training,
+        model=model,
+        args=GRPOConfig(**values),
+        reward_funcs=[_ours],
+        train_dataset=rows,
+        processing_class=tokenizer,
+        peft_config=_lora(spec.lora),
+    )
+
+
+def _ours(prompts: list[Any], **_: Any) -> list[float | None]:
+    """Stands where TRL wants a reward function. Rewards are computed in the rollouts."""
+    raise AssertionError("TRL asked for a reward: its rollouts are not ours")
+
+
+_ours.__name__ = "reward"
+
+
+def _lora(value: Any) -> Any:
+    if value is None or not isinstance(value, dict):
+        return value
+    from peft import LoraConfig
+
+    return LoraConfig(**{"task_type": "CAUSAL_LM", **value})
+
+
+class Trainer(GRPOTrainer):
+    """TRL's GRPOTrainer whose rollouts are agent calls in an environment.
+
+    Rows come from `_generate_and_score_completions`, which TRL's losses take with one advantage per row. A rollout is one row,
+    or several where its conversation branched; the baseline is over the rollouts of a prompt, whatever rows they have.
+    """
+
+    def __init__(self, training: Training, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.training = training
+        self.policy_backend = PolicyBackend(
+            self.accelerator.unwrap_model(self.model),
+            training.parts[1],
+            batch=training.spec.concurrency,
+        )
+        self._versioned = -1
+        self._batches = 0
+        self.last: list[Trained] = []
+        """The rollouts of the last batch."""
+
+    # --- TRL's hook
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        mode = "train" if self.model.training else "eval"
+        step = self.state.global_step
+        if self._versioned != step:
+            self.policy_backend.updated(step)
+            self._versioned = step
+        trained = self._rollouts(inputs, step)
+        self.last = trained
+        size = self.num_generations if mode == "train" else self.num_generations_eval
+        groups = [
+            Group.of([one.rollout.reward for one in trained[start : start + size]])
+            for start in range(0, len(trained), size)
+        ]
+        advantages = advantages_of(groups, self.scale_rewards)
+        rows = [
+            (row, advantage)
+            for one, advantage in zip(trained, advantages, strict=True)
+            for row in one.rows
+            if one.rollout.reward is not None
+        ]
+        if self.loss_type in _PER_ROW and any(len(one.rows) > 1 for one in trained):
+            raise UnsupportedError(
+                f"the loss '{self.loss_type}' is a mean over rows, and a rollout of this environment has several",
+                hint="Use loss_type='dapo' (the default), 'bnpo' or 'dr_grpo', which count each token once.",
+            )
+        batch = self._tensors(rows, mode)
+        self._measure(mode, trained, groups, batch)
+        return batch
+
+    def _rollouts(self, inputs: list[dict[str, Any]], step: int) -> list[Trained]:
+        training, items = self.training, self.training.env.items
+        seen: dict[int, int] = {}
+        tasks: list[Task] = []
+        for row in inputs:
+            item = items[row["row"]]
+            sample = seen[item.index] = seen.get(item.index, -1) + 1
+            seed = seed_of(training.spec.seed, step, item, sample)
+            tasks.append(Task(item, sample, seed, self.policy_backend.version))
+        self._batches += 1
+        return roll_out(
+            training,
+            self.policy_backend,
+            tasks,
+            f"{training.env.name}-step-{step}",
+            temperature=self.temperature,
+            max_tokens=self.max_completion_length,
+        )
+
+    def _tensors(self, rows: list[tuple[TokenRow, float]], mode: str) -> dict[str, Any]:
+        device, pad = self.accelerator.device, self._tokenizer.pad_token_id
+        parts = self.args.steps_per_generation if mode == "train" else 1
+        count = max(parts, -(-len(rows) // parts) * parts)
+        width = max((len(row.prompt) for row, _ in rows), default=1)
+        length = max((len(row.completion) for row, _ in rows), default=1)
+        prompts = torch.full((count, width), pad, dtype=torch.long)
+        prompt_mask = torch.zeros((count, width), dtype=torch.long)
+        completions = torch.full((count, length), pad, dtype=torch.long)
+        completion_mask = torch.zeros((count, length), dtype=torch.long)
+        loss_mask = torch.zeros((count, length), dtype=torch.long)
+        sampled = torch.zeros((count, length))
+        known = torch.zeros((count, length), dtype=torch.bool)
+        advantages = torch.zeros(count)
+        for place, (row, advantage) in enumerate(rows):
+            own = len(row.prompt)
+            prompts[place, width - own :] = torch.tensor(row.prompt)
+            prompt_mask[place, width - own :] = 1
+            written = len(row.completion)
+            completions[place, :written] = torch.tensor(row.completion)
+            completion_mask[place, :written] = 1
+            loss_mask[place, :written] = torch.tensor(row.mask)
+            if row.logprobs is not None:
+                sampled[place, :written] = torch.tensor(row.logprobs)
+                known[place, :written] = torch.tensor(row.mask, dtype=torch.bool)
+            advantages[place] = advantage
+        # rows that only fill up the last part: read, so that no mask is empty, and without loss
+        prompt_mask[len(rows) :, -1] = 1
+        completion_mask[len(rows) :, 0] = 1
+        batch = {
+            "prompt_ids": prompts.to(device),
+            "prompt_mask": prompt_mask.to(device),
+            "completion_ids": completions.to(device),
+            "completion_mask": completion_mask.to(device),
+            "tool_mask": loss_mask.to(device),
+            "advantages": advantages.to(device),
+            "num_items_in_batch": self.accelerator.gather(loss_mask.sum().to(device)).sum(),
+        }
+        self._add_logprobs(batch, sampled.to(device), known.to(device), mode)
+        return batch
+
+    def _add_logprobs(self, batch: dict[str, Any], sampled: Any, known: Any, mode: str) -> None:
+        """What TRL's loss compares with: the policy's log-probabilities where it will have moved on, those of the reference
+        model; and how far the rollouts' own are from the trainer's."""
+        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
+        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
+        keep = batch["completion_ids"].size(1)
+        size = (
+            self.args.per_device_train_batch_size if mode == "train" else self.args.per_device_eval_batch_size
+        )
+        with torch.no_grad():
+            every = self.args.steps_per_generation * self.num_iterations
+            moves_on = mode == "train" and self.args.gradient_accumulation_steps % every != 0
+            if moves_on or self._measures_drift(mode):
+                own, _, _ = self._get_per_token_logps_and_entropies(self.model, ids, mask, keep, size)
+                if moves_on:
+                    batch["old_per_token_logps"] = own
+                if known.any():
+                    delta = (own - sampled)[known].abs()
+                    self._metrics[mode]["sampling/drift_mean"].append(delta.mean().item())
+                    self._metrics[mode]["sampling/drift_max"].append(delta.max().item())
+            if self.beta != 0.0:
+                batch["ref_per_token_logps"] = self._reference(ids, mask, keep, size)
+
+    def _measures_drift(self, mode: str) -> bool:
+        return mode == "train" and self.state.global_step % max(1, int(self.args.logging_steps)) == 0
+
+    def _reference(self, ids: Any, mask: Any, keep: int, size: int) -> Any:
+        if self.ref_model is not None:
+            return self._get_per_token_logps_and_entropies(self.ref_model, ids, mask, keep, size)[0]
+        from trl.models.utils import disable_adapter  # pragma: no cover - replaced below where TRL moves it
+
+        with disable_adapter(self.accelerator.unwrap_model(self.model)):
+            return self._get_per_token_logps_and_entropies(self.model, ids, mask, keep, size)[0]
+
+    def _measure(self, mode: str, trained: list[Trained], groups: list[Group], batch: dict[str, Any]) -> None:
+        metrics = self._metrics[mode]
+
+        def note(name: str, value: float | None) -> None:
+            if value is not None:
+                metrics[name].append(float(value))
+
+        rewards = [one.rollout.reward for one in trained if one.rollout.reward is not None]
+        count = len(trained)
+        note("reward", sum(rewards) / len(rewards) if rewards else None)
+        note("reward_std", sum(group.deviation for group in groups) / max(1, len(groups)))
+        note("frac_reward_zero_std", sum(group.silent is not None for group in groups) / max(1, len(groups)))
+        for word in ("all best", "all worst", "identical", "too few"):
+            note(f"groups/{word.replace(' ', '_')}", sum(group.silent == word for group in groups))
+        for reward in self.training.env.rewards:
+            values = [
+                one.rollout.components[reward.name]
+                for one in trained
+                if one.rollout.components.get(reward.name) is not None
+            ]
+            note(f"rewards/{reward.name}/mean", sum(values) / len(values) if values else None)  # type: ignore[arg-type]
+            note(f"rewards/{reward.name}/missing", count - len(values))
+        note("rollouts/missing", sum(one.rollout.reward is None for one in trained) / count)
+        note("rollouts/cut", sum(one.rollout.status == "cut" for one in trained) / count)
+        note("rollouts/turns", sum(one.rollout.turns for one in trained) / count)
+        lengths = [sum(row.loss_tokens for row in one.rows) for one in trained if one.rows]
+        note("completions/mean_length", sum(lengths) / len(lengths) if lengths else None)
+        note("rows", sum(len(one.rows) for one in trained))

@@ -1,0 +1,114 @@
+"""Rollouts of a policy in training: with the tokens that were read and written, and the probabilities they were drawn with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from lllm.errors import ConfigError
+from lllm.rl.evaluation import Evaluation
+from lllm.rl.policy import PolicyBackend
+from lllm.rl.rollout import CUT, MISSING, Rollout
+from lllm.rl.rows import Recorder, TokenRow, rows_of
+from lllm.rl.running import RolloutStep, Task
+from lllm.sync import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lllm.rl.trainers.training import Training
+
+SAMPLED: Final = {
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "token_ids": True,
+    "logprobs": True,
+}
+"""How training rollouts are sampled: from the model's own distribution at a temperature, with nothing taken away from it."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A rollout with its training rows; none where it is missing, or masked."""
+
+    rollout: Rollout
+    rows: tuple[TokenRow, ...]
+
+
+class RecordedStep(RolloutStep):
+    """Rollouts whose tokens are kept."""
+
+    async def _run(self, value: Task, here: Any) -> Any:
+        recorder = Recorder()
+        here.session.watchers.append(recorder)
+        try:
+            rollout = await super()._run(value, here)
+        finally:
+            here.session.watchers.remove(recorder)
+        masked = rollout.status == MISSING or (rollout.status == CUT and self.env.cut == "mask")
+        rows = () if masked else tuple(rows_of(recorder.segments(), rollout.session))
+        return Trained(rollout, rows)
+
+    def told(self, value: Any) -> Any:
+        return value.rollout.record()
+
+
+@contextmanager
+def answering(model: Any) -> Iterator[None]:
+    """The model answers, and is not trained meanwhile: without dropout."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def roll_out(
+    training: Training, backend: PolicyBackend, tasks: Sequence[Task], name: str, **sampling: Any
+) -> list[Trained]:
+    """Does rollouts, side by side, with their rows."""
+    env, spec = training.env, training.spec
+    acting = env.policy(training.policy(backend))
+    step = RecordedStep(env, acting, {**SAMPLED, **sampling})
+    with answering(backend.model):
+        found: list[Trained] = run(
+            step.abatch(
+                tasks,
+                limit=spec.concurrency,
+                errors="raise",
+                store=store_of(spec.store),
+                name=name,
+                progress=False,
+            )
+        )
+    return found
+
+
+def evaluate(training: Training, rows: Any = None, **more: Any) -> Evaluation:
+    """Tries the model as it is now; see `Training.evaluate`."""
+    backend: PolicyBackend = training.trainer.policy_backend
+    with answering(backend.model):
+        found = training.env.rollouts(
+            training.policy(backend),
+            rows,
+            **{"temperature": 0.0, "store": store_of(training.spec.store), **more},
+        )
+    return found
+
+
+def store_of(store: Any) -> Any:
+    """The store that a spec names."""
+    if store is None or not isinstance(store, str):
+        return store
+    if store == "none":
+        from lllm.log.none import NoLog
+
+        return NoLog()
+    raise ConfigError(f"store is {store!r}", hint="Give a store, 'none', or leave it out.")

@@ -1,0 +1,85 @@
+"""What is to be trained, and how: GRPO(model, **config), which an environment completes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lllm.errors import ConfigError, UnknownKeyError
+
+if TYPE_CHECKING:
+    from lllm.rl.environment import RLEnv
+    from lllm.rl.trainers.training import Training
+
+
+class TrainerSpec:
+    """A trainer without its data. `env >> spec` gives a Training.
+
+    Args:
+        model: a folder that `save_pretrained` wrote, a GGUF file, `embedded`, or a model of transformers.
+        tokenizer: of a model that is given as an object.
+        agent: the agent whose calls the rollouts are, with this model in place of its own; None: the model alone, with the
+            environment's tools and system prompt.
+        output_dir: where checkpoints, the trained model and its card go.
+        seed: of everything: sampling, order of rows, initial weights of adapters.
+        lora: a `peft.LoraConfig`, or its arguments.
+        concurrency: rollouts at once.
+        store: the log of the rollouts; None: the configured one; "none": no log.
+        config: arguments of TRL's config class, with its names.
+
+    Raises ConfigError, UnknownKeyError: an argument that TRL's config does not have.
+    """
+
+    kind: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        model: Any = "embedded",
+        *,
+        tokenizer: Any = None,
+        agent: Any = None,
+        output_dir: str = "runs/rl",
+        seed: int = 0,
+        lora: Any = None,
+        concurrency: int = 32,
+        store: Any = None,
+        **config: Any,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.agent = agent
+        self.output_dir = str(output_dir)
+        self.seed = seed
+        self.lora = lora
+        self.concurrency = concurrency
+        self.store = store
+        self.config = config
+
+    def on_environment(self, env: RLEnv) -> Training:
+        """The Training of this in an environment: `env >> spec`."""
+        from lllm.rl.trainers.training import Training
+
+        return Training(env, self)
+
+    def checked(self, known: Any) -> dict[str, Any]:
+        """The config. UnknownKeyError for a name that TRL's class does not have."""
+        names = sorted(known)
+        for name in self.config:
+            if name not in known:
+                raise UnknownKeyError(name, names, where=f"{type(self).__name__}(...)")
+        return dict(self.config)
+
+    def __rrshift__(self, env: Any) -> Any:
+        raise ConfigError(
+            f"{type(self).__name__} trains in an environment, and was given {type(env).__name__}",
+            hint="Write RLEnv(rows, rewards) >> " + type(self).__name__ + "(model).",
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model!r:.60})"
+
+
+class GRPO(TrainerSpec):
+    """Group relative policy optimization (Shao et al. 2024, arXiv 2402.03300), by TRL's GRPOTrainer: several rollouts of each
+    row, whose rewards are compared within the row. `config` are the arguments of `trl.GRPOConfig`."""
+
+    kind = "grpo"

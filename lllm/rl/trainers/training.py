@@ -1,0 +1,83 @@
+"""A training: an environment and a trainer that belong together."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lllm.errors import ConfigError, DependencyError
+from lllm.llm.agent import Agent
+from lllm.rl.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from lllm.rl.environment import RLEnv
+    from lllm.rl.trainers.spec import TrainerSpec
+
+
+class Training:
+    """What `env >> GRPO(model)` makes. Nothing is loaded before it is needed.
+
+    Attributes:
+        env: the environment. spec: the trainer. trainer: TRL's own, built when it is first used.
+    """
+
+    def __init__(self, env: RLEnv, spec: TrainerSpec) -> None:
+        self.env = env
+        self.spec = spec
+
+    @cached_property
+    def parts(self) -> tuple[Any, Any]:
+        """The model that is trained, and its tokenizer."""
+        _needed()
+        from lllm.rl.trainers.models import open_model
+
+        return open_model(self.spec.model, self.spec.tokenizer)
+
+    @cached_property
+    def trainer(self) -> Any:
+        """The trainer of TRL."""
+        _needed()
+        from lllm.rl.trainers.grpo import build_grpo
+
+        builders = {"grpo": build_grpo}
+        return builders[self.spec.kind](self)
+
+    def train(self, **more: Any) -> Any:
+        """Trains; returns what TRL's `train` returns. `resume_from_checkpoint=True` goes on from the last checkpoint."""
+        result = self.trainer.train(**more)
+        self.save()
+        return result
+
+    def save(self, folder: str | Path | None = None) -> Path:
+        """Writes the model and its tokenizer to a folder; by default `output_dir`."""
+        place = Path(folder or self.spec.output_dir)
+        place.mkdir(parents=True, exist_ok=True)
+        self.trainer.save_model(str(place))
+        self.parts[1].save_pretrained(str(place))
+        return place
+
+    def evaluate(self, rows: Any = None, **more: Any) -> Evaluation:
+        """Tries the model as it is now, greedily unless `temperature` says otherwise. See `RLEnv.arollouts`."""
+        from lllm.rl.trainers.rollouts import evaluate
+
+        return evaluate(self, rows, **more)
+
+    def policy(self, backend: Any) -> Any:
+        """Who acts in rollouts: the agent, or the model alone, on a backend."""
+        from lllm.llm.model import LLM
+
+        agent = self.spec.agent
+        if agent is None:
+            return LLM(backend)
+        if not isinstance(agent, Agent):
+            raise ConfigError(f"agent is {type(agent).__name__}, and must be an Agent")
+        return agent.with_(model=backend)
+
+
+def _needed() -> None:
+    import importlib.util
+
+    for package in ("torch", "transformers", "trl", "datasets"):
+        if importlib.util.find_spec(package) is None:
+            raise DependencyError(package, "rl", "training")
