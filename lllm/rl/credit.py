@@ -18,8 +18,7 @@ class Group:
     """The rewards of the rollouts of one row; None for those that are missing, which are no part of the baseline.
 
     Attributes:
-        silent: why the group teaches nothing: `all best`, `all worst` (given the range of rewards), `identical`, `too few`; None
-            where it does.
+        silent: why the group teaches nothing, a word of SILENT; None where it does.
     """
 
     rewards: tuple[float | None, ...]
@@ -29,17 +28,40 @@ class Group:
 
     @classmethod
     def of(
-        cls, rewards: Sequence[float | None], best: float | None = None, worst: float | None = None
+        cls,
+        rewards: Sequence[float | None],
+        texts: Sequence[Any] = (),
+        *,
+        best: float | None = None,
+        worst: float | None = None,
     ) -> Group:
+        """The group of some rewards. `texts`: what was written, for each; `best`, `worst`: the rewards that a rollout can have,
+        or has had."""
         known = [one for one in rewards if one is not None]
         mean = statistics.fmean(known) if known else 0.0
         deviation = statistics.stdev(known) if len(known) > 1 else 0.0
         silent: str | None = None
         if len(known) < 2:
-            silent = "too few"
-        elif max(known) - min(known) < 1e-9:
-            silent = "all best" if known[0] == best else "all worst" if known[0] == worst else "identical"
+            silent = "few"
+        elif max(known) - min(known) < _EQUAL:
+            if best is not None and worst is not None and best - worst > _EQUAL:
+                silent = (
+                    "solved" if known[0] > best - _EQUAL else "failed" if known[0] < worst + _EQUAL else None
+                )
+            if silent is None:
+                silent = "identical" if texts and all(one == texts[0] for one in texts) else "equal"
         return cls(tuple(rewards), mean, deviation, silent)
+
+
+SILENT = {
+    "solved": "all of its rollouts have the best reward: harder rows would teach more",
+    "failed": "all of its rollouts have the worst reward: easier rows, or a better start, would teach more",
+    "identical": "all of its rollouts are the same: raise the temperature",
+    "equal": "all of its rewards are equal: a finer reward would tell its rollouts apart",
+    "few": "fewer than two of its rollouts have a reward",
+}
+"""Why a group of rollouts teaches nothing, and what would help."""
+_EQUAL = 1e-9
 
 
 def advantages_of(groups: Sequence[Group], scale: Any = "group") -> list[float]:
@@ -59,6 +81,6 @@ def advantages_of(groups: Sequence[Group], scale: Any = "group") -> list[float]:
     found: list[float] = []
     for group in groups:
         divisor = {"none": 1.0, "batch": spread + SMALL, "group": group.deviation + SMALL}[scale]
-        few = group.silent == "too few"
+        few = group.silent == "few"
         found += [0.0 if one is None or few else (one - group.mean) / divisor for one in group.rewards]
     return found

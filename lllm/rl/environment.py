@@ -8,24 +8,33 @@ env(agent, "What is 3*4?")   # one rollout of an agent as it is deployed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from lllm.errors import ConfigError, listing
 from lllm.llm.agent import Agent
 from lllm.llm.model import LLM
+from lllm.llm.project import default_store
 from lllm.models.function import Function
+from lllm.rl.batches import roll_out
 from lllm.rl.binding import Hook, hook
 from lllm.rl.evaluation import Evaluation
 from lllm.rl.items import Item, Items, item_of
+from lllm.rl.reading import read_rollout
 from lllm.rl.rewards import Reward, bind, methods_of, number_of, rewards_of
 from lllm.rl.rollout import Rollout
-from lllm.rl.running import HOOKS, RolloutStep, Task, seed_of
+from lllm.rl.running import RolloutStep, Task, seed_of
+from lllm.rl.scoring import rescored
 from lllm.rl.tools import check_names, tools_of
-from lllm.sync import run
+from lllm.rl.values import HOOKS
+from lllm.sync import run as run_now
+
+if TYPE_CHECKING:
+    from lllm.rl.checking import Check
 
 
 class StageLimits(NamedTuple):
-    """Seconds that code of an environment may take; None: no limit. A rollout whose `setup` or `step` takes longer is missing."""
+    """Seconds that code of an environment may take; None: no limit. A rollout whose `setup` or `step` takes longer is
+    missing."""
 
     setup: float | None = 60.0
     step: float | None = 60.0
@@ -53,13 +62,14 @@ class RLEnv:
         tools: functions, Functions and proxies' endpoints, for policies that are models; an agent has them beside its own. See
             `lllm.rl.tools`.
         system_prompt: for policies that are models.
-        max_turns: replies of the policy in a rollout; a rollout that has used them up is cut. None: no limit. An agent keeps its
-            own limits beside it.
+        max_turns: replies of the policy in a rollout; a rollout that has used them up is cut. None: no limit. An agent keeps
+            its own limits beside it.
         auto_execute_tools: False: a reply that calls tools ends the rollout, and none is run.
         setup: a function or a class, called once per rollout; what it returns is the rollout's state.
         opening: a text from the state that is added to the prompt.
         step: called with each last reply; the text that it returns is the environment's answer, None ends the rollout.
         done: whether the rollout ends although `step` had an answer.
+        reference: what a right rollout ends with, and does to the state; by default the row's answer. For `check`.
         cut: `score` or `mask`, see CUTS.
         limits: seconds for the stages, see StageLimits.
         seeds: whether the rollout's seed is sent with its requests; None: where the model takes one.
@@ -91,6 +101,7 @@ class RLEnv:
         opening: Callable[..., Any] | None = None,
         step: Callable[..., Any] | None = None,
         done: Callable[..., Any] | None = None,
+        reference: Callable[..., Any] | None = None,
         cut: str = "score",
         limits: StageLimits | Mapping[str, float | None] | None = None,
         seeds: bool | None = None,
@@ -124,6 +135,7 @@ class RLEnv:
         self.opening_hook = self._own_hook("opening", opening, columns)
         self.step_hook = self._own_hook("step", step, columns)
         self.done_hook = self._own_hook("done", done, columns)
+        self.reference_hook = self._own_hook("reference", reference, columns)
         if columns is not None:
             bind(self.rewards, columns)
 
@@ -137,7 +149,7 @@ class RLEnv:
 
     def __call__(self, policy: Any, rows: Any = None, **more: Any) -> Any:
         """`acall` for blocking code."""
-        return run(self.acall(policy, rows, **more))
+        return run_now(self.acall(policy, rows, **more))
 
     async def acall(self, policy: Any, rows: Any = None, **more: Any) -> Evaluation | Rollout:
         """Tries a policy: on all rows of the dataset, on one (a text or a dict: its Rollout is returned), or on several.
@@ -154,7 +166,7 @@ class RLEnv:
 
     def rollouts(self, policy: Any, rows: Iterable[Any] | None = None, **more: Any) -> Evaluation:
         """`arollouts` for blocking code."""
-        return run(self.arollouts(policy, rows, **more))
+        return run_now(self.arollouts(policy, rows, **more))
 
     async def arollouts(
         self,
@@ -167,19 +179,20 @@ class RLEnv:
         seed: Any = 0,
         policy_step: int = 0,
         version: str | None = None,
+        run: str | None = None,
         store: Any = None,
         name: str | None = None,
         progress: Any = None,
         **overrides: Any,
     ) -> Evaluation:
-        """Tries a policy on rows, side by side. Each rollout has a session, all of them are a batch: an interrupted one is gone
-        on with by `resume(id, entry=...)`, and no finished rollout is done again.
+        """Tries a policy on rows, side by side. Each rollout has a session, and so has the batch of all of them.
 
         Args:
             rows: texts and rows; None: those of the dataset. first: only so many of them.
             samples: rollouts per row. limit: so many at once.
             seed, policy_step: what the seeds of the rollouts are made of, with row and sample.
             version: of the policy, noted on every rollout.
+            run: a name under which this may be done again: what it has finished under the same version is taken from its log.
             store, name: of the sessions. progress: as of `Step.batch`.
             overrides: settings of the agent for these rollouts: temperature, max_tokens, ...
         """
@@ -199,12 +212,9 @@ class RLEnv:
             for sample in range(samples)
         ]
         self.leaks = []
-        results = await step.abatch(
-            tasks, limit=limit, errors="raise", store=store, name=name or self.name, progress=progress
+        return await roll_out(
+            step, tasks, run=run, limit=limit, store=store, name=name or self.name, progress=progress
         )
-        first_session = next((one.session for one in results if one.session), None)
-        batch = first_session.rpartition("-")[0] if first_session else None
-        return Evaluation(results, batch, self.leaks)
 
     def _items(self, rows: Iterable[Any] | None, first: int | None) -> list[Item]:
         if rows is None:
@@ -252,6 +262,41 @@ class RLEnv:
             agent = agent.with_(tools=[*agent.tools, *(one for one in self.tools if one.name not in own)])
         return agent
 
+    # --- rewards without a policy
+
+    def score(self, sessions: Iterable[str], **more: Any) -> Evaluation:
+        """`ascore` for blocking code."""
+        found: Evaluation = run_now(self.ascore(sessions, **more))
+        return found
+
+    async def ascore(self, sessions: Iterable[str], *, store: Any = None, rewards: Any = None) -> Evaluation:
+        """Scores old rollouts anew, without a policy: with the rewards of this environment, or with others. The scores are
+        events of a session of their own; what the rollouts earned before stays in their logs.
+
+        Args:
+            sessions: of rollouts that have ended, whose rows are among those of this environment. store: that has them.
+        """
+        if store is None:
+            store = default_store()
+        rows = self.items.first()
+        found = [read_rollout(store, one, rows) for one in sessions]
+        used = self.rewards if rewards is None else rewards_of(rewards)
+        bind(used, {name for item in rows for name in item.columns})
+        rollouts, _ = await rescored(used, found, self.limits.score, store=store, name=f"{self.name}-scores")
+        return Evaluation(rollouts)
+
+    def check(self, **more: Any) -> Check:
+        """`acheck` for blocking code."""
+        found: Check = run_now(self.acheck(**more))
+        return found
+
+    async def acheck(self, *, first: int = 20, store: Any = None) -> Check:
+        """Tries what should earn little, and the reference answer, which should earn the most, on the first rows: before a
+        training, without a policy. See `lllm.rl.checking`."""
+        from lllm.rl.checking import check
+
+        return await check(self, first, store=store)
+
     # --- as a part of others
 
     def __rshift__(self, other: Any) -> Any:
@@ -268,7 +313,7 @@ class RLEnv:
         return f"{type(self).__name__}({self.name!r}, rewards: {listing(one.name for one in self.rewards)})"
 
 
-HOOK_NAMES = ("setup", "opening", "step", "done")
+HOOK_NAMES = ("setup", "opening", "step", "done", "reference")
 
 
 def _listed(values: Any) -> list[Any]:

@@ -15,14 +15,11 @@ class Evaluation(Sequence[Rollout]):
     """The rollouts of a policy, in the order of rows and samples.
 
     Attributes:
-        rollouts: all of them. session: the id of the batch that they are the items of.
+        rollouts: all of them. leaks: what went wrong when they were taken down.
     """
 
-    def __init__(
-        self, rollouts: Iterable[Rollout], session: str | None = None, leaks: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, rollouts: Iterable[Rollout], leaks: Sequence[str] = ()) -> None:
         self.rollouts = list(rollouts)
-        self.session = session
         self.leaks = list(leaks)
 
     @overload
@@ -111,7 +108,6 @@ class Evaluation(Sequence[Rollout]):
             "cut": len(self.cut),
             "missing": len(self.missing),
             "reasons": self.reasons,
-            "session": self.session,
         }
 
     def __repr__(self) -> str:

@@ -41,6 +41,7 @@ MANY: Final = {
     "completions": "the texts of the last replies; lists of the messages that were added, where prompts are messages",
     "completion_ids": "the ids of the tokens that the policy wrote; None where they are not known",
     "answers": "the reference answers",
+    "infos": "the infos of the rows",
     "states": "the states of the rollouts",
     "rollouts": "the Rollouts",
     "trainer_state": "None outside of a trainer",
@@ -242,10 +243,12 @@ def bind(rewards: Sequence[Reward], columns: Collection[str]) -> None:
     """Requires that every parameter of the rewards is something that there is. ConfigError names all that are not."""
     problems: list[str] = []
     for one in rewards:
-        known = {*MANY, "info", "infos", "answer", *columns} if one.many else {*ONE, *columns}
-        for name in one.names:
-            if name not in known and not _has_default(one.function, name):
-                problems.append(f"'{one.name}' wants '{name}'")
+        known = {*MANY, "prompt", "info", "answer", *columns} if one.many else {*ONE, *columns}
+        problems += [
+            f"'{one.name}' wants '{name}'"
+            for name in one.names
+            if name not in known and not _has_default(one.function, name)
+        ]
     if problems:
         raise ConfigError(
             "rewards want what there is not: " + "; ".join(problems),

@@ -65,7 +65,7 @@ class Rollout:
         turns: how many replies the policy gave.
         scores: of each reward, by its name. reward: their weighted sum; None where it is missing.
         session: where it is logged. seed: of its randomness. policy: which version of the policy it was.
-        state: as it was at the end; None where it is read from a log.
+        state: as it was at the end; where it is read from a log, what that has of it: `state_record`, its JSON form.
         use, seconds: what it took.
     """
 
@@ -84,6 +84,7 @@ class Rollout:
     seed: int = 0
     policy: str | None = None
     state: Any = field(default=None, repr=False, compare=False)
+    state_record: Any = field(default=None, repr=False)
     use: Use = NONE
     seconds: float = field(default=0.0, compare=False)
 
@@ -98,7 +99,7 @@ class Rollout:
         return {name: score.error for name, score in self.scores.items() if score.error is not None}
 
     def record(self) -> dict[str, Any]:
-        """The rollout as JSON, without what its session says anyway (the messages)."""
+        """The rollout as JSON, as the end of its session has it."""
         out: dict[str, Any] = {
             "row": self.item.index,
             "item": self.item.key,
@@ -107,7 +108,10 @@ class Rollout:
             "reason": self.reason,
             "detail": self.detail,
             "completion": self.completion,
+            "messages": [one.record() for one in self.messages],
             "turns": self.turns,
+            "state": self.state_record,
+            "use": self.use.record(),
             "reward": self.reward,
             "components": self.components,
             "errors": self.errors,
@@ -115,7 +119,7 @@ class Rollout:
             "seed": self.seed,
             "policy": self.policy,
         }
-        return {name: value for name, value in out.items() if value not in (None, {})}
+        return {name: value for name, value in out.items() if value not in (None, {}, [])}
 
 
 def outcome(error: BaseException) -> tuple[str, str, str]:

@@ -119,13 +119,13 @@ class Recorder:
         return found
 
 
-def recorded_segments(store: LogStore, session: str) -> list[Segment]:
-    """The replies of a logged session. Raises UnknownNameError and LogCorrupt."""
+def recorded(store: LogStore, session: str) -> Recorder:
+    """The tokens of a logged session. Raises UnknownNameError and LogCorrupt."""
     recorder = Recorder()
     for place, body in enumerate(store.read(session)):
         event = open_event(body)
         recorder.take(event["kind"], event["data"], event["call"], place)
-    return recorder.segments()
+    return recorder
 
 
 def rows_of(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
-from lllm.core.canonical import digest_of
+from lllm.core.canonical import digest_of, encode
 from lllm.core.jsonable import jsonable
 from lllm.core.use import NONE, Use
 from lllm.errors import CallError, EffectTimeout, LLMError, text_of
@@ -17,10 +17,12 @@ from lllm.llm.agent import Agent
 from lllm.llm.dialog import Dialog
 from lllm.models.message import Message
 from lllm.models.reply import Reply
+from lllm.ports import LogStore
 from lllm.rl import tools
 from lllm.rl.items import Item
-from lllm.rl.rewards import ONE, Reward, Score, raised, read_score, total
 from lllm.rl.rollout import CUT, DONE, MISSING, Rollout, outcome
+from lllm.rl.scoring import score_one
+from lllm.rl.values import prompt_messages, values_of
 from lllm.session import Session
 from lllm.steps.base import Step
 from lllm.sync import in_thread, is_async, maybe_async
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
     from lllm.rl.binding import Hook
     from lllm.rl.environment import RLEnv
     from lllm.steps.running import Here
+
+
+STATE_BYTES: Final = 65_536
+"""Bytes of JSON from which on the state is not kept in the log."""
+_JSON: Final = (str, int, float, bool, list, tuple, Mapping)
 
 
 class Task(NamedTuple):
@@ -66,8 +73,21 @@ class RolloutStep(Step):
             tools.state.reset(token)
             await running.close()
 
-    def told(self, value: Rollout) -> Any:
-        return value.record()
+    def told(self, value: Any) -> Any:
+        return self.rollout(value).record()
+
+    def rollout(self, value: Any) -> Rollout:
+        """The Rollout within what the step gives."""
+        found: Rollout = value
+        return found
+
+    def with_rollout(self, value: Any, rollout: Rollout) -> Any:
+        """What the step gives, with another Rollout in it."""
+        return rollout
+
+    def again(self, rollout: Rollout, store: LogStore) -> Any:
+        """What the step gave where it had made this Rollout, which is logged in the store."""
+        return rollout
 
 
 class _Lost(Exception):
@@ -83,7 +103,7 @@ class Running:
         self.overrides = overrides
         self.state: Any = None
         self.reply: Reply | None = None
-        self.prompt = _messages(task.item)
+        self.prompt = prompt_messages(task.item)
         self.messages: tuple[Message, ...] = ()
         self.turns = 0
         self.use: Use = NONE
@@ -97,6 +117,7 @@ class Running:
             status, reason, detail = await self._talk()
         except _Lost as lost:
             status, reason, detail = MISSING, lost.args[0], lost.args[1]
+        state = await self._state()
         found = Rollout(
             self.task.item,
             self.task.sample,
@@ -111,10 +132,43 @@ class Running:
             seed=self.task.seed,
             policy=self.task.policy,
             state=self.state,
+            state_record=state,
             use=self.use,
             seconds=time.monotonic() - began,
         )
-        return await scored(self.env.rewards, found, self.session, self.env.limits.score)
+        return await score_one(self.env.rewards, found, self.session, self.env.limits.score)
+
+    async def pretended(
+        self,
+        make: Callable[[Item, list[str], int], str],
+        answers: list[str],
+        place: int,
+        *,
+        reference: bool = False,
+    ) -> Rollout:
+        """A rollout of a policy that says what `make` gives, scored: for `check`. `reference`: that plays as the environment's
+        own reference does, where it has one."""
+        token = tools.state.set(tools.NO_STATE)
+        item = self.task.item
+        found = Rollout(item, status=DONE, turns=1)
+        try:
+            await self._set_up()
+            text = make(item, answers, place)
+            if reference and self.env.reference_hook is not None:
+                text = (
+                    _text(await self._hook(self.env.reference_hook, self.env.limits.step), "reference") or ""
+                )
+            self.messages = (Message("assistant", text),)
+            self.reply = Reply(content=text)
+            found = replace(
+                found, completion=text, messages=self.messages, reply=self.reply, state=self.state
+            )
+        except _Lost as lost:
+            return replace(found, status=MISSING, reason=lost.args[0], detail=lost.args[1])
+        finally:
+            tools.state.reset(token)
+            await self.close()
+        return await score_one(self.env.rewards, found, self.session, self.env.limits.score)
 
     # --- the parts
 
@@ -208,6 +262,18 @@ class Running:
 
     # --- code of the environment
 
+    async def _state(self) -> Any:
+        """The state at the end, as JSON: for rewards that come later. A replay, which has no state, is given it."""
+        if self.env.setup_hook is None:
+            return None
+
+        async def work() -> Any:
+            found = self.state if isinstance(self.state, _JSON) else getattr(self.state, "__dict__", None)
+            kept = jsonable(found)
+            return kept if len(encode(kept)) <= STATE_BYTES else {"$repr": repr(self.state)[:200]}
+
+        return await self.session.effect("rollout.state", {"row": self.task.item.key}, work, effect="pure")
+
     def values(self) -> dict[str, Any]:
         """What hooks and rewards can be given."""
         return values_of(
@@ -262,88 +328,6 @@ class Running:
                 raise
             except Exception as error:
                 self.env.leaks.append(f"{type(error).__name__}: {text_of(error)}")
-
-
-async def scored(
-    rewards: tuple[Reward, ...], rollout: Rollout, session: Session, limit: float | None
-) -> Rollout:
-    """The rollout with the scores of the rewards that look at one rollout. A missing one has none. They are recorded."""
-    if rollout.status == MISSING:
-        return rollout
-    own = [one for one in rewards if not one.many]
-    scores: dict[str, Score] = {}
-    for one in own:
-        scores[one.name] = await _score(one, rollout, session, limit)
-    found = replace(rollout, scores=scores)
-    return replace(found, reward=total(rewards, scores)) if len(own) == len(rewards) else found
-
-
-async def _score(one: Reward, rollout: Rollout, session: Session, limit: float | None) -> Score:
-    known = {
-        **values_of(
-            rollout.item, rollout.state, rollout.completion, rollout.messages, rollout.reply, rollout.turns
-        ),
-        "rollout": rollout,
-    }
-    columns = rollout.item.columns
-    try:
-        arguments = one.arguments(lambda name: known[name] if name in known else columns[name], columns)
-    except KeyError as error:
-        return Score(None, f"it wants {error}, which the row does not have")
-
-    async def work() -> Any:
-        made = (
-            one.function(**arguments)
-            if is_async(one.function)
-            else await in_thread(one.function, **arguments)
-        )
-        return list(read_score(await made if asyncio.iscoroutine(made) else made))
-
-    request = {"reward": one.name, "version": one.version, "row": rollout.item.key, "sample": rollout.sample}
-    try:
-        value, error_text = await session.effect(
-            "rollout.reward", request, work, effect="pure", timeout=limit
-        )
-    except EffectTimeout:
-        return Score(None, f"it did not return within {limit:g} s")
-    except asyncio.CancelledError:
-        raise
-    except Exception as error:
-        return raised(error)
-    return Score(value, error_text)
-
-
-def values_of(
-    item: Item,
-    state: Any,
-    completion: str,
-    messages: tuple[Message, ...],
-    reply: Reply | None,
-    turns: int,
-) -> dict[str, Any]:
-    """What hooks and rewards of one rollout can be given, by its name."""
-    return {
-        "prompt": item.asked,
-        "completion": completion,
-        "messages": [*(one.record() for one in _messages(item)), *(one.record() for one in messages)],
-        "answer": item.answer,
-        "info": item.info,
-        "state": state,
-        "reply": reply,
-        "turns": turns,
-    }
-
-
-HOOKS: Final = {
-    "rng": "random.Random with the seed of the rollout",
-    "seed": "that seed",
-    **{name: about for name, about in ONE.items() if name != "rollout"},
-}
-"""What hooks can be given."""
-
-
-def _messages(item: Item) -> tuple[Message, ...]:
-    return (Message("user", item.prompt),) if isinstance(item.prompt, str) else item.prompt
 
 
 def _with_opening(prompt: str | tuple[Message, ...], opening: str | None) -> Any:

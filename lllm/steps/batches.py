@@ -150,13 +150,13 @@ class _InSessions:
         self.live = live
         self._store = live.store
 
-    def session_of(self, index: int) -> str | None:
+    def session_of(self, index: int) -> str:
         return f"{self.live.id}-{index}"
 
     async def item(self, index: int, value: Any) -> Any:
         from lllm.steps.results import with_stages
 
-        live, id = self.live, f"{self.live.id}-{index}"
+        live, id = self.live, self.session_of(index)
         live.emit(ev.ITEM_STARTED, {"item": index, "session": id})
         if not live.durable:
             await live.flush()  # whoever finds an item must find its batch

@@ -10,7 +10,7 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from lllm.errors import ConfigError, UnsupportedError
-from lllm.rl.credit import Group, advantages_of
+from lllm.rl.credit import SILENT, Group, advantages_of
 from lllm.rl.policy import PolicyBackend
 from lllm.rl.running import Task, seed_of
 from lllm.rl.trainers.rollouts import Trained, roll_out
@@ -90,7 +90,7 @@ def _lora(value: Any) -> Any:
     return LoraConfig(**{"task_type": "CAUSAL_LM", **value})
 
 
-class Trainer(GRPOTrainer):
+class Trainer(GRPOTrainer):  # type: ignore[misc]  # trl has no types
     """TRL's GRPOTrainer whose rollouts are agent calls in an environment.
 
     Rows come from `_generate_and_score_completions`, which TRL's losses take with one advantage per row. A rollout is one row,
@@ -106,7 +106,8 @@ class Trainer(GRPOTrainer):
             batch=training.spec.concurrency,
         )
         self._versioned = -1
-        self._batches = 0
+        self._best: float | None = None
+        self._worst: float | None = None
         self.last: list[Trained] = []
         """The rollouts of the last batch."""
 
@@ -121,10 +122,7 @@ class Trainer(GRPOTrainer):
         trained = self._rollouts(inputs, step)
         self.last = trained
         size = self.num_generations if mode == "train" else self.num_generations_eval
-        groups = [
-            Group.of([one.rollout.reward for one in trained[start : start + size]])
-            for start in range(0, len(trained), size)
-        ]
+        groups = self._groups(trained, size)
         advantages = advantages_of(groups, self.scale_rewards)
         rows = [
             (row, advantage)
@@ -141,6 +139,20 @@ class Trainer(GRPOTrainer):
         self._measure(mode, trained, groups, batch)
         return batch
 
+    def _groups(self, trained: list[Trained], size: int) -> list[Group]:
+        known = [one.rollout.reward for one in trained if one.rollout.reward is not None]
+        self._best = max([*known, *([] if self._best is None else [self._best])], default=None)
+        self._worst = min([*known, *([] if self._worst is None else [self._worst])], default=None)
+        return [
+            Group.of(
+                [one.rollout.reward for one in trained[start : start + size]],
+                [[row.ids for row in one.rows] for one in trained[start : start + size]],
+                best=self._best,
+                worst=self._worst,
+            )
+            for start in range(0, len(trained), size)
+        ]
+
     def _rollouts(self, inputs: list[dict[str, Any]], step: int) -> list[Trained]:
         training, items = self.training, self.training.env.items
         seen: dict[int, int] = {}
@@ -150,7 +162,6 @@ class Trainer(GRPOTrainer):
             sample = seen[item.index] = seen.get(item.index, -1) + 1
             seed = seed_of(training.spec.seed, step, item, sample)
             tasks.append(Task(item, sample, seed, self.policy_backend.version))
-        self._batches += 1
         return roll_out(
             training,
             self.policy_backend,
@@ -247,8 +258,8 @@ class Trainer(GRPOTrainer):
         note("reward", sum(rewards) / len(rewards) if rewards else None)
         note("reward_std", sum(group.deviation for group in groups) / max(1, len(groups)))
         note("frac_reward_zero_std", sum(group.silent is not None for group in groups) / max(1, len(groups)))
-        for word in ("all best", "all worst", "identical", "too few"):
-            note(f"groups/{word.replace(' ', '_')}", sum(group.silent == word for group in groups))
+        for word in SILENT:
+            note(f"groups/{word}", sum(group.silent == word for group in groups))
         for reward in self.training.env.rewards:
             values = [
                 one.rollout.components[reward.name]

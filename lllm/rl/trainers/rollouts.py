@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm.errors import ConfigError
+from lllm.ports import LogStore
+from lllm.rl.batches import values_of_rollouts
 from lllm.rl.evaluation import Evaluation
 from lllm.rl.policy import PolicyBackend
 from lllm.rl.rollout import CUT, MISSING, Rollout
-from lllm.rl.rows import Recorder, TokenRow, rows_of
+from lllm.rl.rows import Recorder, TokenRow, recorded, rows_of
 from lllm.rl.running import RolloutStep, Task
 from lllm.sync import run
 
@@ -51,12 +53,23 @@ class RecordedStep(RolloutStep):
             rollout = await super()._run(value, here)
         finally:
             here.session.watchers.remove(recorder)
-        masked = rollout.status == MISSING or (rollout.status == CUT and self.env.cut == "mask")
-        rows = () if masked else tuple(rows_of(recorder.segments(), rollout.session))
-        return Trained(rollout, rows)
+        return Trained(rollout, self._rows(rollout, recorder))
 
-    def told(self, value: Any) -> Any:
-        return value.rollout.record()
+    def rollout(self, value: Any) -> Rollout:
+        found: Rollout = value.rollout
+        return found
+
+    def with_rollout(self, value: Any, rollout: Rollout) -> Any:
+        return replace(value, rollout=rollout)
+
+    def again(self, rollout: Rollout, store: LogStore) -> Any:
+        return Trained(rollout, self._rows(rollout, recorded(store, rollout.session or "")))
+
+    def _rows(self, rollout: Rollout, recorder: Recorder) -> tuple[TokenRow, ...]:
+        masked = rollout.status == CUT and self.env.cut == "mask"
+        if rollout.status == MISSING or masked:
+            return ()
+        return tuple(rows_of(recorder.segments(), rollout.session))
 
 
 @contextmanager
@@ -73,19 +86,15 @@ def answering(model: Any) -> Iterator[None]:
 def roll_out(
     training: Training, backend: PolicyBackend, tasks: Sequence[Task], name: str, **sampling: Any
 ) -> list[Trained]:
-    """Does rollouts, side by side, with their rows."""
+    """Does rollouts, side by side, with their rows. Those that the training has finished under the same version of the policy
+    are taken from their logs."""
     env, spec = training.env, training.spec
     acting = env.policy(training.policy(backend))
     step = RecordedStep(env, acting, {**SAMPLED, **sampling})
     with answering(backend.model):
         found: list[Trained] = run(
-            step.abatch(
-                tasks,
-                limit=spec.concurrency,
-                errors="raise",
-                store=store_of(spec.store),
-                name=name,
-                progress=False,
+            values_of_rollouts(
+                step, tasks, run=name, limit=spec.concurrency, store=store_of(spec.store), progress=False
             )
         )
     return found

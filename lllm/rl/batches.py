@@ -1,0 +1,160 @@
+"""Many rollouts: side by side, each with a session; what was finished before is not done again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lllm.core import events as ev
+from lllm.core.envelope import open_event
+from lllm.errors import UnknownNameError
+from lllm.llm.sessions import fail, open_session, running
+from lllm.ports import LogStore
+from lllm.rl.evaluation import Evaluation
+from lllm.rl.reading import read_result, rollout_of
+from lllm.rl.rollout import Rollout
+from lllm.rl.scoring import score_together
+from lllm.session import Scope, Session, current
+from lllm.steps.batches import _all, _InSession, _InSessions, _Items
+
+if TYPE_CHECKING:
+    from lllm.rl.environment import RLEnv
+    from lllm.rl.running import RolloutStep, Task
+    from lllm.steps.results import Result
+
+Take = Callable[[Any], Rollout]
+"""The Rollout within what a step gave."""
+
+
+async def roll_out(step: RolloutStep, tasks: Sequence[Task], **more: Any) -> Evaluation:
+    """Does rollouts; see `values_of_rollouts`."""
+    values = await values_of_rollouts(step, tasks, **more)
+    rollouts = [step.rollout(one) for one in values]
+    return Evaluation(rollouts, step.env.leaks)
+
+
+async def values_of_rollouts(
+    step: RolloutStep,
+    tasks: Sequence[Task],
+    *,
+    run: str | None = None,
+    limit: int = 16,
+    store: LogStore | None = None,
+    name: str | None = None,
+    progress: Any = None,
+) -> list[Any]:
+    """Does rollouts, `limit` at once, and gives what the step makes of them.
+
+    Args:
+        run: what the sessions of the rollouts are named by. A rollout that this run has finished under the same version of the
+            policy, with the same seed, is taken from its log; one that was interrupted is done anew, in a session of its own.
+    """
+    env, tasks = step.env, list(tasks)
+    scope = running("batch")
+    if scope is not None:  # a part of the running session
+        values: list[Any] = await _all(
+            _InSession(step, scope.session), _Items(tasks), limit, "raise", progress
+        )
+        return await _together(env, values, step.rollout, step.with_rollout, scope.session)
+    live = open_session(name or step.name, store=store)
+    await live.start({"name": name or step.name, "entry": {"kind": "batch", "chain": step.name}})
+    token = current.set(Scope(live))
+    try:
+        sessions = await _sessions(live, run, tasks)
+        values = await _all(_Rollouts(step, live, store, sessions), _Items(tasks), limit, "raise", progress)
+        found = await _together(env, values, step.rollout, step.with_rollout, live)
+    except BaseException as error:
+        await fail(live, error)
+        raise
+    finally:
+        current.reset(token)
+    await live.end("done", result=Evaluation([step.rollout(one) for one in found]).record())
+    return found
+
+
+async def _together(
+    env: RLEnv, values: list[Any], take: Take, put: Callable[[Any, Rollout], Any], session: Session
+) -> list[Any]:
+    """The results with the scores of rewards that look at all rollouts at once."""
+    if not any(one.many for one in env.rewards):
+        return values
+    scored = await score_together(env.rewards, [take(one) for one in values], session, env.limits.score)
+    return [put(value, rollout) for value, rollout in zip(values, scored, strict=True)]
+
+
+async def _sessions(live: Session, run: str | None, tasks: Sequence[Task]) -> list[tuple[str, bool]]:
+    """The session of each rollout, and whether it is finished. Looked up once: a replay of the batch is given the same."""
+    if run is None:
+        return [(f"{live.id}-{index}", False) for index in range(len(tasks))]
+    store = live.store
+
+    async def look() -> list[Any]:
+        return [list(_session(store, f"{run}-{task.item.key}-{task.sample}", task)) for task in tasks]
+
+    found = await live.effect("rollouts.sessions", {"run": run, "rollouts": len(tasks)}, look, effect="pure")
+    return [(id, done) for id, done in found]
+
+
+def _session(store: LogStore, base: str, task: Task) -> tuple[str, bool]:
+    """The finished session of a task, else a name that is free."""
+    id, number = base, 1
+    while _exists(store, id):
+        result = read_result(store, id)
+        if (
+            result is not None
+            and result.get("policy") == task.policy
+            and result.get("seed", 0) == task.seed
+            and result.get("status") != "missing"
+        ):
+            return id, True
+        number += 1
+        id = f"{base}~{number}"
+    return id, False
+
+
+def _exists(store: LogStore, id: str) -> bool:
+    try:
+        return next(iter(store.read(id)), None) is not None
+    except UnknownNameError:
+        return False
+
+
+def _has_ended(store: LogStore, id: str) -> bool:
+    last = None
+    for last in store.read(id):  # noqa: B007
+        pass
+    return last is not None and open_event(last)["kind"] == ev.SESSION_ENDED
+
+
+class _Rollouts(_InSessions):
+    """Rollouts that have sessions of their own."""
+
+    def __init__(
+        self, step: RolloutStep, live: Session, store: Any, sessions: Sequence[tuple[str, bool]]
+    ) -> None:
+        super().__init__(step, live, store)
+        self._env = step.env
+        self._sessions = sessions
+
+    def session_of(self, index: int) -> str:
+        return self._sessions[index][0]
+
+    async def item(self, index: int, value: Any) -> Any:
+        id, done = self._sessions[index]
+        if not done:
+            return await super().item(index, value)
+        result = read_result(self._store, id)
+        assert result is not None
+        found: Any = self.step.again(replace(rollout_of(result, value.item), session=id), self._store)  # type: ignore[attr-defined]
+        return found
+
+    async def _result(self, id: str, value: Any) -> Result:
+        if getattr(self.live, "goes_on", False) and self._env.setup_hook is not None:
+            # its state is gone with its process: it is done anew
+            number, free = 1, id
+            while _exists(self._store, free) and not _has_ended(self._store, free):
+                number += 1
+                free = f"{id}~{number}"
+            id = free
+        return await super()._result(id, value)

@@ -1,0 +1,135 @@
+"""A look at rewards before a training: what a policy could do instead of the task must not pay."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from lllm.llm.sessions import arecord
+from lllm.rl.items import Item
+from lllm.rl.rollout import MISSING, Rollout
+from lllm.rl.running import Running, Task, seed_of
+from lllm.rl.scoring import score_together
+from lllm.steps.running import Here
+
+if TYPE_CHECKING:
+    from lllm.rl.environment import RLEnv
+
+REFERENCE: Final = "reference"
+EMPTY: Final = "empty"
+
+TRIED: Final[Mapping[str, str]] = {
+    REFERENCE: "the reference answer",
+    EMPTY: "an empty reply",
+    "echo": "the prompt, said again",
+    "constant": "the same word for every row",
+    "form": "the form of the reference answer, with another row's content",
+    "list": "all the answers that there are, one after the other",
+}
+"""What `check` tries."""
+_SHARE: Final = 0.5
+"""What is not the task may earn so much of the way from the worst to the reference answer's mean reward."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found.
+
+    Attributes:
+        means: the mean reward of each of TRIED; None where it has none. rows: how many rows were tried.
+        problems: what is wrong. notes: what could not be looked at, and why.
+    """
+
+    means: dict[str, float | None]
+    rows: int
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def __str__(self) -> str:
+        lines = [f"rewards on {self.rows} rows: " + ("ok" if self.ok else f"{len(self.problems)} problems")]
+        for name, mean in self.means.items():
+            lines.append(f"  {TRIED[name]:62} {'-' if mean is None else format(mean, '.3f')}")
+        lines += [f"  problem: {one}" for one in self.problems]
+        lines += [f"  note: {one}" for one in self.notes]
+        return "\n".join(lines)
+
+
+async def check(env: RLEnv, first: int, *, store: Any = None) -> Check:
+    """Scores replies that no policy wrote. Nothing is asked of a model, and the rewards are the environment's own."""
+    items = env.items.first(first)
+    answers = [_answer(item) for item in items]
+    notes: list[str] = []
+    if not any(answers) and env.reference_hook is None:
+        notes.append(
+            "rows have no 'answer', and there is no `reference`: what a right rollout earns is not known"
+        )
+    means: dict[str, float | None] = {}
+    errors: dict[str, str] = {}
+    if store is None:
+        from lllm.log.none import NoLog
+
+        store = NoLog()
+    for name, make in _MAKERS.items():
+        if name == REFERENCE and notes:
+            continue
+        rollouts: list[Rollout] = []
+        async with arecord(f"{env.name}-check", store=store) as session:
+            for place, item in enumerate(items):
+                running = Running(
+                    env, None, Task(item, 0, seed_of("check", 0, item, 0)), Here(session, "check"), {}
+                )
+                rollouts.append(await running.pretended(make, answers, place, reference=name == REFERENCE))
+            rollouts = await score_together(env.rewards, rollouts, session, env.limits.score)
+        for one in rollouts:
+            errors |= {reward: words for reward, words in one.errors.items() if reward not in errors}
+            if one.status == MISSING and one.detail:
+                errors.setdefault(one.reason or "rollout", one.detail)
+        known = [one.reward for one in rollouts if one.reward is not None]
+        means[name] = statistics.fmean(known) if known else None
+    problems = [f"'{name}' failed: {words}" for name, words in errors.items()]
+    return Check(means, len(items), [*problems, *_problems(means)], notes)
+
+
+def _problems(means: Mapping[str, float | None]) -> list[str]:
+    best = means.get(REFERENCE)
+    others = {name: mean for name, mean in means.items() if name != REFERENCE and mean is not None}
+    if best is None or not others:
+        return []
+    worst = min(others.values())
+    found = []
+    for name, mean in others.items():
+        if mean >= best:
+            found.append(f"{TRIED[name]} earns {mean:.3f}, and the reference answer {best:.3f}")
+        elif mean - worst > _SHARE * (best - worst):
+            found.append(
+                f"{TRIED[name]} earns {mean:.3f}: more than half of what the reference answer earns ({best:.3f})"
+            )
+    return found
+
+
+def _answer(item: Item) -> str:
+    return "" if item.answer is None else str(item.answer)
+
+
+_MAKERS: Final[Mapping[str, Callable[[Item, list[str], int], str]]] = {
+    REFERENCE: lambda item, answers, place: answers[place],
+    EMPTY: lambda item, answers, place: "",
+    "echo": lambda item, answers, place: item.text,
+    "constant": lambda item, answers, place: "yes",
+    "form": lambda item, answers, place: _other(answers, place),
+    "list": lambda item, answers, place: " ".join(dict.fromkeys(answers)),
+}
+
+
+def _other(answers: list[str], place: int) -> str:
+    """Another row's answer, that is not this row's too; empty where there is none."""
+    for step in range(1, len(answers)):
+        if (found := answers[(place + step) % len(answers)]) != answers[place]:
+            return found
+    return ""

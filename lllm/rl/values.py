@@ -1,0 +1,43 @@
+"""What code of an environment can be given: by the names of its parameters."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from lllm.models.message import Message
+from lllm.models.reply import Reply
+from lllm.rl.items import Item
+from lllm.rl.rewards import ONE
+
+
+def values_of(
+    item: Item,
+    state: Any,
+    completion: str,
+    messages: tuple[Message, ...],
+    reply: Reply | None,
+    turns: int,
+) -> dict[str, Any]:
+    """What hooks and rewards of one rollout can be given, by its name."""
+    return {
+        "prompt": item.asked,
+        "completion": completion,
+        "messages": [*(one.record() for one in prompt_messages(item)), *(one.record() for one in messages)],
+        "answer": item.answer,
+        "info": item.info,
+        "state": state,
+        "reply": reply,
+        "turns": turns,
+    }
+
+
+def prompt_messages(item: Item) -> tuple[Message, ...]:
+    return (Message("user", item.prompt),) if isinstance(item.prompt, str) else item.prompt
+
+
+HOOKS: Final = {
+    "rng": "random.Random with the seed of the rollout",
+    "seed": "that seed",
+    **{name: about for name, about in ONE.items() if name != "rollout"},
+}
+"""What hooks can be given."""
