@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from typing import Any, Final
 
 from lllm import const
@@ -125,6 +126,29 @@ class Binding:
             output=self.format,
         )
         _ = self._plan.spec_record, self._plan.rules  # once for all calls
+
+    def resampled(self, settings: Settings) -> Binding | None:
+        """A copy for settings that differ in sampling and limits alone: all that is made of tools and prompts is shared. None
+        where more differs."""
+        before = self.settings
+        if any(getattr(settings, name) is not getattr(before, name) for name in _SHARED) or (
+            settings.limits.max_result_chars != before.limits.max_result_chars
+        ):
+            return None
+        twin: Binding = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin.settings = settings
+        opening = {name: value for name, value in self.opening.items() if name != "sampling"}
+        if settings.sampling:
+            opening["sampling"] = jsonable(settings.sampling)
+        twin.opening = opening
+        twin.fixed = self.fixed if settings.sampling == before.sampling else fixed_of(opening)
+        twin._plan = self._plan.with_(
+            sampling=settings.sampling, limits=settings.limits, opening=opening, fixed=twin.fixed
+        )
+        if settings.limits is not before.limits:
+            twin._plan.__dict__.pop("spec_record", None)
+        return twin
 
     def _spec(self, function: Function) -> Mapping[str, Any]:
         """A tool in the wire form, its schema as the model's provider takes it. Notes what was changed."""
@@ -247,6 +271,12 @@ def _not_held(settings: Settings) -> Callable[[str], tuple[Function, ...]]:
 
 def _nothing(context: HandlerContext) -> Sequence[Message]:
     return ()
+
+
+_SHARED: Final = tuple(
+    field.name for field in fields(Settings) if field.name not in ("sampling", "limits")
+)
+"""Settings that tools, prompts and formats are bound with."""
 
 
 class Bindings:

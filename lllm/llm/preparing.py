@@ -169,7 +169,9 @@ class Prepares:
 
     def _binding(self, prompt: Prompt | None, overrides: Mapping[str, Any]) -> Binding:
         if overrides:
-            return Binding(self._overridden(overrides), prompt, self._system, overrides.get("read"))
+            changed, read = self._overridden(overrides), overrides.get("read")
+            found = None if read is not None else self._binding(prompt, {}).resampled(changed)
+            return Binding(changed, prompt, self._system, read) if found is None else found
         bindings, settings = self._bindings, self._settings  # in this order: others may change both meanwhile
         found = bindings.get(prompt)
         if found is None:

@@ -82,7 +82,7 @@ async def check(env: RLEnv, first: int, *, store: Any = None) -> Check:
         async with arecord(f"{env.name}-check", store=store) as session:
             for place, item in enumerate(items):
                 running = Running(
-                    env, None, Task(item, 0, seed_of("check", 0, item, 0)), Here(session, "check"), {}
+                    env, None, Task(item, 0, seed_of("check", 0, item, 0)), Here(session, "check")
                 )
                 rollouts.append(await running.pretended(make, answers, place, reference=name == REFERENCE))
             rollouts = await score_together(env.rewards, rollouts, session, env.limits.score)

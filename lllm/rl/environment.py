@@ -244,7 +244,8 @@ class RLEnv:
             if self.system_prompt is not None:
                 agent = agent.with_(system_prompt=self.system_prompt)
         elif isinstance(policy, Agent):
-            agent = policy if self.auto_execute_tools else policy.with_(execute=False)
+            agent = policy.with_(memory=False) if policy._memory is not None else policy
+            agent = agent if self.auto_execute_tools else agent.with_(execute=False)
         elif callable(policy):
             if self.tools:
                 raise ConfigError(

@@ -50,6 +50,9 @@ MANY: Final = {
 }
 """What a reward of many rollouts can ask for: lists, in one order; columns are lists, too."""
 
+_ALWAYS: Final = ("answer", "info")
+"""Columns that every row has; `**kwargs` are given these and all others."""
+_NAMELESS: Final = "<lambda>"
 _MARK: Final = "__lllm_reward__"
 _NAMED_WEIGHT: Final = re.compile(r"_(\d*)p(\d+)$")
 _INTEGER: Final = re.compile(r"_(\d+)$")
@@ -101,7 +104,7 @@ class Reward:
                 if not _has_default(self.function, name):
                     raise
         if self.further:
-            found |= {name: values(name) for name in columns if name not in found}
+            found |= {name: values(name) for name in (*_ALWAYS, *columns) if name not in found}
         return found
 
 
@@ -148,6 +151,9 @@ def rewards_of(
         if isinstance(value, type) and issubclass(value, BaseReward):
             value = value()
         found += methods_of(value) if isinstance(value, BaseReward) else [reward_of(value)]
+    nameless = [place for place, one in enumerate(found) if one.name == _NAMELESS]
+    for number, place in enumerate(nameless, 1):
+        found[place] = replace(found[place], name="reward" if number == 1 else f"reward_{number}")
     names = [one.name for one in found]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(

@@ -13,6 +13,7 @@ from lllm.core.canonical import digest_of, encode
 from lllm.core.jsonable import jsonable
 from lllm.core.use import NONE, Use
 from lllm.errors import CallError, EffectTimeout, LLMError, text_of
+from lllm.handles import capabilities
 from lllm.llm.agent import Agent
 from lllm.llm.dialog import Dialog
 from lllm.models.message import Message
@@ -25,6 +26,7 @@ from lllm.rl.scoring import score_one
 from lllm.rl.values import prompt_messages, values_of
 from lllm.session import Session
 from lllm.steps.base import Step
+from lllm.steps.calls import ModelStep
 from lllm.sync import in_thread, is_async, maybe_async
 
 if TYPE_CHECKING:
@@ -60,12 +62,12 @@ class RolloutStep(Step):
 
     def __init__(self, env: RLEnv, policy: Any, overrides: Mapping[str, Any] | None = None) -> None:
         self.env = env
-        self.policy = policy
-        self.overrides = dict(overrides or {})
+        self.policy = policy.with_(**overrides) if overrides and isinstance(policy, Agent) else policy
         self.name = env.name
+        self.seeds = _seeded(policy) if env.seeds is None else env.seeds
 
     async def _run(self, value: Task, here: Here) -> Rollout:
-        running = Running(self.env, self.policy, value, here, self.overrides)
+        running = Running(self.env, self.policy, value, here, seeds=self.seeds)
         token = tools.state.set(tools.NO_STATE)
         try:
             return await running.all()
@@ -97,10 +99,10 @@ class _Lost(Exception):
 class Running:
     """A rollout that is under way."""
 
-    def __init__(self, env: RLEnv, policy: Any, task: Task, here: Here, overrides: Mapping[str, Any]) -> None:
+    def __init__(self, env: RLEnv, policy: Any, task: Task, here: Here, *, seeds: bool = False) -> None:
         self.env, self.policy, self.task, self.here = env, policy, task, here
         self.session: Session = here.session
-        self.overrides = overrides
+        self.seeds = seeds
         self.state: Any = None
         self.reply: Reply | None = None
         self.prompt = prompt_messages(task.item)
@@ -234,14 +236,14 @@ class Running:
             self.messages = (*self.messages, Message("assistant", text))
             return None
         if dialog is None:
-            dialog = Dialog([Message("user", asked)] if isinstance(asked, str) else asked)
+            dialog = _opened(policy, asked)
         else:
             dialog.append(Message("user", asked))
-        more = dict(self.overrides)
+        more: dict[str, Any] = {}
         if left is not None:
             own = policy.limits.max_model_calls
             more["max_model_calls"] = left if own is None else min(left, own)
-        if self.env.seeds:
+        if self.seeds:
             more["seed"] = (self.task.seed + self.turns) & 0x7FFFFFFF
         self.reply = reply = await policy.acall(dialog, **more)
         if reply.messages is not None:
@@ -328,6 +330,30 @@ class Running:
                 raise
             except Exception as error:
                 self.env.leaks.append(f"{type(error).__name__}: {text_of(error)}")
+
+
+def _seeded(policy: Any) -> bool:
+    """Whether the rollout's seed is sent: to a model in this process that takes one."""
+    if not isinstance(policy, Agent):
+        return False
+    found = capabilities(policy._settings.backend)
+    return bool(found.seed and found.local)
+
+
+def _opened(policy: Agent, asked: str | list[Message]) -> Dialog:
+    """The conversation that a call of the deployed agent would begin with."""
+    if not isinstance(asked, str):
+        brings = any(one.role in ("system", "developer") for one in asked)
+        dialog = Dialog(name=policy.name) if brings else policy.init_dialog()
+        for message in asked:
+            dialog.append(message)
+        return dialog
+    dialog = policy.init_dialog()
+    found, args = ModelStep(policy).asked(asked)
+    if found is None:
+        assert policy.prompt is not None
+        return policy.send_message(dialog, policy.prompt, args)
+    return dialog.append(found)
 
 
 def _with_opening(prompt: str | tuple[Message, ...], opening: str | None) -> Any:

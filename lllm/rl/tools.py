@@ -87,7 +87,6 @@ def _with_state(function: Callable[..., Any], first: str) -> Callable[..., Any]:
     given.__annotations__ = {
         name: kind for name, kind in getattr(function, "__annotations__", {}).items() if name != first
     }
-    del given.__wrapped__  # signatures are read through it
     return given
 
 

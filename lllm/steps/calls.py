@@ -52,10 +52,10 @@ class ModelStep(Step):
     def check_text(self) -> None:
         """PromptError where the agent's prompts want more than a text."""
         if self._agent is not None:
-            asked, args = self._asked("text")
+            asked, args = self.asked("text")
             self._agent._prepare(asked, args or {}, {})
 
-    def _asked(self, value: Any) -> tuple[Any, Mapping[str, Any] | None]:
+    def asked(self, value: Any) -> tuple[Any, Mapping[str, Any] | None]:
         """Input and arguments of the call. A text takes the one place of the agent's own prompt, or the place `task`."""
         prompt = None if self._agent is None else self._agent.prompt
         if isinstance(value, str) and value:
@@ -81,7 +81,7 @@ class ModelStep(Step):
         )
 
     async def _run(self, value: Any, here: Here) -> Any:
-        asked, args = self._asked(value)
+        asked, args = self.asked(value)
         if isinstance(asked, list) and shape(asked, f"'{self.name}'") == "batch":
             raise ConfigError(
                 f"'{self.name}' was given a list of {len(asked)} texts, and is asked one thing at a time",

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 import pytest
 from pydantic import BaseModel
 
-from lllm import LLM, Agent, Prompt, Reply, ScriptedBackend, build_agent, load_config
+from lllm import LLM, Agent, Prompt, Reply, ScriptedBackend, build_agent, load_config, tool
 from lllm.backends.openai import OpenAIBackend
 from lllm.config import keys
 from lllm.errors import ConfigError, LLMError, RepairExhausted
@@ -383,3 +383,42 @@ def test_tags_that_a_prompt_declares_reach_its_parser(server: OpenAIServer, stre
     assert reply.parsed.first("reasoning") == "because"
     assert reply.thinking == "hm"
     assert len(server.requests) == 1
+
+
+def test_what_changes_sampling_and_limits_alone_is_bound_like_any_other() -> None:
+    """The short way and the long one give the same call."""
+    from lllm.llm.bind import Binding
+
+    @tool
+    def add(a: int) -> int:
+        """Adds."""
+        return a
+
+    agent = Agent("a", ScriptedBackend(["x"]), "Count.", tools=[add], temperature=0.3, max_cost="2")
+    prompt = Prompt(path="p/q", prompt="{x}?")
+    cases: list[dict[str, Any]] = [
+        {"seed": 3},
+        {"temperature": None},
+        {"temperature": 0.3},
+        {"max_model_calls": 2, "top_p": 0.5},
+        {"max_exception_retry": 0},
+        {"max_result_chars": 2000},
+        {"execute": False},
+        {"format": {"type": "object"}, "seed": 1},
+        {"tools": []},
+    ]
+    for changes in cases:
+        for one in (None, prompt):
+            short = agent._binding(one, changes)
+            long = Binding(agent._overridden(changes), one, agent._system)
+            assert short.settings == long.settings
+            assert (short.opening, short.fixed, short.specs) == (long.opening, long.fixed, long.specs)
+            plan, other = short._plan, long._plan
+            assert (plan.sampling, plan.limits, plan.opening, plan.fixed) == (
+                other.sampling,
+                other.limits,
+                other.opening,
+                other.fixed,
+            )
+            assert (plan.spec_record, plan.rules, plan.execute) == (other.spec_record, other.rules, other.execute)
+    assert agent._binding(None, {"seed": 3}).tools is agent._binding(None, {"seed": 4}).tools
