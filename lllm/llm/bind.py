@@ -273,9 +273,7 @@ def _nothing(context: HandlerContext) -> Sequence[Message]:
     return ()
 
 
-_SHARED: Final = tuple(
-    field.name for field in fields(Settings) if field.name not in ("sampling", "limits")
-)
+_SHARED: Final = tuple(field.name for field in fields(Settings) if field.name not in ("sampling", "limits"))
 """Settings that tools, prompts and formats are bound with."""
 
 

@@ -11,6 +11,7 @@ from lllm.core.envelope import open_event
 from lllm.errors import UnknownNameError
 from lllm.llm.sessions import fail, open_session, running
 from lllm.ports import LogStore
+from lllm.replay import Replayed
 from lllm.rl.evaluation import Evaluation
 from lllm.rl.reading import read_result, rollout_of
 from lllm.rl.rollout import Rollout
@@ -150,11 +151,16 @@ class _Rollouts(_InSessions):
         return found
 
     async def _result(self, id: str, value: Any) -> Result:
-        if getattr(self.live, "goes_on", False) and self._env.setup_hook is not None:
-            # its state is gone with its process: it is done anew
-            number, free = 1, id
-            while _exists(self._store, free) and not _has_ended(self._store, free):
-                number += 1
-                free = f"{id}~{number}"
-            id = free
-        return await super()._result(id, value)
+        return await super()._result(self._latest(id), value)
+
+    def _latest(self, id: str) -> str:
+        """The session that a rollout has got to. One that was interrupted has lost its state with its process: where the batch
+        goes on, it is done anew, in a session of its own."""
+        if not isinstance(self.live, Replayed) or self._env.setup_hook is None:
+            return id
+        number, last, free = 1, id, id
+        while _exists(self._store, free):
+            number, last, free = number + 1, free, f"{id}~{number + 1}"
+        if free == id or (self.live.goes_on and not _has_ended(self._store, last)):
+            return free
+        return last

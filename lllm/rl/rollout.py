@@ -76,7 +76,7 @@ class Rollout:
     detail: str | None = None
     completion: str = ""
     messages: tuple[Message, ...] = ()
-    reply: Reply | None = field(default=None, repr=False)
+    reply: Reply | None = field(default=None, repr=False, compare=False)
     turns: int = 0
     scores: Mapping[str, Score] = field(default_factory=dict)
     reward: float | None = None

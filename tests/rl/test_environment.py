@@ -62,7 +62,9 @@ def test_what_is_given_decides_what_comes_back() -> None:
     one = env(LLM(ScriptedBackend(["2"])), "again?", store=store)
     assert isinstance(one, Rollout)
     assert one.item.prompt == "again?"
-    several = env(LLM(ScriptedBackend(["2", "3"])), [ROWS[0], {"prompt": "3?", "answer": "3"}], store=store, limit=1)
+    several = env(
+        LLM(ScriptedBackend(["2", "3"])), [ROWS[0], {"prompt": "3?", "answer": "3"}], store=store, limit=1
+    )
     assert [one.reward for one in several] == [1.0, 1.0]
     assert len({one.session for one in [*whole, one, *several]}) == 4
 
@@ -130,7 +132,11 @@ def test_a_state_of_its_own_for_each_rollout() -> None:
         return state.place
 
     env = RLEnv(
-        [{"prompt": f"walk {n}", "length": n} for n in range(5)], arrived, setup=Walk, tools=[Walk.go], name="walk"
+        [{"prompt": f"walk {n}", "length": n} for n in range(5)],
+        arrived,
+        setup=Walk,
+        tools=[Walk.go],
+        name="walk",
     )
     found = env(LLM(backend), store=MemoryLog(), samples=2)
     assert [one.reward for one in found] == [3.0] * 10  # an equal call is a step further, not the same step
@@ -175,7 +181,10 @@ def test_the_environment_may_answer() -> None:
 
 def test_an_opening_is_added_to_the_prompt() -> None:
     backend = ScriptedBackend(["x", "x"])
-    rows = [{"prompt": "Play."}, {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "Play."}]}]
+    rows = [
+        {"prompt": "Play."},
+        {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "Play."}]},
+    ]
     RLEnv(rows, lambda: 1, setup=Walk, opening=lambda state: f"at {state.place}")(
         LLM(backend), store=MemoryLog(), limit=1
     )
@@ -211,7 +220,9 @@ def test_tool_calls_are_given_back_where_none_is_to_run() -> None:
 
 
 def test_a_reply_that_was_cut_off_is_an_outcome() -> None:
-    found = env_of()(LLM(ScriptedBackend([{"content": "2 and", "finish_reason": "length"}])), store=MemoryLog())[0]
+    found = env_of()(
+        LLM(ScriptedBackend([{"content": "2 and", "finish_reason": "length"}])), store=MemoryLog()
+    )[0]
     assert (found.status, found.reason, found.completion, found.reward) == ("cut", "length", "2 and", 0.0)
 
 
@@ -227,7 +238,9 @@ def test_what_the_world_did_is_missing(reason: str) -> None:
     def raises(**_: Any) -> Any:
         raise RuntimeError("the world ended")
 
-    hooks: dict[str, Any] = {"setup": raises} if reason == "setup" else {"step": raises} if reason == "step" else {}
+    hooks: dict[str, Any] = (
+        {"setup": raises} if reason == "setup" else {"step": raises} if reason == "step" else {}
+    )
     if reason == "slow":
         hooks = {"setup": lambda: time.sleep(5), "limits": {"setup": 0.05}}
     if reason == "opening":
@@ -242,7 +255,11 @@ def test_what_the_world_did_is_missing(reason: str) -> None:
     if reason == "policy":
         policy = raises
     env = RLEnv([{"prompt": "x"}], counted, **hooks)
-    found = env(policy, store=MemoryLog())[0] if reason != "policy" else env(lambda p: raises(), store=MemoryLog())[0]
+    found = (
+        env(policy, store=MemoryLog())[0]
+        if reason != "policy"
+        else env(lambda p: raises(), store=MemoryLog())[0]
+    )
     assert (found.status, found.reason) == ("missing", "setup" if reason == "slow" else reason)
     assert found.reward is None
     assert found.detail
@@ -288,7 +305,7 @@ def test_what_cannot_be_taken_down_is_counted() -> None:
 
 
 class Doubling(RLEnv):
-    dataset = [{"prompt": "double 2", "answer": "4", "start": 2}]
+    dataset: Any = [{"prompt": "double 2", "answer": "4", "start": 2}]
     max_turns = 4
 
     def setup(self, start: int) -> dict[str, int]:

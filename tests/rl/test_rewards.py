@@ -33,7 +33,9 @@ def _many(prompts: list[Any], completions: list[Any], **columns: list[Any]) -> l
     return [float(text == answer) for text, answer in zip(completions, columns["answer"], strict=True)]
 
 
-def _trl(completion_ids: Any, completions: list[str], level: list[int], trainer_state: Any) -> list[float | None]:
+def _trl(
+    completion_ids: Any, completions: list[str], level: list[int], trainer_state: Any
+) -> list[float | None]:
     assert len(completion_ids) == len(completions)
     assert trainer_state is None
     return [float(one) for one in level]
@@ -123,7 +125,11 @@ class Graders(BaseReward):
 
 
 def test_a_class_of_rewards() -> None:
-    assert {one.name: one.weight for one in rewards_of(Graders)} == {"short": 0.05, "gpt_4": 1.0, "exact": 10.0}
+    assert {one.name: one.weight for one in rewards_of(Graders)} == {
+        "short": 0.05,
+        "gpt_4": 1.0,
+        "exact": 10.0,
+    }
     first, second = asked(Graders())
     assert first.components == {"short": 1.0, "gpt_4": 2.0, "exact": 1.0}
     assert first.reward == pytest.approx(12.05)

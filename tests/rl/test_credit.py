@@ -1,0 +1,126 @@
+"""Credit within groups, evaluations, and the look at rewards before a training."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import pytest
+
+from lllm.errors import ConfigError
+from lllm.rl import Evaluation, Item, RLEnv, Rollout
+from lllm.rl.credit import Group, advantages_of
+from lllm.rl.rewards import Score
+
+
+def test_the_advantage_is_beside_the_others_of_the_row() -> None:
+    (first, second) = [Group.of([1.0, 0.0, 1.0, 0.0]), Group.of([5.0, 5.0, 5.0, 5.0])]
+    found = advantages_of([first, second])
+    assert found[:4] == pytest.approx([0.866, -0.866, 0.866, -0.866], abs=1e-3)
+    assert found[4:] == [0.0] * 4
+    assert advantages_of([first, second], "none")[:4] == [0.5, -0.5, 0.5, -0.5]
+    spread = statistics.stdev([1, 0, 1, 0, 5, 5, 5, 5]) + 1e-4
+    assert advantages_of([first, second], "batch")[0] == pytest.approx(0.5 / spread)
+    with pytest.raises(ConfigError):
+        advantages_of([first], "row")
+
+
+def test_what_is_missing_is_no_part_of_the_baseline() -> None:
+    group = Group.of([1.0, None, 0.0, 1.0])
+    found = advantages_of([group], "none")
+    assert found == pytest.approx([1 / 3, 0.0, -2 / 3, 1 / 3])
+    assert advantages_of([Group.of([1.0, None, None])], "none") == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("rewards", "texts", "silent"),
+    [
+        ([1, 0], [], None),
+        ([1, 1], ["a", "b"], "solved"),
+        ([0, 0], ["a", "b"], "failed"),
+        ([0.5, 0.5], ["a", "b"], "equal"),
+        ([0.5, 0.5], ["a", "a"], "identical"),
+        ([None, 1], [], "few"),
+        ([None, None], [], "few"),
+    ],
+)
+def test_groups_that_teach_nothing_say_why(rewards: Any, texts: Any, silent: str | None) -> None:
+    assert Group.of(rewards, texts, best=1.0, worst=0.0).silent == silent
+
+
+def rollouts(*rewards: float | None, row: int = 0) -> list[Rollout]:
+    return [
+        Rollout(
+            Item(row, "x"), place, reward=one, scores={"r": Score(one, None if one is not None else "gone")}
+        )
+        for place, one in enumerate(rewards)
+    ]
+
+
+def test_the_unit_of_the_interval_is_the_row() -> None:
+    many = Evaluation([*rollouts(*[1.0] * 50, row=0), *rollouts(*[0.0] * 50, row=1)])
+    few = Evaluation([*rollouts(1.0, row=0), *rollouts(0.0, row=1)])
+    assert many.reward == few.reward == 0.5
+    assert many.interval == few.interval
+    assert few.interval is not None
+    assert few.interval[0] < 0 < 1 < few.interval[1]
+    assert Evaluation(rollouts(1.0)).interval is None
+
+
+def test_an_evaluation_says_of_how_many() -> None:
+    found = Evaluation(rollouts(1.0, None, 0.0))
+    assert (found.reward, found.components, found.reasons) == (0.5, {"r": 0.5}, {"reward": 1})
+    assert found.record()["scored"] == 2
+    assert "2 of 3 rollouts scored" in str(found)
+    nothing = Evaluation(rollouts(None))
+    assert (nothing.reward, nothing.components) == (None, {"r": None})
+    assert "no reward" in str(nothing)
+
+
+ROWS = [{"prompt": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(3, 9)]
+
+
+def test_rewards_that_are_right_pass() -> None:
+    def exact(completion: str, answer: str) -> bool:
+        return completion.strip() == answer
+
+    found = RLEnv(ROWS, exact).check()
+    assert found.ok, str(found)
+    assert found.means["reference"] == 1.0
+    assert found.means["list"] == 0.0
+    assert "rewards on 6 rows: ok" in str(found)
+
+
+FLAWED = [
+    (lambda completion, answer: answer in completion, "all the answers that there are"),
+    (lambda completion: 1.0, "an empty reply"),
+    (lambda completion, prompt: completion == prompt, "the prompt, said again"),
+    (lambda completion: completion.isdigit(), "the form of the reference answer"),
+    (lambda completion, answer: 1 / 0, "ZeroDivisionError"),
+    (lambda completion, answer: completion != answer, "an empty reply"),
+]
+
+
+@pytest.mark.parametrize("place", range(len(FLAWED)))
+def test_rewards_that_pay_for_something_else_are_found(place: int) -> None:
+    function, words = FLAWED[place]
+    found = RLEnv(ROWS, function).check()
+    assert not found.ok
+    assert any(words in one for one in found.problems), found
+
+
+class Door:
+    def __init__(self) -> None:
+        self.open = False
+
+
+def test_a_reference_may_act_on_the_state() -> None:
+    def opens(state: Door) -> str:
+        state.open = True
+        return "done"
+
+    env = RLEnv([{"prompt": "Open it."}], lambda state: state.open, setup=Door, reference=opens)
+    assert env.check().ok
+    silent = RLEnv([{"prompt": "Open it."}], lambda state: state.open, setup=Door).check()
+    assert silent.ok
+    assert silent.notes

@@ -1,0 +1,257 @@
+"""Rollouts in the log: replayed, taken from it where they are finished, scored again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lllm import LLM, Agent, ScriptedBackend, replay_session, resume_session
+from lllm.core import events as ev
+from lllm.core.envelope import open_event
+from lllm.errors import ConfigError
+from lllm.log.memory import MemoryLog
+from lllm.rl import RLEnv
+from lllm.rl.reading import read_rollout
+from tests.steps.test_batch_resume import cut
+
+
+class Count:
+    def __init__(self, rng: Any, start: int) -> None:
+        self.n = start + rng.randrange(2)
+
+    def up(self) -> str:
+        """Counts up."""
+        self.n += 1
+        return str(self.n)
+
+
+def asked(request: Any) -> Any:
+    last = request.messages[-1]
+    if last.role == "user":
+        return {"tool_calls": [{"name": "up", "arguments": {}}]}
+    return f"now {last.text}"
+
+
+def counting(**more: Any) -> RLEnv:
+    def right(completion: str, state: Any) -> bool:
+        return completion.endswith(str(state.n))
+
+    return RLEnv(
+        [{"prompt": f"from {n}", "start": n} for n in range(4)],
+        [right],
+        setup=Count,
+        tools=[Count.up],
+        **more,
+    )
+
+
+def program(store: Any, asks: Any = asked, **more: Any) -> Any:
+    return counting()(LLM(ScriptedBackend(asks)), store=store, samples=2, **more)
+
+
+def parent(store: Any) -> str:
+    return min(store._sessions, key=len)
+
+
+def test_each_rollout_and_the_batch_are_replayed() -> None:
+    store = MemoryLog()
+    found = program(store)
+    assert [one.reward for one in found] == [1.0] * 8
+    for one in found:
+        assert replay_session(one.session, store=store).verified
+    events = {id: list(store.read(id)) for id in store._sessions}
+    report = replay_session(parent(store), store=store, entry=lambda: program(store))
+    assert report.verified
+    assert report.whole
+    assert {id: list(store.read(id)) for id in store._sessions} == events
+
+
+def test_a_reward_of_today_is_not_asked_in_a_replay() -> None:
+    store, calls = MemoryLog(), []
+
+    def noisy(completion: str) -> float:
+        calls.append(completion)
+        return len(calls)
+
+    def main() -> Any:
+        return RLEnv([{"prompt": "x"}], noisy)(LLM(ScriptedBackend(["y"])), store=store)
+
+    assert main()[0].reward == 1.0
+    assert replay_session(parent(store), store=store, entry=main).verified
+    assert calls == ["y"]
+
+
+def test_a_replay_finds_what_the_environment_does_otherwise() -> None:
+    store = MemoryLog()
+    program(store)
+    report = replay_session(
+        parent(store),
+        store=store,
+        entry=lambda: counting(max_turns=1)(LLM(ScriptedBackend(asked)), store=store, samples=2),
+    )
+    assert not report.verified
+
+
+def test_a_rollout_is_read_from_its_log() -> None:
+    store = MemoryLog()
+    env = counting()
+    for one in env(LLM(ScriptedBackend(asked)), store=store):
+        again = read_rollout(store, one.session, env.items)
+        assert (again.item, again.sample, again.status, again.completion) == (
+            one.item,
+            one.sample,
+            one.status,
+            one.completion,
+        )
+        assert (again.messages, again.turns, again.scores, again.reward) == (
+            one.messages,
+            one.turns,
+            one.scores,
+            one.reward,
+        )
+        assert again.state == {"n": one.state.n}
+        assert (again.seed, again.session) == (one.seed, one.session)
+
+
+def test_rollouts_are_scored_again_without_a_policy() -> None:
+    store = MemoryLog()
+    env = counting()
+    first = env(LLM(ScriptedBackend(asked)), store=store)
+    before = [list(store.read(one.session)) for one in first]
+
+    def even(state: Any) -> bool:
+        return state["n"] % 2 == 0
+
+    again = env.score([one.session for one in first], store=store, rewards=even)
+    assert [one.reward for one in again] == [float(one.state.n % 2 == 0) for one in first]
+    assert [list(store.read(one.session)) for one in first] == before
+    together = env.score([one.session for one in first], store=store, rewards=lambda completions: range(4))
+    assert [one.reward for one in together] == [0.0, 1.0, 2.0, 3.0]
+    with pytest.raises(ConfigError, match="a row that the environment does not have"):
+        RLEnv([{"prompt": "another"}], lambda: 1).score([first[0].session or ""], store=store)
+    with pytest.raises(ConfigError, match="is not a rollout that has ended"):
+        env.score([parent(store)], store=store)
+
+
+def test_what_a_run_has_finished_is_not_done_again() -> None:
+    store, backend = MemoryLog(), ScriptedBackend(asked)
+    env = counting()
+    first = env(LLM(backend), store=store, run="night", samples=2)
+    asked_first = len(backend.requests)
+    second = env(LLM(backend), store=store, run="night", samples=3)
+    assert len(backend.requests) == asked_first + 4 * 2
+    assert [one for one in second if one.sample < 2] == list(first)
+    third = env(LLM(backend), store=store, run="night", samples=3, version="other")
+    assert {one.session for one in third}.isdisjoint({one.session for one in second})
+    sessions = {id: list(store.read(id)) for id in store._sessions}
+    fourth = env(LLM(backend), store=store, run="night", samples=3)
+    assert list(fourth) == list(second)
+    assert {id: list(store.read(id)) for id in sessions} == sessions
+
+
+def test_what_is_missing_is_tried_again() -> None:
+    from lllm.errors import ProviderError
+
+    store, down = MemoryLog(), [True]
+
+    def replies(request: Any) -> Any:
+        return ProviderError("down") if down[0] else "x"
+
+    env = RLEnv([{"prompt": "x"}], lambda: 1)
+    assert env(LLM(ScriptedBackend(replies)), store=store, run="r")[0].status == "missing"
+    down[0] = False
+    assert env(LLM(ScriptedBackend(replies)), store=store, run="r")[0].reward == 1.0
+
+
+@pytest.mark.parametrize(("events", "inside"), [(3, 4), (5, 12), (8, 2)])
+def test_an_interrupted_batch_goes_on_and_rollouts_with_a_state_begin_anew(events: int, inside: int) -> None:
+    store = MemoryLog()
+
+    def main(kept: MemoryLog, backend: ScriptedBackend) -> Any:
+        return counting()(LLM(backend), store=kept, samples=2, limit=2)
+
+    whole = main(store, ScriptedBackend(asked))
+    batch = parent(store)
+    kinds = [open_event(record.body) for record in store._sessions[batch][:events]]
+    ended = {one["data"]["item"] for one in kinds if one["kind"] == ev.ITEM_ENDED}
+    begun = {one["data"]["item"] for one in kinds if one["kind"] == ev.ITEM_STARTED} - ended
+    keep = {batch: events}
+    keep |= {f"{batch}-{n}": inside if n in begun else 0 for n in range(8) if n not in ended}
+    left = cut(store, keep)
+    before = {id: list(bodies) for id, bodies in left._sessions.items()}
+    backend = ScriptedBackend(asked)
+    done = resume_session(batch, store=left, entry=lambda: main(left, backend)).result
+    assert [one.reward for one in done] == [1.0] * 8
+    assert [one.completion for one in done] == [one.completion for one in whole]
+    assert len(backend.requests) == 2 * (8 - len(ended))
+    assert all(left._sessions[id][: len(bodies)] == bodies for id, bodies in before.items())
+    for one in done:
+        assert replay_session(one.session, store=left).verified
+    assert replay_session(batch, store=left, entry=lambda: main(left, backend)).verified
+
+
+KILLED = """
+import json, sys, time
+from lllm import LLM, ScriptedBackend
+from lllm.log.sqlite import SQLiteLog
+from tests.rl.test_logged import counting
+
+asked = open(sys.argv[2], "a")
+def replies(request):
+    print(request.messages[-1].role, file=asked, flush=True)
+    time.sleep(0.02)
+    last = request.messages[-1]
+    return {"tool_calls": [{"name": "up", "arguments": {}}]} if last.role == "user" else f"now {last.text}"
+
+found = counting()(LLM(ScriptedBackend(replies)), store=SQLiteLog(sys.argv[1]), run="k", samples=10, limit=4)
+print(json.dumps([[one.record() for one in found], found.reward]))
+"""
+
+
+def test_a_killed_run_keeps_what_was_finished_byte_for_byte(tmp_path: Path) -> None:
+    from lllm.log.sqlite import SQLiteLog
+
+    database, log = tmp_path / "log.db", tmp_path / "asked"
+    command = [sys.executable, "-c", KILLED, str(database), str(log)]
+    kept: dict[str, list[bytes]] = {}
+    for wait in (20, 45):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and (not log.exists() or len(log.read_text().split()) < wait):
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        store = SQLiteLog(database)
+        for one in store.sessions():
+            body = list(store.read(one.id))
+            if one.id.startswith("k-") and b'"SessionEnded"' in body[-1]:
+                assert kept.get(one.id, body) == body
+                kept[one.id] = body
+        store.close()
+    assert kept
+    asked_before = len(log.read_text().split())
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rollouts, mean = json.loads(done.stdout.splitlines()[-1])
+    assert (len(rollouts), mean) == (40, 1.0)
+    store = SQLiteLog(database)
+    assert {id: list(store.read(id)) for id in kept} == kept
+    assert {one["session"] for one in rollouts} >= set(kept)
+    assert len(log.read_text().split()) - asked_before == 2 * (40 - len(kept))
+    for one in rollouts:
+        assert replay_session(one["session"], store=store).verified
+
+
+def test_an_agent_with_memory_remembers_nothing_of_another_rollout() -> None:
+    agent = Agent("a", ScriptedBackend(lambda request: str(len(request.messages))), memory=True)
+    found = RLEnv([{"prompt": "x"}, {"prompt": "y"}], lambda completion: float(completion))(
+        agent, store=MemoryLog(), samples=2
+    )
+    assert [one.reward for one in found] == [1.0] * 4
+    assert not agent.history
