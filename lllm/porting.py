@@ -26,6 +26,7 @@ NAMES: Final = {
     "ClassificationError": "lllm.errors.ParseError",
     "build_log_base": "lllm.log.open_store(type, folder)",
     "find_model_card": "lllm.const.card(name)",
+    "GRPOTrainer": "lllm.GRPO(model, **config), in an environment: (env >> GRPO(model)).train()",
 }
 
 _ROWS: Final = "Ask for all rows at once, llm([text, ...]), and score the replies in Python; within lllm.record() that resumes."
@@ -35,17 +36,12 @@ _TRAIN: Final = (
 
 COMING: Final = {
     # names and modules of later versions, with what does their work until then; one that is built leaves this table
-    "BaseReward": _ROWS,
     "DPO": _TRAIN,
     "DPOTrainer": _TRAIN,
     "DataProcessor": "Make a chain of the transforms and give it the items: (step(clean) >> tokenize).batch(dataset).",
     "Evaluator": _ROWS,
-    "GRPO": _TRAIN,
-    "GRPOTrainer": _TRAIN,
     "PPO": _TRAIN,
     "PPOTrainer": _TRAIN,
-    "RLEnv": _ROWS,
-    "rl": _ROWS,
     "tools.cua": "Give the agent tools of your own: functions that drive a browser, tools=[click, read_page].",
 }
 

@@ -86,6 +86,11 @@ class SessionLog:
 
         def watched(self, event: Event) -> None: ...
 
+    @property
+    def last_event(self) -> int:
+        """The number of the last event; -1 before the first, and without a log."""
+        return self._seq - 1
+
     def write(self, event: Event) -> None:
         """Appends an event. Durable after the next `flush`. Raises LogWriteError once the store has failed: a session
         that cannot be written does not go on."""

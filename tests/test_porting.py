@@ -160,7 +160,7 @@ def test_their_errors_are_of_the_tree_and_are_looked_for_by_python() -> None:
     for kind, python in ((LaterImport, ImportError), (LaterAttribute, AttributeError)):
         assert issubclass(kind, NotInThisVersion)
         assert issubclass(kind, python)
-    assert getattr(lllm, "RLEnv", None) is None
+    assert getattr(lllm, "DataProcessor", None) is None
 
 
 def test_another_name_is_missing_as_usual() -> None:

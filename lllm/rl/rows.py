@@ -17,6 +17,7 @@ from lllm.core.events import Event
 from lllm.errors import ConfigError
 from lllm.models.reply import Reply
 from lllm.ports import LogStore
+from lllm.session import Session
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,12 @@ class TokenRow:
 
 
 class Recorder:
-    """Watches a session, and keeps the tokens of its replies: for rollouts whether or not they are logged."""
+    """Watches a session (an entry of its `watchers`), and keeps the tokens of its replies: for rollouts whether or not they are logged."""
 
-    def __init__(self) -> None:
+    def __init__(self, session: Session | None = None) -> None:
+        self._session = session
         self._replies: list[dict[str, Any]] = []
         self._open: dict[str, dict[str, Any]] = {}
-        self._count = 0
 
     def __call__(self, event: Event) -> None:
         """Takes an event of the session, in order."""
@@ -82,8 +83,7 @@ class Recorder:
                 "prompt_token_ids": reply.prompt_token_ids,
                 "logprobs": reply.logprobs,
             }
-        self.take(event.kind, data, event.call, self._count)
-        self._count += 1
+        self.take(event.kind, data, event.call, -1 if self._session is None else self._session.last_event)
 
     def take(self, kind: str, data: Mapping[str, Any], call: str | None, place: int) -> None:
         """Takes an event by its parts. `place`: its number."""

@@ -248,7 +248,7 @@ NOTICED: Final = (AssertionError, ImportError, AttributeError, pytest.fail.Excep
         ("Name", "`Agent`", "`lllm.LLM`", "same"),
         ("Name", "`Agent`", "`lllm.Agent`", "renamed"),
         ("Name", "`Agent`", "`lllm.Agent`", "later"),
-        ("Name", "`RLEnv`", "`lllm.RLEnv`", "same"),
+        ("Name", "`DataProcessor`", "`lllm.DataProcessor`", "same"),
         ("Name", "`Agent`", "lllm.Agent", "same"),
         ("Module", "`llm/base.py`", "`lllm.bases`", "renamed"),
         ("Module", "`llm/base.py`", "`lllm.base`", "renamed"),

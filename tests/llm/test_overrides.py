@@ -420,5 +420,9 @@ def test_what_changes_sampling_and_limits_alone_is_bound_like_any_other() -> Non
                 other.opening,
                 other.fixed,
             )
-            assert (plan.spec_record, plan.rules, plan.execute) == (other.spec_record, other.rules, other.execute)
+            assert (plan.spec_record, plan.rules, plan.execute) == (
+                other.spec_record,
+                other.rules,
+                other.execute,
+            )
     assert agent._binding(None, {"seed": 3}).tools is agent._binding(None, {"seed": 4}).tools

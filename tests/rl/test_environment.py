@@ -305,7 +305,7 @@ def test_what_cannot_be_taken_down_is_counted() -> None:
 
 
 class Doubling(RLEnv):
-    dataset: Any = [{"prompt": "double 2", "answer": "4", "start": 2}]
+    dataset = ({"prompt": "double 2", "answer": "4", "start": 2},)
     max_turns = 4
 
     def setup(self, start: int) -> dict[str, int]:

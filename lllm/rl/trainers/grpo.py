@@ -33,7 +33,7 @@ DEFAULTS: Final = {
 ON_CPU: Final = {
     "use_cpu": True,
     "bf16": False,
-    "gradient_checkpointing": False,
+    "activation_checkpointing": False,
     "dataloader_pin_memory": False,
 }
 """TRL's own defaults are for a GPU."""
@@ -50,6 +50,8 @@ def build_grpo(training: Training) -> Trainer:
             raise ConfigError(f"GRPO(...) takes no {name}: tools and rewards are the environment's")
     model, tokenizer = training.parts
     on_cpu = next(model.parameters()).device.type == "cpu"
+    if "gradient_checkpointing" in given:  # its name until transformers 5.24
+        given["activation_checkpointing"] = given.pop("gradient_checkpointing")
     values = {**DEFAULTS, **(ON_CPU if on_cpu else {}), **given}
     values.setdefault("output_dir", spec.output_dir)
     values.setdefault("seed", spec.seed)

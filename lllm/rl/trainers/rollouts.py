@@ -47,7 +47,7 @@ class RecordedStep(RolloutStep):
     """Rollouts whose tokens are kept."""
 
     async def _run(self, value: Task, here: Any) -> Any:
-        recorder = Recorder()
+        recorder = Recorder(here.session)
         here.session.watchers.append(recorder)
         try:
             rollout = await super()._run(value, here)
