@@ -66,7 +66,7 @@ class TokenRow:
 
 
 class Recorder:
-    """Watches a session (an entry of its `watchers`), and keeps the tokens of its replies: for rollouts whether or not they are logged."""
+    """Watches a session, as an entry of its `watchers`, and keeps the tokens of its replies: logged or not."""
 
     def __init__(self, session: Session | None = None) -> None:
         self._session = session
