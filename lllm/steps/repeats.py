@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lllm.core.retry_policy import NEVER, RetryPolicy, Try
 from lllm.errors import ConfigError, LoopEnded
 from lllm.ports import Restart
-from lllm.steps.base import Step
+from lllm.steps.base import Step, named
 from lllm.steps.side_by_side import checked, counted
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Loop(Step):
         self.until = None if until is None else step_of(until)
         self.times = counted("times", times)
         self.at_most = checked(at_most, ("give", "raise"), "at_most")
-        self.name = name or f"loop({self.step.name})"
+        self.name = named(name, f"loop({self.step.name})")
         self.takes, self.gives, self.takes_list = self.step.takes, self.step.gives, self.step.takes_list
 
     @property
@@ -90,7 +90,7 @@ class Retry(Step):
 
         self.step: Step = step_of(step)
         self.policy = policy
-        self.name = name or f"retry({self.step.name})"
+        self.name = named(name, f"retry({self.step.name})")
         self.takes, self.gives, self.takes_list = self.step.takes, self.step.gives, self.step.takes_list
 
     @property
@@ -144,7 +144,7 @@ class Fallback(Step):
         self.steps: tuple[Step, ...] = tuple(step_of(one) for one in steps)
         if not self.steps:
             raise ConfigError("fallback has no steps", hint="Give it some: fallback(first, second).")
-        self.name = name or f"fallback({', '.join(one.name for one in self.steps)})"
+        self.name = named(name, f"fallback({', '.join(one.name for one in self.steps)})")
         self.takes, self.takes_list = self.steps[0].takes, self.steps[0].takes_list
 
     @property

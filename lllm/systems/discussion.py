@@ -86,9 +86,10 @@ class Discussion(Step):
                 hint="Give them names: Discussion('debate', {'for': a, 'against': b}).",
             )
         for name in names:
-            if not name or "/" in name:
+            if not isinstance(name, str) or not name.strip() or "/" in name:
                 raise ConfigError(
-                    f"an agent of '{system_id}' cannot be called {name!r}", hint="Use a name without '/'."
+                    f"an agent of '{system_id}' cannot be called {name!r}",
+                    hint="Use a text without '/', and not a blank one: it is a place in the log.",
                 )
         self.agents = dict(steps)
         self.rounds = positive("rounds", rounds)

@@ -8,7 +8,21 @@ from typing import Any
 import pytest
 
 import lllm
-from lllm import MemoryLog, ScriptedBackend, chain, join, map, parallel, route, step
+from lllm import (
+    MemoryLog,
+    ScriptedBackend,
+    chain,
+    fallback,
+    join,
+    loop,
+    map,
+    parallel,
+    retry,
+    route,
+    sink,
+    step,
+    to_jsonl,
+)
 from lllm.errors import ConfigError
 from lllm.log.views import load
 from lllm.systems import ChainOfAgents, Discussion, MultiCallSystem, router
@@ -26,6 +40,11 @@ MAKERS: dict[str, Callable[[Any], Any]] = {
     "map": lambda name: map(up, name=name),
     "join": lambda name: join(len, name=name),
     "route": lambda name: route(up, {"A": up}, name=name),
+    "loop": lambda name: loop(up, times=1, name=name),
+    "retry": lambda name: retry(up, name=name),
+    "fallback": lambda name: fallback(up, name=name),
+    "to_jsonl": lambda name: to_jsonl("rows.jsonl", name=name),
+    "sink": lambda name: sink(up, name=name),
 }
 SYSTEMS: dict[str, Callable[[Any], Any]] = {
     "ChainOfAgents": lambda name: ChainOfAgents(name, ScriptedBackend()),
@@ -93,3 +112,9 @@ def test_a_route_may_be_called_default_where_there_is_no_other() -> None:
         if event["kind"] == "StageStarted"
     ]
     assert places == ["1/1", "1/1/choose", "1/1/default"]
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", 1])
+def test_who_speaks_in_a_discussion_has_a_place_too(name: Any) -> None:
+    with pytest.raises(ConfigError, match="an agent of 'd' cannot be called"):
+        Discussion("d", {name: lllm.Agent("a", ScriptedBackend())})

@@ -12,7 +12,7 @@ from lllm.errors import ConfigError
 from lllm.models.function import EFFECTS, ToolContext
 from lllm.session import current
 from lllm.session_effects import context_parameters
-from lllm.steps.base import Step
+from lllm.steps.base import Step, named
 from lllm.steps.sinks.rows import DEEPEST, Row, cell, in_json, row_of
 from lllm.sync import in_thread, is_async
 
@@ -66,7 +66,7 @@ class FileSink(Sink):
         self.writer = writer
         if name is not None:
             registered(self)
-        self.name = name or f"to_{writer.kind}({', '.join((shown, *about.values()))})"
+        self.name = named(name, f"to_{writer.kind}({', '.join((shown, *about.values()))})")
         self._asked = {"to": writer.kind, "path": shown, **about}
 
     def _about(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class FunctionSink(Sink):
         self._called = name_of(function)
         if name is not None:
             registered(self)
-        self.name = name or f"sink({self._called})"
+        self.name = named(name, f"sink({self._called})")
 
     async def write(self, value: Any, here: Here) -> None:
         given = self._step.receive(value)
