@@ -1,4 +1,5 @@
-"""T6, R26: a package of somebody else brings a model, an agent, a system, a step and a tool, and nothing of lllm is edited."""
+"""T6, R26: a package of somebody else brings a model, an agent, a system, a step, a tool, a prompt and a
+store, and nothing of lllm is edited."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import pytest
 MODULE = '''
 """A package that knows lllm; lllm does not know it."""
 
-from lllm import AgentBase, step, tool
+from lllm import AgentBase, MemoryLog, Prompt, step, tool
 from lllm.agents import BaseAgent
 from lllm.model import BaseModel
 from lllm.systems import System
@@ -23,6 +24,13 @@ class Parrot(BaseModel):
 
     async def call_stream(self, messages, **kwargs):
         yield f"{messages[-1]['content']}!"
+
+
+class Shelf(MemoryLog):
+    """Keeps sessions nowhere."""
+
+
+ASK = Prompt("acme/ask", "Repeat: {task}")
 
 
 class Pair(AgentBase):
@@ -64,17 +72,20 @@ backend.parrot = acme:Parrot
 agent.acme_pair = acme:Pair
 step.shorten = acme:shorten
 tool.count = acme:count
+store.shelf = acme:Shelf
+prompt.acme/ask = acme:ASK
 """
 PAIR = """\
 name: pair
 agent_type: acme_pair
 model: parrot/grey
+log: {type: shelf}
 agent_configs: {first: {tools: [count]}, second: {}}
 """
 CHAIN = """\
 name: chain
 model: parrot/grey
-agent_configs: {asks: {}}
+agent_configs: {asks: {prompt: acme/ask}}
 steps: [shorten, asks]
 """
 PROGRAM = """
@@ -91,8 +102,8 @@ print(json.dumps({
     "chain": str(build_agent("chain.yaml", log_base=log)("hello")),
     "agent": asyncio.run(Twice("twice", "parrot/grey").run("hello")),
     "system": str((Echoes("echoes", "parrot/grey") >> str.upper)("hello")),
-    "tools": [one["function"]["name"] for one in
-              build_agent("pair.yaml", log_base=log).agents["first"]._prepare("x", {}, {})[0].plan({}).tool_specs],
+    "tools": [one.name for one in build_agent("pair.yaml", log_base=log).agents["first"].tools],
+    "store": type(build_agent("pair.yaml").store).__name__,
 }))
 """
 
@@ -126,8 +137,9 @@ def test_a_package_of_somebody_else(site: Path) -> None:
         "early": False,
         "model": "hello!",
         "pair": "hello!!",
-        "chain": "hell!",
+        "chain": "Repeat: hell!",
         "agent": "hello!!",
         "system": "HELLO!",
         "tools": ["count"],
+        "store": "Shelf",
     }
