@@ -171,23 +171,47 @@ def _with(message: Message, words: str, *, behind: bool) -> Message:
     return replace(message, content=(*content, part) if behind else (part, *content))
 
 
-_LIMIT: Final = (
-    # what providers and engines say of their windows; the number is the limit
-    re.compile(r"maximum context length (?:is|of) (\d[\d,]*)", re.I),
-    re.compile(r"context (?:window|length|size) (?:is|of|limit of)? ?\(?(\d[\d,]*)", re.I),
-    re.compile(r"reads (\d[\d,]*) tokens", re.I),
-    re.compile(r"> (\d[\d,]*) maximum", re.I),
-    re.compile(r"(?:maximum|limit)[^.\d]{0,40}?(\d[\d,]*) tokens", re.I),
-    re.compile(r"tokens allowed \((\d[\d,]*)", re.I),
-    re.compile(r"n_ctx[\"' :=]+(\d+)", re.I),
+_N: Final = r"(\d[\d,]*)"
+_LIMIT: Final = tuple(
+    # what providers and engines say of their windows; the number is the limit. The first that matches counts
+    re.compile(pattern, re.I)
+    for pattern in (
+        rf"maximum (?:context|model|prompt) length(?: is| of|:)? {_N}",
+        rf"{_N} maximum context length",
+        rf"context limit: \d+ \+ \d+ > {_N}",
+        rf"context (?:window|length|size)(?: is| of)?(?: only)?(?: limit of)? ?\(?{_N}",
+        rf"reads {_N} tokens",
+        rf"> {_N} maximum",
+        rf"tokens allowed \(?{_N}",
+        rf"must be <= {_N}",
+        rf"less than {_N} tokens",
+        rf"cannot exceed {_N}",
+        rf"token limit: {_N}",
+        rf"exceeds the limit of {_N}",
+        rf"limit is {_N}",
+        rf"max size: {_N} tokens",
+        rf"max_num_tokens \({_N}\)",
+        rf"input length should be \[\d+, {_N}\]",
+        rf"(?:maximum|limit)[^.\d]{{0,40}}?{_N} tokens",
+        rf"n_ctx[\"' :=]+{_N}",
+    )
 )
-_ASKED: Final = (
-    re.compile(
-        r"(?:requested|resulted in|request has|prompt has|your (?:messages|prompt))[^.\d]{0,30}?(\d[\d,]*)",
-        re.I,
-    ),
-    re.compile(r"(?:request|prompt|token count)[^.\d]{0,20}\((\d[\d,]*) tokens\)", re.I),
-    re.compile(r"(\d[\d,]*) tokens > ", re.I),
+_ASKED: Final = tuple(
+    re.compile(pattern, re.I)
+    for pattern in (
+        rf"passed {_N} input tokens",
+        rf"(?:requested|resulted in|request has|prompt has|your (?:messages|prompt))[^.\d]{{0,30}}?{_N}",
+        rf"(?:request|prompt|input)[^.\d]{{0,20}}\((?:length )?{_N}(?: tokens)?\)",
+        rf"(?:request|prompt) contains {_N} tokens",
+        rf"token count (?:of )?\(?{_N}",
+        rf"{_N} tokens > ",
+        rf"prompt is too long: {_N}",
+        rf"keep the first {_N} tokens",
+        rf"current length is {_N}",
+        rf"given: {_N}",
+        rf"received {_N}",
+        rf"n_prompt_tokens[\"' :=]+{_N}",
+    )
 )
 
 

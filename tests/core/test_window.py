@@ -159,7 +159,7 @@ def test_room_for_the_reply() -> None:
         (
             "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
             1048576,
-            None,
+            1200000,
         ),
     ],
 )

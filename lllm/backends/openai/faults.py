@@ -43,6 +43,9 @@ CODES: Final[dict[str, type[ProviderError]]] = {
     "context_length_exceeded": ContextLengthError,
     "exceed_context_size_error": ContextLengthError,
     "string_above_max_length": ContextLengthError,
+    "request_too_large": ContextLengthError,
+    "tokens_limit_reached": ContextLengthError,
+    "model_max_prompt_tokens_exceeded": ContextLengthError,
     "insufficient_quota": QuotaError,
     "billing_hard_limit_reached": QuotaError,
     "billing_not_active": QuotaError,
@@ -70,9 +73,12 @@ CODES: Final[dict[str, type[ProviderError]]] = {
 
 _REFINES: Final = (ContextLengthError, QuotaError, ModelNotFoundError)
 _TOO_LONG: Final = re.compile(
-    r"context[ _](?:length|window|size)|maximum (?:context|model) length|max_model_len"
+    r"context[ _](?:length|window|size)|maximum (?:context|model|prompt) length|max_model_len|max_num_tokens"
     r"|prompt is too long|input is too long|too many (?:input )?tokens"
-    r"|exceeds? the (?:maximum|max) number of (?:input )?tokens|input token count",
+    r"|exceeds? the (?:maximum|max) number of (?:input )?tokens|(?:input|prompt) token count"
+    r"|exceed(?:s|ed)? (?:the )?(?:model )?(?:context|token) limit|prompt exceeds (?:the )?max(?:imum)? length"
+    r"|range of input length should be|prompt has \d[\d,]* tokens, but the maximum"
+    r"|`?inputs`? (?:tokens \+ `?max_new_tokens`? must be <=|must have less than) \d",
     re.IGNORECASE,
 )
 _NO_TOOLS: Final = re.compile(
