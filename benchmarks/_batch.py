@@ -53,13 +53,18 @@ def ended_items(store: LogStore) -> set[int]:
     return {int(info.id.rpartition("-")[2]) for info in own if info.status == "done"}
 
 
+def program(store: LogStore, url: str, items: int, limit: int) -> Any:
+    """What makes the batch."""
+    values = [question(n) for n in range(items)]
+    return partial(chain_of(url).batch, values, limit=limit, store=store, name=NAME)
+
+
 def main() -> None:
     folder, kind, url, items, limit = Path(sys.argv[1]), *sys.argv[2:4], *map(int, sys.argv[4:6])
     import lllm
 
     store = open_store(kind, folder)
-    chain = chain_of(url)
-    run = partial(chain.batch, [question(n) for n in range(items)], limit=limit, store=store, name=NAME)
+    run = program(store, url, items, limit)
     batch = next(iter(batches_in(store)), None)
     began = time.perf_counter()
     found = run() if batch is None else lllm.resume_session(batch, store=store, entry=run).result

@@ -23,9 +23,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks._batch import STAGES, ended_items, question
+from benchmarks._batch import STAGES, batches_in, ended_items, program, question
 from benchmarks._server import counting_server, counts
 from lllm.log import open_store
+from lllm.replay import replay_session
 
 ITEMS, LIMIT, DELAY = 1000, 20, 0.05
 STORES = ("sqlite", "localfile")
@@ -92,6 +93,9 @@ def killed(kind: str, *, items: int, limit: int, kills: int, delay: float, seed:
         after = counts(url)
         with closing(open_store(kind, folder)) as store:
             sessions, ended = len(store.sessions(100_000)), ended_items(store)
+            report = replay_session(
+                batches_in(store)[0], store=store, entry=program(store, url, items, limit)
+            )
     problems = [
         f"{words!r} of an item that had ended was asked {after[words]} times, and {count} times before"
         for words, count in fixed.items()
@@ -106,6 +110,8 @@ def killed(kind: str, *, items: int, limit: int, kills: int, delay: float, seed:
         problems.append(f"{len(found)} results and {len(ended)} sessions of {items} items")
     if sessions != items + 1:
         problems.append(f"{sessions} sessions instead of one for the batch and {items} for its items")
+    if not report.verified:
+        problems.append(f"does not replay: {report.divergence}")
     if after.total() - total > done * limit:
         problems.append(f"{after.total() - total} requests again after {done} kills")
     return Killed(done, len(fixed) // STAGES, after.total() - total, problems)
@@ -146,7 +152,27 @@ def report_kills(quick: bool) -> bool:
     return good
 
 
-PARTS = {"time": report_time, "kill": report_kills}
+def peak(kind: str, items: int) -> tuple[float, float]:
+    """MB that a process had at most which ran a batch, and the batch's seconds."""
+    command = [sys.executable, "-m", "benchmarks._batch_memory", kind, str(items)]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return found["mb"], found["seconds"]
+
+
+def report_memory(quick: bool) -> bool:
+    print(f"{'':<14}{'items':>10}{'MB':>8}{'items/s':>9}")
+    good = True
+    for kind in STORES:
+        base = None
+        for items in (1000, 10_000) if quick else (1000, 10_000, 100_000):
+            mb, seconds = peak(kind, items)
+            print(f"{kind:<14}{items:>10}{mb:>8.0f}{items / seconds:>9.0f}", flush=True)
+            base = mb if base is None else base
+            good &= mb <= base + 50
+    return good
+
+
+PARTS = {"time": report_time, "kill": report_kills, "memory": report_memory}
 
 
 def main() -> int:

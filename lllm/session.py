@@ -303,6 +303,15 @@ class Session(SessionLog, Following, Hooks, Effects, ResourceOwner):
                 summary = partial(figures.summary, self._seq, self._prev, None)
                 keeper.keep_summary(self.id, (self._began, at, self._seq, status), summary)
 
+    def is_stopped_by(self, error: Exception) -> bool:
+        return self._broken is not None
+
+    def new_item(self, id: str, name: str) -> Session:
+        """The session of an item of this batch, which is done now."""
+        made = Session(self.store, id=id, name=name)
+        made.approve = self.approve
+        return made
+
     def claim(self) -> None:
         """Makes this the session's one writer. LogWriteError while another process, or another Session here, is."""
         with guarded("the log store: claim", LogWriteError):

@@ -80,8 +80,13 @@ class Hooks:
         return False
 
     async def item_again(self, id: str, entry: Callable[[], Any]) -> bool:
-        """Goes on with an item of a batch that has a session already: `entry` is run again in that one. False where it has
-        none, and is to be done."""
+        """Goes on with an item of a batch that has a session already, or whose session in a fork's parent is shared: `entry`
+        is run again there. False where it is to be done anew."""
+        return False
+
+    def is_stopped_by(self, error: Exception) -> bool:
+        """Whether an error of a part of the program (an item, a branch) is one of all of it, and no part of its run: the log
+        cannot be written, the record is at its end, or differs."""
         return False
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Final, overload
@@ -9,6 +10,8 @@ from typing import Any, Final, overload
 from lllm.models.message import Message
 from lllm.ports import Request
 
+KEPT: Final = 10_000
+"""Requests that are kept."""
 _SHORT: Final = 64
 """Requests of fewer messages are kept as they came."""
 
@@ -49,11 +52,11 @@ class _Line:
 
 
 class Requests(Sequence[Request]):
-    """Reads like the list of them, oldest first."""
+    """Reads like the list of them, oldest first. Of more than KEPT, the newest are there."""
 
     def __init__(self) -> None:
         # a long request without its messages: so many of the line's first
-        self._kept: list[tuple[Request, _Line | None, int]] = []
+        self._kept: deque[tuple[Request, _Line | None, int]] = deque(maxlen=KEPT)
         self._line = _Line()
         self._last: tuple[Message, ...] = ()
 

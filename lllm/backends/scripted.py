@@ -68,7 +68,7 @@ class ScriptedBackend:
         model: the model name in replies; by default the request's.
 
     Attributes:
-        requests: every Request so far, oldest first.
+        requests: every Request so far, oldest first; of more than 10,000, the newest.
 
     A sampling option that no backend knows is refused, as real backends do. Usage is estimated at 4 characters per token.
     One instance may serve any number of concurrent calls: each takes the next item. Raises LLMInferenceError when none is

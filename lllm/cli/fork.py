@@ -50,6 +50,12 @@ def fork(
     edit_file: Annotated[
         Path | None, typer.Option("--edit-file", metavar="FILE", help="The same, from a file; - is stdin.")
     ] = None,
+    item: Annotated[
+        int | None,
+        typer.Option(
+            "--item", metavar="K", help="Of a batch: --at and --edit are about this item; see lllm show ID-K."
+        ),
+    ] = None,
     model: Model = None,
     sets: Sets = None,
     args: Annotated[
@@ -80,7 +86,7 @@ def fork(
         raise ConfigError(
             "--edit needs --at N: the event that says something else", hint=f"Events: lllm show {id}"
         )
-    if (args or (edit is not None and at == 0)) and not _takes_arguments(store, id):
+    if (args or (edit is not None and at == 0 and item is None)) and not _takes_arguments(store, id):
         raise ConfigError(
             f"session '{id}' is no system's: it has no task and no arguments of its own",
             hint="Edit what a call says: --at N, where event N is CallStarted.",
@@ -94,6 +100,7 @@ def fork(
                 id,
                 at=at,
                 edit=edit,
+                item=item,
                 store=store,
                 model=model,
                 overrides=sets or (),

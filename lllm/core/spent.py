@@ -51,6 +51,14 @@ class Spent:
         if "usage" in data or "unmetered" in data:
             self._count(data)
 
+    def add_all(self, other: Spent) -> None:
+        """Adds the replies that another total has."""
+        self.replies += other.replies
+        if other._used is not None:
+            self._used = tuple(map(sum, zip(self.used, other._used, strict=True)))  # type: ignore[assignment]
+        self.unpriced += other.unpriced
+        self.cost += other.cost
+
     def _count(self, data: Mapping[str, Any]) -> None:
         if (used := data.get("usage")) is not None:
             prompt, completion, cached, reasoning = self._used or (0, 0, 0, 0)

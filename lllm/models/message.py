@@ -239,7 +239,8 @@ class Message:
         wire: bytes | None = self.__dict__.get("_wire")
         if wire is None:
             encode = _encode_texts if self.content.__class__ is str else _encode
-            wire = self.__dict__["_wire"] = encode(self.to_dict())
+            # a copy: what orjson gives has 4 KiB, however short it is
+            wire = self.__dict__["_wire"] = bytes(memoryview(encode(self.to_dict())))
         return wire
 
     def record(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
+from lllm.bounds import Bounds, enclosing
 from lllm.loops import Loop
 from lllm.replay.order import Order
 from lllm.replay.uvloops import replaced
@@ -51,7 +52,7 @@ async def apart(
         return await asyncio.shield(ended)
     except asyncio.CancelledError as error:
         cancelled(error)
-        program.stop()
+        program.stop(for_good=True)
         await ended
         raise
     finally:
@@ -66,9 +67,12 @@ class _Program:
         self._make = make
         self._loop = Loop()
         self._task: asyncio.Task[Any] | None = None
+        self._over = False
+        self._bounds = Bounds(enclosing.get())
 
-    def stop(self) -> None:
-        """Cancels the program, from any thread."""
+    def stop(self, *, for_good: bool = False) -> None:
+        """Cancels the program, from any thread. `for_good`: nobody waits for it, and what blocks in its threads ends, too."""
+        self._over = self._over or for_good
         self.stopped()
         with suppress(RuntimeError):  # it has ended
             self._loop.call_soon_threadsafe(self._cancel)
@@ -93,6 +97,8 @@ class _Program:
                     task.cancel()
                 if left:
                     loop.run_until_complete(asyncio.wait(left, timeout=PATIENCE))
+                if self._over:
+                    loop.run_until_complete(self._bounds.wind_up())
                 loop.run_until_complete(loop.shutdown_asyncgens())
             finally:
                 asyncio.set_event_loop(None)
@@ -101,6 +107,7 @@ class _Program:
     async def _main(self) -> tuple[Any, BaseException | None]:
         self._task = asyncio.current_task()
         self._order.begin(self.stop)
+        enclosing.set(self._bounds)
         try:
             return await self._make(), None
         except BaseException as error:

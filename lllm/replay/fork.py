@@ -14,7 +14,8 @@ from lllm.ports import LogStore, Rerun
 from lllm.replay.apart import apart
 from lllm.replay.edit import Edit, editable
 from lllm.replay.forked import UNMATCHED, Forked
-from lllm.replay.program import find_program, play
+from lllm.replay.items import ItemEdit, is_batch, record_of
+from lllm.replay.program import Function, find_program, play
 from lllm.sync import run
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ async def afork_session(
     *,
     at: int | None = None,
     edit: str | None = None,
+    item: int | None = None,
     store: LogStore | None = None,
     into: LogStore | None = None,
     config: Config | None = None,
@@ -98,6 +100,8 @@ async def afork_session(
             requested again.
         edit: the replacement for event `at`: the task (SessionStarted), the last message of a call (CallStarted), a reply
             (ModelReplied) or a tool's result (ToolReturned).
+        item: of a batch: `at`, `edit` and `fresh` are about this item's session. All other items are taken from theirs. Without
+            it, `at` is an event of the batch: items that had not ended by then are done anew.
         store: the store with the log; by default the configured log. into: the store for the new session; by default the
         same.
         config: the configuration to build agents from; by default the current project's.
@@ -128,7 +132,15 @@ async def afork_session(
         raise ConfigError(
             f"session '{session}' has no events", hint="Nothing was done in it: run the program."
         )
+    change = None
+    if item is not None:
+        change, at, edit, fresh = _item_edit(store, session, record, item, at, edit, fresh), None, None, False
     start = 0 if at is None else at
+    if edit is not None and is_batch(record):
+        raise ConfigError(
+            f"session '{session}' is a batch, whose events say nothing that can be edited",
+            hint="Edit an event of one of its items: item=N and at= (lllm fork: --item N --at M).",
+        )
     if edit is not None:
         editable(record, start)
         if record[start]["kind"] == ev.SESSION_STARTED:
@@ -144,6 +156,8 @@ async def afork_session(
     forked = Forked(
         into or store,
         record,
+        source=store,
+        item=change,
         at=start,
         everything=not (fresh or resample),
         edit=None if edit is None else Edit(start, edit),
@@ -187,13 +201,83 @@ async def afork_session(
         notes.append(
             "a task and arguments are given to systems only: this program is none, and has not seen them"
         )
-    if forked.edit is not None and not forked.edited:
-        notes.append(f"event {start} was not come to, so its edit changed nothing")
+    wanted = forked.edit is not None or (change is not None and change.edit is not None)
+    if wanted and not forked.edited:
+        place = f"event {start}" if change is None else f"event {change.at} of item {item}"
+        notes.append(f"{place} was not come to, so its edit changed nothing")
     return Fork(
         forked.id, session, start, "done" if error is None else "failed", result,
         None if error is None else text_of(error), forked.reused, forked.changed, forked.new, forked.tools_reused,
         forked.saved.usage or Usage(), forked.saved.money, notes,
     )  # fmt: skip
+
+
+async def fork_into(
+    id: str,
+    record: Sequence[Mapping[str, Any]],
+    source: LogStore,
+    into: LogStore,
+    entry: Callable[[], Any],
+    *,
+    change: ItemEdit | None = None,
+    unmatched: str = "run",
+    approve: Callable[[FunctionCall], Any] | None = None,
+) -> Forked:
+    """Forks a session of `source` into the session `id`, as a part of what runs. Raises what its program raises."""
+    at = 0 if change is None or change.at is None else change.at
+    edit = None if change is None or change.edit is None else Edit(at, change.edit)
+    anew = change is not None and edit is None
+    forked = Forked(
+        into,
+        record,
+        id=id,
+        at=at,
+        everything=not (anew or (change is not None and change.fresh)),
+        edit=edit,
+        unmatched=unmatched,
+        name=str(record[0]["data"].get("name") or ""),
+        blob=source.blob,
+    )
+    forked.approve = approve
+    _, failure = await apart(forked.order, lambda: play(forked, Function(entry), Rerun(record, source)))
+    if failure is not None:
+        raise failure
+    return forked
+
+
+def _item_edit(
+    store: LogStore,
+    session: str,
+    record: Sequence[Mapping[str, Any]],
+    item: int,
+    at: int | None,
+    edit: str | None,
+    fresh: bool,
+) -> ItemEdit:
+    """How an item is to differ. ConfigError where it is not there, or the event cannot be edited."""
+    if not is_batch(record):
+        raise ConfigError(
+            f"session '{session}' is no batch: it has no items", hint="Leave item away (lllm fork: --item)."
+        )
+    own = record_of(store, f"{session}-{item}")
+    if not own:
+        count = len({event["data"]["item"] for event in record if event["kind"] == ev.ITEM_STARTED})
+        raise ConfigError(
+            f"batch '{session}' has no item {item}", hint=f"{count} items had begun, from 0 on."
+        )
+    start = 0 if at is None else at
+    if not 0 <= start < len(own):
+        raise ConfigError(
+            f"event {start} is not in the session of item {item}", hint=f"It has events 0 to {len(own) - 1}."
+        )
+    if edit is not None:
+        editable(own, start)
+        if own[start]["kind"] == ev.SESSION_STARTED:
+            raise ConfigError(
+                "an item has no task of its own",
+                hint="Give the program another value for it, or edit what an agent of it was told: event CallStarted.",
+            )
+    return ItemEdit(item, at, edit, fresh)
 
 
 def _heard(

@@ -37,6 +37,7 @@ from lllm.session import Scope, Session
 
 if TYPE_CHECKING:
     from lllm.llm.agent import Agent
+    from lllm.replay.items import ItemEdit
     from lllm.runtime import Call
 
 UNMATCHED: Final[Mapping[str, str]] = {
@@ -63,6 +64,8 @@ class Forked(SharedEffects):
         edit: the new content of one event.
         unmatched: one of UNMATCHED.
         blob: returns the parent's blobs; by default those of `store`.
+        id: of the new session. source: the store with the parent, and with the items of one that is a batch.
+        item: how an item of a batch differs.
     """
 
     answers = goes_on = hands_over = shows = True
@@ -74,6 +77,9 @@ class Forked(SharedEffects):
         store: LogStore,
         record: Sequence[Mapping[str, Any]],
         *,
+        id: str | None = None,
+        source: LogStore | None = None,
+        item: ItemEdit | None = None,
         at: int,
         everything: bool = False,
         edit: Edit | None = None,
@@ -83,19 +89,21 @@ class Forked(SharedEffects):
         blob: Callable[[str], bytes] | None = None,
     ) -> None:
         until = shared_until(record, len(record) if everything and edit is None else at)
-        super().__init__(None, store, record, name=name or "fork", until=until, blob=blob)
+        super().__init__(id, store, record, name=name or "fork", until=until, blob=blob)
         self.clock = SharedClock(self.order)
         self.started, self.logs = False, not keeps_nothing(store)
         self._figures = Counting() if self.logs else None
         self.inputs.copied = self.logs
         self.parent = str(record[0]["session"])
         self.at = at
+        self.source = source or store
+        self.item = item
         self.edit = edit
         self.edited = False
         """True if the program has come to what the edit says."""
         self.changes = dict(changes or {})
         self._everything = everything
-        self._unmatched = unmatched
+        self.unmatched = unmatched
         self._given: set[int] = set()  # events that were given again
         self._asked: dict[str, str] = {}  # of each call the last request
         self._turns: dict[str, int] = {}
@@ -356,6 +364,45 @@ class Forked(SharedEffects):
     def under_way(self, call: str, number: int) -> asyncio.Task[Any] | None:
         return self._under_way.pop((call, number), None)
 
+    # --- items of a batch
+
+    async def item_again(self, id: str, entry: Callable[[], Any]) -> bool:
+        from lllm.replay.items import fork_item
+
+        return await fork_item(self, id, entry)
+
+    def new_item(self, id: str, name: str) -> Session:
+        made = super().new_item(id, name)
+
+        def count(event: Event) -> None:
+            self.new += event.kind == ev.MODEL_REQUESTED
+
+        made.watchers.append(count)
+        return made
+
+    def is_stopped_by(self, error: Exception) -> bool:
+        return Session.is_stopped_by(self, error)
+
+    def shares_item(self, index: int) -> bool:
+        """Whether an item begins like the parent's: all do, unless the batch is done anew from an event on."""
+        ended = (
+            event
+            for event in self.record[: self.at]
+            if event["kind"] == ev.ITEM_ENDED and event["data"]["item"] == index
+        )
+        return self._everything or self.item is not None or any(ended)
+
+    def add(self, item: Forked) -> None:
+        """Counts what an item has reused and asked."""
+        self.reused, self.changed, self.new = (
+            self.reused + item.reused,
+            self.changed + item.changed,
+            self.new + item.new,
+        )
+        self.tools_reused += item.tools_reused
+        self.saved.add_all(item.saved)
+        self.edited = self.edited or item.edited
+
     # --- equal questions
 
     def recorded(self, call: str, kind: str, tool_call: str | None = None) -> Event | None:
@@ -412,7 +459,7 @@ class Forked(SharedEffects):
         """What is done about a tool without a recorded result. None: it is run."""
         name = place.partition(" ")[0]
         effect = ToolRule(**self._rules.get(call, {}).get(name, {})).effect
-        if self._unmatched == "run" or (self._unmatched == "pure" and effect == "pure"):
+        if self.unmatched == "run" or (self.unmatched == "pure" and effect == "pure"):
             return None
         words = f"error: '{name}' is not run here, and no recorded call of it had these arguments"
         return Event(ev.TOOL_RETURNED, {"id": tool_call, "ok": False, "content": words, "unmatched": True})

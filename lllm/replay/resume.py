@@ -16,6 +16,7 @@ from lllm.replay.again import guess_for
 from lllm.replay.apart import apart
 from lllm.replay.effects import undone
 from lllm.replay.guesses import Guess
+from lllm.replay.items import is_batch
 from lllm.replay.program import find_program, play
 from lllm.replay.resumed import RETRY, SKIP, Decide, Decision, Resumed, Uncertain, told, uncertain
 from lllm.sync import run
@@ -134,6 +135,7 @@ async def aresume_session(
             if watch is not None:
                 player.watchers.append(watch)
             player.approve = approve
+            player.decide = decide
             return player, *await _run(player, program, rerun)
 
         player, result, failed = await attempt(program, Guess())
@@ -204,6 +206,11 @@ def _open(session: str, recorded: Sequence[Mapping[str, Any]]) -> None:
     if ended is not None:
         status = ended["data"].get("status", "done")
         at = max((event["seq"] for event in recorded if event["kind"] == ev.MODEL_REPLIED), default=0)
+        if is_batch(recorded):
+            raise ConfigError(
+                f"session '{session}' has ended: {status}",
+                hint=f"Go on in a new session, which takes from its items what is known: lllm fork {session}",
+            )
         raise ConfigError(
             f"session '{session}' has ended: {status}",
             hint=f"Go on from any point of it in a new session: lllm fork {session} --at {at}",
@@ -239,7 +246,12 @@ def _decisions(
             decisions[found.key] = _checked(given)
             found = found._replace(decision=given if isinstance(given, str) else "result")
         effects.append(found)
-    if isinstance(decide, Mapping) and (unknown := set(decide) - {item.key for item in effects} - {"*"}):
+    items = f"{recorded[0]['session']}-"  # of a batch: their keys begin with their sessions
+    known = {"*", *(item.key for item in effects)}
+    unknown = (
+        {key for key in decide if not key.startswith(items)} - known if isinstance(decide, Mapping) else ()
+    )
+    if unknown:
         keys = ", ".join(item.key for item in effects) or "none"
         raise ConfigError(f"no uncertain tool call '{min(unknown)}'", hint=f"Uncertain are: {keys}.")
     if still := [item for item in effects if item.decision is None]:

@@ -155,6 +155,8 @@ class Resumed(Replayed):
         self._left: dict[str, asyncio.Task[Any]] = {}  # calls whose streams the program has closed
         self._matched: dict[int, Event] = {}  # the events themselves: an id alone may be another one's by now
         self._live = False
+        self.decide: Decide = None
+        """What was decided about tools that had begun, for sessions of items."""
         self._going = threading.Lock()
         self._effects = self.effects.last
         self.asked = 0
@@ -177,7 +179,7 @@ class Resumed(Replayed):
     ) -> Event:
         # a tool shows it, and only one that is run now; and effects are compared by `recall`
         live = (kind in SHOWN and call is not None) or kind in effects.KINDS
-        if self.halted is not None and not live and kind not in _RESULTS:
+        if self.halted is not None and not live and kind not in RESULTS:
             raise self.halted
         if not live and self._recorded_next(ev.line_of(kind, data, call)):
             event = super().stamp(kind, data, call, dialog, value)
@@ -425,6 +427,19 @@ class Resumed(Replayed):
             )
         return super().stand_in(event, model)
 
+    async def item_again(self, id: str, entry: Callable[[], Any]) -> bool:
+        from lllm.replay.items import resume_item
+
+        return await resume_item(self, id, entry)
+
+    def new_item(self, id: str, name: str) -> Session:
+        from lllm.replay.items import NewItem
+
+        return NewItem(self, id, name)
+
+    def is_stopped_by(self, error: Exception) -> bool:
+        return self.halted is not None or super().is_stopped_by(error)
+
     async def at_record_end(self, *, anew: bool = False) -> None:
         await self.order.end(anew=anew)
 
@@ -468,7 +483,7 @@ MENDABLE: Final = (
 What a provider answers is a part of it."""
 
 _ENDS: Final = (ev.CALL_ENDED, ev.CANCELLED, ev.LIMIT_REACHED)
-_RESULTS: Final = (ev.CALL_RESUMED, ev.MODEL_REPLIED, ev.MODEL_FAILED, ev.TOOL_RETURNED, ev.WAIT_ENDED)
+RESULTS: Final = (ev.CALL_RESUMED, ev.MODEL_REPLIED, ev.MODEL_FAILED, ev.TOOL_RETURNED, ev.WAIT_ENDED)
 """What is kept of that which had begun when a resumption was halted, and what may have to come before it. No approval:
 whoever gives it may have asked an agent, which was halted, and can be asked again."""
 

@@ -30,10 +30,7 @@ def _end(record: Sequence[Mapping[str, Any]]) -> int:
         (event["data"] for event in record if event["kind"] == ev.SESSION_ENDED), {}
     )
     if ended.get("status") == "cancelled":
-        while at and (
-            record[at - 1]["kind"] in _WINDING_UP
-            or (record[at - 1]["kind"] == ev.EFFECT_RETURNED and record[at - 1]["data"].get("cancelled"))
-        ):
+        while at and _winds_up(record[at - 1]):
             at -= 1
     elif ended.get("status") == "failed":
         failed: set[str] = set()
@@ -50,6 +47,14 @@ def _end(record: Sequence[Mapping[str, Any]]) -> int:
     return at
 
 
+def _winds_up(event: Mapping[str, Any]) -> bool:
+    """Whether an event is one of those that a stop brings about."""
+    kind, data = event["kind"], event["data"]
+    if kind == ev.EFFECT_RETURNED:
+        return bool(data.get("cancelled"))
+    return kind in _WINDING_UP or (kind in _PARTS_END and data["status"] == "cancelled")
+
+
 def _stale_yes(record: Sequence[Mapping[str, Any]]) -> int | None:
     """The first approval of a tool call that has no result."""
     found: dict[tuple[str, str], int] = {}
@@ -62,6 +67,7 @@ def _stale_yes(record: Sequence[Mapping[str, Any]]) -> int | None:
 
 
 _WINDING_UP: Final = (ev.CANCELLED, ev.CALL_ENDED, ev.SESSION_ENDED, ev.NOTE)
+_PARTS_END: Final = (ev.STAGE_ENDED, ev.ITEM_ENDED)
 _ASKED_AGAIN: Final = (ev.MODEL_REQUESTED, ev.WAIT_ENDED)
 """What comes between two failures of the same request."""
 

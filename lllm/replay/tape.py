@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core import events as ev
@@ -24,7 +25,7 @@ from lllm.replay.blame import blame
 from lllm.replay.calls import fold_call
 from lllm.replay.edit import with_last
 from lllm.replay.follow import Followed
-from lllm.replay.idle import job_here
+from lllm.replay.idle import is_stop, job_here
 from lllm.replay.order import Order
 from lllm.replay.starts import Starts
 from lllm.session import Scope, Session
@@ -236,7 +237,7 @@ class Replayed(Session):
     ) -> Event:
         tape = self.tapes.get(ev.line_of(kind, data, call))
         found = tape.peek() if tape is not None else None
-        if call is None and found is not None and cut_off(found) and kind != ev.SESSION_ENDED:
+        if call is None and found is not None and self._is_cut_off(found, kind, data):
             raise Unfinished("the session was cancelled here")
         if tape is None or found is None:
             if call is None or kind == ev.CALL_ENDED or self._open_ended(call):
@@ -248,6 +249,18 @@ class Replayed(Session):
         tape.advance()
         self.order.came(found)
         return Event(kind, data, found["at"], call, dialog, value)
+
+    def _is_cut_off(self, found: Mapping[str, Any], kind: str, data: Mapping[str, Any]) -> bool:
+        """Whether the record says here that somebody stopped the program, or a stage of it with all of it, and today's code
+        goes on."""
+        if found["kind"] in ev.STAGES:
+            stopped = found["data"].get("status") == "cancelled" and self._was_stopped
+            return stopped and (kind, data.get("status")) != (found["kind"], "cancelled")
+        return cut_off(found) and kind != ev.SESSION_ENDED
+
+    @cached_property
+    def _was_stopped(self) -> bool:
+        return any(map(cut_off, self.record[-1:]))
 
     def _compared(
         self, found: Mapping[str, Any], kind: str, data: Mapping[str, Any], value: Any, call: str | None
@@ -430,12 +443,18 @@ class Replayed(Session):
     # --- what a live session does
 
     async def item_again(self, id: str, entry: Callable[[], Any]) -> bool:
-        from lllm.replay.items import item_again
+        from lllm.replay.items import replay_item
 
-        found, differs = await item_again(self.store, id, entry, goes_on=self.goes_on)
-        if differs is not None:
-            raise differs
-        return found
+        return await replay_item(self, id, entry)
+
+    def item_end(self, id: str) -> Mapping[str, Any] | None:
+        """The recorded end of an item that has not come yet."""
+        tape = self.tapes.get(f"item {id.removeprefix(f'{self.id}-')}")
+        found = None if tape is None else tape.peek()
+        return found if found is not None and found["kind"] == ev.ITEM_ENDED else None
+
+    def is_stopped_by(self, error: Exception) -> bool:
+        return is_stop(error)
 
     def past(self, call: str) -> Followed | None:
         return Followed(self, call, self.tapes[call])

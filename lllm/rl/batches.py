@@ -63,7 +63,7 @@ async def values_of_rollouts(
     token = current.set(Scope(live))
     try:
         sessions = await _sessions(live, run, tasks)
-        values = await _all(_Rollouts(step, live, store, sessions), _Items(tasks), limit, "raise", progress)
+        values = await _all(_Rollouts(step, live, sessions), _Items(tasks), limit, "raise", progress)
         found = await _together(env, values, step.rollout, step.with_rollout, live)
     except BaseException as error:
         await fail(live, error)
@@ -131,10 +131,8 @@ def _has_ended(store: LogStore, id: str) -> bool:
 class _Rollouts(_InSessions):
     """Rollouts that have sessions of their own."""
 
-    def __init__(
-        self, step: RolloutStep, live: Session, store: Any, sessions: Sequence[tuple[str, bool]]
-    ) -> None:
-        super().__init__(step, live, store)
+    def __init__(self, step: RolloutStep, live: Session, sessions: Sequence[tuple[str, bool]]) -> None:
+        super().__init__(step, live)
         self._env = step.env
         self._sessions = sessions
 
@@ -145,9 +143,9 @@ class _Rollouts(_InSessions):
         id, done = self._sessions[index]
         if not done:
             return await super().item(index, value)
-        result = read_result(self._store, id)
+        result = read_result(self.session.store, id)
         assert result is not None
-        found: Any = self.step.again(replace(rollout_of(result, value.item), session=id), self._store)  # type: ignore[attr-defined]
+        found: Any = self.step.again(replace(rollout_of(result, value.item), session=id), self.session.store)  # type: ignore[attr-defined]
         return found
 
     async def _result(self, id: str, value: Any) -> Result:
@@ -156,11 +154,11 @@ class _Rollouts(_InSessions):
     def _latest(self, id: str) -> str:
         """The session that a rollout has got to. One that was interrupted has lost its state with its process: where the batch
         goes on, it is done anew, in a session of its own."""
-        if not isinstance(self.live, Replayed) or self._env.setup_hook is None:
+        if not isinstance(self.session, Replayed) or self._env.setup_hook is None:
             return id
         number, last, free = 1, id, id
-        while _exists(self._store, free):
+        while _exists(self.session.store, free):
             number, last, free = number + 1, free, f"{id}~{number + 1}"
-        if free == id or (self.live.goes_on and not _has_ended(self._store, last)):
+        if free == id or (self.session.goes_on and not _has_ended(self.session.store, last)):
             return free
         return last

@@ -11,6 +11,7 @@ from lllm.core import events as ev
 from lllm.errors import ConfigError
 from lllm.llm.sessions import fail, open_session, running
 from lllm.session import Scope, Session, current
+from lllm.steps.memories import check_batch
 from lllm.steps.side_by_side import ERRORS, checked, counted, together
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ async def batch(
     counted("limit", limit)
     items = _Items(values)
     scope = running("batch")
+    check_batch(step, limit, in_session=scope is not None)
     if scope is not None:
         run = _InSession(step, scope.session)
         return await _all(run, items, limit, errors, progress)
@@ -45,7 +47,7 @@ async def batch(
     await live.start(meta)
     token = current.set(Scope(live))
     try:
-        results = await _all(_InSessions(step, live, store), items, limit, errors, progress)
+        results = await _all(_InSessions(step, live), items, limit, errors, progress)
     except BaseException as error:
         await fail(live, error)
         raise
@@ -96,6 +98,7 @@ async def _all(run: Any, items: _Items, limit: int, errors: str, progress: Any) 
     results: list[Any] = []
     with shown(progress, run.step.name, items.count) as tell:
         done = 0
+        stopped: list[Exception] = []
 
         async def work() -> None:
             nonlocal done
@@ -104,6 +107,11 @@ async def _all(run: Any, items: _Items, limit: int, errors: str, progress: Any) 
                 try:
                     results[index] = await run.item(index, value)
                 except Exception as error:
+                    if run.apart and getattr(error, "stops_replay", False):  # others may have gone on
+                        stopped.append(error)
+                        return
+                    if run.session.is_stopped_by(error):
+                        raise
                     if errors == "raise":
                         raise failed(
                             error, index, getattr(error, "item_session", run.session_of(index))
@@ -115,11 +123,15 @@ async def _all(run: Any, items: _Items, limit: int, errors: str, progress: Any) 
 
         count = limit if items.count is None else min(limit, max(items.count, 1))
         await together([work() for _ in range(count)])
+        if stopped:
+            raise stopped[0]
     return [result for result in results if result is not _DROPPED]
 
 
 class _InSession:
     """Items that are a part of the running session."""
+
+    apart = False
 
     def __init__(self, step: Step, session: Session) -> None:
         self.step = step
@@ -145,18 +157,19 @@ class _InSession:
 class _InSessions:
     """Items that have sessions of their own: the batch's id, and their number."""
 
-    def __init__(self, step: Step, live: Session, store: Any) -> None:
+    apart = True
+
+    def __init__(self, step: Step, session: Session) -> None:
         self.step = step
-        self.live = live
-        self._store = live.store
+        self.session = session
 
     def session_of(self, index: int) -> str:
-        return f"{self.live.id}-{index}"
+        return f"{self.session.id}-{index}"
 
     async def item(self, index: int, value: Any) -> Any:
         from lllm.steps.results import with_stages
 
-        live, id = self.live, self.session_of(index)
+        live, id = self.session, self.session_of(index)
         live.emit(ev.ITEM_STARTED, {"item": index, "session": id})
         if not live.durable:
             await live.flush()  # whoever finds an item must find its batch
@@ -164,7 +177,9 @@ class _InSessions:
             result = await self._result(id, value)
         except BaseException as error:
             stopped = isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception)
-            live.emit(ev.ITEM_ENDED, {"item": index, "status": "cancelled" if stopped else "failed"})
+            if live.halted is None and not (isinstance(error, Exception) and live.is_stopped_by(error)):
+                status = "cancelled" if stopped else "failed"
+                live.emit(ev.ITEM_ENDED, {"item": index, "status": status})
             raise
         live.emit(ev.ITEM_ENDED, {"item": index, "status": "done"})
         if live.unwritten >= _TOGETHER:
@@ -179,16 +194,16 @@ class _InSessions:
 
         async def again() -> None:
             try:
-                found.append(await one(self.step, value, store=self._store))
+                found.append(await one(self.step, value, store=self.session.store))
             except BaseException as error:
                 found.append(error)
                 raise
 
-        if await self.live.item_again(id, again) and found:
+        if await self.session.item_again(id, again) and found:
             if isinstance(found[-1], BaseException):
                 raise found[-1]  # as it did
             return found[-1]  # type: ignore[no-any-return]
         with Session.outside():
-            own = Session(self._store, id=id, name=self.step.name)
+            own = self.session.new_item(id, self.step.name)
             await own.start({"name": self.step.name, "entry": {"kind": "chain", "chain": self.step.name}})
             return await ended(own, self.step, value)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError, UnknownNameError
 from lllm.steps.base import Step, named
+from lllm.steps.memories import check_branches
 from lllm.steps.side_by_side import ERRORS, checked, side_by_side
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Parallel(Step):
                 "parallel has no branches", hint="Give it steps: parallel(a, b), or parallel(x=a, y=b)."
             )
         _check_parts("parallel", [part for part, _ in pairs])
+        check_branches(self.branches.values())
         self.errors = checked(errors, ERRORS, "errors")
         self.name = named(name, "parallel")
         first = next(iter(self.branches.values()))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lllm.errors import ConfigError
 from lllm.steps.base import Step, named
 from lllm.steps.fitting import classes_of, has_items, said, to_items
+from lllm.steps.memories import check_map
 from lllm.steps.side_by_side import ERRORS, checked, counted, side_by_side
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Map(Step):
 
         self.step: Step = step_of(step)
         self.limit = counted("limit", limit)
+        check_map(self.step, self.limit)
         self.errors = checked(errors, ERRORS, "errors")
         self.name = named(name, f"map({self.step.name})")
 

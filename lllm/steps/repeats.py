@@ -112,6 +112,8 @@ class Retry(Step):
             except NEVER:
                 raise
             except Exception as error:
+                if here.session.is_stopped_by(error):
+                    raise
                 decision = self._decided(here, n, error, began)
                 if not decision["again"]:
                     raise
@@ -163,7 +165,7 @@ class Fallback(Step):
             except NEVER:
                 raise
             except Exception as error:
-                if n == len(self.steps):
+                if n == len(self.steps) or here.session.is_stopped_by(error):
                     for words in before:
                         error.add_note(words)
                     raise

@@ -48,7 +48,7 @@ async def side_by_side(
         try:
             results[index] = part, await here.do(step, value, part)
         except Exception as error:
-            if errors == "raise":
+            if errors == "raise" or here.session.is_stopped_by(error):
                 raise
             results[index] = part, failed(error, index, here.session.id) if errors == "keep" else _DROPPED
 

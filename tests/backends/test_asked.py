@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from lllm.backends.asked import Requests
+from lllm.backends.asked import KEPT, Requests
 from lllm.models.message import Message, user
 from lllm.ports import Request
 
@@ -44,3 +44,11 @@ def test_a_repair_in_every_turn_takes_no_more_room_than_its_messages() -> None:
         < 5 * 300
     )
     assert len(kept[-1].messages) == 603
+
+
+def test_the_newest_requests_are_kept() -> None:
+    kept = Requests()
+    for number in range(KEPT + 5):
+        kept.add(Request("m", (Message("user", str(number)),)))
+    assert len(kept) == KEPT
+    assert (kept[0].messages[0].text, kept[-1].messages[0].text) == ("5", str(KEPT + 4))

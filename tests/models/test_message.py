@@ -258,3 +258,16 @@ def test_depth_is_counted_without_the_stack() -> None:
     assert deeper({"a": {"b": nested(100_000)}})
     assert not_json(nested(DEEPEST)) is None
     assert "too deeply" in str(not_json(nested(100_000)))
+
+
+def test_a_short_message_takes_little_room() -> None:
+    import tracemalloc
+
+    messages = [Message("user", f"item {number}") for number in range(1000)]
+    tracemalloc.start()
+    try:
+        for message in messages:
+            message.wire()
+        assert tracemalloc.get_traced_memory()[0] < 300_000
+    finally:
+        tracemalloc.stop()

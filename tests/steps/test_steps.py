@@ -549,3 +549,29 @@ def test_a_batch_holds_no_more_than_its_results() -> None:
     store = MemoryLog()
     assert (step(big) >> small).batch(range(60), limit=4, store=store, progress=count) == ["10000"] * 60
     assert max(most) <= 4
+
+
+def test_a_batch_of_agents_holds_nothing_of_its_items() -> None:
+    """What is held for each item, beyond its result and its log, is less than a message."""
+    import gc
+    import tracemalloc
+
+    from lllm import NoLog
+
+    model = ScriptedBackend(lambda request: f"{request.messages[-1].text}+")
+    made = step(clean) >> Agent("a", model) >> Agent("b", model) >> str
+    held = []
+
+    def measure(done: int, of: int | None) -> None:
+        if done in (200, 600):
+            model.requests.clear()
+            gc.collect()
+            held.append(tracemalloc.get_traced_memory()[0])
+
+    made.batch(["warm"], store=NoLog())
+    tracemalloc.start()
+    try:
+        made.batch((f"item {n}" for n in range(620)), limit=4, store=NoLog(), progress=measure)
+    finally:
+        tracemalloc.stop()
+    assert (held[1] - held[0]) / 400 < 400
