@@ -18,6 +18,7 @@ from lllm import (
     parallel,
     retry,
     route,
+    sink,
     step,
 )
 from lllm.agents import BaseAgent, BasicAgent, ContextAgent
@@ -35,6 +36,10 @@ async def shout(text: str) -> str:
 
 def pieces(text: str) -> Any:
     yield from text
+
+
+def keep(value: Any) -> None:
+    """Does nothing with what passes."""
 
 
 @tool
@@ -96,6 +101,7 @@ COMPONENTS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "loop": lambda model: loop(agent(model), times=2),
     "retry": lambda model: retry(agent(model), times=2),
     "fallback": lambda model: fallback(agent(model), clean),
+    "sink": lambda model: sink(keep),
     "ChainOfAgents": lambda model: ChainOfAgents(
         "reader", model, prompt="Say it.", budget=400, max_tokens=20
     ),
