@@ -23,6 +23,7 @@ from lllm.core.jsonable import jsonable
 from lllm.errors import ConfigError, ExportError, ExportVersionError, LLMError, OtherAgentError, listing
 from lllm.hints import update_hint
 from lllm.llm.dialog import Dialog, messages_from
+from lllm.llm.exported_keys import check_agent, check_file
 from lllm.llm.memory import AGENT, Memory
 from lllm.llm.prompts import registered
 from lllm.llm.retrying import exported_retry
@@ -166,12 +167,15 @@ class Exported:
         self.where = "the exported agent"
         value = self._read(source)
         try:
-            if value["lllm"] != "agent":
+            if isinstance(value, Mapping) and value["lllm"] != "agent":
                 raise ValueError(_KINDS.get(value["lllm"], "it is no exported agent"))
-            self._check_version(value["format"])
+            if isinstance(value, Mapping):
+                self._check_version(value["format"])  # before its keys: a later format may have others
+            check_file(value)
+            check_agent(value["agent"])
             self.about: Mapping[str, Any] = value["agent"]
-            self.name = str(self.about["name"])
-            self.model = str(self.about["model"])
+            self.name: str = self.about["name"]
+            self.model: str = self.about["model"]
             self.messages = _messages(value["messages"], value.get("blobs") or {})
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             if isinstance(error, ExportError):
@@ -184,13 +188,15 @@ class Exported:
             return source
         if not isinstance(source, str | os.PathLike):
             raise ExportError(f"an exported agent is a file, got {in_words(source)}", hint=_MADE_BY)
-        if isinstance(source, str) and source.lstrip()[:1] in ("{", "["):
+        if isinstance(source, str) and not source.strip("\ufeff \t\r\n"):
+            raise ExportError(f"{self.where} is empty", hint=_MADE_BY)
+        if isinstance(source, str) and source.lstrip("\ufeff \t\r\n")[:1] in ("{", "["):
             text = source
         else:
             self.where = Path(source).name or str(source)
             text = self._text(source)
         try:
-            return decode(text)
+            return decode(text.removeprefix("\ufeff"))  # an editor may have written a byte order mark
         except (ValueError, RecursionError) as error:
             words = "it is Markdown, which is for people" if _is_page(text) else error
             raise ExportError(f"{self.where} cannot be read: {words}", hint=_MADE_BY) from error
@@ -243,7 +249,7 @@ class Exported:
             "description": str(about.get("description", "")),
             "tool_style": about.get("tool_style"),
             "code_tags": about.get("code_tags"),
-            **about.get("limits", {}),
+            **about.get("limits", {}),  # checked: nothing else can be said there
         }
         if "prompt" in about and "prompt" not in given:
             made["prompt"] = about["prompt"]
@@ -263,7 +269,18 @@ class Exported:
                 f"{self.where}: an agent on '{self.model}' cannot be made: {error.message}",
                 hint=f"{error.hint or ''} Another model: Agent.import_(..., model='provider/model').".strip(),
             ) from error
+        if "approval" not in given:
+            self._check_approvals(agent._settings)  # type: ignore[attr-defined]
         return agent
+
+    def _check_approvals(self, settings: Settings) -> None:
+        """Raises ExportError where the file lets tools run unasked that want approval by themselves."""
+        free = [tool.name for tool in settings.tools if tool.approval and not settings.approval.needs(tool)]
+        if free:
+            raise ExportError(
+                f"{self.where} lets {listing(free)} run without the approval that the tool asks for",
+                hint=f"To allow it, say so: Agent.import_(..., approval={{'never': {sorted(free)!r}}}).",
+            )
 
     def _system(self) -> Prompt | None:
         given = self.about.get("system_prompt")
@@ -418,7 +435,13 @@ class Exports:
         text = FORMATS[format](as_record(self, messages))  # type: ignore[arg-type]
         session = acting()
         if path is not None and (session is None or session.acts):
-            write_text_atomic(path, text)
+            try:
+                write_text_atomic(path, text)
+            except OSError as error:
+                raise ExportError(
+                    f"'{os.fspath(path):.200}' cannot be written: {error.strerror or error}",
+                    hint="Give another path.",
+                ) from error
         return text
 
     def _said_so_far(self) -> tuple[Message, ...]:

@@ -334,3 +334,98 @@ def test_a_subclass_is_imported_as_one() -> None:
 
 def test_the_format_is_written_down() -> None:
     assert (json.loads(agent_of().export())["format"], FORMAT) == (1, 1)
+
+
+# --- files from anywhere
+
+
+def with_settings(**settings: Any) -> dict[str, Any]:
+    value = json.loads(agent_of().export())
+    return {**value, "agent": {**value["agent"], **settings}}
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("", "is empty"),
+        (" \n", "is empty"),
+        ("[]", "must be an object, got list"),
+        (lambda: {**with_settings(), "extra": 1}, "extra is not exported"),
+        (lambda: with_settings(temperature="hot"), "agent.temperature is not exported"),
+        (
+            lambda: with_settings(sampeling={}),
+            "agent.sampeling is not exported. Did you mean agent.sampling?",
+        ),
+        (lambda: with_settings(name=["a"]), "agent.name cannot be list here"),
+        (lambda: with_settings(model=3), "agent.model cannot be int here"),
+        (lambda: with_settings(system_prompt=["a"]), "agent.system_prompt must be an object, got list"),
+        (lambda: with_settings(system_prompt={"path": "a"}), "agent.system_prompt.text is missing"),
+        (lambda: with_settings(limits=["a"]), "agent.limits must be an object, got list"),
+        (lambda: with_settings(tools=[{}]), "a tool has no name"),
+        (lambda: with_settings(tools={"a": 1}), "agent.tools must be a list, got dict"),
+        (lambda: with_settings(approval={"nevr": []}), "agent.approval.nevr"),
+        (lambda: with_settings(retry={"on": "os:system"}), "agent.retry.on is code"),
+    ],
+)
+def test_a_file_that_was_edited_says_what_is_wrong(source: Any, words: str) -> None:
+    with pytest.raises(ExportError) as caught:
+        Agent.import_(source() if callable(source) else source, echo())
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "smuggled",
+    [
+        {"options": {"base_url": "http://127.0.0.1:9"}},
+        {"sandbox": "jupyter"},
+        {"activate_proxies": ["sql"]},
+        {"store": None},
+        {"approve": None},
+        {"tools": ["add"]},
+        {"model_args": {"temperature": 1}},
+        {"debug": True},
+    ],
+    ids=str,
+)
+def test_a_file_cannot_say_more_than_is_exported(smuggled: dict[str, Any]) -> None:
+    """An address would be sent the key of whoever imports the file."""
+    for keys in ({"limits": smuggled}, smuggled):
+        if keys != {"tools": ["add"]}:
+            with pytest.raises(ExportError, match="is not exported"):
+                Agent.import_(with_settings(**keys), "openai/some-model")
+
+
+@pytest.mark.parametrize(
+    "sampling", [{"base_url": "http://x"}, {"api_key": "x"}, {"sandbox": "jupyter"}], ids=str
+)
+def test_sampling_values_are_no_settings(sampling: dict[str, Any]) -> None:
+    with pytest.raises(LLMError):
+        Agent.import_(with_settings(sampling=sampling), echo())
+
+
+def test_a_file_does_not_lift_an_approval() -> None:
+    @tool(approval=True)
+    def pay(to: str) -> str:
+        """Pay somebody."""
+        raise AssertionError("nobody approved of it")
+
+    text = agent_of(echo(), tools=[pay], approval={"never": ["pay"]}).export()
+    with pytest.raises(ExportError, match="lets pay run without the approval"):
+        Agent.import_(text, echo(), tools=[pay])
+    assert Agent.import_(text, echo(), tools=[pay], approval={"never": ["pay"]}).tools == (pay,)
+    model = ScriptedBackend([FunctionCall("t", "pay", '{"to": "Ann"}'), "no"])
+    assert Agent.import_(text, model, tools=[pay], approval=["pay"])("go").content == "no"
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    text = used().export()
+    path = tmp_path / "ada.json"
+    path.write_text(text, encoding="utf-8-sig")
+    for source in (path, f"\ufeff{text}"):
+        assert Agent.import_(source, echo(), tools=[add, draw]).history
+
+
+def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / ("a" * 300 + ".json")):
+        with pytest.raises(ExportError, match="cannot be written"):
+            agent_of().export(path)

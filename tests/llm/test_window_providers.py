@@ -161,6 +161,7 @@ def test_engines_that_run_here_count_as_they_read(name: str, policy: str, forms:
     found = notes(store)
     assert found
     assert {(note["limit"], note["exact"], note.get("mended")) for note in found} == {(1024, True, None)}
+    assert reply.usage is not None
     assert reply.usage.prompt == found[-1]["tokens"], "counted on the rendered prompt"
     least = {"drop": 500, "summarise": 300}[policy]  # a summary is not made anew with every call
     assert reply.usage.prompt > least, "no more is left out than has to be"
