@@ -17,7 +17,7 @@ class SharedEffects(Replayed):
 
     parent: str
     _twins: dict[str, str]
-    _unmatched: str
+    unmatched: str
     _outer: dict[int, int]
 
     # of Forked
@@ -163,7 +163,7 @@ class SharedEffects(Replayed):
     def _refused(self, asked: Asked) -> EffectFailed | None:
         """The error of an effect without a recorded answer that is not to be done."""
         learnt = asked.request is None and asked.policy == "pure"
-        if learnt or self._unmatched == "run" or (self._unmatched == "pure" and asked.policy == "pure"):
+        if learnt or self.unmatched == "run" or (self.unmatched == "pure" and asked.policy == "pure"):
             return None
         return EffectFailed(
             f"effect '{asked.name}' is not done here, and no recorded one had this request",

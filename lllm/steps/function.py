@@ -8,7 +8,6 @@ import inspect
 import os
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +16,7 @@ from lllm.models.reply import Reply
 from lllm.ports import TextDelta
 from lllm.steps.base import Step
 from lllm.steps.fitting import UNKNOWN, allows, classes_of, lists
+from lllm.steps.threads import Threads
 from lllm.sync import is_async
 
 if TYPE_CHECKING:
@@ -109,9 +109,9 @@ _level: Final = contextvars.ContextVar("lllm_step_level", default=0)
 
 
 @cache
-def _pool(level: int) -> ThreadPoolExecutor:
+def _pool(level: int) -> Threads:
     """The threads of one level: functions that wait for a chain of their own leave others to that."""
-    return ThreadPoolExecutor(THREADS, thread_name_prefix=f"lllm-step-{level}")
+    return Threads(THREADS)
 
 
 if hasattr(os, "register_at_fork"):
