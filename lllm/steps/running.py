@@ -122,12 +122,11 @@ def _say_where(error: BaseException, session: str, path: str, name: str) -> None
 async def in_session(step: Step, value: Any, session: Session, follow: Follow | None = None) -> Result:
     """Runs a step on one value in a session, as one run of it."""
     here = Here(session, session.new_run(), follow)
-    result = await here.do(step, value, "1") if step.kind != "chain" else await _whole(step, value, here)
+    if step.kind == "chain":
+        result = await step._run(step.receive(value), here)
+    else:
+        result = await here.do(step, value, "1")
     return Result(result, Stages(here.results), session.id)
-
-
-async def _whole(step: Step, value: Any, here: Here) -> Any:
-    return await step._run(step.receive(value), here)
 
 
 async def one(
