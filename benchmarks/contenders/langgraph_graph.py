@@ -1,4 +1,5 @@
-"""A `StateGraph` of three nodes, each of which calls a chat model; `abatch` with `max_concurrency`. Its log is a checkpointer."""
+"""A `StateGraph` of three nodes, each of which calls a chat model; `abatch` with `max_concurrency`. Its log is the
+checkpointer."""
 
 from __future__ import annotations
 

@@ -30,6 +30,11 @@ def instructions(stage: str) -> str:
     return f"You {stage} what you are given."
 
 
+def size(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 async def measure(contender: Contender, log: str, items: int, at_once: int) -> dict[str, float]:
     """Items per second, CPU milliseconds per item, peak resident MB of the process, and kB on disk per item."""
     texts = [f"item {number} and a few words about it" for number in range(items)]
@@ -45,7 +50,7 @@ async def measure(contender: Contender, log: str, items: int, at_once: int) -> d
             for stage in STAGES:
                 text = answer(stage, text)
             assert result == text, result
-        written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        written = size(folder)
     megabytes = peak / (1e6 if sys.platform == "darwin" else 1e3)
     return {
         "rate": items / wall,

@@ -79,7 +79,7 @@ async def spans(folder: Path) -> AsyncIterator[Pipeline]:
     from pydantic_ai.models.instrumented import InstrumentationSettings
 
     provider = TracerProvider()
-    with open(folder / "spans.jsonl", "w") as file:
+    with open(folder / "spans.jsonl", "w") as file:  # noqa: ASYNC230  opened before anything is measured
         exporter = ConsoleSpanExporter(out=file, formatter=lambda span: span.to_json(indent=None) + "\n")
         provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=1_000_000))
         Agent.instrument_all(InstrumentationSettings(tracer_provider=provider))
