@@ -1,4 +1,4 @@
-"""Whether training rows are what the model read and wrote: over tool rollouts of several turns, on transformers and on llama.cpp.
+"""Whether training rows are what the model read and wrote: tool rollouts of several turns, on transformers and llama.cpp.
 
     python -m benchmarks.token_exactness [--rollouts 1000] [--backend transformers|llama_cpp]
 
