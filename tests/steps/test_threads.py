@@ -14,7 +14,6 @@ from lllm.steps import threads
 from lllm.steps.threads import Threads
 
 HANGS = """
-import os
 import signal
 import threading
 import time
@@ -32,7 +31,7 @@ def hang(value):
 def stop():
     for _ in range(3):
         began.acquire()
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
 threading.Thread(target=stop, daemon=True).start()
