@@ -12,6 +12,7 @@ from typing import Final
 from lllm.core.spec import Limits
 from lllm.core.state import State
 from lllm.core.use import NONE, Exceeded, Use, exceeded
+from lllm.errors import BudgetExceeded
 
 _LOCK: Final = threading.Lock()  # agents within a call may run in threads
 
@@ -21,15 +22,19 @@ class Ledger:
 
     Attributes:
         parent: the ledger of what it is within; what is added here is added there too.
-        limits: the budgets that hold for it. agent: whose call it is; "" for a tool.
+        limits: the budgets that hold for it. owner: whose they are, as in `agent 'a'`; "" for a tool.
+        halts: whether a session is left as it is when they are used up, to be resumed with larger ones.
     """
 
-    __slots__ = ("_noted", "_own", "_total", "agent", "limits", "parent")
+    __slots__ = ("_noted", "_own", "_total", "halts", "limits", "owner", "parent")
 
-    def __init__(self, parent: Ledger | None, limits: Limits | None = None, agent: str = "") -> None:
+    def __init__(
+        self, parent: Ledger | None, limits: Limits | None = None, owner: str = "", *, halts: bool = False
+    ) -> None:
         self.parent = parent
         self.limits = limits
-        self.agent = agent
+        self.owner = owner
+        self.halts = halts
         self._total = self._own = self._noted = NONE
 
     def add_own(self, before: State, after: State) -> None:
@@ -50,6 +55,11 @@ class Ledger:
                 one._total = one._total.plus(use)
                 one = one.parent
 
+    @property
+    def total(self) -> Use:
+        """What was used so far."""
+        return self._total
+
     def take(self) -> Use:
         """What was added since this was last asked."""
         with _LOCK:
@@ -62,17 +72,31 @@ class Ledger:
         while one is not None:
             if one.limits is not None:
                 own, total = one._own, one._total
+                if own is NONE:  # of a chain, which makes no requests itself
+                    own = total
                 found = exceeded(one.limits, own, total.since(own) if total is not own else NONE)
                 if found is not None:
                     if one is self:
                         return found
-                    return found._replace(
-                        words=f"a budget of agent '{one.agent}', around this call: {found.words}"
-                    )
+                    words = f"a budget of {one.owner}, around this call: {found.words}"
+                    return found._replace(words=words, halts=one.halts)
             one = one.parent
         return None
 
 
+def budget_exceeded(over: Exceeded, session: str | None, call: str | None = None) -> BudgetExceeded:
+    """The error of a budget of a chain or a batch, whose session can be resumed."""
+    error = BudgetExceeded(
+        over.words,
+        reason=over.limit,
+        session=session,
+        call=call,
+        hint=f"What is done is kept. Raise {over.limit}, and go on with it: lllm resume {session}",
+    )
+    error.resumable = True
+    return error
+
+
 def ledger_of(parent: Ledger | None, limits: Limits, agent: str) -> Ledger | None:
     """The ledger of a new agent call; None where no budget depends on one."""
-    return None if parent is None and not limits.counted else Ledger(parent, limits, agent)
+    return None if parent is None and not limits.counted else Ledger(parent, limits, f"agent '{agent}'")

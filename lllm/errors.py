@@ -584,7 +584,13 @@ class SandboxLost(CallError, SandboxBroken):
 
 
 class BudgetExceeded(CallError):
-    """`max_model_calls`, `max_tokens_total` or `max_cost` was used up."""
+    """`max_model_calls`, `max_tokens_total` or `max_cost` was used up; for items of a batch also its `deadline`.
+
+    Attributes:
+        resumable: whether the session was left open, and goes on with a larger budget when it is resumed.
+    """
+
+    resumable: bool = False
 
 
 class DeadlineExceeded(CallError):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lllm import errors, inputs
 from lllm.bounds import Bounds, enclosing, is_over
-from lllm.budgets import Ledger, ledger_of
+from lllm.budgets import Ledger, budget_exceeded, ledger_of
 from lllm.clock import Clock
 from lllm.core import events as ev
 from lllm.core.blobs import with_blobs
@@ -29,7 +29,7 @@ from lllm.core.events import Event
 from lllm.core.guard import ANY
 from lllm.core.machine import step
 from lllm.core.spec import Spec
-from lllm.core.state import BLANK, CANCELLED, DONE, READY, Opening, State
+from lllm.core.state import CANCELLED, DONE, READY, Opening, State
 from lllm.core.use import Use
 from lllm.errors import (
     BudgetExceeded,
@@ -90,7 +90,7 @@ class Call:
         self.key = key
         self.dialog = dialog
         self.base: Node | None = None
-        self.state = BLANK
+        self.state = State()
         self.usage: Usage | None = None
         self.fault: BaseException | None = None
         self.failed: Mapping[str, Any] = {}
@@ -388,6 +388,8 @@ class Call:
         """Does one effect, its intent first; a deadline that passes meanwhile is the outcome."""
         kind = type(effect)
         if kind is CallModel and self.ledger is not None and (over := self.ledger.exceeded()) is not None:
+            if over.halts:
+                raise self.session.halt(budget_exceeded(over, self.session.id, self.id))
             return Outcome(ev.LIMIT_REACHED, {"reason": over.limit, "message": over.words})
         if kind is CallModel:
             self.performer.asked_in = self.state
@@ -592,7 +594,8 @@ class Call:
     def _broke(self, error: Exception) -> bool:
         """Ends a call in which an exception that nobody expects was raised: a fault of ours, which must not leave the call open
         in the log. False where that cannot be said there."""
-        if self.session.replaying or self.state.terminal or self.state.phase == READY:
+        halted = self.session.halted is not None
+        if halted or self.session.replaying or self.state.terminal or self.state.phase == READY:
             return False
         self.fault = error
         words = f"{type(error).__name__}: {text_of(error)}"

@@ -77,6 +77,12 @@ def own_code(session: Session, place: Place) -> Iterator[None]:
         _own_code.reset(token)
 
 
+_WHILE_HALTED: Final = frozenset(
+    (ev.MODEL_REPLIED, ev.MODEL_FAILED, ev.TOOL_RETURNED, ev.WAIT_ENDED, ev.EFFECT_RETURNED, ev.NOTE)
+)
+"""What a session that is halted still writes: what came of that which had begun."""
+
+
 class _Outside:
     """See `Session.outside`. Not `contextlib.contextmanager`: every effect uses this."""
 
@@ -215,16 +221,16 @@ class Session(SessionLog, Following, Hooks, Effects, ResourceOwner):
         """An event that happens now, as it can be written: free of secrets, and Unicode. Where that is not `data` as it was
         given, it has no `value`: the machine goes on with what the log says, so that a fold of the log is the live state.
         The event is not in the log before `write`."""
+        if self.halted is not None and not self.rerun and kind not in _WHILE_HALTED:
+            raise self.halted
         if value is not None and isinstance(value, BaseException):
             scrub(value, self.redactor)
         if not self.logs and not (data and self.redactor):
-            return _new(
-                Event, (kind, data, self.clock(), call, dialog, value, None)
-            )  # quicker than Event(...)
+            return Event(kind, data, self.clock(), call, dialog, value)
         fit, encoded = self._fit(data)
         if fit is not data and not isinstance(value, BaseException):
             value = None
-        return _new(Event, (kind, fit, self.clock(), call, dialog, value, encoded))
+        return _new(Event, (kind, fit, self.clock(), call, dialog, value, encoded))  # quicker than Event(...)
 
     def _fit(self, data: Mapping[str, Any]) -> tuple[Mapping[str, Any], bytes]:
         try:
@@ -286,7 +292,10 @@ class Session(SessionLog, Following, Hooks, Effects, ResourceOwner):
 
     async def _end(self, status: str, **data: Any) -> None:
         try:
-            if self.started and not self.ended:
+            if self.halted is not None:
+                self.ended = True  # what still runs in some other task is too late
+                self.inputs.on = False
+            elif self.started and not self.ended:
                 ended = self.emit(ev.SESSION_ENDED, {"status": status, **data})
                 self.ended = True
                 self.inputs.on = False
@@ -306,7 +315,7 @@ class Session(SessionLog, Following, Hooks, Effects, ResourceOwner):
                 keeper.keep_summary(self.id, (self._began, at, self._seq, status), summary)
 
     def is_stopped_by(self, error: Exception) -> bool:
-        return self._broken is not None
+        return self._broken is not None or self.halted is not None
 
     def new_item(self, id: str, name: str) -> Session:
         """The session of an item of this batch, which is done now."""

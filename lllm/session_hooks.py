@@ -72,12 +72,19 @@ class Hooks:
         return None
 
     halted: BaseException | None = None
-    """What stopped a resumption: nothing new is started; results of running work are still recorded."""
+    """What stopped a resumption, or a budget that is used up: nothing new is started; results of running work are still
+    recorded."""
+
+    def halt(self, error: Exception) -> Exception:
+        """Stops the session and leaves it open, so that it can be resumed. Returns what to raise."""
+        if self.halted is None:
+            self.halted = error
+        return self.halted if isinstance(self.halted, Exception) else error
 
     def left_open(self, error: BaseException) -> bool:
         """True if the session and its open calls stay open after this error, because the cause can be fixed and the
-        session resumed. A live session ends with every error."""
-        return False
+        session resumed. A live session ends with every error, unless a budget has halted it."""
+        return self.halted is not None
 
     async def item_again(self, id: str, entry: Callable[[], Any]) -> bool:
         """Goes on with an item of a batch that has a session already, or whose session in a fork's parent is shared: `entry`
@@ -86,7 +93,7 @@ class Hooks:
 
     def is_stopped_by(self, error: Exception) -> bool:
         """Whether an error of a part of the program (an item, a branch) is one of all of it, and no part of its run: the log
-        cannot be written, the record is at its end, or differs."""
+        cannot be written, a budget is used up, the record is at its end, or differs."""
         return False
 
     @property

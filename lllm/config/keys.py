@@ -109,6 +109,14 @@ LIMITS: Final[Mapping[str, Key | Section]] = {
     ),
 }
 
+BUDGET: Final[Mapping[str, Key]] = {
+    "max_cost": Key(MONEY, "What all of it may cost, in US dollars."),
+    "max_tokens_total": Key(LIMIT, "Prompt and completion tokens, all in all."),
+    "max_model_calls": Key(LIMIT, "Requests to models, all in all."),
+    "deadline": Key(TIME_LIMIT, "Seconds that it may take."),
+}
+"""The budget of a chain, or of a stage."""
+
 TIMEOUTS: Final[Mapping[str, Key | Section]] = {
     "connect": Key(TIME_LIMIT, "Until the endpoint takes the connection.", 10.0),
     "first_token": Key(TIME_LIMIT, "From the request to the first piece of a streamed reply.", 120.0),
@@ -394,6 +402,7 @@ SYSTEM: Final[Mapping[str, Key | Section]] = {
         "`parallel`, `map`, `join`, `route`, `loop`, `retry`, `fallback` of them, or a sink: `to_jsonl`, `to_sqlite`, "
         "`to_parquet`, `sink`. `agent_type: steps` is implied.",
     ),
+    "budget": Section("What one run of `steps` may use, all agents within it together.", BUDGET),
     "agent_group": Key(NAMES, "Which of agent_configs belong to this system; all where left out.", []),
     "agent_configs": Section("The agents, by name.", AGENT, each="agent"),
     "activate_proxies": Key(

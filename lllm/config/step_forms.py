@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from lllm.config.keys import RETRY
+from lllm.config.keys import BUDGET, RETRY
 from lllm.config.kinds import NAME, PATH, POSITIVE, Kind, choice
 from lllm.models.function import EFFECTS
 
@@ -14,7 +14,7 @@ ERRORS: Final = choice("raise", "keep", "drop")
 
 STAGE: Final = Kind(
     "a stage: the name of an agent or of a registered step, module:function, a list of stages, or one of parallel, map, join, "
-    "route, loop, retry, fallback, to_jsonl, to_sqlite, to_parquet, sink, step",
+    "route, loop, retry, fallback, budget, to_jsonl, to_sqlite, to_parquet, sink, step",
     {"$ref": "#/$defs/stage"},
 )
 STAGES: Final = Kind("a list of stages", {"type": "array", "items": {"$ref": "#/$defs/stage"}, "minItems": 1})
@@ -121,6 +121,10 @@ FORMS: Final[Mapping[str, Form]] = {
         },
     ),
     "fallback": Form("The first of several stages that does not fail.", STAGES, beside={"name": _NAME}),
+    "budget": Form(
+        "A stage that may use no more than so much.",
+        options={"step": _STEP, **{name: Option(key.kind, key.about) for name, key in BUDGET.items()}},
+    ),
     "to_jsonl": Form("Appends what passes to a file, as lines of JSON.", SINK_PATH, beside={"name": _NAME}),
     "to_sqlite": Form(
         "Inserts what passes into a table of SQLite.",

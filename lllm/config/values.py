@@ -157,7 +157,7 @@ class Config:
     """All settings. Created by `load_config`; immutable.
 
     Attributes:
-        steps: the stages as they are written; None if the system has none.
+        steps: the stages as they are written; None if the system has none. budget: what one run of them may use.
         agents: the agents by name, in the order of the YAML file; only those of `agent_group` if set.
         defaults: the settings of an agent that the files do not mention.
         models: the local models that lllm.toml names.
@@ -177,6 +177,7 @@ class Config:
     agent_type: str | None
     start: str | None
     steps: list[Any] | None = field(repr=False)
+    budget: dict[str, Any] = field(repr=False)
     agent_group: tuple[str, ...]
     agents: dict[str, AgentConfig]
     defaults: AgentConfig
@@ -332,6 +333,7 @@ def build(
         agent_type=tree.get("agent_type"),
         start=tree.get("start"),
         steps=deepcopy(tree.get("steps")),
+        budget=deepcopy(tree.get("budget", {})),
         agent_group=tuple(tree["agent_group"]),
         agents={name: _agent(name, tree["agent_configs"][name], tree, environ) for name in _group(tree)},
         defaults=defaults,

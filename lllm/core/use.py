@@ -19,8 +19,6 @@ class Use(NamedTuple):
     cost: Decimal | None = Decimal(0)
 
     def plus(self, other: Use) -> Use:
-        if self is NONE:  # most sums have one part
-            return other
         return Use(
             self.model_calls + other.model_calls,
             None if self.tokens is None or other.tokens is None else self.tokens + other.tokens,
@@ -29,8 +27,6 @@ class Use(NamedTuple):
 
     def since(self, before: Use) -> Use:
         """What was added to `before` to come to this. Unknown where this is."""
-        if before is NONE:
-            return self
         return Use(
             self.model_calls - before.model_calls,
             None if self.tokens is None else self.tokens - (before.tokens or 0),
@@ -56,10 +52,12 @@ NONE: Final = Use()
 
 
 class Exceeded(NamedTuple):
-    """A budget that is used up: its name in Limits, and the words that say so."""
+    """A budget that is used up: its name in Limits, and the words that say so. `halts`: the session is left as it is then,
+    and can be resumed with a larger one."""
 
     limit: str
     words: str
+    halts: bool = False
 
 
 _UNKNOWN: Final = {
@@ -77,8 +75,6 @@ def exceeded(limits: Limits, own: Use, inner: Use, *, broken_off: bool = False) 
         broken_off: whether a reply of the call itself broke off, so that its use is unknown.
     """
     calls, tokens, cost = limits.max_model_calls, limits.max_tokens_total, limits.max_cost
-    if calls is None and tokens is None and cost is None:
-        return None
     used = own if inner is NONE else own.plus(inner)
 
     def unknown(limit: str, known: bool) -> Exceeded:

@@ -143,6 +143,12 @@ def assemble(
             hint="Remove them, or agent_type.",
         )
         at.add("steps", error)
+    if config.budget and not runs_steps and made.kind is not None:
+        error = ConfigError(
+            "budget is for `steps`, and there are none here",
+            hint="Give the agent that gets the task a max_cost.",
+        )
+        at.add("budget", error)
     return made
 
 

@@ -7,6 +7,7 @@ from enum import Enum
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+from weakref import WeakSet
 
 from lllm.composing import Composable
 from lllm.errors import ConfigError
@@ -212,7 +213,12 @@ class AgentBase(Composable):
         )
         live.learn("configuration", secrets)
         self.session = live
+        vars(self).setdefault("_opened", WeakSet()).add(live)
         return live
+
+    def has_opened(self, session: Session) -> bool:
+        """Whether a session is there for a call of this system alone."""
+        return session in vars(self).get("_opened", ())
 
     def _meta(self, task: str, name: str | None, more: Mapping[str, Any]) -> dict[str, Any]:
         from lllm.core.jsonable import jsonable

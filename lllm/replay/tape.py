@@ -454,7 +454,7 @@ class Replayed(Session):
         return found if found is not None and found["kind"] == ev.ITEM_ENDED else None
 
     def is_stopped_by(self, error: Exception) -> bool:
-        return is_stop(error)
+        return is_stop(error) or self.halted is not None
 
     def past(self, call: str) -> Followed | None:
         return Followed(self, call, self.tapes[call])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from lllm.composing import Composable
 from lllm.config.kinds import in_words
@@ -12,6 +12,7 @@ from lllm.steps.results import Result
 from lllm.sync import run
 
 if TYPE_CHECKING:
+    from lllm.core.spec import Limits
     from lllm.steps.running import Here
     from lllm.steps.streams import StepStream
 
@@ -48,6 +49,7 @@ class Step(Composable):
         takes_list: whether one value may be a list; None where that cannot be told.
         streams: whether it has deltas to show.
         description: a line for listings.
+        limits: the budget of each value; see `with_budget`.
     """
 
     name: str = "step"
@@ -58,6 +60,7 @@ class Step(Composable):
     takes_list: bool | None = False
     streams: bool = False
     description: str = ""
+    limits: Limits | None = None
     __lllm_kind__: str | None = None
 
     async def _run(self, value: Any, here: Here) -> Any:
@@ -95,6 +98,20 @@ class Step(Composable):
         """What an outline says beside name and kind."""
         return {}
 
+    def with_budget(self, **budget: Any) -> Self:
+        """A copy with a budget for each value: max_cost, max_tokens_total, max_model_calls, deadline, as of an Agent. All
+        agents and models within the step count together; before the request after it is used up, `BudgetExceeded` is raised.
+
+        A session that belongs to the run is left open then, with all that was done: resumed with a larger budget, it goes on.
+        """
+        import copy
+
+        from lllm.steps.budgets import budget_of
+
+        made = copy.copy(self)
+        made.limits = budget_of(budget, self.limits)
+        return made
+
     # --- calls
 
     def __call__(self, value: Any, **more: Any) -> Any:
@@ -123,15 +140,20 @@ class Step(Composable):
         """The result for one value, with those of the stages."""
         return run(self.arun(value, **more))
 
-    async def arun(self, value: Any, *, store: Any = None, name: str | None = None) -> Result:
+    async def arun(self, value: Any, *, store: Any = None, name: str | None = None, **budget: Any) -> Result:
         """`run` for async code. It belongs to the running session, else to one of its own: in `store`, called `name`.
+
+        Args:
+            budget: max_cost, max_tokens_total, max_model_calls, deadline: for this run, in place of those of `with_budget`.
 
         Raises what its stages raise: with a note that says which stage it was, and `error.stage`.
         """
+        from lllm.steps.budgets import budget_of
         from lllm.steps.running import one
 
+        limits = budget_of(budget, self.limits)
         try:
-            return await one(self, value, store=store, name=name)
+            return await one(self, value, store=store, name=name, limits=limits)
         finally:
             await self._completed()
 
@@ -139,7 +161,7 @@ class Step(Composable):
         """The results for several values, in their order. See `abatch`."""
         return run(self.abatch(values, **more))
 
-    async def abatch(  # type: ignore[override]  # these are what others pass on
+    async def abatch(
         self,
         values: Iterable[Any],
         *,
@@ -148,6 +170,7 @@ class Step(Composable):
         store: Any = None,
         name: str | None = None,
         progress: Callable[[int, int | None], None] | bool | None = None,
+        **budget: Any,
     ) -> list[Any]:
         """The results for several values, in their order. Each value goes through all stages by itself: a slow one delays no
         other.
@@ -159,12 +182,23 @@ class Step(Composable):
             store, name: of the sessions: one for the batch, and one for each item. Within a running session the items are a
                 part of that.
             progress: called with how many are done, of how many (None where unknown); True shows a bar on a terminal.
+            budget: max_cost, max_tokens_total, max_model_calls, deadline: of the whole batch. Once it is used up no item is
+                begun: each has a StageError in its place, of a BudgetExceeded. That of `with_budget` is of each item.
         """
         from lllm.steps.batches import batch
+        from lllm.steps.budgets import budget_of
 
+        limits = budget_of(budget)
         try:
             return await batch(
-                self, values, limit=limit, errors=errors, store=store, name=name, progress=progress
+                self,
+                values,
+                limit=limit,
+                errors=errors,
+                store=store,
+                name=name,
+                progress=progress,
+                limits=limits,
             )
         finally:
             await self._completed()

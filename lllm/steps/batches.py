@@ -8,13 +8,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core import events as ev
-from lllm.errors import ConfigError
+from lllm.errors import BudgetExceeded, ConfigError
 from lllm.llm.sessions import fail, open_session, running
 from lllm.session import Scope, Session, current
+from lllm.steps.budgets import BatchBudget
 from lllm.steps.memories import check_batch
 from lllm.steps.side_by_side import ERRORS, checked, counted, together
 
 if TYPE_CHECKING:
+    from lllm.core.spec import Limits
     from lllm.steps.base import Step
     from lllm.steps.results import Result
 
@@ -32,6 +34,7 @@ async def batch(
     store: Any = None,
     name: str | None = None,
     progress: Callable[[int, int | None], None] | bool | None = None,
+    limits: Limits | None = None,
 ) -> list[Any]:
     """See `Step.abatch`."""
     checked(errors, ERRORS, "errors")
@@ -40,19 +43,24 @@ async def batch(
     scope = running("batch")
     check_batch(step, limit, in_session=scope is not None)
     if scope is not None:
-        run = _InSession(step, scope.session)
+        run = _InSession(step, scope.session, limits)
         return await _all(run, items, limit, errors, progress)
     live = open_session(name or step.name, store=store)
     meta: dict[str, Any] = {"name": name or step.name, "entry": {"kind": "batch", "chain": step.name}}
     await live.start(meta)
     token = current.set(Scope(live))
+    apart = _InSessions(step, live, limits)
     try:
-        results = await _all(_InSessions(step, live), items, limit, errors, progress)
+        results = await _all(apart, items, limit, errors, progress)
     except BaseException as error:
+        if apart.stopped is not None:
+            live.halt(apart.stopped)
         await fail(live, error)
         raise
     finally:
         current.reset(token)
+    if apart.stopped is not None:  # it can be resumed with more
+        live.halt(apart.stopped)
     await live.end("done")
     return results
 
@@ -133,24 +141,27 @@ class _InSession:
 
     apart = False
 
-    def __init__(self, step: Step, session: Session) -> None:
+    def __init__(self, step: Step, session: Session, limits: Limits | None = None) -> None:
         self.step = step
         self.session = session
         self._run = session.new_run()
+        self._budget = BatchBudget(session, limits, step.name, self._run)
 
     def session_of(self, index: int) -> str | None:
         return self.session.id
 
     async def item(self, index: int, value: Any) -> Any:
         from lllm.steps.results import with_stages
-        from lllm.steps.running import Here
+        from lllm.steps.running import Here, budgeted
 
         here = Here(self.session, f"{self._run}.{index}")
-        result = (
-            await here.do(self.step, value, "1")
-            if self.step.kind != "chain"
-            else await self.step._run(self.step.receive(value), here)
-        )
+        self._budget.check(index)
+        with self._budget.counting():
+            result = (
+                await here.do(self.step, value, "1")
+                if self.step.kind != "chain"
+                else await budgeted(self.step, value, here)
+            )
         return with_stages(result, here.results, texts=False)
 
 
@@ -159,9 +170,12 @@ class _InSessions:
 
     apart = True
 
-    def __init__(self, step: Step, session: Session) -> None:
+    def __init__(self, step: Step, session: Session, limits: Limits | None = None) -> None:
         self.step = step
         self.session = session
+        self._budget = BatchBudget(session, limits, step.name, "batch", owns=True)
+        self.stopped: BudgetExceeded | None = None
+        """What stopped an item, or kept it from being begun: the batch can be resumed with more."""
 
     def session_of(self, index: int) -> str:
         return f"{self.session.id}-{index}"
@@ -170,12 +184,20 @@ class _InSessions:
         from lllm.steps.results import with_stages
 
         live, id = self.session, self.session_of(index)
+        try:
+            self._budget.check(index)
+        except BudgetExceeded as error:
+            self.stopped = error
+            raise
         live.emit(ev.ITEM_STARTED, {"item": index, "session": id})
         if not live.durable:
             await live.flush()  # whoever finds an item must find its batch
         try:
             result = await self._result(id, value)
         except BaseException as error:
+            if isinstance(error, BudgetExceeded) and error.resumable:
+                self.stopped = error
+                raise
             stopped = isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception)
             if live.halted is None and not (isinstance(error, Exception) and live.is_stopped_by(error)):
                 status = "cancelled" if stopped else "failed"
@@ -188,30 +210,24 @@ class _InSessions:
 
     async def _result(self, id: str, value: Any) -> Result:
         """The result of an item: of its session, where a batch that was interrupted has one, else of a new one."""
-        from lllm.steps.running import ended
-
-        if self.session.rerun and (result := await self._again(id, value)) is not None:
-            return result
-        with Session.outside():
-            own = self.session.new_item(id, self.step.name)
-            await own.start({"name": self.step.name, "entry": {"kind": "chain", "chain": self.step.name}})
-            return await ended(own, self.step, value)
-
-    async def _again(self, id: str, value: Any) -> Result | None:
-        """The result of an item that has a session already; None where it has none."""
-        from lllm.steps.running import one
+        from lllm.steps.running import ended, one
 
         found: list[Any] = []
 
         async def again() -> None:
             try:
-                found.append(await one(self.step, value, store=self.session.store))
+                found.append(
+                    await one(self.step, value, store=self.session.store, ledger=self._budget.ledger)
+                )
             except BaseException as error:
                 found.append(error)
                 raise
 
-        if not (await self.session.item_again(id, again) and found):
-            return None
-        if isinstance(found[-1], BaseException):
-            raise found[-1]  # as it did
-        return found[-1]  # type: ignore[no-any-return]
+        if await self.session.item_again(id, again) and found:
+            if isinstance(found[-1], BaseException):
+                raise found[-1]  # as it did
+            return found[-1]  # type: ignore[no-any-return]
+        with Session.outside():
+            own = self.session.new_item(id, self.step.name)
+            await own.start({"name": self.step.name, "entry": {"kind": "chain", "chain": self.step.name}})
+            return await ended(own, self.step, value, ledger=self._budget.ledger)

@@ -30,7 +30,7 @@ class Chain(Step):
         self.stages: tuple[Step, ...]
         flat: list[Step] = []
         for stage in map(step_of, stages):
-            flat.extend(stage.stages if isinstance(stage, Chain) else (stage,))
+            flat.extend(stage.stages if isinstance(stage, Chain) and stage.limits is None else (stage,))
         if not flat:
             raise ConfigError(
                 "a chain has no stages", hint="Give it some: chain(first, second), or first >> second."
@@ -68,9 +68,7 @@ class Chain(Step):
         return value
 
     async def _run(self, value: Any, here: Here) -> Any:
-        shown = 0
-        if here.follow is not None:
-            shown = max((n for n, stage in enumerate(self.stages, 1) if stage.streams), default=0)
+        shown = max((n for n, stage in enumerate(self.stages, 1) if stage.streams), default=0)
         for n, stage in enumerate(self.stages, 1):
             value = await here.stage(stage, value, str(n), follow=n == shown)
         return value

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm import errors as lllm_errors
+from lllm.config.keys import BUDGET
 from lllm.config.kinds import EXCEPTIONS, fits, in_words
 from lllm.config.layer import Keys
 from lllm.config.problems import Problems, placed
@@ -89,7 +90,8 @@ class _Declared:
             return None
         stages = self.stages(given, ("steps",))
         self.check_first(stages[0], ("steps", "0"))
-        return self.chain(stages, ("steps",), name=self.config.name)
+        made = self.chain(stages, ("steps",), name=self.config.name)
+        return made and made.with_budget(**self.config.budget)
 
     def add(self, path: Keys, error: ConfigError) -> None:
         self.problems.add(placed(error, self.config.place(path), ".".join(path)))
@@ -307,5 +309,6 @@ _MAKERS: Final[Mapping[str, Callable[[dict[str, Any]], Step]]] = {
     "to_sqlite": lambda o: to_sqlite(o.pop("path"), **o),
     "to_parquet": lambda o: to_parquet(o.pop("value"), **o),
     "sink": lambda o: sink(o.pop("value"), **o),
+    "budget": lambda o: o.pop("step").with_budget(**{name: o.pop(name) for name in BUDGET if name in o}),
     "step": lambda o: named_step(o.pop("value"), **o),
 }

@@ -14,9 +14,11 @@ from lllm.core.use import NONE
 from lllm.errors import LLMError, StageError, text_of
 from lllm.llm.sessions import fail, open_session, running
 from lllm.session import Scope, Session, current
+from lllm.steps.budgets import within
 from lllm.steps.results import Result, StageResult, Stages
 
 if TYPE_CHECKING:
+    from lllm.core.spec import Limits
     from lllm.ports import Delta
     from lllm.steps.base import Step
 
@@ -48,7 +50,16 @@ class Here:
         """A place within this one. `follow`: whether its deltas are shown."""
         return Here(self.session, f"{self.path}/{part}", self.follow if follow else None)
 
-    async def stage(self, step: Step, value: Any, part: str, *, follow: bool = True) -> Any:
+    async def stage(
+        self,
+        step: Step,
+        value: Any,
+        part: str,
+        *,
+        follow: bool = True,
+        limits: Limits | None = None,
+        owns: bool = False,
+    ) -> Any:
         """Runs a step as a stage at a place within this one, and gives what it gives."""
         inner = self.within(part, follow)
         session, scope = self.session, current.get()
@@ -62,7 +73,7 @@ class Here:
         status = "done"
         more: dict[str, Any] = {}
         try:
-            result = await step._run(step.receive(value), inner)
+            result = await budgeted(step, value, inner, limits, owns)
         except BaseException as error:
             status, more = _ending(error)
             _say_where(error, session.id, inner.path, step.name)
@@ -72,16 +83,16 @@ class Here:
             used = ledger.take()
             if used != NONE:
                 more = {**more, "used": used.record()}
-            with suppress(LLMError) if status != "done" else _nothing:
-                session.emit(ev.STAGE_ENDED, {"stage": inner.path, "status": status, **more}, call)
+            if session.halted is None:
+                with suppress(LLMError) if status != "done" else _nothing:
+                    session.emit(ev.STAGE_ENDED, {"stage": inner.path, "status": status, **more}, call)
         self.results.append(StageResult(inner.path, step.name, result, used, time.monotonic() - began))
         return result
 
     async def do(self, step: Step, value: Any, part: str, *, follow: bool = True) -> Any:
         """Runs a step at a place within this one. One that is made of stages is not a stage itself."""
         if step.members and step.kind == "chain":
-            inner = self.within(part, follow)
-            return await step._run(step.receive(value), inner)
+            return await budgeted(step, value, self.within(part, follow))
         return await self.stage(step, value, part, follow=follow)
 
 
@@ -119,33 +130,69 @@ def _say_where(error: BaseException, session: str, path: str, name: str) -> None
         error.add_note(f"{_NOTE}{path} '{name}'")
 
 
-async def in_session(step: Step, value: Any, session: Session, follow: Follow | None = None) -> Result:
-    """Runs a step on one value in a session, as one run of it."""
+async def budgeted(
+    step: Step, value: Any, here: Here, limits: Limits | None = None, owns: bool = False
+) -> Any:
+    """What a step gives, within its budget. `limits`: instead of that of its own. `owns`: the session is its own."""
+    limits = limits or step.limits
+    if limits is None:
+        return await step._run(step.receive(value), here)
+    async with within(here.session, limits, f"{step.kind} '{step.name}'", halts=owns):
+        return await step._run(step.receive(value), here)
+
+
+async def in_session(
+    step: Step,
+    value: Any,
+    session: Session,
+    follow: Follow | None = None,
+    limits: Limits | None = None,
+    owns: bool = False,
+) -> Result:
+    """Runs a step on one value in a session, as one run of it. `owns`: the session is there for this run, and is left open
+    where its budget is used up."""
     here = Here(session, session.new_run(), follow)
     if step.kind == "chain":
-        result = await step._run(step.receive(value), here)
+        result = await budgeted(step, value, here, limits, owns)
     else:
-        result = await here.do(step, value, "1")
+        result = await here.stage(step, value, "1", limits=limits, owns=owns)
+    if session.halted is not None:  # code of the project has caught it
+        raise session.halted
     return Result(result, Stages(here.results), session.id)
 
 
 async def one(
-    step: Step, value: Any, *, store: Any = None, name: str | None = None, follow: Follow | None = None
+    step: Step,
+    value: Any,
+    *,
+    store: Any = None,
+    name: str | None = None,
+    follow: Follow | None = None,
+    limits: Limits | None = None,
+    owns: bool = False,
+    ledger: Ledger | None = None,
 ) -> Result:
-    """Runs a step on one value: in the running session, else in one of its own."""
+    """Runs a step on one value: in the running session, else in one of its own. `ledger`: of the batch whose item it is."""
     scope = running("chain")
     if scope is not None:
-        return await in_session(step, value, scope.session, follow)
+        return await in_session(step, value, scope.session, follow, limits, owns)
     live = open_session(name or step.name, store=store)
     await live.start({"name": name or step.name, "entry": {"kind": "chain", "chain": step.name}})
-    return await ended(live, step, value, follow)
+    return await ended(live, step, value, follow, limits, ledger)
 
 
-async def ended(live: Session, step: Step, value: Any, follow: Follow | None = None) -> Result:
+async def ended(
+    live: Session,
+    step: Step,
+    value: Any,
+    follow: Follow | None = None,
+    limits: Limits | None = None,
+    ledger: Ledger | None = None,
+) -> Result:
     """Runs a step on one value in a session that has been started, and ends that."""
-    token = current.set(Scope(live))
+    token = current.set(Scope(live, ledger=ledger))
     try:
-        result = await in_session(step, value, live, follow)
+        result = await in_session(step, value, live, follow, limits, owns=True)
     except BaseException as error:
         await fail(live, error)
         raise

@@ -88,8 +88,11 @@ def stream_of(step: Step, value: Any, more: Mapping[str, Any]) -> StepStream:
 async def _pieces(
     step: Step, value: Any, more: Mapping[str, Any], end: list[Result]
 ) -> AsyncGenerator[Piece, None]:
+    from lllm.steps.budgets import budget_of
     from lllm.steps.running import one
 
+    kept = {key: more[key] for key in ("store", "name") if key in more}
+    limits = budget_of({key: item for key, item in more.items() if key not in kept}, step.limits)
     pieces: asyncio.Queue[Any] = asyncio.Queue()
 
     def follow(path: str, name: str, delta: Delta) -> None:
@@ -97,7 +100,7 @@ async def _pieces(
 
     async def work() -> Result:
         try:
-            return await one(step, value, follow=follow, **more)
+            return await one(step, value, follow=follow, limits=limits, **kept)
         finally:
             await step._completed()
             pieces.put_nowait(_END)

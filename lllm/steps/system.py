@@ -9,6 +9,7 @@ from lllm.config.problems import Problems, raise_errors
 from lllm.errors import StageError, UnknownKeyError
 from lllm.llm.system import AsyncAgentBase
 from lllm.models.reply import Reply
+from lllm.session import current
 from lllm.steps.chains import Chain
 from lllm.steps.declared import declared_chain
 
@@ -50,7 +51,16 @@ class ChainSystem(AsyncAgentBase):
         """What the last stage gives; of an agent, its payload."""
         if more:
             raise UnknownKeyError(next(iter(more)), ("task", "session_name", "session"))
-        result = await self.chain.arun(task)
+        from lllm.steps.running import one
+        from lllm.steps.sinks.step import finish
+
+        scope = current.get()
+        # the session that was opened for this call is left open where the budget is used up
+        owns = scope is not None and self.has_opened(scope.session) and scope.call is scope.stage is None
+        try:
+            result = await one(self.chain, task, owns=owns)
+        finally:
+            await finish(self.chain)
         return payload(result.value)
 
 

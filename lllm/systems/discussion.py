@@ -107,9 +107,9 @@ class Discussion(Step):
         more = () if self.judge is None else (("judge", self.judge),)
         return (*self.agents.items(), *more)
 
-    async def arun(self, value: Any, *, store: Any = None, name: str | None = None) -> Any:
+    async def arun(self, value: Any, *, store: Any = None, name: str | None = None, **budget: Any) -> Any:
         """As `Step.arun`."""
-        return await super().arun(value, store=self.store if store is None else store, name=name)
+        return await super().arun(value, store=self.store if store is None else store, name=name, **budget)
 
     def receive(self, value: Any) -> str:
         text = value.content if isinstance(value, Reply) else value
