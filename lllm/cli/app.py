@@ -28,6 +28,7 @@ from lllm.cli.import_ import import_
 from lllm.cli.models import models
 from lllm.cli.models import show as show_model
 from lllm.cli.models_bench import bench
+from lllm.cli.models_convert import convert
 from lllm.cli.models_pull import pull
 from lllm.cli.names import list_names
 from lllm.cli.proxy import proxy
@@ -81,7 +82,7 @@ COMMANDS: dict[str, Function] = {
 BELOW: dict[str, dict[str, Function]] = {
     # commands with commands of their own
     "sessions": {"artifacts": artifacts, "copy": copy, "prune": prune},
-    "models": {"show": show_model, "bench": bench, "pull": pull},
+    "models": {"show": show_model, "bench": bench, "pull": pull, "convert": convert},
     "proxy": {
         "show": show_proxy,
         "search": search_proxies,

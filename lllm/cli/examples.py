@@ -56,6 +56,10 @@ EXAMPLES: Final[Mapping[str, Sequence[str]]] = {
     "models show": ("lllm models show embedded",),
     "models bench": ("lllm models bench embedded",),
     "models pull": ("lllm models pull owner/name",),
+    "models convert": (
+        "lllm models convert runs/rl models/trained.gguf",
+        "lllm models convert models/base models/tuned.gguf --lora runs/lora --kind F16",
+    ),
     "proxy": ("lllm proxy",),
     "proxy show": ("lllm proxy show weather", "lllm proxy show weather.daily"),
     "proxy search": ("lllm proxy search cancel an order", 'lllm proxy search "who is in the team"'),

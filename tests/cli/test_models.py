@@ -215,3 +215,21 @@ def test_a_model_is_downloaded_and_found(lllm: Terminal, tmp_path: Path, forms: 
     names = [row["name"] for row in lllm("models", "--json").json]
     assert names == ["embedded", "owner/one:one.gguf", "owner/two:a-q4.gguf"]
     assert lllm("models", "show", "owner/one").code == 0
+
+
+def test_a_folder_becomes_a_gguf_file(lllm: Terminal, project: Path) -> None:
+    told = lllm("models", "convert", "models/torch", "models/made.gguf", "--kind", "f16", "--json").json
+    assert told == {
+        "path": "models/made.gguf",
+        "kind": "F16",
+        "size": (project / "models" / "made.gguf").stat().st_size,
+        "model": "llama_cpp/models/made.gguf",
+    }
+    shown = lllm("models", "show", "models/made.gguf", "--json").json
+    assert (shown["quantisation"], shown["parameters"], shown["template"]) == ("F16", 3475712, True)
+    assert "Use it: model_name: llama_cpp/small.gguf" in lllm("models", "convert", "tiny", "small.gguf").out
+    refused = lllm("models", "convert", "models/torch", "made.bin")
+    assert refused.code == 2
+    assert "Type: made.bin.gguf" in refused.err
+    assert "it is BF16, F16, F32, Q8_0" in lllm("models", "convert", "tiny", "x.gguf", "--kind", "q4").err
+    assert not (project / "x.gguf").exists()

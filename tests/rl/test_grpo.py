@@ -138,3 +138,30 @@ def test_a_slip_is_an_error(tmp_path: Path) -> None:
         _ = "env" >> GRPO("embedded")
     with pytest.raises(ConfigError, match="cannot be followed by int"):
         _ = RLEnv(ROWS, right) >> 5
+
+
+def test_nobody_is_told_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+    from huggingface_hub.utils import _telemetry
+
+    told: list[Any] = []
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY", raising=False)
+    monkeypatch.setattr(_telemetry, "_start_telemetry_thread", lambda: None)
+    monkeypatch.setattr(_telemetry._TELEMETRY_QUEUE, "put", told.append)
+    assert training(tmp_path, store="none").trainer is not None
+    assert told == []
+
+
+def test_the_trained_model_is_exported_as_gguf(tmp_path: Path) -> None:
+    from lllm import LLM
+    from lllm.backends.embedded import EmbeddedBackend
+
+    made = training(tmp_path / "run", store="none")
+    made.train()
+    path = made.export_gguf(tmp_path / "trained.gguf", kind="F32")
+    expected = [one.completion for one in made.evaluate(ROWS)]
+    found = made.env(LLM(EmbeddedBackend(path)), temperature=0, max_tokens=48, store=MemoryLog())
+    assert [one.completion for one in found] == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,14 @@ class Training:
         self.parts[1].save_pretrained(str(place))
         return place
 
+    def export_gguf(self, path: str | Path, *, kind: str = "Q8_0", name: str | None = None) -> Path:
+        """Writes the model as it is now as one GGUF file for llama.cpp, adapters merged. See
+        `lllm.backends.gguf_writer.write_gguf`."""
+        from lllm.backends.gguf_writer import write_gguf
+
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        return write_gguf(model, path, kind=kind, tokenizer=self.parts[1], name=name)
+
     def evaluate(self, rows: Any = None, **more: Any) -> Evaluation:
         """Tries the model as it is now, greedily unless `temperature` says otherwise. See `RLEnv.arollouts`."""
         from lllm.rl.trainers.rollouts import evaluate
@@ -81,3 +90,8 @@ def _needed() -> None:
     for package in ("torch", "transformers", "trl", "datasets"):
         if importlib.util.find_spec(package) is None:
             raise DependencyError(package, "rl", "training")
+    from huggingface_hub import constants
+
+    # TRL tells its hub of each trainer that is built; the variable is read when the hub's client is imported
+    if os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1").upper() in constants.ENV_VARS_TRUE_VALUES:
+        constants.HF_HUB_DISABLE_TELEMETRY = True
