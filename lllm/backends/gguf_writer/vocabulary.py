@@ -119,10 +119,11 @@ def _pre_tokenizer(given: Mapping[str, Any], whole_words: bool) -> str:
             f"it changes texts before it splits them ({listing(one['type'] for one in normalizer)}), which llama.cpp does not"
         )
     parts = _flat(given.get("pre_tokenizer"), "pretokenizers")
-    signature = (*(_part(part) for part in parts), whole_words)
+    split: list[tuple[Any, ...]] = [_part(part) for part in parts]
+    signature: tuple[Any, ...] = (*split, whole_words)
     if signature in PRE:
         return PRE[signature]
-    words = " + ".join(" ".join(str(one) for one in part) for part in signature[:-1]) or "none"
+    words = " + ".join(" ".join(str(one) for one in part) for part in split) or "none"
     raise _refused(f"llama.cpp has no pre-tokenizer like {words} (ignore_merges: {whole_words})")
 
 
