@@ -31,6 +31,7 @@ def hang(value):
 def stop():
     for _ in range(3):
         began.acquire()
+    time.sleep(0.3)  # Python misses a signal that comes just before it waits
     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
