@@ -162,6 +162,33 @@ def test_text_in_any_pieces_is_drawn_as_the_whole(seed: int) -> None:
     assert "\n".join(pieces).split("\n") == "\n".join(whole).split("\n")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["line\n" * 450, "line\n" * 400, "x" * 40_001, "word " * 9_000 + "\n\n  ", "🏴\U000e0067\U000e007f" * 9],
+)
+def test_a_bound_is_the_same_in_pieces(text: str) -> None:
+    whole: list[str] = []
+    Board(whole.append, lambda: Drawing(60)).show(Panel("reply", "a", text, "foot"))
+    pieces: list[str] = []
+    board = Board(pieces.append, lambda: Drawing(60))
+    for at in range(0, len(text), 7):
+        board.stream("key", "reply", "a", text[at : at + 7])
+    assert board.has("key", text)
+    assert not board.has("key", text + "more")
+    board.finish("key", "foot")
+    assert "\n".join(pieces).split("\n") == "\n".join(whole).split("\n")
+
+
+def test_small_pieces_are_not_drawn_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    begun = Drawing.begun
+    monkeypatch.setattr(Drawing, "begun", lambda self, kind, text: tried.append(1) or begun(self, kind, text))
+    board = Board([].append, lambda: Drawing(40))
+    for _ in range(4_000):
+        board.stream("key", "reply", "a", "\x1b")
+    assert 0 < len(tried) <= 4_000 * len(r"\x1b") // 40
+
+
 def test_long_texts_are_bounded_and_full_shows_them() -> None:
     def work(session: Any) -> None:
         said = iter([FunctionCall("", "much", "{}"), "z" * 50_000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -9,7 +10,7 @@ from typing import Any, Final
 
 from lllm.config.environ import latest
 from lllm.utils.panels.content import Panel
-from lllm.utils.panels.drawing import Drawing, begin, bounds, left_out
+from lllm.utils.panels.drawing import BLANK, Bounds, Drawing, begin, bounds, left_out, plain, trimmed
 
 PATIENCE: Final = 1.0
 """Seconds for which others wait for a panel whose text has stopped coming."""
@@ -20,38 +21,72 @@ def known_secrets_out(text: str) -> str:
     return latest().text(text)
 
 
+_HALF: Final = re.compile("(?:\r|\U0001f3f4[\U000e0030-\U000e007a]{0,6})\\Z")
+"""What may be the first half of a line break, or of a flag."""
+
+
 class Streamed:
-    """A panel whose text is still coming."""
+    """A panel whose text is still coming.
 
-    def __init__(self, kind: str, title: str) -> None:
+    Attributes:
+        rest: what is to be written and is not yet: plain, and within the bounds.
+        fresh: how many characters of that have come since it was last tried to write some.
+        ended: its foot, once it has come to its end. at: when text came last. continued: a part of it stands above.
+    """
+
+    def __init__(self, kind: str, title: str, bound: Bounds) -> None:
         self.kind, self.title = kind, title
-        self.text = ""  # no more of it than is shown
-        self.length = 0
-        self.ended: str | None = None  # its foot, once it has come to its end
+        self.rest = ""
+        self.fresh = 0
+        self.ended: str | None = None
         self.at = 0.0
-        self.drawn = 0  # so many characters of `shown` stand above
         self.continued = False
+        self._bound = bound
+        self._pieces: list[str] = []
         self._held = ""
+        self._kept = self._lines = 0
 
-    def add(self, text: str, most: int) -> None:
+    def add(self, text: str) -> None:
+        """Takes the next piece of the text."""
+        self._pieces.append(text)
         text = self._held + text
-        self._held = "\r" if text.endswith("\r") else ""  # the rest of a line break may follow
-        text = text.removesuffix("\r").replace("\r\n", "\n")
-        text = text if self.length else text.lstrip("\n")
-        self.text += text[: max(0, most + 1 - len(self.text))]
-        self.length += len(text)
+        self._held = found[0] if (found := _HALF.search(text)) else ""
+        self._take(text.removesuffix(self._held))
+
+    def _take(self, text: str) -> None:
+        text = text.replace("\r\n", "\n")
+        text = text if self._kept else text.lstrip("\n")
+        if self.is_cut or not text:
+            return
+        shown = begin(text, Bounds(self._bound.lines - self._lines, self._bound.characters - self._kept))
+        self.is_cut = len(shown) < len(text)
+        self._kept += len(shown)
+        self._lines += shown.count("\n")
+        shown = plain(shown)
+        self.rest += shown
+        self.fresh = self.fresh + len(shown) if "\n" not in shown else 1 << 30
+
+    is_cut = False
+    """Whether more has come than is shown."""
 
     @property
-    def shown(self) -> str:
-        """What there is to be shown: without spaces and line breaks at its end, which may be the last."""
-        return self.text.rstrip()
+    def is_empty(self) -> bool:
+        """True if there is nothing to be shown yet."""
+        return not self.rest.strip()
+
+    def end(self, foot: str) -> None:
+        """No more text comes."""
+        self._take(self._held)
+        self.rest, self._held, self.ended = self.rest.rstrip(BLANK), "", foot
+        if self.is_cut and (more := len(self._whole()) - self._kept) > 0:
+            self.rest = "\n".join(filter(None, (self.rest, left_out(more))))
 
     def is_text(self, text: str) -> bool:
-        """True if this is a text, as far as it was kept."""
-        text = text.replace("\r\n", "\n").lstrip("\n").rstrip()
-        if self.length > len(self.text):
-            return text.startswith(self.text) and self.length >= len(text)
-        return text == (self.text + self._held).rstrip()
+        """True if this is a text."""
+        return trimmed(text) == self._whole()
+
+    def _whole(self) -> str:
+        return trimmed("".join(self._pieces))
 
 
 class Board:
@@ -100,12 +135,12 @@ class Board:
         with self.lock:
             one = self._streams.get(key)
             if one is None:
-                one = self._streams[key] = Streamed(kind, title)
-            one.add(text, bounds(kind, self._full).characters)
+                one = self._streams[key] = Streamed(kind, title, bounds(kind, self._full))
+            one.add(text)
             one.at = self._now()
             if one is self._open:
                 self._draw_on(one)
-            elif one not in self._waiting and one.shown:
+            elif one not in self._waiting and not one.is_empty:
                 self._waiting.append(one)
             self._proceed()
 
@@ -120,8 +155,7 @@ class Board:
             one = self._streams.pop(key, None)
             if one is None:
                 return None
-            one.text, one._held = one.text + one._held, ""
-            one.ended = foot
+            one.end(foot)
             if one is self._open:
                 self._draw_on(one)
                 self._close(foot)
@@ -161,7 +195,7 @@ class Board:
     def _whole(self, item: Panel | Streamed) -> None:
         if isinstance(item, Panel):
             self._write("\n".join(self._draw().whole(item, self._full)))
-        elif item.shown[item.drawn :].strip():
+        elif not item.is_empty:
             self._open_panel(item)
             self._draw_on(item)
             self._close(item.ended or "")
@@ -189,22 +223,15 @@ class Board:
         drawing = self._drawing
         if drawing is None:
             return
-        whole = one.shown
-        shown = begin(whole, bounds(one.kind, self._full))
-        cut = len(shown) < len(whole)
-        if one.ended is None:
-            rest = shown[one.drawn :]
-            lines, taken = drawing.begun(one.kind, rest) if rest else ([], 0)
+        if one.ended is not None:
+            if one.rest:
+                self._write("\n".join(drawing.inner(one.kind, one.rest)))
+            one.rest = ""
+            return
+        if one.fresh >= drawing.width:
+            lines, taken = drawing.begun(one.kind, one.rest.rstrip(BLANK))  # which may be the end
             if lines:
                 self._write("\n".join(lines))
-            one.drawn += taken
-            if self.status is not None and not cut and (partial := rest[taken:]):
-                self.status(drawing.partial(partial))
-            return
-        rest = shown[one.drawn :]
-        if cut:
-            note = left_out(one.length - len(shown))
-            rest = f"{rest}\n{note}" if rest else note
-        if rest:
-            self._write("\n".join(drawing.inner(one.kind, rest)))
-        one.drawn = len(shown)
+            one.rest, one.fresh = one.rest[taken:], 0
+        if self.status is not None and one.rest:
+            self.status(drawing.partial(one.rest))

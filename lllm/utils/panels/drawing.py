@@ -32,6 +32,7 @@ STYLES: Final[Mapping[str, str]] = {
     "done": "bold green",
 }
 """Kind of a panel -> the colour of its border."""
+BLANK: Final = " \t\n"
 NARROWEST: Final = 12
 WIDEST: Final = 120
 
@@ -91,7 +92,7 @@ class Drawing:
 
     def whole(self, panel: Panel, full: bool = False) -> list[str]:
         """The lines of a panel."""
-        body = panel.body.replace("\r\n", "\n").lstrip("\n").rstrip()
+        body = trimmed(panel.body)
         if not body.strip():
             return [self._rule(panel)]
         shown = begin(body, bounds(panel.kind, full))
@@ -99,7 +100,7 @@ class Drawing:
             shown = f"{shown}\n{left_out(len(body) - len(shown))}"
         return [
             self.top(panel.kind, panel.title),
-            *self.inner(panel.kind, shown),
+            *self.inner(panel.kind, plain(shown)),
             self.bottom(panel.kind, panel.foot),
         ]
 
@@ -110,19 +111,16 @@ class Drawing:
         return self._box(kind, "", title=title)[0]
 
     def inner(self, kind: str, text: str) -> list[str]:
-        """The lines of a panel's text, between its borders."""
-        return self._framed(kind, wrap(plain(text), self._room))
+        """The lines of a panel's text, which is plain, between its borders."""
+        return self._framed(kind, wrap(text, self._room))
 
     def begun(self, kind: str, text: str) -> tuple[list[str], int]:
-        """The lines of a text that do not change when the text goes on, and how many characters of it they are."""
+        """The lines of a plain text that do not change when the text goes on, and how many characters of it they are."""
         begins = text.rfind("\n") + 1
-        lines = wrap(plain(text[: begins - 1]), self._room) if begins else []
-        line = plain(text[begins:])
-        if len(line) == len(text) - begins:  # else characters are shown as several
-            *full, last = wrap(line, self._room)
-            lines += full
-            begins = len(text) - len(last)
-        return self._framed(kind, lines) if lines else [], begins
+        lines = wrap(text[: begins - 1], self._room) if begins else []
+        *full, last = wrap(text[begins:], self._room)
+        lines += full
+        return self._framed(kind, lines) if lines else [], len(text) - len(last)
 
     def bottom(self, kind: str, foot: str) -> str:
         """The line below a panel's text."""
@@ -131,8 +129,8 @@ class Drawing:
         return self._box(kind, "", foot=foot)[-1]
 
     def partial(self, text: str) -> str:
-        """A line of text that is not full yet."""
-        return f"{'|' if self._ascii else '│'} {plain(text)}"
+        """A line of plain text that is not full yet."""
+        return f"{'|' if self._ascii else '│'} {text[-self._room :]}"
 
     @property
     def _room(self) -> int:
@@ -184,6 +182,11 @@ class Drawing:
 
     def _cut(self, line: str) -> str:
         return cut(line, self.width)
+
+
+def trimmed(text: str) -> str:
+    """A text with plain line breaks, and without empty lines at its beginning and blanks at its end."""
+    return text.replace("\r\n", "\n").lstrip("\n").rstrip(BLANK)
 
 
 def plain(text: str) -> str:
