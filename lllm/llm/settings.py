@@ -325,13 +325,14 @@ def without_later(given: Mapping[str, Any]) -> dict[str, Any]:
 def no_slips(keys: Iterable[str]) -> None:
     """Refuses keywords that would reach the model's endpoint, and were meant for somebody else."""
     for key in keys:
-        if key in SLIPS:
-            raise ConfigError(f"unknown keyword '{key}'", hint=f"Did you mean '{SLIPS[key]}'?")
+        plain = key.lower()
+        if plain in SLIPS:
+            raise ConfigError(f"unknown keyword '{key}'", hint=f"Did you mean '{SLIPS[plain]}'?")
         if key in RESERVED:
             raise ConfigError(f"'{key}' is not a sampling value", hint=RESERVED[key])
         if (meant := meant_address(key)) is not None:
             raise ConfigError(f"unknown keyword '{key}'", hint=f"Did you mean '{meant}'? {RESERVED[meant]}")
-        if key not in SAMPLING and (close := nearest(key, (*SAMPLING, *KEYWORDS))) is not None:
+        if key not in SAMPLING and (close := nearest(plain, (*SAMPLING, *KEYWORDS))) is not None:
             raise ConfigError(
                 f"unknown keyword '{key}'",
                 hint=f"Did you mean '{close}'? What only this model's backend knows goes into model_args={{'{key}': ...}}.",
