@@ -11,7 +11,7 @@ from typing import Final
 
 from lllm.core.spec import Limits
 from lllm.core.state import State
-from lllm.core.use import NONE, Exceeded, Use, exceeded
+from lllm.core.use import NONE, Exceeded, Use, exceeded, mend
 from lllm.errors import BudgetExceeded
 
 _LOCK: Final = threading.Lock()  # agents within a call may run in threads
@@ -86,12 +86,13 @@ class Ledger:
 
 def budget_exceeded(over: Exceeded, session: str | None, call: str | None = None) -> BudgetExceeded:
     """The error of a budget of a chain or a batch, whose session can be resumed."""
+    advice = mend(over.limit, over.words).removesuffix(".")
     error = BudgetExceeded(
         over.words,
         reason=over.limit,
         session=session,
         call=call,
-        hint=f"What is done is kept. Raise {over.limit}, and go on with it: lllm resume {session}",
+        hint=f"What is done is kept. {advice}, and go on with it: lllm resume {session}",
     )
     error.resumable = True
     return error

@@ -30,7 +30,7 @@ from lllm.core.guard import ANY
 from lllm.core.machine import step
 from lllm.core.spec import Spec
 from lllm.core.state import CANCELLED, DONE, READY, Opening, State
-from lllm.core.use import Use
+from lllm.core.use import Use, mend
 from lllm.errors import (
     BudgetExceeded,
     CallCancelled,
@@ -685,6 +685,8 @@ class Call:
         if kind is ProviderFailed and (wrong := self._misconfigured()) is not None:
             raise wrong
         text = state.error
+        if kind is BudgetExceeded and state.reason is not None:
+            hint = mend(state.reason, text or "")
         if kind is RepairExhausted:
             text = f"no acceptable reply after {state.spec.limits.max_exception_retry} repairs: {text}"
         if kind is ProviderFailed:
@@ -733,9 +735,9 @@ _ERRORS: Final[dict[str, tuple[type[CallError], str | None]]] = {
     "repair_exhausted": (RepairExhausted, "Raise max_exception_retry, or look at the attempts: lllm show."),
     "sandbox_broken": (SandboxLost, None),
     "tool_budget": (ToolBudgetExceeded, "Raise max_interrupt_times (null: no limit)."),
-    "max_model_calls": (BudgetExceeded, "Raise max_model_calls."),
-    "max_tokens_total": (BudgetExceeded, "Raise max_tokens_total."),
-    "max_cost": (BudgetExceeded, "Raise max_cost."),
+    "max_model_calls": (BudgetExceeded, None),
+    "max_tokens_total": (BudgetExceeded, None),
+    "max_cost": (BudgetExceeded, None),
     "deadline": (DeadlineExceeded, "Raise deadline."),
     "provider_failed": (ProviderFailed, None),
     "handler_failed": (HandlerFailed, None),

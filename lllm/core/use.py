@@ -64,7 +64,18 @@ _UNKNOWN: Final = {
     "max_tokens_total": "the backend does not report usage",
     "max_cost": "the price of the model is unknown",
 }
+_MEND: Final = {
+    _UNKNOWN["max_tokens_total"]: "Bound it by max_model_calls instead.",
+    _UNKNOWN[
+        "max_cost"
+    ]: "Give the model's price ([prices] in lllm.toml, lllm.const.register_price), or leave max_cost out.",
+}
 _BROKEN_OFF: Final = "a reply broke off before it said how many tokens it took"
+
+
+def mend(limit: str, words: str) -> str:
+    """What to do about a budget that ended a call with these words: a larger one does not help where nothing can be counted."""
+    return next((hint for unknown, hint in _MEND.items() if unknown in words), f"Raise {limit}.")
 
 
 def exceeded(limits: Limits, own: Use, inner: Use, *, broken_off: bool = False) -> Exceeded | None:

@@ -82,8 +82,11 @@ def test_an_unknown_price_ends_a_call_with_a_budget() -> None:
     again = ScriptedBackend(
         [Reply("<a>", model="unknown-model", usage=Usage(1, 1)), Reply("ok")], capabilities=Capabilities()
     )
-    with pytest.raises(BudgetExceeded, match="price of the model is unknown"):
+    with pytest.raises(BudgetExceeded, match="price of the model is unknown") as caught:
         Agent("a", again, max_cost=1)("x", format={"type": "integer"})
+    assert caught.value.hint is not None
+    assert "Raise" not in caught.value.hint, "a larger budget would not help"
+    assert "[prices] in lllm.toml" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -182,8 +182,14 @@ def test_a_bound_is_the_same_in_pieces(text: str) -> None:
 def test_small_pieces_are_not_drawn_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
     begun = Drawing.begun
-    monkeypatch.setattr(Drawing, "begun", lambda self, kind, text: tried.append(1) or begun(self, kind, text))
-    board = Board([].append, lambda: Drawing(40))
+
+    def counted(self: Drawing, kind: str, text: str) -> Any:
+        tried.append(text)
+        return begun(self, kind, text)
+
+    monkeypatch.setattr(Drawing, "begun", counted)
+    lines: list[str] = []
+    board = Board(lines.append, lambda: Drawing(40))
     for _ in range(4_000):
         board.stream("key", "reply", "a", "\x1b")
     assert 0 < len(tried) <= 4_000 * len(r"\x1b") // 40
