@@ -51,7 +51,7 @@ def _told(value: Any) -> str:
         return f"the class {value.__name__}"
     if value is None:
         return "None"
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
 
