@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from numbers import Number
 from typing import Any, Final
 
 from lllm.config.keys import LIMITS, SAMPLING, TIMEOUTS, Key, Section
@@ -45,6 +46,11 @@ def sampling_of(values: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in given.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{key} is {value}; it wants a finite number")
+        if not isinstance(value, str | Number | Mapping | Sequence):
+            raise ConfigError(
+                f"unknown keyword '{key}', and {in_words(value)} is no sampling value",
+                hint="Sampling values are numbers, texts, lists and mappings. A model is model=, what it may call is tools=.",
+            )
     return given
 
 

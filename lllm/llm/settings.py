@@ -292,6 +292,7 @@ SLIPS: Mapping[str, str] = {
     "retries": "retry",
     "retry_policy": "retry",
     "model_name": "model",
+    "llm": "model",
 }
 """Keywords that people write for others; as sampling values they would be sent to the model's endpoint."""
 

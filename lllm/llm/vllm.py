@@ -69,9 +69,10 @@ class VLLMModel(BaseModel):
         from lllm.registry import registry
 
         for given_as in settings:
-            if given_as == "base_url" or meant_address(given_as) is not None:
+            if given_as in ("base_url", "model", "name") or meant_address(given_as) is not None:
                 raise ConfigError(
-                    f"unknown keyword '{given_as}'", hint="The endpoint is api_url=, and its key api_key=."
+                    f"unknown keyword '{given_as}'",
+                    hint="The model is model_name=, the endpoint api_url=, and its key api_key=.",
                 )
         name = _value("model_name", model_name, _text, required=True)
         url = _value("api_url", api_url, _text, required=True)

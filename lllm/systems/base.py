@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core.jsonable import unicode_only
 from lllm.errors import ConfigError
@@ -11,6 +13,7 @@ from lllm.fitting import Size
 from lllm.llm.agent import Agent
 from lllm.llm.measuring import measure
 from lllm.llm.model import LLM
+from lllm.llm.settings import SAMPLING
 from lllm.models.message import Message
 from lllm.ports import LogStore, Request
 from lllm.steps.base import Step, named
@@ -20,6 +23,35 @@ from lllm.steps.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from lllm.steps.running import Here
+
+
+MEANT: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("chunk_size", "max_chunk_size", "chunk_tokens", "chunk_length"), "budget"),
+    **dict.fromkeys(("max_concurrency", "max_workers", "num_workers", "workers", "parallelism"), "limit"),
+    **dict.fromkeys(("n", "calls", "times"), "num_calls"),
+    **dict.fromkeys(("output", "output_folder", "output_path", "out_dir"), "output_dir"),
+    **dict.fromkeys(("filename", "basename"), "base_filename"),
+}
+"""What arguments of systems are called elsewhere."""
+_CLOSE: Final = 0.8
+"""How much a keyword has to look like an argument: less than that may be a sampling value."""
+
+
+def no_other_names(kind: type, settings: Iterable[str]) -> None:
+    """ConfigError where a keyword is an argument of a system under another name: it would be a sampling value."""
+    system: Any = kind
+    own = [
+        one.name
+        for maker in (system.__init__, system.run)
+        for one in inspect.signature(maker).parameters.values()
+        if one.name != "self" and one.kind is not one.VAR_KEYWORD
+    ]
+    for key in settings:
+        meant = MEANT.get(key)
+        if meant not in own:
+            meant = None if key in SAMPLING else next(iter(get_close_matches(key, own, 1, _CLOSE)), None)
+        if meant is not None:
+            raise ConfigError(f"unknown keyword '{key}'", hint=f"Did you mean '{meant}'?")
 
 
 class System(Step):
@@ -38,6 +70,7 @@ class System(Step):
         self, system_id: str, model: Any = None, *, store: LogStore | None = None, **settings: Any
     ) -> None:
         self.name = named(system_id, of="system")
+        no_other_names(type(self), settings)
         if isinstance(model, Agent):
             self._agent = model.with_(memory=False, **settings)
         else:
@@ -65,6 +98,7 @@ class System(Step):
         return (await self.arun(value, store=self.store)).value
 
     def _with(self, settings: Mapping[str, Any]) -> Agent:
+        no_other_names(type(self), settings)
         return self._agent.with_(**settings) if settings else self._agent
 
 

@@ -19,7 +19,7 @@ from lllm.steps.results import Stages, Text
 from lllm.steps.side_by_side import ERRORS, checked
 from lllm.steps.streams import shown_by
 from lllm.sync import run
-from lllm.systems.base import Call, System, all_calls, positive
+from lllm.systems.base import Call, System, all_calls, no_other_names, positive
 from lllm.systems.output_files import OutputFile, make_folder, parse_name
 
 if TYPE_CHECKING:
@@ -159,6 +159,7 @@ class MultiCallSystem(System):
     def _task(
         self, prompt: Any, count: Any, folder: Any, base: Any, settings: Mapping[str, Any], *, whole: bool
     ) -> _Task:
+        no_other_names(type(self), settings)  # before anything is asked
         if not isinstance(prompt, str):
             raise ConfigError(f"'{self.name}' takes a prompt that is text, got {type(prompt).__name__}")
         base = self.base_filename if base is None else base

@@ -194,6 +194,8 @@ SLIPS: list[tuple[dict[str, Any], str]] = [
     ({"max_exception_retries": 0}, "Did you mean 'max_exception_retry'?"),
     ({"formats": {}}, "Did you mean 'format'?"),
     ({"tool": []}, "Did you mean 'tools'?"),
+    ({"llm": LLM("scripted")}, "Did you mean 'model'?"),
+    ({"engine": object()}, "is no sampling value"),
     ({"response_format": {}}, "Did you mean 'format'?"),
     ({"timeout": 3}, "Did you mean 'timeouts'?"),
     ({"timeouts": {"idel": 3}}, "Did you mean 'idle'?"),

@@ -85,7 +85,7 @@ async def test_thinking_stays_in_the_text_where_wanted(server: OpenAIServer, mod
     await raw.close_client()
 
 
-@pytest.mark.parametrize("given", ["base_url", "apikey", "API_URL", "token"])
+@pytest.mark.parametrize("given", ["base_url", "apikey", "API_URL", "token", "model", "name"])
 def test_another_name_of_the_address_or_the_key_is_not_sent(given: str) -> None:
     with pytest.raises(ConfigError) as caught:
         VLLMModel("m", "http://localhost:1/v1", **{given: "sk-key-of-the-test"})  # type: ignore[arg-type]

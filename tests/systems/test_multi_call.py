@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+import lllm
 from lllm import LLM, Agent, MemoryLog, ScriptedBackend, record, replay_session, step
 from lllm.errors import ConfigError, ProviderFailed, ServerError, StageError
 from lllm.ports import Completed, Reply, Request, Restart, TextDelta
 from lllm.replay.resume import resume_session
-from lllm.systems import MultiCallSystem, best_of, last_number, output_files, vote
+from lllm.systems import ChainOfAgents, MultiCallSystem, best_of, last_number, output_files, vote
 
 
 class Numbered:
@@ -347,3 +348,32 @@ def test_it_stands_in_chains() -> None:
         drafts(Numbered(1, 2), num_calls=2)("Write.")
     pieces = list(drafts(["one", "two"], num_calls=2).stream("x", store=store))
     assert {piece.stage for piece in pieces} == {"1/1/call 1", "1/1/call 2"}
+
+
+SLIPS: list[tuple[type, dict[str, Any], str]] = [
+    # the system, a keyword that is an argument elsewhere or nearly one here, what is meant
+    (ChainOfAgents, {"chunk_size": 100}, "budget"),
+    (ChainOfAgents, {"limits": 3}, "limit"),
+    (MultiCallSystem, {"max_concurrency": 3}, "limit"),
+    (MultiCallSystem, {"num_call": 2}, "num_calls"),
+    (MultiCallSystem, {"output": "drafts"}, "output_dir"),
+    (MultiCallSystem, {"base_file_name": "x"}, "base_filename"),
+]
+
+
+@pytest.mark.parametrize(("kind", "given", "meant"), SLIPS, ids=[next(iter(given)) for _, given, _ in SLIPS])
+def test_a_slip_is_an_error_before_anything_is_asked(kind: Any, given: dict[str, Any], meant: str) -> None:
+    backend = ScriptedBackend(lambda request: "no")
+    words = f"Did you mean '{meant}'"
+    with pytest.raises(ConfigError, match=words):
+        kind("s", backend, **given)
+    asked = ("x", "a text") if kind is ChainOfAgents else ("x",)
+    with pytest.raises(ConfigError, match=words):
+        lllm.run(kind("s", backend, store=MemoryLog()).run(*asked, **given))
+    assert not backend.requests
+
+
+@pytest.mark.parametrize("kind", [ChainOfAgents, MultiCallSystem])
+def test_what_only_an_endpoint_knows_is_passed_on(kind: Any) -> None:
+    system = kind("s", LLM("openai/m", options={"base_url": "http://localhost:1/v1"}), num_ctx=9, mirostat=1)
+    assert system.agent._settings.sampling == {"num_ctx": 9, "mirostat": 1}
