@@ -7,13 +7,17 @@ import io
 import random
 import sys
 import unicodedata
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, TypedDict, Union, get_args, get_origin, is_typeddict
 
 import pytest
 
 import lllm
 from lllm import Agent, FunctionCall, MemoryLog, Panels, Reply, ScriptedBackend, parallel, record, step
 from lllm.core.events import Event
+from lllm.core.record_parts import Message as MessageRecord
+from lllm.core.records import RECORDS
+from lllm.core.shapes import fields_of, misfit
 from lllm.errors import ConfigError, LLMError, ServerError
 from lllm.log.views import load
 from lllm.ports import Restart, TextDelta, ThinkingDelta
@@ -315,6 +319,63 @@ def test_panels_of_a_session_from_its_middle_on() -> None:
 def everything_but_the_last(session: Any) -> None:
     with pytest.raises(LLMError):
         everything(session)
+
+
+def example(hint: Any, full: bool) -> Any:
+    """A value that fits a type hint of the records."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is MessageRecord:
+        return {"role": "assistant", "content": "x"}
+    if is_typeddict(hint):
+        fields = fields_of(hint).items()
+        return {name: example(field.type, full) for name, field in fields if field.required or full}
+    if origin is Annotated:
+        tried = (example(inner[0], full), "0", "sha256:" + "0" * 64, 1)
+        return next(one for one in tried if misfit({"x": one}, TypedDict("One", {"x": hint})) == "")  # type: ignore[operator]
+    if origin in (Union, UnionType):
+        return example(inner[0], full)
+    if origin is list:
+        return [example(inner[0], full)]
+    return {str: "x", int: 1, bool: False, float: 1.0, dict: {}}.get(origin or hint)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("kind", RECORDS)
+def test_every_kind_of_event_of_any_log(kind: str, full: bool) -> None:
+    """Also with nothing but the keys that each log has, and of a call that began before."""
+    data = {
+        name: example(field.type, full)
+        for name, field in fields_of(RECORDS[kind]).items()
+        if field.required or full
+    }
+    assert misfit(data, RECORDS[kind]) == ""
+    file = io.StringIO()
+    Panels(file).take({"kind": kind, "call": "c1", "data": data, "at": 5})
+    silent = {
+        "Cancelled",
+        "HandlerFailed",
+        "LimitReached",
+        "ModelRequested",
+        "ReplyAccepted",
+        "ToolRequested",
+    }
+    learned = kind == "EffectReturned" and "kind" in data  # the time, a random number
+    assert bool(file.getvalue()) is not (kind in silent or learned), "said by the panel of another event"
+
+
+def test_a_hand_off_is_shown() -> None:
+    def work(session: Any) -> None:
+        billing = Agent("billing", ScriptedBackend(["The money is on its way."]))
+        first = Agent(
+            "desk", ScriptedBackend([FunctionCall("", "transfer_to_billing", "{}")]), handoffs=[billing]
+        )
+        assert first("Where is my refund?", session=session).content == "The money is on its way."
+
+    shown, logged = live(work)
+    assert shown == logged
+    for words in ("desk calls transfer_to_billing", "desk → billing on", "desk handed over to billing"):
+        assert words in shown
+    assert shown.count("The money is on its way.") == 1
 
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

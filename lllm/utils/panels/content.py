@@ -144,6 +144,13 @@ class Content:
             self._shown.add(text)  # of an agent that is called often
         return [Panel("message", f"{message.role} → {agent}", text)]
 
+    def _call_resumed(self, call: str, data: Mapping[str, Any], at: int) -> list[Panel]:
+        return [
+            Panel(
+                "note", f"{self.agent(call)} resumed", foot=f"after {max(0, data['down']) / 1_000_000:.1f} s"
+            )
+        ]
+
     def _requested(self, call: str, data: Mapping[str, Any], at: int) -> list[Panel]:
         self._begun["request", call] = at
         return []
@@ -297,6 +304,7 @@ _PANELS: Final[Mapping[str, Callable[[Content, str, Any, int], list[Panel]]]] = 
     ev.ITEM_STARTED: Content._item_started,
     ev.ITEM_ENDED: Content._item_ended,
     ev.CALL_STARTED: Content._call_started,
+    ev.CALL_RESUMED: Content._call_resumed,
     ev.MODEL_REQUESTED: Content._requested,
     ev.MODEL_REPLIED: Content._replied,
     ev.MODEL_FAILED: Content._failed,
