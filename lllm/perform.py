@@ -41,7 +41,7 @@ from lllm.core.replies import (
 )
 from lllm.core.retry_policy import RetryPolicy, Try
 from lllm.core.spec import RULES
-from lllm.core.state import State
+from lllm.core.state import BLANK
 from lllm.core.text_forms import CodeForm
 from lllm.deltas import pieces
 from lllm.errors import (
@@ -119,8 +119,8 @@ class Performer:
         self.dialog = dialog
         self.accepted: Any = None  # the live payload; the log holds its JSON
         self.answer: Any = None  # of the agent that took over: its reply, or the error that ended its call
-        self.state = State()  # when the last tool began
-        self.asked_in = State()  # when the model was last asked
+        self.state = BLANK  # when the last tool began
+        self.asked_in = BLANK  # when the model was last asked
         self.said = False  # whether pieces of the present reply were shown
         self.shown: list[Delta] = []  # those that were, by their places in the record
         self.rules = RULES  # those of the call, see `lllm.core.spec`

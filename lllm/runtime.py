@@ -29,7 +29,7 @@ from lllm.core.events import Event
 from lllm.core.guard import ANY
 from lllm.core.machine import step
 from lllm.core.spec import Spec
-from lllm.core.state import CANCELLED, DONE, READY, Opening, State
+from lllm.core.state import BLANK, CANCELLED, DONE, READY, Opening, State
 from lllm.core.use import Use, mend
 from lllm.errors import (
     BudgetExceeded,
@@ -90,7 +90,7 @@ class Call:
         self.key = key
         self.dialog = dialog
         self.base: Node | None = None
-        self.state = State()
+        self.state = BLANK
         self.usage: Usage | None = None
         self.fault: BaseException | None = None
         self.failed: Mapping[str, Any] = {}

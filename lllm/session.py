@@ -226,11 +226,13 @@ class Session(SessionLog, Following, Hooks, Effects, ResourceOwner):
         if value is not None and isinstance(value, BaseException):
             scrub(value, self.redactor)
         if not self.logs and not (data and self.redactor):
-            return Event(kind, data, self.clock(), call, dialog, value)
+            return _new(
+                Event, (kind, data, self.clock(), call, dialog, value, None)
+            )  # quicker than Event(...)
         fit, encoded = self._fit(data)
         if fit is not data and not isinstance(value, BaseException):
             value = None
-        return _new(Event, (kind, fit, self.clock(), call, dialog, value, encoded))  # quicker than Event(...)
+        return _new(Event, (kind, fit, self.clock(), call, dialog, value, encoded))
 
     def _fit(self, data: Mapping[str, Any]) -> tuple[Mapping[str, Any], bytes]:
         try:

@@ -171,7 +171,7 @@ class ScriptedBackend:
 
     def _reply(self, item: Any, request: Request, number: int, asked: int) -> Reply:
         if isinstance(item, str):
-            return Reply(content=item, usage=_usage(asked, len(item)), model=self._model or request.model)
+            return Reply.of(content=item, usage=_usage(asked, len(item)), model=self._model or request.model)
         if isinstance(item, Reply):
             return item if item.usage is not None else item.with_(usage=_usage(asked, size(item)))
         if isinstance(item, FunctionCall):

@@ -109,3 +109,7 @@ class State:
     @property
     def terminal(self) -> bool:
         return self.phase in TERMINAL
+
+
+BLANK: Final = State()
+"""The state of a call that has not begun: one for all calls, for each other would have as many fields to set."""

@@ -19,6 +19,8 @@ class Use(NamedTuple):
     cost: Decimal | None = Decimal(0)
 
     def plus(self, other: Use) -> Use:
+        if self is NONE:  # most sums have one part
+            return other
         return Use(
             self.model_calls + other.model_calls,
             None if self.tokens is None or other.tokens is None else self.tokens + other.tokens,
@@ -27,6 +29,8 @@ class Use(NamedTuple):
 
     def since(self, before: Use) -> Use:
         """What was added to `before` to come to this. Unknown where this is."""
+        if before is NONE:
+            return self
         return Use(
             self.model_calls - before.model_calls,
             None if self.tokens is None else self.tokens - (before.tokens or 0),
@@ -86,6 +90,8 @@ def exceeded(limits: Limits, own: Use, inner: Use, *, broken_off: bool = False) 
         broken_off: whether a reply of the call itself broke off, so that its use is unknown.
     """
     calls, tokens, cost = limits.max_model_calls, limits.max_tokens_total, limits.max_cost
+    if calls is None and tokens is None and cost is None:
+        return None
     used = own if inner is NONE else own.plus(inner)
 
     def unknown(limit: str, known: bool) -> Exceeded:

@@ -97,7 +97,7 @@ class Binding:
             backend=settings.backend,
             model=settings.model,
             model_name=settings.model_name,
-            handle=_nothing,  # not `self.handle`: what refers to itself is freed by the garbage collector alone
+            handle=_Handlers(prompt),
             tools=self.tools,
             tool_specs=self.specs,
             further_specs={name: self._spec(function) for name, function in self.further.items()},
@@ -217,18 +217,25 @@ class Binding:
             read = reader(prompt, self.format, {**named, **(parser_args or {})})
         if texts:
             args = {**texts, **args}
+        if not args and follow is None and read is self.read:
+            return self._plan  # all such calls share one: each would be a large object more
         return self._plan.with_(
-            args=args,
-            opening=opening,
-            read=read,
-            stream=follow is not None,
-            follow=follow,
-            handle=self.handle,
+            args=args, opening=opening, read=read, stream=follow is not None, follow=follow
         )
 
-    def handle(self, context: HandlerContext) -> Sequence[Message] | Awaitable[Sequence[Message]]:
+
+class _Handlers:
+    """The handlers of a prompt, as `Plan.handle`. Not a method of Binding: what refers to itself is freed by the garbage
+    collector alone."""
+
+    __slots__ = ("_prompt",)
+
+    def __init__(self, prompt: Prompt | None) -> None:
+        self._prompt = prompt
+
+    def __call__(self, context: HandlerContext) -> Sequence[Message] | Awaitable[Sequence[Message]]:
         """The messages of the handler that the context asks for."""
-        handler = getattr(self.prompt, f"{context.kind}_prompt", None)
+        handler = getattr(self._prompt, f"{context.kind}_prompt", None)
         if callable(handler) and not is_async(handler):
             return _in_thread(handler, context)
         given = _HANDLERS[context.kind](handler, context)
@@ -267,10 +274,6 @@ def _not_held(settings: Settings) -> Callable[[str], tuple[Function, ...]]:
     held = {tool.endpoint for tool in settings.tools if tool.endpoint is not None}
     find = settings.find_tool or ProjectTools()
     return lambda name: () if name in held else tuple(one for one in find(name) if one.endpoint not in held)
-
-
-def _nothing(context: HandlerContext) -> Sequence[Message]:
-    return ()
 
 
 _SHARED: Final = tuple(field.name for field in fields(Settings) if field.name not in ("sampling", "limits"))

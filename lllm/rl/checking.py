@@ -76,7 +76,7 @@ async def check(env: RLEnv, first: int, *, store: Any = None) -> Check:
 
         store = NoLog()
     for name, make in _MAKERS.items():
-        if name == REFERENCE and notes:
+        if (name == REFERENCE and notes) or (name in _OF_OTHERS and len(set(answers)) < 2):
             continue
         rollouts: list[Rollout] = []
         async with arecord(f"{env.name}-check", store=store) as session:
@@ -125,6 +125,10 @@ _MAKERS: Final[Mapping[str, Callable[[Item, list[str], int], str]]] = {
     "form": lambda item, answers, place: _other(answers, place),
     "list": lambda item, answers, place: " ".join(dict.fromkeys(answers)),
 }
+
+
+_OF_OTHERS: Final = ("form", "list")
+"""What is made of other rows' answers: nothing where all rows have the same one."""
 
 
 def _other(answers: list[str], place: int) -> str:

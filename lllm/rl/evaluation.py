@@ -6,9 +6,38 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 from lllm.rl.rollout import CUT, MISSING, Rollout
+
+
+class Difference(NamedTuple):
+    """How much more one evaluation earned than another.
+
+    Attributes:
+        mean: of the differences, row by row; None where no row has a reward in both.
+        interval: its 95% interval, by Student's t over the rows, paired; None for fewer than two.
+        rows: how many have a reward in both. of, than: how many have one in the first, and in the second.
+    """
+
+    mean: float | None
+    interval: tuple[float, float] | None
+    rows: int
+    of: int
+    than: int
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval lies above zero, or below it."""
+        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+
+    def __str__(self) -> str:
+        if self.mean is None:
+            return "no row has a reward in both"
+        words = f"{self.mean:+.3f}"
+        if self.interval is not None:
+            words += f" (95% {self.interval[0]:+.3f} to {self.interval[1]:+.3f})"
+        return f"{words} over {self.rows} rows"
 
 
 class Evaluation(Sequence[Rollout]):
@@ -89,6 +118,26 @@ class Evaluation(Sequence[Rollout]):
         """How many rollouts were cut or are missing, by reason; `reward` are those whose reward alone is missing."""
         counts = Counter(one.reason or "reward" for one in self if one.status != "done" or one.reward is None)
         return dict(sorted(counts.items()))
+
+    def against(self, before: Evaluation) -> Difference:
+        """How much more this earned than another evaluation of the same rows: over the rows that have a reward in both."""
+        own, other = self._by_row(), before._by_row()
+        pairs = [(own[key], other[key]) for key in own if key in other]
+        differences = [one - two for one, two in pairs]
+        if not differences:
+            return Difference(None, None, 0, len(own), len(other))
+        middle = statistics.fmean(differences)
+        interval = None
+        if len(differences) > 1:
+            half = _t95(len(differences) - 1) * statistics.stdev(differences) / math.sqrt(len(differences))
+            interval = middle - half, middle + half
+        return Difference(middle, interval, len(differences), len(own), len(other))
+
+    def _by_row(self) -> dict[str, float]:
+        rows: dict[str, list[float]] = {}
+        for one in self.scored:
+            rows.setdefault(one.item.key, []).append(one.reward)  # type: ignore[arg-type]
+        return {key: statistics.fmean(values) for key, values in rows.items()}
 
     def groups(self) -> list[list[Rollout]]:
         """The rollouts of each row."""

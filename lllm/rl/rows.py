@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
@@ -72,6 +72,7 @@ class Recorder:
         self._session = session
         self._replies: list[dict[str, Any]] = []
         self._open: dict[str, dict[str, Any]] = {}
+        self._plain: dict[str, bool] = {}  # by call: whether it drew from the model's own distribution
 
     def __call__(self, event: Event) -> None:
         """Takes an event of the session, in order."""
@@ -89,8 +90,11 @@ class Recorder:
         """Takes an event by its parts. `place`: its number."""
         if call is None:
             return
-        if kind == ev.MODEL_REPLIED:
-            self._open[call] = {"call": call, "data": data, "event": place, "accepted": True}
+        if kind == ev.CALL_STARTED:
+            self._plain[call] = _plain(data.get("sampling") or {})
+        elif kind == ev.MODEL_REPLIED:
+            plain = self._plain.get(call, False)
+            self._open[call] = {"call": call, "data": data, "event": place, "accepted": True, "plain": plain}
             self._replies.append(self._open[call])
         elif kind == ev.REPLY_REJECTED and call in self._open:
             self._open[call]["accepted"] = False
@@ -113,7 +117,12 @@ class Recorder:
             accepted = one["accepted"] or (last_counts and number == len(self._replies) - 1)
             found.append(
                 Segment(
-                    one["call"], tuple(prompt), tuple(ids), _drawn(data, len(ids)), accepted, one["event"]
+                    one["call"],
+                    tuple(prompt),
+                    tuple(ids),
+                    _drawn(data, len(ids), one["plain"]),
+                    accepted,
+                    one["event"],
                 )
             )
         return found
@@ -182,9 +191,23 @@ class _Growing:
         )
 
 
-def _drawn(data: Mapping[str, Any], count: int) -> tuple[float, ...] | None:
-    """The log-probabilities of the tokens as they were drawn. A part of them would train on zeros: all or none."""
+def _plain(sampling: Mapping[str, Any]) -> bool:
+    """Whether tokens were drawn from the model's own distribution: at temperature 1, with nothing taken away from it. What the
+    request does not say, the backend decides, so it must say all of it."""
+    return all(sampling.get(name) == value for name, value in _NEUTRAL.items())
+
+
+_NEUTRAL: Final = {"temperature": 1, "top_p": 1, "top_k": 0, "min_p": 0}
+
+
+def _drawn(data: Mapping[str, Any], count: int, plain: bool) -> tuple[float, ...] | None:
+    """The log-probabilities of the tokens in the distribution that they were drawn from: those of the model's own are others
+    unless `plain`. A part of them would train on zeros: all or none."""
     given: Sequence[Mapping[str, Any]] | None = data.get("logprobs")
     if given is None or len(given) != count:
         return None
-    return tuple(float(one.get("drawn", one["logprob"])) for one in given)
+    if plain:
+        return tuple(float(one.get("drawn", one["logprob"])) for one in given)
+    if any("drawn" not in one for one in given):
+        return None
+    return tuple(float(one["drawn"]) for one in given)

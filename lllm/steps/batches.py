@@ -225,7 +225,18 @@ class _InSessions:
 
     async def _result(self, id: str, value: Any) -> Result:
         """The result of an item: of its session, where a batch that was interrupted has one, else of a new one."""
-        from lllm.steps.running import ended, one
+        from lllm.steps.running import ended
+
+        if self.session.rerun and (result := await self._again(id, value)) is not None:
+            return result
+        with Session.outside():
+            own = self.session.new_item(id, self.step.name)
+            await own.start({"name": self.step.name, "entry": {"kind": "chain", "chain": self.step.name}})
+            return await ended(own, self.step, value, ledger=self._budget.ledger)
+
+    async def _again(self, id: str, value: Any) -> Result | None:
+        """The result of an item that has a session already; None where it has none."""
+        from lllm.steps.running import one
 
         found: list[Any] = []
 
@@ -238,11 +249,8 @@ class _InSessions:
                 found.append(error)
                 raise
 
-        if await self.session.item_again(id, again) and found:
-            if isinstance(found[-1], BaseException):
-                raise found[-1]  # as it did
-            return found[-1]  # type: ignore[no-any-return]
-        with Session.outside():
-            own = self.session.new_item(id, self.step.name)
-            await own.start({"name": self.step.name, "entry": {"kind": "chain", "chain": self.step.name}})
-            return await ended(own, self.step, value, ledger=self._budget.ledger)
+        if not (await self.session.item_again(id, again) and found):
+            return None
+        if isinstance(found[-1], BaseException):
+            raise found[-1]  # as it did
+        return found[-1]  # type: ignore[no-any-return]

@@ -68,7 +68,9 @@ class Chain(Step):
         return value
 
     async def _run(self, value: Any, here: Here) -> Any:
-        shown = max((n for n, stage in enumerate(self.stages, 1) if stage.streams), default=0)
+        shown = 0
+        if here.follow is not None:
+            shown = max((n for n, stage in enumerate(self.stages, 1) if stage.streams), default=0)
         for n, stage in enumerate(self.stages, 1):
             value = await here.stage(stage, value, str(n), follow=n == shown)
         return value

@@ -85,11 +85,9 @@ class Result:
 def with_stages(value: Any, stages: Iterable[StageResult], *, texts: bool = True) -> Any:
     """The value of a chain, with `.stages` where that is a Reply, or a text (unless `texts` is false: a hundred thousand of
     them would hold what all of their stages gave)."""
-    from dataclasses import replace
-
     from lllm.models.reply import Reply
 
     found = Stages(stages)
     if isinstance(value, Reply):
-        return replace(value, stages=found)
+        return value.with_(stages=found)
     return Text.of(value, found) if texts and type(value) in (str, Text) else value

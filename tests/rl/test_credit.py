@@ -77,6 +77,22 @@ def test_an_evaluation_says_of_how_many() -> None:
     assert "no reward" in str(nothing)
 
 
+def test_a_difference_is_taken_row_by_row() -> None:
+    before = Evaluation([Rollout(Item(n, f"{n}"), reward=float(n % 2)) for n in range(6)])
+    after = Evaluation([Rollout(Item(n, f"{n}"), reward=1.0 if n < 5 else None) for n in range(6)])
+    found = after.against(before)
+    assert (found.rows, found.of, found.than) == (5, 5, 6)
+    assert found.mean == pytest.approx(0.6)
+    assert found.interval is not None
+    assert found.interval[0] < 0.6 < found.interval[1]
+    assert not found.clear
+    assert str(found).startswith("+0.600 (95% ")
+    many = Evaluation([Rollout(Item(n, f"{n}"), reward=1.0) for n in range(50)])
+    none = Evaluation([Rollout(Item(n, f"{n}"), reward=float(n == 0)) for n in range(50)])
+    assert many.against(none).clear
+    assert Evaluation([]).against(many).mean is None
+
+
 ROWS = [{"prompt": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(3, 9)]
 
 

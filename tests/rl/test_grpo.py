@@ -34,12 +34,13 @@ def right(completion: str, answer: str) -> bool:
 
 
 def training(folder: Path, **more: Any) -> Any:
-    env = RLEnv(ROWS, right, tools=[calculator], max_turns=3, name="division", **more.pop("env", {}))
+    given = {"reference": lambda answer: f"It is {answer}.", **more.pop("env", {})}
+    env = RLEnv(ROWS, right, tools=[calculator], max_turns=3, name="division", **given)
     config: dict[str, Any] = {
         "max_steps": 1,
         "num_generations": 4,
         "per_device_train_batch_size": 8,
-        "max_completion_length": 48,
+        "max_completion_length": 32,
         "temperature": 1.3,
         "learning_rate": 1e-3,
         "disable_tqdm": True,
@@ -109,7 +110,7 @@ def test_what_is_missing_is_no_row_and_no_zero(tmp_path: Path) -> None:
         if next(failing) % 4 == 0:
             raise RuntimeError("lost")
 
-    made = training(tmp_path, store="none", env={"setup": setup})
+    made = training(tmp_path, store="none", env={"setup": setup}, force=True)
     made.train()
     missing = [one for one in made.trainer.last if one.rollout.reward is None]
     assert len(missing) == 2
@@ -127,6 +128,44 @@ def test_the_trained_model_answers_where_it_is_deployed(tmp_path: Path) -> None:
     trained = made.evaluate(ROWS)
     deployed = made.env(LLM(f"transformers/{tmp_path / 'run'}"), temperature=0, store=MemoryLog())
     assert [one.completion for one in deployed] == [one.completion for one in trained]
+
+
+def test_rewards_that_pay_for_something_else_are_refused(tmp_path: Path) -> None:
+    env = RLEnv(ROWS, lambda completion: 1.0)
+    made = env >> GRPO("embedded", output_dir=tmp_path, max_steps=1)
+    with pytest.raises(ConfigError, match="pay for something else than the task") as caught:
+        made.train()
+    assert "force=True" in str(caught.value)
+    assert (env >> GRPO("embedded", force=True)).checked() is None
+
+
+def test_curves_and_a_card_are_written(tmp_path: Path) -> None:
+    made = training(tmp_path, store="none")
+    made.train()
+    assert (tmp_path / "rewards.png").read_bytes().startswith(b"\x89PNG")
+    card = (tmp_path / "README.md").read_text()
+    for words in (
+        "`embedded`",
+        "`division`",
+        "right (weight 1",
+        "calculator",
+        made.trainer.policy_backend.version,
+    ):
+        assert words in card
+
+
+def test_the_control_shuffles_within_groups() -> None:
+    from lllm.rl import Item, Rollout
+    from lllm.rl.trainers.grpo import shuffled
+    from lllm.rl.trainers.rollouts import Trained
+
+    given = [Trained(Rollout(Item(n // 4, "x"), n % 4, reward=float(n)), ()) for n in range(8)]
+    found = [one.rollout.reward for one in shuffled(given, 4, "seed")]
+    assert found != [one.rollout.reward for one in given]
+    assert sorted(found[:4]) == [0, 1, 2, 3]  # type: ignore[type-var]
+    assert sorted(found[4:]) == [4, 5, 6, 7]  # type: ignore[type-var]
+    with pytest.raises(ConfigError):
+        GRPO("embedded", control="zero")
 
 
 def test_a_slip_is_an_error(tmp_path: Path) -> None:

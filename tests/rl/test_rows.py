@@ -99,6 +99,28 @@ def test_a_log_has_what_was_written_and_what_was_rejected() -> None:
     assert all(event > 0 for event in row.events)
 
 
+@pytest.mark.parametrize(
+    ("sampling", "drawn", "expected"),
+    [
+        ({"temperature": 1, "top_p": 1, "top_k": 0, "min_p": 0}, None, -1.0),
+        ({"temperature": 1, "top_p": 1, "top_k": 0, "min_p": 0}, -0.3, -0.3),
+        ({"temperature": 1.3, "top_p": 1, "top_k": 0, "min_p": 0}, None, None),
+        ({"temperature": 1.3}, -0.7, -0.7),
+        ({"temperature": 1}, None, None),
+        ({}, None, None),
+    ],
+)
+def test_only_probabilities_that_were_drawn_from_count(sampling: Any, drawn: Any, expected: Any) -> None:
+    store = MemoryLog()
+    said = reply([1], [2, 3], "x")
+    if drawn is not None:
+        said["logprobs"] = [{**one, "drawn": drawn} for one in said["logprobs"]]
+    agent = Agent("a", ScriptedBackend([said]), token_ids=True, logprobs=True, **sampling)
+    found = RLEnv([{"prompt": "x"}], lambda: 1)(agent, store=store)[0]
+    (segment,) = recorded(store, found.session).segments()
+    assert segment.logprobs == (None if expected is None else (expected, expected))
+
+
 def test_without_ids_there_is_no_row() -> None:
     store = MemoryLog()
     found = RLEnv([{"prompt": "x"}], lambda: 1)(LLM(ScriptedBackend(["y"])), store=store)[0]

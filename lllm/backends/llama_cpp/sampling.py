@@ -47,6 +47,12 @@ class Sampling(NamedTuple):
     logit_bias: Mapping[int, float] = {}
     top_logprobs: int | None = None
 
+    @property
+    def tempered(self) -> bool:
+        """Whether tokens are drawn from the model's distribution at another temperature, and nothing else changes it."""
+        neutral = all(getattr(self, name) == value for name, value in _TAKES_AWAY.items())
+        return neutral and not self.logit_bias and self.temperature not in (0, 1)
+
     @classmethod
     def of(cls, given: Mapping[str, Any], *, seed: int | None = None) -> Sampling:
         """Reads a request's sampling, whose keys are known; `seed` stands in where it has none. BadRequestError for a wrong
@@ -86,6 +92,17 @@ def _bias(value: Any) -> dict[int, float]:
         return {int(token): float(bias) for token, bias in dict(value).items()}
     except (TypeError, ValueError):
         raise BadRequestError("logit_bias is a mapping from token ids to numbers") from None
+
+
+_TAKES_AWAY: Final = {
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+}
+"""Settings that change a distribution beside the temperature, with the values that do not."""
 
 
 class Sampler:
@@ -135,6 +152,11 @@ class Sampler:
         self._add(lib.llama_sampler_init_temp(sampling.temperature))
         seed = _RANDOM if sampling.seed is None else sampling.seed & _RANDOM
         self._add(lib.llama_sampler_init_dist(seed))
+
+    @property
+    def free(self) -> bool:
+        """Whether no grammar holds it."""
+        return self._grammar is None
 
     def next(self, *, ruled: bool = True) -> int:
         """The token after those that the context has decoded. `ruled` says whether the grammar counts here."""

@@ -241,9 +241,11 @@ class TokenEngine(Holder):
             if turn.stopped or leaving():
                 return None
             token = sampler.next(ruled=not thinks)
-            entry = (
-                None if sampling.top_logprobs is None else self._entry(weights, token, sampling.top_logprobs)
-            )
+            entry = None
+            if sampling.top_logprobs is not None:
+                entry = self._entry(weights, token, sampling.top_logprobs)
+                if sampling.tempered and sampler.free:
+                    entry["drawn"] = weights.logprob_at(token, sampling.temperature)
             count += 1
             ends = weights.ends(token)
             last = ends or count == limit

@@ -122,6 +122,17 @@ class Weights:
             raise RuntimeError(f"decoding failed with code {code}")
         self.memory.live.extend(tokens)
 
+    def logprob_at(self, token: int, temperature: float) -> float:
+        """The natural logarithm of the next token's probability at a temperature."""
+        import numpy
+
+        logits = numpy.ctypeslib.as_array(
+            self._lib.llama_get_logits_ith(self.context, -1), shape=(self.size,)
+        ).astype(numpy.float64)
+        logits = logits / temperature
+        logits -= logits.max()
+        return float(logits[token] - numpy.log(numpy.exp(logits).sum()))
+
     def logprobs(self, top: int) -> tuple[Any, list[int]]:
         """The natural logarithms of the next token's probabilities, as the model gives them, and the `top` likeliest ids."""
         import numpy

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import random
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -92,6 +93,20 @@ def _lora(value: Any) -> Any:
     return LoraConfig(**{"task_type": "CAUSAL_LM", **value})
 
 
+def shuffled(trained: list[Trained], size: int, seed: str) -> list[Trained]:
+    """The rollouts with the rewards of their groups shuffled: a control."""
+    found: list[Trained] = []
+    for start in range(0, len(trained), size):
+        group = trained[start : start + size]
+        rewards = [one.rollout.reward for one in group]
+        random.Random(f"{seed}-{start}").shuffle(rewards)
+        found += [
+            replace(one, rollout=replace(one.rollout, reward=reward))
+            for one, reward in zip(group, rewards, strict=True)
+        ]
+    return found
+
+
 class Trainer(GRPOTrainer):  # type: ignore[misc]  # trl has no types
     """TRL's GRPOTrainer whose rollouts are agent calls in an environment.
 
@@ -124,6 +139,8 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # trl has no types
         trained = self._rollouts(inputs, step)
         self.last = trained
         size = self.num_generations if mode == "train" else self.num_generations_eval
+        if self.training.spec.control == "shuffled":
+            trained = shuffled(trained, size, f"{self.training.spec.seed}-{step}")
         groups = self._groups(trained, size)
         advantages = advantages_of(groups, self.scale_rewards)
         rows = [

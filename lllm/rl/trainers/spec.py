@@ -24,6 +24,8 @@ class TrainerSpec:
         lora: a `peft.LoraConfig`, or its arguments.
         concurrency: rollouts at once.
         store: the log of the rollouts; None: the configured one; "none": no log.
+        force: trains although `env.check()` finds that something else than the task pays.
+        control: `shuffled` shuffles the rewards within each group: what rises all the same is no effect of them.
         config: arguments of TRL's config class, with its names.
 
     Raises ConfigError, UnknownKeyError: an argument that TRL's config does not have.
@@ -42,6 +44,8 @@ class TrainerSpec:
         lora: Any = None,
         concurrency: int = 32,
         store: Any = None,
+        force: bool = False,
+        control: str | None = None,
         **config: Any,
     ) -> None:
         self.model = model
@@ -52,6 +56,10 @@ class TrainerSpec:
         self.lora = lora
         self.concurrency = concurrency
         self.store = store
+        self.force = force
+        if control not in (None, "shuffled"):
+            raise ConfigError(f"control is {control!r}; it is 'shuffled' or None")
+        self.control = control
         self.config = config
 
     def on_environment(self, env: RLEnv) -> Training:

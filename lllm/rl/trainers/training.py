@@ -12,6 +12,7 @@ from lllm.llm.agent import Agent
 from lllm.rl.evaluation import Evaluation
 
 if TYPE_CHECKING:
+    from lllm.rl.checking import Check
     from lllm.rl.environment import RLEnv
     from lllm.rl.trainers.spec import TrainerSpec
 
@@ -26,6 +27,7 @@ class Training:
     def __init__(self, env: RLEnv, spec: TrainerSpec) -> None:
         self.env = env
         self.spec = spec
+        self._check: Check | None = None
 
     @cached_property
     def parts(self) -> tuple[Any, Any]:
@@ -45,17 +47,40 @@ class Training:
         return builders[self.spec.kind](self)
 
     def train(self, **more: Any) -> Any:
-        """Trains; returns what TRL's `train` returns. `resume_from_checkpoint=True` goes on from the last checkpoint."""
+        """Looks at the rewards (`env.check()`), trains, and saves; returns what TRL's `train` returns.
+        `resume_from_checkpoint=True` goes on from the last checkpoint.
+
+        Raises ConfigError where something else than the task pays, unless `force` was given.
+        """
+        self.checked()
         result = self.trainer.train(**more)
         self.save()
         return result
 
+    def checked(self) -> Check | None:
+        """What `env.check()` found; looked at once. ConfigError where there is a problem, unless `force` was given."""
+        if self.spec.force:
+            return None
+        if self._check is None:
+            self._check = self.env.check()
+        if not self._check.ok:
+            raise ConfigError(
+                f"the rewards of '{self.env.name}' pay for something else than the task:\n{self._check}",
+                hint="Mend them, or train all the same: force=True.",
+            )
+        return self._check
+
     def save(self, folder: str | Path | None = None) -> Path:
-        """Writes the model and its tokenizer to a folder; by default `output_dir`."""
+        """Writes the model and its tokenizer, curves of the training (rewards.png) and a card of where the model comes from
+        (README.md) to a folder; by default `output_dir`."""
+        from lllm.rl.trainers.reports import write_card, write_plot
+
         place = Path(folder or self.spec.output_dir)
         place.mkdir(parents=True, exist_ok=True)
         self.trainer.save_model(str(place))
         self.parts[1].save_pretrained(str(place))
+        write_plot(self.trainer.state.log_history, place / "rewards.png", self.env.name)
+        write_card(self, place / "README.md")
         return place
 
     def export_gguf(self, path: str | Path, *, kind: str = "Q8_0", name: str | None = None) -> Path:
