@@ -1,0 +1,89 @@
+"""rl/doors: a game of several turns. Each door asks a sum; a right answer opens it, a wrong one costs a life.
+
+    env = Doors(doors=3)
+    env.held_out("embedded")
+
+The environment answers each reply of the policy, which has a calculator beside it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from lllm.rl.environments.arithmetic import KINDS, WORDINGS, sum_of
+from lllm.rl.environments.base import ShippedEnv, one_of, some_of, whole
+from lllm.rl.environments.calculator import calculate, evaluate, numbers_in, plain, same
+from lllm.rl.environments.splits import Problem
+from lllm.rl.rewards import reward
+
+
+class Doors(ShippedEnv):
+    """A game of several turns: each door asks a sum. The reward is the share of doors that were opened.
+
+    Options:
+        doors: how many there are, 1 to 8. lives: wrong answers after which the game is over.
+        kinds, wording, level: of the sums, see `Arithmetic`.
+    """
+
+    name = "rl/doors"
+    max_turns = 24
+    tools = (calculate,)
+    OPTIONS: ClassVar[Mapping[str, Any]] = {
+        "doors": 3,
+        "lives": 1,
+        "kinds": ("addition", "subtraction", "multiplication", "division"),
+        "wording": "mixed",
+        "level": 2,
+    }
+
+    def checked(self, options: dict[str, Any]) -> dict[str, Any]:
+        """See ShippedEnv."""
+        whole(options, "doors", 1, 8)
+        whole(options, "lives", 1, 10)
+        whole(options, "level", 1, 5)
+        some_of(options, "kinds", KINDS)
+        one_of(options, "wording", WORDINGS)
+        return options
+
+    def draw(self, rng: random.Random) -> Problem:
+        """See ShippedEnv."""
+        own = self.options
+        sums = [sum_of(rng, own["kinds"], own["wording"], own["level"]) for _ in range(own["doors"])]
+        answers = [plain(evaluate(expression)) for _, expression, _ in sums]
+        row = {
+            "prompt": sums[0][0],
+            "answer": answers[-1],
+            "questions": [text for text, _, _ in sums],
+            "answers": answers,
+            "lives": own["lives"],
+        }
+        return Problem(" ".join(expression for _, expression, _ in sums), row)
+
+    def setup(self, questions: list[str], answers: list[str], lives: int) -> dict[str, Any]:
+        """The state at the beginning."""
+        return {"questions": list(questions), "answers": list(answers), "open": 0, "lives": lives}
+
+    def step(self, state: dict[str, Any], completion: str) -> str | None:
+        """Opens the door, or takes a life."""
+        found = numbers_in(completion)
+        if found and same(found[-1], float(state["answers"][state["open"]])):
+            state["open"] += 1
+            if state["open"] == len(state["answers"]):
+                return None
+            return str(state["questions"][state["open"]])
+        state["lives"] -= 1
+        return None if state["lives"] <= 0 else str(state["questions"][state["open"]])
+
+    def reference(self, state: dict[str, Any]) -> str:
+        """Answers every door."""
+        last = ""
+        for last in state["answers"]:
+            self.step(state, last)
+        return last
+
+    @reward
+    def opened(self, state: Mapping[str, Any]) -> float:
+        """The share of doors that are open."""
+        return float(state["open"] / len(state["answers"]))

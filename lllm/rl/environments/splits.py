@@ -1,0 +1,65 @@
+"""Rows of an environment that ships: made from a seed, and divided into those to train on and those held out."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from lllm.errors import ConfigError, UnknownNameError
+
+TRAIN: Final = "train"
+HELD_OUT: Final = "held_out"
+SPLITS: Final[Mapping[str, int]] = {TRAIN: 1000, HELD_OUT: 400}
+"""The splits, each with its number of rows where none is given."""
+HELD_ONE_IN: Final = 5
+"""One problem in so many is held out."""
+_TRIES: Final = 200
+"""Draws per row after which there are no more different problems."""
+
+
+class Problem(NamedTuple):
+    """A row that was drawn. Two with an equal `key` are the same problem in other words: they are on the same side."""
+
+    key: str
+    row: dict[str, Any]
+
+
+def is_held_out(key: str) -> bool:
+    """Whether a problem is held out. A digest of the problem decides, so no seed, size or level can move it to the other
+    side."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % HELD_ONE_IN == 0
+
+
+def rows_of(
+    draw: Callable[[random.Random], Problem], split: str, size: int | None, seed: int, name: str
+) -> list[dict[str, Any]]:
+    """So many different rows of a split: the same for the same split, size, seed and name.
+
+    Raises UnknownNameError: an unknown split. ConfigError: a size below 1, or more than there are different problems.
+    """
+    wanted = size_of(split, size)
+    rng = random.Random(f"{name} {split} {seed}")
+    found: dict[str, dict[str, Any]] = {}
+    for _ in range(_TRIES * wanted + 1000):
+        if len(found) == wanted:
+            return list(found.values())
+        problem = draw(rng)
+        if is_held_out(problem.key) == (split == HELD_OUT):
+            found.setdefault(problem.key, problem.row)
+    raise ConfigError(
+        f"{name}: the split '{split}' has {len(found)} different rows with these options, and size is {wanted}",
+        hint="Give a smaller `size`, or options with more variety.",
+    )
+
+
+def size_of(split: str, size: int | None) -> int:
+    """The number of rows of a split. Raises as `rows_of` does."""
+    if split not in SPLITS:
+        raise UnknownNameError("split", str(split), SPLITS)
+    if size is None:
+        return SPLITS[split]
+    if type(size) is not int or size < 1:
+        raise ConfigError(f"size is {size!r}; it is a whole number from 1 on, or None")
+    return size
