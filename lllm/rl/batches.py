@@ -13,6 +13,7 @@ from lllm.llm.sessions import fail, open_session, running
 from lllm.ports import LogStore
 from lllm.replay import Replayed
 from lllm.rl.evaluation import Evaluation
+from lllm.rl.isolation.processes import processes_of
 from lllm.rl.reading import read_result, rollout_of
 from lllm.rl.rollout import Rollout
 from lllm.rl.scoring import score_together
@@ -35,7 +36,14 @@ async def roll_out(step: RolloutStep, tasks: Sequence[Task], **more: Any) -> Eva
     return Evaluation(rollouts, step.env.leaks)
 
 
-async def values_of_rollouts(
+async def values_of_rollouts(step: RolloutStep, tasks: Sequence[Task], **more: Any) -> list[Any]:
+    """Does rollouts, and gives what the step makes of them; see `_values`. The processes of an isolated environment are closed
+    afterwards."""
+    async with processes_of(step.env):
+        return await _values(step, tasks, **more)
+
+
+async def _values(
     step: RolloutStep,
     tasks: Sequence[Task],
     *,

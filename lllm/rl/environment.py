@@ -18,6 +18,9 @@ from lllm.models.function import Function
 from lllm.rl.batches import roll_out
 from lllm.rl.binding import Hook, hook
 from lllm.rl.evaluation import Evaluation
+from lllm.rl.isolation.plan import Plan, plan_of
+from lllm.rl.isolation.processes import processes_of
+from lllm.rl.isolation.remote import remote_tools
 from lllm.rl.items import Item, Items, item_of
 from lllm.rl.reading import read_rollout
 from lllm.rl.rewards import Reward, bind, methods_of, number_of, rewards_of
@@ -72,6 +75,10 @@ class RLEnv:
         reference: what a right rollout ends with, and does to the state; by default the row's answer. For `check`.
         cut: `score` or `mask`, see CUTS.
         limits: seconds for the stages, see StageLimits.
+        isolated: True: setup, opening, step, done, reference and tools run in a process of their own per rollout, which is
+            killed where it takes longer than its limit. They must be found by their names in that process; else
+            `package.module:name` of what makes the environment (an RLEnv, a subclass, a function without arguments). Rewards
+            are given the state as JSON.
         seeds: whether the rollout's seed is sent with its requests; None: where the model takes one.
         name: in logs and lists.
 
@@ -104,6 +111,7 @@ class RLEnv:
         reference: Callable[..., Any] | None = None,
         cut: str = "score",
         limits: StageLimits | Mapping[str, float | None] | None = None,
+        isolated: bool | str = False,
         seeds: bool | None = None,
         name: str | None = None,
     ) -> None:
@@ -114,10 +122,10 @@ class RLEnv:
         )
         given = kind.rewards if rewards is None else rewards
         self.rewards = rewards_of([*_listed(given), *methods_of(self)], weights)
-        self.tools: tuple[Function, ...] = tools_of(
-            [*_listed(kind.tools if tools is None else tools), *_tool_methods(self)]
-        )
-        check_names(self.tools)
+        given_tools = [*_listed(kind.tools if tools is None else tools), *_tool_methods(self)]
+        self.local_tools: tuple[Function, ...] = tools_of(given_tools)
+        """The tools as they run in this process."""
+        check_names(self.local_tools)
         self.system_prompt = kind.system_prompt if system_prompt is None else system_prompt
         self.max_turns = kind.max_turns if max_turns == -1 else max_turns
         if self.max_turns is not None and (type(self.max_turns) is not int or self.max_turns < 1):
@@ -138,6 +146,16 @@ class RLEnv:
         self.reference_hook = self._own_hook("reference", reference, columns)
         if columns is not None:
             bind(self.rewards, columns)
+        self.isolation: Plan | None = plan_of(self, isolated, given_tools) if isolated else None
+        """How the environment is made in a process of its own; None where it is not isolated."""
+        self.tools: tuple[Function, ...] = (
+            self.local_tools if self.isolation is None else remote_tools(self.local_tools)
+        )
+
+    def remade(self) -> dict[str, Any]:
+        """The arguments with which this class makes, in another process, an environment with the same hooks and tools. Only
+        where those are its methods, and it is isolated."""
+        return {}
 
     def _own_hook(self, name: str, given: Any, columns: Any) -> Hook | None:
         """The hook that was given, else the method of this name of a subclass."""
@@ -296,7 +314,8 @@ class RLEnv:
         training, without a policy. See `lllm.rl.checking`."""
         from lllm.rl.checking import check
 
-        return await check(self, first, store=store)
+        async with processes_of(self):
+            return await check(self, first, store=store)
 
     # --- as a part of others
 

@@ -18,7 +18,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar, overload
 
 from lllm.core.canonical import digest
 from lllm.errors import ConfigError, LLMError, listing, text_of
@@ -108,6 +108,21 @@ class Reward:
         return found
 
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@overload
+def reward(function: _Function, /) -> _Function: ...
+@overload
+def reward(
+    function: None = None,
+    /,
+    *,
+    weight: float = 1.0,
+    optional: bool = False,
+    name: str | None = None,
+    version: str | None = None,
+) -> Callable[[_Function], _Function]: ...
 def reward(
     function: Callable[..., Any] | None = None,
     /,

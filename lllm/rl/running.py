@@ -20,6 +20,8 @@ from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.ports import LogStore
 from lllm.rl import tools
+from lllm.rl.isolation.processes import ProcessLost
+from lllm.rl.isolation.remote import Remote
 from lllm.rl.items import Item
 from lllm.rl.rollout import CUT, DONE, MISSING, Rollout, outcome
 from lllm.rl.scoring import score_one
@@ -109,6 +111,7 @@ class Running:
         self.messages: tuple[Message, ...] = ()
         self.turns = 0
         self.use: Use = NONE
+        self.remote = None if env.isolation is None else Remote(env, task.seed)
 
     async def all(self) -> Rollout:
         """The rollout, scored."""
@@ -117,6 +120,7 @@ class Running:
         try:
             await self._set_up()
             status, reason, detail = await self._talk()
+            await self._fetch_state()
         except _Lost as lost:
             status, reason, detail = MISSING, lost.args[0], lost.args[1]
         state = await self._state()
@@ -162,6 +166,7 @@ class Running:
                 )
             self.messages = (Message("assistant", text),)
             self.reply = Reply(content=text)
+            await self._fetch_state()
             found = replace(
                 found, completion=text, messages=self.messages, reply=self.reply, state=self.state
             )
@@ -178,7 +183,9 @@ class Running:
         env = self.env
         if env.setup_hook is not None:
             await self._hook(env.setup_hook, env.limits.setup, keep=self._has)
-        tools.state.set(self.state)  # None in a replay: what the tools returned is in the record
+        tools.state.set(
+            self.remote or self.state
+        )  # None in a replay: what the tools returned is in the record
 
     def _has(self, state: Any) -> None:
         self.state = state
@@ -198,10 +205,13 @@ class Running:
             except _Lost:
                 raise
             except CallError as error:
+                self._require_process()
                 self._count(error.messages)
                 return outcome(error)
             except LLMError as error:
+                self._require_process()
                 return outcome(error)
+            self._require_process()
             finish = None if self.reply is None else self.reply.finish_reason
             if finish == "length":
                 return CUT, "length", "the last reply was cut off by max_tokens"
@@ -264,6 +274,21 @@ class Running:
 
     # --- code of the environment
 
+    def _require_process(self) -> None:
+        """Raises _Lost where the environment's process is gone: what the agent was told by its tools then is no outcome."""
+        if self.remote is not None and self.remote.lost is not None:
+            raise _Lost("process", self.remote.lost)
+
+    async def _fetch_state(self) -> None:
+        """Takes over the state of an isolated environment, as JSON."""
+        if self.remote is None:
+            return
+        try:
+            async with asyncio.timeout(self.env.limits.step):
+                self.state = await self.remote.state()
+        except (ProcessLost, TimeoutError) as error:
+            raise _Lost("process", self.remote.lost or str(error)) from error
+
     async def _state(self) -> Any:
         """The state at the end, as JSON: for rewards that come later. A replay, which has no state, is given it."""
         if self.env.setup_hook is None:
@@ -298,6 +323,8 @@ class Running:
             ) from None
 
         async def work() -> Any:
+            if self.remote is not None:
+                return await self.remote.hook(hook.name, arguments)
             if is_async(hook.function):
                 value = await hook.function(**arguments)
             else:
@@ -316,11 +343,17 @@ class Running:
             raise _Lost(hook.name, f"{hook.name} did not return within {limit:g} s") from error
         except asyncio.CancelledError:
             raise
+        except ProcessLost as error:
+            raise _Lost("process", error.message) from error
         except Exception as error:
             raise _Lost(hook.name, f"{hook.name} raised {type(error).__name__}: {text_of(error)}") from error
 
     async def close(self) -> None:
         """Ends what the state holds: its `close` or `aclose`, if it has one."""
+        if self.remote is not None:
+            if (wrong := await self.remote.close()) is not None:
+                self.env.leaks.append(wrong)
+            return
         closing = getattr(self.state, "aclose", None) or getattr(self.state, "close", None)
         if callable(closing):
             try:

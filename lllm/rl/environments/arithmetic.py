@@ -119,7 +119,7 @@ KINDS: Final[Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]]] = {
     ),
     "sharing": ("{c} / {b}", _SHARING, _SHARING),
 }
-"""Kinds of sums. `a` and `b` are numbers, `c` is a multiple of `b`, `c1` is any larger number, `d` is 2 to 9, `p` a percentage."""
+"""Kinds of sums. `a` and `b` are numbers, `c` is a multiple of `b`, `c1` any larger number, `d` is 2 to 9, `p` a percentage."""
 
 _SMALL: Final = ("division", "sharing", "remainder", "average")
 _MULTIPLE: Final = ("division", "sharing", "percent")
@@ -175,9 +175,7 @@ class Arithmetic(ShippedEnv):
         return float(bool(found) and same(found[-1], float(answer)))
 
 
-def sum_of(
-    rng: random.Random, kinds: tuple[str, ...], wording: str, level: int
-) -> tuple[str, str, str]:
+def sum_of(rng: random.Random, kinds: tuple[str, ...], wording: str, level: int) -> tuple[str, str, str]:
     """A sum: its text, its expression and its kind."""
     kind = rng.choice(kinds)
     expression, plainly, freely = KINDS[kind]

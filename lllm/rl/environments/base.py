@@ -23,7 +23,9 @@ class ShippedEnv(RLEnv):
     OPTIONS: ClassVar[Mapping[str, Any]] = {}
     """The options that this environment has, with their defaults."""
 
-    def __init__(self, split: str = "train", *, size: int | None = None, seed: int = 0, **options: Any) -> None:
+    def __init__(
+        self, split: str = "train", *, size: int | None = None, seed: int = 0, **options: Any
+    ) -> None:
         self._given = {"size": size, "seed": seed, **options}
         if type(seed) is not int:
             raise ConfigError(f"seed is {seed!r}, and must be a whole number")
@@ -50,6 +52,10 @@ class ShippedEnv(RLEnv):
         if split not in SPLITS:
             raise UnknownNameError("split", str(split), SPLITS)
         return type(self)(split, **{**self._given, "size": size})
+
+    def remade(self) -> dict[str, Any]:
+        """See RLEnv: one row is enough."""
+        return {"split": self.split, "size": 1, **self.options}
 
     @property
     def held_out(self) -> Self:

@@ -99,9 +99,7 @@ class Code(ShippedEnv):
         """The state at the beginning."""
         return {"tries": self.options["tries"]}
 
-    async def step(
-        self, state: dict[str, Any], completion: str, inputs: Any, wanted: Any
-    ) -> str | None:
+    async def step(self, state: dict[str, Any], completion: str, inputs: Any, wanted: Any) -> str | None:
         """Says what is wrong with a try, where there is another."""
         state["tries"] -= 1
         if state["tries"] <= 0:
@@ -141,7 +139,9 @@ async def tried(
         return "There is no code.", 0.0
     with Session.outside():
         text, results = await _ran(code, inputs, seconds)
-        if text == _DIED:  # the code's doing, or the machine's? Whose it is shows where other code runs, and it fails again
+        if (
+            text == _DIED
+        ):  # the code's doing, or the machine's? Whose it is shows where other code runs, and it fails again
             await _ran("def solve(numbers):\n    return 0\n", [[]], seconds, must=True)
             text, results = await _ran(code, inputs, seconds)
     if results is None:
@@ -192,4 +192,3 @@ def _value(given):
         return f"{{type(error).__name__}}: {{error}}"
 print("{mark}" + _json.dumps([_value(one) for one in _json.loads('{inputs}')], default=repr))
 """
-

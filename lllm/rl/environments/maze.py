@@ -17,7 +17,12 @@ from lllm.rl.environments.base import ShippedEnv, whole
 from lllm.rl.environments.splits import Problem
 from lllm.rl.rewards import reward
 
-MOVES: Final[Mapping[str, tuple[int, int]]] = {"north": (0, -1), "east": (1, 0), "south": (0, 1), "west": (-1, 0)}
+MOVES: Final[Mapping[str, tuple[int, int]]] = {
+    "north": (0, -1),
+    "east": (1, 0),
+    "south": (0, 1),
+    "west": (-1, 0),
+}
 _BACK: Final = {"north": "south", "south": "north", "east": "west", "west": "east"}
 Place = tuple[int, int]
 
@@ -159,4 +164,7 @@ def _ends(doors: Mapping[str, list[str]], number: int) -> tuple[str, str, list[s
 
 def _picture(doors: Mapping[str, list[str]], start: str, end: str) -> str:
     """The maze itself: equal for two numbers that make the same one."""
-    return " ".join(f"{room}{''.join(one[0] for one in ways)}" for room, ways in doors.items()) + f" {start} {end}"
+    return (
+        " ".join(f"{room}{''.join(one[0] for one in ways)}" for room, ways in doors.items())
+        + f" {start} {end}"
+    )

@@ -24,7 +24,20 @@ from lllm.rl.environments.splits import Problem
 from lllm.rl.rewards import reward
 
 _FENCED: Final = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\Z", re.DOTALL)
-_NAMES: Final = ("Ada", "Bela", "Chen", "Dora", "Emil", "Fatma", "Goran", "Hana", "Ivan", "Jun", "Kaja", "Luis")
+_NAMES: Final = (
+    "Ada",
+    "Bela",
+    "Chen",
+    "Dora",
+    "Emil",
+    "Fatma",
+    "Goran",
+    "Hana",
+    "Ivan",
+    "Jun",
+    "Kaja",
+    "Luis",
+)
 _GOODS: Final = ("apples", "lamps", "ropes", "books", "chairs", "bottles", "bricks", "cups", "kites", "drums")
 _CITIES: Final = ("Bern", "Ulm", "Graz", "Lille", "Porto", "Turin", "Ghent", "Brno", "Split", "Oulu")
 _TOPICS: Final = ("budget", "hiring", "release", "safety", "travel", "training", "design", "survey")
@@ -52,7 +65,7 @@ def _order(rng: random.Random) -> Drawn:
 
 
 def _meeting(rng: random.Random) -> Drawn:
-    value = {
+    value: dict[str, Any] = {
         "topic": rng.choice(_TOPICS),
         "city": rng.choice(_CITIES),
         "hour": rng.randint(8, 18),

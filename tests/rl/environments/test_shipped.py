@@ -138,7 +138,16 @@ def test_the_calculator_calculates_and_no_more() -> None:
     assert calculate("7 / 2") == "3.5"
     assert calculate("2 ** 10") == "1024"
     assert calculate("-7 % 3") == "2"
-    for wrong in ("__import__('os')", "a + 1", "9 ** 9 ** 9", "1 if 1 else 2", "(1", "'a' * 3", "9" * 400, "True + 1"):
+    for wrong in (
+        "__import__('os')",
+        "a + 1",
+        "9 ** 9 ** 9",
+        "1 if 1 else 2",
+        "(1",
+        "'a' * 3",
+        "9" * 400,
+        "True + 1",
+    ):
         with pytest.raises((ValueError, ZeroDivisionError)):
             evaluate(wrong)
     with pytest.raises(ZeroDivisionError):
@@ -276,7 +285,9 @@ def test_a_lost_sandbox_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = code_module._ran
 
     async def lost(code: str, inputs: Any, seconds: float, *, must: bool = False) -> Any:
-        return (code_module._DIED, None) if not must else await ran("raise OSError", inputs, seconds, must=True)
+        return (
+            (code_module._DIED, None) if not must else await ran("raise OSError", inputs, seconds, must=True)
+        )
 
     monkeypatch.setattr(code_module, "_ran", lost)
     found = Code(size=1)(LLM(ScriptedBackend(["def solve(n): return 0"])), store=MemoryLog())[0]

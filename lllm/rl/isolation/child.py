@@ -1,0 +1,104 @@
+"""The process of an isolated environment. One rollout at a time runs in it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import pickle
+import random
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lllm.core.jsonable import jsonable
+from lllm.errors import LLMError
+from lllm.models.function import Function
+from lllm.rl import tools
+from lllm.rl.isolation.frames import LENGTH, framed
+from lllm.rl.isolation.plan import made
+
+
+class Child:
+    """What this process knows: the environment's hooks and tools, and the state of the rollout that it runs."""
+
+    def __init__(self) -> None:
+        self.hooks: Mapping[str, Callable[..., Any]] = {}
+        self.tools: dict[str, Function] = {}
+        self.state: Any = None
+        self.loop = asyncio.new_event_loop()
+
+    def answer(self, message: Mapping[str, Any]) -> Any:
+        """What is sent up for a message."""
+        doing: Callable[..., Any] = getattr(self, f"on_{message['do']}")
+        return doing(**{name: value for name, value in message.items() if name != "do"})
+
+    def on_plan(self, plan: Any) -> None:
+        self.hooks, functions = made(plan)
+        self.tools = {one.name: one for one in functions}
+
+    def on_begin(self, seed: int) -> None:
+        self.state = None
+        random.seed(seed)  # the process is the rollout's own while it runs: so is the global generator
+        if "numpy" in sys.modules:
+            sys.modules["numpy"].random.seed(seed & 0xFFFFFFFF)
+
+    def on_hook(self, name: str, arguments: dict[str, Any], seed: int) -> Any:
+        own = {"state": self.state, "rng": random.Random(seed)}
+        arguments |= {one: value for one, value in own.items() if one in arguments}
+        tools.state.set(self.state)
+        value = self.called(self.hooks[name], (), arguments)
+        if name == "setup":
+            self.state = value
+            return None
+        return value
+
+    def on_tool(self, name: str, args: tuple[Any, ...], arguments: dict[str, Any]) -> Any:
+        tools.state.set(self.state)
+        call = self.tools[name].call
+        assert call is not None
+        return self.called(call, args, arguments)
+
+    def on_state(self) -> Any:
+        return self.state if isinstance(self.state, _JSON) else getattr(self.state, "__dict__", None)
+
+    def on_end(self) -> None:
+        state, self.state = self.state, None
+        closing = getattr(state, "aclose", None) or getattr(state, "close", None)
+        if callable(closing):
+            self.called(closing, (), {})
+
+    def called(self, function: Callable[..., Any], args: tuple[Any, ...], arguments: dict[str, Any]) -> Any:
+        value = function(*args, **arguments)
+        if inspect.isawaitable(value):
+
+            async def whole() -> Any:
+                return await value
+
+            value = self.loop.run_until_complete(whole())
+        return value
+
+
+_JSON = (str, int, float, bool, list, tuple, Mapping)
+
+
+def serve(connection: socket.socket) -> None:
+    """Answers messages until the other side is gone."""
+    child = Child()
+    with connection.makefile("rb") as coming:
+        while len(head := coming.read(LENGTH.size)) == LENGTH.size:
+            message = pickle.loads(coming.read(LENGTH.unpack(head)[0]))  # noqa: S301  of the run that started this process
+            try:
+                answer: dict[str, Any] = {"value": jsonable(child.answer(message))}
+                sent = framed(json.dumps(answer).encode())
+            except (Exception, SystemExit) as error:
+                words = error.message if isinstance(error, LLMError) else str(error)
+                sent = framed(json.dumps({"error": type(error).__name__, "words": words[:4000]}).encode())
+            connection.sendall(sent)
+
+
+def main() -> None:
+    """Serves the connection whose descriptor is the first argument."""
+    with socket.socket(fileno=int(sys.argv[1])) as here:
+        serve(here)
