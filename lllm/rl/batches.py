@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from lllm.rl.evaluation import Evaluation
 from lllm.rl.isolation.processes import processes_of
 from lllm.rl.reading import read_result, rollout_of
 from lllm.rl.rollout import Rollout
-from lllm.rl.scoring import score_together
+from lllm.rl.scoring import are_of, score_one, score_together, unscored
 from lllm.session import Scope, Session, current
 from lllm.steps.batches import _all, _InSession, _InSessions, _Items
 
@@ -99,7 +100,13 @@ async def _sessions(live: Session, run: str | None, tasks: Sequence[Task]) -> li
     store = live.store
 
     async def look() -> list[Any]:
-        return [list(_session(store, f"{run}-{task.item.key}-{task.sample}", task)) for task in tasks]
+        equal: Counter[str] = Counter()  # rows with the same content have sessions of their own
+        found = []
+        for task in tasks:
+            base = f"{run}-{task.item.key}-{task.sample}"
+            equal[base] += 1
+            found.append(list(_session(store, base if equal[base] == 1 else f"{base}.{equal[base]}", task)))
+        return found
 
     found = await live.effect("rollouts.sessions", {"run": run, "rollouts": len(tasks)}, look, effect="pure")
     return [(id, done) for id, done in found]
@@ -142,6 +149,7 @@ class _Rollouts(_InSessions):
     def __init__(self, step: RolloutStep, live: Session, sessions: Sequence[tuple[str, bool]]) -> None:
         super().__init__(step, live)
         self._env = step.env
+        self._made = step.again
         self._sessions = sessions
 
     def session_of(self, index: int) -> str:
@@ -153,8 +161,10 @@ class _Rollouts(_InSessions):
             return await super().item(index, value)
         result = read_result(self.session.store, id)
         assert result is not None
-        found: Any = self.step.again(replace(rollout_of(result, value.item), session=id), self.session.store)  # type: ignore[attr-defined]
-        return found
+        found = replace(rollout_of(result, value.item), session=id)
+        if not are_of(self._env.rewards, found):  # by now they are others: it is scored again, not done again
+            found = await score_one(self._env.rewards, unscored(found), self.session, self._env.limits.score)
+        return self._made(found, self.session.store)
 
     async def _result(self, id: str, value: Any) -> Result:
         return await super()._result(self._latest(id), value)

@@ -8,12 +8,22 @@ from typing import Any
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
 from lllm.core.use import Use
-from lllm.errors import ConfigError, UnknownNameError
+from lllm.errors import ConfigError, UnknownNameError, listing
 from lllm.models.message import Message
 from lllm.ports import LogStore
 from lllm.rl.items import Item
 from lllm.rl.rewards import Score
 from lllm.rl.rollout import Rollout
+
+
+class KeptState(dict[str, Any]):
+    """A state as a log has it: what were its attributes, or its keys, by either."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"the log has no '{name}' of the state; it has {listing(self)}") from None
 
 
 def read_result(store: LogStore, session: str) -> Mapping[str, Any] | None:
@@ -69,7 +79,8 @@ def rollout_of(result: Mapping[str, Any], item: Item) -> Rollout:
         result.get("session"),
         result.get("seed", 0),
         result.get("policy"),
-        result.get("state"),
-        result.get("state"),
-        Use.from_record(result["use"]) if "use" in result else Use(),
+        KeptState(kept) if isinstance(kept := result.get("state"), Mapping) else kept,
+        kept,
+        versions=result.get("versions", {}),
+        use=Use.from_record(result["use"]) if "use" in result else Use(),
     )

@@ -63,7 +63,7 @@ class Rollout:
         completion: the text of the last reply. messages: the conversation after the prompt's messages.
         reply: the last reply; None where there is none, and in rollouts that are read from a log.
         turns: how many replies the policy gave.
-        scores: of each reward, by its name. reward: their weighted sum; None where it is missing.
+        scores: of each reward, by its name; versions: of these rewards. reward: their weighted sum; None where it is missing.
         session: where it is logged. seed: of its randomness. policy: which version of the policy it was.
         state: as it was at the end; where it is read from a log, what that has of it: `state_record`, its JSON form.
         use, seconds: what it took.
@@ -85,6 +85,7 @@ class Rollout:
     policy: str | None = None
     state: Any = field(default=None, repr=False, compare=False)
     state_record: Any = field(default=None, repr=False)
+    versions: Mapping[str, str] = field(default_factory=dict)
     use: Use = NONE
     seconds: float = field(default=0.0, compare=False)
 
@@ -115,6 +116,7 @@ class Rollout:
             "reward": self.reward,
             "components": self.components,
             "errors": self.errors,
+            "versions": dict(self.versions),
             "session": self.session,
             "seed": self.seed,
             "policy": self.policy,

@@ -51,7 +51,8 @@ async def score_one(
         scores[one.name] = await _recorded(
             session, request, one.function, arguments, limit, read_score, _missing
         )
-    return summed(rewards, replace(rollout, scores=scores))
+    versions = {**rollout.versions, **{one.name: one.version for one in rewards if not one.many}}
+    return summed(rewards, replace(rollout, scores=scores, versions=versions))
 
 
 async def score_together(
@@ -94,6 +95,16 @@ async def score_together(
     return [summed(rewards, one) for one in found]
 
 
+def unscored(rollout: Rollout) -> Rollout:
+    """The rollout without what it earned."""
+    return replace(rollout, scores={}, versions={}, reward=None)
+
+
+def are_of(rewards: Sequence[Reward], rollout: Rollout) -> bool:
+    """Whether the rollout was scored with these rewards, in these versions."""
+    return rollout.versions == {one.name: one.version for one in rewards if not one.many}
+
+
 def summed(rewards: Sequence[Reward], rollout: Rollout) -> Rollout:
     """The rollout with the sum of its components; None while one is not scored yet."""
     if rollout.status == MISSING or any(one.name not in rollout.scores for one in rewards):
@@ -111,9 +122,7 @@ async def rescored(
 ) -> tuple[list[Rollout], str]:
     """Rollouts scored anew, and the id of the session that says so. What they were scored with before stays in their logs."""
     async with arecord(name, store=store, meta={"scores": [one.session for one in rollouts]}) as session:
-        found = [
-            await score_one(rewards, replace(one, scores={}, reward=None), session, limit) for one in rollouts
-        ]
+        found = [await score_one(rewards, unscored(one), session, limit) for one in rollouts]
         return await score_together(rewards, found, session, limit), session.id
 
 

@@ -157,6 +157,30 @@ def test_what_a_run_has_finished_is_not_done_again() -> None:
     assert {id: list(store.read(id)) for id in sessions} == sessions
 
 
+def test_with_other_rewards_it_is_scored_again_and_not_done_again() -> None:
+    store, backend = MemoryLog(), ScriptedBackend(asked)
+    counting()(LLM(backend), store=store, run="night")
+    asked_first = len(backend.requests)
+
+    def even(state: Any) -> bool:
+        return state.n % 2 == 0
+
+    env = RLEnv(counting().items, even, setup=Count, tools=[Count.up])
+    found = env(LLM(backend), store=store, run="night")
+    assert len(backend.requests) == asked_first
+    assert [one.components for one in found] == [{"even": float(one.state.n % 2 == 0)} for one in found]
+    assert [one.reward for one in found] == [one.components["even"] for one in found]
+
+
+def test_equal_rows_have_sessions_of_their_own() -> None:
+    store, backend = MemoryLog(), ScriptedBackend(lambda _: "x")
+    env = RLEnv([{"prompt": "x"}] * 5, lambda: 1)
+    first = env(LLM(backend), store=store, run="r")
+    assert len({one.session for one in first}) == 5
+    assert list(env(LLM(backend), store=store, run="r")) == list(first)
+    assert len(backend.requests) == 5
+
+
 def test_what_is_missing_is_tried_again() -> None:
     from lllm.errors import ProviderError
 

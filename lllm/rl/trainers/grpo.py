@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import use_adapter
 
+from lllm.core.canonical import digest_of
 from lllm.errors import ConfigError, UnsupportedError
 from lllm.rl.credit import SILENT, Group, advantages_of
 from lllm.rl.policy import PolicyBackend
 from lllm.rl.running import Task, seed_of
 from lllm.rl.trainers.rollouts import Trained, roll_out
+from lllm.rl.trainers.signs import Watching
 
 if TYPE_CHECKING:
     from lllm.rl.rows import TokenRow
@@ -74,6 +77,7 @@ def build_grpo(training: Training) -> Trainer:
         train_dataset=rows,
         processing_class=tokenizer,
         peft_config=_lora(spec.lora),
+        callbacks=[Watching(env.rewards, spec.stop_on)],
     )
 
 
@@ -123,6 +127,17 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # trl has no types
             batch=training.spec.concurrency,
         )
         self._versioned = -1
+        env, spec = training.env, training.spec
+        told = [
+            env.name,
+            spec.seed,
+            spec.output_dir,
+            self.temperature,
+            self.max_completion_length,
+            env.max_turns,
+        ]
+        self.sessions_name = f"{env.name}-{digest_of(told).removeprefix('sha256:')[:8]}"
+        """What the sessions of its rollouts are named by: the same for a training that is gone on with."""
         self._best: float | None = None
         self._worst: float | None = None
         self.last: list[Trained] = []
@@ -185,7 +200,7 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # trl has no types
             training,
             self.policy_backend,
             tasks,
-            f"{training.env.name}-step-{step}",
+            f"{self.sessions_name}-step{step}",
             temperature=self.temperature,
             max_tokens=self.max_completion_length,
         )
@@ -260,9 +275,8 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # trl has no types
     def _reference(self, ids: Any, mask: Any, keep: int, size: int) -> Any:
         if self.ref_model is not None:
             return self._get_per_token_logps_and_entropies(self.ref_model, ids, mask, keep, size)[0]
-        from trl.models.utils import disable_adapter  # pragma: no cover - replaced below where TRL moves it
-
-        with disable_adapter(self.accelerator.unwrap_model(self.model)):
+        model = self.accelerator.unwrap_model(self.model)
+        with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
             return self._get_per_token_logps_and_entropies(self.model, ids, mask, keep, size)[0]
 
     def _measure(self, mode: str, trained: list[Trained], groups: list[Group], batch: dict[str, Any]) -> None:

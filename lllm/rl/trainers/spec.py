@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lllm.errors import ConfigError, UnknownKeyError
@@ -25,6 +26,7 @@ class TrainerSpec:
         concurrency: rollouts at once.
         store: the log of the rollouts; None: the configured one; "none": no log.
         force: trains although `env.check()` finds that something else than the task pays.
+        stop_on: signs of a training that goes wrong that end it (`lllm.rl.trainers.signs`); by default they only warn.
         control: `shuffled` shuffles the rewards within each group: what rises all the same is no effect of them.
         config: arguments of TRL's config class, with its names.
 
@@ -45,6 +47,7 @@ class TrainerSpec:
         concurrency: int = 32,
         store: Any = None,
         force: bool = False,
+        stop_on: Collection[str] = (),
         control: str | None = None,
         **config: Any,
     ) -> None:
@@ -60,6 +63,7 @@ class TrainerSpec:
         if control not in (None, "shuffled"):
             raise ConfigError(f"control is {control!r}; it is 'shuffled' or None")
         self.control = control
+        self.stop_on = tuple(stop_on)
         self.config = config
 
     def on_environment(self, env: RLEnv) -> Training:
