@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -9,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
-from trl.trainer.utils import use_adapter
+from trl.trainer.utils import add_fused_lm_head, use_adapter
 
 from lllm.core.canonical import digest_of
 from lllm.errors import ConfigError, UnsupportedError
 from lllm.rl.credit import SILENT, Group, advantages_of
 from lllm.rl.policy import PolicyBackend
 from lllm.rl.running import Task, seed_of
+from lllm.rl.trainers.local import Local, without_deprecations
 from lllm.rl.trainers.rollouts import Trained, roll_out
 from lllm.rl.trainers.signs import Watching
 
@@ -49,9 +51,9 @@ def build_grpo(training: Training) -> Trainer:
     """The trainer of `env >> GRPO(...)`. Raises ConfigError and UnknownKeyError."""
     env, spec = training.env, training.spec
     given = spec.checked({field.name for field in fields(GRPOConfig)})
-    for name in ("tools", "environment_factory", "reward_funcs", "use_vllm"):
+    for name in ("tools", "environment_factory", "reward_funcs", "use_vllm", "sync_ref_model"):
         if given.get(name):
-            raise ConfigError(f"GRPO(...) takes no {name}: tools and rewards are the environment's")
+            raise ConfigError(f"GRPO(...) takes no {name}: tools, rewards and rollouts are the environment's")
     model, tokenizer = training.parts
     on_cpu = next(model.parameters()).device.type == "cpu"
     if "gradient_checkpointing" in given:  # its name until transformers 5.24
@@ -69,16 +71,27 @@ def build_grpo(training: Training) -> Trainer:
             "row": [item.index for item in items],
         }
     )
-    return Trainer(
-        training,
-        model=model,
-        args=GRPOConfig(**values),
-        reward_funcs=[_ours],
-        train_dataset=rows,
-        processing_class=tokenizer,
-        peft_config=_lora(spec.lora),
-        callbacks=[Watching(env.rewards, spec.stop_on)],
-    )
+    reference: Any = None
+    beta = float(values.get("beta") or 0.0)
+    if (
+        beta and spec.lora is None
+    ):  # TRL would load it from the path of the base model, which may be none of its kind
+        reference = copy.deepcopy(model).eval().requires_grad_(False)
+        values["beta"] = 0.0
+    with without_deprecations():
+        made = Trainer(
+            training,
+            model=model,
+            args=GRPOConfig(**values),
+            reward_funcs=[_ours],
+            train_dataset=rows,
+            processing_class=tokenizer,
+            peft_config=_lora(spec.lora),
+            callbacks=[Watching(env.rewards, spec.stop_on)],
+        )
+    if reference is not None:
+        made.refer_to(reference, beta)
+    return made
 
 
 def _ours(prompts: list[Any], **_: Any) -> list[float | None]:
@@ -111,7 +124,7 @@ def shuffled(trained: list[Trained], size: int, seed: str) -> list[Trained]:
     return found
 
 
-class Trainer(GRPOTrainer):  # type: ignore[misc]  # trl has no types
+class Trainer(Local, GRPOTrainer):  # type: ignore[misc]  # trl has no types
     """TRL's GRPOTrainer whose rollouts are agent calls in an environment.
 
     Rows come from `_generate_and_score_completions`, which TRL's losses take with one advantage per row. A rollout is one row,
@@ -121,8 +134,9 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # trl has no types
     def __init__(self, training: Training, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.training = training
+        model = self.accelerator.unwrap_model(self.model)
         self.policy_backend = PolicyBackend(
-            self.accelerator.unwrap_model(self.model),
+            model.get_base_model() if hasattr(model, "peft_config") else model,  # the adapters are within it
             training.parts[1],
             batch=training.spec.concurrency,
         )
@@ -142,6 +156,14 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # trl has no types
         self._worst: float | None = None
         self.last: list[Trained] = []
         """The rollouts of the last batch."""
+
+    def refer_to(self, reference: Any, beta: float) -> None:
+        """Holds the policy to a reference model: `beta` times the KL divergence from it is a part of the loss."""
+        add_fused_lm_head(
+            reference, temperature=self.temperature, cast_lm_head_to_fp32=self.args.cast_lm_head_to_fp32
+        )
+        self.beta = self.args.beta = beta
+        self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
 
     # --- TRL's hook
 
