@@ -132,7 +132,7 @@ class Live:
         """Prints the answer, unless the same text was just streamed to the same terminal, or stands in a chat's panel."""
         streamed = self.lines.tail.strip()
         self.close()
-        if self.panels is not None and self._chat and self.panels.replied == text:
+        if self.panels is not None and self._chat and self.panels.shows(text):
             return
         if not (streamed and streamed == text.strip() and self._beside):
             output.text(text)

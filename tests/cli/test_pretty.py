@@ -242,6 +242,20 @@ def test_a_chat_shows_panels_and_the_answer_once(shop: Path) -> None:
     assert "pay → vanilla" in screen.all
 
 
+def test_a_reply_that_is_cut_in_its_panel_is_printed_whole(shop: Path) -> None:
+    cashier.plain(shop)
+    much = 'if words == "much":\n        return "line\\n" * 500 + "END"\n    '
+    change(shop / "system/agent/cashier.py", 'if words == "untagged":', f'{much}if words == "untagged":')
+    with Screen("chat", "--pretty", cwd=shop) as screen:
+        screen.see("Ctrl-D leaves.")
+        screen.type("much\n")
+        screen.see("more characters")
+        screen.see("END")
+        screen.type("/exit\n")
+        assert screen.end() == 0
+    assert screen.all.count("line") >= 900
+
+
 def test_a_chat_in_a_pipe_has_replies_on_stdout(shop: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "lllm", "chat", "--pretty"], cwd=shop, input="hello\n", capture_output=True, text=True,

@@ -14,7 +14,7 @@ from lllm.ports import Delta, Restart, TextDelta, ThinkingDelta
 from lllm.terminals import columns, has_colours, show
 from lllm.utils.panels.board import Board, Streamed
 from lllm.utils.panels.content import REPLY, THINKING, Content, Panel
-from lllm.utils.panels.drawing import Drawing
+from lllm.utils.panels.drawing import Drawing, begin, bounds
 
 if TYPE_CHECKING:
     from lllm.core.events import Event
@@ -108,6 +108,10 @@ class Panels:
     def close(self) -> None:
         """Ends all panels."""
         self.board.close()
+
+    def shows(self, text: str) -> bool:
+        """True if the panel of the last reply has this text, and all of it."""
+        return self.replied == text == begin(text, bounds(REPLY, full=False))
 
     def agent(self, call: str) -> str:
         """The agent of a call."""
