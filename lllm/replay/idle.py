@@ -166,6 +166,8 @@ class Loop:
         if self.order.off or self.order.alive is not None:
             return self._call_at(when, callback, *args, context=context)
         found = inputs.owner(context) if isinstance(self.loop, loops.Loop) else None
+        if self._is_another_s(found):
+            return self._call_at(when, callback, *args, context=context)
         if found is None:
             timer: asyncio.TimerHandle = PlainTimer(
                 self.order.numbered(), when, callback, args, self.loop, context
@@ -269,7 +271,7 @@ class Loop:
     def _in_executor(self, executor: Any, function: Callable[..., Any], *args: Any) -> Any:
         order = self.order
         found = inputs.owner() if isinstance(self.loop, loops.Loop) else None
-        if order.off or order.alive is not None:
+        if order.off or order.alive is not None or self._is_another_s(found):
             return self._run_in_executor(executor, function, *args)
         name = None if found is None else found.job_name()
         if name in order.inputs.stopped:  # before a thread had begun with it
@@ -296,6 +298,11 @@ class Loop:
         outer = found.give(self.loop, name, future, recorded)
         outer.add_done_callback(partial(self._left, job))
         return outer
+
+    def _is_another_s(self, found: inputs.Inputs | None) -> bool:
+        """Whether an input is one of a session that is not run again: of an item that a resumed batch begins. The record of the
+        batch says nothing of it."""
+        return found is not None and found is not self.order.session.inputs
 
     def _left(self, job: Job, future: asyncio.Future[Any]) -> None:
         job.left_by(future)

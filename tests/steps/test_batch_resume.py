@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from typing import Any
@@ -13,6 +14,7 @@ from lllm import Agent, MemoryLog, ScriptedBackend, step
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
 from lllm.errors import StageError
+from lllm.replay.resume import aresume_session
 
 
 def clean(text: str) -> str:
@@ -129,3 +131,20 @@ print(lllm.replay_session(min(store._sessions, key=len), store=store, entry=prog
 def test_many_items_are_replayed_side_by_side() -> None:
     done = subprocess.run([sys.executable, "-c", SIDE_BY_SIDE], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "None", done.stderr
+
+
+def test_functions_of_items_that_a_resumed_batch_begins_return() -> None:
+    """Their sessions are not in the batch's record, which cannot say when they return."""
+    agent = Agent("a", ScriptedBackend(lambda request: f"{request.messages[-1].text}!"))
+    made, words = step(clean) >> agent >> agent, [f"{n}x" for n in range(6)]
+
+    async def again(id: str, store: MemoryLog) -> Any:
+        work = aresume_session(id, store=store, entry=lambda: made.batch(words, limit=3, store=store))
+        return (await asyncio.wait_for(work, 60)).result
+
+    for _ in range(15):  # two of them have to be at work at once
+        store = MemoryLog()
+        made.batch(words, limit=3, store=store)
+        id = batch_of(store)
+        left = cut(store, {id: 9, f"{id}-4": 0, f"{id}-5": 0})
+        assert [str(one) for one in asyncio.run(again(id, left))] == [f"{word}!!" for word in words]
