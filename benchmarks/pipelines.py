@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two rounds of fewer items")
     parser.add_argument("--rounds", type=int, help="how often each takes its turn")
     parser.add_argument("--items", type=int, help="items of a round")
-    parser.add_argument("--at-once", type=int, default=256)
+    parser.add_argument("--at-once", type=int, default=256, help="items under way at a time")
     parser.add_argument("--only", action="append", help="lines whose names begin so; can be given again")
     options = parser.parse_args()
     rounds, items = (
