@@ -85,16 +85,18 @@ class Ledger:
 
 
 def budget_exceeded(over: Exceeded, session: str | None, call: str | None = None) -> BudgetExceeded:
-    """The error of a budget of a chain or a batch, whose session can be resumed."""
-    advice = mend(over.limit, over.words).removesuffix(".")
+    """The error of a budget of a chain or a batch. Where that halts the session, it can be resumed."""
+    advice = mend(over.limit, over.words)
+    if over.halts:
+        advice = f"What is done is kept. {advice.removesuffix('.')}, and go on with it: lllm resume {session}"
     error = BudgetExceeded(
         over.words,
         reason=over.limit,
         session=session,
         call=call,
-        hint=f"What is done is kept. {advice}, and go on with it: lllm resume {session}",
+        hint=advice,
     )
-    error.resumable = True
+    error.resumable = over.halts
     return error
 
 

@@ -202,7 +202,7 @@ class _InSessions:
         try:
             self._budget.check(index)
         except BudgetExceeded as error:
-            self.stopped = error
+            self.stopped = error if error.resumable else None
             raise
         live.emit(ev.ITEM_STARTED, {"item": index, "session": id})
         if not live.durable:

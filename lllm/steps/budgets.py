@@ -50,7 +50,7 @@ class BatchBudget:
         self._session = session
         self._owner = f"batch '{name}'"
         self._place = place
-        self._owns = owns
+        self._owns = owns and session.logs
         self._began = session.clock()
 
     def check(self, index: int) -> None:
@@ -80,7 +80,8 @@ class BatchBudget:
         return None if over is None else over._replace(words=f"a budget of {self._owner}: {over.words}")
 
     def _error(self, over: Exceeded) -> BudgetExceeded:
-        return budget_exceeded(over._replace(words=f"not begun: {over.words}"), self._session.id)
+        over = over._replace(words=f"not begun: {over.words}", halts=self._owns)
+        return budget_exceeded(over, self._session.id)
 
     def _left(self) -> float | None:
         """Seconds that the batch has left."""
@@ -121,7 +122,7 @@ async def within(session: Session, limits: Limits | None, owner: str, *, halts: 
     scope = current.get()
     assert scope is not None
     around = scope.ledger if scope.session is session else None
-    token = current.set(scope._replace(ledger=Ledger(around, limits, owner, halts=halts)))
+    token = current.set(scope._replace(ledger=Ledger(around, limits, owner, halts=halts and session.logs)))
     try:
         async with asyncio.timeout(limits.deadline) as clock:
             yield

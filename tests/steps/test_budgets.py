@@ -251,6 +251,17 @@ def test_what_is_no_budget(budget: dict[str, Any], words: str) -> None:
             run()
 
 
+def test_without_a_log_nothing_can_be_resumed(model: Model) -> None:
+    two = step(same) >> model.agent >> model.agent
+    with pytest.raises(BudgetExceeded) as found:
+        two.run("q", store=lllm.NoLog(), max_model_calls=1)
+    (_, late) = two.batch(list("ab"), store=lllm.NoLog(), limit=1, max_model_calls=2)
+    for error in (found.value, late.__cause__):
+        assert isinstance(error, BudgetExceeded)
+        assert not error.resumable
+        assert "lllm resume" not in str(error)
+
+
 def test_streams_have_it_too(model: Model) -> None:
     with pytest.raises(BudgetExceeded):
         list((step(same) >> model.agent >> model.agent).stream("q", max_model_calls=1))
@@ -351,6 +362,8 @@ def test_a_batch_in_a_session(model: Model) -> None:
 
     found = program()
     assert [isinstance(one, StageError) for one in found] == [False, False, True]
+    assert not found[2].__cause__.resumable
+    assert "lllm resume" not in str(found[2])
     (id,) = store._sessions
     assert kinds(store, id)[-1] == "SessionEnded"
     assert lllm.replay_session(id, store=store, entry=program).verified
