@@ -10,7 +10,7 @@ import pytest
 import lllm
 from lllm import Agent, MemoryLog, ScriptedBackend, step
 from lllm.core.envelope import open_event
-from lllm.errors import StageError
+from lllm.errors import ReplayDivergence, StageError
 from lllm.replay import aresume_session
 from tests.steps.test_batch_resume import batch_of, cut
 
@@ -156,3 +156,25 @@ def test_an_item_that_was_stopped_before_the_batch_could_say_so() -> None:
     assert statuses(left)[f"{batch}-1.2"] == "done"
     report = lllm.replay_session(batch, store=left, entry=entry(left))
     assert report.verified, report.divergence
+
+
+def test_a_resumption_with_other_code_stops_and_can_be_made_again() -> None:
+    store, begun = MemoryLog(), []
+
+    def entry(where: MemoryLog, sign: int = 1) -> Any:
+        def item(n: int) -> int:
+            begun.append(n)
+            return sign * n
+
+        return lambda: step(item).batch(range(1, 30), limit=2, store=where)
+
+    entry(store)()
+    batch = batch_of(store)
+    left = cut(store, {batch: 9} | {f"{batch}-{n}": 0 for n in range(4, 29)})
+    begun.clear()
+    with pytest.raises(ReplayDivergence):
+        lllm.resume_session(batch, store=left, entry=entry(left, -1))
+    assert len(begun) < 10  # nothing new is begun
+    assert statuses(left)[batch] == "running"
+    assert lllm.resume_session(batch, store=left, entry=entry(left)).result == list(range(1, 30))
+    assert set(statuses(left).values()) == {"done"}
