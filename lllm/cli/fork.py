@@ -14,6 +14,7 @@ from lllm.cli.interrupted import next_steps
 from lllm.cli.live import Live, Pretty, Quiet, Stream
 from lllm.cli.options import (
     ConfigFile,
+    Entry,
     Json,
     Last,
     Model,
@@ -72,6 +73,7 @@ def fork(
     pretty: Pretty = False,
     config: ConfigFile = None,
     json: Json = False,
+    entry: Entry = None,
 ) -> int:
     """Begin a new session like an old one, and change something: only what has changed is asked again."""
     from lllm.replay.fork import fork_session
@@ -92,7 +94,7 @@ def fork(
             hint="Edit what a call says: --at N, where event N is CallStarted.",
         )
     live = Live(approve=approve, stream=stream, quiet=quiet, json=json, pretty=pretty)
-    program = program_of(store, id, config, sets=sets or (), asks=True)
+    program = program_of(store, id, config, sets=sets or (), asks=True, program=entry)
     before = {info.id for info in store.sessions(_NEWEST)}
     try:
         with quiet_stdout(json), naming("--model", model):

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from lllm.config import Config
     from lllm.ports import LogStore
 
+Entry = Annotated[
+    str | None,
+    typer.Option(
+        "--entry",
+        metavar="MODULE:FUNCTION",
+        help="The program of a session that no YAML file describes, as of a batch: a function without parameters.",
+    ),
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="The system's YAML file; by default the one that lllm.toml names."),

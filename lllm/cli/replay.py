@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lllm.cli import output
-from lllm.cli.options import ConfigFile, Json, Last, SessionId, configuration, runnable, session_of, store_of
-from lllm.errors import ReplayDivergence
+from lllm.cli.options import (
+    ConfigFile,
+    Entry,
+    Json,
+    Last,
+    SessionId,
+    configuration,
+    runnable,
+    session_of,
+    store_of,
+)
+from lllm.errors import ConfigError, ReplayDivergence
 
 if TYPE_CHECKING:
     from lllm.ports import LogStore
@@ -36,6 +46,7 @@ def replay(
     ] = False,
     config: ConfigFile = None,
     json: Json = False,
+    entry: Entry = None,
 ) -> int:
     """Re-execute a session on its recorded effects and verify it."""
     from lllm.replay import replay_session
@@ -43,7 +54,7 @@ def replay(
     store = store_of(configuration(config))
     id = session_of(store, session, last)
     try:
-        report = replay_session(id, store=store, head=head, **program_of(store, id, config))
+        report = replay_session(id, store=store, head=head, **program_of(store, id, config, program=entry))
     except Exception as error:
         output.belongs(error, id)
         raise
@@ -80,13 +91,28 @@ def _unrecorded(sources: Sequence[Source]) -> None:
 
 
 def program_of(
-    store: LogStore, session: str, file: Path | None, *, sets: Sequence[str] = (), asks: bool = False
+    store: LogStore,
+    session: str,
+    file: Path | None,
+    *,
+    sets: Sequence[str] = (),
+    asks: bool = False,
+    program: str | None = None,
 ) -> dict[str, Any]:
-    """The configuration to build agents from, if it is not just the session's own entry: another --config, or the plain
-    agent of a folder that declares none. `sets`: changed settings. `asks`: requests will be sent."""
+    """The function at `program`, MODULE:FUNCTION, where it is given; else the configuration to build agents from, if it is not
+    just the session's own entry: another --config, or the plain agent of a folder that declares none.
+
+    `sets`: changed settings. `asks`: requests will be sent."""
     from lllm.config.overrides import given_again
     from lllm.replay.program import kind_of
 
+    if program is not None:
+        if file is not None:
+            raise ConfigError("--entry and --config exclude each other: the program builds its agents itself")
+        from lllm.config import load_project
+        from lllm.llm.python_names import function_at
+
+        return {"entry": function_at(program, load_project())}
     meta = next((info.meta for info in store.sessions(prefix=session) if info.id == session), {})
     entry = meta.get("entry") or meta.get("kept") or {}
     if file is not None or (not entry.get("config") and "kind" in entry and kind_of(entry["kind"]).whole):

@@ -30,8 +30,11 @@ def quiet_stdout(wanted: bool) -> Any:
 
 def plain(result: Any) -> Any:
     from lllm.core.jsonable import jsonable
+    from lllm.errors import StageError
     from lllm.models.reply import Reply
 
+    if isinstance(result, list) and any(isinstance(one, Reply | StageError) for one in result):  # of a batch
+        return [{"error": one.message} if isinstance(one, StageError) else plain(one) for one in result]
     return result.content if isinstance(result, Reply) else jsonable(result)
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json as _json
+import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from lllm.cli import output, screen
 from lllm.cli.approvals import Approve
 from lllm.cli.live import Live, Pretty, Quiet, Stream
-from lllm.cli.options import ConfigFile, Json, Last, SessionId, configuration, session_of, store_of
+from lllm.cli.options import ConfigFile, Entry, Json, Last, SessionId, configuration, session_of, store_of
 from lllm.cli.replay import program_of
-from lllm.cli.results import quiet_stdout, readable, spent
+from lllm.cli.results import plain, quiet_stdout, readable, spent
 from lllm.errors import ConfigError, listing
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def resume(
     pretty: Pretty = False,
     config: ConfigFile = None,
     json: Json = False,
+    entry: Entry = None,
 ) -> int:
     """Go on with a session that was interrupted: what is in its log is not done again."""
     store = store_of(configuration(config))
@@ -50,17 +52,14 @@ def resume(
         id = session_of(store, session, last)
     live = Live(approve=approve, stream=stream, quiet=quiet, json=json, pretty=pretty)
     with quiet_stdout(json):
-        done = go_on(store, id, decide, config, live)
+        done = go_on(store, id, decide, config, live, entry)
     usage, cost = spent(store, id)
     if json:
-        from lllm.core.jsonable import jsonable
-
-        result = getattr(done.result, "content", done.result)
         output.data(
             {
                 "session": id,
                 "status": "done",
-                "result": jsonable(result),
+                "result": plain(done.result),
                 "usage": usage,
                 "cost": cost,
                 "events": done.events,
@@ -85,7 +84,9 @@ def resume(
     return 0
 
 
-def go_on(store: LogStore, id: str, decide: list[str] | None, config: Any, live: Live) -> Resumption:
+def go_on(
+    store: LogStore, id: str, decide: list[str] | None, config: Any, live: Live, entry: str | None = None
+) -> Resumption:
     """Resumes a session; asks a person about uncertain tools where there is one."""
     from lllm.core.envelope import open_event
     from lllm.replay.resume import resume_session
@@ -103,7 +104,7 @@ def go_on(store: LogStore, id: str, decide: list[str] | None, config: Any, live:
             store=store,
             decide=decided or None,
             **live.hooks,
-            **program_of(store, id, config, asks=True),
+            **program_of(store, id, config, asks=True, program=entry),
         )
     except BaseException as error:
         output.belongs(error, id, still(store, id, config, found.events if found is not None else 0))
@@ -139,8 +140,34 @@ def held(store: LogStore, id: str) -> bool:
 
 
 def interrupted(store: LogStore) -> list[SessionInfo]:
-    """The sessions that have no end and that nobody writes, newest first."""
-    return [info for info in store.sessions(200) if info.status == "running" and not held(store, info.id)]
+    """The sessions that have no end and that nobody writes, newest first. Items of a batch are a part of that."""
+    found = [info for info in store.sessions(200) if info.status == "running" and not held(store, info.id)]
+    batches: dict[str, SessionInfo | None] = {}
+    out: dict[str, SessionInfo] = {}
+    for info in found:
+        if (match := _ITEM.fullmatch(info.id)) is None:
+            out[info.id] = info
+            continue
+        base = match[1]
+        if base not in batches:
+            batches[base] = _batch(store, base)
+        batch = batches[base]
+        if batch is None:
+            out[info.id] = info
+        elif batch.status == "running" and not held(store, base):
+            out[base] = batch
+    return list(out.values())
+
+
+_ITEM: Final = re.compile(r"(.+)-\d+(?:\.\d+)?")
+
+
+def _batch(store: LogStore, id: str) -> SessionInfo | None:
+    """The batch of this id; None where there is none. Its items are newer."""
+    for info in store.sessions(prefix=id):
+        if info.id == id:
+            return info if (info.meta.get("entry") or {}).get("kind") == "batch" else None
+    return None
 
 
 def newest(found: Sequence[SessionInfo], store: LogStore) -> str:

@@ -17,6 +17,7 @@ from lllm.ports import LogStore, Program, Rerun
 from lllm.replay.apart import apart
 from lllm.replay.calls import Calls
 from lllm.replay.guesses import Guess, search
+from lllm.replay.items import is_batch
 from lllm.replay.program import find_program, models_of
 from lllm.replay.races import race, rule_of
 from lllm.replay.report import Report
@@ -83,6 +84,8 @@ async def areplay_session(
     roots = roots_of(config, entry)
 
     report, _, tries = await search(partial(_once, session, rerun, entry, roots))
+    if entry is None and is_batch(recorded):
+        report.notes.append("it is a batch, whose program is not given: its items were not replayed")
     if tries > 1 and report.divergence is None:
         report.notes.append(
             f"the log does not have the order of the program's timers: it was run {tries} times to find one that fits"

@@ -14,7 +14,7 @@ from lllm.ports import LogStore, Rerun
 from lllm.replay.apart import apart
 from lllm.replay.edit import Edit, editable
 from lllm.replay.forked import UNMATCHED, Forked
-from lllm.replay.items import ItemEdit, is_batch, record_of
+from lllm.replay.items import ItemEdit, is_batch, needs_program, record_of
 from lllm.replay.program import Function, find_program, play
 from lllm.sync import run
 
@@ -132,6 +132,7 @@ async def afork_session(
         raise ConfigError(
             f"session '{session}' has no events", hint="Nothing was done in it: run the program."
         )
+    needs_program(record, entry, "fork")
     change = None
     if item is not None:
         change, at, edit, fresh = _item_edit(store, session, record, item, at, edit, fresh), None, None, False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.core import events as ev
 from lllm.core.events import Event
-from lllm.errors import UncertainEffect, UnknownNameError
+from lllm.errors import ConfigError, UncertainEffect, UnknownNameError
 from lllm.log.proof import prove
 from lllm.ports import LogStore, Rerun
 from lllm.session import Session
@@ -38,6 +38,16 @@ def is_batch(record: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a session is that of a batch, whose items have sessions of their own."""
     entry = record[0]["data"].get("entry")
     return isinstance(entry, Mapping) and entry.get("kind") == "batch"
+
+
+def needs_program(record: Sequence[Mapping[str, Any]], entry: Entry | None, door: str) -> None:
+    """ConfigError for a batch whose program is not given: its items would not be done, and it would end without them."""
+    if entry is None and is_batch(record):
+        session = record[0]["session"]
+        raise ConfigError(
+            f"session '{session}' is a batch, and the program that made it is not known here",
+            hint=f"Pass it: lllm {door} {session} --entry MODULE:FUNCTION (in code: entry=). Its items: lllm show {session}",
+        )
 
 
 def record_of(store: LogStore, id: str) -> list[dict[str, Any]]:
@@ -103,19 +113,23 @@ async def resume_item(batch: Resumed, id: str, entry: Entry) -> bool:
     if not record:
         return False
     if status not in (None, "cancelled"):
+        batch.reused += sum(event["kind"] == ev.MODEL_REPLIED for event in record)
         return await replay_item(batch, id, entry)
     try:
         with Session.outside():
             if status is None:
                 decide = _decisions(batch.decide, last)
-                await aresume_session(
+                done = await aresume_session(
                     last, store=batch.store, entry=entry, decide=decide, approve=batch.approve
                 )
+                batch.reused, batch.asked = batch.reused + done.reused, batch.asked + done.asked
             else:
                 number = int(last.removeprefix(id).removeprefix(".") or 1) + 1
-                await fork_into(
+                forked = await fork_into(
                     f"{id}.{number}", record, batch.store, batch.store, entry, approve=batch.approve
                 )
+                batch.reused += forked.reused
+                batch.asked += forked.changed + forked.new
     except Exception as error:
         if isinstance(error, UncertainEffect):
             error.hint = f"{error.hint} Its keys begin with {last}/, because it is a tool of that item."
@@ -146,6 +160,7 @@ class NewItem(Session):
 
         if self._batch.halted is not None and kind not in RESULTS:
             raise self._batch.halted
+        self._batch.asked += kind == ev.MODEL_REQUESTED
         return super().stamp(kind, *args, **more)
 
     async def _end(self, status: str, **data: Any) -> None:

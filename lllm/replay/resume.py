@@ -16,7 +16,7 @@ from lllm.replay.again import guess_for
 from lllm.replay.apart import apart
 from lllm.replay.effects import undone
 from lllm.replay.guesses import Guess
-from lllm.replay.items import is_batch
+from lllm.replay.items import is_batch, needs_program
 from lllm.replay.program import find_program, play
 from lllm.replay.resumed import RETRY, SKIP, Decide, Decision, Resumed, Uncertain, told, uncertain
 from lllm.sync import run
@@ -120,6 +120,7 @@ async def aresume_session(
     try:
         recorded = prove(store, session)
         _open(session, recorded)
+        needs_program(recorded, entry, "resume")
         effects = _decisions(recorded, decide, _agents(config), store.blob)
         rerun = Rerun(recorded, store, config, stream=stream)
         program = find_program(rerun, entry)
