@@ -205,6 +205,10 @@ OF_SYSTEM: dict[str, tuple[Any, Callable[[Config], Any]]] = {
         lambda config: build_agent(config, agent_name="two", log_base=MemoryLog()).ckpt_dir,
     ),
     "random_seed": (7, lambda config: config.random_seed),  # tests/promises: it is the session's seed
+    **{
+        f"budget.{key}": (value, lambda config: config.budget)  # what each does: tests/steps/test_budgets.py
+        for key, value in {"max_cost": 1, "max_model_calls": 9, "max_tokens_total": 9, "deadline": 9}.items()
+    },
     "log.type": ("localfile", store_class),
     "log.dir": ("logs", store_class),
     "log.url": ("postgresql://x/y", lambda config: config.log.url),  # tests/cli/test_stores.py

@@ -22,7 +22,8 @@ from importlib.machinery import PathFinder
 
 hidden, names = set(sys.argv[1].split(",")), sys.argv[2:]
 find = PathFinder.find_spec
-PathFinder.find_spec = lambda name, *more: None if name.partition(".")[0] in hidden else find(name, *more)
+hide = lambda name, *more: None if name.partition(".")[0] in hidden else find(name, *more)
+PathFinder.find_spec = staticmethod(hide)  # it is called on the class, and on instances
 
 """
 ASKING = """
