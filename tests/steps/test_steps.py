@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 from typing import Any
 
 import pytest
@@ -336,22 +336,24 @@ def test_nested_steps_equal_plain_python(pair: tuple[Step, Any], value: int) -> 
 
 
 def test_no_stage_waits_for_a_slow_item() -> None:
-    left: dict[int, float] = {}
-    slow_left: list[float] = []
+    """Item 7 leaves the first stage only when all the others have left the last one."""
+    left: list[int] = []
+    others = threading.Event()
 
     def first(n: int) -> int:
-        time.sleep(0.3 if n == 7 else 0.003)
-        if n == 7:
-            slow_left.append(time.monotonic())
+        if n == 7 and not others.wait(60):
+            raise TimeoutError("the others wait for it")
         return n
 
     def last(n: int) -> int:
-        left[n] = time.monotonic()
+        left.append(n)
+        if len(left) == 99:
+            others.set()
         return n
 
     made = step(first) >> (lambda n: n) >> last
     assert made.batch(range(100)) == list(range(100))
-    assert all(left[n] < slow_left[0] for n in range(100) if n != 7)
+    assert left[-1] == 7
 
 
 def test_an_item_that_fails_says_which_and_where() -> None:
