@@ -13,7 +13,18 @@ from typing import Annotated, Any, TypedDict, Union, get_args, get_origin, is_ty
 import pytest
 
 import lllm
-from lllm import Agent, FunctionCall, MemoryLog, Panels, Reply, ScriptedBackend, parallel, record, step
+from lllm import (
+    Agent,
+    FunctionCall,
+    MemoryLog,
+    Panels,
+    Reply,
+    ScriptedBackend,
+    StreamWrapper,
+    parallel,
+    record,
+    step,
+)
 from lllm.core.events import Event
 from lllm.core.record_parts import Message as MessageRecord
 from lllm.core.records import RECORDS
@@ -360,7 +371,28 @@ def test_every_kind_of_event_of_any_log(kind: str, full: bool) -> None:
         "ToolRequested",
     }
     learned = kind == "EffectReturned" and "kind" in data  # the time, a random number
-    assert bool(file.getvalue()) is not (kind in silent or learned), "said by the panel of another event"
+    entered = kind == "Frontend" and data.get("phase") == "x"
+    assert bool(file.getvalue()) is not (kind in silent or learned or entered), (
+        "said by the panel of another event"
+    )
+
+
+def test_what_a_system_shows_is_in_panels() -> None:
+    def work(session: Any) -> None:
+        stream = StreamWrapper(None)
+        with stream.status("Working [red]") as status:
+            stream.text_input("Name?", "Ada")
+            stream.write("# head", {"a": [1]})
+            stream.write_stream(iter(["some ", "text"]))
+            status.update(label="Ready \x1b[2J", state="complete")
+        stream.text_input("Word?", "geheim", type="password")
+
+    shown, logged = live(work, width=60)
+    assert shown == logged
+    for words in ("Working [red]", "text_input: answered (Ada)", '{"a": [1]}', "some text", r"Ready \x1b[2J"):
+        assert words in shown
+    assert "$repr" not in shown
+    assert shown.count("─ status ─") == 1
 
 
 def test_a_hand_off_is_shown() -> None:

@@ -17,6 +17,7 @@ from lllm.recorded_value import arguments_of, name_of
 REPLY: Final = "reply"
 THINKING: Final = "thinking"
 TASK: Final = "task"
+_STREAM: Final = "write_stream"
 
 
 class Panel(NamedTuple):
@@ -256,11 +257,20 @@ class Content:
     # --- what the program does
 
     def _frontend(self, call: str, data: Mapping[str, Any], at: int) -> list[Panel]:
-        if data.get("phase") in ("exit", "value"):
+        method, phase = str(data.get("method", "")), data.get("phase")
+        if phase == "value":
+            value = data.get("value")
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            if method == _STREAM:
+                return [Panel("frontend", method, text)]
+            return [] if value is None else [Panel("note", f"{method}: answered", foot=text)]
+        if phase == "error":
+            return [Panel("error", f"{method}: {data.get('error', '')}", str(data.get("message", "")))]
+        if phase is not None or method == _STREAM:  # the text of a stream is known at its end
             return []
         given = [*data.get("args", ()), *data.get("kwargs", {}).values()]
         texts = [one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for one in given]
-        return [Panel("frontend", str(data.get("method", "")), "\n".join(texts) or data.get("message", ""))]
+        return [Panel("frontend", method, "\n".join(texts))]
 
     def _artifact(self, call: str, data: Mapping[str, Any], at: int) -> list[Panel]:
         foot = f"{data.get('media_type', '')}, {data.get('size', 0)} bytes"
