@@ -230,6 +230,25 @@ def set_profile(function: Any) -> None:
             time.sleep(0)
 
 
+class _Worker(threading.Thread):
+    """A thread that begins with its job also where Python refuses it the profile function of new threads, because another
+    thread sets its own at that moment. The job would be lost, and whoever waits for it would wait for ever."""
+
+    _begun = False
+
+    def _bootstrap_inner(self) -> None:
+        try:
+            super()._bootstrap_inner()  # type: ignore[misc]
+        except RuntimeError:
+            if self._begun:
+                raise
+            self.run()
+
+    def run(self) -> None:
+        self._begun = True
+        super().run()
+
+
 class _Workers:
     """Daemon threads for plain functions. Unlike the executor of asyncio they never keep the interpreter from exiting,
     so a tool that hangs costs one idle thread and nothing else."""
@@ -244,7 +263,7 @@ class _Workers:
             self._jobs.put(job)  # the reserved thread takes it
         else:
             # the job is passed to its thread: in a queue it would run later although the start failed
-            threading.Thread(target=self._work, args=([job],), name="lllm-worker", daemon=True).start()
+            _Worker(target=self._work, args=([job],), name="lllm-worker", daemon=True).start()
 
     def _work(self, first: list[Callable[[], None]]) -> None:
         job = first.pop()  # a thread keeps its arguments: an open model, for as long as it is idle
