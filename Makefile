@@ -13,13 +13,16 @@
 #   make lock          write locks/ anew, from what pyproject.toml allows
 #   make test-newest   the suite on the newest versions that pyproject.toml allows
 #   make test-lowest   the suite on the lowest ones
+#   make test-adapters   adapters of environments on the real reasoning-gym, gymnasium and textarena
+#   make test-verifiers  the adapter of verifiers' tasksets, in a venv with both packages (600 MB)
 #   make test-pythons  the suite on each Python of 3.11 to 3.13 that is installed here
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs venv clean lock test-newest test-lowest test-pythons
+.PHONY: help demo test lint bench docs venv clean lock test-newest test-lowest test-pythons \
+	test-adapters test-verifiers
 
 # Without bytecode every start of Python pays for compiling its imports again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -78,6 +81,12 @@ test-newest:
 
 test-lowest:
 	@scripts/versions.sh lowest
+
+test-adapters:
+	@scripts/adapters.sh games
+
+test-verifiers:
+	@scripts/adapters.sh verifiers
 
 test-pythons:
 	@scripts/pythons.sh

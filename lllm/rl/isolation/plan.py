@@ -48,6 +48,7 @@ def plan_of(env: RLEnv, isolated: Any, tools: Iterable[Any]) -> Plan:
         path = f"{type(env).__module__}:{type(env).__qualname__}"
         if type(env).__module__ == "__main__" or not _leads_to(path, type(env)):
             raise ConfigError(f"isolated: the class {type(env).__qualname__} cannot be imported", hint=_HINT)
+        _require_name(f"an argument of {type(env).__name__}", env.remade())
         return Plan(b"", path, env.remade())
     for what, one in parts:
         _require_name(what, one)

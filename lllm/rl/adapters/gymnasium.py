@@ -1,0 +1,151 @@
+"""Environments of Gymnasium that can be read: those with `render_mode="ansi"`.
+
+    env = Gymnasium("FrozenLake-v1", actions=["left", "down", "right", "up"], options={"is_slippery": False})
+    env(agent)
+
+The policy is shown the rendering and says an action; the environment answers with the next one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lllm.errors import ConfigError
+from lllm.rl.adapters.games import Game, own_random, plain_text
+from lllm.rl.adapters.packages import needed
+from lllm.rl.environment import RLEnv
+from lllm.rl.environments.splits import HELD_OUT, size_of
+from lllm.rl.rewards import reward
+
+_HELD_SEEDS = 1_000_000
+"""The seeds of held-out rows begin here."""
+
+
+class Gymnasium(RLEnv):
+    """An environment of Gymnasium with discrete actions. The reward is the sum of its own rewards.
+
+    Args:
+        game: the id, or a function without arguments that makes the environment.
+        split: `train` or `held_out`: seeds from 0 on, or from a million on. size: how many; None: those of `SPLITS`.
+        actions: what the policy says for each action, in the order of their numbers, or as a mapping to them. None: the numbers.
+        task: what the policy is told before the first rendering.
+        options: of `gymnasium.make`. arguments: of RLEnv, by name.
+
+    Raises DependencyError: gymnasium is not installed. ConfigError: no such id, no discrete actions, no rendering as text.
+    """
+
+    max_turns = 50
+
+    def __init__(
+        self,
+        game: Any,
+        split: str = "train",
+        *,
+        size: int | None = None,
+        actions: Sequence[str] | Mapping[str, int] | None = None,
+        task: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.split = split
+        self._given: dict[str, Any] = {
+            "actions": actions,
+            "task": task,
+            "options": options,
+            "arguments": arguments,
+        }
+        wanted = size_of(split, size)
+        self.game, self.options = game, dict(options or {})
+        name = game if isinstance(game, str) else getattr(game, "__name__", "game")
+        first = self._made()
+        try:
+            number = getattr(first.action_space, "n", None)
+            if number is None:
+                raise ConfigError(f"the actions of '{name}' are {first.action_space}, and must be discrete")
+            if first.render_mode != "ansi":
+                raise ConfigError(
+                    f"'{name}' does not render as text",
+                    hint="It needs render_mode='ansi', among its `metadata['render_modes']`.",
+                )
+            start = int(getattr(first.action_space, "start", 0))
+        finally:
+            first.close()
+        self.actions = _actions(actions, range(start, start + int(number)), name)
+        said = ", ".join(self.actions)
+        told = task or f"You play {name}."
+        prompt = f"{told} Each reply is one action, one of: {said}."
+        base = _HELD_SEEDS if split == HELD_OUT else 0
+        rows = [{"prompt": prompt, "game_seed": base + place} for place in range(wanted)]
+        super().__init__(rows, **{"name": f"gymnasium/{name}", **(arguments or {})})
+
+    def _made(self) -> Any:
+        if callable(self.game):
+            return self.game()
+        gymnasium = needed("gymnasium", "gymnasium", "Gymnasium")
+        try:
+            return gymnasium.make(self.game, **{"render_mode": "ansi", **self.options})
+        except gymnasium.error.Error as error:
+            raise ConfigError(f"gymnasium: {error}") from error
+        except TypeError as error:  # an option, or a way to render, that this environment does not have
+            raise ConfigError(f"gymnasium makes no '{self.game}' of these options: {error}") from error
+
+    @property
+    def held_out(self) -> Gymnasium:
+        """The same environment with the seeds that are held out."""
+        return self if self.split == HELD_OUT else type(self)(self.game, HELD_OUT, **self._given)
+
+    def remade(self) -> dict[str, Any]:
+        """See RLEnv."""
+        given = {name: value for name, value in self._given.items() if name != "arguments"}
+        return {"game": self.game, "split": self.split, "size": 1, **given}
+
+    def setup(self, game_seed: int) -> Game:
+        """Makes the game, and resets it."""
+        state = Game(None, game_seed, total=0.0, steps=0, over=False)
+        with own_random(state):
+            state.game = self._made()
+            state.game.reset(seed=game_seed)
+        return state
+
+    def opening(self, state: Game) -> str:
+        """The first rendering."""
+        return plain_text(state.game.render())
+
+    def step(self, state: Game, completion: str) -> str | None:
+        """Does the action that the reply says last."""
+        action = action_in(completion, self.actions)
+        if action is None:
+            return f"That is no action. Say one of: {', '.join(self.actions)}."
+        with own_random(state):
+            _, earned, ended, cut, _ = state.game.step(action)
+            state["total"] += float(earned)
+            state["steps"] += 1
+            state["over"] = bool(ended or cut)
+            return None if state["over"] else plain_text(state.game.render())
+
+    @reward
+    def total(self, state: Mapping[str, Any]) -> float:
+        """The sum of the game's rewards."""
+        return float(state["total"])
+
+
+def _actions(given: Any, numbers: range, name: str) -> dict[str, int]:
+    if given is None:
+        return {str(number): number for number in numbers}
+    found = dict(given) if isinstance(given, Mapping) else dict(zip(given, numbers, strict=False))
+    count = len(given)
+    if (not isinstance(given, Mapping) and count != len(numbers)) or not found:
+        raise ConfigError(f"'{name}' has {len(numbers)} actions, and {count} were named")
+    if wrong := [one for one in found.values() if one not in numbers]:
+        raise ConfigError(f"'{name}' has the actions {numbers[0]} to {numbers[-1]}, and not {wrong[0]!r}")
+    return found
+
+
+def action_in(text: str, actions: Mapping[str, int]) -> int | None:
+    """The action that a text names last; None where it names none."""
+    words = "|".join(re.escape(one) for one in sorted(actions, key=len, reverse=True))
+    found = re.findall(rf"(?<!\w)(?:{words})(?!\w)", text, re.IGNORECASE)
+    lowered = {name.lower(): number for name, number in actions.items()}
+    return lowered[found[-1].lower()] if found else None

@@ -1,0 +1,25 @@
+"""Packages that adapters need, imported when they are used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+from lllm.errors import ConfigError, DependencyError, text_of
+
+
+def needed(module: str, package: str, needed_for: str) -> ModuleType:
+    """A module of another package. DependencyError where it is not installed: its hint is what to type.
+
+    Args:
+        package: as it is named where one installs it.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and module.split(".")[0] == error.name.split(".")[0]:
+            raise DependencyError(package, "", needed_for) from error
+        raise ConfigError(
+            f"{needed_for}: the package '{package}' is installed, and what it needs is not: {text_of(error)}",
+            hint=f"Type: pip install {error.name or package}",
+        ) from error

@@ -1,0 +1,102 @@
+"""Games of TextArena for one player.
+
+    env = TextArena("GuessTheNumber-v0")
+    env(agent)
+
+Games that download word lists (Wordle, Hangman) need them on the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lllm.errors import ConfigError, text_of
+from lllm.rl.adapters.games import Game, own_random, plain_text
+from lllm.rl.adapters.packages import needed
+from lllm.rl.environment import RLEnv
+from lllm.rl.environments.splits import HELD_OUT, size_of
+from lllm.rl.rewards import reward
+
+_HELD_SEEDS = 1_000_000
+_RULES = "Read the rules of the game, and answer with one move in square brackets, as the rules say."
+
+
+class TextArena(RLEnv):
+    """A game of TextArena. The reward is the one that the game gives; 0 where the policy's turns are used up before its end.
+
+    Args:
+        game: its id. split: `train` or `held_out`: seeds from 0 on, or from a million on. size: how many.
+        task: what the policy is told before the game's own rules. options: of `textarena.make`. arguments: of RLEnv, by name.
+
+    Raises DependencyError: textarena is not installed. ConfigError: no such game, or one that cannot be begun by one player.
+    """
+
+    max_turns = 50
+
+    def __init__(
+        self,
+        game: str,
+        split: str = "train",
+        *,
+        size: int | None = None,
+        task: str = _RULES,
+        options: Mapping[str, Any] | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.split = split
+        self._given: dict[str, Any] = {"task": task, "options": options, "arguments": arguments}
+        wanted = size_of(split, size)
+        self.game, self.options = game, dict(options or {})
+        self.setup(0).close()  # what cannot be begun is an error now
+        base = _HELD_SEEDS if split == HELD_OUT else 0
+        rows = [{"prompt": task, "game_seed": base + place} for place in range(wanted)]
+        super().__init__(rows, **{"name": f"textarena/{game}", **(arguments or {})})
+
+    @property
+    def held_out(self) -> TextArena:
+        """The same game with the seeds that are held out."""
+        return self if self.split == HELD_OUT else type(self)(self.game, HELD_OUT, **self._given)
+
+    def remade(self) -> dict[str, Any]:
+        """See RLEnv."""
+        given = {name: value for name, value in self._given.items() if name != "arguments"}
+        return {"game": self.game, "split": self.split, "size": 1, **given}
+
+    def setup(self, game_seed: int) -> Game:
+        """Makes the game, and resets it for one player."""
+        textarena = needed("textarena", "textarena", "TextArena")
+        state = Game(None, game_seed, over=False, reward=0.0, reason=None, steps=0)
+        with own_random(state):
+            try:
+                state.game = textarena.make(self.game, **self.options)
+                state.game.reset(num_players=1)
+            except Exception as error:
+                words = f"{type(error).__name__}: {text_of(error)}"
+                raise ConfigError(
+                    f"the game '{self.game}' of TextArena cannot be begun by one player: {words}"
+                ) from error
+        return state
+
+    def opening(self, state: Game) -> str:
+        """The rules and the first observation."""
+        with own_random(state):
+            return plain_text(state.game.get_observation()[1])
+
+    def step(self, state: Game, completion: str) -> str | None:
+        """Makes the move, and gives what has come of it."""
+        with own_random(state):
+            over, _ = state.game.step(completion)
+            state["steps"] += 1
+            if not over:
+                return plain_text(state.game.get_observation()[1]) or "Go on."
+            own = state.game.state
+            state["over"] = True
+            state["reward"] = float((own.rewards or {}).get(0, 0.0))
+            state["reason"] = str((own.game_info or {}).get(0, {}).get("reason", ""))
+            return None
+
+    @reward
+    def game_reward(self, state: Mapping[str, Any]) -> float:
+        """What the game gives."""
+        return float(state["reward"])
