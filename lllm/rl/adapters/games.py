@@ -37,7 +37,7 @@ class Game(dict[str, Any]):
 
 @contextmanager
 def own_random(state: Game) -> Iterator[None]:
-    """Around code that draws from the global generators: it draws as if it were alone, and they are afterwards as they were. One
+    """Around code that draws from the global generators: it draws as if it were alone, and they are put back afterwards. One
     game at a time, in this process."""
     with _LOCK:
         numpy = getattr(sys.modules.get("numpy"), "random", None)

@@ -29,7 +29,7 @@ class Gymnasium(RLEnv):
     Args:
         game: the id, or a function without arguments that makes the environment.
         split: `train` or `held_out`: seeds from 0 on, or from a million on. size: how many; None: those of `SPLITS`.
-        actions: what the policy says for each action, in the order of their numbers, or as a mapping to them. None: the numbers.
+        actions: what the policy says for each action, in the order of their numbers, or a mapping to these. None: the numbers.
         task: what the policy is told before the first rendering.
         options: of `gymnasium.make`. arguments: of RLEnv, by name.
 

@@ -70,7 +70,7 @@ class TextArena(RLEnv):
         with own_random(state):
             try:
                 state.game = textarena.make(self.game, **self.options)
-                state.game.reset(num_players=1)
+                state.game.reset(num_players=1, seed=game_seed)
             except Exception as error:
                 words = f"{type(error).__name__}: {text_of(error)}"
                 raise ConfigError(

@@ -108,7 +108,7 @@ def gymnasium() -> None:
 class Guess:
     """Guess a number from 1 to 5; each wrong guess draws from the global generator."""
 
-    def reset(self, num_players: int) -> None:
+    def reset(self, num_players: int, seed: int | None = None) -> None:
         self.number = random.randint(1, 5)
         self.state = SimpleNamespace(rewards=None, game_info={0: {}})
         self.told = "[GAME] Guess a number from 1 to 5, as [3]."

@@ -35,7 +35,7 @@ def datasets() -> None:
     """Every generator: rows of both splits without a question in common; its own answers score 1, others less."""
     from reasoning_gym.factory import DATASETS
 
-    sure, graded, refused = 0, 0, []
+    sure, graded, refused, unsure = 0, 0, [], []
     for name in sorted(DATASETS):
         try:
             env = ReasoningGym(name, size=4)
@@ -51,9 +51,11 @@ def datasets() -> None:
         nothing = tried(env, lambda _: "")
         assert not found.missing, (name, found.reasons, found[0].errors)
         sure += found.reward == 1.0
+        unsure += [] if found.reward == 1.0 else [f"{name} ({found.reward:.2f})"]
         graded += (nothing.reward or 0.0) < found.reward
     print(f"reasoning-gym: {len(DATASETS)} generators, {len(refused)} refused")
     print(f"  {sure} score 1 for their own answers, {graded} score these above an empty reply")
+    print(f"  others: {', '.join(unsure)}")
     print("  " + "\n  ".join(refused))
     assert graded >= len(DATASETS) - len(refused) - 5
 
