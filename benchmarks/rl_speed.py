@@ -2,9 +2,9 @@
 
     python -m benchmarks.rl_speed [--rounds 3] [--rollouts 64] [--slow 16]
 
-Each round asks TRL's GRPOTrainer for a batch of rollouts with rewards, then ours without a log, then ours with a log in SQLite;
-the order turns from round to round. Medians, CPU of the process per rollout, and ratios. `--slow`: so many rollouts at once whose
-tool takes 200 ms.
+Each round asks TRL's GRPOTrainer for a batch of rollouts with rewards, then ours without a log, then ours with one in SQLite;
+the order turns from round to round. Medians, CPU of the process per rollout, and ratios. `--slow`: so many rollouts at once
+whose tool takes 200 ms.
 """
 
 from __future__ import annotations
@@ -141,7 +141,9 @@ def measure(trainer: Any, count: int, step: int, ours_is: bool) -> tuple[float, 
     return seconds, cpu
 
 
-def compare(rounds: int, count: int, tool: Callable[..., Any], with_log: bool = True) -> dict[str, tuple[float, float]]:
+def compare(
+    rounds: int, count: int, tool: Callable[..., Any], with_log: bool = True
+) -> dict[str, tuple[float, float]]:
     """Medians of rollouts per second and milliseconds of CPU per rollout, by contender."""
     import torch
 

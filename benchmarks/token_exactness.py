@@ -3,8 +3,9 @@
     python -m benchmarks.token_exactness [--rollouts 1000] [--backend transformers|llama_cpp]
 
 The model is watched from outside: what its forward pass consumes at which position (a mirror of its cache), and which token is
-drawn after it. From these alone, without a log and without any code of `lllm.rl.rows`, rows and masks are computed again, and
-held against the rows that a trainer would be given. Rollouts go one after another, so that each pass belongs to one of them.
+drawn after it. From these alone, without any code of `lllm.rl.rows`, rows and masks are computed again, and held against the
+rows that a trainer would be given; the log says only which replies were rejected. Rollouts go one after another, so that each
+pass belongs to one of them.
 """
 
 from __future__ import annotations
@@ -144,20 +145,41 @@ def replies(drawn: Watched) -> list[tuple[list[int], list[int]]]:
 
 
 def computed_rows(
-    requests: list[tuple[list[int], list[int]]], counts: list[int]
+    requests: list[tuple[list[int], list[int]]], rejected: list[bool]
 ) -> list[tuple[list[int], list[int]]]:
-    """Ids and mask of each rollout, of so many requests each: where one prompt begins with all before it, they are one row."""
-    found: list[tuple[list[int], list[int]]] = []
-    at = 0
-    for count in counts:
-        ids: list[int] = []
-        mask: list[int] = []
-        for prompt, reply in requests[at : at + count]:
-            assert prompt[: len(ids)] == ids, "the conversation branched"
-            mask += [0] * (len(prompt) - len(ids)) + [1] * len(reply)
-            ids = [*prompt, *reply]
-        found.append((ids, mask))
-        at += count
+    """Ids and masks of a rollout's rows, from what was seen of its requests: each whole conversation that no later one goes on
+    with, its tokens with loss where a reply wrote them that was not rejected and that no row before has with loss."""
+    texts = [[*prompt, *reply] for prompt, reply in requests]
+    ends = [
+        place
+        for place, text in enumerate(texts)
+        if not any(other[: len(text)] == text for other in (prompt for prompt, _ in requests[place + 1 :]))
+    ]
+    found, counted = [], set()
+    for end in ends:
+        ids, mask = texts[end], [0] * len(texts[end])
+        for place, (prompt, reply) in enumerate(requests[: end + 1]):
+            if ids[: len(texts[place])] == texts[place] and not rejected[place] and place not in counted:
+                counted.add(place)
+                mask[len(prompt) : len(prompt) + len(reply)] = [1] * len(reply)
+        if any(mask):
+            found.append((ids, mask))
+    return found
+
+
+def rejections(store: Any, session: str) -> list[bool]:
+    """For each reply of a logged session, whether it was rejected, and something came after it."""
+    from lllm.core.envelope import open_event
+
+    kinds = [open_event(body)["kind"] for body in store.read(session)]
+    found: list[bool] = []
+    for kind in kinds:
+        if kind == "ModelReplied":
+            found.append(False)
+        elif kind == "ReplyRejected":
+            found[-1] = True
+    if found:
+        found[-1] = False  # nothing mended it: it is the outcome
     return found
 
 
@@ -167,7 +189,13 @@ def whole(row: TokenRow) -> tuple[list[int], list[int]]:
 
 def compare(kind: str, count: int) -> dict[str, Any]:
     """Does rollouts on a backend, and compares. Returns the counts."""
-    env = RLEnv(rows(count), lambda: 0.0, tools=[calculator], max_turns=4, name="exact")
+    starts: list[int] = []
+    watching: list[Mirror] = []
+
+    def setup() -> None:
+        starts.append(len(watching[0].drawn))
+
+    env = RLEnv(rows(count), lambda: 0.0, tools=[calculator], max_turns=4, name="exact", setup=setup)
     store, began = MemoryLog(), time.monotonic()
     settings: dict[str, Any] = {**SAMPLED, "temperature": 1.2, "max_tokens": 64}
     if kind == "transformers":
@@ -180,12 +208,14 @@ def compare(kind: str, count: int) -> dict[str, Any]:
             prefix_tokens=0,  # kept beginnings come from caches of other requests, which a mirror of one does not have
         )
         with watched_torch(backend) as mirror:
+            watching.append(mirror)
             found = env(LLM(_Named(backend)), store=store, limit=1, **settings)
     else:
         from lllm.backends.embedded import EmbeddedBackend
 
         settings = {name: value for name, value in settings.items() if name not in ("min_p",)}
         with watched_llama() as mirror:
+            watching.append(mirror)
             found = env(
                 LLM(EmbeddedBackend(slots=1, engine="llama-cpp-python")),
                 store=store,
@@ -193,21 +223,26 @@ def compare(kind: str, count: int) -> dict[str, Any]:
                 min_p=0.0,
                 **settings,
             )
-    given = [rows_of(recorded(store, one.session or "").segments(), one.session) for one in found]
-    computed = computed_rows(replies(mirror.drawn), [one.turns for one in found])
-    equal_ids = sum(
-        len(own) == 1 and whole(own[0])[0] == ids for own, (ids, _) in zip(given, computed, strict=True)
-    )
-    equal_masks = sum(
-        len(own) == 1 and whole(own[0])[1] == mask for own, (_, mask) in zip(given, computed, strict=True)
-    )
+    equal_ids = equal_masks = several_rows = tokens = with_loss = 0
+    for place, one in enumerate(found):
+        end = starts[place + 1] if place + 1 < len(found) else len(mirror.drawn)
+        computed = computed_rows(
+            replies(mirror.drawn[starts[place] : end]), rejections(store, one.session or "")
+        )
+        given = [whole(row) for row in rows_of(recorded(store, one.session or "").segments(), one.session)]
+        equal_ids += sorted(ids for ids, _ in given) == sorted(ids for ids, _ in computed)
+        equal_masks += sorted(given) == sorted(computed)
+        several_rows += len(computed) > 1
+        tokens += sum(len(ids) for ids, _ in computed)
+        with_loss += sum(sum(mask) for _, mask in computed)
     return {
         "backend": kind,
         "rollouts": len(found),
         "turns": sum(one.turns for one in found),
         "several_turns": sum(one.turns > 1 for one in found),
-        "tokens": sum(len(ids) for ids, _ in computed),
-        "with_loss": sum(sum(mask) for _, mask in computed),
+        "several_rows": several_rows,
+        "tokens": tokens,
+        "with_loss": with_loss,
         "missing": len([one for one in found if one.status == "missing"]),
         "equal_ids": equal_ids,
         "equal_masks": equal_masks,
@@ -241,7 +276,8 @@ def main() -> None:
     for kind in ("transformers", "llama_cpp") if options.backend is None else (options.backend,):
         found = compare(kind, options.rollouts)
         print(
-            f"{kind}: {found['rollouts']} rollouts, {found['several_turns']} of several turns, {found['turns']} replies, "
+            f"{kind}: {found['rollouts']} rollouts, {found['several_turns']} of several turns, "
+            f"{found['several_rows']} of several rows, {found['turns']} replies, "
             f"{found['tokens']} tokens, {found['with_loss']} of them with loss, {found['missing']} missing; ids equal in "
             f"{found['equal_ids']}, masks in {found['equal_masks']}; {found['seconds']:.0f} s"
         )

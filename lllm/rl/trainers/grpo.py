@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import random
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -18,8 +19,10 @@ from lllm.rl.credit import SILENT, Group, advantages_of
 from lllm.rl.policy import PolicyBackend
 from lllm.rl.running import Task, seed_of
 from lllm.rl.trainers.local import Local, without_deprecations
+from lllm.rl.trainers.prefixes import changes
 from lllm.rl.trainers.rollouts import Trained, roll_out
 from lllm.rl.trainers.signs import Watching
+from lllm.terminals import warn
 
 if TYPE_CHECKING:
     from lllm.rl.rows import TokenRow
@@ -55,6 +58,12 @@ def build_grpo(training: Training) -> Trainer:
         if given.get(name):
             raise ConfigError(f"GRPO(...) takes no {name}: tools, rewards and rollouts are the environment's")
     model, tokenizer = training.parts
+    if (what := changes(tokenizer)) is not None:
+        warn(
+            logging.getLogger("lllm.rl"),
+            "the chat template changes earlier turns (%s): a rollout of several turns becomes several training rows",
+            what,
+        )
     on_cpu = next(model.parameters()).device.type == "cpu"
     if "gradient_checkpointing" in given:  # its name until transformers 5.24
         given["activation_checkpointing"] = given.pop("gradient_checkpointing")
