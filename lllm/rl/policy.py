@@ -4,6 +4,8 @@ deployed model's."""
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from lllm.backends.transformers.backend import TransformersBackend
 from lllm.backends.transformers.engine import Engine
 from lllm.backends.transformers.load import Loaded, ends_of
 from lllm.backends.transformers.options import LoadOptions
+from lllm.errors import UnsupportedError
+from lllm.ports import Capabilities, Delta, Request
 
 
 class PolicyBackend(TransformersBackend):
@@ -29,6 +33,7 @@ class PolicyBackend(TransformersBackend):
     name = "policy"
     needs_model = False
     only_model = "policy"
+    capabilities = Capabilities(tools=True, logprobs=True, token_ids=True, seed=True, local=True)
 
     def __init__(
         self, model: Any, tokenizer: Any, *, batch: int = 32, prefix_tokens: int | None = None
@@ -36,6 +41,7 @@ class PolicyBackend(TransformersBackend):
         super().__init__(batch=batch, prefix_tokens=prefix_tokens)
         options = LoadOptions()
         self.model = model
+        self._attention: str | None = getattr(model.config, "_attn_implementation", None)
         config = model.config.get_text_config()
         weight = next(model.parameters())
         path = Path(str(getattr(model.config, "_name_or_path", "") or "policy"))
@@ -52,8 +58,24 @@ class PolicyBackend(TransformersBackend):
             options=options,
         )
         self._engine_of_policy = Engine(loaded, options, batch=batch, prefix_tokens=prefix_tokens)
+        self._decodes_with: str | None = getattr(model.config, "_attn_implementation", None)
         self.version = ""
         self.updated(0)
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """See `lllm.ports.Backend`. No grammar holds the reply: tokens that it forces are none that the policy chose. What the
+        output schema says is checked by the agent call, which asks for a repair.
+
+        Raises UnsupportedError: the request forces a tool call.
+        """
+        if request.sampling.get("tool_choice") not in (None, "auto", "none"):
+            raise UnsupportedError(
+                "the policy in training is not forced to call a tool: forced tokens are none that it chose",
+                hint="Leave tool_choice out, and reward the call.",
+            )
+        async with aclosing(super().stream(request._replace(format=None))) as deltas:
+            async for delta in deltas:
+                yield delta
 
     def load(self, model: str = "policy") -> Engine:
         """See `TransformersBackend.load`."""
@@ -62,6 +84,26 @@ class PolicyBackend(TransformersBackend):
 
     async def _engine(self, model: str) -> Engine:
         return self._engine_of_policy
+
+    def rest(self) -> None:
+        """Gives the model back to its trainer: with the attention that it came with."""
+        self._attend(self._attention)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """The model answers, and is not trained meanwhile: no dropout, and the attention that batches are decoded with."""
+        training = self.model.training
+        self.model.eval()
+        self._attend(self._decodes_with)
+        try:
+            yield
+        finally:
+            self.rest()
+            self.model.train(training)
+
+    def _attend(self, attention: str | None) -> None:
+        if attention is not None and attention != self.model.config._attn_implementation:
+            self.model.set_attn_implementation(attention)
 
     def updated(self, step: int) -> str:
         """Says that the weights are those after an optimizer step: what was kept of earlier requests is dropped. Returns the

@@ -28,6 +28,8 @@ def fit(loaded: Loaded) -> tuple[list[Shape], str]:
     if loaded.compiled == "on":
         return [], "it is compiled, and every new shape of a batch would be compiled anew"
     attention = getattr(model.config, "_attn_implementation", None)
+    if attention == ours.NAME:  # another engine has it already
+        attention = "sdpa"
     if attention not in ("sdpa", "eager"):
         return [], f"its attention is {attention}, not sdpa or eager"
     if missing := missing_parameters(model):

@@ -149,6 +149,7 @@ class Trainer(Local, GRPOTrainer):  # type: ignore[misc]  # trl has no types
             training.parts[1],
             batch=training.spec.concurrency,
         )
+        self.policy_backend.rest()
         self._versioned = -1
         env, spec = training.env, training.spec
         told = [

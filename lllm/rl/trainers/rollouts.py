@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,8 +17,6 @@ from lllm.rl.running import RolloutStep, Task
 from lllm.sync import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lllm.rl.trainers.training import Training
 
 SAMPLED: Final = {
@@ -72,17 +69,6 @@ class RecordedStep(RolloutStep):
         return tuple(rows_of(recorder.segments(), rollout.session))
 
 
-@contextmanager
-def answering(model: Any) -> Iterator[None]:
-    """The model answers, and is not trained meanwhile: without dropout."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
 def roll_out(
     training: Training, backend: PolicyBackend, tasks: Sequence[Task], name: str, **sampling: Any
 ) -> list[Trained]:
@@ -91,7 +77,7 @@ def roll_out(
     env, spec = training.env, training.spec
     acting = env.policy(training.policy(backend))
     step = RecordedStep(env, acting, {**SAMPLED, **sampling})
-    with answering(backend.model):
+    with backend.answering():
         found: list[Trained] = run(
             values_of_rollouts(
                 step, tasks, run=name, limit=spec.concurrency, store=store_of(spec.store), progress=False
@@ -103,7 +89,7 @@ def roll_out(
 def evaluate(training: Training, rows: Any = None, **more: Any) -> Evaluation:
     """Tries the model as it is now; see `Training.evaluate`."""
     backend: PolicyBackend = training.trainer.policy_backend
-    with answering(backend.model):
+    with backend.answering():
         found = training.env.rollouts(
             training.policy(backend),
             rows,
