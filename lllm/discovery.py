@@ -3,6 +3,7 @@
     [discovery]
     prompts = ["prompts"]        # every module below is imported; .md and .yaml files here are prompts, too
     proxies = ["proxies"]
+    environments = ["envs"]      # .yaml files here are environments, too
     strict = false               # true: a file that does not import stops the program
 
 What counts is a marker, not a folder: any object or class at the top of a module whose `__lllm_kind__` is a kind of the
@@ -56,7 +57,7 @@ _NAMELESS: Final = ("prompt", "agent")
 _CLASSES: Final = ("agent", "proxy")
 """Kinds of which the class has the name, and not each of its instances."""
 
-_FOLDERS: Final = ("prompts", "proxies", "agents", "tools")
+_FOLDERS: Final = ("prompts", "proxies", "agents", "tools", "environments")
 OFF: Final = ("0", "false", "no", "off")
 ON: Final = ("", "1", "true", "yes", "on")
 
@@ -236,6 +237,8 @@ class _Discovery:
                         self.module(file)
                     elif key == "prompts":
                         self.prompt_file(file, Path(os.path.realpath(folder)))
+                    elif key == "environments" and file.suffix != ".md":
+                        self.environment_file(file)
         return Report(tuple(self.found), tuple(self.problems))
 
     # --- files
@@ -276,6 +279,18 @@ class _Discovery:
             self.problems.add(error if error.where else _at(error, shown(file)))
         except Exception as error:
             self.problems.add(_blame(error, file, "is not a prompt"))
+
+    def environment_file(self, file: Path) -> None:
+        """A .yaml file that declares an environment. What it names is imported when the environment is used."""
+        from lllm.rl.declared import DeclaredEnvironment
+
+        try:
+            found = DeclaredEnvironment(file)
+            for problem in found.problems:
+                self.problems.add(problem.error)
+            self.add("environment", found.name, found, found.where)
+        except Exception as error:
+            self.problems.add(_blame(error, file, "is not an environment"))
 
     # --- modules
 
@@ -372,6 +387,8 @@ class _Discovery:
         elif name in bindings.imported or getattr(type(value), MARK, None) == kind in _CLASSES:
             return
         label = _name_of(value, kind)
+        if label == kind == "environment":  # it was given no name: it has that of the variable
+            label = name
         if label is not None:
             line = bindings.lines.get(getattr(value, "__name__", name)) or bindings.lines.get(name) or 1
             self.add(kind, label, value, f"{shown(file)}:{line}")

@@ -440,6 +440,11 @@ class Registry:
         with self._lock:
             return self._entries.get((kind, name))
 
+    def present(self, kind: str) -> list[Entry]:
+        """The present entries of a kind, without running discovery or looking for plug-ins."""
+        with self._lock:
+            return [entry for (of, _), entry in self._entries.items() if of == kind]
+
     def get(self, kind: str, name: str) -> Any:
         """Returns the object under a name, imported on first use.
 

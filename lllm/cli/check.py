@@ -62,6 +62,7 @@ def check(
         for problem in more:
             if model and model.partition("/")[0] in problem.message:
                 placed(problem.error, f"--model {model}")
+        more += _environments()
         told = {str(problem) for problem in problems}
         problems += [problem for problem in more if str(problem) not in told]
     errors = [problem for problem in problems if problem.severity == "error"]
@@ -95,6 +96,18 @@ def check(
             if any(tool["approval"] for agent in system_view["agents"] for tool in agent["tools"]):
                 output.text(ASKED)
     return 2 if errors or (strict and problems) else 0
+
+
+def _environments() -> list[Problem]:
+    """What is wrong with the environments of the project: rewards that want what there is not, files that are missing."""
+    from lllm.registry import registry
+
+    own = [entry for entry in registry.entries("environment") if not entry.ships]
+    if not own:
+        return []
+    from lllm.rl.named import problems_of
+
+    return [problem for entry in own for problem in problems_of(entry)]
 
 
 def _record(problem: Problem) -> dict[str, Any]:

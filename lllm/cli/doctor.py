@@ -35,7 +35,7 @@ def doctor(config: ConfigFile = None, json: Json = False, clean: Clean = False) 
     else:
         output.hide(loaded.secrets())
         items += [*_configuration(loaded), _model(loaded), _log(loaded), *_proxies(loaded)]
-    items += [*_extras(), *_engines(), _weights(), *_tiers(), *_left_behind(clean)]
+    items += [*_extras(), *_engines(), *_training(), _weights(), *_tiers(), *_left_behind(clean)]
     ok = not any(item["state"] == "problem" for item in items)
     if json:
         output.data({"ok": ok, "checks": items})
@@ -180,6 +180,28 @@ def _engines() -> list[Item]:
     from lllm.cli.engines import engine_states
 
     return [_item(each.name, each.state, each.detail, hint=each.hint) for each in engine_states()]
+
+
+TRAINING = ("trl", "transformers", "torch", "peft", "datasets", "accelerate")
+"""The packages that a training computes with."""
+
+
+def _training() -> list[Item]:
+    """Whether models can be trained here, with which versions, and on what. Says nothing where the extra is not installed."""
+    from importlib.util import find_spec
+
+    from lllm.backends.devices import resolve
+    from lllm.backends.local.packages import version_of
+
+    if any(find_spec(name) is None for name in TRAINING):
+        return []
+    try:
+        device, why = resolve("auto")
+    except (LLMError, ImportError) as error:
+        return [_item("training", "problem", f"torch cannot be used: {error}.")]
+    versions = ", ".join(f"{name} {version_of(name)}" for name in TRAINING)
+    slow = " Small models alone: a step of the embedded model takes seconds." if device == "cpu" else ""
+    return [_item("training", "ok", f"on {device} ({why}): {versions}.{slow}")]
 
 
 def _tiers() -> list[Item]:

@@ -22,6 +22,7 @@ PLURALS = {
     "tools": "tool",
     "stores": "store",
     "steps": "step",
+    "environments": "environment",
 }
 WORDS = (*PLURALS, "models")
 
@@ -38,8 +39,8 @@ def list_names(
     config: ConfigFile = None,
     json: Json = False,
 ) -> int:
-    """List prompts, proxies, agents, backends, models, tools, stores or steps. Proxies: APIs, backends, sandboxes and
-    environments, each with its state."""
+    """List prompts, proxies, agents, backends, models, tools, stores, steps or environments. Proxies: APIs, backends,
+    sandboxes and environments, each with its state."""
     word = kind.lower() if kind else None
     if word is not None and word not in WORDS:
         word = next((plural for plural, one in PLURALS.items() if one == word), word)

@@ -339,12 +339,13 @@ SHARED: Final[Mapping[str, Key | Section]] = {
 PROJECT: Final[Mapping[str, Key | Section]] = {
     "project": Section("This project.", {"name": Key(NAME, "Its name, which `lllm doctor` shows.")}),
     "discovery": Section(
-        "Folders whose modules are imported and whose prompts, proxies, agents and tools are registered.",
+        "Folders whose modules are imported and whose prompts, proxies, agents, tools and environments are registered.",
         {
             "prompts": Key(PATHS, "Modules and .md or .yaml files with prompts.", []),
             "proxies": Key(PATHS, "Modules with proxies.", []),
             "agents": Key(PATHS, "Modules with agents.", []),
             "tools": Key(PATHS, "Modules with tools.", []),
+            "environments": Key(PATHS, "Modules and .yaml files with environments to train in.", []),
             "strict": Key(FLAG, "A file that cannot be imported stops the program.", False),
         },
     ),

@@ -11,6 +11,7 @@ from typing import Any, Final
 from lllm.config.environ import READ_EARLY, SHORT_NAMES, variables
 from lllm.config.keys import AGENT, ALIASES, MODEL, OPTION, PROFILE, PROJECT, SYSTEM, Key, Section, find
 from lllm.config.kinds import STEPS
+from lllm.config.rl_keys import ENVIRONMENT, TRAIN
 from lllm.config.step_forms import definitions
 
 _REFERENCE: Final = {
@@ -23,11 +24,13 @@ LATER: Final = "Not supported in this version: must be empty."
 _FILES: Final[Mapping[str, tuple[str, Mapping[str, Key | Section]]]] = {
     "project": ("lllm.toml", PROJECT),
     "system": ("A system of agents (YAML)", SYSTEM),
+    "environment": ("An environment to train in (YAML)", ENVIRONMENT),
+    "train": ("A training (train.yaml)", TRAIN),
 }
 
 
 def schema(file: str = "system") -> dict[str, Any]:
-    """JSON Schema of a system's YAML file, or of lllm.toml (`project`)."""
+    """JSON Schema of a system's YAML file, of lllm.toml (`project`), of an `environment`'s file, or of train.yaml (`train`)."""
     from lllm.errors import UnknownNameError
 
     if file not in _FILES:
@@ -46,7 +49,8 @@ def _object(keys: Mapping[str, Key | Section], path: tuple[str, ...]) -> dict[st
     for old, new in ALIASES.items():
         *above, name = old.split(".")
         target = find(tuple(new.split(".")))
-        if tuple(above) == path and name not in properties and target and (path or keys is not PROJECT):
+        systems = keys not in (PROJECT, ENVIRONMENT, TRAIN) if not path else True
+        if tuple(above) == path and name not in properties and target and systems:
             properties[name] = _property(target, (*path, name))
             properties[name]["description"] = f"Another spelling of `{new.rpartition('.*.')[2]}`."
     return {"type": "object", "properties": properties, "additionalProperties": False}

@@ -68,6 +68,7 @@ class DiscoveryConfig:
     proxies: tuple[Path, ...] = ()
     agents: tuple[Path, ...] = ()
     tools: tuple[Path, ...] = ()
+    environments: tuple[Path, ...] = ()
     strict: bool = False
 
 
@@ -387,7 +388,8 @@ def _group(tree: Mapping[str, Any]) -> list[str]:
 
 
 def _discovery(tree: Mapping[str, Any]) -> DiscoveryConfig:
-    folders = {name: tuple(map(Path, tree[name])) for name in ("prompts", "proxies", "agents", "tools")}
+    names = ("prompts", "proxies", "agents", "tools", "environments")
+    folders = {name: tuple(map(Path, tree[name])) for name in names}
     return DiscoveryConfig(**folders, strict=tree["strict"])
 
 

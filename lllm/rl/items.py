@@ -179,6 +179,13 @@ def _info(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
+def raw_rows(rows: Any) -> Iterator[Any]:
+    """The rows of a dataset as it has them, unchecked: of a JSONL file, or of an iterable."""
+    if isinstance(rows, str | Path):
+        return (row for _, row in _lines(Path(rows).expanduser()))
+    return iter(rows)
+
+
 def _lines(path: Path) -> Iterator[tuple[int, Any]]:
     try:
         with path.open(encoding="utf-8") as file:

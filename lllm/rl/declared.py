@@ -1,0 +1,211 @@
+"""An environment in a YAML file: what it says is checked at once, and its code is imported when it is used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from lllm.config.layer import Layer
+from lllm.config.problems import Problem, Problems, placed, raise_errors
+from lllm.config.rl_keys import ENVIRONMENT
+from lllm.config.validate import validate
+from lllm.config.yaml_source import read_yaml
+from lllm.errors import ConfigError, LLMError, UnknownKeyError, text_of
+from lllm.rl.items import Items, raw_rows
+from lllm.rl.rewards import Reward, bind, number_of, rewards_of
+
+REWARD_KEYS: Final = ("function", "weight", "optional", "name")
+HOOKS: Final = ("setup", "opening", "step", "done", "reference")
+_PLAIN: Final = ("system_prompt", "max_turns", "auto_execute_tools", "cut", "seeds")
+_MODULE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+class DeclaredEnvironment:
+    """An environment as its file says it.
+
+    Attributes:
+        path: the file. name, description: as it says. where: `file:line` of its name. problems: what is wrong with its keys.
+    """
+
+    __lllm_kind__: ClassVar[str] = "environment"
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        found = Problems()
+        read = read_yaml(self.path, found)
+        self._layer: Layer = validate(read, ENVIRONMENT, found)
+        data = self._layer.data
+        if not read.data and not found.errors:
+            found.add(ConfigError("holds nothing", hint="An environment has rewards.", where=read.name))
+        elif "rewards" not in data and not any(one.severity == "error" for one in found):
+            found.add(
+                ConfigError(
+                    "has no rewards", hint="Write rewards: [module:function].", where=f"{read.name}:1"
+                )
+            )
+        self.name = str(data.get("name") or self.path.stem)
+        self.description = str(data.get("description") or "")
+        self.__doc__ = self.description
+        self.where = self._layer.at(("name",)) if "name" in data else f"{read.name}:1"
+        self.problems: list[Problem] = list(found)
+
+    def build(self) -> Any:
+        """The RLEnv. ConfigError with all that is wrong, each with its line."""
+        return self._built
+
+    @cached_property
+    def _built(self) -> Any:
+        env, problems = self.examined()
+        raise_errors(problems, f"the environment '{self.name}'")
+        return env
+
+    def examined(self) -> tuple[Any, list[Problem]]:
+        """The RLEnv, and what is wrong; None where something is."""
+        from lllm.rl.environment import RLEnv
+
+        found = Problems()
+        found.extend(self.problems)
+        data = self._layer.data
+        items = self._guarded(found, ("dataset",), self._items)
+        rewards = self._rewards(found, items)
+        tools = [
+            tool
+            for index, name in enumerate(data.get("tools") or ())
+            if (tool := self._guarded(found, ("tools", str(index)), lambda name=name: _tool(name))) is not None
+        ]
+        hooks = {
+            name: hook
+            for name in HOOKS
+            if name in data
+            and (hook := self._guarded(found, (name,), lambda name=name: at(data[name]))) is not None
+        }
+        if found.errors:
+            return None, list(found)
+        options = {name: data[name] for name in _PLAIN if name in data}
+        limits = dict(data.get("limits") or {})
+        try:
+            env = RLEnv(
+                items, rewards, tools=tools, limits=limits or None, name=self.name, **hooks, **options
+            )
+        except ConfigError as error:
+            key = next((name for name in (*HOOKS, "tools") if error.message.startswith(name)), "name")
+            found.add(placed(error, self._layer.at((key,))))
+            return None, list(found)
+        env.__doc__ = self.description or env.__doc__
+        return env, list(found)
+
+    def _guarded(self, found: Problems, path: tuple[str, ...], make: Any) -> Any:
+        """What a function makes; None where it cannot, which is a problem in the line of a key."""
+        try:
+            return make()
+        except ConfigError as error:
+            found.add(placed(error, self._layer.at(path)))
+        except Exception as error:  # code of the project
+            words = error.message if isinstance(error, LLMError) else f"{type(error).__name__}: {text_of(error)}"
+            found.add(ConfigError(f"{'.'.join(path)}: {words}", where=self._layer.at(path)))
+        return None
+
+    def _items(self) -> Items:
+        data = self._layer.data
+        given = data.get("dataset")
+        if given is None:
+            return Items(())
+        rows: Any = self._rows(given)
+        columns = data.get("columns")
+        items = Items(rows if not columns else _renamed(raw_rows(rows), columns))
+        items.first(1)
+        return items
+
+    def _rows(self, given: str) -> Any:
+        if _MODULE.fullmatch(given):
+            found = at(given)
+            return found() if callable(found) and not hasattr(found, "__getitem__") else found
+        path = (self.path.parent / Path(given).expanduser()).absolute()
+        if not path.is_file():
+            raise ConfigError(
+                f"there is no dataset '{given}'",
+                hint="Give a JSON Lines file, relative to this one, or module:attribute.",
+            )
+        return path
+
+    def _rewards(self, found: Problems, items: Items | None) -> tuple[Reward, ...]:
+        made: list[Reward] = []
+        names: dict[str, int] = {}
+        for index, given in enumerate(self._layer.data.get("rewards") or ()):
+            path = ("rewards", str(index))
+            for reward in self._guarded(found, path, lambda given=given, path=path: self._reward(given, path)) or ():
+                if reward.name in names:
+                    error = ConfigError(
+                        f"two rewards are called {reward.name}", hint="Give one a name: {function: ..., name: ...}."
+                    )
+                    found.add(placed(error, self._layer.at(path)))
+                    continue
+                names[reward.name] = index
+                if items is not None and items.first(1):
+                    self._guarded(found, path, lambda reward=reward: bind([reward], items.columns))
+                made.append(reward)
+        return tuple(made)
+
+    def _reward(self, given: Any, path: tuple[str, ...]) -> list[Reward]:
+        told: Mapping[str, Any] = {"function": given} if isinstance(given, str) else given
+        for key in told:
+            if key not in REWARD_KEYS:
+                raise UnknownKeyError(key, REWARD_KEYS, where=self._layer.at((*path, key)))
+        if not isinstance(told.get("function"), str):
+            raise ConfigError("a reward needs `function`: module:function")
+        rewards = list(rewards_of(at(told["function"])))
+        changes: dict[str, Any] = {}
+        if "weight" in told:
+            changes["weight"] = number_of(told["weight"], "weight")
+        if "optional" in told:
+            changes["optional"] = _flag(told["optional"])
+        if "name" in told:
+            changes["name"] = str(told["name"])
+        if changes and len(rewards) > 1:
+            raise ConfigError(
+                f"{told['function']} holds several rewards, and {', '.join(changes)} would be of all of them",
+                hint="Set them where the rewards are written: @reward(weight=...).",
+            )
+        return [replace(one, **changes) for one in rewards]
+
+    def __repr__(self) -> str:
+        return f"DeclaredEnvironment({self.path.name!r})"
+
+
+def at(name: str) -> Any:
+    """What stands at `module:attribute`, in the project's folder or elsewhere."""
+    from lllm.llm.project import project
+    from lllm.llm.python_names import function_at
+
+    return function_at(name, project())
+
+
+def _tool(name: str) -> Any:
+    from lllm.registry import registry
+
+    return at(name) if ":" in name else registry.get("tool", name)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"optional is {value!r}; it is true or false")
+    return value
+
+
+def _renamed(rows: Iterator[Any], columns: Mapping[str, str]) -> Iterator[Any]:
+    """Rows whose columns have other names; a column that has a new name has its old one no more."""
+    taken = set(columns.values())
+    for row in rows:
+        if not isinstance(row, Mapping):
+            yield row
+            continue
+        for old in columns.values():
+            if old not in row:
+                known = ", ".join(map(str, row))
+                raise ConfigError(f"the dataset has no column '{old}'; it has {known}")
+        kept = {name: value for name, value in row.items() if name not in taken and name not in columns}
+        yield kept | {new: row[old] for new, old in columns.items()}
