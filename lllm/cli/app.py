@@ -40,6 +40,9 @@ from lllm.cli.proxy_show import show as show_proxy
 from lllm.cli.proxy_test import auto_test
 from lllm.cli.replay import replay
 from lllm.cli.resume import resume
+from lllm.cli.rl import check as check_rewards
+from lllm.cli.rl import rl, score
+from lllm.cli.rl import run as run_environment
 from lllm.cli.run import run as run_task
 from lllm.cli.schema import schema
 from lllm.cli.sessions import sessions
@@ -49,6 +52,7 @@ from lllm.cli.sessions_prune import prune
 from lllm.cli.show import show
 from lllm.cli.test import accept, check_kept, keep
 from lllm.cli.totals import totals
+from lllm.cli.train import train
 from lllm.cli.whatif import whatif
 from lllm.errors import ConfigError, LLMError
 from lllm.terminals import is_gone
@@ -75,6 +79,8 @@ COMMANDS: dict[str, Function] = {
     "list": list_names,
     "models": models,
     "proxy": proxy,
+    "rl": rl,
+    "train": train,
     "schema": schema,
     "doctor": doctor,
 }
@@ -91,6 +97,7 @@ BELOW: dict[str, dict[str, Function]] = {
         "import": import_proxy,
         "export": export_proxy,
     },
+    "rl": {"run": run_environment, "check": check_rewards, "score": score},
     "test": {"keep": keep, "accept": accept},
 }
 

@@ -62,7 +62,9 @@ def check(
         for problem in more:
             if model and model.partition("/")[0] in problem.message:
                 placed(problem.error, f"--model {model}")
-        more += _environments()
+        own = _environments()
+        known = {str(problem.error) for problem in own}  # discovery has met some of them, and only warned
+        more = [problem for problem in more if str(problem.error) not in known] + own
         told = {str(problem) for problem in problems}
         problems += [problem for problem in more if str(problem) not in told]
     errors = [problem for problem in problems if problem.severity == "error"]

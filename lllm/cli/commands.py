@@ -15,6 +15,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "Begin": ("create", "run", "chat"),
     "Look": ("sessions", "show", "totals", "compare", "export"),
     "Run again": ("replay", "resume", "fork", "whatif", "test"),
+    "Train": ("rl", "train"),
     "Set up": ("check", "list", "models", "proxy", "schema", "doctor", "import"),
 }
 """The commands as listed by `lllm --help`."""

@@ -74,6 +74,18 @@ EXAMPLES: Final[Mapping[str, Sequence[str]]] = {
         """lllm proxy call weather.daily '{"city": "Oslo"}' --json""",
     ),
     "proxy test": ("lllm proxy test", "lllm proxy test weather --all"),
+    "rl": ("lllm rl",),
+    "rl run": (
+        "lllm rl run rl/arithmetic --model embedded --first 50",
+        "lllm rl run envs/questions.yaml --agent assistant --samples 4 --run monday",
+    ),
+    "rl check": ("lllm rl check rl/arithmetic",),
+    "rl score": ("lllm rl score rl/arithmetic --last", "lllm rl score rl/arithmetic 1a2b3c4d"),
+    "train": (
+        "lllm train --config train.yaml --dry-run",
+        "lllm train --set config.max_steps=60 --set seed=1",
+        "lllm train --resume",
+    ),
     "schema": ("lllm schema > system.schema.json",),
     "doctor": ("lllm doctor",),
 }

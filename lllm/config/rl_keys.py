@@ -22,7 +22,7 @@ from lllm.config.kinds import (
 )
 
 COLUMNS: Final = Kind(
-    "names of columns of the dataset: prompt, messages, answer, info or a name of your own, each with the column it is read from",
+    "names of columns of the dataset: prompt, messages, answer, info or a name of your own, each with its column there",
     {"type": "object", "additionalProperties": NAME.schema},
 )
 REWARDS: Final = Kind(
@@ -111,12 +111,16 @@ TRAIN: Final[Mapping[str, Key | Section]] = {
     ),
     "system": Key(PATH, "The YAML file that has the agent; by default the one of lllm.toml."),
     "output_dir": Key(
-        PATH, "Where checkpoints, the trained model, curves and its card go; relative to this file.", "runs/rl"
+        PATH,
+        "Where checkpoints, the trained model, curves and its card go; relative to this file.",
+        "runs/rl",
     ),
     "seed": Key(WHOLE, "Seed of sampling, of the order of rows and of adapters' initial weights.", 0),
     "lora": Key(LORA, "Train an adapter only: true, or arguments of peft's LoraConfig (`{r: 8}`)."),
     "concurrency": Key(POSITIVE, "Rollouts at once.", 32),
-    "store": Key(choice("configured", "none"), "The log of the rollouts; `none`: they are not kept.", "configured"),
+    "store": Key(
+        choice("configured", "none"), "The log of the rollouts; `none`: they are not kept.", "configured"
+    ),
     "force": Key(FLAG, "Train although the look at the rewards has found a problem.", False),
     "gguf": Key(
         choice("F32", "F16", "BF16", "Q8_0"),

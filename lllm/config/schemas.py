@@ -40,7 +40,7 @@ def schema(file: str = "system") -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": title,
         **_object(keys, ()),
-        "$defs": definitions(),
+        **({"$defs": definitions()} if keys in (PROJECT, SYSTEM) else {}),
     }
 
 

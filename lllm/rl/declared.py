@@ -75,7 +75,8 @@ class DeclaredEnvironment:
         tools = [
             tool
             for index, name in enumerate(data.get("tools") or ())
-            if (tool := self._guarded(found, ("tools", str(index)), lambda name=name: _tool(name))) is not None
+            if (tool := self._guarded(found, ("tools", str(index)), lambda name=name: _tool(name)))
+            is not None
         ]
         hooks = {
             name: hook
@@ -105,7 +106,9 @@ class DeclaredEnvironment:
         except ConfigError as error:
             found.add(placed(error, self._layer.at(path)))
         except Exception as error:  # code of the project
-            words = error.message if isinstance(error, LLMError) else f"{type(error).__name__}: {text_of(error)}"
+            words = (
+                error.message if isinstance(error, LLMError) else f"{type(error).__name__}: {text_of(error)}"
+            )
             found.add(ConfigError(f"{'.'.join(path)}: {words}", where=self._layer.at(path)))
         return None
 
@@ -137,10 +140,13 @@ class DeclaredEnvironment:
         names: dict[str, int] = {}
         for index, given in enumerate(self._layer.data.get("rewards") or ()):
             path = ("rewards", str(index))
-            for reward in self._guarded(found, path, lambda given=given, path=path: self._reward(given, path)) or ():
+            for reward in (
+                self._guarded(found, path, lambda given=given, path=path: self._reward(given, path)) or ()
+            ):
                 if reward.name in names:
                     error = ConfigError(
-                        f"two rewards are called {reward.name}", hint="Give one a name: {function: ..., name: ...}."
+                        f"two rewards are called {reward.name}",
+                        hint="Give one a name: {function: ..., name: ...}.",
                     )
                     found.add(placed(error, self._layer.at(path)))
                     continue

@@ -42,8 +42,9 @@ def environment(name: str, base: Path | None = None) -> RLEnv:
             "environment",
             name,
             registry.names("environment"),
-            hint=error.hint
-            or "An RLEnv at the top of a module in a folder of [discovery], or a YAML file of its `environments`.",
+            hint=None
+            if error.hint
+            else "An RLEnv at the top of a module in a folder of [discovery], or a YAML file of its `environments`.",
         ) from error
     return _env_of(registry.get("environment", name), name, entry.where)
 
@@ -79,6 +80,8 @@ def problems_of(entry: Entry) -> Iterator[Problem]:
 
 def _env_of(target: Any, name: str, where: str | None) -> RLEnv:
     if isinstance(target, RLEnv):
+        if target.name == "environment" and ":" not in name:
+            target.name = name  # it was given none
         return target
     if isinstance(target, DeclaredEnvironment):
         built: RLEnv = target.build()

@@ -1,0 +1,149 @@
+"""`lllm train`: trains a model as train.yaml says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lllm.cli import output
+from lllm.cli.models import bytes_of, count
+from lllm.cli.options import Json, Sets
+from lllm.config.layer import shown
+from lllm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lllm.rl.training_plan import TrainingPlan
+
+INTERRUPTED = 130
+"""The exit code of a program that Ctrl-C has ended."""
+
+
+def train(
+    config: Annotated[
+        Path, typer.Option("--config", "-c", metavar="FILE", help="The training; see `lllm schema --train`.")
+    ] = Path("train.yaml"),
+    sets: Sets = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, do one rollout, print sizes; train nothing.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew although output_dir has checkpoints.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Train a model in an environment. Ctrl-C ends it after the running step, with a checkpoint."""
+    from lllm.rl.training_file import TrainingFile
+
+    file = TrainingFile(config, sets or ())
+    training = file.training
+    _look_at(file.output_dir, config, resume=resume, overwrite=overwrite or dry_run)
+    check = training.checked()
+    if overwrite and not dry_run:
+        _clear(file.output_dir)
+    if not json and check is not None:
+        output.say(str(check))
+    if dry_run:
+        from lllm.rl.training_plan import plan_training
+
+        plan = plan_training(file)
+        if json:
+            output.data(plan.record())
+        else:
+            output.table(("WHAT", ""), _told(plan))
+        return 0
+    from lllm.rl.training_run import train as run
+
+    result, progress = run(training, say=output.say, resume=resume)
+    if (kind := file.data.get("gguf")) is not None:
+        training.export_gguf(file.output_dir / "model.gguf", kind=kind)
+    step, steps = int(result.global_step), int(training.trainer.state.max_steps)
+    stopped = progress.stopped and step < steps
+    folder = shown(file.output_dir)
+    told = {
+        "output_dir": folder,
+        "step": step,
+        "steps": steps,
+        "stopped": stopped,
+        "model": f"transformers/{folder}",
+        "gguf": f"{folder}/model.gguf" if kind is not None else None,
+        "metrics": {key: value for key, value in result.metrics.items() if isinstance(value, int | float)},
+    }
+    if json:
+        output.data(told)
+    else:
+        for line in _end(told, config, progress.rewards, file.data["environment"]):
+            output.text(line)
+    return INTERRUPTED if stopped else 0
+
+
+def _look_at(folder: Path, config: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuses to go on where there is nothing, and to begin where something is."""
+    from lllm.cli.files import can_be_written
+    from lllm.rl.training_run import last_checkpoint
+
+    can_be_written(folder / "README.md")
+    last = last_checkpoint(folder) if folder.is_dir() else None
+    if resume and last is None:
+        raise ConfigError(
+            f"there is no checkpoint in {shown(folder)}", hint=f"To begin: lllm train --config {config}"
+        )
+    if last is not None and not resume and not overwrite:
+        raise ConfigError(
+            f"{shown(folder)} holds a training already ({last.name})",
+            hint="Go on with it: --resume. Begin anew: --overwrite, or --set output_dir=OTHER.",
+        )
+
+
+def _clear(folder: Path) -> None:
+    """Removes the checkpoints of a training that is begun anew: `--resume` would go on from them."""
+    import shutil
+
+    from lllm.rl.training_run import checkpoints
+
+    for path in checkpoints(folder):
+        shutil.rmtree(path)
+
+
+def _told(plan: TrainingPlan) -> list[tuple[str, str]]:
+    per_step = f"{plan.rollouts_per_step:g} rollouts, of {plan.rows_per_step:g} rows"
+    rows: list[tuple[str, str | None]] = [
+        ("environment", f"{plan.environment}: {output.counted(plan.rows, 'row')}"),
+        ("trainer", plan.trainer + (", an adapter alone" if plan.adapter else "")),
+        ("model", f"{plan.model}: {count(plan.parameters) or 'unknown'} parameters"),
+        ("steps", str(plan.steps)),
+        ("each step", per_step if plan.rollouts_per_step else None),
+        ("rollouts", f"{plan.rollouts:,} in all"),
+        ("one rollout", _sampled(plan)),
+        ("memory", None if plan.memory is None else f"about {bytes_of(plan.memory)}"),
+        ("written to", plan.output_dir),
+    ]
+    return [(name, value) for name, value in rows if value is not None]
+
+
+def _sampled(plan: TrainingPlan) -> str:
+    one = plan.sample
+    if one is None:
+        return f"could not be measured: {plan.problem}"
+    words = f"{one.tokens:,} tokens, {one.written:,} of them written, in {one.seconds:.2f} s"
+    return words + f"; {output.counted(one.rows, 'training row')}, {output.counted(one.turns, 'turn')}"
+
+
+def _end(told: dict[str, Any], config: Path, rewards: list[float], environment: str) -> list[str]:
+    folder = told["output_dir"]
+    if told["stopped"]:
+        return [
+            f"stopped after step {told['step']} of {told['steps']}; its checkpoint and model are in {folder}",
+            f"To go on: lllm train --config {config} --resume",
+        ]
+    lines = [f"{told['step']} steps; the model is in {folder}"]
+    if len(rewards) > 1:
+        part = max(1, len(rewards) // 5)
+        first, last = sum(rewards[:part]) / part, sum(rewards[-part:]) / part
+        lines.append(f"reward of its rollouts: {first:.3f} at first, {last:.3f} at last")
+    lines.append(f"Try it: lllm rl run {environment} --model {told['model']}")
+    if told["gguf"]:
+        lines.append(f"On llama.cpp: --model llama_cpp/{told['gguf']}")
+    return lines

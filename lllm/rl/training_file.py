@@ -1,0 +1,271 @@
+"""train.yaml: a training as a file. All that is wrong with it is found before a model is loaded."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from lllm.config.layer import Layer, put
+from lllm.config.overrides import overrides_layer
+from lllm.config.problems import Problems, errors_within, placed, raise_errors
+from lllm.config.rl_keys import TRAIN
+from lllm.config.validate import validate
+from lllm.config.yaml_source import read_yaml
+from lllm.errors import ConfigError, DependencyError, LLMError, UnknownKeyError, UnknownNameError
+
+if TYPE_CHECKING:
+    from lllm.backends.gguf_file import ModelFile
+    from lllm.rl.environment import RLEnv
+    from lllm.rl.trainers import Training
+
+CONFIGS: Final[Mapping[str, str]] = {
+    "grpo": "GRPOConfig",
+    "rloo": "GRPOConfig",
+    "sft": "SFTConfig",
+    "dpo": "DPOConfig",
+    "kto": "KTOConfig",
+}
+"""TRL's config class of each trainer."""
+
+CHECKPOINTS: Final[Mapping[str, Any]] = {
+    "save_strategy": "steps",
+    "save_steps": 10,
+    "save_total_limit": 2,
+}
+"""A training of the command line can be gone on with. The file's own settings come before these."""
+
+OURS: Final[Mapping[str, str]] = {
+    "output_dir": "output_dir",
+    "seed": "seed",
+    "model": "model",
+    "lora": "lora",
+    "agent": "agent",
+    "concurrency": "concurrency",
+    "store": "store",
+    "force": "force",
+    "tokenizer": "model",
+    "data": "environment",
+}
+"""Names that do not stand below `config`, with the key that they have."""
+
+
+class TrainingFile:
+    """What train.yaml says, with what the command line says over it.
+
+    Attributes:
+        path: the file. data: its keys, checked.
+    """
+
+    def __init__(self, path: str | Path, overrides: Iterable[str] = ()) -> None:
+        self.path = Path(path)
+        self._problems = Problems()
+        if not self.path.is_file():
+            raise ConfigError(
+                f"there is no file {self.path}",
+                hint="Write one (docs/guides/training.md), or name it: lllm train --config FILE.",
+            )
+        self._layer = validate(read_yaml(self.path, self._problems), TRAIN, self._problems)
+        given = validate(
+            overrides_layer(overrides, Path.cwd(), self._problems), TRAIN, self._problems, written=False
+        )
+        _over(self._layer, given)
+        self.data = self._layer.data
+        if "environment" not in self.data and not self._problems.errors:
+            self._problems.add(
+                ConfigError("names no environment", hint="Write environment: NAME.", where=f"{self.path}:1")
+            )
+
+    def get(self, name: str) -> Any:
+        """A key's value, else its default."""
+        default = getattr(TRAIN[name], "default", None)
+        return self.data.get(name, default)
+
+    @property
+    def output_dir(self) -> Path:
+        """Where everything is written to."""
+        given = self.data.get("output_dir")
+        return Path(given) if given else (self.path.parent / str(self.get("output_dir"))).absolute()
+
+    @cached_property
+    def training(self) -> Training:
+        """The training. ConfigError with all that is wrong, each with its line; nothing is loaded."""
+        found = self._problems
+        env: RLEnv | None = self._guarded(("environment",), self._environment)
+        kind: Any = self._guarded(("trainer",), self._kind)
+        model: Any = self._guarded(("model",), self._model)
+        agent: Any = self._guarded(("agent",), self._agent) if "agent" in self.data else None
+        spec: Any = None
+        if kind is not None:
+            self._check_config(kind)
+            if not found.errors:
+                spec = self._guarded(("config",), lambda: self._spec(kind, model, agent))
+        if spec is not None and env is not None:
+            args = self._guarded(("config",), lambda: trl_config(spec))
+            self._guarded(("environment",), lambda: _has_rows(env, args))
+        raise_errors(list(found), str(self.path))
+        assert env is not None
+        made: Training = env >> spec
+        return made
+
+    @cached_property
+    def model_file(self) -> ModelFile:
+        """The model's file, which is read without loading it."""
+        from lllm.backends.gguf_file import read
+
+        return read(self._model_path())
+
+    def _guarded(self, path: tuple[str, ...], make: Any) -> Any:
+        try:
+            return make()
+        except DependencyError:
+            raise
+        except ConfigError as error:
+            for one in errors_within(error):
+                self._problems.add(placed(one, self._layer.at(path)))
+        except LLMError as error:
+            self._problems.add(ConfigError(error.message, hint=error.hint, where=self._layer.at(path)))
+        except (TypeError, ValueError) as error:  # of TRL's config class
+            words = " ".join(str(error).split())
+            self._problems.add(ConfigError(words, where=self._layer.at(path)))
+        return None
+
+    # --- the parts
+
+    def _environment(self) -> Any:
+        from lllm.rl.named import environment
+
+        if "environment" not in self.data:
+            return None  # a problem already
+        return environment(self.data["environment"], self.path.parent)
+
+    def _kind(self) -> Any:
+        kinds = trainer_kinds()
+        name = str(self.get("trainer")).lower()
+        if name not in kinds:
+            raise UnknownNameError("trainer", name, kinds)
+        return kinds[name]
+
+    def _model_path(self) -> Path:
+        from lllm.backends.embedded import WEIGHTS
+        from lllm.llm.project import project
+
+        name = str(self.get("model"))
+        if name == "embedded":
+            return WEIGHTS
+        known = project().models
+        if name in known:
+            return known[name].path
+        return Path(name.removeprefix("transformers/").removeprefix("llama_cpp/")).expanduser()
+
+    def _model(self) -> str:
+        file = self.model_file
+        return "embedded" if str(self.get("model")) == "embedded" else str(file.path)
+
+    def _agent(self) -> Any:
+        from lllm.config import load_config
+        from lllm.llm.build import agent_of
+
+        system = self.data.get("system")
+        config = load_config(Path(system) if system else None)
+        name = self.data["agent"]
+        if name not in config.agents:
+            raise UnknownNameError("agent", name, config.agents)
+        return agent_of(config.agents[name], config)
+
+    def _check_config(self, kind: Any) -> None:
+        import trl
+
+        config = getattr(trl, CONFIGS.get(kind.kind, f"{kind.kind.upper()}Config"))
+        own = own_options(kind)
+        known = [*own, *sorted(inspect.signature(config).parameters)]
+        for name in self.data.get("config") or {}:
+            where = self._layer.at(("config", name))
+            if name in OURS:
+                words = f"config.{name} has a key of its own in this file"
+                self._problems.add(ConfigError(words, hint=f"Write {OURS[name]}: ...", where=where))
+            elif name not in known:
+                self._problems.add(UnknownKeyError(name, known, where=where))
+
+    def _spec(self, kind: Any, model: str, agent: Any) -> Any:
+        lora = self.data.get("lora")
+        config = dict(self.data.get("config") or {})
+        if not any(name.startswith("save_") for name in config):
+            config = {**CHECKPOINTS, **config}
+        return kind(
+            model,
+            agent=agent,
+            output_dir=str(self.output_dir),
+            seed=self.get("seed"),
+            lora={} if lora is True else lora or None,
+            concurrency=self.get("concurrency"),
+            store="none" if self.get("store") == "none" else None,
+            force=self.get("force"),
+            **config,
+        )
+
+
+def trainer_kinds() -> dict[str, Any]:
+    """The trainers by their names."""
+    from lllm.rl import trainers
+
+    return {
+        one.kind: one
+        for one in vars(trainers).values()
+        if isinstance(one, type) and issubclass(one, trainers.TrainerSpec) and one.kind
+    }
+
+
+def own_options(kind: Any) -> list[str]:
+    """The options of a trainer that are not TRL's, and have no key of their own."""
+    return [
+        parameter.name
+        for base in kind.__mro__
+        if "__init__" in vars(base) and base is not object
+        for parameter in inspect.signature(base.__init__).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in OURS
+    ]
+
+
+def trl_config(spec: Any) -> Any:
+    """TRL's config object as the trainer will make it: it checks what belongs together."""
+    import torch
+    import trl
+
+    from lllm.rl.trainers.grpo import DEFAULTS, ON_CPU
+
+    kind = getattr(trl, CONFIGS[spec.kind])
+    known = inspect.signature(kind).parameters
+    defaults: dict[str, Any] = {**DEFAULTS, **({} if torch.cuda.is_available() else ON_CPU)}
+    values = {name: value for name, value in defaults.items() if name in known} | dict(spec.config)
+    if "gradient_checkpointing" in values:
+        values["activation_checkpointing"] = values.pop("gradient_checkpointing")
+    return kind(**{"output_dir": spec.output_dir, "seed": spec.seed, **values})
+
+
+def _has_rows(env: RLEnv, args: Any) -> None:
+    """Requires as many rows as one batch takes."""
+    from lllm.rl.training_plan import rows_at_once
+
+    least = rows_at_once(args) if hasattr(args, "num_generations") else 1
+    rows = len(env.items.first(least))
+    if rows < least:
+        raise ConfigError(
+            f"the environment '{env.name}' has {rows} rows, and a batch is of {least}",
+            hint="Set config.per_device_train_batch_size lower, or config.num_generations higher."
+            if rows
+            else None,
+        )
+
+
+def _over(layer: Layer, given: Layer) -> None:
+    """Puts what one layer says over another."""
+    for name, value in given.data.items():
+        if name == "config" and isinstance(layer.data.get(name), dict):
+            for key, one in value.items():
+                put(layer.data, (name, key), one)
+        else:
+            layer.data[name] = value
+    layer.where.update(given.where)

@@ -1,0 +1,159 @@
+"""`lllm rl`, and environments in `lllm list`, `lllm check` and `lllm schema`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema_rs
+import pytest
+import yaml
+
+from tests.cli.conftest import Terminal
+from tests.rl.project import QUESTIONS, make_project
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(make_project(tmp_path / "project"))
+    return tmp_path / "project"
+
+
+def test_environments_of_a_project_are_listed(lllm: Terminal, project: Path) -> None:
+    rows = {row["name"]: row for row in lllm("list", "environments", "--json").json}
+    own = {name: row["source"] for name, row in rows.items() if row["source"].startswith("envs/")}
+    assert own == {
+        "rl/needy": "envs/sums.py:34",
+        "rl/products": "envs/sums.py:23",
+        "rl/questions": "envs/questions.yaml:1",
+        "sums": "envs/sums.py:20",
+    }
+    assert rows["rl/products"]["summary"] == "Multiplications."
+    assert rows["rl/questions"]["summary"] == "Questions from a file."
+    assert "rl/arithmetic" in rows
+
+
+def test_rows_rewards_and_tools_are_listed(lllm: Terminal, project: Path) -> None:
+    rows = {row["name"]: row for row in lllm("rl", "--json").json}
+    assert rows["rl/questions"]["rows"] == 2
+    assert rows["rl/questions"]["rewards"] == [
+        {"name": "right", "weight": 1.0},
+        {"name": "brief", "weight": 0.2},
+        {"name": "hard", "weight": 1.0},
+    ]
+    assert rows["rl/arithmetic"]["tools"] == ["calculate"]
+    assert "needs arguments (size)" in rows["rl/needy"]["problem"]
+    assert "rl/questions" in lllm("rl").out
+
+
+def test_a_model_is_tried_and_its_rollouts_scored_again(lllm: Terminal, project: Path) -> None:
+    made = lllm("rl", "run", "sums", "--model", "embedded", "--samples", "2", "--first", "3", "--json")
+    told = made.json
+    assert (told["environment"], told["policy"], told["rollouts"]) == ("sums", "embedded", 6)
+    assert [(one["row"], one["sample"]) for one in told["sessions"]] == [
+        (row, sample) for row in range(3) for sample in range(2)
+    ]
+    again = lllm("rl", "score", "sums", "--json").json
+    assert again["sessions"] == told["sessions"]
+    one = told["sessions"][3]
+    alone = lllm("rl", "score", "sums", one["session"], "--json").json
+    assert alone["sessions"] == [one]
+
+
+def test_a_run_goes_on(lllm: Terminal, project: Path) -> None:
+    first = lllm("rl", "run", "sums", "--model", "embedded", "--first", "2", "--run", "monday", "--json").json
+    more = lllm("rl", "run", "sums", "--model", "embedded", "--first", "4", "--run", "monday", "--json").json
+    assert more["sessions"][:2] == first["sessions"]
+    assert len(more["sessions"]) == 4
+
+
+def test_an_agent_is_tried_as_it_is_deployed(lllm: Terminal, project: Path) -> None:
+    (project / "system.yaml").write_text(
+        "agent_configs:\n  sums:\n    model_name: embedded\n    system_prompt: Answer in one word.\n"
+    )
+    told = lllm("rl", "run", "sums", "--agent", "sums", "-c", "system.yaml", "--first", "1", "--json").json
+    assert told["policy"] == "sums"
+    shown = lllm("show", told["sessions"][0]["session"], "--full").out
+    assert "Answer in one word." in shown
+    assert "no agent named 'sun'" in lllm("rl", "run", "sums", "--agent", "sun").err
+
+
+def test_rewards_are_checked(lllm: Terminal, project: Path) -> None:
+    found = lllm("rl", "check", "rl/questions", "--json")
+    assert found.code == 2
+    told = json.loads(found.out)
+    assert told["means"]["reference"] == pytest.approx(1.0 + 0.2 + 0.5)
+    assert any("all the answers" in one for one in told["problems"])
+    assert lllm("rl", "check", "rl/arithmetic", "--first", "5").code == 0
+
+
+def test_unknown_names_have_near_ones(lllm: Terminal, project: Path) -> None:
+    said = lllm("rl", "check", "rl/question").err
+    assert said.count("Did you mean 'rl/questions'?") == 1
+    assert "there are no rollouts of 'rl/products'" in lllm("rl", "score", "rl/products").err
+    assert "has no splits" in lllm("rl", "run", "sums", "--split", "held_out").err
+
+
+def test_check_lists_what_is_wrong_with_lines(lllm: Terminal, project: Path) -> None:
+    (project / "envs" / "sums.py").write_text(
+        (project / "envs" / "sums.py").read_text().partition("class Needy")[0]
+    )
+    assert lllm("check").code == 0
+    (project / "envs" / "bad.yaml").write_text(
+        "rewards:\n"
+        "  - envs.sums:rigth\n"
+        "  - {function: envs.sums:right, wieght: 2}\n"
+        "  - {function: envs.sums:short, weight: heavy}\n"
+        "  - envs.sums:hard\n"
+        "  - envs.sums:right\n"
+        "max_turns: 0\n"
+        "datasets: x\n"
+        "dataset: questions.jsonl\n"
+        "columns: {prompt: questio}\n"
+        "limits: {score: -1}\n"
+        "tools: [nothing]\n"
+        "step: envs.sums:sums.nothing\n"
+    )
+    (project / "envs" / "unbound.py").write_text(
+        "from lllm.rl import RLEnv\n\n\ndef odd(completion, wrong):\n    return 0\n\n\n"
+        "class Odd(RLEnv):\n    dataset = [{'prompt': 'x'}]\n    rewards = (odd,)\n"
+    )
+    found = lllm("check", "--json")
+    assert found.code == 2
+    problems = {(one["file"], one["line"]): one["message"] for one in json.loads(found.out)["problems"]}
+    assert len(problems) == len(json.loads(found.out)["problems"])
+    expected = {
+        2: "rigth",
+        3: "wieght",
+        4: "weight is 'heavy'",
+        7: "max_turns is 0",
+        8: "datasets",
+        9: "no column 'questio'",
+        11: "limits.score is -1",
+        12: "nothing",
+        13: "nothing",
+    }
+    for line, words in expected.items():
+        assert words in problems["envs/bad.yaml", line], line
+    assert "'odd' wants 'wrong'" in problems["envs/unbound.py", 8]
+    assert len(problems) == len(expected) + 1
+
+
+def test_a_reward_that_wants_what_there_is_not_is_named_with_its_line(lllm: Terminal, project: Path) -> None:
+    (project / "envs" / "more.yaml").write_text(
+        "rewards:\n  - envs.sums:right\n  - envs.sums:hard\ndataset: envs.sums:ROWS\n"
+    )
+    said = lllm("rl", "check", "more").err
+    assert "envs/more.yaml:3: rewards want what there is not: 'hard' wants 'level'" in said
+
+
+def test_the_schema_takes_what_is_right(lllm: Terminal, project: Path) -> None:
+    schema = lllm("schema", "--environment").json
+    good = yaml.safe_load(QUESTIONS)
+    jsonschema_rs.validate(schema, good)
+    for wrong in ({"max_turns": 0}, {"reward": []}, {"rewards": [{"weight": 1}]}, {"cut": "off"}):
+        with pytest.raises(jsonschema_rs.ValidationError):
+            jsonschema_rs.validate(schema, {**good, **wrong})
+    train = lllm("schema", "--train").json
+    jsonschema_rs.validate(train, {"environment": "rl/x", "config": {"max_steps": 3}, "lora": {"r": 8}})
+    assert "choose one" in lllm("schema", "--train", "--toml").err
