@@ -591,3 +591,21 @@ def test_building_in_a_scope_discovers_nothing(project: Write, registry: Registr
     assert build_agent({"agent_configs": {"a": {"model": "scripted"}}}).agents
     assert registry.report is not None
     assert len(registry.report.problems) == 1
+
+
+def test_environments_are_found_in_modules_and_yaml_files(tmp_path: Path) -> None:
+    from lllm.config.load import load_project
+    from lllm.registry import Registry
+    from tests.rl.project import make_project
+
+    registry = Registry()
+    report = auto_discover(load_project(make_project(tmp_path / "project")), registry=registry)
+    assert not report.problems
+    found = {entry.name: entry.where.rpartition("/")[2] for entry in report.found if entry.where}
+    assert found == {
+        "sums": "sums.py:20",
+        "rl/products": "sums.py:23",
+        "rl/needy": "sums.py:34",
+        "rl/questions": "questions.yaml:1",
+    }
+    assert {entry.kind for entry in report.found} == {"environment"}

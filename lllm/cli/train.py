@@ -10,7 +10,6 @@ import typer
 from lllm.cli import output
 from lllm.cli.models import bytes_of, count
 from lllm.cli.options import Json, Sets
-from lllm.config.layer import shown
 from lllm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ def train(
     json: Json = False,
 ) -> int:
     """Train a model in an environment. Ctrl-C ends it after the running step, with a checkpoint."""
+    from lllm.config.layer import shown
     from lllm.rl.training_file import TrainingFile
 
     file = TrainingFile(config, sets or ())
@@ -82,6 +82,7 @@ def train(
 def _look_at(folder: Path, config: Path, *, resume: bool, overwrite: bool) -> None:
     """Refuses to go on where there is nothing, and to begin where something is."""
     from lllm.cli.files import can_be_written
+    from lllm.config.layer import shown
     from lllm.rl.training_run import last_checkpoint
 
     can_be_written(folder / "README.md")

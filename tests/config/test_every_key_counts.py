@@ -265,7 +265,14 @@ def test_a_key_of_a_system_changes_the_system(key: str, nobodys_machine: Path) -
 OF_PROJECT = {
     "project.name": "doctor: tests/cli/test_run.py",
     **dict.fromkeys(
-        ("discovery.prompts", "discovery.proxies", "discovery.agents", "discovery.tools", "discovery.strict"),
+        (
+            "discovery.prompts",
+            "discovery.proxies",
+            "discovery.agents",
+            "discovery.tools",
+            "discovery.environments",
+            "discovery.strict",
+        ),
         "tests/test_discovery.py",
     ),
     "run.default": "tests/cli/test_run.py",
