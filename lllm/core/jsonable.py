@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from enum import Enum
+from functools import cache
 from typing import Any, Final
 
 from lllm.core.canonical import digest
@@ -15,6 +16,10 @@ _ADDRESS: Final = re.compile(
     r" at 0x[0-9A-Fa-f]+"
 )  # different in every process: a replay would stumble over it
 
+
+NOT_LOGGED: Final = {"logged": False}
+"""Metadata of a dataclass field that `jsonable` leaves out: what a log has elsewhere, or a measurement, which a replay makes
+anew."""
 
 DEEPEST: Final = 200
 """Levels of nesting that are kept. A deeper value is shown as text; an event, which contains it, may be a few levels
@@ -44,10 +49,10 @@ def unicode_only(value: Any) -> Any:
 
 
 def jsonable(value: Any) -> Any:
-    """Converts a value to JSON: dataclasses and pydantic models to objects, enums to their values, sets to sorted lists,
-    decimals and dates to text. A value that has no JSON form (or contains itself, or is nested more than DEEPEST deep)
-    becomes `{"$repr": ...}` without memory addresses; a text of more than 500 characters is cut to the first 500 and the
-    sha256 of all."""
+    """Converts a value to JSON: dataclasses (without their fields that are NOT_LOGGED) and pydantic models to objects, enums to
+    their values, sets to sorted lists, decimals and dates to text. A value that has no JSON form (or contains itself, or is
+    nested more than DEEPEST deep) becomes `{"$repr": ...}` without memory addresses; a text of more than 500 characters is
+    cut to the first 500 and the sha256 of all."""
     try:
         return bounded(value, DEEPEST)
     except RecursionError:
@@ -70,11 +75,13 @@ def bounded(value: Any, deepest: int) -> Any:
     if kind is list or kind is tuple:
         return [item if item.__class__ in _SCALARS else bounded(item, deepest) for item in value]
     if kind is dict or isinstance(value, Mapping):
+        left_out = () if kind is dict else _unlogged(kind)
         return {
             key if isinstance(key, str) else str(bounded(key, deepest)): item
             if item.__class__ in _SCALARS
             else bounded(item, deepest)
             for key, item in value.items()
+            if not left_out or key not in left_out
         }
     if isinstance(value, Enum):
         return bounded(value.value, deepest)
@@ -84,7 +91,7 @@ def bounded(value: Any, deepest: int) -> Any:
         return {
             item.name: bounded(getattr(value, item.name), deepest)
             for item in fields(value)
-            if not item.name.startswith("_")
+            if not item.name.startswith("_") and item.name not in _unlogged(kind)
         }
     if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
         return bounded(dump(mode="json"), deepest)
@@ -95,6 +102,14 @@ def bounded(value: Any, deepest: int) -> Any:
     if callable(iso := getattr(value, "isoformat", None)) and not isinstance(value, type):
         return iso()
     return unshown(value)
+
+
+@cache
+def _unlogged(kind: type) -> frozenset[str]:
+    """The fields of a class that have NOT_LOGGED."""
+    if not is_dataclass(kind):
+        return frozenset()
+    return frozenset(item.name for item in fields(kind) if not item.metadata.get("logged", True))
 
 
 def unshown(value: Any) -> dict[str, str]:

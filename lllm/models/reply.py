@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+from lllm.core.jsonable import NOT_LOGGED
 from lllm.models.message import FunctionCall, Message
 
 
@@ -103,7 +104,7 @@ class Reply(Mapping[str, Any]):
     source: str | None = None
     extra: Mapping[str, Any] | None = field(default=None, repr=False)
     extra_from: str | None = field(default=None, repr=False)
-    stages: tuple[Any, ...] = field(default=(), repr=False)
+    stages: tuple[Any, ...] = field(default=(), repr=False, metadata=NOT_LOGGED)
 
     def __str__(self) -> str:
         return self.content

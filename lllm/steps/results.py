@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from lllm.core.jsonable import NOT_LOGGED
 from lllm.core.use import NONE, Use
 
 
@@ -24,7 +25,7 @@ class StageResult:
     name: str
     value: Any
     use: Use = NONE
-    seconds: float = 0.0
+    seconds: float = field(default=0.0, metadata=NOT_LOGGED)
 
 
 class Stages(tuple[StageResult, ...]):

@@ -282,6 +282,22 @@ def test_a_fork_writes_rows_of_its_own_where_they_differ(kind: str) -> None:
     assert keys == {"q": id, "first": id, "second": fork.session}
 
 
+def test_a_fork_of_a_batch_writes_the_rows_that_differ(tmp_path: Path) -> None:
+    store, values, file = MemoryLog(), ["a", "b", "c"], tmp_path / "rows.jsonl"
+
+    def program() -> Any:
+        return (step(str.upper) >> to_jsonl(file)).batch(values, store=store, name="letters")
+
+    program()
+    batch = min((info.id for info in store.sessions()), key=len)
+    values[1] = "z"
+    fork = lllm.fork_session(batch, store=store, entry=program)
+    keys = {row["text"]: row["_key"].split("/")[0] for row in map(json.loads, file.read_text().splitlines())}
+    assert keys == {"A": f"{batch}-0", "B": f"{batch}-1", "C": f"{batch}-2", "Z": f"{fork.session}-1"}
+    assert lllm.replay_session(fork.session, store=store, entry=program).verified
+    assert len(file.read_text().splitlines()) == 4
+
+
 def test_a_sink_within_retry_writes_each_try() -> None:
     tries: list[str] = []
 

@@ -29,6 +29,7 @@ from lllm import (
 )
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
+from lllm.core.jsonable import jsonable
 from lllm.errors import ConfigError, LoopEnded, StageError, UnknownNameError
 from lllm.steps import Chain, Map, Step
 
@@ -522,6 +523,37 @@ def test_a_chain_of_another_form_diverges_where_it_differs() -> None:
     report = lllm.replay_session(session, store=store, entry=lambda: other.run("a", store=store))
     assert not report.verified
     assert "StageStarted" in str(report.divergence)
+
+
+@pytest.mark.parametrize("kind", ["batch", "replies", "result", "system"])
+def test_replies_with_stages_in_a_result_are_replayed(kind: str) -> None:
+    """The log has the stages already; how long each took differs in every replay."""
+    inner = step(clean) >> upper()
+
+    def ask(text: str) -> Any:
+        if kind == "batch":
+            return inner.batch([text, "b"], limit=1)
+        return inner.run(text) if kind == "result" else {"made": [inner(text)]}
+
+    class Asks(AgentBase, register=False):
+        def call(self, task: str, **more: Any) -> Any:
+            return ask(task)
+
+    made = Asks() if kind == "system" else step(ask)
+    store = MemoryLog()
+
+    def program() -> Any:
+        return step(made).run("a", store=store)
+
+    report = lllm.replay_session(program().session, store=store, entry=program)
+    assert report.verified, report.divergence
+
+
+def test_a_reply_as_json_leaves_out_its_stages() -> None:
+    reply = (step(clean) >> upper())("a")
+    assert len(reply.stages) == 2
+    assert "stages" not in jsonable(reply)
+    assert "seconds" not in jsonable(reply.stages[0])
 
 
 def test_map_is_no_name_of_import_star() -> None:
