@@ -117,6 +117,7 @@ def test_what_is_missing_is_no_row_and_no_zero(tmp_path: Path) -> None:
     assert all(not one.rows for one in missing)
     log = made.trainer.state.log_history[0]
     assert log["rollouts/missing"] == 0.25
+    assert log["rollouts/open"] == 0
     assert log["rows"] == 6
 
 
@@ -139,9 +140,17 @@ def test_rewards_that_pay_for_something_else_are_refused(tmp_path: Path) -> None
     assert (env >> GRPO("embedded", force=True)).checked() is None
 
 
-def test_curves_and_a_card_are_written(tmp_path: Path) -> None:
-    made = training(tmp_path, store="none")
+def test_curves_and_a_card_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = training(tmp_path, store="none", report_to="tensorboard")
     made.train()
+    out, err = capsys.readouterr()
+    assert not out
+    assert "step 1/1  reward " in err
+    assert list(tmp_path.rglob("events.out.tfevents.*"))
+    samples = (tmp_path / "samples.md").read_text()
+    assert "# Rollouts of the first batch" in samples
+    assert "Divide " in samples
+    assert "calculator(" in samples
     assert (tmp_path / "rewards.png").read_bytes().startswith(b"\x89PNG")
     card = (tmp_path / "README.md").read_text()
     for words in (

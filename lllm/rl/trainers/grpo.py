@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from datasets import Dataset
+from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, use_adapter
 
@@ -20,6 +21,7 @@ from lllm.rl.policy import PolicyBackend
 from lllm.rl.running import Task, seed_of
 from lllm.rl.trainers.local import Local, without_deprecations
 from lllm.rl.trainers.prefixes import changes
+from lllm.rl.trainers.progress import Progress
 from lllm.rl.trainers.rollouts import Trained, roll_out
 from lllm.rl.trainers.signs import Watching
 from lllm.terminals import warn
@@ -36,7 +38,7 @@ DEFAULTS: Final = {
     "logging_steps": 1,
     "report_to": "none",
     "save_strategy": "no",
-    "disable_tqdm": False,
+    "disable_tqdm": True,  # the lines of `lllm.rl.trainers.progress` stand in its place
 }
 """Where neither the user nor TRL's own default is right for a small model."""
 ON_CPU: Final = {
@@ -96,8 +98,9 @@ def build_grpo(training: Training) -> Trainer:
             train_dataset=rows,
             processing_class=tokenizer,
             peft_config=_lora(spec.lora),
-            callbacks=[Watching(env.rewards, spec.stop_on)],
+            callbacks=[Progress(), Watching(env.rewards, spec.stop_on)],
         )
+        made.remove_callback(PrinterCallback)  # whole dicts on stdout
     if reference is not None:
         made.refer_to(reference, beta)
     return made
@@ -164,8 +167,9 @@ class Trainer(Local, GRPOTrainer):  # type: ignore[misc]  # trl has no types
         """What the sessions of its rollouts are named by: the same for a training that is gone on with."""
         self._best: float | None = None
         self._worst: float | None = None
+        self.first: list[Trained] = []
         self.last: list[Trained] = []
-        """The rollouts of the last batch."""
+        """The rollouts of the first and of the last batch."""
 
     def refer_to(self, reference: Any, beta: float) -> None:
         """Holds the policy to a reference model: `beta` times the KL divergence from it is a part of the loss."""
@@ -185,6 +189,7 @@ class Trainer(Local, GRPOTrainer):  # type: ignore[misc]  # trl has no types
             self._versioned = step
         trained = self._rollouts(inputs, step)
         self.last = trained
+        self.first = self.first or trained
         size = self.num_generations if mode == "train" else self.num_generations_eval
         if self.training.spec.control == "shuffled":
             trained = shuffled(trained, size, f"{self.training.spec.seed}-{step}")
@@ -334,6 +339,7 @@ class Trainer(Local, GRPOTrainer):  # type: ignore[misc]  # trl has no types
             note(f"rewards/{reward.name}/mean", sum(values) / len(values) if values else None)  # type: ignore[arg-type]
             note(f"rewards/{reward.name}/missing", count - len(values))
         note("rollouts/missing", sum(one.rollout.reward is None for one in trained) / count)
+        note("rollouts/open", len(self.training.env.leaks))
         note("rollouts/cut", sum(one.rollout.status == "cut" for one in trained) / count)
         note("rollouts/turns", sum(one.rollout.turns for one in trained) / count)
         lengths = [sum(row.loss_tokens for row in one.rows) for one in trained if one.rows]

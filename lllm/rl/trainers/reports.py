@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +14,7 @@ from lllm.backends.local.packages import version_of
 from lllm.core.canonical import digest_of
 
 if TYPE_CHECKING:
+    from lllm.rl.rollout import Rollout
     from lllm.rl.trainers.training import Training
 
 _CURVES: Final[Sequence[tuple[str, Sequence[str]]]] = (
@@ -78,6 +80,35 @@ def write_plot(history: Sequence[Mapping[str, Any]], path: Path, title: str) -> 
 def _matches(name: str, wanted: str) -> bool:
     first, _, last = wanted.partition("*")
     return name.startswith(first) and name.endswith(last) and len(name) > len(first) + len(last)
+
+
+def write_samples(trainer: Any, path: Path, count: int = 4) -> None:
+    """Writes rollouts of the first and of the last batch of a trainer that keeps them, as Markdown."""
+    parts = []
+    for heading, batch in (("first", getattr(trainer, "first", ())), ("last", getattr(trainer, "last", ()))):
+        if batch:
+            parts += [f"# Rollouts of the {heading} batch", ""]
+            parts += [sample(one.rollout) for one in batch[:: max(1, len(batch) // count)][:count]]
+    if parts:
+        write_text_atomic(path, "\n".join(parts))
+
+
+def sample(rollout: Rollout) -> str:
+    """A rollout as Markdown. What was said stands in fences, longer than any within it."""
+    components = ", ".join(
+        f"{name} {'-' if value is None else format(value, 'g')}" for name, value in rollout.components.items()
+    )
+    reward = "none" if rollout.reward is None else format(rollout.reward, "g")
+    lines = [f"## Row {rollout.item.index}, sample {rollout.sample}: reward {reward}", ""]
+    lines += [f"{rollout.status}{f' ({rollout.reason})' if rollout.reason else ''}; {components}", ""]
+    said = [("prompt", rollout.item.text)]
+    for message in rollout.messages:
+        calls = "\n".join(f"{call.name}({call.arguments})" for call in message.tool_calls)
+        said.append((message.role, "\n".join(part for part in (message.text, calls) if part)))
+    for role, text in said:
+        fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+        lines += [f"{role}:", "", f"{fence}text", text, fence, ""]
+    return "\n".join(lines)
 
 
 def write_card(training: Training, path: Path) -> None:

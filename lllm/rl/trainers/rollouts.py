@@ -77,6 +77,7 @@ def roll_out(
     env, spec = training.env, training.spec
     acting = env.policy(training.policy(backend))
     step = RecordedStep(env, acting, {**SAMPLED, **sampling})
+    env.leaks = []
     with backend.answering():
         found: list[Trained] = run(
             values_of_rollouts(

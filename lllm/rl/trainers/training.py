@@ -71,15 +71,16 @@ class Training:
         return self._check
 
     def save(self, folder: str | Path | None = None) -> Path:
-        """Writes the model and its tokenizer, curves of the training (rewards.png) and a card of where the model comes from
-        (README.md) to a folder; by default `output_dir`."""
-        from lllm.rl.trainers.reports import write_card, write_plot
+        """Writes the model and its tokenizer, curves of the training (rewards.png), rollouts of its first and last batch
+        (samples.md) and a card of where the model comes from (README.md) to a folder; by default `output_dir`."""
+        from lllm.rl.trainers.reports import write_card, write_plot, write_samples
 
         place = Path(folder or self.spec.output_dir)
         place.mkdir(parents=True, exist_ok=True)
         self.trainer.save_model(str(place))
         self.parts[1].save_pretrained(str(place))
         write_plot(self.trainer.state.log_history, place / "rewards.png", self.env.name)
+        write_samples(self.trainer, place / "samples.md")
         write_card(self, place / "README.md")
         return place
 
