@@ -58,7 +58,7 @@ async def _values(
 
     Args:
         run: what the sessions of the rollouts are named by. A rollout that this run has finished under the same version of the
-            policy, with the same seed, is taken from its log; one that was interrupted is done anew, in a session of its own.
+            policy, with the same seed, is taken from its log; one that was interrupted is repeated, in a session of its own.
     """
     env, tasks = step.env, list(tasks)
     scope = running("batch")
@@ -171,7 +171,7 @@ class _Rollouts(_InSessions):
 
     def _latest(self, id: str) -> str:
         """The session that a rollout has got to. One that was interrupted has lost its state with its process: where the batch
-        goes on, it is done anew, in a session of its own."""
+        continues, it is repeated, in a session of its own."""
         if not isinstance(self.session, Replayed) or self._env.setup_hook is None:
             return id
         number, last, free = 1, id, id

@@ -73,7 +73,7 @@ def hook(name: str, function: Any, known: Mapping[str, str], columns: Collection
     ]
     if unknown:
         raise ConfigError(
-            f"{name} wants what there is not: {listing(unknown)}",
+            f"{name} has parameters that nothing provides: {listing(unknown)}",
             hint="There are " + ", ".join(known) + f"; columns of the rows: {listing(columns or ())}.",
         )
     return Hook(name, function, tuple(names), frozenset(optional), further)

@@ -82,7 +82,7 @@ class RLEnv:
         seeds: whether the rollout's seed is sent with its requests; None: where the model takes one.
         name: in logs and lists.
 
-    Raises ConfigError: a reward or a hook wants what there is not; before any rollout.
+    Raises ConfigError: a reward or a hook has a parameter that nothing provides; before any rollout.
     """
 
     __lllm_kind__: ClassVar[str] = "environment"
@@ -289,7 +289,7 @@ class RLEnv:
         return found
 
     async def ascore(self, sessions: Iterable[str], *, store: Any = None, rewards: Any = None) -> Evaluation:
-        """Scores old rollouts anew, without a policy: with the rewards of this environment, or with others. The scores are
+        """Scores old rollouts again, without a policy: with the rewards of this environment, or with others. The scores are
         events of a session of their own; what the rollouts earned before stays in their logs.
 
         Args:

@@ -24,7 +24,7 @@ class Item:
 
     Attributes:
         index: its place, from 0.
-        prompt: the text that the policy is asked, or the messages of a conversation that it goes on with.
+        prompt: the text that the policy is asked, or the messages of a conversation that it continues.
         answer: the reference answer, or None. info: what else the row has under `info`.
         columns: all other columns. Only rewards, `setup`, `step` and `done` see answer, info and columns.
     """

@@ -266,13 +266,13 @@ def bind(rewards: Sequence[Reward], columns: Collection[str]) -> None:
     for one in rewards:
         known = {*MANY, "prompt", "info", "answer", *columns} if one.many else {*ONE, *columns}
         problems += [
-            f"'{one.name}' wants '{name}'"
+            f"'{one.name}' has the parameter '{name}'"
             for name in one.names
             if name not in known and not _has_default(one.function, name)
         ]
     if problems:
         raise ConfigError(
-            "rewards want what there is not: " + "; ".join(problems),
+            "rewards have parameters that nothing provides: " + "; ".join(problems),
             hint=f"There are {', '.join(ONE)}; columns of the rows: {listing(columns)}; and, for all rollouts at once, "
             f"{', '.join(MANY)}.",
         )

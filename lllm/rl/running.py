@@ -319,7 +319,7 @@ class Running:
             arguments = hook.arguments(known, item.columns)
         except KeyError as error:
             raise _Lost(
-                hook.name, f"{hook.name} wants {error}, which row {item.index} does not have"
+                hook.name, f"{hook.name} needs {error}, which row {item.index} does not have"
             ) from None
 
         async def work() -> Any:

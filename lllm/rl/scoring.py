@@ -46,7 +46,7 @@ async def score_one(
         try:
             arguments = one.arguments(lambda name: known[name] if name in known else columns[name], columns)
         except KeyError as error:
-            scores[one.name] = Score(None, f"it wants {error}, which the row does not have")
+            scores[one.name] = Score(None, f"it needs {error}, which the row does not have")
             continue
         scores[one.name] = await _recorded(
             session, request, one.function, arguments, limit, read_score, _missing
@@ -78,7 +78,7 @@ async def score_together(
                 partial(_listed, rollouts=given), {name for rollout in given for name in rollout.item.columns}
             )
         except KeyError as error:
-            scores = [Score(None, f"it wants {error}, which the rows do not have")] * len(given)
+            scores = [Score(None, f"it needs {error}, which the rows do not have")] * len(given)
         else:
             scores = await _recorded(
                 session,
@@ -120,7 +120,7 @@ async def rescored(
     store: LogStore | None,
     name: str,
 ) -> tuple[list[Rollout], str]:
-    """Rollouts scored anew, and the id of the session that says so. What they were scored with before stays in their logs."""
+    """Rollouts with new scores, and the id of the session that says so. What they were scored with before stays in their logs."""
     async with arecord(name, store=store, meta={"scores": [one.session for one in rollouts]}) as session:
         found = [await score_one(rewards, unscored(one), session, limit) for one in rollouts]
         return await score_together(rewards, found, session, limit), session.id

@@ -336,7 +336,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"limits": {"sleep": 1}}, "limits: sleep"),
     ({"limits": {"setup": "1"}}, "limits.setup"),
     ({"setup": 5}, "setup is int"),
-    ({"setup": lambda nonsense: 1}, "setup wants what there is not: nonsense"),
+    ({"setup": lambda nonsense: 1}, "setup has parameters that nothing provides: nonsense"),
     ({"step": lambda x, /: 1}, "cannot be given by name"),
     ({"tools": [len_of, len_of]}, "two tools of the environment are named 'len_of'"),
     ({"rewards": "text"}, "'text' is no reward"),

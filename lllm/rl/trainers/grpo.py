@@ -107,7 +107,7 @@ def build_grpo(training: Training) -> Trainer:
 
 
 def _ours(prompts: list[Any], **_: Any) -> list[float | None]:
-    """Stands where TRL wants a reward function. Rewards are computed in the rollouts."""
+    """Takes the place of TRL's reward functions. Rewards are computed in the rollouts."""
     raise AssertionError("TRL asked for a reward: its rollouts are not ours")
 
 
@@ -164,7 +164,7 @@ class Trainer(Local, GRPOTrainer):  # type: ignore[misc]  # trl has no types
             env.max_turns,
         ]
         self.sessions_name = f"{env.name}-{digest_of(told).removeprefix('sha256:')[:8]}"
-        """What the sessions of its rollouts are named by: the same for a training that is gone on with."""
+        """What the sessions of its rollouts are named by: the same for a training that is resumed."""
         self._best: float | None = None
         self._worst: float | None = None
         self.first: list[Trained] = []
