@@ -101,7 +101,7 @@ def check(
 
 
 def _environments() -> list[Problem]:
-    """What is wrong with the environments of the project: rewards that want what there is not, files that are missing."""
+    """Lists the problems of the environments of the project: parameters that nothing provides, files that are missing."""
     from lllm.registry import registry
 
     own = [entry for entry in registry.entries("environment") if not entry.ships]

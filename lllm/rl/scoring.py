@@ -120,7 +120,7 @@ async def rescored(
     store: LogStore | None,
     name: str,
 ) -> tuple[list[Rollout], str]:
-    """Rollouts with new scores, and the id of the session that says so. What they were scored with before stays in their logs."""
+    """Rollouts with new scores, and the id of the session that has these. Their old scores stay in their own logs."""
     async with arecord(name, store=store, meta={"scores": [one.session for one in rollouts]}) as session:
         found = [await score_one(rewards, unscored(one), session, limit) for one in rollouts]
         return await score_together(rewards, found, session, limit), session.id
