@@ -135,7 +135,7 @@ def test_check_lists_what_is_wrong_with_lines(lllm: Terminal, project: Path) -> 
     }
     for line, words in expected.items():
         assert words in problems["envs/bad.yaml", line], line
-    assert "'odd' wants 'wrong'" in problems["envs/unbound.py", 8]
+    assert "'odd' has the parameter 'wrong'" in problems["envs/unbound.py", 8]
     assert len(problems) == len(expected) + 1
 
 
@@ -144,7 +144,10 @@ def test_a_reward_that_wants_what_there_is_not_is_named_with_its_line(lllm: Term
         "rewards:\n  - envs.sums:right\n  - envs.sums:hard\ndataset: envs.sums:ROWS\n"
     )
     said = lllm("rl", "check", "more").err
-    assert "envs/more.yaml:3: rewards have parameters that nothing provides: 'hard' has the parameter 'level'" in said
+    assert (
+        "envs/more.yaml:3: rewards have parameters that nothing provides: 'hard' has the parameter 'level'"
+        in said
+    )
 
 
 def test_the_schema_takes_what_is_right(lllm: Terminal, project: Path) -> None:
