@@ -27,6 +27,7 @@ from lllm.rl.rewards import Reward, bind, methods_of, number_of, rewards_of
 from lllm.rl.rollout import Rollout
 from lllm.rl.running import RolloutStep, Task, seed_of
 from lllm.rl.scoring import rescored
+from lllm.rl.selection.best_of import BestOf
 from lllm.rl.tools import check_names, tools_of
 from lllm.rl.values import HOOKS
 from lllm.sync import run as run_now
@@ -173,11 +174,11 @@ class RLEnv:
         """Tries a policy: on all rows of the dataset, on one (a text or a dict: its Rollout is returned), or on several.
 
         Args:
-            policy: an Agent, an LLM, the name of a model, or a function of the prompt.
-            rows: None, a text, a row, or a list of them.
+            policy: an Agent, an LLM, the name of a model, a function of the prompt, or a BestOf of one of these.
+            rows: None, a text, a row (a dict or an Item), or a list of them.
             more: see `arollouts`.
         """
-        if isinstance(rows, str | Mapping):
+        if isinstance(rows, str | Mapping | Item):
             found = await self.arollouts(policy, [rows], **more)
             return found if more.get("samples", 1) > 1 else found[0]
         return await self.arollouts(policy, rows, **more)
@@ -214,6 +215,10 @@ class RLEnv:
             store, name: of the sessions. progress: as of `Step.batch`.
             overrides: settings of the agent for these rollouts: temperature, max_tokens, ...
         """
+        if isinstance(policy, BestOf):
+            more = {"limit": limit, "seed": seed, "policy_step": policy_step, "version": version, "run": run}
+            more |= {"store": store, "name": name, "progress": progress, "first": first, "samples": samples}
+            return await policy.rollouts(self, rows, **more, **overrides)
         if type(samples) is not int or samples < 1:
             raise ConfigError(f"samples is {samples!r}; it is a whole number from 1 on")
         items = self._items(rows, first)
@@ -233,6 +238,10 @@ class RLEnv:
         return await roll_out(
             step, tasks, run=run, limit=limit, store=store, name=name or self.name, progress=progress
         )
+
+    def best_of(self, policy: Any, n: int, rows: Any = None, *, by: Any = "vote", **more: Any) -> Evaluation:
+        """Tries a policy n times on each row and keeps one rollout; see BestOf. `.tried` has all of them."""
+        return self.rollouts(BestOf(policy, n, by), rows, **more)
 
     def _items(self, rows: Iterable[Any] | None, first: int | None) -> list[Item]:
         if rows is None:

@@ -26,7 +26,7 @@ from lllm.rl.items import Item
 from lllm.rl.rollout import CUT, DONE, MISSING, Rollout, outcome
 from lllm.rl.scoring import score_one
 from lllm.rl.values import prompt_messages, values_of
-from lllm.session import Session
+from lllm.session import Session, current
 from lllm.steps.base import Step
 from lllm.steps.calls import ModelStep
 from lllm.sync import in_thread, is_async, maybe_async
@@ -110,7 +110,6 @@ class Running:
         self.prompt = prompt_messages(task.item)
         self.messages: tuple[Message, ...] = ()
         self.turns = 0
-        self.use: Use = NONE
         self.remote = None if env.isolation is None else Remote(env, task.seed)
 
     async def all(self) -> Rollout:
@@ -139,7 +138,7 @@ class Running:
             policy=self.task.policy,
             state=self.state,
             state_record=state,
-            use=self.use,
+            use=_used(),
             seconds=time.monotonic() - began,
         )
         return await score_one(self.env.rewards, found, self.session, self.env.limits.score)
@@ -363,6 +362,12 @@ class Running:
                 raise
             except Exception as error:
                 self.env.leaks.append(f"{type(error).__name__}: {text_of(error)}")
+
+
+def _used() -> Use:
+    """What models did for the step that is running: the rollout's agent calls, with all within them."""
+    scope = current.get()
+    return NONE if scope is None or scope.ledger is None else scope.ledger.total
 
 
 def _seeded(policy: Any) -> bool:

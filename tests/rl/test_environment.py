@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
-from lllm import LLM, Agent, ScriptedBackend, tool
+from lllm import LLM, Agent, ScriptedBackend, replay_session, tool
 from lllm.errors import ConfigError, ProviderError
 from lllm.log.memory import MemoryLog
 from lllm.models.reply import Reply
@@ -379,3 +379,13 @@ def test_rollouts_go_side_by_side() -> None:
     env = RLEnv([{"prompt": str(n)} for n in range(12)], lambda: 1, setup=setup)
     env(LLM(ScriptedBackend(lambda _: "x")), store=MemoryLog(), limit=4)
     assert 2 <= most <= 4
+
+
+def test_what_a_rollout_took_is_counted() -> None:
+    store = MemoryLog()
+    backend = ScriptedBackend([call("len_of", text="ab"), "2"])
+    found = env_of(tools=[len_of])(LLM(backend), store=store)[0]
+    assert found.use.model_calls == found.turns == 2
+    assert replay_session(found.session, store=store).verified
+    again = env_of(tools=[len_of]).score([found.session], store=store)[0]
+    assert again.use == found.use

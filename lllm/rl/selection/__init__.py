@@ -1,0 +1,1 @@
+"""Selection without gradients: the best of several rollouts, and the best of several prompts."""
