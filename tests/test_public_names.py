@@ -8,10 +8,10 @@ import lllm
 
 NAMES = """
     APITypes Agent AgentBase AsyncAgentBase BackendType BaseAgent BaseLLM BaseLLMRunner BaseModel BaseProxy BaseReward
-    BasicAgent Chain ChainOfAgents Config ContextAgent DeviceType Dialog Evaluation File Function FunctionCall GRPO
+    BasicAgent BestOf Chain ChainOfAgents Config ContextAgent DeviceType Dialog Evaluation File Function FunctionCall GRPO
     Image JupyterSession LLM LLMError LLMInferenceError LLMInitializationError LLMRunner LLMRunnerFactory LlamaCppRunner
     LocalFileLog Loop MCP MemoryLog Message Modalities ModelConfig MultiCallSystem NoLog Panels PrintSystem Prompt
-    Prompts Providers Proxy ProxyRegistrator RLEnv ReplayableLogBase Reply RetryPolicy Roles Rollout SQLiteLog
+    PromptSearch Prompts Providers Proxy ProxyRegistrator RLEnv ReplayableLogBase Reply RetryPolicy Roles Rollout SQLiteLog
     ScriptedBackend Step StepStream Stream StreamWrapper TokenCount ToolContext TransformersRunner Usage VLLMModel
     __version__ activity aenter aggregate arecord auto_discover build_agent chain count_tokens enter fallback
     fork_session join load_config loop now parallel pinned random record registry replay_session resume_session retry

@@ -11,5 +11,19 @@ from lllm.rl.rewards import BaseReward as BaseReward
 from lllm.rl.rewards import Reward as Reward
 from lllm.rl.rewards import reward as reward
 from lllm.rl.rollout import Rollout as Rollout
+from lllm.rl.selection import BestOf as BestOf
+from lllm.rl.selection import PromptSearch as PromptSearch
 
-__all__ = ["BaseReward", "Evaluation", "Item", "Items", "RLEnv", "Reward", "Rollout", "StageLimits", "reward"]
+__all__ = [
+    "BaseReward",
+    "BestOf",
+    "Evaluation",
+    "Item",
+    "Items",
+    "PromptSearch",
+    "RLEnv",
+    "Reward",
+    "Rollout",
+    "StageLimits",
+    "reward",
+]

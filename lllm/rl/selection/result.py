@@ -94,7 +94,7 @@ class SearchResult:
         }
 
     def __str__(self) -> str:
-        width = max([len(one.candidate.name) for one in self.tried] + [18])
+        width = max([len(one.candidate.name) for one in self.tried] + [22])
         lines = [f"{'candidate':{width}}  {'search':>7}  {'choice':>7}"]
         for one in self.tried:
             mark = "  <- winner" if one.candidate == self.winner else ""

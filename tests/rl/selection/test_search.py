@@ -49,7 +49,9 @@ class Model:
         return LLM(ScriptedBackend(self))
 
 
-def search_of(model: Any, prompts: Any = ("be good", "be better", "be lucky", "be wrong"), **more: Any) -> Any:
+def search_of(
+    model: Any, prompts: Any = ("be good", "be better", "be lucky", "be wrong"), **more: Any
+) -> Any:
     given = {"search": 20, "choice": 20, "held_out": 60, "store": MemoryLog(), **more}
     return env_of() >> PromptSearch(model, prompts, **given)
 
@@ -58,7 +60,13 @@ def test_the_winner_is_measured_once_on_rows_that_chose_nothing() -> None:
     model = Model()
     found = search_of(model.policy, best_of=False).run()
     assert found.winner.text == "be better"
-    assert [one.candidate.text for one in found.tried] == ["be lucky", "be better", "be good", None, "be wrong"]
+    assert [one.candidate.text for one in found.tried] == [
+        "be lucky",
+        "be better",
+        "be good",
+        None,
+        "be wrong",
+    ]
     assert [one.reward for one in found.tried] == [1.0, 0.9, 0.8, 0.2, 0.0]
     assert [one.choice and one.choice.reward for one in found.tried] == [0.6, 0.9, 0.8, None, None]
     assert (found.held_out.reward, found.baseline.reward) == (pytest.approx(0.9), pytest.approx(0.2))
@@ -117,9 +125,15 @@ def test_the_winner_is_ready_to_use() -> None:
 
 def test_prompts_of_every_form() -> None:
     named = search_of("embedded", {"short": "be good", "long": Prompt(path="x", prompt="be better")})
-    assert [(one.name, one.text) for one in named.spec.candidates] == [("short", "be good"), ("long", "be better")]
+    assert [(one.name, one.text) for one in named.spec.candidates] == [
+        ("short", "be good"),
+        ("long", "be better"),
+    ]
     made = search_of(
-        "embedded", ["be good"], templates="be {how}{mark}", slots={"how": ["good", "better"], "mark": ["", "!"]}
+        "embedded",
+        ["be good"],
+        templates="be {how}{mark}",
+        slots={"how": ["good", "better"], "mark": ["", "!"]},
     )
     texts = [one.text for one in made.spec.candidates]
     assert texts == ["be good", "be good!", "be better", "be better!"]  # no text twice
@@ -128,7 +142,9 @@ def test_prompts_of_every_form() -> None:
 
 def test_a_prompt_around_the_row() -> None:
     model = Model()
-    found = search_of(model.policy, ["be better: {task} !", "be good: {task}"], place="prompt", best_of=False).run()
+    found = search_of(
+        model.policy, ["be better: {task} !", "be good: {task}"], place="prompt", best_of=False
+    ).run()
     assert found.winner.text == "be better: {task} !"
     assert found.difference.rows == 60  # the same rows
     assert found.agent(args={"task": "row 8"}).content == "answer 8"
@@ -259,7 +275,9 @@ def test_an_environments_own_held_out_rows_are_the_third_split() -> None:
     held = {one.key for one in env.held_out.items}
     assert {one.key for one in search.splits.held_out} <= held
     assert len(search.splits.held_out) == 40
-    given = env >> PromptSearch("embedded", ["x"], search=10, choice=20, held_out=Arithmetic("held_out", size=7))
+    given = env >> PromptSearch(
+        "embedded", ["x"], search=10, choice=20, held_out=Arithmetic("held_out", size=7)
+    )
     assert len(given.splits.held_out) == 7
 
 
@@ -332,10 +350,11 @@ def test_calls_are_those_of_the_model() -> None:
 
     env = RLEnv([{"prompt": f"row {n}", "answer": "x"} for n in range(6)], right, tools=[look])
     backend = ScriptedBackend(
-        lambda request: "x" if len(request.messages) > 2 else {"tool_calls": [{"name": "look", "arguments": {}}]}
+        lambda request: (
+            "x" if len(request.messages) > 2 else {"tool_calls": [{"name": "look", "arguments": {}}]}
+        )
     )
     search = env >> PromptSearch(LLM(backend), ["be good"], search=2, choice=2, held_out=2, store=MemoryLog())
     found = search.run()
     assert found.calls["search"] == 2 * 2 * 2
     assert sum(found.calls.values()) == len(backend.requests)
-
