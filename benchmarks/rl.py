@@ -4,7 +4,8 @@
 
 A narrow task that the embedded model solves in some 60 of 100 cases: word problems in five wordings that it was not trained
 on. Before and after each run the same held-out rows are answered greedily; the difference is taken row by row, with its 95%
-interval. Two runs go at a time, each in a process with one thread. Curves and results.json are in the folder.
+interval. The trained folder, and the GGUF file that is made of it, are then tried on both local backends, as an agent that is
+deployed. Two runs go at a time, each in a process with one thread. Curves and results.json are in the folder.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lllm import GRPO, RLEnv, tool
+from lllm import GRPO, LLM, NoLog, RLEnv, tool
 
 WORDINGS = (
     # text, operation
@@ -94,12 +95,21 @@ def one(options: argparse.Namespace) -> None:
     training.train()
     after = training.evaluate(held_out)
     difference = after.against(before)
+    gguf = training.export_gguf(folder / "model.gguf")
+    deployed = {
+        name: training.env.rollouts(LLM(model), held_out, temperature=0, store=NoLog(), **more)
+        for name, model, more in (
+            ("transformers", f"transformers/{folder.absolute()}", {}),
+            ("llama.cpp", f"llama_cpp/{gguf.absolute()}", {"limit": 4}),
+        )
+    }
     result = {
         "control": options.control,
         "seed": options.seed,
         "steps": options.steps,
         "before": before.record(),
         "after": after.record(),
+        "deployed": {name: found.reward for name, found in deployed.items()},
         "difference": difference.mean,
         "interval": difference.interval,
         "seconds": time.monotonic() - began,
@@ -149,7 +159,9 @@ def main() -> None:
             low, high = found["interval"]
             print(
                 f"{control}, seed {seed}: held-out reward {found['before']['reward']:.3f} -> {found['after']['reward']:.3f}, "
-                f"{found['difference']:+.3f} (95% {low:+.3f} to {high:+.3f}), {found['seconds']:.0f} s",
+                f"{found['difference']:+.3f} (95% {low:+.3f} to {high:+.3f}); deployed, "
+                + ", ".join(f"on {name} {reward:.3f}" for name, reward in found["deployed"].items())
+                + f"; {found['seconds']:.0f} s",
                 flush=True,
             )
     (folder / "results.json").write_text(json.dumps(results, indent=1))
