@@ -40,6 +40,10 @@ class PolicyBackend(TransformersBackend):
     ) -> None:
         super().__init__(batch=batch, prefix_tokens=prefix_tokens)
         options = LoadOptions()
+        if hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
+            model = (
+                model.get_base_model()
+            )  # adapters are in its layers; the wrapper hides what its forward takes
         self.model = model
         self._attention: str | None = getattr(model.config, "_attn_implementation", None)
         config = model.config.get_text_config()

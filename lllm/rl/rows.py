@@ -99,6 +99,12 @@ class Recorder:
         elif kind == ev.REPLY_REJECTED and call in self._open:
             self._open[call]["accepted"] = False
 
+    @property
+    def complete(self) -> bool:
+        """Whether there are replies, and each has its token ids."""
+        data = [one["data"] for one in self._replies]
+        return bool(data) and all(one.get("token_ids") and one.get("prompt_token_ids") for one in data)
+
     def segments(self, *, last_counts: bool = True) -> list[Segment]:
         """The replies so far. ConfigError where one has no token ids.
 

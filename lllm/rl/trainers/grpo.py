@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import random
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -19,6 +19,7 @@ from lllm.errors import ConfigError, UnsupportedError
 from lllm.rl.credit import SILENT, Group, advantages_of
 from lllm.rl.policy import PolicyBackend
 from lllm.rl.running import Task, seed_of
+from lllm.rl.trainers.defaults import lora_config, settings
 from lllm.rl.trainers.local import Local, without_deprecations
 from lllm.rl.trainers.prefixes import changes
 from lllm.rl.trainers.progress import Progress
@@ -34,20 +35,8 @@ DEFAULTS: Final = {
     "per_device_train_batch_size": 16,
     "num_generations": 8,
     "max_completion_length": 256,
-    "learning_rate": 1e-5,
-    "logging_steps": 1,
-    "report_to": "none",
-    "save_strategy": "no",
-    "disable_tqdm": True,  # the lines of `lllm.rl.trainers.progress` stand in its place
 }
-"""Where neither the user nor TRL's own default is right for a small model."""
-ON_CPU: Final = {
-    "use_cpu": True,
-    "bf16": False,
-    "activation_checkpointing": False,
-    "dataloader_pin_memory": False,
-}
-"""TRL's own defaults are for a GPU."""
+"""Where TRL's own default is not right for a small model."""
 _PER_ROW: Final = ("grpo", "sapo", "luspo")
 """Losses that are a mean over rows: a rollout of two rows would count twice."""
 
@@ -55,9 +44,8 @@ _PER_ROW: Final = ("grpo", "sapo", "luspo")
 def build_grpo(training: Training) -> Trainer:
     """The trainer of `env >> GRPO(...)`. Raises ConfigError and UnknownKeyError."""
     env, spec = training.env, training.spec
-    given = spec.checked({field.name for field in fields(GRPOConfig)})
     for name in ("tools", "environment_factory", "reward_funcs", "use_vllm", "sync_ref_model"):
-        if given.get(name):
+        if spec.config.get(name):
             raise ConfigError(f"GRPO(...) takes no {name}: tools, rewards and rollouts are the environment's")
     model, tokenizer = training.parts
     if (what := changes(tokenizer)) is not None:
@@ -66,13 +54,7 @@ def build_grpo(training: Training) -> Trainer:
             "the chat template changes earlier turns (%s): a rollout of several turns becomes several training rows",
             what,
         )
-    on_cpu = next(model.parameters()).device.type == "cpu"
-    if "gradient_checkpointing" in given:  # its name until transformers 5.24
-        given["activation_checkpointing"] = given.pop("gradient_checkpointing")
-    values = {**DEFAULTS, **(ON_CPU if on_cpu else {}), **given}
-    values.setdefault("output_dir", spec.output_dir)
-    values.setdefault("seed", spec.seed)
-    values["remove_unused_columns"] = False
+    values = settings(spec, GRPOConfig, model, DEFAULTS)
     items = env.items.first()
     if not items:
         raise ConfigError(f"the environment '{env.name}' has no rows to train on")
@@ -97,7 +79,7 @@ def build_grpo(training: Training) -> Trainer:
             reward_funcs=[_ours],
             train_dataset=rows,
             processing_class=tokenizer,
-            peft_config=_lora(spec.lora),
+            peft_config=lora_config(spec.lora),
             callbacks=[Progress(), Watching(env.rewards, spec.stop_on)],
         )
         made.remove_callback(PrinterCallback)  # whole dicts on stdout
@@ -112,14 +94,6 @@ def _ours(prompts: list[Any], **_: Any) -> list[float | None]:
 
 
 _ours.__name__ = "reward"
-
-
-def _lora(value: Any) -> Any:
-    if value is None or not isinstance(value, dict):
-        return value
-    from peft import LoraConfig
-
-    return LoraConfig(**{"task_type": "CAUSAL_LM", **value})
 
 
 def shuffled(trained: list[Trained], size: int, seed: str) -> list[Trained]:

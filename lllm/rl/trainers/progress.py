@@ -11,6 +11,8 @@ from transformers import TrainerCallback
 _SHOWN: Final[Sequence[tuple[str, str, str]]] = (
     # metric, what it is called, its format
     ("reward", "reward", "{:.3f}"),
+    ("rewards/accuracies", "pairs in order", "{:.0%}"),
+    ("rewards/margins", "margin", "{:.3f}"),
     ("kl", "kl", "{:.4f}"),
     ("entropy", "entropy", "{:.3f}"),
     ("completions/mean_length", "tokens", "{:.0f}"),

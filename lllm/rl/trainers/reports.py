@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _CURVES: Final[Sequence[tuple[str, Sequence[str]]]] = (
     # title, names of metrics (a * stands for the name of a reward)
     ("reward", ("reward", "rewards/*/mean")),
+    ("loss", ("loss",)),
+    ("pairs", ("rewards/accuracies", "rewards/margins")),
     ("groups without signal", ("frac_reward_zero_std",)),
     ("rollouts lost and cut", ("rollouts/missing", "rollouts/cut")),
     ("tokens written", ("completions/mean_length",)),
@@ -135,7 +137,7 @@ def card(training: Training) -> str:
         f"| trainer | {type(spec).__name__}, of TRL {version_of('trl')}, on rollouts of lllm {__version__} |",
         f"| steps | {trainer.state.global_step} |",
         f"| seed | {spec.seed} |",
-        f"| version of the policy | `{trainer.policy_backend.version}` |",
+        f"| version of the policy | `{training.policy_backend.version}` |",
         f"| rows | {len(items)}, digest `{digest_of([item.key for item in items])}` |",
         f"| rewards | {', '.join(f'{one.name} (weight {one.weight:g}, version {one.version})' for one in env.rewards)} |",
         f"| tools | {', '.join(tool.name for tool in env.tools) or 'none'} |",

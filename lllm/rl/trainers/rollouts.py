@@ -89,12 +89,18 @@ def roll_out(
 
 def evaluate(training: Training, rows: Any = None, **more: Any) -> Evaluation:
     """Tries the model as it is now; see `Training.evaluate`."""
-    backend: PolicyBackend = training.trainer.policy_backend
+    backend: PolicyBackend = training.policy_backend
+    backend.updated(training.step)
     with backend.answering():
         found = training.env.rollouts(
             training.policy(backend),
             rows,
-            **{"temperature": 0.0, "store": store_of(training.spec.store), **more},
+            **{
+                "temperature": 0.0,
+                "store": store_of(training.spec.store),
+                "version": backend.version,
+                **more,
+            },
         )
     return found
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lllm.errors import ConfigError, UnknownKeyError
+from lllm.errors import ConfigError, UnknownKeyError, UnsupportedError
 
 if TYPE_CHECKING:
     from lllm.rl.environment import RLEnv
@@ -28,6 +28,7 @@ class TrainerSpec:
         force: trains although `env.check()` finds that something else than the task pays.
         stop_on: signs of a training that goes wrong that end it (`lllm.rl.trainers.signs`); by default they only warn.
         control: `shuffled` shuffles the rewards within each group: what rises all the same is no effect of them.
+        callbacks: of transformers' `TrainerCallback`, beside TRL's own.
         config: arguments of TRL's config class, with its names.
 
     Raises ConfigError, UnknownKeyError: an argument that TRL's config does not have.
@@ -49,6 +50,7 @@ class TrainerSpec:
         force: bool = False,
         stop_on: Collection[str] = (),
         control: str | None = None,
+        callbacks: Iterable[Any] = (),
         **config: Any,
     ) -> None:
         self.model = model
@@ -64,6 +66,7 @@ class TrainerSpec:
             raise ConfigError(f"control is {control!r}; it is 'shuffled' or None")
         self.control = control
         self.stop_on = tuple(stop_on)
+        self.callbacks = tuple(callbacks)
         self.config = config
 
     def on_environment(self, env: RLEnv) -> Training:
@@ -95,3 +98,37 @@ class GRPO(TrainerSpec):
     row, whose rewards are compared within the row. `config` are the arguments of `trl.GRPOConfig`."""
 
     kind = "grpo"
+
+
+class RLOO(TrainerSpec):
+    """REINFORCE with a leave-one-out baseline (Ahmadian et al. 2024, arXiv 2402.14740), on the path of GRPO, because TRL's
+    RLOOTrainer has neither tools nor rollouts of others. `config` are the arguments of `trl.GRPOConfig`.
+
+    The advantage of a rollout is its reward less the mean of its row, which is (G-1)/G of RLOO's own, G being the rollouts of a
+    row: a factor that a learning rate takes up. Tokens are divided by a constant (`loss_type="dr_grpo"`), so a rollout's
+    gradient is the sum over its tokens, as in REINFORCE.
+    """
+
+    kind = "rloo"
+
+    def __init__(self, model: Any = "embedded", **more: Any) -> None:
+        if more.get("scale_rewards", "none") not in ("none", False):
+            raise ConfigError(
+                f"RLOO(...) does not scale rewards, and was given scale_rewards={more['scale_rewards']!r}",
+                hint="GRPO(...) does.",
+            )
+        super().__init__(model, **{"loss_type": "dr_grpo", **more, "scale_rewards": "none"})
+
+
+class PPO(TrainerSpec):
+    """Proximal policy optimization, which cannot be trained with: TRL removed it after 1.12. GRPO with `num_iterations` > 1 has
+    its clipped objective, without a value model."""
+
+    kind = "ppo"
+
+    def __init__(self, model: Any = "embedded", **more: Any) -> None:
+        raise UnsupportedError(
+            "PPO cannot be trained with: TRL removed it, with its value models, after 1.12",
+            hint=f"Use GRPO({model!r:.60}, num_iterations=2): PPO's clipped objective, with the mean of a row's rollouts in "
+            "place of the value model.",
+        )

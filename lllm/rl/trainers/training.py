@@ -43,8 +43,24 @@ class Training:
         _needed()
         from lllm.rl.trainers.grpo import build_grpo
 
-        builders = {"grpo": build_grpo}
-        return builders[self.spec.kind](self)
+        builders = {"grpo": build_grpo, "rloo": build_grpo}
+        return self.with_callbacks(builders[self.spec.kind](self))
+
+    def with_callbacks(self, trainer: Any) -> Any:
+        """A trainer of TRL, with the callbacks of the spec."""
+        for one in self.spec.callbacks:
+            trainer.add_callback(one)
+        return trainer
+
+    @property
+    def policy_backend(self) -> Any:
+        """The policy in training as a backend: a PolicyBackend."""
+        return self.trainer.policy_backend
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps so far."""
+        return int(self.trainer.state.global_step)
 
     def train(self, **more: Any) -> Any:
         """Looks at the rewards (`env.check()`), trains, and saves; returns what TRL's `train` returns.

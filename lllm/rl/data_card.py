@@ -1,0 +1,70 @@
+"""The card of a data set for training: what it is, where it comes from, and what was left out, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from lllm._version import __version__
+from lllm.log.views import plain
+from lllm.rl.training_data import DROPPED
+
+if TYPE_CHECKING:
+    from lllm.rl.training_data import TrainingData
+
+_ABOUT: Final = {
+    "preferences": "Pairs of answers to one prompt, of which one was preferred: for `env >> DPO(model, data=...)`.",
+    "examples": "Conversations to imitate: for `env >> SFT(model, data=...)`.",
+    "labels": "Answers that are good or bad: for `env >> KTO(model, data=...)`.",
+}
+
+
+def card(data: TrainingData) -> str:
+    """The card. Sessions stand with the hash of their last event, which `lllm replay SESSION --head HASH` proves."""
+    lines = [
+        "---",
+        "configs:",
+        "- config_name: default",
+        "  data_files: data.jsonl",
+        f"tags: [lllm, {data.kind}]",
+        "---",
+        "",
+        f"# {len(data)} rows of {data.kind}",
+        "",
+        _ABOUT[data.kind],
+        "",
+        "| | |",
+        "|---|---|",
+        f"| how they were chosen | {plain(data.how) or 'not known'} |",
+        f"| environment | {_listed(data.environments)} |",
+        f"| model | {_listed(data.models)} |",
+        f"| version of the policy | {_listed(data.policies)} |",
+        f"| tokens | {_tokens(data)} |",
+        f"| sessions | {len(data.sessions)} |",
+        f"| made with | lllm {__version__} |",
+        "",
+        "## What was left out",
+        "",
+    ]
+    if data.dropped:
+        lines += ["| Reason | Count | |", "|---|---|---|"]
+        lines += [
+            f"| {reason} | {count} | {DROPPED.get(reason, '')} |" for reason, count in data.dropped.items()
+        ]
+    else:
+        lines.append("Nothing.")
+    lines += ["", "## Sessions", ""]
+    if data.sessions:
+        lines += ["| Session | Hash of its last event |", "|---|---|"]
+        lines += [f"| {plain(id)} | `{head}` |" for id, head in data.sessions.items()]
+    else:
+        lines.append("None is logged.")
+    return "\n".join(lines) + "\n"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(plain(one) for one in names) or "not known"
+
+
+def _tokens(data: TrainingData) -> str:
+    return "as the model's backend read and wrote them" if data.has_tokens else "none: the rows are texts"

@@ -1,0 +1,201 @@
+"""Conversations that can be trained on: as messages, and as the tokens that their model read and wrote."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+from lllm.core import events as ev
+from lllm.errors import ConfigError, UnknownNameError
+from lllm.log.export.lines import text
+from lllm.log.export.source import Source
+from lllm.log.views import summary
+from lllm.models.message import Message
+from lllm.models.parts import content_text
+from lllm.rl.rollout import MISSING, Rollout
+from lllm.rl.rows import Recorder, Segment, TokenRow, rows_of
+from lllm.rl.values import prompt_messages
+
+if TYPE_CHECKING:
+    from lllm.ports import LogStore
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A conversation of one session.
+
+    Attributes:
+        prompt, completion: its messages up to the first reply, and from there on. tools: what it was offered, as JSON.
+        rows: its training rows; none where its tokens are not known. segments: its replies, where they come from a log.
+        reward: what it earned; None where it has no reward. status: of the rollout, or of the session.
+        session: its id. head: the hash of the session's last event, which proves all events before it.
+        item: the key of the environment's row. sample: its number among the rollouts of that row.
+        environment, model, policy: what it was done in, and by which model and version of it.
+        cost: in US dollars; None where it is not known.
+        fork: where it was forked from: the other session's id and the number of its event.
+    """
+
+    prompt: list[dict[str, Any]]
+    completion: list[dict[str, Any]]
+    tools: str | None = None
+    rows: tuple[TokenRow, ...] = ()
+    segments: tuple[Segment, ...] = field(default=(), repr=False)
+    reward: float | None = None
+    status: str = "done"
+    session: str | None = None
+    head: str | None = None
+    item: str | None = None
+    sample: int = 0
+    environment: str | None = None
+    model: str | None = None
+    policy: str | None = None
+    cost: Decimal | None = None
+    fork: tuple[str, int] | None = None
+
+    @property
+    def written(self) -> int:
+        """How many tokens carry loss."""
+        return sum(row.loss_tokens for row in self.rows)
+
+    @property
+    def asked(self) -> Any:
+        """A key that samples of one prompt share: the environment's row, else the messages of the prompt and the tools."""
+        return self.item or text([self.prompt, self.tools])
+
+
+def read_sample(store: LogStore, session: str) -> Sample:
+    """The conversation of a logged session: the dialog of its last agent call that is done.
+
+    Raises UnknownNameError: no such session. LogCorrupt: the log was changed. ConfigError: no agent call of it is done.
+    """
+    source = Source(store, session)
+    if not source.events:
+        raise UnknownNameError("session", session, ())
+    talks = [one for one in source.talks() if one.call.status == "done" and one.replies]
+    if not talks:
+        raise ConfigError(
+            f"no agent call of session '{session}' is done", hint="Give sessions that have a reply."
+        )
+    talk = talks[-1]
+    recorder = Recorder()
+    for event in source.events:
+        recorder.take(event["kind"], event["data"], event["call"], event["seq"])
+    segments = tuple(recorder.segments()) if recorder.complete else ()
+    last = source.events[-1]
+    found = last["data"].get("result") if last["kind"] == ev.SESSION_ENDED else None
+    result: Mapping[str, Any] = found if isinstance(found, Mapping) and "item" in found else {}
+    begun = source.events[0]["data"]
+    fork = begun.get("fork")
+    first, end = talk.replies[0].place, talk.replies[-1].place + 1
+    cost = summary(source.events).cost
+    return Sample(
+        [message_record(one) for one in talk.messages[:first]],
+        [message_record(one) for one in talk.messages[first:end]],
+        text(talk.tools) if talk.tools else None,
+        tuple(rows_of(segments, session)),
+        segments,
+        result.get("reward"),
+        result.get("status") or ("done" if last["kind"] == ev.SESSION_ENDED else "open"),
+        session,
+        last["hash"],
+        result.get("item"),
+        result.get("sample", 0),
+        begun.get("name"),
+        talk.call.model,
+        result.get("policy"),
+        None if cost is None else Decimal(cost),
+        None if fork is None else (fork["session"], fork["at"]),
+    )
+
+
+def message_record(message: Message) -> dict[str, Any]:
+    """A message for a data set: of images and files that a tool returned, their text."""
+    out = message.record()
+    return {**out, "content": content_text(message.content)} if message.role == "tool" else out
+
+
+def sample_of(rollout: Rollout, rows: Iterable[TokenRow] = ()) -> Sample:
+    """A rollout that is not logged."""
+    return Sample(
+        [message_record(one) for one in prompt_messages(rollout.item)],
+        [message_record(one) for one in rollout.messages],
+        None,
+        tuple(rows),
+        (),
+        rollout.reward,
+        rollout.status,
+        None,
+        None,
+        rollout.item.key,
+        rollout.sample,
+        policy=rollout.policy,
+    )
+
+
+MISSED: Final = {
+    "missing": "the world failed: the rollout has no reward",
+    "no reward": "nothing says what it earned",
+    "no reply": "no agent call of the session is done",
+}
+"""Why a rollout or session is no sample."""
+
+
+def samples_of(
+    found: Iterable[Any], store: LogStore | None = None, dropped: Counter[str] | None = None
+) -> list[Sample]:
+    """Samples of rollouts (an Evaluation), of session ids, or of samples. What the log has of a rollout is read from it; its
+    reward is the one that is given, which may be a newer one.
+
+    Args:
+        dropped: counts those that are none, by the words of MISSED. None: an error for the first of them.
+
+    Raises UnknownNameError: no such session. ConfigError: what is given is none of these.
+    """
+    if isinstance(found, str):
+        raise ConfigError(f"sessions are a list of ids, and {found!r} is one", hint=f"Give [{found!r}].")
+    out: list[Sample] = []
+    for one in found:
+        if isinstance(one, Sample):
+            out.append(one)
+            continue
+        rollout = one if isinstance(one, Rollout) else getattr(one, "rollout", None)
+        if rollout is None and not isinstance(one, str):
+            raise ConfigError(
+                f"a {type(one).__name__} is no sample",
+                hint="Give rollouts (an Evaluation) or the ids of sessions.",
+            )
+        if isinstance(rollout, Rollout) and rollout.status == MISSING:
+            if dropped is not None:
+                dropped["missing"] += 1
+            continue
+        session = one if isinstance(one, str) else rollout.session  # type: ignore[union-attr]
+        if session is None:
+            out.append(sample_of(rollout, getattr(one, "rows", ())))  # type: ignore[arg-type]
+            continue
+        if store is None:
+            from lllm.llm.project import default_store
+
+            store = default_store()
+        try:
+            sample = read_sample(store, session)
+        except ConfigError:
+            if dropped is None:
+                raise
+            dropped["no reply"] += 1
+            continue
+        if isinstance(rollout, Rollout):
+            sample = replace(
+                sample,
+                reward=rollout.reward,
+                status=rollout.status,
+                item=rollout.item.key,
+                sample=rollout.sample,
+                policy=rollout.policy,
+            )
+        if rows := getattr(one, "rows", ()):
+            sample = replace(sample, rows=tuple(rows))
+        out.append(sample)
+    return out

@@ -1,0 +1,164 @@
+"""Samples to imitate, and samples that are good or bad: chosen by what they earned, cost and wrote."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from lllm.errors import ConfigError
+from lllm.rl.samples import Sample, samples_of
+from lllm.rl.training_data import TrainingData
+
+if TYPE_CHECKING:
+    from lllm.ports import LogStore
+
+
+def select_examples(
+    found: Iterable[Any],
+    *,
+    min_reward: float | None = None,
+    best: int | None = None,
+    max_cost: float | str | Decimal | None = None,
+    min_tokens: int | None = None,
+    max_tokens: int | None = None,
+    store: LogStore | None = None,
+) -> TrainingData:
+    """Selects conversations to imitate: of rollouts, or of any logged sessions.
+
+    Args:
+        found: rollouts (an Evaluation), ids of sessions, or samples.
+        min_reward: they earned at least this much; those without a reward are left out. None: a reward is not asked for.
+        best: the best so many of each prompt; the earlier one of equal ones.
+        max_cost: US dollars that the session cost at most.
+        min_tokens, max_tokens: of what was written, in all replies.
+        store: that has the sessions; by default the configured one.
+
+    A conversation that branched gives several rows: each token that its model wrote carries loss in one of them.
+    """
+    dropped: Counter[str] = Counter()
+    samples = samples_of(found, store, dropped)
+    kept: list[Sample] = []
+    for one in samples:
+        reason = _against(
+            one, min_reward, None if max_cost is None else Decimal(str(max_cost)), min_tokens, max_tokens
+        )
+        if reason is None and best is not None and one.reward is None:
+            reason = "no reward"
+        if reason is not None:
+            dropped[reason] += 1
+        else:
+            kept.append(one)
+    if best is not None:
+        if best < 1:
+            raise ConfigError(f"best is {best}; it is a whole number from 1 on")
+        kept, left = _best(kept, best)
+        if left:
+            dropped["not among the best"] += left
+    wanted = [
+        f"reward {min_reward:g} or more" if min_reward is not None else "",
+        f"the best {best} of a prompt" if best is not None else "",
+        f"cost up to {max_cost}" if max_cost is not None else "",
+        f"{min_tokens} or more tokens" if min_tokens is not None else "",
+        f"up to {max_tokens} tokens" if max_tokens is not None else "",
+    ]
+    how = ", ".join(one for one in wanted if one) or "all of them"
+    rows = [row for one in kept for row in _examples(one)]
+    return TrainingData.of("examples", rows, how, kept, dropped)
+
+
+def label_samples(
+    found: Iterable[Any], *, threshold: float | None = None, store: LogStore | None = None
+) -> TrainingData:
+    """Labels samples as good, where they earned the threshold or more, or as bad.
+
+    Args:
+        threshold: None: the middle between the least and the most that one of them earned.
+
+    Raises ConfigError: all of them earned the same, and no threshold is given.
+    """
+    dropped: Counter[str] = Counter()
+    samples = []
+    for one in samples_of(found, store, dropped):
+        if one.reward is None:
+            dropped["no reward"] += 1
+        elif len(one.rows) > 1:
+            dropped["several rows"] += 1
+        else:
+            samples.append(one)
+    rewards = [one.reward for one in samples if one.reward is not None]
+    if threshold is None and rewards:
+        least, most = min(rewards), max(rewards)
+        if least == most:
+            raise ConfigError(
+                f"all {len(rewards)} samples earned {least:g}: none is better than another",
+                hint="Give a threshold, more samples, or a finer reward.",
+            )
+        threshold = (least + most) / 2
+    rows = []
+    for one in samples:
+        assert one.reward is not None
+        assert threshold is not None
+        row: dict[str, Any] = {
+            "prompt": one.prompt,
+            "completion": one.completion,
+            "label": one.reward >= threshold,
+            "tools": one.tools,
+            "reward": one.reward,
+            "session": one.session,
+        }
+        if one.rows:
+            (tokens,) = one.rows
+            row["prompt_ids"] = list(tokens.prompt)
+            row["completion_ids"] = list(tokens.completion)
+            row["completion_mask"] = list(tokens.mask)
+        rows.append(row)
+    how = "good from a reward of " + ("?" if threshold is None else f"{threshold:g}") + " on"
+    return TrainingData.of("labels", rows, how, samples, dropped)
+
+
+def _against(
+    one: Sample, min_reward: float | None, max_cost: Decimal | None, least: int | None, most: int | None
+) -> str | None:
+    """Why a sample is left out."""
+    if min_reward is not None:
+        if one.reward is None:
+            return "no reward"
+        if one.reward < min_reward:
+            return "threshold"
+    if max_cost is not None and (one.cost is None or one.cost > max_cost):
+        return "cost"
+    if least is not None or most is not None:
+        if not one.rows:
+            return "no tokens"
+        if (least is not None and one.written < least) or (most is not None and one.written > most):
+            return "length"
+    return None
+
+
+def _best(samples: list[Sample], count: int) -> tuple[list[Sample], int]:
+    """The best of each prompt, in the order they came, and how many others there are."""
+    groups: dict[Any, list[Sample]] = {}
+    for one in samples:
+        groups.setdefault(one.asked, []).append(one)
+    kept = {
+        id(one)
+        for group in groups.values()
+        for one in sorted(group, key=lambda each: -(each.reward or 0.0))[:count]
+    }
+    return [one for one in samples if id(one) in kept], len(samples) - len(kept)
+
+
+def _examples(one: Sample) -> list[dict[str, Any]]:
+    whole = {"prompt": one.prompt, "completion": one.completion}
+    more = {"tools": one.tools, "reward": one.reward, "session": one.session}
+    if len(one.rows) == 1 or not one.rows:
+        tokens = [_tokens(row) for row in one.rows] or [{}]
+        return [{**whole, **more, **tokens[0]}]
+    # of several rows, none is the whole conversation
+    return [{"prompt": None, "completion": None, **more, **_tokens(row)} for row in one.rows]
+
+
+def _tokens(row: Any) -> dict[str, Any]:
+    return {"input_ids": list(row.ids), "assistant_masks": [*[0] * len(row.prompt), *row.mask]}

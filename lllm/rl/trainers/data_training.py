@@ -1,0 +1,139 @@
+"""A training on data: rollouts are done and chosen from before TRL's trainer is built."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lllm.core.canonical import digest_of
+from lllm.errors import ConfigError
+from lllm.rl.running import Task, seed_of
+from lllm.rl.samples import Sample, samples_of
+from lllm.rl.trainers.given import read_given
+from lllm.rl.trainers.training import Training
+from lllm.rl.training_data import TrainingData
+
+if TYPE_CHECKING:
+    from lllm.rl.environment import RLEnv
+    from lllm.rl.trainers.data_spec import DataSpec
+
+
+class DataTraining(Training):
+    """What `env >> DPO(model)` makes. `train()` writes the data and their card to `output_dir/data`; a training that goes on
+    from a checkpoint reads them there."""
+
+    spec: DataSpec
+
+    def __init__(self, env: RLEnv, spec: DataSpec) -> None:
+        super().__init__(env, spec)
+        self._resumed = False
+
+    @property
+    def folder(self) -> Path:
+        """Where the data are written to."""
+        return Path(self.spec.output_dir) / "data"
+
+    @cached_property
+    def data(self) -> TrainingData:
+        """What is trained on. Raises ConfigError: nothing is left of it, or it is of another kind."""
+        spec = self.spec
+        if self._resumed and (self.folder / "data.jsonl").is_file():
+            return TrainingData.load(self.folder)
+        found = self._sampled() if spec.data is None else read_given(self)
+        if found.kind != spec.wants:
+            raise ConfigError(
+                f"{type(spec).__name__} trains on {spec.wants}, and data= are {found.kind}",
+                hint={"preferences": "DPO", "examples": "SFT", "labels": "KTO"}[found.kind]
+                + " trains on them.",
+            )
+        if not found.rows:
+            left = (
+                ", ".join(f"{count} {reason}" for reason, count in found.dropped.items())
+                or "nothing was given"
+            )
+            raise ConfigError(
+                f"no row is left to train on: {left}",
+                hint="See lllm.rl.training_data.DROPPED for what the reasons mean.",
+            )
+        return found
+
+    def _sampled(self) -> TrainingData:
+        from lllm.rl.trainers.rollouts import roll_out
+
+        spec, items = self.spec, self.env.items.first()
+        if not items:
+            raise ConfigError(f"the environment '{self.env.name}' has no rows to train on")
+        backend = self.policy_backend
+        tasks = [
+            Task(item, sample, seed_of(spec.seed, 0, item, sample), backend.version)
+            for item in items
+            for sample in range(spec.samples)
+        ]
+        sampling = {"temperature": spec.temperature, "max_tokens": spec.max_tokens}
+        name = digest_of([sampling["temperature"], spec.max_tokens]).removeprefix("sha256:")[:8]
+        trained = roll_out(self, backend, tasks, f"{self.env.name}-samples-{name}", **sampling)
+        dropped: Counter[str] = Counter()
+        samples = samples_of(trained, _readable(spec.store), dropped)
+        if spec.control == "shuffled":
+            samples = _shuffled(samples, spec.seed)
+        found = spec.choose(samples)
+        found.dropped = {**dropped, **found.dropped}
+        found.how = f"{spec.samples} rollouts of each of {len(items)} rows at temperature {spec.temperature:g}; {found.how}"
+        found.environments = found.environments or [self.env.name]
+        return found
+
+    @cached_property
+    def policy_backend(self) -> Any:
+        """The model as a backend. LoRA adapters are put into it in place."""
+        from lllm.rl.policy import PolicyBackend
+
+        model, tokenizer = self.parts
+        return PolicyBackend(model, tokenizer, batch=self.spec.concurrency)
+
+    @cached_property
+    def trainer(self) -> Any:
+        """The trainer of TRL."""
+        model, _ = self.parts
+        data = self.data  # by the model as it is, before TRL puts anything into it
+        from lllm.rl.trainers import data_trainers
+
+        return self.with_callbacks(data_trainers.BUILDERS[self.spec.kind](self, model, data))
+
+    def train(self, **more: Any) -> Any:
+        """See `Training.train`. Given data are trained on without a look at the rewards, which they do not come from."""
+        if self.spec.data is None:
+            self.checked()
+        if more.get("resume_from_checkpoint") and "data" not in vars(self):
+            self._resumed = True
+        _ = self.trainer
+        self.data.save(self.folder)
+        result = self.trainer.train(**more)
+        self.save()
+        return result
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps so far."""
+        return int(self.trainer.state.global_step) if "trainer" in vars(self) else 0
+
+
+def _shuffled(samples: list[Sample], seed: int) -> list[Sample]:
+    """The samples with the rewards of each row shuffled: a control."""
+    rows: dict[Any, list[int]] = {}
+    for place, one in enumerate(samples):
+        rows.setdefault(one.asked, []).append(place)
+    found = list(samples)
+    for key, places in rows.items():
+        rewards = [samples[place].reward for place in places]
+        random.Random(f"{seed} {key}").shuffle(rewards)
+        for place, reward in zip(places, rewards, strict=True):
+            found[place] = replace(samples[place], reward=reward)
+    return found
+
+
+def _readable(store: Any) -> Any:
+    return None if isinstance(store, str) else store

@@ -1,0 +1,112 @@
+"""Data that a trainer is given: rollouts, sessions, files, data sets; and texts, tokenised once where that is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lllm.errors import ConfigError
+from lllm.models.message import Message
+from lllm.rl.rollout import Rollout
+from lllm.rl.rows import TokenRow
+from lllm.rl.samples import Sample, samples_of
+from lllm.rl.text_rows import row_of_text
+from lllm.rl.training_data import KINDS, TrainingData, kind_of_rows
+
+if TYPE_CHECKING:
+    from lllm.rl.trainers.data_training import DataTraining
+
+
+def read_given(training: DataTraining) -> TrainingData:
+    """The `data=` of a spec. Raises ConfigError, UnknownNameError: no such session."""
+    spec = training.spec
+    found = _read(training, spec.data)
+    if found.has_tokens or not found.rows:
+        return found
+    without = [
+        place
+        for place, row in enumerate(found.rows)
+        if any(row.get(name) is None for name in KINDS[found.kind])
+    ]
+    if not spec.tokenize:
+        raise ConfigError(
+            f"{len(without)} of {len(found)} rows have no token ids",
+            hint="Sample with token_ids=True from a local model. Texts of people or of another model: "
+            f"{type(spec).__name__}(..., tokenize=True).",
+        )
+    loaded = training.policy_backend.load().loaded
+    for place in without:
+        found.rows[place] = {
+            **found.rows[place],
+            **_tokens(loaded, found.kind, found.rows[place], f"row {place}"),
+        }
+    found.how += f"; {len(without)} of the rows were tokenised from text"
+    return found
+
+
+def _read(training: DataTraining, data: Any) -> TrainingData:
+    spec = training.spec
+    if isinstance(data, TrainingData):
+        return data
+    if isinstance(data, str | Path):
+        return TrainingData.load(data)
+    if not isinstance(data, Iterable):
+        raise ConfigError(
+            f"data= is {type(data).__name__}",
+            hint="Give rollouts, ids of sessions, a TrainingData or its folder, a JSONL file, a Dataset, or rows.",
+        )
+    rows = list(data)
+    if rows and all(isinstance(row, Mapping) for row in rows):
+        kind = kind_of_rows(rows, "data=")
+        return TrainingData(kind, [dict(row) for row in rows], "given as rows")
+    if all(isinstance(row, str | Rollout | Sample) for row in rows):
+        store = None if isinstance(spec.store, str) else spec.store
+        return spec.choose(samples_of(rows, store))
+    raise ConfigError(
+        f"data= has a {type(rows[0]).__name__} at its beginning",
+        hint="Give rollouts, ids of sessions, or rows; all of one kind.",
+    )
+
+
+def _tokens(loaded: Any, kind: str, row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The columns of tokens of a row of texts."""
+    tools = row.get("tools")
+    tools = json.loads(tools) if isinstance(tools, str) else tools or []
+    prompt = _messages(row.get("prompt") or [], "user", where)
+
+    def tokens(column: str) -> TokenRow:
+        return row_of_text(
+            loaded, prompt, _messages(row[column], "assistant", where), tools, f"{where}, {column},"
+        )
+
+    if kind == "preferences":
+        chosen, rejected = tokens("chosen"), tokens("rejected")
+        if chosen.prompt != rejected.prompt:
+            raise ConfigError(f"{where}: chosen and rejected do not begin with one prompt")
+        return {
+            "prompt_ids": list(chosen.prompt),
+            "chosen_ids": list(chosen.completion),
+            "chosen_mask": list(chosen.mask),
+            "rejected_ids": list(rejected.completion),
+            "rejected_mask": list(rejected.mask),
+        }
+    one = tokens("completion")
+    if kind == "labels":
+        return {
+            "prompt_ids": list(one.prompt),
+            "completion_ids": list(one.completion),
+            "completion_mask": list(one.mask),
+        }
+    return {"input_ids": list(one.ids), "assistant_masks": [*[0] * len(one.prompt), *one.mask]}
+
+
+def _messages(value: Any, role: str, where: str) -> list[Message]:
+    if isinstance(value, str):
+        return [Message(role, value)]
+    if not isinstance(value, Sequence):
+        raise ConfigError(
+            f"{where}: a conversation is {type(value).__name__}, and must be a text or messages"
+        )
+    return [Message.from_dict(one) for one in value]

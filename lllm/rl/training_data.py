@@ -1,0 +1,173 @@
+"""Data sets for training, with where they come from: the sessions, their hashes, and what was left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, overload
+
+from lllm.atomic_files import write_text_atomic
+from lllm.errors import ConfigError, DependencyError, listing
+from lllm.log.export.lines import line, text
+from lllm.rl.samples import MISSED, Sample
+
+KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    # kind: the columns of tokens
+    "preferences": ("prompt_ids", "chosen_ids", "chosen_mask", "rejected_ids", "rejected_mask"),
+    "examples": ("input_ids", "assistant_masks"),
+    "labels": ("prompt_ids", "completion_ids", "completion_mask", "label"),
+}
+"""What a data set trains: DPO, SFT, KTO."""
+_TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
+    # kind: the columns that say of which kind rows without tokens are
+    "preferences": ("chosen", "rejected"),
+    "labels": ("completion", "label"),
+    "examples": ("completion",),
+}
+DROPPED: Final[Mapping[str, str]] = {
+    **MISSED,
+    "tie": "chosen and rejected earned the same, or differ by less than the margin",
+    "alone": "a prompt with one sample has nothing to compare it with",
+    "several rows": "the conversation branched: its tokens are several rows, and a pair compares one with one",
+    "other prompt": "what the two were asked is not the same, token by token",
+    "identical": "chosen and rejected are the same text",
+    "no branch": "the fork did the same as its parent",
+    "threshold": "it earned less than the threshold",
+    "not among the best": "others of its prompt earned more",
+    "cost": "it cost more than max_cost, or its cost is not known",
+    "length": "it is longer than max_tokens, or shorter than min_tokens",
+    "no tokens": "the log has no token ids of it",
+    "max_length": "it is longer than the trainer's max_length, or than the model's context",
+    "verdict": "the verdict is a tie, or was left open",
+}
+"""Why samples and pairs are left out."""
+
+
+@dataclass
+class TrainingData(Sequence[dict[str, Any]]):
+    """Rows for a trainer.
+
+    Attributes:
+        kind: `preferences` (DPO), `examples` (SFT) or `labels` (KTO). rows: the columns of each are those that TRL's trainer of
+            the kind takes, and those of the tokens, see KINDS.
+        how: how they were chosen, in a sentence. sessions: the sessions they come from, each with the hash of its last event.
+        environments, models, policies: what they were done in, by which models, in which versions.
+        dropped: what was left out, by reason (DROPPED).
+    """
+
+    kind: str
+    rows: list[dict[str, Any]]
+    how: str = ""
+    sessions: dict[str, str] = field(default_factory=dict)
+    environments: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    policies: list[str] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        rows: list[dict[str, Any]],
+        how: str,
+        samples: Iterable[Sample],
+        dropped: Mapping[str, int],
+    ) -> TrainingData:
+        """Data with the origin of the samples that it was made of."""
+        samples = list(samples)
+
+        def names(attribute: str) -> list[str]:
+            return sorted({str(value) for one in samples if (value := getattr(one, attribute)) is not None})
+
+        sessions = {one.session: one.head or "" for one in samples if one.session is not None}
+        counts = {reason: dropped[reason] for reason in DROPPED if dropped.get(reason)}
+        return cls(
+            kind,
+            rows,
+            how,
+            dict(sorted(sessions.items())),
+            names("environment"),
+            names("model"),
+            names("policy"),
+            counts,
+        )
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        return self.rows[index]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether every row has its token ids."""
+        return all(row.get(name) is not None for row in self.rows for name in KINDS[self.kind])
+
+    def dataset(self) -> Any:
+        """A `Dataset` of Hugging Face. DependencyError where `datasets` is not installed."""
+        try:
+            from datasets import Dataset
+        except ImportError as error:
+            raise DependencyError("datasets", "rl", "a data set of Hugging Face") from error
+        return Dataset.from_list(self.rows)
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes `data.jsonl`, its card `README.md` and `provenance.json` to a folder, which `datasets.load_dataset` reads."""
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(place / "data.jsonl", "".join(line(row) for row in self.rows))
+        write_text_atomic(place / "README.md", self.card())
+        origin = {name: value for name, value in vars(self).items() if name != "rows"}
+        write_text_atomic(place / "provenance.json", text(origin) + "\n")
+        return place
+
+    @classmethod
+    def load(cls, path: str | Path) -> TrainingData:
+        """What `save` wrote; also a JSONL file of rows alone. ConfigError where it is neither."""
+        place = Path(path)
+        file = place / "data.jsonl" if place.is_dir() else place
+        try:
+            lines = file.read_text(encoding="utf-8").split("\n")
+            rows = [json.loads(one) for one in lines if one.strip()]
+            origin = {}
+            if place.is_dir() and (place / "provenance.json").is_file():
+                origin = json.loads((place / "provenance.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"the data set {place} cannot be read: {error}") from error
+        return cls(
+            **{"kind": kind_of_rows(rows, place.name), "how": f"read from {place.name}", **origin}, rows=rows
+        )
+
+    def card(self) -> str:
+        """The card of the data set, as Markdown."""
+        from lllm.rl.data_card import card
+
+        return card(self)
+
+    def __repr__(self) -> str:
+        left = f", {sum(self.dropped.values())} left out" if self.dropped else ""
+        return f"TrainingData({self.kind}: {len(self)} rows{left})"
+
+
+def kind_of_rows(rows: Sequence[Mapping[str, Any]], where: str) -> str:
+    """The kind of data that rows are, by their columns. ConfigError where they are none, or differ."""
+    if not rows:
+        raise ConfigError(f"{where} has no rows")
+    for table in (KINDS, _TEXTS):
+        for kind, columns in table.items():
+            if all(row.get(name) is not None for row in rows for name in columns):
+                return kind
+    raise ConfigError(
+        f"{where} is no data set for training: its first row has {listing(map(str, rows[0]))}",
+        hint="; ".join(f"{kind}: prompt, {', '.join(columns)}" for kind, columns in _TEXTS.items())
+        + ". Each row has all of them.",
+    )
