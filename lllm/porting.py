@@ -26,22 +26,17 @@ NAMES: Final = {
     "ClassificationError": "lllm.errors.ParseError",
     "build_log_base": "lllm.log.open_store(type, folder)",
     "find_model_card": "lllm.const.card(name)",
+    "DPOTrainer": "lllm.DPO(model, **config), in an environment: (env >> DPO(model)).train()",
+    "PPOTrainer": "lllm.GRPO(model, num_iterations=2), in an environment: PPO's clipped objective; TRL has no PPO since 1.13",
     "GRPOTrainer": "lllm.GRPO(model, **config), in an environment: (env >> GRPO(model)).train()",
 }
 
 _ROWS: Final = "Ask for all rows at once, llm([text, ...]), and score the replies in Python; within lllm.record() that resumes."
-_TRAIN: Final = (
-    "Write training rows from sessions, lllm export --all --format trl, and give them to TRL's own trainer."
-)
 
 COMING: Final = {
     # names and modules of later versions, with what does their work until then; one that is built leaves this table
-    "DPO": _TRAIN,
-    "DPOTrainer": _TRAIN,
     "DataProcessor": "Make a chain of the transforms and give it the items: (step(clean) >> tokenize).batch(dataset).",
     "Evaluator": _ROWS,
-    "PPO": _TRAIN,
-    "PPOTrainer": _TRAIN,
     "tools.cua": "Give the agent tools of your own: functions that drive a browser, tools=[click, read_page].",
 }
 

@@ -7,15 +7,16 @@ import pytest
 import lllm
 
 NAMES = """
-    APITypes Agent AgentBase AsyncAgentBase BackendType BaseAgent BaseLLM BaseLLMRunner BaseModel BaseProxy BaseReward
-    BasicAgent BestOf Chain ChainOfAgents Config ContextAgent DeviceType Dialog Evaluation File Function FunctionCall GRPO
-    Image JupyterSession LLM LLMError LLMInferenceError LLMInitializationError LLMRunner LLMRunnerFactory LlamaCppRunner
-    LocalFileLog Loop MCP MemoryLog Message Modalities ModelConfig MultiCallSystem NoLog Panels PrintSystem Prompt
-    PromptSearch Prompts Providers Proxy ProxyRegistrator RLEnv ReplayableLogBase Reply RetryPolicy Roles Rollout SQLiteLog
-    ScriptedBackend Step StepStream Stream StreamWrapper TokenCount ToolContext TransformersRunner Usage VLLMModel
-    __version__ activity aenter aggregate arecord auto_discover build_agent chain count_tokens enter fallback
-    fork_session join load_config loop now parallel pinned random record registry replay_session resume_session retry
-    reward route run sink step to_jsonl to_parquet to_sqlite tool uuid whatif
+    APITypes Agent AgentBase AsyncAgentBase BackendType BaseAgent BaseLLM BaseLLMRunner BaseModel BaseProxy
+    BaseReward BasicAgent BestOf Chain ChainOfAgents Config ContextAgent DPO DeviceType Dialog Evaluation File
+    Function FunctionCall GRPO Image JupyterSession KTO LLM LLMError LLMInferenceError LLMInitializationError
+    LLMRunner LLMRunnerFactory LlamaCppRunner LocalFileLog Loop MCP MemoryLog Message Modalities ModelConfig
+    MultiCallSystem NoLog PPO Panels PrintSystem Prompt PromptSearch Prompts Providers Proxy ProxyRegistrator
+    RLEnv RLOO ReplayableLogBase Reply RetryPolicy Roles Rollout SFT SQLiteLog ScriptedBackend Step StepStream
+    Stream StreamWrapper TokenCount ToolContext TransformersRunner Usage VLLMModel __version__ activity aenter
+    aggregate arecord auto_discover build_agent chain count_tokens enter fallback fork_session join load_config
+    loop now parallel pinned random record registry replay_session resume_session retry reward route run sink
+    step to_jsonl to_parquet to_sqlite tool uuid whatif
 """.split()
 
 PATHS = {

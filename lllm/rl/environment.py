@@ -329,8 +329,13 @@ class RLEnv:
     # --- as a part of others
 
     def __rshift__(self, other: Any) -> Any:
-        """`env >> trainer`."""
+        """`env >> trainer`: a spec (GRPO(model)), or a built GRPOTrainer of TRL that has nothing of its own to lose."""
         take = getattr(other, "on_environment", None)
+        if take is None and type(other).__name__.endswith("Trainer"):
+            from lllm.rl.trainers.adapting import adapt, is_trl
+
+            if is_trl(other):
+                take = adapt(other, self).on_environment
         if take is None:
             raise ConfigError(
                 f"an environment cannot be followed by {type(other).__name__}",

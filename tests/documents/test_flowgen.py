@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lllm import GRPO, LLM, Agent, Reply, RLEnv, step
-from lllm.errors import LaterImport
+from lllm import DPO, GRPO, LLM, Agent, Reply, RLEnv, step
+from lllm.errors import LaterImport, UnsupportedError
 from tests.documents.snippets import play
 from tests.servers.openai_server import OpenAIServer, Script
 
@@ -145,6 +145,30 @@ def test_a_training(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
+def test_a_training_on_preferences(tmp_path: Path) -> None:
+    pair = {"prompt": "What is 6 times 7?", "chosen": "It is 42.", "rejected": "It is 41."}
+    env = RLEnv(
+        [{"prompt": "What is 6 times 7?", "answer": "42"}], lambda completion, answer: answer in completion
+    )
+    trainer = DPO(
+        "embedded",
+        data=[pair],
+        tokenize=True,
+        output_dir=tmp_path / "run",
+        max_steps=1,
+        per_device_train_batch_size=1,
+    )
+    result = play(TRAINING, env=env, trainer=trainer)["result"]
+    assert result.global_step == 1
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_ppo_says_what_there_is_instead() -> None:
+    with pytest.raises(UnsupportedError, match="TRL removed it") as caught:
+        play(f"from lllm import PPO\ntrainer = PPO('embedded')\n{TRAINING}", env=None)
+    assert "GRPO('embedded', num_iterations=2)" in str(caught.value.hint)
+
+
 # --- what comes later says so, and what its error says to do instead does it
 
 
@@ -152,12 +176,6 @@ def test_a_training(tmp_path: Path) -> None:
 def test_what_comes_later(name: str, snippet: str) -> None:
     with pytest.raises(LaterImport, match=f"lllm.{name} is not in this version"):
         play(f"from lllm import {name}\n{snippet}")
-
-
-@pytest.mark.parametrize("name", ["PPO", "DPO"])
-def test_trainers_come_later(name: str) -> None:
-    with pytest.raises(LaterImport, match="lllm export --all --format trl"):
-        play(f"from lllm import {name} as trainer\n{TRAINING}")
 
 
 def test_instead_of_a_data_processor() -> None:

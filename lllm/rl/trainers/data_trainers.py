@@ -18,6 +18,7 @@ from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
 from lllm.errors import ConfigError
 from lllm.rl.trainers.defaults import lora_config, settings
+from lllm.rl.trainers.local import Local
 from lllm.rl.training_data import KINDS, TrainingData
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def build_sft(training: DataTraining, model: Any, data: TrainingData) -> Any:
         for row in rows
     ]
     dataset = Dataset.from_dict({"input_ids": [row["input_ids"] for row in rows], "labels": labels})
-    return SFTTrainer(
+    return ExampleTrainer(
         model=model,
         args=SFTConfig(**values),
         train_dataset=dataset,
@@ -168,14 +169,18 @@ class LabelCollator(DataCollatorForUnpairedPreference):  # type: ignore[misc]  #
         return batch
 
 
-class PairTrainer(DPOTrainer):  # type: ignore[misc]  # trl has no types
+class ExampleTrainer(Local, SFTTrainer):  # type: ignore[misc]  # trl has no types
+    """TRL's SFTTrainer, which takes rows that have their tokens."""
+
+
+class PairTrainer(Local, DPOTrainer):  # type: ignore[misc]  # trl has no types
     """TRL's DPOTrainer on rows that have their tokens."""
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         return dataset
 
 
-class LabelTrainer(KTOTrainer):  # type: ignore[misc]  # trl has no types
+class LabelTrainer(Local, KTOTrainer):  # type: ignore[misc]  # trl has no types
     """TRL's KTOTrainer on rows that have their tokens."""
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:

@@ -14,6 +14,7 @@ from lllm.errors import ConfigError
 from lllm.rl.running import Task, seed_of
 from lllm.rl.samples import Sample, samples_of
 from lllm.rl.trainers.given import read_given
+from lllm.rl.trainers.local import without_deprecations
 from lllm.rl.trainers.training import Training
 from lllm.rl.training_data import TrainingData
 
@@ -101,7 +102,9 @@ class DataTraining(Training):
         data = self.data  # by the model as it is, before TRL puts anything into it
         from lllm.rl.trainers import data_trainers
 
-        return self.with_callbacks(data_trainers.BUILDERS[self.spec.kind](self, model, data))
+        with without_deprecations():
+            made = data_trainers.BUILDERS[self.spec.kind](self, model, data)
+        return self.with_callbacks(made)
 
     def train(self, **more: Any) -> Any:
         """See `Training.train`. Given data are trained on without a look at the rewards, which they do not come from."""
@@ -109,9 +112,10 @@ class DataTraining(Training):
             self.checked()
         if more.get("resume_from_checkpoint") and "data" not in vars(self):
             self._resumed = True
-        _ = self.trainer
+        trainer = self.trainer
         self.data.save(self.folder)
-        result = self.trainer.train(**more)
+        with without_deprecations():
+            result = trainer.train(**more)
         self.save()
         return result
 

@@ -1,0 +1,71 @@
+"""Conversations to imitate, and good and bad ones: chosen from rollouts and from any logged sessions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lllm.errors import ConfigError
+from lllm.log.export import export
+from lllm.log.memory import MemoryLog
+from lllm.rl.selecting import label_samples, select_examples
+from tests.rl.test_preferences import rollouts, sample
+
+
+def test_examples_are_selected_by_reward() -> None:
+    samples = [sample(reward, place=place) for place, reward in enumerate([0.2, None, 0.9, 0.7, 0.9])]
+    data = select_examples(samples, min_reward=0.5, best=2)
+    assert [row["session"] for row in data] == ["s2", "s4"]
+    assert data.dropped == {"no reward": 1, "threshold": 1, "not among the best": 1}
+    assert data[0]["input_ids"] == [1, 2, 12, 0]
+    assert data[0]["assistant_masks"] == [0, 0, 1, 1]
+
+
+def test_examples_are_selected_by_cost_and_length() -> None:
+    store = MemoryLog()
+    found = rollouts(store, {"x": ["yes", "a very long answer", "no"]}, 3)
+    ids = [one.session for one in found]
+    data = select_examples(ids, max_tokens=6, min_tokens=5, store=store)
+    assert [row["session"] for row in data] == [ids[0]]
+    assert data.dropped == {"length": 2}
+    costs = (Decimal("0.02"), Decimal("0.0201"), None)
+    samples = [replace(sample(1.0, place=place), cost=cost) for place, cost in enumerate(costs)]
+    cheap = select_examples(samples, max_cost=0.02)
+    assert [row["session"] for row in cheap] == ["s0"]
+    assert cheap.dropped == {"cost": 2}
+    assert len(select_examples(samples)) == 3
+
+
+def test_labels_are_good_from_the_threshold_on() -> None:
+    samples = [sample(reward, place=place) for place, reward in enumerate([0.0, 1.0, 0.4, None])]
+    data = label_samples(samples)
+    assert [row["label"] for row in data] == [False, True, False]
+    assert data.dropped == {"no reward": 1}
+    assert [row["label"] for row in label_samples(samples, threshold=0.4)] == [False, True, True]
+    with pytest.raises(ConfigError, match="all 2 samples earned 1: none is better"):
+        label_samples([sample(1.0), sample(1.0, place=1)])
+
+
+def test_exported_rollouts_are_read_by_datasets(tmp_path: Path) -> None:
+    """`lllm export --format trl` gives the same tokens and masks, and what `datasets` reads of it is what was written."""
+    from datasets import Dataset
+
+    store = MemoryLog()
+    found = rollouts(store, {"x": ["yes", "no"], "y": ["no", "yes"]}, 2)
+    text = "".join(export(store, one.session, "trl") for one in found)
+    file = tmp_path / "rows.jsonl"
+    file.write_text(text)
+    read = Dataset.from_json(str(file), cache_dir=str(tmp_path / "cache"))
+    ours: list[Any] = select_examples(found, store=store).rows
+    assert len(read) == len(ours) == 4
+    for row, own in zip(read, ours, strict=True):
+        assert (row["input_ids"], row["assistant_masks"]) == (own["input_ids"], own["assistant_masks"])
+        assert row["session"] == own["session"]
+        call = row["completion"][0]["tool_calls"][0]["function"]
+        assert json.loads(call["arguments"]) == {"place": own["prompt"][0]["content"]}
+        assert json.loads(row["tools"]) == json.loads(own["tools"])
