@@ -95,7 +95,9 @@ def test_dpo_trains_what_the_policy_wrote(tmp_path: Path, store: MemoryLog, pair
     assert TrainingData.load(tmp_path / "data").rows == pairs.rows
 
 
-@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")  # of TRL's own calls of transformers
+@pytest.mark.filterwarnings(
+    "ignore:.*gradient_checkpointing:FutureWarning"
+)  # of TRL's own calls of transformers
 def test_stock_preparation_trains_results_of_tools_and_ours_does_not(
     tmp_path: Path, store: MemoryLog, pairs: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,7 +210,7 @@ def test_equal_seeds_give_equal_trainings(tmp_path: Path, pairs: TrainingData) -
     def losses(seed: int) -> list[float]:
         more = {**STEPS, "max_steps": 2, "per_device_train_batch_size": 1, "seed": seed}
         made = environment() >> DPO("embedded", data=pairs, output_dir=tmp_path, store="none", **more)
-        made.trainer.train()
+        made.train()
         return [one["logps/rejected"] for one in made.trainer.state.log_history if "loss" in one]
 
     first = losses(1)

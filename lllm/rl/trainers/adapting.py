@@ -67,7 +67,10 @@ def adapt(trainer: Any, env: RLEnv) -> TrainerSpec:
     from lllm.rl.trainers import defaults, grpo
 
     args = trainer.args
-    ours = {**defaults.DEFAULTS, **grpo.DEFAULTS}  # its values are given on where they are TRL's own defaults, too
+    ours = {
+        **defaults.DEFAULTS,
+        **grpo.DEFAULTS,
+    }  # its values are given on where they are TRL's own defaults, too
     config: dict[str, Any] = {}
     for one in fields(args):
         value = getattr(args, one.name)
