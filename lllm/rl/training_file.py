@@ -27,6 +27,7 @@ CONFIGS: Final[Mapping[str, str]] = {
     "sft": "SFTConfig",
     "dpo": "DPOConfig",
     "kto": "KTOConfig",
+    "ppo": "GRPOConfig",  # making it says what there is instead
 }
 """TRL's config class of each trainer."""
 
@@ -234,15 +235,10 @@ def trl_config(spec: Any) -> Any:
     import torch
     import trl
 
-    from lllm.rl.trainers.grpo import DEFAULTS, ON_CPU
+    from lllm.rl.trainers.defaults import settings
 
     kind = getattr(trl, CONFIGS[spec.kind])
-    known = inspect.signature(kind).parameters
-    defaults: dict[str, Any] = {**DEFAULTS, **({} if torch.cuda.is_available() else ON_CPU)}
-    values = {name: value for name, value in defaults.items() if name in known} | dict(spec.config)
-    if "gradient_checkpointing" in values:
-        values["activation_checkpointing"] = values.pop("gradient_checkpointing")
-    return kind(**{"output_dir": spec.output_dir, "seed": spec.seed, **values})
+    return kind(**settings(spec, kind, on_cpu=not torch.cuda.is_available()))
 
 
 def _has_rows(env: RLEnv, args: Any) -> None:

@@ -64,13 +64,9 @@ def adapt(trainer: Any, env: RLEnv) -> TrainerSpec:
             "the built GRPOTrainer is not taken over: " + "; ".join(problems),
             hint="Write env >> GRPO(model, **config): rows, rewards, tools and rollouts are the environment's.",
         )
-    from lllm.rl.trainers import defaults, grpo
-
     args = trainer.args
-    ours = {
-        **defaults.DEFAULTS,
-        **grpo.DEFAULTS,
-    }  # its values are given on where they are TRL's own defaults, too
+    # their values are given on where they are TRL's own defaults, too
+    ours = {**DEFAULTS, **OF_KIND["grpo"]}
     config: dict[str, Any] = {}
     for one in fields(args):
         value = getattr(args, one.name)

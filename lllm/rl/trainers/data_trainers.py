@@ -17,20 +17,17 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
 from lllm.errors import ConfigError
-from lllm.rl.trainers.defaults import lora_config, settings
+from lllm.rl.trainers.defaults import is_on_cpu, lora_config, settings
 from lllm.rl.trainers.local import Local
 from lllm.rl.training_data import KINDS, TrainingData
 
 if TYPE_CHECKING:
     from lllm.rl.trainers.data_training import DataTraining
 
-DEFAULTS: Final = {"per_device_train_batch_size": 8, "num_train_epochs": 1, "max_length": None}
-"""Where TRL's own default is not right for rows that are whole."""
-
 
 def build_sft(training: DataTraining, model: Any, data: TrainingData) -> Any:
     """TRL's SFTTrainer, which takes ids and labels as they are."""
-    values = settings(training.spec, SFTConfig, model, DEFAULTS)
+    values = settings(training.spec, SFTConfig, on_cpu=is_on_cpu(model))
     rows = _fitting(data, values, model, lambda row: len(row["input_ids"]))
     packing = bool(values.get("packing"))
     if not packing:
@@ -52,7 +49,7 @@ def build_sft(training: DataTraining, model: Any, data: TrainingData) -> Any:
 
 def build_dpo(training: DataTraining, model: Any, data: TrainingData) -> Any:
     """DPO on pairs of token rows."""
-    values = settings(training.spec, DPOConfig, model, DEFAULTS)
+    values = settings(training.spec, DPOConfig, on_cpu=is_on_cpu(model))
     rows = _fitting(
         data,
         values,
@@ -74,7 +71,7 @@ def build_dpo(training: DataTraining, model: Any, data: TrainingData) -> Any:
 
 def build_kto(training: DataTraining, model: Any, data: TrainingData) -> Any:
     """KTO on labelled token rows."""
-    values = settings(training.spec, KTOConfig, model, DEFAULTS)
+    values = settings(training.spec, KTOConfig, on_cpu=is_on_cpu(model))
     rows = _fitting(data, values, model, lambda row: len(row["prompt_ids"]) + len(row["completion_ids"]))
     values["max_length"] = None
     args = KTOConfig(**values)

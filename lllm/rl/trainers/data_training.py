@@ -93,17 +93,24 @@ class DataTraining(Training):
         from lllm.rl.policy import PolicyBackend
 
         model, tokenizer = self.parts
-        return PolicyBackend(model, tokenizer, batch=self.spec.concurrency)
+        found = PolicyBackend(model, tokenizer, batch=self.spec.concurrency)
+        found.rest()
+        return found
 
     @cached_property
     def trainer(self) -> Any:
         """The trainer of TRL."""
         model, _ = self.parts
         data = self.data  # by the model as it is, before TRL puts anything into it
+        from transformers import PrinterCallback
+
         from lllm.rl.trainers import data_trainers
+        from lllm.rl.trainers.progress import Progress
 
         with without_deprecations():
             made = data_trainers.BUILDERS[self.spec.kind](self, model, data)
+        made.add_callback(Progress())
+        made.remove_callback(PrinterCallback)  # whole dicts on stdout
         return self.with_callbacks(made)
 
     def train(self, **more: Any) -> Any:

@@ -25,18 +25,39 @@ ON_CPU: Final = {
 """TRL's own defaults are for a GPU."""
 
 
-def settings(spec: TrainerSpec, config: type, model: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of TRL's config class: the user's over `defaults` over those above. UnknownKeyError for a name that the
-    class does not have."""
+_GRPO: Final = {
+    "per_device_train_batch_size": 16,
+    "num_generations": 8,
+    "max_completion_length": 256,
+}
+_DATA: Final = {"per_device_train_batch_size": 8, "num_train_epochs": 1, "max_length": None}
+"""Rows are whole, and the model's context holds them."""
+OF_KIND: Final[Mapping[str, Mapping[str, Any]]] = {
+    "grpo": _GRPO,
+    "rloo": _GRPO,
+    "sft": _DATA,
+    "dpo": _DATA,
+    "kto": _DATA,
+}
+"""Where TRL's own default of a trainer is not right for a small model."""
+
+
+def settings(spec: TrainerSpec, config: type, *, on_cpu: bool) -> dict[str, Any]:
+    """The arguments of TRL's config class: the user's over those above. UnknownKeyError for a name that the class does not
+    have."""
     given = spec.checked({field.name for field in fields(config)})
     if "gradient_checkpointing" in given:  # its name until transformers 5.24
         given["activation_checkpointing"] = given.pop("gradient_checkpointing")
-    on_cpu = next(model.parameters()).device.type == "cpu"
-    values = {**DEFAULTS, **defaults, **(ON_CPU if on_cpu else {}), **given}
+    values = {**DEFAULTS, **OF_KIND[spec.kind], **(ON_CPU if on_cpu else {}), **given}
     values.setdefault("output_dir", spec.output_dir)
     values.setdefault("seed", spec.seed)
     values["remove_unused_columns"] = False
     return values
+
+
+def is_on_cpu(model: Any) -> bool:
+    """Whether a model's weights are in the CPU's memory."""
+    return bool(next(model.parameters()).device.type == "cpu")
 
 
 def lora_config(value: Any) -> Any:

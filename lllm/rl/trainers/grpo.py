@@ -19,7 +19,7 @@ from lllm.errors import ConfigError, UnsupportedError
 from lllm.rl.credit import SILENT, Group, advantages_of
 from lllm.rl.policy import PolicyBackend
 from lllm.rl.running import Task, seed_of
-from lllm.rl.trainers.defaults import lora_config, settings
+from lllm.rl.trainers.defaults import is_on_cpu, lora_config, settings
 from lllm.rl.trainers.local import Local, without_deprecations
 from lllm.rl.trainers.prefixes import changes
 from lllm.rl.trainers.progress import Progress
@@ -31,12 +31,6 @@ if TYPE_CHECKING:
     from lllm.rl.rows import TokenRow
     from lllm.rl.trainers.training import Training
 
-DEFAULTS: Final = {
-    "per_device_train_batch_size": 16,
-    "num_generations": 8,
-    "max_completion_length": 256,
-}
-"""Where TRL's own default is not right for a small model."""
 _PER_ROW: Final = ("grpo", "sapo", "luspo")
 """Losses that are a mean over rows: a rollout of two rows would count twice."""
 
@@ -54,7 +48,7 @@ def build_grpo(training: Training) -> Trainer:
             "the chat template changes earlier turns (%s): a rollout of several turns becomes several training rows",
             what,
         )
-    values = settings(spec, GRPOConfig, model, DEFAULTS)
+    values = settings(spec, GRPOConfig, on_cpu=is_on_cpu(model))
     items = env.items.first()
     if not items:
         raise ConfigError(f"the environment '{env.name}' has no rows to train on")
