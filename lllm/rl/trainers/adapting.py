@@ -6,6 +6,7 @@ from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm.errors import UnsupportedError, listing
+from lllm.rl.trainers.defaults import DEFAULTS, OF_KIND
 from lllm.rl.trainers.spec import GRPO, TrainerSpec
 
 if TYPE_CHECKING:
