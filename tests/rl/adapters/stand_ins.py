@@ -133,3 +133,135 @@ def textarena() -> None:
         return Guess()
 
     module("textarena", make=make)
+
+
+# --- verifiers
+
+
+class Task:
+    """A task: its data, and methods that `reward` marks."""
+
+    NEEDS_CONTAINER = False
+    key = hash = "k"
+
+    def __init__(self, **data: Any) -> None:
+        self.data = SimpleNamespace(system_prompt=None, prompt_text=data["prompt"], **data)
+        if "system" in data:
+            self.data.system_prompt = data["system"]
+        self.config = None
+
+    async def setup(self, trace: Any, runtime: Any) -> None: ...
+
+    async def finalize(self, trace: Any, runtime: Any) -> None: ...
+
+    @classmethod
+    def toolsets(cls, config: Any) -> list[Any]:
+        return []
+
+    def hooks(self, kind: str) -> list[Any]:
+        found = [getattr(self, name) for name in dir(type(self)) if not name.startswith("_")]
+        return [one for one in found if getattr(one, "kind", None) == kind]
+
+    async def score(self, trace: Any) -> None:
+        for one in self.hooks("reward"):
+            trace.record_reward(one.__name__, await one(trace), one.weight)
+
+
+def marked(weight: float = 1.0, kind: str = "reward") -> Any:
+    def mark(function: Any) -> Any:
+        function.weight, function.kind = weight, kind
+        return function
+
+    return mark
+
+
+class Taskset:
+    """Tasks of a list; endless where it is told so."""
+
+    def __init__(self, tasks: list[Any], bounded: bool = True) -> None:
+        self.tasks, self.bounded = tasks, bounded
+        self.config = SimpleNamespace(id="")
+
+    def __iter__(self) -> Any:
+        return iter(self.tasks)
+
+    @classmethod
+    def toolsets(cls, config: Any) -> list[Any]:
+        return []
+
+
+class Trace:
+    """The messages of a rollout, and its rewards."""
+
+    def __init__(self, **given: Any) -> None:
+        self.nodes: list[Any] = []
+        self.rewards: dict[str, float] = {}
+        self.task = given["task"]
+
+    def record_reward(self, name: str, value: float, weight: float = 1.0) -> None:
+        self.rewards[name] = value * weight
+
+    @property
+    def reward(self) -> float:
+        return sum(self.rewards.values())
+
+    @property
+    def last_reply(self) -> str:
+        said = [node.message.content for node in self.nodes if node.message.role == "assistant"]
+        return str(said[-1]) if said else ""
+
+    @property
+    def roles(self) -> list[str]:
+        return [node.message.role for node in self.nodes]
+
+
+class EnvConfig:
+    def __init__(self, taskset: Any = None) -> None:
+        self.taskset = taskset
+
+
+class Env:
+    """Plays tasks: subclasses say how in `run`."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+
+class SingleAgentEnv(Env):
+    pass
+
+
+class Segment(SimpleNamespace):
+    """What an agent said; nothing where it has ended."""
+
+    terminated = False
+
+    @property
+    def last_reply(self) -> str:
+        return str(self.messages[-1].content) if self.messages else ""
+
+
+def verifiers() -> None:
+    def message(role: str) -> Any:
+        return lambda **values: SimpleNamespace(role=role, **values)
+
+    module("verifiers")
+    module(
+        "verifiers.v1",
+        Task=Task,
+        Taskset=Taskset,
+        SingleAgentEnv=SingleAgentEnv,
+        EnvConfig=EnvConfig,
+        Segment=Segment,
+        MessageNode=SimpleNamespace,
+        SystemMessage=message("system"),
+        UserMessage=message("user"),
+        AssistantMessage=message("assistant"),
+        ToolMessage=message("tool"),
+    )
+    module("verifiers.v1.utils")
+    module("verifiers.v1.utils.loaders", environment_class=lambda id: SingleAgentEnv)
+    module("verifiers.v1.trace", Trace=Trace, TraceTask=SimpleNamespace, AgentInfo=SimpleNamespace)
+    module("verifiers.v1.state", state_cls=lambda kind: SimpleNamespace)
+    module("verifiers.v1.configs")
+    module("verifiers.v1.configs.agent", AgentConfig=SimpleNamespace)

@@ -100,12 +100,12 @@ def test_what_reasoning_gym_refuses_is_an_error() -> None:
 
 def test_a_game_of_gymnasium_is_played() -> None:
     stand_ins.Line.open = 0
-    env = Gymnasium("Line-v1", actions=["left", "right"], size=2, options={"length": 2})
+    env = Gymnasium("Line-v1", actions=["left", "right"], size=2, options={"length": 3})
     backend = ScriptedBackend(lambda request: "jump" if len(request.messages) == 1 else "Not left. Right!")
     store = MemoryLog()
     found = env(LLM(backend), store=store, limit=1)
     for one in found:
-        assert 2 - (one.turns - 1) in (0, 1)  # where it began
+        assert 3 - (one.turns - 1) in (0, 1)  # where it began
         assert one.messages[1].text == "That is no action. Say one of: left, right."
         assert one.reward == pytest.approx(1.0 - 0.1 * (one.turns - 2))
         assert one.state["over"] is True
