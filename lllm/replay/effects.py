@@ -275,19 +275,30 @@ def not_wanted(past: Past, blob: Blob) -> str:
 
 
 def ended_by_stop(record: Sequence[Mapping[str, Any]], seq: int) -> bool:
-    """Whether what cancelled the effect that event `seq` answers has ended the program: it was not the program itself, and
-    does not come again."""
+    """True if the cancellation at event `seq`, of a call or an effect, has ended the program: it came from outside, and does
+    not come again."""
     rest = record[seq + 1 :]
+    stopped = {event["call"] for event in rest if event["kind"] == ev.CANCELLED}
     return any(
         event["kind"] == ev.SESSION_ENDED and event["data"].get("status") == "cancelled" for event in rest
-    ) and all(
-        event["kind"] in _WINDING_UP
-        or (event["kind"] == ev.EFFECT_RETURNED and event["data"].get("cancelled"))
-        for event in rest
-    )
+    ) and all(_winds_up(event, stopped) for event in rest)
 
 
 _WINDING_UP: Final = (ev.CANCELLED, ev.CALL_ENDED, ev.SESSION_ENDED, ev.NOTE)
+_CUT_SHORT: Final = (ev.STAGE_ENDED, ev.ITEM_ENDED)
+_LEARNT: Final = (ev.MODEL_REPLIED, ev.TOOL_RETURNED, ev.APPROVAL_GIVEN)
+
+
+def _winds_up(event: Mapping[str, Any], stopped: Collection[str]) -> bool:
+    """True if a program that is stopped may write this event. `stopped`: the calls that were, which keep what they have learnt
+    at the same time."""
+    kind, data = event["kind"], event["data"]
+    return (
+        kind in _WINDING_UP
+        or (kind == ev.EFFECT_RETURNED and bool(data.get("cancelled")))
+        or (kind in _CUT_SHORT and data.get("status") == "cancelled")
+        or (kind in _LEARNT and event["call"] in stopped)
+    )
 
 
 def stop(data: Mapping[str, Any]) -> BaseException:

@@ -196,6 +196,7 @@ class Replayed(Session):
         self.reexecuted: set[str] = set()
         self.folded: set[str] = set()
         self.divergence: ReplayDivergence | None = None
+        self._cut = False  # whether today's code has gone on where the program was stopped
         self._marked: set[str | None] = set()  # calls whose start equals the recorded one except for secrets
         self._raw: dict[str, bytes] = {}  # blobs produced by today's code
         self.steps = 0
@@ -237,7 +238,9 @@ class Replayed(Session):
     ) -> Event:
         tape = self.tapes.get(ev.line_of(kind, data, call))
         found = tape.peek() if tape is not None else None
-        if call is None and found is not None and self._is_cut_off(found, kind, data):
+        # what stands beside a stage that was stopped is stopped with it, by Unfinished: before its turn
+        if self._cut or (call is None and found is not None and self._is_cut_off(found, kind, data)):
+            self._cut = True
             raise Unfinished("the session was cancelled here")
         if tape is None or found is None:
             if call is None or kind == ev.CALL_ENDED or self._open_ended(call):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from lllm.core import events as ev
 from lllm.inputs import Timer
 from lllm.replay.cancels import cancels, within
+from lllm.replay.effects import ended_by_stop
 from lllm.replay.guesses import EARLY, NEAR, SLACK, TOGETHER, Guess, Place
 from lllm.replay.idle import PlainTimer
 from lllm.replay.recorded_inputs import Input
@@ -97,9 +98,11 @@ class Timers:
         named: bool = False,
     ) -> Due | None:
         """The timer that fires next, if one does: the first that is due before `until` and `fires`; or, whenever it is due,
-        one that cancels what the item says was cancelled. Where the record names timers, only the others, unless
-        `named`."""
+        one that cancels what the item says was cancelled, unless the whole program was: nothing within it has done that. Where
+        the record names timers, only the others, unless `named`."""
         stopped = _stopped(item)
+        if stopped is not None and ended_by_stop(self._order.session.record, item.event["seq"]):
+            stopped = None
         found: list[tuple[float, int, Loop, asyncio.TimerHandle]] = []
         for loop in self._order.loops.values():
             if loop.loop.is_running():
