@@ -108,7 +108,7 @@ def run(
     loaded = configuration(config, overrides=sets or ())
     made = _split(_environment(env), split)
     with naming("--model", model):
-        acting, described = policy_of(loaded, model, agent, sets or ())
+        acting, described, entry = policy_of(loaded, model, agent, sets or ())
     overrides: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
     store = store_of(loaded)
     found = made.rollouts(
@@ -120,6 +120,7 @@ def run(
         run=run,
         store=store,
         version=described,
+        policy_entry=entry,
         progress=False if json else None,
         **overrides,
     )
@@ -185,21 +186,26 @@ def score(
 
 def policy_of(
     config: Config, model: str | None, agent: str | None, sets: Iterable[str] = ()
-) -> tuple[Any, str]:
-    """Who acts, and what it is called: an agent of the configuration, else a model."""
+) -> tuple[Any, str, dict[str, Any]]:
+    """Who acts, what it is called, and how it is found again: an agent of the configuration, else a model."""
     from lllm.llm.auto import choose
     from lllm.llm.build import agent_of
-    from lllm.llm.model import LLM
+    from lllm.llm.entry import relative
 
-    if agent is not None:
-        if agent not in config.agents:
-            raise UnknownNameError("agent", agent, config.agents, hint="Name its file: --config FILE.")
-        made = agent_of(config.agents[agent], config)
-        return (
-            made if model is None else made.with_(model=model)
-        ), agent if model is None else f"{agent} on {model}"
-    name = model or choose(config).model
-    return LLM(name), name
+    if agent is None:
+        name = model or choose(config).model
+        return name, name, {"model": name}
+    if agent not in config.agents:
+        raise UnknownNameError("agent", agent, config.agents, hint="Name its file: --config FILE.")
+    made = agent_of(config.agents[agent], config)
+    entry: dict[str, Any] = {"agent": agent}
+    if config.file is not None:
+        entry["config"] = relative(config.file, config.root)
+    if sets:
+        entry["set"] = [str(one) for one in sets]
+    if model is None:
+        return made, agent, entry
+    return made.with_(model=model), f"{agent} on {model}", {**entry, "model": model}
 
 
 def rollouts_in(store: LogStore, ids: Iterable[str]) -> Iterable[str]:
@@ -217,14 +223,24 @@ def rollouts_in(store: LogStore, ids: Iterable[str]) -> Iterable[str]:
 
 
 def _newest(store: LogStore, env: RLEnv, count: int) -> list[str]:
-    """The rollouts of the newest batches of an environment."""
+    """The rollouts of the newest batches of an environment: those that have ended, of rows that it has."""
+    from lllm.rl.reading import read_result
+
+    keys = {item.key for item in env.items.first()}
     batches = [
         info.id
         for info in store.sessions()
-        if info.meta.get("name") == env.name
-        and (info.meta.get("entry") or {}).get("kind") in ("batch", "rollouts")
+        if info.meta.get("name") == env.name and (info.meta.get("entry") or {}).get("kind") == "batch"
     ]
-    return list(rollouts_in(store, batches[:count]))
+    found: list[str] = []
+    for batch in batches:
+        ended = [(id, read_result(store, id)) for id in rollouts_in(store, [batch])]
+        own = [id for id, result in ended if result is not None and result["item"] in keys]
+        found += own
+        count -= bool(own)
+        if count == 0:
+            break
+    return found
 
 
 def _environment(name: str) -> RLEnv:

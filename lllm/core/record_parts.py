@@ -171,6 +171,9 @@ class Entry(TypedDict):
     set: NotRequired[Annotated[list[str], "values that were set over the file's: `a.b=c`"]]
     model: NotRequired[Annotated[str, "the model that was chosen for all agents"]]
     models: NotRequired[Annotated[dict[str, str], "the model of each agent"]]
+    rollouts: NotRequired[
+        Annotated[dict[str, Any], "of a batch of rollouts: environment, policy, rows and settings"]
+    ]
     why: NotRequired[Annotated[str | dict[str, str], "why `auto` chose the model, of each agent"]]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from lllm.ports import LogStore
 from lllm.replay import Replayed
 from lllm.rl.evaluation import Evaluation
 from lllm.rl.isolation.processes import processes_of
+from lllm.rl.programs import KEY
 from lllm.rl.reading import read_result, rollout_of
 from lllm.rl.rollout import Rollout
 from lllm.rl.scoring import are_of, score_one, score_together, unscored
@@ -53,12 +54,14 @@ async def _values(
     store: LogStore | None = None,
     name: str | None = None,
     progress: Any = None,
+    made_of: Mapping[str, Any] | None = None,
 ) -> list[Any]:
     """Does rollouts, `limit` at once, and gives what the step makes of them.
 
     Args:
         run: what the sessions of the rollouts are named by. A rollout that this run has finished under the same version of the
             policy, with the same seed, is taken from its log; one that was interrupted is repeated, in a session of its own.
+        made_of: what the session of all of them says of them, so that they can be made again; see `lllm.rl.programs`.
     """
     env, tasks = step.env, list(tasks)
     scope = running("batch")
@@ -68,7 +71,10 @@ async def _values(
         )
         return await _together(env, values, step.rollout, step.with_rollout, scope.session)
     live = open_session(name or step.name, store=store)
-    await live.start({"name": name or step.name, "entry": {"kind": "batch", "chain": step.name}})
+    entry: dict[str, Any] = {"kind": "batch", "chain": step.name}
+    if made_of is not None:
+        entry[KEY] = dict(made_of)
+    await live.start({"name": name or step.name, "entry": entry})
     token = current.set(Scope(live))
     try:
         sessions = await _sessions(live, run, tasks)

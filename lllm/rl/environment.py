@@ -22,6 +22,7 @@ from lllm.rl.isolation.plan import Plan, plan_of
 from lllm.rl.isolation.processes import processes_of
 from lllm.rl.isolation.remote import remote_tools
 from lllm.rl.items import Item, Items, item_of
+from lllm.rl.programs import describe
 from lllm.rl.reading import read_rollout
 from lllm.rl.rewards import Reward, bind, methods_of, number_of, rewards_of
 from lllm.rl.rollout import Rollout
@@ -202,6 +203,7 @@ class RLEnv:
         store: Any = None,
         name: str | None = None,
         progress: Any = None,
+        policy_entry: Mapping[str, Any] | None = None,
         **overrides: Any,
     ) -> Evaluation:
         """Tries a policy on rows, side by side. Each rollout has a session, and so has the batch of all of them.
@@ -213,6 +215,7 @@ class RLEnv:
             version: of the policy, noted on every rollout.
             run: a name under which this may be done again: what it has finished under the same version is taken from its log.
             store, name: of the sessions. progress: as of `Step.batch`.
+            policy_entry: how a terminal finds the policy again: `{agent, config}`; known for the name of a model.
             overrides: settings of the agent for these rollouts: temperature, max_tokens, ...
         """
         if isinstance(policy, BestOf):
@@ -235,8 +238,30 @@ class RLEnv:
             for sample in range(samples)
         ]
         self.leaks = []
+        arguments = {
+            "samples": samples,
+            "first": first,
+            "limit": limit,
+            "seed": seed,
+            "policy_step": policy_step,
+            "version": version,
+            "run": run,
+            "name": name or self.name,
+        }
+        if policy_entry is None and isinstance(policy, str):
+            policy_entry = {"model": policy}
+        if policy_entry is not None:  # a replay opens no model, and cannot ask it
+            step.seeds = bool(policy_entry.get("seeds", step.seeds))
+            policy_entry = {**policy_entry, "seeds": step.seeds}
         return await roll_out(
-            step, tasks, run=run, limit=limit, store=store, name=name or self.name, progress=progress
+            step,
+            tasks,
+            run=run,
+            limit=limit,
+            store=store,
+            name=name or self.name,
+            progress=progress,
+            made_of=describe(self, policy_entry, None if rows is None else items, arguments, overrides),
         )
 
     def best_of(self, policy: Any, n: int, rows: Any = None, *, by: Any = "vote", **more: Any) -> Evaluation:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import jsonschema_rs
@@ -160,3 +164,57 @@ def test_the_schema_takes_what_is_right(lllm: Terminal, project: Path) -> None:
     train = lllm("schema", "--train").json
     jsonschema_rs.validate(train, {"environment": "rl/x", "config": {"max_steps": 3}, "lora": {"r": 8}})
     assert "choose one" in lllm("schema", "--train", "--toml").err
+
+
+def test_rollouts_are_replayed_from_the_command_line(lllm: Terminal, project: Path) -> None:
+    (project / "system.yaml").write_text(
+        "agent_configs:\n  sums: {model_name: embedded, system_prompt: Answer.}\n"
+    )
+    ways = (
+        ("sums", "--model", "embedded", "--temperature", "0.7", "--samples", "2", "--first", "2"),
+        ("sums", "--agent", "sums", "-c", "system.yaml", "--run", "monday", "--first", "2"),
+        ("rl/arithmetic", "--model", "embedded", "--split", "held_out", "--first", "2"),
+        ("rl/questions", "--model", "embedded"),
+    )
+    for words in ways:
+        made = lllm("rl", "run", *words, "--json").json
+        kids = {one["session"] for one in made["sessions"]}
+        parent = next(one["session"] for one in lllm("sessions", "--json").json if one["session"] not in kids)
+        for session in (parent, made["sessions"][1]["session"]):
+            found = lllm("replay", session, "--json")
+            assert found.code == 0, (words, session, found.out, found.err)
+            assert found.json["verified"], (words, session)
+            assert found.json["whole"], (words, session)
+
+    for file in (project / "envs").iterdir():
+        if file.is_file():
+            file.unlink()
+    found = lllm("replay", made["sessions"][1]["session"], "--json").json  # of questions, which are gone
+    assert (found["verified"], found["whole"]) == (True, False)
+
+
+def test_a_killed_run_is_resumed_and_forked_from_the_command_line(lllm: Terminal, project: Path) -> None:
+    words = [sys.executable, "-m", "lllm", "rl", "run", "rl/arithmetic", "--model", "embedded"]
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(
+        [*words, "--first", "200", "--limit", "1", "--json"], env=environ, stdout=subprocess.DEVNULL
+    )
+    ended: list[str] = []
+    while len(ended) < 3:
+        assert process.poll() is None
+        time.sleep(0.05)
+        if (project / ".lllm").exists():
+            ended = [one["session"] for one in lllm("sessions", "--json").json if one["status"] == "done"]
+    process.kill()
+    process.wait()
+    rows = {one["session"]: one for one in lllm("sessions", "--json").json}
+    batch = min(rows, key=len)
+    assert rows[batch]["status"] == "interrupted"
+    before = {id: lllm("show", id, "--events", "--json").out for id in ended}
+    found = lllm("resume", batch, "--json")
+    assert found.code == 0, found.err
+    assert found.json["result"]["rollouts"] == 200
+    assert {id: lllm("show", id, "--events", "--json").out for id in ended} == before
+    assert lllm("replay", batch, "--json").json["verified"]
+    forked = lllm("fork", batch, "--json")
+    assert forked.code == 0, forked.err
