@@ -56,11 +56,11 @@ def train(
         return 0
     from lllm.rl.training_run import train as run
 
-    result, progress = run(training, say=output.say, resume=resume)
+    result, stopping = run(training, say=output.say, resume=resume)
     if (kind := file.data.get("gguf")) is not None:
         training.export_gguf(file.output_dir / "model.gguf", kind=kind)
     step, steps = int(result.global_step), int(training.trainer.state.max_steps)
-    stopped = progress.stopped and step < steps
+    stopped = stopping.stopped and step < steps
     folder = shown(file.output_dir)
     told = {
         "output_dir": folder,
@@ -74,7 +74,7 @@ def train(
     if json:
         output.data(told)
     else:
-        for line in _end(told, config, progress.rewards, file.data["environment"]):
+        for line in _end(told, config, stopping.rewards, file.data["environment"]):
             output.text(line)
     return INTERRUPTED if stopped else 0
 

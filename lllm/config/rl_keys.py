@@ -97,7 +97,7 @@ TRAIN: Final[Mapping[str, Key | Section]] = {
     "environment": Key(
         NAME, "What to train in: a registered name, a YAML file relative to this one, or `module:attribute`."
     ),
-    "trainer": Key(NAME, "How: grpo, or another of `lllm.rl.trainers`.", "grpo"),
+    "trainer": Key(NAME, "How: grpo, rloo, sft, dpo or kto.", "grpo"),
     "model": Key(
         NAME,
         "What is trained: `embedded`, a folder that `save_pretrained` wrote or a GGUF file (relative to the working folder), "
@@ -128,7 +128,8 @@ TRAIN: Final[Mapping[str, Key | Section]] = {
     ),
     "config": Key(
         FREE,
-        "Arguments of TRL's config class, by its names: max_steps, learning_rate, num_generations, save_steps, ...",
+        "Arguments of TRL's config class, by its names: max_steps, learning_rate, num_generations, save_steps, ...; and "
+        "options of the trainer: samples, margin, threshold, stop_on, ...",
         {},
     ),
 }

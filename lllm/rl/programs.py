@@ -38,7 +38,8 @@ def describe(
     rows of the dataset, settings that are JSON. None where something has none: its program must be given to run it again.
 
     Args:
-        policy: `{model}`, or `{agent, config}`, and whether `seeds` are sent. items: None for those of the dataset. arguments: of `arollouts`.
+        policy: `{model}`, or `{agent, config}`, and whether `seeds` are sent. items: None for those of the dataset.
+        arguments: of `arollouts`.
     """
     name = _name(env) if policy is not None else None
     if name is None or policy is None or jsonable(dict(overrides)) != dict(overrides):

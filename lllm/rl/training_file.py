@@ -147,6 +147,8 @@ class TrainingFile:
         name = str(self.get("trainer")).lower()
         if name not in kinds:
             raise UnknownNameError("trainer", name, kinds)
+        if name not in CONFIGS:
+            kinds[name]()  # says why it cannot be trained with
         return kinds[name]
 
     def _model_path(self) -> Path:
@@ -179,7 +181,7 @@ class TrainingFile:
     def _check_config(self, kind: Any) -> None:
         import trl
 
-        config = getattr(trl, CONFIGS.get(kind.kind, f"{kind.kind.upper()}Config"))
+        config = getattr(trl, CONFIGS[kind.kind])
         own = own_options(kind)
         known = [*own, *sorted(inspect.signature(config).parameters)]
         for name in self.data.get("config") or {}:

@@ -200,3 +200,15 @@ def test_a_training_is_stopped_and_gone_on_with(lllm: Terminal, project: Path) -
     anew = lllm("train", "--overwrite", "--set", "config.max_steps=1", "--json").json
     assert anew["step"] == 1
     assert [path.name for path in (project / "runs" / "one").glob("checkpoint-*")] == ["checkpoint-1"]
+
+
+def test_trainers_on_data_take_their_own_options(lllm: Terminal, project: Path) -> None:
+    sets = ["trainer=dpo", "config={max_steps: 1, samples: 2, max_tokens: 24, temperature: 2.0}"]
+    (project / "train.yaml").write_text("environment: rl/arithmetic\nmodel: embedded\nstore: none\n")
+    words = [word for one in sets for word in ("--set", one)]
+    plan = lllm("train", *words, "--dry-run", "--json").json
+    assert (plan["trainer"], plan["steps"], plan["rollouts"]) == ("dpo", 1, 2000)
+    assert plan["memory"] > 20 * plan["parameters"]
+    wrong = lllm("train", *words, "--set", "config.num_generations=4")
+    assert "unknown key 'num_generations'" in wrong.err
+    assert "num_iterations=2" in lllm("train", "--set", "trainer=ppo").err
