@@ -21,8 +21,8 @@ from lllm.rl.environments.maze import Maze, maze_of, way_between
 from lllm.rl.isolation import processes as processes_module
 
 SOURCE = '''
-import os, random, signal, subprocess, sys, time
-from lllm import tool
+import datetime, os, pathlib, random, signal, subprocess, sys, time
+from lllm import Image, tool
 from lllm.rl import RLEnv, reward
 
 def setup(rng, seed, length=3):
@@ -63,6 +63,31 @@ def go(state, direction: str) -> str:
 async def later(state) -> str:
     """Waits."""
     return f"later {os.getpid()}"
+
+def give(what: str):
+    """Gives.
+
+    Args:
+        what: which.
+    """
+    return {
+        "bytes": b"abc", "nan": float("nan"), "path": pathlib.Path("a/b"), "set": {3, 1}, "tuple": (1, 2), "none": None,
+        "text": "a\\nb", "date": datetime.date(2026, 1, 2), "class": int, "number": 10 ** 30,
+    }[what]
+
+async def fails(what: str):
+    """Fails.
+
+    Args:
+        what: how.
+    """
+    if what == "exit":
+        sys.exit(2)
+    raise {"empty": ValueError(), "words": RuntimeError("bad luck"), "key": KeyError("k")}[what]
+
+def picture():
+    """A picture."""
+    return Image(data=b"\\x89PNG\\r\\n\\x1a\\n", media_type="image/png")
 
 @tool(timeout=1.0)
 def slow(seconds: float) -> str:
@@ -176,6 +201,27 @@ def test_the_model_is_told_the_same(apart: Any) -> None:
         sent.append(([one.text for one in found.messages], backend.requests[0].tools))
     assert sent[0] == sent[1]
     assert "no way down" in sent[0][0][1]
+
+
+VALUES = ("bytes", "nan", "path", "set", "tuple", "none", "text", "date", "class", "number", "no such")
+FAILURES = ("exit", "empty", "words", "key")
+
+
+def test_results_and_errors_of_tools_read_the_same(apart: Any) -> None:
+    calls = [*(call("give", what=one) for one in VALUES), *(call("fails", what=one) for one in FAILURES)]
+    texts = []
+    for isolated in (True, False):
+        env = env_of(apart, tools=[apart.give, apart.fails], isolated=isolated, max_turns=30)
+        found = env(LLM(ScriptedBackend([*calls, "stop"])), store=MemoryLog())[0]
+        texts.append([one.text for one in found.messages if one.role == "tool"])
+    assert len(texts[0]) == len(calls)
+    assert texts[0] == texts[1]
+    env = env_of(apart, tools=[apart.picture])
+    found = env(LLM(ScriptedBackend([call("picture"), "stop"])), store=MemoryLog())[0]
+    assert (
+        "'picture' returned Image; tools of an isolated environment return text or JSON"
+        in found.messages[1].text
+    )
 
 
 def test_randomness_is_that_of_the_seed(apart: Any) -> None:

@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lllm.core.jsonable import jsonable
-from lllm.errors import LLMError
+from lllm.errors import LLMError, ToolError
 from lllm.models.function import Function
+from lllm.models.parts import Offers, rich
+from lllm.models.render import render_result
 from lllm.rl import tools
 from lllm.rl.isolation.frames import LENGTH, framed
 from lllm.rl.isolation.plan import made
@@ -58,7 +60,15 @@ class Child:
         tools.state.set(self.state)
         call = self.tools[name].call
         assert call is not None
-        return self.called(call, args, arguments)
+        try:
+            value = self.called(call, args, arguments)
+        except SystemExit as error:
+            raise ToolError(f"'{name}' called sys.exit({error.code!r})") from error
+        if rich(value, render_result) is not None or type(value) is Offers:
+            raise ToolError(
+                f"the tool '{name}' returned {type(value).__name__}; tools of an isolated environment return text or JSON"
+            )
+        return render_result(value)  # what the model reads: objects do not leave this process
 
     def on_state(self) -> Any:
         return self.state if isinstance(self.state, _JSON) else getattr(self.state, "__dict__", None)
