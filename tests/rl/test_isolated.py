@@ -15,7 +15,7 @@ from lllm import LLM, ScriptedBackend, replay_session
 from lllm.errors import ConfigError
 from lllm.log.memory import MemoryLog
 from lllm.models.reply import Reply
-from lllm.rl import RLEnv
+from lllm.rl import PromptSearch, RLEnv
 from lllm.rl.environments.doors import Doors
 from lllm.rl.environments.maze import Maze, maze_of, way_between
 from lllm.rl.isolation import processes as processes_module
@@ -290,6 +290,31 @@ def _command(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def test_runs_that_follow_each_other_may_share_processes(apart: Any, started: list[Any]) -> None:
+    env = env_of(apart)
+
+    def once() -> Any:
+        return env(LLM(ScriptedBackend(["stop"])), store=MemoryLog())[0].state["pid"]
+
+    with processes_module.kept_processes(env):
+        assert once() == once()
+        assert started[0].running
+    assert not started[0].running
+    assert once() != started[0].pid
+    assert len(started) == 2
+    search = env_of(apart, rows=[{"prompt": str(n)} for n in range(6)]) >> PromptSearch(
+        LLM(ScriptedBackend(lambda _: "stop")),
+        ["x"],
+        search=2,
+        choice=2,
+        held_out=2,
+        store=MemoryLog(),
+        concurrency=1,
+    )
+    assert search.run().calls["search"] == 4
+    assert len(started) == 3
 
 
 def test_a_state_that_is_an_object(apart: Any) -> None:

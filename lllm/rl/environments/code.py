@@ -14,13 +14,16 @@ import random
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from lllm.errors import SandboxError
 from lllm.rl.environments.base import ShippedEnv, whole
 from lllm.rl.environments.splits import Problem
 from lllm.rl.rewards import reward
 from lllm.session import Session
+
+if TYPE_CHECKING:
+    from lllm.rl.checking import Check
 
 _FENCED: Final = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL)
 _TESTS: Final = 8
@@ -95,6 +98,10 @@ class Code(ShippedEnv):
         row = {"prompt": prompt, "answer": f"```python\n{code}```", "inputs": inputs, "wanted": wanted}
         return Problem(code, row)
 
+    async def acheck(self, *, first: int = 5, store: Any = None) -> Check:
+        """See RLEnv; on fewer rows, since each is tested in a sandbox."""
+        return await super().acheck(first=first, store=store)
+
     def setup(self) -> dict[str, Any]:
         """The state at the beginning."""
         return {"tries": self.options["tries"]}
@@ -135,8 +142,8 @@ async def tried(
     Raises SandboxError: the sandbox failed, and the code is not known to be the cause.
     """
     code = code_in(completion)
-    if not code.strip():
-        return "There is no code.", 0.0
+    if "solve" not in code:
+        return "There is no function solve.", 0.0
     with Session.outside():
         text, results = await _ran(code, inputs, seconds)
         if (

@@ -11,14 +11,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm.errors import ConfigError, SandboxBroken
 from lllm.rl.isolation.frames import LENGTH, MOST, framed
 from lllm.rl.isolation.plan import Plan
-from lllm.sync import in_thread
+from lllm.sync import in_thread, run
 
 if TYPE_CHECKING:
     from lllm.rl.environment import RLEnv
@@ -213,6 +213,22 @@ def of_this_run(env: RLEnv) -> Processes | None:
     """The processes that the rollouts of the run that is under way share; None outside of one."""
     found = _run.get()
     return found[1] if found is not None and found[0] is env else None
+
+
+@contextmanager
+def kept_processes(env: RLEnv) -> Iterator[None]:
+    """Around several runs of an environment that follow each other, as the steps of a training: they share its processes, and
+    only afterwards these are closed."""
+    if env.isolation is None or of_this_run(env) is not None:
+        yield
+        return
+    processes = Processes(env.isolation)
+    token = _run.set((env, processes))
+    try:
+        yield
+    finally:
+        _run.reset(token)
+        env.leaks += run(processes.close())
 
 
 @asynccontextmanager

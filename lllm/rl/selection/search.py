@@ -20,6 +20,7 @@ from lllm.llm.agent import Agent
 from lllm.llm.project import default_store
 from lllm.llm.sessions import fail, open_session
 from lllm.rl.evaluation import Evaluation
+from lllm.rl.isolation.processes import processes_of
 from lllm.rl.rewards import number_of
 from lllm.rl.selection.best_of import BestOf, Chosen, calls_of
 from lllm.rl.selection.candidates import AS_IT_IS, PLACES, Candidate, candidates_of, named
@@ -132,6 +133,10 @@ class Search:
 
     async def arun(self) -> SearchResult:
         """Searches, chooses, and measures the winner."""
+        async with processes_of(self.env):
+            return await self._found()
+
+    async def _found(self) -> SearchResult:
         spec = self.spec
         self.calls, self.cost, self.stopped, self._tried = {}, Decimal(0), None, 0
         tried = [Tried(one) for one in (AS_IT_IS, *spec.candidates)]

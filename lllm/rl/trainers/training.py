@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lllm.errors import ConfigError, DependencyError
 from lllm.llm.agent import Agent
 from lllm.rl.evaluation import Evaluation
+from lllm.rl.isolation.processes import kept_processes
 
 if TYPE_CHECKING:
     from lllm.rl.checking import Check
@@ -68,8 +69,9 @@ class Training:
 
         Raises ConfigError where something else than the task pays, unless `force` was given.
         """
-        self.checked()
-        result = self.trainer.train(**more)
+        with kept_processes(self.env):
+            self.checked()
+            result = self.trainer.train(**more)
         self.save()
         return result
 

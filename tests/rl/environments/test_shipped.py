@@ -293,9 +293,16 @@ def test_code_is_tested_in_the_sandbox() -> None:
     assert wrong.reward == 0.0
 
 
+def test_rewards_of_code_pay_the_task_alone() -> None:
+    check = Code(size=2).check(first=2)
+    assert check.ok, str(check)
+    assert check.means["reference"] == 1.0
+    assert check.means["empty"] == check.means["constant"] == check.means["form"] == 0.0
+
+
 def test_code_that_ends_its_process_is_wrong() -> None:
     env = Code(size=1, seconds=3)
-    found = env(LLM(ScriptedBackend(["import os\nos._exit(0)"])), store=MemoryLog())[0]
+    found = env(LLM(ScriptedBackend(["solve = 1\nimport os\nos._exit(0)"])), store=MemoryLog())[0]
     assert (found.status, found.reward) == ("done", 0.0)
 
 
