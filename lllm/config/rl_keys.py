@@ -88,6 +88,11 @@ ENVIRONMENT: Final[Mapping[str, Key | Section]] = {
         "A rollout that ran into a limit is scored like any other (`score`), or is no training row (`mask`).",
         "score",
     ),
+    "isolated": Key(
+        FLAG,
+        "true: setup, step, tools and the others run in a process of their own, killed at its limits.",
+        False,
+    ),
     "seeds": Key(
         FLAG, "Whether the rollout's seed is sent with its requests; by default where the model takes one."
     ),

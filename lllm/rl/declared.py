@@ -20,7 +20,7 @@ from lllm.rl.rewards import Reward, bind, number_of, rewards_of
 
 REWARD_KEYS: Final = ("function", "weight", "optional", "name")
 HOOKS: Final = ("setup", "opening", "step", "done", "reference")
-_PLAIN: Final = ("system_prompt", "max_turns", "auto_execute_tools", "cut", "seeds")
+_PLAIN: Final = ("system_prompt", "max_turns", "auto_execute_tools", "cut", "isolated", "seeds")
 _MODULE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
@@ -93,7 +93,9 @@ class DeclaredEnvironment:
                 items, rewards, tools=tools, limits=limits or None, name=self.name, **hooks, **options
             )
         except ConfigError as error:
-            key = next((name for name in (*HOOKS, "tools") if error.message.startswith(name)), "name")
+            key = next(
+                (name for name in (*HOOKS, "tools", "isolated") if error.message.startswith(name)), "name"
+            )
             found.add(placed(error, self._layer.at((key,))))
             return None, list(found)
         env.__doc__ = self.description or env.__doc__

@@ -16,9 +16,11 @@ from lllm.errors import ConfigError
 from lllm.log.memory import MemoryLog
 from lllm.models.reply import Reply
 from lllm.rl import PromptSearch, RLEnv
+from lllm.rl.declared import DeclaredEnvironment
 from lllm.rl.environments.doors import Doors
 from lllm.rl.environments.maze import Maze, maze_of, way_between
 from lllm.rl.isolation import processes as processes_module
+from tests.rl.project import make_project
 
 SOURCE = '''
 import datetime, os, pathlib, random, signal, subprocess, sys, time
@@ -425,3 +427,24 @@ def test_a_reply_goes_down(apart: Any) -> None:
     import pickle
 
     assert pickle.loads(pickle.dumps(Reply(content="x"))).content == "x"
+
+
+def test_an_environment_of_a_project_can_be_isolated(
+    tmp_path: Path, started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_project(tmp_path / "project")
+    (root / "envs" / "walks.py").write_text(
+        "import os\n\n\ndef setup():\n    return {'pid': os.getpid()}\n\n\n"
+        "def step(state, completion):\n    return None\n\n\nasync def there(state) -> str:\n    return str(state['pid'])\n"
+    )
+    path = root / "envs" / "walk.yaml"
+    lines = ["dataset: questions.jsonl", "columns: {prompt: question, answer: solution}", "isolated: true"]
+    lines += ["rewards: ['envs.sums:right']", "tools: ['envs.walks:there']"]
+    path.write_text("\n".join([*lines, "setup: envs.walks:setup", "step: envs.walks:step"]))
+    monkeypatch.chdir(root)
+    env = DeclaredEnvironment(path).build()
+    found = env(LLM(ScriptedBackend([call("there"), "5"])), env.items[0], store=MemoryLog())
+    assert (found.reward, found.messages[1].text) == (1.0, str(started[0].pid))
+    path.write_text(path.read_text().replace("isolated: true", "isolated: maybe"))
+    with pytest.raises(ConfigError, match="isolated"):
+        DeclaredEnvironment(path).build()
