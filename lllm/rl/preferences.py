@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError
+from lllm.rl.environment import RLEnv
 from lllm.rl.rows import Segment, rows_of
+from lllm.rl.sample_scores import score_samples
 from lllm.rl.samples import Sample, samples_of
 from lllm.rl.training_data import TrainingData
 from lllm.rl.verdicts import read_verdicts
@@ -79,7 +81,7 @@ def pair_samples(
 def pair_forks(
     sessions: Iterable[str],
     *,
-    score: Callable[[Sample], float | None] | None = None,
+    score: Callable[[Sample], float | None] | RLEnv | None = None,
     margin: float = 0.0,
     store: LogStore | None = None,
 ) -> TrainingData:
@@ -88,7 +90,8 @@ def pair_forks(
 
     Args:
         sessions: ids of forks; those of sessions that are no forks are passed over.
-        score: what a session is worth; None: what it earned as a rollout.
+        score: what a session is worth: a function, or an environment, whose rewards score both; None: what it earned as a
+            rollout.
         margin: see `pair_samples`. store: that has the forks and their parents.
 
     Raises ConfigError, UnknownNameError: a fork or its parent is not in the store.
@@ -103,7 +106,9 @@ def pair_forks(
         if origin not in parents:
             (parents[origin],) = samples_of([origin], store)
         both = [one, parents[origin]]
-        if score is not None:
+        if isinstance(score, RLEnv):
+            both = score_samples(both, score, store=store)
+        elif score is not None:
             both = [replace(each, reward=score(each)) for each in both]
         if any(each.reward is None for each in both):
             dropped["no reward"] += 1

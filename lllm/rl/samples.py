@@ -15,7 +15,7 @@ from lllm.log.export.source import Source
 from lllm.log.views import summary
 from lllm.models.message import Message
 from lllm.models.parts import content_text
-from lllm.rl.rollout import MISSING, Rollout
+from lllm.rl.rollout import CUT, MISSING, Rollout
 from lllm.rl.rows import Recorder, Segment, TokenRow, rows_of
 from lllm.rl.values import prompt_messages
 
@@ -138,19 +138,25 @@ def sample_of(rollout: Rollout, rows: Iterable[TokenRow] = ()) -> Sample:
 MISSED: Final = {
     "missing": "the world failed: the rollout has no reward",
     "no reward": "nothing says what it earned",
+    "cut": "the policy ran into a limit, and the environment makes no training rows of that (cut='mask')",
     "no reply": "no agent call of the session is done",
 }
 """Why a rollout or session is no sample."""
 
 
 def samples_of(
-    found: Iterable[Any], store: LogStore | None = None, dropped: Counter[str] | None = None
+    found: Iterable[Any],
+    store: LogStore | None = None,
+    dropped: Counter[str] | None = None,
+    *,
+    mask_cut: bool = False,
 ) -> list[Sample]:
     """Samples of rollouts (an Evaluation), of session ids, or of samples. What the log has of a rollout is read from it; its
     reward is the one that is given, which may be a newer one.
 
     Args:
-        dropped: counts those that are none, by the words of MISSED. None: an error for the first of them.
+        dropped: counts those that are none, by the words of MISSED. None: an error for the first session that has no reply.
+        mask_cut: whether rollouts that ran into a limit are none.
 
     Raises UnknownNameError: no such session. ConfigError: what is given is none of these.
     """
@@ -198,4 +204,9 @@ def samples_of(
         if rows := getattr(one, "rows", ()):
             sample = replace(sample, rows=tuple(rows))
         out.append(sample)
-    return out
+    if not mask_cut:
+        return out
+    kept = [one for one in out if one.status != CUT]
+    if dropped is not None and len(kept) < len(out):
+        dropped["cut"] += len(out) - len(kept)
+    return kept

@@ -12,6 +12,7 @@ from lllm import DPO, KTO, LLM, SFT, RLEnv
 from lllm.errors import ConfigError, UnknownKeyError
 from lllm.log.memory import MemoryLog
 from lllm.rl.rows import recorded, rows_of
+from lllm.rl.samples import read_sample
 from lllm.rl.training_data import TrainingData
 from tests.rl.test_grpo import ROWS, calculator, right
 
@@ -173,6 +174,7 @@ def test_sft_trains_the_best_of_each_row(tmp_path: Path, store: MemoryLog, sampl
     assert len({row["prompt"][-1]["content"] for row in made.data}) == len(made.data)
     seen = spy(made.trainer)
     before = [part.detach().clone() for part in made.parts[0].parameters()]
+    untrained = made.evaluate(ROWS[:1])
     made.train()
     assert {tuple(ids) for ids, _ in seen} == {tuple(row["input_ids"]) for row in made.data}
     assert all((ids, labels) in [logged(store, row["session"]) for row in made.data] for ids, labels in seen)
@@ -181,6 +183,7 @@ def test_sft_trains_the_best_of_each_row(tmp_path: Path, store: MemoryLog, sampl
     assert losses[-1] < losses[0]
     # the reward is measured where the model is deployed
     trained = made.evaluate(ROWS[:2])
+    assert [one.policy.partition("-")[0] for one in (*untrained, *trained)] == ["0", "3", "3"]
     deployed = made.env(LLM(f"transformers/{tmp_path}"), ROWS[:2], temperature=0, store=MemoryLog())
     assert [one.completion for one in deployed] == [one.completion for one in trained]
 
@@ -237,6 +240,20 @@ def test_a_training_goes_on_from_its_checkpoint_with_its_data(
     assert result.global_step == 3
     assert again.data.rows == pairs.rows
     assert torch.equal(last, torch.cat([part.detach().flatten() for part in again.parts[0].parameters()]))
+
+
+def test_rollouts_that_are_masked_are_not_trained_on(store: MemoryLog, sampled: Any) -> None:
+    env = environment()
+    env.cut = "mask"
+    made = env >> DPO("embedded", store=store, data=sampled[1])
+    cut = [one for one in sampled[1] if read_sample(store, one).status == "cut"]
+    assert cut
+    assert made.data.dropped["cut"] == len(cut)
+    assert set(cut).isdisjoint(made.data.sessions)
+    # those of a training's own rollouts, which the log has with all of their tokens, are left out too
+    made = env >> DPO("embedded", store=MemoryLog(), first=2, **SAMPLING)
+    assert len({row["prompt"][-1]["content"] for row in made.data}) <= 2
+    assert made.data.dropped["cut"] >= 1
 
 
 def test_what_cannot_be_trained_on_says_so(tmp_path: Path, pairs: TrainingData) -> None:

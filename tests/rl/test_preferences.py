@@ -201,6 +201,17 @@ def test_what_a_fork_shares_with_its_parent_carries_no_loss() -> None:
     assert pair_forks([fork], score=lambda one: 1.0, store=store).dropped == {"tie": 1}
 
 
+def test_forks_are_scored_in_an_environment() -> None:
+    store = MemoryLog()
+    parent, fork = forked(store, ["short", "a longer one"])
+    env = RLEnv([{"prompt": "x", "answer": "short"}], lambda completion, answer: completion == answer)
+    (row,) = pair_forks([fork], score=env, store=store).rows
+    assert row["sessions"] == [parent, fork]
+    assert row["scores"] == [1.0, 0.0]
+    other = RLEnv([{"prompt": "y", "answer": "short"}], lambda completion, answer: completion == answer)
+    assert pair_forks([fork], score=other, store=store).dropped == {"no reward": 1}
+
+
 def test_a_fork_that_saw_something_else_is_no_pair() -> None:
     store = MemoryLog()
     parent, fork = forked(store, ["short", "a longer one"], ev.TOOL_RETURNED, "seen another")

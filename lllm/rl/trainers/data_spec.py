@@ -23,7 +23,8 @@ class DataSpec(TrainerSpec):
     Args:
         data: what is trained on. None: rollouts of the environment, `samples` of each row, by the model as it is. Else rollouts
             (an Evaluation), ids of sessions, a TrainingData or its folder, a JSONL file, a `Dataset` of Hugging Face, or rows.
-        samples, temperature, max_tokens: of those rollouts; max_tokens is of one reply.
+        first: only so many rows of the environment. samples, temperature, max_tokens: of those rollouts; max_tokens is of one
+            reply.
         tokenize: whether rows without token ids (of people, or of another model) are tokenised, once, with the model's chat
             template; else they are an error.
         more: see TrainerSpec. `max_length` leaves rows out that are longer; none is cut.
@@ -37,6 +38,7 @@ class DataSpec(TrainerSpec):
         model: Any = "embedded",
         *,
         data: Any = None,
+        first: int | None = None,
         samples: int = 8,
         temperature: float = 1.0,
         max_tokens: int = 256,
@@ -49,6 +51,7 @@ class DataSpec(TrainerSpec):
         if data is not None and self.control is not None:
             raise ConfigError(f"control={self.control!r} is for rollouts, and data= are given")
         self.data = data
+        self.first = first
         self.samples = samples
         self.temperature = temperature
         self.max_tokens = max_tokens

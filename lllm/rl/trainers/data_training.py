@@ -65,7 +65,7 @@ class DataTraining(Training):
     def _sampled(self) -> TrainingData:
         from lllm.rl.trainers.rollouts import roll_out
 
-        spec, items = self.spec, self.env.items.first()
+        spec, items = self.spec, self.env.items.first(self.spec.first)
         if not items:
             raise ConfigError(f"the environment '{self.env.name}' has no rows to train on")
         backend = self.policy_backend
@@ -76,9 +76,9 @@ class DataTraining(Training):
         ]
         sampling = {"temperature": spec.temperature, "max_tokens": spec.max_tokens}
         name = digest_of([sampling["temperature"], spec.max_tokens]).removeprefix("sha256:")[:8]
-        trained = roll_out(self, backend, tasks, f"{self.env.name}-samples-{name}", **sampling)
+        trained = roll_out(self, backend, tasks, f"{self.env.name}-samples-{name}", progress=None, **sampling)
         dropped: Counter[str] = Counter()
-        samples = samples_of(trained, _readable(spec.store), dropped)
+        samples = samples_of(trained, _readable(spec.store), dropped, mask_cut=self.env.cut == "mask")
         if spec.control == "shuffled":
             samples = _shuffled(samples, spec.seed)
         found = spec.choose(samples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,10 @@ def _read(training: DataTraining, data: Any) -> TrainingData:
         return TrainingData(kind, [dict(row) for row in rows], "given as rows")
     if all(isinstance(row, str | Rollout | Sample) for row in rows):
         store = None if isinstance(spec.store, str) else spec.store
-        return spec.choose(samples_of(rows, store))
+        dropped: Counter[str] = Counter()
+        found = spec.choose(samples_of(rows, store, dropped, mask_cut=training.env.cut == "mask"))
+        found.dropped = {**dropped, **found.dropped}
+        return found
     raise ConfigError(
         f"data= has a {type(rows[0]).__name__} at its beginning",
         hint="Give rollouts, ids of sessions, or rows; all of one kind.",

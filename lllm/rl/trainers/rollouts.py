@@ -70,10 +70,16 @@ class RecordedStep(RolloutStep):
 
 
 def roll_out(
-    training: Training, backend: PolicyBackend, tasks: Sequence[Task], name: str, **sampling: Any
+    training: Training,
+    backend: PolicyBackend,
+    tasks: Sequence[Task],
+    name: str,
+    *,
+    progress: Any = False,
+    **sampling: Any,
 ) -> list[Trained]:
     """Does rollouts, side by side, with their rows. Those that the training has finished under the same version of the policy
-    are taken from their logs."""
+    are taken from their logs. `progress`: as of `Step.batch`."""
     env, spec = training.env, training.spec
     acting = env.policy(training.policy(backend))
     step = RecordedStep(env, acting, {**SAMPLED, **sampling})
@@ -81,7 +87,12 @@ def roll_out(
     with backend.answering():
         found: list[Trained] = run(
             values_of_rollouts(
-                step, tasks, run=name, limit=spec.concurrency, store=store_of(spec.store), progress=False
+                step,
+                tasks,
+                run=name,
+                limit=spec.concurrency,
+                store=store_of(spec.store),
+                progress=progress,
             )
         )
     return found
