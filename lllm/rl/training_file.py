@@ -27,7 +27,6 @@ CONFIGS: Final[Mapping[str, str]] = {
     "sft": "SFTConfig",
     "dpo": "DPOConfig",
     "kto": "KTOConfig",
-    "ppo": "GRPOConfig",  # making it says what there is instead
 }
 """TRL's config class of each trainer."""
 

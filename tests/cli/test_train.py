@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lllm.registry import registry
 from lllm.rl.training_file import TrainingFile
 from tests.cli.conftest import Terminal
 from tests.rl.project import make_project
@@ -148,20 +149,22 @@ def test_steps_are_those_that_trl_counts(project: Path) -> None:
         "{per_device_train_batch_size: 4, num_generations: 4, gradient_accumulation_steps: 2}",
         "{per_device_train_batch_size: 4, num_generations: 2, num_iterations: 2, steps_per_generation: 2}",
     )
-    for shape in shapes:
-        sets = [
-            "environment=sums",
-            "force=true",
-            f"config={shape}",
-            "config.max_steps=-1",
-            "config.num_train_epochs=2",
-        ]
-        file = TrainingFile("train.yaml", sets)
-        plan = plan_training(file, sample=False)
-        trainer = file.training.trainer
-        loader = trainer.get_train_dataloader()
-        batch = trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps
-        assert plan.steps == trainer.set_initial_training_values(trainer.args, loader)[-1], (shape, batch)
+    with registry.scope(empty=True):
+        registry.arm()  # whatever projects other tests of this process had
+        for shape in shapes:
+            sets = [
+                "environment=sums",
+                "force=true",
+                f"config={shape}",
+                "config.max_steps=-1",
+                "config.num_train_epochs=2",
+            ]
+            file = TrainingFile("train.yaml", sets)
+            plan = plan_training(file, sample=False)
+            trainer = file.training.trainer
+            loader = trainer.get_train_dataloader()
+            batch = trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps
+            assert plan.steps == trainer.set_initial_training_values(trainer.args, loader)[-1], (shape, batch)
 
 
 def test_fewer_rows_than_a_batch_takes_are_an_error(lllm: Terminal, project: Path) -> None:
