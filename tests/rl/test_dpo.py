@@ -268,7 +268,8 @@ def test_what_cannot_be_trained_on_says_so(tmp_path: Path, pairs: TrainingData) 
     with pytest.raises(ConfigError, match="no data set for training: its first row has a"):
         _ = (env >> DPO("embedded", data=[{"a": 1}])).data
     with pytest.raises(ConfigError, match=r"all \d rows are longer than 8 tokens"):
-        _ = (env >> DPO("embedded", data=TrainingData("preferences", list(pairs)), max_length=8)).trainer
+        _ = (env >> DPO("embedded", data=pairs, max_length=8)).trainer
+    assert pairs.rows  # what is given stays as it is
     with pytest.raises(ConfigError, match="data= is int"):
         _ = (env >> DPO("embedded", data=5)).data
 

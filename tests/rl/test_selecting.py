@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from lllm import Agent, RLEnv, ScriptedBackend
 from lllm.errors import ConfigError
 from lllm.log.export import export
 from lllm.log.memory import MemoryLog
 from lllm.rl.selecting import label_samples, select_examples
 from tests.rl.test_preferences import rollouts, sample
+from tests.rl.test_rows import reply
 
 
 def test_examples_are_selected_by_reward() -> None:
@@ -69,3 +71,15 @@ def test_exported_rollouts_are_read_by_datasets(tmp_path: Path) -> None:
         call = row["completion"][0]["tool_calls"][0]["function"]
         assert json.loads(call["arguments"]) == {"place": own["prompt"][0]["content"]}
         assert json.loads(row["tools"]) == json.loads(own["tools"])
+
+
+def test_what_a_repair_dropped_carries_no_loss_anywhere() -> None:
+    store = MemoryLog()
+    replies = [reply([1], [2, 3], "no JSON"), reply([1, 2, 3, 4], [5], '{"a": 1}')]
+    agent = Agent("a", ScriptedBackend(replies), format={"type": "object"}, token_ids=True, logprobs=True)
+    found = RLEnv([{"prompt": "x"}], lambda: 1)(agent, store=store)
+    (own,) = select_examples(found, store=store).rows
+    (exported,) = [json.loads(line) for line in export(store, found[0].session, "trl").splitlines()]
+    for row in (own, exported):
+        assert (row["input_ids"], row["assistant_masks"]) == ([1, 2, 3, 4, 5], [0, 0, 0, 0, 1])
+    assert [one["role"] for one in own["completion"]] == ["assistant"]

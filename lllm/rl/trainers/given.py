@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def read_given(training: DataTraining) -> TrainingData:
 def _read(training: DataTraining, data: Any) -> TrainingData:
     spec = training.spec
     if isinstance(data, TrainingData):
-        return data
+        return replace(data, rows=list(data.rows), dropped=dict(data.dropped))
     if isinstance(data, str | Path):
         return TrainingData.load(data)
     if not isinstance(data, Iterable):
