@@ -26,7 +26,7 @@ STAGES = 3
 
 
 def question(number: int) -> str:
-    """What the first agent is asked of an item."""
+    """Returns the question about an item, for the first agent."""
     return f"item {number} "
 
 
@@ -54,7 +54,7 @@ def ended_items(store: LogStore) -> set[int]:
 
 
 def program(store: LogStore, url: str, items: int, limit: int) -> Any:
-    """What makes the batch."""
+    """Returns the program that makes the batch."""
     values = [question(n) for n in range(items)]
     return partial(chain_of(url).batch, values, limit=limit, store=store, name=NAME)
 

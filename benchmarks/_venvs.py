@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class NoEnvironment(Exception):
-    """What a library needs could not be installed; the message is the last line of the reason."""
+    """Raised where the packages of a library could not be installed; the message is the last line of the reason."""
 
 
 def python_of(name: str, requirements: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""What batching changes in greedy decoding: the same prompts one by one, again, and as a batch.
+"""Measures the effect of batching on greedy decoding: the same prompts one by one, again, and as a batch.
 
     python -m benchmarks.batched_tokens [FOLDER]
 
@@ -27,7 +27,7 @@ ENGINES: Final[Mapping[str, tuple[str, str, Mapping[str, Any]]]] = {
 
 
 class Split(NamedTuple):
-    """Where two replies to the same prompt part.
+    """The first difference of two replies to the same prompt.
 
     Attributes:
         position: the first token that differs. one, other: the tokens there.
@@ -49,14 +49,14 @@ class Compared(NamedTuple):
 
 
 def gap(entry: Mapping[str, Any]) -> float:
-    """How much more likely the best token at a position was than the second, as logarithms."""
+    """Returns the log-probability of the best token at a position, less that of the second."""
     best, second = sorted((top["logprob"] for top in entry["top"]), reverse=True)[:2]
     return float(best - second)
 
 
 def split(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> Split | None:
-    """Where two lists of log-probabilities part; None where they name the same tokens. A list may end earlier: a model that
-    stops has chosen a token that is not in the list, and how close that was is not known."""
+    """Returns the first place at which two lists of log-probabilities differ; None where they name the same tokens. A list
+    may end earlier: a model that stops has chosen a token that is not in the list, and how close that was is not known."""
     for position, (here, there) in enumerate(zip(one, other, strict=False)):
         if here["token"] != there["token"]:
             return Split(position, here["token"], there["token"], min(gap(here), gap(there)))

@@ -39,7 +39,7 @@ def life(folder: Path, kind: str, url: str, items: int, limit: int) -> subproces
 
 
 def finished(child: subprocess.Popen[str], folder: Path) -> dict[str, Any]:
-    """What a process that is not killed came to."""
+    """The outcome of a process that is not killed."""
     _, errors = child.communicate()
     if child.returncode:
         raise SystemExit(f"the batch failed:\n{errors}")
@@ -48,12 +48,12 @@ def finished(child: subprocess.Popen[str], folder: Path) -> dict[str, Any]:
 
 
 def asked(item: int) -> list[str]:
-    """What the server is asked about an item."""
+    """Returns the requests about an item, as the server has them."""
     return [question(item) + "+" * stage for stage in range(STAGES)]
 
 
 class Killed(NamedTuple):
-    """What a batch that was killed some times came to. `problems` are sentences; none is what we want."""
+    """The outcome of a batch that was killed some times. `problems` are sentences: there should be none."""
 
     kills: int
     ended: int

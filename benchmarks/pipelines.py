@@ -108,7 +108,7 @@ def versions(lines: Sequence[Line]) -> str:
 
 
 def ahead(line: Line, mine: Line | None) -> str:
-    """How many times ours is ahead of a line, where there is one to compare it with."""
+    """Returns the ratios of a line to ours, where there is one to compare it with."""
     if mine is None:
         return ""
     cpu, rate = line.median("cpu") / mine.median("cpu"), mine.median("rate") / line.median("rate")

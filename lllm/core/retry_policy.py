@@ -34,7 +34,7 @@ class Try(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """Whether something is tried again, and after how many seconds."""
+    """A decision: to try again or not, and after how many seconds."""
 
     again: bool
     wait: float = 0.0
@@ -45,7 +45,7 @@ On = type[Exception] | Sequence[type[Exception]] | Callable[[Exception], bool] |
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often, after which errors and when something is tried again. A value: equal where its parts are.
+    """The rule for further tries: how many, after which errors, and when. A value: equal where its parts are.
 
     Attributes:
         times: tries, the first included; None for no limit, where `total` or `stop` is one.
@@ -134,7 +134,7 @@ class RetryPolicy:
     # --- decisions
 
     def wants(self, error: BaseException) -> bool:
-        """Whether an error is one of those after which something is tried again."""
+        """Returns True for an error after which there is another try."""
         if not isinstance(error, Exception) or isinstance(error, NEVER):
             return False
         on = self.on
@@ -143,20 +143,20 @@ class RetryPolicy:
         return isinstance(error, on) if isinstance(on, tuple) else bool(_plain("on", on(error)))  # type: ignore[operator]
 
     def decide(self, tried: Try, key: str) -> Decision:
-        """What follows a try that failed. `key`: what the jitter is drawn by."""
+        """Decides about a try that failed. `key`: the seed of the jitter."""
         if not self.wants(tried.error) or self.is_last(tried):
             return Decision(False)
         seconds = self.seconds(tried.number, key, _asked(tried.error), tried)
         return Decision(not self.is_too_late(tried.seconds + seconds), seconds)
 
     def is_last(self, tried: Try) -> bool:
-        """Whether no try follows this one, by their number or by `stop`."""
+        """Returns True if no try follows this one, by their number or by `stop`."""
         if self.times is not None and tried.number >= self.times:
             return True
         return self.stop is not None and bool(_plain("stop", self.stop(tried)))
 
     def is_too_late(self, seconds: float) -> bool:
-        """Whether a try that begins so many seconds after the first is past `total`."""
+        """Returns True if a try that begins so many seconds after the first is past `total`."""
         return self.total is not None and seconds > self.total
 
     def seconds(self, number: int, key: str, asked: float | None = None, tried: Try | None = None) -> float:
@@ -186,7 +186,7 @@ class RetryPolicy:
         return tuple(name for name in ("wait", "on", "stop") if callable(getattr(self, name)))
 
     def record(self) -> dict[str, Any]:
-        """What differs from the defaults, as CallStarted has it."""
+        """Returns the parts that differ from the defaults, as CallStarted has them."""
         out = {
             name: getattr(self, name)
             for name in _NUMBERS
@@ -210,7 +210,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 
 
 def is_tenacity(value: Any) -> bool:
-    """Whether an object comes from the package tenacity, or its class from a class there."""
+    """Returns True for an object of the package tenacity, or of a class derived from one there."""
     return any(one.__module__.partition(".")[0] == "tenacity" for one in type(value).__mro__)
 
 

@@ -1,4 +1,4 @@
-"""What names in a configuration stand for in Python: functions as `module:function`, and classes of exceptions."""
+"""Looks up the names of Python objects in a configuration: functions as `module:function`, and classes of exceptions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def function_at(name: str, config: Config) -> Any:
-    """What stands at `module:attribute`. ConfigError with the nearest name where there is no such module or attribute."""
+    """Returns the object at `module:attribute`. ConfigError with the nearest name where there is no such module or
+    attribute."""
     module, _, attribute = name.partition(":")
     parts = [*module.split("."), *attribute.split(".")]
     if not all(part.isidentifier() for part in parts):

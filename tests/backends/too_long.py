@@ -1,5 +1,5 @@
 # ruff: noqa: E501  # one provider per line, in its own words
-"""How providers and servers refuse a request that is longer than the model's window: status, body, the window and the length that
+"""Refusals by providers and servers of a request that is longer than the model's window: status, body, the window and the length that
 the words name (None where they name none)."""
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def run(root: Path, *words: str, **environment: str) -> subprocess.CompletedProc
 
 
 def whole(text: str) -> int:
-    """How many panels there are: each begins after the end of the one before."""
+    """Counts the panels: each begins after the end of the one before."""
     depth = count = 0
     for line in text.replace("\r\n", "\n").split("\n"):
         depth += line.startswith("╭") - line.startswith("╰")

@@ -25,7 +25,7 @@ from tests.test_promises import ROOT, ROWS, named_in
 PAGE: Final = ROOT / "docs" / "guides" / "coming-from.md"
 TITLE: Final = "## The four documents, name by name\n"
 ROOTS: Final = {"lllm": "lllm/", "llm-runner": "llm/", "flowgen": "flowgen/", "tframex": "src/tframex/"}
-"""Where the packages of the documents are, in the paths that they name."""
+"""The packages of the documents, in the paths that they name."""
 PACKAGES: Final = ("lllm.", "tframex.", "mythic_core.engine.llm.")
 STATUS: Final = ("same", "renamed", "later")
 
@@ -78,7 +78,7 @@ def rows(text: str) -> Iterator[Row]:
 
 
 def code(cell: str) -> str:
-    """What a cell has as code, and nothing beside it."""
+    """Returns the code of a cell, which has nothing beside it."""
     assert re.fullmatch(r"`[^`]+`", cell), f"{cell!r} is not a piece of code"
     return cell[1:-1]
 
@@ -97,7 +97,7 @@ def is_a_name(row: Row) -> None:
 
 
 def found_at(path: str, *, later: bool = False) -> Any:
-    """What an importable path leads to."""
+    """Returns the object at an importable path."""
     module, _, name = path.rpartition(".")
     if later:
         with pytest.raises(LaterImport, match="is not in this version"):

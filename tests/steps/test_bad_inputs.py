@@ -376,7 +376,7 @@ def stages(tree: Tree) -> list[Tree]:
 
 
 def expected(tree: Tree, value: Any, path: str) -> Any:
-    """What plain Python makes of it: an item that failed is its place and its index."""
+    """Does the same in plain Python: an item that failed is its place and its index."""
     if isinstance(tree, str):
         if tree == "fails":
             raise Failed(path)

@@ -17,7 +17,7 @@ from training.embedded.forms import Forms
 
 ITEMS = ["Hello there, how are you?", "a question about 12 plus 30"]
 TIE = 0.01
-"""How much more likely the best token may have been than the second where a batch takes another one, as logarithms."""
+"""The largest lead of the best token over the second, in log-probability, where a batch takes another one."""
 DRIFT: Final[Mapping[str, float]] = {
     "xllamacpp Q8_0": 1e-2,
     "xllamacpp F32": 1e-3,
@@ -46,8 +46,8 @@ def replies(store: MemoryLog, among: str) -> list[list[dict[str, Any]]]:
 
 
 def parted(singles: Sequence[MemoryLog], batch: MemoryLog) -> list[Split]:
-    """Where the items of a batch part from single calls: each at its first reply that does, as later ones may be asked
-    something else."""
+    """Returns the places at which the items of a batch differ from single calls: each at its first reply that does, as later
+    ones may be asked something else."""
     found = []
     (name,) = {
         info.id.rpartition("-")[0] for info in batch.sessions() if info.meta["entry"]["kind"] != "batch"

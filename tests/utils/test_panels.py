@@ -61,7 +61,7 @@ def from_log(store: MemoryLog, session: str, **more: Any) -> str:
 
 
 def live(work: Any, **more: Any) -> tuple[str, str]:
-    """What is shown of a session that runs, and what is shown of its log."""
+    """Returns the panels of a session that runs, and those of its log."""
     store, file = MemoryLog(), io.StringIO()
     session = lllm.llm.sessions.open_session("try", store=store)
     Panels(file, **more).attach(session)

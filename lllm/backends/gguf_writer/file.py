@@ -19,14 +19,14 @@ KINDS: Final[Mapping[str, str]] = {
     "BF16": "two bytes per number, with the range of F32",
     "Q8_0": "about one byte per number: llama.cpp's usual 8 bits",
 }
-"""How matrices can be stored. Vectors (norms, biases) are F32 in all of them."""
+"""The ways in which matrices can be stored. Vectors (norms, biases) are F32 in all of them."""
 
 _FALLBACK: Final = "F16"
 """For a matrix whose rows are no whole number of blocks."""
 
 
 class Header(NamedTuple):
-    """What a llama GGUF file says of its model beside the tensors."""
+    """The metadata of a llama GGUF file."""
 
     context: int
     width: int

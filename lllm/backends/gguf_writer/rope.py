@@ -17,7 +17,7 @@ def rope_base(config: Any) -> float:
 
 
 def rope_factors(config: Any, head_size: int) -> Any:
-    """What each frequency is divided by, as float32 numbers; None where that is 1 for all. ConfigError for a kind of
+    """Returns the divisor of each frequency, as float32 numbers; None where that is 1 for all. ConfigError for a kind of
     scaling that such factors cannot express."""
     import numpy as np
 

@@ -169,7 +169,7 @@ def _number(value: Any, size: int) -> int | None:
 
 
 def _affixes(tokenizer: Any, bos: int | None, eos: int | None) -> tuple[bool, bool]:
-    """Whether a text is tokenised with a token before it, and one after it."""
+    """Returns two truth values: a text is tokenised with a token before it, and with one after it."""
     plain = list(tokenizer("a", add_special_tokens=False)["input_ids"])
     whole = list(tokenizer("a")["input_ids"])
     known: list[tuple[list[int], tuple[bool, bool]]] = [(plain, (False, False))]

@@ -141,10 +141,10 @@ def json_text(value: Any) -> str:
 
 
 def is_nested(value: Any) -> bool:
-    """Whether a cell has parts, and is JSON in a table."""
+    """Returns True for a cell that has parts, and is JSON in a table."""
     return isinstance(value, dict | list)
 
 
 def fits_64_bits(value: int) -> bool:
-    """Whether databases and Parquet have such an integer."""
+    """Returns True for an integer that fits databases and Parquet."""
     return -(2**63) <= value < 2**63

@@ -23,7 +23,7 @@ EXACT: Final = 2**53
 
 
 class Writer(Protocol):
-    """Where rows go."""
+    """The file that rows are written to."""
 
     kind: str
     path: Path

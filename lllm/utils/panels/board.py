@@ -1,4 +1,4 @@
-"""Where panels are shown: each whole, also where several are made at the same time."""
+"""The place for panels: each is shown whole, also if several are made at the same time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def known_secrets_out(text: str) -> str:
 
 
 _HALF: Final = re.compile("(?:\r|\U0001f3f4[\U000e0030-\U000e007a]{0,6})\\Z")
-"""What may be the first half of a line break, or of a flag."""
+"""Matches the possible first half of a line break, or of a flag."""
 
 
 class Streamed:
@@ -67,7 +67,7 @@ class Streamed:
         self.fresh = self.fresh + len(shown) if "\n" not in shown else 1 << 30
 
     is_cut = False
-    """Whether more has come than is shown."""
+    """True if more has come than is shown."""
 
     @property
     def is_empty(self) -> bool:

@@ -38,7 +38,7 @@ WIDEST: Final = 120
 
 
 class Bounds(NamedTuple):
-    """How much of a text is shown."""
+    """The longest part of a text that is shown."""
 
     lines: int = 20
     characters: int = 2_000
@@ -49,7 +49,7 @@ _NONE: Final = Bounds(1 << 60, 1 << 60)
 
 
 def bounds(kind: str, full: bool) -> Bounds:
-    """How much is shown of a panel of this kind."""
+    """Returns the bounds of a panel of this kind."""
     return _NONE if full else _BOUNDS.get(kind, Bounds())
 
 
