@@ -162,10 +162,11 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def listing(names: Iterable[str], limit: int = 12) -> str:
-    """`a, b, c` for a message; a long list is cut and says how many more there are."""
+    """`a, b, c` for a message; a list that is longer by two or more is cut and says how many more there are."""
     ordered = sorted(names)
-    shown = ", ".join(ordered[:limit]) or "none"
-    return shown if len(ordered) <= limit else f"{shown} and {len(ordered) - limit} more"
+    if len(ordered) <= limit + 1:
+        return ", ".join(ordered) or "none"
+    return f"{', '.join(ordered[:limit])} and {len(ordered) - limit} more"
 
 
 def not_yet(what: str) -> str:

@@ -107,16 +107,17 @@ def go_on(
             **program_of(store, id, config, asks=True, program=entry),
         )
     except BaseException as error:
-        output.belongs(error, id, still(store, id, config, found.events if found is not None else 0))
+        program = None if isinstance(error, ConfigError) else entry  # which may be what is wrong
+        output.belongs(error, id, still(store, id, config, found.events if found is not None else 0, program))
         raise
     finally:
         output.writes(None)
         live.close()
 
 
-def still(store: LogStore, id: str, config: Any, before: int) -> str | None:
-    """What to type to go on with a session that could not be gone on with now. None where it has ended, or another
-    process goes on with it. `before`: how many events it had."""
+def still(store: LogStore, id: str, config: Any, before: int, entry: str | None = None) -> str | None:
+    """Says how to resume a session that could not be resumed now. None where it has ended, or another process resumes it.
+    `before`: how many events it had."""
     try:
         found = stored(store, id)
         if found is None or found.status != "running" or held(store, id):
@@ -124,7 +125,10 @@ def still(store: LogStore, id: str, config: Any, before: int) -> str | None:
     except Exception:  # the store may be what failed
         return None
     words = "is untouched" if found.events == before else "is interrupted still; what was done is kept"
-    return f"Session {id} {words}. To resume it: lllm resume {id}" + (f" -c {config}" if config else "")
+    if entry is None and _batch(store, id) is not None:
+        entry = "MODULE:FUNCTION"
+    how = f"lllm resume {id}" + (f" -c {config}" if config else "") + (f" --entry {entry}" if entry else "")
+    return f"Session {id} {words}. To resume it: {how}"
 
 
 def stored(store: LogStore, id: str) -> SessionInfo | None:

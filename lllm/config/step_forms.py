@@ -57,18 +57,23 @@ class Form(NamedTuple):
 
     Attributes:
         about: what it does. value: what stands behind its name; None where that is a mapping with `options`.
-        beside: keys that may stand beside its name.
+        beside: keys that may stand beside its name. some: of these keys at least one is required.
     """
 
     about: str
     value: Kind | None = None
     options: Mapping[str, Option] = {}
     beside: Mapping[str, Option] = {}
+    some: tuple[str, ...] = ()
 
     @property
     def short(self) -> bool:
-        """Whether the stage within it may stand for its keys, of which no other is required: `map: writer`."""
-        return self.value is None and [key for key, one in self.options.items() if one.required] == ["step"]
+        """True if the stage within it may stand for its keys, of which no other is required: `map: writer`."""
+        return (
+            self.value is None
+            and not self.some
+            and [key for key, one in self.options.items() if one.required] == ["step"]
+        )
 
 
 _NAME: Final = Option(NAME, "What events and errors call it.")
@@ -124,6 +129,7 @@ FORMS: Final[Mapping[str, Form]] = {
     "budget": Form(
         "A stage that may use no more than so much.",
         options={"step": _STEP, **{name: Option(key.kind, key.about) for name, key in BUDGET.items()}},
+        some=tuple(BUDGET),
     ),
     "to_jsonl": Form("Appends what passes to a file, as lines of JSON.", SINK_PATH, beside={"name": _NAME}),
     "to_sqlite": Form(
@@ -168,6 +174,8 @@ def _schema(name: str, form: Form) -> dict[str, Any]:
         own = dict(form.value.schema)
     else:
         own = _object(form.options)
+        if form.some:
+            own["anyOf"] = [{"required": [key]} for key in form.some]
         own = {"anyOf": [dict(STAGE.schema), own]} if form.short else own
     properties = {name: {"description": form.about, **own}, **_object(form.beside)["properties"]}
     required = [name, *(key for key, one in form.beside.items() if one.required)]

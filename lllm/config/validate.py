@@ -23,7 +23,7 @@ from lllm.config.kinds import (
 from lllm.config.layer import BROKEN, Keys, Layer, peek, put
 from lllm.config.problems import Problems
 from lllm.config.secret import is_secret
-from lllm.errors import ConfigError, UnknownKeyError, not_yet
+from lllm.errors import ConfigError, UnknownKeyError, listing, not_yet
 from lllm.porting import PROJECT_KEYS, SYSTEM_KEYS, hint
 
 _NOT_INTERPOLATED: Final = "Write NAME, without ${ }."
@@ -99,11 +99,9 @@ class _Validator:
                     put(self.out.data, target, {})
                 self.names({}, entry, target)
             elif not isinstance(value, dict):
-                self.problems.add(
-                    ConfigError(
-                        f"{'.'.join(here)} is {in_words(value)}; it wants keys and values", where=where
-                    )
-                )
+                allowed = "" if entry.each is not None else f": {listing(entry.keys)}"
+                words = f"{'.'.join(here)} is {in_words(value)}; it wants keys and values{allowed}"
+                self.problems.add(ConfigError(words, where=where))
             elif entry.each is not None:
                 self.names(value, entry, here)
             else:

@@ -205,7 +205,13 @@ class _Declared:
         )
         here = (*path, name)
         if form.value is None:
-            options = {**self.options(self.long(given[name], form), form.options, here, name), **beside}
+            own = self.long(given[name], form)
+            options = {**self.options(own, form.options, here, name), **beside}
+            if form.some and isinstance(own, dict) and not own.keys() & set(form.some):
+                hint = (
+                    f"Write {name}: {{step: ..., {form.some[0]}: ...}}, or another of {', '.join(form.some)}."
+                )
+                self.add(here, ConfigError(f"{name} limits nothing", hint=hint))
         else:
             options = {"value": self.value(form.value, given[name], here), **beside}
         if len(self.problems.errors) > before:

@@ -86,3 +86,17 @@ def test_without_its_program_nothing_is_done(batch: str, command: str) -> None:
     assert "Did you mean 'main'?" in wrong.stderr
     both = lllm(command, batch, "--entry", "desk:main", "--config", "x.yaml")
     assert both.returncode != 0
+
+
+def test_what_to_type_names_the_program(batch: str) -> None:
+    for given in ((), ("--entry", "desk:mian")):
+        told = lllm("resume", batch, *given).stderr
+        assert f"To resume it: lllm resume {batch} --entry MODULE:FUNCTION\n" in told
+
+
+def test_panels_of_a_batch_count_its_items(batch: str) -> None:
+    """The calls, and what they used, are in the sessions of the items."""
+    done = lllm("resume", batch, "--entry", "desk:main", "--pretty")
+    for shown in (done.stderr, lllm("show", batch, "--pretty").stdout):
+        assert "8 items: 7 done, 1 failed. Each has a session of its own." in shown
+        assert "0 agent calls" not in shown

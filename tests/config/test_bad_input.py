@@ -170,7 +170,7 @@ TOMLS = [
         "[log]\ndir = '${NOWHERE}'",
         r"error: lllm\.toml:2: 'log\.dir' needs the variable NOWHERE, which is not set\n.*",
     ),
-    ("project = []", r"error: lllm\.toml:1: project is \[\] \(a list\); it wants keys and values"),
+    ("project = []", r"error: lllm\.toml:1: project is \[\] \(a list\); it wants keys and values: name"),
 ]
 
 

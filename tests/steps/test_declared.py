@@ -306,6 +306,14 @@ REFUSED = [
     ("\n- loop: upper", 7, "steps.0.loop is 'upper' (text); it wants keys and values: step, until, times"),
     ("\n- loop: {step: upper, times: 2, at_most: stop}", 7, "it wants one of give, raise"),
     (
+        "\n- budget: {step: upper}",
+        7,
+        "budget limits nothing (steps.0.budget)\n  Write budget: {step: ..., max_cost",
+    ),
+    ("\n- budget: upper", 7, "it wants keys and values: step, max_cost, max_tokens_total, max_model_calls"),
+    ("[upper]\nbudget: 5", 7, "budget is 5 (a whole number); it wants keys and values: deadline, max_cost"),
+    ("\n- to_csv: a.csv", 7, "sink, step, to_jsonl, to_parquet, to_sqlite"),
+    (
         "\n- retry: {step: upper, on: OsError}",
         7,
         "no exception named 'OsError' (steps.0.retry.on)\n  Did you",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -47,6 +48,7 @@ class Content:
         self._errors: set[str] = set()
         self._spending = Spending()
         self._count = {"agent call": 0, "model call": 0, "tool call": 0}
+        self._items: Counter[str] = Counter()  # of a batch, by status
 
     def take(self, event: Mapping[str, Any]) -> list[Panel]:
         """The panels of the next event."""
@@ -78,11 +80,10 @@ class Content:
 
     def _session_ended(self, call: str, data: Mapping[str, Any], at: int) -> list[Panel]:
         status = str(data["status"])
-        told = [f"{number} {noun}{'' if number == 1 else 's'}" for noun, number in self._count.items()]
-        paid, saved = self._spending.paid, self._spending.saved
-        told.append(f"{paid.used[0]} tokens in, {paid.used[1]} out")
-        told.append("cost unknown" if paid.unpriced else f"cost ${paid.cost:f}")
-        lines = [", ".join(told)]
+        saved = self._spending.saved
+        lines = [self._items_in_words()] if self._items else []
+        if not lines or any(self._count.values()):
+            lines.append(self._totals())
         if saved.replies:
             lines.append(
                 f"{saved.replies} {'reply' if saved.replies == 1 else 'replies'} from the log or the cache"
@@ -92,6 +93,19 @@ class Content:
             lines.insert(0, str(error))
         kind = "done" if status == "done" else "error"
         return [Panel(kind, f"session {status}", "\n".join(lines), self._took("session", at))]
+
+    def _totals(self) -> str:
+        told = [f"{number} {noun}{'' if number == 1 else 's'}" for noun, number in self._count.items()]
+        paid = self._spending.paid
+        told.append(f"{paid.used[0]} tokens in, {paid.used[1]} out")
+        told.append("cost unknown" if paid.unpriced else f"cost ${paid.cost:f}")
+        return ", ".join(told)
+
+    def _items_in_words(self) -> str:
+        """The items that have ended, each of which has a session with its calls and its cost."""
+        count = self._items.total()
+        by_status = ", ".join(f"{number} {status}" for status, number in sorted(self._items.items()))
+        return f"{count} item{'' if count == 1 else 's'}: {by_status}. Each has a session of its own."
 
     # --- stages and items
 
@@ -114,6 +128,7 @@ class Content:
 
     def _item_ended(self, call: str, data: Mapping[str, Any], at: int) -> list[Panel]:
         status = str(data["status"])
+        self._items[status] += 1
         kind = "stage" if status == "done" else "error"
         return [Panel(kind, f"item {data['item']} {status}", foot=self._took(("item", data["item"]), at))]
 
