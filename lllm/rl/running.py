@@ -204,13 +204,10 @@ class Running:
             except _Lost:
                 raise
             except CallError as error:
-                self._require_process()
                 self._count(error.messages)
                 return outcome(error)
             except LLMError as error:
-                self._require_process()
                 return outcome(error)
-            self._require_process()
             finish = None if self.reply is None else self.reply.finish_reason
             if finish == "length":
                 return CUT, "length", "the last reply was cut off by max_tokens"
@@ -273,13 +270,9 @@ class Running:
 
     # --- code of the environment
 
-    def _require_process(self) -> None:
-        """Raises _Lost where the environment's process is gone: what the agent was told by its tools then is no outcome."""
-        if self.remote is not None and self.remote.lost is not None:
-            raise _Lost("process", self.remote.lost)
-
     async def _fetch_state(self) -> None:
-        """Takes over the state of an isolated environment, as JSON."""
+        """Takes over the state of an isolated environment, as JSON. Raises _Lost where its process is gone: what the agent was
+        told by its tools then is no outcome."""
         if self.remote is None:
             return
         try:

@@ -109,7 +109,9 @@ def test_a_game_of_gymnasium_is_played() -> None:
         assert one.messages[1].text == "That is no action. Say one of: left, right."
         assert one.reward == pytest.approx(1.0 - 0.1 * (one.turns - 2))
         assert one.state["over"] is True
-    assert "\x1b" not in str(backend.requests)
+    shown = [one.text for request in backend.requests for one in request.messages]
+    assert any("at 2" in one for one in shown)
+    assert not any("\x1b" in one for one in shown)
     assert backend.requests[0].messages[0].text.startswith("You play Line-v1. Each reply is one action")
     assert stand_ins.Line.open == 0  # what was made for a look is closed, too
     assert env.score([one.session for one in found], store=store).reward == found.reward
