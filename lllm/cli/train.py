@@ -57,6 +57,9 @@ def train(
     from lllm.rl.training_run import train as run
 
     result, stopping = run(training, say=output.say, resume=resume)
+    model = file.output_dir
+    if training.spec.lora is not None:
+        model = training.save_merged(file.output_dir / "merged")
     if (kind := file.data.get("gguf")) is not None:
         training.export_gguf(file.output_dir / "model.gguf", kind=kind)
     step, steps = int(result.global_step), int(training.trainer.state.max_steps)
@@ -67,7 +70,7 @@ def train(
         "step": step,
         "steps": steps,
         "stopped": stopped,
-        "model": f"transformers/{folder}",
+        "model": f"transformers/{shown(model)}",
         "gguf": f"{folder}/model.gguf" if kind is not None else None,
         "metrics": {key: value for key, value in result.metrics.items() if isinstance(value, int | float)},
     }

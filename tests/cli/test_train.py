@@ -9,9 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 
+from lllm import LLM
+from lllm.backends.embedded import WEIGHTS
 from lllm.registry import registry
+from lllm.rl.named import environment
 from lllm.rl.training_file import TrainingFile
 from tests.cli.conftest import Terminal
 from tests.rl.project import make_project
@@ -215,3 +220,23 @@ def test_trainers_on_data_take_their_own_options(lllm: Terminal, project: Path) 
     wrong = lllm("train", *words, "--set", "config.num_generations=4")
     assert "unknown key 'num_generations'" in wrong.err
     assert "num_iterations=2" in lllm("train", "--set", "trainer=ppo").err
+
+
+def test_an_adapter_is_merged_into_a_model_that_runs(lllm: Terminal, project: Path) -> None:
+    sets = ("lora={r: 4}", "gguf=F32", "config.temperature=1.5", "config.learning_rate=0.02")
+    made = lllm("train", *(word for one in sets for word in ("--set", one)), "--json")
+    told = made.json
+    assert told["model"] == "transformers/runs/one/merged"
+    assert (project / "runs" / "one" / "adapter_model.safetensors").is_file()
+
+    def replies(model: str) -> list[list[str]]:
+        found = environment("rl/arithmetic").rollouts(LLM(model), first=6, temperature=0.0, max_tokens=60)
+        return [[message.text for message in one.messages] for one in found]
+
+    merged = replies(told["model"])
+    assert merged == replies(f"llama_cpp/{told['gguf']}")
+    written, shipped = gguf.GGUFReader(told["gguf"]), gguf.GGUFReader(WEIGHTS)
+    before = {one.name: gguf.dequantize(one.data, one.tensor_type) for one in shipped.tensors}
+    changed = {one.name for one in written.tensors if not np.array_equal(one.data, before[one.name])}
+    assert "blk.0.attn_q.weight" in changed
+    assert "token_embd.weight" not in changed

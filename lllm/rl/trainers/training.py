@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from functools import cached_property
 from pathlib import Path
@@ -100,6 +101,16 @@ class Training:
         write_plot(self.trainer.state.log_history, place / "rewards.png", self.env.name)
         write_samples(self.trainer, place / "samples.md")
         write_card(self, place / "README.md")
+        return place
+
+    def save_merged(self, folder: str | Path) -> Path:
+        """Writes the model as it is now with its adapter merged into the weights, and the tokenizer, to a folder that runs as any
+        model does. The model in training keeps its adapter."""
+        place = Path(folder)
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        merged = copy.deepcopy(model).merge_and_unload() if self.spec.lora is not None else model
+        merged.save_pretrained(str(place))
+        self.parts[1].save_pretrained(str(place))
         return place
 
     def export_gguf(self, path: str | Path, *, kind: str = "Q8_0", name: str | None = None) -> Path:
