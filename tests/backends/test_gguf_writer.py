@@ -24,7 +24,9 @@ from lllm.backends.embedded import WEIGHTS, EmbeddedBackend
 from lllm.backends.gguf_writer import write_gguf
 from lllm.backends.gguf_writer.vocabulary import PRE
 from lllm.backends.llama_cpp.llama_cpp_python import open_llama_cpp
-from lllm.errors import ConfigError
+from lllm.backends.transformers.load import load
+from lllm.backends.transformers.options import LoadOptions
+from lllm.errors import ConfigError, LLMInitializationError
 from lllm.rl.trainers.models import open_model
 
 LLAMA = open_llama_cpp("the tests")
@@ -238,6 +240,22 @@ def test_every_shape_computes_the_same(tmp_path: Path, shape: str) -> None:
     exact, found = logits_of(model, ids), llama_logits(path, ids)
     assert float(np.abs(exact).max()) > 1
     assert float(np.abs(exact - found).max()) < 2e-3
+
+
+LEFT_OUT = {"biases": "its biases", "linear": "the factors of", "llama3": "the factors of"}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_transformers_computes_the_same_or_refuses(tmp_path: Path, shape: str) -> None:
+    model = tiny(len(gpt2()), **SHAPES[shape])
+    path = write_gguf(model, tmp_path / "model.gguf", kind="F32", tokenizer=gpt2())
+    options = LoadOptions(device="cpu", dtype="float32")
+    if shape in LEFT_OUT:
+        with pytest.raises(LLMInitializationError, match=LEFT_OUT[shape]):
+            load(str(path), options)
+        return
+    ids = torch.randint(0, len(gpt2()), (200,), generator=torch.Generator().manual_seed(2)).tolist()
+    assert np.array_equal(logits_of(model, ids), logits_of(load(str(path), options).model, ids))
 
 
 def test_rows_that_are_no_whole_blocks_are_kept_in_half_precision(tmp_path: Path) -> None:

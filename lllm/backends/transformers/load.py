@@ -13,6 +13,7 @@ from lllm.backends.devices import resolve
 from lllm.backends.local.memory import exhausted
 from lllm.backends.local.packages import needed, version_of
 from lllm.backends.transformers.device import dtype_of
+from lllm.backends.transformers.gguf_limits import check_gguf
 from lllm.backends.transformers.loaded import Loaded as Loaded
 from lllm.backends.transformers.options import LoadOptions as LoadOptions
 from lllm.backends.transformers.source import Source
@@ -65,6 +66,7 @@ def _load(source: Source, options: LoadOptions, device: str, why: str) -> Loaded
         torch.set_num_threads(options.threads)
     common: dict[str, Any] = {"local_files_only": True, "trust_remote_code": options.trust_remote_code}
     if source.gguf is not None:
+        check_gguf(Path(source.place) / source.gguf, source.name)
         common["gguf_file"] = source.gguf
     config = AutoConfig.from_pretrained(source.place, **common)
     declared = None if source.gguf is not None else getattr(config.get_text_config(), "dtype", None)

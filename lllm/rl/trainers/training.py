@@ -104,8 +104,8 @@ class Training:
         return place
 
     def save_merged(self, folder: str | Path) -> Path:
-        """Writes the model as it is now with its adapter merged into the weights, and the tokenizer, to a folder that runs as any
-        model does. The model in training keeps its adapter."""
+        """Writes the model as it is now to a folder that runs as any model does: its adapter merged into the weights, with the
+        tokenizer. The model in training keeps its adapter."""
         place = Path(folder)
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
         merged = copy.deepcopy(model).merge_and_unload() if self.spec.lora is not None else model
