@@ -12,9 +12,10 @@ import argparse
 import json
 from pathlib import Path
 
-import gguf
-import numpy as np
 import torch
+
+from lllm.backends.gguf_writer.file import Header, Tensor, write_file
+from lllm.backends.gguf_writer.vocabulary import vocabulary_of
 
 from . import tokenizer
 from .model import Shape
@@ -22,66 +23,38 @@ from .weights import GGUF_NAME, SUMS, TEMPLATE, WEIGHTS, checksums
 
 
 def convert(run: Path, out: Path, kind: str = "Q8_0") -> Path:
-    """Quantise the checkpoint of a run; returns the path of the GGUF file."""
+    """Quantises the checkpoint of a run; returns the path of the GGUF file."""
     shape = Shape(**json.loads((run / "shape.json").read_text()))
     weights = torch.load(run / "checkpoint.pt", weights_only=True)["model"]
+    text = (run / "tokenizer.json").read_text()
     out.mkdir(parents=True, exist_ok=True)
-    vocabulary = json.loads((run / "tokenizer.json").read_text())
-    (out / "tokenizer.json").write_text((run / "tokenizer.json").read_text())
-    path = out / GGUF_NAME
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name("lllm embedded arithmetic demo")
-    writer.add_description("Turns arithmetic in English into calculator tool calls, and nothing else.")
-    writer.add_license("MIT")
-    writer.add_context_length(shape.context)
-    writer.add_embedding_length(shape.width)
-    writer.add_block_count(shape.layers)
-    writer.add_feed_forward_length(shape.hidden)
-    writer.add_head_count(shape.heads)
-    writer.add_head_count_kv(shape.heads)
-    writer.add_rope_dimension_count(shape.width // shape.heads)
-    writer.add_rope_freq_base(shape.rope_base)
-    writer.add_layer_norm_rms_eps(shape.epsilon)
-    writer.add_vocab_size(shape.vocabulary)
-    quantisation = getattr(gguf.GGMLQuantizationType, kind)
-    writer.add_file_type(getattr(gguf.LlamaFileType, f"MOSTLY_{kind}"))
-    _add_tokenizer(writer, vocabulary, shape)
-    for name, tensor in weights.items():
-        array = tensor.float().numpy()
-        if array.ndim == 2:
-            writer.add_tensor(name, gguf.quants.quantize(array, quantisation), raw_dtype=quantisation)
-        else:
-            writer.add_tensor(name, array.astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def _add_tokenizer(writer: gguf.GGUFWriter, vocabulary: dict[str, object], shape: Shape) -> None:
-    model = vocabulary["model"]
-    assert isinstance(model, dict)
-    entries: dict[int, str] = {place: text for text, place in model["vocab"].items()}
-    added = vocabulary["added_tokens"]
-    assert isinstance(added, list)
-    entries |= {token["id"]: token["content"] for token in added}
-    tokens = [entries[place] for place in range(shape.vocabulary)]
-    kinds = [gguf.TokenType.NORMAL] * len(tokens)
-    for token in added:
-        kinds[token["id"]] = gguf.TokenType.CONTROL if token["special"] else gguf.TokenType.USER_DEFINED
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list(tokens)
-    writer.add_token_types(kinds)
-    writer.add_token_merges(
-        [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    (out / "tokenizer.json").write_text(text)
+    header = Header(
+        context=shape.context,
+        width=shape.width,
+        layers=shape.layers,
+        hidden=shape.hidden,
+        heads=shape.heads,
+        pairs=shape.heads,
+        head_size=shape.width // shape.heads,
+        rope_base=shape.rope_base,
+        epsilon=shape.epsilon,
+        vocabulary=shape.vocabulary,
+        name="lllm embedded arithmetic demo",
+        description="Turns arithmetic in English into calculator tool calls, and nothing else.",
+        license="MIT",
     )
-    writer.add_bos_token_id(tokenizer.PAD)
-    writer.add_eos_token_id(tokenizer.EOS)
-    writer.add_pad_token_id(tokenizer.PAD)
-    writer.add_add_bos_token(False)
-    writer.add_chat_template(TEMPLATE.read_text())
+    vocabulary = vocabulary_of(
+        json.loads(text),
+        shape.vocabulary,
+        ends=[tokenizer.EOS],
+        bos=tokenizer.PAD,
+        pad=tokenizer.PAD,
+        template=TEMPLATE.read_text(),
+    )
+    # names and order of rows are llama.cpp's own already
+    tensors = [Tensor(name, tuple(one.shape), one.float().numpy) for name, one in weights.items()]
+    return write_file(out / GGUF_NAME, header, vocabulary, tensors, kind)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
