@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lllm.core import events as ev
 from lllm.errors import ConfigError, UnknownNameError
 from lllm.log.export.lines import text
-from lllm.log.export.source import Source
+from lllm.log.export.source import Source, Talk
 from lllm.log.views import summary
 from lllm.models.message import Message
 from lllm.models.parts import content_text
@@ -67,33 +67,39 @@ class Sample:
 
 
 def read_sample(store: LogStore, session: str) -> Sample:
-    """The conversation of a logged session: the dialog of its last agent call that is done.
+    """The conversation of a logged session: the dialog of its last agent call that is done; of a rollout, of its last one.
 
     Raises UnknownNameError: no such session. LogCorrupt: the log was changed. ConfigError: no agent call of it is done.
     """
     source = Source(store, session)
     if not source.events:
         raise UnknownNameError("session", session, ())
-    talks = [one for one in source.talks() if one.call.status == "done" and one.replies]
-    if not talks:
+    last = source.events[-1]
+    found = last["data"].get("result") if last["kind"] == ev.SESSION_ENDED else None
+    result: Mapping[str, Any] = found if isinstance(found, Mapping) and "item" in found else {}
+    talk = _talk(source, cut=bool(result))
+    if talk is None:
         raise ConfigError(
             f"no agent call of session '{session}' is done", hint="Give sessions that have a reply."
         )
-    talk = talks[-1]
     recorder = Recorder()
     for event in source.events:
         recorder.take(event["kind"], event["data"], event["call"], event["seq"])
     segments = tuple(recorder.segments()) if recorder.complete else ()
-    last = source.events[-1]
-    found = last["data"].get("result") if last["kind"] == ev.SESSION_ENDED else None
-    result: Mapping[str, Any] = found if isinstance(found, Mapping) and "item" in found else {}
     begun = source.events[0]["data"]
     fork = begun.get("fork")
-    first, end = talk.replies[0].place, talk.replies[-1].place + 1
+    first = next(
+        (place for place, one in enumerate(talk.messages) if one.role == "assistant"), len(talk.messages)
+    )
+    if talk.replies:
+        first, end = talk.replies[0].place, talk.replies[-1].place + 1
+        completion = [message_record(one) for one in talk.messages[first:end]]
+    else:  # every reply was rejected
+        completion = [dict(one) for one in result.get("messages", ())]
     cost = summary(source.events).cost
     return Sample(
         [message_record(one) for one in talk.messages[:first]],
-        [message_record(one) for one in talk.messages[first:end]],
+        completion,
         text(talk.tools) if talk.tools else None,
         tuple(rows_of(segments, session)),
         segments,
@@ -109,6 +115,16 @@ def read_sample(store: LogStore, session: str) -> Sample:
         None if cost is None else Decimal(cost),
         None if fork is None else (fork["session"], fork["at"]),
     )
+
+
+def _talk(source: Source, *, cut: bool) -> Talk | None:
+    """The dialog of the last agent call that is done. `cut`: else of the last one: a rollout that ran into a limit has one that
+    failed, and what it wrote is its outcome."""
+    talks = list(source.talks())
+    done = [one for one in talks if one.call.status == "done" and one.replies]
+    if cut:
+        return talks[-1] if talks else None
+    return done[-1] if done else None
 
 
 def message_record(message: Message) -> dict[str, Any]:

@@ -222,13 +222,7 @@ def trainer_kinds() -> dict[str, Any]:
 
 def own_options(kind: Any) -> list[str]:
     """The options of a trainer that are not TRL's, and have no key of their own."""
-    return [
-        parameter.name
-        for base in kind.__mro__
-        if "__init__" in vars(base) and base is not object
-        for parameter in inspect.signature(base.__init__).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in OURS
-    ]
+    return [name for name in kind.options() if name not in OURS]
 
 
 def trl_config(spec: Any) -> Any:

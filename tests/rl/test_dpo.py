@@ -210,14 +210,14 @@ def test_lora_keeps_the_model_as_the_reference(tmp_path: Path, pairs: TrainingDa
 
 
 def test_equal_seeds_give_equal_trainings(tmp_path: Path, pairs: TrainingData) -> None:
-    def losses(seed: int) -> list[float]:
+    def losses(seed: int, given: Any = pairs) -> list[float]:
         more = {**STEPS, "max_steps": 2, "per_device_train_batch_size": 1, "seed": seed}
-        made = environment() >> DPO("embedded", data=pairs, output_dir=tmp_path, store="none", **more)
+        made = environment() >> DPO("embedded", data=given, output_dir=tmp_path, store="none", **more)
         made.train()
         return [one["logps/rejected"] for one in made.trainer.state.log_history if "loss" in one]
 
     first = losses(1)
-    assert first == losses(1)
+    assert first == losses(1, pairs.dataset())
     assert first != losses(2)
 
 
@@ -262,6 +262,8 @@ def test_what_cannot_be_trained_on_says_so(tmp_path: Path, pairs: TrainingData) 
         _ = (env >> KTO("embedded", data=pairs)).data
     with pytest.raises(UnknownKeyError, match="learning_rate"):
         _ = (env >> DPO("embedded", data=pairs, learnin_rate=1)).trainer
+    with pytest.raises(UnknownKeyError, match="samples"):
+        _ = (env >> DPO("embedded", data=pairs, sample=4)).trainer
     texts = [{"prompt": "a", "chosen": "b", "rejected": "c"}]
     with pytest.raises(ConfigError, match="1 of 1 rows have no token ids"):
         _ = (env >> DPO("embedded", data=texts)).data

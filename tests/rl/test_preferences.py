@@ -159,6 +159,38 @@ def test_pairs_of_rollouts_have_their_tokens_and_their_origin(
         assert words.replace("-", "\\-") in card or words in card
 
 
+def test_what_ran_into_a_limit_is_an_outcome() -> None:
+    """Rollouts whose call failed are rejected ones, with what they wrote."""
+    from tests.rl.test_rows import reply
+
+    store = MemoryLog()
+    replies = [
+        *(reply([1], [2], "no JSON"), reply([1, 2, 4], [5, 5], "again no JSON")),  # repairs are used up
+        *(reply([1], [2], "no JSON"), reply([1, 2, 4], [6], '{"a": 1}')),
+    ]
+    agent = Agent(
+        "a", ScriptedBackend(replies), format={"type": "object"}, token_ids=True, max_exception_retry=1
+    )
+    env = RLEnv([{"prompt": "x"}], lambda reply: 0.0 if reply is None else 1.0)
+    found = env(agent, samples=2, store=store, limit=1)
+    assert [one.status for one in found] == ["cut", "done"]
+    (row,) = pair_samples([replace(found[0], reward=0.0), found[1]], store=store).rows
+    assert row["sessions"] == [found[1].session, found[0].session]
+    assert (row["rejected_ids"], row["rejected_mask"]) == ([2, 4, 5, 5], [0, 0, 1, 1])
+    assert (row["chosen_ids"], row["chosen_mask"]) == ([2, 4, 6], [0, 0, 1])
+    turns = RLEnv([{"prompt": "x"}], lambda: 0.0, tools=[look], max_turns=1)
+    cut = turns(Agent("b", ScriptedBackend(replies_of_looking), token_ids=True), store=store)[0]
+    assert (cut.status, cut.reason) == ("cut", "turns")
+    sample = read_sample(store, cut.session or "")
+    assert sample.completion[0]["role"] == "assistant"
+    assert sample.rows[0].loss_tokens == 1
+
+
+def replies_of_looking(request: Any) -> Any:
+    call = [{"name": "look", "arguments": {"place": "there"}}]
+    return {"tool_calls": call, "token_ids": [7], "prompt_token_ids": [1] * len(request.messages)}
+
+
 def test_a_newer_reward_decides() -> None:
     store = MemoryLog()
     found = rollouts(store, {"x": ["yes", "no"]}, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -77,11 +78,23 @@ class TrainerSpec:
 
     def checked(self, known: Any) -> dict[str, Any]:
         """The config. UnknownKeyError for a name that TRL's class does not have."""
-        names = sorted(known)
         for name in self.config:
             if name not in known:
-                raise UnknownKeyError(name, names, where=f"{type(self).__name__}(...)")
+                raise UnknownKeyError(
+                    name, [*self.options(), *sorted(known)], where=f"{type(self).__name__}(...)"
+                )
         return dict(self.config)
+
+    @classmethod
+    def options(cls) -> list[str]:
+        """The names of its own arguments, beside those of TRL's config class."""
+        return [
+            parameter.name
+            for base in cls.__mro__
+            if "__init__" in vars(base) and base is not object
+            for parameter in inspect.signature(vars(base)["__init__"]).parameters.values()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        ]
 
     def __rrshift__(self, env: Any) -> Any:
         raise ConfigError(
