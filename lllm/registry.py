@@ -180,13 +180,14 @@ BUILTINS: Final = (
     ("store", "none", "lllm.log.none:NoLog", "nothing is kept", None),
     ("agent", "steps", "lllm.steps.system:ChainSystem", "Gives the task to the stages of `steps:`.", None),
     *(
-        ("environment", f"rl/{name}", f"lllm.rl.environments.{name}:{kind}", summary, extra)
-        for name, kind, summary, extra in (
-            ("arithmetic", "Arithmetic", "Sums in English, with a calculator.", None),
-            ("schema", "Schema", "Facts in a text, as JSON that fits a schema.", None),
-            ("code", "Code", "Functions to write, tested in the sandbox.", "sandbox"),
-            ("maze", "Maze", "A game with tools: find the way out of a maze.", None),
-            ("doors", "Doors", "A game of several turns: each door asks a sum.", None),
+        ("environment", f"rl/{path.split(':')[1].lower()}", f"lllm.rl.environments.{path}", summary, extra)
+        for path, summary, extra in (
+            ("arithmetic:Arithmetic", "Sums in English, with a calculator.", None),
+            ("arithmetic:Sharing", "Divisions in words, with a calculator.", None),
+            ("schema:Schema", "Facts in a text, as JSON that fits a schema.", None),
+            ("code:Code", "Functions to write, tested in the sandbox.", "sandbox"),
+            ("maze:Maze", "A game with tools: find the way out of a maze.", None),
+            ("doors:Doors", "A game of several turns: each door asks a sum.", None),
         )
     ),
     ("step", ">>", "lllm.steps.chains:chain", "steps one after another", None),

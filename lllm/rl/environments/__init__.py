@@ -1,6 +1,7 @@
 """Environments that ship: tasks with rewards, each with rows to train on and rows held out.
 
 rl/arithmetic   sums in English, with a calculator
+rl/sharing      divisions in words, a narrow task for experiments with the embedded model
 rl/schema       facts in a text, as JSON that fits a schema
 rl/code         functions to write, tested in the sandbox
 rl/maze         a game with tools: find the way out

@@ -175,6 +175,14 @@ class Arithmetic(ShippedEnv):
         return float(bool(found) and same(found[-1], float(answer)))
 
 
+class Sharing(Arithmetic):
+    """Division in words, of which the embedded model gets about six in ten right: `Arithmetic(kinds="sharing")`."""
+
+    name = "rl/sharing"
+    rows_name = Arithmetic.name
+    OPTIONS: ClassVar[Mapping[str, Any]] = {**Arithmetic.OPTIONS, "kinds": (NARROW,)}
+
+
 def sum_of(rng: random.Random, kinds: tuple[str, ...], wording: str, level: int) -> tuple[str, str, str]:
     """A sum: its text, its expression and its kind."""
     kind = rng.choice(kinds)

@@ -22,6 +22,8 @@ class ShippedEnv(RLEnv):
 
     OPTIONS: ClassVar[Mapping[str, Any]] = {}
     """The options that this environment has, with their defaults."""
+    rows_name: ClassVar[str] = ""
+    """Whose rows these are: with equal options, those of the environment of this name. By default its own."""
 
     def __init__(
         self, split: str = "train", *, size: int | None = None, seed: int = 0, **options: Any
@@ -32,7 +34,7 @@ class ShippedEnv(RLEnv):
         self.split = split
         own = {name: options.pop(name, default) for name, default in self.OPTIONS.items()}
         self.options = self.checked(own)
-        rows = rows_of(self.draw, split, size, seed, type(self).name)
+        rows = rows_of(self.draw, split, size, seed, self.rows_name or type(self).name)
         super().__init__(rows, **{"tools": self.offered(), **options})
 
     def checked(self, options: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from lllm.core.canonical import digest_of
 from lllm.errors import ConfigError, SandboxError, UnknownNameError
 from lllm.log.memory import MemoryLog
 from lllm.rl.environments import code as code_module
-from lllm.rl.environments.arithmetic import KINDS, NARROW, Arithmetic
+from lllm.rl.environments.arithmetic import KINDS, NARROW, Arithmetic, Sharing
 from lllm.rl.environments.base import ShippedEnv
 from lllm.rl.environments.calculator import calculate, evaluate, numbers_in, same
 from lllm.rl.environments.code import Code
@@ -21,7 +21,7 @@ from lllm.rl.environments.maze import Maze, maze_of, way_between
 from lllm.rl.environments.schema import Schema
 from lllm.rl.environments.splits import SPLITS
 
-NAMES = ("rl/arithmetic", "rl/schema", "rl/code", "rl/maze", "rl/doors")
+NAMES = ("rl/arithmetic", "rl/sharing", "rl/schema", "rl/code", "rl/maze", "rl/doors")
 VARIANTS: list[tuple[type[ShippedEnv], dict[str, Any]]] = [
     *((Arithmetic, {"kinds": kind, "wording": wording}) for kind in KINDS for wording in ("plain", "free")),
     (Arithmetic, {}),
@@ -60,6 +60,7 @@ def test_rows_are_those_of_the_seed(kind: type[ShippedEnv], options: dict[str, A
 GOLDEN = {
     # digests of the first five rows of `train` and of `held_out`: baselines that were measured are of these
     "rl/arithmetic": ("1366245a286b", "28d8e9b136be"),
+    "rl/sharing": ("9dba6879c31e", "b258940b5c17"),
     "rl/schema": ("aadbca6a6854", "47de3e2cf21a"),
     "rl/code": ("abe849ea922d", "f8923f59a205"),
     "rl/maze": ("55df67911b8e", "6c49a49d09ff"),
@@ -149,6 +150,18 @@ def test_an_unknown_split_is_an_error() -> None:
 
 
 # --- arithmetic
+
+
+def test_the_narrow_task_has_a_name() -> None:
+    named, own = Sharing(size=9), Arithmetic(kinds="sharing", size=9)
+    assert [one.key for one in named.items] == [one.key for one in own.items]
+    assert named.held_out.name == "rl/sharing"
+
+
+def test_the_embedded_model_gets_some_of_the_narrow_task_right() -> None:
+    found = Sharing().held_out("embedded", first=120, store=MemoryLog())
+    assert not found.missing
+    assert 0.5 < found.reward < 0.75  # 0.608 of 400
 
 
 def test_the_calculator_calculates_and_no_more() -> None:
