@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -452,3 +453,24 @@ def test_an_environment_of_a_project_can_be_isolated(
     path.write_text(path.read_text().replace("isolated: true", "isolated: maybe"))
     with pytest.raises(ConfigError, match="isolated"):
         DeclaredEnvironment(path).build()
+
+
+def test_a_process_that_stays_open_is_a_leak(
+    apart: Any, started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = env_of(apart)
+    close = processes_module.Process.close
+
+    async def cannot(self: Any) -> str | None:
+        await close(self)
+        self._popen.wait = _never
+        return await close(self)
+
+    monkeypatch.setattr(processes_module.Process, "close", cannot)
+    found = env(LLM(ScriptedBackend(["stop"])), store=MemoryLog())
+    assert found.reward == 0.0
+    assert found.leaks == [f"the process {started[0].pid} of the environment is still open"]
+
+
+def _never(timeout: float) -> None:
+    raise subprocess.TimeoutExpired("python", timeout)
