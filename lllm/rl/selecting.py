@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError
 from lllm.rl.samples import Sample, samples_of
 from lllm.rl.training_data import TrainingData
+from lllm.rl.verdicts import read_verdicts
 
 if TYPE_CHECKING:
     from lllm.ports import LogStore
@@ -116,6 +119,30 @@ def label_samples(
         rows.append(row)
     how = "good from a reward of " + ("?" if threshold is None else f"{threshold:g}") + " on"
     return TrainingData.of("labels", rows, how, samples, dropped)
+
+
+def label_choices(
+    choices: str | Path | Iterable[Mapping[str, Any]], *, store: LogStore | None = None
+) -> TrainingData:
+    """Labels sessions as people judged them: lines `{"session": ID, "verdict": "good" | "bad"}`. Of two that were compared, the
+    chosen one is good and the other bad.
+
+    Raises ConfigError: a line that says neither, or contradicts another. UnknownNameError: no such session.
+    """
+    dropped: Counter[str] = Counter()
+    compared, judged = read_verdicts(choices, dropped)
+    for place, (chosen, rejected) in enumerate(compared):
+        for session, value in ((chosen, 1.0), (rejected, 0.0)):
+            if judged.setdefault(session, value) != value:
+                raise ConfigError(
+                    f"session '{session}' is good by one verdict and bad by another (comparison {place})",
+                    hint="Train on the pairs, whose verdicts are relative: pair_choices(...) and DPO.",
+                )
+    samples = [replace(one, reward=judged[str(one.session)]) for one in samples_of(judged, store, dropped)]
+    found = label_samples(samples, threshold=0.5)
+    found.dropped = {**dropped, **found.dropped}
+    found.how = "people's choices"
+    return found
 
 
 def _against(

@@ -14,7 +14,7 @@ from lllm import Agent, RLEnv, ScriptedBackend
 from lllm.errors import ConfigError
 from lllm.log.export import export
 from lllm.log.memory import MemoryLog
-from lllm.rl.selecting import label_samples, select_examples
+from lllm.rl.selecting import label_choices, label_samples, select_examples
 from tests.rl.test_preferences import rollouts, sample
 from tests.rl.test_rows import reply
 
@@ -51,6 +51,26 @@ def test_labels_are_good_from_the_threshold_on() -> None:
     assert [row["label"] for row in label_samples(samples, threshold=0.4)] == [False, True, True]
     with pytest.raises(ConfigError, match="all 2 samples earned 1: none is better"):
         label_samples([sample(1.0), sample(1.0, place=1)])
+
+
+def test_people_judge() -> None:
+    store = MemoryLog()
+    ids = [one.session for one in rollouts(store, {"x": ["one", "two", "three", "four"]}, 4)]
+    data = label_choices(
+        [
+            {"session": ids[0], "verdict": "good"},
+            {"session": ids[1], "verdict": "skip"},
+            {"chosen": ids[2], "rejected": ids[3]},
+        ],
+        store=store,
+    )
+    assert {row["session"]: row["label"] for row in data} == {ids[0]: True, ids[2]: True, ids[3]: False}
+    assert data.dropped == {"verdict": 1}
+    assert data.has_tokens
+    with pytest.raises(ConfigError, match="is good by one verdict and bad by another"):
+        label_choices(
+            [{"session": ids[0], "verdict": "bad"}, {"chosen": ids[0], "rejected": ids[3]}], store=store
+        )
 
 
 def test_exported_rollouts_are_read_by_datasets(tmp_path: Path) -> None:
