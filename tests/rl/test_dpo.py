@@ -91,6 +91,11 @@ def test_dpo_trains_what_the_policy_wrote(tmp_path: Path, store: MemoryLog, pair
     history = made.trainer.state.log_history
     assert history[2]["rewards/accuracies"] > history[0]["rewards/accuracies"]
     assert history[2]["loss"] < history[0]["loss"]
+    told = (tmp_path / "README.md").read_text()
+    assert f"trained on {len(pairs)} rows of preferences" in told
+    assert f"| `{made.policy_backend.version}` |" in told
+    assert made.policy_backend.version.startswith("3-")
+    assert "| rewards/accuracies |" in told
     card = (tmp_path / "data" / "README.md").read_text()
     assert all(session.replace("-", "\\-") in card or session in card for session in pairs.sessions)
     assert TrainingData.load(tmp_path / "data").rows == pairs.rows

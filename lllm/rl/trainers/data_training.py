@@ -123,6 +123,7 @@ class DataTraining(Training):
         self.data.save(self.folder)
         with without_deprecations():
             result = trainer.train(**more)
+        self.policy_backend.updated(self.step)
         self.save()
         return result
 

@@ -29,6 +29,9 @@ _CURVES: Final[Sequence[tuple[str, Sequence[str]]]] = (
     ("drift of log-probabilities", ("sampling/drift_max", "sampling/drift_mean")),
 )
 
+_TOLD: Final = ("reward", "loss", "rewards/accuracies", "rewards/margins")
+"""What the card tells, beside the rewards."""
+
 
 def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
     """The metrics of a training by name: steps and values."""
@@ -146,19 +149,24 @@ def card(training: Training) -> str:
         "",
         "## On the way",
         "",
-        "The mean reward of the training rollouts, first and last fifth of the steps. It is no measure of what the model",
+        "Means over the first and the last fifth of the steps, of what was trained on. They are no measure of what the model",
         "does on rows that it was not trained on: `training.evaluate(held_out)` is.",
         "",
         "| | first | last |",
         "|---|---|---|",
     ]
     for name, values in history.items():
-        if name == "reward" or (name.startswith("rewards/") and name.endswith("/mean")):
+        if name in _TOLD or (name.startswith("rewards/") and name.endswith("/mean")):
             numbers = [value for _, value in values]
             fifth = max(1, len(numbers) // 5)
             first, last = sum(numbers[:fifth]) / fifth, sum(numbers[-fifth:]) / fifth
             lines.append(f"| {name} | {first:.3f} | {last:.3f} |")
     lines += ["", "![Curves of the training](rewards.png)", ""]
+    if (data := vars(training).get("data")) is not None:
+        lines += [
+            f"It was trained on {len(data)} rows of {data.kind}, which `data/README.md` tells the origin of: {data.how}.",
+            "",
+        ]
     if (store := getattr(trainer, "sessions_name", None)) is not None:
         lines += [f"Rollouts are logged in sessions whose names begin with `{store}`.", ""]
     lines += [
