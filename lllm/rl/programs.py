@@ -195,10 +195,10 @@ def _one(
     if index is None or index >= len(tasks):
         return None
     task = tasks[index]
-    step = RolloutStep(env, env.policy(policy), told["overrides"])
-    step.seeds = bool(told["policy"].get("seeds"))
 
     async def again() -> Any:
+        step = RolloutStep(env, env.policy(policy), told["overrides"])
+        step.seeds = bool(told["policy"].get("seeds"))
         async with processes_of(env):
             return (await one(step, task, store=store)).value.record()
 
