@@ -180,7 +180,8 @@ def test_a_loop_that_outlives_this_module(monkeypatch: pytest.MonkeyPatch) -> No
         loop.__del__()
 
 
-def test_a_worker_whose_profile_is_refused_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("thread", ["new", "idle"])
+def test_a_worker_whose_profile_is_refused_once(monkeypatch: pytest.MonkeyPatch, thread: str) -> None:
     """Python refuses it while another thread sets its own."""
     refused: list[object] = []
     set_profile = sys.setprofile
@@ -192,9 +193,10 @@ def test_a_worker_whose_profile_is_refused_once(monkeypatch: pytest.MonkeyPatch)
         set_profile(function)
 
     workers = sync._Workers()
-    workers.submit(lambda: None)
-    assert workers._idle.acquire(timeout=30)  # it has a thread, which is idle now
-    workers._idle.release()
+    if thread == "idle":
+        workers.submit(lambda: None)
+        assert workers._idle.acquire(timeout=30)
+        workers._idle.release()
     before = threading.getprofile()
     threading.setprofile(lambda *_: None)
     monkeypatch.setattr(sys, "setprofile", setprofile)

@@ -582,7 +582,7 @@ def test_a_batch_holds_no_more_than_its_results() -> None:
 
     store = MemoryLog()
     assert (step(big) >> small).batch(range(60), limit=4, store=store, progress=count) == ["10000"] * 60
-    assert max(most) <= 4
+    assert max(most) <= 8  # of the items under way, and of those that have just ended: not of all
 
 
 def test_a_batch_of_agents_holds_nothing_of_its_items() -> None:
