@@ -54,6 +54,9 @@ NAMES: Final = {
 _NAMELESS: Final = ("prompt", "agent")
 """Kinds whose classes are abstract until they name themselves."""
 
+_DECLARED: Final = "lllm.rl.declared"
+"""Reads environments that YAML files declare: a wing above this one, loaded where there is such a file."""
+
 _CLASSES: Final = ("agent", "proxy")
 """Kinds of which the class has the name, and not each of its instances."""
 
@@ -282,10 +285,8 @@ class _Discovery:
 
     def environment_file(self, file: Path) -> None:
         """A .yaml file that declares an environment. What it names is imported when the environment is used."""
-        from lllm.rl.declared import DeclaredEnvironment
-
         try:
-            found = DeclaredEnvironment(file)
+            found = import_module(_DECLARED).DeclaredEnvironment(file)
             for problem in found.problems:
                 self.problems.add(problem.error)
             self.add("environment", found.name, found, found.where)
