@@ -289,7 +289,7 @@ class _Discovery:
             found = import_module(_DECLARED).DeclaredEnvironment(file)
             for problem in found.problems:
                 self.problems.add(problem.error)
-            self.add("environment", found.name, found, found.where)
+            self.add("environment", found.name, found, found.where, found.description)
         except Exception as error:
             self.problems.add(_blame(error, file, "is not an environment"))
 
@@ -394,7 +394,7 @@ class _Discovery:
             line = bindings.lines.get(getattr(value, "__name__", name)) or bindings.lines.get(name) or 1
             self.add(kind, label, value, f"{shown(file)}:{line}")
 
-    def add(self, kind: str, name: str, value: Any, where: str) -> None:
+    def add(self, kind: str, name: str, value: Any, where: str, summary: str = "") -> None:
         # a file that is read again keeps its names
         present = self.registry.registered(kind, name)
         anew = (
@@ -404,7 +404,7 @@ class _Discovery:
         )
         self.added.add((kind, name))
         try:
-            entry = self.registry.add(kind, name, value, where=where, overwrite=anew)
+            entry = self.registry.add(kind, name, value, summary=summary, where=where, overwrite=anew)
         except ConfigError as error:
             self.problems.add(error if error.where else _at(error, where))
             self.contest(error)

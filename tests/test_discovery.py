@@ -609,3 +609,6 @@ def test_environments_are_found_in_modules_and_yaml_files(tmp_path: Path) -> Non
         "rl/questions": "questions.yaml:1",
     }
     assert {entry.kind for entry in report.found} == {"environment"}
+    summaries = {entry.name: entry.summary for entry in report.found}
+    assert summaries["rl/questions"] == "Questions from a file."
+    assert summaries["rl/products"] == "Multiplications."

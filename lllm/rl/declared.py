@@ -49,7 +49,6 @@ class DeclaredEnvironment:
             )
         self.name = str(data.get("name") or self.path.stem)
         self.description = str(data.get("description") or "")
-        self.__doc__ = self.description
         self.where = self._layer.at(("name",)) if "name" in data else f"{read.name}:1"
         self.problems: list[Problem] = list(found)
 

@@ -92,6 +92,9 @@ class TrainingFile:
     @cached_property
     def training(self) -> Training:
         """The training. ConfigError with all that is wrong, each with its line; nothing is loaded."""
+        from lllm.rl.trainers.training import need_packages
+
+        need_packages()
         found = self._problems
         env: RLEnv | None = self._guarded(("environment",), self._environment)
         kind: Any = self._guarded(("trainer",), self._kind)

@@ -240,3 +240,18 @@ def test_an_adapter_is_merged_into_a_model_that_runs(lllm: Terminal, project: Pa
     changed = {one.name for one in written.tensors if not np.array_equal(one.data, before[one.name])}
     assert "blk.0.attn_q.weight" in changed
     assert "token_embd.weight" not in changed
+
+
+def test_a_missing_package_is_named_with_what_installs_it(
+    lllm: Terminal, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "trl" else found(name, *more)
+    )
+    said = lllm("train", "--dry-run")
+    assert said.code == 2
+    assert "training needs the package 'trl'" in said.err
+    assert "pip install" in said.err

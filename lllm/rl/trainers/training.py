@@ -34,7 +34,7 @@ class Training:
     @cached_property
     def parts(self) -> tuple[Any, Any]:
         """The model that is trained, and its tokenizer."""
-        _needed()
+        need_packages()
         from lllm.rl.trainers.models import open_model
 
         return open_model(self.spec.model, self.spec.tokenizer)
@@ -42,7 +42,7 @@ class Training:
     @cached_property
     def trainer(self) -> Any:
         """The trainer of TRL."""
-        _needed()
+        need_packages()
         from lllm.rl.trainers.grpo import build_grpo
 
         builders = {"grpo": build_grpo, "rloo": build_grpo}
@@ -139,7 +139,8 @@ class Training:
         return agent.with_(model=backend)
 
 
-def _needed() -> None:
+def need_packages() -> None:
+    """Raises DependencyError where a package that training needs is not installed."""
     import importlib.util
 
     for package in ("torch", "transformers", "trl", "datasets"):
