@@ -448,6 +448,10 @@ class Order:
                 return self._fire(here, first, until=at)
             return self._stuck(here, event)
 
+    def at(self, item: Item) -> float:
+        """When the record came to an item."""
+        return self._times[item.event["seq"]]
+
     def _next(self) -> Item | None:
         """The next item: the cursor's, or the answer of an effect that comes before it. None at the record's end."""
         item = self._items[self._at] if self._at < len(self._items) else None
@@ -517,8 +521,12 @@ class Order:
         if self._begins_yet() and time.monotonic() - self.moved < HANDOVER:
             return 0.0005  # a timer may cancel what a thread has not begun: it had begun, as a rule
         if (timer := inputs.take_timer(found.name)) is not None:
+            due = Due(*timer, timer[0].due(timer[1]))
+            if self.timers.is_longer(item, due.due) and self.timers.stops(due.timer):
+                self.over()
+                return 0
             found.at = 1
-            return self._fire(here, Due(*timer, timer[0].due(timer[1])))
+            return self._fire(here, due)
         if inputs.has(found.name):
             found.at = 1
             self.now = max(self.now, at)

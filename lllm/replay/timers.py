@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from lllm.replay.idle import Loop
     from lllm.replay.order import Item, Order
 
+LONGER: Final = 20_000.0
+"""Microseconds by which a timer is due later than one that has fired, where it has been given more time."""
+
 _APART: Final = 1e-4
 """Microseconds between timers that are due at the same time, for a guess."""
 
@@ -84,7 +87,7 @@ class Timers:
                 loop.loop.call_soon(wait, turns - 1, context=Context())
                 return
             for timer in list(loop.pending()):
-                if loop.due(timer) <= until and not self._stops(timer):
+                if loop.due(timer) <= until and not self.stops(timer):
                     loop.fire(timer, at_once=True)
 
         loop.soon(wait, turns)
@@ -116,10 +119,12 @@ class Timers:
             requests = item.tape.requests
         found.sort()
         for n, (due, _, loop, timer) in enumerate(found):
-            stops = self._stops(timer)
+            if due >= until and item.exact and isinstance(timer, Timer) and self.is_longer(item, due):
+                continue
+            stops = self.stops(timer)
             if any(name == stopped and task.cancelling() < requests for name, task in stops):
                 others = [
-                    one for one in found[n + 1 :] if any(name == stopped for name, _ in self._stops(one[3]))
+                    one for one in found[n + 1 :] if any(name == stopped for name, _ in self.stops(one[3]))
                 ]
                 due, _, loop, timer = [found[n], *others][self.guess.picks(item.place, len(others))]
                 return Due(loop, timer, due, stops=True)
@@ -133,19 +138,25 @@ class Timers:
         """Of timers that are due one soon after another, the one that fires first: a loop may have fired them in another
         order, because its clock is coarse (uvloop rounds to milliseconds), or it was busy when it armed them."""
         until = min(until, found[0][0] + NEAR)
-        near = [one for one in found[1:] if one[0] < until and not self._stops(one[3])]
+        near = [one for one in found[1:] if one[0] < until and not self.stops(one[3])]
         place = item.place
         # numbered by what has fired, because a loop that waits for others asks more than once
         choice = place[0], f"{place[1]} {self._fired.get(place, 0) + 1}"
         due, _, loop, timer = [found[0], *near][self.guess.picks(choice, len(near))]
         return Due(loop, timer, due, of=place)
 
+    def is_longer(self, item: Item, due: float) -> bool:
+        """True in a fork for a timer that is due later than the record has come to this: it has been given more time, which is
+        not over yet."""
+        order = self._order
+        return order.session.hands_over and due > order.at(item) + LONGER
+
     def fired(self, due: Due) -> None:
         """A timer fires."""
         if due.of is not None:
             self._fired[due.of] = self._fired.get(due.of, 0) + 1
 
-    def _stops(self, timer: asyncio.TimerHandle) -> list[tuple[str, asyncio.Task[None]]]:
+    def stops(self, timer: asyncio.TimerHandle) -> list[tuple[str, asyncio.Task[None]]]:
         """The calls and effects that a timer would cancel, with the tasks in which it does."""
         order = self._order
         readers, known = order.session.inputs.readers or {}, (order.driving, order.inputs.tasks)

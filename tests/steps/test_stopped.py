@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+import lllm
 from lllm import Agent, MemoryLog, ScriptedBackend, chain, parallel, sink, step
+from lllm.errors import DeadlineExceeded, StageError
 from lllm.replay.again import areplay_session
 from lllm.replay.fork import afork_session
 from tests.steps.test_batch_resume import batch_of
@@ -122,3 +124,31 @@ def test_a_deadline_is_not_what_stopped_a_run_from_outside(way: str) -> None:
         assert (await areplay_session(fork.session, store=store, entry=program)).verified
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("way", ["run", "batch"])
+def test_a_fork_with_a_longer_deadline_goes_on(way: str) -> None:
+    """The timer that had stopped the parent does not stop it."""
+    store = MemoryLog()
+    live = Live()
+
+    async def model(request: Any) -> str:
+        words = request.messages[-1].text
+        return await live.waits(f"{words}!") if words.endswith("!") else f"{words}!"
+
+    def program(deadline: float) -> Any:
+        made = (step(str.strip) >> agent(model) >> agent(model)).with_budget(deadline=deadline)
+        return made.batch(["p"], store=store) if way == "batch" else made("p", store=store)
+
+    if way == "batch":
+        assert isinstance(program(0.1)[0], StageError)
+    else:
+        with pytest.raises(DeadlineExceeded):
+            program(0.1)
+    live.goes_on = True
+    id = batch_of(store)
+    report = lllm.replay_session(id, store=store, entry=lambda: program(0.1))
+    assert report.verified, report.divergence
+    fork = lllm.fork_session(id, store=store, entry=lambda: program(3000))
+    assert "p!!" in str(fork.result)
+    assert lllm.replay_session(fork.session, store=store, entry=lambda: program(3000)).verified
