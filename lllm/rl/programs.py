@@ -55,6 +55,25 @@ def describe(
     return found
 
 
+def describe_training(
+    env: RLEnv, tasks: Sequence[Task], arguments: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The same of a batch of a training, by the model alone: its weights are no more, and a replay needs none."""
+    name = _name(env)
+    if name is None or jsonable(dict(overrides)) != dict(overrides):
+        return None
+    found = {
+        "environment": name,
+        "policy": {"training": True},
+        "tasks": [[task.item.key, task.sample, task.seed, task.policy] for task in tasks],
+        **arguments,
+        "overrides": dict(overrides),
+    }
+    if (split := getattr(env, "split", None)) is not None:
+        found["split"] = split
+    return found
+
+
 def _name(env: RLEnv) -> str | None:
     """The registered name that leads to an environment with these rows."""
     from lllm.rl.named import registered_name
@@ -128,6 +147,9 @@ def _parts(told: Mapping[str, Any], config: Config | None) -> tuple[RLEnv, Any, 
         policy = _policy(told["policy"], config)
     except LLMError:
         return None
+    if "tasks" in told:
+        known = {one.key: one for one in env.items.first()}
+        return (env, policy, list(known.values())) if all(one[0] in known for one in told["tasks"]) else None
     if "rows" not in told:
         return env, policy, env.items.first(told.get("first"))
     known = {one.key: one for one in env.items.first()}
@@ -136,7 +158,24 @@ def _parts(told: Mapping[str, Any], config: Config | None) -> tuple[RLEnv, Any, 
     return env, policy, [known[key] for key in told["rows"]]
 
 
+def _tasks(told: Mapping[str, Any], items: Sequence[Item]) -> list[Task]:
+    """The rollouts of a batch, in order."""
+    if "tasks" in told:
+        known = {one.key: one for one in items}
+        return [Task(known[key], sample, seed, version) for key, sample, seed, version in told["tasks"]]
+    return [
+        Task(item, sample, seed_of(told["seed"], told["policy_step"], item, sample), told.get("version"))
+        for item in items
+        for sample in range(told["samples"])
+    ]
+
+
 def _policy(told: Mapping[str, Any], config: Config | None) -> Any:
+    if "training" in told:
+        from lllm.llm.model import LLM
+        from lllm.rl.past_policy import PastPolicy
+
+        return LLM(PastPolicy())
     if "agent" not in told:
         return told["model"]
     from lllm.config import load_config
@@ -154,6 +193,14 @@ def _batch(told: Mapping[str, Any], store: LogStore, config: Config | None) -> A
         return None
     env, policy, items = found
 
+    async def in_training() -> Any:
+        from lllm.rl.batches import roll_out
+
+        more = {name: told[name] for name in ("run", "limit") if name in told}
+        step = RolloutStep(env, env.policy(policy), told["overrides"])
+        found = await roll_out(step, _tasks(told, items), store=store, progress=False, made_of=told, **more)
+        return found.record()
+
     async def again() -> Any:
         more = {name: told[name] for name in ARGUMENTS if name in told}
         found = await env.arollouts(
@@ -167,7 +214,7 @@ def _batch(told: Mapping[str, Any], store: LogStore, config: Config | None) -> A
         )
         return found.record()
 
-    return again
+    return in_training if "tasks" in told else again
 
 
 ARGUMENTS: Final = ("samples", "first", "limit", "seed", "policy_step", "version", "run", "name")
@@ -183,11 +230,7 @@ def _one(
     if found is None:
         return None
     env, policy, items = found
-    tasks = [
-        Task(item, sample, seed_of(told["seed"], told["policy_step"], item, sample), told.get("version"))
-        for item in items
-        for sample in range(told["samples"])
-    ]
+    tasks = _tasks(told, items)
     if index is None:
         run = told["run"]
         named = {f"{run}-{task.item.key}-{task.sample}": place for place, task in enumerate(tasks)}
@@ -198,7 +241,7 @@ def _one(
 
     async def again() -> Any:
         step = RolloutStep(env, env.policy(policy), told["overrides"])
-        step.seeds = bool(told["policy"].get("seeds"))
+        step.seeds = bool(told["policy"].get("seeds", step.seeds))
         async with processes_of(env):
             return (await one(step, task, store=store)).value.record()
 

@@ -255,3 +255,15 @@ def test_a_missing_package_is_named_with_what_installs_it(
     assert said.code == 2
     assert "training needs the package 'trl'" in said.err
     assert "pip install" in said.err
+
+
+def test_rollouts_of_a_training_are_run_again_by_a_replay(lllm: Terminal, project: Path) -> None:
+    lllm("train", "--set", "store=configured", "--set", "config.max_steps=1", "--json")
+    sessions = [one["session"] for one in lllm("sessions", "--json").json]
+    assert len(sessions) == 9
+    found = {id: lllm("replay", id, "--json").json for id in sessions}
+    assert all(one["verified"] and one["whole"] for one in found.values())
+    assert sorted(one["reexecuted"] for one in found.values()) == [
+        0,
+        *[1] * 8,
+    ]  # the batch makes no call itself

@@ -11,6 +11,7 @@ from lllm.ports import LogStore
 from lllm.rl.batches import values_of_rollouts
 from lllm.rl.evaluation import Evaluation
 from lllm.rl.policy import PolicyBackend
+from lllm.rl.programs import describe_training
 from lllm.rl.rollout import CUT, MISSING, Rollout
 from lllm.rl.rows import Recorder, TokenRow, recorded, rows_of
 from lllm.rl.running import RolloutStep, Task
@@ -84,6 +85,12 @@ def roll_out(
     acting = env.policy(training.policy(backend))
     step = RecordedStep(env, acting, {**SAMPLED, **sampling})
     env.leaks = []
+    overrides = {**SAMPLED, **sampling}
+    made_of = (
+        describe_training(env, tasks, {"run": name, "limit": spec.concurrency}, overrides)
+        if spec.agent is None
+        else None
+    )
     with backend.answering():
         found: list[Trained] = run(
             values_of_rollouts(
@@ -93,6 +100,7 @@ def roll_out(
                 limit=spec.concurrency,
                 store=store_of(spec.store),
                 progress=progress,
+                made_of=made_of,
             )
         )
     return found
