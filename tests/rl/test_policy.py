@@ -13,6 +13,7 @@ from lllm.errors import LLMError
 from lllm.log.memory import MemoryLog
 from lllm.rl import RLEnv
 from lllm.rl.policy import PolicyBackend, fingerprint
+from lllm.rl.trainers.local import without_deprecations
 from lllm.rl.trainers.models import open_model
 
 
@@ -120,3 +121,18 @@ def test_the_logged_probabilities_are_those_of_the_temperature(tmp_path: Path, p
         row = logits[start + place - 1]
         assert entry["drawn"] == pytest.approx(torch.log_softmax(row / 1.7, -1)[token].item(), abs=1e-4)
         assert entry["logprob"] == pytest.approx(torch.log_softmax(row, -1)[token].item(), abs=1e-4)
+
+
+def test_a_model_with_adapters_is_decoded_in_batches() -> None:
+    """The wrapper of peft takes anything: what it wraps says that it can be decoded in batches, and has the adapters."""
+    from peft import LoraConfig, get_peft_model
+
+    model, tokenizer = open_model("embedded")
+    with without_deprecations():
+        wrapped = get_peft_model(model, LoraConfig(r=2, task_type="CAUSAL_LM"))
+    backend = PolicyBackend(wrapped, tokenizer)
+    assert backend.load().batcher is not None
+    before = backend.version
+    with torch.no_grad():
+        next(part for name, part in wrapped.named_parameters() if "lora_B" in name).add_(0.5)
+    assert backend.updated(1).partition("-")[2] != before.partition("-")[2]
