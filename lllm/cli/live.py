@@ -10,7 +10,6 @@ import typer
 
 from lllm.cli import output, screen
 from lllm.errors import ConfigError
-from lllm.session import WAITING
 from lllm.terminals import has_colours
 
 if TYPE_CHECKING:
@@ -102,6 +101,8 @@ class Live:
     def _watch(self, event: Event) -> None:
         self.progress.watch(event)
         if self.panels is not None:
+            from lllm.session import WAITING  # loaded by now, and not where a command line is only read
+
             self.panels.watch(event)
             if event.kind == WAITING and self.panels.board.status is not None:
                 agent = self.panels.agent(event.call or "")

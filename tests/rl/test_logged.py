@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -250,7 +248,7 @@ def test_a_killed_run_keeps_what_was_finished_byte_for_byte(tmp_path: Path) -> N
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None and (not log.exists() or len(log.read_text().split()) < wait):
             time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
         store = SQLiteLog(database)
         for one in store.sessions():
