@@ -90,7 +90,7 @@ def table(file: str | None = None) -> str:
     return f"## {title}\n\n| Key | Wants | Default | |\n|---|---|---|---|\n{rows}\n"
 
 
-_WHOLE: Final = ("proxy_options", "sandbox")
+_WHOLE: Final = ("proxy_options", "sandbox", "budget")
 """Sections whose keys are all listed."""
 
 

@@ -160,6 +160,32 @@ proxy import shop.json --out imported.py --name again --auth header:X-Key:GATEWA
 """
 
 
+ENVIRONMENT_TO_TRY = """
+import os
+
+from lllm import RLEnv
+
+
+def breaks(completion):
+    raise ValueError(f"{completion} {os.environ['DB_PASS']}")
+
+
+ENV = RLEnv([{"prompt": os.environ["DB_PASS"] + " in a row"}], [breaks], name="keys")
+"""
+TRIALS = """
+rl
+rl --json
+rl check task:ENV
+rl run task:ENV --agent spy --json
+rl run task:ENV --agent spy --run night
+rl score task:ENV
+rl score task:ENV --last --json
+train --config train.yaml --set seed={secret}
+train --config train.yaml --dry-run
+models convert nowhere {secret}.gguf
+"""
+
+
 LOOKS = """
 create --name demo
 check
@@ -230,6 +256,8 @@ def project(nobodys_machine: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
             '[run]\ndefault = "spy.yaml"\n[discovery]\nagents = ["system.py"]\nproxies = ["shop.py"]\n[log]\ndir = "log"\n'
             '[cache]\nenabled = true\ndir = "cache"\n'
         )
+        (here / "task.py").write_text(ENVIRONMENT_TO_TRY)
+        (here / "train.yaml").write_text("environment: task:ENV\nmodel: nowhere\ntrainer: grpo\n")
         (here / "shop.py").write_text(PROXY % {"url": shop.url})
         (here / ".env").write_text("".join(f'{name}="{value}"\n' for name, value in (DOTENV | SHOWN).items()))
         (here / "spy.yaml").write_text(
@@ -295,6 +323,10 @@ def test_no_key_is_in_anything(project: OpenAIServer, lllm: Terminal, nobodys_ma
         run("export", id, "--format", "markdown")
     for line in LOOKS.strip().splitlines():
         run(*line.format(first=first, second=second, last=ids[0], set=GIVEN["set"], control=CONTROL).split())
+    answers(f"tried {known}", f"tried {known}")
+    for line in TRIALS.strip().splitlines():
+        run(*line.format(secret=ENVIRONMENT["DB_PASS"]).split())
+    assert all(codes[name] == 0 for name in codes if ": lllm rl run" in name), said
     for id in ids:
         run("replay", id)
         run("show", id)
