@@ -28,6 +28,22 @@ def test_a_line() -> None:
     assert line(3, 60, {"train_runtime": 5}) is None
 
 
+def test_lines_are_visible_and_a_stream_that_is_closed_ends_nothing() -> None:
+    import io
+    from types import SimpleNamespace
+
+    from lllm.rl.trainers.progress import Progress
+
+    state = SimpleNamespace(global_step=1, max_steps=2)
+    stream = io.StringIO()
+    metrics = {"reward": 1, "rewards/a\x1b[31m/mean": 1, "rewards/b/mean": 0}
+    Progress(stream).on_log(None, state, None, metrics)
+    assert "\x1b" not in stream.getvalue()
+    assert stream.getvalue().startswith("step 1/2  reward 1.000 (a")
+    stream.close()
+    Progress(stream).on_log(None, state, None, metrics)
+
+
 def test_a_sample_cannot_leave_its_fence() -> None:
     messages = (
         Message("assistant", "", tool_calls=(FunctionCall("1", "f", "{}"),)),

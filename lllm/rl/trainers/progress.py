@@ -8,6 +8,9 @@ from typing import Any, Final, TextIO
 
 from transformers import TrainerCallback
 
+from lllm.core.visible import visible_line
+from lllm.terminals import show
+
 _SHOWN: Final[Sequence[tuple[str, str, str]]] = (
     # metric, what it is called, its format
     ("reward", "reward", "{:.3f}"),
@@ -67,4 +70,6 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         """See `transformers.TrainerCallback`."""
         found = line(state.global_step, state.max_steps, logs or {})
         if found is not None:
-            print(found, file=self._stream or sys.stderr, flush=True)
+            show(
+                self._stream or sys.stderr, visible_line(found) + "\n"
+            )  # a terminal that is gone ends no training
