@@ -17,10 +17,6 @@ _ADDRESS: Final = re.compile(
 )  # different in every process: a replay would stumble over it
 
 
-NOT_LOGGED: Final = {"logged": False}
-"""Metadata of a dataclass field that `jsonable` leaves out: what a log has elsewhere, or a measurement, which a replay makes
-anew."""
-
 DEEPEST: Final = 200
 """Levels of nesting that are kept. A deeper value is shown as text; an event, which contains it, may be a few levels
 deeper."""

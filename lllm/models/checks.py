@@ -7,6 +7,10 @@ from typing import Any, Final
 
 from lllm.errors import ConfigError
 
+NOT_LOGGED: Final = {"logged": False}
+"""Metadata of a dataclass field that `lllm.core.jsonable` leaves out: what a log has elsewhere, or a measurement, which differs
+in a replay."""
+
 DEEPEST: Final = 100
 """Levels of lists and objects allowed in one JSON value. Deeper values are refused: reading them may exhaust the
 stack."""

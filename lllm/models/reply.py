@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from lllm.core.jsonable import NOT_LOGGED
+from lllm.models.checks import NOT_LOGGED
 from lllm.models.message import FunctionCall, Message
 
 

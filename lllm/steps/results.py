@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from lllm.core.jsonable import NOT_LOGGED
 from lllm.core.use import NONE, Use
+from lllm.models.checks import NOT_LOGGED
 
 
 @dataclass(frozen=True)
