@@ -13,9 +13,6 @@ import jsonschema_rs
 import pytest
 import yaml
 
-from lllm import LLM
-from lllm.log.sqlite import SQLiteLog
-from lllm.rl.named import environment
 from tests.cli.conftest import Terminal
 from tests.rl.project import QUESTIONS, make_project
 
@@ -62,9 +59,8 @@ def test_a_model_is_tried_and_its_rollouts_scored_again(lllm: Terminal, project:
     ]
     again = lllm("rl", "score", "sums", "--json").json
     assert again["sessions"] == told["sessions"]
-    store = SQLiteLog(project / ".lllm" / "sessions.db")
-    environment("sums")(LLM("embedded"), "What is 40 plus 1?", store=store)  # a row that it does not have
-    store.close()
+    other = 'from lllm.rl.named import environment; environment("sums")("embedded", "What is 40 plus 1?")'
+    subprocess.run([sys.executable, "-c", other], check=True, cwd=project)  # a row that it does not have
     assert lllm("rl", "score", "sums", "--last", "--json").json["sessions"] == told["sessions"]
     one = told["sessions"][3]
     alone = lllm("rl", "score", "sums", one["session"], "--json").json
