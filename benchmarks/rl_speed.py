@@ -89,8 +89,8 @@ def theirs(folder: str, count: int, tool: Callable[..., Any]) -> Any:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
-    from lllm.rl.trainers.grpo import ON_CPU
-    from lllm.rl.trainers.local import Local
+    from lllm.rl.trainers.defaults import ON_CPU
+    from lllm.rl.trainers.local import Local, without_deprecations
     from lllm.rl.trainers.models import open_model
 
     class Theirs(Local, GRPOTrainer):  # type: ignore[misc]
@@ -102,14 +102,15 @@ def theirs(folder: str, count: int, tool: Callable[..., Any]) -> Any:
     model, tokenizer = open_model("embedded")
     tokenizer.response_template = RESPONSE  # TRL knows the templates of some families only
     given = [{**row, "prompt": [{"role": "user", "content": row["prompt"]}]} for row in rows(count, "train")]
-    return Theirs(
-        model=model,
-        args=GRPOConfig(**settings(folder, count), **ON_CPU, max_tool_calling_iterations=2),
-        reward_funcs=[reward],
-        train_dataset=Dataset.from_list(given),
-        processing_class=tokenizer,
-        tools=[tool],
-    )
+    with without_deprecations():
+        return Theirs(
+            model=model,
+            args=GRPOConfig(**settings(folder, count), **ON_CPU, max_tool_calling_iterations=2),
+            reward_funcs=[reward],
+            train_dataset=Dataset.from_list(given),
+            processing_class=tokenizer,
+            tools=[tool],
+        )
 
 
 def ours(folder: str, count: int, tool: Callable[..., Any], store: Any) -> Any:
