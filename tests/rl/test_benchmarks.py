@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.rl import WORDINGS, environment, right, rows
 from benchmarks.rl_speed import calculator, compare
 
 
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")  # of TRL's own generation
 def test_speed_is_measured_beside_trl() -> None:
     found = compare(1, 8, calculator, with_log=False)
     assert set(found) == {"TRL", "lllm, log off"}
