@@ -27,7 +27,7 @@ from lllm.sandbox.outputs import Displays, Output, Outputs, finite
 from lllm.sandbox.overflow import Overflow
 from lllm.sandbox.pool import Pool, Prepared, forked
 from lllm.sandbox.usage import Oversized
-from lllm.sandbox.watch import Excess, Watch
+from lllm.sandbox.watch import Excess, Watch, unreadable
 from lllm.sandbox.workspace import Changes, Workspace
 from lllm.sync import in_thread
 
@@ -220,11 +220,20 @@ class Engine:
             kernel, self._kernel = self._kernel, None
             await kernel.close()
             await in_thread(folders.remove, self._sockets)
+            if excess is None:  # what was left running may have removed the folder after its cell, and then have ended
+                excess = await in_thread(self._unreadable)
         if excess is None or excess.status != "disk":
             return ""
         lost = await in_thread(self.files.undo)
         note = "; files are as they were before the cell"
         return note + (f", but for {', '.join(map(repr, lost))}, which cannot be restored" if lost else "")
+
+    def _unreadable(self) -> Excess | None:
+        try:
+            self.files.usage(0)
+        except OSError as error:
+            return unreadable(error)
+        return None
 
     def _heard(self, request: str, kind: str, content: Mapping[str, Any]) -> bool:
         found = self._cells.get(request)
@@ -317,14 +326,16 @@ class Engine:
             return Done(ran, before, found, self.late(cell), changes, made, missing)
 
     async def _changes(self) -> Changes | None:
-        """What the cell has done to files. None where the folder holds too much, which is an excess then."""
-        if self.files.is_unchanged(self._limits):
-            return Changes({}, [], {}, [], [])
+        """What the cell has done to files. None where the folder holds too much, or was removed: that is an excess then."""
         try:
+            if self.files.is_unchanged(self._limits):
+                return Changes({}, [], {}, [], [])
             return await in_thread(self.files.changes, self._limits)
         except Oversized as error:
             self._excess = Excess("disk", str(error))
-            return None
+        except OSError as error:
+            self._excess = unreadable(error)
+        return None
 
     async def _watch(self, kernel: Kernel, watch: Watch) -> None:
         """Ends the kernel when a limit is exceeded."""

@@ -22,6 +22,11 @@ class Excess(NamedTuple):
     note: str
 
 
+def unreadable(error: Exception) -> Excess:
+    """Says that a folder was removed, or that something else is in its place."""
+    return Excess("disk", f"the working folder cannot be looked into ({error})")
+
+
 class Watch:
     """Looks at a sandbox from outside.
 
@@ -41,7 +46,7 @@ class Watch:
         try:
             return self._look()
         except (OSError, ValueError) as error:
-            return Excess("disk", f"the working folder cannot be looked into ({error})")
+            return unreadable(error)
 
     def _look(self) -> Excess | None:
         pids = tree.below(self._process.pid)[1:]  # without bubblewrap or the supervisor

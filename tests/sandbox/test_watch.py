@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -274,6 +275,51 @@ def test_a_folder_that_cannot_be_looked_at_ends_the_sandbox(work: Workspace) -> 
     found = Watch(Seen(os.getpid()), [work], Limits()).look()
     assert found is not None
     assert found.status == "disk"
+
+
+WAITS = """
+import os, threading, time
+def wait():
+    open('begun', 'w').close()
+    while os.path.exists('begun'): time.sleep(0.01)
+"""
+REMOVED = {
+    "by the cell": "wait()",
+    "by the cell, which ends its kernel": "wait(); os._exit(3)",
+    "after the cell": "threading.Thread(target=lambda: wait() or os._exit(3)).start()",
+}
+
+
+@pytest.mark.parametrize("instead", ["nothing", "link"])
+@pytest.mark.parametrize("source", REMOVED.values(), ids=REMOVED)
+def test_a_folder_that_was_removed_before_anybody_looked(
+    source: str, instead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "look", lambda _: None)
+    with JupyterSession() as notebook:
+        notebook.run_cell(notebook.append_code_cell("open('kept.txt', 'w').write('kept')"))
+        engine = notebook._engine
+        assert engine is not None
+        root = engine.files.root
+
+        def remove() -> None:  # a sandbox of root may not; one of a user without namespaces can
+            while not (root / "begun").exists():
+                time.sleep(0.01)
+            root.rename(root.with_name("gone"))
+            if instead == "link":
+                root.symlink_to("/usr")
+            shutil.rmtree(root.with_name("gone"))
+
+        remover = threading.Thread(target=remove)
+        remover.start()
+        gone = notebook.run_cell(notebook.append_code_cell(WAITS + source))
+        remover.join()
+        while engine.alive:
+            time.sleep(0.01)
+        after = notebook.run_cell(notebook.append_code_cell("print(open('kept.txt').read())"))
+        assert after.status == "ok"
+        assert after.text.endswith("kept")
+        assert "files are as they were before the cell" in gone.note + after.before
 
 
 def test_what_a_cell_has_left_running_is_watched_too() -> None:
