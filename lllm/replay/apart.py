@@ -72,7 +72,8 @@ class _Program:
 
     def stop(self, *, for_good: bool = False) -> None:
         """Cancels the program, from any thread. `for_good`: nobody waits for it, and what blocks in its threads ends, too."""
-        self._over = self._over or for_good
+        if for_good:  # blocking calls in its threads begin nothing more, before their own loops hear of it
+            self._over = self._bounds.stopped = True
         self.stopped()
         with suppress(RuntimeError):  # it has ended
             self._loop.call_soon_threadsafe(self._cancel)
