@@ -220,7 +220,7 @@ class Engine:
             kernel, self._kernel = self._kernel, None
             await kernel.close()
             await in_thread(folders.remove, self._sockets)
-            if excess is None:  # what was left running may have removed the folder after its cell, and then have ended
+            if excess is None:  # what was left running may have removed the folder, and then have ended
                 excess = await in_thread(self._unreadable)
         if excess is None or excess.status != "disk":
             return ""
