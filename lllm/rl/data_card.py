@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from lllm._version import __version__
 from lllm.log.views import plain
+from lllm.rl.data_columns import column_types
 from lllm.rl.training_data import DROPPED
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ def card(data: TrainingData) -> str:
         "- config_name: default",
         "  data_files: data.jsonl",
         f"tags: [lllm, {data.kind}]",
+        *_types(data),
         "---",
         "",
         f"# {len(data)} rows of {data.kind}",
@@ -41,6 +44,7 @@ def card(data: TrainingData) -> str:
         f"| version of the policy | {_listed(data.policies)} |",
         f"| tokens | {_tokens(data)} |",
         f"| sessions | {len(data.sessions)} |",
+        f"| digest of the rows | `{data.digest}` |",
         f"| made with | lllm {__version__} |",
         "",
         "## What was left out",
@@ -60,6 +64,14 @@ def card(data: TrainingData) -> str:
     else:
         lines.append("None is logged.")
     return "\n".join(lines) + "\n"
+
+
+def _types(data: TrainingData) -> list[str]:
+    """The types of the columns, for `datasets`, as JSON: which YAML has, too."""
+    columns = column_types(data.rows)
+    if columns is None:
+        return []
+    return [f"dataset_info: {json.dumps({'config_name': 'default', 'features': columns})}"]
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from lllm.core.canonical import digest_of
-from lllm.core.jsonable import jsonable
+from lllm.core.jsonable import jsonable, unicode_only
 from lllm.errors import ConfigError, PromptError, listing
 from lllm.models.message import Message
+from lllm.rl.json_lines import read_lines
 
 _ASKED: Final = ("prompt", "messages")
 _OWN: Final = (*_ASKED, "answer", "info")
@@ -84,7 +85,7 @@ class Items(Sequence[Item]):
         if isinstance(rows, str | Path):
             path = Path(rows).expanduser()
             self._source = path.name
-            self._more = _lines(path)
+            self._more = _numbered(path)
         elif isinstance(rows, Mapping) or not isinstance(rows, Iterable):
             raise ConfigError(
                 f"an environment's dataset is {type(rows).__name__}",
@@ -147,7 +148,7 @@ def item_of(row: Mapping[str, Any], index: int, where: str = "the row") -> Item:
     if isinstance(asked, str):
         if not asked.strip():
             raise ConfigError(f"{where} has an empty {given[0]}")
-        prompt = asked
+        prompt = unicode_only(asked)
     elif isinstance(asked, Sequence) and asked:
         try:
             prompt = tuple(one if isinstance(one, Message) else Message.from_dict(one) for one in asked)
@@ -182,19 +183,10 @@ def _info(value: Any, where: str) -> Mapping[str, Any]:
 def raw_rows(rows: Any) -> Iterator[Any]:
     """The rows of a dataset as it has them, unchecked: of a JSONL file, or of an iterable."""
     if isinstance(rows, str | Path):
-        return (row for _, row in _lines(Path(rows).expanduser()))
+        return (row for _, row in _numbered(Path(rows).expanduser()))
     return iter(rows)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Any]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file):
-                if not line.strip():
-                    continue
-                try:
-                    yield number, json.loads(line)
-                except ValueError as error:
-                    raise ConfigError(f"{path.name}, line {number + 1}, is not JSON: {error}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the dataset {path} cannot be read: {error}") from error
+def _numbered(path: Path) -> Iterator[tuple[int, Any]]:
+    """The rows of a JSONL file, numbered from 0."""
+    return ((number - 1, row) for number, row in read_lines(path, "the dataset"))

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError
 from lllm.rl.environment import RLEnv
+from lllm.rl.rewards import count_of, number_of, read_score
 from lllm.rl.rows import Segment, rows_of
 from lllm.rl.sample_scores import score_samples
 from lllm.rl.samples import Sample, samples_of
-from lllm.rl.training_data import TrainingData
+from lllm.rl.training_data import TrainingData, conversation
 from lllm.rl.verdicts import read_verdicts
 
 if TYPE_CHECKING:
@@ -46,14 +47,16 @@ def pair_samples(
 
     Raises ConfigError, UnknownNameError: no such session.
     """
-    if margin < 0 or pairs < 1:
-        raise ConfigError(f"margin is {margin} and pairs {pairs}; they are from 0 and from 1 on")
+    _require_margin(margin)
+    count_of(pairs, "pairs")
     dropped: Counter[str] = Counter()
     samples = samples_of(found, store, dropped)
     groups: dict[Any, list[Sample]] = {}
     for one in samples:
         if one.reward is None:
             dropped["no reward"] += 1
+        elif len(one.rows) > 1:
+            dropped["several rows"] += 1
         else:
             groups.setdefault(one.asked, []).append(one)
     rows, used = [], []
@@ -89,15 +92,20 @@ def pair_forks(
     loss.
 
     Args:
-        sessions: ids of forks; those of sessions that are no forks are passed over.
+        sessions: ids of forks; those of the sessions that they were forked from may be among them.
         score: what a session is worth: a function, or an environment, whose rewards score both; None: what it earned as a
             rollout.
         margin: see `pair_samples`. store: that has the forks and their parents.
 
     Raises ConfigError, UnknownNameError: a fork or its parent is not in the store.
     """
+    _require_margin(margin)
     dropped: Counter[str] = Counter()
-    forks = [one for one in samples_of(sessions, store, dropped) if one.fork is not None]
+    found = samples_of(sessions, store, dropped)
+    forks = [one for one in found if one.fork is not None]
+    origins = {one.fork[0] for one in forks if one.fork is not None}
+    if others := [one for one in found if one.fork is None and one.session not in origins]:
+        dropped["no fork"] += len(others)
     parents: dict[str, Sample] = {}
     rows, used = [], []
     for one in forks:
@@ -109,7 +117,7 @@ def pair_forks(
         if isinstance(score, RLEnv):
             both = score_samples(both, score, store=store)
         elif score is not None:
-            both = [replace(each, reward=score(each)) for each in both]
+            both = [replace(each, reward=read_score(score(each)).value) for each in both]
         if any(each.reward is None for each in both):
             dropped["no reward"] += 1
             continue
@@ -144,11 +152,20 @@ def pair_choices(
     Raises ConfigError: a line that says neither, or contradicts another. UnknownNameError: no such session.
     """
     dropped: Counter[str] = Counter()
-    compared, judged = read_verdicts(choices, dropped)
+    verdicts = read_verdicts(choices, dropped)
+    with verdicts.named():
+        read = {
+            one.session: one
+            for one in samples_of(
+                dict.fromkeys(id for pair in verdicts.compared for id in pair), store, dropped
+            )
+        }
+        judged = samples_of(verdicts.judged, store, dropped)
     rows, used = [], []
-    for first, second in compared:
-        chosen, rejected = samples_of([first, second], store)
-        chosen, rejected = replace(chosen, reward=1.0), replace(rejected, reward=0.0)
+    for first, second in verdicts.compared:
+        if first not in read or second not in read:  # counted as having no reply
+            continue
+        chosen, rejected = replace(read[first], reward=1.0), replace(read[second], reward=0.0)
         related = first == (rejected.fork or ("",))[0] or second == (chosen.fork or ("",))[0]
         row = _branches(chosen, rejected) if related else _pair(chosen, rejected)
         if isinstance(row, str):
@@ -156,7 +173,7 @@ def pair_choices(
         else:
             rows.append(row)
             used += [chosen, rejected]
-    samples = [replace(one, reward=judged[str(one.session)]) for one in samples_of(judged, store, dropped)]
+    samples = [replace(one, reward=verdicts.judged[str(one.session)]) for one in judged]
     if samples:
         more = pair_samples(samples, pairs=pairs, seed=seed)
         rows += more.rows
@@ -164,6 +181,11 @@ def pair_choices(
         used += [one for one in samples if one.session in kept]
         dropped.update(more.dropped)
     return TrainingData.of("preferences", rows, "people's choices", used, dropped)
+
+
+def _require_margin(margin: Any) -> None:
+    if number_of(margin, "margin") < 0:
+        raise ConfigError(f"margin is {margin}, and must be 0 or more")
 
 
 def _reward(sample: Sample) -> float:
@@ -255,9 +277,9 @@ def _row(
     tokens: dict[str, Any],
 ) -> dict[str, Any]:
     return {
-        "prompt": prompt,
-        "chosen": good,
-        "rejected": bad,
+        "prompt": conversation(prompt),
+        "chosen": conversation(good),
+        "rejected": conversation(bad),
         "tools": chosen.tools,
         "scores": [_reward(chosen), _reward(rejected)],
         "sessions": [chosen.session, rejected.session],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,15 +19,24 @@ if TYPE_CHECKING:
 
 
 def score_samples(samples: Sequence[Sample], env: RLEnv, *, store: LogStore | None = None) -> list[Sample]:
-    """The samples with the rewards of an environment, whose row each is found by its prompt. One whose row it does not have has
-    none. Rewards see the conversation; they see no state, which only a rollout has.
+    """The samples with the rewards of an environment. The row of each is the one that it was a rollout of, else the only one
+    with its prompt; a sample whose row is not known has no reward. Rewards see the conversation; they see no state,
+    which only a rollout has.
 
     The scores are events of a session of their own, in `store`.
     """
-    rows = {item.text: item for item in reversed(env.items.first())}
-    found = [_rollout(one, rows) for one in samples]
-    known = [one for one in found if one is not None]
-    scored, _ = run(rescored(env.rewards, known, env.limits.score, store=store, name=f"{env.name}-scores"))
+    items = env.items.first()
+    keys = {item.key: item for item in items}
+    prompts: dict[str, Item | None] = {}
+    for item in items:  # None: several rows that differ ask the same
+        known = prompts.setdefault(item.text, item)
+        if known is not None and known.key != item.key:
+            prompts[item.text] = None
+    found = [_rollout(one, keys, prompts) for one in samples]
+    known_ones = [one for one in found if one is not None]
+    scored, _ = run(
+        rescored(env.rewards, known_ones, env.limits.score, store=store, name=f"{env.name}-scores")
+    )
     rewards = iter(scored)
     return [
         replace(one, reward=None if rollout is None else next(rewards).reward)
@@ -35,9 +44,11 @@ def score_samples(samples: Sequence[Sample], env: RLEnv, *, store: LogStore | No
     ]
 
 
-def _rollout(sample: Sample, rows: dict[str, Item]) -> Rollout | None:
+def _rollout(sample: Sample, keys: Mapping[str, Item], prompts: Mapping[str, Item | None]) -> Rollout | None:
     asked = [one for one in sample.prompt if one["role"] == "user"]
-    item = rows.get(str(asked[-1]["content"])) if asked else None
+    item = keys.get(sample.item or "")
+    if item is None and asked:
+        item = prompts.get(Message.from_record(asked[-1]).text)
     if item is None:
         return None
     messages = tuple(Message.from_record(one) for one in sample.completion)

@@ -13,8 +13,6 @@ from lllm.errors import ConfigError, UnknownNameError
 from lllm.log.export.lines import text
 from lllm.log.export.source import Source, Talk
 from lllm.log.views import summary
-from lllm.models.message import Message
-from lllm.models.parts import content_text
 from lllm.rl.rollout import CUT, MISSING, Rollout
 from lllm.rl.rows import Recorder, Segment, TokenRow, rows_of
 from lllm.rl.values import prompt_messages
@@ -93,12 +91,12 @@ def read_sample(store: LogStore, session: str) -> Sample:
     )
     if talk.replies:
         first, end = talk.replies[0].place, talk.replies[-1].place + 1
-        completion = [message_record(one) for one in talk.messages[first:end]]
+        completion = [one.record() for one in talk.messages[first:end]]
     else:  # every reply was rejected
         completion = [dict(one) for one in result.get("messages", ())]
     cost = summary(source.events).cost
     return Sample(
-        [message_record(one) for one in talk.messages[:first]],
+        [one.record() for one in talk.messages[:first]],
         completion,
         text(talk.tools) if talk.tools else None,
         tuple(rows_of(segments, session)),
@@ -127,17 +125,11 @@ def _talk(source: Source, *, cut: bool) -> Talk | None:
     return done[-1] if done else None
 
 
-def message_record(message: Message) -> dict[str, Any]:
-    """A message for a data set: of images and files that a tool returned, their text."""
-    out = message.record()
-    return {**out, "content": content_text(message.content)} if message.role == "tool" else out
-
-
 def sample_of(rollout: Rollout, rows: Iterable[TokenRow] = ()) -> Sample:
     """A rollout that is not logged."""
     return Sample(
-        [message_record(one) for one in prompt_messages(rollout.item)],
-        [message_record(one) for one in rollout.messages],
+        [one.record() for one in prompt_messages(rollout.item)],
+        [one.record() for one in rollout.messages],
         None,
         tuple(rows),
         (),
@@ -156,6 +148,7 @@ MISSED: Final = {
     "no reward": "nothing says what it earned",
     "cut": "the policy ran into a limit, and the environment makes no training rows of that (cut='mask')",
     "no reply": "no agent call of the session is done",
+    "repeated": "it was given more than once",
 }
 """Why a rollout or session is no sample."""
 
@@ -176,53 +169,65 @@ def samples_of(
 
     Raises UnknownNameError: no such session. ConfigError: what is given is none of these.
     """
-    if isinstance(found, str):
-        raise ConfigError(f"sessions are a list of ids, and {found!r} is one", hint=f"Give [{found!r}].")
+    if isinstance(found, str | Rollout | Sample) or not isinstance(found, Iterable):
+        what = f"a {type(found).__name__}" if not isinstance(found, str) else repr(found)
+        raise ConfigError(
+            f"sessions are a list of ids, rollouts are a list, and {what} is given", hint="Give [...] of it."
+        )
+    dropped_here: Counter[str] = Counter() if dropped is None else dropped
     out: list[Sample] = []
+    seen: set[Any] = set()
     for one in found:
         if isinstance(one, Sample):
             out.append(one)
             continue
         rollout = one if isinstance(one, Rollout) else getattr(one, "rollout", None)
-        if rollout is None and not isinstance(one, str):
+        if not isinstance(rollout, Rollout) and not isinstance(one, str):
             raise ConfigError(
                 f"a {type(one).__name__} is no sample",
                 hint="Give rollouts (an Evaluation) or the ids of sessions.",
             )
         if isinstance(rollout, Rollout) and rollout.status == MISSING:
-            if dropped is not None:
-                dropped["missing"] += 1
+            dropped_here["missing"] += 1
             continue
-        session = one if isinstance(one, str) else rollout.session  # type: ignore[union-attr]
-        if session is None:
-            out.append(sample_of(rollout, getattr(one, "rows", ())))  # type: ignore[arg-type]
+        session = rollout.session if isinstance(rollout, Rollout) else one
+        key = (session, rollout.item.key, rollout.sample) if isinstance(rollout, Rollout) else session
+        if session is not None and key in seen:
+            dropped_here["repeated"] += 1
             continue
-        if store is None:
-            from lllm.llm.project import default_store
-
-            store = default_store()
+        seen.add(key)
         try:
-            sample = read_sample(store, session)
+            sample = _sample(store, session, rollout)
+        except UnknownNameError:
+            raise
         except ConfigError:
             if dropped is None:
                 raise
             dropped["no reply"] += 1
             continue
-        if isinstance(rollout, Rollout):
-            sample = replace(
-                sample,
-                reward=rollout.reward,
-                status=rollout.status,
-                item=rollout.item.key,
-                sample=rollout.sample,
-                policy=rollout.policy,
-            )
-        if rows := getattr(one, "rows", ()):
-            sample = replace(sample, rows=tuple(rows))
-        out.append(sample)
+        rows = getattr(one, "rows", ())
+        out.append(replace(sample, rows=tuple(rows)) if rows else sample)
     if not mask_cut:
         return out
     kept = [one for one in out if one.status != CUT]
-    if dropped is not None and len(kept) < len(out):
-        dropped["cut"] += len(out) - len(kept)
+    if len(kept) < len(out):
+        dropped_here["cut"] += len(out) - len(kept)
     return kept
+
+
+def _sample(store: LogStore | None, session: str | None, rollout: Rollout | None) -> Sample:
+    """The sample of a session; of a rollout, what the log has of it, with the reward that the rollout has now."""
+    if session is None:
+        assert rollout is not None
+        return sample_of(rollout)
+    if store is None:
+        from lllm.llm.project import default_store
+
+        store = default_store()
+    sample = read_sample(store, session)
+    if rollout is None:
+        return sample
+    if (sample.item, sample.sample) != (rollout.item.key, rollout.sample):
+        # done within another session, which has many dialogs: its last one may be any rollout's
+        return replace(sample_of(rollout), session=session, head=sample.head)
+    return replace(sample, reward=rollout.reward, status=rollout.status, policy=rollout.policy)

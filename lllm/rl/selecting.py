@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lllm.core.visible import visible_line
 from lllm.errors import ConfigError
+from lllm.rl.rewards import count_of, number_of
 from lllm.rl.samples import Sample, samples_of
-from lllm.rl.training_data import TrainingData
+from lllm.rl.training_data import TrainingData, conversation
 from lllm.rl.verdicts import read_verdicts
 
 if TYPE_CHECKING:
@@ -39,14 +41,22 @@ def select_examples(
         store: that has the sessions; by default the configured one.
 
     A conversation that branched gives several rows: each token that its model wrote carries loss in one of them.
+
+    Raises ConfigError: a bound that is none. UnknownNameError: no such session.
     """
+    if min_reward is not None:
+        number_of(min_reward, "min_reward")
+    if best is not None:
+        count_of(best, "best")
+    for name, value in (("min_tokens", min_tokens), ("max_tokens", max_tokens)):
+        if value is not None:
+            count_of(value, name)
+    most = None if max_cost is None else _amount(max_cost)
     dropped: Counter[str] = Counter()
     samples = samples_of(found, store, dropped)
     kept: list[Sample] = []
     for one in samples:
-        reason = _against(
-            one, min_reward, None if max_cost is None else Decimal(str(max_cost)), min_tokens, max_tokens
-        )
+        reason = _against(one, min_reward, most, min_tokens, max_tokens)
         if reason is None and best is not None and one.reward is None:
             reason = "no reward"
         if reason is not None:
@@ -54,8 +64,6 @@ def select_examples(
         else:
             kept.append(one)
     if best is not None:
-        if best < 1:
-            raise ConfigError(f"best is {best}; it is a whole number from 1 on")
         kept, left = _best(kept, best)
         if left:
             dropped["not among the best"] += left
@@ -81,6 +89,8 @@ def label_samples(
 
     Raises ConfigError: all of them earned the same, and no threshold is given.
     """
+    if threshold is not None:
+        number_of(threshold, "threshold")
     dropped: Counter[str] = Counter()
     samples = []
     for one in samples_of(found, store, dropped):
@@ -104,8 +114,8 @@ def label_samples(
         assert one.reward is not None
         assert threshold is not None
         row: dict[str, Any] = {
-            "prompt": one.prompt,
-            "completion": one.completion,
+            "prompt": conversation(one.prompt),
+            "completion": conversation(one.completion),
             "label": one.reward >= threshold,
             "tools": one.tools,
             "reward": one.reward,
@@ -130,18 +140,32 @@ def label_choices(
     Raises ConfigError: a line that says neither, or contradicts another. UnknownNameError: no such session.
     """
     dropped: Counter[str] = Counter()
-    compared, judged = read_verdicts(choices, dropped)
-    for place, (chosen, rejected) in enumerate(compared):
+    verdicts = read_verdicts(choices, dropped)
+    judged = dict(verdicts.judged)
+    for place, (chosen, rejected) in enumerate(verdicts.compared):
         for session, value in ((chosen, 1.0), (rejected, 0.0)):
             if judged.setdefault(session, value) != value:
                 raise ConfigError(
-                    f"session '{session}' is good by one verdict and bad by another (comparison {place})",
+                    f"session '{visible_line(session)}' is good by one verdict and bad by another (comparison {place})",
                     hint="Train on the pairs, whose verdicts are relative: pair_choices(...) and DPO.",
                 )
-    samples = [replace(one, reward=judged[str(one.session)]) for one in samples_of(judged, store, dropped)]
+    with verdicts.named():
+        read = samples_of(judged, store, dropped)
+    samples = [replace(one, reward=judged[str(one.session)]) for one in read]
     found = label_samples(samples, threshold=0.5)
     found.dropped = {**dropped, **found.dropped}
     found.how = "people's choices"
+    return found
+
+
+def _amount(value: Any) -> Decimal:
+    """An amount in US dollars. ConfigError where it is none."""
+    try:
+        found = Decimal(str(value))
+    except InvalidOperation:
+        found = Decimal("NaN")
+    if isinstance(value, bool) or not found.is_finite() or found < 0:
+        raise ConfigError(f"max_cost is {value!r}, and must be an amount in US dollars, 0 or more")
     return found
 
 
@@ -178,7 +202,7 @@ def _best(samples: list[Sample], count: int) -> tuple[list[Sample], int]:
 
 
 def _examples(one: Sample) -> list[dict[str, Any]]:
-    whole = {"prompt": one.prompt, "completion": one.completion}
+    whole = {"prompt": conversation(one.prompt), "completion": conversation(one.completion)}
     more = {"tools": one.tools, "reward": one.reward, "session": one.session}
     if len(one.rows) == 1 or not one.rows:
         tokens = [_tokens(row) for row in one.rows] or [{}]

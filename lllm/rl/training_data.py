@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, overload
 
 from lllm.atomic_files import write_text_atomic
+from lllm.core.canonical import digest
+from lllm.core.jsonable import unicode_only
 from lllm.errors import ConfigError, DependencyError, listing
 from lllm.log.export.lines import line, text
+from lllm.log.export.trl import message_row
+from lllm.models.message import Message
+from lllm.rl.data_columns import as_features, column_names, column_types
+from lllm.rl.json_lines import read_lines
 from lllm.rl.samples import MISSED, Sample
 
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -33,6 +39,7 @@ DROPPED: Final[Mapping[str, str]] = {
     "several rows": "the conversation branched: its tokens are several rows, and a pair compares one with one",
     "other prompt": "what the two were asked is not the same, token by token",
     "identical": "chosen and rejected are the same text",
+    "no fork": "the session was not forked from another",
     "no branch": "the fork did the same as its parent",
     "threshold": "it earned less than the threshold",
     "not among the best": "others of its prompt earned more",
@@ -118,34 +125,59 @@ class TrainingData(Sequence[dict[str, Any]]):
             from datasets import Dataset
         except ImportError as error:
             raise DependencyError("datasets", "rl", "a data set of Hugging Face") from error
-        return Dataset.from_list(self.rows)
+        columns = column_types(self.rows)
+        return Dataset.from_dict(
+            {name: [row.get(name) for row in self.rows] for name in column_names(self.rows)},
+            features=None if columns is None else as_features(columns),
+        )
+
+    @property
+    def text(self) -> str:
+        """The rows as JSON lines."""
+        return "".join(line(row) for row in self.rows)
+
+    @property
+    def digest(self) -> str:
+        """Of the rows, as `data.jsonl` has them."""
+        return digest(self.text.encode())
 
     def save(self, folder: str | Path) -> Path:
         """Writes `data.jsonl`, its card `README.md` and `provenance.json` to a folder, which `datasets.load_dataset` reads."""
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(place / "data.jsonl", "".join(line(row) for row in self.rows))
+        write_text_atomic(place / "data.jsonl", self.text)
         write_text_atomic(place / "README.md", self.card())
         origin = {name: value for name, value in vars(self).items() if name != "rows"}
-        write_text_atomic(place / "provenance.json", text(origin) + "\n")
+        write_text_atomic(place / "provenance.json", text({**origin, "digest": self.digest}) + "\n")
         return place
 
     @classmethod
     def load(cls, path: str | Path) -> TrainingData:
-        """What `save` wrote; also a JSONL file of rows alone. ConfigError where it is neither."""
-        place = Path(path)
-        file = place / "data.jsonl" if place.is_dir() else place
-        try:
-            lines = file.read_text(encoding="utf-8").split("\n")
-            rows = [json.loads(one) for one in lines if one.strip()]
-            origin = {}
-            if place.is_dir() and (place / "provenance.json").is_file():
-                origin = json.loads((place / "provenance.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"the data set {place} cannot be read: {error}") from error
-        return cls(
-            **{"kind": kind_of_rows(rows, place.name), "how": f"read from {place.name}", **origin}, rows=rows
-        )
+        """Reads what `save` wrote; also a JSONL file of rows alone. ConfigError where it is neither, or where the rows are not
+        those that its card describes."""
+        place = Path(path).expanduser()
+        folder = place.is_dir()
+        rows = [row for _, row in read_lines(place / "data.jsonl" if folder else place, "the data set")]
+        if wrong := [row for row in rows if not isinstance(row, Mapping)]:
+            raise ConfigError(
+                f"{place.name} has a row that is {type(wrong[0]).__name__}, and must be an object"
+            )
+        found = cls(kind_of_rows(rows, place.name), rows, f"read from {place.name}")
+        if not folder or not (place / "provenance.json").is_file():
+            return found
+        origin = _origin(place / "provenance.json")
+        known = origin.pop("digest", None)
+        if origin.get("kind", found.kind) != found.kind:
+            raise ConfigError(
+                f"the rows of the data set {place} are {found.kind}, and its card says {origin['kind']}"
+            )
+        found = replace(found, **origin)
+        if known is not None and known != found.digest:
+            raise ConfigError(
+                f"the rows of the data set {place} are not those that its card describes: data.jsonl was changed",
+                hint="To use them as rows of your own, without their origin, give the path of data.jsonl itself.",
+            )
+        return found
 
     def card(self) -> str:
         """The card of the data set, as Markdown."""
@@ -156,6 +188,41 @@ class TrainingData(Sequence[dict[str, Any]]):
     def __repr__(self) -> str:
         left = f", {sum(self.dropped.values())} left out" if self.dropped else ""
         return f"TrainingData({self.kind}: {len(self)} rows{left})"
+
+
+def conversation(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Messages as rows have them."""
+    found: list[dict[str, Any]] = unicode_only([message_row(Message.from_record(one)) for one in messages])
+    return found
+
+
+_TYPES: Final[Mapping[str, type]] = {
+    "kind": str,
+    "how": str,
+    "sessions": dict,
+    "environments": list,
+    "models": list,
+    "policies": list,
+    "dropped": dict,
+    "digest": str,
+}
+"""What `provenance.json` has."""
+
+
+def _origin(file: Path) -> dict[str, Any]:
+    """Reads `provenance.json`. Raises ConfigError."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    if not isinstance(found, dict) or any(
+        not isinstance(value, _TYPES.get(name, ())) for name, value in found.items()
+    ):
+        raise ConfigError(
+            f"{file} does not describe a data set: its keys are {', '.join(_TYPES)}",
+            hint="Without that file the rows are read, and their origin is not known.",
+        )
+    return found
 
 
 def kind_of_rows(rows: Sequence[Mapping[str, Any]], where: str) -> str:

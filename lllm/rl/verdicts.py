@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from lllm.errors import ConfigError, listing
+from lllm.core.strict_json import read_json
+from lllm.core.visible import visible_line
+from lllm.errors import ConfigError, UnknownNameError, listing
+from lllm.rl.json_lines import read_lines
 
 GOOD: Final = ("good", "yes", "up", "accept", "accepted", "1", "true", "+1")
 BAD: Final = ("bad", "no", "down", "reject", "rejected", "0", "false", "-1")
@@ -18,52 +22,113 @@ OPEN: Final = ("tie", "equal", "both", "neither", "skip", "none", "")
 """Words of verdicts, in any case."""
 
 
+_FORMS: Final = (("chosen", "rejected"), ("sessions",), ("session",))
+"""The keys of the three kinds of lines."""
+_HINT: Final = (
+    'A line is {"chosen": ID, "rejected": ID}, {"sessions": [ID, ID], "verdict": "first"} or '
+    '{"session": ID, "verdict": "good"}.'
+)
+
+
+@dataclass
+class Verdicts:
+    """Verdicts of people.
+
+    Attributes:
+        compared: pairs of sessions, (chosen, rejected), each once. judged: 1.0 or 0.0 by session.
+        places: where each session is first named, for errors.
+    """
+
+    compared: list[tuple[str, str]] = field(default_factory=list)
+    judged: dict[str, float] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Around code that reads the sessions: an unknown one is an error that says where it was named."""
+        try:
+            yield
+        except UnknownNameError as error:
+            where = self.places.get(error.name)
+            error.message = visible_line(
+                error.message if where is None else f"{where.rstrip(',')}: {error.message}"
+            )
+            raise
+
+
 def read_verdicts(
     choices: str | Path | Iterable[Mapping[str, Any]], dropped: Counter[str] | None = None
-) -> tuple[list[tuple[str, str]], dict[str, float]]:
-    """The comparisons, as (chosen, rejected), and the judgements, 1.0 or 0.0 by session. Verdicts that are open are counted.
+) -> Verdicts:
+    """The verdicts. Those that are open, and those that repeat an earlier one, are counted.
 
-    Raises ConfigError: what is no verdict, with its line; two judgements of one session that contradict each other.
+    Raises ConfigError: a line that is not a verdict; two that contradict each other.
     """
-    compared: list[tuple[str, str]] = []
-    judged: dict[str, float] = {}
+    found = Verdicts()
+    lines: dict[tuple[str, str], str] = {}
     for where, row in _rows(choices):
-        verdict = str(row.get("verdict", "")).strip().lower()
-        if "chosen" in row or "rejected" in row:
-            compared.append(_two([row.get("chosen"), row.get("rejected")], where))
+        form, verdict = _form(where, row), str(row.get("verdict", "")).strip().lower()
+        if form == "session":
+            _judge(found, where, row["session"], verdict, dropped)
             continue
-        if "sessions" in row:
-            first, second = _two(row["sessions"], where)
-            if verdict in OPEN:
-                _count(dropped)
-            elif verdict in FIRST or verdict == first.lower():
-                compared.append((first, second))
-            elif verdict in SECOND or verdict == second.lower():
-                compared.append((second, first))
-            else:
-                raise _wrong(where, verdict, (*FIRST, *SECOND, "tie"))
-            continue
-        session = row.get("session")
-        if not isinstance(session, str) or not session:
-            raise ConfigError(
-                f"{where} is no verdict: it has {listing(map(str, row)) or 'nothing'}",
-                hint='A line is {"chosen": ID, "rejected": ID}, {"sessions": [ID, ID], "verdict": "first"} or '
-                '{"session": ID, "verdict": "good"}.',
-            )
-        if verdict in OPEN:
-            _count(dropped)
-            continue
-        if verdict not in GOOD and verdict not in BAD:
-            raise _wrong(where, verdict, (*GOOD, *BAD, "skip"))
-        value = float(verdict in GOOD)
-        if judged.setdefault(session, value) != value:
-            raise ConfigError(f"{where} contradicts an earlier verdict on session '{session}'")
-    return compared, judged
+        pair = _pair(where, row, form, verdict)
+        if pair is None:
+            _count(dropped, "verdict")
+        elif pair in lines:
+            _count(dropped, "repeated")
+        elif pair[::-1] in lines:
+            raise _contradiction(where, lines[pair[::-1]])
+        else:
+            lines[pair] = where
+            for session in pair:
+                found.places.setdefault(session, where)
+    for (chosen, rejected), where in lines.items():
+        if found.judged.get(chosen) == 0.0 and found.judged.get(rejected) == 1.0:
+            raise _contradiction(where, f"what was said of '{chosen}' and '{rejected}' alone")
+    found.compared = list(lines)
+    return found
 
 
-def _count(dropped: Counter[str] | None) -> None:
+def _form(where: str, row: Mapping[str, Any]) -> str:
+    """Returns the key that says the kind of a line. Raises ConfigError for none, and for several."""
+    forms = [keys[0] for keys in _FORMS if any(key in row for key in keys)]
+    if len(forms) != 1 or (forms == ["chosen"] and "verdict" in row):
+        has = visible_line(listing(map(str, row))) or "nothing"
+        what = "is not a verdict" if not forms else "is more than one verdict"
+        raise ConfigError(f"{where} {what}: it has {has}", hint=_HINT)
+    return forms[0]
+
+
+def _pair(where: str, row: Mapping[str, Any], form: str, verdict: str) -> tuple[str, str] | None:
+    """The chosen and the rejected session of a comparison; None where it is left open."""
+    if form == "chosen":
+        return _two([row.get("chosen"), row.get("rejected")], where)
+    first, second = _two(row["sessions"], where)
+    if verdict in OPEN:
+        return None
+    if verdict in FIRST or verdict == first.lower():
+        return first, second
+    if verdict in SECOND or verdict == second.lower():
+        return second, first
+    raise _wrong(where, verdict, (*FIRST, *SECOND, "tie"))
+
+
+def _judge(found: Verdicts, where: str, session: Any, verdict: str, dropped: Counter[str] | None) -> None:
+    if not isinstance(session, str) or not session:
+        raise ConfigError(f"{where} is not a verdict: its session is {session!r:.80}", hint=_HINT)
+    if verdict in OPEN:
+        _count(dropped, "verdict")
+        return
+    if verdict not in GOOD and verdict not in BAD:
+        raise _wrong(where, verdict, (*GOOD, *BAD, "skip"))
+    value = float(verdict in GOOD)
+    if found.judged.setdefault(session, value) != value:
+        raise _contradiction(where, found.places[session])
+    found.places.setdefault(session, where)
+
+
+def _count(dropped: Counter[str] | None, reason: str) -> None:
     if dropped is not None:
-        dropped["verdict"] += 1
+        dropped[reason] += 1
 
 
 def _two(value: Any, where: str) -> tuple[str, str]:
@@ -78,28 +143,30 @@ def _two(value: Any, where: str) -> tuple[str, str]:
 
 
 def _wrong(where: str, verdict: str, known: Iterable[str]) -> ConfigError:
-    return ConfigError(f"{where} has the verdict {verdict!r}", hint=f"It is one of {listing(known)}.")
+    return ConfigError(f"{where} has the verdict {verdict!r:.80}", hint=f"It is one of {listing(known)}.")
 
 
-def _rows(choices: Any) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    if not isinstance(choices, str | Path):
-        for place, row in enumerate(choices):
-            yield f"verdict {place}", _mapping(row, f"verdict {place}")
+def _contradiction(where: str, other: str) -> ConfigError:
+    return ConfigError(
+        visible_line(f"{where} contradicts {other.rstrip(',')}"),
+        hint="Keep one of the two, or give neither: where people differ, the pair teaches nothing.",
+    )
+
+
+def _rows(choices: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(choices, str | Path):
+        path = Path(choices).expanduser()
+        for number, row in read_lines(path, "the verdicts", read_json):
+            where = f"{visible_line(path.name)}, line {number},"
+            yield where, _mapping(row, where)
         return
-    path = Path(choices).expanduser()
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the verdicts {path} cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{path.name}, line {number},"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ConfigError(f"{where} is not JSON: {error}") from error
-        yield where, _mapping(row, where)
+    if isinstance(choices, Mapping) or not isinstance(choices, Iterable):
+        raise ConfigError(
+            f"verdicts are {type(choices).__name__}",
+            hint="Give the path of a JSONL file, or a list of its rows.",
+        )
+    for place, row in enumerate(choices):
+        yield f"verdict {place}", _mapping(row, f"verdict {place}")
 
 
 def _mapping(row: Any, where: str) -> Mapping[str, Any]:

@@ -82,7 +82,11 @@ def test_pairs_are_the_same_for_a_seed() -> None:
 
 def test_a_pair_compares_one_row_with_one_after_the_same_prompt() -> None:
     branched = replace(sample(1.0), rows=sample(1.0).rows * 2)
-    assert pair_samples([branched, sample(0.0, place=1)]).dropped == {"several rows": 1}
+    assert pair_samples([branched, sample(0.0, place=1)]).dropped == {"several rows": 1, "alone": 1}
+    (row,) = pair_samples(
+        [branched, sample(0.0, place=1), sample(0.5, place=2)]
+    )  # the others are still paired
+    assert row["sessions"] == ["s2", "s1"]
     assert pair_samples([sample(1.0, prompt=(9,)), sample(0.0, place=1)]).dropped == {"other prompt": 1}
     assert pair_samples([sample(1.0), sample(0.0)]).dropped == {"identical": 1}
 
@@ -278,7 +282,7 @@ def test_people_choose(tmp_path: Path) -> None:
     ("line", "words"),
     [
         ({"session": "a", "verdict": "fine"}, "has the verdict 'fine'"),
-        ({"verdict": "good"}, "is no verdict: it has verdict"),
+        ({"verdict": "good"}, "is not a verdict: it has verdict"),
         ({"chosen": "a"}, "does not compare two sessions"),
         ({"sessions": ["a", "a"], "verdict": "first"}, "does not compare two sessions"),
         ([1], "is list, and must be an object"),

@@ -53,15 +53,20 @@ def _rows(talk: Talk, tokens: bool | None) -> Iterator[dict[str, Any]]:
 
 def _columns(messages: Sequence[Message], first: int, end: int) -> dict[str, Any]:
     return {
-        "prompt": [_record(message) for message in messages[:first]],
-        "completion": [_record(message) for message in messages[first:end]],
+        "prompt": [message_row(message) for message in messages[:first]],
+        "completion": [message_row(message) for message in messages[first:end]],
     }
 
 
-def _record(message: Message) -> dict[str, Any]:
-    """A message; of images and files that a tool returned, what they are."""
-    out = message.record()
-    return {**out, "content": content_text(message.content)} if message.role == "tool" else out
+def message_row(message: Message) -> dict[str, Any]:
+    """A message as rows have it: a column has one type, so images and files are what they are in words, and keys that only
+    one provider knows are left out."""
+    out = message.to_dict()
+    if message.thinking is not None:
+        out["thinking"] = message.thinking
+    return (
+        out if isinstance(out["content"], str | None) else {**out, "content": content_text(message.content)}
+    )
 
 
 def runs(replies: Sequence[Said]) -> list[list[Said]]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
 from typing import Any, Final
 
+from lllm.core.strict_json import read_json
 from lllm.errors import ConfigError
 from lllm.proxies.openapi.yaml_values import TooLarge, read_yaml
 
@@ -40,7 +39,7 @@ def read(data: bytes, name: str) -> dict[str, Any]:
         start in "{[" and not name.partition("?")[0].endswith((".yaml", ".yml"))
     )
     try:
-        value = _json(text) if is_json else read_yaml(text, MAX_DEPTH, MAX_VALUES)
+        value = read_json(text) if is_json else read_yaml(text, MAX_DEPTH, MAX_VALUES)
     except RecursionError:
         raise _refused(name, f"it is nested too deep: more than {MAX_DEPTH} levels") from None
     except TooLarge as error:
@@ -57,32 +56,6 @@ def read(data: bytes, name: str) -> dict[str, Any]:
 
 def _refused(name: str, reason: str, hint: str | None = None) -> ConfigError:
     return ConfigError(f"{name} is not an OpenAPI document: {reason}", hint=hint)
-
-
-def _json(text: str) -> Any:
-    return json.loads(text, parse_constant=_not_json, parse_float=_float, object_pairs_hook=_unique)
-
-
-def _not_json(word: str) -> Any:
-    raise ValueError(f"{word} is not a value of JSON")
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"the number {text[:40]} is too large")
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise ValueError(f"the key {key[:80]!r} stands twice in one object")
-            seen.add(key)
-    return found
 
 
 def _check_depth(value: Any, name: str) -> None:

@@ -1,0 +1,42 @@
+"""Reads files of JSON lines that people and other programs wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lllm.core.jsonable import unicode_only
+from lllm.core.visible import visible_line
+from lllm.errors import ConfigError
+
+
+def read_lines(path: Path, what: str, read: Callable[[str], Any] = json.loads) -> Iterator[tuple[int, Any]]:
+    """The values of the lines that are not empty, each with the number of its line, from 1. A byte order mark at the beginning
+    is passed over; halves of surrogate pairs become U+FFFD.
+
+    Args:
+        what: the file is, for errors. read: gives the value of a line.
+
+    Raises ConfigError: the file cannot be read, or a line is not JSON.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    value = read(line)
+                except ValueError as error:
+                    raise ConfigError(
+                        f"{visible_line(path.name)}, line {number}, is not JSON: {visible_line(str(error))}"
+                    ) from error
+                except RecursionError:
+                    raise ConfigError(
+                        f"{visible_line(path.name)}, line {number}, is nested too deep"
+                    ) from None
+                yield number, unicode_only(value)
+    except (OSError, UnicodeDecodeError) as error:
+        words = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
+        raise ConfigError(f"{what} {visible_line(str(path))} cannot be read: {words}") from error
