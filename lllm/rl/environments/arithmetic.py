@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from lllm.rl.environments.base import ShippedEnv, one_of, some_of, whole
-from lllm.rl.environments.calculator import calculate, evaluate, numbers_in, plain, same
+from lllm.rl.environments.calculator import calculate, evaluate, last_is, plain
 from lllm.rl.environments.splits import Problem
 from lllm.rl.rewards import reward
 
@@ -171,8 +171,7 @@ class Arithmetic(ShippedEnv):
     @reward
     def right(self, completion: str, answer: str) -> float:
         """1 where the last number of the reply is the value."""
-        found = numbers_in(completion)
-        return float(bool(found) and same(found[-1], float(answer)))
+        return float(last_is(completion, answer))
 
 
 class Sharing(Arithmetic):

@@ -7,6 +7,7 @@ import math
 import operator
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Final
 
 Number = int | float
@@ -20,8 +21,16 @@ _BINARY: Final[dict[type[ast.operator], Callable[[Number, Number], Number]]] = {
     ast.Mod: operator.mod,
     ast.Pow: operator.pow,
 }
-_NUMBER: Final = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_NUMBER: Final = re.compile(
+    r"(?P<sign>(?<!\d)[-\u2212])?"  # the hyphen of 3-5 is not a sign
+    r"(?P<whole>\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?P<rest>(?:\.\d+)?(?:[eE][+-]?\d{1,3}(?!\d))?)"
+)
+"""A number of a text, also `1,250`, which is one, and `1,2`, which is two."""
 _LONGEST: Final = 300
+_DIGITS: Final = 400
+_NEAR: Final = Decimal("1e-6")
+_ROUNDED: Final = Decimal("5e-5")
+_RELATIVE: Final = Decimal("1e-12")
 
 
 def calculate(expression: str) -> str:
@@ -71,11 +80,25 @@ def plain(value: Number) -> str:
     return repr(value)
 
 
-def numbers_in(text: str) -> list[float]:
-    """The numbers that a text has, in order; `1,250` is one."""
-    return [float(one.replace(",", "")) for one in _NUMBER.findall(text) if one.count(",") < 10]
+def numbers_in(text: str) -> list[Decimal]:
+    """The numbers that a text has, in order and exactly. Floats would make an infinity of a long one, which is near to all."""
+    return [
+        Decimal(f"{'-' if one['sign'] else ''}{one['whole'].replace(',', '')}{one['rest']}")
+        for one in _NUMBER.finditer(text)
+    ]
 
 
-def same(left: float, right: float) -> bool:
-    """Equal up to rounding in the last digits."""
-    return abs(left - right) <= 1e-6 * max(1.0, abs(left), abs(right))
+def same(found: Decimal, wanted: str) -> bool:
+    """Compares a number with an answer: up to what floats do to its last digits; one with a fraction may be rounded to four
+    digits of it."""
+    if found.adjusted() > _DIGITS:  # beyond what arithmetic on decimals takes
+        return False
+    value = Decimal(wanted)
+    near = _NEAR if value == value.to_integral_value() else _ROUNDED
+    return abs(found - value) <= max(near, abs(value) * _RELATIVE)
+
+
+def last_is(text: str, wanted: str) -> bool:
+    """Compares the last number of a text with the answer."""
+    found = numbers_in(text)
+    return bool(found) and same(found[-1], wanted)

@@ -185,7 +185,7 @@ async def _ran(
         return f"The code failed:\n{result.text[-1000:]}", None
     try:
         values = json.loads(line.removeprefix(mark))
-    except ValueError:
+    except (ValueError, RecursionError):  # the code may print what it likes there
         return "The values cannot be read.", None
     return "", values if isinstance(values, list) and len(values) == len(inputs) else None
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from lllm.rl.environments.arithmetic import KINDS, WORDINGS, sum_of
 from lllm.rl.environments.base import ShippedEnv, one_of, some_of, whole
-from lllm.rl.environments.calculator import calculate, evaluate, numbers_in, plain, same
-from lllm.rl.environments.splits import Problem
+from lllm.rl.environments.calculator import calculate, evaluate, last_is, plain
+from lllm.rl.environments.splits import HELD_OUT, Problem, is_held_out
 from lllm.rl.rewards import reward
+
+
+_DRAWS: Final = 200
 
 
 class Doors(ShippedEnv):
@@ -50,7 +53,7 @@ class Doors(ShippedEnv):
     def draw(self, rng: random.Random) -> Problem:
         """See ShippedEnv."""
         own = self.options
-        sums = [sum_of(rng, own["kinds"], own["wording"], own["level"]) for _ in range(own["doors"])]
+        sums = [self._sum(rng) for _ in range(own["doors"])]
         answers = [plain(evaluate(expression)) for _, expression, _ in sums]
         row = {
             "prompt": sums[0][0],
@@ -59,7 +62,16 @@ class Doors(ShippedEnv):
             "answers": answers,
             "lives": own["lives"],
         }
-        return Problem(" ".join(expression for _, expression, _ in sums), row)
+        expressions = tuple(expression for _, expression, _ in sums)
+        return Problem(" ".join(expressions), row, expressions)
+
+    def _sum(self, rng: random.Random) -> tuple[str, str, str]:
+        """A sum of this split: else a door of a row held out could ask what one to train on has asked."""
+        for _ in range(_DRAWS):
+            found = sum_of(rng, self.options["kinds"], self.options["wording"], self.options["level"])
+            if is_held_out(found[1]) == (self.split == HELD_OUT):
+                break
+        return found  # of the other side only where there are hardly any: the row is not taken then
 
     def setup(self, questions: list[str], answers: list[str], lives: int) -> dict[str, Any]:
         """The state at the beginning."""
@@ -67,8 +79,7 @@ class Doors(ShippedEnv):
 
     def step(self, state: dict[str, Any], completion: str) -> str | None:
         """Opens the door, or takes a life."""
-        found = numbers_in(completion)
-        if found and same(found[-1], float(state["answers"][state["open"]])):
+        if last_is(completion, state["answers"][state["open"]]):
             state["open"] += 1
             if state["open"] == len(state["answers"]):
                 return None

@@ -13,10 +13,11 @@ import json
 import random
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 import jsonschema_rs
 
+from lllm.core.strict_json import read_json
 from lllm.rl.environments.arithmetic import sum_of
 from lllm.rl.environments.base import ShippedEnv, some_of
 from lllm.rl.environments.calculator import calculate, evaluate, plain
@@ -43,7 +44,12 @@ _CITIES: Final = ("Bern", "Ulm", "Graz", "Lille", "Porto", "Turin", "Ghent", "Br
 _TOPICS: Final = ("budget", "hiring", "release", "safety", "travel", "training", "design", "survey")
 _UNITS: Final = ("celsius", "fahrenheit", "kelvin")
 
-Drawn = tuple[str, dict[str, Any]]
+class Drawn(NamedTuple):
+    """A text with its facts. `key`: of the same problem in other words; by default the facts."""
+
+    text: str
+    value: dict[str, Any]
+    key: str = ""
 
 
 def _order(rng: random.Random) -> Drawn:
@@ -61,7 +67,7 @@ def _order(rng: random.Random) -> Drawn:
             "{quantity} {item} for {customer}. They go out {speed}.",
         )
     )
-    return text.format(**value, speed=speed), value
+    return Drawn(text.format(**value, speed=speed), value)
 
 
 def _meeting(rng: random.Random) -> Drawn:
@@ -79,7 +85,7 @@ def _meeting(rng: random.Random) -> Drawn:
             "The {topic} is on the agenda in {city}, {hour}:00. Present: {people}.",
         )
     )
-    return text.format(**{**value, "people": people}), value
+    return Drawn(text.format(**{**value, "people": people}), value)
 
 
 def _reading(rng: random.Random) -> Drawn:
@@ -96,12 +102,12 @@ def _reading(rng: random.Random) -> Drawn:
             "{state} In {place} it read {degrees} degrees {unit}.",
         )
     )
-    return text.format(**value, state=state), value
+    return Drawn(text.format(**value, state=state), value)
 
 
 def _sum(rng: random.Random) -> Drawn:
     text, expression, _ = sum_of(rng, ("addition", "subtraction", "multiplication", "division"), "plain", 2)
-    return text, {"answer": json.loads(plain(evaluate(expression)))}
+    return Drawn(text, {"answer": json.loads(plain(evaluate(expression)))}, expression)
 
 
 def _object(**properties: Any) -> dict[str, Any]:
@@ -162,14 +168,14 @@ class Schema(ShippedEnv):
         """See ShippedEnv."""
         task = rng.choice(self.options["tasks"])
         make, schema = TASKS[task]
-        text, value = make(rng)
+        text, value, key = make(rng)
         if task == "sum":
             prompt = f'{text} Reply with a JSON object: {{"answer": number}}'
         else:
             prompt = f"{text}\n\nReply with JSON alone that fits this schema: {json.dumps(schema)}"
         answer = json.dumps(value)
         row = {"prompt": prompt, "answer": answer, "schema": json.dumps(schema), "task": task}
-        return Problem(f"{task} {text if task == 'sum' else answer}", row)
+        return Problem(key or f"{task} {answer}", row)
 
     @reward(weight=0.2)
     def valid(self, completion: str, schema: str) -> float:
@@ -195,7 +201,7 @@ def json_in(text: str) -> Any:
     text = text.strip()
     fenced = _FENCED.match(text)
     try:
-        return json.loads(fenced[1] if fenced else text)
+        return read_json(fenced[1] if fenced else text)
     except (ValueError, RecursionError):
         return _NONE
 
