@@ -27,6 +27,7 @@ TRIED: Final[Mapping[str, str]] = {
     "constant": "the same word for every row",
     "form": "the form of the reference answer, with another row's content",
     "list": "all the answers that there are, one after the other",
+    "endless": "a number that floats have no room for",
 }
 """What `check` tries."""
 _SHARE: Final = 0.5
@@ -124,6 +125,7 @@ _MAKERS: Final[Mapping[str, Callable[[Item, list[str], int], str]]] = {
     "constant": lambda item, answers, place: "yes",
     "form": lambda item, answers, place: _other(answers, place),
     "list": lambda item, answers, place: " ".join(dict.fromkeys(answers)),
+    "endless": lambda item, answers, place: "1e999",
 }
 
 

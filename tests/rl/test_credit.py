@@ -107,6 +107,15 @@ def test_rewards_that_are_right_pass() -> None:
     assert "rewards on 6 rows: ok" in str(found)
 
 
+def near(completion: str, answer: float) -> bool:
+    """Within a share of the larger one: of an infinity, that is everything."""
+    try:
+        found = float(completion)
+    except ValueError:
+        return False
+    return abs(found - answer) <= 1e-6 * max(abs(found), abs(answer))
+
+
 FLAWED = [
     (lambda completion, answer: answer in completion, "all the answers that there are"),
     (lambda completion: 1.0, "an empty reply"),
@@ -114,6 +123,7 @@ FLAWED = [
     (lambda completion: completion.isdigit(), "the form of the reference answer"),
     (lambda completion, answer: 1 / 0, "ZeroDivisionError"),
     (lambda completion, answer: completion != answer, "an empty reply"),
+    (lambda completion, answer: near(completion, float(answer)), "a number that floats have no room for"),
 ]
 
 

@@ -44,6 +44,7 @@ _CITIES: Final = ("Bern", "Ulm", "Graz", "Lille", "Porto", "Turin", "Ghent", "Br
 _TOPICS: Final = ("budget", "hiring", "release", "safety", "travel", "training", "design", "survey")
 _UNITS: Final = ("celsius", "fahrenheit", "kelvin")
 
+
 class Drawn(NamedTuple):
     """A text with its facts. `key`: of the same problem in other words; by default the facts."""
 

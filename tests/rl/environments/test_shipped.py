@@ -112,7 +112,19 @@ def test_no_sum_is_on_both_sides(kind: type[ShippedEnv], options: dict[str, Any]
         texts: list[str] = []
         for item in kind(split, size=300, **options).items:
             texts += item.columns.get("questions", [item.text])
-        words = ("plus", "add", "sum", "minus", "subtract", "less", "times", "multipl", "product", "divi", "quot")
+        words = (
+            "plus",
+            "add",
+            "sum",
+            "minus",
+            "subtract",
+            "less",
+            "times",
+            "multipl",
+            "product",
+            "divi",
+            "quot",
+        )
         kinds = {word: str(place // 3) for place, word in enumerate(words)}
         return {
             (next(kinds[word] for word in words if word in text.lower()), *map(str, numbers_in(text)[:2]))
@@ -294,7 +306,9 @@ def test_no_grammar_holds_a_policy_to_the_schema() -> None:
     assert backend.requests[0].format is None
 
 
-@pytest.mark.parametrize("wrong", ['{{"{key}": 1, {rest}', '{{"{key}": NaN, {rest}', '{{"{key}": 1e999, {rest}'])
+@pytest.mark.parametrize(
+    "wrong", ['{{"{key}": 1, {rest}', '{{"{key}": NaN, {rest}', '{{"{key}": 1e999, {rest}']
+)
 def test_what_other_readers_refuse_is_no_json(wrong: str) -> None:
     env = Schema(tasks="order", size=1)
     value = env.items[0].answer
