@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError
 from lllm.rl.environment import RLEnv
-from lllm.rl.rewards import count_of, number_of, read_score
+from lllm.rl.rewards import number_of, positive_count, read_score
 from lllm.rl.rows import Segment, rows_of
 from lllm.rl.sample_scores import score_samples
 from lllm.rl.samples import Sample, samples_of
@@ -48,7 +48,7 @@ def pair_samples(
     Raises ConfigError, UnknownNameError: no such session.
     """
     _require_margin(margin)
-    count_of(pairs, "pairs")
+    positive_count(pairs, "pairs")
     dropped: Counter[str] = Counter()
     samples = samples_of(found, store, dropped)
     groups: dict[Any, list[Sample]] = {}

@@ -319,7 +319,7 @@ def number_of(value: Any, what: str) -> float:
     return float(value)
 
 
-def count_of(value: Any, what: str) -> int:
+def positive_count(value: Any, what: str) -> int:
     """A whole number from 1 on. ConfigError where it is none."""
     if type(value) is not int or value < 1:
         raise ConfigError(f"{what} is {value!r}, and must be a whole number from 1 on")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.core.visible import visible_line
 from lllm.errors import ConfigError
-from lllm.rl.rewards import count_of, number_of
+from lllm.rl.rewards import number_of, positive_count
 from lllm.rl.samples import Sample, samples_of
 from lllm.rl.training_data import TrainingData, conversation
 from lllm.rl.verdicts import read_verdicts
@@ -47,10 +47,10 @@ def select_examples(
     if min_reward is not None:
         number_of(min_reward, "min_reward")
     if best is not None:
-        count_of(best, "best")
+        positive_count(best, "best")
     for name, value in (("min_tokens", min_tokens), ("max_tokens", max_tokens)):
         if value is not None:
-            count_of(value, name)
+            positive_count(value, name)
     most = None if max_cost is None else _amount(max_cost)
     dropped: Counter[str] = Counter()
     samples = samples_of(found, store, dropped)

@@ -18,7 +18,6 @@ from lllm.rl.environments.calculator import calculate, evaluate, last_is, plain
 from lllm.rl.environments.splits import HELD_OUT, Problem, is_held_out
 from lllm.rl.rewards import reward
 
-
 _DRAWS: Final = 200
 
 

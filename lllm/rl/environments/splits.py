@@ -23,14 +23,14 @@ class Problem(NamedTuple):
     """A row that was drawn. Two with an equal `key` are the same problem in other words: they are on the same side.
 
     Attributes:
-        parts: keys of the problems that it is made of, all of which are on its side; empty for one that is its own.
+        parts: keys of the problems within it, which are all on its side; empty where there are none.
     """
 
     key: str
     row: dict[str, Any]
     parts: tuple[str, ...] = ()
 
-    def is_of(self, split: str) -> bool:
+    def belongs_to(self, split: str) -> bool:
         """Says whether it may be a row of a split."""
         return all(is_held_out(key) == (split == HELD_OUT) for key in self.parts or (self.key,))
 
@@ -55,7 +55,7 @@ def rows_of(
         if len(found) == wanted:
             return list(found.values())
         problem = draw(rng)
-        if problem.is_of(split):
+        if problem.belongs_to(split):
             found.setdefault(problem.key, problem.row)
     raise ConfigError(
         f"{name}: the split '{split}' has {len(found)} different rows with these options, and size is {wanted}",
