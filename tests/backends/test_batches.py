@@ -17,7 +17,7 @@ from lllm.backends.transformers.decode import Text
 from lllm.backends.transformers.engine import Engine
 from lllm.backends.transformers.room import GRAIN, Room, Shape
 from lllm.backends.transformers.row import Mail, Row
-from lllm.backends.transformers.sampling import Settings
+from lllm.backends.transformers.sampling import Settings, draw
 from lllm.errors import OutOfMemory
 from lllm.models.reply import Reply
 from tests.backends.helpers import ask, reply
@@ -125,13 +125,16 @@ async def test_whoever_comes_and_goes_each_says_what_it_says_alone(
             assert apart.max() < 1e-3, (len(one.prompt), apart.tolist())
 
 
-@pytest.mark.parametrize("at", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 5, 6, 7])
 async def test_no_room_for_a_row_fails_it_and_nobody_waits_for_ever(
     at: int, forms: Forms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = TransformersBackend(device="cpu", dtype="float32", threads=1)
-    request = ask("Hi.", model=str(forms.folder), sampling={"temperature": 0, "max_tokens": 8})
-    wanted = (await reply(backend, request)).content
+    requests = [
+        ask(text, model=str(forms.folder), sampling={"temperature": 0, "max_tokens": 8})
+        for text in ("Hi.", "Hi.", "What is 2 + 2?", "Bye.")
+    ]
+    wanted = [(await reply(backend, one)).content for one in requests]
     add, calls = Room.add, [0]
 
     def full(*args: Any) -> None:
@@ -141,12 +144,87 @@ async def test_no_room_for_a_row_fails_it_and_nobody_waits_for_ever(
         add(*args)
 
     monkeypatch.setattr(Room, "add", full)
-    asked = asyncio.gather(*(reply(backend, request) for _ in range(3)), return_exceptions=True)
+    asked = asyncio.gather(*(reply(backend, one) for one in requests), return_exceptions=True)
     got = await asyncio.wait_for(asked, 300)
-    assert {one.content if isinstance(one, Reply) else type(one) for one in got} <= {wanted, OutOfMemory}
+    for one, right in zip(got, wanted, strict=True):
+        assert isinstance(one, OutOfMemory) or (isinstance(one, Reply) and one.content == right)
     assert any(isinstance(one, OutOfMemory) for one in got)
-    assert (await reply(backend, request)).content == wanted
+    assert (await reply(backend, requests[0])).content == wanted[0]
     await backend.aclose()
+
+
+def count_tokens(batcher: Batcher, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shape (rows, tokens of each) of every pass of the model from now on."""
+    forward, given = batcher._model, list[tuple[int, ...]]()
+
+    def counted(ids: torch.Tensor, room: Room, keep: Any) -> torch.Tensor:
+        given.append(tuple(ids.shape))
+        return forward(ids, room, keep)
+
+    monkeypatch.setattr(batcher, "_forward", counted)
+    return given
+
+
+async def test_a_prompt_that_is_sampled_often_is_computed_once_and_all_decode_together(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batcher = Watched(engine, batch=32, prefix_tokens=0)
+    given = count_tokens(batcher, monkeypatch)
+    stem = [9 + place for place in range(40)]
+    prompts = [[*stem, 100 + kind] for kind in (0, 1) for _ in range(8)]
+    made = [row(engine, prompt, 3) for prompt in prompts]
+    batcher._inbox.extend(made)
+    batcher.turn()
+    assert given == [(1, 41), (1, 1), (16, 1)]  # the first prompt, what the second has beside it, a step
+    assert [len(one.reply) for one in made] == [2] * 16
+    assert [one.speech.cached for one in made] == [0, *[40] * 15]
+    assert batcher.speed()["cached_tokens"] == 15 * 40
+    batcher.turn()
+    for one in made:
+        apart = (torch.stack(batcher.logits[one]) - alone(engine, one)).abs().max()
+        assert apart < 1e-3
+
+
+async def test_rows_that_come_do_not_keep_those_that_decode_from_their_next_step(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "CHUNK", 50)
+    batcher = Watched(engine, batch=32, prefix_tokens=0)
+    computed = count_tokens(batcher, monkeypatch)
+    first = row(engine, [9, 10, 11], 40)
+    batcher._inbox.append(first)
+    batcher.turn()
+    batcher._inbox.extend(row(engine, [20 + many] * 45, 3) for many in range(9))
+    for turns in range(2, 12):
+        before = len(computed)
+        batcher.turn()
+        assert len(first.reply) == turns + 1
+        assert sum(rows * width for rows, width in computed[before:-1]) < 2 * 50
+    assert not batcher._waiting
+
+
+@pytest.mark.parametrize("size", [2, 7, 1024, 32_003])
+def test_a_row_draws_what_it_draws_alone_with_its_own_numbers(size: int) -> None:
+    odds = torch.softmax(3 * torch.randn(5, size, generator=torch.Generator().manual_seed(size)), -1)
+    odds[0, 1:] = 0
+    odds[0, 0] = 1
+    own = [torch.Generator().manual_seed(seed) for seed in range(5)]
+    one = [torch.Generator().manual_seed(seed) for seed in range(5)]
+    for _ in range(50):
+        together = draw(odds, own)
+        assert together == [
+            int(torch.multinomial(row, 1, generator=numbers)) for row, numbers in zip(odds, one, strict=True)
+        ]
+    assert all(torch.equal(a.get_state(), b.get_state()) for a, b in zip(own, one, strict=True))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -0.5])
+def test_odds_that_are_none_are_an_error(wrong: float, count: int) -> None:
+    odds = torch.full((count, 4), 0.25)
+    odds[-1, 2] = wrong
+    with pytest.raises(RuntimeError, match="inf"):
+        draw(odds, [None] * count)
 
 
 @pytest.mark.parametrize("left", [1, GRAIN - 1, GRAIN, GRAIN + 1, 100])

@@ -12,6 +12,7 @@ import torch
 
 from lllm.backends.local.memory import exhausted
 from lllm.backends.transformers.faults import fault
+from lllm.backends.transformers.fill import Fill, new_room
 from lllm.backends.transformers.library import Step
 from lllm.backends.transformers.load import Loaded
 from lllm.backends.transformers.prefix import Prefixes, common, packed
@@ -164,13 +165,18 @@ class Batcher:
             return not self._closed
 
     def _turn(self) -> None:
-        while self._inbox:
-            self._waiting.append(self._inbox.popleft())
-        self._sweep()
-        if self._fill is None and self._waiting and len(self._live) < self._batch:
-            self._fill = self._admit()
-        if self._fill is not None:
-            self._prefill(self._fill)
+        left = CHUNK
+        while (
+            left > 0
+        ):  # whoever waits for what others compute joins before the next step, not one step after the other
+            while self._inbox:
+                self._waiting.append(self._inbox.popleft())
+            self._sweep()
+            if self._fill is None and self._waiting and len(self._live) < self._batch:
+                self._fill = self._admit()
+            if self._fill is None:
+                break
+            left -= self._prefill(self._fill)
         if self._live:
             self._step()
 
@@ -187,11 +193,20 @@ class Batcher:
     def _admit(self) -> Fill | None:
         """The rows that are prefilled next: the oldest, and those that fit beside it. None where there is no room for them:
         they have failed."""
+        rows: list[Row] = []
+        places: list[int] = []  # of each row: where its prompt is among those that are computed
         chosen: list[tuple[Row, int, list[Pair]]] = []
+        known: dict[bytes, int] = {}
         left: deque[Row] = deque()
         new = 0
-        while self._waiting and len(chosen) + len(self._live) < self._batch:
+        while self._waiting and len(rows) + len(self._live) < self._batch:
             row = self._waiting.popleft()
+            if (
+                place := known.get(row.packed)
+            ) is not None:  # a prompt that is sampled often is computed once
+                rows.append(row)
+                places.append(place)
+                continue
             shared, pairs = self._find(row)
             fresh = len(row.prompt) - shared
             before = max((common(one.packed, row.packed) for one, _, _ in chosen), default=0)
@@ -203,22 +218,27 @@ class Batcher:
                 left.append(row)
                 continue
             new += fresh
+            known[row.packed] = len(chosen)
+            places.append(len(chosen))
+            rows.append(row)
             chosen.append((row, shared, pairs))
         self._waiting.extendleft(reversed(left))
-        rows = [row for row, _, _ in chosen]
         try:
             room = self._new_room()
-            for row, shared, pairs in chosen:
-                row.prepare(room.device)
-                row.speech.cached = shared
+            room.expect(len(chosen), max(len(row.prompt) for row, _, _ in chosen))
+            for _, shared, pairs in chosen:
                 room.add([pairs] if pairs else [], shared)
-            fill = Fill(rows, [row.prompt for row in rows], room)
+            for row, place in zip(rows, places, strict=True):
+                row.prepare(room.device)
+                first, shared, _ = chosen[place]
+                row.speech.cached = shared if row is first else len(row.prompt) - 1
+            fill = Fill(rows, places, [row.prompt for row, _, _ in chosen], room)
         except Exception as error:
             self._fail(rows, error)
             return None
         self._counts["requests"] += len(rows)
         self._counts["prompt"] += sum(len(row.prompt) for row in rows)
-        self._counts["cached"] += sum(shared for _, shared, _ in chosen)
+        self._counts["cached"] += sum(row.speech.cached for row in rows)
         return fill
 
     def _find(self, row: Row) -> tuple[int, list[Pair]]:
@@ -238,23 +258,27 @@ class Batcher:
         assert kept is not None
         return shared, [(keys[:, :shared], values[:, :shared]) for keys, values in kept.pairs]
 
-    def _prefill(self, fill: Fill) -> None:
+    def _prefill(self, fill: Fill) -> int:
+        """Computes a piece of the prompts; after the last piece their rows join. Returns the number of tokens computed."""
         try:
-            if not fill.advance(self._model):
-                return
+            computed = fill.advance(self._model, CHUNK)
         except Exception as error:
             self._fill = None
             self._fail(fill.rows, error)
-            return
+            return 0
+        if not fill.done:
+            return computed
         self._fill = None
         first = len(self._live)
         self._live += (
             fill.rows
         )  # before there is room for them: where there is none, they fail with the others
-        for place, row in enumerate(fill.rows):
+        self._room.expect(len(fill.rows), max(len(row.prompt) for row in fill.rows) + 1)
+        for row, place in zip(fill.rows, fill.places, strict=True):
             self._room.add([fill.room.row(place, len(row.prompt))], len(row.prompt))
         self._counts["most"] = max(self._counts["most"], len(self._live))
-        self._choose(first, torch.stack([logits for logits in fill.logits if logits is not None]))
+        self._choose(first, torch.stack([fill.logits[place] for place in fill.places]))
+        return computed
 
     def _step(self) -> None:
         room = self._room
@@ -393,45 +417,3 @@ class Batcher:
 def _deliver(items: Sequence[tuple[Row, Any]]) -> None:
     for row, item in items:
         row.mail.deliver(item)
-
-
-def new_room(loaded: Loaded, shapes: Sequence[Shape]) -> Room:
-    return Room(shapes, loaded.device, getattr(torch, loaded.dtype), loaded.context)
-
-
-class Fill:
-    """Prompts that are computed together, a piece at a time, each from where its shared beginning ends.
-
-    Args:
-        rows: who asked.
-        prompts: their tokens.
-        room: holds what is computed already: its lengths say how much of each prompt.
-    """
-
-    def __init__(self, rows: Sequence[Row], prompts: Sequence[Sequence[int]], room: Room) -> None:
-        self.rows, self.room = rows, room
-        fresh = [ids[had:] for ids, had in zip(prompts, room.lengths, strict=True)]
-        self._sizes = [len(ids) for ids in fresh]
-        self._width = max(self._sizes)
-        # filled up behind: what stands there is computed for nothing, and seen by nobody
-        self._ids = torch.tensor(
-            [[*ids, *[ids[-1]] * (self._width - len(ids))] for ids in fresh], device=room.device
-        )
-        self._at = 0
-        self.logits: list[torch.Tensor | None] = [None] * len(fresh)
-        """Of each prompt's last token, (vocabulary)."""
-
-    def advance(self, model: Step) -> bool:
-        """Computes the next piece. Says whether that was the last."""
-        room, start = self.room, self._at
-        end = min(self._width, start + max(1, CHUNK // len(self._sizes)))
-        room.begin(end - start)
-        last = sorted({size - 1 - start for size in self._sizes if start < size <= end})
-        keep = torch.tensor(last, device=room.device) if last else 1
-        logits = model(self._ids[:, start:end], room, keep)
-        for row, size in enumerate(self._sizes):
-            if start < size <= end:
-                self.logits[row] = logits[row, last.index(size - 1 - start)]
-        room.lengths = [length + end - start for length in room.lengths]
-        self._at = end
-        return end == self._width

@@ -21,6 +21,8 @@ class Shape(NamedTuple):
 
 GRAIN: Final = 32
 """Columns are added by this many at once, or by an eighth of what is there."""
+SEEN: Final = 8
+"""The model sees columns in whole multiples of this, so that its products keep to fast sizes."""
 
 
 class Room(Cache):  # type: ignore[misc]
@@ -71,8 +73,8 @@ class Room(Cache):  # type: ignore[misc]
         if same and (longest == 0 or width == 1 == len(lengths)):
             self.mask, self.seen = None, longest + width
             return
-        self.seen = self.columns
-        columns = torch.arange(self.columns, device=self.device)
+        self.seen = min(self.columns, -(-(longest + width) // SEEN) * SEEN)
+        columns = torch.arange(self.seen, device=self.device)
         visible = columns <= places[:, :, None]
         mask = torch.zeros(visible.shape, dtype=self.dtype, device=self.device)
         self.mask = mask.masked_fill_(~visible, self._hidden)[:, None]
@@ -83,6 +85,11 @@ class Room(Cache):  # type: ignore[misc]
             more = max(GRAIN, self.columns // 8)
             wanted = max(columns, self.columns + more) if self.columns else columns
             self._resize(len(self.lengths), _grains(wanted))
+
+    def expect(self, rows: int, columns: int) -> None:
+        """Makes room for so many rows more, of so many columns: once, not for each of them."""
+        self.reserve(columns)
+        self._resize(len(self.lengths) + rows, self.columns)
 
     def add(self, pairs: Sequence[Sequence[Pair]], length: int) -> None:
         """A row more, from pieces: each holds, per layer, keys and values (heads, columns, size). `length` columns count."""
@@ -121,7 +128,7 @@ class Room(Cache):  # type: ignore[misc]
         return self.seen, 0
 
     def _resize(self, rows: int, columns: int) -> None:
-        assert columns >= max(self.lengths), "a row would lose its end"
+        assert columns >= max(self.lengths, default=0), "a row would lose its end"
         self.columns = columns
         for layer in self.layers:
             layer.resize(rows, columns)

@@ -103,13 +103,7 @@ def choose(
         if one.temperature == 0:
             picked = scores.argmax(-1).tolist()
         else:
-            odds = torch.softmax(scores, -1)
-            picked = torch.cat(
-                [
-                    torch.multinomial(odds[place], 1, generator=generators[row])
-                    for place, row in enumerate(rows)
-                ]
-            ).tolist()
+            picked = draw(torch.softmax(scores, -1), [generators[row] for row in rows])
             if drawn is not None and (wanted := [place for place, row in enumerate(rows) if row in drawn]):
                 logs = torch.log_softmax(scores[wanted], -1)
                 own = logs.gather(
@@ -119,6 +113,23 @@ def choose(
         for row, token in zip(rows, picked, strict=True):
             tokens[row] = token
     return tokens
+
+
+def draw(odds: torch.Tensor, generators: Sequence[torch.Generator | None]) -> list[int]:
+    """A token of each row by its odds, (rows, vocabulary): those that `torch.multinomial` gives for each row alone with its
+    generator, by the same numbers, but with one pass over all rows beside them. RuntimeError for odds that are none."""
+    picked: list[int]
+    if len(generators) == 1:
+        picked = torch.multinomial(odds[0], 1, generator=generators[0]).tolist()
+        return picked
+    least, most = odds.aminmax()
+    if not (least >= 0 and most < float("inf")):  # a NaN is neither
+        raise RuntimeError("the odds of the next token hold a number that is infinite, NaN or below 0")
+    noise = torch.empty_like(odds)
+    for own, generator in zip(noise, generators, strict=True):
+        own.exponential_(1, generator=generator)
+    picked = torch.div(odds, noise, out=noise).argmax(-1).tolist()
+    return picked
 
 
 def _padded(rows: list[list[int]], device: torch.device) -> torch.Tensor:
