@@ -156,7 +156,7 @@ def _as_it_was(
     model: str | None,
 ) -> tuple[Config, list[str], str | None, str | None]:
     """Configuration, settings, agent and model of an old chat, where the command line says nothing else."""
-    from lllm.replay.program import file_of
+    from lllm.replay.rerun_config import file_of
 
     overrides = [*entry.get("set", ()), *overrides]
     file = config or file_of(entry)

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from lllm.cli import output
-from lllm.cli.show import Printer, end, panels_on_stdout
+from lllm.cli.session_rows import Printer, end, panels_on_stdout
 from lllm.errors import ConfigError
 
 if TYPE_CHECKING:

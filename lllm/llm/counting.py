@@ -8,7 +8,7 @@ from lllm import tokens
 from lllm.errors import ConfigError
 from lllm.handles import capabilities
 from lllm.llm.connect import Offline, open_backend
-from lllm.llm.project import configured_model
+from lllm.llm.project import project
 from lllm.plug_ins import backend_named, guarded
 from lllm.ports import Backend, Tokenizer
 from lllm.sync import in_thread, run
@@ -38,7 +38,9 @@ async def acount_tokens(text: str, model: str | Backend | None = None) -> TokenC
         raise ConfigError(f"count_tokens needs text, got {type(text).__name__}")
     options = None
     if model is None or model == "auto":
-        choice = configured_model()
+        from lllm.llm.auto import choose
+
+        choice = choose(project())
         model, options = choice.model, choice.options
     return await count_with(*open_backend(model, options), text)
 

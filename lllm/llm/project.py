@@ -10,7 +10,6 @@ from lllm.ports import LogStore
 
 if TYPE_CHECKING:
     from lllm.config import Config
-    from lllm.llm.auto import Choice
 
 _lock = threading.Lock()
 _stores: dict[tuple[str, ...], LogStore] = {}
@@ -34,13 +33,6 @@ def project() -> Config:
         known = ((here[0], dict(here[1])), load_project())
         _read = known
     return known[1]
-
-
-def configured_model(agent: str = "") -> Choice:
-    """The model of a program that names none. In a replay, the one that this agent had."""
-    from lllm.llm.auto import choose
-
-    return choose(project(), agent)
 
 
 def default_store() -> LogStore:

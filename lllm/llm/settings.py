@@ -27,7 +27,7 @@ from lllm.llm.connect import connect, made_by
 from lllm.llm.construction import model_for
 from lllm.llm.handoff import handoffs_of
 from lllm.llm.measuring import parse_window
-from lllm.llm.project import configured_model
+from lllm.llm.project import project
 from lllm.llm.proxies import Access, access_of_code, is_address
 from lllm.llm.retrying import OF_RETRY, parse_retry, with_limits
 from lllm.models.function import Function, as_function, tools_in, without_repeats
@@ -78,7 +78,9 @@ def open_model(model: Any, options: Mapping[str, Any] | None, agent: str) -> Ope
     if model == "auto":
         model = model_for(None) or model
     if model == "auto":
-        choice = configured_model(agent)
+        from lllm.llm.auto import choose
+
+        choice = choose(project(), agent)
         given = mapping_of("options", options)
         model, options, why = choice.model, {**choice.options, **given}, choice.why
     return Opened(*connect(model, options), why)

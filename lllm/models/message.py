@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm.errors import ConfigError
-from lllm.models.checks import content_parts, not_json, type_name
+from lllm.models.checks import not_json, type_name
+from lllm.models.content import content_parts
 
 if TYPE_CHECKING:
     from lllm.models.parts import File, Image

@@ -16,6 +16,7 @@ from lllm.core.window import Summary
 from lllm.errors import IllegalMove
 from lllm.models.message import Message
 from lllm.ports import Program, Rerun
+from lllm.replay.rerun_config import config_of
 from lllm.session import Scope, Session
 
 if TYPE_CHECKING:
@@ -77,8 +78,6 @@ class Calls(Program):
 
     @cached_property
     def _config(self) -> Config:
-        from lllm.replay.program import config_of
-
         return config_of(self.rerun)
 
     def _note_stand_in(self, name: str) -> None:

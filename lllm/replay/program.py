@@ -4,24 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from lllm.core import events as ev
 from lllm.errors import ConfigError, UnknownNameError, listing
 from lllm.llm.auto import keep
-from lllm.llm.connect import offline
 from lllm.llm.sessions import fail
 from lllm.llm.talk import talk
 from lllm.plug_ins import guarded
 from lllm.ports import Program, Rerun
 from lllm.registry import registry
 from lllm.replay.calls import Calls
+from lllm.replay.rerun_config import config_of
 from lllm.session import Scope, Session, current
 from lllm.sync import in_thread, maybe_async
-
-if TYPE_CHECKING:
-    from lllm.config import Config
 
 
 def find_program(rerun: Rerun, entry: Callable[[], Any] | None = None) -> Program:
@@ -169,35 +165,6 @@ class EndpointCall(Program):
         if not session.started:
             await session.start({**self._meta, "task": self._address, "args": self._arguments})
         return await self._proxy.acall(self._address, self._arguments)
-
-
-def config_of(rerun: Rerun) -> Config:
-    """The configuration to build from: the given one, which has all overrides already, or today's version of the one that
-    the session names, with the session's overrides and those of the Rerun."""
-    if rerun.config is not None:
-        config: Config = rerun.config
-        return config
-    from lllm.config import load_config
-    from lllm.config.overrides import given_again
-
-    named = rerun.entry or rerun.meta.get("kept") or {}  # `kept`: of a regression test of a single call
-    again = given_again(named.get("set", ()), rerun.overrides, needed=offline.get() is None)
-    return load_config(file_of(named), overrides=[*again, *rerun.overrides])
-
-
-def file_of(described: Mapping[str, Any]) -> Path | None:
-    """The configuration file that a session's entry names. Raises ConfigError if it no longer exists."""
-    from lllm.config import load_project
-
-    if not described.get("config"):
-        return None
-    file: Path = load_project().root / described["config"]
-    if not file.exists():
-        raise ConfigError(
-            f"the session was made with {described['config']}, which does not exist any more",
-            hint="If it was renamed, pass its new name: --config FILE (in code: config=).",
-        )
-    return file
 
 
 def _models(rerun: Rerun) -> Mapping[str, Sequence[str]] | None:

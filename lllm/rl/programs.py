@@ -180,7 +180,7 @@ def _policy(told: Mapping[str, Any], config: Config | None) -> Any:
         return told["model"]
     from lllm.config import load_config
     from lllm.llm.build import agent_of
-    from lllm.replay.program import file_of
+    from lllm.replay.rerun_config import file_of
 
     found = config or load_config(file_of(told), overrides=list(told.get("set", ())))
     made = agent_of(found.agents[told["agent"]], found)
