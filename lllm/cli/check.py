@@ -24,7 +24,10 @@ _PLACE = re.compile(r"(?P<file>.+?):(?P<line>\d+)$")
 
 def check(
     file: Annotated[
-        Path | None, typer.Argument(help="A system's YAML file; by default the one that lllm.toml names.")
+        Path | None,
+        typer.Argument(
+            help="A system's YAML file, or train.yaml; by default the system that lllm.toml names."
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="The same, as elsewhere.")] = None,
     model: Model = None,
@@ -51,8 +54,16 @@ def check(
     team: Team | None = None
     if file is not None and config is not None:
         raise ConfigError("the file was given twice", hint="Pass it as the argument, or with --config.")
+    named = file or config
+    if named is not None and _is_training(named):
+        if model or profile or mermaid:
+            raise ConfigError(
+                f"{named} declares a training: --model, --profile and --mermaid are for systems",
+                hint=f"Type: lllm check {named}",
+            )
+        return _check_training(named, sets or [], json=json)
     overrides = overrides_of(sets, profile)
-    system = system_for(file or config, overrides)
+    system = system_for(named, overrides)
     loaded, problems = read_config(system, overrides=overrides, partly=True)
     if loaded is not None:
         output.hide(loaded.secrets())
@@ -98,6 +109,41 @@ def check(
             if any(tool["approval"] for agent in system_view["agents"] for tool in agent["tools"]):
                 output.text(ASKED)
     return 2 if errors or (strict and problems) else 0
+
+
+def _is_training(file: Path) -> bool:
+    """Tells train.yaml from a system's file, by the key that only it has."""
+    from lllm.config.problems import Problems
+    from lllm.config.yaml_source import read_yaml
+
+    return (
+        file.suffix in (".yaml", ".yml")
+        and file.is_file()
+        and "environment" in read_yaml(file, Problems()).data
+    )
+
+
+def _check_training(file: Path, sets: list[str], *, json: bool) -> int:
+    """Checks train.yaml as `lllm train` does, without loading the model."""
+    from lllm.config.problems import Problem, errors_within
+    from lllm.rl.training_file import TrainingFile
+
+    problems: list[Problem] = []
+    try:
+        training = TrainingFile(file, sets).training
+        found = f"{training.spec.kind} of {training.spec.model} in {training.env.name}"
+    except ConfigError as error:
+        problems = [Problem(one) for one in errors_within(error)]
+    if json:
+        records = [_record(problem) for problem in problems]
+        output.data({"ok": not problems, "files": [str(file)], "problems": records, "system": None})
+    elif problems:
+        for problem in problems:
+            output.say(str(problem))
+        output.say(output.counted(len(problems), "problem"))
+    else:
+        output.text(f"ok: {file}\n{found}. Its sizes: lllm train --config {file} --dry-run")
+    return 2 if problems else 0
 
 
 def _environments() -> list[Problem]:

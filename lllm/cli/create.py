@@ -34,7 +34,24 @@ RESERVED = frozenset(
 _SCHEMAS = (
     ("system", "system.schema.json", "config/*/*.yaml"),
     ("project", "lllm.schema.json", "lllm.toml"),
+    ("train", "train.schema.json", "train.yaml"),
 )
+FIRST = (
+    'lllm run "What is 17 times 23?"',
+    "lllm show --last",
+    "lllm replay --last",
+)
+NEXT: dict[str, tuple[str, ...]] = {
+    "train": (
+        "lllm rl check stories",
+        "lllm train --dry-run",
+        "lllm train",
+        "lllm rl run stories-held-out --agent solver --model transformers/runs/stories",
+    ),
+}
+"""The commands to type first in a new project of a template; FIRST for the others."""
+NEEDS = {"train": "rl"}
+"""The extra whose packages those commands need."""
 LEFT_OUT = ("__pycache__", ".pytest_cache", ".lllm", ".mypy_cache", ".ruff_cache", ".DS_Store")
 
 
@@ -70,16 +87,25 @@ def create(
             {"name": name, "template": template, "path": str(target), "files": sorted(_files(target))}
         )
         return 0
-    first = "".join(f"  {line}\n" for line in _without_a_model(target / "config" / name / "default.yaml"))
-    output.text(
-        f"Created {here}. Next:\n\n"
-        f"{first}"
-        f"  cd {_quoted(here)}\n"
-        f'  lllm run "What is 17 times 23?"\n'
-        f"  lllm show --last\n"
-        f"  lllm replay --last\n"
-    )
+    lines = [
+        *_without_packages(NEEDS.get(template)),
+        *_without_a_model(target / "config" / name / "default.yaml"),
+        f"cd {_quoted(here)}",
+        *NEXT.get(template, FIRST),
+    ]
+    output.text(f"Created {here}. Next:\n\n" + "".join(f"  {line}\n" for line in lines))
     return 0
+
+
+def _without_packages(extra: str | None) -> list[str]:
+    """The command that installs the packages of an extra, where some are missing."""
+    from importlib.util import find_spec
+
+    from lllm.registry import EXTRAS
+
+    if extra is None or all(find_spec(module) for module in EXTRAS[extra]):
+        return []
+    return [install_command(extra)]
 
 
 def _without_a_model(file: Path) -> list[str]:
@@ -171,8 +197,8 @@ def fill(template: Path, target: Path, name: str) -> None:
 
 
 def write_schemas(folder: Path) -> None:
-    """Writes the schemas that editors complete the system's YAML and lllm.toml from, where the template has these files; their
-    first lines name them."""
+    """Writes the schemas that editors complete the system's YAML, lllm.toml and train.yaml from, where the template has these
+    files; their first lines name them."""
     import json
 
     from lllm.config import schema

@@ -12,7 +12,11 @@ EXAMPLES: Final[Mapping[str, Sequence[str]]] = {
         "lllm show --last",
         "lllm replay --last",
     ),
-    "create": ("lllm create demo", "lllm create team --template example"),
+    "create": (
+        "lllm create demo",
+        "lllm create team --template example",
+        "lllm create sums --template train",
+    ),
     "run": (
         'lllm run "What is 17 times 23?"',
         'cat app.log | lllm run "What went wrong here?"',

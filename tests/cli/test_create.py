@@ -19,7 +19,7 @@ from lllm.config.keys import Key, Section
 from tests.cli.conftest import Terminal
 from tests.sandbox import tier
 
-TEMPLATES = ("init_template", "example", "coder")
+TEMPLATES = ("init_template", "example", "coder", "train")
 
 
 @pytest.fixture(autouse=True)
