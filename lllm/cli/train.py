@@ -13,7 +13,7 @@ from lllm.cli.options import Json, Sets
 from lllm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lllm.rl.training_plan import TrainingPlan
+    from lllm.rl.training_plan import DataSize, TrainingPlan
 
 INTERRUPTED = 130
 """The exit code of a program that Ctrl-C has ended."""
@@ -119,12 +119,28 @@ def _told(plan: TrainingPlan) -> list[tuple[str, str]]:
         ("model", f"{plan.model}: {count(plan.parameters) or 'unknown'} parameters"),
         ("steps", str(plan.steps)),
         ("each step", per_step if plan.rollouts_per_step else None),
-        ("rollouts", f"{plan.rollouts:,} in all"),
-        ("one rollout", _sampled(plan)),
+        ("rollouts", f"{plan.rollouts:,} in all" if plan.data is None else None),
+        ("one rollout", _sampled(plan) if plan.data is None else None),
+        ("data", None if plan.data is None else _on_data(plan.data)),
+        ("left out", None if plan.data is None else _left_out(plan.data)),
         ("memory", None if plan.memory is None else f"about {bytes_of(plan.memory)}"),
         ("written to", plan.output_dir),
     ]
     return [(name, value) for name, value in rows if value is not None]
+
+
+def _on_data(data: DataSize) -> str:
+    words = (
+        f"{data.rows:,} {data.kind}, {data.tokens:,} tokens, {data.written:,} of them trained on, at most "
+    )
+    return f"{words}{data.longest:,} in a row ({data.how})"
+
+
+def _left_out(data: DataSize) -> str | None:
+    from lllm.rl.training_data import DROPPED
+
+    words = [f"{count:,}: {DROPPED.get(reason, reason)}" for reason, count in data.dropped.items()]
+    return "; ".join(words) or None
 
 
 def _sampled(plan: TrainingPlan) -> str:

@@ -7,9 +7,11 @@ from typing import Final
 
 from lllm.config.keys import Key, Section
 from lllm.config.kinds import (
+    COUNT,
     DEPTH,
     FLAG,
     FREE,
+    MONEY,
     NAME,
     NAMES,
     PATH,
@@ -20,6 +22,7 @@ from lllm.config.kinds import (
     Kind,
     choice,
 )
+from lllm.errors import listing
 
 COLUMNS: Final = Kind(
     "names of columns of the dataset: prompt, messages, answer, info or a name of your own, each with its column there",
@@ -44,6 +47,26 @@ REWARDS: Final = Kind(
                 },
             ]
         },
+    },
+)
+SESSIONS: Final = Kind(
+    "a list of ids of sessions, `logged`, or a file", {"anyOf": [NAME.schema, NAMES.schema]}
+)
+DATA_KEYS: Final[Mapping[str, Kind]] = {
+    "file": PATH,
+    "sessions": SESSIONS,
+    "max_cost": MONEY,
+    "min_tokens": COUNT,
+    "max_tokens": POSITIVE,
+}
+"""The keys of `data` where it is a mapping."""
+DATA: Final = Kind(
+    f"a path, or a mapping with {listing(DATA_KEYS)}",
+    {
+        "anyOf": [
+            PATH.schema,
+            {"type": "object", "properties": {name: one.schema for name, one in DATA_KEYS.items()}},
+        ]
     },
 )
 LORA: Final = Kind("true, or arguments of peft's LoraConfig", {"anyOf": [{"type": "boolean"}, FREE.schema]})
@@ -115,6 +138,12 @@ TRAIN: Final[Mapping[str, Key | Section]] = {
         "environment's tools and system prompt.",
     ),
     "system": Key(PATH, "The YAML file that has the agent; by default the one of lllm.toml."),
+    "data": Key(
+        DATA,
+        "What sft, dpo and kto train on in place of rollouts: a JSONL file of rows or a folder that `TrainingData.save` wrote "
+        "(relative to this file), or `{sessions: logged}`: ids of sessions, all of the log, or a file with lines "
+        '`{"session": ID}`; of these, those within `max_cost`, `min_tokens` and `max_tokens`.',
+    ),
     "output_dir": Key(
         PATH,
         "Where checkpoints, the trained model, curves and its card go; relative to this file.",

@@ -37,6 +37,20 @@ def read_lines(path: Path, what: str, read: Callable[[str], Any] = json.loads) -
                         f"{visible_line(path.name)}, line {number}, is nested too deep"
                     ) from None
                 yield number, unicode_only(value)
-    except (OSError, UnicodeDecodeError) as error:
-        words = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{what} {visible_line(str(path))} cannot be read: line {_undecodable(path)} is not UTF-8"
+        ) from error
+    except OSError as error:
+        words = error.strerror or str(error)
         raise ConfigError(f"{what} {visible_line(str(path))} cannot be read: {words}") from error
+
+
+def _undecodable(path: Path) -> int:
+    """The first line that is not UTF-8."""
+    whole = path.read_bytes()
+    try:
+        whole.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return whole[: error.start].count(b"\n") + 1
+    return 1

@@ -56,7 +56,7 @@ def select_examples(
     samples = samples_of(found, store, dropped)
     kept: list[Sample] = []
     for one in samples:
-        reason = _against(one, min_reward, most, min_tokens, max_tokens)
+        reason = reason_against(one, min_reward, most, min_tokens, max_tokens)
         if reason is None and best is not None and one.reward is None:
             reason = "no reward"
         if reason is not None:
@@ -169,10 +169,10 @@ def _amount(value: Any) -> Decimal:
     return found
 
 
-def _against(
+def reason_against(
     one: Sample, min_reward: float | None, max_cost: Decimal | None, least: int | None, most: int | None
 ) -> str | None:
-    """Why a sample is left out."""
+    """Why a sample is left out, in a word of DROPPED; None where it is not."""
     if min_reward is not None:
         if one.reward is None:
             return "no reward"

@@ -11,27 +11,16 @@ from typing import Any, Final, overload
 from lllm.atomic_files import write_text_atomic
 from lllm.core.canonical import digest
 from lllm.core.jsonable import unicode_only
-from lllm.errors import ConfigError, DependencyError, listing
+from lllm.core.visible import visible_line
+from lllm.errors import ConfigError, DependencyError
 from lllm.log.export.lines import line, text
 from lllm.log.export.trl import message_row
 from lllm.models.message import Message
 from lllm.rl.data_columns import as_features, column_names, column_types
+from lllm.rl.data_rows import KINDS, check_rows
 from lllm.rl.json_lines import read_lines
 from lllm.rl.samples import MISSED, Sample
 
-KINDS: Final[Mapping[str, tuple[str, ...]]] = {
-    # kind: the columns of tokens
-    "preferences": ("prompt_ids", "chosen_ids", "chosen_mask", "rejected_ids", "rejected_mask"),
-    "examples": ("input_ids", "assistant_masks"),
-    "labels": ("prompt_ids", "completion_ids", "completion_mask", "label"),
-}
-"""What a data set trains: DPO, SFT, KTO."""
-_TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
-    # kind: the columns that say of which kind rows without tokens are
-    "preferences": ("chosen", "rejected"),
-    "labels": ("completion", "label"),
-    "examples": ("completion",),
-}
 DROPPED: Final[Mapping[str, str]] = {
     **MISSED,
     "tie": "chosen and rejected earned the same, or differ by less than the margin",
@@ -157,12 +146,11 @@ class TrainingData(Sequence[dict[str, Any]]):
         those that its card describes."""
         place = Path(path).expanduser()
         folder = place.is_dir()
-        rows = [row for _, row in read_lines(place / "data.jsonl" if folder else place, "the data set")]
-        if wrong := [row for row in rows if not isinstance(row, Mapping)]:
-            raise ConfigError(
-                f"{place.name} has a row that is {type(wrong[0]).__name__}, and must be an object"
-            )
-        found = cls(kind_of_rows(rows, place.name), rows, f"read from {place.name}")
+        lines = list(read_lines(place / "data.jsonl" if folder else place, "the data set"))
+        rows = [row for _, row in lines]
+        file = "data.jsonl" if folder else visible_line(place.name)
+        kind = check_rows(rows, visible_line(place.name), lambda number: f"{file}, line {lines[number][0]},")
+        found = cls(kind, rows, f"read from {place.name}")
         if not folder or not (place / "provenance.json").is_file():
             return found
         origin = _origin(place / "provenance.json")
@@ -223,18 +211,3 @@ def _origin(file: Path) -> dict[str, Any]:
             hint="Without that file the rows are read, and their origin is not known.",
         )
     return found
-
-
-def kind_of_rows(rows: Sequence[Mapping[str, Any]], where: str) -> str:
-    """The kind of data that rows are, by their columns. ConfigError where they are none, or differ."""
-    if not rows:
-        raise ConfigError(f"{where} has no rows")
-    for table in (KINDS, _TEXTS):
-        for kind, columns in table.items():
-            if all(row.get(name) is not None for row in rows for name in columns):
-                return kind
-    raise ConfigError(
-        f"{where} is no data set for training: its first row has {listing(map(str, rows[0]))}",
-        hint="; ".join(f"{kind}: prompt, {', '.join(columns)}" for kind, columns in _TEXTS.items())
-        + ". Each row has all of them.",
-    )

@@ -47,7 +47,7 @@ OURS: Final[Mapping[str, str]] = {
     "store": "store",
     "force": "force",
     "tokenizer": "model",
-    "data": "environment",
+    "data": "data",
 }
 """Names that do not stand below `config`, with the key that they have."""
 
@@ -100,11 +100,12 @@ class TrainingFile:
         kind: Any = self._guarded(("trainer",), self._kind)
         model: Any = self._guarded(("model",), self._model)
         agent: Any = self._guarded(("agent",), self._agent) if "agent" in self.data else None
+        data: Any = self._guarded(("data",), lambda: self._data(kind)) if "data" in self.data else None
         spec: Any = None
         if kind is not None:
             self._check_config(kind)
             if not found.errors:
-                spec = self._guarded(("config",), lambda: self._spec(kind, model, agent))
+                spec = self._guarded(("config",), lambda: self._spec(kind, model, agent, data))
         if spec is not None and env is not None:
             args = self._guarded(("config",), lambda: trl_config(spec))
             self._guarded(("environment",), lambda: _has_rows(env, args))
@@ -180,6 +181,25 @@ class TrainingFile:
             raise UnknownNameError("agent", name, config.agents)
         return agent_of(config.agents[name], config)
 
+    def _data(self, kind: Any) -> Any:
+        from lllm.llm.project import default_store
+        from lllm.rl.declared_data import declared_data
+        from lllm.rl.trainers.data_spec import check_wanted
+        from lllm.rl.training_data import TrainingData
+
+        if kind is not None and not hasattr(kind, "wants"):
+            raise ConfigError(
+                f"the trainer {kind.kind} learns from rollouts of its own, and data is given",
+                hint="sft, dpo and kto train on data; leave it out for the others.",
+            )
+        found = declared_data(self.data["data"], self.path.parent, default_store())
+        if not isinstance(found, Path):
+            return found
+        read = TrainingData.load(found)
+        if kind is not None:
+            check_wanted(kind, read.kind)
+        return read
+
     def _check_config(self, kind: Any) -> None:
         import trl
 
@@ -194,11 +214,13 @@ class TrainingFile:
             elif name not in known:
                 self._problems.add(UnknownKeyError(name, known, where=where))
 
-    def _spec(self, kind: Any, model: str, agent: Any) -> Any:
+    def _spec(self, kind: Any, model: str, agent: Any, data: Any) -> Any:
         lora = self.data.get("lora")
         config = dict(self.data.get("config") or {})
         if not any(name.startswith("save_") for name in config):
             config = {**CHECKPOINTS, **config}
+        if data is not None:
+            config["data"] = data
         return kind(
             model,
             agent=agent,

@@ -35,6 +35,25 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class DataSize:
+    """Data that are trained on, as they were counted.
+
+    Attributes:
+        kind: `preferences`, `examples` or `labels`. how: how they were chosen. rows: that are trained on.
+        tokens: of all rows; longest: of the longest one. written: those that carry loss.
+        dropped: how many were left out, by reason.
+    """
+
+    kind: str
+    how: str
+    rows: int
+    tokens: int
+    longest: int
+    written: int
+    dropped: dict[str, int]
+
+
+@dataclass(frozen=True)
 class TrainingPlan:
     """What a training will do.
 
@@ -44,6 +63,7 @@ class TrainingPlan:
         steps: optimizer steps. rollouts: all in all.
         memory: bytes for weights, gradients, the optimizer's state and a batch's activations, roughly.
         sample: one rollout that was measured, or None; problem: why it could not be.
+        data: what is trained on in place of rollouts, or None.
     """
 
     environment: str
@@ -60,6 +80,7 @@ class TrainingPlan:
     output_dir: str
     sample: Sample | None = None
     problem: str | None = None
+    data: DataSize | None = None
 
     def record(self) -> dict[str, Any]:
         """As JSON."""
@@ -85,6 +106,8 @@ def plan_training(file: TrainingFile, *, sample: bool = True) -> TrainingPlan:
         each = at_once * accumulated / batches
         of_rows = each / group
         rollouts = math.ceil(steps * accumulated / batches) * at_once
+    elif getattr(spec, "data", None) is not None:
+        return _plan_on_data(file, args)
     else:
         each, of_rows = 0.0, 0.0
         rollouts = rows * int(getattr(spec, "samples", 1))
@@ -101,10 +124,42 @@ def plan_training(file: TrainingFile, *, sample: bool = True) -> TrainingPlan:
         rows_per_step=of_rows,
         steps=steps,
         rollouts=rollouts,
-        memory=_memory(file, args, per_device, measured),
+        memory=_memory(file, args, per_device, measured.tokens if measured is not None else None),
         output_dir=shown(file.output_dir),
         sample=measured,
         problem=problem,
+    )
+
+
+def _plan_on_data(file: TrainingFile, args: Any) -> TrainingPlan:
+    """The sizes of a training on given data. Texts are tokenised, which loads the model's tokenizer with the model."""
+    from lllm.rl.data_rows import MASKS
+
+    training = file.training
+    data = training.data  # type: ignore[attr-defined]
+    lengths, written = [], 0
+    for row in data.rows:
+        masks = [name for name in MASKS if name in row]
+        prompt = len(row.get("prompt_ids") or ())
+        lengths += [prompt + len(row[MASKS[name]]) for name in masks]
+        written += sum(sum(row[name]) for name in masks)
+    size = DataSize(data.kind, data.how, len(data), sum(lengths), max(lengths), written, dict(data.dropped))
+    per_device = int(args.per_device_train_batch_size)
+    steps = _steps(args, math.ceil(len(data) / per_device), int(args.gradient_accumulation_steps))
+    return TrainingPlan(
+        environment=training.env.name,
+        trainer=training.spec.kind,
+        model=file.model_file.name or str(training.spec.model),
+        parameters=file.model_file.parameters,
+        adapter=training.spec.lora is not None,
+        rows=len(training.env.items.first()),
+        rollouts_per_step=0.0,
+        rows_per_step=0.0,
+        steps=steps,
+        rollouts=0,
+        memory=_memory(file, args, per_device, size.longest),
+        output_dir=shown(file.output_dir),
+        data=size,
     )
 
 
@@ -121,7 +176,7 @@ def _steps(args: Any, batches: int, accumulated: int) -> int:
     return math.ceil(float(args.num_train_epochs) * max(1, math.ceil(batches / accumulated)))
 
 
-def _memory(file: TrainingFile, args: Any, batch: int, sample: Sample | None) -> int | None:
+def _memory(file: TrainingFile, args: Any, batch: int, tokens: int | None) -> int | None:
     """Bytes: weights, gradients and two moments in full precision (an adapter's are small), a second copy of the weights where
     there is a reference model, and the logits of a batch, three times."""
     numbers = file.model_file.parameters
@@ -131,7 +186,7 @@ def _memory(file: TrainingFile, args: Any, batch: int, sample: Sample | None) ->
     copies = 4 * (1 if adapter else 4)
     if not adapter and (getattr(args, "beta", None) or file.training.spec.kind in ("dpo", "kto")):
         copies += 4
-    length = sample.tokens if sample is not None else int(getattr(args, "max_completion_length", None) or 512)
+    length = tokens or int(getattr(args, "max_completion_length", None) or 512)
     return numbers * copies + 3 * 4 * batch * length * _vocabulary(file)
 
 

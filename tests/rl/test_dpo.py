@@ -263,7 +263,7 @@ def test_rollouts_that_are_masked_are_not_trained_on(store: MemoryLog, sampled: 
 
 def test_what_cannot_be_trained_on_says_so(tmp_path: Path, pairs: TrainingData) -> None:
     env = environment()
-    with pytest.raises(ConfigError, match="KTO trains on labels, and data= are preferences"):
+    with pytest.raises(ConfigError, match="KTO trains on labels, and the data are preferences"):
         _ = (env >> KTO("embedded", data=pairs)).data
     with pytest.raises(UnknownKeyError, match="learning_rate"):
         _ = (env >> DPO("embedded", data=pairs, learnin_rate=1)).trainer

@@ -143,3 +143,13 @@ class KTO(DataSpec):
     def choose(self, found: Sequence[Sample]) -> TrainingData:
         """All samples, labelled."""
         return label_samples(found, threshold=self.threshold)
+
+
+def check_wanted(spec: type[DataSpec], kind: str) -> None:
+    """Requires that data are of the kind that a trainer learns from. ConfigError says which trainer takes them."""
+    if kind != spec.wants:
+        takes = next(one.__name__ for one in (SFT, DPO, KTO) if one.wants == kind)
+        raise ConfigError(
+            f"{spec.__name__} trains on {spec.wants}, and the data are {kind}",
+            hint=f"{takes} trains on them.",
+        )

@@ -17,9 +17,10 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
 from lllm.errors import ConfigError
+from lllm.rl.data_rows import KINDS
 from lllm.rl.trainers.defaults import is_on_cpu, lora_config, settings
 from lllm.rl.trainers.local import Local
-from lllm.rl.training_data import KINDS, TrainingData
+from lllm.rl.training_data import TrainingData
 
 if TYPE_CHECKING:
     from lllm.rl.trainers.data_training import DataTraining
@@ -99,7 +100,9 @@ def _fitting(
     data: TrainingData, values: Mapping[str, Any], model: Any, length: Callable[[Mapping[str, Any]], int]
 ) -> list[dict[str, Any]]:
     """The rows that are no longer than `max_length` and the model's context. The others are counted."""
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    config = model.config.get_text_config()
+    _check_ids(data, config.vocab_size)
+    context = getattr(config, "max_position_embeddings", None)
     limits = [one for one in (values.get("max_length"), context) if one]
     most = min(limits) if limits else None
     rows = [row for row in data.rows if most is None or length(row) <= most]
@@ -112,6 +115,17 @@ def _fitting(
             hint="Raise max_length, or sample shorter replies.",
         )
     return rows
+
+
+def _check_ids(data: TrainingData, size: int) -> None:
+    """Requires that the model has every token of the rows: those of another tokenizer are numbers of other words."""
+    for place, row in enumerate(data.rows):
+        for name in KINDS[data.kind]:
+            if name.endswith("_ids") and (most := max(row[name], default=0)) >= size:
+                raise ConfigError(
+                    f"row {place} has the token {most} in {name}, and the model has {size} tokens",
+                    hint="The data are of another model. Rows with texts alone are tokenised for this one: tokenize=True.",
+                )
 
 
 def _dataset(rows: list[dict[str, Any]], kind: str) -> Dataset:

@@ -13,6 +13,7 @@ from lllm.core.canonical import digest_of
 from lllm.errors import ConfigError
 from lllm.rl.running import Task, seed_of
 from lllm.rl.samples import Sample, samples_of
+from lllm.rl.trainers.data_spec import check_wanted
 from lllm.rl.trainers.given import read_given
 from lllm.rl.trainers.local import without_deprecations
 from lllm.rl.trainers.training import Training
@@ -45,21 +46,16 @@ class DataTraining(Training):
         if self._resumed and (self.folder / "data.jsonl").is_file():
             return TrainingData.load(self.folder)
         found = self._sampled() if spec.data is None else read_given(self)
-        if found.kind != spec.wants:
-            raise ConfigError(
-                f"{type(spec).__name__} trains on {spec.wants}, and data= are {found.kind}",
-                hint={"preferences": "DPO", "examples": "SFT", "labels": "KTO"}[found.kind]
-                + " trains on them.",
-            )
+        check_wanted(type(spec), found.kind)
         if not found.rows:
             left = (
                 ", ".join(f"{count} {reason}" for reason, count in found.dropped.items())
                 or "nothing was given"
             )
-            raise ConfigError(
-                f"no row is left to train on: {left}",
-                hint="See lllm.rl.training_data.DROPPED for what the reasons mean.",
-            )
+            hint = "See lllm.rl.training_data.DROPPED for what the reasons mean."
+            if found.dropped.keys() == {"no reward"} and spec.data is not None and spec.wants == "examples":
+                hint = "Sessions without a reward are imitated with best=None (config: {best: null})."
+            raise ConfigError(f"no row is left to train on: {left}", hint=hint)
         return found
 
     def _sampled(self) -> TrainingData:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError
 from lllm.models.message import Message
+from lllm.rl.data_rows import KINDS, check_rows
+from lllm.rl.declared_data import Selected
 from lllm.rl.rollout import Rollout
 from lllm.rl.rows import TokenRow
 from lllm.rl.samples import Sample, samples_of
 from lllm.rl.text_rows import row_of_text
-from lllm.rl.training_data import KINDS, TrainingData, kind_of_rows
+from lllm.rl.training_data import TrainingData
 
 if TYPE_CHECKING:
     from lllm.rl.trainers.data_training import DataTraining
@@ -60,12 +62,14 @@ def _read(training: DataTraining, data: Any) -> TrainingData:
             hint="Give rollouts, ids of sessions, a TrainingData or its folder, a JSONL file, a Dataset, or rows.",
         )
     rows = list(data)
+    if not rows and isinstance(data, Selected):
+        return TrainingData(spec.wants, [], dropped=dict(data.dropped))
     if rows and all(isinstance(row, Mapping) for row in rows):
-        kind = kind_of_rows(rows, "data=")
+        kind = check_rows(rows, "data=", lambda place: f"row {place} of data=")
         return TrainingData(kind, [dict(row) for row in rows], "given as rows")
     if all(isinstance(row, str | Rollout | Sample) for row in rows):
         store = None if isinstance(spec.store, str) else spec.store
-        dropped: Counter[str] = Counter()
+        dropped: Counter[str] = Counter(getattr(data, "dropped", None))
         found = spec.choose(samples_of(rows, store, dropped, mask_cut=training.env.cut == "mask"))
         found.dropped = {**dropped, **found.dropped}
         return found
