@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -41,6 +42,7 @@ class Candidate(NamedTuple):
         return twin
 
 
+_PLACE: Final = re.compile(r"(?<!\{)\{([^\W\d]\w*)\}(?!\})")
 AS_IT_IS: Final = Candidate("as it is", None)
 
 
@@ -55,15 +57,50 @@ def candidates_of(
     """
     given = prompts.items() if isinstance(prompts, Mapping) else ((None, one) for one in _listed(prompts))
     found = [(name, _text(one)) for name, one in given]
+    templates = _listed(templates)
+    _check_slots(templates, slots, place)
     for template in templates:
         found += [(None, text) for text in filled(template, slots)]
     return named(found, place, [])
 
 
+def _check_slots(templates: Sequence[Any], slots: Mapping[str, Any], place: str) -> None:
+    """Requires that slots have values and are places of a template, and that templates have no other places. In the place
+    `prompt` one is left, for the row's text. Raises ConfigError."""
+    if not isinstance(slots, Mapping):
+        raise ConfigError(
+            f"slots are {type(slots).__name__}, and must be a mapping of names to lists of values"
+        )
+    if wrong := [one for one in templates if not isinstance(one, str)]:
+        raise ConfigError(f"a template is {type(wrong[0]).__name__}, and must be a text")
+    for name, values in slots.items():
+        if isinstance(values, str | Mapping) or not isinstance(values, Iterable) or not list(values):
+            raise ConfigError(
+                f"slots[{name!r}] is {values!r:.60}, and must be a list of values",
+                hint=f"Write slots={{{name!r}: [...]}}.",
+            )
+        if not any(f"{{{name}}}" in template for template in templates):
+            places = {one for template in templates for one in _PLACE.findall(template)}
+            raise ConfigError(f"no template has the place {{{name}}}; there are {listing(places)}")
+    for template in templates if place == "system" else ():
+        if left := [one for one in _PLACE.findall(template) if one not in slots]:
+            raise ConfigError(
+                f"the template {template!r:.60} has places without values: {listing(left)}",
+                hint=f"Give slots={{{left[0]!r}: [...]}}. A text with braces of its own goes into prompts=[...].",
+            )
+
+
 def named(
-    texts: Iterable[tuple[str | None, str]], place: str, before: Sequence[Candidate]
+    texts: Iterable[tuple[str | None, str]],
+    place: str,
+    before: Sequence[Candidate],
+    refused: list[str] | None = None,
 ) -> list[Candidate]:
-    """Candidates of texts, with names, without those that were there before."""
+    """Candidates of texts, with names, without those that were there before.
+
+    Args:
+        refused: takes what is wrong with texts that cannot be prompts, which are left out; None: that is a ConfigError.
+    """
     known = {one.text for one in before}
     count = sum(1 for one in before if one.text is not None)
     found: list[Candidate] = []
@@ -73,23 +110,28 @@ def named(
         known.add(text)
         count += 1
         made = Candidate(name or f"prompt {count}", text)
-        if place == "prompt":
-            _require_one_place(made)
+        try:
+            if place == "prompt":
+                _require_one_place(made)
+        except ConfigError as error:
+            if refused is None:
+                raise
+            refused.append(error.message)
+            continue
         found.append(made)
     return found
 
 
 def filled(template: str, slots: Mapping[str, Sequence[str]]) -> list[str]:
-    """A template with each combination of the values for its places. Other braces stay."""
-    if not isinstance(template, str):
-        raise ConfigError(f"a template is {type(template).__name__}, and must be a text")
+    """A template with each combination of the values for its places. Other braces stay, also those of values."""
     places = [name for name in slots if f"{{{name}}}" in template]
+    if not places:
+        return [template]
+    pattern = re.compile("|".join(re.escape(f"{{{name}}}") for name in places))
     found = []
-    for values in itertools.product(*(slots[name] for name in places)):
-        text = template
-        for name, value in zip(places, values, strict=True):
-            text = text.replace(f"{{{name}}}", str(value))
-        found.append(text)
+    for combination in itertools.product(*(slots[name] for name in places)):
+        values = {f"{{{name}}}": str(value) for name, value in zip(places, combination, strict=True)}
+        found.append(pattern.sub(lambda place, values=values: values[place[0]], template))  # type: ignore[misc]
     return found
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from lllm.core.visible import visible, visible_line
 from lllm.rl.evaluation import Difference, Evaluation
 from lllm.rl.selection.best_of import Chosen
 from lllm.rl.selection.candidates import Candidate
@@ -49,6 +50,7 @@ class SearchResult:
             where it was not asked for.
         calls: replies of models, by stage. cost: of all of them in US dollars; None where a price is unknown.
         stopped: which budget was used up, and what was left out; None where none was.
+        notes: which candidates were not compared, and why.
         agent: the policy with the winner's prompt.
     """
 
@@ -62,6 +64,7 @@ class SearchResult:
     cost: Decimal | None
     stopped: str | None = None
     agent: Any = field(default=None, repr=False)
+    notes: Sequence[str] = ()
 
     @property
     def n(self) -> int | None:
@@ -82,6 +85,7 @@ class SearchResult:
             "calls": dict(self.calls),
             "cost": None if self.cost is None else str(self.cost),
             "stopped": self.stopped,
+            "notes": list(self.notes),
             "tried": [
                 {
                     "name": one.candidate.name,
@@ -94,11 +98,12 @@ class SearchResult:
         }
 
     def __str__(self) -> str:
-        width = max([len(one.candidate.name) for one in self.tried] + [22])
+        names = [visible_line(str(one.candidate.name)) for one in self.tried]
+        width = max([len(name) for name in names] + [22])
         lines = [f"{'candidate':{width}}  {'search':>7}  {'choice':>7}"]
-        for one in self.tried:
+        for name, one in zip(names, self.tried, strict=True):
             mark = "  <- winner" if one.candidate == self.winner else ""
-            lines.append(f"{one.candidate.name:{width}}  {_mean(one.search)}  {_mean(one.choice)}{mark}")
+            lines.append(f"{name:{width}}  {_mean(one.search)}  {_mean(one.choice)}{mark}")
         lines += ["", f"{'held out':{width}}  {'reward':>7}  {'95%':>16}  {'calls':>6}"]
         rows = [("the winner", self.held_out, "held_out"), ("as it is", self.baseline, "baseline")]
         if self.best_of is not None:
@@ -111,9 +116,10 @@ class SearchResult:
         lines.append(f"search and choice took {spent} calls, {cost}")
         if self.stopped is not None:
             lines.append(f"stopped: {self.stopped}")
+        lines += [f"note: {one}" for one in self.notes]
         if self.winner.text is not None:
             lines.append(f"prompt: {self.winner.text}")
-        return "\n".join(lines)
+        return visible("\n".join(lines))
 
 
 def _mean(found: Evaluation | None) -> str:

@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core import events as ev
+from lllm.core.canonical import digest_of
 from lllm.core.envelope import open_event
+from lllm.core.jsonable import jsonable
 from lllm.errors import ConfigError, UnknownNameError
 from lllm.llm.agent import Agent
 from lllm.llm.project import default_store
 from lllm.llm.sessions import fail, open_session
 from lllm.rl.evaluation import Evaluation
 from lllm.rl.isolation.processes import processes_of
-from lllm.rl.rewards import number_of
-from lllm.rl.selection.best_of import BestOf, Chosen, calls_of
+from lllm.rl.items import Item
+from lllm.rl.rollout import CUT
+from lllm.rl.selection.best_of import BestOf, Chosen
+from lllm.rl.selection.budget import Budget, most_calls
 from lllm.rl.selection.candidates import AS_IT_IS, PLACES, Candidate, candidates_of, named
 from lllm.rl.selection.result import SearchResult, Tried
 from lllm.rl.selection.splits import splits_of
@@ -32,6 +36,8 @@ from lllm.sync import run as run_now
 if TYPE_CHECKING:
     from lllm.rl.environment import RLEnv
 
+_COVERED: Final = 0.9
+"""Of the rollouts that have a reward in the one that has most, so many must have one to be compared."""
 Proposer = Callable[[Sequence[Tried]], Iterable[str] | Awaitable[Iterable[str]]]
 
 
@@ -49,7 +55,8 @@ class PromptSearch:
         finalists: so many of the best on the search's rows are tried on the rows of the choice.
         max_calls, max_cost: of search and choice together, in replies of models and in US dollars. The policy as it is and the
             first candidates come first, so that a budget that is used up leaves out the last ones. The measurement on the rows
-            held out is not in it.
+            held out is not in it. `max_calls` is kept to the call where rollouts have a limit of their own (`max_turns`);
+            `max_cost` by what earlier candidates cost.
         best_of: whether the best of n is measured, with as many calls as the search took; `by`: how it is chosen, see BestOf;
             `best_of_sampling`: its sampling, since greedy rollouts are all the same.
         samples: rollouts per row. seed: of all rollouts. run: a name under which the search goes on where it was interrupted:
@@ -88,9 +95,7 @@ class PromptSearch:
         for name, value in (("finalists", finalists), ("rounds", rounds), ("samples", samples)):
             if type(value) is not int or value < 1:
                 raise ConfigError(f"{name} is {value!r}; it is a whole number from 1 on")
-        if max_calls is not None and (type(max_calls) is not int or max_calls < 1):
-            raise ConfigError(f"max_calls is {max_calls!r}; it is a whole number from 1 on, or None")
-        self.max_cost = None if max_cost is None else Decimal(str(number_of(max_cost, "max_cost")))
+        Budget(max_calls, max_cost)  # raises for what is none
         self.model, self.place = model, place
         given = [templates] if isinstance(templates, str) else list(templates)
         self.candidates = candidates_of(prompts, given, slots or {}, place)
@@ -100,7 +105,8 @@ class PromptSearch:
             )
         self.proposer, self.rounds = proposer, rounds if proposer is not None else 0
         self.search, self.choice, self.held_out = search, choice, held_out
-        self.finalists, self.max_calls, self.samples = finalists, max_calls, samples
+        self.finalists, self.samples = finalists, samples
+        self.max_calls, self.max_cost = max_calls, max_cost
         self.best_of = BestOf(model, 1, by) if best_of else None
         self.best_of_sampling = {"temperature": 1.0} if best_of_sampling is None else dict(best_of_sampling)
         self.seed, self.run, self.concurrency, self.store = seed, run, concurrency, store
@@ -121,10 +127,10 @@ class Search:
             raise ConfigError("a search needs a model or an agent: a function has no prompt")
         self.agent = agent
         self.splits = splits_of(env, spec.search, spec.choice, spec.held_out)
-        self.calls: dict[str, int] = {}
-        self.cost: Decimal | None = Decimal(0)
+        self.budget = Budget(spec.max_calls, spec.max_cost)
+        self.budget.require((len(self.splits.search) + len(self.splits.choice)) * spec.samples)
         self.stopped: str | None = None
-        self._tried = 0
+        self.notes: list[str] = []
 
     def run(self) -> SearchResult:
         """`arun` for blocking code."""
@@ -138,69 +144,123 @@ class Search:
 
     async def _found(self) -> SearchResult:
         spec = self.spec
-        self.calls, self.cost, self.stopped, self._tried = {}, Decimal(0), None, 0
+        self.budget.begin()
+        self.stopped, self.notes = None, []
         tried = [Tried(one) for one in (AS_IT_IS, *spec.candidates)]
         within = await self._try(tried)
         for number in range(spec.rounds):
             if not within:
                 break
             texts = await self._proposed(number, _ranked(tried))
-            new = named(((None, one) for one in texts), spec.place, [one.candidate for one in tried])
+            before = [one.candidate for one in tried]
+            refused: list[str] = []
+            new = named(((None, one) for one in texts), spec.place, before, refused)
+            self.notes += [f"a proposal was left out: {one}" for one in refused]
             more = [Tried(one) for one in new]
             tried += more
             within = await self._try(more)
         ranked = _ranked(tried)
-        finalists = [one for one in ranked if one.reward is not None][: spec.finalists]
+        finalists = self._comparable(ranked, "search")[: spec.finalists]
         if not finalists:
             raise ConfigError(
                 f"no candidate has a reward on the {len(self.splits.search)} rows of the search: "
-                f"{tried[0].search or 'none was tried'}"
+                f"{tried[0].search or self.stopped or 'none was tried'}"
             )
         for one in finalists:
             one.choice = await self._evaluate(one.candidate, "choice")
-        winner = max(finalists, key=lambda one: _value(one.choice)).candidate
+            if one.choice is None:
+                self._stop(one.candidate, "had no calls left for the rows of the choice")
+        chosen = self._comparable(finalists, "choice")
+        # of equal ones the first, which earned more on the rows of the search
+        winner = max(chosen, key=lambda one: _value(one.choice)).candidate if chosen else AS_IT_IS
         return await self._measured(ranked, winner)
 
     async def _try(self, tried: Sequence[Tried]) -> bool:
         """Tries candidates on the rows of the search, as far as the budgets go. Returns whether they went so far."""
         for place, one in enumerate(tried):
+            left = len(tried) - place
             if self.stopped is None:
-                self.stopped = self._exhausted(len(tried) - place)
+                self.stopped = self.budget.exhausted(left, self._share)
             if self.stopped is None:
                 one.search = await self._evaluate(one.candidate, "search")
+                if one.search is None:
+                    self._stop(
+                        one.candidate,
+                        f"took more calls than were left; {left - 1} further ones were not tried",
+                    )
+                else:
+                    self.budget.tried += 1
         return self.stopped is None
 
-    def _exhausted(self, left: int) -> str | None:
-        """Which budget does not suffice for a further candidate and for the choice; None where all do."""
-        calls, spec = self.calls.get("search", 0), self.spec
-        if not calls:
-            return None
-        done = self._tried
-        # a candidate takes as much as those before it did; the choice is that much for each finalist, by its rows
-        share = len(self.splits.choice) / len(self.splits.search) * min(spec.finalists, done + 1)
-        needed = 1 + share
-        if spec.max_calls is not None and calls + math.ceil(calls / done * needed) > spec.max_calls:
-            return f"max_calls={spec.max_calls}: {left} candidates were not tried"
-        if spec.max_cost is not None and self.cost is None:
-            return f"max_cost={spec.max_cost}: the price of the model is not known; {left} candidates were not tried"
-        if spec.max_cost is not None and self.cost is not None:
-            cost = self.cost + self.cost / done * Decimal(str(needed))
-            if cost > spec.max_cost:
-                return f"max_cost={spec.max_cost}: {left} candidates were not tried"
-        return None
+    def _stop(self, candidate: Candidate, words: str) -> None:
+        told = f"max_calls={self.budget.max_calls}: '{candidate.name}' {words}"
+        self.stopped = told if self.stopped is None else f"{self.stopped}; '{candidate.name}' {words}"
 
-    async def _evaluate(self, candidate: Candidate, stage: str, split: str | None = None) -> Evaluation:
-        spec = self.spec
+    def _comparable(self, tried: Sequence[Tried], stage: str) -> list[Tried]:
+        """Those that have a reward on about as many rows as the others: the mean of a few lucky ones compares with nothing."""
+        found = [(one, getattr(one, stage)) for one in tried if _value(getattr(one, stage)) != -math.inf]
+        most = max((len(rollouts.scored) for _, rollouts in found), default=0)
+        kept = []
+        for one, rollouts in found:
+            if len(rollouts.scored) >= _COVERED * most:
+                kept.append(one)
+                continue
+            self.notes.append(
+                f"'{one.candidate.name}' was not compared: {len(rollouts.scored)} of its {len(rollouts)} rollouts "
+                f"on the rows of the {stage} have a reward"
+            )
+        return kept
+
+    @property
+    def _share(self) -> float:
+        """Of the calls of one candidate on the search's rows, how much the choice takes."""
+        rows = len(self.splits.choice) / len(self.splits.search)
+        return rows * min(self.spec.finalists, self.budget.tried + 1)
+
+    async def _evaluate(self, candidate: Candidate, stage: str) -> Evaluation | None:
+        """The rollouts of a candidate on the rows of a stage. None where max_calls does not suffice: where it is near, a few
+        rows are done at a time, no more than what is left suffices for."""
+        items: list[Item] = getattr(self.splits, stage)
+        most = most_calls(self.env, self.agent)
+        if self.budget.max_calls is None or most is None or any(one.many for one in self.env.rewards):
+            return await self._roll_out(candidate, stage, items)
+        samples, rollouts, leaks = self.spec.samples, [], []
+        reserve = self._reserve() if stage == "search" else 0
+        while items:
+            left = self.budget.left - reserve
+            count, each = min(len(items), left // (most * samples)), None
+            if count < 1:
+                count, each = 1, left // samples
+                if each < 1:
+                    return None
+            found = await self._roll_out(candidate, stage, items[:count], each)
+            if each is not None and any(one.status == CUT and one.use.model_calls >= each for one in found):
+                return None
+            rollouts += found.rollouts
+            leaks += found.leaks
+            items = items[count:]
+        return Evaluation(rollouts, leaks)
+
+    def _reserve(self) -> int:
+        """Calls that the choice takes."""
+        if not self.budget.tried:
+            return len(self.splits.choice) * self.spec.samples
+        return math.ceil(self.budget.calls.get("search", 0) / self.budget.tried * self._share)
+
+    async def _roll_out(
+        self, candidate: Candidate, stage: str, items: list[Item], most: int | None = None
+    ) -> Evaluation:
+        """Rollouts on rows, counted. `most`: calls of each; where they are fewer than the policy may take, the rollouts are of
+        another version, which a later run with a larger budget does not take for its own."""
+        more = {**self._more(stage, candidate), **self.spec.overrides}
+        if most is not None:
+            own = more.get("max_model_calls")
+            more["max_model_calls"] = most if own is None else min(most, own)
+            more["version"] = f"{more['version']}-{most}"
         found = await self.env.arollouts(
-            candidate.of(self.agent, spec.place),
-            getattr(self.splits, split or stage),
-            samples=spec.samples,
-            **self._more(stage, candidate),
-            **spec.overrides,
+            candidate.of(self.agent, self.spec.place), items, samples=self.spec.samples, **more
         )
-        if stage == "search":
-            self._tried += 1
-        self._count(found, stage)
+        self.budget.count(found, stage)
         return found
 
     def _more(self, stage: str, candidate: Candidate) -> dict[str, Any]:
@@ -208,31 +268,40 @@ class Search:
         return {
             "limit": spec.concurrency,
             "seed": f"{spec.seed}/{stage}",
-            "version": candidate.key,
+            "version": f"{candidate.key}-{self._policy}",
             "run": None if spec.run is None else f"{spec.run}-{stage}-{candidate.key}",
             "store": spec.store,
             "name": f"{self.env.name}-{stage}",
         }
 
-    def _count(self, found: Evaluation, stage: str) -> None:
-        self.calls[stage] = self.calls.get(stage, 0) + calls_of(found)
-        for one in found.tried if isinstance(found, Chosen) else found:
-            self.cost = None if self.cost is None or one.use.cost is None else self.cost + one.use.cost
+    @cached_property
+    def _policy(self) -> str:
+        """A digest of the policy as it is: what another one did is not taken for its own when a search goes on."""
+        agent, system = self.agent, self.agent.system_prompt
+        made = [
+            agent.model,
+            None if system is None else system.prompt,
+            dict(agent._settings.sampling),
+            sorted(one.name for one in agent.tools),
+            self.spec.overrides,
+        ]
+        return digest_of(jsonable(made)).removeprefix("sha256:")[:8]
 
     async def _measured(self, tried: Sequence[Tried], winner: Candidate) -> SearchResult:
         """The winner on the rows held out, once, beside the policy as it is and its best of n."""
-        baseline = await self._evaluate(AS_IT_IS, "baseline", "held_out")
+        rows, calls = self.splits.held_out, self.budget.calls
+        baseline = await self._roll_out(AS_IT_IS, "baseline", rows)
         held_out = baseline
         if winner.text is not None:
-            held_out = await self._evaluate(winner, "held_out")
+            held_out = await self._roll_out(winner, "held_out", rows)
         best: Chosen | None = None
-        if self.spec.best_of is not None:
-            spent = self.calls["search"] + self.calls["choice"]
-            n = max(1, round(spent * self.spec.samples / max(1, self.calls["baseline"])))
+        if self.spec.best_of is not None and calls["baseline"]:
+            spent = calls["search"] + calls.get("choice", 0)
+            n = max(1, round(spent * self.spec.samples / calls["baseline"]))
             policy = BestOf(self.agent, n, self.spec.best_of.by)
             more = {**self._more("best_of", AS_IT_IS), **self.spec.overrides, **self.spec.best_of_sampling}
-            best = await policy.rollouts(self.env, self.splits.held_out, **more)
-            self._count(best, "best_of")
+            best = await policy.rollouts(self.env, rows, **more)
+            self.budget.count(best, "best_of")
         return SearchResult(
             tried,
             winner,
@@ -240,10 +309,11 @@ class Search:
             baseline,
             held_out.against(baseline),
             best,
-            dict(self.calls),
-            self.cost,
+            dict(calls),
+            self.budget.cost,
             self.stopped,
             winner.of(self.agent, self.spec.place),
+            self.notes,
         )
 
     # --- proposals
@@ -255,7 +325,7 @@ class Search:
         if spec.run is None:
             return _texts(await maybe_async(spec.proposer, tried))
         store = default_store() if spec.store is None else spec.store
-        id = f"{spec.run}-proposals-{number}"
+        id = f"{spec.run}-{self._policy}-proposals-{number}"
         if (known := _ended(store, id)) is not None:
             return known
         live = open_session(f"{self.env.name}-proposals", store=store, id=_free(store, id))

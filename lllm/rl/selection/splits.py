@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.errors import ConfigError
@@ -39,8 +41,7 @@ def splits_of(env: RLEnv, search: Any, choice: Any, held_out: Any) -> Splits:
         if name == "held_out" and own is not None and own is not env and not _rows(value):
             value = own.items.first(_number(name, value))
         if _rows(value):
-            items = value.items if hasattr(value, "items") and not isinstance(value, dict) else value
-            found[name] = env._items(items if isinstance(items, list | Items) else list(items), None)
+            found[name] = env._items(_given(name, value), None)
             continue
         count = _number(name, value)
         found[name] = env.items.first(start + count)[start:]
@@ -51,29 +52,47 @@ def splits_of(env: RLEnv, search: Any, choice: Any, held_out: Any) -> Splits:
                 f"a search needs {start} rows for {', '.join(found)}; the environment '{env.name}' has {there}",
                 hint="Give smaller numbers: PromptSearch(search=20, choice=20, held_out=40).",
             )
-    _require_apart(found)
+    # where nothing but the prompt is shown, rows that ask the same are the same to a prompt
+    alone = env.setup_hook is None and env.opening_hook is None
+    _require_apart(found, (lambda item: str(item.asked)) if alone else (lambda item: item.key))
     return Splits(found["search"], found["choice"], found["held_out"])
 
 
 def _rows(value: Any) -> bool:
-    return value is not None and not isinstance(value, int)
+    return value is not None and not isinstance(value, int | float)
+
+
+def _given(name: str, value: Any) -> Any:
+    """The rows that were given: of a list, a file, a data set, or another environment. Raises ConfigError."""
+    from lllm.rl.environment import RLEnv
+
+    if isinstance(value, RLEnv):
+        return value.items
+    if isinstance(value, list | Items):
+        return value
+    if isinstance(value, Mapping) or not isinstance(value, Iterable | Path):
+        raise ConfigError(
+            f"{name} is {type(value).__name__}",
+            hint="Give a number of rows, a list of rows, the path of a JSONL file, or an environment.",
+        )
+    return Items(value)
 
 
 def _number(name: str, value: Any) -> int:
     if value is None:
         return SIZES[name]
-    if isinstance(value, bool) or value < 1:
+    if type(value) is not int or value < 1:
         raise ConfigError(f"{name} is {value!r}; it is a number of rows from 1 on, or rows")
-    return int(value)
+    return value
 
 
-def _require_apart(found: dict[str, list[Item]]) -> None:
+def _require_apart(found: dict[str, list[Item]], key: Callable[[Item], str]) -> None:
     seen: dict[str, str] = {}
     for name, items in found.items():
         if not items:
             raise ConfigError(f"the split '{name}' has no rows")
         for item in items:
-            other = seen.setdefault(item.key, name)
+            other = seen.setdefault(key(item), name)
             if other != name:
                 raise ConfigError(
                     f"row {item.index} is in two splits, {other} and {name}: {item.text!r:.60}",
