@@ -41,7 +41,7 @@ def splits_of(env: RLEnv, search: Any, choice: Any, held_out: Any) -> Splits:
         if name == "held_out" and own is not None and own is not env and not _rows(value):
             value = own.items.first(_number(name, value))
         if _rows(value):
-            found[name] = env._items(_given(name, value), None)
+            found[name] = env._items(_read_rows(name, value), None)
             continue
         count = _number(name, value)
         found[name] = env.items.first(start + count)[start:]
@@ -62,7 +62,7 @@ def _rows(value: Any) -> bool:
     return value is not None and not isinstance(value, int | float)
 
 
-def _given(name: str, value: Any) -> Any:
+def _read_rows(name: str, value: Any) -> Any:
     """The rows that were given: of a list, a file, a data set, or another environment. Raises ConfigError."""
     from lllm.rl.environment import RLEnv
 

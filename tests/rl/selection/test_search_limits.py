@@ -216,7 +216,7 @@ def test_what_are_no_rows_is_an_error(given: Any) -> None:
         search_of("embedded", search=given)
 
 
-def test_another_policy_does_not_go_on_with_the_results_of_the_first() -> None:
+def test_another_policy_begins_anew() -> None:
     store = MemoryLog()
 
     def run(policy: Any, **more: Any) -> Any:
