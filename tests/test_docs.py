@@ -47,6 +47,19 @@ def test_every_guide_is_in_the_index() -> None:
     }
 
 
+def test_decisions_are_numbered_and_listed() -> None:
+    files = sorted((DOCS / "decisions").glob("*.md"))
+    titles = [file.read_text().partition("\n")[0] for file in files]
+    assert [int(file.name[:4]) for file in files] == list(range(1, len(files) + 1))
+    assert [int(title.removeprefix("# ").partition(".")[0]) for title in titles] == list(
+        range(1, len(files) + 1)
+    )
+    listed = re.findall(r"^(\d+)\. \[(.+)\]\((.+)\)$", files[0].read_text(), re.MULTILINE)
+    assert [(f"# {number}. {title}", name) for number, title, name in listed] == [
+        (title, file.name) for title, file in zip(titles[1:], files[1:], strict=True)
+    ]
+
+
 @pytest.mark.parametrize(
     ("page", "words"),
     [  # what a reader needs to know, and no other test holds

@@ -27,6 +27,7 @@ SANDBOXED = ("coding-agents.md", "notebooks.md", "sandbox.md", "sandbox-isolatio
 """Guides whose code runs in sandboxes."""
 
 ALL = [str(page.relative_to(ROOT)) for page in pages()]
+DECISIONS = [str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -142,7 +143,7 @@ def options() -> dict[str, set[str]]:
     }
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*ALL, *DECISIONS])
 def test_every_link_leads_somewhere(name: str) -> None:
     page = ROOT / name
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
