@@ -242,7 +242,7 @@ class Talk:
         keyboard = Typed((*COMMANDS, *ALSO))
         agent = self._talking.agent
         output.say(
-            f"{agent.name} on {agent._settings.model}. /help lists the commands; Ctrl-C stops a reply, Ctrl-D leaves."
+            f"{agent.name} on {agent.model}. /help lists the commands; Ctrl-C stops a reply, Ctrl-D leaves."
         )
         self._recall()
         leaving = False

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
+from lllm.budgets import Ledger
 from lllm.core.jsonable import jsonable
 from lllm.errors import CallCancelled, ConfigError, EffectFailed, LLMError, text_of
 from lllm.llm.project import default_store
@@ -116,6 +117,33 @@ async def arecord(
         await live.end("done")
     finally:
         current.reset(token)
+
+
+class SessionScope:
+    """`async with SessionScope(live):` makes a started session the running one. What the block raises ends the session; a block
+    that succeeds leaves it open, so that its caller ends it with the result.
+
+    Args:
+        ledger: counts what the block uses.
+    """
+
+    # a class, because contextlib sets attributes of the exceptions that pass through it, and some have none that can be set
+
+    __slots__ = ("_ledger", "_live", "_token")
+
+    def __init__(self, live: Session, ledger: Ledger | None = None) -> None:
+        self._live = live
+        self._ledger = ledger
+
+    async def __aenter__(self) -> None:
+        self._token = current.set(Scope(self._live, ledger=self._ledger))
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            if error is not None:
+                await fail(self._live, error)
+        finally:
+            current.reset(self._token)
 
 
 async def fail(live: Session, error: BaseException) -> None:

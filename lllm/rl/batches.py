@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
 from lllm.errors import UnknownNameError
-from lllm.llm.sessions import fail, open_session, running
+from lllm.llm.sessions import SessionScope, open_session, running
 from lllm.ports import LogStore
 from lllm.replay import Replayed
 from lllm.rl.evaluation import Evaluation
@@ -19,8 +19,9 @@ from lllm.rl.programs import KEY
 from lllm.rl.reading import read_result, rollout_of
 from lllm.rl.rollout import Rollout
 from lllm.rl.scoring import are_of, score_one, score_together, unscored
-from lllm.session import Scope, Session, current
-from lllm.steps.batches import _all, _InSession, _InSessions, _Items
+from lllm.session import Session
+from lllm.steps.batch_values import BatchValues
+from lllm.steps.batches import ItemsInSession, ItemsWithSessions, run_items
 
 if TYPE_CHECKING:
     from lllm.rl.environment import RLEnv
@@ -66,25 +67,18 @@ async def _values(
     env, tasks = step.env, list(tasks)
     scope = running("batch")
     if scope is not None:  # a part of the running session
-        values: list[Any] = await _all(
-            _InSession(step, scope.session), _Items(tasks), limit, "raise", progress
-        )
+        items = ItemsInSession(step, scope.session)
+        values = await run_items(items, BatchValues(tasks), limit, "raise", progress)
         return await _together(env, values, step.rollout, step.with_rollout, scope.session)
     live = open_session(name or step.name, store=store)
     entry: dict[str, Any] = {"kind": "batch", "chain": step.name}
     if made_of is not None:
         entry[KEY] = dict(made_of)
     await live.start({"name": name or step.name, "entry": entry})
-    token = current.set(Scope(live))
-    try:
-        sessions = await _sessions(live, run, tasks)
-        values = await _all(_Rollouts(step, live, sessions), _Items(tasks), limit, "raise", progress)
+    async with SessionScope(live):
+        apart = _Rollouts(step, live, await _sessions(live, run, tasks))
+        values = await run_items(apart, BatchValues(tasks), limit, "raise", progress)
         found = await _together(env, values, step.rollout, step.with_rollout, live)
-    except BaseException as error:
-        await fail(live, error)
-        raise
-    finally:
-        current.reset(token)
     await live.end("done", result=Evaluation([step.rollout(one) for one in found]).record())
     return found
 
@@ -149,7 +143,7 @@ def _has_ended(store: LogStore, id: str) -> bool:
     return last is not None and open_event(last)["kind"] == ev.SESSION_ENDED
 
 
-class _Rollouts(_InSessions):
+class _Rollouts(ItemsWithSessions):
     """Rollouts that have sessions of their own."""
 
     def __init__(self, step: RolloutStep, live: Session, sessions: Sequence[tuple[str, bool]]) -> None:
@@ -172,8 +166,8 @@ class _Rollouts(_InSessions):
             found = await score_one(self._env.rewards, unscored(found), self.session, self._env.limits.score)
         return self._made(found, self.session.store)
 
-    async def _result(self, id: str, value: Any) -> Result:
-        return await super()._result(self._latest(id), value)
+    async def result(self, id: str, value: Any) -> Result:
+        return await super().result(self._latest(id), value)
 
     def _latest(self, id: str) -> str:
         """The session that a rollout has got to. One that was interrupted has lost its state with its process: where the batch

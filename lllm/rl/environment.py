@@ -21,7 +21,7 @@ from lllm.rl.evaluation import Evaluation
 from lllm.rl.isolation.plan import Plan, plan_of
 from lllm.rl.isolation.processes import processes_of
 from lllm.rl.isolation.remote import remote_tools
-from lllm.rl.items import Item, Items, item_of
+from lllm.rl.items import Item, Items, select_items
 from lllm.rl.programs import describe
 from lllm.rl.reading import read_rollout
 from lllm.rl.rewards import Reward, bind, methods_of, number_of, rewards_of
@@ -224,7 +224,7 @@ class RLEnv:
             return await policy.rollouts(self, rows, **more, **overrides)
         if type(samples) is not int or samples < 1:
             raise ConfigError(f"samples is {samples!r}; it is a whole number from 1 on")
-        items = self._items(rows, first)
+        items = select_items(self.items, rows, first)
         if not items:
             raise ConfigError(
                 f"the environment '{self.name}' has no rows", hint="Give it a dataset, or the call a row."
@@ -268,23 +268,6 @@ class RLEnv:
         """Tries a policy n times on each row and keeps one rollout; see BestOf. `.tried` has all of them."""
         return self.rollouts(BestOf(policy, n, by), rows, **more)
 
-    def _items(self, rows: Iterable[Any] | None, first: int | None) -> list[Item]:
-        if rows is None:
-            return self.items.first(first)
-        if isinstance(rows, Items):
-            return rows.first(first)
-        found: list[Item] = []
-        for row in rows:
-            if first is not None and len(found) >= first:
-                break
-            if isinstance(row, Item):
-                found.append(row)
-                continue
-            found.append(
-                item_of({"prompt": row} if isinstance(row, str) else row, len(found), f"row {len(found)}")
-            )
-        return found
-
     def policy(self, policy: Any) -> Any:
         """Who is asked in rollouts: an agent, with the tools of the environment; or a function."""
         if isinstance(policy, str):
@@ -296,7 +279,7 @@ class RLEnv:
             if self.system_prompt is not None:
                 agent = agent.with_(system_prompt=self.system_prompt)
         elif isinstance(policy, Agent):
-            agent = policy.with_(memory=False) if policy._memory is not None else policy
+            agent = policy.with_(memory=False) if policy.memory is not None else policy
             agent = agent if self.auto_execute_tools else agent.with_(execute=False)
         elif callable(policy):
             if self.tools:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -165,6 +166,36 @@ def item_of(row: Mapping[str, Any], index: int, where: str = "the row") -> Item:
         _info(row.get("info"), where),
         {str(name): value for name, value in row.items() if name not in _OWN},
     )
+
+
+def select_items(own: Items, rows: Iterable[Any] | None, first: int | None = None) -> list[Item]:
+    """Returns the rows that are to be used, at most `first` of them.
+
+    Args:
+        own: the rows of the environment. rows: None for those, or others: Items, or texts, dicts and Items in any order.
+
+    Raises ConfigError: a row that is none of these, or has no prompt.
+    """
+    if rows is None:
+        return own.first(first)
+    if isinstance(rows, Items):
+        return rows.first(first)
+    if not isinstance(rows, Iterable):
+        raise ConfigError(
+            f"rows are {type(rows).__name__}", hint="Give a text, a dict with a 'prompt', or a list of them."
+        )
+    found: list[Item] = []
+    for row in islice(rows, first):
+        where = f"row {len(found)}"
+        if isinstance(row, Item):
+            found.append(row)
+        elif isinstance(row, str | Mapping):
+            found.append(item_of({"prompt": row} if isinstance(row, str) else row, len(found), where))
+        else:
+            raise ConfigError(
+                f"{where} is {type(row).__name__}, and must be a text or a dict with a 'prompt'"
+            )
+    return found
 
 
 def _info(value: Any, where: str) -> Mapping[str, Any]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from lllm.core import events as ev
-from lllm.errors import BudgetExceeded, ConfigError
-from lllm.llm.sessions import fail, open_session, running
-from lllm.session import Scope, Session, current
+from lllm.errors import BudgetExceeded
+from lllm.llm.sessions import SessionScope, open_session, running
+from lllm.session import Session
+from lllm.steps.batch_values import BatchValues
 from lllm.steps.budgets import BatchBudget
 from lllm.steps.memories import check_batch
 from lllm.steps.side_by_side import ERRORS, checked, counted, together
@@ -39,93 +39,73 @@ async def batch(
     """See `Step.abatch`."""
     checked(errors, ERRORS, "errors")
     counted("limit", limit)
-    items = _Items(values)
+    items = BatchValues(values)
     scope = running("batch")
     check_batch(step, limit, in_session=scope is not None)
     if scope is not None:
-        run = _InSession(step, scope.session, limits)
-        return await _all(run, items, limit, errors, progress)
+        run = ItemsInSession(step, scope.session, limits)
+        return await run_items(run, items, limit, errors, progress)
     live = open_session(name or step.name, store=store)
     meta: dict[str, Any] = {"name": name or step.name, "entry": {"kind": "batch", "chain": step.name}}
     await live.start(meta)
-    token = current.set(Scope(live))
-    apart = _InSessions(step, live, limits)
-    try:
-        results = await _all(apart, items, limit, errors, progress)
-    except BaseException as error:
-        if apart.stopped is not None:
-            live.halt(apart.stopped)
-        await fail(live, error)
-        raise
-    finally:
-        current.reset(token)
-    if apart.stopped is not None:  # it can be resumed with more
-        live.halt(apart.stopped)
+    async with SessionScope(live):
+        apart = ItemsWithSessions(step, live, limits)
+        try:
+            results = await run_items(apart, items, limit, errors, progress)
+        finally:
+            if apart.stopped is not None:  # it can be resumed with more
+                live.halt(apart.stopped)
     await live.end("done")
     return results
 
 
-class _Items:
-    """The values of a batch, read as they are needed."""
+class Items(Protocol):
+    """The two ways to run the items of a batch.
 
-    def __init__(self, values: Any) -> None:
-        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-            what = "an async iterable" if isinstance(values, AsyncIterable) else type(values).__name__
-            raise ConfigError(f"a batch was given {what}", hint="Give it a list of values, or any iterable.")
-        if isinstance(values, Mapping) or hasattr(
-            values, "itertuples"
-        ):  # their iteration gives keys, and names of columns
-            rows = "values.items()" if isinstance(values, Mapping) else "values.to_dict('records')"
-            raise ConfigError(
-                f"a batch was given {type(values).__name__}: its keys, its values or its rows may be meant",
-                hint=f"Say which, as in batch({rows}).",
-            )
-        self.count = len(values) if hasattr(values, "__len__") else None  # type: ignore[arg-type]
-        if self.count is None and iter(values) is values:
-            if id(values) in _used and _used[id(values)]() is values:
-                raise ConfigError(
-                    "a batch was given a generator that another batch has read",
-                    hint="A generator gives its values once: make a list of it, or a new one.",
-                )
-            _note(values)
-        self._values = enumerate(values)
+    Attributes:
+        apart: True where each item has a session of its own.
+    """
 
-    def __iter__(self) -> Any:
-        return self._values
+    apart: bool
+    step: Step
+    session: Session
+
+    def session_of(self, index: int) -> str | None:
+        """The id of the session that item `index` is recorded in."""
+        ...
+
+    async def item(self, index: int, value: Any) -> Any:
+        """Runs the step on a value and returns its result. Raises what the step raises."""
+        ...
 
 
-def _note(values: Any) -> None:
-    """Remembers an iterator that is read. Some of Python's own are held for that, the last few."""
-    import weakref
+async def run_items(
+    run: Items,
+    values: BatchValues,
+    limit: int,
+    errors: str,
+    progress: Callable[[int, int | None], None] | bool | None,
+) -> list[Any]:
+    """Runs all items, at most `limit` at once, and returns their results in the order of the values.
 
-    key = id(values)
-    try:
-        _used[key] = weakref.ref(values, lambda _: _used.pop(key, None))
-    except TypeError:
-        if len(_held) == _held.maxlen:
-            _used.pop(id(_held[0]), None)
-        _held.append(values)
-        _used[key] = lambda: values
+    Args:
+        errors: `raise` stops the batch at the first failed item, `keep` puts its error in the place of the result, `drop`
+            leaves the item out. A cancellation and an exception that is not an Exception always stop the batch.
+        progress: see `Step.abatch`.
 
-
-_used: Final[dict[int, Callable[[], Any]]] = {}
-_held: Final[deque[Any]] = deque(maxlen=8)
-
-
-async def _all(run: Any, items: _Items, limit: int, errors: str, progress: Any) -> list[Any]:
-    """Runs all items, `limit` at a time. The first error stops the others where `errors` says so; a cancellation, or what is
-    no Exception, always does."""
+    Raises StageError: an item failed, and `errors` is `raise`.
+    """
     from lllm.steps.progress import shown
     from lllm.steps.running import failed
 
     results: list[Any] = []
-    with shown(progress, run.step.name, items.count) as tell:
+    with shown(progress, run.step.name, values.count) as tell:
         done = 0
         stopped: list[Exception] = []
 
         async def work() -> None:
             nonlocal done
-            for index, value in items:
+            for index, value in values:
                 results.append(_DROPPED)
                 try:
                     results[index] = await run.item(index, value)
@@ -144,15 +124,15 @@ async def _all(run: Any, items: _Items, limit: int, errors: str, progress: Any) 
                 done += 1
                 tell(done)
 
-        count = limit if items.count is None else min(limit, max(items.count, 1))
+        count = limit if values.count is None else min(limit, max(values.count, 1))
         await together([work() for _ in range(count)])
         if stopped:
             raise stopped[0]
     return [result for result in results if result is not _DROPPED]
 
 
-class _InSession:
-    """Items that are a part of the running session."""
+class ItemsInSession:
+    """Runs items as a part of the running session."""
 
     apart = False
 
@@ -180,8 +160,11 @@ class _InSession:
         return with_stages(result, here.results, texts=False)
 
 
-class _InSessions:
-    """Items that have sessions of their own: the batch's id, and their number."""
+class ItemsWithSessions:
+    """Runs each item in a session of its own, named by the batch's id and the item's number.
+
+    A subclass changes the name (`session_of`) and how a result is found (`result`).
+    """
 
     apart = True
 
@@ -208,7 +191,7 @@ class _InSessions:
         if not live.durable:
             await live.flush()  # whoever finds an item must find its batch
         try:
-            result = await self._result(id, value)
+            result = await self.result(id, value)
         except BaseException as error:
             if isinstance(error, BudgetExceeded) and error.resumable:
                 self.stopped = error
@@ -223,8 +206,8 @@ class _InSessions:
             await live.flush()
         return with_stages(result.value, result.stages, texts=False)
 
-    async def _result(self, id: str, value: Any) -> Result:
-        """The result of an item: of its session, where a batch that was interrupted has one, else of a new one."""
+    async def result(self, id: str, value: Any) -> Result:
+        """Returns the result of an item: from its session, where an interrupted batch has one, else from a new session."""
         from lllm.steps.running import ended
 
         if self.session.rerun and (result := await self._again(id, value)) is not None:

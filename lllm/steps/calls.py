@@ -42,7 +42,7 @@ class ModelStep(Step):
 
     def _about(self) -> dict[str, Any]:
         agent = self.model if isinstance(self.model, Agent) else self.model._agent
-        return {"model": agent._settings.model}
+        return {"model": agent.model}
 
     def receive(self, value: Any) -> Any:
         if isinstance(value, Reply):

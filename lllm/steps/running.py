@@ -12,7 +12,7 @@ from lllm.budgets import Ledger
 from lllm.core import events as ev
 from lllm.core.use import NONE
 from lllm.errors import LLMError, StageError, text_of
-from lllm.llm.sessions import fail, open_session, running
+from lllm.llm.sessions import SessionScope, open_session, running
 from lllm.session import Scope, Session, current
 from lllm.steps.budgets import within
 from lllm.steps.results import Result, StageResult, Stages
@@ -190,14 +190,8 @@ async def ended(
     ledger: Ledger | None = None,
 ) -> Result:
     """Runs a step on one value in a session that has been started, and ends that."""
-    token = current.set(Scope(live, ledger=ledger))
-    try:
+    async with SessionScope(live, ledger):
         result = await in_session(step, value, live, follow, limits, owns=True)
-    except BaseException as error:
-        await fail(live, error)
-        raise
-    finally:
-        current.reset(token)
     await live.end("done", result=step.told(result.value))
     return result
 

@@ -358,6 +358,20 @@ def test_without_rows_there_is_nothing_to_try() -> None:
         env_of()(LLM(ScriptedBackend(["x"])), samples=0)
 
 
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([5], "row 0 is int, and must be a text or a dict with a 'prompt'"),
+        (["2?", None], "row 1 is NoneType"),
+        ([["2?"]], "row 0 is list"),
+        (7, "rows are int"),
+    ],
+)
+def test_a_row_of_another_type_is_an_error(rows: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        env_of()(LLM(ScriptedBackend(["x"])), rows)
+
+
 def test_a_tool_of_a_state_needs_a_rollout() -> None:
     env = RLEnv(ROWS, lambda: 1, setup=Walk, tools=[Walk.go])
     with pytest.raises(Exception, match="works on the state of a rollout"):

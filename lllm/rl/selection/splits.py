@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.errors import ConfigError
-from lllm.rl.items import Item, Items
+from lllm.rl.items import Item, select_items
 
 if TYPE_CHECKING:
     from lllm.rl.environment import RLEnv
@@ -41,7 +41,7 @@ def splits_of(env: RLEnv, search: Any, choice: Any, held_out: Any) -> Splits:
         if name == "held_out" and own is not None and own is not env and not _rows(value):
             value = own.items.first(_number(name, value))
         if _rows(value):
-            found[name] = env._items(_read_rows(name, value), None)
+            found[name] = select_items(env.items, _read_rows(name, value))
             continue
         count = _number(name, value)
         found[name] = env.items.first(start + count)[start:]

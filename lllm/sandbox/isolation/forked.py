@@ -240,7 +240,7 @@ def _start(pool: Path, inside: socket.socket) -> subprocess.Popen[bytes]:
     for number in range(1 + len(_covered(pool))):
         options += ["--dir", f"{AWAY}/{number}"]
     options += [
-        *namespace._parents(pool),
+        *namespace.parent_folders(pool),
         "--bind",
         str(pool),
         str(pool),

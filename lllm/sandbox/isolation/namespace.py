@@ -57,7 +57,7 @@ def launch(sockets: Path, folder: Path, limits: Limits, argv: Sequence[str] | No
         *_dropped(user),
         *(argv or command.attended(sockets)),
     ]
-    binds = ["--bind", str(folder), WORKSPACE, *_parents(sockets), "--bind", str(sockets), str(sockets)]
+    binds = ["--bind", str(folder), WORKSPACE, *parent_folders(sockets), "--bind", str(sockets), str(sockets)]
     try:
         return start(
             [*outside(limits, user), *binds, "--chdir", WORKSPACE, "--remount-ro", "/"], inside, user
@@ -141,7 +141,7 @@ def outside(limits: Limits, user: users.User | None) -> list[str]:
     options += ["--die-with-parent", "--new-session", "--hostname", "sandbox"]
     for path in SYSTEM:
         if os.path.exists(path):
-            options += [*_parents(Path(path)), "--ro-bind", os.path.realpath(path), path]
+            options += [*parent_folders(Path(path)), "--ro-bind", os.path.realpath(path), path]
     for path in LINKED:
         if os.path.islink(path):
             options += ["--symlink", os.readlink(path), path]
@@ -155,7 +155,7 @@ def outside(limits: Limits, user: users.User | None) -> list[str]:
     options += ["--dir", "/home", "--size", str(16 * MIB), *mode, "--tmpfs", HOME]
     for folder in command.folders_of_python():
         if not any(folder.is_relative_to(path) for path in SYSTEM):
-            options += [*_parents(folder), "--ro-bind", str(folder), str(folder)]
+            options += [*parent_folders(folder), "--ro-bind", str(folder), str(folder)]
     return options
 
 
@@ -172,7 +172,7 @@ def _dropped(user: users.User | None) -> list[str]:
     return ["setpriv", *ids, "--bounding-set", "-all", "--inh-caps", "-all", "--no-new-privs", "--"]
 
 
-def _parents(path: Path) -> Iterator[str]:
+def parent_folders(path: Path) -> Iterator[str]:
     """Makes the folders above a path, which bubblewrap would make for itself alone."""
     for above in reversed(path.parents):
         if above != Path("/"):
