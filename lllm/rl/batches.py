@@ -14,7 +14,7 @@ from lllm.llm.sessions import SessionScope, open_session, running
 from lllm.ports import LogStore
 from lllm.replay import Replayed
 from lllm.rl.evaluation import Evaluation
-from lllm.rl.isolation.processes import processes_of
+from lllm.rl.isolation.processes import SharedProcesses
 from lllm.rl.programs import KEY
 from lllm.rl.reading import read_result, rollout_of
 from lllm.rl.rollout import Rollout
@@ -42,7 +42,7 @@ async def roll_out(step: RolloutStep, tasks: Sequence[Task], **more: Any) -> Eva
 async def values_of_rollouts(step: RolloutStep, tasks: Sequence[Task], **more: Any) -> list[Any]:
     """Does rollouts, and gives what the step makes of them; see `_values`. The processes of an isolated environment are closed
     afterwards."""
-    async with processes_of(step.env):
+    async with SharedProcesses(step.env):
         return await _values(step, tasks, **more)
 
 

@@ -19,7 +19,7 @@ from lllm.rl.batches import roll_out
 from lllm.rl.binding import Hook, hook
 from lllm.rl.evaluation import Evaluation
 from lllm.rl.isolation.plan import Plan, plan_of
-from lllm.rl.isolation.processes import processes_of
+from lllm.rl.isolation.processes import SharedProcesses
 from lllm.rl.isolation.remote import remote_tools
 from lllm.rl.items import Item, Items, select_items
 from lllm.rl.programs import describe
@@ -331,7 +331,7 @@ class RLEnv:
         training, without a policy. See `lllm.rl.checking`."""
         from lllm.rl.checking import check
 
-        async with processes_of(self):
+        async with SharedProcesses(self):
             return await check(self, first, store=store)
 
     # --- as a part of others

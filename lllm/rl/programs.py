@@ -223,7 +223,7 @@ ARGUMENTS: Final = ("samples", "first", "limit", "seed", "policy_step", "version
 def _one(
     told: Mapping[str, Any], store: LogStore, index: int | None, session: str, config: Config | None
 ) -> Again | None:
-    from lllm.rl.isolation.processes import processes_of
+    from lllm.rl.isolation.processes import SharedProcesses
     from lllm.steps.running import one
 
     found = _parts(told, config)
@@ -242,7 +242,7 @@ def _one(
     async def again() -> Any:
         step = RolloutStep(env, env.policy(policy), told["overrides"])
         step.seeds = bool(told["policy"].get("seeds", step.seeds))
-        async with processes_of(env):
+        async with SharedProcesses(env):
             return (await one(step, task, store=store)).value.record()
 
     return again

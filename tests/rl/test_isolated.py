@@ -305,7 +305,7 @@ def test_runs_that_follow_each_other_may_share_processes(apart: Any, started: li
     def once() -> Any:
         return env(LLM(ScriptedBackend(["stop"])), store=MemoryLog())[0].state["pid"]
 
-    with processes_module.kept_processes(env):
+    with processes_module.SharedProcesses(env):
         assert once() == once()
         assert started[0].running
     assert not started[0].running

@@ -11,8 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm.errors import ConfigError, SandboxBroken
@@ -215,32 +215,37 @@ def of_this_run(env: RLEnv) -> Processes | None:
     return found[1] if found is not None and found[0] is env else None
 
 
-@contextmanager
-def kept_processes(env: RLEnv) -> Iterator[None]:
-    """Around several runs of an environment that follow each other, as the steps of a training: they share its processes, and
-    only afterwards these are closed."""
-    if env.isolation is None or of_this_run(env) is not None:
-        yield
-        return
-    processes = Processes(env.isolation)
-    token = _run.set((env, processes))
-    try:
-        yield
-    finally:
-        _run.reset(token)
-        env.leaks += run(processes.close())
+class SharedProcesses:
+    """Gives the rollouts within a block the same processes, and closes these at its end; one that cannot be closed is noted in
+    `env.leaks`.
 
+    `async with` stands around the rollouts of one run, `with` around several runs that follow each other, as the steps of a
+    training. A block within another one of the same environment shares the processes of the outer one. An environment that is
+    not isolated has none.
+    """
 
-@asynccontextmanager
-async def processes_of(env: RLEnv) -> AsyncIterator[None]:
-    """Around the rollouts of a run: afterwards no process of the environment is open; one that is, is a leak of it."""
-    if env.isolation is None or of_this_run(env) is not None:
-        yield
-        return
-    processes = Processes(env.isolation)
-    token = _run.set((env, processes))
-    try:
-        yield
-    finally:
-        _run.reset(token)
-        env.leaks += await processes.close()
+    def __init__(self, env: RLEnv) -> None:
+        self._env = env
+        self._processes: Processes | None = None
+
+    def __enter__(self) -> None:
+        if self._env.isolation is not None and of_this_run(self._env) is None:
+            self._processes = Processes(self._env.isolation)
+            self._token = _run.set((self._env, self._processes))
+
+    def __exit__(self, *_: object) -> None:
+        if (processes := self._left()) is not None:
+            self._env.leaks += run(processes.close())
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        if (processes := self._left()) is not None:
+            self._env.leaks += await processes.close()
+
+    def _left(self) -> Processes | None:
+        found, self._processes = self._processes, None
+        if found is not None:
+            _run.reset(self._token)
+        return found

@@ -22,7 +22,7 @@ from lllm.llm.agent import Agent
 from lllm.llm.project import default_store
 from lllm.llm.sessions import fail, open_session
 from lllm.rl.evaluation import Evaluation
-from lllm.rl.isolation.processes import processes_of
+from lllm.rl.isolation.processes import SharedProcesses
 from lllm.rl.items import Item
 from lllm.rl.rollout import CUT
 from lllm.rl.selection.best_of import BestOf, Chosen
@@ -139,7 +139,7 @@ class Search:
 
     async def arun(self) -> SearchResult:
         """Searches, chooses, and measures the winner."""
-        async with processes_of(self.env):
+        async with SharedProcesses(self.env):
             return await self._found()
 
     async def _found(self) -> SearchResult:

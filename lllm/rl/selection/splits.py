@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.errors import ConfigError
-from lllm.rl.items import Item, select_items
+from lllm.rl.items import Item, Items, select_items
 
 if TYPE_CHECKING:
     from lllm.rl.environment import RLEnv

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lllm.errors import ConfigError, DependencyError
 from lllm.llm.agent import Agent
 from lllm.rl.evaluation import Evaluation
-from lllm.rl.isolation.processes import kept_processes
+from lllm.rl.isolation.processes import SharedProcesses
 
 if TYPE_CHECKING:
     from lllm.rl.checking import Check
@@ -70,7 +70,7 @@ class Training:
 
         Raises ConfigError where something else than the task pays, unless `force` was given.
         """
-        with kept_processes(self.env):
+        with SharedProcesses(self.env):
             self.checked()
             result = self.trainer.train(**more)
         self.save()
