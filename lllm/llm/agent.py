@@ -18,6 +18,7 @@ from lllm.llm.checks import (
     limits_of,
     name_of,
     parse_code_tags,
+    parse_count,
     parse_tool_style,
     sampling_of,
     timeouts_of,
@@ -27,7 +28,7 @@ from lllm.llm.connect import made_by
 from lllm.llm.dialog import Dialog, Turn, settings_of
 from lllm.llm.exported import Exports
 from lllm.llm.handoff import handoffs_of
-from lllm.llm.inputs import WORKERS, batch, shape, workers_of
+from lllm.llm.inputs import WORKERS, batch, shape
 from lllm.llm.measuring import parse_window
 from lllm.llm.memory import Memory, Remembered, Remembers, has_system, parse_memory, with_past
 from lllm.llm.preparing import Prepares
@@ -370,7 +371,7 @@ class Agent(Remembers, Exports, ChangesTools, Classifies, Prepares, Fixed, Compo
         if more["follow"] is not None:
             raise ConfigError("a batch cannot be streamed", hint="Stream one question or one dialog.")
         changes = dict(overrides)
-        workers = workers_of(changes.pop("workers", WORKERS))
+        workers = parse_count("workers", changes.pop("workers", WORKERS))
         read = {"read": changes.pop("read")} if "read" in changes else {}
         agent = self.with_(**changes) if changes else self
         for item in items:

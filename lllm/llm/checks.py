@@ -54,6 +54,13 @@ def sampling_of(values: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
+def parse_count(name: str, value: Any) -> int:
+    """Returns a setting that must be a whole number of 1 or more. Raises ConfigError for anything else, also for a bool."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name} must be a whole number >= 1, got {value!r:.60}")
+    return value
+
+
 def limits_of(values: Mapping[str, Any]) -> Limits:
     """Limits that are what they should be. An amount of money may be a Decimal, or its text."""
     given = dict(values)

@@ -43,13 +43,6 @@ def shape(input: Any, who: str = "an LLM") -> str:
     return "one" if kind == "message" else "batch"
 
 
-def workers_of(value: Any) -> int:
-    """Validates the concurrency of a batch. Raises ConfigError for anything but an integer >= 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"workers must be a whole number >= 1, got {value!r}")
-    return value
-
-
 def check_prompt(agent: str, prompt: Prompt, declared: Iterable[Prompt | None]) -> None:
     """Raises UnknownNameError for a prompt that the agent's configuration does not name."""
     known = [each.path for each in declared if each is not None]

@@ -12,9 +12,9 @@ from lllm.errors import ConfigError, LLMError, LLMInferenceError, StreamInterrup
 from lllm.fixed import Fixed
 from lllm.handles import embed_of
 from lllm.llm.agent import Agent
-from lllm.llm.checks import mapping_of
+from lllm.llm.checks import mapping_of, parse_count
 from lllm.llm.counting import count_with
-from lllm.llm.inputs import WORKERS, batch, shape, workers_of
+from lllm.llm.inputs import WORKERS, batch, shape
 from lllm.llm.settings import OF_LLM, OTHERS, no_slips
 from lllm.llm.streaming import Stream
 from lllm.models.message import Message
@@ -78,7 +78,7 @@ class LLM(Fixed, Composable):
         workers: int = WORKERS,
         **settings: Any,
     ) -> None:
-        self.workers = workers_of(workers)
+        self.workers = parse_count("workers", workers)
         for key in settings:
             if key in _OF_AGENTS:
                 raise ConfigError(f"an LLM has no '{key}'", hint=_OF_AGENTS[key])
@@ -111,7 +111,7 @@ class LLM(Fixed, Composable):
         kind = shape(input)
         if kind == "one" and "workers" in overrides:
             no_slips(("workers",))
-        workers = workers_of(overrides.pop("workers", self.workers))
+        workers = parse_count("workers", overrides.pop("workers", self.workers))
         agent, call = self._overridden(overrides)
         if kind == "one":
             return await agent.acall(_text(input), **call)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from lllm.errors import ConfigError, listing
 from lllm.llm.agent import Agent
+from lllm.llm.checks import parse_count
 from lllm.llm.model import LLM
 from lllm.llm.project import default_store
 from lllm.models.function import Function
@@ -130,8 +131,8 @@ class RLEnv:
         check_names(self.local_tools)
         self.system_prompt = kind.system_prompt if system_prompt is None else system_prompt
         self.max_turns = kind.max_turns if max_turns == -1 else max_turns
-        if self.max_turns is not None and (type(self.max_turns) is not int or self.max_turns < 1):
-            raise ConfigError(f"max_turns is {self.max_turns!r}; it is a whole number from 1 on, or None")
+        if self.max_turns is not None:
+            parse_count("max_turns", self.max_turns)
         if cut not in CUTS:
             raise ConfigError(f"cut is {cut!r}; it is {' or '.join(CUTS)}")
         self.cut = cut
@@ -222,8 +223,7 @@ class RLEnv:
             more = {"limit": limit, "seed": seed, "policy_step": policy_step, "version": version, "run": run}
             more |= {"store": store, "name": name, "progress": progress, "first": first, "samples": samples}
             return await policy.rollouts(self, rows, **more, **overrides)
-        if type(samples) is not int or samples < 1:
-            raise ConfigError(f"samples is {samples!r}; it is a whole number from 1 on")
+        parse_count("samples", samples)
         items = select_items(self.items, rows, first)
         if not items:
             raise ConfigError(

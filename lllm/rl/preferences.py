@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError
+from lllm.llm.checks import parse_count
 from lllm.rl.environment import RLEnv
 from lllm.rl.pair_rows import branch_pair, prompt_pair
-from lllm.rl.rewards import number_of, positive_count, read_score
+from lllm.rl.rewards import number_of, read_score
 from lllm.rl.sample_scores import score_samples
 from lllm.rl.samples import Sample, samples_of
 from lllm.rl.training_data import TrainingData
@@ -48,7 +49,7 @@ def pair_samples(
     Raises ConfigError, UnknownNameError: no such session.
     """
     _require_margin(margin)
-    positive_count(pairs, "pairs")
+    parse_count("pairs", pairs)
     made = _Pairs()
     samples = samples_of(found, store, made.dropped)
     groups: dict[Any, list[Sample]] = {}

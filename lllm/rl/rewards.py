@@ -319,13 +319,6 @@ def number_of(value: Any, what: str) -> float:
     return float(value)
 
 
-def positive_count(value: Any, what: str) -> int:
-    """A whole number from 1 on. ConfigError where it is none."""
-    if type(value) is not int or value < 1:
-        raise ConfigError(f"{what} is {value!r}, and must be a whole number from 1 on")
-    return value
-
-
 def _has_default(function: Callable[..., Any], name: str) -> bool:
     parameter = inspect.signature(function).parameters.get(name)
     return parameter is not None and parameter.default is not parameter.empty

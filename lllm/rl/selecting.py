@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lllm.core.visible import visible_line
 from lllm.errors import ConfigError
-from lllm.rl.rewards import number_of, positive_count
+from lllm.llm.checks import limits_of, parse_count
+from lllm.rl.rewards import number_of
 from lllm.rl.samples import Sample, samples_of
 from lllm.rl.training_data import TrainingData, conversation
 from lllm.rl.verdicts import read_verdicts
@@ -47,11 +48,12 @@ def select_examples(
     if min_reward is not None:
         number_of(min_reward, "min_reward")
     if best is not None:
-        positive_count(best, "best")
+        parse_count("best", best)
     for name, value in (("min_tokens", min_tokens), ("max_tokens", max_tokens)):
         if value is not None:
-            positive_count(value, name)
-    most = None if max_cost is None else _amount(max_cost)
+            parse_count(name, value)
+    price = limits_of({"max_cost": max_cost}).max_cost
+    most = None if price is None else Decimal(price)
     dropped: Counter[str] = Counter()
     samples = samples_of(found, store, dropped)
     kept: list[Sample] = []
@@ -155,17 +157,6 @@ def label_choices(
     found = label_samples(samples, threshold=0.5)
     found.dropped = {**dropped, **found.dropped}
     found.how = "people's choices"
-    return found
-
-
-def _amount(value: Any) -> Decimal:
-    """An amount in US dollars. ConfigError where it is none."""
-    try:
-        found = Decimal(str(value))
-    except InvalidOperation:
-        found = Decimal("NaN")
-    if isinstance(value, bool) or not found.is_finite() or found < 0:
-        raise ConfigError(f"max_cost is {value!r}, and must be an amount in US dollars, 0 or more")
     return found
 
 

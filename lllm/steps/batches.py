@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from lllm.core import events as ev
 from lllm.errors import BudgetExceeded
+from lllm.llm.checks import parse_count
 from lllm.llm.sessions import SessionScope, open_session, running
 from lllm.session import Session
 from lllm.steps.batch_values import BatchValues
 from lllm.steps.budgets import BatchBudget
 from lllm.steps.memories import check_batch
-from lllm.steps.side_by_side import ERRORS, checked, counted, together
+from lllm.steps.side_by_side import ERRORS, checked, together
 
 if TYPE_CHECKING:
     from lllm.core.spec import Limits
@@ -38,7 +39,7 @@ async def batch(
 ) -> list[Any]:
     """See `Step.abatch`."""
     checked(errors, ERRORS, "errors")
-    counted("limit", limit)
+    parse_count("limit", limit)
     items = BatchValues(values)
     scope = running("batch")
     check_batch(step, limit, in_session=scope is not None)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError
+from lllm.llm.checks import parse_count
 from lllm.steps.base import Step, named
 from lllm.steps.fitting import classes_of, has_items, said, to_items
 from lllm.steps.memories import check_map
-from lllm.steps.side_by_side import ERRORS, checked, counted, side_by_side
+from lllm.steps.side_by_side import ERRORS, checked, side_by_side
 
 if TYPE_CHECKING:
     from lllm.steps.running import Here
@@ -35,7 +36,7 @@ class Map(Step):
         from lllm.steps.coercing import step_of
 
         self.step: Step = step_of(step)
-        self.limit = counted("limit", limit)
+        self.limit = parse_count("limit", limit)
         check_map(self.step, self.limit)
         self.errors = checked(errors, ERRORS, "errors")
         self.name = named(name, f"map({self.step.name})")

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.core.retry_policy import NEVER, RetryPolicy, Try
 from lllm.errors import ConfigError, LoopEnded
+from lllm.llm.checks import parse_count
 from lllm.ports import Restart
 from lllm.steps.base import Step, named
-from lllm.steps.side_by_side import checked, counted
+from lllm.steps.side_by_side import checked
 
 if TYPE_CHECKING:
     from lllm.steps.running import Here
@@ -42,7 +43,7 @@ class Loop(Step):
 
         self.step: Step = step_of(step)
         self.until = None if until is None else step_of(until)
-        self.times = counted("times", times)
+        self.times = parse_count("times", times)
         self.at_most = checked(at_most, ("give", "raise"), "at_most")
         self.name = named(name, f"loop({self.step.name})")
         self.takes, self.gives, self.takes_list = self.step.takes, self.step.gives, self.step.takes_list

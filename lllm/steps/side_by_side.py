@@ -23,13 +23,6 @@ def checked(value: str, known: Sequence[str], what: str) -> str:
     return value
 
 
-def counted(what: str, value: Any) -> int:
-    """A setting that is a whole number of 1 or more. ConfigError for any other."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{what} must be a whole number >= 1, got {value!r}")
-    return value
-
-
 async def side_by_side(
     here: Here,
     jobs: Iterable[tuple[str, Step, Any]],

@@ -155,10 +155,3 @@ class Ruler:
             messages, tools = plan.text_tools.written(messages, tools, plan.sampling.get("tool_choice")), ()
         request = Request(plan.model_name, messages, tuple(tools), plan.sampling, plan.format)
         return await measure(plan.backend, plan.model, request)
-
-
-def positive(name: str, value: Any) -> int:
-    """A whole number of 1 or more. ConfigError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{name} must be a whole number >= 1, got {value!r}")
-    return value

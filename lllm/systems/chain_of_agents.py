@@ -12,13 +12,13 @@ from lllm.core.fence import fenced_data, shortened
 from lllm.core.jsonable import unicode_only
 from lllm.errors import ConfigError, ContextTooLong, StageError
 from lllm.llm.agent import Agent
-from lllm.llm.inputs import workers_of
+from lllm.llm.checks import parse_count
 from lllm.steps.results import Stages
 from lllm.steps.running import failed
 from lllm.steps.side_by_side import checked
 from lllm.sync import in_thread, run
 from lllm.systems.answer import Answer, Part
-from lllm.systems.base import Call, Ruler, System, all_calls, positive
+from lllm.systems.base import Call, Ruler, System, all_calls
 from lllm.systems.cutting import LongText
 
 if TYPE_CHECKING:
@@ -87,10 +87,10 @@ class ChainOfAgents(System):
     ) -> None:
         super().__init__(system_id, model, **settings)
         self.mode = checked(mode, MODES, "mode")
-        self.budget = None if budget is None else positive("budget", budget)
-        self.notes = None if notes is None else positive("notes", notes)
+        self.budget = None if budget is None else parse_count("budget", budget)
+        self.notes = None if notes is None else parse_count("notes", notes)
         self.errors = checked(errors, ERRORS, "errors")
-        self.limit = workers_of(limit)
+        self.limit = parse_count("limit", limit)
         self.prompt = prompt
 
     async def run(self, initial_prompt: str, long_text: str, **kwargs: Any) -> Answer:  # type: ignore[override]

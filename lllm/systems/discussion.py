@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lllm.core.fence import fenced_data
 from lllm.errors import ConfigError
+from lllm.llm.checks import parse_count
 from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.ports import LogStore
@@ -15,7 +16,6 @@ from lllm.steps.coercing import step_of
 from lllm.steps.results import Stages, Text
 from lllm.steps.side_by_side import side_by_side
 from lllm.sync import maybe_async
-from lllm.systems.base import positive
 
 if TYPE_CHECKING:
     from lllm.steps.running import Here
@@ -92,7 +92,7 @@ class Discussion(Step):
                     hint="Use a text without '/', and not a blank one: it is a place in the log.",
                 )
         self.agents = dict(steps)
-        self.rounds = positive("rounds", rounds)
+        self.rounds = parse_count("rounds", rounds)
         self.at_once = at_once
         self.judge = None if judge is None else step_of(judge)
         self.until = until

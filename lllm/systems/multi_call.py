@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lllm.core.use import Use
 from lllm.errors import ConfigError, StageError
 from lllm.llm.agent import Agent
-from lllm.llm.inputs import workers_of
+from lllm.llm.checks import parse_count
 from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.ports import Delta, Restart, TextDelta
@@ -19,7 +19,7 @@ from lllm.steps.results import Stages, Text
 from lllm.steps.side_by_side import ERRORS, checked
 from lllm.steps.streams import shown_by
 from lllm.sync import run
-from lllm.systems.base import Call, System, all_calls, no_other_names, positive
+from lllm.systems.base import Call, System, all_calls, no_other_names
 from lllm.systems.output_files import OutputFile, make_folder, parse_name
 
 if TYPE_CHECKING:
@@ -108,12 +108,12 @@ class MultiCallSystem(System):
         **settings: Any,
     ) -> None:
         super().__init__(system_id, model, **settings)
-        self.limit = workers_of(limit)
+        self.limit = parse_count("limit", limit)
         self.errors = checked(errors, ERRORS, "errors")
         if pick is not None and not callable(pick):
             raise ConfigError(f"pick must be a function of the texts, got {type(pick).__name__}")
         self.pick = pick
-        self.num_calls = positive("num_calls", num_calls)
+        self.num_calls = parse_count("num_calls", num_calls)
         self.output_dir = output_dir
         self.base_filename = base_filename
         parse_name(base_filename)
@@ -167,7 +167,7 @@ class MultiCallSystem(System):
         folder = self.output_dir if folder is None else folder
         if folder is not None and not isinstance(folder, str | Path):
             raise ConfigError(f"output_dir must be a path, got {type(folder).__name__}")
-        count = positive("num_calls", self.num_calls if count is None else count)
+        count = parse_count("num_calls", self.num_calls if count is None else count)
         return _Task(prompt, count, None if folder is None else str(folder), base, dict(settings), whole)
 
     async def _run(self, value: _Task, here: Here) -> Any:

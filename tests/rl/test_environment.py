@@ -354,7 +354,7 @@ def test_what_is_wrong_is_said_when_it_is_made(more: dict[str, Any], words: str)
 def test_without_rows_there_is_nothing_to_try() -> None:
     with pytest.raises(ConfigError, match="has no rows"):
         RLEnv(rewards=lambda: 1)(LLM(ScriptedBackend(["x"])))
-    with pytest.raises(ConfigError, match="samples is 0"):
+    with pytest.raises(ConfigError, match="samples must be a whole number >= 1, got 0"):
         env_of()(LLM(ScriptedBackend(["x"])), samples=0)
 
 

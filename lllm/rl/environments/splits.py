@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from lllm.errors import ConfigError, UnknownNameError
+from lllm.llm.checks import parse_count
 
 TRAIN: Final = "train"
 HELD_OUT: Final = "held_out"
@@ -67,8 +68,4 @@ def size_of(split: str, size: int | None) -> int:
     """The number of rows of a split. Raises as `rows_of` does."""
     if split not in SPLITS:
         raise UnknownNameError("split", str(split), SPLITS)
-    if size is None:
-        return SPLITS[split]
-    if type(size) is not int or size < 1:
-        raise ConfigError(f"size is {size!r}; it is a whole number from 1 on, or None")
-    return size
+    return SPLITS[split] if size is None else parse_count("size", size)

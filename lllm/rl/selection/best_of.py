@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm.errors import ConfigError, LLMError
+from lllm.llm.checks import parse_count
 from lllm.rl.evaluation import Evaluation
 from lllm.rl.rollout import MISSING, Rollout
 
@@ -31,8 +32,7 @@ class BestOf:
     """
 
     def __init__(self, policy: Any, n: int, by: str | Callable[[list[str]], Any] = "vote") -> None:
-        if type(n) is not int or n < 1:
-            raise ConfigError(f"n is {n!r}; it is a whole number from 1 on")
+        parse_count("n", n)
         if not callable(by) and by not in WAYS:
             raise ConfigError(f"by is {by!r}; it is {', '.join(WAYS)}, or a function of the replies' texts")
         self.policy, self.n, self.by = policy, n, by

@@ -19,6 +19,7 @@ from lllm.core.envelope import open_event
 from lllm.core.jsonable import jsonable
 from lllm.errors import ConfigError, UnknownNameError
 from lllm.llm.agent import Agent
+from lllm.llm.checks import parse_count
 from lllm.llm.project import default_store
 from lllm.llm.sessions import fail, open_session
 from lllm.rl.evaluation import Evaluation
@@ -93,8 +94,7 @@ class PromptSearch:
         if place not in PLACES:
             raise ConfigError(f"place is {place!r}; it is {' or '.join(PLACES)}")
         for name, value in (("finalists", finalists), ("rounds", rounds), ("samples", samples)):
-            if type(value) is not int or value < 1:
-                raise ConfigError(f"{name} is {value!r}; it is a whole number from 1 on")
+            parse_count(name, value)
         Budget(max_calls, max_cost)  # raises for what is none
         self.model, self.place = model, place
         given = [templates] if isinstance(templates, str) else list(templates)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lllm.errors import ConfigError
+from lllm.llm.checks import parse_count
 from lllm.rl.items import Item, Items, select_items
 
 if TYPE_CHECKING:
@@ -81,9 +82,7 @@ def _read_rows(name: str, value: Any) -> Any:
 def _number(name: str, value: Any) -> int:
     if value is None:
         return SIZES[name]
-    if type(value) is not int or value < 1:
-        raise ConfigError(f"{name} is {value!r}; it is a number of rows from 1 on, or rows")
-    return value
+    return parse_count(name, value)
 
 
 def _require_apart(found: dict[str, list[Item]], key: Callable[[Item], str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lllm.errors import ConfigError
+from lllm.llm.checks import parse_count
 from lllm.rl.preferences import pair_samples
 from lllm.rl.selecting import label_samples, select_examples
 from lllm.rl.trainers.spec import TrainerSpec
@@ -46,8 +47,7 @@ class DataSpec(TrainerSpec):
         **more: Any,
     ) -> None:
         super().__init__(model, **more)
-        if type(samples) is not int or samples < 1:
-            raise ConfigError(f"samples is {samples!r}; it is a whole number from 1 on")
+        parse_count("samples", samples)
         if data is not None and self.control is not None:
             raise ConfigError(f"control={self.control!r} is for rollouts, and data= are given")
         self.data = data

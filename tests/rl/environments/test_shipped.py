@@ -158,7 +158,7 @@ WRONG: list[tuple[type[ShippedEnv], dict[str, Any], str]] = [
     (Arithmetic, {"wording": "odd"}, "wording is 'odd'"),
     (Arithmetic, {"level": 9}, "level is 9"),
     (Arithmetic, {"level": True}, "level is True"),
-    (Arithmetic, {"size": 0}, "size is 0"),
+    (Arithmetic, {"size": 0}, "size must be a whole number >= 1, got 0"),
     (Arithmetic, {"seed": "x"}, "seed is 'x'"),
     (Arithmetic, {"kinds": "addition", "level": 1, "size": 500}, "different rows"),
     (Schema, {"tasks": "poem"}, "tasks: poem"),

@@ -234,10 +234,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"prompts": [5]}, "a prompt is 5"),
     ({"prompts": [" "]}, "a prompt is"),
     ({"place": "top"}, "place is 'top'"),
-    ({"finalists": 0}, "finalists is 0"),
-    ({"max_calls": 0}, "max_calls is 0"),
+    ({"finalists": 0}, "finalists must be a whole number >= 1, got 0"),
+    ({"max_calls": 0}, "max_calls must be a whole number >= 1, got 0"),
     ({"max_cost": "1"}, "max_cost is '1'"),
-    ({"search": 0}, "search is 0"),
+    ({"search": 0}, "search must be a whole number >= 1, got 0"),
     ({"search": 1000}, "a search needs 1000 rows for search; the environment 'rows' has 120"),
     ({"by": "luck"}, "by is 'luck'"),
     ({"place": "prompt", "prompts": ["no place"]}, "must have one place"),
@@ -316,7 +316,7 @@ def test_best_of_is_a_policy() -> None:
     assert one.reward == 1.0
     with pytest.raises(ConfigError, match="samples is that of BestOf"):
         env(BestOf("embedded", 2), samples=2, store=MemoryLog())
-    with pytest.raises(ConfigError, match="n is 0"):
+    with pytest.raises(ConfigError, match="n must be a whole number >= 1, got 0"):
         BestOf("embedded", 0)
 
 
