@@ -154,6 +154,11 @@ def text_of(error: BaseException) -> str:
         return type(error).__name__
 
 
+def describe_error(error: BaseException) -> str:
+    """Returns one line about an error: the message of ours, without its hint; of others, type and text."""
+    return error.message if isinstance(error, LLMError) else f"{type(error).__name__}: {text_of(error)}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that looks most like `name`, or None when nothing is close."""
     import difflib

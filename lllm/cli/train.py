@@ -160,8 +160,9 @@ def _end(told: dict[str, Any], config: Path, rewards: list[float], environment: 
         ]
     lines = [f"{told['step']} steps; the model is in {folder}"]
     if len(rewards) > 1:
-        part = max(1, len(rewards) // 5)
-        first, last = sum(rewards[:part]) / part, sum(rewards[-part:]) / part
+        from lllm.rl.trainers.reports import first_and_last
+
+        first, last = first_and_last(rewards)
         lines.append(f"reward of its rollouts: {first:.3f} at first, {last:.3f} at last")
     lines.append(f"Try it: lllm rl run {environment} --model {told['model']}")
     if told["gguf"]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lllm.config.layer import shown
 from lllm.config.problems import placed
-from lllm.errors import ConfigError, LLMError, text_of
+from lllm.errors import ConfigError, LLMError, describe_error
 from lllm.models.function import Function
 from lllm.proxies.base import BaseProxy, declared_in
 from lllm.proxies.endpoint import Endpoint, compile_endpoint
@@ -39,7 +39,7 @@ def schema_problems(proxy: BaseProxy) -> Iterator[ConfigError]:
 
 def _located(error: Exception, address: str, function: Callable[..., Any]) -> ConfigError:
     """The error with its endpoint and the line of that. It may be anything: annotations are the project's own code."""
-    words = error.message if isinstance(error, LLMError) else f"{type(error).__name__}: {text_of(error)}"
+    words = describe_error(error)
     if f"'{address}'" not in words:
         words = f"endpoint '{address}': {words}"
     hint = error.hint if isinstance(error, LLMError) else None

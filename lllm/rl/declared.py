@@ -14,7 +14,7 @@ from lllm.config.problems import Problem, Problems, placed, raise_errors
 from lllm.config.rl_keys import ENVIRONMENT
 from lllm.config.validate import validate
 from lllm.config.yaml_source import read_yaml
-from lllm.errors import ConfigError, LLMError, UnknownKeyError, text_of
+from lllm.errors import ConfigError, UnknownKeyError, describe_error
 from lllm.rl.items import Items, raw_rows
 from lllm.rl.rewards import Reward, bind, number_of, rewards_of
 
@@ -107,10 +107,7 @@ class DeclaredEnvironment:
         except ConfigError as error:
             found.add(placed(error, self._layer.at(path)))
         except Exception as error:  # code of the project
-            words = (
-                error.message if isinstance(error, LLMError) else f"{type(error).__name__}: {text_of(error)}"
-            )
-            found.add(ConfigError(f"{'.'.join(path)}: {words}", where=self._layer.at(path)))
+            found.add(ConfigError(f"{'.'.join(path)}: {describe_error(error)}", where=self._layer.at(path)))
         return None
 
     def _items(self) -> Items:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, overload
 
+from lllm.rl.intervals import t_interval
 from lllm.rl.rollout import CUT, MISSING, Rollout
 
 
@@ -89,12 +89,7 @@ class Evaluation(Sequence[Rollout]):
     def interval(self) -> tuple[float, float] | None:
         """The 95% interval of `reward`, by Student's t over rows; None for fewer than two rows. The unit is the row: several
         rollouts of one are averaged first."""
-        means = self._means()
-        if len(means) < 2:
-            return None
-        middle = statistics.fmean(means)
-        half = _t95(len(means) - 1) * statistics.stdev(means) / math.sqrt(len(means))
-        return middle - half, middle + half
+        return t_interval(self._means())
 
     def _means(self) -> list[float]:
         rows: dict[int, list[float]] = {}
@@ -126,12 +121,8 @@ class Evaluation(Sequence[Rollout]):
         differences = [one - two for one, two in pairs]
         if not differences:
             return Difference(None, None, 0, len(own), len(other))
-        middle = statistics.fmean(differences)
-        interval = None
-        if len(differences) > 1:
-            half = _t95(len(differences) - 1) * statistics.stdev(differences) / math.sqrt(len(differences))
-            interval = middle - half, middle + half
-        return Difference(middle, interval, len(differences), len(own), len(other))
+        mean = statistics.fmean(differences)
+        return Difference(mean, t_interval(differences), len(differences), len(own), len(other))
 
     def _by_row(self) -> dict[str, float]:
         rows: dict[str, list[float]] = {}
@@ -178,15 +169,3 @@ class Evaluation(Sequence[Rollout]):
         for name, value in self.components.items():
             words += f"; {name} {'-' if value is None else format(value, '.3f')}"
         return words
-
-
-_T95 = {
-    1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228,
-    12: 2.179, 15: 2.131, 20: 2.086, 25: 2.060, 30: 2.042, 40: 2.021, 60: 2.000, 120: 1.980,
-}  # fmt: skip
-"""Student's t, two-sided 95%, by degrees of freedom."""
-
-
-def _t95(freedom: int) -> float:
-    """The value of the next lower degree in the table: never too narrow an interval."""
-    return _T95[max(one for one in _T95 if one <= freedom)]

@@ -31,7 +31,7 @@ def prompt_pair(chosen: Sample, rejected: Sample) -> dict[str, Any] | str:
         return "other prompt"
     if a.completion == b.completion:
         return "identical"
-    return _row(chosen, rejected, chosen.prompt, chosen.completion, rejected.completion, _columns(a, b))
+    return _row(chosen, rejected, chosen.prompt, chosen.completion, rejected.completion, token_columns(a, b))
 
 
 def branch_pair(chosen: Sample, rejected: Sample) -> dict[str, Any] | str:
@@ -60,7 +60,7 @@ def branch_pair(chosen: Sample, rejected: Sample) -> dict[str, Any] | str:
     (a,), (b,) = rows
     if a.completion == b.completion:
         return "identical"
-    return _row(chosen, rejected, prompt, *ends, _columns(a, b))
+    return _row(chosen, rejected, prompt, *ends, token_columns(a, b))
 
 
 def _key(segments: Iterable[Segment]) -> list[tuple[Any, Any]]:
@@ -77,7 +77,8 @@ def _alike(first: list[Any], second: list[Any]) -> int:
     return count
 
 
-def _columns(chosen: TokenRow, rejected: TokenRow) -> dict[str, Any]:
+def token_columns(chosen: TokenRow, rejected: TokenRow) -> dict[str, Any]:
+    """Returns the columns of two completions of one prompt: token ids, and masks that are 1 for tokens that carry loss."""
     return {
         "prompt_ids": list(chosen.prompt),
         "chosen_ids": list(chosen.completion),

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar, overload
 
 from lllm.core.canonical import digest
-from lllm.errors import ConfigError, LLMError, listing, text_of
+from lllm.errors import ConfigError, describe_error, listing, text_of
 
 ONE: Final = {
     "prompt": "what was asked: a text, or messages",
@@ -296,7 +296,7 @@ def read_score(value: Any) -> Score:
 
 def raised(error: BaseException) -> Score:
     """The score that is missing because the reward raised."""
-    words = error.message if isinstance(error, LLMError) else f"{type(error).__name__}: {text_of(error)}"
+    words = describe_error(error)
     return Score(None, words[:500])
 
 

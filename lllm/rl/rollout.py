@@ -14,12 +14,11 @@ from lllm.errors import (
     ContextTooLong,
     DeadlineExceeded,
     HandlerFailed,
-    LLMError,
     ProviderFailed,
     RepairExhausted,
     SandboxLost,
     ToolBudgetExceeded,
-    text_of,
+    describe_error,
 )
 from lllm.models.message import Message
 from lllm.models.reply import Reply
@@ -126,7 +125,7 @@ class Rollout:
 
 def outcome(error: BaseException) -> tuple[str, str, str]:
     """Status, reason and detail of a rollout that ended with an error of its agent call."""
-    words = error.message if isinstance(error, LLMError) else f"{type(error).__name__}: {text_of(error)}"
+    words = describe_error(error)
     cause: BaseException | None = error
     while cause is not None:
         for kind, reason in _CUT.items():

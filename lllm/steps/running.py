@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lllm.budgets import Ledger
 from lllm.core import events as ev
 from lllm.core.use import NONE
-from lllm.errors import LLMError, StageError, text_of
+from lllm.errors import LLMError, StageError, describe_error, text_of
 from lllm.llm.sessions import SessionScope, open_session, running
 from lllm.session import Scope, Session, current
 from lllm.steps.budgets import within
@@ -198,7 +198,7 @@ async def ended(
 
 def failed(error: Exception, index: int, session: str | None) -> StageError:
     """What takes the place of an item that failed. `error` may be that of an item within it."""
-    words = error.message if isinstance(error, LLMError) else f"{type(error).__name__}: {text_of(error)}"
+    words = describe_error(error)
     mark = getattr(error, "_lllm_stage", None)
     stage = mark[1] if mark is not None else error.stage if isinstance(error, StageError) else None
     place = f" in stage {stage}" if stage else ""

@@ -1,4 +1,4 @@
-"""What games of other packages have in common: a live object in the state, and random numbers that are global."""
+"""The parts that games of other packages share: rows that are seeds, a live object in the state, and global random numbers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import random
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Self
 
+from lllm.rl.environment import RLEnv
+from lllm.rl.environments.splits import HELD_OUT, size_of
+
+_HELD_SEEDS: Final = 1_000_000
+"""The seeds of held-out rows begin here."""
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _LOCK: Final = threading.Lock()
 
@@ -33,6 +38,37 @@ class Game(dict[str, Any]):
         closing = getattr(game, "close", None)
         if callable(closing):
             closing()
+
+
+class SeededGame(RLEnv):
+    """A game whose rows are seeds (the column `game_seed`): 0, 1, ... to train on, and from a million on held out.
+
+    Args:
+        game: names the game in the other package. split, size: see `size_of`. prompt: of every row. name: of the environment.
+        given: all other arguments of the subclass, by name; `arguments` among them are those of RLEnv.
+    """
+
+    max_turns = 50
+
+    def __init__(
+        self, game: Any, split: str, size: int | None, *, prompt: str, name: str, given: Mapping[str, Any]
+    ) -> None:
+        count = size_of(split, size)
+        self.game, self.split = game, split
+        self._given = dict(given)
+        start = _HELD_SEEDS if split == HELD_OUT else 0
+        rows = [{"prompt": prompt, "game_seed": start + place} for place in range(count)]
+        super().__init__(rows, **{"name": name, **(given["arguments"] or {})})
+
+    @property
+    def held_out(self) -> Self:
+        """The same game with the seeds that are held out."""
+        return self if self.split == HELD_OUT else type(self)(self.game, HELD_OUT, **self._given)
+
+    def remade(self) -> dict[str, Any]:
+        """See RLEnv."""
+        given = {name: value for name, value in self._given.items() if name != "arguments"}
+        return {"game": self.game, "split": self.split, "size": 1, **given}
 
 
 @contextmanager

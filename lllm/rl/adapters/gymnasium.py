@@ -13,17 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lllm.errors import ConfigError
-from lllm.rl.adapters.games import Game, own_random, plain_text
+from lllm.rl.adapters.games import Game, SeededGame, own_random, plain_text
 from lllm.rl.adapters.packages import needed
-from lllm.rl.environment import RLEnv
-from lllm.rl.environments.splits import HELD_OUT, size_of
 from lllm.rl.rewards import reward
 
-_HELD_SEEDS = 1_000_000
-"""The seeds of held-out rows begin here."""
 
-
-class Gymnasium(RLEnv):
+class Gymnasium(SeededGame):
     """An environment of Gymnasium with discrete actions. The reward is the sum of its own rewards.
 
     Args:
@@ -36,8 +31,6 @@ class Gymnasium(RLEnv):
     Raises DependencyError: gymnasium is not installed. ConfigError: no such id, no discrete actions, no rendering as text.
     """
 
-    max_turns = 50
-
     def __init__(
         self,
         game: Any,
@@ -49,14 +42,6 @@ class Gymnasium(RLEnv):
         options: Mapping[str, Any] | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        self.split = split
-        self._given: dict[str, Any] = {
-            "actions": actions,
-            "task": task,
-            "options": options,
-            "arguments": arguments,
-        }
-        wanted = size_of(split, size)
         self.game, self.options = game, dict(options or {})
         name = game if isinstance(game, str) else getattr(game, "__name__", "game")
         first = self._made()
@@ -75,10 +60,14 @@ class Gymnasium(RLEnv):
         self.actions = _actions(actions, range(start, start + int(number)), name)
         said = ", ".join(self.actions)
         told = task or f"You play {name}."
-        prompt = f"{told} Each reply is one action, one of: {said}."
-        base = _HELD_SEEDS if split == HELD_OUT else 0
-        rows = [{"prompt": prompt, "game_seed": base + place} for place in range(wanted)]
-        super().__init__(rows, **{"name": f"gymnasium/{name}", **(arguments or {})})
+        super().__init__(
+            game,
+            split,
+            size,
+            prompt=f"{told} Each reply is one action, one of: {said}.",
+            name=f"gymnasium/{name}",
+            given={"actions": actions, "task": task, "options": options, "arguments": arguments},
+        )
 
     def _made(self) -> Any:
         if callable(self.game):
@@ -90,16 +79,6 @@ class Gymnasium(RLEnv):
             raise ConfigError(f"gymnasium: {error}") from error
         except TypeError as error:  # an option, or a way to render, that this environment does not have
             raise ConfigError(f"gymnasium makes no '{self.game}' of these options: {error}") from error
-
-    @property
-    def held_out(self) -> Gymnasium:
-        """The same environment with the seeds that are held out."""
-        return self if self.split == HELD_OUT else type(self)(self.game, HELD_OUT, **self._given)
-
-    def remade(self) -> dict[str, Any]:
-        """See RLEnv."""
-        given = {name: value for name, value in self._given.items() if name != "arguments"}
-        return {"game": self.game, "split": self.split, "size": 1, **given}
 
     def setup(self, game_seed: int) -> Game:
         """Makes the game, and resets it."""

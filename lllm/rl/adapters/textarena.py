@@ -12,17 +12,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from lllm.errors import ConfigError, text_of
-from lllm.rl.adapters.games import Game, own_random, plain_text
+from lllm.rl.adapters.games import Game, SeededGame, own_random, plain_text
 from lllm.rl.adapters.packages import needed
-from lllm.rl.environment import RLEnv
-from lllm.rl.environments.splits import HELD_OUT, size_of
 from lllm.rl.rewards import reward
 
-_HELD_SEEDS = 1_000_000
 _RULES = "Read the rules of the game, and answer with one move in square brackets, as the rules say."
 
 
-class TextArena(RLEnv):
+class TextArena(SeededGame):
     """A game of TextArena. The reward is the one that the game gives; 0 where the policy's turns are used up before its end.
 
     Args:
@@ -31,8 +28,6 @@ class TextArena(RLEnv):
 
     Raises DependencyError: textarena is not installed. ConfigError: no such game, or one that cannot be begun by one player.
     """
-
-    max_turns = 50
 
     def __init__(
         self,
@@ -44,24 +39,16 @@ class TextArena(RLEnv):
         options: Mapping[str, Any] | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        self.split = split
-        self._given: dict[str, Any] = {"task": task, "options": options, "arguments": arguments}
-        wanted = size_of(split, size)
         self.game, self.options = game, dict(options or {})
         self.setup(0).close()  # what cannot be begun is an error now
-        base = _HELD_SEEDS if split == HELD_OUT else 0
-        rows = [{"prompt": task, "game_seed": base + place} for place in range(wanted)]
-        super().__init__(rows, **{"name": f"textarena/{game}", **(arguments or {})})
-
-    @property
-    def held_out(self) -> TextArena:
-        """The same game with the seeds that are held out."""
-        return self if self.split == HELD_OUT else type(self)(self.game, HELD_OUT, **self._given)
-
-    def remade(self) -> dict[str, Any]:
-        """See RLEnv."""
-        given = {name: value for name, value in self._given.items() if name != "arguments"}
-        return {"game": self.game, "split": self.split, "size": 1, **given}
+        super().__init__(
+            game,
+            split,
+            size,
+            prompt=task,
+            name=f"textarena/{game}",
+            given={"task": task, "options": options, "arguments": arguments},
+        )
 
     def setup(self, game_seed: int) -> Game:
         """Makes the game, and resets it for one player."""

@@ -13,6 +13,7 @@ from lllm.errors import ConfigError
 from lllm.models.message import Message
 from lllm.rl.data_rows import KINDS, check_rows
 from lllm.rl.declared_data import Selected
+from lllm.rl.pair_rows import token_columns
 from lllm.rl.rollout import Rollout
 from lllm.rl.rows import TokenRow
 from lllm.rl.samples import Sample, samples_of
@@ -94,13 +95,7 @@ def _tokens(loaded: Any, kind: str, row: Mapping[str, Any], where: str) -> dict[
         chosen, rejected = tokens("chosen"), tokens("rejected")
         if chosen.prompt != rejected.prompt:
             raise ConfigError(f"{where}: chosen and rejected do not begin with one prompt")
-        return {
-            "prompt_ids": list(chosen.prompt),
-            "chosen_ids": list(chosen.completion),
-            "chosen_mask": list(chosen.mask),
-            "rejected_ids": list(rejected.completion),
-            "rejected_mask": list(rejected.mask),
-        }
+        return token_columns(chosen, rejected)
     one = tokens("completion")
     if kind == "labels":
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -46,6 +47,12 @@ def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, fl
                 continue
             found.setdefault(name, []).append((int(entry.get("step", 0)), number))
     return found
+
+
+def first_and_last(values: Sequence[float]) -> tuple[float, float]:
+    """Returns the means of the first and of the last fifth of a curve's values, which are one or more."""
+    fifth = max(1, len(values) // 5)
+    return statistics.fmean(values[:fifth]), statistics.fmean(values[-fifth:])
 
 
 def write_plot(history: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
@@ -158,8 +165,7 @@ def card(training: Training) -> str:
     for name, values in history.items():
         if name in _TOLD or (name.startswith("rewards/") and name.endswith("/mean")):
             numbers = [value for _, value in values]
-            fifth = max(1, len(numbers) // 5)
-            first, last = sum(numbers[:fifth]) / fifth, sum(numbers[-fifth:]) / fifth
+            first, last = first_and_last(numbers)
             lines.append(f"| {name} | {first:.3f} | {last:.3f} |")
     lines += ["", "![Curves of the training](rewards.png)", ""]
     if (data := vars(training).get("data")) is not None:
