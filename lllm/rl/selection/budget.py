@@ -7,7 +7,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError
-from lllm.rl.rewards import number_of, positive_count
+from lllm.llm.checks import parse_count
+from lllm.rl.rewards import number_of
 from lllm.rl.selection.best_of import Chosen, calls_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Budget:
 
     def __init__(self, max_calls: int | None = None, max_cost: Any = None) -> None:
         if max_calls is not None:
-            positive_count(max_calls, "max_calls")
+            parse_count("max_calls", max_calls)
         if max_cost is not None and number_of(max_cost, "max_cost") < 0:
             raise ConfigError(f"max_cost is {max_cost}, and must be 0 or more")
         self.max_calls = max_calls
