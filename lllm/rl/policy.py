@@ -15,6 +15,7 @@ from lllm.backends.transformers.backend import TransformersBackend
 from lllm.backends.transformers.engine import Engine
 from lllm.backends.transformers.load import Loaded, ends_of
 from lllm.backends.transformers.options import LoadOptions
+from lllm.backends.transformers.packed import packed
 from lllm.errors import UnsupportedError
 from lllm.ports import Capabilities, Delta, Request
 
@@ -95,12 +96,13 @@ class PolicyBackend(TransformersBackend):
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """The model answers, and is not trained meanwhile: no dropout, and the attention that batches are decoded with."""
+        """The model answers, and is not trained meanwhile: no dropout, and the attention and layers that decode batches."""
         training = self.model.training
         self.model.eval()
         self._attend(self._decodes_with)
         try:
-            yield
+            with packed(self.model):
+                yield
         finally:
             self.rest()
             self.model.train(training)

@@ -30,9 +30,13 @@ def parts() -> Any:
 def test_it_answers_as_the_model_that_is_deployed(parts: Any) -> None:
     model, tokenizer = parts
     asked = ["What is 3 times 4?", "Hello!"]
-    here = LLM(PolicyBackend(model.eval(), tokenizer), temperature=0, max_tokens=24)
+    backend = PolicyBackend(model.eval(), tokenizer)
+    here = LLM(backend, temperature=0, max_tokens=24)
     deployed = LLM("embedded", temperature=0, max_tokens=24)
-    assert [str(here(text)) for text in asked] == [str(deployed(text)) for text in asked]
+    wanted = [str(deployed(text)) for text in asked]
+    assert [str(here(text)) for text in asked] == wanted
+    with backend.answering():
+        assert [str(one) for one in here(asked)] == wanted
 
 
 def test_no_grammar_holds_it_and_a_schema_is_still_checked(parts: Any) -> None:
@@ -61,7 +65,9 @@ def test_the_trainer_has_the_model_as_it_came(parts: Any) -> None:
     with backend.answering():
         assert not model.training
         assert model.config._attn_implementation != "sdpa"
+        assert "forward" in vars(model.lm_head)
     assert model.training
+    assert not any("forward" in vars(part) for part in model.modules())
     assert model.config._attn_implementation == "sdpa"
     assert not PolicyBackend(model, parts[1]).load().reason
 
