@@ -102,7 +102,7 @@ def test_rows_that_were_changed_are_not_those_of_the_card(tmp_path: Path) -> Non
         ("provenance.json", '{"sessions": 5}', "does not describe a data set"),
         ("provenance.json", "{", "cannot be read"),
         ("provenance.json", '{"kind": "labels"}', "are preferences, and its card says labels"),
-        ("data.jsonl", "[1]", "has a row that is list"),
+        ("data.jsonl", "[1]", "is a list, and must be an object"),
         ("data.jsonl", "[" * 100_000, "line 1, is nested too deep"),
         ("data.jsonl", '{"prompt": ', "data.jsonl, line 1, is not JSON"),
         ("data.jsonl", "", "has no rows"),
