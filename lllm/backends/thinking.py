@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Final
 
 from lllm.backends.harmony import STARTS, Harmony
+from lllm.backends.tagged_calls import cut_call, in_string, read_call, read_calls
 from lllm.backends.thinking_forms import AUTO, HARMONY, OFF, PREFILLED, Form, select_forms
-from lllm.core.canonical import decode
 from lllm.models.message import FunctionCall
 from lllm.ports import Restart, TextDelta, ThinkingDelta, ToolCallDelta
 
@@ -73,7 +73,8 @@ class Splitter:
     closing mark comes. In mode `prefilled` the block is known to be open: a reply without a closing mark is all thinking.
     - White space around the first text is dropped after a block.
     - With `tools`, `<tool_call>{"name": ..., "arguments": ...}</tool_call>` is a call; other JSON stays text. In a block
-    that is never closed it ends the thinking; in a closed block it is part of the thinking.
+    that is never closed it ends the thinking; in a closed block it is part of the thinking. A call that the token limit cut
+    off is one with the arguments as far as they came, as on the wire, once its name is whole; before that it is nothing.
     - A piece that may become a mark is held back until that is decided.
 
     Thinking from a field of its own goes through `thought()`; `prefilled` then has no effect, because the endpoint has
@@ -88,8 +89,8 @@ class Splitter:
     """
 
     __slots__ = (
-        "_answer", "_block", "_blocks", "_buffer", "_closers", "_drop", "_expect", "_fields", "_final", "_gap", "_harmony",
-        "_held_field", "_in_call", "_last", "_marks", "_pending", "_prefilled", "_raw", "_seen_block", "_shown",
+        "_answer", "_block", "_blocks", "_buffer", "_closers", "_cut", "_drop", "_expect", "_fields", "_final", "_gap",
+        "_harmony", "_held_field", "_in_call", "_last", "_marks", "_pending", "_prefilled", "_raw", "_seen_block", "_shown",
         "_silent", "_space", "_structured", "_text", "calls", "closed_alone",
     )  # fmt: skip
 
@@ -131,6 +132,7 @@ class Splitter:
         self._gap = ""  # separator between two messages of the answer
         self._silent = True  # no text since the start, the last block or the last call
         self._final = False
+        self._cut = False
 
     @property
     def content(self) -> str:
@@ -180,15 +182,16 @@ class Splitter:
             pass
         return out
 
-    def finish(self) -> Sequence[Piece]:
-        """What was held back; nothing more comes."""
-        self._final = True
+    def finish(self, *, cut: bool = False) -> Sequence[Piece]:
+        """What was held back; nothing more comes. `cut`: the token limit ended the reply."""
+        self._final, self._cut = True, cut
         out: list[Piece] = []
         while self._step(out):
             pass
         if self._in_call:  # only an opening mark
             self._in_call = False
-            self._say(CALL_OPEN, out)
+            if not cut:
+                self._say(CALL_OPEN, out)
         elif self._closers:
             self._end_block()
         elif self._space and not self._drop:
@@ -339,6 +342,9 @@ class Splitter:
             self._call(calls, out)
             return False
         at = self._buffer.find(CALL_CLOSE)
+        if self._cut and (at < 0 or in_string(self._buffer[:at])):
+            self._call(cut_call(self._take(len(self._buffer))), out)
+            return False
         end = len(self._buffer) if at < 0 else at + len(CALL_CLOSE)
         self._in_call = False
         self._say(CALL_OPEN + self._take(end), out)
@@ -351,7 +357,7 @@ class Splitter:
             if kind == "think":
                 self._think(text, out)
             elif kind == "call":
-                made = _read_call({"name": name, "arguments": text or "{}"})
+                made = read_call({"name": name, "arguments": text or "{}"})
                 self._call([made], out)
             elif kind == "end":
                 if self._block:
@@ -570,24 +576,3 @@ def _edges(marks: tuple[str, ...]) -> tuple[re.Pattern[str], int]:
     """Pattern of the marks' first characters, and the maximum length of an incomplete mark."""
     first = "".join(sorted({mark[0] for mark in marks}))
     return re.compile(f"[{re.escape(first)}]"), max(map(len, marks)) - 1
-
-
-def read_calls(text: str) -> list[FunctionCall] | None:
-    """The calls in the JSON between the tags, without ids; None when it is not such JSON."""
-    try:
-        value = decode(text)
-        calls = [_read_call(entry) for entry in (value if isinstance(value, list) else [value])]
-    except (ValueError, TypeError):
-        return None
-    return calls or None
-
-
-def _read_call(entry: object) -> FunctionCall:
-    if not isinstance(entry, dict):
-        raise TypeError("a call is an object")
-    if "arguments" not in entry and "parameters" in entry:
-        entry = entry | {"arguments": entry["parameters"]}
-    call = FunctionCall.from_dict(entry)
-    if not call.name:
-        raise ValueError("a call has a name")
-    return call

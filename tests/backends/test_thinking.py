@@ -234,6 +234,37 @@ def test_text_tag_calls(text: str, content: str, calls: list[FunctionCall]) -> N
         assert [(d.name, d.arguments) for d in pieces_of_calls] == [(c.name, c.arguments) for c in calls]
 
 
+BEGUN = '<tool_call>\n{"name": "add"'
+CUT: list[tuple[str, str, list[tuple[str, str]]]] = [
+    ("<tool_call>", "", []),
+    ('I add. <tool_call>{"name": "ad', "I add. ", []),
+    (BEGUN, "", [("add", "{")]),
+    (f'{BEGUN}, "argum', "", [("add", "{")]),
+    (f'{BEGUN}, "arguments":', "", [("add", "{")]),
+    (f'{BEGUN}, "arguments": {{"a": "x ', "", [("add", '{"a": "x')]),
+    (f'{BEGUN}, "parameters": {{"a": "</tool_call>', "", [("add", '{"a": "</tool_call>')]),
+    (f'{BEGUN}, "arguments": {{"a": 1}}', "", [("add", '{"a": 1}')]),
+    (f'<tool_call>{CALL}</tool_call>{BEGUN}, "arguments": {{', "", [("add", ADD.arguments), ("add", "{")]),
+    (f'[{BEGUN}, "arguments": {{}}}}, {{"name"', "[", [("add", '{}}, {"name"')]),
+    ('<tool_call>{"arguments": {"a": 1}, "name": "add"', "", []),
+    ("<tool_call>{oops}</tool_call>", "<tool_call>{oops}</tool_call>", []),
+    ('<tool_call>{"name": ""', "", []),
+]
+
+
+@pytest.mark.parametrize(("text", "content", "calls"), CUT)
+def test_calls_that_the_token_limit_cut_off(text: str, content: str, calls: list[tuple[str, str]]) -> None:
+    for pieces in ([text], list(text)):
+        splitter = Splitter(tools=True)
+        out: list[object] = [delta for piece in pieces for delta in splitter.feed(piece)]
+        out += splitter.finish(cut=True)
+        assert splitter.content == content == text_of(out)
+        assert [(call.name, call.arguments) for call in splitter.calls] == calls
+        made = [delta for delta in out if isinstance(delta, ToolCallDelta)]
+        assert [(delta.name, delta.arguments) for delta in made] == calls
+        assert splitter.raw == text
+
+
 LONE = "Let me see.\n\n2 + 2 is 4.\n</think>\n\nIt is 4."
 
 

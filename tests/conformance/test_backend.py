@@ -422,6 +422,55 @@ async def test_the_longest_reply(stream: bool, weights: Model) -> None:
     assert (await reply(weights.backend, weights.ask("Hi.", sampling=SHORT))).finish_reason == "stop"
 
 
+async def test_a_call_that_is_cut_off(forms: Forms) -> None:
+    """At every length, on every local backend, streamed and whole: a call from its name on, whose arguments nothing can run
+    before they are complete; never text."""
+    read: dict[int, dict[str, Any]] = {}
+    for kind in MODELS.keys() - PLACES.keys():
+        async with MODELS[kind](forms) as one:
+            for length in (*range(1, 28), 64):
+                for stream in (False, True):
+                    for ids in (False, True):
+                        sampling = {"max_tokens": length, "temperature": 0, "token_ids": ids}
+                        request = one.ask(
+                            "What is 17 times 23?", tools=(TOOL,), sampling=sampling, stream=stream
+                        )
+                        got = await reply(one.backend, request)
+                        calls = [
+                            (call.name, call.arguments.replace('":"', '": "')) for call in got.tool_calls
+                        ]
+                        found = (got.content, calls, got.finish_reason)
+                        read.setdefault(length, {})[f"{kind}, {stream}, {ids}"] = found
+    for length, found in read.items():
+        assert len({str(one) for one in found.values()}) == 1, (length, found)
+    readings = [next(iter(found.values())) for found in read.values()]
+    assert {content for content, _, _ in readings} == {""}
+    assert readings[0] == ("", [], "length")
+    assert readings[-1] == ("", [("calculate", '{"expression": "17 * 23"}')], "tool_calls")
+    cut = [calls[0][1] for _, calls, reason in readings if reason == "length" and calls]
+    assert len(cut) > 10
+    for arguments in cut:
+        if not arguments.endswith("}"):
+            with pytest.raises(ValueError, match=r"\S"):
+                FunctionCall("", "calculate", arguments).parsed()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize("arguments", ["", '{"a": 1, "b"'])
+async def test_a_call_that_is_cut_off_on_the_wire(arguments: str, api: str, stream: bool) -> None:
+    with OpenAIServer() as server:
+        server.say("", tool_calls=[call("add", arguments, "c1")], finish="length")
+        backend = OpenAIBackend(server.url, api=api)
+        got = await reply(backend, ask(model=MODEL, tools=(ADD,), stream=stream))
+        await backend.aclose()
+    (made,) = got.tool_calls
+    assert (got.content, got.finish_reason, made.name) == ("", "length", "add")
+    assert made.arguments.startswith(arguments)
+    with pytest.raises(ValueError, match=r"\S"):  # nothing runs it, also a tool that needs no arguments
+        made.parsed()
+
+
 async def test_a_seed_gives_the_same_again(weights: Model) -> None:
     assert weights.backend.capabilities.seed
 

@@ -73,7 +73,7 @@ class Speech:
             self._reason = reason
             out += self._splitter.feed(self._held)
             self._held = ""
-        out += self._splitter.finish()
+        out += self._splitter.finish(cut=self._reason == "length")
         return self._named(out)
 
     def reply(self) -> Reply:

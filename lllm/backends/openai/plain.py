@@ -53,7 +53,7 @@ def plain_reply(data: bytes, request: Request, mode: str, enforced: str | None) 
     elif content.__class__ is not str or not is_text(content, mode, request.literal_tags):
         return None
     calls: tuple[FunctionCall, ...] = ()
-    if (asked := message.get("tool_calls")) and (calls := _calls(asked)) == ():
+    if (asked := message.get("tool_calls")) and (calls := _calls(asked, cut=reason == "length")) == ():
         return None
     if has_long_number(data):
         return None
@@ -68,8 +68,8 @@ def plain_reply(data: bytes, request: Request, mode: str, enforced: str | None) 
     )
 
 
-def _calls(entries: Any) -> tuple[FunctionCall, ...]:
-    """The calls; none where one of them is not plain."""
+def _calls(entries: Any, *, cut: bool) -> tuple[FunctionCall, ...]:
+    """The calls; none where one of them is not plain. `cut`: the token limit ended the answer."""
     if entries.__class__ is not list:
         return ()
     out = []
@@ -82,7 +82,7 @@ def _calls(entries: Any) -> tuple[FunctionCall, ...]:
         name, arguments = function["name"], function["arguments"]
         if name.__class__ is not str or arguments.__class__ is not str or ident.__class__ is not str:
             return ()
-        if TAKEN.fullmatch(ident) is None:
+        if TAKEN.fullmatch(ident) is None or (cut and not arguments):
             return ()
         out.append(FunctionCall(ident, name, arguments or "{}"))
     return tuple(out)

@@ -16,6 +16,7 @@ from lllm.backends.openai.fields import as_list, as_object, as_text, side_object
 from lllm.backends.openai.parts import THINKING_FIELDS, calls_of, grows, part_of, thinking_of
 from lllm.backends.openai.sent import TAKEN
 from lllm.backends.openai.usage import read_usage
+from lllm.backends.tagged_calls import UNFINISHED
 from lllm.backends.thinking import Mode, Splitter
 from lllm.core.jsonable import unicode_only
 from lllm.errors import ProtocolError
@@ -250,7 +251,8 @@ class Assembly:
             self._half = ""
         if self.loose:
             out += self._calls.close()
-        return [*out, *self._restarted(self._splitter.finish())]
+        cut = finish.meaning(self.finish) == "length"
+        return [*out, *self._restarted(self._splitter.finish(cut=cut))]
 
     def _fill(self, message: Mapping[str, Any]) -> list[Delta]:
         """Adds what a complete message has beyond the chunks before it: all of it if there were none, else fields that no
@@ -275,14 +277,16 @@ class Assembly:
     def reply(self) -> Reply:
         """The finished reply."""
         split = self._splitter
+        reason = finish.meaning(self.finish)
         calls: tuple[FunctionCall, ...] = ()
-        if self._calls.slots:
+        if slots := self._calls.slots:
             calls = tuple(
                 self._with_extra(
-                    self._identified(number, slot.id, slot.name, slot.text or "{}"),
-                    slot.extra,
+                    self._identified(number, slot.id, slot.name, slot.text or without), slot.extra
                 )
-                for number, slot in enumerate(self._calls.slots)
+                for number, slot in enumerate(slots)
+                # only the last one can have been cut off
+                for without in (UNFINISHED if reason == "length" and slot is slots[-1] else "{}",)
             )
         elif split.calls:
             calls = tuple(
@@ -290,7 +294,6 @@ class Assembly:
                 for number, call in enumerate(split.calls)
             )
         content, raw = split.content, split.raw
-        reason = finish.meaning(self.finish)
         if reason is None:
             raise finish.fault(self.finish, content)
         if calls and reason == "stop":

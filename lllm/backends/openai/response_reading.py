@@ -19,6 +19,7 @@ from lllm.backends.openai.fields import (
 )
 from lllm.backends.openai.tool_search import CALL
 from lllm.backends.openai.usage import read_usage
+from lllm.backends.tagged_calls import UNFINISHED
 from lllm.backends.thinking import Mode, Splitter
 from lllm.errors import ProtocolError
 from lllm.models import finish
@@ -99,7 +100,7 @@ class Following:
     def close(self) -> Sequence[Delta]:
         return [
             piece
-            for piece in self._splitter.finish()
+            for piece in self._splitter.finish(cut=_is_cut(side_object(self.last)))
             if isinstance(piece, TextDelta | ThinkingDelta | Restart)
         ]
 
@@ -165,7 +166,7 @@ def reply_of(response: Any, request: Request, mode: Mode, place: str | None = No
                 FunctionCall(
                     side_text(item.get("call_id")) or side_text(item.get("id")) or "",
                     as_text(item.get("name"), f"{at}.name"),
-                    arguments_text(item.get("arguments"), f"{at}.arguments") or "{}",
+                    arguments_text(item.get("arguments"), f"{at}.arguments"),
                     {NAMESPACE: space} if space else None,
                 )
             )
@@ -173,13 +174,16 @@ def reply_of(response: Any, request: Request, mode: Mode, place: str | None = No
             calls.append(_search(item, request.finder, at))
     if thoughts:
         splitter.thought("\n\n".join(thoughts))
-    splitter.finish()
+    cut = _is_cut(response)
+    splitter.finish(cut=cut)
     content, raw = splitter.content, splitter.raw
     reason = _reason(response)
     ours = finish.meaning(reason)
     if ours is None:
         raise finish.fault(reason, content)
-    calls = calls or splitter.calls
+    if cut and calls and kind == "function_call" and not calls[-1].arguments:
+        calls[-1] = calls[-1].with_arguments(UNFINISHED)
+    calls = [call if call.arguments else call.with_arguments("{}") for call in calls] or splitter.calls
     extra = kept({REASONING: reasoning}) if reasoning else None
     return Reply(
         content=content,
@@ -214,6 +218,11 @@ def _reason(response: Mapping[str, Any]) -> Any:
     if status == "incomplete":
         return side_object(response.get("incomplete_details")).get("reason") or "length"
     return status
+
+
+def _is_cut(response: Mapping[str, Any]) -> bool:
+    """Whether the token limit ended the response."""
+    return finish.meaning(_reason(response)) == "length"
 
 
 def _more(logprobs: list[dict[str, Any]] | None, found: Any) -> list[dict[str, Any]] | None:
