@@ -1,286 +1,186 @@
-"""Whether training rows are what the model read and wrote: tool rollouts of several turns, on transformers and llama.cpp.
+"""Whether training rows are what the model read and wrote: rollouts of every kind, many at once, on transformers and llama.cpp.
 
-    python -m benchmarks.token_exactness [--rollouts 1000] [--backend transformers|llama_cpp]
+    python -m benchmarks.token_exactness [--rollouts 1000] [--at-once 16] [--backend transformers]
 
-The model is watched from outside: what its forward pass consumes at which position (a mirror of its cache), and which token is
-drawn after it. From these alone, without any code of `lllm.rl.rows`, rows and masks are computed again, and held against the
-rows that a trainer would be given; the log says only which replies were rejected. Rollouts go one after another, so that each
-pass belongs to one of them.
+The model is watched from outside: what each row of a pass attends to (read from the keys and values themselves), what each
+sequence of llama.cpp holds at which position, and which token is drawn after it. From these alone, without any code of
+`lllm.rl.rows`, rows and masks are computed again, and held against the rows that a trainer would be given; the log says only
+which replies were rejected. Others are asked beside them, and given up in their middle. Then the weights change, and the same
+rows are asked again.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
-from lllm import LLM, RLEnv, tool
-from lllm.backends.embedded import WEIGHTS
+from benchmarks.exactness.expected import Row, expected_rows, rejections
+from benchmarks.exactness.interrupted import interrupting
+from benchmarks.exactness.requests import Requests
+from benchmarks.exactness.situations import INTERRUPTED, TOKENS, Scripts, agent, environment
+from lllm.backends.embedded import WEIGHTS, EmbeddedBackend
 from lllm.log.memory import MemoryLog
 from lllm.rl.rows import TokenRow, recorded, rows_of
 from lllm.rl.trainers.rollouts import SAMPLED
 
-Watched = list[tuple[list[int], int]]
-"""For each token that was drawn: what the model had in its cache, and the token."""
-
-
-@tool(repeatable=True)
-def calculator(expression: str) -> str:
-    """Calculates.
-
-    Args:
-        expression: arithmetic.
-    """
-    left, sign, right = next(
-        expression.replace(" ", "").partition(sign) for sign in "+-*/" if sign in expression
-    )
-    value = {"+": float.__add__, "-": float.__sub__, "*": float.__mul__, "/": float.__truediv__}[sign](
-        float(left), float(right)
-    )
-    return f"{value:g}"
-
-
-def rows(count: int) -> list[dict[str, Any]]:
-    asked = ("What is {a} times {b}?", "Divide {a} by {b}.", "Add {a} and {b}.", "{a} minus {b}?")
-    return [
-        {"prompt": asked[n % 4].format(a=7 * n % 97 + 2, b=n % 13 + 2), "answer": ""} for n in range(count)
-    ]
-
-
-class Mirror:
-    """What a model has in its cache, by what it was seen to consume."""
-
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-        self.drawn: Watched = []
-
-    def consume(self, tokens: list[int], start: int) -> None:
-        """Takes tokens that were computed from position `start` on: what stood behind it is gone."""
-        del self.tokens[start:]
-        assert len(self.tokens) == start, "a position was never computed"
-        self.tokens += tokens
-
-    def draw(self, token: int) -> None:
-        self.drawn.append((list(self.tokens), token))
+TEMPERATURE = 1.2
+Phase = Callable[[Requests], AbstractContextManager[tuple[Any, Any, str]]]
+"""A backend that is watched, with what watches it, and the version of its weights."""
 
 
 @contextmanager
-def watched_torch(backend: Any) -> Iterator[Mirror]:
-    """Watches a model of transformers: its embedding layer, and torch's own drawing of a token."""
+def on_transformers(at_once: int) -> Iterator[list[Phase]]:
+    """The policy in training, before and after its weights have changed."""
     import torch
 
-    mirror = Mirror()
-    model = backend.load(str(WEIGHTS)).loaded.model
+    from benchmarks.exactness.torch_model import watched
+    from lllm.rl.policy import PolicyBackend
+    from lllm.rl.trainers.models import open_model
 
-    def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        ids = kwargs.get("input_ids", args[0] if args else None)
-        at = kwargs["position_ids"]
-        assert ids.size(0) == 1, "more than one rollout at once"
-        mirror.consume(ids[0].tolist(), int(at[0, 0]))
+    model, tokenizer = open_model("embedded")
+    backend = PolicyBackend(model.eval(), tokenizer, batch=max(1, at_once * 3 // 4))
 
-    multinomial = torch.multinomial
+    @contextmanager
+    def before(requests: Requests) -> Iterator[Any]:
+        with backend.answering(), watched(model, requests, TEMPERATURE) as watch:
+            watches.append(watch)
+            yield backend, watch, backend.version
 
-    def drawing(*args: Any, **kwargs: Any) -> Any:
-        token = multinomial(*args, **kwargs)
-        mirror.draw(int(token))
-        return token
+    @contextmanager
+    def after(requests: Requests) -> Iterator[Any]:
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.mul_(1 + 0.002 * torch.randn_like(weight))
+        backend.updated(1)
+        with backend.answering(), watched(model, requests, TEMPERATURE) as watch:
+            watch.follow(watches[0])
+            yield backend, watch, backend.version
 
-    hook = model.model.register_forward_pre_hook(before, with_kwargs=True)
-    torch.multinomial = drawing
-    try:
-        yield mirror
-    finally:
-        hook.remove()
-        torch.multinomial = multinomial
-
-
-@contextmanager
-def watched_llama() -> Iterator[Mirror]:
-    """Watches llama-cpp-python: the library's own functions that decode, forget and sample."""
-    import llama_cpp
-
-    mirror = Mirror()
-    decode, sample = llama_cpp.llama_decode, llama_cpp.llama_sampler_sample
-    remove, clear = llama_cpp.llama_memory_seq_rm, llama_cpp.llama_memory_clear
-
-    def decoding(context: Any, batch: Any) -> Any:
-        mirror.tokens += [batch.token[place] for place in range(batch.n_tokens)]
-        return decode(context, batch)
-
-    def removing(memory: Any, sequence: Any, start: Any, end: Any) -> Any:
-        assert int(end) == -1
-        del mirror.tokens[max(0, int(start)) :]
-        return remove(memory, sequence, start, end)
-
-    def sampling(chain: Any, context: Any, place: Any) -> Any:
-        token = sample(chain, context, place)
-        mirror.draw(int(token))
-        return token
-
-    llama_cpp.llama_decode, llama_cpp.llama_sampler_sample = decoding, sampling
-
-    def clearing(memory: Any, data: Any) -> Any:
-        mirror.tokens.clear()
-        return clear(memory, data)
-
-    llama_cpp.llama_memory_seq_rm, llama_cpp.llama_memory_clear = removing, clearing
-    try:
-        yield mirror
-    finally:
-        llama_cpp.llama_decode, llama_cpp.llama_sampler_sample = decode, sample
-        llama_cpp.llama_memory_seq_rm, llama_cpp.llama_memory_clear = remove, clear
+    watches: list[Any] = []
+    yield [before, after]
 
 
-def replies(drawn: Watched) -> list[tuple[list[int], list[int]]]:
-    """Prompt and reply of each request: a reply goes on while the cache is what it was, and the token drawn before."""
-    found: list[tuple[list[int], list[int]]] = []
-    for cache, token in drawn:
-        if found and cache == [*found[-1][0], *found[-1][1]]:
-            found[-1][1].append(token)
-        else:
-            found.append((cache, [token]))
-    return found
+def on_llama(engine: str) -> Callable[[int], AbstractContextManager[list[Phase]]]:
+    @contextmanager
+    def phases(at_once: int) -> Iterator[list[Phase]]:
+        with tempfile.TemporaryDirectory() as folder:
+            other = Path(folder) / WEIGHTS.name
+            changed(other)
+            yield [_phase(engine, at_once, WEIGHTS), _phase(engine, at_once, other)]
+
+    return phases
 
 
-def computed_rows(
-    requests: list[tuple[list[int], list[int]]], rejected: list[bool]
-) -> list[tuple[list[int], list[int]]]:
-    """Ids and masks of a rollout's rows, from what was seen of its requests: each whole conversation that no later one goes on
-    with, its tokens with loss where a reply wrote them that was not rejected and that no row before has with loss."""
-    texts = [[*prompt, *reply] for prompt, reply in requests]
-    ends = [
-        place
-        for place, text in enumerate(texts)
-        if not any(other[: len(text)] == text for other in (prompt for prompt, _ in requests[place + 1 :]))
-    ]
-    found, counted = [], set()
-    for end in ends:
-        ids, mask = texts[end], [0] * len(texts[end])
-        for place, (prompt, reply) in enumerate(requests[: end + 1]):
-            if ids[: len(texts[place])] == texts[place] and not rejected[place] and place not in counted:
-                counted.add(place)
-                mask[len(prompt) : len(prompt) + len(reply)] = [1] * len(reply)
-        if any(mask):
-            found.append((ids, mask))
-    return found
+def _phase(engine: str, at_once: int, weights: Path) -> Phase:
+    @contextmanager
+    def phase(requests: Requests) -> Iterator[Any]:
+        from benchmarks.exactness import llama_python, llama_server
+
+        # fewer slots than rollouts: their beginnings are set aside, and found again
+        backend = EmbeddedBackend(weights, slots=max(1, at_once // 2), engine=engine)
+        backend.load()
+        watched = llama_server.watched if engine == "xllamacpp" else llama_python.watched
+        with watched(requests) as watch:
+            yield backend, watch, weights.parent.name
+
+    return phase
 
 
-def rejections(store: Any, session: str) -> list[bool]:
-    """For each reply of a logged session, whether it was rejected, and something came after it."""
-    from lllm.core.envelope import open_event
+def changed(path: Path) -> None:
+    """A copy of the embedded model whose weights are a little different."""
+    from gguf import GGUFReader
 
-    kinds = [open_event(body)["kind"] for body in store.read(session)]
-    found: list[bool] = []
-    for kind in kinds:
-        if kind == "ModelReplied":
-            found.append(False)
-        elif kind == "ReplyRejected":
-            found[-1] = True
-    if found:
-        found[-1] = False  # nothing mended it: it is the outcome
-    return found
+    shutil.copyfile(WEIGHTS, path)
+    for tensor in GGUFReader(path, "r+").tensors:
+        if tensor.tensor_type.name == "Q8_0":
+            tensor.data[..., 2::34] ^= 1  # the lowest bit of the first weight of each block
 
 
-def whole(row: TokenRow) -> tuple[list[int], list[int]]:
+BACKENDS: dict[str, Callable[[int], AbstractContextManager[list[Phase]]]] = {
+    "transformers": on_transformers,
+    "xllamacpp": on_llama("xllamacpp"),
+    "llama-cpp-python": on_llama("llama-cpp-python"),
+}
+
+
+def compare(kind: str, count: int, at_once: int = 16) -> Counter[str]:
+    """Does rollouts on a backend, and compares. Returns the counts."""
+    counts: Counter[str] = Counter()
+    began = time.monotonic()
+    with BACKENDS[kind](at_once) as phases:
+        for phase in phases:
+            scripts = Scripts(held=kind == "xllamacpp")
+            requests = Requests(scripts)
+            env, store = environment(count // len(phases)), MemoryLog()
+            settings = {**SAMPLED, "temperature": TEMPERATURE, "max_tokens": TOKENS}
+            if kind != "transformers":
+                settings |= {"repetition_penalty": 1.0}
+            # others wait, leave in their middle, and have their beginnings kept
+            with phase(requests) as (backend, watch, version), interrupting(backend) as given_up:
+                found = env(agent(backend), store=store, limit=at_once, version=version, **settings)
+            requests.check()
+            _count(counts, found, requests, scripts, store)
+            counts["given up beside them"] += len(given_up)
+            counts["tokens reused"] += watch.reused
+            counts["states loaded"] += watch.loaded
+            counts["rows at once"] = max(counts["rows at once"], watch.most)
+    counts["seconds"] = round(time.monotonic() - began)
+    return counts
+
+
+def _count(counts: Counter[str], found: Any, requests: Requests, scripts: Scripts, store: Any) -> None:
+    asked: dict[str, list[Any]] = {}
+    for one in requests.found:
+        asked.setdefault(scripts.question(one.prompt), []).append(one)
+    for one in found:
+        seen = asked.pop(one.item.prompt, [])
+        rejected = rejections(store, one.session)
+        assert len(rejected) == len(seen), (one.item.columns, len(rejected), len(seen))
+        expected = sorted(expected_rows(seen, rejected))
+        given = sorted(whole(row) for row in rows_of(recorded(store, one.session).segments(), one.session))
+        counts["rollouts"] += 1
+        counts["equal ids"] += [ids for ids, _ in given] == [ids for ids, _ in expected]
+        counts["equal masks"] += given == expected
+        kept = sum(len(request.reply) for request, no in zip(seen, rejected, strict=True) if not no)
+        counts["once"] += sum(sum(mask) for _, mask in given) == kept
+        counts["replies"] += len(seen)
+        counts["dropped"] += sum(rejected)
+        counts["several rows"] += len(expected) > 1
+        counts["tokens"] += sum(len(ids) for ids, _ in expected)
+        counts["with loss"] += kept
+        counts["several calls"] += sum(len(message.tool_calls) > 1 for message in one.messages)
+        counts["tool errors"] += sum(
+            message.role == "tool" and message.text.startswith("error") for message in one.messages
+        )
+        counts[one.status] += 1
+        if one.reason:
+            counts[f"{one.status}: {one.reason}"] += 1
+    asked.pop(INTERRUPTED, None)
+    assert not asked, "requests of no rollout"
+
+
+def whole(row: TokenRow) -> Row:
     return list(row.ids), [*[0] * len(row.prompt), *row.mask]
 
 
-def compare(kind: str, count: int) -> dict[str, Any]:
-    """Does rollouts on a backend, and compares. Returns the counts."""
-    starts: list[int] = []
-    watching: list[Mirror] = []
-
-    def setup() -> None:
-        starts.append(len(watching[0].drawn))
-
-    env = RLEnv(rows(count), lambda: 0.0, tools=[calculator], max_turns=4, name="exact", setup=setup)
-    store, began = MemoryLog(), time.monotonic()
-    settings: dict[str, Any] = {**SAMPLED, "temperature": 1.2, "max_tokens": 64}
-    if kind == "transformers":
-        from lllm.backends.transformers import TransformersBackend
-
-        backend: Any = TransformersBackend(
-            device="cpu",
-            dtype="float32",
-            chat_template=WEIGHTS.with_name("chat_template.jinja").read_text(),
-            prefix_tokens=0,  # kept beginnings come from caches of other requests, which a mirror of one does not have
-        )
-        with watched_torch(backend) as mirror:
-            watching.append(mirror)
-            found = env(LLM(_Named(backend)), store=store, limit=1, **settings)
-    else:
-        from lllm.backends.embedded import EmbeddedBackend
-
-        settings = {name: value for name, value in settings.items() if name not in ("min_p",)}
-        with watched_llama() as mirror:
-            watching.append(mirror)
-            found = env(
-                LLM(EmbeddedBackend(slots=1, engine="llama-cpp-python")),
-                store=store,
-                limit=1,
-                min_p=0.0,
-                **settings,
-            )
-    equal_ids = equal_masks = several_rows = tokens = with_loss = 0
-    for place, one in enumerate(found):
-        end = starts[place + 1] if place + 1 < len(found) else len(mirror.drawn)
-        computed = computed_rows(
-            replies(mirror.drawn[starts[place] : end]), rejections(store, one.session or "")
-        )
-        given = [whole(row) for row in rows_of(recorded(store, one.session or "").segments(), one.session)]
-        equal_ids += sorted(ids for ids, _ in given) == sorted(ids for ids, _ in computed)
-        equal_masks += sorted(given) == sorted(computed)
-        several_rows += len(computed) > 1
-        tokens += sum(len(ids) for ids, _ in computed)
-        with_loss += sum(sum(mask) for _, mask in computed)
-    return {
-        "backend": kind,
-        "rollouts": len(found),
-        "turns": sum(one.turns for one in found),
-        "several_turns": sum(one.turns > 1 for one in found),
-        "several_rows": several_rows,
-        "tokens": tokens,
-        "with_loss": with_loss,
-        "missing": len([one for one in found if one.status == "missing"]),
-        "equal_ids": equal_ids,
-        "equal_masks": equal_masks,
-        "seconds": time.monotonic() - began,
-    }
-
-
-class _Named:
-    """The weights of the embedded model on transformers."""
-
-    name = "watched"
-    needs_model = False
-    only_model = "watched"
-
-    def __init__(self, backend: Any) -> None:
-        self._backend = backend
-        self.capabilities = backend.capabilities
-
-    def stream(self, request: Any) -> Any:
-        return self._backend.stream(request._replace(model=str(WEIGHTS)))
-
-    async def aclose(self) -> None:
-        await self._backend.aclose()
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rollouts", type=int, default=1000)
-    parser.add_argument("--backend", choices=("transformers", "llama_cpp"))
+    parser.add_argument("--at-once", type=int, default=16)
+    parser.add_argument("--backend", choices=tuple(BACKENDS))
     options = parser.parse_args()
-    for kind in ("transformers", "llama_cpp") if options.backend is None else (options.backend,):
-        found = compare(kind, options.rollouts)
-        print(
-            f"{kind}: {found['rollouts']} rollouts, {found['several_turns']} of several turns, "
-            f"{found['several_rows']} of several rows, {found['turns']} replies, "
-            f"{found['tokens']} tokens, {found['with_loss']} of them with loss, {found['missing']} missing; ids equal in "
-            f"{found['equal_ids']}, masks in {found['equal_masks']}; {found['seconds']:.0f} s"
-        )
+    for kind in BACKENDS if options.backend is None else (options.backend,):
+        counts = compare(kind, options.rollouts, options.at_once)
+        print(f"{kind}: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def read_call(entry: object) -> FunctionCall:
 
 
 def cut_call(text: str) -> list[FunctionCall]:
-    """The call whose JSON ends in its middle, with its arguments as far as they were written; none where its name is not
+    """The call whose JSON ends in its middle, with the arguments written up to there; none where its name is not
     whole."""
     found = _CUT.match(text)
     if found is None:

@@ -74,7 +74,7 @@ class Splitter:
     - White space around the first text is dropped after a block.
     - With `tools`, `<tool_call>{"name": ..., "arguments": ...}</tool_call>` is a call; other JSON stays text. In a block
     that is never closed it ends the thinking; in a closed block it is part of the thinking. A call that the token limit cut
-    off is one with the arguments as far as they came, as on the wire, once its name is whole; before that it is nothing.
+    off is one with the arguments written up to there, as on the wire, once its name is whole; before that it is nothing.
     - A piece that may become a mark is held back until that is decided.
 
     Thinking from a field of its own goes through `thought()`; `prefilled` then has no effect, because the endpoint has
