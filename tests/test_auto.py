@@ -18,8 +18,8 @@ from lllm.errors import ConfigError
 from lllm.llm import connect, project
 from lllm.llm.auto import KEYS, choose
 from lllm.llm.build import agent_of, build_agent
-from lllm.registry import EXTRAS
 from lllm.replay import replay_session, resume_session
+from lllm.shipped import EXTRAS
 from tests.servers.openai_server import OpenAIServer, Script
 
 SECRET = "sk-canary-0123456789"

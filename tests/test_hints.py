@@ -10,7 +10,7 @@ import pytest
 
 from lllm.errors import DependencyError
 from lllm.hints import PACKAGES, install_command, install_hint, reinstall_hint, update_hint
-from lllm.registry import EXTRAS
+from lllm.shipped import EXTRAS
 
 ROOT = Path(__file__).parent.parent
 DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]

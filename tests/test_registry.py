@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from lllm.errors import ConfigError, DependencyError, NameTakenError, UnknownNameError
-from lllm.registry import BUILTINS, EXTRAS, KINDS, Entry, Registry
+from lllm.registry import KINDS, Entry, Registry
 from lllm.registry import registry as the_registry
+from lllm.shipped import BUILTINS, EXTRAS
 
 ROOT = Path(__file__).parent.parent
 

@@ -101,7 +101,7 @@ def _without_packages(extra: str | None) -> list[str]:
     """The command that installs the packages of an extra, where some are missing."""
     from importlib.util import find_spec
 
-    from lllm.registry import EXTRAS
+    from lllm.shipped import EXTRAS
 
     if extra is None or all(find_spec(module) for module in EXTRAS[extra]):
         return []

@@ -161,7 +161,7 @@ def _proxies(config: Config) -> list[Item]:
 def _extras() -> list[Item]:
     from importlib.util import find_spec
 
-    from lllm.registry import EXTRAS
+    from lllm.shipped import EXTRAS
 
     items = []
     for extra, modules in EXTRAS.items():

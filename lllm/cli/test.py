@@ -53,7 +53,7 @@ def check_kept(
     json: Json = False,
 ) -> int:
     """Re-execute the kept sessions without a network. Exits with 3 where today's code does something else."""
-    from lllm.replay.kept import find
+    from lllm.replay.kept_files import find
 
     files = find(paths or ())
     workers = min(jobs or min(os.cpu_count() or 1, -(-len(files) // PORTION)), len(files))
@@ -84,7 +84,8 @@ def keep(
     json: Json = False,
 ) -> int:
     """Keep a session as a test, in tests/sessions."""
-    from lllm.replay.kept import keep_session, shown
+    from lllm.replay.kept import keep_session
+    from lllm.replay.kept_files import shown
 
     store = store_of(configuration(config))
     id = session_of(store, session, last)
@@ -112,7 +113,8 @@ def accept(
     json: Json = False,
 ) -> int:
     """Make what today's code does the kept session. Only what has changed is asked of a model."""
-    from lllm.replay.kept import accept_session, find
+    from lllm.replay.kept import accept_session
+    from lllm.replay.kept_files import find
 
     files = find([name])
     if len(files) > 1:

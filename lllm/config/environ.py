@@ -253,7 +253,7 @@ def environment_layer(environ: Environ, base: Path, problems: Problems) -> Layer
 
 def _of_endpoint(model: str) -> str:
     """MODEL_NAME is what the endpoint calls its model (`Qwen/Qwen3-8B`): it is reached as `openai/Qwen/Qwen3-8B`."""
-    from lllm.registry import BUILTINS
+    from lllm.shipped import BUILTINS
 
     provider = model.partition("/")[0]
     known = {name for kind, name, *_ in BUILTINS if kind == "backend"} | {"auto"}

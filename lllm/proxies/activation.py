@@ -16,7 +16,8 @@ def wanted(activate: Iterable[Any] | None, options: Mapping[str, Any]) -> list[A
     """The proxies to activate: those that are listed; None for all that are registered, but for those that ship with lllm and
     have no options. ConfigError where it is no list."""
     if activate is None:
-        from lllm.registry import BUILTINS, registry
+        from lllm.registry import registry
+        from lllm.shipped import BUILTINS
 
         shipped = {name for kind, name, *_ in BUILTINS if kind == "proxy"} - set(options)
         return [

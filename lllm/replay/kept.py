@@ -21,6 +21,7 @@ from lllm.log.memory import MemoryLog
 from lllm.log.views import load
 from lllm.ports import LogStore, Record
 from lllm.replay.again import areplay_session
+from lllm.replay.kept_files import home, name_of, shown
 from lllm.replay.network import Attempt, no_network, refused
 from lllm.replay.program import models_of
 from lllm.replay.report import Report, sides
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from lllm.replay.compare import Comparison
     from lllm.replay.fork import Fork
     from lllm.session_followers import Watcher
-
-FOLDER: Final = "tests/sessions"
-"""Where sessions are kept, seen from the folder of lllm.toml (or the working folder)."""
 
 Finder = Callable[[LogStore, str], Mapping[str, Any]]
 """Gives `config` and `entry` for a session, where its first event does not say enough."""
@@ -114,7 +112,7 @@ def keep_session(
         store: where its log is.
         name: the file's name without its ending; by default the session's, and the call's.
         call: `c3`: only this call, with what it needs.
-        folder: FOLDER of the project by default. Made where it is not there.
+        folder: `tests/sessions` of the project by default. Made where it is not there.
 
     Raises:
         UnknownNameError: no such session or call.
@@ -416,63 +414,6 @@ def _write(
     return Accepted(check_session(path, program=program, config=config, entry=entry), fork, both)
 
 
-# --- files
-
-
-def home() -> Path:
-    """The folder for kept sessions of the project that holds here."""
-    from lllm.config import load_project
-
-    return load_project().root / FOLDER
-
-
-def find(given: Sequence[str | os.PathLike[str]] = ()) -> list[Path]:
-    """The kept sessions that are meant: files, folders (with all below them), or names in FOLDER; all of FOLDER where
-    nothing is given. Each once, in order.
-
-    Raises:
-        ConfigError: there is none. UnknownNameError: one that is meant is not there; names the nearest.
-    """
-    folder = home()
-    found: list[Path] = []
-    for one in given or (folder,):
-        path = Path(one)
-        inside = folder / f"{one}{SUFFIX}"
-        if path.is_dir():
-            found += sorted(path.rglob(f"*{SUFFIX}"))
-        elif path.is_file():
-            found.append(path)
-        elif inside.is_file():
-            found.append(inside)
-        elif given:
-            known = [name_of(file) for file in sorted(folder.rglob(f"*{SUFFIX}"))]
-            raise UnknownNameError("kept session", str(one), known, hint="Keep one: lllm test keep ID")
-    found = [path for path in dict.fromkeys(found) if path.is_file()]
-    if not found:
-        raise ConfigError(
-            f"no session is kept in {', '.join(map(str, given)) or FOLDER}",
-            hint="Keep one: lllm test keep ID",
-        )
-    return found
-
-
-def name_of(file: Path) -> str:
-    """What `find` calls a file: its name in FOLDER, or its path."""
-    try:
-        inside = file.resolve().relative_to(home().resolve())
-    except (ValueError, LLMError):
-        return shown(file)
-    return inside.with_suffix("").as_posix()
-
-
-def shown(file: Path) -> str:
-    """A file as a message names it: seen from here."""
-    try:
-        return file.resolve().relative_to(Path.cwd().resolve()).as_posix()
-    except ValueError:
-        return str(file)
-
-
 def _held(file: Path) -> str | None:
     """The session that a file holds; None where it is none."""
     try:
@@ -482,13 +423,12 @@ def _held(file: Path) -> str | None:
 
 
 def _safe(name: str) -> str:
-    """A name made safe for files. Folders within FOLDER are welcome."""
+    """A name made safe for files. Folders within it are welcome."""
     parts = [re.sub(r"[^\w.-]+", "-", part).strip("-.") for part in name.removesuffix(SUFFIX).split("/")]
     return "/".join(part for part in parts if part) or "session"
 
 
 __all__ = [
-    "FOLDER",
     "Accepted",
     "Kept",
     "NetworkRefused",
@@ -497,6 +437,5 @@ __all__ = [
     "assert_same",
     "check_session",
     "explained",
-    "find",
     "keep_session",
 ]

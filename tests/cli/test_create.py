@@ -251,7 +251,7 @@ def test_templates_within_the_package_come_first(tmp_path: Path, monkeypatch: py
 def test_a_system_that_has_no_model_yet_says_what_to_install_first(
     lllm: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lllm.registry import EXTRAS
+    from lllm.shipped import EXTRAS
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LLLM_MODEL", raising=False)

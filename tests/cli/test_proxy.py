@@ -8,7 +8,8 @@ import pytest
 
 from lllm.cli import doctor
 from lllm.config import load_config
-from lllm.registry import EXTRAS, registry
+from lllm.registry import registry
+from lllm.shipped import EXTRAS
 from tests.cli.conftest import Terminal
 from tests.servers.api import Api, api
 

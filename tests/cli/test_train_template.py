@@ -70,7 +70,7 @@ def test_what_to_type_next_and_its_readme_name_what_is_there(
         assert f"    {line}" in readme
     for name in re.findall(r"\| `([^`]+)` \|", readme):
         assert (tmp_path / "demo" / name).is_file(), name
-    from lllm.registry import EXTRAS
+    from lllm.shipped import EXTRAS
 
     monkeypatch.setitem(EXTRAS, "rl", ("no_such_package",))
     said = lllm("create", "again", "--template", "train", "--dir", str(tmp_path)).out

@@ -9,8 +9,9 @@ import pytest
 from lllm import AgentBase, MemoryLog, Prompt, ScriptedBackend, build_agent
 from lllm.config import check, load_config, load_project, read_config
 from lllm.errors import ConfigError
-from lllm.registry import EXTRAS, Registry
+from lllm.registry import Registry
 from lllm.registry import registry as the_registry
+from lllm.shipped import EXTRAS
 from tests.cli.conftest import Terminal
 from tests.cli.conftest import lllm as lllm
 

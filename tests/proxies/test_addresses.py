@@ -13,7 +13,8 @@ from lllm import BaseProxy
 from lllm.discovery import auto_discover
 from lllm.errors import EndpointError, ToolError, UnknownNameError
 from lllm.proxies import Proxy, ProxyRegistrator
-from lllm.registry import BUILTINS, registry
+from lllm.registry import registry
+from lllm.shipped import BUILTINS
 
 TEMPLATES = sorted((Path(__file__).parents[2] / "template").glob("*/lllm.toml"))
 SHIPPED = [name for kind, name, *_ in BUILTINS if kind == "proxy"]

@@ -192,7 +192,7 @@ def test_a_credential_that_is_none_is_an_error_of_check(write: Write) -> None:
 
 
 def test_a_missing_package_is_named_with_its_extra(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lllm.registry import EXTRAS
+    from lllm.shipped import EXTRAS
 
     monkeypatch.setitem(EXTRAS, "wonders", ("no_such_package",))
     registry.add("proxy", "Wonder", "lllm.proxies.builtin.files:Files", extra="wonders")

@@ -21,7 +21,8 @@ from lllm.llm.sessions import arecord, record
 from lllm.log.copy import read_session
 from lllm.log.memory import MemoryLog
 from lllm.models import FunctionCall
-from lllm.replay.kept import accept_session, assert_same, check_session, explained, find, keep_session
+from lllm.replay.kept import accept_session, assert_same, check_session, explained, keep_session
+from lllm.replay.kept_files import find
 from lllm.replay.network import no_network
 from tests.cli.conftest import ANSWERS, ASKS, Terminal, demo, lllm  # noqa: F401  fixtures
 from tests.cli.test_run import change

@@ -16,7 +16,8 @@ import lllm
 from lllm.errors import ConfigError, ToolError, UnknownNameError
 from lllm.models.render import render_value
 from lllm.proxies import Proxy
-from lllm.registry import BUILTINS, registry
+from lllm.registry import registry
+from lllm.shipped import BUILTINS
 
 OURS = [
     name
