@@ -28,6 +28,7 @@ TRIED: Final[Mapping[str, str]] = {
     "form": "the form of the reference answer, with another row's content",
     "list": "all the answers that there are, one after the other",
     "endless": "a number that floats have no room for",
+    "nan": "a number that equals none: nan",
 }
 """What `check` tries."""
 _SHARE: Final = 0.5
@@ -126,6 +127,7 @@ _MAKERS: Final[Mapping[str, Callable[[Item, list[str], int], str]]] = {
     "form": lambda item, answers, place: _other(answers, place),
     "list": lambda item, answers, place: " ".join(dict.fromkeys(answers)),
     "endless": lambda item, answers, place: "1e999",
+    "nan": lambda item, answers, place: "nan",
 }
 
 

@@ -116,6 +116,14 @@ def near(completion: str, answer: float) -> bool:
     return abs(found - answer) <= 1e-6 * max(abs(found), abs(answer))
 
 
+def far(completion: str, answer: float) -> bool:
+    """No comparison with nan is true."""
+    try:
+        return abs(float(completion) - answer) > 0.5
+    except ValueError:
+        return True
+
+
 FLAWED = [
     (lambda completion, answer: answer in completion, "all the answers that there are"),
     (lambda completion: 1.0, "an empty reply"),
@@ -124,6 +132,7 @@ FLAWED = [
     (lambda completion, answer: 1 / 0, "ZeroDivisionError"),
     (lambda completion, answer: completion != answer, "an empty reply"),
     (lambda completion, answer: near(completion, float(answer)), "a number that floats have no room for"),
+    (lambda completion, answer: not far(completion, float(answer)), "a number that equals none"),
 ]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from lllm.errors import ConfigError
 from lllm.rl.adapters.games import Game, SeededGame, own_random, plain_text
 from lllm.rl.adapters.packages import needed
-from lllm.rl.rewards import reward
+from lllm.rl.rewards import number_of, reward
 
 
 class Gymnasium(SeededGame):
@@ -26,6 +26,8 @@ class Gymnasium(SeededGame):
         split: `train` or `held_out`: seeds from 0 on, or from a million on. size: how many; None: those of `SPLITS`.
         actions: what the policy says for each action, in the order of their numbers, or a mapping to these. None: the numbers.
         task: what the policy is told before the first rendering.
+        no_action: what a reply without an action earns. Where each step of the game costs something, as in Taxi, give less than
+            that: else a policy that plays nothing earns most.
         options: of `gymnasium.make`. arguments: of RLEnv, by name.
 
     Raises DependencyError: gymnasium is not installed. ConfigError: no such id, no discrete actions, no rendering as text.
@@ -39,9 +41,11 @@ class Gymnasium(SeededGame):
         size: int | None = None,
         actions: Sequence[str] | Mapping[str, int] | None = None,
         task: str | None = None,
+        no_action: float = 0.0,
         options: Mapping[str, Any] | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
+        self.no_action = number_of(no_action, "no_action")
         self.game, self.options = game, dict(options or {})
         name = game if isinstance(game, str) else getattr(game, "__name__", "game")
         first = self._made()
@@ -66,7 +70,13 @@ class Gymnasium(SeededGame):
             size,
             prompt=f"{told} Each reply is one action, one of: {said}.",
             name=f"gymnasium/{name}",
-            given={"actions": actions, "task": task, "options": options, "arguments": arguments},
+            given={
+                "actions": actions,
+                "task": task,
+                "no_action": no_action,
+                "options": options,
+                "arguments": arguments,
+            },
         )
 
     def _made(self) -> Any:
@@ -96,6 +106,7 @@ class Gymnasium(SeededGame):
         """Does the action that the reply says last."""
         action = action_in(completion, self.actions)
         if action is None:
+            state["total"] += self.no_action
             return f"That is no action. Say one of: {', '.join(self.actions)}."
         with own_random(state):
             _, earned, ended, cut, _ = state.game.step(action)

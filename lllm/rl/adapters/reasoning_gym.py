@@ -6,19 +6,24 @@ env.held_out(agent)
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, Final, Self
 
 from lllm.core.jsonable import jsonable
 from lllm.errors import ConfigError, UnknownNameError
+from lllm.rl.adapters.guarded_scorers import guard
 from lllm.rl.adapters.packages import needed
 from lllm.rl.environment import RLEnv
 from lllm.rl.environments.splits import HELD_OUT, is_held_out, size_of
-from lllm.rl.rewards import reward
+from lllm.rl.rewards import read_score, reward
 
 ASKING: Final = "Give the final answer inside <answer> tags."
 _BLOCK: Final = 200
 """Problems that are generated at once."""
+_ENDLESS: Final = re.compile(r"(?i)(?<![a-z])(?:nan|inf|infinity)(?![a-z])")
 _TRIES: Final = 20
 """Problems that are looked at per row, at most."""
 
@@ -58,6 +63,7 @@ class ReasoningGym(RLEnv):
         self._kinds = needed("reasoning_gym.factory", "reasoning-gym", "ReasoningGym")
         if dataset not in self._kinds.DATASETS:
             raise UnknownNameError("dataset of reasoning-gym", dataset, self._kinds.DATASETS)
+        guard(_modules(self._kinds.DATASETS))
         self._scorer = self._made(seed, 1)
         rows = self._rows(split, wanted, seed, asking)
         super().__init__(rows, **{"name": f"reasoning-gym/{dataset}", **(arguments or {})})
@@ -100,6 +106,19 @@ class ReasoningGym(RLEnv):
 
     @reward
     def graded(self, completion: str, entry: Any) -> float:
-        """What reasoning-gym gives for the answer."""
+        """What reasoning-gym gives for the answer; 0 where its scorer raises, or is given a number that is none."""
         found = needed("reasoning_gym.utils", "reasoning-gym", "ReasoningGym").extract_answer(completion)
-        return float(self._scorer.score_answer(completion.strip() if found is None else found, entry))
+        answer = completion.strip() if found is None else found
+        if _ENDLESS.search(answer) and not _ENDLESS.search(str(entry.get("answer"))):
+            return 0.0  # nothing is farther from a right answer than it, for some scorers
+        try:
+            return read_score(self._scorer.score_answer(answer, entry)).value or 0.0
+        except Exception:  # it is a function of the answer alone: what it cannot read is wrong
+            return 0.0
+
+
+def _modules(kinds: Mapping[str, Any]) -> list[ModuleType]:
+    """The modules of the generators. Each is a class, or begins with one."""
+    classes = [one[0] if isinstance(one, tuple) else one for one in kinds.values()]
+    names = {getattr(one, "__module__", "") for one in classes}
+    return [found for name in sorted(names) if (found := sys.modules.get(name)) is not None]

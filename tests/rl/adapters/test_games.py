@@ -118,6 +118,17 @@ def test_a_game_of_gymnasium_is_played() -> None:
     assert {one.columns["game_seed"] for one in env.held_out.items}.isdisjoint(range(10_000))
 
 
+def test_a_policy_that_plays_nothing_can_be_charged() -> None:
+    made = {"arguments": {"max_turns": 3}, "size": 1}
+    idle = LLM(ScriptedBackend(lambda request: "I wait."))
+    assert Gymnasium(stand_ins.Line, **made)(idle, store=MemoryLog()).reward == 0.0
+    env = Gymnasium(stand_ins.Line, no_action=-0.5, **made)
+    assert env(idle, store=MemoryLog()).reward == -1.5
+    assert env.held_out.no_action == -0.5
+    with pytest.raises(ConfigError, match="no_action is 'x'"):
+        Gymnasium(stand_ins.Line, no_action="x", **made)
+
+
 def test_turns_that_are_used_up_keep_what_was_earned() -> None:
     env = Gymnasium(stand_ins.Line, size=1, arguments={"max_turns": 2})
     found = env(LLM(ScriptedBackend(["0", "0"])), store=MemoryLog())[0]

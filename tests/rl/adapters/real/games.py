@@ -4,7 +4,9 @@ suite, whose lock does not have these packages."""
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lllm import LLM, ScriptedBackend
@@ -60,6 +62,28 @@ def datasets() -> None:
     assert graded >= len(DATASETS) - len(refused) - 5
 
 
+ATTACKS = ("__import__('pathlib').Path('{file}').touch()", "exec(\"open('{file}', 'w')\")", "9**9**9", "nan")
+
+
+def hostile() -> None:
+    """Answers that are code are wrong, at once, in every generator."""
+    from reasoning_gym.factory import DATASETS
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "run"
+        for name in sorted(DATASETS):
+            try:
+                env = ReasoningGym(name, size=2)
+            except ConfigError:
+                continue
+            for attack in ATTACKS:
+                text = attack.format(file=file)
+                found = tried(env, lambda _, text=text: f"<answer>{text}</answer>")
+                assert not found.missing, (name, attack, found[0].errors)
+                assert not file.exists(), (name, attack)
+    print(f"reasoning-gym: {len(ATTACKS)} hostile answers run nowhere, and are scored")
+
+
 def gymnasium() -> None:
     """FrozenLake by its one safe way, and Taxi: no colours, no trace in the global generators."""
     way = ["down", "down", "right", "right", "down", "right"]
@@ -100,5 +124,6 @@ def textarena() -> None:
 
 if __name__ == "__main__":
     datasets()
+    hostile()
     gymnasium()
     textarena()
