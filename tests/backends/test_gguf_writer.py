@@ -451,7 +451,7 @@ def _bytelevel() -> Any:
         (lambda: bpe(pre_tokenizers.ByteLevel(add_prefix_space=True)), "no pre-tokenizer like"),
         (lambda: bpe(_bytelevel(), normalizer=normalizers.NFC()), "changes texts before it splits them .NFC"),
         (lambda: Tokenizer(models.WordLevel({"<|end|>": 0, "a": 1}, unk_token="a")), "WordLevel, not BPE"),
-        (lambda: Tokenizer(models.BPE({"<|end|>": 0}, [], byte_fallback=True)), "byte_fallback"),
+        (lambda: Tokenizer(models.BPE({"<|end|>": 0}, [], byte_fallback=True)), "does not write spaces as"),
     ],
     ids=["whitespace", "prefix", "normalizer", "words", "sentencepiece"],
 )

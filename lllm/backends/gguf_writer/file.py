@@ -44,11 +44,13 @@ class Header(NamedTuple):
 
 
 class Vocabulary(NamedTuple):
-    """A byte-level BPE vocabulary.
+    """A BPE vocabulary, byte-level or of SentencePiece.
 
     Attributes:
         pre: llama.cpp's name of the pre-tokenizer. tokens: all texts by number. kinds: of each token, a `gguf.TokenType`.
-        merges: two parts with a space between them, best first.
+        model: llama.cpp's name of the kind: `gpt2` is byte-level, `llama` SentencePiece.
+        merges: of a byte-level one, two parts with a space between them, best first.
+        scores: of a SentencePiece one, by number; the highest is merged first. space_prefix: it has a space before each text.
         ends: tokens that end a turn; the first is end of text. bos, pad, unknown: numbers; None: there is none.
         add_bos, add_eos: whether a text is tokenised with them. template: the chat template.
     """
@@ -56,8 +58,11 @@ class Vocabulary(NamedTuple):
     pre: str
     tokens: Sequence[str]
     kinds: Sequence[int]
-    merges: Sequence[str]
     ends: Sequence[int]
+    merges: Sequence[str] = ()
+    model: str = "gpt2"
+    scores: Sequence[float] = ()
+    space_prefix: bool = False
     bos: int | None = None
     pad: int | None = None
     unknown: int | None = None
@@ -144,11 +149,15 @@ def _add_header(writer: Any, header: Header, wanted: Any) -> None:
 
 
 def _add_vocabulary(writer: Any, vocabulary: Vocabulary) -> None:
-    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_model(vocabulary.model)
     writer.add_tokenizer_pre(vocabulary.pre)
     writer.add_token_list(list(vocabulary.tokens))
     writer.add_token_types(list(vocabulary.kinds))
-    writer.add_token_merges(list(vocabulary.merges))
+    if vocabulary.model == "gpt2":
+        writer.add_token_merges(list(vocabulary.merges))
+    else:
+        writer.add_token_scores(list(vocabulary.scores))
+        writer.add_add_space_prefix(vocabulary.space_prefix)
     # llama.cpp takes token 11 for the beginning and the end where a file names none
     writer.add_bos_token_id(vocabulary.ends[0] if vocabulary.bos is None else vocabulary.bos)
     for add, number in zip(

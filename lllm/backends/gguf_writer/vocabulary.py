@@ -1,4 +1,5 @@
-"""A tokenizer of transformers as llama.cpp reads it: byte-level BPE, with a pre-tokenizer that llama.cpp has, too."""
+"""A tokenizer of transformers as llama.cpp reads it: byte-level BPE, with a pre-tokenizer that llama.cpp has, too; or BPE of
+SentencePiece."""
 
 from __future__ import annotations
 
@@ -8,8 +9,11 @@ from typing import Any, Final
 
 import gguf
 
+from lllm.backends.gguf_writer.dialogs import dialog_start
 from lllm.backends.gguf_writer.file import Vocabulary
-from lllm.errors import ConfigError, listing
+from lllm.backends.gguf_writer.refusal import refused
+from lllm.backends.gguf_writer.sentencepiece import BYTES, PREFIXES, check_added, prefix_of, scores_of
+from lllm.errors import listing
 
 _LETTERS: Final = r"[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST: Final = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -48,29 +52,30 @@ def read_vocabulary(tokenizer: Any, size: int, ends: Iterable[int] = ()) -> Voca
     """
     backend = getattr(tokenizer, "backend_tokenizer", None) or getattr(tokenizer, "_tokenizer", None)
     if backend is None:
-        raise _refused(f"{type(tokenizer).__name__} is no fast tokenizer (it has no tokenizer.json)")
+        raise refused(f"{type(tokenizer).__name__} is no fast tokenizer (it has no tokenizer.json)")
     given = json.loads(backend.to_str())
-    model = given["model"]
-    _check_model(model)
-    pre = _pre_tokenizer(given, bool(model.get("ignore_merges")))
     added: list[dict[str, Any]] = given.get("added_tokens") or []
-    tokens, kinds = _tokens(model["vocab"], added, size)
-    bos, eos, pad, unknown = (
-        _number(getattr(tokenizer, f"{name}_token_id", None), size) for name in ("bos", "eos", "pad", "unk")
-    )
-    add_bos, add_eos = _affixes(tokenizer, bos, eos)
+    names = {
+        name: _number(getattr(tokenizer, f"{name}_token_id", None), size)
+        for name in ("bos", "eos", "pad", "unk")
+    }
+    base = vocabulary_of(given, size, ends=(), unknown=names["unk"])
+    begins = dialog_start(tokenizer, [one["content"] for one in added])
+    if base.model == "llama" and prefix_of(given) == "first" and not (begins and begins.special):
+        raise refused(
+            "it puts a space before the first text, which llama.cpp does before each text or before none, and its dialogs "
+            + ("begin with a text" if begins else "are not known to begin with a special token")
+        )
+    add_bos, add_eos = _affixes(tokenizer, names["bos"], names["eos"])
+    if begins is not None and not begins.text.startswith(str(tokenizer.bos_token)):
+        add_bos = False  # transformers puts nothing before what the template wrote
     template = tokenizer.chat_template
     if isinstance(template, Mapping):
         template = template.get("default")
-    return Vocabulary(
-        pre=pre,
-        tokens=tokens,
-        kinds=kinds,
-        merges=[merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]],
-        ends=_ends(eos, ends, tokens),
-        bos=bos,
-        pad=pad,
-        unknown=unknown,
+    return base._replace(
+        ends=_ends(names["eos"], ends, base.tokens),
+        bos=names["bos"],
+        pad=names["pad"],
         add_bos=add_bos,
         add_eos=add_eos,
         template=template,
@@ -80,42 +85,62 @@ def read_vocabulary(tokenizer: Any, size: int, ends: Iterable[int] = ()) -> Voca
 def vocabulary_of(given: Mapping[str, Any], size: int, **more: Any) -> Vocabulary:
     """The vocabulary that the text of a tokenizer.json has. `more`: what is not in it, see Vocabulary."""
     model = given["model"]
+    added: Sequence[Mapping[str, Any]] = given.get("added_tokens") or []
     _check_model(model)
-    tokens, kinds = _tokens(model["vocab"], given.get("added_tokens") or [], size)
+    _check_overlaps([one["content"] for one in added])
+    tokens, kinds = _tokens(model["vocab"], added, size)
+    if not model.get("byte_fallback"):
+        pre = _pre_tokenizer(given, bool(model.get("ignore_merges")))
+        merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+        return Vocabulary(pre=pre, tokens=tokens, kinds=kinds, merges=merges, **more)
+    prefix = prefix_of(given)
+    check_added(prefix, given, added)
+    scores = scores_of(model, {one["content"] for one in added}, tokens)
+    for text in BYTES:
+        kinds[model["vocab"][text]] = int(gguf.TokenType.BYTE)
+    if (unknown := more.get("unknown")) is not None:
+        kinds[unknown] = int(gguf.TokenType.UNKNOWN)
     return Vocabulary(
-        pre=_pre_tokenizer(given, bool(model.get("ignore_merges"))),
+        model="llama",
+        pre="default",
         tokens=tokens,
         kinds=kinds,
-        merges=[merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]],
+        scores=scores,
+        space_prefix=PREFIXES[prefix],
         **more,
-    )
-
-
-def _refused(problem: str) -> ConfigError:
-    return ConfigError(
-        f"the tokenizer cannot be written as GGUF: {problem}",
-        hint=f"What can: byte-level BPE with one of the pre-tokenizers {listing(PRE.values())}. The folder itself runs with "
-        "transformers/FOLDER.",
     )
 
 
 def _check_model(model: Mapping[str, Any]) -> None:
     kind = model.get("type")
     if kind != "BPE":
-        raise _refused(f"it is {kind}, not BPE")
-    if model.get("byte_fallback"):
-        raise _refused("it is a SentencePiece BPE (byte_fallback), not byte-level")
+        raise refused(f"it is {kind}, not BPE")
     for name in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):
         if model.get(name):
-            raise _refused(f"its {name} is {model[name]!r}")
+            raise refused(f"its {name} is {model[name]!r}")
     for merge in model["merges"]:
         if not isinstance(merge, str) and any(" " in part for part in merge):
-            raise _refused(f"the merge {merge!r} has a space in it")
+            raise refused(f"the merge {merge!r} has a space in it")
+
+
+def _check_overlaps(added: Sequence[str]) -> None:
+    """Requires that no added token ends as another one begins: of two that overlap in a text transformers finds the first,
+    llama.cpp the longer one."""
+    begins: dict[str, str] = {}
+    for text in sorted(added, key=len):
+        begins |= {text[:cut]: text for cut in range(1, len(text))}
+    for text in added:
+        for cut in range(1, len(text)):
+            other = begins.get(text[cut:])
+            if other is not None and other != text and len(other) >= len(text):
+                raise refused(
+                    f"the added token {text!r} ends as {other!r} begins, and llama.cpp finds the longer one"
+                )
 
 
 def _pre_tokenizer(given: Mapping[str, Any], whole_words: bool) -> str:
     if normalizer := _flat(given.get("normalizer"), "normalizers"):
-        raise _refused(
+        raise refused(
             f"it changes texts before it splits them ({listing(one['type'] for one in normalizer)}), which llama.cpp does not"
         )
     parts = _flat(given.get("pre_tokenizer"), "pretokenizers")
@@ -124,7 +149,7 @@ def _pre_tokenizer(given: Mapping[str, Any], whole_words: bool) -> str:
     if signature in PRE:
         return PRE[signature]
     words = " + ".join(" ".join(str(one) for one in part) for part in split) or "none"
-    raise _refused(f"llama.cpp has no pre-tokenizer like {words} (ignore_merges: {whole_words})")
+    raise refused(f"llama.cpp has no pre-tokenizer like {words} (ignore_merges: {whole_words})")
 
 
 def _flat(value: Any, key: str) -> list[dict[str, Any]]:
@@ -151,7 +176,7 @@ def _tokens(
 ) -> tuple[list[str], list[int]]:
     entries = {number: text for text, number in vocab.items()} | {one["id"]: one["content"] for one in added}
     if entries and max(entries) >= size:
-        raise _refused(f"it has token {max(entries)}, and the model has {size} tokens")
+        raise refused(f"it has token {max(entries)}, and the model has {size} tokens")
     tokens = [entries.get(number, f"[PAD{number}]") for number in range(size)]
     kinds = [
         int(gguf.TokenType.NORMAL if number in entries else gguf.TokenType.UNUSED) for number in range(size)
@@ -159,7 +184,7 @@ def _tokens(
     for one in added:
         odd = [name for name in ("single_word", "lstrip", "rstrip") if one.get(name)]
         if odd:
-            raise _refused(f"the added token {one['content']!r} has {listing(odd)}")
+            raise refused(f"the added token {one['content']!r} has {listing(odd)}")
         kinds[one["id"]] = int(gguf.TokenType.CONTROL if one["special"] else gguf.TokenType.USER_DEFINED)
     return tokens, kinds
 
@@ -182,18 +207,18 @@ def _affixes(tokenizer: Any, bos: int | None, eos: int | None) -> tuple[bool, bo
     for ids, flags in known:
         if ids == whole:
             return flags
-    raise _refused(f"it makes {whole} of 'a', which is not {plain} between a beginning and an end")
+    raise refused(f"it makes {whole} of 'a', which is not {plain} between a beginning and an end")
 
 
 def _ends(eos: int | None, given: Iterable[int], tokens: Sequence[str]) -> list[int]:
     ends = sorted(set(given) | ({eos} if eos is not None else set()))
     if not ends:
-        raise _refused("it names no token that ends a text")
+        raise refused("it names no token that ends a text")
     first = eos if eos is not None else ends[0]
     others = sorted((one for one in ends if one != first), key=lambda one: (tokens[one] in KNOWN_ENDS, one))
     unknown = [one for one in others if tokens[one] not in KNOWN_ENDS]
     if len(unknown) > PLACES - 1:
-        raise _refused(
+        raise refused(
             f"{len(unknown) + 1} tokens end a turn ({listing(tokens[one] for one in [first, *unknown])}), and a file names "
             f"{PLACES} at most"
         )

@@ -35,6 +35,8 @@ from lllm.models.message import FunctionCall
 from lllm.ports import Capabilities, Completed, Delta, Request, ToolCallDelta
 from lllm.sync import in_thread, spawn
 
+_TEMPLATED: Final = ("messages", "tools")
+"""What a chat template is given."""
 PAUSE: Final = 0.005
 """Seconds between two looks at a stream that is faster than anybody reads."""
 _LATE: Final = {
@@ -164,8 +166,7 @@ class ServerEngine(Holder):
     def prompt_size(self, request: Request) -> tuple[int, int]:
         """See `lllm.ports.MeasuringBackend`."""
         asked = body(request, self.name, self._options.seed)
-        fields = {key: asked.fields[key] for key in ("messages", "tools") if key in asked.fields}
-        answer = self._http("POST", "/apply-template", fields)
+        answer = self._rendered(asked.fields)
         if "error" in answer:
             raise self._fault(answer["error"])
         context: int = self._properties()["default_generation_settings"]["n_ctx"]
@@ -223,11 +224,21 @@ class ServerEngine(Holder):
             return answer, {}
         told = answer["__verbose"]
         prompt = self._tokens(told["prompt"], special=True)
+        if (
+            len(prompt) != told["tokens_evaluated"]
+        ):  # it is written from its tokens, with the spaces that these had got
+            prompt = self._tokens(self._rendered(fields)["prompt"], special=True)
         if len(prompt) != told["tokens_evaluated"]:
             raise ProtocolError(
                 f"{self.name} read {told['tokens_evaluated']} tokens; its prompt has {len(prompt)}"
             )
         return answer, {"token_ids": told["tokens"], "prompt_token_ids": prompt}
+
+    def _rendered(self, fields: Mapping[str, Any]) -> Any:
+        """What the library makes of a dialog and its tools with its chat template, under `prompt`; or its error."""
+        return self._http(
+            "POST", "/apply-template", {key: fields[key] for key in _TEMPLATED if key in fields}
+        )
 
     def _calls(self, asked: Body) -> str:
         template = self._properties()["chat_template"]

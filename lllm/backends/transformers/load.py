@@ -14,6 +14,7 @@ from lllm.backends.local.memory import exhausted
 from lllm.backends.local.packages import needed, version_of
 from lllm.backends.transformers.device import dtype_of
 from lllm.backends.transformers.gguf_limits import check_gguf
+from lllm.backends.transformers.gguf_tokenizer import set_space_prefix
 from lllm.backends.transformers.loaded import Loaded as Loaded
 from lllm.backends.transformers.options import LoadOptions as LoadOptions
 from lllm.backends.transformers.source import Source
@@ -150,6 +151,7 @@ def _from_gguf(tokenizer: Any, path: Path) -> set[int]:
     import gguf
 
     fields = gguf.GGUFReader(path).fields
+    set_space_prefix(tokenizer, fields)
 
     def value(key: str) -> Any:
         return fields[key].contents() if key in fields else None
