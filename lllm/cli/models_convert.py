@@ -18,7 +18,8 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="FOLDER", help="A folder of transformers, or a name that `lllm models` lists."
+            metavar="FOLDER",
+            help="A folder of transformers, that of an adapter, or a name that `lllm models` lists.",
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT.gguf", help="The file to write.")],
@@ -41,12 +42,14 @@ def convert(
         if error.name not in ("gguf", "numpy"):
             raise
         raise DependencyError("gguf", "transformers", "lllm models convert") from error
-    adapter = Path(source).expanduser()
-    is_adapter = (adapter / "adapter_config.json").is_file() and not (adapter / "config.json").is_file()
-    path = write_gguf(adapter if is_adapter else find(source).path, out, kind=kind, lora=lora, name=name)
-    size, model = path.stat().st_size, f"llama_cpp/{path}"
+    from lllm.backends.gguf_writer.adapters import is_adapter
+
+    folder = Path(source).expanduser()
+    model = folder if is_adapter(folder) else find(source).path
+    path = write_gguf(model, out, kind=kind, lora=lora, name=name)
+    size, used = path.stat().st_size, f"llama_cpp/{path}"
     if json:
-        output.data({"path": str(path), "kind": kind.upper(), "size": size, "model": model})
+        output.data({"path": str(path), "kind": kind.upper(), "size": size, "model": used})
     else:
-        output.text(f"{bytes_of(size)} in {path}\nUse it: model_name: {model}")
+        output.text(f"{bytes_of(size)} in {path}\nUse it: model_name: {used}")
     return 0

@@ -402,7 +402,7 @@ def test_an_adapter_is_merged_into_a_copy(tmp_path: Path) -> None:
     adapted.save_pretrained(tmp_path / "adapter")
     again = write_gguf(tmp_path / "base", tmp_path / "again.gguf", kind="F32", lora=tmp_path / "adapter")
     assert float(np.abs(expected - llama_logits(again, ids)).max()) < 2e-3
-    with pytest.raises(ConfigError, match=r"its base model .* is no folder here"):
+    with pytest.raises(ConfigError, match="names no base model"):
         write_gguf(tmp_path / "adapter", tmp_path / "no.gguf")
     config = tmp_path / "adapter" / "adapter_config.json"
     config.write_text(

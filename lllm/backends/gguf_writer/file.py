@@ -23,6 +23,7 @@ KINDS: Final[Mapping[str, str]] = {
 
 _FALLBACK: Final = "F16"
 """For a matrix whose rows are no whole number of blocks."""
+_LARGEST: Final = float(np.finfo(np.float16).max)
 
 
 class Header(NamedTuple):
@@ -100,8 +101,24 @@ def write_file(
         for tensor, quantised in zip(tensors, stored, strict=True):
             array = np.ascontiguousarray(tensor.read(), dtype=np.float32)
             assert array.shape == tensor.shape, tensor.name
+            _check_numbers(array, tensor.name, quantised.name)
             writer.write_tensor_data(gguf.quants.quantize(array, quantised))
     return target
+
+
+def _check_numbers(array: Any, name: str, kind: str) -> None:
+    """Requires numbers that the kind has room for."""
+    most = float(np.abs(array).max(initial=0.0))
+    if not np.isfinite(most):
+        raise ConfigError(
+            f"the tensor '{name}' has values that are no numbers (NaN or infinite)",
+            hint="The training has diverged: write an earlier checkpoint.",
+        )
+    if kind == _FALLBACK and most > _LARGEST:
+        raise ConfigError(
+            f"the tensor '{name}' has values up to {most:.3g}, and F16 has none above {_LARGEST:g}",
+            hint="Write it as BF16 or F32: lllm models convert --kind BF16.",
+        )
 
 
 def check_kind(kind: str) -> Any:

@@ -30,9 +30,8 @@ PREFIXES: Final[Mapping[str, bool]] = {
 def prefix_of(given: Mapping[str, Any]) -> str:
     """Where a space is put before a text, a key of PREFIXES. ConfigError for normalizers and pre-tokenizers that llama.cpp's
     SentencePiece does not have."""
-    normalizers, parts = given.get("normalizer"), given.get("pre_tokenizer")
-    steps = normalizers["normalizers"] if normalizers and normalizers["type"] == "Sequence" else [normalizers]
-    steps = [step for step in steps if step]
+    normalizer, parts = given.get("normalizer") or {}, given.get("pre_tokenizer")
+    steps: list[Any] = normalizer.get("normalizers", [normalizer] if normalizer else [])
     if not parts and steps == [_PREPEND, _REPLACE]:
         return "each"
     if not parts and steps == [_REPLACE]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +18,22 @@ from lllm.backends.transformers.gguf_tokenizer import set_space_prefix
 from lllm.backends.transformers.loaded import Loaded as Loaded
 from lllm.backends.transformers.options import LoadOptions as LoadOptions
 from lllm.backends.transformers.source import Source
-from lllm.errors import LLMError, LLMInitializationError, OutOfMemory, text_of
+from lllm.backends.transformers.weights_report import check_weights, unused_weights, without_report
+from lllm.core.visible import visible_line
+from lllm.errors import LLMError, LLMInitializationError, OutOfMemory, listing, text_of
 
 # Tokens that end a turn. Published models often name only one of theirs as end of text, and chat on after the other.
 _TURN_ENDS: Final = ("<|im_end|>", "<|eot_id|>", "<|end_of_turn|>", "<end_of_turn>", "<|end|>")
+
+_TOKENIZERS: Final = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "tekken.json",
+)
+"""Files that a tokenizer's vocabulary may be in."""
 
 
 def load(path: str, options: LoadOptions = LoadOptions()) -> Loaded:  # noqa: B008  (an immutable value)
@@ -47,7 +59,7 @@ def load(path: str, options: LoadOptions = LoadOptions()) -> Loaded:  # noqa: B0
     if options.quantization is not None:
         _quantizable(options.quantization, device, source)
     try:
-        with _quiet():
+        with _quiet(), without_report():
             loaded = _load(source, options, device, why)
     except LLMError:
         raise
@@ -86,8 +98,12 @@ def _load(source: Source, options: LoadOptions, device: str, why: str) -> Loaded
         arguments["device_map"] = {"": device}
     elif device != "cpu" and source.gguf is None:
         arguments["device_map"] = {"": device}  # straight to the device: never twice in memory
-    tokenizer = AutoTokenizer.from_pretrained(source.place, **common)
-    model = AutoModelForCausalLM.from_pretrained(source.place, **arguments)
+    tokenizer = _tokenizer(AutoTokenizer, source, common)
+    # mismatches are errors of ours, unless the user lets them pass
+    reported = {"output_loading_info": True, "ignore_mismatched_sizes": True, **arguments}
+    model, report = AutoModelForCausalLM.from_pretrained(source.place, **reported)
+    if "ignore_mismatched_sizes" not in arguments:
+        check_weights(report, source.name)
     if "device_map" not in arguments:
         model = model.to(device)
     if options.lora is not None:
@@ -113,7 +129,29 @@ def _load(source: Source, options: LoadOptions, device: str, why: str) -> Loaded
         name=source.name,
         seconds=0.0,
         options=options,
+        unused=unused_weights(report),
     )
+
+
+def _tokenizer(kind: Any, source: Source, arguments: Mapping[str, Any]) -> Any:
+    try:
+        return kind.from_pretrained(source.place, **arguments)
+    except Exception as error:  # whatever its files have in them
+        folder = Path(source.place)
+        if (
+            source.gguf is None
+            and folder.is_dir()
+            and not any((folder / one).is_file() for one in _TOKENIZERS)
+        ):
+            raise LLMInitializationError(
+                f"{source.name} has no tokenizer: none of {listing(_TOKENIZERS)}",
+                hint="Write it beside the weights: tokenizer.save_pretrained(FOLDER).",
+            ) from error
+        told = (text_of(error).strip() or type(error).__name__).splitlines()[0]
+        raise LLMInitializationError(
+            f"the tokenizer of {source.name} cannot be read ({type(error).__name__}): {visible_line(told)}",
+            hint="Copy its files again. From tokenizer.model alone it is read with the package sentencepiece.",
+        ) from error
 
 
 def ends_of(model: Any, tokenizer: Any, name: str, known_ends: Iterable[int] = ()) -> frozenset[int]:
@@ -207,6 +245,8 @@ def _failure(error: Exception, source: Source, device: str) -> LLMInitialization
     told = (text_of(error).strip() or type(error).__name__).splitlines()[0]
     for folder in {source.place, str(Path(source.place).resolve())}:
         told = told.replace(f"{folder}/", "").replace(folder, source.name)
+    if isinstance(error, KeyError):
+        told = f"something has no {told}"
     hint = None
     kind = LLMInitializationError
     if exhausted(error):

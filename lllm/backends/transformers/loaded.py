@@ -26,6 +26,7 @@ class Loaded:
         name: the last component of the path.
         seconds: how long loading took.
         options: what it was loaded with.
+        unused: tensors of its files that the model has no place for.
     """
 
     model: Any
@@ -40,6 +41,7 @@ class Loaded:
     options: LoadOptions = field(default_factory=LoadOptions)
     compiled: str = "off"
     """off, on, or `failed: REASON`."""
+    unused: tuple[str, ...] = ()
 
     def compile(self) -> bool:
         """Compiles the model in place and runs it once. Says whether that worked: where it did not, the model works on as it
