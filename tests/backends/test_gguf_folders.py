@@ -24,7 +24,7 @@ from tests.backends.test_gguf_writer import gpt2, llama_logits, logits_of, tiny
 
 IDS = list(range(3, 60))
 PADDED = 7
-"""Rows of the embeddings for which the tokenizer has no token."""
+"""Rows of the embeddings behind the tokens of the tokenizer."""
 
 
 @pytest.fixture(scope="module")

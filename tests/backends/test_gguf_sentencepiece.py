@@ -304,7 +304,7 @@ def test_what_llama_cpp_would_read_otherwise_is_refused(tmp_path: Path, make: An
     assert not list(tmp_path.iterdir())
 
 
-def test_added_tokens_that_llama_cpp_would_find_elsewhere_are_refused(tmp_path: Path) -> None:
+def test_added_tokens_found_elsewhere_are_refused(tmp_path: Path) -> None:
     made = tokenizer_of(**SCHEMES["each"])
     made.add_tokens([AddedToken("<tool>", normalized=True)])
     with pytest.raises(ConfigError, match="'<tool>' is looked for in normalized texts"):

@@ -15,7 +15,7 @@ _TABLE: Final = "rotary_emb.inv_freq"
 
 
 def check_weights(report: Mapping[str, Any], name: str) -> None:
-    """Raises LLMInitializationError for a model of which a part would be random numbers.
+    """Raises LLMInitializationError for a model that would be random numbers in part.
 
     Args:
         report: the loading info of `from_pretrained`. name: of the model, for the error.
