@@ -89,7 +89,8 @@ class Token(TypedDict):
     logprob: Annotated[Number, "its log-probability in the model's own distribution"]
     drawn: NotRequired[
         Annotated[
-            Number, "its log-probability in the distribution that it was drawn from, if that is another one"
+            Number | None,
+            "its log-probability in the distribution that it was drawn from, if that is another one; null: not known",
         ]
     ]
     top: NotRequired[Annotated[list[TopToken], "the most likely tokens in its place"]]

@@ -207,13 +207,11 @@ _NEUTRAL: Final = {"temperature": 1, "top_p": 1, "top_k": 0, "min_p": 0}
 
 
 def _drawn(data: Mapping[str, Any], count: int, plain: bool) -> tuple[float, ...] | None:
-    """The log-probabilities of the tokens in the distribution that they were drawn from: those of the model's own are others
-    unless `plain`. A part of them would train on zeros: all or none."""
+    """The log-probabilities of the tokens in the distribution that they were drawn from: the backend says them where a grammar
+    or the like changed it, and those of the model's own are others unless `plain`. A part of them would train on zeros: all or
+    none."""
     given: Sequence[Mapping[str, Any]] | None = data.get("logprobs")
     if given is None or len(given) != count:
         return None
-    if plain:
-        return tuple(float(one.get("drawn", one["logprob"])) for one in given)
-    if any("drawn" not in one for one in given):
-        return None
-    return tuple(float(one["drawn"]) for one in given)
+    drawn = [one.get("drawn", one["logprob"] if plain else None) for one in given]
+    return None if None in drawn else tuple(map(float, drawn))

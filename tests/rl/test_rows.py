@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lllm import LLM, Agent, ScriptedBackend
+from lllm.backends.embedded import EmbeddedBackend
 from lllm.errors import ConfigError
 from lllm.log.memory import MemoryLog
+from lllm.models.function import as_function
 from lllm.rl import RLEnv
-from lllm.rl.rows import Segment, recorded, rows_of
+from lllm.rl.rows import Segment, TokenRow, recorded, rows_of
+from lllm.rl.trainers.rollouts import SAMPLED
 
 
 def segment(prompt: Any, tokens: Any, accepted: bool = True, logprob: float | None = -0.5) -> Segment:
@@ -126,3 +129,33 @@ def test_without_ids_there_is_no_row() -> None:
     found = RLEnv([{"prompt": "x"}], lambda: 1)(LLM(ScriptedBackend(["y"])), store=store)[0]
     with pytest.raises(ConfigError, match="has no token ids"):
         recorded(store, found.session).segments()
+
+
+SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
+
+
+@pytest.mark.parametrize(
+    ("engine", "known"), [("transformers", True), ("xllamacpp", False), ("llama-cpp-python", False)]
+)
+def test_probabilities_under_a_grammar_are_not_those_of_the_model(engine: str, known: bool) -> None:
+    """At temperature 1 the model's own distribution is the one that tokens are drawn from, unless a grammar holds them."""
+    backend, store = EmbeddedBackend(engine=engine), MemoryLog()
+    plain = {**SAMPLED, "temperature": 1.0, "max_tokens": 24, "seed": 3}
+
+    def row(**more: Any) -> TokenRow:
+        agent = Agent("a", backend, max_exception_retry=0, **more)
+        (found,) = RLEnv([{"prompt": "What is 3 times 4?"}], lambda: 1)(agent, store=store, **plain)
+        return rows_of(recorded(store, found.session).segments())[0]
+
+    assert row().logprobs is not None
+    held = row(format=SCHEMA)
+    assert (held.logprobs is not None) is known
+    if held.logprobs is not None:
+        assert max(held.logprobs) == 0.0  # the grammar had left one token
+    called = row(tools=[as_function(calculate)])
+    assert (called.logprobs is None) is (engine == "xllamacpp")
+
+
+def calculate(expression: str) -> str:
+    """Gives the value of an arithmetic expression."""
+    return expression

@@ -32,6 +32,7 @@ from lllm.errors import (
 )
 from lllm.http.watch import Expired, Watch
 from lllm.models.message import FunctionCall
+from lllm.models.reply import Reply
 from lllm.ports import Capabilities, Completed, Delta, Request, ToolCallDelta
 from lllm.sync import in_thread, spawn
 
@@ -116,7 +117,7 @@ class ServerEngine(Holder):
                         yield delta
                 for delta in assembly.close():
                     yield delta
-            reply = assembly.reply().with_(**more)
+            reply = _without_drawn(assembly.reply().with_(**more), asked)
             if asked.forced and not reply.tool_calls and reply.finish_reason == "stop":
                 raise ProviderError(f"{self.name} was made to call a tool, and did not")
         except LLMError:
@@ -425,6 +426,15 @@ class _Feed:
             self._put(None)
         except Exception as error:
             self._put(error)
+
+
+def _without_drawn(reply: Reply, asked: Body) -> Reply:
+    """The reply; where a grammar held it, it is not known how likely its tokens were under it. The engine has one of its own
+    for calls, which begins where a call does."""
+    begun = asked.tools and (reply.tool_calls or reply.finish_reason == "length")
+    if reply.logprobs is None or not (begun or asked.forced or "response_format" in asked.fields):
+        return reply
+    return reply.with_(logprobs=[{**one, "drawn": None} for one in reply.logprobs])
 
 
 def _named(answer: Any, request: Request) -> Any:

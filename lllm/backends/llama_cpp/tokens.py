@@ -244,7 +244,9 @@ class TokenEngine(Holder):
             entry = None
             if sampling.top_logprobs is not None:
                 entry = self._entry(weights, token, sampling.top_logprobs)
-                if sampling.tempered and sampler.free:
+                if not sampler.free:
+                    entry["drawn"] = None  # what the grammar has left of the distribution is not computed
+                elif sampling.tempered:
                     entry["drawn"] = weights.logprob_at(token, sampling.temperature)
             count += 1
             ends = weights.ends(token)
