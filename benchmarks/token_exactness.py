@@ -49,7 +49,7 @@ def on_transformers(at_once: int) -> Iterator[list[Phase]]:
 
     @contextmanager
     def before(requests: Requests) -> Iterator[Any]:
-        with backend.answering(), watched(model, requests, TEMPERATURE) as watch:
+        with backend.answering(), watched(model, requests) as watch:
             watches.append(watch)
             yield backend, watch, backend.version
 
@@ -59,7 +59,7 @@ def on_transformers(at_once: int) -> Iterator[list[Phase]]:
             for weight in model.parameters():
                 weight.mul_(1 + 0.002 * torch.randn_like(weight))
         backend.updated(1)
-        with backend.answering(), watched(model, requests, TEMPERATURE) as watch:
+        with backend.answering(), watched(model, requests) as watch:
             watch.follow(watches[0])
             yield backend, watch, backend.version
 

@@ -12,9 +12,10 @@ import numpy
 import torch
 
 from benchmarks.exactness.requests import Requests
+from lllm.backends.transformers import batch
 
 CLOSE = 1e-6
-"""How far the probabilities that a token is drawn from may be from those of the pass."""
+"""How far the logits that a token is drawn from may be from those of the pass."""
 
 
 class Tokens:
@@ -53,10 +54,9 @@ class Watch:
         version: of the weights. Columns that were computed under another are a fault.
     """
 
-    def __init__(self, requests: Requests, temperature: float) -> None:
+    def __init__(self, requests: Requests) -> None:
         self.reused = self.loaded = self.most = self.version = 0
         self._requests = requests
-        self._temperature = temperature
         self._tokens = Tokens()
         self._columns: dict[int, tuple[int, int]] = {}  # by bits: the tokens up to there, and the version
         self._passes: deque[tuple[list[int], torch.Tensor]] = deque(maxlen=64)
@@ -98,7 +98,9 @@ class Watch:
             nodes = []
             for place, token in enumerate(ids[row].tolist()):
                 node = self._tokens.after(node, token)
-                self._columns[int(bits[row, start + place])] = (node, self.version)
+                known = self._columns.setdefault(int(bits[row, start + place]), (node, self.version))
+                assert known[0] == node, "other tokens were computed with the same result"
+                assert known[1] == self.version, "a pass computed with other weights"
                 nodes.append(node)
             if width > 1:
                 self.reused += start
@@ -108,8 +110,7 @@ class Watch:
                     "a row attends to another's columns"
                 )
                 ends.append(nodes[place])
-        odds = torch.softmax(logits.reshape(len(ends), -1).float() / self._temperature, -1)
-        self._passes.append((ends, odds))
+        self._passes.append((ends, logits.reshape(len(ends), -1).float().clone()))
 
     def _visible(self, mask: torch.Tensor | None, row: int, place: int) -> list[int] | None:
         """The columns that a token attends to; None: all before it, and itself."""
@@ -123,31 +124,32 @@ class Watch:
             self._factors = numpy.random.default_rng(0).integers(-(2**62), 2**62, whole.shape[-1]) | 1
         return (whole * self._factors).sum(-1)
 
-    def draw(self, odds: torch.Tensor, token: int) -> int:
-        """A token was drawn from `odds`: from which pass, and after which tokens, the odds themselves say."""
+    def draw(self, logits: torch.Tensor, token: int) -> int:
+        """A token was drawn from `logits`: of which pass they are, and after which tokens, they say themselves."""
         for ends, known in reversed(self._passes):
-            distance = (known - odds).abs().amax(-1)
+            distance = (known - logits).abs().amax(-1)
             nearest = int(distance.argmin())
             if distance[nearest] < CLOSE:
                 return self._requests.draw(self._tokens.ids(ends[nearest]), token)
-        self._requests.problems.append("a token was drawn from odds that no pass gave")
+        self._requests.problems.append("a token was drawn from logits that no pass gave")
         return token
 
 
 @contextmanager
-def watched(model: Any, requests: Requests, temperature: float) -> Iterator[Watch]:
+def watched(model: Any, requests: Requests) -> Iterator[Watch]:
     """The draws of a model go to `requests`."""
-    watch = Watch(requests, temperature)
-    multinomial = torch.multinomial
+    watch = Watch(requests)
+    own = batch.choose
 
-    def drawing(odds: torch.Tensor, count: int, **more: Any) -> torch.Tensor:
-        drawn = multinomial(odds, count, **more)
-        return torch.full_like(drawn, watch.draw(odds, int(drawn)))
+    def choose(logits: torch.Tensor, *more: Any) -> list[int]:
+        before = logits.clone()  # it is written to
+        drawn = own(logits, *more)
+        return [watch.draw(row, token) for row, token in zip(before, drawn, strict=True)]
 
     hook = model.register_forward_hook(watch.forward, with_kwargs=True)
-    torch.multinomial = drawing
+    batch.choose = choose  # type: ignore[assignment]
     try:
         yield watch
     finally:
         hook.remove()
-        torch.multinomial = multinomial
+        batch.choose = own
