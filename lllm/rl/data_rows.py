@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -86,10 +87,26 @@ def _problem(row: Mapping[str, Any], columns: Sequence[str]) -> str | None:
             return f"{name} that are no list of token ids"
         if name in MASKS and not (_numbers(value, 2) and len(value) == len(row[MASKS[name]])):
             return f"{name} that are no list of 0 and 1, one for each of {MASKS[name]}"
+        if name in MASKS and not any(value):
+            return f"{name} without a 1: no token of it carries loss"
+    if not _tools(row.get("tools")):
+        return "tools that are neither a list of functions nor its JSON"
     for name in CONVERSATIONS:
         if row.get(name) is not None and not _conversation(row[name]):
             return f"{name} that is neither a text nor a list of messages with role and content"
     return None
+
+
+def _tools(value: Any) -> bool:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return False
+    return value is None or (
+        isinstance(value, list)
+        and all(isinstance(one, Mapping) and isinstance(one.get("function"), Mapping) for one in value)
+    )
 
 
 def _numbers(value: Any, below: int | None = None) -> bool:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def read_given(training: DataTraining) -> TrainingData:
     """The `data=` of a spec. Raises ConfigError, UnknownNameError: no such session."""
     spec = training.spec
-    found = _read(training, spec.data)
+    found = _without_identical(_read(training, spec.data))
     if found.has_tokens or not found.rows:
         return found
     without = [
@@ -57,10 +57,11 @@ def _read(training: DataTraining, data: Any) -> TrainingData:
         return replace(data, rows=list(data.rows), dropped=dict(data.dropped))
     if isinstance(data, str | Path):
         return TrainingData.load(data)
-    if not isinstance(data, Iterable):
+    if isinstance(data, Mapping) or not isinstance(data, Iterable):
         raise ConfigError(
             f"data= is {type(data).__name__}",
-            hint="Give rollouts, ids of sessions, a TrainingData or its folder, a JSONL file, a Dataset, or rows.",
+            hint="Give a list of rollouts, ids of sessions or rows, a TrainingData or its folder, a JSONL file, or a Dataset; "
+            "of a DatasetDict one of its splits.",
         )
     rows = list(data)
     if not rows and isinstance(data, Selected):
@@ -80,10 +81,24 @@ def _read(training: DataTraining, data: Any) -> TrainingData:
     )
 
 
+def _without_identical(data: TrainingData) -> TrainingData:
+    """The data without pairs whose answers are the same, which say nothing."""
+    if data.kind != "preferences":
+        return data
+    texts, tokens = ("chosen", "rejected"), ("chosen_ids", "rejected_ids")
+    kept = [row for row in data.rows if any(row.get(good) != row.get(bad) for good, bad in (texts, tokens))]
+    if left := len(data.rows) - len(kept):
+        data.rows[:] = kept
+        data.dropped["identical"] = data.dropped.get("identical", 0) + left
+    return data
+
+
 def _tokens(loaded: Any, kind: str, row: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The columns of tokens of a row of texts."""
     tools = row.get("tools")
     tools = json.loads(tools) if isinstance(tools, str) else tools or []
+    if not row.get("prompt"):
+        raise ConfigError(f"{where} has no prompt", hint="A row of texts has `prompt`: a text, or messages.")
     prompt = _messages(row.get("prompt") or [], "user", where)
 
     def tokens(column: str) -> TokenRow:
