@@ -60,7 +60,6 @@ class Plan:
         approve: asked before a tool that wants approval: gives True, False, or a reason for the refusal.
         price: money for a usage (as a decimal string) and the version of the price table, or None where unknown. Asked
             with the model's name as the provider and as the request writes it.
-        fixed: hash over model, sampling, format and tools; with tools offered and without (`fixed_of` the opening).
         opening: what CallStarted says of all this (hashes, sampling, names).
         retry: the retry policy, where the agent or the call has one of its own.
         stream: whether somebody follows.
@@ -92,7 +91,6 @@ class Plan:
     args: Mapping[str, Any] = field(default_factory=dict)
     approve: Callable[[FunctionCall], Any] | None = None
     price: Callable[[str | None, str, Usage | None], tuple[str, str] | None] | None = None
-    fixed: tuple[str, str] = ("", "")
     opening: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits = Limits()
     retry: RetryPolicy | None = None
@@ -117,15 +115,22 @@ class Plan:
         return {name: tool.rule for name, tool in self.tools.items() if name not in self.further_specs}
 
     @cached_property
+    def fixed(self) -> tuple[str, str]:
+        """The hashes over model, sampling, format and tools: with tools offered and without. Only a log wants them."""
+        return fixed_of(self.opening)
+
+    @cached_property
     def spec_record(self) -> Mapping[str, Any]:
         """What CallStarted says of the call's settings, but for the seed and the version of the rules."""
         return Spec(self.limits, self.rules, self.interrupt, self.execute, retry=self.retry).record()
 
     def with_(self, **changes: Any) -> Plan:
-        """A copy with other values of fields that these two do not depend on: each call has one, and `dataclasses.replace`
-        is slow."""
+        """A copy with other values of fields that `rules` and `spec_record` do not depend on: each call has one, and
+        `dataclasses.replace` is slow."""
         twin: Plan = object.__new__(Plan)
         twin.__dict__.update(self.__dict__)
+        if "opening" in changes:
+            twin.__dict__.pop("fixed", None)
         twin.__dict__.update(changes)
         return twin
 

@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -248,7 +247,7 @@ class Call:
         if plan.format is not None and (clean := redactor.clean(plan.format)) is not plan.format:
             changes["format"] = clean
         if changes:
-            self.plan = self.performer.plan = replace(plan, **changes)
+            self.plan = self.performer.plan = plan.with_(**changes)
 
     def apply(self, outcome: Outcome) -> tuple[Effect, ...]:
         """Step first (it may refuse), then append."""

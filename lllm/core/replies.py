@@ -21,6 +21,7 @@ _LONGEST_ID: Final = 40
 """Characters of a tool call's id that OpenAI takes."""
 _TEXTS: Final = ("thinking", "refusal", "model", "id", "raw", "enforced", "source", "extra_from")
 _LISTS: Final = ("logprobs", "token_ids", "prompt_token_ids")
+_NUMBERS: Final = frozenset((int, float))
 _TEXT_OR_NONE: Final = frozenset((str, type(None)))
 
 
@@ -80,18 +81,24 @@ def _mended(reply: Reply) -> Reply:
 
 
 def _are_tokens(value: Any) -> bool:
-    return all(
-        isinstance(item, Mapping)
-        and isinstance(item.get("token"), str)
-        and item.get("logprob").__class__ in (int, float)
-        and isinstance(top := item.get("top", ()), list | tuple)
-        and _are_tokens(top)
-        for item in value
-    )
+    for item in value:
+        if item.__class__ is not dict and not isinstance(item, Mapping):
+            return False
+        if not isinstance(item.get("token"), str) or item.get("logprob").__class__ not in _NUMBERS:
+            return False
+        top = item.get("top", ())
+        if top.__class__ is not list and not isinstance(top, list | tuple):
+            return False
+        if top and not _are_tokens(top):
+            return False
+    return True
 
 
 def _are_ids(value: Any) -> bool:
-    return all(item.__class__ is int and item >= 0 for item in value)
+    for item in value:  # noqa: SIM110  a loop is quicker than `all` of a generator
+        if item.__class__ is not int or item < 0:
+            return False
+    return True
 
 
 _ITEMS: Final[Mapping[str, Callable[[Any], bool]]] = {

@@ -30,7 +30,7 @@ from lllm.models.parts import Offers, Rich
 from lllm.models.prompt import Prompt
 from lllm.models.render import render_value
 from lllm.models.reply import Reply, Usage
-from lllm.plan import BoundTool, Plan, fixed_of
+from lllm.plan import BoundTool, Plan
 from lllm.ports import HandlerContext
 from lllm.session import current
 from lllm.sync import in_thread, is_async
@@ -91,7 +91,6 @@ class Binding:
         ours = type(settings.backend).__module__.partition(".")[0] == __name__.partition(".")[0]
         self.foreign = self.user_code or settings.approve is not None or not ours
         self.opening, self.blobs = self._describe(tools, system)
-        self.fixed = fixed_of(self.opening)
         self._plan = Plan(
             agent=settings.name,
             backend=settings.backend,
@@ -114,7 +113,6 @@ class Binding:
             user_code=self.user_code,
             approve=settings.approve,
             price=self.price,
-            fixed=self.fixed,
             opening=self.opening,
             limits=settings.limits,
             retry=settings.retry,
@@ -142,10 +140,7 @@ class Binding:
         if settings.sampling:
             opening["sampling"] = jsonable(settings.sampling)
         twin.opening = opening
-        twin.fixed = self.fixed if settings.sampling == before.sampling else fixed_of(opening)
-        twin._plan = self._plan.with_(
-            sampling=settings.sampling, limits=settings.limits, opening=opening, fixed=twin.fixed
-        )
+        twin._plan = self._plan.with_(sampling=settings.sampling, limits=settings.limits, opening=opening)
         if settings.limits is not before.limits:
             twin._plan.__dict__.pop("spec_record", None)
         return twin

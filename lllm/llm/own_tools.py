@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, NamedTuple
 
 from lllm.core.canonical import digest, encode
@@ -48,8 +49,12 @@ def result_reader(limit: int | None) -> Function:
     def read(result: str, offset: int = 0, length: int = most) -> str | Image | File:
         return read_result(result, offset, min(length, most))
 
-    made = tool_from(read_result, name=READER, effect="pure", timeout=None)
-    return made.with_(call=read, typed=False)
+    return _reader().with_(call=read, typed=False)
+
+
+@cache
+def _reader() -> Function:
+    return tool_from(read_result, name=READER, effect="pure", timeout=None)
 
 
 def decided(functions: Sequence[Function]) -> tuple[Function, ...]:

@@ -162,7 +162,8 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
                 hint="Give model='provider/model' with them, or make another LLM or Agent.",
             )
     if limits:
-        known["limits"] = limits_of({**settings.limits._asdict(), **limits})
+        made_of = limits_of(limits)
+        known["limits"] = settings.limits._replace(**{name: getattr(made_of, name) for name in limits})
         if settings.retry is not None and "retry" not in known:
             known["retry"] = with_limits(settings.retry, limits)
     return replace(settings, sampling=sampling_of(sampling), **known)

@@ -18,7 +18,7 @@ from lllm.errors import CallError
 from lllm.fitting import Fitting
 from lllm.models.message import Message
 from lllm.models.parts import content_text
-from lllm.plan import Plan, fixed_of
+from lllm.plan import Plan
 from lllm.ports import Request
 from lllm.session import Session
 
@@ -85,7 +85,7 @@ def summed(plan: Plan, summary: Summary) -> Plan:
     """The plan with a summary of the beginning of its dialog."""
     assert plan.fitting is not None
     opening = {**plan.opening, "summary": {"messages": summary.length, "text": summary.text}}
-    return plan.with_(fitting=plan.fitting.with_summary(summary), opening=opening, fixed=fixed_of(opening))
+    return plan.with_(fitting=plan.fitting.with_summary(summary), opening=opening)
 
 
 def _known(dialog: Dialog, head: Node) -> Summary | None:

@@ -29,30 +29,41 @@ def type_name(value: Any) -> str:
 
 def not_json(value: Any, deepest: int = DEEPEST) -> str | None:
     """Says why a value is not JSON: `'a.b' is bytes`, `it is nested more than 100 levels deep`. None if it is JSON."""
-    return _not_json(value, (), deepest)
-
-
-def _not_json(value: Any, path: tuple[str, ...], left: int) -> str | None:
-    if value is None or isinstance(value, str | bool | int):
+    if (wrong := _not_json(value, deepest)) is None:
         return None
-    where = f"'{'.'.join(path)}'" if path else "it"
-    if isinstance(value, float):
-        return None if value - value == 0.0 else f"{where} is {value}, which is not a JSON number"
-    if not isinstance(value, Mapping | list | tuple):
-        return f"{where} is {type(value).__name__}"
+    words, path = wrong
+    return words.replace(_WHERE, f"'{'.'.join(reversed(path))}'" if path else "it", 1)
+
+
+def _not_json(value: Any, left: int) -> tuple[str, list[str]] | None:
+    """The words with a mark for the place, and the place from within outwards: nothing is made for a value that is JSON. A
+    reply has thousands of small values, which are passed over without a call for each."""
+    kind = value.__class__
+    is_object = kind is dict
+    if not is_object and kind is not list:  # a look at other classes is slow
+        if kind in _EXACT or isinstance(value, str | int):
+            return None
+        if isinstance(value, float):
+            return None if value - value == 0.0 else (f"{_WHERE} is {value}, which is not a JSON number", [])
+        is_object = isinstance(value, Mapping)
+        if not is_object and not isinstance(value, list | tuple):
+            return f"{_WHERE} is {type(value).__name__}", []
     if left <= 0:
-        return "it is nested too deeply"
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                return f"a key of {where} is {type(key).__name__}"
-            if (found := _not_json(item, (*path, key[:40]), left - 1)) is not None:
-                return found
-        return None
-    for number, item in enumerate(value, 1):
-        if (found := _not_json(item, (*path, str(number)), left - 1)) is not None:
-            return found
+        return "it is nested too deeply", []
+    for key, item in value.items() if is_object else enumerate(value, 1):
+        if is_object and key.__class__ is not str and not isinstance(key, str):
+            return f"a key of {_WHERE} is {type(key).__name__}", []
+        kind = item.__class__
+        if kind in _EXACT or (kind is float and item - item == 0.0):
+            continue
+        if (wrong := _not_json(item, left - 1)) is not None:
+            wrong[1].append(str(key)[:40])
+            return wrong
     return None
+
+
+_EXACT: Final = frozenset((str, int, bool, type(None)))
+_WHERE: Final = "\0"
 
 
 def deeper(value: Any, deepest: int = DEEPEST) -> bool:

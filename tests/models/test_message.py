@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -271,3 +272,18 @@ def test_a_short_message_takes_little_room() -> None:
         assert tracemalloc.get_traced_memory()[0] < 300_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"a": [1, {"b": b"x"}]}, "'a.2.b' is bytes"),
+        ([0.5, float("nan")], "'2' is nan, which is not a JSON number"),
+        (float("inf"), "it is inf, which is not a JSON number"),
+        ({"a": {1: 2}}, "a key of 'a' is int"),
+        ({"k" * 60: {2}}, f"'{'k' * 40}' is set"),
+        (MappingProxyType({"a": (None, True, 10**30, {"b": ("x", 2.5)})}), None),
+    ],
+)
+def test_what_is_not_json_is_named_by_its_place(value: object, said: str | None) -> None:
+    assert not_json(value) == said

@@ -40,6 +40,8 @@ _NEUTRAL: Final = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": None}
 
 def check(options: dict[str, Any]) -> None:
     """Raises for options that are not `generate`'s, or not to be set here."""
+    if not options:
+        return
     known = [name for name in GenerationConfig().to_dict() if not name.startswith("_")]
     for key in options:
         if key in _OURS:
