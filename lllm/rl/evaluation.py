@@ -92,10 +92,8 @@ class Evaluation(Sequence[Rollout]):
         return t_interval(self._means())
 
     def _means(self) -> list[float]:
-        rows: dict[int, list[float]] = {}
-        for one in self.scored:
-            rows.setdefault(one.item.index, []).append(one.reward)  # type: ignore[arg-type]
-        return [statistics.fmean(values) for values in rows.values()]
+        found = [[one.reward for one in group if one.reward is not None] for group in self.groups()]
+        return [statistics.fmean(values) for values in found if values]
 
     @property
     def components(self) -> dict[str, float | None]:
@@ -131,10 +129,10 @@ class Evaluation(Sequence[Rollout]):
         return {key: statistics.fmean(values) for key, values in rows.items()}
 
     def groups(self) -> list[list[Rollout]]:
-        """The rollouts of each row."""
-        rows: dict[int, list[Rollout]] = {}
+        """The rollouts of each row. Rows of several data sets may have one number, and equal rows of one have several."""
+        rows: dict[tuple[int, str], list[Rollout]] = {}
         for one in self:
-            rows.setdefault(one.item.index, []).append(one)
+            rows.setdefault((one.item.index, one.item.key), []).append(one)
         return list(rows.values())
 
     def record(self) -> dict[str, Any]:

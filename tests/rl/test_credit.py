@@ -67,6 +67,14 @@ def test_the_unit_of_the_interval_is_the_row() -> None:
     assert Evaluation(rollouts(1.0)).interval is None
 
 
+def test_rows_of_two_data_sets_are_not_taken_for_one() -> None:
+    both = Evaluation([Rollout(Item(0, "a"), reward=1.0), Rollout(Item(0, "b"), reward=0.0)])
+    assert [len(group) for group in both.groups()] == [1, 1]
+    assert both.interval is not None  # of two rows
+    equal = Evaluation([Rollout(Item(0, "a"), reward=1.0), Rollout(Item(1, "a"), reward=0.0)])
+    assert len(equal.groups()) == 2
+
+
 def test_an_evaluation_says_of_how_many() -> None:
     found = Evaluation(rollouts(1.0, None, 0.0))
     assert (found.reward, found.components, found.reasons) == (0.5, {"r": 0.5}, {"reward": 1})

@@ -15,6 +15,7 @@ from lllm.errors import ConfigError
 from lllm.log.export import export
 from lllm.log.memory import MemoryLog
 from lllm.rl.selecting import label_choices, label_samples, select_examples
+from lllm.rl.training_data import TrainingData
 from tests.rl.test_preferences import rollouts, sample
 from tests.rl.test_rows import reply
 
@@ -91,6 +92,19 @@ def test_exported_rollouts_are_read_by_datasets(tmp_path: Path) -> None:
         call = row["completion"][0]["tool_calls"][0]["function"]
         assert json.loads(call["arguments"]) == {"place": own["prompt"][0]["content"]}
         assert json.loads(row["tools"]) == json.loads(own["tools"])
+
+
+def test_an_export_is_a_data_set_with_types(tmp_path: Path) -> None:
+    store = MemoryLog()
+    found = rollouts(store, {"x": ["yes", "no"]}, 2)
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(export(store, one.session, "trl") for one in found))
+    data = TrainingData.load(file)
+    assert (data.kind, data.has_tokens, len(data)) == ("examples", True, 2)
+    features = data.dataset().features
+    assert features["logprobs"].feature.dtype == "float64"  # null in all rows
+    assert features["assistant_masks"].feature.dtype == "int8"
+    assert features["completion"].feature["thinking"].dtype == "string"
 
 
 def test_what_a_repair_dropped_carries_no_loss_anywhere() -> None:
