@@ -1,4 +1,4 @@
-"""Credit: what a rollout is worth beside the others of its row."""
+"""Credit: the advantage of a rollout over the other rollouts of its row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SMALL = 1e-4
 
 @dataclass(frozen=True)
 class Group:
-    """The rewards of the rollouts of one row; None for those that are missing, which are no part of the baseline.
+    """The rewards of the rollouts of one row; None for missing rollouts, which do not count in the baseline.
 
     Attributes:
         silent: why the group teaches nothing, a word of SILENT; None where it does.
@@ -65,8 +65,8 @@ _EQUAL = 1e-9
 
 
 def advantages_of(groups: Sequence[Group], scale: Any = "group") -> list[float]:
-    """The advantage of each rollout, in order: its reward less the mean of its group, divided by the standard deviation of the
-    group (`group`), of all (`batch`), or by nothing (`none`). 0 for those that are missing.
+    """Returns the advantage of each rollout, in order: its reward minus the mean of its group, divided by the standard
+    deviation of the group (`group`), of the whole batch (`batch`), or not divided (`none`). 0 for missing rollouts.
 
     Formula: GRPO, Shao et al. 2024 (arXiv 2402.03300), with the sample standard deviation, as TRL's GRPOTrainer.
     """

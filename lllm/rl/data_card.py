@@ -1,4 +1,4 @@
-"""The card of a data set for training: what it is, where it comes from, and what was left out, as Markdown."""
+"""The card of a data set for training, as Markdown: its content, its origin, and the samples that were left out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ABOUT: Final = {
 
 
 def card(data: TrainingData) -> str:
-    """The card. Sessions stand with the hash of their last event, which `lllm replay SESSION --head HASH` proves."""
+    """Returns the card. Each session has the hash of its last event, which `lllm replay SESSION --head HASH` verifies."""
     lines = [
         "---",
         "configs:",

@@ -54,7 +54,7 @@ def column_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def column_types(rows: Sequence[Mapping[str, Any]]) -> list[Column] | None:
-    """The columns of rows with their types; None where one is not known: rows of people have others."""
+    """Returns the columns of rows with their types; None where a type is not known, as in rows that were written by hand."""
     found: list[Column] = []
     for name in column_names(rows):
         if name in CONVERSATIONS:

@@ -36,7 +36,8 @@ Where = Callable[[int], str]
 
 
 def check_rows(rows: Sequence[Any], name: str, where: Where) -> str:
-    """The kind of data that rows are, by the columns of the first; ConfigError for the first row that is not like it."""
+    """Returns the kind of data that rows are, by the columns of the first. Raises ConfigError for the first row that
+    differs."""
     if not rows:
         raise ConfigError(f"{name} has no rows")
     for place, row in enumerate(rows):
@@ -78,7 +79,7 @@ def _kind_of(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[str, tuple[s
 
 
 def _problem(row: Mapping[str, Any], columns: Sequence[str]) -> str | None:
-    """What is wrong with the values of a row."""
+    """Returns the problem with the values of a row; None where there is none."""
     for name in columns:
         value = row[name]
         if name == "label" and not isinstance(value, bool):

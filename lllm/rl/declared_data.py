@@ -45,7 +45,7 @@ class Selected(Sequence[Sample]):
 
 
 def declared_data(value: str | Mapping[str, Any], base: Path, store: LogStore) -> Path | Selected:
-    """What `data:` names: the path of a data set, or samples of sessions.
+    """Returns what `data:` names: the path of a data set, or samples of sessions.
 
     Raises ConfigError: a file that is none, a line of it that is wrong. UnknownNameError: no such session.
     """

@@ -1,4 +1,4 @@
-"""Reads files of JSON lines that people and other programs wrote."""
+"""Reading files of JSON lines that people and other programs wrote."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lllm.errors import ConfigError
 
 
 def read_lines(path: Path, what: str, read: Callable[[str], Any] = json.loads) -> Iterator[tuple[int, Any]]:
-    """The values of the lines that are not empty, each with the number of its line, from 1. A byte order mark at the beginning
-    is passed over; halves of surrogate pairs become U+FFFD.
+    """Yields the value of each line that is not empty, with the number of the line, from 1. Skips a byte order mark at the
+    beginning; halves of surrogate pairs become U+FFFD.
 
     Args:
         what: the file is, for errors. read: gives the value of a line.
@@ -47,7 +47,7 @@ def read_lines(path: Path, what: str, read: Callable[[str], Any] = json.loads) -
 
 
 def _undecodable(path: Path) -> int:
-    """The first line that is not UTF-8."""
+    """Returns the number of the first line that is not UTF-8."""
     whole = path.read_bytes()
     try:
         whole.decode("utf-8")

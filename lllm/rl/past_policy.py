@@ -1,4 +1,4 @@
-"""The place of a policy whose weights are no more: rollouts of a training are replayed with it."""
+"""A stand-in for a policy whose weights were trained on: replays of a training's rollouts use it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from lllm.backends.transformers.backend import TransformersBackend
 
 
 class PastPolicy(TransformersBackend):
-    """What a policy in training can do, without weights: a replay asks it nothing."""
+    """A policy in training without its weights. A replay makes no requests to it."""
 
     name = "policy"
     needs_model = False

@@ -1,4 +1,4 @@
-"""Pairs of answers of which one is preferred: from rollouts of a row, from forks of a session, from people's choices.
+"""Preference pairs: from rollouts of a row, from forks of a session, from people's choices.
 
 A pair compares one row of tokens with one, after the same prompt, token by token; what does not is left out and counted. The
 same samples and seed give the same pairs.
@@ -83,8 +83,7 @@ def pair_forks(
     margin: float = 0.0,
     store: LogStore | None = None,
 ) -> TrainingData:
-    """Pairs forks with the sessions they were forked from: what both had before they parted is the prompt, and carries no
-    loss.
+    """Pairs forks with the sessions they were forked from. Their common beginning is the prompt, and carries no loss.
 
     Args:
         sessions: ids of forks; those of the sessions that they were forked from may be among them.
@@ -131,7 +130,7 @@ def pair_choices(
     seed: Any = 0,
     store: LogStore | None = None,
 ) -> TrainingData:
-    """Pairs sessions as people chose. A line of the file compares two sessions, `{"chosen": ID, "rejected": ID}` or
+    """Pairs sessions by people's verdicts. A line of the file compares two sessions, `{"chosen": ID, "rejected": ID}` or
     `{"sessions": [ID, ID], "verdict": "first" | "second" | "tie"}`, or judges one, `{"session": ID, "verdict": "good" |
     "bad"}`: of those, good ones are paired with bad ones of the same prompt.
 

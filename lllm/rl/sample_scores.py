@@ -1,4 +1,4 @@
-"""What samples would have earned in an environment: with its rewards, without a policy."""
+"""Scoring samples with the rewards of an environment, without a policy."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 
 def score_samples(samples: Sequence[Sample], env: RLEnv, *, store: LogStore | None = None) -> list[Sample]:
-    """The samples with the rewards of an environment. The row of each is the one that it was a rollout of, else the only one
-    with its prompt; a sample whose row is not known has no reward. Rewards see the conversation; they see no state,
-    which only a rollout has.
+    """Returns the samples with the rewards of an environment. The row of a sample is the one that it was a rollout of, else the
+    only one with its prompt; a sample without a row has no reward. Rewards see the conversation, and None as the state.
 
     The scores are events of a session of their own, in `store`.
     """

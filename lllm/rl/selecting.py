@@ -1,4 +1,4 @@
-"""Samples to imitate, and samples that are good or bad: chosen by what they earned, cost and wrote."""
+"""Selecting samples to imitate, and labelling samples as good or bad, by reward, cost and length."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def label_choices(
 def reason_against(
     one: Sample, min_reward: float | None, max_cost: Decimal | None, least: int | None, most: int | None
 ) -> str | None:
-    """Why a sample is left out, in a word of DROPPED; None where it is not."""
+    """Returns the reason (a key of DROPPED) for which a sample is left out; None where it is not."""
     if min_reward is not None:
         if one.reward is None:
             return "no reward"
@@ -180,7 +180,7 @@ def reason_against(
 
 
 def _best(samples: list[Sample], count: int) -> tuple[list[Sample], int]:
-    """The best of each prompt, in the order they came, and how many others there are."""
+    """Returns the best samples of each prompt, in their order, and the number of the others."""
     groups: dict[Any, list[Sample]] = {}
     for one in samples:
         groups.setdefault(one.asked, []).append(one)

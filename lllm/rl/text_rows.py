@@ -1,4 +1,4 @@
-"""Training rows of texts that no model of ours wrote: tokenised once, as a rollout with the same replies would have been."""
+"""Training rows of texts without token ids: tokenised once, as in a rollout with the same replies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def row_of_text(
     tools: Sequence[Mapping[str, Any]],
     where: str = "the row",
 ) -> TokenRow:
-    """The row of a conversation. Replies carry loss, each with the token that ends it; what lies between them does not.
+    """Returns the row of a conversation. Replies carry loss, each with the token that ends it; prompts and tool results do not.
 
     Args:
         loaded: the model's `Loaded`. prompt, completion: messages before the first reply, and from there on.

@@ -1,4 +1,4 @@
-"""Tools of an environment: functions that may be given the state of their rollout."""
+"""Tools of an environment: functions that can receive the state of their rollout."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _GIVEN: Final = ("state", "self")
 
 
 def tools_of(values: Iterable[Any]) -> tuple[Function, ...]:
-    """The tools of an environment. A function whose first parameter is `state` or `self` (a method of the class that makes the
-    state) is given the state there, and the model does not see that parameter.
+    """Returns the tools of an environment. A function whose first parameter is `state` or `self` (a method of the class that
+    makes the state) receives the state there; the model does not see that parameter.
 
     Unless a tool says otherwise, a call with equal arguments runs it again (a second "go north" is not the first), it acts on
     nothing but the state of its rollout, and one that is given the state runs by itself.
@@ -101,7 +101,7 @@ def _now(function: Callable[..., Any]) -> Any:
 
 
 def check_names(functions: Sequence[Function]) -> None:
-    """ConfigError where two tools have one name."""
+    """Raises ConfigError where two tools have the same name."""
     seen: set[str] = set()
     for one in functions:
         if one.name in seen:

@@ -1,4 +1,4 @@
-"""Data sets for training, with where they come from: the sessions, their hashes, and what was left out."""
+"""Data sets for training, with their origin: the sessions, their hashes, and the samples that were left out."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class TrainingData(Sequence[dict[str, Any]]):
         samples: Iterable[Sample],
         dropped: Mapping[str, int],
     ) -> TrainingData:
-        """Data with the origin of the samples that it was made of."""
+        """Makes data from rows, with the origin of the samples that they were made of."""
         samples = list(samples)
 
         def names(attribute: str) -> list[str]:
@@ -105,11 +105,11 @@ class TrainingData(Sequence[dict[str, Any]]):
 
     @property
     def has_tokens(self) -> bool:
-        """Whether every row has its token ids."""
+        """True if every row has its token ids."""
         return all(row.get(name) is not None for row in self.rows for name in KINDS[self.kind])
 
     def dataset(self) -> Any:
-        """A `Dataset` of Hugging Face. DependencyError where `datasets` is not installed."""
+        """Returns the rows as a `Dataset` of Hugging Face. Raises DependencyError where `datasets` is not installed."""
         try:
             from datasets import Dataset
         except ImportError as error:
@@ -122,12 +122,12 @@ class TrainingData(Sequence[dict[str, Any]]):
 
     @property
     def text(self) -> str:
-        """The rows as JSON lines."""
+        """Returns the rows as JSON lines."""
         return "".join(line(row) for row in self.rows)
 
     @property
     def digest(self) -> str:
-        """Of the rows, as `data.jsonl` has them."""
+        """A digest of `data.jsonl`."""
         return digest(self.text.encode())
 
     def save(self, folder: str | Path) -> Path:
@@ -142,8 +142,8 @@ class TrainingData(Sequence[dict[str, Any]]):
 
     @classmethod
     def load(cls, path: str | Path) -> TrainingData:
-        """Reads what `save` wrote; also a JSONL file of rows alone. ConfigError where it is neither, or where the rows are not
-        those that its card describes."""
+        """Reads a folder that `save` wrote, or a JSONL file of rows alone. Raises ConfigError where it is neither, or where the
+        rows are not those that the card describes."""
         place = Path(path).expanduser()
         folder = place.is_dir()
         lines = list(read_lines(place / "data.jsonl" if folder else place, "the data set"))
@@ -179,7 +179,7 @@ class TrainingData(Sequence[dict[str, Any]]):
 
 
 def conversation(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Messages as rows have them."""
+    """Returns messages in the form of a data set's columns."""
     found: list[dict[str, Any]] = unicode_only([message_row(Message.from_record(one)) for one in messages])
     return found
 

@@ -1,4 +1,4 @@
-"""The sizes of a training, before it begins: rows, rollouts, steps, tokens and memory."""
+"""The plan of a training before it begins: rows, rollouts, steps, tokens and memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROLLOUTS = ("grpo", "rloo")
 
 @dataclass(frozen=True)
 class Sample:
-    """One rollout, as it was measured.
+    """The measured sizes of one rollout.
 
     Attributes:
         tokens: of its training rows, read and written. written: those of the model. rows: training rows. turns: replies.
@@ -36,7 +36,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class DataSize:
-    """Data that are trained on, as they were counted.
+    """The counted sizes of given data.
 
     Attributes:
         kind: `preferences`, `examples` or `labels`. how: how they were chosen. rows: that are trained on.
@@ -55,7 +55,7 @@ class DataSize:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a training will do.
+    """The sizes of a training.
 
     Attributes:
         model: its name. parameters: how many numbers it has. adapter: whether an adapter alone is trained.
@@ -90,7 +90,7 @@ class TrainingPlan:
 
 
 def plan_training(file: TrainingFile, *, sample: bool = True) -> TrainingPlan:
-    """The sizes of a training. `sample`: loads the model for one rollout, whose tokens are counted."""
+    """Returns the sizes of a training. `sample`: loads the model for one rollout, and counts its tokens."""
     from lllm.rl.training_file import trl_config
 
     training = file.training
@@ -132,7 +132,7 @@ def plan_training(file: TrainingFile, *, sample: bool = True) -> TrainingPlan:
 
 
 def _plan_on_data(file: TrainingFile, args: Any) -> TrainingPlan:
-    """The sizes of a training on given data. Texts are tokenised, which loads the model's tokenizer with the model."""
+    """Returns the sizes of a training on given data. Texts are tokenised, which loads the model and its tokenizer."""
     from lllm.rl.data_rows import MASKS
 
     training = file.training
@@ -164,21 +164,21 @@ def _plan_on_data(file: TrainingFile, args: Any) -> TrainingPlan:
 
 
 def rows_at_once(args: Any) -> int:
-    """How many rows the rollouts of one generation of GRPO are of. Rows that are left over at the end of an epoch are not
-    trained on."""
+    """Returns the number of rows in one generation of GRPO. Rows that are left over at the end of an epoch are not trained
+    on."""
     return max(1, int(args.generation_batch_size) // int(args.num_generations))
 
 
 def _steps(args: Any, batches: int, accumulated: int) -> int:
-    """Optimizer steps of so many batches per epoch, as transformers counts them."""
+    """Returns the number of optimizer steps for a number of batches per epoch, as transformers counts them."""
     if args.max_steps > 0:
         return int(args.max_steps)
     return math.ceil(float(args.num_train_epochs) * max(1, math.ceil(batches / accumulated)))
 
 
 def _memory(file: TrainingFile, args: Any, batch: int, tokens: int | None) -> int | None:
-    """Bytes: weights, gradients and two moments in full precision (an adapter's are small), a second copy of the weights where
-    there is a reference model, and the logits of a batch, three times."""
+    """Returns an estimate in bytes: weights, gradients and two moments in full precision (those of an adapter are small), a
+    second copy of the weights where there is a reference model, and three times the logits of a batch."""
     numbers = file.model_file.parameters
     if numbers is None:
         return None

@@ -1,4 +1,4 @@
-"""What code of an environment can be given: by the names of its parameters."""
+"""The values that hooks and rewards can receive, by the names of their parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def values_of(
     reply: Reply | None,
     turns: int,
 ) -> dict[str, Any]:
-    """What hooks and rewards of one rollout can be given, by its name."""
+    """Returns the values of one rollout for hooks and rewards, by name."""
     return {
         "prompt": item.asked,
         "completion": completion,

@@ -1,4 +1,4 @@
-"""What people said about sessions: JSON lines that compare two, or judge one."""
+"""People's verdicts on sessions: JSON lines that compare two sessions, or judge one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HINT: Final = (
 
 @dataclass
 class Verdicts:
-    """Verdicts of people.
+    """People's verdicts.
 
     Attributes:
         compared: pairs of sessions, (chosen, rejected), each once. judged: 1.0 or 0.0 by session.
@@ -45,7 +45,7 @@ class Verdicts:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Around code that reads the sessions: an unknown one is an error that says where it was named."""
+        """Makes an unknown session within the block an error that says which line named it."""
         try:
             yield
         except UnknownNameError as error:
@@ -59,7 +59,7 @@ class Verdicts:
 def read_verdicts(
     choices: str | Path | Iterable[Mapping[str, Any]], dropped: Counter[str] | None = None
 ) -> Verdicts:
-    """The verdicts. Those that are open, and those that repeat an earlier one, are counted.
+    """Returns the verdicts. Counts those that are open, and those that repeat an earlier one.
 
     Raises ConfigError: a line that is not a verdict; two that contradict each other.
     """
@@ -99,7 +99,7 @@ def _form(where: str, row: Mapping[str, Any]) -> str:
 
 
 def _pair(where: str, row: Mapping[str, Any], form: str, verdict: str) -> tuple[str, str] | None:
-    """The chosen and the rejected session of a comparison; None where it is left open."""
+    """Returns the chosen and the rejected session of a comparison; None for an open one."""
     if form == "chosen":
         return _two([row.get("chosen"), row.get("rejected")], where)
     first, second = _two(row["sessions"], where)

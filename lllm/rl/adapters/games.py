@@ -73,8 +73,8 @@ class SeededGame(RLEnv):
 
 @contextmanager
 def own_random(state: Game) -> Iterator[None]:
-    """Around code that draws from the global generators: it draws as if it were alone, and they are put back afterwards. One
-    game at a time, in this process."""
+    """Gives the code of a block global random generators of the game's own, and restores the program's afterwards. In a
+    process, one block runs at a time."""
     with _LOCK:
         numpy = getattr(sys.modules.get("numpy"), "random", None)
         before = random.getstate(), None if numpy is None else numpy.get_state()

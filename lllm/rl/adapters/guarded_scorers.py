@@ -1,5 +1,5 @@
-"""Scorers of reasoning-gym that would run an answer as Python, in this process: by `eval`, or by sympy's `parse_expr`, which
-evaluates too. A policy could change its own reward there, or never come back: `9**9**9`.
+"""Guards against scorers of reasoning-gym that run an answer as Python in this process, by `eval` or by sympy's `parse_expr`.
+Unguarded, a policy could change its own reward, or keep the process busy forever: `9**9**9`.
 
 Their modules get readers in place of these, under the same names: of literals, and of sums of numbers, letters and a few
 functions.
@@ -28,7 +28,7 @@ _ATTRIBUTE: Final = re.compile(r"\.\s*[A-Za-z]")
 
 
 def guard(modules: Iterable[ModuleType]) -> None:
-    """Replaces what runs answers in the modules of datasets. To do it twice changes nothing."""
+    """Replaces `eval` and `parse_expr` in the modules of datasets. A second call changes nothing."""
     for module in modules:
         if "eval(answer)" in _source(module):
             vars(module)["eval"] = read_literal
@@ -40,14 +40,14 @@ def guard(modules: Iterable[ModuleType]) -> None:
 
 
 def read_literal(text: str) -> Any:
-    """The value of a literal. Raises ValueError for all else."""
+    """Returns the value of a literal. Raises ValueError for every other text."""
     if len(text) > _LONGEST:
         raise ValueError("the literal is too long")
     return ast.literal_eval(text)
 
 
 def require_harmless(text: str) -> None:
-    """Requires that a text is a sum that can be evaluated at once. Raises ValueError."""
+    """Raises ValueError unless a text is an expression that can be evaluated at once."""
     if (
         len(text) > _LONGEST
         or not _CHARACTERS.fullmatch(text)
@@ -62,7 +62,7 @@ def require_harmless(text: str) -> None:
 
 
 class _Sympy(ModuleType):
-    """Sympy, with a `parse_expr` that looks at the text first."""
+    """Sympy, with a `parse_expr` that checks the text first."""
 
     def __init__(self, real: ModuleType, parse: Any = None) -> None:
         super().__init__("guarded_sympy")
@@ -73,7 +73,7 @@ class _Sympy(ModuleType):
         return getattr(self._real, name)
 
     def parse_expr(self, text: str, *arguments: Any, **more: Any) -> Any:
-        """See sympy. Raises ValueError for what is more than a sum."""
+        """See sympy. Raises ValueError for everything but an arithmetic expression."""
         require_harmless(text)
         return self._parse(text, *arguments, **more)
 

@@ -1,4 +1,4 @@
-"""Environments of Gymnasium that can be read: those with `render_mode="ansi"`.
+"""Environments of Gymnasium that render as text: those with `render_mode="ansi"`.
 
     env = Gymnasium("FrozenLake-v1", actions=["left", "down", "right", "up"], options={"is_slippery": False})
     env(agent)
@@ -103,7 +103,7 @@ class Gymnasium(SeededGame):
         return plain_text(state.game.render())
 
     def step(self, state: Game, completion: str) -> str | None:
-        """Does the action that the reply says last."""
+        """Performs the action that the reply names last."""
         action = action_in(completion, self.actions)
         if action is None:
             state["total"] += self.no_action
@@ -134,7 +134,7 @@ def _actions(given: Any, numbers: range, name: str) -> dict[str, int]:
 
 
 def action_in(text: str, actions: Mapping[str, int]) -> int | None:
-    """The action that a text names last; None where it names none."""
+    """Returns the action that a text names last; None where it names none."""
     words = "|".join(re.escape(one) for one in sorted(actions, key=len, reverse=True))
     found = re.findall(rf"(?<!\w)(?:{words})(?!\w)", text, re.IGNORECASE)
     lowered = {name.lower(): number for name, number in actions.items()}

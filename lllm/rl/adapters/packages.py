@@ -9,7 +9,7 @@ from lllm.errors import ConfigError, DependencyError, text_of
 
 
 def needed(module: str, package: str, needed_for: str) -> ModuleType:
-    """A module of another package. DependencyError where it is not installed: its hint is what to type.
+    """Imports a module of another package. Raises DependencyError, whose hint says what to type, where it is not installed.
 
     Args:
         package: as it is named where one installs it.

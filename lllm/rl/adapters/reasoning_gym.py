@@ -106,7 +106,7 @@ class ReasoningGym(RLEnv):
 
     @reward
     def graded(self, completion: str, entry: Any) -> float:
-        """What reasoning-gym gives for the answer; 0 where its scorer raises, or is given a number that is none."""
+        """The score of reasoning-gym for the answer; 0 where its scorer raises or returns something that is not a number."""
         found = needed("reasoning_gym.utils", "reasoning-gym", "ReasoningGym").extract_answer(completion)
         answer = completion.strip() if found is None else found
         if _ENDLESS.search(answer) and not _ENDLESS.search(str(entry.get("answer"))):

@@ -20,7 +20,7 @@ _RULES = "Read the rules of the game, and answer with one move in square bracket
 
 
 class TextArena(SeededGame):
-    """A game of TextArena. The reward is the one that the game gives; 0 where the policy's turns are used up before its end.
+    """A game of TextArena. The reward is that of the game; 0 where the policy has used up its turns before the end of the game.
 
     Args:
         game: its id. split: `train` or `held_out`: seeds from 0 on, or from a million on. size: how many.
@@ -71,7 +71,7 @@ class TextArena(SeededGame):
             return plain_text(state.game.get_observation()[1])
 
     def step(self, state: Game, completion: str) -> str | None:
-        """Makes the move, and gives what has come of it."""
+        """Makes the move, and returns the next observation; None after the end of the game."""
         with own_random(state):
             over, _ = state.game.step(completion)
             state["steps"] += 1
@@ -85,5 +85,5 @@ class TextArena(SeededGame):
 
     @reward
     def game_reward(self, state: Mapping[str, Any]) -> float:
-        """What the game gives."""
+        """The reward of the game."""
         return float(state["reward"])

@@ -1,4 +1,4 @@
-"""Tasksets of verifiers 0.4 (`verifiers.v1`), in this process: no harness, no server, and nothing is sent anywhere.
+"""Tasksets of verifiers 0.4 (`verifiers.v1`), run in this process without a harness or a server. Nothing is uploaded.
 
     env = Verifiers(MyTaskset(MyConfig()), size=100)
     env(agent)
@@ -70,16 +70,16 @@ class Verifiers(RLEnv):
         super().__init__(rows, **{"name": f"verifiers/{name}", **(arguments or {})})
 
     async def setup(self, task: int) -> Play:
-        """Begins the play, where an Env plays the task."""
+        """Makes the state of a rollout."""
         return Play(self, self.tasks[task])
 
     async def step(self, state: Play, completion: str) -> str | None:
-        """What the Env says to a reply."""
+        """Returns the answer of the Env to a reply; None where there is no Env, or where it has ended."""
         return await state.reply(completion) if self.player is not None else None
 
     @reward
     async def verified(self, state: Any, task: int, messages: list[dict[str, Any]]) -> float:
-        """The weighted sum of what verifiers gives."""
+        """The weighted sum of the rewards of verifiers."""
         if isinstance(state, Play):
             return await state.score(messages)
         if self.player is not None:  # from a log: only what the Env had recorded is known
@@ -99,7 +99,7 @@ class Play(dict[str, Any]):
         self._running: asyncio.Task[None] | None = None
 
     async def reply(self, text: str) -> str | None:
-        """Gives the policy's reply to the Env. Returns what that says next; None where it has ended."""
+        """Passes the policy's reply to the Env. Returns its next message; None where it has ended."""
         if self._running is None:
             self._running = asyncio.ensure_future(self._run())
         self._replies.put_nowait(text)
@@ -119,7 +119,7 @@ class Play(dict[str, Any]):
             self._said.put_nowait(None)
 
     async def turn(self, message: str | None) -> str | None:
-        """What the Env waits for: the next reply; None where the policy has ended."""
+        """Returns the next reply, for which the Env waits; None where the policy has ended."""
         if message is not None:
             self.add("user", message)
             self._said.put_nowait(message)
@@ -142,7 +142,7 @@ class Play(dict[str, Any]):
         nodes.append(v1.MessageNode(parent=parent, message=made[role](), sampled=role == "assistant"))
 
     async def score(self, messages: list[dict[str, Any]]) -> float:
-        """The sum of all rewards, after the Env was told that the policy has ended."""
+        """Ends the Env and returns the sum of all rewards."""
         if self._env.player is None:
             for one in messages:
                 role = "system" if one["role"] == "developer" else one["role"]
@@ -265,8 +265,8 @@ def _row(task: Any, place: int) -> dict[str, Any]:
 
 
 def _require_nothing_else(taskset: Any, tasks: list[Any], player: Any) -> None:
-    """Requires that the tasks need nothing but a policy that is asked: verifiers leaves out rewards that want a runtime where
-    there is none, and says nothing. Raises ConfigError."""
+    """Raises ConfigError where tasks need more than a policy: without a runtime, verifiers leaves out the rewards that need
+    one, and does not say so."""
     if not tasks:
         raise ConfigError(f"{type(taskset).__name__} has no tasks there")
     task = tasks[0]

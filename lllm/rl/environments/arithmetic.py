@@ -170,12 +170,12 @@ class Arithmetic(ShippedEnv):
 
     @reward
     def right(self, completion: str, answer: str) -> float:
-        """1 where the last number of the reply is the value."""
+        """1 if the last number of the reply is the value, else 0."""
         return float(last_is(completion, answer))
 
 
 class Sharing(Arithmetic):
-    """Division in words, of which the embedded model gets about six in ten right: `Arithmetic(kinds="sharing")`."""
+    """Divisions in words, of which the embedded model solves about six in ten: `Arithmetic(kinds="sharing")`."""
 
     name = "rl/sharing"
     rows_name = Arithmetic.name
@@ -183,7 +183,7 @@ class Sharing(Arithmetic):
 
 
 def sum_of(rng: random.Random, kinds: tuple[str, ...], wording: str, level: int) -> tuple[str, str, str]:
-    """A sum: its text, its expression and its kind."""
+    """Returns the text, the expression and the kind of a random sum."""
     kind = rng.choice(kinds)
     expression, plainly, freely = KINDS[kind]
     texts = plainly if wording == "plain" else freely if wording == "free" else (*plainly, *freely)

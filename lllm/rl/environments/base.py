@@ -1,4 +1,4 @@
-"""What the environments that ship have in common."""
+"""The base class of the environments that ship, and the checks of their options."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ class ShippedEnv(RLEnv):
         super().__init__(rows, **{"tools": self.offered(), **options})
 
     def checked(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The options, where they are right. Raises ConfigError."""
+        """Returns the options. Raises ConfigError where one is wrong."""
         return options
 
     def draw(self, rng: random.Random) -> Problem:
-        """A row, drawn at random."""
+        """Returns a random problem."""
         raise NotImplementedError
 
     def offered(self) -> list[Any] | None:
-        """The tools that the options ask for; None: those of the class."""
+        """Returns the tools for these options; None for those of the class."""
         return None
 
     def with_split(self, split: str, size: int | None = None) -> Self:
-        """The same environment with the rows of another split. `size`: as many rows as its own default where None."""
+        """Returns this environment with the rows of another split. `size`: None for the default of that split."""
         if split not in SPLITS:
             raise UnknownNameError("split", str(split), SPLITS)
         return type(self)(split, **{**self._given, "size": size})
@@ -66,13 +66,13 @@ class ShippedEnv(RLEnv):
 
 
 def one_of(options: Mapping[str, Any], name: str, known: Any) -> None:
-    """Requires that an option is one of the known values. Raises ConfigError."""
+    """Raises ConfigError unless an option is one of the known values."""
     if options[name] not in known:
         raise ConfigError(f"{name} is {options[name]!r}; it is one of {listing(map(str, known))}")
 
 
 def some_of(options: dict[str, Any], name: str, known: Any) -> None:
-    """Requires that an option is one or several of the known values, and makes it a tuple. Raises ConfigError."""
+    """Makes an option a tuple. Raises ConfigError unless it is one or several of the known values."""
     given = options[name]
     found = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else ()
     wrong = [one for one in found if one not in known]
@@ -83,7 +83,7 @@ def some_of(options: dict[str, Any], name: str, known: Any) -> None:
 
 
 def whole(options: Mapping[str, Any], name: str, least: int, most: int) -> None:
-    """Requires that an option is a whole number within bounds. Raises ConfigError."""
+    """Raises ConfigError unless an option is a whole number from `least` to `most`."""
     value = options[name]
     if type(value) is not int or not least <= value <= most:
         raise ConfigError(f"{name} is {value!r}; it is a whole number from {least} to {most}")

@@ -1,4 +1,4 @@
-"""A calculator: the value of an arithmetic expression, and nothing else that Python could do."""
+"""A calculator of arithmetic expressions. It evaluates no other Python."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def calculate(expression: str) -> str:
 
 
 def evaluate(expression: str) -> Number:
-    """The value of an expression. Raises ValueError for all else, and for values that are too large; ZeroDivisionError."""
+    """Returns the value of an expression. Raises ValueError for other texts and for values that are too large, and
+    ZeroDivisionError."""
     if len(expression) > _LONGEST:
         raise ValueError(f"the expression is longer than {_LONGEST} characters")
     try:
@@ -74,14 +75,15 @@ def _finite(value: Number) -> Number:
 
 
 def plain(value: Number) -> str:
-    """The shortest text of a value; whole floats lose their `.0`."""
+    """Returns the shortest text of a value; whole floats lose their `.0`."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     return repr(value)
 
 
 def numbers_in(text: str) -> list[Decimal]:
-    """The numbers that a text has, in order and exactly. Floats would make an infinity of a long one, which is near to all."""
+    """Returns the numbers in a text, in order and exactly: as a float, a very long number would be infinite, and close to every
+    answer."""
     return [
         Decimal(f"{'-' if one['sign'] else ''}{one['whole'].replace(',', '')}{one['rest']}")
         for one in _NUMBER.finditer(text)
@@ -89,8 +91,7 @@ def numbers_in(text: str) -> list[Decimal]:
 
 
 def same(found: Decimal, wanted: str) -> bool:
-    """Compares a number with an answer: up to what floats do to its last digits; one with a fraction may be rounded to four
-    digits of it."""
+    """Returns True if a number equals an answer, up to rounding errors of floats; a fraction may be rounded to four digits."""
     if found.adjusted() > _DIGITS:  # beyond what arithmetic on decimals takes
         return False
     value = Decimal(wanted)
@@ -99,6 +100,6 @@ def same(found: Decimal, wanted: str) -> bool:
 
 
 def last_is(text: str, wanted: str) -> bool:
-    """Compares the last number of a text with the answer."""
+    """Returns True if the last number of a text equals the answer."""
     found = numbers_in(text)
     return bool(found) and same(found[-1], wanted)

@@ -107,7 +107,7 @@ class Code(ShippedEnv):
         return {"tries": self.options["tries"]}
 
     async def step(self, state: dict[str, Any], completion: str, inputs: Any, wanted: Any) -> str | None:
-        """Says what is wrong with a try, where there is another."""
+        """Returns the problem with a reply that fails, while tries are left; else None."""
         state["tries"] -= 1
         if state["tries"] <= 0:
             return None
@@ -116,20 +116,20 @@ class Code(ShippedEnv):
 
     @reward
     async def passed(self, completion: str, inputs: Any, wanted: Any) -> float:
-        """1 where the function gives what is expected of all tests. It is missing where the sandbox failed."""
+        """1 if the function passes all tests, else 0. Missing where the sandbox failed."""
         _, share = await tried(completion, inputs, wanted, self.options["seconds"])
         return float(share == 1)
 
 
 def _expected(condition: str, expression: str, value: str, numbers: Sequence[int]) -> Any:
-    """What the reference gives. Its parts are this module's own texts."""
+    """Returns the results of the reference. Its code consists of texts of this module, and is safe to run here."""
     code = f"[{expression} for x in numbers if {condition}]"
     found = eval(code, {"numbers": numbers, "abs": abs})  # noqa: S307
     return eval(value, {"found": found})  # noqa: S307
 
 
 def code_in(text: str) -> str:
-    """The code of a reply: its last code block, else all of it."""
+    """Returns the code of a reply: its last code block, else all of it."""
     found = _FENCED.findall(text)
     return str(found[-1] if found else text)
 
@@ -137,7 +137,7 @@ def code_in(text: str) -> str:
 async def tried(
     completion: str, inputs: Sequence[Any], wanted: Sequence[Any], seconds: float
 ) -> tuple[str | None, float]:
-    """What is wrong with the code of a reply, in words (None: nothing), and the share of tests that it passes.
+    """Returns the problem with the code of a reply (None where there is none), and the share of tests that it passes.
 
     Raises SandboxError: the sandbox failed, and the code is not known to be the cause.
     """
@@ -167,7 +167,7 @@ _DIED: Final = "The code ended the process that it ran in."
 async def _ran(
     code: str, inputs: Sequence[Any], seconds: float, *, must: bool = False
 ) -> tuple[str, list[Any] | None]:
-    """What the function gives for each input, in a sandbox of its own; else what went wrong, and None. `must`: that is an
+    """Runs the function on each input in a new sandbox. Returns the results, or a problem and None. `must`: a problem is an
     error of the sandbox."""
     from lllm.sandbox import JupyterSession
 

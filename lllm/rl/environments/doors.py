@@ -65,7 +65,8 @@ class Doors(ShippedEnv):
         return Problem(" ".join(expressions), row, expressions)
 
     def _sum(self, rng: random.Random) -> tuple[str, str, str]:
-        """A sum of this split: else a door of a row held out could ask what one to train on has asked."""
+        """Returns a sum of this split. A sum of the other split would let a held-out door ask what a door to train on has
+        asked."""
         for _ in range(_DRAWS):
             found = sum_of(rng, self.options["kinds"], self.options["wording"], self.options["level"])
             if is_held_out(found[1]) == (self.split == HELD_OUT):
@@ -77,7 +78,7 @@ class Doors(ShippedEnv):
         return {"questions": list(questions), "answers": list(answers), "open": 0, "lives": lives}
 
     def step(self, state: dict[str, Any], completion: str) -> str | None:
-        """Opens the door, or takes a life."""
+        """Opens the door, or takes a life. Returns the next question; None after the end of the game."""
         if last_is(completion, state["answers"][state["open"]]):
             state["open"] += 1
             if state["open"] == len(state["answers"]):

@@ -112,12 +112,12 @@ class Maze(ShippedEnv):
 
     @reward
     def out(self, state: Mapping[str, Any]) -> float:
-        """1 where the policy has come to the exit."""
+        """1 if the policy has reached the exit, else 0."""
         return float(state["place"] == state["exit"])
 
 
 def maze_of(number: int, width: int) -> dict[str, list[str]]:
-    """The ways of each room, of a maze without circles: the same for the same number."""
+    """Returns the open directions of each room, of a maze without circles; equal for equal numbers."""
     rng = random.Random(f"maze {number} {width}")
     doors: dict[str, list[str]] = {f"{x},{y}": [] for y in range(width) for x in range(width)}
     path, seen = [(0, 0)], {(0, 0)}
@@ -140,7 +140,7 @@ def maze_of(number: int, width: int) -> dict[str, list[str]]:
 
 
 def way_between(doors: Mapping[str, list[str]], start: str, end: str) -> list[str]:
-    """The shortest way, as directions."""
+    """Returns the shortest way, as directions."""
     waiting: deque[tuple[str, list[str]]] = deque([(start, [])])
     seen = {start}
     while waiting:
@@ -163,7 +163,7 @@ def _ends(doors: Mapping[str, list[str]], number: int) -> tuple[str, str, list[s
 
 
 def _picture(doors: Mapping[str, list[str]], start: str, end: str) -> str:
-    """The maze itself: equal for two numbers that make the same one."""
+    """Returns a description of the maze, equal for two numbers that make the same maze."""
     return (
         " ".join(f"{room}{''.join(one[0] for one in ways)}" for room, ways in doors.items())
         + f" {start} {end}"

@@ -180,13 +180,13 @@ class Schema(ShippedEnv):
 
     @reward(weight=0.2)
     def valid(self, completion: str, schema: str) -> float:
-        """1 where the reply is JSON that fits the schema."""
+        """1 if the reply is JSON that fits the schema, else 0."""
         value = json_in(completion)
         return float(value is not _NONE and jsonschema_rs.is_valid(json.loads(schema), value))
 
     @reward(weight=0.8)
     def fields(self, completion: str, answer: str) -> float:
-        """The share of fields that are right, of those that there must be and those that there are."""
+        """The share of correct fields among the expected fields and those in the reply."""
         value, wanted = json_in(completion), json.loads(answer)
         if not isinstance(value, dict):
             return 0.0
@@ -198,7 +198,7 @@ _NONE: Final = object()
 
 
 def json_in(text: str) -> Any:
-    """The JSON that a reply is, also within a code fence; `_NONE` where it is none."""
+    """Returns the value of a reply that is JSON, also within a code fence; `_NONE` for other replies."""
     text = text.strip()
     fenced = _FENCED.match(text)
     try:

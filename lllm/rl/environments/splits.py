@@ -1,4 +1,4 @@
-"""Rows of an environment that ships: made from a seed, and divided into those to train on and those held out."""
+"""The rows of the environments that ship: made from a seed, and divided into a training and a held-out split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TRIES: Final = 200
 
 
 class Problem(NamedTuple):
-    """A row that was drawn. Two with an equal `key` are the same problem in other words: they are on the same side.
+    """A random row. Two with an equal `key` are the same problem in other words, and belong to the same split.
 
     Attributes:
         parts: keys of the problems within it, which are all on its side; empty where there are none.
@@ -32,20 +32,20 @@ class Problem(NamedTuple):
     parts: tuple[str, ...] = ()
 
     def belongs_to(self, split: str) -> bool:
-        """Says whether it may be a row of a split."""
+        """Returns True if it may be a row of a split."""
         return all(is_held_out(key) == (split == HELD_OUT) for key in self.parts or (self.key,))
 
 
 def is_held_out(key: str) -> bool:
-    """Whether a problem is held out. A digest of the problem decides, so no seed, size or level can move it to the other
-    side."""
+    """Returns True for a problem of the held-out split. A digest of the problem decides, so no seed, size or level moves it to
+    the other."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % HELD_ONE_IN == 0
 
 
 def rows_of(
     draw: Callable[[random.Random], Problem], split: str, size: int | None, seed: int, name: str
 ) -> list[dict[str, Any]]:
-    """So many different rows of a split: the same for the same split, size, seed and name.
+    """Returns `size` different rows of a split: the same for the same split, size, seed and name.
 
     Raises UnknownNameError: an unknown split. ConfigError: a size below 1, or more than there are different problems.
     """
@@ -65,7 +65,7 @@ def rows_of(
 
 
 def size_of(split: str, size: int | None) -> int:
-    """The number of rows of a split. Raises as `rows_of` does."""
+    """Returns the number of rows of a split. Raises what `rows_of` raises."""
     if split not in SPLITS:
         raise UnknownNameError("split", str(split), SPLITS)
     return SPLITS[split] if size is None else parse_count("size", size)

@@ -15,7 +15,7 @@ MOST: Final = 64 * 1024 * 1024
 
 
 def framed(data: bytes) -> bytes:
-    """A message with its length before it. ValueError where it is too long."""
+    """Returns a message with its length before it. Raises ValueError where it is too long."""
     if len(data) > MOST:
         raise ValueError(f"{len(data)} bytes are more than the {MOST} that a message may have")
     return LENGTH.pack(len(data)) + data

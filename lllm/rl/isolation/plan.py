@@ -1,4 +1,4 @@
-"""How an isolated environment is made again in another process: by the names of its hooks and tools, or as a whole."""
+"""Plans by which another process makes an isolated environment: from the names of its hooks and tools, or as a whole."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HINT: Final = (
 
 
 class Plan(NamedTuple):
-    """What another process needs.
+    """The values with which another process makes an environment.
 
     Attributes:
         parts: pickled: hooks by name, and tools. Functions are in it by their names alone.
@@ -34,7 +34,8 @@ class Plan(NamedTuple):
 
 
 def plan_of(env: RLEnv, isolated: Any, tools: Iterable[Any]) -> Plan:
-    """The Plan of an environment. `isolated`: True, or `module:name`. ConfigError where it cannot be made again."""
+    """Returns the Plan of an environment. `isolated`: True, or `module:name`. Raises ConfigError where it cannot be made in
+    another process."""
     if isinstance(isolated, str):
         found = named(isolated)
         if not callable(found) and not _is_env(found):
@@ -59,7 +60,7 @@ HOOKS: Final = ("setup", "opening", "step", "done", "reference")
 
 
 def made(plan: Plan) -> tuple[dict[str, Any], tuple[Function, ...]]:
-    """Hooks and tools of a Plan, in the process that is to run them."""
+    """Returns the hooks and tools of a Plan, in the process that runs them."""
     if plan.whole is None:
         from lllm.rl.tools import tools_of
 
@@ -75,7 +76,7 @@ def made(plan: Plan) -> tuple[dict[str, Any], tuple[Function, ...]]:
 
 
 def named(path: str) -> Any:
-    """What `module:name` leads to. ConfigError where that is nothing."""
+    """Imports the object at `module:name`. Raises ConfigError where there is none."""
     module, _, name = path.partition(":")
     if not module or not name:
         raise ConfigError(f"isolated is {path!r}, which is not of the form 'package.module:name'", hint=_HINT)
@@ -101,7 +102,7 @@ def _name(one: Any) -> str:
 
 
 def _require_name(what: str, one: Any) -> None:
-    """Requires that a function is found by its name in another process. Raises ConfigError."""
+    """Raises ConfigError unless another process can find a function by its name."""
     module = getattr(one.call if isinstance(one, Function) else one, "__module__", None)
     try:
         if module == "__main__":

@@ -1,4 +1,4 @@
-"""The processes of an isolated environment: one per rollout that is under way, used again by the next, killed when it hangs."""
+"""The processes of an isolated environment: one for each running rollout, reused by the next, and killed when it hangs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ProcessLost(SandboxBroken):
 
 
 class Process:
-    """A process that runs one rollout at a time. Closed, it and all that it started are killed."""
+    """A process that runs one rollout at a time. Closing it kills it and all processes that it started."""
 
     def __init__(self) -> None:
         self.lost: str | None = None
@@ -53,7 +53,7 @@ class Process:
 
     @classmethod
     async def started(cls, plan: Plan) -> Process:
-        """A process that has made the environment. ConfigError where it cannot."""
+        """Starts a process and makes the environment in it. Raises ConfigError where that fails."""
         found = cls()
         try:
             async with asyncio.timeout(START):
@@ -82,7 +82,8 @@ class Process:
         return self._popen.poll() is None
 
     async def ask(self, message: Mapping[str, Any]) -> Any:
-        """Has the process do something. One that is cancelled kills the process: nobody knows what it is doing.
+        """Sends a message to the process and returns its answer. A cancelled call kills the process, whose state is then
+        unknown.
 
         Raises ProcessLost; RemoteError for an error of the code there.
         """
@@ -131,7 +132,7 @@ class Process:
             self._popen.kill()
 
     async def close(self) -> str | None:
-        """Kills it. Returns what is wrong where it is still there."""
+        """Kills the process. Returns a problem where it is still alive."""
         self.kill("the environment's process was closed")
         if self._streams is not None:
             self._streams[1].close()
@@ -145,7 +146,7 @@ class Process:
 
 
 class RemoteError(Exception):
-    """An error of the environment's code in its process. Its class has the name of that error's."""
+    """An error of the environment's code in its process, of a class with the same name."""
 
 
 def _doing(message: Mapping[str, Any]) -> str:
@@ -162,7 +163,7 @@ class Processes:
         self.open: set[Process] = set()
 
     async def take(self, seed: int) -> Process:
-        """A process for a rollout."""
+        """Returns a process for a rollout."""
         found: Process | None = None
         while found is None and self._idle:
             found = self._idle.pop()
@@ -176,7 +177,8 @@ class Processes:
         return found
 
     async def give_back(self, process: Process, limit: float | None) -> str | None:
-        """Ends the rollout of a process, which is idle then, or closed where that fails. Returns what went wrong."""
+        """Ends the rollout of a process and keeps the process for the next one, or closes it where that fails. Returns the
+        problem."""
         wrong: str | None = None
         if process.lost is None:
             try:
@@ -198,7 +200,7 @@ class Processes:
         return wrong
 
     async def close(self) -> list[str]:
-        """Closes all. Returns what is wrong with those that are still there."""
+        """Closes all processes. Returns the problems with those that are still alive."""
         self._idle.clear()
         found = [await self._close(one) for one in list(self.open)]
         return [one for one in found if one is not None]
@@ -210,7 +212,7 @@ _run: Final[contextvars.ContextVar[tuple[RLEnv, Processes] | None]] = contextvar
 
 
 def of_this_run(env: RLEnv) -> Processes | None:
-    """The processes that the rollouts of the run that is under way share; None outside of one."""
+    """Returns the processes that the rollouts of the current run share; None outside of a run."""
     found = _run.get()
     return found[1] if found is not None and found[0] is env else None
 

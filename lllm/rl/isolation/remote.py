@@ -1,4 +1,4 @@
-"""A rollout of an isolated environment, as the run sees it: what the environment does is asked of a process."""
+"""The run's side of a rollout in an isolated environment: hooks and tools are called in a process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Remote:
-    """The environment of one rollout. Its process is taken when it is first needed: a replay needs none."""
+    """The environment of one rollout. It takes a process when one is first needed; a replay needs none."""
 
     def __init__(self, env: RLEnv, seed: int) -> None:
         self._env, self._seed = env, seed
@@ -29,7 +29,7 @@ class Remote:
 
     @property
     def lost(self) -> str | None:
-        """Why the process is gone; None while it is not."""
+        """The reason why the process ended; None while it is alive."""
         return None if self._process is None else self._process.lost
 
     async def _taken(self) -> Process:
@@ -44,24 +44,24 @@ class Remote:
         return self._process
 
     async def hook(self, name: str, arguments: Mapping[str, Any]) -> Any:
-        """What a hook gives there. `state` and `rng` are those of the process."""
+        """Calls a hook in the process, with the process's own `state` and `rng`. Returns its result."""
         sent = {one: None if one in ("state", "rng") else value for one, value in arguments.items()}
         process = await self._taken()
         return await process.ask({"do": "hook", "name": name, "arguments": sent, "seed": self._seed})
 
     async def tool(self, name: str, args: Sequence[Any], arguments: Mapping[str, Any]) -> Any:
-        """What a tool gives there."""
+        """Calls a tool in the process. Returns its result."""
         process = await self._taken()
         return await process.ask(
             {"do": "tool", "name": name, "args": tuple(args), "arguments": dict(arguments)}
         )
 
     async def state(self) -> Any:
-        """The state as JSON; None where there is no process."""
+        """Returns the state as JSON; None where there is no process."""
         return None if self._process is None else await self._process.ask({"do": "state"})
 
     async def close(self) -> str | None:
-        """Ends the rollout there. Returns what went wrong."""
+        """Ends the rollout in the process. Returns the problem."""
         process, processes = self._process, self._processes
         if process is None or processes is None:
             return None
@@ -72,7 +72,7 @@ class Remote:
 
 
 def remote_tools(functions: Sequence[Function]) -> tuple[Function, ...]:
-    """The tools of an isolated environment: the model is told the same of them, and a call goes to the rollout's process."""
+    """Returns the tools of an isolated environment. The model sees the same tools; a call runs in the rollout's process."""
     return tuple(
         one if one.call is None else one.with_(call=_remote(one.name, one.call)) for one in functions
     )

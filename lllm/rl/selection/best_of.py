@@ -1,4 +1,4 @@
-"""The best of n: a policy is tried several times on a row, and one of its rollouts is kept."""
+"""Best of n: a policy does several rollouts of a row, and one of them is kept."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class BestOf:
         self.policy, self.n, self.by = policy, n, by
 
     async def rollouts(self, env: RLEnv, rows: Iterable[Any] | None, **more: Any) -> Chosen:
-        """The rollouts that are kept, one per row. `more`: see `RLEnv.arollouts`."""
+        """Returns the rollouts that are kept, one per row. `more`: see `RLEnv.arollouts`."""
         if more.pop("samples", 1) != 1:
             raise ConfigError("samples is that of BestOf: it is tried n times, and one rollout is kept")
         tried = await env.arollouts(self.policy, rows, samples=self.n, **more)
@@ -60,13 +60,13 @@ class Chosen(Evaluation):
         self.tried = tried
 
     def record(self) -> dict[str, Any]:
-        """See Evaluation; `tried`: how many there were."""
+        """See Evaluation; `tried` is the number of all rollouts."""
         return {**super().record(), "tried": len(self.tried)}
 
 
 async def pick(group: list[Rollout], by: str | Callable[[list[str]], Any]) -> Rollout:
-    """One of the rollouts of a row; the first of those that are equal. Missing ones only where there are no others, and ones
-    without a reward do not stand in for the best of those that have one."""
+    """Returns one of the rollouts of a row; the first of equal ones. A missing rollout is returned only where there is no
+    other, and one without a reward only where none has a reward."""
     there = [one for one in group if one.status != MISSING] or group[:1]
     if by == "reward":
         scored = [one for one in there if one.reward is not None]
@@ -87,6 +87,6 @@ async def pick(group: list[Rollout], by: str | Callable[[list[str]], Any]) -> Ro
 
 
 def calls_of(evaluation: Evaluation) -> int:
-    """How many replies models gave for it; of a policy that is a function, its turns."""
+    """Returns the number of model calls of an evaluation; of a policy that is a function, its turns."""
     tried = evaluation.tried if isinstance(evaluation, Chosen) else evaluation
     return sum(one.use.model_calls or one.turns for one in tried)

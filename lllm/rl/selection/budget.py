@@ -1,4 +1,4 @@
-"""The budget of a search: calls of models and cost, of search and choice together."""
+"""The budget of a search: model calls and cost of search and choice together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Budget:
-    """What a search may use, and what it has used.
+    """The limits of a search, and its use so far.
 
     Attributes:
         calls: replies of models, by stage. cost: in US dollars; None where a price is unknown.
@@ -35,13 +35,13 @@ class Budget:
         self.begin()
 
     def begin(self) -> None:
-        """Begins again at nothing."""
+        """Sets the use to zero."""
         self.calls: dict[str, int] = {}
         self.cost: Decimal | None = Decimal(0)
         self.tried = 0
 
     def require(self, least: int) -> None:
-        """Requires that the budget suffices for so many calls. Raises ConfigError."""
+        """Raises ConfigError unless the budget suffices for `least` calls."""
         if self.max_calls is not None and self.max_calls < least:
             raise ConfigError(
                 f"max_calls={self.max_calls} does not suffice: search and choice of the policy as it is take {least} calls "
@@ -50,20 +50,20 @@ class Budget:
             )
 
     def count(self, found: Evaluation, stage: str) -> None:
-        """Counts what rollouts have used."""
+        """Adds the use of rollouts."""
         self.calls[stage] = self.calls.get(stage, 0) + calls_of(found)
         for one in found.tried if isinstance(found, Chosen) else found:
             self.cost = None if self.cost is None or one.use.cost is None else self.cost + one.use.cost
 
     @property
     def left(self) -> int:
-        """Calls that are left of `max_calls`."""
+        """The calls that are left of `max_calls`."""
         assert self.max_calls is not None
         return self.max_calls - self.calls.get("search", 0) - self.calls.get("choice", 0)
 
     def exhausted(self, left: int, share: float) -> str | None:
-        """Which budget does not suffice for a further candidate and for the choice, by what those before it took; None where
-        all do.
+        """Returns the budget that does not suffice for another candidate and the choice, judged by the candidates before; None
+        where all do.
 
         Args:
             left: candidates that are left. share: of the calls of one candidate, what the choice takes.
@@ -84,6 +84,6 @@ class Budget:
 
 
 def most_calls(env: RLEnv, agent: Agent) -> int | None:
-    """How many calls one rollout takes at most; None where nothing limits them."""
+    """Returns the largest number of calls that one rollout can take; None where it is not limited."""
     limits = [env.max_turns, agent.limits.max_model_calls if env.step_hook is None else None]
     return min((one for one in limits if one is not None), default=None)

@@ -1,4 +1,4 @@
-"""Prompts that are tried: from a list, from templates, from a proposer."""
+"""Candidates of a prompt search: prompts from a list, from templates and from a proposer."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ PLACES: Final = {
 
 
 class Candidate(NamedTuple):
-    """A prompt that is tried; `text` is None for the policy as it is. `name`: in tables."""
+    """A prompt that is tried; `text` is None for the unchanged policy. `name`: in tables."""
 
     name: str
     text: str | None
 
     @property
     def key(self) -> str:
-        """A digest of the text: names what is logged of it."""
+        """A digest of the text, for the names of sessions."""
         return "as-it-is" if self.text is None else digest_of(self.text).removeprefix("sha256:")[:10]
 
     def of(self, agent: Agent, place: str) -> Agent:
-        """The agent with this prompt."""
+        """Returns the agent with this prompt."""
         if self.text is None:
             return agent
         made = Prompt(path=f"candidate/{self.name}", prompt=self.text, args=None if place == "prompt" else ())
@@ -49,7 +49,7 @@ AS_IT_IS: Final = Candidate("as it is", None)
 def candidates_of(
     prompts: Any, templates: Iterable[str], slots: Mapping[str, Sequence[str]], place: str
 ) -> list[Candidate]:
-    """The candidates, without those whose text came before. ConfigError for what is no prompt.
+    """Returns the candidates, without repeated texts. Raises ConfigError for a value that is not a prompt.
 
     Args:
         prompts: texts, Prompts or paths of registered ones; a mapping gives them names. templates: texts with places, each of
@@ -65,8 +65,8 @@ def candidates_of(
 
 
 def _check_slots(templates: Sequence[Any], slots: Mapping[str, Any], place: str) -> None:
-    """Requires that slots have values and are places of a template, and that templates have no other places. In the place
-    `prompt` one is left, for the row's text. Raises ConfigError."""
+    """Raises ConfigError for a slot without values or without a place in a template, and for a place without a slot. With
+    `place="prompt"`, one place is left for the row's text."""
     if not isinstance(slots, Mapping):
         raise ConfigError(
             f"slots are {type(slots).__name__}, and must be a mapping of names to lists of values"
@@ -96,7 +96,7 @@ def named(
     before: Sequence[Candidate],
     refused: list[str] | None = None,
 ) -> list[Candidate]:
-    """Candidates of texts, with names, without those that were there before.
+    """Returns candidates of texts, with names, without those that exist already.
 
     Args:
         refused: takes what is wrong with texts that cannot be prompts, which are left out; None: that is a ConfigError.
@@ -123,7 +123,7 @@ def named(
 
 
 def filled(template: str, slots: Mapping[str, Sequence[str]]) -> list[str]:
-    """A template with each combination of the values for its places. Other braces stay, also those of values."""
+    """Returns a template with each combination of values in its places. Other braces stay, also those in values."""
     places = [name for name in slots if f"{{{name}}}" in template]
     if not places:
         return [template]

@@ -1,4 +1,4 @@
-"""What a search for a prompt has found."""
+"""The result of a prompt search."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lllm.rl.selection.candidates import Candidate
 
 @dataclass
 class Tried:
-    """A candidate with what it earned.
+    """A candidate with its rewards.
 
     Attributes:
         search, choice: on the rows of the two splits; None where it was not tried there.
@@ -27,12 +27,12 @@ class Tried:
 
     @property
     def prompt(self) -> str | None:
-        """The text; None for the policy as it is."""
+        """The text; None for the unchanged policy."""
         return self.candidate.text
 
     @property
     def reward(self) -> float | None:
-        """What it earned on the rows of the search."""
+        """The reward on the rows of the search."""
         return None if self.search is None else self.search.reward
 
 
@@ -68,7 +68,7 @@ class SearchResult:
 
     @property
     def n(self) -> int | None:
-        """Of the best of n."""
+        """The n of the best of n."""
         if self.best_of is None:
             return None
         return round(len(self.best_of.tried) / max(1, len(self.best_of)))

@@ -1,4 +1,5 @@
-"""Prompt search: candidates are tried in an environment, and the best is measured on rows that chose nothing.
+"""Prompt search: candidates are tried in an environment, and the best one is measured on rows that took no part in the
+selection.
 
 search = env >> PromptSearch("embedded", ["Be brief.", "Use the calculator for every sum."])
 result = search.run()
@@ -113,12 +114,12 @@ class PromptSearch:
         self.overrides = overrides
 
     def on_environment(self, env: RLEnv) -> Search:
-        """The Search of this in an environment: `env >> spec`."""
+        """Returns the Search of this spec in an environment: `env >> spec`."""
         return Search(env, self)
 
 
 class Search:
-    """What `env >> PromptSearch(...)` makes."""
+    """A search in an environment: the result of `env >> PromptSearch(...)`."""
 
     def __init__(self, env: RLEnv, spec: PromptSearch) -> None:
         self.env, self.spec = env, spec
@@ -176,7 +177,7 @@ class Search:
         return await self._measured(ranked, winner)
 
     async def _try(self, tried: Sequence[Tried]) -> bool:
-        """Tries candidates on the rows of the search, as far as the budgets go. Returns whether they went so far."""
+        """Tries candidates on the rows of the search, as far as the budgets allow. Returns True if all were tried."""
         for place, one in enumerate(tried):
             left = len(tried) - place
             if self.stopped is None:
@@ -197,7 +198,8 @@ class Search:
         self.stopped = told if self.stopped is None else f"{self.stopped}; '{candidate.name}' {words}"
 
     def _comparable(self, tried: Sequence[Tried], stage: str) -> list[Tried]:
-        """Those that have a reward on about as many rows as the others: the mean of a few lucky ones compares with nothing."""
+        """Returns the candidates that have a reward on about as many rows as the others: the mean over a few lucky rows cannot
+        be compared."""
         found = [(one, getattr(one, stage)) for one in tried if _value(getattr(one, stage)) != -math.inf]
         most = max((len(rollouts.scored) for _, rollouts in found), default=0)
         kept = []
@@ -213,13 +215,13 @@ class Search:
 
     @property
     def _share(self) -> float:
-        """Of the calls of one candidate on the search's rows, how much the choice takes."""
+        """Returns the ratio of the calls of the choice to those of one candidate in the search."""
         rows = len(self.splits.choice) / len(self.splits.search)
         return rows * min(self.spec.finalists, self.budget.tried + 1)
 
     async def _evaluate(self, candidate: Candidate, stage: str) -> Evaluation | None:
-        """The rollouts of a candidate on the rows of a stage. None where max_calls does not suffice: where it is near, a few
-        rows are done at a time, no more than what is left suffices for."""
+        """Returns the rollouts of a candidate on the rows of a stage; None where max_calls does not suffice. Close to
+        max_calls, rows are done in small groups for which the remaining calls suffice."""
         items: list[Item] = getattr(self.splits, stage)
         most = most_calls(self.env, self.agent)
         if self.budget.max_calls is None or most is None or any(one.many for one in self.env.rewards):
@@ -242,7 +244,7 @@ class Search:
         return Evaluation(rollouts, leaks)
 
     def _reserve(self) -> int:
-        """Calls that the choice takes."""
+        """Returns the number of calls to reserve for the choice."""
         if not self.budget.tried:
             return len(self.splits.choice) * self.spec.samples
         return math.ceil(self.budget.calls.get("search", 0) / self.budget.tried * self._share)
@@ -250,8 +252,8 @@ class Search:
     async def _roll_out(
         self, candidate: Candidate, stage: str, items: list[Item], most: int | None = None
     ) -> Evaluation:
-        """Rollouts on rows, counted. `most`: calls of each; where they are fewer than the policy may take, the rollouts are of
-        another version, which a later run with a larger budget does not take for its own."""
+        """Does rollouts on rows and counts them. `most`: calls of each. Where these are fewer than the policy may take, the
+        rollouts get another version, so that a later run with a larger budget does not reuse them."""
         more = {**self._more(stage, candidate), **self.spec.overrides}
         if most is not None:
             own = more.get("max_model_calls")
@@ -276,7 +278,7 @@ class Search:
 
     @cached_property
     def _policy(self) -> str:
-        """A digest of the policy as it is: what another one did is not taken for its own when a search goes on."""
+        """A digest of the unchanged policy, so that a resumed search does not reuse the rollouts of another policy."""
         agent, system = self.agent, self.agent.system_prompt
         made = [
             agent.model,
@@ -288,7 +290,7 @@ class Search:
         return digest_of(jsonable(made)).removeprefix("sha256:")[:8]
 
     async def _measured(self, tried: Sequence[Tried], winner: Candidate) -> SearchResult:
-        """The winner on the rows held out, once, beside the policy as it is and its best of n."""
+        """Measures the winner on the held-out rows, once, beside the unchanged policy and its best of n."""
         rows, calls = self.splits.held_out, self.budget.calls
         baseline = await self._roll_out(AS_IT_IS, "baseline", rows)
         held_out = baseline
@@ -319,7 +321,7 @@ class Search:
     # --- proposals
 
     async def _proposed(self, number: int, tried: Sequence[Tried]) -> list[str]:
-        """What the proposer gives; of a run that goes on, what it gave then."""
+        """Returns the texts of the proposer; in a resumed run, those that it gave before."""
         spec = self.spec
         assert spec.proposer is not None
         if spec.run is None:
@@ -356,7 +358,7 @@ def _value(found: Evaluation | None) -> float:
 
 
 def _ranked(tried: Sequence[Tried]) -> list[Tried]:
-    """The best on the search's rows first; equal ones in their order."""
+    """Sorts candidates by their reward on the rows of the search, best first; equal ones keep their order."""
     return sorted(tried, key=lambda one: -_value(one.search))
 
 
@@ -368,7 +370,7 @@ def _events(store: Any, id: str) -> list[Mapping[str, Any]]:
 
 
 def _ended(store: Any, id: str) -> list[str] | None:
-    """The prompts that a session gave, or a later try of it."""
+    """Returns the prompts that a finished session proposed."""
     number, name = 1, id
     while events := _events(store, name):
         last = events[-1]

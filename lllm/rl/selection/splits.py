@@ -1,4 +1,4 @@
-"""Three splits for a search: rows to search on, rows to choose on, rows that the winner is measured on once."""
+"""The three splits of a search: rows to search on, rows to choose on, and rows on which the winner is measured once."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Splits(NamedTuple):
 
 
 def splits_of(env: RLEnv, search: Any, choice: Any, held_out: Any) -> Splits:
-    """The splits. Numbers are of the environment's rows, one split after the other; the last one's are the rows that the
-    environment itself holds out, where it has a `held_out`.
+    """Returns the splits. A number takes that many of the environment's rows, one split after the other; for `held_out`, it
+    takes rows of the environment's own `held_out` where it has one.
 
     Args:
         search, choice, held_out: None (see SIZES), a number, or rows; `held_out` also an environment.
@@ -64,7 +64,7 @@ def _rows(value: Any) -> bool:
 
 
 def _read_rows(name: str, value: Any) -> Any:
-    """The rows that were given: of a list, a file, a data set, or another environment. Raises ConfigError."""
+    """Returns given rows: a list, a file, a data set, or those of another environment. Raises ConfigError."""
     from lllm.rl.environment import RLEnv
 
     if isinstance(value, RLEnv):
