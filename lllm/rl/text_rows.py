@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lllm.backends.transformers.continuation import continued_tokens
 from lllm.backends.transformers.template import text, tokens
 from lllm.errors import ConfigError
 from lllm.models.message import Message
@@ -37,7 +38,7 @@ def row_of_text(
                 f"{where} cannot be tokenised: the chat template writes what is before a reply otherwise, once it is there",
                 hint="Train on rollouts of the model itself, whose tokens are known.",
             )
-        read, rest = tokens(loaded, asked), tokens(loaded, whole[len(asked) :])
+        read, rest = tokens(loaded, asked), continued_tokens(loaded, whole[len(asked) :])
         end = next((number for number, one in enumerate(rest) if one in loaded.eos), None)
         if end is None:
             raise ConfigError(f"{where} cannot be tokenised: the chat template ends no reply")
