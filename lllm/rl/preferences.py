@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.errors import ConfigError
 from lllm.llm.checks import parse_count
+from lllm.log.export.lines import text
 from lllm.rl.environment import RLEnv
 from lllm.rl.pair_rows import branch_pair, prompt_pair
 from lllm.rl.rewards import number_of, read_score
@@ -97,23 +98,24 @@ def pair_forks(
     made = _Pairs()
     found = samples_of(sessions, store, made.dropped)
     forks = [one for one in found if one.fork is not None]
-    origins = {one.fork[0] for one in forks if one.fork is not None}
+    origins = list(dict.fromkeys(one.fork[0] for one in forks if one.fork is not None))
     if others := [one for one in found if one.fork is None and one.session not in origins]:
         made.dropped["no fork"] += len(others)
-    parents: dict[str, Sample] = {}
-    for one in forks:
+    scored = _scored([*forks, *samples_of(origins, store)], score, store)
+    parents = dict(zip(origins, scored[len(forks) :], strict=True))
+    seen: set[str] = set()
+    for one in scored[: len(forks)]:
         assert one.fork is not None
-        origin = one.fork[0]
-        if origin not in parents:
-            (parents[origin],) = samples_of([origin], store)
-        both = [one, parents[origin]]
-        if isinstance(score, RLEnv):
-            both = score_samples(both, score, store=store)
-        elif score is not None:
-            both = [replace(each, reward=read_score(score(each)).value) for each in both]
+        both = [one, parents[one.fork[0]]]
         if any(each.reward is None for each in both):
             made.dropped["no reward"] += 1
             continue
+        # several forks of one place may have written the same
+        mark = text([one.fork[0], one.completion, [segment.tokens for segment in one.segments]])
+        if mark in seen:
+            made.dropped["repeated"] += 1
+            continue
+        seen.add(mark)
         chosen, rejected = sorted(both, key=_reward, reverse=True)
         if _tie(chosen, rejected, margin):
             made.dropped["tie"] += 1
@@ -162,6 +164,15 @@ def pair_choices(
         made.used += [one for one in samples if one.session in more.sessions]
         made.dropped.update(more.dropped)
     return made.data("people's choices")
+
+
+def _scored(samples: list[Sample], score: Any, store: LogStore | None) -> list[Sample]:
+    """The samples with what a function or an environment gives for each; those of a rollout where it is None."""
+    if isinstance(score, RLEnv):
+        return score_samples(samples, score, store=store)
+    if score is None:
+        return samples
+    return [replace(one, reward=read_score(score(one)).value) for one in samples]
 
 
 class _Pairs:

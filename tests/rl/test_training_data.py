@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from lllm import LLM, RLEnv, ScriptedBackend, record
+from lllm import LLM, Agent, RLEnv, ScriptedBackend, fork_session, record
+from lllm.core import events as ev
+from lllm.core.envelope import open_event
 from lllm.errors import ConfigError, UnknownNameError
 from lllm.log.memory import MemoryLog
 from lllm.rl.preferences import pair_forks, pair_samples
@@ -17,7 +19,7 @@ from lllm.rl.rows import TokenRow
 from lllm.rl.samples import Sample, samples_of
 from lllm.rl.selecting import label_samples, select_examples
 from lllm.rl.training_data import TrainingData
-from tests.rl.test_preferences import forked, rollouts, sample
+from tests.rl.test_preferences import forked, look, replies, rollouts, sample
 
 CALLS: list[dict[str, Any]] = [
     {
@@ -180,6 +182,23 @@ def test_a_fork_whose_worth_is_no_number_is_left_out(worth: Any) -> None:
     parent, fork = forked(store, ["short", "a longer one"])
     assert pair_forks([fork], score=lambda one: worth, store=store).dropped == {"no reward": 1}
     assert pair_forks([parent], store=store).dropped == {"no fork": 1}
+
+
+def test_forks_that_wrote_the_same_are_one_pair() -> None:
+    store = MemoryLog()
+    parent, _ = forked(store, ["short", "a longer one"])
+    place = [one["seq"] for one in map(open_event, store.read(parent)) if one["kind"] == ev.MODEL_REPLIED][-1]
+    agent = Agent("looks", ScriptedBackend(replies({"x": ["other", "other"]})), tools=[look], token_ids=True)
+    forks = [fork_session(parent, at=place, store=store, entry=lambda: agent("x")).session for _ in range(2)]
+    asked: list[str | None] = []
+
+    def worth(one: Sample) -> float:
+        asked.append(one.session)
+        return float(one.completion[-1]["content"] == "other")
+
+    data = pair_forks(forks, score=worth, store=store)
+    assert (len(data), data.dropped) == (1, {"repeated": 1})
+    assert asked == [*forks, parent]  # each once
 
 
 def test_rows_that_ask_the_same_are_not_taken_for_one_another() -> None:

@@ -269,7 +269,16 @@ def _require_nothing_else(taskset: Any, tasks: list[Any], player: Any) -> None:
     one, and does not say so."""
     if not tasks:
         raise ConfigError(f"{type(taskset).__name__} has no tasks there")
-    task = tasks[0]
+    wants = {want for task in {type(one): one for one in tasks}.values() for want in _wants(taskset, task)}
+    if wants:
+        raise ConfigError(
+            f"{type(taskset).__name__} needs {', '.join(sorted(wants))}, which only verifiers' own harness gives",
+            hint="Run it with verifiers, on a model that lllm serves.",
+        )
+
+
+def _wants(taskset: Any, task: Any) -> list[str]:
+    """The parts of verifiers' harness that a task needs."""
     base = needed("verifiers.v1", _PACKAGE, "Verifiers").Task
     wants: list[str] = []
     if type(task).NEEDS_CONTAINER:
@@ -285,11 +294,7 @@ def _require_nothing_else(taskset: Any, tasks: list[Any], player: Any) -> None:
         parameter = inspect.signature(one).parameters.get("runtime")
         if parameter is not None and parameter.default is parameter.empty:
             wants.append(f"a runtime for '{one.__name__}'")
-    if wants:
-        raise ConfigError(
-            f"{type(taskset).__name__} needs {', '.join(wants)}, which only verifiers' own harness gives",
-            hint="Run it with verifiers, on a model that lllm serves.",
-        )
+    return wants
 
 
 def _text(content: Any) -> str:

@@ -182,6 +182,8 @@ def test_what_only_its_harness_gives_is_refused(kind: type[Task], words: str) ->
     with pytest.raises(ConfigError) as caught:
         Verifiers(Taskset([kind(prompt="x")]))
     assert words in str(caught.value)
+    with pytest.raises(ConfigError, match="only verifiers' own harness gives"):
+        Verifiers(Taskset([Task(prompt="x"), kind(prompt="x")]))  # not only where the first task needs it
 
 
 def test_what_is_no_taskset_is_an_error() -> None:
