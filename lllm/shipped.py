@@ -148,6 +148,14 @@ BUILTINS: Final = (
     ("program", "agent", "lllm.replay.calls:Calls", "a single call of an agent", None),
     ("program", "chain", "lllm.replay.calls:Calls", "a chain on one value", None),
     ("program", "batch", "lllm.replay.calls:Calls", "a batch of items, each with a session of its own", None),
+    (
+        "program",
+        "rollouts",
+        "lllm.rl.programs:Rollouts",
+        "rollouts in an environment, each with a session",
+        None,
+    ),
+    ("program", "rollout", "lllm.rl.programs:Rollouts", "one rollout in an environment", None),
     ("program", "endpoint", "lllm.replay.program:EndpointCall", "one call of an endpoint", None),
     ("program", "import", "lllm.replay.calls:Calls", "an imported dialog", None),
 )

@@ -115,19 +115,10 @@ def program_of(
         return {"entry": function_at(program, load_project())}
     meta = next((info.meta for info in store.sessions(prefix=session) if info.id == session), {})
     entry = meta.get("entry") or meta.get("kept") or {}
-    if entry.get("kind") in ("batch", "chain") and (again := _rollouts(store, session, file)) is not None:
-        return {"entry": again}
     if file is not None or (not entry.get("config") and "kind" in entry and kind_of(entry["kind"]).whole):
         again = given_again(entry.get("set", ()), sets, needed=asks)
         return {"config": runnable(file, overrides=[*again, *sets])}
     return {}
-
-
-def _rollouts(store: LogStore, session: str, file: Path | None) -> Any:
-    """What makes the rollouts of a batch, or one of them, again: where all that it was made of has a name here."""
-    from lllm.rl.programs import program_for
-
-    return program_for(store, session, None if file is None else runnable(file))
 
 
 def _how(report: object) -> str:

@@ -125,7 +125,7 @@ def still(store: LogStore, id: str, config: Any, before: int, entry: str | None 
     except Exception:  # the store may be what failed
         return None
     words = "is untouched" if found.events == before else "is interrupted still; what was done is kept"
-    if entry is None and _batch(store, id) is not None:
+    if entry is None and found.meta.get("entry", {}).get("kind") == "batch":
         entry = "MODULE:FUNCTION"
     how = f"lllm resume {id}" + (f" -c {config}" if config else "") + (f" --entry {entry}" if entry else "")
     return f"Session {id} {words}. To resume it: {how}"
@@ -149,10 +149,10 @@ def interrupted(store: LogStore) -> list[SessionInfo]:
     batches: dict[str, SessionInfo | None] = {}
     out: dict[str, SessionInfo] = {}
     for info in found:
-        if (match := _ITEM.fullmatch(info.id)) is None:
+        base = _batch_of(info)
+        if base is None:
             out[info.id] = info
             continue
-        base = match[1]
         if base not in batches:
             batches[base] = _batch(store, base)
         batch = batches[base]
@@ -166,11 +166,21 @@ def interrupted(store: LogStore) -> list[SessionInfo]:
 _ITEM: Final = re.compile(r"(.+)-\d+(?:\.\d+)?")
 
 
+def _batch_of(info: SessionInfo) -> str | None:
+    """The batch that a session may be an item of: the one that it names, else the one that its id begins with."""
+    if named := (info.meta.get("entry") or {}).get("batch"):
+        return str(named)
+    match = _ITEM.fullmatch(info.id)
+    return None if match is None else match[1]
+
+
 def _batch(store: LogStore, id: str) -> SessionInfo | None:
     """The batch of this id; None where there is none. Its items are newer."""
+    from lllm.replay.items import BATCHES
+
     for info in store.sessions(prefix=id):
         if info.id == id:
-            return info if (info.meta.get("entry") or {}).get("kind") == "batch" else None
+            return info if (info.meta.get("entry") or {}).get("kind") in BATCHES else None
     return None
 
 

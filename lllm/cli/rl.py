@@ -8,6 +8,7 @@ import typer
 
 from lllm.cli import output
 from lllm.cli.options import ConfigFile, Json, Last, Sets, configuration, naming, session_of, store_of
+from lllm.cli.results import quiet_stdout
 from lllm.errors import ConfigError, LLMError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -46,13 +47,14 @@ def rl(json: Json = False) -> int:
         row: dict[str, Any] = {"name": entry.name, "summary": entry.summary, "source": entry.source}
         try:
             env = _environment(entry.name)
+            count = len(env.items) if env.items.ends else None  # of a generator: it may have no end
         except LLMError as error:
             rows.append({**row, "rows": None, "rewards": [], "tools": [], "problem": error.message})
             continue
         rows.append(
             {
                 **row,
-                "rows": len(env.items),
+                "rows": count,
                 "rewards": [{"name": one.name, "weight": one.weight} for one in env.rewards],
                 "tools": [one.name for one in env.tools],
                 "problem": None,
@@ -111,19 +113,20 @@ def run(
         acting, described, entry = policy_of(loaded, model, agent, sets or ())
     overrides: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
     store = store_of(loaded)
-    found = made.rollouts(
-        acting,
-        first=first,
-        samples=samples,
-        limit=limit,
-        seed=seed,
-        run=run,
-        store=store,
-        version=described,
-        policy_entry=entry,
-        progress=False if json else None,
-        **overrides,
-    )
+    with quiet_stdout(json):
+        found = made.rollouts(
+            acting,
+            first=first,
+            samples=samples,
+            limit=limit,
+            seed=seed,
+            run=run,
+            store=store,
+            version=described,
+            policy_entry=entry,
+            progress=False if json else None,
+            **overrides,
+        )
     if json:
         output.data({"environment": made.name, "policy": described, **_record(found)})
         return 0
@@ -139,7 +142,8 @@ def check(
 ) -> int:
     """Check the rewards of an environment, without a model: the reference answer must earn most, an empty reply little."""
     made = _environment(env)
-    found = made.check(first=first)
+    with quiet_stdout(json):
+        found = made.check(first=first)
     if json:
         output.data(
             {
@@ -168,14 +172,15 @@ def score(
 ) -> int:
     """Score old rollouts with the rewards that an environment has now. No model is asked, and their logs stay as they are."""
     made, store = _environment(env), store_of(configuration(config))
-    ids = list(rollouts_in(store, [session_of(store, id, None) for id in sessions or ()]))
+    ids = [session_of(store, id, None) for id in sessions or ()]
     if last is not None or not sessions:
         ids += _newest(store, made, last or 1)
     if not ids:
         raise ConfigError(
             f"there are no rollouts of '{made.name}' in the log", hint=f"Make some: lllm rl run {made.name}"
         )
-    found = made.score(ids, store=store)
+    with quiet_stdout(json):
+        found = made.score(ids, store=store)
     if json:
         output.data({"environment": made.name, **_record(found)})
         return 0
@@ -208,34 +213,24 @@ def policy_of(
     return made.with_(model=model), f"{agent} on {model}", {**entry, "model": model}
 
 
-def rollouts_in(store: LogStore, ids: Iterable[str]) -> Iterable[str]:
-    """The sessions of rollouts that are named: themselves, or those of the batches that are named."""
-    from lllm.core import events as ev
-    from lllm.core.envelope import open_event
-
-    for id in ids:
-        inner = [
-            event["data"]["session"]
-            for event in map(open_event, store.read(id))
-            if event["kind"] == ev.ITEM_STARTED
-        ]
-        yield from inner or [id]
-
-
 def _newest(store: LogStore, env: RLEnv, count: int) -> list[str]:
     """The rollouts of the newest batches of an environment: those that have ended, of rows that it has."""
-    from lllm.rl.reading import read_result
+    from lllm.rl.programs import MANY
+    from lllm.rl.reading import items_of, read_result
 
-    keys = {item.key for item in env.items.first()}
     batches = [
         info.id
         for info in store.sessions()
-        if info.meta.get("name") == env.name and (info.meta.get("entry") or {}).get("kind") == "batch"
+        if info.meta.get("name") == env.name and (info.meta.get("entry") or {}).get("kind") == MANY
     ]
     found: list[str] = []
     for batch in batches:
-        ended = [(id, read_result(store, id)) for id in rollouts_in(store, [batch])]
-        own = [id for id, result in ended if result is not None and result["item"] in keys]
+        ended = [(id, read_result(store, id)) for id in items_of(store, batch)]
+        own = [
+            id
+            for id, result in ended
+            if result is not None and env.items.find(result["item"], result["row"]) is not None
+        ]
         found += own
         count -= bool(own)
         if count == 0:
@@ -281,13 +276,19 @@ def _say(found: Evaluation) -> None:
     """What went wrong, and the rollouts that earned least."""
     if found.reasons:
         output.text("not done: " + ", ".join(f"{count} {reason}" for reason, count in found.reasons.items()))
+    details: dict[str, str] = {}
+    for one in found.missing:
+        if one.reason and one.detail:
+            details.setdefault(one.reason, one.detail)
+    for reason, words in details.items():
+        output.warn(f"{reason}: {words}")
     errors: dict[str, str] = {}
     for one in found:
         errors |= {name: words for name, words in one.errors.items() if name not in errors}
     for name, words in errors.items():
         output.warn(f"the reward '{name}' failed: {words}")
     for leak in found.leaks:
-        output.warn(f"a state could not be closed: {leak}")
+        output.warn(f"left open: {leak}")
     low = sorted(found, key=_reward)[:WORST]
     logged = [one for one in low if one.session is not None]
     if logged:

@@ -160,7 +160,8 @@ class Entry(TypedDict):
 
     kind: NotRequired[
         Annotated[
-            str, "`system`, `agent`, `chain`, `batch`, `chat`, `import`, or a program that was registered"
+            str,
+            "`system`, `agent`, `chain`, `batch`, `rollouts`, `rollout`, `chat`, `import`, or a program that was registered",
         ]
     ]
     type: NotRequired[Annotated[str, "the system's type"]]
@@ -175,6 +176,9 @@ class Entry(TypedDict):
     rollouts: NotRequired[
         Annotated[dict[str, Any], "of a batch of rollouts: environment, policy, rows and settings"]
     ]
+    batch: NotRequired[Annotated[str, "of a rollout: the session of its batch"]]
+    item: NotRequired[Annotated[Count, "of a rollout: its place in the batch"]]
+    settings: NotRequired[Annotated[str, "of a rollout: a digest of what is set for policy and environment"]]
     why: NotRequired[Annotated[str | dict[str, str], "why `auto` chose the model, of each agent"]]
 
 

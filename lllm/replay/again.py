@@ -84,7 +84,7 @@ async def areplay_session(
     roots = roots_of(config, entry)
 
     report, _, tries = await search(partial(_once, session, rerun, entry, roots))
-    if entry is None and is_batch(recorded):
+    if not report.whole and is_batch(recorded):
         report.notes.append("it is a batch, whose program is not given: its items were not replayed")
     if tries > 1 and report.divergence is None:
         report.notes.append(
@@ -140,6 +140,7 @@ async def _once(
             notes.extend(error.message for error in player.close_errors)
             if player.others:
                 notes.append("what the program does in other sessions was not re-executed")
+            notes.extend(note for note in program.notes if note not in notes)
             player.complete(program.whole, notes)
         finally:
             offline.reset(token)

@@ -14,7 +14,7 @@ from lllm.ports import LogStore, Rerun
 from lllm.replay.apart import apart
 from lllm.replay.edit import Edit, editable
 from lllm.replay.forked import UNMATCHED, Forked
-from lllm.replay.items import ItemEdit, is_batch, needs_program, record_of
+from lllm.replay.items import ItemEdit, is_batch, item_session, needs_program, record_of
 from lllm.replay.program import Function, find_program, play
 from lllm.sync import run
 
@@ -132,7 +132,6 @@ async def afork_session(
         raise ConfigError(
             f"session '{session}' has no events", hint="Nothing was done in it: run the program."
         )
-    needs_program(record, entry, "fork")
     change = None
     if item is not None:
         change, at, edit, fresh = _item_edit(store, session, record, item, at, edit, fresh), None, None, False
@@ -174,6 +173,7 @@ async def afork_session(
     forked.approve = approve
     rerun = Rerun(record, store, config, model, overrides, task, args, stream)
     program = find_program(rerun, entry)
+    needs_program(record, program, "fork")
 
     async def again() -> Any:
         if not program.whole:
@@ -260,7 +260,7 @@ def _item_edit(
         raise ConfigError(
             f"session '{session}' is no batch: it has no items", hint="Leave item away (lllm fork: --item)."
         )
-    own = record_of(store, f"{session}-{item}")
+    own = record_of(store, item_session(record, item))
     if not own:
         count = len({event["data"]["item"] for event in record if event["kind"] == ev.ITEM_STARTED})
         raise ConfigError(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core import events as ev
 from lllm.core.events import Event
 from lllm.errors import ConfigError, UncertainEffect, UnknownNameError
 from lllm.log.proof import prove
-from lllm.ports import LogStore, Rerun
+from lllm.ports import LogStore, Program, Rerun
 from lllm.session import Session
 
 if TYPE_CHECKING:
@@ -34,20 +34,35 @@ class ItemEdit:
         self.fresh = fresh
 
 
+BATCHES: Final = ("batch", "rollouts")
+"""Kinds of programs whose items have sessions of their own."""
+
+
 def is_batch(record: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a session is that of a batch, whose items have sessions of their own."""
     entry = record[0]["data"].get("entry")
-    return isinstance(entry, Mapping) and entry.get("kind") == "batch"
+    return isinstance(entry, Mapping) and entry.get("kind") in BATCHES
 
 
-def needs_program(record: Sequence[Mapping[str, Any]], entry: Entry | None, door: str) -> None:
-    """ConfigError for a batch whose program is not given: its items would not be done, and it would end without them."""
-    if entry is None and is_batch(record):
+def needs_program(record: Sequence[Mapping[str, Any]], program: Program, door: str) -> None:
+    """ConfigError for a batch whose program is not known: its items would not be done, and it would end without them."""
+    if not program.whole and is_batch(record):
         session = record[0]["session"]
+        why = "".join(f": {note}" for note in program.notes)
         raise ConfigError(
-            f"session '{session}' is a batch, and the program that made it is not known here",
+            f"session '{session}' is a batch, and the program that made it is not known here{why}",
             hint=f"Pass it: lllm {door} {session} --entry MODULE:FUNCTION (in code: entry=). Its items: lllm show {session}",
         )
+
+
+def item_session(record: Sequence[Mapping[str, Any]], index: int) -> str:
+    """The session of an item of a batch; the one that it would have where it has not begun."""
+    begun = (
+        event["data"]["session"]
+        for event in record
+        if event["kind"] == ev.ITEM_STARTED and event["data"]["item"] == index
+    )
+    return str(next(begun, f"{record[0]['session']}-{index}"))
 
 
 def record_of(store: LogStore, id: str) -> list[dict[str, Any]]:
@@ -181,7 +196,7 @@ async def fork_item(batch: Forked, id: str, entry: Entry) -> bool:
     index = id.removeprefix(f"{batch.id}-")
     if not index.isdecimal():
         return False  # sessions with names of their own
-    _, record = _newest(batch.source, f"{batch.parent}-{index}")
+    _, record = _newest(batch.source, item_session(batch.record, int(index)))
     if not record or not batch.shares_item(int(index)):
         return False
     change = batch.item if batch.item is not None and batch.item.index == int(index) else None

@@ -120,10 +120,10 @@ async def aresume_session(
     try:
         recorded = prove(store, session)
         _open(session, recorded)
-        needs_program(recorded, entry, "resume")
         effects = _decisions(recorded, decide, _agents(config), store.blob)
         rerun = Rerun(recorded, store, config, stream=stream)
         program = find_program(rerun, entry)
+        needs_program(recorded, program, "resume")
 
         async def attempt(
             program: Program, guess: Guess, *, at_once: int = 0

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
-from lllm.errors import UnknownNameError
+from lllm.errors import ConfigError, UnknownNameError
 from lllm.llm.sessions import SessionScope, open_session, running
 from lllm.ports import LogStore
 from lllm.replay import Replayed
+from lllm.replay.forked import Forked
 from lllm.rl.evaluation import Evaluation
 from lllm.rl.isolation.processes import SharedProcesses
-from lllm.rl.programs import KEY
+from lllm.rl.programs import KEY, MANY, ONE
 from lllm.rl.reading import read_result, rollout_of
 from lllm.rl.rollout import Rollout
 from lllm.rl.scoring import are_of, score_one, score_together, unscored
@@ -65,18 +65,23 @@ async def _values(
         made_of: what the session of all of them says of them, so that they can be made again; see `lllm.rl.programs`.
     """
     env, tasks = step.env, list(tasks)
-    scope = running("batch")
+    scope = running(MANY)
     if scope is not None:  # a part of the running session
+        if run is not None:
+            raise ConfigError(
+                "run= is for rollouts that have sessions of their own; within a session, they are a part of it",
+                hint="Do them outside of record(), or leave run out.",
+            )
         items = ItemsInSession(step, scope.session)
         values = await run_items(items, BatchValues(tasks), limit, "raise", progress)
         return await _together(env, values, step.rollout, step.with_rollout, scope.session)
     live = open_session(name or step.name, store=store)
-    entry: dict[str, Any] = {"kind": "batch", "chain": step.name}
+    entry: dict[str, Any] = {"kind": MANY, "chain": step.name}
     if made_of is not None:
         entry[KEY] = dict(made_of)
     await live.start({"name": name or step.name, "entry": entry})
     async with SessionScope(live):
-        apart = _Rollouts(step, live, await _sessions(live, run, tasks))
+        apart = _Rollouts(step, live, await _sessions(live, run, tasks, step.settings))
         values = await run_items(apart, BatchValues(tasks), limit, "raise", progress)
         found = await _together(env, values, step.rollout, step.with_rollout, live)
     await live.end("done", result=Evaluation([step.rollout(one) for one in found]).record())
@@ -93,7 +98,9 @@ async def _together(
     return [put(value, rollout) for value, rollout in zip(values, scored, strict=True)]
 
 
-async def _sessions(live: Session, run: str | None, tasks: Sequence[Task]) -> list[tuple[str, bool]]:
+async def _sessions(
+    live: Session, run: str | None, tasks: Sequence[Task], settings: str
+) -> list[tuple[str, bool]]:
     """The session of each rollout, and whether it is finished. Looked up once: a replay of the batch is given the same."""
     if run is None:
         return [(f"{live.id}-{index}", False) for index in range(len(tasks))]
@@ -105,20 +112,28 @@ async def _sessions(live: Session, run: str | None, tasks: Sequence[Task]) -> li
         for task in tasks:
             base = f"{run}-{task.item.key}-{task.sample}"
             equal[base] += 1
-            found.append(list(_session(store, base if equal[base] == 1 else f"{base}.{equal[base]}", task)))
+            name = base if equal[base] == 1 else f"{base}_{equal[base]}"
+            found.append(list(_session(store, name, task, settings)))
         return found
 
     found = await live.effect("rollouts.sessions", {"run": run, "rollouts": len(tasks)}, look, effect="pure")
+    if _is_fork(live):  # what the first batch did has its sessions: what is done here has others
+        return [(id if done else f"{live.id}-{index}", done) for index, (id, done) in enumerate(found)]
     return [(id, done) for id, done in found]
 
 
-def _session(store: LogStore, base: str, task: Task) -> tuple[str, bool]:
+def _is_fork(live: Session) -> bool:
+    return isinstance(live, Forked) or (isinstance(live, Replayed) and "fork" in live.record[0]["data"])
+
+
+def _session(store: LogStore, base: str, task: Task, settings: str) -> tuple[str, bool]:
     """The finished session of a task, else a name that is free."""
     id, number = base, 1
-    while _exists(store, id):
+    while (entry := _entry(store, id)) is not None:
         result = read_result(store, id)
         if (
             result is not None
+            and entry.get("settings") == settings
             and result.get("policy") == task.policy
             and result.get("seed", 0) == task.seed
             and result.get("status") != "missing"
@@ -129,11 +144,17 @@ def _session(store: LogStore, base: str, task: Task) -> tuple[str, bool]:
     return id, False
 
 
-def _exists(store: LogStore, id: str) -> bool:
+def _entry(store: LogStore, id: str) -> Mapping[str, Any] | None:
+    """What the first event of a session says of its program; None where there is no such session."""
     try:
-        return next(iter(store.read(id)), None) is not None
+        first = next(iter(store.read(id)), None)
     except UnknownNameError:
-        return False
+        return None
+    return None if first is None else open_event(first)["data"].get("entry") or {}
+
+
+def _exists(store: LogStore, id: str) -> bool:
+    return _entry(store, id) is not None
 
 
 def _has_ended(store: LogStore, id: str) -> bool:
@@ -150,10 +171,15 @@ class _Rollouts(ItemsWithSessions):
         super().__init__(step, live)
         self._env = step.env
         self._made = step.again
+        self._settings = step.settings
         self._sessions = sessions
 
     def session_of(self, index: int) -> str:
         return self._sessions[index][0]
+
+    def entry_of(self, index: int) -> dict[str, Any]:
+        kind = {"kind": ONE, "chain": self.step.name, "batch": self.session.id, "item": index}
+        return {**kind, "settings": self._settings}
 
     async def item(self, index: int, value: Any) -> Any:
         id, done = self._sessions[index]
@@ -161,13 +187,13 @@ class _Rollouts(ItemsWithSessions):
             return await super().item(index, value)
         result = read_result(self.session.store, id)
         assert result is not None
-        found = replace(rollout_of(result, value.item), session=id)
+        found = rollout_of(self.session.store, {**result, "session": id}, value.item)
         if not are_of(self._env.rewards, found):  # by now they are others: it is scored again, not done again
             found = await score_one(self._env.rewards, unscored(found), self.session, self._env.limits.score)
         return self._made(found, self.session.store)
 
-    async def result(self, id: str, value: Any) -> Result:
-        return await super().result(self._latest(id), value)
+    async def result(self, index: int, id: str, value: Any) -> Result:
+        return await super().result(index, self._latest(id), value)
 
     def _latest(self, id: str) -> str:
         """The session that a rollout has got to. One that was interrupted has lost its state with its process: where the batch

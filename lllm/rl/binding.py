@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from lllm.errors import ConfigError, listing
+from lllm.rl.own_code import copied
+
+_OBJECTS: Final = ("state", "reply", "rng")
+"""What hooks are given as it is; of all else they have copies, which they may change."""
 
 
 class Hook(NamedTuple):
@@ -35,7 +39,7 @@ class Hook(NamedTuple):
                 raise KeyError(name)
         if self.further:
             found |= {name: value for name, value in columns.items() if name not in found}
-        return found
+        return {name: value if name in _OBJECTS else copied(value) for name, value in found.items()}
 
 
 def hook(name: str, function: Any, known: Mapping[str, str], columns: Collection[str] | None) -> Hook | None:

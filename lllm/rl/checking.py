@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from lllm.core.jsonable import jsonable
+from lllm.errors import ConfigError
 from lllm.llm.sessions import arecord
 from lllm.rl.items import Item
 from lllm.rl.rollout import MISSING, Rollout
@@ -19,12 +22,14 @@ if TYPE_CHECKING:
 
 REFERENCE: Final = "reference"
 EMPTY: Final = "empty"
+COMMON: Final = "common"
 
 TRIED: Final[Mapping[str, str]] = {
     REFERENCE: "the reference answer",
     EMPTY: "an empty reply",
     "echo": "the prompt, said again",
     "constant": "the same word for every row",
+    COMMON: "the commonest answer, for every row",
     "form": "the form of the reference answer, with another row's content",
     "list": "all the answers that there are, one after the other",
     "endless": "a number that floats have no room for",
@@ -32,7 +37,8 @@ TRIED: Final[Mapping[str, str]] = {
 }
 """What `check` tries."""
 _SHARE: Final = 0.5
-"""What is not the task may earn so much of the way from the worst to the reference answer's mean reward."""
+"""What is not the task may earn so much of the way from the worst to the reference answer's mean reward. The same answer to
+every row may earn so much of what lies beyond a guess among the answers that there are."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,10 @@ class Check:
 async def check(env: RLEnv, first: int, *, store: Any = None) -> Check:
     """Scores replies that no policy wrote. Nothing is asked of a model, and the rewards are the environment's own."""
     items = env.items.first(first)
+    if not items:
+        raise ConfigError(
+            f"the environment '{env.name}' has no rows to try rewards on", hint="Give it a dataset."
+        )
     answers = [_answer(item) for item in items]
     notes: list[str] = []
     if not any(answers) and env.reference_hook is None:
@@ -79,6 +89,8 @@ async def check(env: RLEnv, first: int, *, store: Any = None) -> Check:
         store = NoLog()
     for name, make in _MAKERS.items():
         if (name == REFERENCE and notes) or (name in _OF_OTHERS and len(set(answers)) < 2):
+            continue
+        if name == COMMON and (not any(answers) or len({item.key for item in items}) < 2):
             continue
         rollouts: list[Rollout] = []
         async with arecord(f"{env.name}-check", store=store) as session:
@@ -95,10 +107,11 @@ async def check(env: RLEnv, first: int, *, store: Any = None) -> Check:
         known = [one.reward for one in rollouts if one.reward is not None]
         means[name] = statistics.fmean(known) if known else None
     problems = [f"'{name}' failed: {words}" for name, words in errors.items()]
-    return Check(means, len(items), [*problems, *_problems(means)], notes)
+    return Check(means, len(items), [*problems, *_problems(means, len(set(answers)))], notes)
 
 
-def _problems(means: Mapping[str, float | None]) -> list[str]:
+def _problems(means: Mapping[str, float | None], answers: int) -> list[str]:
+    """What earns too much. `answers`: how many different ones there are."""
     best = means.get(REFERENCE)
     others = {name: mean for name, mean in means.items() if name != REFERENCE and mean is not None}
     if best is None or not others:
@@ -108,15 +121,27 @@ def _problems(means: Mapping[str, float | None]) -> list[str]:
     for name, mean in others.items():
         if mean >= best:
             found.append(f"{TRIED[name]} earns {mean:.3f}, and the reference answer {best:.3f}")
-        elif mean - worst > _SHARE * (best - worst):
+        elif mean - worst > _allowed(name, answers) * (best - worst):
             found.append(
                 f"{TRIED[name]} earns {mean:.3f}: more than half of what the reference answer earns ({best:.3f})"
+                if name != COMMON
+                else f"{TRIED[name]} earns {mean:.3f} of the reference answer's {best:.3f}, with {answers} different answers"
             )
     return found
 
 
+def _allowed(name: str, answers: int) -> float:
+    guess = 1 / max(answers, 1) if name == COMMON else 0.0
+    return guess + _SHARE * (1 - guess)
+
+
 def _answer(item: Item) -> str:
-    return "" if item.answer is None else str(item.answer)
+    """The reference answer as a policy would write it."""
+    if item.answer is None or isinstance(item.answer, str):
+        return item.answer or ""
+    if isinstance(item.answer, Mapping | list | tuple):
+        return json.dumps(jsonable(item.answer), ensure_ascii=False)
+    return str(item.answer)
 
 
 _MAKERS: Final[Mapping[str, Callable[[Item, list[str], int], str]]] = {
@@ -124,6 +149,7 @@ _MAKERS: Final[Mapping[str, Callable[[Item, list[str], int], str]]] = {
     EMPTY: lambda item, answers, place: "",
     "echo": lambda item, answers, place: item.text,
     "constant": lambda item, answers, place: "yes",
+    COMMON: lambda item, answers, place: max(answers, key=answers.count),
     "form": lambda item, answers, place: _other(answers, place),
     "list": lambda item, answers, place: " ".join(dict.fromkeys(answers)),
     "endless": lambda item, answers, place: "1e999",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -15,7 +15,7 @@ from lllm.config.rl_keys import ENVIRONMENT
 from lllm.config.validate import validate
 from lllm.config.yaml_source import read_yaml
 from lllm.errors import ConfigError, UnknownKeyError, describe_error
-from lllm.rl.items import Items, raw_rows
+from lllm.rl.items import Items
 from lllm.rl.rewards import Reward, bind, number_of, rewards_of
 
 REWARD_KEYS: Final = ("function", "weight", "optional", "name")
@@ -115,9 +115,7 @@ class DeclaredEnvironment:
         given = data.get("dataset")
         if given is None:
             return Items(())
-        rows: Any = self._rows(given)
-        columns = data.get("columns")
-        items = Items(rows if not columns else _renamed(raw_rows(rows), columns))
+        items = Items(self._rows(given), data.get("columns"))
         items.first(1)
         return items
 
@@ -149,8 +147,8 @@ class DeclaredEnvironment:
                     found.add(placed(error, self._layer.at(path)))
                     continue
                 names[reward.name] = index
-                if items is not None and items.first(1):
-                    self._guarded(found, path, lambda reward=reward: bind([reward], items.columns))
+                if items is not None:
+                    self._guarded(found, path, lambda reward=reward: items.bound(partial(bind, [reward])))
                 made.append(reward)
         return tuple(made)
 
@@ -198,18 +196,3 @@ def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"optional is {value!r}; it is true or false")
     return value
-
-
-def _renamed(rows: Iterator[Any], columns: Mapping[str, str]) -> Iterator[Any]:
-    """Rows whose columns have other names; a column that has a new name has its old one no more."""
-    taken = set(columns.values())
-    for row in rows:
-        if not isinstance(row, Mapping):
-            yield row
-            continue
-        for old in columns.values():
-            if old not in row:
-                known = ", ".join(map(str, row))
-                raise ConfigError(f"the dataset has no column '{old}'; it has {known}")
-        kept = {name: value for name, value in row.items() if name not in taken and name not in columns}
-        yield kept | {new: row[old] for new, old in columns.items()}

@@ -8,7 +8,7 @@ env(agent, "What is 3*4?")   # one rollout of an agent as it is deployed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from lllm.errors import ConfigError, listing
 from lllm.llm.agent import Agent
@@ -24,8 +24,8 @@ from lllm.rl.isolation.processes import SharedProcesses
 from lllm.rl.isolation.remote import remote_tools
 from lllm.rl.items import Item, Items, select_items
 from lllm.rl.programs import describe
-from lllm.rl.reading import read_rollout
-from lllm.rl.rewards import Reward, bind, methods_of, number_of, rewards_of
+from lllm.rl.reading import read_rollout, sessions_of
+from lllm.rl.rewards import bind, methods_of, number_of, rewards_of
 from lllm.rl.rollout import Rollout
 from lllm.rl.running import RolloutStep, Task, seed_of
 from lllm.rl.scoring import rescored
@@ -52,6 +52,10 @@ CUTS = {
     "score": "a rollout that ran into a limit is scored like any other",
     "mask": "it is scored, and no training row is made of it",
 }
+
+
+OF_CLASS: Final[Any] = type("OfClass", (), {"__repr__": lambda _: "what the class says"})()
+"""Where an argument is not given that may be None."""
 
 
 class RLEnv:
@@ -90,11 +94,18 @@ class RLEnv:
 
     __lllm_kind__: ClassVar[str] = "environment"
 
+    # what a subclass may set: the arguments that are not given
     dataset: Any = None
-    rewards: tuple[Reward, ...] = ()
+    rewards: Any = ()
+    weights: Any = None
     tools: Any = ()
     system_prompt: str | None = None
     max_turns: int | None = 8
+    auto_execute_tools: bool = True
+    cut: str = "score"
+    limits: Any = None
+    isolated: bool | str = False
+    seeds: bool | None = None
     name: str = ""
 
     def __init__(
@@ -105,55 +116,75 @@ class RLEnv:
         weights: Sequence[float] | Mapping[str, float] | None = None,
         tools: Iterable[Any] | None = None,
         system_prompt: str | None = None,
-        max_turns: int | None = -1,
-        auto_execute_tools: bool = True,
+        max_turns: int | None = OF_CLASS,
+        auto_execute_tools: bool = OF_CLASS,
         setup: Callable[..., Any] | None = None,
         opening: Callable[..., Any] | None = None,
         step: Callable[..., Any] | None = None,
         done: Callable[..., Any] | None = None,
         reference: Callable[..., Any] | None = None,
-        cut: str = "score",
+        cut: str = OF_CLASS,
         limits: StageLimits | Mapping[str, float | None] | None = None,
-        isolated: bool | str = False,
-        seeds: bool | None = None,
+        isolated: bool | str = OF_CLASS,
+        seeds: bool | None = OF_CLASS,
         name: str | None = None,
     ) -> None:
         kind = type(self)
         self.name = name or vars(kind).get("name") or (kind.__name__ if kind is not RLEnv else "environment")
-        self.items = Items(
-            () if dataset is None and kind.dataset is None else kind.dataset if dataset is None else dataset
-        )
+        if not isinstance(self.name, str):
+            raise ConfigError(f"the name of an environment is {self.name!r}, and must be a text")
+        rows = kind.dataset if dataset is None else dataset
+        self.items = Items(() if rows is None else rows)
         given = kind.rewards if rewards is None else rewards
-        self.rewards = rewards_of([*_listed(given), *methods_of(self)], weights)
+        self.rewards = rewards_of(
+            [*_listed(given), *methods_of(self)], kind.weights if weights is None else weights
+        )
         given_tools = [*_listed(kind.tools if tools is None else tools), *_tool_methods(self)]
         self.local_tools: tuple[Function, ...] = tools_of(given_tools)
         """The tools as they run in this process."""
         check_names(self.local_tools)
         self.system_prompt = kind.system_prompt if system_prompt is None else system_prompt
-        self.max_turns = kind.max_turns if max_turns == -1 else max_turns
+        self.max_turns = kind.max_turns if max_turns is OF_CLASS else max_turns
         if self.max_turns is not None:
             parse_count("max_turns", self.max_turns)
-        if cut not in CUTS:
-            raise ConfigError(f"cut is {cut!r}; it is {' or '.join(CUTS)}")
-        self.cut = cut
-        self.auto_execute_tools = auto_execute_tools
-        self.limits = _limits(limits)
-        self.seeds = seeds
+        self.cut = kind.cut if cut is OF_CLASS else cut
+        if self.cut not in CUTS:
+            raise ConfigError(f"cut is {self.cut!r}; it is {' or '.join(CUTS)}")
+        self.auto_execute_tools = (
+            kind.auto_execute_tools if auto_execute_tools is OF_CLASS else auto_execute_tools
+        )
+        self.limits = _limits(kind.limits if limits is None else limits)
+        self.seeds = kind.seeds if seeds is OF_CLASS else seeds
+        for what, value, known in (
+            ("auto_execute_tools", self.auto_execute_tools, (True, False)),
+            ("seeds", self.seeds, (True, False, None)),
+        ):
+            if not any(value is one for one in known):
+                raise ConfigError(f"{what} is {value!r}; it is {listing(map(str, known))}")
         self.leaks: list[str] = []
         """What went wrong when rollouts were taken down."""
-        columns = self.items.columns if self.items.first(1) else None
-        self.setup_hook = self._own_hook("setup", setup, columns)
-        self.opening_hook = self._own_hook("opening", opening, columns)
-        self.step_hook = self._own_hook("step", step, columns)
-        self.done_hook = self._own_hook("done", done, columns)
-        self.reference_hook = self._own_hook("reference", reference, columns)
-        if columns is not None:
-            bind(self.rewards, columns)
-        self.isolation: Plan | None = plan_of(self, isolated, given_tools) if isolated else None
+        hooks = {"setup": setup, "opening": opening, "step": step, "done": done, "reference": reference}
+        self.setup_hook: Hook | None
+        self.opening_hook: Hook | None
+        self.step_hook: Hook | None
+        self.done_hook: Hook | None
+        self.reference_hook: Hook | None
+        self.items.bound(lambda columns: self._bind(hooks, columns))
+        if self.done_hook is not None and self.step_hook is None:
+            raise ConfigError(
+                "done is asked where step had an answer, and there is no step",
+                hint="Give step=, which returns the environment's next message, or None to end the rollout.",
+            )
+        isolated = kind.isolated if isolated is OF_CLASS else isolated
+        self.isolation: Plan | None = plan_of(self, isolated, given_tools) if isolated is not False else None
         """How the environment is made in a process of its own; None where it is not isolated."""
-        self.tools: tuple[Function, ...] = (
-            self.local_tools if self.isolation is None else remote_tools(self.local_tools)
-        )
+        self.tools = self.local_tools if self.isolation is None else remote_tools(self.local_tools)
+
+    def _bind(self, hooks: Mapping[str, Any], columns: frozenset[str] | None) -> None:
+        """Binds hooks and rewards to what rows with these columns have. ConfigError for what nothing provides."""
+        for name, given in hooks.items():
+            setattr(self, f"{name}_hook", self._own_hook(name, given, columns))
+        bind(self.rewards, columns)
 
     def remade(self) -> dict[str, Any]:
         """The arguments with which this class makes, in another process, an environment with the same hooks and tools. Only
@@ -162,7 +193,7 @@ class RLEnv:
 
     def _own_hook(self, name: str, given: Any, columns: Any) -> Hook | None:
         """The hook that was given, else the method of this name of a subclass."""
-        if given is None and name in HOOK_NAMES and getattr(type(self), name, None) is not None:
+        if given is None and getattr(type(self), name, None) is not None:
             given = getattr(self, name)
         return hook(name, given, HOOKS, columns)
 
@@ -224,6 +255,8 @@ class RLEnv:
             more |= {"store": store, "name": name, "progress": progress, "first": first, "samples": samples}
             return await policy.rollouts(self, rows, **more, **overrides)
         parse_count("samples", samples)
+        parse_count("limit", limit)
+        _check_run(run)
         items = select_items(self.items, rows, first)
         if not items:
             raise ConfigError(
@@ -231,6 +264,11 @@ class RLEnv:
             )
         bind(self.rewards, {name for item in items for name in item.columns})
         acting = self.policy(policy)
+        if overrides and not isinstance(acting, Agent):
+            raise ConfigError(
+                f"a policy that is a function has no settings: {listing(overrides)}",
+                hint="Let the function use them itself, or give a model or an agent.",
+            )
         step = RolloutStep(self, acting, overrides)
         tasks = [
             Task(item, sample, seed_of(seed, policy_step, item, sample), version)
@@ -300,24 +338,24 @@ class RLEnv:
 
     # --- rewards without a policy
 
-    def score(self, sessions: Iterable[str], **more: Any) -> Evaluation:
+    def score(self, sessions: Any, **more: Any) -> Evaluation:
         """`ascore` for blocking code."""
         found: Evaluation = run_now(self.ascore(sessions, **more))
         return found
 
-    async def ascore(self, sessions: Iterable[str], *, store: Any = None, rewards: Any = None) -> Evaluation:
+    async def ascore(self, sessions: Any, *, store: Any = None, rewards: Any = None) -> Evaluation:
         """Scores old rollouts again, without a policy: with the rewards of this environment, or with others. The scores are
         events of a session of their own; what the rollouts earned before stays in their logs.
 
         Args:
-            sessions: of rollouts that have ended, whose rows are among those of this environment. store: that has them.
+            sessions: of rollouts that have ended; of batches, whose rollouts are taken that have ended; or Rollouts. Their rows
+                are among those of this environment. store: that has them.
         """
         if store is None:
             store = default_store()
-        rows = self.items.first()
-        found = [read_rollout(store, one, rows) for one in sessions]
+        found = [read_rollout(store, one, self.items) for one in sessions_of(store, sessions)]
         used = self.rewards if rewards is None else rewards_of(rewards)
-        bind(used, {name for item in rows for name in item.columns})
+        bind(used, {name for one in found for name in one.item.columns} | self.items.columns)
         rollouts, _ = await rescored(used, found, self.limits.score, store=store, name=f"{self.name}-scores")
         return Evaluation(rollouts)
 
@@ -355,9 +393,6 @@ class RLEnv:
         return f"{type(self).__name__}({self.name!r}, rewards: {listing(one.name for one in self.rewards)})"
 
 
-HOOK_NAMES = ("setup", "opening", "step", "done", "reference")
-
-
 def _listed(values: Any) -> list[Any]:
     if values is None:
         return []
@@ -374,17 +409,29 @@ def _tool_methods(env: RLEnv) -> list[Any]:
     return list(found.values())
 
 
+def _check_run(run: Any) -> None:
+    """Requires that sessions can be named by a run. Raises ConfigError."""
+    if run is not None and (
+        not isinstance(run, str) or not run.strip() or not run.isprintable() or len(run) > 200
+    ):
+        raise ConfigError(
+            f"run is {run!r:.80}; it is a text of 1 to 200 printable characters, by which sessions are named"
+        )
+
+
 def _limits(value: Any) -> StageLimits:
     if value is None:
         return StageLimits()
     if isinstance(value, StageLimits):
-        return value
+        value = value._asdict()
     if not isinstance(value, Mapping) or (unknown := value.keys() - set(StageLimits._fields)):
         what = listing(map(str, unknown)) if isinstance(value, Mapping) else repr(value)
         raise ConfigError(f"limits: {what}", hint=f"It is a mapping of {', '.join(StageLimits._fields)}.")
-    return StageLimits(
-        **{name: None if one is None else number_of(one, f"limits.{name}") for name, one in value.items()}
-    )
+    found = {name: None if one is None else number_of(one, f"limits.{name}") for name, one in value.items()}
+    for name, seconds in found.items():
+        if seconds is not None and seconds <= 0:
+            raise ConfigError(f"limits.{name} is {seconds:g}; it is seconds above 0, or None for no limit")
+    return StageLimits(**found)
 
 
 __all__ = ["CUTS", "RLEnv", "StageLimits"]

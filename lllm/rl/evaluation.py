@@ -161,9 +161,9 @@ class Evaluation(Sequence[Rollout]):
         words += f", {len(self.scored)} of {len(self)} rollouts scored"
         if self.cut:
             words += f", {len(self.cut)} cut"
-        lost = sum(1 for one in self if one.status == MISSING)
+        lost = [one for one in self if one.status == MISSING]
         if lost:
-            words += f", {lost} missing"
+            words += f", {len(lost)} missing ({lost[0].reason}: {(lost[0].detail or '')[:160]})"
         for name, value in self.components.items():
             words += f"; {name} {'-' if value is None else format(value, '.3f')}"
         return words

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from lllm.core.canonical import digest_of
 from lllm.core.jsonable import jsonable, unicode_only
-from lllm.errors import ConfigError, PromptError, listing
+from lllm.errors import ConfigError, PromptError, listing, text_of
 from lllm.models.message import Message
 from lllm.rl.json_lines import read_lines
+
+T = TypeVar("T")
 
 _ASKED: Final = ("prompt", "messages")
 _OWN: Final = (*_ASKED, "answer", "info")
@@ -40,9 +42,8 @@ class Item:
     @cached_property
     def key(self) -> str:
         """A digest of the row: the same wherever the row stands in its dataset."""
-        return digest_of(jsonable([self.asked, self.answer, self.info, self.columns])).removeprefix(
-            "sha256:"
-        )[:16]
+        row = unicode_only(jsonable([self.asked, self.answer, self.info, self.columns]))
+        return digest_of(row).removeprefix("sha256:")[:16]
 
     @property
     def text(self) -> str:
@@ -71,50 +72,37 @@ class Items(Sequence[Item]):
     Args:
         rows: a list of dicts, a Hugging Face `Dataset`, the path of a JSONL file, or an iterable of dicts. An iterable is
             read once, and as far as it is needed: it may be endless where a number of rows is asked for.
+        columns: new names of columns, each with the name that the dataset has.
 
     A row has `prompt` (a text, or a list of messages) or `messages`, and may have `answer`, `info` (a mapping, or one as
-    JSON) and columns of any name. Raises ConfigError for rows that have not.
+    JSON) and columns of any name. Raises ConfigError for rows that have not: each time that such a row is reached.
+
+    Attributes:
+        ends: whether it is known that the rows end: those of a file, and of what has a length.
     """
 
-    def __init__(self, rows: Any) -> None:
-        self._source = "the dataset"
-        self._read: list[Item] = []
-        self._more: Iterator[tuple[int, Any]] | None = None
-        if isinstance(rows, Items):
-            self._read, self._more, self._source = rows._read, rows._more, rows._source
-            return
-        if isinstance(rows, str | Path):
-            path = Path(rows).expanduser()
-            self._source = path.name
-            self._more = _numbered(path)
-        elif isinstance(rows, Mapping) or not isinstance(rows, Iterable):
-            raise ConfigError(
-                f"an environment's dataset is {type(rows).__name__}",
-                hint="Give a list of dicts, a Dataset of Hugging Face, an iterable of dicts, or the path of a JSONL file.",
-            )
-        else:
-            self._more = iter(enumerate(rows))
+    def __init__(self, rows: Any, columns: Mapping[str, str] | None = None) -> None:
+        self._rows: _Rows = rows._rows if isinstance(rows, Items) else _Rows(rows, columns or {})
+
+    @property
+    def ends(self) -> bool:
+        return self._rows.ends or self._rows.more is None
 
     def first(self, count: int | None = None) -> list[Item]:
         """The first `count` rows; None: all of them."""
-        while self._more is not None and (count is None or len(self._read) < count):
-            self._next()
-        return self._read[:count]
+        if count is not None and (type(count) is not int or count < 0):
+            raise ConfigError(f"the number of rows is {count!r}; it is a whole number from 0 on, or None")
+        return self._rows.upto(count)[:count]
 
-    def _next(self) -> None:
-        assert self._more is not None
-        try:
-            place, row = next(self._more)
-        except StopIteration:
-            self._more = None
-            return
-        self._read.append(self._item(place, row))
+    def known(self) -> list[Item]:
+        """All rows, or where they may have no end, those that were read so far."""
+        return self.first() if self.ends else list(self._rows.read)
 
-    def _item(self, place: int, row: Any) -> Item:
-        where = f"row {place} of {self._source}"
-        if not isinstance(row, Mapping):
-            raise ConfigError(f"{where} is {type(row).__name__}, and must be a dict with a 'prompt'")
-        return item_of(row, len(self._read), where)
+    def find(self, key: str, place: int) -> Item | None:
+        """The row with a key; None where there is none. Rows that may have no end are read as far as the place where it should
+        stand."""
+        there = self._rows.upto(place + 1)[place : place + 1]
+        return there[0] if there and there[0].key == key else self._rows.by_key(key)
 
     def __len__(self) -> int:
         return len(self.first())
@@ -127,18 +115,106 @@ class Items(Sequence[Item]):
 
     def __iter__(self) -> Iterator[Item]:
         index = 0
-        while index < len(self.first(index + 1)):
-            yield self._read[index]
+        while index < len(rows := self._rows.upto(index + 1)):
+            yield rows[index]
             index += 1
 
     @property
     def columns(self) -> frozenset[str]:
         """The names of the columns of the rows that were read; of the first one at least."""
-        return frozenset(name for item in self.first(1) and self._read for name in item.columns)
+        return frozenset(name for item in self._rows.upto(1) for name in item.columns)
+
+    def bound(self, bind: Callable[[frozenset[str] | None], T]) -> T:
+        """What `bind` gives for the names of the columns: those of the first row; where they do not suffice, those of all rows.
+        None where there are no rows."""
+        if not self.first(1):
+            return bind(None)
+        try:
+            return bind(self.columns)
+        except ConfigError:
+            if not self.ends:
+                raise
+            self.first()
+            return bind(self.columns)
+
+
+class _Rows:
+    """Rows that are read as far as they are needed, once: all Items of one dataset share them."""
+
+    def __init__(self, rows: Any, columns: Mapping[str, str]) -> None:
+        self.read: list[Item] = []
+        self.more: Iterator[tuple[int, Any]] | None
+        self._columns = columns
+        self._source = "the dataset"
+        self._failed: Exception | None = None
+        self._keys: dict[str, Item] = {}
+        self._looked = 0
+        if isinstance(rows, str | Path):
+            path = Path(rows).expanduser()
+            self._source, self.ends = path.name, True
+            self.more = _numbered(path)
+        elif isinstance(rows, Mapping) or not isinstance(rows, Iterable):
+            one = next(iter(rows), None) if isinstance(rows, Mapping) else None
+            split = hasattr(rows[one], "column_names") if one is not None else False
+            raise ConfigError(
+                f"an environment's dataset is {type(rows).__name__}",
+                hint=f"Choose one of its splits: dataset[{one!r}]."
+                if split
+                else "Give a list of dicts, a Dataset of Hugging Face, an iterable of dicts, or the path of a JSONL file.",
+            )
+        else:
+            self.more, self.ends = iter(enumerate(rows)), hasattr(rows, "__len__")
+
+    def upto(self, count: int | None) -> list[Item]:
+        """The rows that were read: `count` at least, where there are so many."""
+        while self.more is not None and (count is None or len(self.read) < count):
+            self._next()
+        return self.read
+
+    def by_key(self, key: str) -> Item | None:
+        for item in (self.upto(None) if self.ends else self.read)[self._looked :]:
+            self._keys.setdefault(item.key, item)
+        self._looked = len(self.read)
+        return self._keys.get(key)
+
+    def _next(self) -> None:
+        assert self.more is not None
+        if self._failed is not None:  # a generator that has raised would say that it has ended
+            raise self._failed
+        try:
+            place, row = next(self.more)
+        except StopIteration:
+            self.more = None
+            return
+        except ConfigError as error:
+            self._failed = error
+            raise
+        except Exception as error:  # code of the project
+            self._failed = ConfigError(
+                f"the dataset raised {type(error).__name__} after {len(self.read)} rows: {text_of(error)}"
+            )
+            raise self._failed from error
+        try:
+            self.read.append(self._item(place, row))
+        except ConfigError as error:
+            self._failed = error
+            raise
+
+    def _item(self, place: int, row: Any) -> Item:
+        where = f"row {place} of {self._source}"
+        if not isinstance(row, Mapping):
+            lines = isinstance(row, list) and self._source.endswith((".json", ".jsonl"))
+            raise ConfigError(
+                f"{where} is {type(row).__name__}, and must be a dict with a 'prompt'",
+                hint="Write one row a line, without brackets around all of them." if lines else None,
+            )
+        return item_of(_renamed(row, self._columns, where) if self._columns else row, len(self.read), where)
 
 
 def item_of(row: Mapping[str, Any], index: int, where: str = "the row") -> Item:
     """The Item of a row. ConfigError where it has no prompt, or one that cannot be asked."""
+    if not isinstance(row, Mapping):
+        raise ConfigError(f"{where} is {type(row).__name__}, and must be a text or a dict with a 'prompt'")
     given = [name for name in _ASKED if row.get(name) is not None]
     if len(given) != 1:
         has = listing([str(name) for name in row]) or "nothing"
@@ -159,13 +235,25 @@ def item_of(row: Mapping[str, Any], index: int, where: str = "the row") -> Item:
         raise ConfigError(
             f"{where}: {given[0]} is {type(asked).__name__ if asked else 'an empty list'}, and must be a text or messages"
         )
-    return Item(
+    found = Item(
         index,
         prompt,
         row.get("answer"),
         _info(row.get("info"), where),
         {str(name): value for name, value in row.items() if name not in _OWN},
     )
+    _ = found.key  # now: code of the project may change what the row holds
+    return found
+
+
+def _renamed(row: Mapping[str, Any], columns: Mapping[str, str], where: str) -> Mapping[str, Any]:
+    """A row whose columns have other names; a column that has a new name has its old one no more."""
+    for old in columns.values():
+        if old not in row:
+            raise ConfigError(f"{where} has no column '{old}'; it has {listing(map(str, row))}")
+    taken = set(columns.values())
+    kept = {name: value for name, value in row.items() if name not in taken and name not in columns}
+    return kept | {new: row[old] for new, old in columns.items()}
 
 
 def select_items(own: Items, rows: Iterable[Any] | None, first: int | None = None) -> list[Item]:
@@ -209,13 +297,6 @@ def _info(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}: info is {type(value).__name__}, and must be a mapping")
     return value
-
-
-def raw_rows(rows: Any) -> Iterator[Any]:
-    """The rows of a dataset as it has them, unchecked: of a JSONL file, or of an iterable."""
-    if isinstance(rows, str | Path):
-        return (row for _, row in _numbered(Path(rows).expanduser()))
-    return iter(rows)
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, Any]]:

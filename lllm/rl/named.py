@@ -67,9 +67,12 @@ def problems_of(entry: Entry) -> Iterator[Problem]:
     try:
         target = entry.load()
         if isinstance(target, DeclaredEnvironment):
-            yield from target.examined()[1]
+            env, problems = target.examined()
+            yield from problems
         else:
-            _env_of(target, entry.name, entry.where)
+            env = _env_of(target, entry.name, entry.where)
+        if env is not None and env.items.ends:
+            env.items.first()  # each row is checked when it is read
     except ConfigError as error:
         for one in errors_within(error):
             if one.where is None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from lllm.core.envelope import open_event
 from lllm.core.jsonable import jsonable
-from lllm.errors import LLMError
-from lllm.ports import LogStore
+from lllm.errors import ConfigError, LLMError, UnknownNameError
+from lllm.ports import Program, Rerun
+from lllm.replay.calls import Calls
+from lllm.rl.items import Item, item_of
 from lllm.rl.running import RolloutStep, Task, seed_of
 
 if TYPE_CHECKING:
     from lllm.config import Config
     from lllm.rl.environment import RLEnv
-    from lllm.rl.items import Item
 
 Again = Callable[[], Awaitable[Any]]
 KEY: Final = "rollouts"
@@ -24,7 +25,9 @@ ROWS: Final = 1000
 """Rows that are named by their keys, at most."""
 _SAME: Final = 20
 """Rows that are compared, to tell an environment from another of its class."""
-_ITEM: Final = re.compile(r"(.+)-(\d+)(?:[.~]\d+)*")
+ONE: Final = "rollout"
+MANY: Final = "rollouts"
+"""The kinds of their sessions' programs."""
 
 
 def describe(
@@ -48,11 +51,28 @@ def describe(
     if (split := getattr(env, "split", None)) is not None:
         found["split"] = split
     if items is not None:
-        known = {one.key for one in env.items.first()} if len(items) <= ROWS else set()
-        if any(one.key not in known for one in items):
+        rows = [_named(env, one) for one in items[: ROWS + 1]]
+        if len(rows) > ROWS or None in rows:
             return None
-        found["rows"] = [one.key for one in items]
+        found["rows"] = rows
     return found
+
+
+def _named(env: RLEnv, item: Item) -> list[Any] | None:
+    """What leads to a row again: its key and its place, where the environment has it; else what is asked, where that is all
+    that it has. None where it has more."""
+    if env.items.find(item.key, item.index) is not None:
+        return [item.key, item.index]
+    bare = item.answer is None and not item.info and not item.columns
+    return [item.key, item.index, item.asked] if bare else None
+
+
+def _row(env: RLEnv, key: str, place: int, asked: Any = None) -> Item:
+    """The row of a key and a place. ConfigError where there is none."""
+    found = env.items.find(key, place) if asked is None else item_of({"prompt": asked}, place)
+    if found is None:
+        raise ConfigError(f"row {place} is no row of the environment '{env.name}' any more")
+    return replace(found, index=place)
 
 
 def describe_training(
@@ -65,7 +85,7 @@ def describe_training(
     found = {
         "environment": name,
         "policy": {"training": True},
-        "tasks": [[task.item.key, task.sample, task.seed, task.policy] for task in tasks],
+        "tasks": [[task.item.key, task.item.index, task.sample, task.seed, task.policy] for task in tasks],
         **arguments,
         "overrides": dict(overrides),
     }
@@ -104,65 +124,63 @@ def resolved(name: str, split: str | None = None) -> RLEnv:
     return found
 
 
-def program_for(store: LogStore, session: str, config: Config | None = None) -> Again | None:
-    """What makes the rollouts of a batch, or one of them, again; None where the session is neither, or where its environment,
-    its agent or its row is not known here."""
-    told = _told(store, session)
-    if told is not None:
-        return _batch(told, store, config)
-    for batch, index in _batches_of(store, session):
-        told = _told(store, batch)
-        if told is not None and (made := _one(told, store, index, session, config)) is not None:
-            return made
-    return None
+class _Refused(ConfigError):
+    """A change that would not reach the policy."""
 
 
-def _told(store: LogStore, session: str) -> Mapping[str, Any] | None:
-    """What the entry of a batch says; None where there is no such session, or it says nothing."""
-    try:
-        first = next(iter(store.read(session)), None)
-    except LLMError:
-        return None
-    entry = {} if first is None else open_event(first)["data"].get("entry") or {}
-    found = entry.get(KEY)
-    return found if isinstance(found, Mapping) else None
+class Rollouts(Program):
+    """The rollouts of a batch, or one of them: where its environment, its policy and its rows are known here; else their agent
+    calls alone."""
+
+    whole = False  # of the class: it is known of each session alone
+
+    def __init__(self, rerun: Rerun) -> None:
+        self._calls = Calls(rerun)
+        self._again: Again | None = None
+        self._why: list[str] = []
+        try:
+            self._again = _one(rerun) if rerun.entry["kind"] == ONE else _batch(_made_of(rerun.meta), rerun)
+        except _Refused:
+            raise
+        except LLMError as error:
+            self._why.append(f"what made these rollouts is not known here: {error.message}")
+        else:
+            self.whole = self.opens = True
+
+    @property
+    def notes(self) -> Sequence[str]:  # type: ignore[override]
+        return [*self._why, *self._calls.notes]
+
+    async def run(self, session: Any) -> Any:
+        """Returns the record of the rollout, or of the Evaluation."""
+        return await (self._calls.run(session) if self._again is None else self._again())
 
 
-def _batches_of(store: LogStore, session: str) -> list[tuple[str, int | None]]:
-    """The batches that a rollout may be of: the one that its id begins with, else those of its run."""
-    found: list[tuple[str, int | None]] = []
-    if (match := _ITEM.fullmatch(session)) is not None:
-        found.append((match[1], int(match[2])))
-    for info in store.sessions():
-        run = ((info.meta.get("entry") or {}).get(KEY) or {}).get("run")
-        if run and session.startswith(f"{run}-"):
-            found.append((info.id, None))
+def _made_of(meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the first event of a batch says that it was made of. ConfigError where it does not."""
+    found = (meta.get("entry") or {}).get(KEY)
+    if not isinstance(found, Mapping):
+        raise ConfigError(
+            "the environment has no registered name, or the policy is no model or agent of a file"
+        )
     return found
 
 
-def _parts(told: Mapping[str, Any], config: Config | None) -> tuple[RLEnv, Any, list[Item]] | None:
-    """The environment, who acts in it, and the rows."""
-    try:
-        env = resolved(told["environment"], told.get("split"))
-        policy = _policy(told["policy"], config)
-    except LLMError:
-        return None
+def _parts(told: Mapping[str, Any], rerun: Rerun) -> tuple[RLEnv, Any, list[Item]]:
+    """The environment, who acts in it, and the rows. LLMError where one of them is not known."""
+    env = resolved(told["environment"], told.get("split"))
+    policy = _policy(told["policy"], rerun)
     if "tasks" in told:
-        known = {one.key: one for one in env.items.first()}
-        return (env, policy, list(known.values())) if all(one[0] in known for one in told["tasks"]) else None
-    if "rows" not in told:
-        return env, policy, env.items.first(told.get("first"))
-    known = {one.key: one for one in env.items.first()}
-    if any(key not in known for key in told["rows"]):
-        return None
-    return env, policy, [known[key] for key in told["rows"]]
+        return env, policy, [_row(env, *task[:2]) for task in told["tasks"]]
+    if "rows" in told:
+        return env, policy, [_row(env, *row) for row in told["rows"]]
+    return env, policy, env.items.first(told.get("first"))
 
 
 def _tasks(told: Mapping[str, Any], items: Sequence[Item]) -> list[Task]:
     """The rollouts of a batch, in order."""
     if "tasks" in told:
-        known = {one.key: one for one in items}
-        return [Task(known[key], sample, seed, version) for key, sample, seed, version in told["tasks"]]
+        return [Task(item, *task[2:]) for item, task in zip(items, told["tasks"], strict=True)]
     return [
         Task(item, sample, seed_of(told["seed"], told["policy_step"], item, sample), told.get("version"))
         for item in items
@@ -170,28 +188,39 @@ def _tasks(told: Mapping[str, Any], items: Sequence[Item]) -> list[Task]:
     ]
 
 
-def _policy(told: Mapping[str, Any], config: Config | None) -> Any:
+def _policy(told: Mapping[str, Any], rerun: Rerun) -> Any:
+    """Who acts; with another model, where the rerun names one."""
     if "training" in told:
         from lllm.llm.model import LLM
         from lllm.rl.past_policy import PastPolicy
 
+        if rerun.model is not None:
+            raise _Refused("rollouts of a training are those of the model in training: they take no other")
         return LLM(PastPolicy())
     if "agent" not in told:
-        return told["model"]
+        if rerun.overrides:
+            raise _Refused(
+                f"a model alone acts in these rollouts: {', '.join(rerun.overrides)} would change nothing",
+                hint="Give another model: --model NAME (in code: model=).",
+            )
+        return rerun.model or told["model"]
     from lllm.config import load_config
     from lllm.llm.build import agent_of
     from lllm.replay.rerun_config import file_of
 
-    found = config or load_config(file_of(told), overrides=list(told.get("set", ())))
+    found: Config = rerun.config or load_config(
+        file_of(told), overrides=[*told.get("set", ()), *rerun.overrides]
+    )
+    if told["agent"] not in found.agents:
+        raise UnknownNameError("agent", told["agent"], found.agents)
     made = agent_of(found.agents[told["agent"]], found)
-    return made if told.get("model") is None else made.with_(model=told["model"])
+    model = rerun.model or told.get("model")
+    return made if model is None else made.with_(model=model)
 
 
-def _batch(told: Mapping[str, Any], store: LogStore, config: Config | None) -> Again | None:
-    found = _parts(told, config)
-    if found is None:
-        return None
-    env, policy, items = found
+def _batch(told: Mapping[str, Any], rerun: Rerun) -> Again:
+    env, policy, items = _parts(told, rerun)
+    store = rerun.store
 
     async def in_training() -> Any:
         from lllm.rl.batches import roll_out
@@ -220,29 +249,23 @@ def _batch(told: Mapping[str, Any], store: LogStore, config: Config | None) -> A
 ARGUMENTS: Final = ("samples", "first", "limit", "seed", "policy_step", "version", "run", "name")
 
 
-def _one(
-    told: Mapping[str, Any], store: LogStore, index: int | None, session: str, config: Config | None
-) -> Again | None:
+def _one(rerun: Rerun) -> Again:
+    """What does one rollout again: its session names its batch, and its place there."""
     from lllm.rl.isolation.processes import SharedProcesses
     from lllm.steps.running import one
 
-    found = _parts(told, config)
-    if found is None:
-        return None
-    env, policy, items = found
-    tasks = _tasks(told, items)
-    if index is None:
-        run = told["run"]
-        named = {f"{run}-{task.item.key}-{task.sample}": place for place, task in enumerate(tasks)}
-        index = named.get(session)
-    if index is None or index >= len(tasks):
-        return None
-    task = tasks[index]
+    entry = dict(rerun.entry)
+    first = next(iter(rerun.store.read(entry["batch"])), None)
+    if first is None:
+        raise ConfigError(f"the session of its batch, '{entry['batch']}', has no events")
+    told = _made_of(open_event(first)["data"])
+    env, policy, items = _parts(told, rerun)
+    task = _tasks(told, items)[entry["item"]]
 
     async def again() -> Any:
         step = RolloutStep(env, env.policy(policy), told["overrides"])
         step.seeds = bool(told["policy"].get("seeds", step.seeds))
         async with SharedProcesses(env):
-            return (await one(step, task, store=store)).value.record()
+            return (await one(step, task, store=rerun.store, entry=entry)).value.record()
 
     return again

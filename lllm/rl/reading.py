@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
 from lllm.core.use import Use
 from lllm.errors import ConfigError, UnknownNameError, listing
 from lllm.models.message import Message
+from lllm.models.reply import Reply
 from lllm.ports import LogStore
-from lllm.rl.items import Item
+from lllm.rl.items import Item, Items
 from lllm.rl.rewards import Score
-from lllm.rl.rollout import Rollout
+from lllm.rl.rollout import DONE, Rollout
 
 
 class KeptState(dict[str, Any]):
@@ -40,28 +42,83 @@ def read_result(store: LogStore, session: str) -> Mapping[str, Any] | None:
     return result if isinstance(result, Mapping) and "item" in result else None
 
 
-def read_rollout(store: LogStore, session: str, items: Iterable[Item]) -> Rollout:
+def sessions_of(store: LogStore, given: Any) -> list[str]:
+    """The sessions of rollouts: of ids, Rollouts, and ids of batches, of which those are taken that have ended.
+
+    Raises ConfigError for what is none of these, and for a batch that has none. UnknownNameError: no such session.
+    """
+    if isinstance(given, str | Rollout):
+        given = [given]
+    if not isinstance(given, Iterable) or isinstance(given, Mapping | bytes):
+        raise ConfigError(f"sessions is {type(given).__name__}", hint=_HINT)
+    found: list[str] = []
+    for one in given:
+        id = one.session if isinstance(one, Rollout) else one
+        if not isinstance(id, str):
+            what = "a rollout without a session" if isinstance(one, Rollout) else type(one).__name__
+            raise ConfigError(f"among the sessions is {what}", hint=_HINT)
+        inner = items_of(store, id)
+        ended = [name for name in inner or [id] if not inner or read_result(store, name) is not None]
+        if not ended:
+            raise ConfigError(
+                f"no rollout of batch '{id}' has ended: {len(inner)} have begun",
+                hint=f"Go on with it: lllm resume {id}",
+            )
+        found += ended
+    return found
+
+
+def items_of(store: LogStore, batch: str) -> list[str]:
+    """The sessions of a batch's rollouts, in order; none where it is no batch."""
+    events = map(open_event, store.read(batch))
+    return [one["data"]["session"] for one in events if one["kind"] == ev.ITEM_STARTED]
+
+
+_HINT: Final = "Give ids of rollouts or of batches, or the rollouts: env.score(evaluation)."
+
+
+def read_rollout(store: LogStore, session: str, items: Items) -> Rollout:
     """A rollout from its log, with the row that it was of.
 
     Raises UnknownNameError: no such session. ConfigError: it is not a rollout that has ended, or its row is not among `items`.
     """
     result = read_result(store, session)
     if result is None:
-        raise ConfigError(
-            f"session '{session}' is not a rollout that has ended",
-            hint="Give the sessions of rollouts: evaluation[0].session.",
-        )
-    item = next((one for one in items if one.key == result["item"]), None)
+        raise ConfigError(f"session '{session}' is not a rollout that has ended", hint=_HINT)
+    item = items.find(result["item"], result.get("row", 0))
     if item is None:
         raise ConfigError(
             f"session '{session}' is a rollout of a row that the environment does not have",
             hint="Rewards need the row's answer and columns: use the environment with the dataset that it was done with.",
         )
-    return rollout_of(result, item)
+    return rollout_of(store, result, item)
 
 
-def rollout_of(result: Mapping[str, Any], item: Item) -> Rollout:
-    """A Rollout from what its session's end says (`Rollout.record`)."""
+def read_reply(store: LogStore, session: str) -> Reply | None:
+    """The reply that the policy's last call ended with, as its log has it; None where no call has ended well."""
+    found: Reply | None = None
+    replies: dict[str, Reply] = {}
+    for event in map(open_event, store.read(session)):
+        kind, data, call = event["kind"], event["data"], event["call"]
+        if kind == ev.CALL_STARTED and data.get("parent") is None:
+            replies[call] = Reply()
+        elif call not in replies:  # of an agent that the policy has asked
+            continue
+        elif kind == ev.MODEL_REPLIED:
+            replies[call] = Reply.from_record(data)
+        elif kind == ev.REPLY_ACCEPTED and "value" in data:
+            replies[call] = replace(replies[call], parsed=data["value"])
+        elif kind == ev.CALL_ENDED and data.get("status") == "done":
+            found = replies[call]
+    return found
+
+
+def rollout_of(store: LogStore, result: Mapping[str, Any], item: Item) -> Rollout:
+    """A Rollout from what its session's end says (`Rollout.record`), with its last reply."""
+    session = result.get("session")
+    reply = None if session is None else read_reply(store, session)
+    if reply is None and result.get("turns") and result.get("status") == DONE:
+        reply = Reply(content=result.get("completion", ""))  # of a function: it has no calls
     errors: Mapping[str, str] = result.get("errors", {})
     components: Mapping[str, float | None] = result.get("components", {})
     return Rollout(
@@ -72,11 +129,11 @@ def rollout_of(result: Mapping[str, Any], item: Item) -> Rollout:
         result.get("detail"),
         result.get("completion", ""),
         tuple(Message.from_record(one) for one in result.get("messages", ())),
-        None,
+        reply,
         result.get("turns", 0),
         {name: Score(value, errors.get(name)) for name, value in components.items()},
         result.get("reward"),
-        result.get("session"),
+        session,
         result.get("seed", 0),
         result.get("policy"),
         KeptState(kept) if isinstance(kept := result.get("state"), Mapping) else kept,

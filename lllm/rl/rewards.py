@@ -18,10 +18,14 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial, partialmethod
+from types import FunctionType
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar, overload
 
-from lllm.core.canonical import digest
+from lllm.core.canonical import digest, encode
+from lllm.core.jsonable import jsonable, unicode_only
 from lllm.errors import ConfigError, describe_error, listing, text_of
+from lllm.rl.own_code import copied
 
 ONE: Final = {
     "prompt": "what was asked: a text, or messages",
@@ -50,8 +54,11 @@ MANY: Final = {
 }
 """What a reward of many rollouts can ask for: lists, in one order; columns are lists, too."""
 
-_ALWAYS: Final = ("answer", "info")
-"""Columns that every row has; `**kwargs` are given these and all others."""
+_SHARED: Final = frozenset(("answer", "info", "prompt"))
+_OF_ONE: Final = ONE.keys() - _SHARED
+"""Who asks for one of these looks at one rollout, whatever its other parameters are called: columns may have plural names."""
+_OBJECTS: Final = frozenset(("state", "states", "reply", "rollout", "rollouts", "log_extra", "log_metric"))
+"""What rewards are given as it is; of all else they have copies, which they may change."""
 _NAMELESS: Final = "<lambda>"
 _MARK: Final = "__lllm_reward__"
 _NAMED_WEIGHT: Final = re.compile(r"_(\d*)p(\d+)$")
@@ -92,7 +99,7 @@ class Reward:
     names: tuple[str, ...] = ()
     """The parameters that it is given by name."""
     further: bool = False
-    """Whether it takes all other columns, too (`**kwargs`)."""
+    """Whether it takes all else that there is, too (`**kwargs`)."""
 
     def arguments(self, values: Callable[[str], Any], columns: Iterable[str]) -> dict[str, Any]:
         """The keyword arguments of a call. `values`: the value of a name; KeyError where there is none."""
@@ -104,8 +111,9 @@ class Reward:
                 if not _has_default(self.function, name):
                     raise
         if self.further:
-            found |= {name: values(name) for name in (*_ALWAYS, *columns) if name not in found}
-        return found
+            known = (*MANY, "answer", "info") if self.many else ONE
+            found |= {name: values(name) for name in (*known, *columns) if name not in found}
+        return {name: value if name in _OBJECTS else copied(value) for name, value in found.items()}
 
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -165,7 +173,15 @@ def rewards_of(
     for value in given:
         if isinstance(value, type) and issubclass(value, BaseReward):
             value = value()
-        found += methods_of(value) if isinstance(value, BaseReward) else [reward_of(value)]
+        if not isinstance(value, BaseReward):
+            found.append(reward_of(value))
+        elif own := methods_of(value):
+            found += own
+        else:
+            raise ConfigError(
+                f"{type(value).__name__} has no rewards",
+                hint="Its methods are rewards where they are called reward_..., or @reward marks them.",
+            )
     nameless = [place for place, one in enumerate(found) if one.name == _NAMELESS]
     for number, place in enumerate(nameless, 1):
         found[place] = replace(found[place], name="reward" if number == 1 else f"reward_{number}")
@@ -180,10 +196,14 @@ def rewards_of(
         if unknown := weights.keys() - set(names):
             raise ConfigError(f"weights for {listing(map(str, unknown))}; the rewards are {listing(names)}")
         pairs = [(one, weights.get(one.name, one.weight)) for one in found]
-    elif len(weights) != len(found):
-        raise ConfigError(f"{len(weights)} weights for {len(found)} rewards: {listing(names)}")
+    elif isinstance(weights, str | bytes) or not isinstance(weights, Iterable):
+        raise ConfigError(
+            f"weights is {weights!r}", hint="Give a number for each reward, in their order or by name."
+        )
+    elif len(numbers := list(weights)) != len(found):
+        raise ConfigError(f"{len(numbers)} weights for {len(found)} rewards: {listing(names)}")
     else:
-        pairs = list(zip(found, weights, strict=True))
+        pairs = list(zip(found, numbers, strict=True))
     return tuple(
         replace(one, weight=number_of(weight, f"the weight of '{one.name}'")) for one, weight in pairs
     )
@@ -191,17 +211,21 @@ def rewards_of(
 
 def reward_of(value: Any, name: str | None = None, weight: float | None = None) -> Reward:
     """The Reward that a function is. ConfigError where it cannot be one."""
-    if isinstance(value, Reward):
-        return value
+    if isinstance(value, Reward):  # one that was made by hand has no names of parameters
+        made = reward_of(value.function, value.name)
+        return replace(
+            made, weight=number_of(value.weight, f"the weight of '{value.name}'"), optional=value.optional,
+            version=value.version or made.version,
+        )  # fmt: skip
     if not callable(value) or isinstance(value, type):
         raise ConfigError(
             f"{value!r:.80} is no reward",
             hint="A reward is a function of what happened: def correct(completion, answer): ...",
         )
     mark: _Marked | None = getattr(value, _MARK, None)
-    own = name or getattr(value, "__name__", None) or type(value).__name__
+    own = name or getattr(value, "__name__", None) or _name_within(value)
     if mark is not None:
-        own, weight = mark.name or own, mark.weight
+        own, weight = name or mark.name or own, mark.weight
     try:
         signature = inspect.signature(value)
     except (TypeError, ValueError) as error:
@@ -211,6 +235,8 @@ def reward_of(value: Any, name: str | None = None, weight: float | None = None) 
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
             further = True
+        elif parameter.kind is parameter.VAR_POSITIONAL and parameter.name not in (*ONE, *MANY):
+            continue  # `*args`: it is given none
         elif parameter.kind is parameter.POSITIONAL_ONLY or parameter.kind is parameter.VAR_POSITIONAL:
             raise ConfigError(
                 f"the reward '{own}' has the parameter '{parameter}', which cannot be given by name",
@@ -224,7 +250,7 @@ def reward_of(value: Any, name: str | None = None, weight: float | None = None) 
         1.0 if weight is None else number_of(weight, f"the weight of '{own}'"),
         mark is not None and mark.optional,
         (mark.version if mark is not None else None) or _version(value),
-        any(one in MANY for one in names),
+        _OF_ONE.isdisjoint(names) and any(one in MANY for one in names),
         tuple(names),
         further,
     )
@@ -235,7 +261,7 @@ def methods_of(owner: Any) -> list[Reward]:
     found: list[Reward] = []
     for attribute in _methods(type(owner)):
         method = getattr(owner, attribute)
-        if hasattr(method, _MARK):
+        if getattr(method, _MARK, None) is not None:
             found.append(reward_of(method))
         elif isinstance(owner, BaseReward) and attribute.startswith("reward_"):
             name, weight = named_weight(attribute.removeprefix("reward_"), owner.integer_weights)
@@ -243,11 +269,15 @@ def methods_of(owner: Any) -> list[Reward]:
     return found
 
 
+_METHODS: Final = (FunctionType, staticmethod, classmethod, partial, partialmethod)
+
+
 def _methods(owner: type) -> list[str]:
-    names: dict[str, None] = {}
+    """The names of methods of a class, of every kind, those of its bases first."""
+    names: dict[str, bool] = {}
     for one in reversed(owner.__mro__):
-        names |= {name: None for name, value in vars(one).items() if inspect.isfunction(value)}
-    return [name for name in names if inspect.isfunction(getattr(owner, name, None))]
+        names |= {name: isinstance(value, _METHODS) for name, value in vars(one).items()}
+    return [name for name, is_method in names.items() if is_method]
 
 
 def named_weight(name: str, integers: bool = False) -> tuple[str, float]:
@@ -260,8 +290,11 @@ def named_weight(name: str, integers: bool = False) -> tuple[str, float]:
     return name, 1.0
 
 
-def bind(rewards: Sequence[Reward], columns: Collection[str]) -> None:
-    """Requires that every parameter of the rewards is something that there is. ConfigError names all that are not."""
+def bind(rewards: Sequence[Reward], columns: Collection[str] | None) -> None:
+    """Requires that every parameter of the rewards is something that there is. ConfigError names all that are not. `columns`:
+    of the rows; None where there are no rows yet."""
+    if columns is None:
+        return
     problems: list[str] = []
     for one in rewards:
         known = {*MANY, "prompt", "info", "answer", *columns} if one.many else {*ONE, *columns}
@@ -324,9 +357,35 @@ def _has_default(function: Callable[..., Any], name: str) -> bool:
     return parameter is not None and parameter.default is not parameter.empty
 
 
+def _name_within(value: Any) -> str:
+    """The name of what has none itself: of the function that a partial calls, else of its class."""
+    while isinstance(value, partial):
+        value = value.func
+    return getattr(value, "__name__", None) or type(value).__name__
+
+
 def _version(function: Callable[..., Any]) -> str:
+    """A digest of the source of a function; with what a partial or an object brings to it."""
+    brought: list[Any] = []
+    while isinstance(function, partial):
+        brought += [function.args, function.keywords]
+        function = function.func
+    if not inspect.isroutine(function):
+        brought.append(getattr(function, "__dict__", None))
+        function = type(function).__call__
+    source = _source(function)
+    if brought:
+        source += encode(unicode_only(jsonable(brought)))
+    return digest(source).removeprefix("sha256:")[:12]
+
+
+def _source(function: Any) -> bytes:
     try:
-        return digest(inspect.getsource(function).encode()).removeprefix("sha256:")[:12]
+        return inspect.getsource(function).encode()
     except (OSError, TypeError, IndexError):
         code = getattr(function, "__code__", None)
-        return "" if code is None else digest(code.co_code).removeprefix("sha256:")[:12]
+        return b"" if code is None else code.co_code + repr((code.co_names, _constants(code))).encode()
+
+
+def _constants(code: Any) -> list[Any]:
+    return [_constants(one) if hasattr(one, "co_code") else one for one in code.co_consts]

@@ -60,7 +60,7 @@ class Rollout:
         status: `done`, `cut` or `missing` (STATUSES). reason: of a cut or missing one, in a word: `turns`, `tokens`,
             `context`, `length`, `repairs`; `provider`, `deadline`, `setup`, ... detail: in a sentence.
         completion: the text of the last reply. messages: the conversation after the prompt's messages.
-        reply: the last reply; None where there is none, and in rollouts that are read from a log.
+        reply: the last reply; None where there is none. In a rollout that is read from a log, it is as the log has it.
         turns: how many replies the policy gave.
         scores: of each reward, by its name; versions: of these rewards. reward: their weighted sum; None where it is missing.
         session: where it is logged. seed: of its randomness. policy: which version of the policy it was.

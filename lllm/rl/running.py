@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
-from lllm.core.canonical import digest_of, encode
+from lllm.core.canonical import digest_of
 from lllm.core.jsonable import jsonable
 from lllm.core.use import NONE, Use
 from lllm.errors import CallError, EffectTimeout, LLMError, text_of
@@ -20,26 +20,24 @@ from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.ports import LogStore
 from lllm.rl import tools
+from lllm.rl.conversation import digest_of_messages, opened, start_of, with_opening
 from lllm.rl.isolation.processes import ProcessLost
 from lllm.rl.isolation.remote import Remote
 from lllm.rl.items import Item
+from lllm.rl.own_code import Thread, call
 from lllm.rl.rollout import CUT, DONE, MISSING, Rollout, outcome
 from lllm.rl.scoring import score_one
+from lllm.rl.settings import settings_of
+from lllm.rl.states import close, record_of
 from lllm.rl.values import prompt_messages, values_of
 from lllm.session import Session, current
 from lllm.steps.base import Step
-from lllm.steps.calls import ModelStep
-from lllm.sync import in_thread, is_async, maybe_async
+from lllm.sync import finish, is_async
 
 if TYPE_CHECKING:
     from lllm.rl.binding import Hook
     from lllm.rl.environment import RLEnv
     from lllm.steps.running import Here
-
-
-STATE_BYTES: Final = 65_536
-"""Bytes of JSON from which on the state is not kept in the log."""
-_JSON: Final = (str, int, float, bool, list, tuple, Mapping)
 
 
 class Task(NamedTuple):
@@ -66,6 +64,8 @@ class RolloutStep(Step):
         self.env = env
         self.policy = policy.with_(**overrides) if overrides and isinstance(policy, Agent) else policy
         self.name = env.name
+        self.settings = settings_of(env, self.policy)
+        """What a rollout must have in common with this to be taken from a log instead of being done."""
         self.seeds = _seeded(policy) if env.seeds is None else env.seeds
 
     async def _run(self, value: Task, here: Here) -> Rollout:
@@ -94,6 +94,12 @@ class RolloutStep(Step):
         return rollout
 
 
+_NO_STATE: Final = (
+    "its state was in the process that did the first rollout: one that goes on from the middle of that has none. "
+    "Begin it anew"
+)
+
+
 class _Lost(Exception):
     """The world has failed: the rollout is missing. Its arguments are reason and detail."""
 
@@ -111,18 +117,21 @@ class Running:
         self.messages: tuple[Message, ...] = ()
         self.turns = 0
         self.remote = None if env.isolation is None else Remote(env, task.seed)
+        self._threads: dict[str, Thread] = {}
+        self._is_set_up = False
 
     async def all(self) -> Rollout:
         """The rollout, scored."""
         began = time.monotonic()
         status, reason, detail = DONE, None, None
+        state: Any = None
         try:
             await self._set_up()
             status, reason, detail = await self._talk()
             await self._fetch_state()
+            state = await self._state()
         except _Lost as lost:
             status, reason, detail = MISSING, lost.args[0], lost.args[1]
-        state = await self._state()
         found = Rollout(
             self.task.item,
             self.task.sample,
@@ -193,7 +202,7 @@ class Running:
         env, opening = self.env, None
         if env.opening_hook is not None:
             opening = _text(await self._hook(env.opening_hook, env.limits.step), "opening")
-        asked = _with_opening(self.task.item.prompt, opening)
+        asked = with_opening(self.task.item.prompt, opening)
         dialog: Dialog | None = None
         while True:
             left = None if env.max_turns is None else env.max_turns - self.turns
@@ -229,7 +238,7 @@ class Running:
                 raise _Lost("policy", "the environment answers, and a function cannot be asked again")
             try:
                 with Session.outside():
-                    value = await maybe_async(policy, asked)
+                    value = await call(policy, asked)
             except asyncio.CancelledError:
                 raise
             except Exception as error:
@@ -242,7 +251,7 @@ class Running:
             self.messages = (*self.messages, Message("assistant", text))
             return None
         if dialog is None:
-            dialog = _opened(policy, asked)
+            dialog = opened(policy, asked)
         else:
             dialog.append(Message("user", asked))
         more: dict[str, Any] = {}
@@ -258,7 +267,7 @@ class Running:
 
     def _count(self, messages: tuple[Message, ...]) -> None:
         """Takes over how far the conversation has come."""
-        start = _after(messages, self.prompt)
+        start = start_of(messages, self.prompt)
         self.messages = messages[start:]
         self.turns = sum(1 for one in self.messages if one.role == "assistant")
 
@@ -287,11 +296,17 @@ class Running:
             return None
 
         async def work() -> Any:
-            found = self.state if isinstance(self.state, _JSON) else getattr(self.state, "__dict__", None)
-            kept = jsonable(found)
-            return kept if len(encode(kept)) <= STATE_BYTES else {"$repr": repr(self.state)[:200]}
+            if not self._is_set_up:
+                raise RuntimeError(_NO_STATE)
+            return record_of(self.state)
 
-        return await self.session.effect("rollout.state", {"row": self.task.item.key}, work, effect="pure")
+        request = {"row": self.task.item.key, "after": digest_of_messages(self.messages)}
+        try:
+            return await self.session.effect("rollout.state", request, work, effect="pure")
+        except LLMError:
+            raise
+        except Exception as error:
+            raise _Lost("state", text_of(error)) from error
 
     def values(self) -> dict[str, Any]:
         """What hooks and rewards can be given."""
@@ -314,47 +329,69 @@ class Running:
                 hook.name, f"{hook.name} needs {error}, which row {item.index} does not have"
             ) from None
 
+        function: Any = hook.function
+        if self.remote is None and not is_async(function):
+            function = Thread(function, self._late if keep is not None else _drop)
+            self._threads[hook.name] = function
+
         async def work() -> Any:
+            self._is_set_up = self._is_set_up or hook.name == "setup"
             if self.remote is not None:
                 return await self.remote.hook(hook.name, arguments)
-            if is_async(hook.function):
-                value = await hook.function(**arguments)
-            else:
-                value = await in_thread(hook.function, **arguments)
+            value = await call(function, **arguments)
             return jsonable(value) if keep is None else keep(value)
 
         try:
             return await self.session.effect(
                 f"rollout.{hook.name}",
-                {"row": item.key, "turn": self.turns},
+                {"row": item.key, "turn": self.turns, "after": digest_of_messages(self.messages)},
                 work,
                 effect="pure",
                 timeout=limit,
             )
         except EffectTimeout as error:
+            self._leave(hook.name, keep)
             raise _Lost(hook.name, f"{hook.name} did not return within {limit:g} s") from error
         except asyncio.CancelledError:
+            self._leave(hook.name, keep)
             raise
         except ProcessLost as error:
             raise _Lost("process", error.message) from error
         except Exception as error:
             raise _Lost(hook.name, f"{hook.name} raised {type(error).__name__}: {text_of(error)}") from error
 
+    def _leave(self, name: str, keep: Callable[[Any], Any] | None) -> None:
+        """Waits for a hook no longer. What it has made meanwhile is taken down with the rollout; what it makes later, when it
+        has made it."""
+        thread = self._threads.get(name)
+        if thread is not None and (value := thread.leave()) is not None and keep is not None:
+            keep(value)
+
+    def _late(self, state: Any) -> None:
+        """Takes down a state that was made after its rollout had ended. In the thread of `setup`."""
+
+        async def ending() -> None:
+            if (wrong := await close(state, self.env.limits.teardown)) is not None:
+                self.env.leaks.append(wrong)
+
+        finish(ending())
+
     async def close(self) -> None:
         """Ends what the state holds: its `close` or `aclose`, if it has one."""
-        if self.remote is not None:
-            if (wrong := await self.remote.close()) is not None:
-                self.env.leaks.append(wrong)
-            return
-        closing = getattr(self.state, "aclose", None) or getattr(self.state, "close", None)
-        if callable(closing):
-            try:
-                with Session.outside():
-                    await asyncio.wait_for(maybe_async(closing), self.env.limits.teardown)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
-                self.env.leaks.append(f"{type(error).__name__}: {text_of(error)}")
+        closing = (
+            self.remote.close() if self.remote is not None else close(self.state, self.env.limits.teardown)
+        )
+        if (wrong := await closing) is not None:
+            self.env.leaks.append(wrong)
+        for name, thread in self._threads.items():
+            if thread.running:
+                self.env.leaks.append(
+                    f"{name} still runs, in a thread, which cannot be stopped; a process can: isolated=True"
+                )
+
+
+def _drop(value: Any) -> None:
+    """Does nothing with what a hook gives too late."""
 
 
 def _used() -> Use:
@@ -369,43 +406,6 @@ def _seeded(policy: Any) -> bool:
         return False
     found = capabilities(policy._settings.backend)
     return bool(found.seed and found.local)
-
-
-def _opened(policy: Agent, asked: str | list[Message]) -> Dialog:
-    """The conversation that a call of the deployed agent would begin with."""
-    if not isinstance(asked, str):
-        brings = any(one.role in ("system", "developer") for one in asked)
-        dialog = Dialog(name=policy.name) if brings else policy.init_dialog()
-        for message in asked:
-            dialog.append(message)
-        return dialog
-    dialog = policy.init_dialog()
-    found, args = ModelStep(policy).asked(asked)
-    if found is None:
-        assert policy.prompt is not None
-        return policy.send_message(dialog, policy.prompt, args)
-    return dialog.append(found)
-
-
-def _with_opening(prompt: str | tuple[Message, ...], opening: str | None) -> Any:
-    if opening is None:
-        return prompt if isinstance(prompt, str) else list(prompt)
-    if isinstance(prompt, str):
-        return f"{prompt}\n\n{opening}"
-    last = prompt[-1]
-    return [*prompt[:-1], replace(last, content=f"{last.text}\n\n{opening}")]
-
-
-def _after(messages: tuple[Message, ...], prompt: tuple[Message, ...]) -> int:
-    """Where the conversation goes on after the system prompt and the messages of the row."""
-    start = 0
-    while (
-        start < len(messages)
-        and messages[start].role in ("system", "developer")
-        and (not prompt or prompt[0].role not in ("system", "developer"))
-    ):
-        start += 1
-    return min(start + len(prompt), len(messages))
 
 
 def _text(value: Any, what: str) -> str | None:

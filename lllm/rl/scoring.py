@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from lllm.core.canonical import digest_of
+from lllm.core.jsonable import unicode_only
 from lllm.errors import EffectTimeout
 from lllm.llm.sessions import arecord
 from lllm.ports import LogStore
+from lllm.rl.own_code import call
 from lllm.rl.rewards import Reward, Score, raised, read_score, total
 from lllm.rl.rollout import MISSING, Rollout
 from lllm.rl.values import values_of
 from lllm.session import Session
-from lllm.sync import in_thread, is_async
 
 
 async def score_one(
@@ -34,6 +35,7 @@ async def score_one(
     }
     columns = rollout.item.columns
     scores: dict[str, Score] = dict(rollout.scores)
+    done = deed_of(rollout)
     for one in rewards:
         if one.many:
             continue
@@ -42,6 +44,7 @@ async def score_one(
             "version": one.version,
             "row": rollout.item.key,
             "sample": rollout.sample,
+            "of": done,
         }
         try:
             arguments = one.arguments(lambda name: known[name] if name in known else columns[name], columns)
@@ -72,6 +75,7 @@ async def score_together(
             "reward": one.name,
             "version": one.version,
             "rollouts": [f"{rollout.item.key}.{rollout.sample}" for rollout in given],
+            "of": digest_of([deed_of(rollout) for rollout in given]),
         }
         try:
             arguments = one.arguments(
@@ -93,6 +97,12 @@ async def score_together(
             found[place] = replace(found[place], scores={**found[place].scores, one.name: score})
         given = [found[place] for place in places]
     return [summed(rewards, one) for one in found]
+
+
+def deed_of(rollout: Rollout) -> str:
+    """A digest of what a rollout came to: a score that a log has is that of another rollout where this differs."""
+    said = [one.record() for one in rollout.messages] or rollout.completion
+    return digest_of(unicode_only([rollout.status, said, rollout.state_record]))
 
 
 def unscored(rollout: Rollout) -> Rollout:
@@ -142,8 +152,7 @@ async def _recorded(
     """Calls a reward function as an effect of a session: a replay does not call it again."""
 
     async def work() -> Any:
-        made = function(**arguments) if is_async(function) else await in_thread(function, **arguments)
-        return _plain(read(await made if inspect.isawaitable(made) else made))
+        return _plain(read(await call(function, **arguments)))
 
     try:
         return _made(
@@ -173,6 +182,8 @@ def _all_missing(error: Score, count: int) -> list[Score]:
 
 def _scores(value: Any, count: int) -> list[Score]:
     try:
+        if isinstance(value, str | bytes | Mapping):
+            raise TypeError
         values = list(value)
     except TypeError:
         return [Score(None, f"it returned {type(value).__name__}, not {count} numbers")] * count

@@ -179,6 +179,10 @@ class ItemsWithSessions:
     def session_of(self, index: int) -> str:
         return f"{self.session.id}-{index}"
 
+    def entry_of(self, index: int) -> dict[str, Any]:
+        """What the session of an item says of its program."""
+        return {"kind": "chain", "chain": self.step.name}
+
     async def item(self, index: int, value: Any) -> Any:
         from lllm.steps.results import with_stages
 
@@ -192,7 +196,7 @@ class ItemsWithSessions:
         if not live.durable:
             await live.flush()  # whoever finds an item must find its batch
         try:
-            result = await self.result(id, value)
+            result = await self.result(index, id, value)
         except BaseException as error:
             if isinstance(error, BudgetExceeded) and error.resumable:
                 self.stopped = error
@@ -207,18 +211,18 @@ class ItemsWithSessions:
             await live.flush()
         return with_stages(result.value, result.stages, texts=False)
 
-    async def result(self, id: str, value: Any) -> Result:
+    async def result(self, index: int, id: str, value: Any) -> Result:
         """Returns the result of an item: from its session, where an interrupted batch has one, else from a new session."""
         from lllm.steps.running import ended
 
-        if self.session.rerun and (result := await self._again(id, value)) is not None:
+        if self.session.rerun and (result := await self._again(index, id, value)) is not None:
             return result
         with Session.outside():
             own = self.session.new_item(id, self.step.name)
-            await own.start({"name": self.step.name, "entry": {"kind": "chain", "chain": self.step.name}})
+            await own.start({"name": self.step.name, "entry": self.entry_of(index)})
             return await ended(own, self.step, value, ledger=self._budget.ledger)
 
-    async def _again(self, id: str, value: Any) -> Result | None:
+    async def _again(self, index: int, id: str, value: Any) -> Result | None:
         """The result of an item that has a session already; None where it has none."""
         from lllm.steps.running import one
 
@@ -227,7 +231,13 @@ class ItemsWithSessions:
         async def again() -> None:
             try:
                 found.append(
-                    await one(self.step, value, store=self.session.store, ledger=self._budget.ledger)
+                    await one(
+                        self.step,
+                        value,
+                        store=self.session.store,
+                        ledger=self._budget.ledger,
+                        entry=self.entry_of(index),
+                    )
                 )
             except BaseException as error:
                 found.append(error)

@@ -171,13 +171,16 @@ async def one(
     limits: Limits | None = None,
     owns: bool = False,
     ledger: Ledger | None = None,
+    entry: dict[str, Any] | None = None,
 ) -> Result:
-    """Runs a step on one value: in the running session, else in one of its own. `ledger`: of the batch whose item it is."""
-    scope = running("chain")
+    """Runs a step on one value: in the running session, else in one of its own. `ledger`: of the batch whose item it is;
+    `entry`: what its session says of its program then."""
+    entry = entry or {"kind": "chain", "chain": step.name}
+    scope = running(entry["kind"])
     if scope is not None:
         return await in_session(step, value, scope.session, follow, limits, owns)
     live = open_session(name or step.name, store=store)
-    await live.start({"name": name or step.name, "entry": {"kind": "chain", "chain": step.name}})
+    await live.start({"name": name or step.name, "entry": entry})
     return await ended(live, step, value, follow, limits, ledger)
 
 

@@ -221,3 +221,96 @@ def test_a_killed_run_is_resumed_and_forked_from_the_command_line(lllm: Terminal
     assert lllm("replay", batch, "--json").json["verified"]
     forked = lllm("fork", batch, "--json")
     assert forked.code == 0, forked.err
+
+
+MORE = """
+from lllm.rl import RLEnv
+
+
+def noisy(completion):
+    print("noise of the project")
+    return 1
+
+
+def endless():
+    n = 0
+    while True:
+        yield {"prompt": f"What is {n} plus 1?", "answer": str(n + 1)}
+        n += 1
+
+
+class Mislaid(RLEnv):
+    dataset = [{"prompt": "x"}, {"answer": "no prompt"}]
+    rewards = (noisy,)
+
+
+without_end = RLEnv(endless(), [noisy], name="without_end")
+slow = RLEnv([{"prompt": "x"}], [noisy], setup=lambda: 1 / 0, name="slow")
+"""
+
+
+def test_rows_without_an_end_are_listed_tried_and_scored(lllm: Terminal, project: Path) -> None:
+    (project / "envs" / "more.py").write_text(MORE)
+    rows = {row["name"]: row for row in lllm("rl", "--json").json}
+    assert rows["without_end"]["rows"] is None
+    assert rows["sums"]["rows"] == 5
+    assert "row 1 of the dataset has neither" in rows["Mislaid"]["problem"]
+    made = lllm("rl", "run", "without_end", "--model", "embedded", "--first", "2", "--json").json
+    assert lllm("rl", "score", "without_end", "--json").json["sessions"] == made["sessions"]
+    assert lllm("rl", "check", "without_end", "--first", "3", "--json").json["rows"] == 3
+
+
+def test_json_is_all_there_is_on_stdout(lllm: Terminal, project: Path) -> None:
+    (project / "envs" / "more.py").write_text(MORE)
+    for words in (("run", "--model", "embedded", "--first", "1"), ("check", "--first", "2"), ("score",)):
+        done = lllm("rl", words[0], "without_end", *words[1:], "--json")
+        assert json.loads(done.out)
+        assert "noise of the project" in done.err
+
+
+def test_why_rollouts_are_missing_is_said(lllm: Terminal, project: Path) -> None:
+    (project / "envs" / "more.py").write_text(MORE)
+    done = lllm("rl", "run", "slow", "--model", "embedded")
+    assert "not done: 1 setup" in done.out
+    assert "setup: setup raised ZeroDivisionError: division by zero" in done.err
+
+
+def test_check_reads_each_row(lllm: Terminal, project: Path) -> None:
+    (project / "envs" / "questions.jsonl").write_text(
+        '{"question": "a", "solution": "b", "level": 1}\n{"question": \n'
+    )
+    (project / "envs" / "more.py").write_text(MORE)
+    found = [one["message"] for one in json.loads(lllm("check", "--json").out)["problems"]]
+    assert any("questions.jsonl, line 2, is not JSON" in one for one in found)
+    assert any("row 1 of the dataset has neither" in one for one in found)
+
+
+def test_a_session_that_is_gone_on_with_is_the_batch(lllm: Terminal, project: Path) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "lllm",
+        "rl",
+        "run",
+        "rl/arithmetic",
+        "--model",
+        "embedded",
+        "--run",
+        "monday",
+    ]
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(
+        [*words, "--first", "200", "--limit", "1"], env=environ, stdout=subprocess.DEVNULL
+    )
+    ended: list[str] = []
+    while len(ended) < 3:
+        assert process.poll() is None
+        time.sleep(0.05)
+        if (project / ".lllm").exists():
+            ended = [one["session"] for one in lllm("sessions", "--json").json if one["status"] == "done"]
+    process.kill()
+    process.wait()
+    done = lllm("resume")
+    assert done.code == 0, done.err
+    assert "-arithmetic-" in done.err.partition("going on with ")[2].split()[0]
+    assert done.err.count("Interrupted were also") == 0

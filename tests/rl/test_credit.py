@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from typing import Any
 
@@ -139,6 +140,10 @@ FLAWED = [
     (lambda completion: completion.isdigit(), "the form of the reference answer"),
     (lambda completion, answer: 1 / 0, "ZeroDivisionError"),
     (lambda completion, answer: completion != answer, "an empty reply"),
+    (
+        lambda completion, answer: completion == "6" if answer == "6" else 0.9 * (completion == "6"),
+        "the commonest",
+    ),
     (lambda completion, answer: near(completion, float(answer)), "a number that floats have no room for"),
     (lambda completion, answer: not far(completion, float(answer)), "a number that equals none"),
 ]
@@ -150,6 +155,36 @@ def test_rewards_that_pay_for_something_else_are_found(place: int) -> None:
     found = RLEnv(ROWS, function).check()
     assert not found.ok
     assert any(words in one for one in found.problems), found
+
+
+def test_answers_that_are_equal_are_no_task() -> None:
+    def exact(completion: str, answer: str) -> bool:
+        return completion == answer
+
+    def checked(*answers: Any) -> Any:
+        return RLEnv([{"prompt": str(n), "answer": one} for n, one in enumerate(answers)], exact).check()
+
+    for answers in ((["a"] * 5), (["a"] * 9 + ["b"])):
+        assert any("the commonest answer" in one for one in checked(*answers).problems)
+    for answers in (["a", "b"] * 5, ["a"], ["a", "b", "c", "a", "b"]):
+        assert checked(*answers).ok
+
+
+def test_reference_answers_that_are_no_text() -> None:
+    def parsed(completion: str, answer: Any) -> bool:
+        try:
+            return bool(json.loads(completion) == answer)
+        except ValueError:
+            return False
+
+    rows = [{"prompt": str(n), "answer": {"n": n, "none": None, "text": "ü"}} for n in range(4)]
+    assert RLEnv(rows, parsed).check().means["reference"] == 1.0
+    assert RLEnv([{"prompt": str(n), "answer": [n, True]} for n in range(4)], parsed).check().ok
+
+
+def test_rewards_need_rows_to_be_tried_on() -> None:
+    with pytest.raises(ConfigError, match="has no rows to try rewards on"):
+        RLEnv([], lambda completion: 1).check()
 
 
 class Door:

@@ -13,13 +13,17 @@ from lllm import LLM, Agent, ScriptedBackend, replay_session, tool
 from lllm.errors import ConfigError, ProviderError
 from lllm.log.memory import MemoryLog
 from lllm.models.reply import Reply
-from lllm.rl import Evaluation, RLEnv, Rollout, reward
+from lllm.rl import Evaluation, RLEnv, Rollout, StageLimits, reward
 
 ROWS = [{"prompt": "2?", "answer": "2", "secret": "column-of-rewards", "info": {"hidden": "info-of-rewards"}}]
 
 
 def right(completion: str, answer: str) -> bool:
     return completion == answer
+
+
+def len_of_reply(completion: str) -> int:
+    return len(completion)
 
 
 def call(name: str, **arguments: Any) -> dict[str, Any]:
@@ -329,12 +333,65 @@ def test_a_class_has_its_rows_hooks_and_rewards() -> None:
     assert found.state == {"n": 2}
 
 
+class Strict(RLEnv):
+    dataset = ROWS
+    rewards = (right, len_of_reply)
+    weights = {"right": 3}  # noqa: RUF012
+    max_turns = None
+    auto_execute_tools = False
+    cut = "mask"
+    limits = {"score": 2}  # noqa: RUF012
+    seeds = True
+
+
+def test_a_class_says_what_is_not_given() -> None:
+    env = Strict()
+    assert [one.weight for one in env.rewards] == [3.0, 1.0]
+    assert (env.max_turns, env.auto_execute_tools, env.cut, env.seeds) == (None, False, "mask", True)
+    assert (env.limits.score, env.limits.setup) == (2.0, 60.0)
+    given = Strict(
+        max_turns=2, auto_execute_tools=True, cut="score", limits={"score": 3}, seeds=None, weights=[1, 2]
+    )
+    assert (given.max_turns, given.auto_execute_tools, given.cut, given.seeds) == (2, True, "score", None)
+    assert (given.limits.score, given.rewards[1].weight) == (3.0, 2.0)
+
+
+def test_places_of_rows_that_are_given_are_no_rows_of_the_dataset() -> None:
+    env = RLEnv([{"prompt": "a"}, {"prompt": "b"}], lambda prompt: prompt == "b")
+    found = env(LLM(ScriptedBackend(lambda _: "x")), [env.items[1], "c"], store=MemoryLog(), samples=2)
+    assert [one.item.index for one in found] == [1, 1, 1, 1]
+    assert [len(group) for group in found.groups()] == [2, 2]
+    assert found.reward == 0.5
+    assert found.interval is not None
+
+
+def test_why_rollouts_are_missing_is_said() -> None:
+    found = env_of()(LLM(ScriptedBackend(["2"])), store=MemoryLog(), nonsense=3)
+    assert "1 missing (error: unknown sampling option 'nonsense')" in str(found)
+    with pytest.raises(ConfigError, match="a policy that is a function has no settings: temperature"):
+        env_of()(lambda prompt: "2", store=MemoryLog(), temperature=1)
+
+
+@pytest.mark.parametrize("rows", [5, b"x", object(), [5], [["a"]], [None]])
+def test_rows_that_are_none(rows: Any) -> None:
+    with pytest.raises(ConfigError, match="row"):
+        env_of()(LLM(ScriptedBackend(["2"])), rows)
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"max_turns": 0}, "max_turns"),
     ({"max_turns": True}, "max_turns"),
     ({"cut": "zero"}, "cut is 'zero'"),
     ({"limits": {"sleep": 1}}, "limits: sleep"),
     ({"limits": {"setup": "1"}}, "limits.setup"),
+    ({"limits": {"score": 0}}, "limits.score is 0; it is seconds above 0"),
+    ({"limits": StageLimits(step=-1.0)}, "limits.step is -1; it is seconds above 0"),
+    ({"max_turns": -1}, "max_turns is -1"),
+    ({"auto_execute_tools": "no"}, "auto_execute_tools is 'no'"),
+    ({"seeds": 1}, "seeds is 1"),
+    ({"name": 5}, "the name of an environment is 5"),
+    ({"done": lambda: True}, "done is asked where step had an answer, and there is no step"),
+    ({"isolated": 0}, "isolated is 0"),
     ({"setup": 5}, "setup is int"),
     ({"setup": lambda nonsense: 1}, "setup has parameters that nothing provides: nonsense"),
     ({"step": lambda x, /: 1}, "cannot be given by name"),
@@ -354,8 +411,9 @@ def test_what_is_wrong_is_said_when_it_is_made(more: dict[str, Any], words: str)
 def test_without_rows_there_is_nothing_to_try() -> None:
     with pytest.raises(ConfigError, match="has no rows"):
         RLEnv(rewards=lambda: 1)(LLM(ScriptedBackend(["x"])))
-    with pytest.raises(ConfigError, match="samples must be a whole number >= 1, got 0"):
-        env_of()(LLM(ScriptedBackend(["x"])), samples=0)
+    for wrong in ({"samples": 0}, {"samples": "2"}, {"limit": 0}, {"limit": True}):
+        with pytest.raises(ConfigError, match="must be a whole number >= 1, got"):
+            env_of()(LLM(ScriptedBackend(["x"])), **wrong)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,18 @@ def step(state, completion, reply, turns):
     if completion == "spawn":
         state["child"] = subprocess.Popen(["sleep", "600"]).pid
         return "spawned"
+    if completion.startswith("fork"):
+        if os.fork() == 0 and completion == "fork and raise":
+            raise ValueError("in the copy")
+        return "forked"
+    if completion == "print":
+        print("printed there", flush=True)
+        os.write(1, b"written there\\n")
+        return "printed"
+    if completion == "spin":
+        pathlib.Path("spinning").write_text(str(os.getpid()))
+        while True:
+            pass
     if completion == "raise":
         raise ValueError("a mistake")
     if completion == "huge":
@@ -98,6 +110,9 @@ def slow(seconds: float) -> str:
     """Takes long."""
     time.sleep(seconds)
     return f"slow {os.getpid()}"
+
+def long():
+    return {"long": "x" * 200_000}
 
 class Counter:
     def __init__(self, rng):
@@ -297,6 +312,61 @@ def _command(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+@pytest.mark.parametrize("how", ["fork", "fork and raise"])
+def test_a_fork_answers_nothing(apart: Any, how: str) -> None:
+    replies = [how, "a", call("go", direction="north"), "b", "stop"]
+    found = env_of(apart)(LLM(ScriptedBackend(replies)), store=MemoryLog())[0]
+    said = [one.text for one in found.messages if one.role in ("user", "tool")]
+    assert said == ["forked", "you said a", "at 1", "you said b"]
+    assert found.reward == 1.0
+
+
+def test_what_it_prints_is_no_output_of_the_run(apart: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    found = env_of(apart)(LLM(ScriptedBackend(["print", "stop"])), store=MemoryLog())[0]
+    assert found.reward == 0.0
+    out, errors = capfd.readouterr()
+    assert out == ""
+    assert "printed there" in errors
+    assert "written there" in errors
+
+
+KILLED = """
+import envs_apart
+from lllm import LLM, ScriptedBackend
+from lllm.log.memory import MemoryLog
+from lllm.rl import RLEnv
+env = RLEnv([{"prompt": "x"}], lambda: 1, setup=envs_apart.setup, step=envs_apart.step, isolated=True)
+env(LLM(ScriptedBackend(["spin"])), store=MemoryLog())
+"""
+
+
+def test_the_process_of_a_run_that_is_killed_ends(apart: Any, tmp_path: Path) -> None:
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])}
+    run = subprocess.Popen([sys.executable, "-c", KILLED], env=environ, cwd=tmp_path)
+    until = time.monotonic() + 60
+    file = tmp_path / "spinning"
+    while not (file.exists() and file.read_text()):
+        assert run.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    pid = int(file.read_text())
+    assert b"isolation.child" in _command(pid)
+    run.kill()
+    run.wait()
+    while b"isolation.child" in _command(pid):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_rewards_have_the_whole_state(apart: Any) -> None:
+    env = RLEnv(
+        [{"prompt": "x"}], lambda state: len(state["long"]), setup=apart.long, tools=[apart.go], isolated=True
+    )
+    store = MemoryLog()
+    found = env(LLM(ScriptedBackend(["x"])), store=store)
+    assert found.reward == 200_000.0
 
 
 def test_runs_that_follow_each_other_may_share_processes(apart: Any, started: list[Any]) -> None:

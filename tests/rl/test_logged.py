@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lllm import LLM, Agent, ScriptedBackend, replay_session, resume_session
+from lllm import LLM, Agent, ScriptedBackend, fork_session, record, replay_session, resume_session
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
 from lllm.errors import ConfigError
@@ -135,8 +135,10 @@ def test_rollouts_are_scored_again_without_a_policy() -> None:
     assert [one.reward for one in together] == [0.0, 1.0, 2.0, 3.0]
     with pytest.raises(ConfigError, match="a row that the environment does not have"):
         RLEnv([{"prompt": "another"}], lambda: 1).score([first[0].session or ""], store=store)
+    with record("another", store=store) as other:
+        pass
     with pytest.raises(ConfigError, match="is not a rollout that has ended"):
-        env.score([parent(store)], store=store)
+        env.score([other.id], store=store)
 
 
 def test_what_a_run_has_finished_is_not_done_again() -> None:
@@ -277,3 +279,158 @@ def test_an_agent_with_memory_remembers_nothing_of_another_rollout() -> None:
     )
     assert [one.reward for one in found] == [1.0] * 4
     assert not agent.history
+
+
+def test_a_run_takes_no_rollout_that_was_set_otherwise() -> None:
+    store, backend = MemoryLog(), ScriptedBackend(asked)
+    first = counting()(LLM(backend), store=store, run="night")
+    done = {one.session for one in first}
+    others = (
+        (counting(max_turns=5), LLM(backend), {}),
+        (counting(system_prompt="Count."), LLM(backend), {}),
+        (counting(name="another"), LLM(backend), {}),
+        (counting(), LLM(backend), {"temperature": 0.5}),
+        (counting(), Agent("other", backend, "You count."), {}),
+    )
+    for env, policy, more in others:
+        found = env(policy, store=store, run="night", **more)
+        assert done.isdisjoint({one.session for one in found})
+        done |= {one.session for one in found}
+    assert list(counting()(LLM(backend), store=store, run="night")) == list(first)
+    for session in done:
+        assert replay_session(session or "", store=store).verified
+
+
+def test_a_run_within_a_session_is_an_error() -> None:
+    with (
+        record("outer", store=MemoryLog()),
+        pytest.raises(ConfigError, match="run= is for rollouts that have sessions of their own"),
+    ):
+        counting()(LLM(ScriptedBackend(asked)), run="night")
+
+
+@pytest.mark.parametrize("name", ["", "  ", 5, "x" * 201, "a\x1b[31m", "a\nb"])
+def test_a_run_that_names_no_session(name: Any) -> None:
+    with pytest.raises(ConfigError, match="by which sessions are named"):
+        counting()(LLM(ScriptedBackend(asked)), store=MemoryLog(), run=name)
+
+
+def test_old_rollouts_by_batch_evaluation_and_id() -> None:
+    store = MemoryLog()
+    env = counting()
+    first = env(LLM(ScriptedBackend(asked)), store=store)
+    for given in (parent(store), [parent(store)], first, list(first), [one.session for one in first]):
+        assert [one.session for one in env.score(given, store=store)] == [one.session for one in first]
+    assert len(env.score(first[0], store=store)) == 1
+    for wrong in (None, 5, [5], b"x", {"a": 1}):
+        with pytest.raises(ConfigError, match="Give ids of rollouts or of batches"):
+            env.score(wrong, store=store)
+
+
+def test_of_a_batch_those_are_scored_that_have_ended() -> None:
+    store = MemoryLog()
+    env = counting()
+    first = env(LLM(ScriptedBackend(asked)), store=store, limit=1)
+    batch = parent(store)
+    left = cut(store, {batch: 9, f"{batch}-2": 5, f"{batch}-3": 0})
+    assert [one.session for one in env.score(batch, store=left)] == [one.session for one in first[:2]]
+    with pytest.raises(ConfigError, match="is not a rollout that has ended"):
+        env.score([f"{batch}-2"], store=left)
+    none = cut(store, {batch: 3, **{f"{batch}-{n}": 0 if n else 5 for n in range(4)}})
+    with pytest.raises(ConfigError, match="no rollout of batch"):
+        env.score(batch, store=none)
+
+
+def test_missing_rollouts_stay_missing_when_they_are_scored_again() -> None:
+    from lllm.errors import ProviderError
+
+    store = MemoryLog()
+    env = RLEnv([{"prompt": "a"}, {"prompt": "b"}], lambda completion: 1)
+    first = env(LLM(ScriptedBackend(["x", ProviderError("down")])), store=store, limit=1)
+    again = env.score(first, store=store)
+    assert [(one.status, one.reason, one.reward) for one in again] == [
+        ("done", None, 1.0),
+        ("missing", "provider", None),
+    ]
+
+
+def test_a_reward_that_comes_later_sees_the_reply() -> None:
+    store = MemoryLog()
+    form = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    agent = Agent("a", ScriptedBackend(["{", '{"n": 3}', '{"n": 4}']), format=form)
+    env = RLEnv([{"prompt": "a"}, {"prompt": "b"}], lambda reply: reply.parsed["n"])
+    first = env(agent, store=store, limit=1, run="r")
+    assert [one.reward for one in first] == [3.0, 4.0]
+    assert [one.reward for one in env.score(first, store=store)] == [3.0, 4.0]
+
+    def tokens(reply: Any, rollout: Any) -> float:
+        assert rollout.reply is reply
+        return reply.usage.completion
+
+    other = RLEnv(env.items, tokens)
+    assert [one.reward for one in other(agent, store=store, run="r")] == [2.0, 2.0]
+    own = RLEnv([{"prompt": "a"}], lambda reply: reply.content == "x")
+    assert own.score(own(lambda prompt: "x", store=store), store=store).reward == 1.0
+
+
+def forking(replies: Any, **more: Any) -> tuple[MemoryLog, Any]:
+    store = MemoryLog()
+
+    def main() -> Any:
+        env = RLEnv(
+            [{"prompt": "x", "answer": "right"}], lambda completion, answer: completion == answer, **more
+        )
+        return env(LLM(ScriptedBackend(replies)), store=store)
+
+    main()
+    return store, main
+
+
+def reply_at(store: MemoryLog, session: str) -> int:
+    kinds = [open_event(body)["kind"] for body in store.read(session)]
+    return max(place for place, kind in enumerate(kinds) if kind == ev.MODEL_REPLIED)
+
+
+def test_a_forked_rollout_has_a_reward_of_its_own() -> None:
+    store, main = forking(lambda _: "wrong")
+    batch = parent(store)
+    fork = fork_session(
+        batch, item=0, at=reply_at(store, f"{batch}-0"), edit="right", store=store, entry=main
+    )
+    assert fork.result.reward == 1.0
+    assert replay_session(fork.session, store=store, entry=main).verified
+
+
+def test_a_forked_rollout_is_answered_anew() -> None:
+    said = []
+
+    def step(completion: str, turns: int) -> str | None:
+        said.append(completion)
+        return f"you said {completion}" if turns == 1 else None
+
+    store, main = forking(lambda _: "wrong", step=step)
+    batch = parent(store)
+    kinds = [open_event(body)["kind"] for body in store.read(f"{batch}-0")]
+    at = kinds.index(ev.MODEL_REPLIED)
+    fork = fork_session(batch, item=0, at=at, edit="left", store=store, entry=main)
+    assert said == ["wrong", "wrong", "left", "wrong"]
+    assert fork.result[0].messages[1].text == "you said left"
+
+
+def test_a_fork_from_the_middle_of_a_state_is_missing() -> None:
+    store = MemoryLog()
+
+    def main() -> Any:
+        return counting()(LLM(ScriptedBackend(asked)), store=store)
+
+    main()
+    batch = parent(store)
+    fork = fork_session(
+        batch, item=1, at=reply_at(store, f"{batch}-1"), edit="now 1", store=store, entry=main
+    )
+    assert [one.status for one in fork.result] == ["done", "missing", "done", "done"]
+    assert fork.result[1].reason == "state"
+    assert "its state was in the process that did the first rollout" in fork.result[1].detail
+    assert replay_session(fork.session, store=store, entry=main).verified
+    anew = fork_session(batch, item=1, at=0, store=store, entry=main)
+    assert [one.reward for one in anew.result] == [1.0] * 4

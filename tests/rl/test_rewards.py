@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial, partialmethod
 from typing import Any
 
 import pytest
@@ -11,12 +12,12 @@ import pytest
 from lllm import LLM, ScriptedBackend
 from lllm.errors import ConfigError
 from lllm.log.memory import MemoryLog
-from lllm.rl import BaseReward, RLEnv, reward
+from lllm.rl import BaseReward, Reward, RLEnv, reward
 from lllm.rl.rewards import Score, named_weight, read_score, rewards_of, total
 
 ROWS = [
-    {"prompt": "two?", "answer": "2", "level": 3, "info": {"unit": "m"}},
-    {"prompt": "three?", "answer": "3", "level": 4},
+    {"prompt": "two?", "answer": "2", "level": 3, "info": {"unit": "m"}, "answers": ["2", "II"]},
+    {"prompt": "three?", "answer": "3", "level": 4, "answers": ["2", "3"]},
 ]
 
 
@@ -41,6 +42,32 @@ def _trl(
     return [float(one) for one in level]
 
 
+def _prompts(completions: list[str], **further: Any) -> list[bool]:
+    return [one == "two?" for one in further["prompts"]]
+
+
+def _further(completion: str, *args: Any, **further: Any) -> int:
+    assert not args
+    assert set(further) >= {"prompt", "messages", "answer", "info", "state", "reply", "turns", "rollout"}
+    level: int = further["level"]
+    return level
+
+
+def _weighed(completion: str, answer: str, factor: int = 1) -> int:
+    return factor * (completion == answer)
+
+
+class _Graded:
+    def __init__(self, grade: int) -> None:
+        self._grade = grade
+
+    def __call__(self, completion: str) -> int:
+        return self._grade
+
+    async def grade(self, completion: str) -> int:
+        return self._grade
+
+
 SIGNATURES: list[tuple[Callable[..., Any], list[float]]] = [
     (lambda completion, answer: completion == answer, [1, 0]),
     (lambda completion: len(completion), [1, 1]),
@@ -57,6 +84,13 @@ SIGNATURES: list[tuple[Callable[..., Any], list[float]]] = [
     (_many, [1, 0]),
     (_trl, [3, 4]),
     (lambda: 0.5, [0.5, 0.5]),
+    (lambda **given: given["completion"] == given["answer"], [1, 0]),
+    (_prompts, [1, 0]),
+    (_further, [3, 4]),
+    (partial(_weighed, factor=3), [3, 0]),
+    (_Graded(2), [2, 2]),
+    (_Graded(2).grade, [2, 2]),
+    (lambda completion, answers: completion in answers, [1, 1]),
 ]
 
 
@@ -72,7 +106,7 @@ def test_what_cannot_be_bound_is_an_error_before_any_rollout() -> None:
     words = str(caught.value)
     assert "'gold'" in words
     assert "'rating'" in words
-    assert "columns of the rows: level" in words
+    assert "columns of the rows: answers, level" in words
     for wrong in (lambda completion, /: 1.0, lambda *completions: 1.0):
         with pytest.raises(ConfigError, match="cannot be given by name"):
             RLEnv(ROWS, wrong)
@@ -134,6 +168,72 @@ def test_a_class_of_rewards() -> None:
     assert first.components == {"short": 1.0, "gpt_4": 2.0, "exact": 1.0}
     assert first.reward == pytest.approx(12.05)
     assert second.reward == pytest.approx(2.05)
+
+
+class Kinds(BaseReward):
+    @staticmethod
+    def reward_static(completion: str) -> float:
+        return 1.0
+
+    @classmethod
+    def reward_cls(cls, completion: str) -> float:
+        return 2.0
+
+    async def reward_later_p5(self, completion: str) -> float:
+        return 4.0
+
+    def _graded(self, grade: float, completion: str) -> float:
+        return grade
+
+    reward_bound = partialmethod(_graded, 3.0)
+    reward_nothing = "a text"
+
+
+def test_methods_of_every_kind_are_rewards() -> None:
+    assert asked(Kinds)[0].components == {"static": 1.0, "cls": 2.0, "later": 4.0, "bound": 3.0}
+    assert asked(Kinds)[0].reward == 8.0
+
+
+def test_a_class_without_rewards_is_an_error() -> None:
+    class Empty(BaseReward):
+        def score(self, completion: str) -> float:
+            return 1.0
+
+    with pytest.raises(ConfigError, match="Empty has no rewards"):
+        RLEnv(ROWS, Empty())
+
+
+def test_a_reward_made_by_hand_is_bound() -> None:
+    made = Reward("own", _weighed, 2.0, optional=True, version="7")
+    (one,) = rewards_of(made)
+    assert (one.name, one.weight, one.optional, one.version) == ("own", 2.0, True, "7")
+    assert [rollout.reward for rollout in asked(made)] == [2.0, 0.0]
+
+
+def test_versions_differ_where_rewards_do() -> None:
+    def version(value: Any) -> str:
+        return rewards_of(value)[0].version
+
+    assert version(partial(_weighed, factor=3)) == version(partial(_weighed, factor=3))
+    different = [_weighed, partial(_weighed, factor=3), partial(_weighed, factor=4), _Graded(1), _Graded(2)]
+    different += [eval("lambda completion: 1"), eval("lambda completion: 2")]
+    assert len({version(one) for one in different}) == len(different)
+    assert all(version(one) for one in different)
+    assert [one.name for one in rewards_of([partial(_weighed, factor=3), _Graded(1)])] == [
+        "_weighed",
+        "_Graded",
+    ]
+
+
+@pytest.mark.parametrize("weights", [(2.0,), iter([2.0]), {"_weighed": 2}])
+def test_weights_of_every_kind(weights: Any) -> None:
+    assert asked(_weighed, weights=weights)[0].reward == 2.0
+
+
+@pytest.mark.parametrize("weights", [2, "2", b"2", [1, 2], []])
+def test_weights_that_fit_nothing(weights: Any) -> None:
+    with pytest.raises(ConfigError, match="weight"):
+        RLEnv(ROWS, _weighed, weights=weights)
 
 
 def test_a_reward_that_raises_is_missing_and_named() -> None:
@@ -203,7 +303,7 @@ def test_rewards_of_all_rollouts_at_once_see_all_of_them() -> None:
     assert [one.reward for one in found] == [2.0, 1.0]
 
 
-@pytest.mark.parametrize("value", [[1.0], 5, None, "ab"])
+@pytest.mark.parametrize("value", [[1.0], 5, None, "ab", b"ab", {"a": 1, "b": 2}])
 def test_a_list_that_does_not_fit_is_missing_for_all(value: Any) -> None:
     found = asked(lambda completions: value)
     assert [one.reward for one in found] == [None, None]

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import os
 import pickle
 import random
+import select
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +24,7 @@ from lllm.models.render import render_result
 from lllm.rl import tools
 from lllm.rl.isolation.frames import LENGTH, framed
 from lllm.rl.isolation.plan import made
+from lllm.rl.states import plain
 
 
 class Child:
@@ -71,7 +76,7 @@ class Child:
         return render_result(value)  # what the model reads: objects do not leave this process
 
     def on_state(self) -> Any:
-        return self.state if isinstance(self.state, _JSON) else getattr(self.state, "__dict__", None)
+        return plain(self.state)
 
     def on_end(self) -> None:
         state, self.state = self.state, None
@@ -90,12 +95,9 @@ class Child:
         return value
 
 
-_JSON = (str, int, float, bool, list, tuple, Mapping)
-
-
 def serve(connection: socket.socket) -> None:
     """Answers messages until the other side is gone."""
-    child = Child()
+    child, own = Child(), os.getpid()
     with connection.makefile("rb") as coming:
         while len(head := coming.read(LENGTH.size)) == LENGTH.size:
             message = pickle.loads(coming.read(LENGTH.unpack(head)[0]))  # noqa: S301  of the run that started this process
@@ -105,10 +107,31 @@ def serve(connection: socket.socket) -> None:
             except (Exception, SystemExit) as error:
                 words = error.message if isinstance(error, LLMError) else str(error)
                 sent = framed(json.dumps({"error": type(error).__name__, "words": words[:4000]}).encode())
+            if (
+                os.getpid() != own
+            ):  # code of the environment has forked, and its copy came back: one of the two answers
+                os._exit(0)
             connection.sendall(sent)
 
 
+def end_with(connection: socket.socket) -> None:
+    """Kills this process and what it started when the other side is gone, whatever it is doing then: a run that was killed
+    closes nothing itself."""
+    gone = select.poll()
+    gone.register(connection, 0)  # a hang-up is always told
+
+    def wait() -> None:
+        gone.poll()
+        os.killpg(os.getpid(), signal.SIGKILL)  # it leads its group
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def main() -> None:
-    """Serves the connection whose descriptor is the first argument."""
+    """Serves the connection whose descriptor is the first argument. What is printed goes to the errors: the output is that of
+    the run."""
+    sys.stdout.flush()
+    os.dup2(2, 1)
     with socket.socket(fileno=int(sys.argv[1])) as here:
+        end_with(here)
         serve(here)

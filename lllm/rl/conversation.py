@@ -1,0 +1,55 @@
+"""The conversation of a rollout: how it opens, and what was said after that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from lllm.core.canonical import digest_of
+from lllm.core.jsonable import unicode_only
+from lllm.llm.agent import Agent
+from lllm.llm.dialog import Dialog
+from lllm.models.message import Message
+from lllm.steps.calls import ModelStep
+
+
+def opened(policy: Agent, asked: str | list[Message]) -> Dialog:
+    """The conversation that a call of the deployed agent would begin with."""
+    if not isinstance(asked, str):
+        brings = any(one.role in ("system", "developer") for one in asked)
+        dialog = Dialog(name=policy.name) if brings else policy.init_dialog()
+        for message in asked:
+            dialog.append(message)
+        return dialog
+    dialog = policy.init_dialog()
+    found, args = ModelStep(policy).asked(asked)
+    if found is None:
+        assert policy.prompt is not None
+        return policy.send_message(dialog, policy.prompt, args)
+    return dialog.append(found)
+
+
+def with_opening(prompt: str | tuple[Message, ...], opening: str | None) -> Any:
+    if opening is None:
+        return prompt if isinstance(prompt, str) else list(prompt)
+    if isinstance(prompt, str):
+        return f"{prompt}\n\n{opening}"
+    last = prompt[-1]
+    return [*prompt[:-1], replace(last, content=f"{last.text}\n\n{opening}")]
+
+
+def start_of(messages: tuple[Message, ...], prompt: tuple[Message, ...]) -> int:
+    """Where the conversation goes on after the system prompt and the messages of the row."""
+    start = 0
+    while (
+        start < len(messages)
+        and messages[start].role in ("system", "developer")
+        and (not prompt or prompt[0].role not in ("system", "developer"))
+    ):
+        start += 1
+    return min(start + len(prompt), len(messages))
+
+
+def digest_of_messages(messages: tuple[Message, ...]) -> str:
+    """Of what was said before a hook is called: its answer to something else would be another one."""
+    return digest_of(unicode_only([one.record() for one in messages]))

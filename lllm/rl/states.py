@@ -1,0 +1,63 @@
+"""States of rollouts: their form as JSON, and their end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from lllm.core.canonical import encode
+from lllm.core.jsonable import jsonable, unicode_only
+from lllm.errors import text_of
+from lllm.rl.own_code import call
+from lllm.session import Session
+
+BYTES: Final = 65_536
+"""Bytes of JSON from which on the state is not kept in the log."""
+_JSON: Final = (str, int, float, bool, list, tuple, Mapping)
+
+
+def record_of(state: Any) -> Any:
+    """A state as its rollout's log has it: as JSON, where that is no longer than BYTES."""
+    found = plain(state)
+    return found if len(encode(found)) <= BYTES else {"$repr": repr(found)[:200]}
+
+
+def plain(state: Any) -> Any:
+    """A state as JSON; of an object, its attributes. It is anybody's: of one that cannot be read, it says so."""
+    try:
+        return unicode_only(jsonable(attributes_of(state)))
+    except Exception as error:
+        why = f"{type(error).__name__}: {text_of(error)}"
+        return {"$repr": f"a {type(state).__name__} that cannot be read: {why}"[:200]}
+
+
+def attributes_of(state: Any) -> Any:
+    """What is JSON as it is; of an object its attributes, also of one with slots; None where it has none."""
+    if isinstance(state, _JSON):
+        return state
+    slots = [name for kind in type(state).__mro__ for name in _slots(vars(kind).get("__slots__", ()))]
+    found = {name: getattr(state, name) for name in slots if hasattr(state, name)}
+    own = getattr(state, "__dict__", None)
+    return {**found, **own} if isinstance(own, Mapping) else found or None
+
+
+def _slots(value: Any) -> list[str]:
+    names = [value] if isinstance(value, str) else list(value)
+    return [name for name in names if name not in ("__dict__", "__weakref__")]
+
+
+async def close(state: Any, limit: float | None) -> str | None:
+    """Calls the `aclose` or `close` of a state, if it has one. Returns what went wrong."""
+    try:
+        closing = getattr(state, "aclose", None) or getattr(state, "close", None)
+        if callable(closing):
+            with Session.outside():
+                async with asyncio.timeout(limit):
+                    await call(closing)
+    except TimeoutError as error:
+        words = text_of(error)
+        return f"it did not close within {limit:g} s" if limit is not None and not str(error) else words
+    except Exception as error:
+        return f"{type(error).__name__}: {text_of(error)}"
+    return None
