@@ -132,7 +132,7 @@ class RLEnv:
         kind = type(self)
         self.name = name or vars(kind).get("name") or (kind.__name__ if kind is not RLEnv else "environment")
         if not isinstance(self.name, str):
-            raise ConfigError(f"the name of an environment is {self.name!r}, and must be a text")
+            raise ConfigError(f"the name of an environment must be a text, got {self.name!r}")
         rows = kind.dataset if dataset is None else dataset
         self.items = Items(() if rows is None else rows)
         given = kind.rewards if rewards is None else rewards
@@ -160,7 +160,7 @@ class RLEnv:
             ("seeds", self.seeds, (True, False, None)),
         ):
             if not any(value is one for one in known):
-                raise ConfigError(f"{what} is {value!r}; it is {listing(map(str, known))}")
+                raise ConfigError(f"{what} must be {' or '.join(map(str, known))}, got {value!r}")
         self.leaks: list[str] = []
         """What went wrong when rollouts were taken down."""
         hooks = {"setup": setup, "opening": opening, "step": step, "done": done, "reference": reference}
@@ -256,6 +256,8 @@ class RLEnv:
             return await policy.rollouts(self, rows, **more, **overrides)
         parse_count("samples", samples)
         parse_count("limit", limit)
+        if first is not None:
+            parse_count("first", first)
         _check_run(run)
         items = select_items(self.items, rows, first)
         if not items:
@@ -415,7 +417,7 @@ def _check_run(run: Any) -> None:
         not isinstance(run, str) or not run.strip() or not run.isprintable() or len(run) > 200
     ):
         raise ConfigError(
-            f"run is {run!r:.80}; it is a text of 1 to 200 printable characters, by which sessions are named"
+            f"run must be a text of 1 to 200 printable characters, which name sessions, got {run!r:.80}"
         )
 
 
@@ -430,7 +432,7 @@ def _limits(value: Any) -> StageLimits:
     found = {name: None if one is None else number_of(one, f"limits.{name}") for name, one in value.items()}
     for name, seconds in found.items():
         if seconds is not None and seconds <= 0:
-            raise ConfigError(f"limits.{name} is {seconds:g}; it is seconds above 0, or None for no limit")
+            raise ConfigError(f"limits.{name} must be seconds above 0, or None for no limit, got {seconds:g}")
     return StageLimits(**found)
 
 

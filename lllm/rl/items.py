@@ -91,7 +91,7 @@ class Items(Sequence[Item]):
     def first(self, count: int | None = None) -> list[Item]:
         """The first `count` rows; None: all of them."""
         if count is not None and (type(count) is not int or count < 0):
-            raise ConfigError(f"the number of rows is {count!r}; it is a whole number from 0 on, or None")
+            raise ConfigError(f"the number of rows must be a whole number >= 0, or None, got {count!r}")
         return self._rows.upto(count)[:count]
 
     def known(self) -> list[Item]:

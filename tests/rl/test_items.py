@@ -167,7 +167,7 @@ def test_the_key_is_that_of_the_row_as_it_was_read() -> None:
 
 @pytest.mark.parametrize("count", [-1, "2", True, 1.0])
 def test_a_number_of_rows_that_is_none(count: Any) -> None:
-    with pytest.raises(ConfigError, match="the number of rows is"):
+    with pytest.raises(ConfigError, match="the number of rows must be"):
         Items(rows()).first(count)
 
 

@@ -311,7 +311,7 @@ def test_a_run_within_a_session_is_an_error() -> None:
 
 @pytest.mark.parametrize("name", ["", "  ", 5, "x" * 201, "a\x1b[31m", "a\nb"])
 def test_a_run_that_names_no_session(name: Any) -> None:
-    with pytest.raises(ConfigError, match="by which sessions are named"):
+    with pytest.raises(ConfigError, match="run must be a text of 1 to 200 printable"):
         counting()(LLM(ScriptedBackend(asked)), store=MemoryLog(), run=name)
 
 
