@@ -149,7 +149,7 @@ def interrupted(store: LogStore) -> list[SessionInfo]:
     batches: dict[str, SessionInfo | None] = {}
     out: dict[str, SessionInfo] = {}
     for info in found:
-        base = _batch_of(info)
+        base = _find_batch(info)
         if base is None:
             out[info.id] = info
             continue
@@ -166,7 +166,7 @@ def interrupted(store: LogStore) -> list[SessionInfo]:
 _ITEM: Final = re.compile(r"(.+)-\d+(?:\.\d+)?")
 
 
-def _batch_of(info: SessionInfo) -> str | None:
+def _find_batch(info: SessionInfo) -> str | None:
     """The batch that a session may be an item of: the one that it names, else the one that its id begins with."""
     if named := (info.meta.get("entry") or {}).get("batch"):
         return str(named)

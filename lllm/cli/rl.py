@@ -216,7 +216,7 @@ def policy_of(
 def _newest(store: LogStore, env: RLEnv, count: int) -> list[str]:
     """The rollouts of the newest batches of an environment: those that have ended, of rows that it has."""
     from lllm.rl.programs import MANY
-    from lllm.rl.reading import items_of, read_result
+    from lllm.rl.reading import batch_sessions, read_result
 
     batches = [
         info.id
@@ -225,7 +225,7 @@ def _newest(store: LogStore, env: RLEnv, count: int) -> list[str]:
     ]
     found: list[str] = []
     for batch in batches:
-        ended = [(id, read_result(store, id)) for id in items_of(store, batch)]
+        ended = [(id, read_result(store, id)) for id in batch_sessions(store, batch)]
         own = [
             id
             for id, result in ended

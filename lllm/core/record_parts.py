@@ -178,7 +178,7 @@ class Entry(TypedDict):
     ]
     batch: NotRequired[Annotated[str, "of a rollout: the session of its batch"]]
     item: NotRequired[Annotated[Count, "of a rollout: its place in the batch"]]
-    settings: NotRequired[Annotated[str, "of a rollout: a digest of what is set for policy and environment"]]
+    settings: NotRequired[Annotated[str, "of a rollout: a digest of the settings of policy and environment"]]
     why: NotRequired[Annotated[str | dict[str, str], "why `auto` chose the model, of each agent"]]
 
 

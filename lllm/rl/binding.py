@@ -10,7 +10,7 @@ from lllm.errors import ConfigError, listing
 from lllm.rl.own_code import copied
 
 _OBJECTS: Final = ("state", "reply", "rng")
-"""What hooks are given as it is; of all else they have copies, which they may change."""
+"""Names whose values hooks get uncopied. Of all others they get copies, which they may change."""
 
 
 class Hook(NamedTuple):

@@ -38,7 +38,7 @@ def with_opening(prompt: str | tuple[Message, ...], opening: str | None) -> Any:
     return [*prompt[:-1], replace(last, content=f"{last.text}\n\n{opening}")]
 
 
-def start_of(messages: tuple[Message, ...], prompt: tuple[Message, ...]) -> int:
+def reply_start(messages: tuple[Message, ...], prompt: tuple[Message, ...]) -> int:
     """Where the conversation goes on after the system prompt and the messages of the row."""
     start = 0
     while (
@@ -50,6 +50,6 @@ def start_of(messages: tuple[Message, ...], prompt: tuple[Message, ...]) -> int:
     return min(start + len(prompt), len(messages))
 
 
-def digest_of_messages(messages: tuple[Message, ...]) -> str:
+def messages_digest(messages: tuple[Message, ...]) -> str:
     """Of what was said before a hook is called: its answer to something else would be another one."""
     return digest_of(unicode_only([one.record() for one in messages]))

@@ -24,7 +24,7 @@ from lllm.rl.isolation.processes import SharedProcesses
 from lllm.rl.isolation.remote import remote_tools
 from lllm.rl.items import Item, Items, select_items
 from lllm.rl.programs import describe
-from lllm.rl.reading import read_rollout, sessions_of
+from lllm.rl.reading import read_rollout, rollout_sessions
 from lllm.rl.rewards import bind, methods_of, number_of, rewards_of
 from lllm.rl.rollout import Rollout
 from lllm.rl.running import RolloutStep, Task, seed_of
@@ -172,7 +172,7 @@ class RLEnv:
         self.items.bound(lambda columns: self._bind(hooks, columns))
         if self.done_hook is not None and self.step_hook is None:
             raise ConfigError(
-                "done is asked where step had an answer, and there is no step",
+                "done needs step: it is called where step has returned an answer",
                 hint="Give step=, which returns the environment's next message, or None to end the rollout.",
             )
         isolated = kind.isolated if isolated is OF_CLASS else isolated
@@ -355,7 +355,7 @@ class RLEnv:
         """
         if store is None:
             store = default_store()
-        found = [read_rollout(store, one, self.items) for one in sessions_of(store, sessions)]
+        found = [read_rollout(store, one, self.items) for one in rollout_sessions(store, sessions)]
         used = self.rewards if rewards is None else rewards_of(rewards)
         bind(used, {name for one in found for name in one.item.columns} | self.items.columns)
         rollouts, _ = await rescored(used, found, self.limits.score, store=store, name=f"{self.name}-scores")

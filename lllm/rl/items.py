@@ -125,7 +125,7 @@ class Items(Sequence[Item]):
         return frozenset(name for item in self._rows.upto(1) for name in item.columns)
 
     def bound(self, bind: Callable[[frozenset[str] | None], T]) -> T:
-        """What `bind` gives for the names of the columns: those of the first row; where they do not suffice, those of all rows.
+        """Returns what `bind` returns for the names of the columns: of the first row, or where these do not suffice, of all rows.
         None where there are no rows."""
         if not self.first(1):
             return bind(None)
@@ -139,7 +139,7 @@ class Items(Sequence[Item]):
 
 
 class _Rows:
-    """Rows that are read as far as they are needed, once: all Items of one dataset share them."""
+    """Reads rows once, and only as far as needed. All Items of one dataset share them."""
 
     def __init__(self, rows: Any, columns: Mapping[str, str]) -> None:
         self.read: list[Item] = []

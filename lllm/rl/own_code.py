@@ -13,9 +13,9 @@ from lllm.sync import in_thread, is_async
 
 
 async def call(function: Callable[..., Any], /, *args: Any, **arguments: Any) -> Any:
-    """What a function gives, plain (then it runs in a thread) or async. Raises an Exception for whatever it raises: one that
-    calls sys.exit(), or that was cancelled within, ends neither the rollout nor the run. Ctrl-C and a cancellation of the
-    caller pass."""
+    """Returns what a function returns, plain (then it runs in a thread) or async. Raises an Exception for whatever it raises, so
+    that sys.exit() or a cancellation within it ends neither the rollout nor the run. Ctrl-C and a cancellation of the caller
+    pass."""
     task = asyncio.current_task()
     before = 0 if task is None else task.cancelling()
     try:
@@ -69,7 +69,7 @@ class Thread:
 
 
 def copied(value: Any) -> Any:
-    """The value with copies of the lists, dicts and sets in it: what one rollout changes, no other sees."""
+    """Returns the value with copies of its lists, dicts and sets, so that no rollout sees the changes of another."""
     return _copied(value, {})
 
 

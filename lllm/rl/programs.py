@@ -71,7 +71,7 @@ def _row(env: RLEnv, key: str, place: int, asked: Any = None) -> Item:
     """The row of a key and a place. ConfigError where there is none."""
     found = env.items.find(key, place) if asked is None else item_of({"prompt": asked}, place)
     if found is None:
-        raise ConfigError(f"row {place} is no row of the environment '{env.name}' any more")
+        raise ConfigError(f"the environment '{env.name}' does not have row {place} any more")
     return replace(found, index=place)
 
 
@@ -189,7 +189,7 @@ def _tasks(told: Mapping[str, Any], items: Sequence[Item]) -> list[Task]:
 
 
 def _policy(told: Mapping[str, Any], rerun: Rerun) -> Any:
-    """Who acts; with another model, where the rerun names one."""
+    """Returns the policy, with the model of the rerun where that names one."""
     if "training" in told:
         from lllm.llm.model import LLM
         from lllm.rl.past_policy import PastPolicy

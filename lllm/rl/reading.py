@@ -42,10 +42,13 @@ def read_result(store: LogStore, session: str) -> Mapping[str, Any] | None:
     return result if isinstance(result, Mapping) and "item" in result else None
 
 
-def sessions_of(store: LogStore, given: Any) -> list[str]:
-    """The sessions of rollouts: of ids, Rollouts, and ids of batches, of which those are taken that have ended.
+def rollout_sessions(store: LogStore, given: Any) -> list[str]:
+    """Returns the ids of the rollouts' sessions. Of a batch, it takes the rollouts that have ended.
 
-    Raises ConfigError for what is none of these, and for a batch that has none. UnknownNameError: no such session.
+    Args:
+        given: an id, a Rollout, or several of these; an id may be that of a batch.
+
+    Raises ConfigError: another type, or a batch without a rollout that has ended. UnknownNameError: no such session.
     """
     if isinstance(given, str | Rollout):
         given = [given]
@@ -57,7 +60,7 @@ def sessions_of(store: LogStore, given: Any) -> list[str]:
         if not isinstance(id, str):
             what = "a rollout without a session" if isinstance(one, Rollout) else type(one).__name__
             raise ConfigError(f"among the sessions is {what}", hint=_HINT)
-        inner = items_of(store, id)
+        inner = batch_sessions(store, id)
         ended = [name for name in inner or [id] if not inner or read_result(store, name) is not None]
         if not ended:
             raise ConfigError(
@@ -68,8 +71,8 @@ def sessions_of(store: LogStore, given: Any) -> list[str]:
     return found
 
 
-def items_of(store: LogStore, batch: str) -> list[str]:
-    """The sessions of a batch's rollouts, in order; none where it is no batch."""
+def batch_sessions(store: LogStore, batch: str) -> list[str]:
+    """Returns the ids of the sessions of a batch's items, in order. Another session has none."""
     events = map(open_event, store.read(batch))
     return [one["data"]["session"] for one in events if one["kind"] == ev.ITEM_STARTED]
 

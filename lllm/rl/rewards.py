@@ -58,7 +58,7 @@ _SHARED: Final = frozenset(("answer", "info", "prompt"))
 _OF_ONE: Final = ONE.keys() - _SHARED
 """Who asks for one of these looks at one rollout, whatever its other parameters are called: columns may have plural names."""
 _OBJECTS: Final = frozenset(("state", "states", "reply", "rollout", "rollouts", "log_extra", "log_metric"))
-"""What rewards are given as it is; of all else they have copies, which they may change."""
+"""Names whose values rewards get uncopied. Of all others they get copies, which they may change."""
 _NAMELESS: Final = "<lambda>"
 _MARK: Final = "__lllm_reward__"
 _NAMED_WEIGHT: Final = re.compile(r"_(\d*)p(\d+)$")

@@ -20,15 +20,15 @@ from lllm.models.message import Message
 from lllm.models.reply import Reply
 from lllm.ports import LogStore
 from lllm.rl import tools
-from lllm.rl.conversation import digest_of_messages, opened, start_of, with_opening
+from lllm.rl.conversation import messages_digest, opened, reply_start, with_opening
 from lllm.rl.isolation.processes import ProcessLost
 from lllm.rl.isolation.remote import Remote
 from lllm.rl.items import Item
 from lllm.rl.own_code import Thread, call
 from lllm.rl.rollout import CUT, DONE, MISSING, Rollout, outcome
 from lllm.rl.scoring import score_one
-from lllm.rl.settings import settings_of
-from lllm.rl.states import close, record_of
+from lllm.rl.settings import settings_digest
+from lllm.rl.states import close, state_record
 from lllm.rl.values import prompt_messages, values_of
 from lllm.session import Session, current
 from lllm.steps.base import Step
@@ -64,7 +64,7 @@ class RolloutStep(Step):
         self.env = env
         self.policy = policy.with_(**overrides) if overrides and isinstance(policy, Agent) else policy
         self.name = env.name
-        self.settings = settings_of(env, self.policy)
+        self.settings = settings_digest(env, self.policy)
         """What a rollout must have in common with this to be taken from a log instead of being done."""
         self.seeds = _seeded(policy) if env.seeds is None else env.seeds
 
@@ -96,7 +96,7 @@ class RolloutStep(Step):
 
 _NO_STATE: Final = (
     "its state was in the process that did the first rollout: one that goes on from the middle of that has none. "
-    "Begin it anew"
+    "Fork it from event 0"
 )
 
 
@@ -267,7 +267,7 @@ class Running:
 
     def _count(self, messages: tuple[Message, ...]) -> None:
         """Takes over how far the conversation has come."""
-        start = start_of(messages, self.prompt)
+        start = reply_start(messages, self.prompt)
         self.messages = messages[start:]
         self.turns = sum(1 for one in self.messages if one.role == "assistant")
 
@@ -298,9 +298,9 @@ class Running:
         async def work() -> Any:
             if not self._is_set_up:
                 raise RuntimeError(_NO_STATE)
-            return record_of(self.state)
+            return state_record(self.state)
 
-        request = {"row": self.task.item.key, "after": digest_of_messages(self.messages)}
+        request = {"row": self.task.item.key, "after": messages_digest(self.messages)}
         try:
             return await self.session.effect("rollout.state", request, work, effect="pure")
         except LLMError:
@@ -344,7 +344,7 @@ class Running:
         try:
             return await self.session.effect(
                 f"rollout.{hook.name}",
-                {"row": item.key, "turn": self.turns, "after": digest_of_messages(self.messages)},
+                {"row": item.key, "turn": self.turns, "after": messages_digest(self.messages)},
                 work,
                 effect="pure",
                 timeout=limit,

@@ -35,7 +35,7 @@ async def score_one(
     }
     columns = rollout.item.columns
     scores: dict[str, Score] = dict(rollout.scores)
-    done = deed_of(rollout)
+    done = outcome_digest(rollout)
     for one in rewards:
         if one.many:
             continue
@@ -75,7 +75,7 @@ async def score_together(
             "reward": one.name,
             "version": one.version,
             "rollouts": [f"{rollout.item.key}.{rollout.sample}" for rollout in given],
-            "of": digest_of([deed_of(rollout) for rollout in given]),
+            "of": digest_of([outcome_digest(rollout) for rollout in given]),
         }
         try:
             arguments = one.arguments(
@@ -99,7 +99,7 @@ async def score_together(
     return [summed(rewards, one) for one in found]
 
 
-def deed_of(rollout: Rollout) -> str:
+def outcome_digest(rollout: Rollout) -> str:
     """A digest of what a rollout came to: a score that a log has is that of another rollout where this differs."""
     said = [one.record() for one in rollout.messages] or rollout.completion
     return digest_of(unicode_only([rollout.status, said, rollout.state_record]))

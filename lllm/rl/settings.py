@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lllm.rl.environment import RLEnv
 
 
-def settings_of(env: RLEnv, policy: Any) -> str:
+def settings_digest(env: RLEnv, policy: Any) -> str:
     """A digest of what is set: of the environment its name, turns and stages; of an agent its model, prompts, sampling, tools
     and limits; of a function its name. Not of code: a hook may be mended between a crash and the next try."""
     stages = [

@@ -17,7 +17,7 @@ BYTES: Final = 65_536
 _JSON: Final = (str, int, float, bool, list, tuple, Mapping)
 
 
-def record_of(state: Any) -> Any:
+def state_record(state: Any) -> Any:
     """A state as its rollout's log has it: as JSON, where that is no longer than BYTES."""
     found = plain(state)
     return found if len(encode(found)) <= BYTES else {"$repr": repr(found)[:200]}
@@ -26,13 +26,13 @@ def record_of(state: Any) -> Any:
 def plain(state: Any) -> Any:
     """A state as JSON; of an object, its attributes. It is anybody's: of one that cannot be read, it says so."""
     try:
-        return unicode_only(jsonable(attributes_of(state)))
+        return unicode_only(jsonable(state_attributes(state)))
     except Exception as error:
         why = f"{type(error).__name__}: {text_of(error)}"
         return {"$repr": f"a {type(state).__name__} that cannot be read: {why}"[:200]}
 
 
-def attributes_of(state: Any) -> Any:
+def state_attributes(state: Any) -> Any:
     """What is JSON as it is; of an object its attributes, also of one with slots; None where it has none."""
     if isinstance(state, _JSON):
         return state

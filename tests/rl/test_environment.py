@@ -356,7 +356,7 @@ def test_a_class_says_what_is_not_given() -> None:
     assert (given.limits.score, given.rewards[1].weight) == (3.0, 2.0)
 
 
-def test_places_of_rows_that_are_given_are_no_rows_of_the_dataset() -> None:
+def test_rows_of_a_call_are_not_those_of_the_dataset() -> None:
     env = RLEnv([{"prompt": "a"}, {"prompt": "b"}], lambda prompt: prompt == "b")
     found = env(LLM(ScriptedBackend(lambda _: "x")), [env.items[1], "c"], store=MemoryLog(), samples=2)
     assert [one.item.index for one in found] == [1, 1, 1, 1]
@@ -390,7 +390,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"auto_execute_tools": "no"}, "auto_execute_tools must be True or False, got 'no'"),
     ({"seeds": 1}, "seeds must be True or False or None, got 1"),
     ({"name": 5}, "the name of an environment must be a text, got 5"),
-    ({"done": lambda: True}, "done is asked where step had an answer, and there is no step"),
+    ({"done": lambda: True}, "done needs step"),
     ({"isolated": 0}, "isolated is 0"),
     ({"setup": 5}, "setup is int"),
     ({"setup": lambda nonsense: 1}, "setup has parameters that nothing provides: nonsense"),

@@ -341,7 +341,7 @@ def test_of_a_batch_those_are_scored_that_have_ended() -> None:
         env.score(batch, store=none)
 
 
-def test_missing_rollouts_stay_missing_when_they_are_scored_again() -> None:
+def test_missing_rollouts_stay_missing_when_rescored() -> None:
     from lllm.errors import ProviderError
 
     store = MemoryLog()

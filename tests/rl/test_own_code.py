@@ -15,7 +15,7 @@ from lllm.log.memory import MemoryLog
 from lllm.rl import RLEnv
 from lllm.rl.own_code import copied
 from lllm.rl.reading import read_result
-from lllm.rl.states import BYTES, plain, record_of
+from lllm.rl.states import BYTES, plain, state_record
 
 
 def leave() -> Any:
@@ -161,7 +161,7 @@ def test_states_as_json() -> None:
     assert plain({"s": "\ud800"}) == {"s": "\ufffd"}
     assert plain(object()) is None
     assert plain([1, (2,)]) == [1, [2]]
-    assert list(record_of({"s": "x" * BYTES})) == ["$repr"]
+    assert list(state_record({"s": "x" * BYTES})) == ["$repr"]
 
 
 def test_slots_are_kept_for_rewards_that_come_later() -> None:
