@@ -125,8 +125,8 @@ class Items(Sequence[Item]):
         return frozenset(name for item in self._rows.upto(1) for name in item.columns)
 
     def bound(self, bind: Callable[[frozenset[str] | None], T]) -> T:
-        """Returns what `bind` returns for the names of the columns: of the first row, or where these do not suffice, of all rows.
-        None where there are no rows."""
+        """Returns what `bind` returns for the names of the columns: of the first row, or of all rows, where these do not
+        suffice. `bind` is given None where there are no rows."""
         if not self.first(1):
             return bind(None)
         try:
