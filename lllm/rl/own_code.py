@@ -14,7 +14,8 @@ from lllm.sync import in_thread, is_async
 
 async def call(function: Callable[..., Any], /, *args: Any, **arguments: Any) -> Any:
     """Returns what a function returns, plain (then it runs in a thread) or async. Raises an Exception for whatever it raises:
-    sys.exit() or a cancellation within it ends neither the rollout nor the run. Ctrl-C and a cancellation of the caller pass."""
+    sys.exit() or a cancellation within it ends neither the rollout nor the run. Ctrl-C, and a cancellation of the caller, pass.
+    """
     task = asyncio.current_task()
     before = 0 if task is None else task.cancelling()
     try:
