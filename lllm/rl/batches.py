@@ -1,4 +1,4 @@
-"""Many rollouts: side by side, each with a session; what was finished before is not done again."""
+"""Batches of rollouts: each rollout has a session, and those that are finished are not done again."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ Take = Callable[[Any], Rollout]
 
 
 async def roll_out(step: RolloutStep, tasks: Sequence[Task], **more: Any) -> Evaluation:
-    """Does rollouts; see `values_of_rollouts`."""
+    """Does rollouts and returns them as an Evaluation; see `values_of_rollouts`."""
     values = await values_of_rollouts(step, tasks, **more)
     rollouts = [step.rollout(one) for one in values]
     return Evaluation(rollouts, step.env.leaks)
 
 
 async def values_of_rollouts(step: RolloutStep, tasks: Sequence[Task], **more: Any) -> list[Any]:
-    """Does rollouts, and gives what the step makes of them; see `_values`. The processes of an isolated environment are closed
+    """Does rollouts and returns the results of the step; see `_values`. Closes the processes of an isolated environment
     afterwards."""
     async with SharedProcesses(step.env):
         return await _values(step, tasks, **more)
@@ -57,7 +57,7 @@ async def _values(
     progress: Any = None,
     made_of: Mapping[str, Any] | None = None,
 ) -> list[Any]:
-    """Does rollouts, `limit` at once, and gives what the step makes of them.
+    """Does rollouts, `limit` at once, and returns the results of the step.
 
     Args:
         run: what the sessions of the rollouts are named by. A rollout that this run has finished under the same version of the
@@ -91,7 +91,7 @@ async def _values(
 async def _together(
     env: RLEnv, values: list[Any], take: Take, put: Callable[[Any, Rollout], Any], session: Session
 ) -> list[Any]:
-    """The results with the scores of rewards that look at all rollouts at once."""
+    """Adds the scores of the rewards that compare all rollouts of a batch."""
     if not any(one.many for one in env.rewards):
         return values
     scored = await score_together(env.rewards, [take(one) for one in values], session, env.limits.score)
@@ -101,7 +101,8 @@ async def _together(
 async def _sessions(
     live: Session, run: str | None, tasks: Sequence[Task], settings: str
 ) -> list[tuple[str, bool]]:
-    """The session of each rollout, and whether it is finished. Looked up once: a replay of the batch is given the same."""
+    """Returns the session of each rollout, and True for those that are finished. Recorded, so that a replay of the batch has
+    the same."""
     if run is None:
         return [(f"{live.id}-{index}", False) for index in range(len(tasks))]
     store = live.store
@@ -127,7 +128,7 @@ def _is_fork(live: Session) -> bool:
 
 
 def _session(store: LogStore, base: str, task: Task, settings: str) -> tuple[str, bool]:
-    """The finished session of a task, else a name that is free."""
+    """Returns the finished session of a task, else an unused name."""
     id, number = base, 1
     while (entry := _entry(store, id)) is not None:
         result = read_result(store, id)
@@ -145,7 +146,7 @@ def _session(store: LogStore, base: str, task: Task, settings: str) -> tuple[str
 
 
 def _entry(store: LogStore, id: str) -> Mapping[str, Any] | None:
-    """What the first event of a session says of its program; None where there is no such session."""
+    """Returns what the first event of a session has about its program; None where there is no such session."""
     try:
         first = next(iter(store.read(id)), None)
     except UnknownNameError:
@@ -196,8 +197,8 @@ class _Rollouts(ItemsWithSessions):
         return await super().result(index, self._latest(id), value)
 
     def _latest(self, id: str) -> str:
-        """The session that a rollout has got to. One that was interrupted has lost its state with its process: where the batch
-        continues, it is repeated, in a session of its own."""
+        """Returns the session of a rollout's latest attempt. An interrupted rollout has lost its state with its process, so a
+        resumed batch repeats it in another session."""
         if not isinstance(self.session, Replayed) or self._env.setup_hook is None:
             return id
         number, last, free = 1, id, id

@@ -1,4 +1,5 @@
-"""Functions of a user that are given what they name: `setup(rng)`, `step(state, completion)`."""
+"""Hooks: functions of a user that receive the arguments that their parameters name, as `setup(rng)` and `step(state,
+completion)`."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ _OBJECTS: Final = ("state", "reply", "rng")
 
 
 class Hook(NamedTuple):
-    """A function with the names that it wants.
+    """A function with the names of its parameters.
 
     Attributes:
         name: what it is: `setup`, `step`, ... names: its parameters. optional: those of them that have a default.
@@ -28,7 +29,7 @@ class Hook(NamedTuple):
     further: bool
 
     def arguments(self, values: Mapping[str, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
-        """The keyword arguments of a call. KeyError where a value is not there that it must have."""
+        """Returns the keyword arguments of a call. Raises KeyError where the value of a required parameter is missing."""
         found: dict[str, Any] = {}
         for name in self.names:
             if name in values:
@@ -43,7 +44,7 @@ class Hook(NamedTuple):
 
 
 def hook(name: str, function: Any, known: Mapping[str, str], columns: Collection[str] | None) -> Hook | None:
-    """The Hook that a function is, None for None. ConfigError where it cannot be called with what there is.
+    """Returns the Hook of a function; None for None. Raises ConfigError where it has a parameter for which there is no value.
 
     Args:
         known: what it can be given, each with a line about it. columns: those of the rows; None: not known yet.

@@ -1,4 +1,4 @@
-"""A look at rewards before a training: what a policy could do instead of the task must not pay."""
+"""The check of rewards before a training: replies that do not solve the task must earn little."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ every row may earn so much of what lies beyond a guess among the answers that th
 
 @dataclass(frozen=True)
 class Check:
-    """What was found.
+    """The result of a check.
 
     Attributes:
         means: the mean reward of each of TRIED; None where it has none. rows: how many rows were tried.
@@ -69,7 +69,7 @@ class Check:
 
 
 async def check(env: RLEnv, first: int, *, store: Any = None) -> Check:
-    """Scores replies that no policy wrote. Nothing is asked of a model, and the rewards are the environment's own."""
+    """Scores made-up replies with the rewards of the environment. No model is called."""
     items = env.items.first(first)
     if not items:
         raise ConfigError(
@@ -111,7 +111,7 @@ async def check(env: RLEnv, first: int, *, store: Any = None) -> Check:
 
 
 def _problems(means: Mapping[str, float | None], answers: int) -> list[str]:
-    """What earns too much. `answers`: how many different ones there are."""
+    """Returns the replies that earn too much, as problems. `answers`: the number of different reference answers."""
     best = means.get(REFERENCE)
     others = {name: mean for name, mean in means.items() if name != REFERENCE and mean is not None}
     if best is None or not others:
@@ -136,7 +136,7 @@ def _allowed(name: str, answers: int) -> float:
 
 
 def _answer(item: Item) -> str:
-    """The reference answer as a policy would write it."""
+    """Returns the reference answer as a policy would write it."""
     if item.answer is None or isinstance(item.answer, str):
         return item.answer or ""
     if isinstance(item.answer, Mapping | list | tuple):
@@ -162,7 +162,7 @@ _OF_OTHERS: Final = ("form", "list")
 
 
 def _other(answers: list[str], place: int) -> str:
-    """Another row's answer, that is not this row's too; empty where there is none."""
+    """Returns the answer of another row that differs from this row's; empty where there is none."""
     for step in range(1, len(answers)):
         if (found := answers[(place + step) % len(answers)]) != answers[place]:
             return found

@@ -1,4 +1,4 @@
-"""The conversation of a rollout: how it opens, and what was said after that."""
+"""The conversation of a rollout: its opening, and the messages after it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lllm.steps.calls import ModelStep
 
 
 def opened(policy: Agent, asked: str | list[Message]) -> Dialog:
-    """The conversation that a call of the deployed agent would begin with."""
+    """Returns the conversation with which a call of the deployed agent would begin."""
     if not isinstance(asked, str):
         brings = any(one.role in ("system", "developer") for one in asked)
         dialog = Dialog(name=policy.name) if brings else policy.init_dialog()
@@ -39,7 +39,7 @@ def with_opening(prompt: str | tuple[Message, ...], opening: str | None) -> Any:
 
 
 def reply_start(messages: tuple[Message, ...], prompt: tuple[Message, ...]) -> int:
-    """Where the conversation goes on after the system prompt and the messages of the row."""
+    """Returns the index of the first message after the system prompt and the messages of the row."""
     start = 0
     while (
         start < len(messages)
@@ -51,5 +51,5 @@ def reply_start(messages: tuple[Message, ...], prompt: tuple[Message, ...]) -> i
 
 
 def messages_digest(messages: tuple[Message, ...]) -> str:
-    """Of what was said before a hook is called: its answer to something else would be another one."""
+    """Returns a digest of the messages before a hook is called, on which its result depends."""
     return digest_of(unicode_only([one.record() for one in messages]))

@@ -1,4 +1,4 @@
-"""An environment in a YAML file: what it says is checked at once, and its code is imported when it is used."""
+"""Environments in YAML files. The file is checked when it is read; the code that it names is imported when it is used."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MODULE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 class DeclaredEnvironment:
-    """An environment as its file says it.
+    """An environment as its file declares it.
 
     Attributes:
         path: the file. name, description: as it says. where: `file:line` of its name. problems: what is wrong with its keys.
@@ -53,7 +53,7 @@ class DeclaredEnvironment:
         self.problems: list[Problem] = list(found)
 
     def build(self) -> Any:
-        """The RLEnv. ConfigError with all that is wrong, each with its line."""
+        """Returns the RLEnv. Raises ConfigError with all problems, each with its line."""
         return self._built
 
     @cached_property
@@ -63,7 +63,7 @@ class DeclaredEnvironment:
         return env
 
     def examined(self) -> tuple[Any, list[Problem]]:
-        """The RLEnv, and what is wrong; None where something is."""
+        """Returns the RLEnv and the problems; None in place of the RLEnv where there are any."""
         from lllm.rl.environment import RLEnv
 
         found = Problems()
@@ -101,7 +101,7 @@ class DeclaredEnvironment:
         return env, list(found)
 
     def _guarded(self, found: Problems, path: tuple[str, ...], make: Any) -> Any:
-        """What a function makes; None where it cannot, which is a problem in the line of a key."""
+        """Returns the result of a function; None where it raises, which is noted as a problem at the line of a key."""
         try:
             return make()
         except ConfigError as error:
@@ -179,7 +179,7 @@ class DeclaredEnvironment:
 
 
 def at(name: str) -> Any:
-    """What stands at `module:attribute`, in the project's folder or elsewhere."""
+    """Imports the object at `module:attribute`, from the project's folder or an installed package."""
     from lllm.llm.project import project
     from lllm.llm.python_names import function_at
 

@@ -1,4 +1,4 @@
-"""RLEnv: a dataset, rewards, tools and a turn limit, in which a policy is tried and trained.
+"""RLEnv: an environment to try and train a policy in, made of a dataset, rewards, tools and a turn limit.
 
 env = RLEnv(rows, rewards=[correct], tools=[calculator], max_turns=4)
 env("embedded")              # all rows: an Evaluation
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 
 class StageLimits(NamedTuple):
-    """Seconds that code of an environment may take; None: no limit. A rollout whose `setup` or `step` takes longer is
-    missing."""
+    """Time limits in seconds for the code of an environment; None for no limit. A rollout whose `setup` or `step` takes longer
+    is missing."""
 
     setup: float | None = 60.0
     step: float | None = 60.0
@@ -59,7 +59,7 @@ OF_CLASS: Final[Any] = type("OfClass", (), {"__repr__": lambda _: "what the clas
 
 
 class RLEnv:
-    """An environment: rows that a policy is asked, and rewards for what it does.
+    """An environment: rows with prompts for a policy, and rewards for its rollouts.
 
     A rollout is the agent call of deployment: the same machine, tools, repairs and log. It has a session of its own.
 
@@ -181,18 +181,19 @@ class RLEnv:
         self.tools = self.local_tools if self.isolation is None else remote_tools(self.local_tools)
 
     def _bind(self, hooks: Mapping[str, Any], columns: frozenset[str] | None) -> None:
-        """Binds hooks and rewards to what rows with these columns have. ConfigError for what nothing provides."""
+        """Binds hooks and rewards to the values of rows with these columns. Raises ConfigError for a parameter without a
+        value."""
         for name, given in hooks.items():
             setattr(self, f"{name}_hook", self._own_hook(name, given, columns))
         bind(self.rewards, columns)
 
     def remade(self) -> dict[str, Any]:
-        """The arguments with which this class makes, in another process, an environment with the same hooks and tools. Only
-        where those are its methods, and it is isolated."""
+        """Returns the arguments with which another process makes an environment with the same hooks and tools of this class.
+        Used only for an isolated environment whose hooks and tools are its methods."""
         return {}
 
     def _own_hook(self, name: str, given: Any, columns: Any) -> Hook | None:
-        """The hook that was given, else the method of this name of a subclass."""
+        """Returns the given hook, else a subclass's method of this name."""
         if given is None and getattr(type(self), name, None) is not None:
             given = getattr(self, name)
         return hook(name, given, HOOKS, columns)
@@ -238,7 +239,7 @@ class RLEnv:
         policy_entry: Mapping[str, Any] | None = None,
         **overrides: Any,
     ) -> Evaluation:
-        """Tries a policy on rows, side by side. Each rollout has a session, and so has the batch of all of them.
+        """Tries a policy on rows, concurrently. Each rollout has a session, and so has the batch.
 
         Args:
             rows: texts and rows; None: those of the dataset. first: only so many of them.
@@ -309,7 +310,7 @@ class RLEnv:
         return self.rollouts(BestOf(policy, n, by), rows, **more)
 
     def policy(self, policy: Any) -> Any:
-        """Who is asked in rollouts: an agent, with the tools of the environment; or a function."""
+        """Returns the policy of rollouts: an agent with the tools of the environment, or a function."""
         if isinstance(policy, str):
             policy = LLM(policy)
         if isinstance(policy, LLM):
@@ -346,8 +347,8 @@ class RLEnv:
         return found
 
     async def ascore(self, sessions: Any, *, store: Any = None, rewards: Any = None) -> Evaluation:
-        """Scores old rollouts again, without a policy: with the rewards of this environment, or with others. The scores are
-        events of a session of their own; what the rollouts earned before stays in their logs.
+        """Scores logged rollouts again, without a policy, with the rewards of this environment or with others. The scores are
+        events of a new session; the logs of the rollouts do not change.
 
         Args:
             sessions: of rollouts that have ended; of batches, whose rollouts are taken that have ended; or Rollouts. Their rows
@@ -367,8 +368,8 @@ class RLEnv:
         return found
 
     async def acheck(self, *, first: int = 20, store: Any = None) -> Check:
-        """Tries what should earn little, and the reference answer, which should earn the most, on the first rows: before a
-        training, without a policy. See `lllm.rl.checking`."""
+        """Checks the rewards before a training, without a policy: on the first rows, the reference answer must earn most, and
+        replies that do not solve the task little. See `lllm.rl.checking`."""
         from lllm.rl.checking import check
 
         async with SharedProcesses(self):
@@ -377,7 +378,7 @@ class RLEnv:
     # --- as a part of others
 
     def __rshift__(self, other: Any) -> Any:
-        """`env >> trainer`: a spec (GRPO(model)), or a built GRPOTrainer of TRL that has nothing of its own to lose."""
+        """`env >> trainer`: a spec (GRPO(model)), or a built GRPOTrainer of TRL whose settings an environment can take over."""
         take = getattr(other, "on_environment", None)
         if take is None and type(other).__name__.endswith("Trainer"):
             from lllm.rl.trainers.adapting import adapt, is_trl
@@ -402,7 +403,7 @@ def _listed(values: Any) -> list[Any]:
 
 
 def _tool_methods(env: RLEnv) -> list[Any]:
-    """The methods of a subclass that `@tool` marks."""
+    """Returns the methods of a subclass that `@tool` marks."""
     found: dict[str, Any] = {}
     for one in reversed(type(env).__mro__):
         for attribute, value in vars(one).items():
@@ -412,7 +413,7 @@ def _tool_methods(env: RLEnv) -> list[Any]:
 
 
 def _check_run(run: Any) -> None:
-    """Requires that sessions can be named by a run. Raises ConfigError."""
+    """Raises ConfigError for the name of a run that cannot be a part of session ids."""
     if run is not None and (
         not isinstance(run, str) or not run.strip() or not run.isprintable() or len(run) > 200
     ):

@@ -1,4 +1,4 @@
-"""What a policy earned in an environment: its rollouts, with how many of them have a reward."""
+"""Evaluations: the rollouts of a policy in an environment, with their mean reward and its interval."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lllm.rl.rollout import CUT, MISSING, Rollout
 
 
 class Difference(NamedTuple):
-    """How much more one evaluation earned than another.
+    """The difference in reward between two evaluations of the same rows.
 
     Attributes:
         mean: of the differences, row by row; None where no row has a reward in both.
@@ -28,7 +28,7 @@ class Difference(NamedTuple):
 
     @property
     def clear(self) -> bool:
-        """Whether the interval lies above zero, or below it."""
+        """True if the interval does not contain zero."""
         return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ class Evaluation(Sequence[Rollout]):
 
     @property
     def missing(self) -> list[Rollout]:
-        """The rollouts that have none: the world failed, or a reward did."""
+        """The rollouts without a reward: something outside of the policy failed, or a reward did."""
         return [one for one in self if one.reward is None]
 
     @property
@@ -81,7 +81,7 @@ class Evaluation(Sequence[Rollout]):
 
     @property
     def reward(self) -> float | None:
-        """The mean over rows of their mean rewards; None where no rollout has one."""
+        """The mean over rows of the mean reward of each row; None where no rollout has a reward."""
         means = self._means()
         return statistics.fmean(means) if means else None
 
@@ -108,12 +108,13 @@ class Evaluation(Sequence[Rollout]):
 
     @property
     def reasons(self) -> dict[str, int]:
-        """How many rollouts were cut or are missing, by reason; `reward` are those whose reward alone is missing."""
+        """The number of rollouts that were cut or are missing, by reason; `reward` counts those of which only the reward is
+        missing."""
         counts = Counter(one.reason or "reward" for one in self if one.status != "done" or one.reward is None)
         return dict(sorted(counts.items()))
 
     def against(self, before: Evaluation) -> Difference:
-        """How much more this earned than another evaluation of the same rows: over the rows that have a reward in both."""
+        """Compares this with another evaluation of the same rows, over the rows that have a reward in both."""
         own, other = self._by_row(), before._by_row()
         pairs = [(own[key], other[key]) for key in own if key in other]
         differences = [one - two for one, two in pairs]

@@ -1,4 +1,4 @@
-"""The rows of an environment: what is asked, and what rewards may know about it."""
+"""The rows of an environment: the prompt for the policy, and the values that only rewards and hooks see."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Item:
 
     @cached_property
     def key(self) -> str:
-        """A digest of the row: the same wherever the row stands in its dataset."""
+        """A digest of the row's content, independent of its place in the dataset."""
         row = unicode_only(jsonable([self.asked, self.answer, self.info, self.columns]))
         return digest_of(row).removeprefix("sha256:")[:16]
 
     @property
     def text(self) -> str:
-        """What is asked, as text: the last message of a conversation."""
+        """The prompt as text; of a conversation, its last message."""
         return self.prompt if isinstance(self.prompt, str) else self.prompt[-1].text
 
     @property
@@ -56,7 +56,7 @@ class Item:
         return self.prompt if isinstance(self.prompt, str) else [one.record() for one in self.prompt]
 
     def value(self, name: str) -> Any:
-        """What the row has under a name: `prompt`, `answer`, `info` or a column. KeyError where it has none."""
+        """Returns the value of `prompt`, `answer`, `info` or a column. Raises KeyError where the row has none of this name."""
         if name == "prompt":
             return self.asked
         if name == "answer":
@@ -89,18 +89,18 @@ class Items(Sequence[Item]):
         return self._rows.ends or self._rows.more is None
 
     def first(self, count: int | None = None) -> list[Item]:
-        """The first `count` rows; None: all of them."""
+        """Returns the first `count` rows; all rows for None."""
         if count is not None and (type(count) is not int or count < 0):
             raise ConfigError(f"the number of rows must be a whole number >= 0, or None, got {count!r}")
         return self._rows.upto(count)[:count]
 
     def known(self) -> list[Item]:
-        """All rows, or where they may have no end, those that were read so far."""
+        """All rows; of an iterable that may be endless, those that were read so far."""
         return self.first() if self.ends else list(self._rows.read)
 
     def find(self, key: str, place: int) -> Item | None:
-        """The row with a key; None where there is none. Rows that may have no end are read as far as the place where it should
-        stand."""
+        """Returns the row with a key; None where there is none. An iterable that may be endless is read up to the expected
+        place."""
         there = self._rows.upto(place + 1)[place : place + 1]
         return there[0] if there and there[0].key == key else self._rows.by_key(key)
 
@@ -121,7 +121,7 @@ class Items(Sequence[Item]):
 
     @property
     def columns(self) -> frozenset[str]:
-        """The names of the columns of the rows that were read; of the first one at least."""
+        """The names of the columns of the rows that were read so far, which include the first row."""
         return frozenset(name for item in self._rows.upto(1) for name in item.columns)
 
     def bound(self, bind: Callable[[frozenset[str] | None], T]) -> T:
@@ -166,7 +166,7 @@ class _Rows:
             self.more, self.ends = iter(enumerate(rows)), hasattr(rows, "__len__")
 
     def upto(self, count: int | None) -> list[Item]:
-        """The rows that were read: `count` at least, where there are so many."""
+        """Reads `count` rows, or fewer where there are fewer, and returns all rows that were read."""
         while self.more is not None and (count is None or len(self.read) < count):
             self._next()
         return self.read
@@ -212,7 +212,7 @@ class _Rows:
 
 
 def item_of(row: Mapping[str, Any], index: int, where: str = "the row") -> Item:
-    """The Item of a row. ConfigError where it has no prompt, or one that cannot be asked."""
+    """Returns the Item of a row. Raises ConfigError where it has no prompt, or one that is neither text nor messages."""
     if not isinstance(row, Mapping):
         raise ConfigError(f"{where} is {type(row).__name__}, and must be a text or a dict with a 'prompt'")
     given = [name for name in _ASKED if row.get(name) is not None]
@@ -247,7 +247,7 @@ def item_of(row: Mapping[str, Any], index: int, where: str = "the row") -> Item:
 
 
 def _renamed(row: Mapping[str, Any], columns: Mapping[str, str], where: str) -> Mapping[str, Any]:
-    """A row whose columns have other names; a column that has a new name has its old one no more."""
+    """Renames the columns of a row. A renamed column is no longer found under its old name."""
     for old in columns.values():
         if old not in row:
             raise ConfigError(f"{where} has no column '{old}'; it has {listing(map(str, row))}")
@@ -300,5 +300,5 @@ def _info(value: Any, where: str) -> Mapping[str, Any]:
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, Any]]:
-    """The rows of a JSONL file, numbered from 0."""
+    """Yields the rows of a JSONL file, numbered from 0."""
     return ((number - 1, row) for number, row in read_lines(path, "the dataset"))

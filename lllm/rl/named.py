@@ -20,7 +20,7 @@ _made: Final[WeakKeyDictionary[Any, RLEnv]] = WeakKeyDictionary()
 
 
 def environment(name: str, base: Path | None = None) -> RLEnv:
-    """The environment of a name.
+    """Returns the environment of a name.
 
     Args:
         name: a registered name, the path of a YAML file, or `module:attribute`.
@@ -50,7 +50,7 @@ def environment(name: str, base: Path | None = None) -> RLEnv:
 
 
 def registered_name(env: RLEnv) -> str | None:
-    """The name under which an environment is registered; None where it is not. Discovers nothing."""
+    """Returns the name under which an environment is registered; None where it is not. Does not start discovery."""
     for entry in registry.present("environment"):
         target = entry.target
         if target is env or (isinstance(target, type) and type(env) is target):
@@ -63,7 +63,7 @@ def registered_name(env: RLEnv) -> str | None:
 
 
 def problems_of(entry: Entry) -> Iterator[Problem]:
-    """What is wrong with a registered environment, each with its place. Its code is imported, and no policy is asked."""
+    """Returns the problems of a registered environment, each with its place. Imports its code, and calls no model."""
     try:
         target = entry.load()
         if isinstance(target, DeclaredEnvironment):

@@ -1,4 +1,4 @@
-"""Calls of code that the environment brings: rewards, hooks, states."""
+"""Calls of an environment's own code: rewards, hooks, states."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def call(function: Callable[..., Any], /, *args: Any, **arguments: Any) ->
 
 
 class Thread:
-    """A plain function that may be left behind in its thread, which cannot be stopped: after a time limit it goes on.
+    """A plain function in a thread. The thread cannot be stopped: after a time limit, it is abandoned while it runs on.
 
     Args:
         late: is given in that thread what the function gives after it was left.
@@ -62,7 +62,7 @@ class Thread:
         return value
 
     def leave(self) -> Any:
-        """Waits for it no longer. Returns what it gave meanwhile; None where it runs still."""
+        """Abandons the thread. Returns the result if there is one by now; None while it still runs."""
         with self._lock:
             self._left = True
             return self._value

@@ -1,5 +1,5 @@
-"""The policy in training as a backend: the weights that the trainer changes answer rollouts, through the same engine as a
-deployed model's."""
+"""The policy in training as a backend: rollouts run on the weights that the trainer changes, with the engine of deployed
+models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lllm.ports import Capabilities, Delta, Request
 
 
 class PolicyBackend(TransformersBackend):
-    """A `lllm.ports.Backend` on a model that is there already.
+    """A `lllm.ports.Backend` on a model that is loaded already.
 
     Args:
         model: the torch module; a trainer may change its weights between rollouts, not within one. tokenizer: its tokenizer.
@@ -91,12 +91,13 @@ class PolicyBackend(TransformersBackend):
         return self._engine_of_policy
 
     def rest(self) -> None:
-        """Gives the model back to its trainer: with the attention that it came with."""
+        """Gives the model back to its trainer, with its original attention implementation."""
         self._attend(self._attention)
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """The model answers, and is not trained meanwhile: no dropout, and the attention and layers that decode batches."""
+        """Prepares the model for generation within the block: without dropout, and with the attention and layers that decode
+        batches."""
         training = self.model.training
         self.model.eval()
         self._attend(self._decodes_with)
@@ -112,8 +113,7 @@ class PolicyBackend(TransformersBackend):
             self.model.set_attn_implementation(attention)
 
     def updated(self, step: int) -> str:
-        """Says that the weights are those after an optimizer step: what was kept of earlier requests is dropped. Returns the
-        version."""
+        """Notes that an optimizer step has changed the weights, and empties the prefix cache. Returns the new version."""
         if self._engine_of_policy.batcher is not None:
             self._engine_of_policy.batcher.forget_prefixes()
         self.version = f"{step}-{fingerprint(self.model)}"
@@ -121,8 +121,8 @@ class PolicyBackend(TransformersBackend):
 
 
 def fingerprint(model: Any) -> str:
-    """Twelve hexadecimal digits that differ where weights differ: of sums and sums of squares, in double precision, not of
-    every byte, which would take a large model seconds."""
+    """Returns twelve hexadecimal digits that differ where weights differ: a digest of sums and sums of squares in double
+    precision, since a digest of every byte would take seconds for a large model."""
     digest = hashlib.sha256()
     with torch.no_grad():
         for name, part in model.named_parameters():

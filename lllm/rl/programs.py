@@ -1,4 +1,4 @@
-"""Rollouts made again from a terminal: what a batch of them was made of stands in its first event."""
+"""Repeating rollouts from a terminal: the first event of a batch has all that is needed."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def describe(
     arguments: Mapping[str, Any],
     overrides: Mapping[str, Any],
 ) -> dict[str, Any] | None:
-    """What a batch of rollouts is made of, where all of it has a name: a registered environment, a model or an agent of a file,
-    rows of the dataset, settings that are JSON. None where something has none: its program must be given to run it again.
+    """Returns the description of a batch of rollouts: a registered environment, a model or an agent of a file, rows of the
+    dataset, settings as JSON. None where a part has no name; to repeat such a batch, its program must be given.
 
     Args:
         policy: `{model}`, or `{agent, config}`, and whether `seeds` are sent. items: None for those of the dataset.
@@ -59,8 +59,8 @@ def describe(
 
 
 def _named(env: RLEnv, item: Item) -> list[Any] | None:
-    """What leads to a row again: its key and its place, where the environment has it; else what is asked, where that is all
-    that it has. None where it has more."""
+    """Returns a reference to a row: key and place of a row of the environment; the prompt of a row that has nothing else; None
+    for other rows."""
     if env.items.find(item.key, item.index) is not None:
         return [item.key, item.index]
     bare = item.answer is None and not item.info and not item.columns
@@ -68,7 +68,7 @@ def _named(env: RLEnv, item: Item) -> list[Any] | None:
 
 
 def _row(env: RLEnv, key: str, place: int, asked: Any = None) -> Item:
-    """The row of a key and a place. ConfigError where there is none."""
+    """Returns the row with a key, near a place. Raises ConfigError where there is none."""
     found = env.items.find(key, place) if asked is None else item_of({"prompt": asked}, place)
     if found is None:
         raise ConfigError(f"the environment '{env.name}' does not have row {place} any more")
@@ -78,7 +78,8 @@ def _row(env: RLEnv, key: str, place: int, asked: Any = None) -> Item:
 def describe_training(
     env: RLEnv, tasks: Sequence[Task], arguments: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """The same of a batch of a training, by the model alone: its weights are no more, and a replay needs none."""
+    """Returns the description of a training's batch. It names only the model: the weights of that moment are gone, and a replay
+    needs none."""
     name = _name(env)
     if name is None or jsonable(dict(overrides)) != dict(overrides):
         return None
@@ -95,7 +96,7 @@ def describe_training(
 
 
 def _name(env: RLEnv) -> str | None:
-    """The registered name that leads to an environment with these rows."""
+    """Returns the registered name of an environment with these rows."""
     from lllm.rl.named import registered_name
 
     name = registered_name(env)
@@ -114,7 +115,7 @@ def _rows(env: RLEnv) -> Any:
 
 
 def resolved(name: str, split: str | None = None) -> RLEnv:
-    """The environment of a name, with the rows of a split. LLMError where there is none."""
+    """Returns the environment of a name, with the rows of a split. Raises LLMError where there is none."""
     from lllm.rl.named import environment
 
     env = environment(name)
@@ -129,8 +130,8 @@ class _Refused(ConfigError):
 
 
 class Rollouts(Program):
-    """The rollouts of a batch, or one of them: where its environment, its policy and its rows are known here; else their agent
-    calls alone."""
+    """The program of a batch of rollouts, or of one of them. Where the environment, the policy or the rows are not known here,
+    it has the agent calls alone."""
 
     whole = False  # of the class: it is known of each session alone
 
@@ -157,7 +158,7 @@ class Rollouts(Program):
 
 
 def _made_of(meta: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the first event of a batch says that it was made of. ConfigError where it does not."""
+    """Returns the description in the first event of a batch. Raises ConfigError where there is none."""
     found = (meta.get("entry") or {}).get(KEY)
     if not isinstance(found, Mapping):
         raise ConfigError(
@@ -167,7 +168,7 @@ def _made_of(meta: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _parts(told: Mapping[str, Any], rerun: Rerun) -> tuple[RLEnv, Any, list[Item]]:
-    """The environment, who acts in it, and the rows. LLMError where one of them is not known."""
+    """Returns the environment, its policy, and the rows. Raises LLMError where one of them is not known."""
     env = resolved(told["environment"], told.get("split"))
     policy = _policy(told["policy"], rerun)
     if "tasks" in told:
@@ -178,7 +179,7 @@ def _parts(told: Mapping[str, Any], rerun: Rerun) -> tuple[RLEnv, Any, list[Item
 
 
 def _tasks(told: Mapping[str, Any], items: Sequence[Item]) -> list[Task]:
-    """The rollouts of a batch, in order."""
+    """Returns the rollouts of a batch, in order."""
     if "tasks" in told:
         return [Task(item, *task[2:]) for item, task in zip(items, told["tasks"], strict=True)]
     return [
@@ -250,7 +251,7 @@ ARGUMENTS: Final = ("samples", "first", "limit", "seed", "policy_step", "version
 
 
 def _one(rerun: Rerun) -> Again:
-    """What does one rollout again: its session names its batch, and its place there."""
+    """Returns the program of one rollout, whose session names its batch and its place there."""
     from lllm.rl.isolation.processes import SharedProcesses
     from lllm.steps.running import one
 

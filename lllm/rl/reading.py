@@ -1,4 +1,4 @@
-"""Rollouts as their logs have them."""
+"""Reading rollouts from their logs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lllm.rl.rollout import DONE, Rollout
 
 
 class KeptState(dict[str, Any]):
-    """A state as a log has it: what were its attributes, or its keys, by either."""
+    """A state from a log. Its values can be read as attributes and as keys."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -29,7 +29,7 @@ class KeptState(dict[str, Any]):
 
 
 def read_result(store: LogStore, session: str) -> Mapping[str, Any] | None:
-    """What the end of a rollout's session says; None where it did not end, or there is none of this id."""
+    """Returns the result in the last event of a rollout's session; None where the session has not ended, or does not exist."""
     last: Mapping[str, Any] | None = None
     try:
         for body in store.read(session):
@@ -81,7 +81,7 @@ _HINT: Final = "Give ids of rollouts or of batches, or the rollouts: env.score(e
 
 
 def read_rollout(store: LogStore, session: str, items: Items) -> Rollout:
-    """A rollout from its log, with the row that it was of.
+    """Reads a rollout from its log, with its row.
 
     Raises UnknownNameError: no such session. ConfigError: it is not a rollout that has ended, or its row is not among `items`.
     """
@@ -98,7 +98,7 @@ def read_rollout(store: LogStore, session: str, items: Items) -> Rollout:
 
 
 def read_reply(store: LogStore, session: str) -> Reply | None:
-    """The reply that the policy's last call ended with, as its log has it; None where no call has ended well."""
+    """Returns the reply of the policy's last successful call, from its log; None where there was none."""
     found: Reply | None = None
     replies: dict[str, Reply] = {}
     for event in map(open_event, store.read(session)):
@@ -117,7 +117,7 @@ def read_reply(store: LogStore, session: str) -> Reply | None:
 
 
 def rollout_of(store: LogStore, result: Mapping[str, Any], item: Item) -> Rollout:
-    """A Rollout from what its session's end says (`Rollout.record`), with its last reply."""
+    """Makes a Rollout of the result of its session (`Rollout.record`) and of its last reply."""
     session = result.get("session")
     reply = None if session is None else read_reply(store, session)
     if reply is None and result.get("turns") and result.get("status") == DONE:

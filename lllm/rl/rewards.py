@@ -1,4 +1,4 @@
-"""Rewards: functions of what happened in a rollout, bound by the names of their parameters.
+"""Rewards: functions of the values of a rollout, bound by the names of their parameters.
 
     def correct(completion, answer):                      # one rollout: a number, or True and False
         return completion.strip() == answer
@@ -73,7 +73,7 @@ class _Marked(NamedTuple):
 
 
 class Score(NamedTuple):
-    """What one reward said of one rollout. `value` is None where it is missing, and `error` says why."""
+    """The score of one reward for one rollout. `value` is None where it is missing, and `error` has the reason."""
 
     value: float | None
     error: str | None = None
@@ -102,7 +102,8 @@ class Reward:
     """Whether it takes all else that there is, too (`**kwargs`)."""
 
     def arguments(self, values: Callable[[str], Any], columns: Iterable[str]) -> dict[str, Any]:
-        """The keyword arguments of a call. `values`: the value of a name; KeyError where there is none."""
+        """Returns the keyword arguments of a call. `values`: returns the value of a name; raises KeyError where there is
+        none."""
         found: dict[str, Any] = {}
         for name in self.names:
             try:
@@ -162,7 +163,7 @@ class BaseReward:
 def rewards_of(
     values: Any, weights: Sequence[float] | Mapping[str, float] | None = None
 ) -> tuple[Reward, ...]:
-    """The rewards that functions, Rewards and instances of BaseReward make, with their weights.
+    """Returns the Rewards of functions, Rewards and instances of BaseReward, with their weights.
 
     Raises ConfigError for what is none, for two of one name, and for weights that do not fit.
     """
@@ -210,7 +211,7 @@ def rewards_of(
 
 
 def reward_of(value: Any, name: str | None = None, weight: float | None = None) -> Reward:
-    """The Reward that a function is. ConfigError where it cannot be one."""
+    """Returns the Reward of a function. Raises ConfigError where it cannot be one."""
     if isinstance(value, Reward):  # one that was made by hand has no names of parameters
         made = reward_of(value.function, value.name)
         return replace(
@@ -257,7 +258,7 @@ def reward_of(value: Any, name: str | None = None, weight: float | None = None) 
 
 
 def methods_of(owner: Any) -> list[Reward]:
-    """The rewards among the methods of an object, in the order in which they are written."""
+    """Returns the rewards among the methods of an object, in the order of the source."""
     found: list[Reward] = []
     for attribute in _methods(type(owner)):
         method = getattr(owner, attribute)
@@ -273,7 +274,7 @@ _METHODS: Final = (FunctionType, staticmethod, classmethod, partial, partialmeth
 
 
 def _methods(owner: type) -> list[str]:
-    """The names of methods of a class, of every kind, those of its bases first."""
+    """Returns the names of the methods of a class, of every kind, those of its bases first."""
     names: dict[str, bool] = {}
     for one in reversed(owner.__mro__):
         names |= {name: isinstance(value, _METHODS) for name, value in vars(one).items()}
@@ -281,8 +282,8 @@ def _methods(owner: type) -> list[str]:
 
 
 def named_weight(name: str, integers: bool = False) -> tuple[str, float]:
-    """Name and weight that a name says: `short_p05` is 0.05, `right_1p25` is 1.25, `gpt_4` is `gpt_4` with 1, or, where
-    integers are weights, `gpt` with 4."""
+    """Returns the name and weight that a name encodes: `short_p05` is `short` with 0.05, `right_1p25` is `right` with 1.25,
+    `gpt_4` is `gpt_4` with 1, or, where integers are weights, `gpt` with 4."""
     if (found := _NAMED_WEIGHT.search(name)) and found.start():
         return name[: found.start()], float(f"{found[1] or 0}.{found[2]}")
     if integers and (found := _INTEGER.search(name)) and found.start():
@@ -291,8 +292,8 @@ def named_weight(name: str, integers: bool = False) -> tuple[str, float]:
 
 
 def bind(rewards: Sequence[Reward], columns: Collection[str] | None) -> None:
-    """Requires that every parameter of the rewards is something that there is. ConfigError names all that are not. `columns`:
-    of the rows; None where there are no rows yet."""
+    """Raises ConfigError unless there is a value for every parameter of the rewards; the error names all parameters without
+    one. `columns`: of the rows; None where there are no rows yet."""
     if columns is None:
         return
     problems: list[str] = []
@@ -312,8 +313,8 @@ def bind(rewards: Sequence[Reward], columns: Collection[str] | None) -> None:
 
 
 def read_score(value: Any) -> Score:
-    """What a reward function returned, as a Score: numbers, True and False, and what converts to a number. None, NaN and
-    infinities are missing."""
+    """Returns the Score for the result of a reward function: a number, True, False, or a value that converts to a number. None,
+    NaN and infinities are missing scores."""
     if value is None:
         return Score(None, "it returned None")
     if isinstance(value, str | bytes):
@@ -328,13 +329,13 @@ def read_score(value: Any) -> Score:
 
 
 def raised(error: BaseException) -> Score:
-    """The score that is missing because the reward raised."""
+    """Returns the missing score of a reward that raised."""
     words = describe_error(error)
     return Score(None, words[:500])
 
 
 def total(rewards: Sequence[Reward], scores: Mapping[str, Score]) -> float | None:
-    """The weighted sum of all components; None where one is missing that is not optional, or where all are."""
+    """Returns the weighted sum of all components; None where one that is not optional is missing, or where all are."""
     values: list[float] = []
     for one in rewards:
         value = scores.get(one.name, Score(None)).value
@@ -346,7 +347,7 @@ def total(rewards: Sequence[Reward], scores: Mapping[str, Score]) -> float | Non
 
 
 def number_of(value: Any, what: str) -> float:
-    """A finite number. ConfigError where it is none."""
+    """Returns a finite number as a float. Raises ConfigError for other values."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ConfigError(f"{what} is {value!r}, and must be a finite number")
     return float(value)
@@ -358,14 +359,14 @@ def _has_default(function: Callable[..., Any], name: str) -> bool:
 
 
 def _name_within(value: Any) -> str:
-    """The name of what has none itself: of the function that a partial calls, else of its class."""
+    """Returns a name for a callable without one: that of the function that a partial calls, else that of its class."""
     while isinstance(value, partial):
         value = value.func
     return getattr(value, "__name__", None) or type(value).__name__
 
 
 def _version(function: Callable[..., Any]) -> str:
-    """A digest of the source of a function; with what a partial or an object brings to it."""
+    """Returns a digest of the source of a function, and of the values of a partial or an object."""
     brought: list[Any] = []
     while isinstance(function, partial):
         brought += [function.args, function.keywords]

@@ -1,4 +1,4 @@
-"""A rollout: what a policy did with one row of an environment, and what it earned."""
+"""Rollouts: the attempt of a policy at one row of an environment, with its rewards."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _MISSING: Final = {
 
 @dataclass(frozen=True)
 class Rollout:
-    """What a policy did with one row, and what it earned.
+    """The attempt of a policy at one row, with its rewards.
 
     Attributes:
         item: the row. sample: its number among the rollouts of this row, from 0.
@@ -95,7 +95,7 @@ class Rollout:
 
     @property
     def errors(self) -> dict[str, str]:
-        """Why rewards are missing, by their names."""
+        """The reasons why rewards are missing, by their names."""
         return {name: score.error for name, score in self.scores.items() if score.error is not None}
 
     def record(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class Rollout:
 
 
 def outcome(error: BaseException) -> tuple[str, str, str]:
-    """Status, reason and detail of a rollout that ended with an error of its agent call."""
+    """Returns status, reason and detail of a rollout whose agent call failed."""
     words = describe_error(error)
     cause: BaseException | None = error
     while cause is not None:

@@ -1,4 +1,4 @@
-"""One rollout: set up, the agent call (or several, where the environment answers), the rewards."""
+"""Running one rollout: setup, the agent call (or several, where the environment answers), and the rewards."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Task(NamedTuple):
 
 
 def seed_of(run: Any, step: int, item: Item, sample: int) -> int:
-    """The seed of a rollout: the same for the same run, policy step, row and sample, wherever and whenever it is done."""
+    """Returns the seed of a rollout, which depends only on run, policy step, row and sample."""
     return int(digest_of([str(run), step, item.key, sample]).removeprefix("sha256:")[:8], 16) >> 1
 
 
 class RolloutStep(Step):
-    """A rollout of a policy in an environment, as a step: so that many of them are a batch, each with a session."""
+    """A step that does one rollout of a policy in an environment, so that many rollouts are a batch, each with a session."""
 
     kind: ClassVar[str] = "rollout"
     takes = Task
@@ -81,16 +81,16 @@ class RolloutStep(Step):
         return self.rollout(value).record()
 
     def rollout(self, value: Any) -> Rollout:
-        """The Rollout within what the step gives."""
+        """Returns the Rollout in a result of this step."""
         found: Rollout = value
         return found
 
     def with_rollout(self, value: Any, rollout: Rollout) -> Any:
-        """What the step gives, with another Rollout in it."""
+        """Returns a result of this step with another Rollout in it."""
         return rollout
 
     def again(self, rollout: Rollout, store: LogStore) -> Any:
-        """What the step gave where it had made this Rollout, which is logged in the store."""
+        """Returns the result of this step for a Rollout that is logged in the store."""
         return rollout
 
 
@@ -101,11 +101,11 @@ _NO_STATE: Final = (
 
 
 class _Lost(Exception):
-    """The world has failed: the rollout is missing. Its arguments are reason and detail."""
+    """Something outside of the policy failed, so the rollout is missing. Its arguments are reason and detail."""
 
 
 class Running:
-    """A rollout that is under way."""
+    """A running rollout."""
 
     def __init__(self, env: RLEnv, policy: Any, task: Task, here: Here, *, seeds: bool = False) -> None:
         self.env, self.policy, self.task, self.here = env, policy, task, here
@@ -121,7 +121,7 @@ class Running:
         self._is_set_up = False
 
     async def all(self) -> Rollout:
-        """The rollout, scored."""
+        """Does the rollout and returns it with its scores."""
         began = time.monotonic()
         status, reason, detail = DONE, None, None
         state: Any = None
@@ -160,8 +160,8 @@ class Running:
         *,
         reference: bool = False,
     ) -> Rollout:
-        """A rollout of a policy that says what `make` gives, scored: for `check`. `reference`: that plays as the environment's
-        own reference does, where it has one."""
+        """Does and scores a rollout whose replies come from `make` instead of a policy, for `check`. `reference`: the replies
+        come from the environment's own reference, where it has one."""
         token = tools.state.set(tools.NO_STATE)
         item = self.task.item
         found = Rollout(item, status=DONE, turns=1)
@@ -266,7 +266,7 @@ class Running:
         return dialog
 
     def _count(self, messages: tuple[Message, ...]) -> None:
-        """Takes over how far the conversation has come."""
+        """Notes the current messages of the conversation."""
         start = reply_start(messages, self.prompt)
         self.messages = messages[start:]
         self.turns = sum(1 for one in self.messages if one.role == "assistant")
@@ -280,8 +280,8 @@ class Running:
     # --- code of the environment
 
     async def _fetch_state(self) -> None:
-        """Takes over the state of an isolated environment, as JSON. Raises _Lost where its process is gone: what the agent was
-        told by its tools then is no outcome."""
+        """Fetches the state of an isolated environment, as JSON. Raises _Lost where its process is gone, since the results of
+        tools after that are errors of the process and not of the policy."""
         if self.remote is None:
             return
         try:
@@ -291,7 +291,7 @@ class Running:
             raise _Lost("process", self.remote.lost or str(error)) from error
 
     async def _state(self) -> Any:
-        """The state at the end, as JSON: for rewards that come later. A replay, which has no state, is given it."""
+        """Returns the final state as JSON, for later rewards. Recorded, since a replay has no state."""
         if self.env.setup_hook is None:
             return None
 
@@ -309,13 +309,14 @@ class Running:
             raise _Lost("state", text_of(error)) from error
 
     def values(self) -> dict[str, Any]:
-        """What hooks and rewards can be given."""
+        """Returns the values that hooks and rewards can receive."""
         return values_of(
             self.task.item, self.state, self._completion(), self.messages, self.reply, self.turns
         )
 
     async def _hook(self, hook: Hook, limit: float | None, keep: Callable[[Any], Any] | None = None) -> Any:
-        """What a hook gives, recorded. `keep`: takes its value, which need not be JSON, and gives what is recorded."""
+        """Calls a hook, and records and returns its result. `keep`: receives a result that need not be JSON, and returns the
+        value to record."""
         item = self.task.item
         known = {
             **self.values(),
@@ -361,14 +362,14 @@ class Running:
             raise _Lost(hook.name, f"{hook.name} raised {type(error).__name__}: {text_of(error)}") from error
 
     def _leave(self, name: str, keep: Callable[[Any], Any] | None) -> None:
-        """Waits for a hook no longer. What it has made meanwhile is taken down with the rollout; what it makes later, when it
-        has made it."""
+        """Abandons a hook. A state that it has made by now is closed with the rollout; one that it makes later is closed
+        then."""
         thread = self._threads.get(name)
         if thread is not None and (value := thread.leave()) is not None and keep is not None:
             keep(value)
 
     def _late(self, state: Any) -> None:
-        """Takes down a state that was made after its rollout had ended. In the thread of `setup`."""
+        """Closes a state that was made after its rollout had ended. Runs in the thread of `setup`."""
 
         async def ending() -> None:
             if (wrong := await close(state, self.env.limits.teardown)) is not None:
@@ -377,7 +378,7 @@ class Running:
         finish(ending())
 
     async def close(self) -> None:
-        """Ends what the state holds: its `close` or `aclose`, if it has one."""
+        """Calls the `close` or `aclose` of the state, if it has one."""
         closing = (
             self.remote.close() if self.remote is not None else close(self.state, self.env.limits.teardown)
         )
@@ -391,17 +392,17 @@ class Running:
 
 
 def _drop(value: Any) -> None:
-    """Does nothing with what a hook gives too late."""
+    """Ignores the result of a hook that comes too late."""
 
 
 def _used() -> Use:
-    """What models did for the step that is running: the rollout's agent calls, with all within them."""
+    """Returns the use of models by the running step: by the rollout's agent calls and all calls within them."""
     scope = current.get()
     return NONE if scope is None or scope.ledger is None else scope.ledger.total
 
 
 def _seeded(policy: Any) -> bool:
-    """Whether the rollout's seed is sent: to a model in this process that takes one."""
+    """Returns True if the rollout's seed is sent: to a model in this process that takes one."""
     if not isinstance(policy, Agent):
         return False
     found = capabilities(policy._settings.backend)

@@ -1,4 +1,4 @@
-"""Rewards of rollouts: as they end, several at once, and of those that are in a log."""
+"""Scoring rollouts: one at its end, several at once, and logged ones."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from lllm.session import Session
 async def score_one(
     rewards: Sequence[Reward], rollout: Rollout, session: Session, limit: float | None
 ) -> Rollout:
-    """The rollout with the scores of the rewards that look at one rollout; recorded in the session. A missing one has none. It
-    has its sum where there are no rewards of another kind."""
+    """Returns the rollout with the scores of the rewards of one rollout, which are recorded in the session. A missing rollout
+    has none. The sum is added unless there are also rewards of many rollouts."""
     if rollout.status == MISSING:
         return rollout
     known = {
@@ -64,7 +64,7 @@ async def score_together(
     session: Session,
     limit: float | None,
 ) -> list[Rollout]:
-    """The rollouts with the scores of the rewards that look at all of them at once."""
+    """Returns the rollouts with the scores of the rewards that compare all of them."""
     found = list(rollouts)
     places = [place for place, one in enumerate(found) if one.status != MISSING]
     given = [found[place] for place in places]
@@ -100,23 +100,23 @@ async def score_together(
 
 
 def outcome_digest(rollout: Rollout) -> str:
-    """A digest of what a rollout came to: a score that a log has is that of another rollout where this differs."""
+    """Returns a digest of the outcome of a rollout. A logged score belongs to another rollout where the digest differs."""
     said = [one.record() for one in rollout.messages] or rollout.completion
     return digest_of(unicode_only([rollout.status, said, rollout.state_record]))
 
 
 def unscored(rollout: Rollout) -> Rollout:
-    """The rollout without what it earned."""
+    """Returns the rollout without its scores."""
     return replace(rollout, scores={}, versions={}, reward=None)
 
 
 def are_of(rewards: Sequence[Reward], rollout: Rollout) -> bool:
-    """Whether the rollout was scored with these rewards, in these versions."""
+    """Returns True if the rollout was scored with these rewards, in these versions."""
     return rollout.versions == {one.name: one.version for one in rewards if not one.many}
 
 
 def summed(rewards: Sequence[Reward], rollout: Rollout) -> Rollout:
-    """The rollout with the sum of its components; None while one is not scored yet."""
+    """Returns the rollout with the sum of its components; the sum is None while one is not scored yet."""
     if rollout.status == MISSING or any(one.name not in rollout.scores for one in rewards):
         return replace(rollout, reward=None)
     return replace(rollout, reward=total(rewards, rollout.scores))
@@ -130,7 +130,8 @@ async def rescored(
     store: LogStore | None,
     name: str,
 ) -> tuple[list[Rollout], str]:
-    """Rollouts with new scores, and the id of the session that has these. Their old scores stay in their own logs."""
+    """Returns the rollouts with new scores, and the id of the session that has these. Their old scores stay in their own
+    logs."""
     async with arecord(name, store=store, meta={"scores": [one.session for one in rollouts]}) as session:
         found = [await score_one(rewards, unscored(one), session, limit) for one in rollouts]
         return await score_together(rewards, found, session, limit), session.id
@@ -193,7 +194,7 @@ def _scores(value: Any, count: int) -> list[Score]:
 
 
 def _listed(name: str, rollouts: Sequence[Rollout]) -> Any:
-    """What a reward of many rollouts is given under a name."""
+    """Returns the value of a parameter of a reward of many rollouts."""
     own = _LISTS.get(name)
     if own is not None:
         return [own(one) for one in rollouts]
@@ -207,7 +208,7 @@ def _listed(name: str, rollouts: Sequence[Rollout]) -> Any:
 
 
 def _nothing(*_: Any) -> None:
-    """Logs nothing: there is no trainer."""
+    """Does nothing: without a trainer there is no log of metrics."""
 
 
 def _completion(rollout: Rollout) -> Any:

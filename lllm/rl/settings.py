@@ -1,4 +1,4 @@
-"""What tells rollouts of a run from others: the settings of the policy and of the environment."""
+"""A digest of the settings of the policy and the environment, which distinguishes rollouts of one run name."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def settings_digest(env: RLEnv, policy: Any) -> str:
-    """A digest of what is set: of the environment its name, turns and stages; of an agent its model, prompts, sampling, tools
-    and limits; of a function its name. Not of code: a hook may be mended between a crash and the next try."""
+    """Returns a digest of settings: name, turns and stages of the environment; model, prompts, sampling, tools and limits of an
+    agent; the name of a function. Code is not included, so that a hook can be fixed between a crash and the next run."""
     stages = [
         name for name in ("setup", "opening", "step", "done") if getattr(env, f"{name}_hook") is not None
     ]

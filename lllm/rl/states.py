@@ -1,4 +1,4 @@
-"""States of rollouts: their form as JSON, and their end."""
+"""States of rollouts: as JSON, and closing them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ _JSON: Final = (str, int, float, bool, list, tuple, Mapping)
 
 
 def state_record(state: Any) -> Any:
-    """A state as its rollout's log has it: as JSON, where that is no longer than BYTES."""
+    """Returns the record of a state for a rollout's log: its JSON, where that has at most BYTES bytes."""
     found = plain(state)
     return found if len(encode(found)) <= BYTES else {"$repr": repr(found)[:200]}
 
 
 def plain(state: Any) -> Any:
-    """A state as JSON; of an object, its attributes. It is anybody's: of one that cannot be read, it says so."""
+    """Returns a state as JSON; of an object, its attributes. A state of the user's code that cannot be read is described as
+    such."""
     try:
         return unicode_only(jsonable(state_attributes(state)))
     except Exception as error:
@@ -33,7 +34,7 @@ def plain(state: Any) -> Any:
 
 
 def state_attributes(state: Any) -> Any:
-    """What is JSON as it is; of an object its attributes, also of one with slots; None where it has none."""
+    """Returns a JSON value unchanged, and the attributes of an object, also of one with slots; None where it has none."""
     if isinstance(state, _JSON):
         return state
     slots = [name for kind in type(state).__mro__ for name in _slots(vars(kind).get("__slots__", ()))]
@@ -48,7 +49,7 @@ def _slots(value: Any) -> list[str]:
 
 
 async def close(state: Any, limit: float | None) -> str | None:
-    """Calls the `aclose` or `close` of a state, if it has one. Returns what went wrong."""
+    """Calls the `aclose` or `close` of a state, if it has one. Returns the problem."""
     try:
         closing = getattr(state, "aclose", None) or getattr(state, "close", None)
         if callable(closing):

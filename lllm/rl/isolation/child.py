@@ -28,7 +28,7 @@ from lllm.rl.states import plain
 
 
 class Child:
-    """What this process knows: the environment's hooks and tools, and the state of the rollout that it runs."""
+    """The environment's hooks and tools in this process, and the state of the running rollout."""
 
     def __init__(self) -> None:
         self.hooks: Mapping[str, Callable[..., Any]] = {}
@@ -37,7 +37,7 @@ class Child:
         self.loop = asyncio.new_event_loop()
 
     def answer(self, message: Mapping[str, Any]) -> Any:
-        """What is sent up for a message."""
+        """Returns the answer to a message."""
         doing: Callable[..., Any] = getattr(self, f"on_{message['do']}")
         return doing(**{name: value for name, value in message.items() if name != "do"})
 
@@ -96,7 +96,7 @@ class Child:
 
 
 def serve(connection: socket.socket) -> None:
-    """Answers messages until the other side is gone."""
+    """Answers messages until the connection closes."""
     child, own = Child(), os.getpid()
     with connection.makefile("rb") as coming:
         while len(head := coming.read(LENGTH.size)) == LENGTH.size:
@@ -115,8 +115,8 @@ def serve(connection: socket.socket) -> None:
 
 
 def end_with(connection: socket.socket) -> None:
-    """Kills this process and what it started when the other side is gone, whatever it is doing then: a run that was killed
-    closes nothing itself."""
+    """Kills this process and all that it started once the connection closes, since a killed run cannot close its processes
+    itself."""
     gone = select.poll()
     gone.register(connection, 0)  # a hang-up is always told
 
@@ -128,8 +128,8 @@ def end_with(connection: socket.socket) -> None:
 
 
 def main() -> None:
-    """Serves the connection whose descriptor is the first argument. What is printed goes to the errors: the output is that of
-    the run."""
+    """Serves the connection whose descriptor is the first argument. Printed text goes to stderr, because stdout belongs to the
+    run."""
     sys.stdout.flush()
     os.dup2(2, 1)
     with socket.socket(fileno=int(sys.argv[1])) as here:

@@ -38,7 +38,7 @@ class Tried:
 
 @dataclass
 class SearchResult:
-    """What a search for a prompt has found.
+    """The result of a prompt search.
 
     Attributes:
         tried: all candidates, in the order of their rewards on the search's rows; those that were not tried last.

@@ -1,4 +1,4 @@
-"""A trainer of TRL that was built already: taken over where that is safe."""
+"""Taking over a trainer of TRL that was built already, where that is safe."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _NOT_TAKEN: Final = (
 
 
 def is_trl(value: Any) -> bool:
-    """Whether something is a trainer of TRL, or derived from one."""
+    """Returns True for a trainer of TRL, or of a class derived from one."""
     return any(
         one.__module__.startswith("trl.") and one.__name__.endswith("Trainer") for one in type(value).__mro__
     )
 
 
 def adapt(trainer: Any, env: RLEnv) -> TrainerSpec:
-    """The spec that does in an environment what a built GRPOTrainer was to do: its model, tokenizer, configuration, callbacks.
+    """Returns a spec with the model, tokenizer, configuration and callbacks of a built GRPOTrainer.
 
     Raises UnsupportedError where something of it would be lost, which says what.
     """
@@ -88,7 +88,7 @@ def adapt(trainer: Any, env: RLEnv) -> TrainerSpec:
 
 
 def _problems(trainer: Any, env: RLEnv) -> list[str]:
-    """What of a trainer an environment would not use."""
+    """Returns the settings of a trainer that an environment would not use."""
     found = []
     if trainer.state.global_step:
         found.append(f"it has trained {trainer.state.global_step} steps")
@@ -122,7 +122,7 @@ def _asked(prompt: Any) -> Any:
 
 
 def _usual_callbacks() -> set[type]:
-    """The callbacks that every trainer has."""
+    """Returns the classes of the callbacks that every trainer has."""
     from transformers.integrations import INTEGRATION_TO_CALLBACK
     from transformers.trainer import DEFAULT_CALLBACKS, DEFAULT_PROGRESS_CALLBACK
     from transformers.trainer_callback import PrinterCallback

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class DataSpec(TrainerSpec):
-    """A trainer whose data are there before it begins.
+    """A trainer whose data exist before the training begins.
 
     Args:
         data: what is trained on. None: rollouts of the environment, `samples` of each row, by the model as it is. Else rollouts
@@ -58,13 +58,13 @@ class DataSpec(TrainerSpec):
         self.tokenize = tokenize
 
     def on_environment(self, env: RLEnv) -> DataTraining:
-        """The training of this in an environment: `env >> spec`."""
+        """Returns the training of this spec in an environment: `env >> spec`."""
         from lllm.rl.trainers.data_training import DataTraining
 
         return DataTraining(env, self)
 
     def choose(self, found: Sequence[Sample]) -> TrainingData:
-        """What of some samples is trained on."""
+        """Returns the training data that are chosen from samples."""
         raise NotImplementedError
 
 
@@ -88,7 +88,7 @@ class SFT(DataSpec):
         self.best = best
 
     def choose(self, found: Sequence[Sample]) -> TrainingData:
-        """The best samples of each row that earned enough."""
+        """Returns the best samples of each row that earned enough."""
         least = self.threshold
         if least is None:
             rewards = [one.reward for one in found if one.reward is not None]
@@ -121,7 +121,7 @@ class DPO(DataSpec):
         self.pairs = pairs
 
     def choose(self, found: Sequence[Sample]) -> TrainingData:
-        """The best and the worst samples of each row."""
+        """Returns pairs of the best and the worst samples of each row."""
         return pair_samples(found, margin=self.margin, pairs=self.pairs, seed=self.seed)
 
 
@@ -141,12 +141,12 @@ class KTO(DataSpec):
         self.threshold = threshold
 
     def choose(self, found: Sequence[Sample]) -> TrainingData:
-        """All samples, labelled."""
+        """Returns all samples, labelled."""
         return label_samples(found, threshold=self.threshold)
 
 
 def check_wanted(spec: type[DataSpec], kind: str) -> None:
-    """Requires that data are of the kind that a trainer learns from. ConfigError says which trainer takes them."""
+    """Raises ConfigError unless data are of the kind that a trainer learns from; the error says which trainer takes them."""
     if kind != spec.wants:
         takes = next(one.__name__ for one in (SFT, DPO, KTO) if one.wants == kind)
         raise ConfigError(

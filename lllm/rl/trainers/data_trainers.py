@@ -1,4 +1,4 @@
-"""TRL's trainers on rows of tokens: what was read and written reaches their losses as it is.
+"""TRL's trainers on rows of tokens: their losses get the tokens that were read and written, unchanged.
 
 TRL prepares pairs from text, and every token after the prompt carries loss there: results of tools, too. These subclasses take
 ids and masks of `lllm.rl.rows` instead. No row is cut: one that is too long is left out, and counted.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def build_sft(training: DataTraining, model: Any, data: TrainingData) -> Any:
-    """TRL's SFTTrainer, which takes ids and labels as they are."""
+    """Returns TRL's SFTTrainer on rows of tokens, which takes ids and labels unchanged."""
     values = settings(training.spec, SFTConfig, on_cpu=is_on_cpu(model))
     rows = _fitting(data, values, model, lambda row: len(row["input_ids"]))
     packing = bool(values.get("packing"))
@@ -49,7 +49,7 @@ def build_sft(training: DataTraining, model: Any, data: TrainingData) -> Any:
 
 
 def build_dpo(training: DataTraining, model: Any, data: TrainingData) -> Any:
-    """DPO on pairs of token rows."""
+    """Returns TRL's DPOTrainer on pairs of token rows."""
     values = settings(training.spec, DPOConfig, on_cpu=is_on_cpu(model))
     rows = _fitting(
         data,
@@ -71,7 +71,7 @@ def build_dpo(training: DataTraining, model: Any, data: TrainingData) -> Any:
 
 
 def build_kto(training: DataTraining, model: Any, data: TrainingData) -> Any:
-    """KTO on labelled token rows."""
+    """Returns TRL's KTOTrainer on labelled token rows."""
     values = settings(training.spec, KTOConfig, on_cpu=is_on_cpu(model))
     rows = _fitting(data, values, model, lambda row: len(row["prompt_ids"]) + len(row["completion_ids"]))
     values["max_length"] = None
@@ -99,7 +99,7 @@ BUILDERS: Final[Mapping[str, Callable[..., Any]]] = {"sft": build_sft, "dpo": bu
 def _fitting(
     data: TrainingData, values: Mapping[str, Any], model: Any, length: Callable[[Mapping[str, Any]], int]
 ) -> list[dict[str, Any]]:
-    """The rows that are no longer than `max_length` and the model's context. The others are counted."""
+    """Returns the rows that fit into `max_length` and the model's context. Counts the others."""
     config = model.config.get_text_config()
     _check_ids(data, config.vocab_size)
     context = getattr(config, "max_position_embeddings", None)
@@ -118,7 +118,7 @@ def _fitting(
 
 
 def _check_ids(data: TrainingData, size: int) -> None:
-    """Requires that the model has every token of the rows: those of another tokenizer are numbers of other words."""
+    """Raises ConfigError unless the model has every token of the rows; ids of another tokenizer would stand for other words."""
     for place, row in enumerate(data.rows):
         for name in KINDS[data.kind]:
             if name.endswith("_ids") and (most := max(row[name], default=0)) >= size:
@@ -133,8 +133,8 @@ def _dataset(rows: list[dict[str, Any]], kind: str) -> Dataset:
 
 
 def _reference(training: DataTraining, model: Any, args: Any) -> Any:
-    """A copy of the model as it is now, which stays so; None where adapters can be switched off instead, or where its
-    log-probabilities are computed before the training."""
+    """Returns a frozen copy of the model; None where adapters can be switched off instead, or where its log-probabilities are
+    computed before the training."""
     if training.spec.lora is not None or hasattr(model, "peft_config") or args.precompute_ref_log_probs:
         return None
     found = copy.deepcopy(model)
@@ -143,7 +143,7 @@ def _reference(training: DataTraining, model: Any, args: Any) -> Any:
 
 
 def _masks(rows: list[list[int]], like: Any) -> Any:
-    """Masks as a tensor of the shape of another, padded on the right."""
+    """Returns masks as a tensor of the shape of another one, padded on the right."""
     out = torch.zeros_like(like)
     for place, row in enumerate(rows):
         out[place, : len(row)] = torch.tensor(row, dtype=out.dtype)

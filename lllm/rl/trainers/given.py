@@ -1,4 +1,4 @@
-"""Data that a trainer is given: rollouts, sessions, files, data sets; and texts, tokenised once where that is asked for."""
+"""The `data=` of a trainer: rollouts, sessions, files, data sets; and texts, which are tokenised once with `tokenize=True`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def read_given(training: DataTraining) -> TrainingData:
-    """The `data=` of a spec. Raises ConfigError, UnknownNameError: no such session."""
+    """Reads the `data=` of a spec. Raises ConfigError, and UnknownNameError for an unknown session."""
     spec = training.spec
     found = _without_identical(_read(training, spec.data))
     if found.has_tokens or not found.rows:
@@ -94,7 +94,7 @@ def _without_identical(data: TrainingData) -> TrainingData:
 
 
 def _tokens(loaded: Any, kind: str, row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The columns of tokens of a row of texts."""
+    """Returns the columns of tokens of a row of texts."""
     tools = row.get("tools")
     tools = json.loads(tools) if isinstance(tools, str) else tools or []
     if not row.get("prompt"):

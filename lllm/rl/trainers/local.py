@@ -1,4 +1,4 @@
-"""Trainers of TRL that call nobody: no telemetry, no look at the model hub."""
+"""Trainers of TRL without telemetry and without requests to the model hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Local:
     """The first base of a trainer of TRL."""
 
     def _send_telemetry(self) -> None:
-        """TRL tells the hub which trainer is used whenever one is made. A training is nobody else's affair."""
+        """Does nothing. TRL would report to the hub which trainer is used."""
 
     if not TYPE_CHECKING:
 
@@ -24,7 +24,7 @@ class Local:
 
 @contextmanager
 def without_hub() -> Iterator[None]:
-    """Nothing is asked of the hub: `peft` would look there for the base model's config whenever it saves an adapter."""
+    """Blocks requests to the hub within the block: `peft` would fetch the base model's config whenever it saves an adapter."""
     before = os.environ.get("HF_HUB_OFFLINE")
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
@@ -40,7 +40,7 @@ def without_hub() -> Iterator[None]:
 
 @contextmanager
 def without_deprecations() -> Iterator[None]:
-    """Hides what libraries say to one another about names that will change: nothing that a user could do."""
+    """Hides warnings of libraries about deprecated names, about which a user can do nothing."""
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning

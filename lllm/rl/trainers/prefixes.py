@@ -1,4 +1,5 @@
-"""Whether a chat template says again, unchanged, what was said: only then is a conversation of several turns one row."""
+"""Checks of chat templates: only where a template renders earlier turns unchanged is a conversation of several turns one
+row."""
 
 from __future__ import annotations
 
@@ -29,8 +30,8 @@ _TALK: Final[list[dict[str, Any]]] = [
 
 
 def changes(tokenizer: Any) -> str | None:
-    """What the template of a tokenizer does to earlier turns; None where each prompt begins with the prompt before it and what
-    was said then. It is looked at with a tool call, its result, and a text with spaces at its ends."""
+    """Returns a description of how the template of a tokenizer changes earlier turns; None where each prompt begins with the
+    prompt and the reply before it. The check renders a tool call, its result, and a text with spaces at both ends."""
     before = ""
     for end in range(1, len(_TALK) + 1):
         if _TALK[end - 1]["role"] == "assistant":

@@ -1,4 +1,4 @@
-"""What a training says while it runs: a line on stderr whenever metrics are logged."""
+"""The progress of a training: a line on stderr whenever metrics are logged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SHOWN: Final[Sequence[tuple[str, str, str]]] = (
 
 
 def line(step: int, steps: int, metrics: Mapping[str, Any]) -> str | None:
-    """The line for the metrics of a step; None where they have none of what is shown."""
+    """Returns the line for the metrics of a step; None where they contain none of the shown ones."""
     words = []
     for name, called, form in _SHOWN:
         value = _number(metrics.get(name))

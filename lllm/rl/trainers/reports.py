@@ -1,4 +1,4 @@
-"""What people look at after a training: curves, and a card that says where the model comes from."""
+"""Reports of a training: curves, sample rollouts, and a card that says where the model comes from."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _TOLD: Final = ("reward", "loss", "rewards/accuracies", "rewards/margins")
 
 
 def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """The metrics of a training by name: steps and values."""
+    """Returns the metrics of a training by name, each as (step, value)."""
     found: dict[str, list[tuple[int, float]]] = {}
     for entry in history:
         for name, value in entry.items():
@@ -106,7 +106,7 @@ def write_samples(trainer: Any, path: Path, count: int = 4) -> None:
 
 
 def sample(rollout: Rollout) -> str:
-    """A rollout as Markdown. What was said stands in fences, longer than any within it."""
+    """Returns a rollout as Markdown. Messages stand in fences that are longer than any fence within them."""
     components = ", ".join(
         f"{name} {'-' if value is None else format(value, 'g')}" for name, value in rollout.components.items()
     )
@@ -124,12 +124,12 @@ def sample(rollout: Rollout) -> str:
 
 
 def write_card(training: Training, path: Path) -> None:
-    """Writes a model card: what was trained from what, in which environment, and what it earned on the way."""
+    """Writes a model card: base model, environment, settings, and the rewards during the training."""
     write_text_atomic(path, card(training))
 
 
 def card(training: Training) -> str:
-    """The text of the card."""
+    """Returns the text of the card."""
     env, spec, trainer = training.env, training.spec, training.trainer
     items = env.items.first()
     history = curves(trainer.state.log_history)
