@@ -28,6 +28,20 @@ PRE: Final[Mapping[tuple[Any, ...], str]] = {
     (("Split", rf"{_SHORT}|{_LETTERS}|\p{{N}}{{1,3}}|{_REST}"), _BYTES, False): "smaug-bpe",
     (_BYTES_SPLIT, False): "gpt-2",
     (("Digits", True), _BYTES_SPLIT, False): "smollm",
+    (
+        ("Split", rf"{_SHORT}|{_LETTERS}|\p{{N}}{{1}}| ?[^\s\p{{L}}\p{{N}}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+"),
+        _BYTES,
+        False,
+    ): "seed-coder",
+    (
+        ("Split", "[\r\n]"),
+        ("Split", r"\s?\p{L}+"),
+        ("Split", r"\s?\p{P}+"),
+        ("Split", "[一-龥ࠀ-一가-\ud7ff]+"),
+        ("Digits", True),
+        _BYTES,
+        False,
+    ): "deepseek-coder",
 }
 """The pre-tokenizers that both sides have. Others are refused: the tokens would be others than those that were trained."""
 
