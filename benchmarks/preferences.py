@@ -5,7 +5,7 @@
 The task is that of `benchmarks.rl`: word problems that the embedded model solves in some 60 of 100 cases, other numbers in
 the held-out rows. Each run samples 8 rollouts of each of the first rows, chooses from them, trains three epochs, and answers
 the held-out rows greedily before and after; the difference is taken row by row, with its 95% interval. `shuffled` has the
-rewards of each row shuffled among its rollouts: what rises all the same is no effect of them.
+rewards of each row shuffled among its rollouts: a rise there is not an effect of the rewards.
 """
 
 from __future__ import annotations

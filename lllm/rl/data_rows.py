@@ -67,7 +67,7 @@ def _kind_of(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[str, tuple[s
     ]
     if not found:
         raise ConfigError(
-            f"{name} is no data set for training: its first row has {listing(map(visible, first)) if first else 'nothing'}",
+            f"{name} is not a data set for training: its first row has {listing(map(visible, first)) if first else 'nothing'}",
             hint="; ".join(f"{kind}: prompt, {', '.join(columns)}" for kind, columns in TEXTS.items())
             + ". Each row has all of them.",
         )
@@ -85,9 +85,9 @@ def _problem(row: Mapping[str, Any], columns: Sequence[str]) -> str | None:
         if name == "label" and not isinstance(value, bool):
             return f"the label {value!r:.80}, and must have true or false"
         if name.endswith("_ids") and not _numbers(value):
-            return f"{name} that are no list of token ids"
+            return f"{name} that are not a list of token ids"
         if name in MASKS and not (_numbers(value, 2) and len(value) == len(row[MASKS[name]])):
-            return f"{name} that are no list of 0 and 1, one for each of {MASKS[name]}"
+            return f"{name} that are not a list of 0 and 1, one for each of {MASKS[name]}"
         if name in MASKS and not any(value):
             return f"{name} without a 1: no token of it carries loss"
     if not _tools(row.get("tools")):

@@ -92,7 +92,7 @@ def _ids(sessions: Any, base: Path, store: LogStore) -> list[str]:
     path = base / Path(str(sessions)).expanduser()
     if not path.is_file():
         raise ConfigError(
-            f"data.sessions is {visible(str(sessions))!r}, which is no file",
+            f"data.sessions is {visible(str(sessions))!r}, which is not a file",
             hint=f'Write a list of ids, `{LOGGED}` for all of the log, or a file with lines {{"session": ID}}.',
         )
     ids = []

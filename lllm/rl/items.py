@@ -230,7 +230,7 @@ def item_of(row: Mapping[str, Any], index: int, where: str = "the row") -> Item:
         try:
             prompt = tuple(one if isinstance(one, Message) else Message.from_dict(one) for one in asked)
         except (ConfigError, PromptError, TypeError, KeyError, ValueError) as error:
-            raise ConfigError(f"{where}: {given[0]} is no list of messages: {error}") from error
+            raise ConfigError(f"{where}: {given[0]} is not a list of messages: {error}") from error
     else:
         raise ConfigError(
             f"{where}: {given[0]} is {type(asked).__name__ if asked else 'an empty list'}, and must be a text or messages"

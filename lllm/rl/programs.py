@@ -162,7 +162,7 @@ def _made_of(meta: Mapping[str, Any]) -> Mapping[str, Any]:
     found = (meta.get("entry") or {}).get(KEY)
     if not isinstance(found, Mapping):
         raise ConfigError(
-            "the environment has no registered name, or the policy is no model or agent of a file"
+            "the environment has no registered name, or the policy is not a model, nor an agent of a file"
         )
     return found
 

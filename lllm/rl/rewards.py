@@ -220,7 +220,7 @@ def reward_of(value: Any, name: str | None = None, weight: float | None = None) 
         )  # fmt: skip
     if not callable(value) or isinstance(value, type):
         raise ConfigError(
-            f"{value!r:.80} is no reward",
+            f"{value!r:.80} is not a reward",
             hint="A reward is a function of what happened: def correct(completion, answer): ...",
         )
     mark: _Marked | None = getattr(value, _MARK, None)

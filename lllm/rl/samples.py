@@ -150,7 +150,7 @@ MISSED: Final = {
     "no reply": "no agent call of the session is done",
     "repeated": "it was given more than once",
 }
-"""Why a rollout or session is no sample."""
+"""Why a rollout or session is not a sample."""
 
 
 def samples_of(
@@ -184,7 +184,7 @@ def samples_of(
         rollout = one if isinstance(one, Rollout) else getattr(one, "rollout", None)
         if not isinstance(rollout, Rollout) and not isinstance(one, str):
             raise ConfigError(
-                f"a {type(one).__name__} is no sample",
+                f"a {type(one).__name__} is not a sample",
                 hint="Give rollouts (an Evaluation) or the ids of sessions.",
             )
         if isinstance(rollout, Rollout) and rollout.status == MISSING:

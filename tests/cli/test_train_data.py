@@ -72,7 +72,7 @@ def test_it_is_trained_on_the_data(lllm: Terminal, project: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        (["{}"], "pairs.jsonl is no data set for training: its first row has nothing"),
+        (["{}"], "pairs.jsonl is not a data set for training: its first row has nothing"),
         ([PAIR, "", "{"], "pairs.jsonl, line 3, is not JSON"),
         ([PAIR, "[" * 100_000], "pairs.jsonl, line 2, is nested too deep"),
         ([PAIR, "", [1]], "pairs.jsonl, line 3, is a list, and must be an object"),
@@ -114,7 +114,7 @@ def test_a_line_that_is_no_text_is_named(lllm: Terminal, project: Path) -> None:
         (["trainer=kto"], "KTO trains on labels, and the data are preferences"),
         (["trainer=grpo", "config={max_steps: 1}"], "the trainer grpo learns from rollouts of its own"),
         (["data={sessions: [none]}"], "no session named 'none'"),
-        (["data={sessions: none.jsonl}"], "data.sessions is 'none.jsonl', which is no file"),
+        (["data={sessions: none.jsonl}"], "data.sessions is 'none.jsonl', which is not a file"),
         (["data={file: pairs.jsonl, sessions: logged}"], "data names both a file and sessions"),
         (["data={max_tokens: 5}"], "data names neither a file nor sessions"),
         (["data={file: pairs.jsonl, max_cost: 1}"], "data has max_cost, which select from sessions"),

@@ -396,8 +396,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"setup": lambda nonsense: 1}, "setup has parameters that nothing provides: nonsense"),
     ({"step": lambda x, /: 1}, "cannot be given by name"),
     ({"tools": [len_of, len_of]}, "two tools of the environment are named 'len_of'"),
-    ({"rewards": "text"}, "'text' is no reward"),
-    ({"rewards": int}, "is no reward"),
+    ({"rewards": "text"}, "'text' is not a reward"),
+    ({"rewards": int}, "is not a reward"),
 ]
 
 

@@ -64,7 +64,7 @@ WRONG: list[tuple[Any, str]] = [
     (["text"], "row 0 of the dataset is str"),
     ([{"prompt": 5}], "prompt is int, and must be a text or messages"),
     ([{"prompt": []}], "prompt is an empty list"),
-    ([{"prompt": [{"role": "nobody", "content": "x"}]}], "prompt is no list of messages"),
+    ([{"prompt": [{"role": "nobody", "content": "x"}]}], "prompt is not a list of messages"),
     ([{"prompt": "x", "info": "{"}], "info is a text that is not JSON"),
     ([{"prompt": "x", "info": 3}], "info is int"),
     ({"prompt": "x"}, "an environment's dataset is dict"),

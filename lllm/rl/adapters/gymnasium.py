@@ -107,7 +107,7 @@ class Gymnasium(SeededGame):
         action = action_in(completion, self.actions)
         if action is None:
             state["total"] += self.no_action
-            return f"That is no action. Say one of: {', '.join(self.actions)}."
+            return f"That is not an action. Say one of: {', '.join(self.actions)}."
         with own_random(state):
             _, earned, ended, cut, _ = state.game.step(action)
             state["total"] += float(earned)

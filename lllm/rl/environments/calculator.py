@@ -70,7 +70,7 @@ def _walk(node: ast.expr) -> Number:
 
 def _finite(value: Number) -> Number:
     if isinstance(value, complex) or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError("the value is no finite number")
+        raise ValueError("the value is not a finite number")
     return value
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 WAYS: Final = {
     "vote": "the reply that was given most often: what an agent in use can do",
-    "reward": "the highest reward, which only somebody with the answers can see: the most that a choice could reach",
+    "reward": "the highest reward: an upper bound for every other choice, since it needs the reference answers",
 }
 
 

@@ -139,7 +139,7 @@ def _require_one_place(candidate: Candidate) -> None:
     try:
         names = Prompt(path="candidate", prompt=candidate.text or "").variables
     except PromptError as error:
-        raise ConfigError(f"{candidate.name} is no prompt: {error.message}") from error
+        raise ConfigError(f"{candidate.name} is not a prompt: {error.message}") from error
     if len(names) != 1:
         what = listing(names) if names else "none"
         raise ConfigError(

@@ -106,7 +106,7 @@ def test_a_game_of_gymnasium_is_played() -> None:
     found = env(LLM(backend), store=store, limit=1)
     for one in found:
         assert 3 - (one.turns - 1) in (0, 1)  # where it began
-        assert one.messages[1].text == "That is no action. Say one of: left, right."
+        assert one.messages[1].text == "That is not an action. Say one of: left, right."
         assert one.reward == pytest.approx(1.0 - 0.1 * (one.turns - 2))
         assert one.state["over"] is True
     shown = [one.text for request in backend.requests for one in request.messages]
