@@ -56,8 +56,9 @@ def on_transformers(at_once: int) -> Iterator[list[Phase]]:
     @contextmanager
     def after(requests: Requests) -> Iterator[Any]:
         with torch.no_grad():
-            for weight in model.parameters():
-                weight.mul_(1 + 0.002 * torch.randn_like(weight))
+            for layer in model.model.modules():
+                if isinstance(layer, torch.nn.Linear):  # what is laid out for the CPU must be laid out again
+                    layer.weight.mul_(1 + 0.002 * torch.randn_like(layer.weight))
         backend.updated(1)
         with backend.answering(), watched(model, requests) as watch:
             watch.follow(watches[0])

@@ -100,7 +100,7 @@ class Watch:
                 node = self._tokens.after(node, token)
                 known = self._columns.setdefault(int(bits[row, start + place]), (node, self.version))
                 assert known[0] == node, "other tokens were computed with the same result"
-                assert known[1] == self.version, "a pass computed with other weights"
+                assert known[1] == self.version, "a pass computed with older weights"
                 nodes.append(node)
             if width > 1:
                 self.reused += start
@@ -147,7 +147,7 @@ def watched(model: Any, requests: Requests) -> Iterator[Watch]:
         return [watch.draw(row, token) for row, token in zip(before, drawn, strict=True)]
 
     hook = model.register_forward_hook(watch.forward, with_kwargs=True)
-    batch.choose = choose  # type: ignore[assignment]
+    batch.choose = choose
     try:
         yield watch
     finally:
