@@ -73,6 +73,8 @@ class Recorder:
         self._replies: list[dict[str, Any]] = []
         self._open: dict[str, dict[str, Any]] = {}
         self._plain: dict[str, bool] = {}  # by call: whether it drew from the model's own distribution
+        self._agents: dict[str, str] = {}  # by call
+        self._asking: set[str] = set()  # agents whose calls asked for token ids
 
     def __call__(self, event: Event) -> None:
         """Takes an event of the session, in order."""
@@ -91,7 +93,11 @@ class Recorder:
         if call is None:
             return
         if kind == ev.CALL_STARTED:
-            self._plain[call] = _plain(data.get("sampling") or {})
+            sampling = data.get("sampling") or {}
+            self._plain[call] = _plain(sampling)
+            self._agents[call] = data["agent"]
+            if sampling.get("token_ids"):
+                self._asking.add(data["agent"])
         elif kind == ev.MODEL_REPLIED:
             plain = self._plain.get(call, False)
             self._open[call] = {"call": call, "data": data, "event": place, "accepted": True, "plain": plain}
@@ -100,19 +106,28 @@ class Recorder:
             self._open[call]["accepted"] = False
 
     @property
+    def _own(self) -> list[dict[str, Any]]:
+        """The policy's replies: those of agents that were asked for token ids. Others (an agent that is a tool, one that sums
+        up) wrote what the policy has read. All replies where none was asked."""
+        if not self._asking:
+            return self._replies
+        return [one for one in self._replies if self._agents.get(one["call"]) in self._asking]
+
+    @property
     def complete(self) -> bool:
-        """Whether there are replies, and each has its token ids."""
-        data = [one["data"] for one in self._replies]
+        """Whether there are replies of the policy, and each has its token ids."""
+        data = [one["data"] for one in self._own]
         return bool(data) and all(one.get("token_ids") and one.get("prompt_token_ids") for one in data)
 
     def segments(self, *, last_counts: bool = True) -> list[Segment]:
-        """The replies so far. ConfigError where one has no token ids.
+        """The policy's replies so far. ConfigError where one has no token ids.
 
         Args:
             last_counts: whether a rejected reply that nothing repaired (the repairs were used up) is the policy's outcome.
         """
         found: list[Segment] = []
-        for number, one in enumerate(self._replies):
+        own = self._own
+        for number, one in enumerate(own):
             data = one["data"]
             ids, prompt = data.get("token_ids"), data.get("prompt_token_ids")
             if not ids or not prompt:
@@ -120,7 +135,7 @@ class Recorder:
                     "a reply of the rollout has no token ids",
                     hint="Training needs a local model asked for them: token_ids=True, logprobs=True.",
                 )
-            accepted = one["accepted"] or (last_counts and number == len(self._replies) - 1)
+            accepted = one["accepted"] or (last_counts and number == len(own) - 1)
             found.append(
                 Segment(
                     one["call"],

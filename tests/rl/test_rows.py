@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lllm import LLM, Agent, ScriptedBackend
 from lllm.backends.embedded import EmbeddedBackend
+from lllm.core.envelope import open_event
 from lllm.errors import ConfigError
 from lllm.log.memory import MemoryLog
 from lllm.models.function import as_function
@@ -129,6 +130,45 @@ def test_without_ids_there_is_no_row() -> None:
     found = RLEnv([{"prompt": "x"}], lambda: 1)(LLM(ScriptedBackend(["y"])), store=store)[0]
     with pytest.raises(ConfigError, match="has no token ids"):
         recorded(store, found.session).segments()
+
+
+def test_what_other_agents_wrote_is_read_not_trained() -> None:
+    """An agent that sums up, or is a tool, is asked as ever: its replies have no token ids, and are in no row."""
+    store = MemoryLog()
+    agent = Agent(
+        "a",
+        EmbeddedBackend(),
+        window={"policy": "summarise", "tokens": 160, "reserve": 32},
+        max_exception_retry=0,
+    )
+    env = RLEnv(
+        [{"prompt": "What is 7 times 8?"}],
+        lambda: 1,
+        step=lambda turns: (
+            "And 3 times 9, please, again and again and again, with care?" if turns < 8 else None
+        ),
+        max_turns=None,
+    )
+    (found,) = env(agent, store=store, **SAMPLED, temperature=1.0, max_tokens=24, seed=3)
+    events = [open_event(body) for body in store.read(found.session)]
+    assert {one["data"]["agent"] for one in events if one["kind"] == "CallStarted"} == {"a", "a/summary"}
+    replied = [one["data"] for one in events if one["kind"] == "ModelReplied"]
+    own = [one for one in replied if "token_ids" in one]
+    recorder = recorded(store, found.session)
+    assert recorder.complete
+    segments = recorder.segments()
+    assert [list(one.tokens) for one in segments] == [one["token_ids"] for one in own]
+    assert 3 < len(own) < len(replied)
+    assert sum(row.loss_tokens for row in rows_of(segments)) == sum(len(one.tokens) for one in segments)
+
+
+def test_a_log_without_ids_is_an_error() -> None:
+    store = MemoryLog()
+    (found,) = RLEnv([{"prompt": "Hello!"}], lambda: 1)(LLM("embedded"), store=store)
+    recorder = recorded(store, found.session)
+    assert not recorder.complete
+    with pytest.raises(ConfigError, match="no token ids"):
+        recorder.segments()
 
 
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
