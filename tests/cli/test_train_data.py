@@ -83,9 +83,12 @@ def test_it_is_trained_on_the_data(lllm: Terminal, project: Path) -> None:
         ([LABEL, {"completion": "x"}], "pairs.jsonl, line 2, has no 'label'"),
         (
             [TOKENS, {**TOKENS, "chosen_mask": [1]}],
-            "pairs.jsonl, line 2, has chosen_mask that are no list of 0",
+            "pairs.jsonl, line 2, has chosen_mask that are not a list of 0",
         ),
-        ([TOKENS, {**TOKENS, "prompt_ids": ["a"]}], "pairs.jsonl, line 2, has prompt_ids that are no list"),
+        (
+            [TOKENS, {**TOKENS, "prompt_ids": ["a"]}],
+            "pairs.jsonl, line 2, has prompt_ids that are not a list",
+        ),
         ([TOKENS, {**TOKENS, "rejected_ids": [-1, 2]}], "pairs.jsonl, line 2, has rejected_ids that are no"),
         ([], "pairs.jsonl has no rows"),
     ],
