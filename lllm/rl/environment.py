@@ -379,6 +379,11 @@ class RLEnv:
 
     def __rshift__(self, other: Any) -> Any:
         """`env >> trainer`: a spec (GRPO(model)), or a built GRPOTrainer of TRL whose settings an environment can take over."""
+        if isinstance(other, type):
+            raise ConfigError(
+                f"the class {other.__name__} was given, and an environment is followed by one of it",
+                hint=f"Write env >> {other.__name__}(model).",
+            )
         take = getattr(other, "on_environment", None)
         if take is None and type(other).__name__.endswith("Trainer"):
             from lllm.rl.trainers.adapting import adapt, is_trl

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lllm import GRPO, RLEnv, replay_session, tool
+from lllm import GRPO, PPO, RLEnv, replay_session, tool
 from lllm.errors import ConfigError, UnknownKeyError
 from lllm.log.memory import MemoryLog
 from lllm.rl.rows import recorded, rows_of
@@ -184,6 +184,8 @@ def test_a_slip_is_an_error(tmp_path: Path) -> None:
         _ = training(tmp_path, use_vllm=True).trainer
     with pytest.raises(ConfigError, match="trains in an environment"):
         _ = "env" >> GRPO("embedded")
+    with pytest.raises(ConfigError, match="the class PPO was given"):
+        _ = RLEnv(ROWS, right) >> PPO
     with pytest.raises(ConfigError, match="cannot be followed by int"):
         _ = RLEnv(ROWS, right) >> 5
 

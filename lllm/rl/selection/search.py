@@ -14,15 +14,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from lllm.core import events as ev
 from lllm.core.canonical import digest_of
-from lllm.core.envelope import open_event
 from lllm.core.jsonable import jsonable
-from lllm.errors import ConfigError, UnknownNameError
+from lllm.errors import ConfigError
 from lllm.llm.agent import Agent
 from lllm.llm.checks import parse_count
-from lllm.llm.project import default_store
-from lllm.llm.sessions import fail, open_session
 from lllm.rl.evaluation import Evaluation
 from lllm.rl.isolation.processes import SharedProcesses
 from lllm.rl.items import Item
@@ -30,9 +26,9 @@ from lllm.rl.rollout import CUT
 from lllm.rl.selection.best_of import BestOf, Chosen
 from lllm.rl.selection.budget import Budget, most_calls
 from lllm.rl.selection.candidates import AS_IT_IS, PLACES, Candidate, candidates_of, named
+from lllm.rl.selection.proposals import propose
 from lllm.rl.selection.result import SearchResult, Tried
 from lllm.rl.selection.splits import splits_of
-from lllm.sync import maybe_async
 from lllm.sync import run as run_now
 
 if TYPE_CHECKING:
@@ -94,8 +90,21 @@ class PromptSearch:
     ) -> None:
         if place not in PLACES:
             raise ConfigError(f"place is {place!r}; it is {' or '.join(PLACES)}")
-        for name, value in (("finalists", finalists), ("rounds", rounds), ("samples", samples)):
+        counts = {"finalists": finalists, "rounds": rounds, "samples": samples, "concurrency": concurrency}
+        for name, value in counts.items():
             parse_count(name, value)
+        if not isinstance(best_of, bool):
+            raise ConfigError(
+                f"best_of is {best_of!r:.60}; it is True or False: n follows from the calls of the search"
+            )
+        if proposer is not None and not callable(proposer):
+            raise ConfigError(
+                f"proposer is {type(proposer).__name__}, and must be a function of what was tried"
+            )
+        if best_of_sampling is not None and not isinstance(best_of_sampling, Mapping):
+            raise ConfigError(
+                f"best_of_sampling is {best_of_sampling!r:.60}, and must be settings: {{'temperature': 1}}"
+            )
         Budget(max_calls, max_cost)  # raises for what is none
         self.model, self.place = model, place
         given = [templates] if isinstance(templates, str) else list(templates)
@@ -127,6 +136,8 @@ class Search:
         if not isinstance(agent, Agent):
             raise ConfigError("a search needs a model or an agent: a function has no prompt")
         self.agent = agent
+        for settings in (spec.overrides, {**spec.overrides, **spec.best_of_sampling}):
+            agent.with_(**settings)  # raises for what is no setting, before any call
         self.splits = splits_of(env, spec.search, spec.choice, spec.held_out)
         self.budget = Budget(spec.max_calls, spec.max_cost)
         self.budget.require((len(self.splits.search) + len(self.splits.choice)) * spec.samples)
@@ -152,7 +163,13 @@ class Search:
         for number in range(spec.rounds):
             if not within:
                 break
-            texts = await self._proposed(number, _ranked(tried))
+            texts = await propose(
+                spec.proposer,
+                _ranked(tried),
+                id=None if spec.run is None else f"{spec.run}-{self._policy}-proposals-{number}",
+                name=f"{self.env.name}-proposals",
+                store=spec.store,
+            )
             before = [one.candidate for one in tried]
             refused: list[str] = []
             new = named(((None, one) for one in texts), spec.place, before, refused)
@@ -318,40 +335,6 @@ class Search:
             self.notes,
         )
 
-    # --- proposals
-
-    async def _proposed(self, number: int, tried: Sequence[Tried]) -> list[str]:
-        """Returns the texts of the proposer; in a resumed run, those that it gave before."""
-        spec = self.spec
-        assert spec.proposer is not None
-        if spec.run is None:
-            return _texts(await maybe_async(spec.proposer, tried))
-        store = default_store() if spec.store is None else spec.store
-        id = f"{spec.run}-{self._policy}-proposals-{number}"
-        if (known := _ended(store, id)) is not None:
-            return known
-        live = open_session(f"{self.env.name}-proposals", store=store, id=_free(store, id))
-        await live.start({"name": f"{self.env.name}-proposals"})
-        try:
-            found = _texts(await maybe_async(spec.proposer, tried))
-        except BaseException as error:
-            await fail(live, error)
-            raise
-        await live.end("done", result={"prompts": found})
-        return found
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):
-        value = [value]
-    try:
-        found = list(value)
-    except TypeError:
-        found = [value]
-    if wrong := [one for one in found if not isinstance(one, str) or not one.strip()]:
-        raise ConfigError(f"the proposer gave {wrong[0]!r:.60}, and must give texts")
-    return found
-
 
 def _value(found: Evaluation | None) -> float:
     return -math.inf if found is None or found.reward is None else found.reward
@@ -360,30 +343,3 @@ def _value(found: Evaluation | None) -> float:
 def _ranked(tried: Sequence[Tried]) -> list[Tried]:
     """Sorts candidates by their reward on the rows of the search, best first; equal ones keep their order."""
     return sorted(tried, key=lambda one: -_value(one.search))
-
-
-def _events(store: Any, id: str) -> list[Mapping[str, Any]]:
-    try:
-        return [open_event(body) for body in store.read(id)]
-    except UnknownNameError:
-        return []
-
-
-def _ended(store: Any, id: str) -> list[str] | None:
-    """Returns the prompts that a finished session proposed."""
-    number, name = 1, id
-    while events := _events(store, name):
-        last = events[-1]
-        if last["kind"] == ev.SESSION_ENDED and last["data"].get("status") == "done":
-            return list(last["data"]["result"]["prompts"])
-        number += 1
-        name = f"{id}~{number}"
-    return None
-
-
-def _free(store: Any, id: str) -> str:
-    number, name = 1, id
-    while _events(store, name):
-        number += 1
-        name = f"{id}~{number}"
-    return name

@@ -86,6 +86,24 @@ def test_a_budget_without_room_is_an_error_at_once() -> None:
     assert model.calls == 0
 
 
+SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"best_of": 8}, "best_of is 8; it is True or False"),
+    ({"concurrency": 0}, "concurrency must be a whole number >= 1, got 0"),
+    ({"proposer": 5}, "proposer is int"),
+    ({"best_of_sampling": 1.0}, "best_of_sampling is 1.0"),
+    ({"best_of_sampling": {"temprature": 1}}, "unknown keyword 'temprature'"),
+    ({"temprature": 1}, "unknown keyword 'temprature'"),
+]
+
+
+@pytest.mark.parametrize(("more", "words"), SETTINGS)
+def test_a_wrong_setting_is_an_error_before_any_call(more: dict[str, Any], words: str) -> None:
+    model = Model()
+    with pytest.raises(ConfigError, match=words):
+        search_of(model.policy, **more)
+    assert model.asked == []
+
+
 # --- candidates
 
 
