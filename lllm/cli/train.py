@@ -41,6 +41,7 @@ def train(
     training = file.training
     _look_at(file.output_dir, config, resume=resume, overwrite=overwrite or dry_run)
     check = training.checked()
+    file.check_gguf()
     if overwrite and not dry_run:
         _clear(file.output_dir)
     if not json and check is not None:

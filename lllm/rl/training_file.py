@@ -114,6 +114,14 @@ class TrainingFile:
         made: Training = env >> spec
         return made
 
+    def check_gguf(self) -> None:
+        """Raises ConfigError, with its line, where `gguf` is set and the trained model could not be written as GGUF. Loads the
+        model."""
+        if "gguf" in self.data:
+            _ = self.training.parts
+            self._guarded(("gguf",), self.training.check_gguf)
+            raise_errors(list(self._problems), str(self.path))
+
     @cached_property
     def model_file(self) -> ModelFile:
         """The model's file, which is read without loading it."""

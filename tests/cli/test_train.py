@@ -267,3 +267,18 @@ def test_rollouts_of_a_training_are_run_again_by_a_replay(lllm: Terminal, projec
         0,
         *[1] * 8,
     ]  # the batch makes no call itself
+
+
+def test_a_gguf_that_could_not_be_written_is_an_error_first(
+    lllm: Terminal, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lllm.backends.gguf_writer import vocabulary
+
+    monkeypatch.setattr(vocabulary, "PRE", {})  # as if llama.cpp had no pre-tokenizer like that of the model
+    for more in ((), ("--dry-run",)):
+        found = lllm("train", "--set", "gguf=F16", *more)
+        assert found.code == 2
+        assert (
+            "--set gguf: the tokenizer cannot be written as GGUF: llama.cpp has no pre-tokenizer" in found.err
+        )
+    assert not (project / "runs").exists()

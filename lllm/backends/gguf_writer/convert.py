@@ -9,9 +9,9 @@ from typing import Any
 import gguf
 import numpy as np
 
-from lllm.backends.gguf_writer.file import Header, Tensor, check_kind, write_file
+from lllm.backends.gguf_writer.file import Header, Tensor, Vocabulary, check_kind, write_file
 from lllm.backends.gguf_writer.rope import rope_base, rope_factors
-from lllm.backends.gguf_writer.sources import open_source
+from lllm.backends.gguf_writer.sources import Source, open_source
 from lllm.backends.gguf_writer.vocabulary import read_vocabulary
 from lllm.errors import ConfigError
 
@@ -40,10 +40,19 @@ def write_gguf(
     tokenizer that the file would not hold exactly.
     """
     check_kind(kind)
-    found = open_source(source, tokenizer, lora)
+    return write_file(path, *_contents(open_source(source, tokenizer, lora), name), kind)
+
+
+def check_gguf(source: Any, *, tokenizer: Any = None) -> None:
+    """Raises what `write_gguf` would raise for a model or a tokenizer that a file would not hold, and writes none: to know it
+    before a training."""
+    _contents(open_source(source, tokenizer), None)
+
+
+def _contents(found: Source, name: str | None) -> tuple[Header, Vocabulary, list[Tensor]]:
     header = _header(found.model.config, name or found.name)
     vocabulary = read_vocabulary(found.tokenizer, header.vocabulary, found.ends)
-    return write_file(path, header, vocabulary, list(_tensors(found.model, header)), kind)
+    return header, vocabulary, list(_tensors(found.model, header))
 
 
 def _header(config: Any, name: str | None) -> Header:

@@ -121,6 +121,13 @@ class Training:
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
         return write_gguf(model, path, kind=kind, tokenizer=self.parts[1], name=name)
 
+    def check_gguf(self) -> None:
+        """Raises ConfigError for a model or a tokenizer that `export_gguf` would refuse. Loads the model."""
+        from lllm.backends.gguf_writer import check_gguf
+
+        model, tokenizer = self.parts
+        check_gguf(model, tokenizer=tokenizer)
+
     def evaluate(self, rows: Any = None, **more: Any) -> Evaluation:
         """Tries the model as it is now, greedily unless `temperature` says otherwise. See `RLEnv.arollouts`."""
         from lllm.rl.trainers.rollouts import evaluate
