@@ -5,8 +5,8 @@
     write_gguf("runs/rl", "models/trained.gguf", kind="Q8_0")
 
 `sources` opens a folder, `adapters` merges a LoRA adapter, `vocabulary` and `sentencepiece` read the tokenizer, `rope` and
-`convert` turn the weights, and `file` writes. Models and tokenizers that GGUF or llama.cpp cannot express exactly are refused by
-name.
+`convert` turn the weights, and `file` writes. Models and tokenizers that GGUF or llama.cpp cannot express exactly are refused
+by name.
 """
 
 from __future__ import annotations
