@@ -1,4 +1,4 @@
-"""Whether DPO, SFT and KTO on a model's own rollouts raise the held-out reward, and whether shuffled rewards do not.
+"""Measures the effect of DPO, SFT and KTO on a model's own rollouts on the held-out reward, and the same with shuffled rewards.
 
     python -m benchmarks.preferences [--trainers dpo] [--seeds 1] [--first 120] [--held-out 400] [--out FOLDER]
 

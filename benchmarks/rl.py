@@ -1,4 +1,5 @@
-"""Whether training raises the held-out reward: GRPO in an environment, in several seeds, and the same with shuffled rewards.
+"""Measures the effect of training on the held-out reward: GRPO in an environment, in several seeds, and the same with shuffled
+rewards.
 
     python -m benchmarks.rl [--seeds 3] [--steps 60] [--held-out 400] [--out FOLDER] [--runs real,shuffled]
 

@@ -1,4 +1,5 @@
-"""How fast rollouts with tools are, beside TRL's own generation: the same model, tools, prompts and sampling, in one run.
+"""Measures the speed of rollouts with tools, beside TRL's own generation: the same model, tools, prompts and sampling, in one
+run.
 
     python -m benchmarks.rl_speed [--rounds 3] [--rollouts 64] [--slow 16]
 

@@ -1,4 +1,5 @@
-"""Whether training rows are what the model read and wrote: rollouts of every kind, many at once, on transformers and llama.cpp.
+"""Compares training rows with the tokens that the model read and wrote: rollouts of every kind, many at once, on transformers
+and llama.cpp.
 
     python -m benchmarks.token_exactness [--rollouts 1000] [--at-once 16] [--backend transformers]
 

@@ -57,11 +57,11 @@ class Ledger:
 
     @property
     def total(self) -> Use:
-        """What was used so far."""
+        """The use so far."""
         return self._total
 
     def take(self) -> Use:
-        """What was added since this was last asked."""
+        """Returns the use since the last call of this method."""
         with _LOCK:
             new, self._noted = self._total.since(self._noted), self._total
         return new

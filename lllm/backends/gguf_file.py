@@ -1,4 +1,4 @@
-"""What a model file is, without loading the model: a GGUF file, or a folder as transformers keeps them."""
+"""Facts about a model file, read without loading the model: a GGUF file, or a folder of transformers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUFFIXES: Final = (".gguf", ".safetensors")
 
 
 class ModelFile(NamedTuple):
-    """What a file says of itself. None is what it does not say.
+    """Facts that a file has about itself; None for those that it has not.
 
     Attributes:
         path: the file, or the folder.

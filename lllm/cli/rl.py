@@ -192,7 +192,7 @@ def score(
 def policy_of(
     config: Config, model: str | None, agent: str | None, sets: Iterable[str] = ()
 ) -> tuple[Any, str, dict[str, Any]]:
-    """Who acts, what it is called, and how it is found again: an agent of the configuration, else a model."""
+    """Returns a policy, its name, and a description to find it again: an agent of the configuration, else a model."""
     from lllm.llm.auto import choose
     from lllm.llm.build import agent_of
     from lllm.llm.entry import relative
@@ -273,7 +273,7 @@ def _record(found: Evaluation) -> dict[str, Any]:
 
 
 def _say(found: Evaluation) -> None:
-    """What went wrong, and the rollouts that earned least."""
+    """Prints the problems, and the rollouts that earned least."""
     if found.reasons:
         output.text("not done: " + ", ".join(f"{count} {reason}" for reason, count in found.reasons.items()))
     details: dict[str, str] = {}

@@ -28,7 +28,7 @@ class Use(NamedTuple):
         )
 
     def since(self, before: Use) -> Use:
-        """What was added to `before` to come to this. Unknown where this is."""
+        """Returns the difference from `before`; unknown where this is unknown."""
         if before is NONE:
             return self
         return Use(
@@ -78,7 +78,8 @@ _BROKEN_OFF: Final = "a reply broke off before it said how many tokens it took"
 
 
 def mend(limit: str, words: str) -> str:
-    """What to do about a budget that ended a call with these words: a larger one does not help where nothing can be counted."""
+    """Returns a hint for a budget that ended a call with these words; a larger budget does not help where the use cannot be
+    counted."""
     return next((hint for unknown, hint in _MEND.items() if unknown in words), f"Raise {limit}.")
 
 

@@ -64,18 +64,19 @@ class Step(Composable):
     __lllm_kind__: str | None = None
 
     async def _run(self, value: Any, here: Here) -> Any:
-        """What the step does with a value. `here.stage(step, value, part)` runs a step within it."""
+        """Does the work of the step on a value. `here.stage(step, value, part)` runs a step within it."""
         raise NotImplementedError(f"{type(self).__name__}._run: write what the step does with a value")
 
     def receive(self, value: Any) -> Any:
-        """What the step is given where the stage before it gave `value`. ConfigError where that does not fit."""
+        """Returns the value that the step gets after a stage with the result `value`. Raises ConfigError where that does not
+        fit."""
         return value
 
     def check_behind(self, before: Step, place: int) -> None:
         """ConfigError where the step cannot stand behind stage `place` of a chain, beyond what their types tell."""
 
     def told(self, value: Any) -> Any:
-        """What the end of a session says of what the step gave, as JSON."""
+        """Returns the step's result as JSON, for the last event of its session."""
         from lllm.core.jsonable import jsonable
         from lllm.models.reply import Reply
 
@@ -95,7 +96,7 @@ class Step(Composable):
         return out
 
     def _about(self) -> dict[str, Any]:
-        """What an outline says beside name and kind."""
+        """Returns the fields of an outline besides name and kind."""
         return {}
 
     def with_budget(self, **budget: Any) -> Self:

@@ -180,7 +180,7 @@ class ItemsWithSessions:
         return f"{self.session.id}-{index}"
 
     def entry_of(self, index: int) -> dict[str, Any]:
-        """What the session of an item says of its program."""
+        """Returns the description of an item's program for the first event of its session."""
         return {"kind": "chain", "chain": self.step.name}
 
     async def item(self, index: int, value: Any) -> Any:

@@ -109,7 +109,7 @@ def _arguments(value: Any) -> Mapping[str, Any] | None:
 
 
 def _gives(model: LLM | Agent) -> Any:
-    """What a stage after it may take: the whole reply, its text, or the value that it is parsed into."""
+    """Returns the types that the next stage may take: the whole reply, its text, or the value that it is parsed into."""
     agent = model if isinstance(model, Agent) else model._agent
     format, prompt = agent._settings.format, agent.prompt
     parsed = prompt is not None and (prompt.parser is not None or prompt.format is not None)

@@ -79,7 +79,7 @@ def registered(made: Step) -> Step:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """What a function is called."""
+    """Returns the name of a function."""
     import functools
 
     while isinstance(function, functools.partial):

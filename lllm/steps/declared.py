@@ -97,7 +97,7 @@ class _Declared:
         self.problems.add(placed(error, self.config.place(path), ".".join(path)))
 
     def attempt(self, path: Keys, make: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        """What `make` gives; None, and a problem, where it raises."""
+        """Returns the result of `make`; None where it raises, which is noted as a problem."""
         try:
             return make(*args, **named)
         except ConfigError as error:

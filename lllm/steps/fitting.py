@@ -1,4 +1,4 @@
-"""What stages give and take, as far as their annotations tell: a mismatch is found when a chain is built."""
+"""The types that stages return and take, by their annotations, so that a mismatch is found when a chain is built."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def classes_of(annotation: Any) -> tuple[type, ...] | None:
 
 
 def allows(annotation: Any, given: type) -> bool:
-    """Whether a value of a class may be given where an annotation stands."""
+    """Returns True if an annotation allows a value of a class."""
     wanted = classes_of(annotation)
     if wanted is None:
         return True
@@ -60,7 +60,7 @@ def _is_a(given: type, wanted: type) -> bool:
 
 
 def lists(annotation: Any) -> bool | None:
-    """Whether a parameter takes a list; None where its annotation does not tell."""
+    """Returns True if a parameter takes a list; None where its annotation does not tell."""
     wanted = classes_of(annotation)
     if wanted is None:
         return None
@@ -92,12 +92,12 @@ def check_fit(before: Step, after: Step, place: int) -> None:
 
 
 def is_sequence(value: Any) -> bool:
-    """Whether a value is a list of several things."""
+    """Returns True if a value is a sequence of items."""
     return isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes)
 
 
 def has_items(given: type) -> bool:
-    """Whether values of a class may be gone over; those of a reply are in what it was parsed into."""
+    """Returns True if values of a class can be iterated; those of a reply are in its parsed value."""
     return _is_a(given, Reply) or (_is_a(given, Iterable) and not issubclass(given, str | bytes | Mapping))
 
 

@@ -1,4 +1,4 @@
-"""How far a batch has come: a bar on a terminal, or a function that is told."""
+"""The progress of a batch: a bar on a terminal, or calls of a function."""
 
 from __future__ import annotations
 

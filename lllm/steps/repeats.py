@@ -124,7 +124,7 @@ class Retry(Step):
         raise AssertionError("a policy has an end")
 
     def _decided(self, here: Here, n: int, error: Exception, began: int) -> dict[str, Any]:
-        """What follows try `n`, as the policy decides it now, or as it did when it was recorded."""
+        """Returns the decision of the policy after try `n`; in a replay, the recorded one."""
         session = here.session
 
         def decide() -> dict[str, Any]:
@@ -204,7 +204,7 @@ def fallback(*steps: Any, name: str | None = None) -> Fallback:
 
 
 def _is_true(value: Any) -> bool:
-    """What a condition says. A reply is true where its value is, or it begins with yes or true."""
+    """Returns the truth of a condition's result. A reply is true where its value is, or where it begins with yes or true."""
     from lllm.models.reply import Reply
 
     if not isinstance(value, Reply):

@@ -12,7 +12,7 @@ from lllm.models.checks import NOT_LOGGED
 
 @dataclass(frozen=True)
 class StageResult:
-    """What came of one stage.
+    """The result of one stage.
 
     Attributes:
         stage: its place: `1/2` is the second stage of the first run in the session, `1/2/facts` a branch within it.
@@ -63,7 +63,7 @@ class Text(str):
 
 @dataclass(frozen=True)
 class Result:
-    """What a step made of one value.
+    """The result of a step for one value.
 
     Attributes:
         value: what the last stage gave.

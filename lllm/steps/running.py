@@ -31,7 +31,7 @@ _WORDS: Final = 2000
 
 
 class Here:
-    """Where a step runs: in which session, at which place, and who follows its deltas.
+    """The place where a step runs: its session, its path, and the follower of its deltas.
 
     Attributes:
         path: the place, as in StageStarted. follow: None where nobody wants the deltas.
@@ -133,7 +133,8 @@ def _say_where(error: BaseException, session: str, path: str, name: str) -> None
 async def budgeted(
     step: Step, value: Any, here: Here, limits: Limits | None = None, owns: bool = False
 ) -> Any:
-    """What a step gives, within its budget. `limits`: instead of that of its own. `owns`: the session is its own."""
+    """Runs a step within its budget and returns its result. `limits`: in place of the step's own. `owns`: the session is its
+    own."""
     limits = limits or step.limits
     if limits is None:
         return await step._run(step.receive(value), here)
@@ -200,7 +201,7 @@ async def ended(
 
 
 def failed(error: Exception, index: int, session: str | None) -> StageError:
-    """What takes the place of an item that failed. `error` may be that of an item within it."""
+    """Returns the error that takes the place of a failed item. `error` may be that of an item within it."""
     words = describe_error(error)
     mark = getattr(error, "_lllm_stage", None)
     stage = mark[1] if mark is not None else error.stage if isinstance(error, StageError) else None

@@ -31,7 +31,7 @@ class Piece(NamedTuple):
 
 
 class StepStream(Pieces[Piece]):
-    """What `step.stream(value)` gives: pieces, for `for` and for `async for`.
+    """The stream of `step.stream(value)`: deltas, for `for` and for `async for`.
 
     Deltas come from the last stage of a chain that streams; functions after it only take their time. Branches and items that
     run side by side are told apart by `piece.stage`. Closing it early stops the run.

@@ -48,7 +48,7 @@ class ChainSystem(AsyncAgentBase):
         return found
 
     async def call(self, task: str, **more: Any) -> Any:
-        """What the last stage gives; of an agent, its payload."""
+        """Returns the result of the last stage; that of an agent is its payload."""
         if more:
             raise UnknownKeyError(next(iter(more)), ("task", "session_name", "session"))
         from lllm.steps.running import one

@@ -1,4 +1,4 @@
-"""What comes of a long text: the answer, and the parts it was made from."""
+"""The result of a long text: the answer, and the parts it was made from."""
 
 from __future__ import annotations
 

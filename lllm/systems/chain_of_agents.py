@@ -36,7 +36,7 @@ _WORDS: Final = 0.5
 
 @dataclass(frozen=True)
 class LongTask:
-    """What a ChainOfAgents is given: a task, a text, and settings of the calls."""
+    """The input of a ChainOfAgents: a task, a text, and settings of the calls."""
 
     prompt: str
     text: str
@@ -352,7 +352,7 @@ class _Work:
         return await self._size(prompt) <= self.budget
 
     async def _learn(self, kind: str, request: Mapping[str, Any], find: Any) -> Any:
-        """What the tokenizer says, recorded: a replay needs none."""
+        """Returns the result of the tokenizer, which is recorded, so that a replay needs none."""
         system = self.system
         settings = [system.mode, system.budget, system.notes, self.ruler.reply]
         told = {"name": system.name, "model": self.ruler.model, "settings": settings, **request}

@@ -154,7 +154,7 @@ def _is_flag(char: str) -> bool:
 
 
 def _continues(char: str, flags: int) -> bool:
-    """Whether a character belongs to the one before it. `flags`: halves of flags that stand right before it."""
+    """Returns True if a character belongs to the one before it. `flags`: the number of halves of flags right before it."""
     return (
         char in _JOINERS
         or unicodedata.category(char) in ("Mn", "Me", "Mc")

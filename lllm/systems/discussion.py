@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Turn(NamedTuple):
-    """What one agent said. `round`: from 1."""
+    """The message of one agent. `round`: from 1."""
 
     round: int
     name: str
@@ -30,7 +30,7 @@ class Turn(NamedTuple):
 
 
 class Discussed(Text):
-    """What came of a discussion: the judge's answer, else what was said last.
+    """The result of a discussion: the judge's answer, else the last message.
 
     Attributes:
         turns: all that was said, in order. stages: the calls; `stages.use` is what they used together.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Calls(dict[str, Any]):
-    """What came of several calls, as `{"call_1": ...}`: the path of each reply's file, or its text where no `output_dir` was
+    """The results of several calls, as `{"call_1": ...}`: the path of each reply's file, or its text where no `output_dir` was
     given; a StageError where a call failed.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What a system uses to show its progress and to keep files."""
+"""Tools of systems to show progress and to keep files."""
 
 from __future__ import annotations
 

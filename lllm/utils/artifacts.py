@@ -1,4 +1,4 @@
-"""What a session keeps: its artifacts, and how they get out of it."""
+"""The artifacts of a session, and copying them out of it."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ class _Method:
         return self._unseen(args) if self._name in WRITES else widgets.default(self._name, args, kwargs)
 
     def _unseen(self, args: Sequence[Any]) -> Any:
-        """What is done where nothing is shown: an iterator is followed all the same."""
+        """Does the work of a method without showing anything: an iterator is still consumed."""
         return widgets.follow(self._name, args) if self._name in WRITES else None
 
     def _given(self, session: Session, result: Any, password: bool) -> Any:
@@ -173,7 +173,7 @@ class _Method:
 
 
 class _Element:
-    """What a method gave: it can be entered, and has methods of its own."""
+    """The result of a method: a context manager with methods of its own."""
 
     def __init__(self, name: str, inner: Any, id: int | None) -> None:
         self._name = name
@@ -297,7 +297,7 @@ def _number(session: Session) -> int:
 
 
 def _gives(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
-    """How many elements a method gives."""
+    """Returns the number of elements that a method returns."""
     if name in ELEMENTS:
         return 1
     if name not in GROUPS:
@@ -339,5 +339,5 @@ def _bare(given: Any) -> Any:
 
 
 def _is_known(known: Mapping[str, Any]) -> bool:
-    """Whether the record has the whole answer."""
+    """Returns True if the record has the whole answer."""
     return "value" in known and "type" not in known and "secret" not in known

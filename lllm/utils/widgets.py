@@ -24,7 +24,7 @@ CHOICES: Final = frozenset(("selectbox", "radio", "select_slider"))
 
 
 def default(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """What a widget gives before anybody has touched it; None for what is no widget."""
+    """Returns the value of an untouched widget; None for a value that is not a widget."""
     if name in CHOICES:
         options = list(_argument(args, kwargs, 1, "options", ()))
         index = _argument(args, kwargs, 2, "index", 0) if name != "select_slider" else 0

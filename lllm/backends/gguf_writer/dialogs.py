@@ -1,4 +1,4 @@
-"""How dialogs of a tokenizer begin, which decides what llama.cpp may put before them."""
+"""The beginning of a tokenizer's dialogs, which decides what llama.cpp may put before them."""
 
 from __future__ import annotations
 

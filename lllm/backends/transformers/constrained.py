@@ -23,7 +23,7 @@ _WORD: Final = re.compile(r'"([^"]+)"')
 
 
 class Grammars:
-    """What a loaded model's replies can be held to. Safe to use from several threads.
+    """The grammars for a loaded model's replies. Safe to use from several threads.
 
     The tables over the vocabulary are made once, when it is first needed; compiled grammars are kept (the last 64).
     Raises DependencyError when llguidance is missing, UnsupportedError for a tokenizer that it cannot read.
@@ -164,7 +164,7 @@ class Grammars:
 
 
 class Matcher:
-    """How far one reply has come in its grammar. Used by one thread at a time.
+    """The position of one reply in its grammar. Used by one thread at a time.
 
     matcher.mask(logits)      # what must not come next gets -inf
     token = sample(logits)
@@ -177,7 +177,7 @@ class Matcher:
 
     @property
     def finished(self) -> bool:
-        """Whether the reply is whole and nothing may follow it."""
+        """True if the reply is complete and nothing may follow it."""
         return bool(self._inner.is_stopped()) and not self._inner.is_error()
 
     def mask(self, logits: Any) -> None:

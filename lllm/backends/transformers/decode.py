@@ -37,7 +37,7 @@ class Text:
             self._fast = tokenizer.backend_tokenizer
 
     def step(self, token: int) -> str:
-        """What this token completes, '' where nothing."""
+        """Returns the text that this token completes; '' where there is none."""
         if token in self._silent:
             return ""
         self._ids.append(token)

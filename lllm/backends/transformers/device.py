@@ -1,4 +1,4 @@
-"""In which numbers a model is loaded on which device."""
+"""The device and the number type that a model is loaded with."""
 
 from __future__ import annotations
 

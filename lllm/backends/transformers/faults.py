@@ -1,4 +1,4 @@
-"""What goes wrong while a model decodes, as one of our errors."""
+"""Errors while a model decodes, as errors of lllm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a model can be decoded in our own batches, tried on the model itself."""
+"""A test of a model for decoding in batches of our own, done with the model itself."""
 
 from __future__ import annotations
 

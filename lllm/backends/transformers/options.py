@@ -1,4 +1,4 @@
-"""How a torch model is loaded."""
+"""Options for loading a torch model."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _FORMS: Final = (
 
 
 class LoadOptions(NamedTuple):
-    """How a model is loaded. Nothing of it is about a single request.
+    """Options for loading a model; none of them concerns a single request.
 
     Attributes:
         device: auto, cpu, cuda, cuda:N or mps, see `lllm.backends.devices.resolve`.

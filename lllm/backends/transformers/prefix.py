@@ -20,7 +20,7 @@ _SIZE = len(packed([0]))
 
 
 def common(a: bytes, b: bytes) -> int:
-    """How many tokens two packed sequences share at their start."""
+    """Returns the number of tokens that two packed sequences share at their start."""
     low, high = 0, min(len(a), len(b)) // _SIZE
     if a[: high * _SIZE] == b[: high * _SIZE]:
         return high
@@ -67,7 +67,7 @@ class Prefixes:
         return best, found
 
     def wants(self, ids: bytes) -> bool:
-        """Whether keeping it would add anything."""
+        """Returns True if keeping it would add anything."""
         return 0 < len(ids) // _SIZE <= self.limit and not any(k.startswith(ids) for k in self._kept)
 
     def keep(self, ids: bytes, pairs: Iterable[Pair]) -> None:

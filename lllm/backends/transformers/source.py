@@ -1,4 +1,4 @@
-"""Where a model's files are."""
+"""The location of a model's files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lllm.errors import LLMInitializationError
 
 
 class Source(NamedTuple):
-    """Where the files are: what from_pretrained is given, and the GGUF file's name where there is one."""
+    """The location of the files: the argument of from_pretrained, and the GGUF file's name where there is one."""
 
     place: str
     name: str
@@ -50,7 +50,7 @@ class Source(NamedTuple):
 
 
 def _hub_name(path: str) -> bool:
-    """Whether a text may be a model's name on the hub: OWNER/NAME, or NAME."""
+    """Returns True if a text can be a model's name on the hub: OWNER/NAME, or NAME."""
     parts = path.split("/")
     return len(parts) <= 2 and all(
         part and part[0] not in ".~" and part.replace("-", "").replace("_", "").replace(".", "").isalnum()

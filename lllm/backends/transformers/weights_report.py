@@ -57,7 +57,7 @@ def _is_no_report(record: logging.LogRecord) -> bool:
 
 
 def counted(names: Collection[Any]) -> str:
-    """How many tensors these are."""
+    """Returns the number of tensors."""
     return f"{len(names)} tensor{'s' * (len(names) != 1)}"
 
 
