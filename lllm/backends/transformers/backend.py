@@ -132,7 +132,7 @@ class TransformersBackend:
 
             mail = Mail()
             with watch:
-                wanted = await in_thread(engine.wanted, request, mail)
+                wanted = await engine.wanted(request, mail)
             row = wanted.row
             engine.submit(row)
             while (deltas := await mail.get(watch)) is not DONE:

@@ -17,13 +17,13 @@ from lllm.backends.transformers import load as loading
 from lllm.backends.transformers.alone import Alone
 from lllm.backends.transformers.constrained import Grammars
 from lllm.backends.transformers.load import Loaded, LoadOptions
-from lllm.backends.transformers.request import Wanted, row_of
+from lllm.backends.transformers.request import Wanted, is_quick, row_of
 from lllm.backends.transformers.row import Mail, Row
 from lllm.errors import ProviderError, text_of
 from lllm.models.message import FunctionCall
 from lllm.models.reply import Reply
 from lllm.ports import Request
-from lllm.sync import spawn
+from lllm.sync import in_thread, spawn
 
 if TYPE_CHECKING:
     from lllm.backends.transformers.batch import Batcher
@@ -74,8 +74,10 @@ class Engine:
                 self._grammars = Grammars(self.loaded)
             return self._grammars
 
-    def wanted(self, request: Request, mail: Mail) -> Wanted:
-        return row_of(self.loaded, self.grammars, request, mail)
+    async def wanted(self, request: Request, mail: Mail) -> Wanted:
+        """What a request means for this model: rendered at once where that is quick, else in a thread."""
+        work = partial(row_of, self.loaded, self.grammars, request, mail)
+        return work() if is_quick(self.loaded, request) else await in_thread(work)
 
     def submit(self, row: Row) -> None:
         """Begins to decode a row, from the loop that waits for it."""
