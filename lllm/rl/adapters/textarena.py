@@ -9,14 +9,17 @@ Games that download word lists (Wordle, Hangman) need them on the machine.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from lllm.errors import ConfigError, text_of
 from lllm.rl.adapters.games import Game, SeededGame, own_random, plain_text
 from lllm.rl.adapters.packages import needed
-from lllm.rl.rewards import reward
+from lllm.rl.rewards import read_score, reward
 
 _RULES = "Read the rules of the game, and answer with one move in square brackets, as the rules say."
+
+_INVALID: Final = -1.0
+"""What a game of TextArena gives for an invalid move, where it does not say more."""
 
 
 class TextArena(SeededGame):
@@ -73,13 +76,23 @@ class TextArena(SeededGame):
     def step(self, state: Game, completion: str) -> str | None:
         """Makes the move, and returns the next observation; None after the end of the game."""
         with own_random(state):
-            over, _ = state.game.step(completion)
+            try:
+                over, _ = state.game.step(completion)
+            except (
+                Exception
+            ) as error:  # of a move that its game cannot read: an outcome, as any other invalid one
+                words = f"the game raised {type(error).__name__}: {text_of(error)}"
+                state.update(over=True, reward=_INVALID, reason=words[:500], steps=state["steps"] + 1)
+                return None
             state["steps"] += 1
             if not over:
                 return plain_text(state.game.get_observation()[1]) or "Go on."
             own = state.game.state
             state["over"] = True
-            state["reward"] = float((own.rewards or {}).get(0, 0.0))
+            earned = read_score((own.rewards or {}).get(0, 0.0)).value
+            state["reward"] = (
+                _INVALID if earned is None else earned
+            )  # some games give the reason in its place
             state["reason"] = str((own.game_info or {}).get(0, {}).get("reason", ""))
             return None
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 import jsonschema_rs
 
+from lllm.core.jsonable import unicode_only
 from lllm.core.strict_json import read_json
 from lllm.rl.environments.arithmetic import sum_of
 from lllm.rl.environments.base import ShippedEnv, some_of
@@ -202,9 +203,10 @@ def json_in(text: str) -> Any:
     text = text.strip()
     fenced = _FENCED.match(text)
     try:
-        return read_json(fenced[1] if fenced else text)
+        found = read_json(fenced[1] if fenced else text)
     except (ValueError, RecursionError):
         return _NONE
+    return found if unicode_only(found) == found else _NONE  # half a surrogate pair has no UTF-8
 
 
 def _equal(left: Any, right: Any) -> bool:

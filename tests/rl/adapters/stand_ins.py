@@ -117,6 +117,11 @@ class Guess:
         return 0, self.told
 
     def step(self, action: str) -> Any:
+        if "[crash]" in action:
+            raise ValueError("could not convert string to float: 'Bad action.'")
+        if "[swap]" in action:  # as ThreeCardMonte does
+            self.state.rewards = {0: "Bad action."}
+            return True, {}
         found = re.search(r"\[(\d)\]", action)
         if found and int(found[1]) == self.number:
             self.state.rewards = {0: 1.0}

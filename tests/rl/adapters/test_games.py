@@ -118,6 +118,19 @@ def test_a_game_of_gymnasium_is_played() -> None:
     assert {one.columns["game_seed"] for one in env.held_out.items}.isdisjoint(range(10_000))
 
 
+def test_a_move_that_breaks_a_game_is_an_invalid_one() -> None:
+    """And the rollout is not missing: a policy would do better with it than with a wrong move."""
+    env = TextArena("Guess-v0", size=2)
+    found = env(LLM(ScriptedBackend(lambda request: "[crash]")), store=MemoryLog())
+    assert (found.reward, found.missing) == (-1.0, [])
+    assert found[0].state["reason"] == (
+        "the game raised ValueError: could not convert string to float: 'Bad action.'"
+    )
+    assert found[0].state["over"] is True
+    swapped = env(LLM(ScriptedBackend(lambda request: "[swap]")), store=MemoryLog())
+    assert (swapped.reward, swapped.missing) == (-1.0, [])
+
+
 def test_a_policy_that_plays_nothing_can_be_charged() -> None:
     made = {"arguments": {"max_turns": 3}, "size": 1}
     idle = LLM(ScriptedBackend(lambda request: "I wait."))

@@ -317,6 +317,13 @@ def test_what_other_readers_refuse_is_no_json(wrong: str) -> None:
     assert found.components == {"valid": 0.0, "fields": 0.0}
 
 
+def test_half_a_surrogate_pair_is_wrong_and_not_missing() -> None:
+    env = Schema(tasks="order", size=1)
+    value = {**json.loads(env.items[0].answer), "customer": "\ud800"}
+    found = env(LLM(ScriptedBackend([json.dumps(value)])), store=MemoryLog())[0]
+    assert (found.components, found.errors) == ({"valid": 0.0, "fields": 0.0}, {})
+
+
 # --- games
 
 

@@ -25,6 +25,7 @@ GAMES = (
     "FrozenLake-v0",
     "Sokoban-v0",
     "Sudoku-v0",
+    "ThreeCardMonte-v0",
 )
 
 
