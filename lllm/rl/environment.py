@@ -65,31 +65,32 @@ class RLEnv:
 
     Args:
         dataset: a list of dicts, a `Dataset` of Hugging Face, an iterable, or the path of a JSONL file; see Items. The policy
-            sees `prompt` (or `messages`) alone.
-        rewards: functions of what happened, bound by the names of their parameters; see `lllm.rl.rewards`. Methods of a
-            subclass that `@reward` marks come after them.
-        weights: of the rewards, in their order or by name.
-        tools: functions, Functions and proxies' endpoints, for policies that are models; an agent has them beside its own. See
+            sees only `prompt` (or `messages`).
+        rewards: functions whose parameters name the values that they get; see `lllm.rl.rewards`. Methods of a subclass that
+            `@reward` marks come after them.
+        weights: of the rewards, as a list in their order or as a mapping by name; 1.0 by default.
+        tools: functions, Functions and proxies' endpoints. A model has these tools, an agent has them beside its own. See
             `lllm.rl.tools`.
-        system_prompt: for policies that are models.
-        max_turns: replies of the policy in a rollout; a rollout that has used them up is cut. None: no limit. An agent keeps
-            its own limits beside it.
-        auto_execute_tools: False: a reply that calls tools ends the rollout, and none is run.
-        setup: a function or a class, called once per rollout; what it returns is the rollout's state.
-        opening: a text from the state that is added to the prompt.
-        step: called with each last reply; the text that it returns is the environment's answer, None ends the rollout.
-        done: whether the rollout ends although `step` had an answer.
-        reference: what a right rollout ends with, and does to the state; by default the row's answer. For `check`.
-        cut: `score` or `mask`, see CUTS.
-        limits: seconds for the stages, see StageLimits.
-        isolated: True: setup, opening, step, done, reference and tools run in a process of their own per rollout, which is
-            killed where it takes longer than its limit. They must be found by their names in that process; else
-            `package.module:name` of what makes the environment (an RLEnv, a subclass, a function without arguments). Rewards
-            are given the state as JSON.
-        seeds: whether the rollout's seed is sent with its requests; None: where the model takes one.
+        system_prompt: for policies that are models; an agent keeps its own.
+        max_turns: the largest number of the policy's replies in a rollout, 8 by default; a rollout that has used them up is
+            cut. None: no limit. The limits of an agent apply, too.
+        auto_execute_tools: False: a reply that calls tools ends the rollout, and the tools do not run.
+        setup: a function or a class, called once per rollout; its result is the state of the rollout.
+        opening: a function that returns a text, which is added to the prompt.
+        step: a function that is called at the end of each agent call, with its last reply. The text that it returns is the
+            environment's answer, to which the policy replies; None ends the rollout.
+        done: a function that is called after a `step` with an answer; True ends the rollout without asking the policy again.
+        reference: a function that returns the last reply of a correct rollout, and changes the state as such a rollout does;
+            by default the row's answer. Used by `check`.
+        cut: `score` (the default) or `mask`, see CUTS.
+        limits: time limits in seconds, see StageLimits.
+        isolated: True: setup, opening, step, done, reference and tools run in one process per rollout, which is killed when it
+            exceeds a time limit. That process must find them by their names. Otherwise `package.module:name` of an RLEnv, a
+            subclass, or a function without arguments that makes the environment. Rewards get the state as JSON.
+        seeds: True: the rollout's seed is sent with its requests. None: to models that take one.
         name: in logs and lists.
 
-    Raises ConfigError: a reward or a hook has a parameter that nothing provides; before any rollout.
+    Raises ConfigError, before any rollout: a parameter of a reward or a hook for which there is no value; a wrong argument.
     """
 
     __lllm_kind__: ClassVar[str] = "environment"
@@ -211,6 +212,8 @@ class RLEnv:
             policy: an Agent, an LLM, the name of a model, a function of the prompt, or a BestOf of one of these.
             rows: None, a text, a row (a dict or an Item), or a list of them.
             more: see `arollouts`.
+
+        Returns an Evaluation; for one row with one sample, its Rollout. Raises what `arollouts` raises.
         """
         if isinstance(rows, str | Mapping | Item):
             found = await self.arollouts(policy, [rows], **more)
@@ -242,14 +245,21 @@ class RLEnv:
         """Tries a policy on rows, concurrently. Each rollout has a session, and so has the batch.
 
         Args:
-            rows: texts and rows; None: those of the dataset. first: only so many of them.
-            samples: rollouts per row. limit: so many at once.
-            seed, policy_step: what the seeds of the rollouts are made of, with row and sample.
+            policy: see `acall`.
+            rows: texts and rows; None: those of the dataset. first: use at most this number of them.
+            samples: rollouts per row. limit: the largest number of rollouts that run at once.
+            seed, policy_step: the seed of each rollout is made of these, the row and the number of the sample.
             version: of the policy, noted on every rollout.
-            run: a name under which this may be done again: what it has finished under the same version is taken from its log.
-            store, name: of the sessions. progress: as of `Step.batch`.
-            policy_entry: how a terminal finds the policy again: `{agent, config}`; known for the name of a model.
+            run: a name that makes this resumable: rollouts that were finished under it with the same version, seed and
+                settings are read from their logs, and not done again.
+            store, name: of the sessions; by default the configured store, and the name of the environment.
+            progress: see `Step.batch`.
+            policy_entry: `{agent, config}`, by which a terminal finds the policy again; not needed for the name of a model.
             overrides: settings of the agent for these rollouts: temperature, max_tokens, ...
+
+        Returns the rollouts in the order of rows and samples. A rollout that fails is one of them: see `Rollout.status`.
+
+        Raises ConfigError: no rows, a wrong argument, a policy that does not fit, a reward parameter without a value.
         """
         if isinstance(policy, BestOf):
             more = {"limit": limit, "seed": seed, "policy_step": policy_step, "version": version, "run": run}

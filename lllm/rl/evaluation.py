@@ -44,7 +44,7 @@ class Evaluation(Sequence[Rollout]):
     """The rollouts of a policy, in the order of rows and samples.
 
     Attributes:
-        rollouts: all of them. leaks: what went wrong when they were taken down.
+        rollouts: all rollouts. leaks: problems when states and processes were closed, one text each.
     """
 
     def __init__(self, rollouts: Iterable[Rollout], leaks: Sequence[str] = ()) -> None:

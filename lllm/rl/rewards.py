@@ -84,10 +84,10 @@ class Reward:
     """A reward function with its name and weight.
 
     Attributes:
-        name: of the component. weight: what its value is multiplied with in the sum.
-        optional: whether the sum is without it where it is missing; otherwise the sum is missing, too.
-        version: what tells an older form of the function from this one: given, else a digest of its source.
-        many: whether it is given all rollouts at once.
+        name: of the component. weight: the factor of its value in the sum.
+        optional: True: where this score is missing, the sum leaves it out. False: the sum is missing, too.
+        version: distinguishes this form of the function from older ones; by default a digest of its source.
+        many: True: the function gets the values of all rollouts at once, as lists.
     """
 
     name: str

@@ -60,12 +60,12 @@ class Rollout:
         status: `done`, `cut` or `missing` (STATUSES). reason: of a cut or missing one, in a word: `turns`, `tokens`,
             `context`, `length`, `repairs`; `provider`, `deadline`, `setup`, ... detail: in a sentence.
         completion: the text of the last reply. messages: the conversation after the prompt's messages.
-        reply: the last reply; None where there is none. In a rollout that is read from a log, it is as the log has it.
-        turns: how many replies the policy gave.
+        reply: the last reply; None where there is none. Of a rollout that was read from a log, as far as the log has it.
+        turns: the number of the policy's replies.
         scores: of each reward, by its name; versions: of these rewards. reward: their weighted sum; None where it is missing.
-        session: where it is logged. seed: of its randomness. policy: which version of the policy it was.
-        state: as it was at the end; where it is read from a log, what that has of it: `state_record`, its JSON form.
-        use, seconds: what it took.
+        session: the id of its session. seed: of its random numbers. policy: the version of the policy.
+        state: the final state; of a rollout that was read from a log, `state_record`, its JSON form.
+        use: model calls, tokens and cost. seconds: how long it took.
     """
 
     item: Item

@@ -46,19 +46,19 @@ class PromptSearch:
         model: the policy: the name of a model, an LLM, or an Agent.
         prompts: texts, Prompts or paths of registered ones; a mapping gives them names.
         templates, slots: further texts with places, and the values that fill these: every combination is tried.
-        proposer: a function of what was tried so far (`Tried`, the best first) that gives further texts, plain or async; asked
-            `rounds` times.
+        proposer: a function, plain or async, that gets the candidates tried so far (a list of `Tried`, the best first) and
+            returns further texts; called `rounds` times.
         place: `system` or `prompt`, see PLACES.
         search, choice, held_out: rows of the three splits: numbers, or the rows. See `splits_of`.
-        finalists: so many of the best on the search's rows are tried on the rows of the choice.
-        max_calls, max_cost: of search and choice together, in replies of models and in US dollars. The policy as it is and the
-            first candidates come first, so that a budget that is used up leaves out the last ones. The measurement on the rows
-            held out is not in it. `max_calls` is kept to the call where rollouts have a limit of their own (`max_turns`);
-            `max_cost` by what earlier candidates cost.
-        best_of: whether the best of n is measured, with as many calls as the search took; `by`: how it is chosen, see BestOf;
-            `best_of_sampling`: its sampling, since greedy rollouts are all the same.
-        samples: rollouts per row. seed: of all rollouts. run: a name under which the search goes on where it was interrupted:
-            nothing that was finished is asked again.
+        finalists: the number of the best candidates of the search that are tried on the rows of the choice; 3 by default.
+        max_calls, max_cost: budgets of search and choice together, in model calls and in US dollars; None: no limit. The
+            unchanged policy and the first candidates are tried first, so that an exhausted budget leaves out the last ones. The
+            measurement on the held-out rows is not counted. `max_calls` is exact where rollouts have a limit of their own
+            (`max_turns`); `max_cost` is judged by the cost of earlier candidates.
+        best_of: True: the best of n is measured, too, with as many calls as the search took. `by`: selects it, see BestOf.
+            `best_of_sampling`: its sampling settings, since greedy rollouts are all the same.
+        samples: rollouts per row. seed: of all rollouts. run: a name under which an interrupted search is resumed without
+            repeating what was finished.
         concurrency, store: of the rollouts. overrides: settings of the agent for all rollouts.
     """
 

@@ -22,13 +22,13 @@ class DataSpec(TrainerSpec):
     """A trainer whose data exist before the training begins.
 
     Args:
-        data: what is trained on. None: rollouts of the environment, `samples` of each row, by the model as it is. Else rollouts
-            (an Evaluation), ids of sessions, a TrainingData or its folder, a JSONL file, a `Dataset` of Hugging Face, or rows.
-        first: only so many rows of the environment. samples, temperature, max_tokens: of those rollouts; max_tokens is of one
-            reply.
-        tokenize: whether rows without token ids (of people, or of another model) are tokenised, once, with the model's chat
-            template; else they are an error.
-        more: see TrainerSpec. `max_length` leaves rows out that are longer; none is cut.
+        data: the training data: rollouts (an Evaluation), ids of sessions, a TrainingData or its folder, a JSONL file, a
+            `Dataset` of Hugging Face, or rows. None: rollouts of the environment by the untrained model.
+        first: the number of the environment's rows to use for these rollouts; None: all. samples: rollouts per row, 8 by
+            default. temperature, max_tokens: of their sampling; max_tokens limits one reply.
+        tokenize: True: rows without token ids (of people, or of another model) are tokenised once, with the model's chat
+            template. False: they are an error.
+        more: see TrainerSpec. Rows longer than `max_length` tokens are left out and counted; rows are not truncated.
     """
 
     wants: ClassVar[str] = ""
