@@ -155,7 +155,8 @@ def pair_choices(
         if first not in read or second not in read:  # counted as having no reply
             continue
         chosen, rejected = replace(read[first], reward=1.0), replace(read[second], reward=0.0)
-        related = first == (rejected.fork or ("",))[0] or second == (chosen.fork or ("",))[0]
+        origins = [one.session if one.fork is None else one.fork[0] for one in (chosen, rejected)]
+        related = origins[0] == origins[1] or first == origins[1] or second == origins[0]
         made.add(branch_pair if related else prompt_pair, chosen, rejected)
     samples = [replace(one, reward=verdicts.judged[str(one.session)]) for one in judged]
     if samples:

@@ -14,7 +14,7 @@ from lllm.core import events as ev
 from lllm.core.envelope import open_event
 from lllm.errors import ConfigError, UnknownNameError
 from lllm.log.memory import MemoryLog
-from lllm.rl.preferences import pair_forks, pair_samples
+from lllm.rl.preferences import pair_choices, pair_forks, pair_samples
 from lllm.rl.rows import TokenRow
 from lllm.rl.samples import Sample, samples_of
 from lllm.rl.selecting import label_samples, select_examples
@@ -199,6 +199,17 @@ def test_forks_that_wrote_the_same_are_one_pair() -> None:
     data = pair_forks(forks, score=worth, store=store)
     assert (len(data), data.dropped) == (1, {"repeated": 1})
     assert asked == [*forks, parent]  # each once
+
+
+def test_two_forks_of_a_session_are_compared_from_where_they_part() -> None:
+    store = MemoryLog()
+    parent, first = forked(store, ["short", "a longer one"])
+    place = [one["seq"] for one in map(open_event, store.read(parent)) if one["kind"] == ev.MODEL_REPLIED][-1]
+    agent = Agent("looks", ScriptedBackend(replies({"x": ["other"]})), tools=[look], token_ids=True)
+    second = fork_session(parent, at=place, store=store, entry=lambda: agent("x")).session
+    (row,) = pair_choices([{"chosen": second, "rejected": first}], store=store)
+    assert bytes(row["prompt_ids"]).decode() == "uxatseen x"
+    assert (bytes(row["chosen_ids"]).decode(), row["chosen_mask"]) == ("aother", [1] * 6)
 
 
 def test_rows_that_ask_the_same_are_not_taken_for_one_another() -> None:
