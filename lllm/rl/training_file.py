@@ -193,6 +193,7 @@ class TrainingFile:
         from lllm.llm.project import default_store
         from lllm.rl.declared_data import declared_data
         from lllm.rl.trainers.data_spec import check_wanted
+        from lllm.rl.trainers.given import no_tokens
         from lllm.rl.training_data import TrainingData
 
         if kind is not None and not hasattr(kind, "wants"):
@@ -206,6 +207,8 @@ class TrainingFile:
         read = TrainingData.load(found)
         if kind is not None:
             check_wanted(kind, read.kind)
+            if not read.has_tokens and not (self.data.get("config") or {}).get("tokenize"):
+                raise no_tokens(read, kind.__name__)
         return read
 
     def _check_config(self, kind: Any) -> None:

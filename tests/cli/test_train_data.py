@@ -116,6 +116,7 @@ def test_a_line_that_is_no_text_is_named(lllm: Terminal, project: Path) -> None:
         (["data=none.jsonl"], "there is no data set none.jsonl"),
         (["trainer=kto"], "KTO trains on labels, and the data are preferences"),
         (["trainer=grpo", "config={max_steps: 1}"], "the trainer grpo learns from rollouts of its own"),
+        (["config.tokenize=false"], "train.yaml:4: 5 of 5 rows have no token ids"),
         (["data={sessions: [none]}"], "no session named 'none'"),
         (["data={sessions: none.jsonl}"], "data.sessions is 'none.jsonl', which is not a file"),
         (["data={file: pairs.jsonl, sessions: logged}"], "data names both a file and sessions"),
@@ -134,6 +135,17 @@ def test_a_slip_is_an_error_before_a_model_is_loaded(
     found = lllm("train", "--dry-run", *(word for one in sets for word in ("--set", one)))
     assert found.code == 2
     assert words in found.err, found.err
+
+
+def test_given_data_are_trained_on_without_a_look_at_rewards(lllm: Terminal, project: Path) -> None:
+    found = lllm("train", "--dry-run", "--set", "environment=rl/questions")  # whose rewards pay for anything
+    assert found.code == 0
+    assert "rewards on" not in found.err
+    sampled = "config={max_steps: 1}"
+    text = (project / "train.yaml").read_text().replace("data: pairs.jsonl\n", "")
+    (project / "train.yaml").write_text(text)
+    found = lllm("train", "--dry-run", "--set", "environment=rl/questions", "--set", sampled)
+    assert "pay for something else than the task" in found.err
 
 
 def test_tokens_of_another_model_are_refused(lllm: Terminal, project: Path) -> None:

@@ -20,6 +20,7 @@ from lllm.rl.trainers.training import Training
 from lllm.rl.training_data import TrainingData
 
 if TYPE_CHECKING:
+    from lllm.rl.checking import Check
     from lllm.rl.environment import RLEnv
     from lllm.rl.trainers.data_spec import DataSpec
 
@@ -57,6 +58,10 @@ class DataTraining(Training):
                 hint = "Sessions without a reward are imitated with best=None (config: {best: null})."
             raise ConfigError(f"no row is left to train on: {left}", hint=hint)
         return found
+
+    def checked(self) -> Check | None:
+        """See `Training.checked`. Given data are trained on without a look at the rewards, which they do not come from."""
+        return super().checked() if self.spec.data is None else None
 
     def _sampled(self) -> TrainingData:
         from lllm.rl.trainers.rollouts import roll_out
@@ -110,9 +115,8 @@ class DataTraining(Training):
         return self.with_callbacks(made)
 
     def train(self, **more: Any) -> Any:
-        """See `Training.train`. Given data are trained on without a look at the rewards, which they do not come from."""
-        if self.spec.data is None:
-            self.checked()
+        """See `Training.train`."""
+        self.checked()
         if more.get("resume_from_checkpoint") and "data" not in vars(self):
             self._resumed = True
         trainer = self.trainer

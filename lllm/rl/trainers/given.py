@@ -30,17 +30,9 @@ def read_given(training: DataTraining) -> TrainingData:
     found = _without_identical(_read(training, spec.data))
     if found.has_tokens or not found.rows:
         return found
-    without = [
-        place
-        for place, row in enumerate(found.rows)
-        if any(row.get(name) is None for name in KINDS[found.kind])
-    ]
+    without = without_tokens(found)
     if not spec.tokenize:
-        raise ConfigError(
-            f"{len(without)} of {len(found)} rows have no token ids",
-            hint="Sample with token_ids=True from a local model. Texts of people or of another model: "
-            f"{type(spec).__name__}(..., tokenize=True).",
-        )
+        raise no_tokens(found, type(spec).__name__)
     loaded = training.policy_backend.load().loaded
     for place in without:
         found.rows[place] = {
@@ -49,6 +41,21 @@ def read_given(training: DataTraining) -> TrainingData:
         }
     found.how += f"; {len(without)} of the rows were tokenised from text"
     return found
+
+
+def without_tokens(data: TrainingData) -> list[int]:
+    """The rows that have no token ids."""
+    names = KINDS[data.kind]
+    return [place for place, row in enumerate(data.rows) if any(row.get(name) is None for name in names)]
+
+
+def no_tokens(data: TrainingData, spec: str) -> ConfigError:
+    """The error for rows of texts alone, which nobody has asked to be tokenised."""
+    return ConfigError(
+        f"{len(without_tokens(data))} of {len(data)} rows have no token ids",
+        hint="Sample with token_ids=True from a local model. Texts of people or of another model are tokenised with "
+        f"{spec}(..., tokenize=True); in train.yaml, config: {{tokenize: true}}.",
+    )
 
 
 def _read(training: DataTraining, data: Any) -> TrainingData:
